@@ -1,0 +1,61 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use contracts::{Destination, DestinationKind, Output, OutputKind, SendError};
+
+/// A folder that takes reports as files: `<run>/<kind>-<n>.dcm`, `.hl7` or `.json`.
+pub struct FolderDestination {
+    folder: PathBuf,
+}
+
+impl FolderDestination {
+    /// A destination in `folder`, which is made when the first report comes.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+}
+
+const fn extension(kind: OutputKind) -> &'static str {
+    match kind {
+        OutputKind::Seg | OutputKind::Sr => "dcm",
+        OutputKind::Oru => "hl7",
+        OutputKind::Json => "json",
+    }
+}
+
+#[async_trait]
+impl Destination for FolderDestination {
+    fn kind(&self) -> DestinationKind {
+        DestinationKind::Folder
+    }
+
+    async fn send(&self, run: &str, outputs: &[Output]) -> Result<(), SendError> {
+        let folder = self.folder.join(run);
+        let mut counts: BTreeMap<OutputKind, usize> = BTreeMap::new();
+        let mut files = Vec::new();
+        for output in outputs {
+            let count = counts.entry(output.kind).or_default();
+            *count += 1;
+            let name = format!("{}-{count}.{}", output.kind.name(), extension(output.kind));
+            files.push((folder.join(name), output.bytes.clone()));
+        }
+        let write = move || {
+            fs::create_dir_all(&folder)?;
+            files.iter().try_for_each(|(path, bytes)| replace(path, bytes))
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other);
+        written.and_then(|it| it).map_err(|it| SendError::Retryable(it.to_string()))
+    }
+}
+
+/// Who watches the folder never sees half a file.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("part");
+    let mut file = fs::File::create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
+}

@@ -1,0 +1,78 @@
+use std::io;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use domain::ArtifactRef;
+use encoding::file_meta::FileMeta;
+
+/// A file that is being received. It is not part of the archive yet.
+pub trait Incoming: Send {
+    /// Takes the next bytes of the data set. May block on the disk.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Ends the data set.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does.
+    fn finish(self: Box<Self>) -> io::Result<Quarantined>;
+}
+
+/// A file that has been received and not been looked at. Dropping it removes it.
+#[derive(Debug)]
+pub struct Quarantined {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// How many bytes come before the data set.
+    pub meta_bytes: u64,
+    /// Length of the data set.
+    pub bytes: u64,
+    /// SHA-256 of the data set, in hex.
+    pub sha256: String,
+}
+
+impl Drop for Quarantined {
+    fn drop(&mut self) {
+        // Once it is in the archive there is nothing left to remove.
+        _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Where bytes lie, by their content.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Begins to receive a data set.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does, or is full.
+    fn begin(&self, meta: &FileMeta<'_>) -> io::Result<Box<dyn Incoming>>;
+
+    /// Takes a file over. Once it returns, the file would survive a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does, or is full.
+    async fn keep(&self, file: Quarantined) -> io::Result<()>;
+
+    /// Where the file with this data set lies.
+    fn path_of(&self, sha256: &str) -> PathBuf;
+
+    /// Keeps what a plugin made. Durable once it returns.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does, or is full.
+    async fn keep_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef>;
+
+    /// Reads what a plugin made, and checks that it is unchanged.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there, or not what it was.
+    async fn artifact(&self, artifact: &ArtifactRef) -> io::Result<Vec<u8>>;
+}

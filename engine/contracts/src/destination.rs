@@ -1,0 +1,83 @@
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// What a report is encoded as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputKind {
+    /// DICOM Segmentation.
+    Seg,
+    /// DICOM Comprehensive 3D SR, TID 1500.
+    Sr,
+    /// HL7 ORU^R01.
+    Oru,
+    /// The result set itself.
+    Json,
+}
+
+impl OutputKind {
+    /// As workflow files and file names spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seg => "seg",
+            Self::Sr => "sr",
+            Self::Oru => "oru",
+            Self::Json => "json",
+        }
+    }
+
+    /// Whether it is a DICOM object.
+    pub const fn is_dicom(self) -> bool {
+        matches!(self, Self::Seg | Self::Sr)
+    }
+}
+
+/// Something to send: one object or one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// What it is.
+    pub kind: OutputKind,
+    /// SOP Instance UID or MSH-10: the same on every try.
+    pub id: String,
+    /// SOP class, for a DICOM object.
+    pub sop_class: String,
+    /// A DICOM file, the text of a message in UTF-8, or JSON.
+    pub bytes: Vec<u8>,
+}
+
+/// What kind of neighbour a destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationKind {
+    /// Takes DICOM objects.
+    Dicom,
+    /// Takes HL7 messages.
+    Mllp,
+    /// Takes files of any kind.
+    Folder,
+}
+
+/// Why something did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// It may on another try.
+    #[error("{0}")]
+    Retryable(String),
+    /// It will not, unless somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Where reports go.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// What it takes.
+    fn kind(&self) -> DestinationKind;
+
+    /// Sends, in order, and waits for each to be acknowledged. `run` names the run for people.
+    ///
+    /// # Errors
+    ///
+    /// Says whether another try could help. Some of it may have arrived: it is sent again under
+    /// the same names.
+    async fn send(&self, run: &str, outputs: &[Output]) -> Result<(), SendError>;
+}

@@ -1,0 +1,155 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{Demographics, Event, ExchangedDocument, Order, PatientId};
+
+use crate::{Archive, Quarantined};
+
+/// How an instance arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceArrival {
+    /// Who sent it.
+    pub calling_ae: String,
+    /// As whom we took it.
+    pub called_ae: String,
+    /// From which address.
+    pub address: String,
+    /// Affected SOP Class UID of the request.
+    pub sop_class: String,
+    /// Affected SOP Instance UID of the request.
+    pub sop_instance: String,
+    /// Transfer syntax of the presentation context.
+    pub transfer_syntax: String,
+}
+
+/// What became of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is new.
+    New,
+    /// We had the very same (DIN-22).
+    Identical,
+    /// We have another one of this name: this one is kept beside it and flagged (DIN-22).
+    OtherVersion,
+    /// It is kept, but contradicts what its study or series says of itself (DIN-61).
+    Flagged,
+}
+
+/// Why something was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{comment}")]
+pub struct Refusal {
+    /// Who is at fault.
+    pub reason: RefusalReason,
+    /// What is wrong, in at most 64 characters, without a word of the patient.
+    pub comment: String,
+}
+
+/// Who is at fault when something is not taken, and so whether another try could help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// We are: no room, no database. Try again.
+    OutOfResources,
+    /// The data set cannot be read.
+    CannotUnderstand,
+    /// The data set is of another SOP class than announced, or lacks its identity.
+    DoesNotMatchClass,
+    /// The SOP Instance UID is malformed, or another one than announced.
+    InvalidInstance,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(reason: RefusalReason, comment: impl Into<String>) -> Self {
+        let mut comment: String = comment.into();
+        comment.truncate(comment.floor_char_boundary(64));
+        Self { reason, comment }
+    }
+}
+
+/// A message as it arrived, and what it means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MessageArrival {
+    /// From which address.
+    pub address: String,
+    /// The bytes between the delimiters of the frame.
+    pub raw: Vec<u8>,
+    /// SHA-256 of `raw`, in hex.
+    pub sha256: String,
+    /// MSH-3.
+    pub sending_application: String,
+    /// MSH-4.
+    pub sending_facility: String,
+    /// MSH-9, such as `ORU^R01`.
+    pub message_type: String,
+    /// MSH-10.
+    pub control_id: String,
+    /// What it asks to change.
+    pub effects: Vec<MessageEffect>,
+    /// What will be answered once it is kept.
+    pub acknowledgement: Vec<u8>,
+    /// MSA-1 of that answer.
+    pub acknowledgement_code: String,
+    /// Why it is refused, if it is; without a word of the patient.
+    pub problem: Option<String>,
+}
+
+/// What a message asks to change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MessageEffect {
+    /// There is a patient, and this is who it is.
+    Patient {
+        /// By what the patient is known.
+        id: PatientId,
+        /// Who it is.
+        demographics: Demographics,
+    },
+    /// Two identifiers turned out to be one patient (ADT^A40).
+    Merge {
+        /// The one that stays, PID-3.
+        survivor: PatientId,
+        /// The one that goes, MRG-1.
+        source: PatientId,
+        /// Who it is.
+        demographics: Demographics,
+    },
+    /// Something is asked for, or no longer.
+    Order(Box<Order>),
+    /// Results or a document came.
+    Document {
+        /// Of whom, if it says so.
+        patient: Option<PatientId>,
+        /// What it says.
+        document: ExchangedDocument,
+        /// Order numbers and accession it answers to, for [`domain::OrderKey`].
+        accession: String,
+    },
+}
+
+/// Takes what listeners receive.
+#[async_trait]
+pub trait Intake: Send + Sync {
+    /// Where data sets are streamed to while they arrive.
+    fn archive(&self) -> &Arc<dyn Archive>;
+
+    /// Whether anything can be taken just now; if not, why.
+    fn is_open(&self) -> Result<(), Refusal>;
+
+    /// Keeps an instance. Once it returns `Ok`, the instance and its event survive a loss of power.
+    ///
+    /// # Errors
+    ///
+    /// Says who is at fault. Nothing was kept.
+    async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal>;
+
+    /// Keeps a message and does what it asks. Returns the acknowledgement to send: that of the
+    /// first time if the message is a repetition (HL7-13).
+    ///
+    /// # Errors
+    ///
+    /// Nothing was kept; the sender must try again.
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal>;
+
+    /// Puts on record what happened at a door: a refused association, a broken connection.
+    async fn note_event(&self, event: Event);
+}

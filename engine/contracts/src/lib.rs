@@ -1,0 +1,27 @@
+//! What the parts of the engine ask of each other.
+//!
+//! Listeners hand what arrives to an [`Intake`]. The orchestrator decides, keeps bytes in an
+//! [`Archive`] and everything else in a [`Store`], has nodes worked on by a [`NodeRunner`] and
+//! reports taken by a [`Destination`].
+//!
+//! **Invariant:** traits and values only. What implements them is tied together in `server`.
+
+mod archive;
+mod destination;
+mod intake;
+mod node_runner;
+mod store;
+
+pub use archive::{Archive, Incoming, Quarantined};
+pub use destination::{Destination, DestinationKind, Output, OutputKind, SendError};
+pub use intake::{
+    InstanceArrival, Intake, Kept, MessageArrival, MessageEffect, Refusal, RefusalReason,
+};
+pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
+pub use store::{
+    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
+    MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun, NewTask, NodeChange,
+    NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot, RunStep,
+    SeriesSnapshot, Store, StoreError, StoredInstance, StudySnapshot, StudyStep, WorkKind, Compose,
+    DecideMessage, DecideRun, DecideStudy,
+};

@@ -1,0 +1,27 @@
+//! The DICOM side of the engine: receives instances from modalities and archives, and sends
+//! reports to them.
+//!
+//! Read in the order an object travels: [`listener`] opens the door, [`negotiation`] decides who
+//! may come in and with what, [`association`] turns PDUs into answers, [`message`] puts their
+//! fragments together, [`storage_scp`] answers them. [`storage_scu`] walks the other way.
+//!
+//! **Invariants**
+//!
+//! - A C-STORE is answered with success only after the instance and its event would survive a loss
+//!   of power. A modality deletes its copy once it has heard success (DIN-20).
+//! - No buffer is as long as a peer says: data sets go to the disk as they come.
+//! - A peer that is slow or silent costs one task and its timers, nothing of anybody else.
+
+pub mod association;
+pub mod config;
+pub mod listener;
+pub mod message;
+pub mod negotiation;
+mod pdu_stream;
+pub mod sop_class;
+pub mod storage_scp;
+pub mod storage_scu;
+
+pub use config::{Config, Network, Peer, Timers};
+pub use listener::Listener;
+pub use storage_scu::{DicomDestination, Remote, ScuError};

@@ -1,0 +1,133 @@
+//! Answers what a peer asks: C-ECHO and C-STORE (PS3.4, Annexes A and B; DIN-20, DIN-21).
+
+use contracts::{Incoming, InstanceArrival, Intake, Kept, Refusal, RefusalReason};
+use encoding::file_meta::FileMeta;
+use tracing::error;
+
+use crate::message::{Command, ECHO, STORE, Status};
+use crate::negotiation::Agreed;
+
+/// A data set that is coming in, or one whose refusal is settled and that is only read to its end.
+pub(crate) struct Reception {
+    command: Command,
+    transfer_syntax: String,
+    incoming: Result<Box<dyn Incoming>, Answer>,
+}
+
+/// Status and comment of a response.
+pub(crate) type Answer = (Status, String);
+
+impl Reception {
+    /// Begins to receive the data set of `command`.
+    pub(crate) fn begin(command: Command, agreed: &Agreed, intake: &dyn Intake) -> Self {
+        let context = agreed.contexts.iter().find(|(id, ..)| *id == command.context);
+        let transfer_syntax = context.map(|(.., syntax)| syntax.clone()).unwrap_or_default();
+        let incoming = open(&command, context.map(|it| it.1.as_str()), &transfer_syntax, agreed, intake);
+        Self { command, transfer_syntax, incoming }
+    }
+
+    /// Takes the next bytes. Blocks on the disk, on a thread that may.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if let Ok(incoming) = &mut self.incoming
+            && let Err(error) = tokio::task::block_in_place(|| incoming.write(bytes))
+        {
+            error!(%error, "the quarantine cannot be written");
+            self.incoming = Err(out_of_resources());
+        }
+    }
+
+    /// Hands the whole data set to the intake. Returns once it is kept, or refused.
+    pub(crate) async fn finish(
+        self,
+        agreed: &Agreed,
+        address: &str,
+        intake: &dyn Intake,
+    ) -> (Command, Answer) {
+        let Self { command, transfer_syntax, incoming } = self;
+        let incoming = match incoming {
+            Ok(incoming) => incoming,
+            Err(answer) => return (command, answer),
+        };
+        let file = match tokio::task::block_in_place(|| incoming.finish()) {
+            Ok(file) => file,
+            Err(error) => {
+                error!(%error, "the quarantine cannot be written");
+                return (command, out_of_resources());
+            }
+        };
+        let arrival = InstanceArrival {
+            calling_ae: agreed.calling.to_string(),
+            called_ae: agreed.called.to_string(),
+            address: address.to_owned(),
+            sop_class: command.sop_class.clone(),
+            sop_instance: command.sop_instance.clone(),
+            transfer_syntax,
+        };
+        let answer = answer_of(intake.keep(arrival, file).await);
+        (command, answer)
+    }
+}
+
+fn open(
+    command: &Command,
+    abstract_syntax: Option<&str>,
+    transfer_syntax: &str,
+    agreed: &Agreed,
+    intake: &dyn Intake,
+) -> Result<Box<dyn Incoming>, Answer> {
+    if command.field != STORE {
+        return Err((Status::UNRECOGNIZED_OPERATION, String::new()));
+    }
+    if abstract_syntax != Some(command.sop_class.as_str()) {
+        let comment = "the SOP class is not that of the presentation context";
+        return Err((Status::DOES_NOT_MATCH, comment.to_owned()));
+    }
+    if command.sop_instance.parse::<domain::SopInstanceUid>().is_err() {
+        return Err((Status::INVALID_INSTANCE, "the SOP Instance UID is malformed".to_owned()));
+    }
+    intake.is_open().map_err(|refusal| (Status::OUT_OF_RESOURCES, refusal.comment))?;
+    let meta = FileMeta {
+        sop_class: &command.sop_class,
+        sop_instance: &command.sop_instance,
+        transfer_syntax,
+        sending_ae: agreed.calling.as_str(),
+        receiving_ae: agreed.called.as_str(),
+    };
+    tokio::task::block_in_place(|| intake.archive().begin(&meta)).map_err(|error| {
+        error!(%error, "the quarantine cannot be written");
+        out_of_resources()
+    })
+}
+
+fn out_of_resources() -> Answer {
+    (Status::OUT_OF_RESOURCES, "the disk cannot be written".to_owned())
+}
+
+/// Answers a command that no data set follows.
+pub(crate) fn answer_plain(command: &Command) -> Answer {
+    match command.field {
+        ECHO => (Status::SUCCESS, String::new()),
+        STORE => (Status::MISTYPED_ARGUMENT, "a C-STORE without a data set".to_owned()),
+        _ => (Status::UNRECOGNIZED_OPERATION, String::new()),
+    }
+}
+
+fn answer_of(kept: Result<Kept, Refusal>) -> Answer {
+    match kept {
+        // Never 0111 for a duplicate: modalities would send it for ever (DIN-21).
+        Ok(Kept::New | Kept::Identical | Kept::OtherVersion) => (Status::SUCCESS, String::new()),
+        Ok(Kept::Flagged) => {
+            let comment = "kept and flagged: contradicts its study or series";
+            (Status::COERCION, comment.to_owned())
+        }
+        Err(Refusal { reason, comment }) => {
+            let status = match reason {
+                RefusalReason::OutOfResources => Status::OUT_OF_RESOURCES,
+                RefusalReason::CannotUnderstand => Status::CANNOT_UNDERSTAND,
+                RefusalReason::DoesNotMatchClass => Status::DOES_NOT_MATCH,
+                RefusalReason::InvalidInstance => Status::INVALID_INSTANCE,
+            };
+            (status, comment)
+        }
+    }
+}

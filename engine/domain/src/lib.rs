@@ -1,0 +1,36 @@
+//! The words of the trade: what every other crate means by a study, an instance, an order, a result.
+//!
+//! Types here are values. Each is checked once, where it is built, and needs no check again: a
+//! function that takes an [`AeTitle`] cannot be handed a string of seventeen characters.
+//!
+//! **Invariant:** this crate does no I/O and depends on no other crate of the workspace.
+
+mod ae_title;
+mod error_chain;
+mod event;
+mod laboratory;
+mod node_io;
+mod order;
+mod patient;
+mod phi;
+mod result_set;
+mod uid;
+
+pub use ae_title::{AeTitle, InvalidAeTitle};
+pub use error_chain::ErrorChain;
+pub use event::{Action, Actor, Event, Outcome, Subject};
+pub use laboratory::{Abnormality, LabRow, Observation};
+pub use node_io::{
+    ArtifactRef, ExchangedDocument, NodeInput, NodeOutput, SeriesInput, SeriesInstance, StudyInput,
+};
+pub use order::{Order, OrderAction, OrderKey};
+pub use patient::{Demographics, PatientId};
+pub use phi::Phi;
+pub use result_set::{
+    Algorithm, Code, Finding, InputInstance, Measurement, Presence, ResultSet, ResultStatus,
+    Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+};
+pub use uid::{
+    InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, TransferSyntaxUid,
+    derived_uid,
+};

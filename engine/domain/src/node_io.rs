@@ -1,0 +1,83 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Finding, LabRow, Observation, Section, Segmentation, SeriesInstanceUid, SopClassUid,
+    SopInstanceUid, StudyInstanceUid,
+};
+
+/// What a node is given to work on. Nothing in it says who the patient is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeInput {
+    /// The study, if the run is about one.
+    pub study: Option<StudyInput>,
+    /// The laboratory results or document, if the run is about a message.
+    pub document: Option<ExchangedDocument>,
+    /// What the nodes before this one found, by their name.
+    pub earlier: BTreeMap<String, NodeOutput>,
+}
+
+/// A study, as plugins see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StudyInput {
+    /// Which study.
+    pub study: StudyInstanceUid,
+    /// Its series.
+    pub series: Vec<SeriesInput>,
+}
+
+/// A series, as plugins see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesInput {
+    /// Which series.
+    pub series: SeriesInstanceUid,
+    /// Kind of equipment, (0008,0060).
+    pub modality: String,
+    /// Its instances, in no particular order.
+    pub instances: Vec<SeriesInstance>,
+}
+
+/// An instance, as plugins see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesInstance {
+    /// Which instance.
+    pub instance: SopInstanceUid,
+    /// What kind of object.
+    pub sop_class: SopClassUid,
+}
+
+/// What came in a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangedDocument {
+    /// Message type and event, such as `ORU^R01`.
+    pub message_type: String,
+    /// Its observations, in order.
+    pub observations: Vec<Observation>,
+}
+
+/// What a node found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeOutput {
+    /// In words and codes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Outlines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segmentations: Vec<Segmentation>,
+    /// Rows of a laboratory report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub laboratory: Vec<LabRow>,
+    /// Prose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<Section>,
+}
+
+/// Something a plugin made that is too large for words, kept by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// SHA-256 of the bytes, in hex.
+    pub sha256: String,
+    /// How many bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,111 @@
+use std::io::Cursor;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EXPLICIT: Encoding =
+    Encoding { is_explicit: true, is_big_endian: false, is_deflated: false };
+const IMPLICIT: Encoding = Encoding { is_explicit: false, ..EXPLICIT };
+
+fn header(bytes: &[u8], encoding: Encoding) -> Result<Header, HeaderError> {
+    read_encoded(Cursor::new(bytes), bytes.len() as u64, encoding)
+}
+
+fn element(group: u16, number: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+    let mut bytes = [group.to_le_bytes(), number.to_le_bytes()].concat();
+    bytes.extend(vr);
+    bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+    bytes.extend(value);
+    bytes
+}
+
+#[test]
+fn values_of_the_top_level_are_kept() {
+    let bytes = [
+        element(0x0008, 0x0005, b"CS", b"GB18030 "),
+        element(0x0010, 0x0010, b"PN", b"\xd5\x5c^\xc8\xfd "),
+        element(0x0028, 0x0030, b"DS", b"0.5\\0.25"),
+    ]
+    .concat();
+
+    let header = header(&bytes, EXPLICIT).unwrap();
+
+    assert_eq!(header.text(Tag(0x0010, 0x0010)).unwrap().text, "誠^三");
+    assert_eq!(header.decimals(Tag(0x0028, 0x0030)), Some(vec![0.5, 0.25]));
+}
+
+/// The bomb of `standards.md` §0.2: twelve bytes that declare a gigabyte.
+#[test]
+fn sec_22_a_declared_gigabyte_is_refused_before_it_is_allocated() {
+    let mut bytes = vec![0x10, 0, 0x10, 0];
+    bytes.extend((1_u32 << 30).to_le_bytes());
+    assert!(matches!(header(&bytes, IMPLICIT), Err(HeaderError::TooLong { .. })));
+}
+
+#[test]
+fn sec_22_sequences_may_not_nest_without_end() {
+    let mut bytes = Vec::new();
+    for _ in 0..10_000 {
+        bytes.extend([0x08, 0, 0x40, 0x11, b'S', b'Q', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF]);
+        bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF]);
+    }
+    assert!(matches!(header(&bytes, EXPLICIT), Err(HeaderError::Limit { what: "nesting" })));
+}
+
+#[test]
+fn sec_23_a_deflated_bomb_is_stopped() {
+    use std::io::Write as _;
+    let mut encoder =
+        flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut start = vec![0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0];
+    start.extend((512_u32 << 20).to_le_bytes());
+    encoder.write_all(&start).unwrap();
+    for _ in 0..512 {
+        encoder.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    let bytes = encoder.finish().unwrap();
+
+    let outcome = header(&bytes, Encoding { is_deflated: true, ..EXPLICIT });
+
+    assert!(matches!(outcome, Err(HeaderError::Truncated { .. })), "{outcome:?}");
+}
+
+#[test]
+fn din_23_group_two_has_no_place_in_a_data_set() {
+    let bytes = element(0x0002, 0x0010, b"UI", b"1.2.840.10008.1.2\0");
+    assert!(matches!(header(&bytes, EXPLICIT), Err(HeaderError::ForeignGroup { .. })));
+}
+
+#[test]
+fn fragments_of_pixels_are_stepped_over_and_what_follows_is_checked() {
+    let mut bytes = vec![0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0, 0xFF, 0xFF, 0xFF, 0xFF];
+    bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
+    bytes.extend([0xFE, 0xFF, 0x00, 0xE0, 4, 0, 0, 0, 1, 2, 3, 4]);
+    bytes.extend([0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
+    assert!(header(&bytes, EXPLICIT).unwrap().has_pixels);
+
+    bytes.extend([0xFC, 0xFF, 0xFC, 0xFF, b'O', b'B', 0, 0, 0, 0, 0, 0x40]);
+    assert!(matches!(header(&bytes, EXPLICIT), Err(HeaderError::TooLong { .. })));
+}
+
+#[test]
+fn a_cut_data_set_is_not_taken_for_a_whole_one() {
+    let whole = [element(8, 0x18, b"UI", b"1.2\0"), element(0x10, 0x20, b"LO", b"P1")].concat();
+    for length in 1..whole.len() {
+        let outcome = header(&whole[..length], EXPLICIT);
+        assert_eq!(outcome.is_ok(), length == 12, "{length}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_upset_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..600), kind in 0..4) {
+        let encoding = Encoding {
+            is_explicit: kind != 0,
+            is_big_endian: kind == 2,
+            is_deflated: kind == 3,
+        };
+        _ = header(&bytes, encoding);
+    }
+}

@@ -1,0 +1,294 @@
+use std::fmt;
+use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
+
+use super::{DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, KEPT_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// Names an element: its group and its number in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub u16, pub u16);
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({:04X},{:04X})", self.0, self.1)
+    }
+}
+
+/// A source in which one can go forward without looking.
+pub trait Skip {
+    /// Goes `count` bytes forward.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the source ends before, or cannot be read. A source that can be positioned may
+    /// find out only at the next read.
+    fn skip(&mut self, count: u64) -> std::io::Result<()>;
+}
+
+impl<R: Read + Seek> Skip for BufReader<R> {
+    fn skip(&mut self, count: u64) -> std::io::Result<()> {
+        self.seek_relative(i64::try_from(count).map_err(|_| ErrorKind::UnexpectedEof)?)
+    }
+}
+
+impl<T: AsRef<[u8]>> Skip for Cursor<T> {
+    fn skip(&mut self, count: u64) -> std::io::Result<()> {
+        self.set_position(self.position().saturating_add(count));
+        Ok(())
+    }
+}
+
+/// A source that can only be read on.
+pub(super) struct Forward<R>(pub(super) R);
+
+impl<R: Read> Read for Forward<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Skip for Forward<R> {
+    fn skip(&mut self, count: u64) -> std::io::Result<()> {
+        let skipped = std::io::copy(&mut (&mut self.0).take(count), &mut std::io::sink())?;
+        if skipped == count { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+const ITEM: Tag = Tag(0xFFFE, 0xE000);
+const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
+const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
+
+/// Length of what is closed by a delimiter (PS3.5, 7.1).
+const UNDEFINED: u32 = 0xFFFF_FFFF;
+
+/// Something open: a sequence, or an item of one.
+struct Open {
+    is_item: bool,
+    /// Where it ends, unless a delimiter says so.
+    end: Option<u64>,
+    is_explicit: bool,
+    /// Its items are fragments of pixel data: bytes, not elements (PS3.5, A.4).
+    is_fragmented: bool,
+}
+
+struct Walk<R> {
+    source: R,
+    position: u64,
+    end: Option<u64>,
+    is_big_endian: bool,
+    open: Vec<Open>,
+    elements: u64,
+    kept: u64,
+    header: Header,
+}
+
+/// Reads a data set, of `length` bytes if that is known.
+///
+/// # Errors
+///
+/// See [`HeaderError`].
+pub fn read<R: Read + Skip>(
+    source: R,
+    length: Option<u64>,
+    encoding: Encoding,
+) -> Result<Header, HeaderError> {
+    let is_big_endian = encoding.is_big_endian;
+    let header = Header { is_big_endian, ..Header::default() };
+    let (open, elements, kept) = (Vec::new(), 0, 0);
+    let mut walk =
+        Walk { source, position: 0, end: length, is_big_endian, open, elements, kept, header };
+    while walk.step(encoding.is_explicit)? {}
+    Ok(walk.header)
+}
+
+impl<R: Read + Skip> Walk<R> {
+    /// Reads one element or delimiter. False at the end of the data set.
+    fn step(&mut self, is_explicit: bool) -> Result<bool, HeaderError> {
+        while self.open.last().is_some_and(|it| it.end == Some(self.position)) {
+            self.open.pop();
+        }
+        let Some(tag) = self.next_tag()? else { return Ok(false) };
+        self.elements += 1;
+        if self.elements > ELEMENTS_MAX {
+            return Err(HeaderError::Limit { what: "elements" });
+        }
+        if tag.0 == 0xFFFE {
+            self.delimiter(tag)?;
+            return Ok(true);
+        }
+        if self.open.last().is_some_and(|it| !it.is_item) {
+            return Err(HeaderError::OutOfPlace { at: tag });
+        }
+        if self.open.is_empty() && matches!(tag.0, 0x0000 | 0x0002) {
+            return Err(HeaderError::ForeignGroup { at: tag });
+        }
+        let is_explicit = self.open.last().map_or(is_explicit, |it| it.is_explicit);
+        let (vr, length) = self.vr_and_length(tag, is_explicit)?;
+        self.element(tag, vr, length, is_explicit)?;
+        Ok(true)
+    }
+
+    fn element(
+        &mut self,
+        tag: Tag,
+        vr: Option<[u8; 2]>,
+        length: u32,
+        is_explicit: bool,
+    ) -> Result<(), HeaderError> {
+        let is_top = self.open.is_empty();
+        let is_pixels = tag.0 == 0x7FE0 && matches!(tag.1, 0x0008..=0x0010);
+        self.header.has_pixels |= is_top && is_pixels;
+        if length == UNDEFINED {
+            let is_fragmented = is_pixels && vr.is_some();
+            // A UN of undefined length is in implicit VR whatever is around it (PS3.5, 6.2.2).
+            let is_explicit = is_explicit && vr != Some(*b"UN");
+            return self.enter(tag, Open { is_item: false, end: None, is_explicit, is_fragmented });
+        }
+        self.check_fits(tag, length)?;
+        if vr == Some(*b"SQ") {
+            let end = Some(self.position + u64::from(length));
+            let open = Open { is_item: false, end, is_explicit, is_fragmented: false };
+            return self.enter(tag, open);
+        }
+        if is_top && !is_pixels && u64::from(length) <= VALUE_BYTES_MAX {
+            let value = self.value(tag, length)?;
+            self.kept += u64::from(length);
+            if self.kept > KEPT_BYTES_MAX {
+                return Err(HeaderError::Limit { what: "bytes of its header" });
+            }
+            self.header.keep(tag, value);
+            return Ok(());
+        }
+        self.skip(tag, u64::from(length))
+    }
+
+    fn delimiter(&mut self, tag: Tag) -> Result<(), HeaderError> {
+        let length = self.u32(tag)?;
+        let top = self.open.last().map(|it| (it.is_item, it.is_explicit, it.is_fragmented));
+        match (tag, top) {
+            (ITEM, Some((false, _, true))) => {
+                self.check_fits(tag, length)?;
+                self.skip(tag, u64::from(length))
+            }
+            (ITEM, Some((false, is_explicit, false))) => {
+                let end = if length == UNDEFINED {
+                    None
+                } else {
+                    self.check_fits(tag, length)?;
+                    Some(self.position + u64::from(length))
+                };
+                self.enter(tag, Open { is_item: true, end, is_explicit, is_fragmented: false })
+            }
+            (ITEM_END, Some((true, ..))) | (SEQUENCE_END, Some((false, ..))) => {
+                self.open.pop();
+                Ok(())
+            }
+            _ => Err(HeaderError::OutOfPlace { at: tag }),
+        }
+    }
+
+    fn enter(&mut self, tag: Tag, open: Open) -> Result<(), HeaderError> {
+        if self.open.len() >= DEPTH_MAX {
+            return Err(HeaderError::Limit { what: "nesting" });
+        }
+        if open.end.is_none() && self.end == Some(self.position) {
+            return Err(HeaderError::Truncated { at: tag });
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    /// Refuses a length that goes beyond the nearest end we know.
+    fn check_fits(&self, tag: Tag, length: u32) -> Result<(), HeaderError> {
+        let surroundings = self.open.iter().rev().find_map(|it| it.end).or(self.end);
+        let end = self.position + u64::from(length);
+        if surroundings.is_some_and(|it| it < end) || length == UNDEFINED {
+            return Err(HeaderError::TooLong { at: tag });
+        }
+        Ok(())
+    }
+
+    /// The tag of the next element, or nothing at the end of the data set.
+    fn next_tag(&mut self) -> Result<Option<Tag>, HeaderError> {
+        let truncated = HeaderError::Truncated { at: Tag(0, 0) };
+        if self.end == Some(self.position) {
+            return if self.open.is_empty() { Ok(None) } else { Err(truncated) };
+        }
+        let mut first = [0; 1];
+        match self.source.read(&mut first) {
+            Ok(0) if self.open.is_empty() && self.end.is_none() => return Ok(None),
+            Ok(0) => return Err(truncated),
+            Ok(_) => self.position += 1,
+            Err(source) => return Err(HeaderError::Io(source)),
+        }
+        let mut rest = [0; 3];
+        self.fill(Tag(0, 0), &mut rest)?;
+        let [a] = first;
+        let [b, c, d] = rest;
+        let pair = |bytes| {
+            if self.is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+        };
+        Ok(Some(Tag(pair([a, b]), pair([c, d]))))
+    }
+
+    /// What follows a tag (PS3.5, 7.1.2 and 7.1.3).
+    fn vr_and_length(
+        &mut self,
+        tag: Tag,
+        is_explicit: bool,
+    ) -> Result<(Option<[u8; 2]>, u32), HeaderError> {
+        if !is_explicit {
+            return Ok((None, self.u32(tag)?));
+        }
+        let mut vr = [0; 2];
+        self.fill(tag, &mut vr)?;
+        if !vr.iter().all(u8::is_ascii_uppercase) {
+            return Err(HeaderError::BadVr { at: tag });
+        }
+        let mut short = [0; 2];
+        self.fill(tag, &mut short)?;
+        // PS3.5, Table 7.1-2; all others, and VRs still to come, have a length of 32 bits.
+        let is_short = matches!(
+            &vr,
+            b"AE" | b"AS" | b"AT" | b"CS" | b"DA" | b"DS" | b"DT" | b"FL" | b"FD" | b"IS" | b"LO"
+                | b"LT" | b"PN" | b"SH" | b"SL" | b"SS" | b"ST" | b"TM" | b"UI" | b"UL" | b"US"
+        );
+        if !is_short {
+            return Ok((Some(vr), self.u32(tag)?));
+        }
+        let length =
+            if self.is_big_endian { u16::from_be_bytes(short) } else { u16::from_le_bytes(short) };
+        Ok((Some(vr), u32::from(length)))
+    }
+
+    fn u32(&mut self, tag: Tag) -> Result<u32, HeaderError> {
+        let mut bytes = [0; 4];
+        self.fill(tag, &mut bytes)?;
+        Ok(if self.is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    }
+
+    fn value(&mut self, tag: Tag, length: u32) -> Result<Vec<u8>, HeaderError> {
+        // At most `VALUE_BYTES_MAX`: the caller has checked.
+        let mut value = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.fill(tag, &mut value)?;
+        Ok(value)
+    }
+
+    fn fill(&mut self, tag: Tag, buffer: &mut [u8]) -> Result<(), HeaderError> {
+        self.source.read_exact(buffer).map_err(|source| ended(tag, source))?;
+        self.position += buffer.len() as u64;
+        Ok(())
+    }
+
+    fn skip(&mut self, tag: Tag, count: u64) -> Result<(), HeaderError> {
+        self.source.skip(count).map_err(|source| ended(tag, source))?;
+        self.position += count;
+        Ok(())
+    }
+}
+
+fn ended(at: Tag, source: std::io::Error) -> HeaderError {
+    match source.kind() {
+        ErrorKind::UnexpectedEof => HeaderError::Truncated { at },
+        _ => HeaderError::Io(source),
+    }
+}

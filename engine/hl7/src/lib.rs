@@ -1,0 +1,25 @@
+//! The HL7 v2 side of the engine: takes orders, patients and laboratory results, and sends reports.
+//!
+//! Read in the order a message travels: [`listener`] opens the door, [`connection`] serves one
+//! peer, [`frame`] finds messages in the stream, [`message`] takes them apart, [`mapping`] says
+//! what they mean, [`receiver`] what to answer. [`sender`] walks the other way.
+//!
+//! **Invariants**
+//!
+//! - A positive acknowledgement is sent only after the message is kept (HL7-11).
+//! - What cannot be read whole is refused, never read in part: `hl7-parser` would stop at a blank
+//!   line and say nothing.
+//! - Messages of one connection are answered in order.
+
+pub mod acknowledgement;
+pub mod connection;
+pub mod frame;
+pub mod listener;
+pub mod mapping;
+pub mod message;
+pub mod receiver;
+pub mod sender;
+
+pub use listener::{Config, Listener, Sender};
+pub use message::{Message, Problem};
+pub use sender::{MllpDestination, MllpError};

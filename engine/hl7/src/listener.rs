@@ -1,0 +1,142 @@
+//! The door for HL7: accepts connections and gives each a task of its own.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use contracts::Intake;
+use domain::ErrorChain;
+use encoding::hl7_charset::Hl7Charset;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tracing::{Instrument as _, info_span, warn};
+
+use crate::connection::{Timers, serve};
+
+/// How the HL7 listener behaves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Character set of messages whose MSH-18 is empty.
+    pub charset: Hl7Charset,
+    /// Who may connect.
+    pub senders: Sender,
+    /// Most connections of one address at once.
+    pub connections_per_peer_max: usize,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// How long to wait for what.
+    pub timers: Timers,
+}
+
+/// Whether an address may connect.
+#[derive(Clone)]
+pub struct Sender(pub Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sender(..)")
+    }
+}
+
+/// An open door.
+pub struct Listener {
+    socket: TcpListener,
+    config: Config,
+    intake: Arc<dyn Intake>,
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Listener {
+    /// Opens the door.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address is taken or not ours.
+    pub async fn bind(config: Config, intake: Arc<dyn Intake>) -> std::io::Result<Self> {
+        let socket = TcpListener::bind(config.listen).await?;
+        Ok(Self { socket, config, intake, connections: Arc::default() })
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system does not know.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Lets peers in until `closing` says so.
+    pub async fn listen(self, mut closing: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                _ = closing.wait_for(|it| *it) => return,
+            };
+            match accepted {
+                Ok((stream, address)) => self.receive(stream, address),
+                Err(error) => {
+                    warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn receive(&self, stream: TcpStream, address: SocketAddr) {
+        if !(self.config.senders.0)(address.ip()) {
+            warn!(peer = %address, "a connection from outside the allowed networks was closed");
+            return;
+        }
+        let Some(place) = self.place(address.ip()) else {
+            warn!(peer = %address, "a connection beyond the limit was closed");
+            return;
+        };
+        // Without it each answer waits for the peer's delayed acknowledgement.
+        _ = stream.set_nodelay(true);
+        let (intake, config) = (Arc::clone(&self.intake), self.config.clone());
+        let span = info_span!("connection", peer = %address);
+        let served = async move {
+            let peer = address.ip().to_string();
+            let (charset, timers) = (config.charset, config.timers);
+            let outcome = serve(stream, &peer, charset, timers, intake.as_ref()).await;
+            if let Err(error) = outcome {
+                warn!(error = %ErrorChain(&error), "connection ended early");
+            }
+            drop(place);
+        };
+        tokio::spawn(served.instrument(span));
+    }
+
+    fn place(&self, address: IpAddr) -> Option<Place> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = connections.values().sum();
+        let count = connections.entry(address).or_default();
+        if total >= self.config.connections_max || *count >= self.config.connections_per_peer_max {
+            return None;
+        }
+        *count += 1;
+        drop(connections);
+        Some(Place { connections: Arc::clone(&self.connections), address })
+    }
+}
+
+/// A place among the connections, given back when dropped.
+struct Place {
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = connections.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                connections.remove(&self.address);
+            }
+        }
+    }
+}

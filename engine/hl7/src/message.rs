@@ -1,0 +1,272 @@
+//! A message taken apart (HL7 v2, chapter 2; requirements HL7-20..26). Pure.
+//!
+//! `hl7-parser` does the taking apart. What it would pass over in silence is refused here before:
+//! blank lines, which end its reading, and line feeds, which it takes for text.
+
+use encoding::hl7_charset::{CharsetError, Hl7Charset};
+use encoding::hl7_escape::Delimiters;
+
+/// Most segments of a message.
+const SEGMENTS_MAX: usize = 10_000;
+
+/// Longest segment name.
+const NAME_BYTES: usize = 3;
+
+/// A message, in segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// What separates its parts.
+    pub delimiters: Delimiters,
+    /// Its character set.
+    pub charset: Hl7Charset,
+    /// Whether every byte of it could be read.
+    pub is_whole: bool,
+    segments: Vec<Segment>,
+}
+
+/// A segment, with its fields as they stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// `MSH`, `PID`, …
+    pub name: String,
+    /// Field 1 comes first. In `MSH` that is the separator itself.
+    fields: Vec<String>,
+}
+
+/// Why a message is not taken: what to answer, and what is wrong (HL7-10, table 0357).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Problem {
+    /// Whether it may be sent again once it is mended: `E`, or never: `R`.
+    pub is_final: bool,
+    /// ERR-3.
+    pub code: u16,
+    /// ERR-2, or nothing.
+    pub location: &'static str,
+    /// What is wrong, without a word of the patient.
+    pub text: String,
+}
+
+impl Problem {
+    /// The sender must not send it again.
+    pub fn refused(code: u16, text: impl Into<String>) -> Self {
+        Self { is_final: true, code, location: "", text: text.into() }
+    }
+
+    /// The sender may mend it.
+    pub fn wrong(code: u16, location: &'static str, text: impl Into<String>) -> Self {
+        Self { is_final: false, code, location, text: text.into() }
+    }
+}
+
+impl Message {
+    /// Reads the bytes of a frame. `default` is the character set if MSH-18 names none.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong. Nothing was read in part.
+    pub fn parse(bytes: &[u8], default: Hl7Charset) -> Result<Self, Problem> {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let charset = charset_of(bytes, default)?;
+        let (text, is_whole) = charset.decode(bytes);
+        let text = normalised(&text);
+        let no_header = || Problem::refused(100, "the message has no usable MSH segment");
+        let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
+        let segments = segments(&text, delimiters)?;
+        let message = Self { delimiters, charset, is_whole, segments };
+        if message.header().fields.len() < 9 {
+            return Err(no_header());
+        }
+        Ok(message)
+    }
+
+    /// The segments, in order.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The first segment of this name.
+    pub fn segment(&self, name: &str) -> Option<&Segment> {
+        self.segments.iter().find(|it| it.name == name)
+    }
+
+    fn header(&self) -> &Segment {
+        const EMPTY: &Segment = &Segment { name: String::new(), fields: Vec::new() };
+        self.segments.first().unwrap_or(EMPTY)
+    }
+
+    /// A component of the first repetition of a field of MSH.
+    pub fn msh(&self, field: usize, component: usize) -> String {
+        self.value(self.header(), field, component)
+    }
+
+    /// A component of the first repetition of a field, decoded. Numbers count from 1. The explicit
+    /// null `""` reads as empty (HL7-21).
+    pub fn value(&self, segment: &Segment, field: usize, component: usize) -> String {
+        self.repetitions(segment, field).next().map_or_else(String::new, |it| it.component(component))
+    }
+
+    /// The first repetition of a field, whole and decoded: for text, where components mean nothing.
+    pub fn text(&self, segment: &Segment, field: usize) -> String {
+        let raw = segment.field(field);
+        // A repetition of text is a line of text.
+        let lines: Vec<String> =
+            raw.split(self.delimiters.repetition).map(|it| self.delimiters.unescaped(it)).collect();
+        lines.join("\n")
+    }
+
+    /// The repetitions of a field.
+    pub fn repetitions<'a>(
+        &'a self,
+        segment: &'a Segment,
+        field: usize,
+    ) -> impl Iterator<Item = Repetition<'a>> {
+        let delimiters = &self.delimiters;
+        let raw = segment.field(field);
+        raw.split(delimiters.repetition).map(move |text| Repetition { text, delimiters })
+    }
+}
+
+impl Segment {
+    /// A field as it stands.
+    pub fn field(&self, number: usize) -> &str {
+        number.checked_sub(1).and_then(|it| self.fields.get(it)).map_or("", String::as_str)
+    }
+}
+
+/// One repetition of a field.
+#[derive(Clone, Copy, Debug)]
+pub struct Repetition<'a> {
+    text: &'a str,
+    delimiters: &'a Delimiters,
+}
+
+impl Repetition<'_> {
+    /// A component, decoded: its first subcomponent, since the others qualify it.
+    pub fn component(&self, number: usize) -> String {
+        self.subcomponent(number, 1)
+    }
+
+    /// A subcomponent, decoded.
+    pub fn subcomponent(&self, component: usize, number: usize) -> String {
+        let nth = |text: &str, separator: char, number: usize| {
+            let part = number.checked_sub(1).and_then(|it| text.split(separator).nth(it));
+            part.unwrap_or_default().to_owned()
+        };
+        let component = nth(self.text, self.delimiters.component, component);
+        let part = nth(&component, self.delimiters.subcomponent, number);
+        if part == "\"\"" { String::new() } else { self.delimiters.unescaped(&part) }
+    }
+}
+
+/// MSH-18, read before anything else can be: it lies in a segment of ASCII.
+fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<Hl7Charset, Problem> {
+    let line = bytes.split(|it| *it == b'\r' || *it == b'\n').next().unwrap_or_default();
+    let Some(separator) = line.get(3) else { return Ok(default) };
+    let field = line.split(|it| it == separator).nth(17).unwrap_or_default();
+    let term = field.split(|it| !it.is_ascii_graphic() && *it != b' ' || *it == b'~').next();
+    let term = String::from_utf8_lossy(term.unwrap_or_default());
+    Hl7Charset::parse(&term, default).map_err(|error| match error {
+        CharsetError::Unknown(_) => Problem::wrong(102, "MSH^1^18", error.to_string()),
+        CharsetError::DoesNotFit => Problem::refused(207, error.to_string()),
+    })
+}
+
+/// One carriage return between segments, and none elsewhere.
+fn normalised(text: &str) -> String {
+    let lines = text.split(['\r', '\n']).map(str::trim_end).filter(|it| !it.is_empty());
+    lines.collect::<Vec<_>>().join("\r")
+}
+
+fn segments(text: &str, delimiters: Delimiters) -> Result<Vec<Segment>, Problem> {
+    let count = text.split('\r').count();
+    if count > SEGMENTS_MAX {
+        return Err(Problem::refused(207, "the message has too many segments"));
+    }
+    for line in text.split('\r') {
+        let name: String = line.chars().take_while(|it| *it != delimiters.field).collect();
+        let is_name = name.len() == NAME_BYTES
+            && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit());
+        if !is_name {
+            return Err(Problem::refused(100, "a line of the message is no segment"));
+        }
+    }
+    let parsed = hl7_parser::parse_message(text)
+        .map_err(|_| Problem::refused(100, "the message cannot be taken apart"))?;
+    // The library ends early rather than fail: compare what it saw with what there is.
+    let segments: Vec<Segment> = parsed.segments().map(segment).collect();
+    if segments.len() != count || parsed.raw_value().len() != text.len() {
+        return Err(Problem::refused(100, "the message cannot be taken apart"));
+    }
+    Ok(segments)
+}
+
+fn segment(parsed: &hl7_parser::message::Segment<'_>) -> Segment {
+    let fields = parsed.fields().map(|it| it.raw_value().to_owned()).collect();
+    Segment { name: parsed.name.to_owned(), fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: &str = "MSH|^~\\&|RIS|HOSP|ISO|HOSP|20260101||ORM^O01|M1|P|2.5.1";
+
+    fn parse(text: &str) -> Result<Message, Problem> {
+        Message::parse(text.as_bytes(), Hl7Charset::Utf8)
+    }
+
+    #[test]
+    fn hl7_20_any_line_ending_and_blank_lines_are_read_whole() {
+        for ending in ["\r", "\n", "\r\n", "\r\r", "\r\n\r\n"] {
+            let text = format!("{HEADER}{ending}PID|1||77^^^A&1.2&ISO^MR{ending}OBR|1{ending}");
+            let message = parse(&text).unwrap();
+            assert_eq!(message.segments().len(), 3);
+            let pid = message.segment("PID").unwrap();
+            assert_eq!((message.value(pid, 3, 1), message.value(pid, 3, 4)), ("77".into(), "A".into()));
+            assert_eq!((message.msh(9, 2), message.msh(10, 1)), ("O01".into(), "M1".into()));
+        }
+    }
+
+    #[test]
+    fn hl7_20_delimiters_of_the_message_hold() {
+        let message = parse("MSH#*~\\&#A#B#C#D#1##ADT*A01#X#P#2.5\rPID#1##7***H~8").unwrap();
+        let pid = message.segment("PID").unwrap();
+        assert_eq!(message.value(pid, 3, 4), "H");
+        assert_eq!(message.repetitions(pid, 3).count(), 2);
+        assert_eq!(message.msh(10, 1), "X");
+    }
+
+    #[test]
+    fn hl7_10_what_is_no_message_is_refused() {
+        for text in ["", "hello world", "MSH|^~\\&|A", "PID|1", "MSH", "MSH|^~\\&|\rtext"] {
+            let problem = parse(text).unwrap_err();
+            assert!(problem.is_final, "{text}");
+        }
+    }
+
+    #[test]
+    fn hl7_23_the_character_set_is_read_before_the_message() {
+        let mut bytes = format!("{HEADER}||||||GB 18030-2000\rPID|1||7||").into_bytes();
+        bytes.extend(b"\x96\x7c\xd5\x5c^\xc8\xfd");
+        let message = Message::parse(&bytes, Hl7Charset::Utf8).unwrap();
+        let pid = message.segment("PID").unwrap();
+        assert_eq!(message.value(pid, 5, 1), "東誠");
+        assert_eq!(message.value(pid, 5, 2), "三");
+        let unknown = format!("{HEADER}||||||KLINGON");
+        assert_eq!(parse(&unknown).unwrap_err().code, 102);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_upset_the_parser(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            _ = Message::parse(&bytes, Hl7Charset::Utf8);
+            let mut message = HEADER.as_bytes().to_vec();
+            message.push(b'\r');
+            message.extend(bytes);
+            _ = Message::parse(&message, Hl7Charset::Utf8);
+        }
+    }
+}

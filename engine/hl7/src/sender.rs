@@ -1,0 +1,182 @@
+//! Sends messages and waits for their acknowledgement (HL7-14).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use contracts::{Destination, DestinationKind, Output, SendError};
+use domain::ErrorChain;
+use encoding::hl7_charset::{CharsetError, Hl7Charset};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::frame::{Decoder, Frame, Garbage, framed};
+use crate::message::{Message, Problem};
+
+/// Longest wait for an acknowledgement.
+const ACKNOWLEDGEMENT_WAIT: Duration = Duration::from_secs(30);
+
+/// Longest wait for a connection.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Why a message did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub enum MllpError {
+    /// Nobody is there.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Where.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection broke")]
+    Io(#[from] std::io::Error),
+    /// No acknowledgement came in time.
+    #[error("no acknowledgement came in time")]
+    Silent,
+    /// The peer closed before it acknowledged.
+    #[error("the peer closed the connection before it acknowledged")]
+    Closed,
+    /// What came back is not MLLP.
+    #[error("the peer does not speak MLLP")]
+    Garbage(#[from] Garbage),
+    /// What came back is not an acknowledgement of this message.
+    #[error("the acknowledgement cannot be read")]
+    Unreadable(#[from] Problem),
+    /// The acknowledgement is of another message.
+    #[error("the acknowledgement is of another message")]
+    Mismatch,
+    /// The peer did not take it.
+    #[error("the peer answered {code}: {text}")]
+    NotTaken {
+        /// MSA-1.
+        code: String,
+        /// What it says.
+        text: String,
+    },
+    /// The message cannot be written in the destination's character set.
+    #[error("the message cannot be written")]
+    Charset(#[from] CharsetError),
+}
+
+impl From<MllpError> for SendError {
+    fn from(error: MllpError) -> Self {
+        let text = ErrorChain(&error).to_string();
+        let is_final = match &error {
+            MllpError::NotTaken { code, .. } => matches!(code.as_str(), "AR" | "CR"),
+            MllpError::Charset(_) => true,
+            _ => false,
+        };
+        if is_final { Self::Refused(text) } else { Self::Retryable(text) }
+    }
+}
+
+/// An EHR that takes messages. Keeps its connection open.
+pub struct MllpDestination {
+    address: String,
+    charset: Hl7Charset,
+    open: Mutex<Option<TcpStream>>,
+}
+
+impl MllpDestination {
+    /// A destination at `address`, which reads `charset`.
+    pub fn new(address: String, charset: Hl7Charset) -> Self {
+        Self { address, charset, open: Mutex::new(None) }
+    }
+
+    /// Sends a message and waits for its acknowledgement, which it gives.
+    ///
+    /// # Errors
+    ///
+    /// Says why it did not arrive, or may not have.
+    pub async fn exchange(&self, message: &str) -> Result<Message, MllpError> {
+        let bytes = self.charset.encode(message)?;
+        // Locked until the answer is here: answers come in the order of messages.
+        let mut open = self.open.lock().await;
+        if let Some(stream) = open.as_mut()
+            && is_closed(stream)
+        {
+            *open = None;
+        }
+        let mut stream = match open.take() {
+            Some(stream) => stream,
+            None => self.connect().await?,
+        };
+        let answer = converse(&mut stream, &bytes).await?;
+        *open = Some(stream);
+        Ok(Message::parse(&answer, self.charset)?)
+    }
+
+    async fn connect(&self) -> Result<TcpStream, MllpError> {
+        let connected = match timeout(CONNECT_WAIT, TcpStream::connect(&self.address)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        let stream = connected
+            .map_err(|source| MllpError::Connect { address: self.address.clone(), source })?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    async fn send_one(&self, message: &str) -> Result<(), MllpError> {
+        let answer = self.exchange(message).await?;
+        let msa = answer.segment("MSA").ok_or(MllpError::Closed)?;
+        let code = answer.value(msa, 1, 1);
+        let control_id = message.split('\r').next().and_then(|it| it.split('|').nth(9));
+        if Some(answer.value(msa, 2, 1).as_str()) != control_id {
+            return Err(MllpError::Mismatch);
+        }
+        if matches!(code.as_str(), "AA" | "CA") {
+            return Ok(());
+        }
+        let text = answer.segment("ERR").map(|it| answer.value(it, 3, 2)).unwrap_or_default();
+        Err(MllpError::NotTaken { code, text })
+    }
+}
+
+/// Whether the peer has closed a connection that should be silent.
+fn is_closed(stream: &TcpStream) -> bool {
+    let mut byte = [0; 1];
+    match stream.try_read(&mut byte) {
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        // The end, or something nobody asked for.
+        Ok(_) => true,
+    }
+}
+
+async fn converse(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8>, MllpError> {
+    let written = stream.write_all(&framed(bytes)).await;
+    written?;
+    let mut decoder = Decoder::default();
+    let mut buffer = Vec::with_capacity(4096);
+    loop {
+        if let Some(frame) = decoder.next_frame()? {
+            let (Frame::Message(answer) | Frame::TooLong(answer)) = frame;
+            return Ok(answer);
+        }
+        buffer.clear();
+        let read = timeout(ACKNOWLEDGEMENT_WAIT, stream.read_buf(&mut buffer)).await;
+        if read.map_err(|_| MllpError::Silent)?? == 0 {
+            return Err(MllpError::Closed);
+        }
+        decoder.push(&buffer);
+    }
+}
+
+#[async_trait]
+impl Destination for MllpDestination {
+    fn kind(&self) -> DestinationKind {
+        DestinationKind::Mllp
+    }
+
+    async fn send(&self, _: &str, outputs: &[Output]) -> Result<(), SendError> {
+        for output in outputs {
+            let message = String::from_utf8_lossy(&output.bytes);
+            self.send_one(&message).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! Pixels: from the files of a series to a volume in Hounsfield units, and what is cut out of it.
+//!
+//! Read in the order of the work: [`slice`] decodes one file, [`volume`] stacks slices and refuses
+//! a stack that is not regular, [`mask`] and [`components`] cut shapes out, measured in mL.
+//!
+//! **Invariants**
+//!
+//! - A volume is measured only if its geometry is sound: constant orientation, spacing, rows and
+//!   columns, no gap, no tilt (DIN-81). Everything else is an error with a name and numbers.
+//! - No size is trusted before it is multiplied out with a limit (SEC-24).
+
+pub mod components;
+pub mod mask;
+pub mod slice;
+pub mod volume;
+
+pub use mask::Mask;
+pub use slice::{Slice, SliceError};
+pub use volume::{GeometryError, Volume};

@@ -1,0 +1,167 @@
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use archive::DiskArchive;
+use async_trait::async_trait;
+use contracts::{Archive, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal, RefusalReason};
+use dimse::{Config, Network, Peer, Timers};
+use domain::{AeTitle, Event};
+use encoding::hl7_charset::Hl7Charset;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// An instance a PACS was sent.
+#[derive(Clone, Debug)]
+pub struct ReceivedInstance {
+    /// Its kind.
+    pub sop_class: String,
+    /// Its name.
+    pub sop_instance: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// Keeps what arrives, and asks nothing of it.
+struct Shelf {
+    archive: Arc<dyn Archive>,
+    instances: Mutex<Vec<ReceivedInstance>>,
+    messages: Mutex<Vec<String>>,
+}
+
+impl Shelf {
+    fn open(folder: &Path) -> io::Result<Arc<Self>> {
+        let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(folder)?);
+        Ok(Arc::new(Self { archive, instances: Mutex::default(), messages: Mutex::default() }))
+    }
+}
+
+#[async_trait]
+impl Intake for Shelf {
+    fn archive(&self) -> &Arc<dyn Archive> {
+        &self.archive
+    }
+
+    fn is_open(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
+        let path = self.archive.path_of(&file.sha256);
+        let full = |error: io::Error| Refusal::new(RefusalReason::OutOfResources, error.to_string());
+        self.archive.keep(file).await.map_err(full)?;
+        let (sop_class, sop_instance) = (arrival.sop_class, arrival.sop_instance);
+        let received = ReceivedInstance { sop_class, sop_instance, path };
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner).push(received);
+        Ok(Kept::New)
+    }
+
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal> {
+        let text = String::from_utf8_lossy(&arrival.raw).into_owned();
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        Ok(arrival.acknowledgement)
+    }
+
+    async fn note_event(&self, _: Event) {}
+}
+
+/// A PACS on a port of its own.
+pub struct Pacs {
+    shelf: Arc<Shelf>,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+    _closing: watch::Sender<bool>,
+}
+
+impl Pacs {
+    /// Opens a PACS that calls itself `ae_title`, takes everything from this machine, and keeps it
+    /// in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the port or the folder cannot be had.
+    pub async fn open(folder: &Path, ae_title: AeTitle, listen: SocketAddr) -> io::Result<Self> {
+        let shelf = Shelf::open(folder)?;
+        let config = Config {
+            listen,
+            ae_title,
+            peers: vec![Peer { ae_title: None, networks: Network::loopback() }],
+            associations_max: 64,
+            associations_per_peer_max: 64,
+            pdu_bytes_max: 131_072,
+            timers: Timers::default(),
+        };
+        let intake: Arc<dyn Intake> = Arc::<Shelf>::clone(&shelf);
+        let listener = dimse::Listener::bind(config, intake).await?;
+        let address = listener.address()?;
+        let (closing, closed) = watch::channel(false);
+        let task = tokio::spawn(listener.listen(closed));
+        Ok(Self { shelf, address, task, _closing: closing })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it was sent so far, in order.
+    pub fn received(&self) -> Vec<ReceivedInstance> {
+        self.shelf.instances.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Pacs {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An EHR on a port of its own.
+pub struct Ehr {
+    shelf: Arc<Shelf>,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+    _closing: watch::Sender<bool>,
+}
+
+impl Ehr {
+    /// Opens an EHR that takes every message from this machine.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the port or the folder cannot be had.
+    pub async fn open(folder: &Path, listen: SocketAddr) -> io::Result<Self> {
+        let shelf = Shelf::open(folder)?;
+        let config = hl7::Config {
+            listen,
+            charset: Hl7Charset::Utf8,
+            senders: hl7::Sender(Arc::new(|it| it.is_loopback())),
+            connections_per_peer_max: 64,
+            connections_max: 64,
+            timers: hl7::connection::Timers::default(),
+        };
+        let intake: Arc<dyn Intake> = Arc::<Shelf>::clone(&shelf);
+        let listener = hl7::Listener::bind(config, intake).await?;
+        let address = listener.address()?;
+        let (closing, closed) = watch::channel(false);
+        let task = tokio::spawn(listener.listen(closed));
+        Ok(Self { shelf, address, task, _closing: closing })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it was sent so far, in order.
+    pub fn received(&self) -> Vec<String> {
+        self.shelf.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Ehr {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

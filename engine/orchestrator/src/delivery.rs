@@ -1,0 +1,271 @@
+//! Composes reports with the identity of the moment, and sends them until they are acknowledged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use contracts::{
+    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, SendError, SeriesSnapshot, StoreError,
+    WorkKind,
+};
+use domain::{
+    Algorithm, ErrorChain, InputInstance, PatientId, ResultSet, ResultStatus, Segmentation,
+};
+use encoding::dicom_header::{Encoding, Header};
+use encoding::file_meta;
+use report::{About, StudyAbout, compose};
+use tracing::{error, info, warn};
+
+use crate::intake::header_at;
+use crate::orchestrator::{
+    AFTER_FAILURE, LEASE, Orchestrator, POLL, RENEWAL, SiteDestination,
+};
+use crate::record;
+
+/// Most tries before a person is asked: about six hours with the waits between them.
+const ATTEMPTS_MAX: i32 = 80;
+
+/// Longest wait between two tries.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+
+/// Beginning of a file that holds its File Meta Information.
+const META_BYTES_MAX: u64 = 64 * 1024;
+
+impl Orchestrator {
+    /// Makes one delivery after the other.
+    pub(crate) async fn deliver(&self) {
+        loop {
+            match self.store.claim_delivery(LEASE).await {
+                Ok(Some(delivery)) => self.make(delivery).await,
+                Ok(None) => self.store.wait_for(WorkKind::Delivery, POLL).await,
+                Err(error) => {
+                    error!(error = %ErrorChain(&error), "no delivery can be claimed");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    async fn make(&self, delivery: ClaimedDelivery) {
+        let attempt = self.attempt_delivery(&delivery);
+        tokio::pin!(attempt);
+        let end = loop {
+            tokio::select! {
+                end = &mut attempt => break end,
+                () = tokio::time::sleep(RENEWAL) => {
+                    let renewed = self.store.renew_delivery(&delivery, LEASE).await;
+                    if matches!(renewed, Err(StoreError::Superseded)) {
+                        return;
+                    }
+                }
+            }
+        };
+        let (run, destination) = (delivery.run, delivery.destination.as_str());
+        let label = match &end {
+            DeliveryEnd::Delivered => "delivered",
+            DeliveryEnd::Again { .. } => "postponed",
+            DeliveryEnd::Failed { .. } => "failed",
+            DeliveryEnd::Blocked { .. } => "blocked",
+        };
+        metrics::counter!("orchestrator_deliveries_total", "outcome" => label).increment(1);
+        match &end {
+            DeliveryEnd::Delivered => info!(%run, destination, "delivered"),
+            DeliveryEnd::Again { reason, .. }
+            | DeliveryEnd::Failed { reason }
+            | DeliveryEnd::Blocked { reason } => warn!(%run, destination, reason, label, "not delivered"),
+        }
+        // The destination has it: that must not be forgotten because the database is down.
+        while let Err(error) = self.store.finish_delivery(&delivery, end.clone()).await {
+            if matches!(error, StoreError::Superseded) {
+                return;
+            }
+            error!(error = %ErrorChain(&error), "the end of a delivery cannot be put on record");
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
+    }
+
+    async fn attempt_delivery(&self, delivery: &ClaimedDelivery) -> DeliveryEnd {
+        let Some(site) = self.destinations.get(&delivery.destination) else {
+            let reason = "the site file has no such destination any more".to_owned();
+            return DeliveryEnd::Failed { reason };
+        };
+        let outputs = match self.outputs(delivery, site).await {
+            Ok(outputs) => outputs,
+            Err(end) => return end,
+        };
+        let sent = site.destination.send(&delivery.run.to_string(), &outputs).await;
+        match sent {
+            Ok(()) => DeliveryEnd::Delivered,
+            Err(SendError::Refused(reason)) => DeliveryEnd::Failed { reason },
+            Err(SendError::Retryable(reason)) if delivery.attempt >= ATTEMPTS_MAX => {
+                DeliveryEnd::Failed { reason: format!("{ATTEMPTS_MAX} tries failed: {reason}") }
+            }
+            Err(SendError::Retryable(reason)) => again(delivery.attempt, reason),
+        }
+    }
+
+    /// What to send: composed now, or before with the same identity.
+    async fn outputs(
+        &self,
+        delivery: &ClaimedDelivery,
+        site: &SiteDestination,
+    ) -> Result<Vec<Output>, DeliveryEnd> {
+        let attempt = delivery.attempt;
+        let lost = |error: StoreError| again(attempt, ErrorChain(&error).to_string());
+        let view = self.store.view_delivery(delivery.id).await.map_err(lost)?;
+        let masks = self.masks(&view).await.map_err(|reason| again(attempt, reason))?;
+        let study = self.study_about(&view).await;
+        let composed = |view: &DeliveryView| {
+            if let Some(reason) = blocked(view) {
+                return Err(reason);
+            }
+            let about = self.about(view, study);
+            let results = results(view, &about);
+            let header = &site.header;
+            compose(&delivery.what, &results, &about, &masks, &self.templates, header)
+                .map_err(|error| ErrorChain(&error).to_string())
+        };
+        match self.store.compose_delivery(delivery, Box::new(composed)).await {
+            Ok(Ok(outputs)) => Ok(outputs),
+            Ok(Err(reason)) => Err(DeliveryEnd::Blocked { reason }),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
+    async fn masks(&self, view: &DeliveryView) -> Result<BTreeMap<String, Vec<u8>>, String> {
+        let mut masks = BTreeMap::new();
+        let segmentations = view.outputs.values().flat_map(|it| &it.segmentations);
+        for segment in segmentations.flat_map(|it| &it.segments) {
+            let content = self.archive.artifact(&segment.mask).await;
+            let content = content.map_err(|error| format!("a mask cannot be read: {error}"))?;
+            masks.insert(segment.mask.sha256.clone(), content);
+        }
+        Ok(masks)
+    }
+
+    /// The study as its first image describes it.
+    async fn study_about(&self, view: &DeliveryView) -> Option<StudyAbout> {
+        let uid = view.run.study.as_ref()?.to_string();
+        let first = view.series.iter().flat_map(|it| &it.instances).next();
+        let path = first.map(|it| self.archive.path_of(&it.sha256));
+        let header = match path {
+            Some(path) => {
+                let read = tokio::task::spawn_blocking(move || header_of(&path)).await;
+                read.ok().flatten().unwrap_or_default()
+            }
+            None => Header::default(),
+        };
+        let text = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
+        let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
+        let of_order = view.orders.first().map(|it| it.order.key.accession.clone());
+        let accession = Some(view.accession.clone()).filter(|it| !it.is_empty()).or(of_order);
+        Some(StudyAbout {
+            uid,
+            date: plain(record::STUDY_DATE),
+            time: plain(record::STUDY_TIME),
+            id: text(record::STUDY_ID),
+            description: text(record::STUDY_DESCRIPTION),
+            accession: accession.unwrap_or_default(),
+        })
+    }
+
+    fn about(&self, view: &DeliveryView, study: Option<StudyAbout>) -> About {
+        let patient = view.patient.clone();
+        let nobody = PatientId { value: String::new(), issuer: String::new() };
+        let identifier = patient.as_ref().map_or(nobody, |it| it.identifier.clone());
+        let demographics = patient.map(|it| it.demographics).unwrap_or_default();
+        let orders = view.orders.iter().filter(|it| !it.is_cancelled).map(|it| it.order.clone());
+        About {
+            run: view.run.id,
+            patient: identifier,
+            demographics,
+            study,
+            orders: orders.collect(),
+            engine: self.engine.clone(),
+        }
+    }
+}
+
+/// Why nothing may be sent for this run just now (HL7-43, HL7-44).
+fn blocked(view: &DeliveryView) -> Option<String> {
+    if !view.orders.is_empty() && view.orders.iter().all(|it| it.is_cancelled) {
+        return Some("the order was cancelled".to_owned());
+    }
+    let patient = view.run.patient;
+    let differs = |it: &contracts::OrderSnapshot| it.patient.zip(patient).is_some_and(|(a, b)| a != b);
+    if view.orders.iter().any(differs) {
+        return Some("identity_conflict: images and order are of two patients".to_owned());
+    }
+    None
+}
+
+fn header_of(path: &Path) -> Option<Header> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let mut start = Vec::new();
+    file.take(META_BYTES_MAX).read_to_end(&mut start).ok()?;
+    let (at, syntax) = file_meta::split(&start)?;
+    let at = at as u64;
+    header_at(path, at, length.checked_sub(at)?, Encoding::of(&syntax)).ok()
+}
+
+/// All that the nodes of a run found, as one result (OUT-01).
+fn results(view: &DeliveryView, about: &About) -> ResultSet {
+    let inputs = view.series.iter().flat_map(|it: &SeriesSnapshot| &it.instances);
+    let input = |it: &contracts::StoredInstance| InputInstance {
+        instance: it.instance.clone(),
+        sha256: it.sha256.clone(),
+    };
+    let segmentations: Vec<Segmentation> =
+        view.outputs.iter().flat_map(|(node, it)| segmentations(view, node, it, about)).collect();
+    let outputs = || view.outputs.values();
+    let status = if view.has_failures { ResultStatus::AiPartial } else { ResultStatus::AiDraft };
+    ResultSet {
+        run: view.run.id,
+        workflow: view.run.workflow.clone(),
+        status,
+        concluded: view.concluded,
+        findings: outputs().flat_map(|it| it.findings.clone()).collect(),
+        segmentations,
+        laboratory: outputs().flat_map(|it| it.laboratory.clone()).collect(),
+        sections: outputs().flat_map(|it| it.sections.clone()).collect(),
+        inputs: inputs.map(input).collect(),
+        algorithms: algorithms(view),
+    }
+}
+
+/// What worked on the run, by the libraries that were pinned.
+fn algorithms(view: &DeliveryView) -> Vec<Algorithm> {
+    let algorithm = |it: &contracts::PluginPin| Algorithm {
+        name: it.name.clone(),
+        version: it.version.clone(),
+        parameters: BTreeMap::from([("plugin_sha256".to_owned(), it.digest.clone())]),
+    };
+    view.plugins.values().map(algorithm).collect()
+}
+
+/// The outlines of a node, with where they come from (OUT-33).
+fn segmentations(
+    view: &DeliveryView,
+    node: &str,
+    output: &domain::NodeOutput,
+    about: &About,
+) -> Vec<Segmentation> {
+    let mut found = output.segmentations.clone();
+    for segmentation in &mut found {
+        let parameters = &mut segmentation.algorithm.parameters;
+        if let Some(plugin) = view.plugins.get(node) {
+            parameters.insert("plugin_sha256".to_owned(), plugin.digest.clone());
+        }
+        parameters.insert("run_id".to_owned(), about.run.to_string());
+        parameters.insert("workflow_sha256".to_owned(), view.run.workflow.digest.clone());
+    }
+    found
+}
+
+fn again(attempt: i32, reason: String) -> DeliveryEnd {
+    let doublings = u32::try_from(attempt.clamp(1, 12) - 1).unwrap_or_default();
+    let after = Duration::from_secs(1 << doublings).min(BACKOFF_MAX);
+    DeliveryEnd::Again { reason, after }
+}

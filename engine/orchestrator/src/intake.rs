@@ -1,0 +1,152 @@
+//! Keeps what arrives. Only when this has returned may a listener say that all is well.
+
+use std::fs::File;
+use std::io::{BufReader, Seek as _, SeekFrom};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use contracts::{
+    Archive, InstanceArrival, Intake, Kept, MessageArrival, MessageKept, MessageRecord,
+    Quarantined, Refusal, RefusalReason, Store, StoreError,
+};
+use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
+use encoding::dicom_header::{Encoding, Header, HeaderError, read_encoded};
+use serde_json::json;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::record::record;
+
+/// The way into the engine for everything that arrives.
+pub struct IntakeService {
+    store: Arc<dyn Store>,
+    archive: Arc<dyn Archive>,
+    /// Why nothing can be kept just now, if nothing can.
+    closed: Mutex<Option<Refusal>>,
+}
+
+impl IntakeService {
+    /// An open intake.
+    pub fn new(store: Arc<dyn Store>, archive: Arc<dyn Archive>) -> Self {
+        Self { store, archive, closed: Mutex::new(None) }
+    }
+
+    /// Refuses everything from now on, for this reason; or takes everything again.
+    pub fn set_closed(&self, why: Option<Refusal>) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    async fn try_keep(
+        &self,
+        arrival: InstanceArrival,
+        file: Quarantined,
+    ) -> Result<Kept, Refusal> {
+        let header = read_header(&file, &arrival.transfer_syntax).await?;
+        let record = record(arrival, &file, &header)?;
+        self.archive.keep(file).await.map_err(|error| {
+            error!(%error, "the archive cannot be written");
+            Refusal::new(RefusalReason::OutOfResources, "the archive cannot be written")
+        })?;
+        let (instance, bytes) = (record.instance.clone(), record.bytes);
+        let kept = self.store.keep_instance(record).await.map_err(|error| unavailable(&error))?;
+        info!(%instance, bytes, ?kept, "instance kept");
+        Ok(kept)
+    }
+}
+
+/// Reads the header of a file in quarantine, with limits, before any library does.
+async fn read_header(file: &Quarantined, transfer_syntax: &str) -> Result<Header, Refusal> {
+    let (path, start, length) = (file.path.clone(), file.meta_bytes, file.bytes);
+    let encoding = Encoding::of(transfer_syntax);
+    let read = move || header_at(&path, start, length, encoding);
+    let outcome = tokio::task::spawn_blocking(read).await;
+    let broken = |error: &dyn std::error::Error| {
+        error!(error = %ErrorChain(error), "the quarantine cannot be read");
+        Refusal::new(RefusalReason::OutOfResources, "the disk cannot be read")
+    };
+    match outcome {
+        Ok(Ok(header)) => Ok(header),
+        Ok(Err(HeaderError::Io(error))) => Err(broken(&error)),
+        Ok(Err(error)) => {
+            Err(Refusal::new(RefusalReason::CannotUnderstand, error.to_string()))
+        }
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+/// Reads the header of a file whose data set starts after `start` bytes.
+pub(crate) fn header_at(
+    path: &Path,
+    start: u64,
+    length: u64,
+    encoding: Encoding,
+) -> Result<Header, HeaderError> {
+    let mut file = File::open(path).map_err(HeaderError::Io)?;
+    file.seek(SeekFrom::Start(start)).map_err(HeaderError::Io)?;
+    read_encoded(BufReader::new(file), length, encoding)
+}
+
+fn unavailable(error: &StoreError) -> Refusal {
+    error!(error = %ErrorChain(error), "the database cannot be written");
+    Refusal::new(RefusalReason::OutOfResources, "the database cannot be written")
+}
+
+#[async_trait]
+impl Intake for IntakeService {
+    fn archive(&self) -> &Arc<dyn Archive> {
+        &self.archive
+    }
+
+    fn is_open(&self) -> Result<(), Refusal> {
+        match self.closed.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+
+    async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
+        let (calling, address) = (arrival.calling_ae.clone(), arrival.address.clone());
+        let instance = arrival.sop_instance.clone();
+        let outcome = self.try_keep(arrival, file).await;
+        let label = match &outcome {
+            Ok(_) => "kept",
+            Err(_) => "refused",
+        };
+        metrics::counter!("dimse_instances_total", "outcome" => label).increment(1);
+        if let Err(refusal) = &outcome {
+            warn!(%instance, reason = refusal.comment, "instance refused");
+            let subject = Subject { instance: Some(instance), ..Subject::default() };
+            let detail = json!({"reason": refusal.comment});
+            let event = Event::engine("instance_refused", Action::C, subject, detail)
+                .by(Actor::peer(&calling, &address))
+                .ended(Outcome::MinorFailure);
+            self.note_event(event).await;
+        }
+        outcome
+    }
+
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal> {
+        self.is_open()?;
+        let answer = arrival.acknowledgement.clone();
+        let (kind, code) = (arrival.message_type.clone(), arrival.acknowledgement_code.clone());
+        let record = MessageRecord { id: Uuid::now_v7(), arrival };
+        let id = record.id;
+        match self.store.keep_message(record).await.map_err(|error| unavailable(&error))? {
+            MessageKept::New => {
+                info!(message = %id, kind, code, "message kept");
+                Ok(answer)
+            }
+            MessageKept::Repeated(first) => {
+                info!(kind, "message repeated");
+                Ok(first)
+            }
+        }
+    }
+
+    async fn note_event(&self, event: Event) {
+        if let Err(error) = self.store.append(vec![event]).await {
+            error!(error = %ErrorChain(&error), "an event cannot be put on record");
+        }
+    }
+}

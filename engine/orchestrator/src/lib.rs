@@ -1,0 +1,24 @@
+//! Decides what happens to a study, and when.
+//!
+//! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides when a
+//! study is complete and which workflows take it, [`drive`] has their nodes worked on,
+//! [`delivery`] composes and sends. [`Orchestrator`] ties them, and keeps them going.
+//!
+//! **Invariants**
+//!
+//! - Decisions are pure functions of rows, made in the transaction that writes what follows.
+//! - What was begun and not ended when the engine died is taken up again when its lease runs out;
+//!   nothing but the database remembers what is going on.
+//! - A patient conflict sends nothing (HL7-44).
+
+pub mod assembly;
+pub mod delivery;
+pub mod drive;
+mod input;
+pub mod intake;
+mod orchestrator;
+mod record;
+
+pub use drive::{cancel_run, retry_run};
+pub use intake::IntakeService;
+pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};

@@ -1,0 +1,107 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use contracts::{Archive, Destination, NodeRunner, Store};
+use domain::{ErrorChain, WorkflowRef};
+use report::{Engine, MessageHeader, Templates};
+use tracing::error;
+use workflow::Workflow;
+
+/// How long to wait after the database failed.
+pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long to wait for an announcement before looking anyway.
+pub(crate) const POLL: Duration = Duration::from_secs(1);
+
+/// How long something may be worked on before somebody else may take it.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+
+/// How often a lease is renewed.
+pub(crate) const RENEWAL: Duration = Duration::from_secs(5);
+
+/// A workflow that takes studies or messages now.
+#[derive(Clone, Debug)]
+pub struct ActiveWorkflow {
+    /// The workflow.
+    pub workflow: Arc<Workflow>,
+    /// Its name and digest.
+    pub reference: WorkflowRef,
+    /// Its file.
+    pub text: String,
+}
+
+/// A destination, and what the site says of it.
+#[derive(Clone)]
+pub struct SiteDestination {
+    /// Where to.
+    pub destination: Arc<dyn Destination>,
+    /// How messages to it begin.
+    pub header: MessageHeader,
+    /// Whether it takes reports that nobody has signed (HL7-52).
+    pub allow_unverified: bool,
+}
+
+/// The destinations of a site, by name.
+pub type Destinations = BTreeMap<String, SiteDestination>;
+
+/// Everything that happens to studies.
+pub struct Orchestrator {
+    /// What is remembered.
+    pub store: Arc<dyn Store>,
+    /// Where bytes lie.
+    pub archive: Arc<dyn Archive>,
+    /// Who works on nodes.
+    pub runner: Arc<dyn NodeRunner>,
+    /// What takes studies and messages.
+    pub workflows: Vec<ActiveWorkflow>,
+    /// Where reports go.
+    pub destinations: Destinations,
+    /// What they look like.
+    pub templates: Templates,
+    /// Who we are.
+    pub engine: Engine,
+    /// Workflows of runs that began with another version, read again.
+    pub versions: Mutex<BTreeMap<String, Arc<Workflow>>>,
+}
+
+impl Orchestrator {
+    /// Does all there is to do, until the futures it gives are dropped: one for decisions, `nodes`
+    /// for work on nodes, `deliveries` for sending, one for what others left undone.
+    pub async fn run(self: &Arc<Self>, nodes: usize, deliveries: usize) {
+        let mut tasks = tokio::task::JoinSet::new();
+        let this = || Arc::clone(self);
+        let it = this();
+        tasks.spawn(async move { it.assemble().await });
+        let it = this();
+        tasks.spawn(async move { it.take_up_abandoned().await });
+        for _ in 0..nodes {
+            let it = this();
+            tasks.spawn(async move { it.work_on_nodes().await });
+        }
+        for _ in 0..deliveries {
+            let it = this();
+            tasks.spawn(async move { it.deliver().await });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(panic) = ended {
+                error!(error = %ErrorChain(&panic), "a part of the orchestrator ended");
+            }
+        }
+    }
+
+    /// The workflow of a run, in the version the run began with.
+    pub(crate) fn version(&self, reference: &WorkflowRef, text: &str) -> Option<Arc<Workflow>> {
+        let current = self.workflows.iter().find(|it| it.reference == *reference);
+        if let Some(current) = current {
+            return Some(Arc::clone(&current.workflow));
+        }
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = versions.get(&reference.digest) {
+            return Some(Arc::clone(known));
+        }
+        let read = Arc::new(workflow::reread(&reference.name, text).ok()?);
+        versions.insert(reference.digest.clone(), Arc::clone(&read));
+        Some(read)
+    }
+}

@@ -1,0 +1,115 @@
+//! What the header of an instance says, for the database (DIN-21, DIN-60, DIN-70..74). Pure.
+
+use contracts::{InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason};
+use domain::{Demographics, PatientId};
+use encoding::dicom_header::{Header, Tag};
+
+const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
+const SOP_INSTANCE: Tag = Tag(0x0008, 0x0018);
+pub(crate) const STUDY_DATE: Tag = Tag(0x0008, 0x0020);
+pub(crate) const STUDY_TIME: Tag = Tag(0x0008, 0x0030);
+pub(crate) const ACCESSION: Tag = Tag(0x0008, 0x0050);
+const MODALITY: Tag = Tag(0x0008, 0x0060);
+pub(crate) const STUDY_DESCRIPTION: Tag = Tag(0x0008, 0x1030);
+const SERIES_DESCRIPTION: Tag = Tag(0x0008, 0x103E);
+const PATIENT_NAME: Tag = Tag(0x0010, 0x0010);
+const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
+const ISSUER: Tag = Tag(0x0010, 0x0021);
+const BIRTH_DATE: Tag = Tag(0x0010, 0x0030);
+const SEX: Tag = Tag(0x0010, 0x0040);
+const BODY_PART: Tag = Tag(0x0018, 0x0015);
+const STUDY: Tag = Tag(0x0020, 0x000D);
+const SERIES: Tag = Tag(0x0020, 0x000E);
+pub(crate) const STUDY_ID: Tag = Tag(0x0020, 0x0010);
+
+/// Checks a header against the request it came with, and takes from it what is needed.
+pub(crate) fn record(
+    arrival: InstanceArrival,
+    file: &Quarantined,
+    header: &Header,
+) -> Result<InstanceRecord, Refusal> {
+    let refuse = |reason, comment: &str| Refusal::new(reason, comment);
+    let class = header.ascii(SOP_CLASS).unwrap_or_default();
+    if class != arrival.sop_class {
+        let comment = "(0008,0016) is not the Affected SOP Class UID";
+        return Err(refuse(RefusalReason::DoesNotMatchClass, comment));
+    }
+    if header.ascii(SOP_INSTANCE) != Some(arrival.sop_instance.as_str()) {
+        let comment = "(0008,0018) is not the Affected SOP Instance UID";
+        return Err(refuse(RefusalReason::InvalidInstance, comment));
+    }
+    let missing = |what: &str| {
+        refuse(RefusalReason::DoesNotMatchClass, &format!("no valid {what} in the data set"))
+    };
+    let uid = |tag| header.ascii(tag).unwrap_or_default();
+    let mut quality_flags = Vec::new();
+    let patient = patient(header, &mut quality_flags);
+    let text = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
+    let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
+    Ok(InstanceRecord {
+        instance: arrival.sop_instance.parse().map_err(|_| missing("SOP Instance UID"))?,
+        sop_class: class.parse().map_err(|_| missing("SOP Class UID"))?,
+        series: uid(SERIES).parse().map_err(|_| missing("Series Instance UID"))?,
+        study: uid(STUDY).parse().map_err(|_| missing("Study Instance UID"))?,
+        sha256: file.sha256.clone(),
+        bytes: file.bytes,
+        patient,
+        demographics: demographics(header, &mut quality_flags),
+        accession: accession(header, &mut quality_flags),
+        modality: plain(MODALITY),
+        body_part: plain(BODY_PART),
+        study_description: text(STUDY_DESCRIPTION),
+        series_description: text(SERIES_DESCRIPTION),
+        study_date: plain(STUDY_DATE),
+        study_time: plain(STUDY_TIME),
+        study_id: text(STUDY_ID),
+        quality_flags,
+        arrival,
+    })
+}
+
+/// Whose it is. A value that cannot be decoded identifies nobody (DIN-74).
+fn patient(header: &Header, flags: &mut Vec<String>) -> Option<PatientId> {
+    if !header.has_known_charset() {
+        flags.push("charset_unknown".to_owned());
+    }
+    let Some(id) = header.text(PATIENT_ID) else {
+        flags.push("patient_id_missing".to_owned());
+        return None;
+    };
+    if !id.is_whole {
+        flags.push("patient_id_undecodable".to_owned());
+        return None;
+    }
+    let issuer = header.text(ISSUER).filter(|it| it.is_whole).map(|it| it.text);
+    PatientId::new(&id.text, &issuer.unwrap_or_default())
+}
+
+fn accession(header: &Header, flags: &mut Vec<String>) -> String {
+    match header.text(ACCESSION) {
+        Some(it) if it.is_whole => it.text,
+        Some(_) => {
+            flags.push("accession_undecodable".to_owned());
+            String::new()
+        }
+        None => String::new(),
+    }
+}
+
+fn demographics(header: &Header, flags: &mut Vec<String>) -> Demographics {
+    let name = match header.text(PATIENT_NAME) {
+        Some(it) if it.is_whole => it.text,
+        Some(_) => {
+            flags.push("patient_name_undecodable".to_owned());
+            String::new()
+        }
+        None => String::new(),
+    };
+    let birth_date = header.ascii(BIRTH_DATE).unwrap_or_default();
+    let is_date = birth_date.len() == 8 && birth_date.bytes().all(|it| it.is_ascii_digit());
+    Demographics {
+        name,
+        birth_date: if is_date { birth_date.to_owned() } else { String::new() },
+        sex: header.ascii(SEX).filter(|it| matches!(*it, "M" | "F" | "O")).unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,225 @@
+//! What a child process does: limits itself, loads one library, and works for the engine.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
+
+use domain::{ArtifactRef, ErrorChain, NodeInput, SopInstanceUid};
+use plugin_api::Request;
+use plugin_api::abi::v1::Status;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::library::{Fault, HostServices, Plugin};
+use crate::protocol::{Ask, Say, read_frame, write_frame};
+
+/// Most files a plugin's process has open: the libraries of the system and its socket.
+const OPEN_FILES_MAX: u64 = 256;
+
+/// Serves the engine over the socket that is standard input, until the engine closes it.
+///
+/// # Errors
+///
+/// Fails if the socket does: the engine is gone.
+pub fn run(library: &Path, memory_bytes_max: u64) -> io::Result<()> {
+    limit(memory_bytes_max)?;
+    let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut reader = UnixStream::from(socket);
+    let writer = Arc::new(Mutex::new(reader.try_clone()?));
+    let loaded = Plugin::load(library).and_then(|it| Ok((it, it.describe()?)));
+    let (plugin, description) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let reason = ErrorChain(&error).to_string();
+            return say(&writer, &Say::Unusable { reason }, &[]);
+        }
+    };
+    let (name, version) = (description.name, description.version);
+    say(&writer, &Say::Ready { name, version }, &[])?;
+    serve(plugin, &mut reader, &writer)
+}
+
+/// One thread listens, so that a cancellation is heard while the other works.
+fn serve(plugin: Plugin, reader: &mut UnixStream, writer: &Arc<Mutex<UnixStream>>) -> io::Result<()> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = sync_channel::<Ask>(1);
+    let (heard, answers) = (Arc::clone(&cancelled), Arc::clone(writer));
+    let worker = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        while let Ok(ask) = receiver.recv() {
+            heard.store(false, Ordering::Relaxed);
+            work(plugin, ask, &heard, &answers)?;
+        }
+        Ok(())
+    })?;
+    loop {
+        match read_frame::<Ask>(reader) {
+            Ok(Ask::Cancel) => {
+                cancelled.store(true, Ordering::Relaxed);
+                plugin.cancel();
+            }
+            Ok(ask) => {
+                if sender.send(ask).is_err() {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    drop(sender);
+    worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+fn work(
+    plugin: Plugin,
+    ask: Ask,
+    cancelled: &Arc<AtomicBool>,
+    writer: &Arc<Mutex<UnixStream>>,
+) -> io::Result<()> {
+    match ask {
+        Ask::Describe | Ask::Cancel => Ok(()),
+        Ask::Check { settings } => {
+            let problem = plugin.check(settings.to_string().as_bytes());
+            say(writer, &Say::Checked { problem }, &[])
+        }
+        Ask::Process { settings, input, files } => {
+            let services = Services::new(&input, files, cancelled, writer);
+            let (status, body) = process(plugin, settings, *input, &services);
+            let body = String::from_utf8_lossy(&body).into_owned();
+            say(writer, &Say::Done { status: status.0, body }, &[])
+        }
+    }
+}
+
+fn process(
+    plugin: Plugin,
+    settings: Value,
+    input: NodeInput,
+    services: &Services<'_>,
+) -> (Status, Vec<u8>) {
+    match serde_json::to_vec(&Request { settings, input }) {
+        Ok(request) => plugin.process(services, &request),
+        Err(error) => (Status::UNAVAILABLE, error.to_string().into_bytes()),
+    }
+}
+
+fn say(writer: &Mutex<UnixStream>, what: &Say, blob: &[u8]) -> io::Result<()> {
+    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    write_frame(&mut *writer, what, blob)?;
+    writer.flush()
+}
+
+/// Takes from this process what a plugin has no need of.
+fn limit(memory_bytes_max: u64) -> io::Result<()> {
+    let set = |resource, most: u64| {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        setrlimit(resource, limit).map_err(io::Error::from)
+    };
+    set(Resource::As, memory_bytes_max)?;
+    set(Resource::Nofile, OPEN_FILES_MAX)?;
+    // It writes no file, not even its own corpse, which would hold patient data.
+    set(Resource::Fsize, 0)?;
+    set(Resource::Core, 0)
+}
+
+/// What was read for a call, kept until it ends.
+struct Services<'a> {
+    series: BTreeMap<String, Vec<SopInstanceUid>>,
+    files: BTreeMap<String, (PathBuf, OnceCell<Vec<u8>>)>,
+    volumes: BTreeMap<String, OnceCell<(Vec<u8>, Vec<f32>)>>,
+    cancelled: &'a AtomicBool,
+    writer: &'a Mutex<UnixStream>,
+    kept: RefCell<u64>,
+}
+
+impl<'a> Services<'a> {
+    fn new(
+        input: &NodeInput,
+        files: BTreeMap<SopInstanceUid, PathBuf>,
+        cancelled: &'a AtomicBool,
+        writer: &'a Mutex<UnixStream>,
+    ) -> Self {
+        let all = input.study.iter().flat_map(|it| &it.series);
+        let series: BTreeMap<String, Vec<SopInstanceUid>> = all
+            .map(|it| {
+                let instances = it.instances.iter().map(|it| it.instance.clone());
+                (it.series.to_string(), instances.collect())
+            })
+            .collect();
+        let volumes = series.keys().map(|it| (it.clone(), OnceCell::new())).collect();
+        let file = |(uid, path): (SopInstanceUid, _)| (uid.to_string(), (path, OnceCell::new()));
+        let files = files.into_iter().map(file).collect();
+        Self { series, files, volumes, cancelled, writer, kept: RefCell::new(0) }
+    }
+
+    fn stacked(&self, series: &str) -> Result<(Vec<u8>, Vec<f32>), Fault> {
+        let rejected = |error: &dyn std::error::Error| {
+            Fault::Rejected(ErrorChain(error).to_string())
+        };
+        let instances = self.series.get(series);
+        let instances = instances.ok_or_else(|| Fault::Rejected("no such series".to_owned()))?;
+        let mut slices = Vec::new();
+        for instance in instances {
+            let path = self.files.get(instance.as_str()).map(|it| &it.0);
+            let path = path.ok_or_else(|| Fault::Rejected("no such instance".to_owned()))?;
+            slices.push(imaging::slice::read(path).map_err(|error| rejected(&error))?);
+        }
+        let volume = imaging::volume::stack(slices).map_err(|error| rejected(&error))?;
+        let geometry = serde_json::to_vec(&volume.geometry)
+            .map_err(|error| Fault::Unavailable(error.to_string()))?;
+        Ok((geometry, volume.values))
+    }
+}
+
+impl HostServices for Services<'_> {
+    fn log(&self, level: u32, message: &str) {
+        let message: String = message.chars().take(4096).collect();
+        // If the engine is gone, so is whoever could read it.
+        _ = say(self.writer, &Say::Log { level, message }, &[]);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn instance(&self, uid: &str) -> Result<&[u8], Fault> {
+        let (path, content) =
+            self.files.get(uid).ok_or_else(|| Fault::Rejected("no such instance".to_owned()))?;
+        if content.get().is_none() {
+            let read = std::fs::read(path);
+            let read = read.map_err(|error| Fault::Unavailable(error.to_string()))?;
+            return Ok(content.get_or_init(|| read));
+        }
+        Ok(content.get().map(Vec::as_slice).unwrap_or_default())
+    }
+
+    fn volume(&self, series: &str) -> Result<(&[u8], &[f32]), Fault> {
+        let cell = self.volumes.get(series);
+        let cell = cell.ok_or_else(|| Fault::Rejected("no such series".to_owned()))?;
+        let (geometry, values) = match cell.get() {
+            Some(volume) => volume,
+            None => {
+                let volume = self.stacked(series)?;
+                cell.get_or_init(|| volume)
+            }
+        };
+        Ok((geometry, values))
+    }
+
+    fn put_artifact(&self, content: &[u8]) -> Result<Vec<u8>, Fault> {
+        let length = content.len() as u64;
+        *self.kept.borrow_mut() += length;
+        let sha256 = hex::encode(Sha256::digest(content));
+        say(self.writer, &Say::Artifact, content)
+            .map_err(|error| Fault::Unavailable(error.to_string()))?;
+        let reference = ArtifactRef { sha256, bytes: length };
+        serde_json::to_vec(&reference).map_err(|error| Fault::Unavailable(error.to_string()))
+    }
+}

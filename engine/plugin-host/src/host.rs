@@ -1,0 +1,337 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use contracts::{Archive, NodeCall, NodeFailure, NodeRunner, PluginPin};
+use domain::{ErrorChain, NodeOutput};
+use plugin_api::Rejection;
+use plugin_api::abi::v1::Status;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use crate::protocol::{Ask, Say};
+use crate::worker::{Worker, WorkerError, nonsense};
+
+/// How long a cancelled plugin may take to stop by itself.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a plugin may take to load and to check settings.
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What a plugin's process may use.
+#[derive(Clone, Copy, Debug)]
+pub struct PluginLimits {
+    /// Address space of one process.
+    pub memory_bytes_max: u64,
+    /// Processes at work at once.
+    pub processes_max: usize,
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        Self { memory_bytes_max: 8 << 30, processes_max: 2 }
+    }
+}
+
+/// A plugin that was found.
+#[derive(Clone, Debug)]
+pub struct LoadedPlugin {
+    /// Which.
+    pub pin: PluginPin,
+    /// Where it was found.
+    pub source: PathBuf,
+}
+
+/// Why plugins cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A folder or library cannot be read, or a copy not be made.
+    #[error("cannot use `{}`", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Two libraries have the same name.
+    #[error("`{}` and `{}` are both called `{name}`; remove one", first.display(), second.display())]
+    Twice {
+        /// The name.
+        name: String,
+        /// One library.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+}
+
+/// Has nodes worked on by plugins, each in a process of its own.
+pub struct PluginHost {
+    engine: PathBuf,
+    store: PathBuf,
+    archive: Arc<dyn Archive>,
+    limits: PluginLimits,
+    plugins: BTreeMap<String, LoadedPlugin>,
+    idle: Mutex<HashMap<PluginPin, Vec<Worker>>>,
+    places: Semaphore,
+    /// Runs that are being worked on, and how to cancel them.
+    running: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
+}
+
+impl PluginHost {
+    /// Finds the plugins in `folder`. `engine` is the program that can be a plugin's process,
+    /// `store` where copies are kept by their digest.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a folder cannot be used or a name is taken twice. A library that is no plugin is
+    /// passed over.
+    pub async fn open(
+        engine: PathBuf,
+        folder: &Path,
+        store: PathBuf,
+        archive: Arc<dyn Archive>,
+        limits: PluginLimits,
+    ) -> Result<Self, HostError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HostError::Io { path, source }
+        };
+        fs::create_dir_all(&store).map_err(io(&store))?;
+        let mut plugins: BTreeMap<String, LoadedPlugin> = BTreeMap::new();
+        let entries = fs::read_dir(folder).map_err(io(folder))?;
+        let mut libraries: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
+        libraries.retain(|it| it.extension().is_some_and(|it| it == "so"));
+        libraries.sort();
+        for source in libraries {
+            let digest = copied(&source, &store).map_err(io(&source))?;
+            let library = store.join(format!("{digest}.so"));
+            match started(&engine, &library, limits).await {
+                Ok(worker) => {
+                    let pin = PluginPin { name: worker.name, version: worker.version, digest };
+                    let name = pin.name.clone();
+                    info!(plugin = name, version = pin.version, "plugin loaded");
+                    if let Some(first) = plugins.get(&name) {
+                        let (first, second) = (first.source.clone(), source);
+                        return Err(HostError::Twice { name, first, second });
+                    }
+                    plugins.insert(name, LoadedPlugin { pin, source });
+                }
+                Err(error) => {
+                    let error = ErrorChain(&error).to_string();
+                    warn!(library = %source.display(), error, "a library is not a plugin");
+                }
+            }
+        }
+        Ok(Self {
+            engine,
+            store,
+            archive,
+            limits,
+            plugins,
+            idle: Mutex::default(),
+            places: Semaphore::new(limits.processes_max),
+            running: Mutex::default(),
+        })
+    }
+
+    /// The plugins there are.
+    pub fn plugins(&self) -> impl Iterator<Item = &LoadedPlugin> {
+        self.plugins.values()
+    }
+
+    /// What is wrong with settings for a plugin, if anything is.
+    pub async fn check(&self, plugin: &str, settings: Value) -> Option<String> {
+        let Some(loaded) = self.plugins.get(plugin) else {
+            return Some("no such plugin is loaded".to_owned());
+        };
+        let asked = async {
+            let mut worker = self.worker(&loaded.pin).await?;
+            worker.ask(&Ask::Check { settings }).await?;
+            match worker.hear().await?.0 {
+                Say::Checked { problem } => {
+                    self.keep_idle(&loaded.pin, worker);
+                    Ok(problem)
+                }
+                _ => Err(nonsense()),
+            }
+        };
+        match tokio::time::timeout(START_TIME_MAX, asked).await {
+            Ok(Ok(problem)) => problem,
+            Ok(Err(error)) => Some(ErrorChain(&error).to_string()),
+            Err(_) => Some("the plugin does not answer".to_owned()),
+        }
+    }
+
+    async fn worker(&self, pin: &PluginPin) -> Result<Worker, WorkerError> {
+        let idle = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.get_mut(pin).and_then(Vec::pop)
+        };
+        match idle {
+            Some(worker) => Ok(worker),
+            None => {
+                let library = self.store.join(format!("{}.so", pin.digest));
+                started(&self.engine, &library, self.limits).await
+            }
+        }
+    }
+
+    fn keep_idle(&self, pin: &PluginPin, worker: Worker) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.entry(pin.clone()).or_default();
+        if kept.len() < self.limits.processes_max {
+            kept.push(worker);
+        }
+    }
+
+    /// Works on a node with one child, and gives the child back if it is still of use.
+    async fn work(
+        &self,
+        call: NodeCall,
+        mut cancelled: watch::Receiver<bool>,
+    ) -> Result<NodeOutput, NodeFailure> {
+        let mut worker = self.worker(&call.plugin).await.map_err(|it| lost(&it))?;
+        let ask = Ask::Process {
+            settings: call.settings,
+            input: Box::new(call.input),
+            files: call.files,
+        };
+        worker.ask(&ask).await.map_err(|it| lost(&it))?;
+        let (status, body) = tokio::select! {
+            done = self.until_done(&mut worker, &call.plugin) => done?,
+            () = asked_to_stop(&mut cancelled) => {
+                worker.cancel().await;
+                let stopped = self.until_done(&mut worker, &call.plugin);
+                if let Ok(Ok(_)) = tokio::time::timeout(CANCEL_GRACE, stopped).await {
+                    self.keep_idle(&call.plugin, worker);
+                }
+                return Err(NodeFailure::Cancelled);
+            }
+        };
+        // A plugin that panicked may have left anything behind: its process ends here.
+        if status != Status::PANICKED {
+            self.keep_idle(&call.plugin, worker);
+        }
+        judged(status, &body)
+    }
+
+    async fn until_done(
+        &self,
+        worker: &mut Worker,
+        plugin: &PluginPin,
+    ) -> Result<(Status, String), NodeFailure> {
+        loop {
+            match worker.hear().await.map_err(|it| lost(&it))? {
+                (Say::Done { status, body }, _) => return Ok((Status(status), body)),
+                (Say::Log { level, message }, _) => match level {
+                    1 | 2 => warn!(plugin = plugin.name, message),
+                    3 => info!(plugin = plugin.name, message),
+                    _ => debug!(plugin = plugin.name, message),
+                },
+                (Say::Artifact, content) => {
+                    let kept = self.archive.keep_artifact(content).await;
+                    kept.map_err(|error| NodeFailure::Retryable {
+                        reason: format!("an artifact cannot be kept: {error}"),
+                    })?;
+                }
+                _ => return Err(lost(&nonsense())),
+            }
+        }
+    }
+}
+
+/// Waits for a cancellation. Without anybody left who could cancel, for ever.
+async fn asked_to_stop(cancelled: &mut watch::Receiver<bool>) {
+    if cancelled.wait_for(|it| *it).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn lost(error: &WorkerError) -> NodeFailure {
+    NodeFailure::Retryable { reason: ErrorChain(error).to_string() }
+}
+
+fn judged(status: Status, body: &str) -> Result<NodeOutput, NodeFailure> {
+    let retryable = |reason: String| Err(NodeFailure::Retryable { reason });
+    match status {
+        Status::OK => match serde_json::from_str(body) {
+            Ok(output) => Ok(output),
+            Err(error) => retryable(format!("the plugin's answer is not an output: {error}")),
+        },
+        Status::REJECTED => match serde_json::from_str(body) {
+            Ok(Rejection { code, reason }) => Err(NodeFailure::Rejected { code, reason }),
+            Err(_) => retryable("the plugin rejected its input and does not say why".to_owned()),
+        },
+        Status::UNAVAILABLE => retryable(body.to_owned()),
+        Status::PANICKED => retryable(format!("the plugin panicked: {body}")),
+        Status(other) => retryable(format!("the plugin answered with the unknown status {other}")),
+    }
+}
+
+/// Copies a library under the name of its digest: a library that is overwritten while it is
+/// mapped would take its process down.
+fn copied(source: &Path, store: &Path) -> io::Result<String> {
+    let bytes = fs::read(source)?;
+    let digest = hex::encode(Sha256::digest(&bytes));
+    let target = store.join(format!("{digest}.so"));
+    if !target.exists() {
+        let fresh = store.join(format!("{digest}.{}.part", Uuid::now_v7()));
+        fs::write(&fresh, &bytes)?;
+        fs::rename(&fresh, &target)?;
+    }
+    Ok(digest)
+}
+
+async fn started(
+    engine: &Path,
+    library: &Path,
+    limits: PluginLimits,
+) -> Result<Worker, WorkerError> {
+    let worker = Worker::start(engine, library, limits.memory_bytes_max);
+    match tokio::time::timeout(START_TIME_MAX, worker).await {
+        Ok(worker) => worker,
+        Err(_) => Err(WorkerError::Unusable { reason: "it does not load in time".to_owned() }),
+    }
+}
+
+#[async_trait]
+impl NodeRunner for PluginHost {
+    fn pin(&self, plugin: &str) -> Option<PluginPin> {
+        self.plugins.get(plugin).map(|it| it.pin.clone())
+    }
+
+    async fn run(&self, call: NodeCall) -> Result<NodeOutput, NodeFailure> {
+        let place = self.places.acquire().await;
+        let _place = place.map_err(|_| NodeFailure::Cancelled)?;
+        let (run, deadline) = (call.run, call.deadline);
+        let cancelled = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.entry(run).or_insert_with(|| watch::channel(false).0).subscribe()
+        };
+        // Running out of time drops the worker, which ends its process.
+        let outcome = tokio::time::timeout(deadline, self.work(call, cancelled)).await;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.get(&run).is_some_and(|it| it.receiver_count() == 0) {
+            running.remove(&run);
+        }
+        outcome.unwrap_or_else(|_| {
+            let reason = format!("the plugin took longer than {} s", deadline.as_secs());
+            Err(NodeFailure::Retryable { reason })
+        })
+    }
+
+    async fn cancel(&self, run: Uuid) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cancel) = running.get(&run) {
+            cancel.send_replace(true);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use crate::protocol::{Ask, Say, header, lengths};
+
+/// A child process with one plugin loaded.
+pub(crate) struct Worker {
+    child: Child,
+    socket: UnixStream,
+    /// Who the plugin says it is.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: String,
+}
+
+/// Why a child is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// It cannot be started.
+    #[error("the plugin's process cannot be started")]
+    Start(#[source] io::Error),
+    /// It ended.
+    #[error("the plugin's process ended: {how}")]
+    Ended {
+        /// How.
+        how: String,
+    },
+    /// It says what cannot be understood.
+    #[error("the plugin's process talks nonsense")]
+    Nonsense(#[source] io::Error),
+    /// The library is not a plugin.
+    #[error("{reason}")]
+    Unusable {
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Worker {
+    /// Starts a child that loads `library`.
+    pub(crate) async fn start(
+        engine: &Path,
+        library: &Path,
+        memory_bytes_max: u64,
+    ) -> Result<Self, WorkerError> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Start)?;
+        ours.set_nonblocking(true).map_err(WorkerError::Start)?;
+        let child = Command::new(engine)
+            .arg("plugin-host")
+            .arg(library)
+            .args(["--memory", &memory_bytes_max.to_string()])
+            .stdin(OwnedFd::from(theirs))
+            // What a plugin prints may name a patient: it goes nowhere.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .env_clear()
+            // A signal from the terminal is for the engine, which ends its children.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(WorkerError::Start)?;
+        let socket = UnixStream::from_std(ours).map_err(WorkerError::Start)?;
+        let (name, version) = (String::new(), String::new());
+        let mut worker = Self { child, socket, name, version };
+        match worker.hear().await?.0 {
+            Say::Ready { name, version } => {
+                worker.name = name;
+                worker.version = version;
+                Ok(worker)
+            }
+            Say::Unusable { reason } => Err(WorkerError::Unusable { reason }),
+            _ => Err(nonsense()),
+        }
+    }
+
+    pub(crate) async fn ask(&mut self, ask: &impl Serialize) -> Result<(), WorkerError> {
+        let json = serde_json::to_vec(ask).map_err(|it| WorkerError::Nonsense(it.into()))?;
+        let bytes = [header(&json, &[]).map_err(WorkerError::Nonsense)?.as_slice(), &json].concat();
+        match self.socket.write_all(&bytes).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Asks it to stop. If it is gone already, it has.
+    pub(crate) async fn cancel(&mut self) {
+        _ = self.ask(&Ask::Cancel).await;
+    }
+
+    /// What it says next, and what is attached.
+    pub(crate) async fn hear(&mut self) -> Result<(Say, Vec<u8>), WorkerError> {
+        let mut start = [0; 8];
+        if self.socket.read_exact(&mut start).await.is_err() {
+            return Err(self.ended().await);
+        }
+        let (json, blob) = lengths(start).map_err(WorkerError::Nonsense)?;
+        let text = self.bytes(json).await?;
+        let blob = self.bytes(blob).await?;
+        let say = serde_json::from_slice(&text).map_err(|it| WorkerError::Nonsense(it.into()))?;
+        Ok((say, blob))
+    }
+
+    /// Reads `length` bytes, taking memory as they come.
+    async fn bytes(&mut self, length: u32) -> Result<Vec<u8>, WorkerError> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.socket).take(length.into()).read_to_end(&mut bytes).await;
+        if read.is_err() || bytes.len() != length as usize {
+            return Err(self.ended().await);
+        }
+        Ok(bytes)
+    }
+
+    async fn ended(&mut self) -> WorkerError {
+        let wait = tokio::time::timeout(std::time::Duration::from_secs(2), self.child.wait());
+        let how = match wait.await {
+            Ok(Ok(status)) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exit code {code}"),
+                (_, Some(signal)) => format!("signal {signal}"),
+                _ => "nobody knows how".to_owned(),
+            },
+            _ => "its socket was closed".to_owned(),
+        };
+        WorkerError::Ended { how }
+    }
+}
+
+pub(crate) fn nonsense() -> WorkerError {
+    WorkerError::Nonsense(io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,274 @@
+//! Data sets, written element by element (PS3.5), and the modules that every object of ours has.
+
+use dicom_core::value::DataSetSequence;
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
+use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
+use domain::{Algorithm, Code};
+use encoding::file_meta::FileMeta;
+use jiff::Timestamp;
+
+use crate::compose::{About, ReportError, StudyAbout};
+
+/// Explicit VR Little Endian (OUT-20).
+const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
+
+/// Synthetic Data, younger than some dictionaries (PS3.3, C.12.1; OUT-62).
+const SYNTHETIC_DATA: Tag = Tag(0x0008, 0x001C);
+
+/// A data set in the making.
+#[derive(Clone, Debug)]
+pub struct Set(InMemDicomObject);
+
+impl Default for Set {
+    fn default() -> Self {
+        Self(InMemDicomObject::new_empty())
+    }
+}
+
+impl Set {
+    /// Adds text, shortened to what its VR holds. A backslash would make two values of it.
+    #[must_use]
+    pub fn text(mut self, tag: Tag, vr: VR, value: &str) -> Self {
+        let most = match vr {
+            VR::SH | VR::CS | VR::AE | VR::DS => 16,
+            VR::LO | VR::UI => 64,
+            VR::ST => 1024,
+            _ => usize::MAX,
+        };
+        let is_text = !matches!(vr, VR::CS | VR::DS | VR::IS);
+        let clean = |it: char| if is_text && it == '\\' { '/' } else { it };
+        let value: String = value.chars().map(clean).take(most).collect();
+        let value = if value.is_empty() { PrimitiveValue::Empty } else { value.into() };
+        self.0.put(DataElement::new(tag, vr, value));
+        self
+    }
+
+    /// Adds several values of text, such as an Image Type.
+    #[must_use]
+    pub fn texts(mut self, tag: Tag, vr: VR, values: &[String]) -> Self {
+        let values = PrimitiveValue::Strs(values.iter().cloned().collect());
+        self.0.put(DataElement::new(tag, vr, values));
+        self
+    }
+
+    /// Adds decimals, each in at most sixteen characters (PS3.5, 6.2).
+    #[must_use]
+    pub fn decimals(self, tag: Tag, values: &[f64]) -> Self {
+        let values: Vec<String> = values.iter().map(|it| decimal(*it)).collect();
+        self.texts(tag, VR::DS, &values)
+    }
+
+    /// Adds a number of 16 bits.
+    #[must_use]
+    pub fn short(mut self, tag: Tag, value: u16) -> Self {
+        self.0.put(DataElement::new(tag, VR::US, dicom_value!(U16, [value])));
+        self
+    }
+
+    /// Adds numbers of 32 bits.
+    #[must_use]
+    pub fn longs(mut self, tag: Tag, values: &[u32]) -> Self {
+        let values = PrimitiveValue::U32(values.iter().copied().collect());
+        self.0.put(DataElement::new(tag, VR::UL, values));
+        self
+    }
+
+    /// Adds a binary fraction.
+    #[must_use]
+    pub fn float(mut self, tag: Tag, value: f64) -> Self {
+        self.0.put(DataElement::new(tag, VR::FD, dicom_value!(F64, [value])));
+        self
+    }
+
+    /// Adds the name of an element.
+    #[must_use]
+    pub fn tag(mut self, tag: Tag, value: Tag) -> Self {
+        self.0.put(DataElement::new(tag, VR::AT, dicom_value!(Tags, [value])));
+        self
+    }
+
+    /// Adds bytes.
+    #[must_use]
+    pub fn bytes(mut self, tag: Tag, vr: VR, value: Vec<u8>) -> Self {
+        self.0.put(DataElement::new(tag, vr, PrimitiveValue::U8(value.into())));
+        self
+    }
+
+    /// Adds a sequence.
+    #[must_use]
+    pub fn sequence(mut self, tag: Tag, items: Vec<Self>) -> Self {
+        let items: Vec<InMemDicomObject> = items.into_iter().map(|it| it.0).collect();
+        self.0.put(DataElement::new(tag, VR::SQ, DataSetSequence::from(items)));
+        self
+    }
+
+    /// Adds a sequence of one code.
+    #[must_use]
+    pub fn code(self, tag: Tag, code: &Code) -> Self {
+        self.sequence(tag, vec![code_item(code)])
+    }
+
+    /// The file of this object.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the library cannot write it.
+    pub fn to_file(&self, sop_class: &str, sop_instance: &str) -> Result<Vec<u8>, ReportError> {
+        let meta = FileMeta {
+            sop_class,
+            sop_instance,
+            transfer_syntax: EXPLICIT_LITTLE_ENDIAN,
+            sending_ae: "",
+            receiving_ae: "",
+        };
+        let mut file = meta.to_bytes();
+        self.0
+            .write_dataset_with_ts(&mut file, &EXPLICIT_VR_LITTLE_ENDIAN.erased())
+            .map_err(|error| ReportError::Unwritable(Box::new(error)))?;
+        Ok(file)
+    }
+}
+
+/// A decimal string of at most sixteen characters.
+fn decimal(value: f64) -> String {
+    let plain = format!("{value}");
+    if plain.len() <= 16 {
+        return plain;
+    }
+    let whole = format!("{}", value.trunc()).len();
+    let places = 15_usize.saturating_sub(whole + usize::from(value < 0.0 && value > -1.0));
+    let short = format!("{value:.places$}");
+    if short.len() <= 16 { short } else { format!("{value:.9e}") }
+}
+
+/// The item of a code sequence (PS3.3, 8.8).
+pub fn code_item(code: &Code) -> Set {
+    Set::default()
+        .text(tags::CODE_VALUE, VR::SH, &code.value)
+        .text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, &code.scheme)
+        .text(tags::CODE_MEANING, VR::LO, &code.meaning)
+}
+
+/// The item that names an instance.
+pub fn reference(sop_class: &str, sop_instance: &str) -> Set {
+    Set::default()
+        .text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, sop_class)
+        .text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, sop_instance)
+}
+
+/// Date of a time, in UTC.
+pub fn date(at: Timestamp) -> String {
+    at.strftime("%Y%m%d").to_string()
+}
+
+/// Time of a time, in UTC.
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%H%M%S").to_string()
+}
+
+/// What the objects of one series have in common.
+pub struct SeriesAbout<'a> {
+    /// Modality.
+    pub modality: &'a str,
+    /// Series Instance UID.
+    pub uid: &'a str,
+    /// Series Number.
+    pub number: u32,
+    /// Series Description.
+    pub description: &'a str,
+    /// Instance Number.
+    pub instance: u32,
+}
+
+/// Patient, General Study, General Series, General Equipment and SOP Common: the modules every
+/// object of ours has.
+pub fn common(
+    about: &About,
+    study: &StudyAbout,
+    series: &SeriesAbout<'_>,
+    (sop_class, sop_instance): (&str, &str),
+    at: Timestamp,
+) -> Set {
+    let engine = &about.engine;
+    let set = Set::default()
+        .text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192")
+        .text(tags::INSTANCE_CREATION_DATE, VR::DA, &date(at))
+        .text(tags::INSTANCE_CREATION_TIME, VR::TM, &time(at))
+        .text(tags::SOP_CLASS_UID, VR::UI, sop_class)
+        .text(tags::SOP_INSTANCE_UID, VR::UI, sop_instance)
+        .text(tags::TIMEZONE_OFFSET_FROM_UTC, VR::SH, "+0000")
+        .text(SYNTHETIC_DATA, VR::CS, "NO")
+        .text(tags::STUDY_DATE, VR::DA, &study.date)
+        .text(tags::STUDY_TIME, VR::TM, &study.time)
+        .text(tags::SERIES_DATE, VR::DA, &date(at))
+        .text(tags::SERIES_TIME, VR::TM, &time(at))
+        .text(tags::CONTENT_DATE, VR::DA, &date(at))
+        .text(tags::CONTENT_TIME, VR::TM, &time(at))
+        .text(tags::ACCESSION_NUMBER, VR::SH, &study.accession)
+        .text(tags::MODALITY, VR::CS, series.modality)
+        .text(tags::MANUFACTURER, VR::LO, &engine.manufacturer)
+        .text(tags::REFERRING_PHYSICIAN_NAME, VR::PN, "")
+        .text(tags::SERIES_DESCRIPTION, VR::LO, series.description)
+        .text(tags::MANUFACTURER_MODEL_NAME, VR::LO, &engine.model)
+        .text(tags::PATIENT_NAME, VR::PN, &about.demographics.name)
+        .text(tags::PATIENT_ID, VR::LO, &about.patient.value)
+        .text(tags::PATIENT_BIRTH_DATE, VR::DA, &about.demographics.birth_date)
+        .text(tags::PATIENT_SEX, VR::CS, &about.demographics.sex)
+        .text(tags::DEVICE_SERIAL_NUMBER, VR::LO, &engine.serial)
+        .text(tags::SOFTWARE_VERSIONS, VR::LO, &engine.version)
+        // No plugin claims clearance for clinical use (OUT-61).
+        .text(tags::CONTENT_QUALIFICATION, VR::CS, "RESEARCH")
+        .sequence(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE, vec![contribution(about, at)])
+        .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
+        .text(tags::SERIES_INSTANCE_UID, VR::UI, series.uid)
+        .text(tags::STUDY_ID, VR::SH, &study.id)
+        .text(tags::SERIES_NUMBER, VR::IS, &series.number.to_string())
+        .text(tags::INSTANCE_NUMBER, VR::IS, &series.instance.to_string());
+    let set = if study.description.is_empty() {
+        set
+    } else {
+        set.text(tags::STUDY_DESCRIPTION, VR::LO, &study.description)
+    };
+    if about.patient.issuer.is_empty() {
+        return set;
+    }
+    set.text(tags::ISSUER_OF_PATIENT_ID, VR::LO, &about.patient.issuer)
+}
+
+/// Who made it, and in which run (OUT-60).
+fn contribution(about: &About, at: Timestamp) -> Set {
+    let engine = &about.engine;
+    Set::default()
+        .text(tags::MANUFACTURER, VR::LO, &engine.manufacturer)
+        .text(tags::MANUFACTURER_MODEL_NAME, VR::LO, &engine.model)
+        .text(tags::DEVICE_SERIAL_NUMBER, VR::LO, &engine.serial)
+        .text(tags::SOFTWARE_VERSIONS, VR::LO, &engine.version)
+        .text(tags::CONTRIBUTION_DATE_TIME, VR::DT, &format!("{}{}", date(at), time(at)))
+        .text(tags::CONTRIBUTION_DESCRIPTION, VR::ST, &format!("run {}", about.run))
+        .code(
+            tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE,
+            &Code::new("109102", "DCM", "Processing Equipment"),
+        )
+}
+
+/// What an algorithm was told, line by line (OUT-33).
+pub fn parameters(algorithm: &Algorithm) -> Vec<String> {
+    algorithm.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn decimals_fit_into_sixteen_characters() {
+        for value in [0.0, 0.661_468, -158.135_803_222_656_25, 1.0 / 3.0, -1.0 / 3.0, 1e-12, 1e20, -0.1] {
+            let text = decimal(value);
+            assert!(text.len() <= 16, "{text}");
+            let again: f64 = text.parse().unwrap();
+            assert!((again - value).abs() <= 1e-9 * value.abs().max(1.0), "{text}");
+        }
+    }
+}

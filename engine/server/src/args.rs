@@ -1,0 +1,332 @@
+//! What can be said on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
+
+/// A workflow engine for hospital images and documents.
+#[derive(Parser)]
+#[command(name = "isocenter", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the engine's data are.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Place {
+    /// The site file.
+    #[arg(long, global = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// The folder for everything the engine keeps.
+    #[arg(long, global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// The folder with PostgreSQL's programs.
+    #[arg(long, global = true)]
+    pub(crate) pg_bin: Option<PathBuf>,
+}
+
+/// What `serve` can be told without a site file.
+#[derive(Args, Clone, Default)]
+pub(crate) struct ServeFlags {
+    /// The folder with workflow files.
+    #[arg(long)]
+    pub(crate) workflows: Option<PathBuf>,
+    /// The folder with plugins. Default: the folder of this program, then `plugins` of the data.
+    #[arg(long)]
+    pub(crate) plugins: Option<PathBuf>,
+    /// Where to listen for DICOM.
+    #[arg(long)]
+    pub(crate) dicom: Option<SocketAddr>,
+    /// Where to listen for HL7.
+    #[arg(long)]
+    pub(crate) mllp: Option<SocketAddr>,
+    /// Where to answer `/healthz` and `/metrics`.
+    #[arg(long)]
+    pub(crate) http: Option<SocketAddr>,
+    /// A folder that stands for every destination the site file does not name.
+    #[arg(long)]
+    pub(crate) folder: Option<PathBuf>,
+    /// Take from every peer on this machine, whatever it calls itself.
+    #[arg(long)]
+    pub(crate) trust_loopback: bool,
+    /// How to write the log.
+    #[arg(long, value_enum)]
+    pub(crate) log: Option<LogFormat>,
+}
+
+/// How to write the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Runs the engine until it is told to stop.
+    Serve {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// Shows the engine at work: sends it an order and a study, and what came out.
+    Demo {
+        /// End when it is shown, instead of going on.
+        #[arg(long)]
+        once: bool,
+        /// Send the DICOM files of this folder instead of the generated study.
+        #[arg(long)]
+        with: Option<PathBuf>,
+        /// Where workflows lie.
+        #[arg(long)]
+        workflows: PathBuf,
+        /// The folder with PostgreSQL's programs.
+        #[arg(long)]
+        pg_bin: Option<PathBuf>,
+    },
+    /// Checks the site file, the workflows and the templates, and shows every problem.
+    Check {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// Runs the tests inside of the workflows.
+    Test {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// Shows the plugins.
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+    /// Shows the newest studies.
+    Studies(Listing),
+    /// Shows the newest messages.
+    Messages(Listing),
+    /// Shows the newest runs.
+    Runs(Listing),
+    /// Shows or changes one run.
+    Run {
+        #[command(subcommand)]
+        command: RunCommand,
+    },
+    /// Explains what happened to an accession number, study, patient, instance or message, and
+    /// what did not.
+    Why {
+        /// What to explain.
+        what: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Shows or repeats deliveries.
+    Delivery {
+        #[command(subcommand)]
+        command: DeliveryCommand,
+    },
+    /// Shows or decides what waits for a person.
+    Task {
+        #[command(subcommand)]
+        command: TaskCommand,
+    },
+    /// Sends something to somebody, to try a connection.
+    Send {
+        #[command(subcommand)]
+        command: SendCommand,
+    },
+    /// Shows, exports or verifies the trail.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Looks for what is not as it should be.
+    Doctor(Listing),
+    /// Brings a database up to date.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Is the process of a plugin. Started by the engine.
+    #[command(hide = true)]
+    PluginHost {
+        /// The library.
+        library: PathBuf,
+        /// Most memory, in bytes.
+        #[arg(long)]
+        memory: u64,
+    },
+}
+
+/// How to show a list.
+#[derive(Args, Clone)]
+pub(crate) struct Listing {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: i64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Shows the plugins of a folder.
+    List {
+        /// The folder. Default: that of this program.
+        #[arg(long)]
+        plugins: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RunCommand {
+    /// Shows a run with its nodes, deliveries and findings.
+    Show {
+        /// Which.
+        run: Uuid,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Takes a run back.
+    Cancel {
+        /// Which.
+        run: Uuid,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Tries again what failed in a run.
+    Retry {
+        /// Which.
+        run: Uuid,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeliveryCommand {
+    /// Shows the newest deliveries.
+    List {
+        /// Only those that failed or were held back.
+        #[arg(long)]
+        failed: bool,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Sends a delivery again, under the same names.
+    Resend {
+        /// Which.
+        delivery: Uuid,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Shows what waits, oldest first.
+    List(Listing),
+    /// Puts on record what was decided.
+    Decide {
+        /// Which.
+        task: Uuid,
+        /// What was decided.
+        decision: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SendCommand {
+    /// Asks whether a DICOM peer is there (C-ECHO).
+    Echo {
+        #[command(flatten)]
+        remote: RemoteFlags,
+    },
+    /// Sends DICOM files (C-STORE).
+    Dicom {
+        #[command(flatten)]
+        remote: RemoteFlags,
+        /// Files or folders.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Sends HL7 messages and shows the answers.
+    Hl7 {
+        /// Host and port.
+        address: String,
+        /// Files with one message each.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// A DICOM peer.
+#[derive(Args, Clone)]
+pub(crate) struct RemoteFlags {
+    /// Host and port.
+    pub(crate) address: String,
+    /// What the peer is called.
+    #[arg(long, default_value = "ANY-SCP")]
+    pub(crate) called: domain::AeTitle,
+    /// What we are called.
+    #[arg(long, default_value = "ISOCENTER")]
+    pub(crate) calling: domain::AeTitle,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Shows the newest events. Being read is an event too.
+    Show {
+        /// Only those of a patient, by any identifier.
+        #[arg(long)]
+        patient: Option<String>,
+        /// Only those of a study.
+        #[arg(long)]
+        study: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Writes everything that is sealed to a file.
+    Export {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Checks an export. Needs neither data folder nor database.
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The file with the public key, or the key in hex.
+        #[arg(long)]
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Makes tables, guards and roles, as a user who may.
+    Prepare {
+        /// URL of the database, with a user who owns it.
+        #[arg(long)]
+        as_owner: String,
+    },
+}

@@ -1,0 +1,59 @@
+//! The commands beside `serve`.
+
+mod ask;
+mod audit;
+mod check;
+mod demo;
+mod send;
+mod why;
+
+use std::process::ExitCode;
+
+use crate::args::{Arguments, AuditCommand, Command, PluginCommand, StoreCommand};
+use crate::output::{Failure, line};
+use crate::run;
+
+/// Does what the command line says.
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let done = |()| ExitCode::SUCCESS;
+    match arguments.command {
+        Command::Serve { place, flags } => run::serve(&place, &flags).await.map(done),
+        Command::Demo { once, with, workflows, pg_bin } => {
+            demo::demo(once, with, workflows, pg_bin).await.map(done)
+        }
+        Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
+        Command::Test { place, flags } => check::test(&place, &flags).await,
+        Command::Plugin { command: PluginCommand::List { plugins, json } } => {
+            check::plugins(plugins, json).await.map(done)
+        }
+        Command::Studies(listing) => ask::studies(&listing).await.map(done),
+        Command::Messages(listing) => ask::messages(&listing).await.map(done),
+        Command::Runs(listing) => ask::runs(&listing).await.map(done),
+        Command::Run { command } => ask::run(command).await,
+        Command::Why { what, listing } => why::why(&what, &listing).await,
+        Command::Delivery { command } => ask::delivery(command).await,
+        Command::Task { command } => ask::task(command).await,
+        Command::Send { command } => send::send(command).await.map(done),
+        Command::Audit { command: AuditCommand::Verify { file, key } } => {
+            audit::verify(&file, &key).map(done)
+        }
+        Command::Audit { command } => audit::audit(command).await.map(done),
+        Command::Doctor(listing) => ask::doctor(&listing).await,
+        Command::Store { command: StoreCommand::Prepare { as_owner } } => {
+            prepare(&as_owner).await.map(done)
+        }
+        // `main` has taken this one: it needs no runtime.
+        Command::PluginHost { .. } => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn prepare(url: &str) -> Result<(), Failure> {
+    let options = url
+        .parse()
+        .map_err(|error: sqlx::Error| Failure::from_error("the database URL", &error))?;
+    store::prepare(options)
+        .await
+        .map_err(|error| Failure::from_error("cannot prepare the database", &error))?;
+    line("the database is up to date");
+    Ok(())
+}

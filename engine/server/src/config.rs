@@ -1,0 +1,268 @@
+//! The site file, `isocenter.yaml`: every key is explained here and shown in `isocenter.example.yaml`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use dimse::Network;
+use domain::AeTitle;
+use serde::Deserialize;
+use store::IdentityDomains;
+
+use crate::args::{LogFormat, Place, ServeFlags};
+use crate::output::Failure;
+
+/// Everything a site says of itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The folder for everything the engine keeps.
+    pub(crate) data: Option<PathBuf>,
+    /// URL of a PostgreSQL database. Without it the engine runs one of its own.
+    pub(crate) database: Option<String>,
+    /// The folder with workflow files.
+    pub(crate) workflows: Option<PathBuf>,
+    /// The folder with plugins.
+    pub(crate) plugins: Option<PathBuf>,
+    /// The folder with templates that replace those of the program.
+    pub(crate) templates: Option<PathBuf>,
+    /// The DICOM listener.
+    pub(crate) dicom: Option<DicomConfig>,
+    /// The HL7 listener.
+    pub(crate) hl7: Option<Hl7Config>,
+    /// Health and metrics.
+    pub(crate) http: Option<HttpConfig>,
+    /// Who gives out patient identifiers.
+    pub(crate) identity: IdentityConfig,
+    /// Where reports go.
+    pub(crate) destinations: BTreeMap<String, DestinationConfig>,
+    /// How the log is written.
+    pub(crate) log: LogFormat,
+}
+
+/// `dicom:`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DicomConfig {
+    /// Interface and port. Beyond this machine, name the interface.
+    pub(crate) listen: SocketAddr,
+    /// Our own AE title.
+    #[serde(default = "own_ae_title")]
+    pub(crate) ae_title: AeTitle,
+    /// Who may come in. Nobody else may.
+    pub(crate) peers: Vec<PeerConfig>,
+}
+
+fn own_ae_title() -> AeTitle {
+    "ISOCENTER".parse().unwrap_or_else(|_| unreachable!("nine letters are an AE title"))
+}
+
+/// One of `dicom.peers`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeerConfig {
+    /// Its AE title.
+    pub(crate) ae_title: AeTitle,
+    /// Networks it calls from, such as `10.1.2.0/24`.
+    pub(crate) networks: Vec<Network>,
+}
+
+/// `hl7:`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hl7Config {
+    /// Interface and port. Beyond this machine, name the interface.
+    pub(crate) listen: SocketAddr,
+    /// Networks that may connect.
+    pub(crate) networks: Vec<Network>,
+    /// Character set of messages that name none (table 0211).
+    #[serde(default)]
+    pub(crate) character_set: String,
+}
+
+/// `http:`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpConfig {
+    /// Interface and port.
+    pub(crate) listen: SocketAddr,
+}
+
+/// `identity:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, tag = "domains", rename_all = "lowercase")]
+pub(crate) enum IdentityConfig {
+    /// One authority: an identifier is the same whoever is named as its issuer.
+    #[default]
+    Single,
+    /// Several authorities.
+    Many {
+        /// The one that is meant when none is named.
+        default_issuer: String,
+    },
+}
+
+impl From<&IdentityConfig> for IdentityDomains {
+    fn from(config: &IdentityConfig) -> Self {
+        match config {
+            IdentityConfig::Single => Self::Single,
+            IdentityConfig::Many { default_issuer } => {
+                Self::Many { default_issuer: default_issuer.clone() }
+            }
+        }
+    }
+}
+
+/// One of `destinations`: exactly one of `dicom`, `mllp` and `folder`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DestinationConfig {
+    /// A PACS.
+    #[serde(default)]
+    pub(crate) dicom: Option<RemoteConfig>,
+    /// An EHR.
+    #[serde(default)]
+    pub(crate) mllp: Option<MllpConfig>,
+    /// A folder.
+    #[serde(default)]
+    pub(crate) folder: Option<PathBuf>,
+    /// Whether it takes results that nobody has signed. Think before you say yes: an EHR may show
+    /// them to clinicians and patients.
+    #[serde(default)]
+    pub(crate) allow_unverified: bool,
+}
+
+/// A PACS.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoteConfig {
+    /// Host and port.
+    pub(crate) address: String,
+    /// Its AE title.
+    pub(crate) ae_title: AeTitle,
+}
+
+/// An EHR.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MllpConfig {
+    /// Host and port.
+    pub(crate) address: String,
+    /// MSH-5 of what we send.
+    #[serde(default)]
+    pub(crate) application: String,
+    /// MSH-6 of what we send.
+    #[serde(default)]
+    pub(crate) facility: String,
+    /// Its character set (table 0211).
+    #[serde(default = "utf8")]
+    pub(crate) character_set: String,
+}
+
+fn utf8() -> String {
+    "UNICODE UTF-8".to_owned()
+}
+
+impl Config {
+    /// The site file, if there is one.
+    pub(crate) fn read(place: &Place) -> Result<Self, Failure> {
+        let Some(path) = &place.config else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::from_error(&format!("cannot read the site file `{}`", path.display()), &error)
+        })?;
+        Self::parse(&text)
+            .map_err(|text| Failure::new(format!("the site file `{}`: {text}", path.display())))
+    }
+
+    /// Reads a site file.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let problems = config.problems();
+        if problems.is_empty() { Ok(config) } else { Err(problems.join("; ")) }
+    }
+
+    /// What is wrong with it beyond its form. All of it.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(dicom) = &self.dicom {
+            let open = dicom.peers.iter().all(|it| !it.networks.is_empty());
+            problems.extend(exposure("dicom", dicom.listen, open));
+        }
+        if let Some(hl7) = &self.hl7 {
+            problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
+        }
+        for (name, it) in &self.destinations {
+            let count = [it.dicom.is_some(), it.mllp.is_some(), it.folder.is_some()];
+            if count.iter().filter(|it| **it).count() != 1 {
+                problems.push(format!("destination `{name}` needs one of dicom, mllp and folder"));
+            }
+        }
+        problems
+    }
+
+    /// The data folder: said on the command line, in the site file, or where it is by default.
+    pub(crate) fn data(&self, place: &Place) -> PathBuf {
+        let said = place.data.clone().or_else(|| self.data.clone());
+        said.unwrap_or_else(|| PathBuf::from("/var/lib/isocenter"))
+    }
+
+    /// The folder with plugins.
+    pub(crate) fn plugins(&self, flags: &ServeFlags, data: &Path) -> PathBuf {
+        let said = flags.plugins.clone().or_else(|| self.plugins.clone());
+        said.unwrap_or_else(|| own_folder().unwrap_or_else(|| data.join("plugins")))
+    }
+}
+
+/// The folder of this program.
+pub(crate) fn own_folder() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.parent()?.to_owned())
+}
+
+/// Plaintext beyond this machine has to be meant: an interface by name, and networks (DIN-92).
+fn exposure(what: &str, listen: SocketAddr, has_networks: bool) -> Option<String> {
+    if listen.ip().is_loopback() {
+        return None;
+    }
+    if listen.ip().is_unspecified() {
+        let text = "listens on every interface: name the one that is meant";
+        return Some(format!("{what}.listen: {text}"));
+    }
+    (!has_networks).then(|| {
+        format!("{what}: a listener beyond this machine needs the networks that may connect")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        match (Config::parse(text), expected) {
+            (Ok(_), None) => {}
+            (Err(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn the_documented_example_is_valid() {
+        check(include_str!("../../../isocenter.example.yaml"), None);
+    }
+
+    #[test]
+    fn din_92_plaintext_beyond_this_machine_has_to_be_meant() {
+        let peers = "peers: [{ ae_title: CT1, networks: [10.1.0.0/16] }]";
+        check(&format!("dicom: {{ listen: 10.1.0.5:104, {peers} }}"), None);
+        check(&format!("dicom: {{ listen: 0.0.0.0:104, {peers} }}"), Some("every interface"));
+        let peers = "peers: [{ ae_title: CT1, networks: [] }]";
+        check(&format!("dicom: {{ listen: 10.1.0.5:104, {peers} }}"), Some("networks"));
+        check("hl7: { listen: 10.1.0.5:2575, networks: [] }", Some("networks"));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error() {
+        check("databse: postgres://x", Some("databse"));
+        check("destinations: { pacs: { folder: /x, dicom: { address: a:1, ae_title: P } } }", Some("one of"));
+    }
+}

@@ -1,0 +1,49 @@
+//! The program: `isocenter serve` and everything that asks it or helps it.
+//!
+//! Read [`args`] for what can be said, [`config`] for the site file, [`run`] for the engine from its
+//! start to its end, [`open`] for how commands come to the database, and `commands` for the rest.
+
+mod args;
+mod commands;
+mod config;
+mod http;
+mod open;
+mod output;
+mod run;
+mod telemetry;
+mod workflows;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+use crate::output::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A plugin's process is no engine: it needs no runtime, and must not have one.
+    if let Command::PluginHost { library, memory } = &arguments.command {
+        return match plugin_host::child::run(library, *memory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(commands::run(arguments));
+            // Blocking reads of a disk may still go on; nobody waits for them.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(Failure::from_error("cannot start", &error)),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            ExitCode::FAILURE
+        }
+    }
+}

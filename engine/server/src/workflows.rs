@@ -1,0 +1,107 @@
+//! The workflows of a site, read and checked together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use contracts::DestinationKind;
+use domain::WorkflowRef;
+use orchestrator::{ActiveWorkflow, Destinations};
+use plugin_host::PluginHost;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use workflow::{InvalidWorkflow, Surroundings};
+
+use crate::output::Failure;
+
+/// A workflow file.
+pub(crate) struct WorkflowFile {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+}
+
+/// The workflow files of a folder, by name.
+pub(crate) fn files(folder: &Path) -> Result<Vec<WorkflowFile>, Failure> {
+    let what = format!("cannot read the workflows in `{}`", folder.display());
+    let failed = |error: std::io::Error| Failure::from_error(&what, &error);
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
+    paths.retain(|it| it.extension().is_some_and(|it| it == "yaml" || it == "yml"));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        Ok(WorkflowFile { path, text })
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Reads all workflows, and gives every problem of every file.
+pub(crate) async fn read_all(
+    files: &[WorkflowFile],
+    host: &PluginHost,
+    destinations: &Destinations,
+) -> Result<Vec<ActiveWorkflow>, Vec<InvalidWorkflow>> {
+    let plugins: BTreeSet<String> = host.plugins().map(|it| it.pin.name.clone()).collect();
+    let destinations: BTreeMap<String, Vec<&'static str>> = destinations
+        .iter()
+        .map(|(name, it)| (name.clone(), taken(it.destination.kind())))
+        .collect();
+    let (mut active, mut invalid) = (Vec::new(), Vec::new());
+    for file in files {
+        let problems = settings_problems(&file.text, host).await;
+        let check = |plugin: &str, settings: &Value| {
+            problems.iter().find(|(p, s, _)| p == plugin && s == settings).map(|it| it.2.clone())
+        };
+        let surroundings = Surroundings {
+            plugins: &plugins,
+            destinations: &destinations,
+            check_settings: &check,
+        };
+        let name = file.path.display().to_string();
+        match workflow::read(&name, &file.text, &surroundings) {
+            Ok(workflow) => active.push(activated(workflow, file)),
+            Err(problems) => invalid.push(problems),
+        }
+    }
+    if invalid.is_empty() { Ok(active) } else { Err(invalid) }
+}
+
+fn activated(workflow: workflow::Workflow, file: &WorkflowFile) -> ActiveWorkflow {
+    let digest = hex::encode(Sha256::digest(&file.text));
+    let reference = WorkflowRef { name: workflow.name.clone(), digest };
+    ActiveWorkflow { workflow: Arc::new(workflow), reference, text: file.text.clone() }
+}
+
+/// What each kind of destination takes.
+fn taken(kind: DestinationKind) -> Vec<&'static str> {
+    match kind {
+        DestinationKind::Dicom => vec!["seg", "sr"],
+        DestinationKind::Mllp => vec!["oru"],
+        DestinationKind::Folder => vec!["seg", "sr", "oru", "json"],
+    }
+}
+
+/// Plugin, settings, and what the plugin says is wrong with them.
+async fn settings_problems(text: &str, host: &PluginHost) -> Vec<(String, Value, String)> {
+    let mut problems = Vec::new();
+    for (plugin, settings) in workflow::plugin_settings(text) {
+        if host.plugins().any(|it| it.pin.name == plugin)
+            && let Some(problem) = host.check(&plugin, settings.clone()).await
+        {
+            problems.push((plugin, settings, problem));
+        }
+    }
+    problems
+}
+
+/// Shows problems as a compiler would.
+pub(crate) fn rendered(problems: &[InvalidWorkflow]) -> String {
+    let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+    let mut text = String::new();
+    for it in problems {
+        // Writing to a string does not fail.
+        _ = handler.render_report(&mut text, it);
+        text.push('\n');
+    }
+    text
+}

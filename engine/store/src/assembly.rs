@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+
+use contracts::{
+    DecideMessage, DecideStudy, MessageSnapshot, MessageStep, NewRun, OrderSnapshot, RunSnapshot,
+    SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep,
+};
+use domain::{Action, Event, Subject};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Result, inconsistent, stored};
+use crate::event::{announce, append, append_all};
+use crate::{PgStore, identity, payload, run, task};
+
+impl PgStore {
+    pub(crate) async fn decide_study_row(
+        &self,
+        now: Timestamp,
+        decide: DecideStudy<'_>,
+    ) -> Result<bool> {
+        let mut tx = self.pool.begin().await?;
+        identity::lock_shared(&mut tx).await?;
+        let due: Option<(String,)> = sqlx::query_as(
+            "select uid from study where look_at <= at_micros($1)
+             order by look_at limit 1 for update skip locked",
+        )
+        .bind(now.as_microsecond())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((uid,)) = due else { return Ok(false) };
+        let snapshot = study(&mut tx, &uid).await?;
+        let step = decide(&snapshot);
+        self.apply_study_step(&mut tx, &uid, step).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn apply_study_step(
+        &self,
+        tx: &mut PgConnection,
+        uid: &str,
+        step: StudyStep,
+    ) -> Result<()> {
+        append_all(tx, &step.events).await?;
+        for new in &step.tasks {
+            task::open(tx, new).await?;
+        }
+        sqlx::query("update study set look_at = at_micros($2), told = $3 where uid = $1")
+            .bind(uid)
+            .bind(step.look_again.map(Timestamp::as_microsecond))
+            .bind(serde_json::to_value(&step.told)?)
+            .execute(&mut *tx)
+            .await?;
+        for new in step.start {
+            self.start_run(tx, new).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn decide_message_row(&self, decide: DecideMessage<'_>) -> Result<bool> {
+        let mut tx = self.pool.begin().await?;
+        identity::lock_shared(&mut tx).await?;
+        let due: Option<(Uuid,)> = sqlx::query_as(
+            "select id from message where not decided order by received_at limit 1
+             for update skip locked",
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((id,)) = due else { return Ok(false) };
+        let snapshot = self.message(&mut tx, id).await?;
+        let MessageStep { start, events } = decide(&snapshot);
+        append_all(&mut tx, &events).await?;
+        sqlx::query("update message set decided = true where id = $1")
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        for new in start {
+            self.start_run(&mut tx, new).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    pub(crate) async fn message(&self, tx: &mut PgConnection, id: Uuid) -> Result<MessageSnapshot> {
+        let (message_type, patient, document): (String, Option<Uuid>, Option<Uuid>) =
+            sqlx::query_as(
+                "select message_type, patient_root(patient), document from message where id = $1",
+            )
+            .bind(id)
+            .fetch_one(&mut *tx)
+            .await?;
+        let document = match document {
+            Some(document) => {
+                serde_json::from_slice(&payload::read_there(tx, &self.keys, document).await?)?
+            }
+            None => domain::ExchangedDocument::default(),
+        };
+        Ok(MessageSnapshot { id, message_type, patient, document })
+    }
+
+    /// Starts a run, unless the same workflow has had the same input (DIN-53).
+    async fn start_run(&self, tx: &mut PgConnection, new: NewRun) -> Result<()> {
+        sqlx::query(
+            "insert into workflow_version (name, digest, definition) values ($1, $2, $3)
+             on conflict do nothing",
+        )
+        .bind(&new.workflow.name)
+        .bind(&new.workflow.digest)
+        .bind(&new.definition)
+        .execute(&mut *tx)
+        .await?;
+        let added = sqlx::query(
+            "insert into run (id, workflow, digest, patient, study, message, priority, input_key,
+                state, reason)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (input_key) do nothing",
+        )
+        .bind(new.id)
+        .bind(&new.workflow.name)
+        .bind(&new.workflow.digest)
+        .bind(new.patient)
+        .bind(new.study.as_ref().map(domain::StudyInstanceUid::as_str))
+        .bind(new.message)
+        .bind(new.priority)
+        .bind(&new.input_key)
+        .bind(&new.step.state)
+        .bind(&new.reason)
+        .execute(&mut *tx)
+        .await?;
+        if added.rows_affected() == 0 {
+            return Ok(());
+        }
+        for instance in &new.instances {
+            sqlx::query("insert into run_instance (run, uid, sha256) values ($1, $2, $3)")
+                .bind(new.id)
+                .bind(instance.instance.as_str())
+                .bind(&instance.sha256)
+                .execute(&mut *tx)
+                .await?;
+        }
+        append(tx, &started(&new)).await?;
+        run::apply(tx, &self.keys, new.id, new.patient, new.priority, new.step).await?;
+        announce(tx, "node").await
+    }
+}
+
+fn started(new: &NewRun) -> Event {
+    let subject = Subject {
+        patient: new.patient,
+        study: new.study.as_ref().map(ToString::to_string),
+        message: new.message,
+        run: Some(new.id),
+        ..Subject::default()
+    };
+    let detail = json!({
+        "workflow": new.workflow.name, "digest": new.workflow.digest, "reason": new.reason,
+        "instances": new.instances.len(), "input_key": new.input_key,
+    });
+    Event::engine("run_started", Action::E, subject, detail)
+}
+
+type StudyRow = (Option<Uuid>, String, String, i64, i64, Value);
+
+/// Everything decisions about a study need.
+async fn study(tx: &mut PgConnection, uid: &str) -> Result<StudySnapshot> {
+    let (patient, accession, description, first, last, told): StudyRow = sqlx::query_as(
+        "select patient_root(patient), accession, description, micros(first_received),
+            micros(last_received), told from study where uid = $1",
+    )
+    .bind(uid)
+    .fetch_one(&mut *tx)
+    .await?;
+    let told: BTreeMap<String, String> = serde_json::from_value(told)?;
+    Ok(StudySnapshot {
+        study: stored(uid)?,
+        patient,
+        orders: orders(tx, Some(uid), &accession).await?,
+        accession,
+        description,
+        first_received: time(first)?,
+        last_received: time(last)?,
+        series: study_series(tx, uid).await?,
+        runs: runs(tx, uid).await?,
+        told,
+    })
+}
+
+pub(crate) fn time(micros: i64) -> Result<Timestamp> {
+    Timestamp::from_microsecond(micros).map_err(|_| inconsistent("a time is out of range"))
+}
+
+async fn study_series(tx: &mut PgConnection, uid: &str) -> Result<Vec<SeriesSnapshot>> {
+    let rows: Vec<SeriesRow> = sqlx::query_as(
+        "select s.uid, s.modality, s.body_part, s.description, i.uid, i.sop_class, i.sha256
+         from instance i join series s on s.uid = i.series
+         where i.study = $1 and i.is_current order by s.uid, i.uid",
+    )
+    .bind(uid)
+    .fetch_all(tx)
+    .await?;
+    grouped(rows)
+}
+
+type SeriesRow = (String, String, String, String, String, String, String);
+
+/// The instances of a run, by series.
+pub(crate) async fn run_series(tx: &mut PgConnection, run: Uuid) -> Result<Vec<SeriesSnapshot>> {
+    let rows: Vec<SeriesRow> = sqlx::query_as(
+        "select s.uid, s.modality, s.body_part, s.description, i.uid, i.sop_class, i.sha256
+         from run_instance r join instance i on i.uid = r.uid and i.sha256 = r.sha256
+            join series s on s.uid = i.series
+         where r.run = $1 order by s.uid, i.uid",
+    )
+    .bind(run)
+    .fetch_all(tx)
+    .await?;
+    grouped(rows)
+}
+
+fn grouped(rows: Vec<SeriesRow>) -> Result<Vec<SeriesSnapshot>> {
+    let mut all: Vec<SeriesSnapshot> = Vec::new();
+    for (series, modality, body_part, description, instance, sop_class, sha256) in rows {
+        let instance =
+            StoredInstance { instance: stored(&instance)?, sop_class: stored(&sop_class)?, sha256 };
+        match all.last_mut() {
+            Some(last) if last.series.as_str() == series => last.instances.push(instance),
+            _ => {
+                let (series, instances) = (stored(&series)?, vec![instance]);
+                all.push(SeriesSnapshot { series, modality, body_part, description, instances });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The orders that ask for a study: by its UID if any does, else by its accession (HL7-40).
+pub(crate) async fn orders(
+    tx: &mut PgConnection,
+    study: Option<&str>,
+    accession: &str,
+) -> Result<Vec<OrderSnapshot>> {
+    let rows: Vec<(Uuid, Value, Option<Uuid>, bool, bool, String, String, String, Option<String>)> =
+        sqlx::query_as(
+            "select id, body, patient_root(patient), cancelled, study is not distinct from $1,
+                placer, filler, accession, study
+             from imaging_order
+             where study = $1 or (accession <> '' and accession = $2) order by id",
+        )
+        .bind(study)
+        .bind(accession)
+        .fetch_all(tx)
+        .await?;
+    let any_by_study = study.is_some() && rows.iter().any(|it| it.4);
+    let mut orders = Vec::new();
+    for (id, body, patient, is_cancelled, is_by_study, placer, filler, accession, uid) in rows {
+        if any_by_study && !is_by_study {
+            continue;
+        }
+        let mut order: domain::Order = serde_json::from_value(body)?;
+        // The columns hold what all messages of the order said together.
+        order.key.placer = placer;
+        order.key.filler = filler;
+        order.key.accession = accession;
+        order.key.study = uid.map(|it| stored(&it)).transpose()?;
+        let by = if is_by_study && study.is_some() { "study_instance_uid" } else { "accession_number" };
+        orders.push(OrderSnapshot { id, order, patient, is_cancelled, matched_by: by.to_owned() });
+    }
+    Ok(orders)
+}
+
+async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
+    let rows: Vec<(Uuid, String, bool, String)> = sqlx::query_as(
+        "select id, workflow, ended_at is not null, input_key from run
+         where study = $1 order by started_at",
+    )
+    .bind(study)
+    .fetch_all(tx)
+    .await?;
+    let run = |(id, workflow, has_ended, input_key)| RunSnapshot { id, workflow, has_ended, input_key };
+    Ok(rows.into_iter().map(run).collect())
+}

@@ -1,0 +1,107 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use contracts::{
+    ClaimedDelivery, ClaimedNode, Compose, DecideMessage, DecideRun, DecideStudy, DeliveryEnd,
+    DeliveryView, InstanceRecord, Kept, MessageKept, MessageRecord, Output, Store, StoreError,
+    WorkKind,
+};
+use domain::Event;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::PgStore;
+use crate::error::Error;
+use crate::event::append_all;
+
+#[async_trait]
+impl Store for PgStore {
+    async fn keep_instance(&self, record: InstanceRecord) -> Result<Kept, StoreError> {
+        Ok(self.keep_instance_row(&record).await?)
+    }
+
+    async fn keep_message(&self, record: MessageRecord) -> Result<MessageKept, StoreError> {
+        Ok(self.keep_message_row(&record).await?)
+    }
+
+    async fn append(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        append_all(&mut tx, &events).await?;
+        Ok(tx.commit().await.map_err(Error::from)?)
+    }
+
+    async fn decide_study(
+        &self,
+        now: Timestamp,
+        decide: DecideStudy<'_>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.decide_study_row(now, decide).await?)
+    }
+
+    async fn decide_message(&self, decide: DecideMessage<'_>) -> Result<bool, StoreError> {
+        Ok(self.decide_message_row(decide).await?)
+    }
+
+    async fn claim_node(&self, lease: Duration) -> Result<Option<ClaimedNode>, StoreError> {
+        Ok(self.claim_node_row(lease).await?)
+    }
+
+    async fn renew_node(
+        &self,
+        run: Uuid,
+        node: &str,
+        attempt: i32,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        Ok(self.renew_node_row(run, node, attempt, lease).await?)
+    }
+
+    async fn change_run(
+        &self,
+        run: Uuid,
+        attempt: Option<(&str, i32)>,
+        decide: DecideRun<'_>,
+    ) -> Result<(), StoreError> {
+        Ok(self.change_run_row(run, attempt, decide).await?)
+    }
+
+    async fn abandoned_nodes(&self) -> Result<Vec<(Uuid, String, i32)>, StoreError> {
+        Ok(self.abandoned_rows().await?)
+    }
+
+    async fn claim_delivery(&self, lease: Duration) -> Result<Option<ClaimedDelivery>, StoreError> {
+        Ok(self.claim_delivery_row(lease).await?)
+    }
+
+    async fn view_delivery(&self, delivery: Uuid) -> Result<DeliveryView, StoreError> {
+        Ok(self.view_delivery_row(delivery).await?)
+    }
+
+    async fn compose_delivery(
+        &self,
+        delivery: &ClaimedDelivery,
+        compose: Compose<'_>,
+    ) -> Result<Result<Vec<Output>, String>, StoreError> {
+        Ok(self.compose_delivery_row(delivery, compose).await?)
+    }
+
+    async fn renew_delivery(
+        &self,
+        delivery: &ClaimedDelivery,
+        lease: Duration,
+    ) -> Result<(), StoreError> {
+        Ok(self.renew_delivery_row(delivery, lease).await?)
+    }
+
+    async fn finish_delivery(
+        &self,
+        delivery: &ClaimedDelivery,
+        end: DeliveryEnd,
+    ) -> Result<(), StoreError> {
+        Ok(self.finish_delivery_row(delivery, end).await?)
+    }
+
+    async fn wait_for(&self, kind: WorkKind, timeout: Duration) {
+        self.announced(kind, timeout).await;
+    }
+}

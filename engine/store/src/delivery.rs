@@ -1,0 +1,249 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contracts::{ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, Output, PluginPin, StoreError};
+use domain::{Action, Event, Outcome, Subject};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::assembly::{orders, run_series, time};
+use crate::error::{Result, inconsistent};
+use crate::event::{announce, append};
+use crate::{PgStore, identity, payload, run};
+
+impl PgStore {
+    pub(crate) async fn claim_delivery_row(
+        &self,
+        lease: Duration,
+    ) -> Result<Option<ClaimedDelivery>> {
+        let mut tx = self.pool.begin().await?;
+        // In order per destination and patient (HL7-14). A lease that ran out is taken over: the
+        // names of what is sent are the same on every try.
+        let row: Option<(Uuid, Uuid, i32, String, Value, i32)> = sqlx::query_as(
+            "update delivery set state = 'sending', attempt = attempt + 1,
+                lease_until = clock_timestamp() + $1 * interval '1 second'
+             where id = (
+                select d.id from delivery d
+                where ((d.state = 'queued' and d.run_after <= clock_timestamp())
+                    or (d.state = 'sending' and d.lease_until < clock_timestamp()))
+                  and not exists (select 1 from delivery e
+                    where e.destination = d.destination and e.position < d.position
+                      and e.patient is not distinct from d.patient
+                      and e.state in ('queued', 'sending'))
+                order by d.position limit 1 for update skip locked)
+             returning id, run, index, destination, what, attempt",
+        )
+        .bind(lease.as_secs_f64())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((id, run, index, destination, what, attempt)) = row else { return Ok(None) };
+        let index = usize::try_from(index).map_err(|_| inconsistent("a negative index"))?;
+        let what = serde_json::from_value(what)?;
+        let delivery = ClaimedDelivery { id, run, index, destination, what, attempt };
+        let event = event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
+        append(&mut tx, &event).await?;
+        tx.commit().await?;
+        Ok(Some(delivery))
+    }
+
+    pub(crate) async fn renew_delivery_row(
+        &self,
+        delivery: &ClaimedDelivery,
+        lease: Duration,
+    ) -> Result<()> {
+        let renewed = sqlx::query(
+            "update delivery set lease_until = clock_timestamp() + $3 * interval '1 second'
+             where id = $1 and attempt = $2 and state = 'sending'",
+        )
+        .bind(delivery.id)
+        .bind(delivery.attempt)
+        .bind(lease.as_secs_f64())
+        .execute(&self.pool)
+        .await?;
+        if renewed.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Superseded.into()) }
+    }
+
+    pub(crate) async fn view_delivery_row(&self, id: Uuid) -> Result<DeliveryView> {
+        let mut tx = self.pool.begin().await?;
+        identity::lock_shared(&mut tx).await?;
+        let (run,): (Uuid,) = sqlx::query_as("select run from delivery where id = $1")
+            .bind(id)
+            .fetch_one(&mut *tx)
+            .await?;
+        let view = self.view(&mut tx, run).await?;
+        tx.commit().await?;
+        Ok(view)
+    }
+
+    async fn view(&self, tx: &mut PgConnection, id: Uuid) -> Result<DeliveryView> {
+        let run = run::record(tx, id, false).await?;
+        let patient = match run.patient {
+            Some(root) => Some(identity::view(tx, root).await?),
+            None => None,
+        };
+        let study = run.study.as_ref().map(domain::StudyInstanceUid::as_str);
+        let accession: Option<(String,)> =
+            sqlx::query_as("select accession from study where uid = $1")
+                .bind(study)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let accession = accession.map(|(it,)| it).unwrap_or_default();
+        let message = match run.message {
+            Some(message) => Some(self.message(tx, message).await?),
+            None => None,
+        };
+        let (concluded, has_failures): (i64, bool) = sqlx::query_as(
+            "select micros(max(changed_at)), bool_or(state = 'failed') from node where run = $1",
+        )
+        .bind(id)
+        .fetch_one(&mut *tx)
+        .await?;
+        Ok(DeliveryView {
+            concluded: time(concluded)?,
+            series: run_series(tx, id).await?,
+            outputs: self.outputs(tx, id).await?,
+            plugins: plugins(tx, id).await?,
+            has_failures,
+            patient,
+            orders: orders(tx, study, &accession).await?,
+            accession,
+            message,
+            run,
+        })
+    }
+
+    pub(crate) async fn compose_delivery_row(
+        &self,
+        delivery: &ClaimedDelivery,
+        compose: Compose<'_>,
+    ) -> Result<std::result::Result<Vec<Output>, String>> {
+        let mut tx = self.pool.begin().await?;
+        identity::lock_shared(&mut tx).await?;
+        let (composed, identity) = current(&mut tx, delivery).await?;
+        let view = self.view(&mut tx, delivery.run).await?;
+        let stamp = stamp(&view);
+        if let (Some(composed), true) = (composed, identity.as_deref() == Some(stamp.as_str())) {
+            let content = payload::read_there(&mut tx, &self.keys, composed).await?;
+            return Ok(Ok(serde_json::from_slice(&content)?));
+        }
+        let outputs = match compose(&view) {
+            Ok(outputs) => outputs,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let content = serde_json::to_vec(&outputs)?;
+        let kept =
+            payload::keep(&mut tx, &self.keys, view.run.patient, "outputs", &content).await?;
+        sqlx::query("update delivery set composed = $2, identity = $3 where id = $1")
+            .bind(delivery.id)
+            .bind(kept.id)
+            .bind(&stamp)
+            .execute(&mut *tx)
+            .await?;
+        let ids: Vec<Value> =
+            outputs.iter().map(|it| json!({"kind": it.kind, "id": it.id})).collect();
+        let detail = json!({"outputs": ids, "payload": kept.id, "salted_sha256": kept.digest});
+        let event = event(&mut tx, delivery, "report_composed", detail).await?;
+        append(&mut tx, &event).await?;
+        tx.commit().await?;
+        Ok(Ok(outputs))
+    }
+
+    pub(crate) async fn finish_delivery_row(
+        &self,
+        delivery: &ClaimedDelivery,
+        end: DeliveryEnd,
+    ) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        identity::lock_shared(&mut tx).await?;
+        let (_, identity) = current(&mut tx, delivery).await?;
+        let (state, reason, wait, kind, outcome) = match &end {
+            DeliveryEnd::Delivered => ("delivered", "", None, "delivered", Outcome::Success),
+            DeliveryEnd::Again { reason, after } => {
+                ("queued", reason.as_str(), Some(*after), "delivery_postponed", Outcome::MinorFailure)
+            }
+            DeliveryEnd::Failed { reason } => {
+                ("failed", reason.as_str(), None, "delivery_failed", Outcome::SeriousFailure)
+            }
+            DeliveryEnd::Blocked { reason } => {
+                ("blocked", reason.as_str(), None, "delivery_blocked", Outcome::MinorFailure)
+            }
+        };
+        sqlx::query(
+            "update delivery set state = $2, reason = $3, lease_until = null,
+                run_after = clock_timestamp() + $4 * interval '1 second',
+                ended_at = case when $2 = 'queued' then null else clock_timestamp() end
+             where id = $1",
+        )
+        .bind(delivery.id)
+        .bind(state)
+        .bind(reason)
+        .bind(wait.unwrap_or_default().as_secs_f64())
+        .execute(&mut *tx)
+        .await?;
+        let detail = json!({"attempt": delivery.attempt, "reason": reason});
+        let told = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
+        append(&mut tx, &told).await?;
+        if end == DeliveryEnd::Delivered {
+            let now = stamp(&self.view(&mut tx, delivery.run).await?);
+            if identity.is_some_and(|it| it != now) {
+                let kind = "identity_changed_after_delivery";
+                let late = event(&mut tx, delivery, kind, json!({})).await?;
+                append(&mut tx, &late).await?;
+            }
+        }
+        announce(&mut tx, "delivery").await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Which identity a report was composed with.
+fn stamp(view: &DeliveryView) -> String {
+    match &view.patient {
+        Some(patient) => format!("{} {}", patient.id, patient.version),
+        None => "nobody".to_owned(),
+    }
+}
+
+/// What was composed so far. Fails if this try is not the current one.
+async fn current(
+    tx: &mut PgConnection,
+    delivery: &ClaimedDelivery,
+) -> Result<(Option<Uuid>, Option<String>)> {
+    let row: Option<(Option<Uuid>, Option<String>)> = sqlx::query_as(
+        "select composed, identity from delivery
+         where id = $1 and attempt = $2 and state = 'sending' for update",
+    )
+    .bind(delivery.id)
+    .bind(delivery.attempt)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.ok_or(StoreError::Superseded)?)
+}
+
+async fn event(
+    tx: &mut PgConnection,
+    delivery: &ClaimedDelivery,
+    kind: &str,
+    detail: Value,
+) -> Result<Event> {
+    let run = run::record(tx, delivery.run, false).await?;
+    let destination = Some(delivery.destination.clone());
+    let subject = Subject { destination, ..run::subject(&run, "") };
+    Ok(Event::engine(kind, Action::E, subject, detail))
+}
+
+async fn plugins(tx: &mut PgConnection, run: Uuid) -> Result<BTreeMap<String, PluginPin>> {
+    let rows: Vec<(String, Value)> = sqlx::query_as(
+        "select node, plugin from node where run = $1 and plugin is not null and output is not null",
+    )
+    .bind(run)
+    .fetch_all(tx)
+    .await?;
+    let mut plugins = BTreeMap::new();
+    for (node, plugin) in rows {
+        plugins.insert(node, serde_json::from_value(plugin)?);
+    }
+    Ok(plugins)
+}

@@ -1,0 +1,43 @@
+use domain::Event;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Result, inconsistent};
+use crate::pg_store::CHANNEL;
+
+/// Adds an event to the trail, within the transaction of what it tells of (AUD-05).
+pub(crate) async fn append(connection: &mut PgConnection, event: &Event) -> Result<Uuid> {
+    let body = body_of(event)?;
+    // What has no canonical form could never be sealed.
+    encoding::jcs::canonical(&body).map_err(|it| inconsistent(it.to_string()))?;
+    let id = Uuid::now_v7();
+    sqlx::query("select audit.append($1, $2)").bind(id).bind(body).execute(connection).await?;
+    Ok(id)
+}
+
+pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) -> Result<()> {
+    for event in events {
+        append(connection, event).await?;
+    }
+    Ok(())
+}
+
+/// What of an event is hashed: everything that is set.
+fn body_of(event: &Event) -> Result<serde_json::Value> {
+    let mut body = serde_json::to_value(event)?;
+    remove_nulls(&mut body);
+    Ok(body)
+}
+
+fn remove_nulls(value: &mut serde_json::Value) {
+    if let serde_json::Value::Object(map) = value {
+        map.retain(|_, it| !it.is_null());
+        map.values_mut().for_each(remove_nulls);
+    }
+}
+
+/// Tells who waits that there is something to do, once the transaction commits.
+pub(crate) async fn announce(connection: &mut PgConnection, kind: &str) -> Result<()> {
+    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(kind).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,190 @@
+use contracts::{InstanceRecord, Kept, NewTask};
+use domain::{Action, Actor, Event, Outcome, Subject};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::event::{announce, append};
+use crate::{PgStore, identity, task};
+
+impl PgStore {
+    pub(crate) async fn keep_instance_row(&self, record: &InstanceRecord) -> Result<Kept> {
+        let mut tx = self.pool.begin().await?;
+        identity::lock_shared(&mut tx).await?;
+        let patient = match &record.patient {
+            Some(id) => {
+                let found =
+                    identity::find_or_add(&mut tx, &self.domains, id, &record.demographics).await?;
+                Some(identity::root_of(&mut tx, found).await?)
+            }
+            None => None,
+        };
+        let kept = keep(&mut tx, record, patient).await?;
+        tell(&mut tx, record, patient, kept).await?;
+        if kept == Kept::New {
+            announce(&mut tx, "assembly").await?;
+        }
+        tx.commit().await?;
+        Ok(kept)
+    }
+}
+
+async fn keep(tx: &mut PgConnection, record: &InstanceRecord, patient: Option<Uuid>) -> Result<Kept> {
+    add_study_and_series(tx, record, patient).await?;
+    // Serialises the versions of one instance, and everything else of its study.
+    let (study_patient,): (Option<Uuid>,) =
+        sqlx::query_as("select patient_root(patient) from study where uid = $1 for update")
+            .bind(record.study.as_str())
+            .fetch_one(&mut *tx)
+            .await?;
+    let versions: Vec<(String,)> = sqlx::query_as("select sha256 from instance where uid = $1")
+        .bind(record.instance.as_str())
+        .fetch_all(&mut *tx)
+        .await?;
+    if versions.iter().any(|(sha256,)| *sha256 == record.sha256) {
+        return Ok(Kept::Identical);
+    }
+    let mut flags = record.quality_flags.clone();
+    flags.extend(contradictions(tx, record, patient, study_patient).await?);
+    let kept = if !versions.is_empty() {
+        Kept::OtherVersion
+    } else if flags.iter().any(|it| it.starts_with("identity_")) {
+        Kept::Flagged
+    } else {
+        Kept::New
+    };
+    insert(tx, record, kept == Kept::New, &flags).await?;
+    if kept == Kept::New {
+        // If a look is due already, it will see this instance too.
+        sqlx::query(
+            "update study set last_received = clock_timestamp(),
+                look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
+             where uid = $1",
+        )
+        .bind(record.study.as_str())
+        .execute(tx)
+        .await?;
+    }
+    Ok(kept)
+}
+
+async fn add_study_and_series(
+    tx: &mut PgConnection,
+    record: &InstanceRecord,
+    patient: Option<Uuid>,
+) -> Result<()> {
+    sqlx::query(
+        "insert into study (uid, patient, accession, description, study_date, study_time, study_id)
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
+    )
+    .bind(record.study.as_str())
+    .bind(patient)
+    .bind(&record.accession)
+    .bind(&record.study_description)
+    .bind(&record.study_date)
+    .bind(&record.study_time)
+    .bind(&record.study_id)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "insert into series (uid, study, modality, body_part, description)
+         values ($1, $2, $3, $4, $5) on conflict do nothing",
+    )
+    .bind(record.series.as_str())
+    .bind(record.study.as_str())
+    .bind(&record.modality)
+    .bind(&record.body_part)
+    .bind(&record.series_description)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Where an instance contradicts its study or series (DIN-61).
+async fn contradictions(
+    tx: &mut PgConnection,
+    record: &InstanceRecord,
+    patient: Option<Uuid>,
+    study_patient: Option<Uuid>,
+) -> Result<Vec<String>> {
+    let mut flags = Vec::new();
+    if patient != study_patient {
+        flags.push("identity_patient_differs_from_study".to_owned());
+    }
+    let (study, modality): (String, String) =
+        sqlx::query_as("select study, modality from series where uid = $1")
+            .bind(record.series.as_str())
+            .fetch_one(tx)
+            .await?;
+    if study != record.study.as_str() {
+        flags.push("identity_series_of_another_study".to_owned());
+    }
+    if modality != record.modality {
+        flags.push("identity_modality_differs_from_series".to_owned());
+    }
+    Ok(flags)
+}
+
+async fn insert(
+    tx: &mut PgConnection,
+    record: &InstanceRecord,
+    is_current: bool,
+    flags: &[String],
+) -> Result<()> {
+    sqlx::query(
+        "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes,
+            calling_ae, is_current, flags) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(record.instance.as_str())
+    .bind(&record.sha256)
+    .bind(record.series.as_str())
+    .bind(record.study.as_str())
+    .bind(record.sop_class.as_str())
+    .bind(&record.arrival.transfer_syntax)
+    .bind(i64::try_from(record.bytes).unwrap_or(i64::MAX))
+    .bind(&record.arrival.calling_ae)
+    .bind(is_current)
+    .bind(flags)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn tell(
+    tx: &mut PgConnection,
+    record: &InstanceRecord,
+    patient: Option<Uuid>,
+    kept: Kept,
+) -> Result<()> {
+    let (kind, action) = match kept {
+        Kept::New => ("instance_received", Action::C),
+        Kept::Identical => ("duplicate_received", Action::R),
+        Kept::OtherVersion => ("instance_version_received", Action::C),
+        Kept::Flagged => ("instance_flagged", Action::C),
+    };
+    let subject = Subject {
+        patient,
+        study: Some(record.study.to_string()),
+        accession: Some(record.accession.clone()).filter(|it| !it.is_empty()),
+        instance: Some(record.instance.to_string()),
+        ..Subject::default()
+    };
+    let detail = json!({
+        "sha256": record.sha256, "bytes": record.bytes, "sop_class": record.sop_class,
+        "transfer_syntax": record.arrival.transfer_syntax, "called_ae": record.arrival.called_ae,
+        "flags": record.quality_flags,
+    });
+    let actor = Actor::peer(&record.arrival.calling_ae, &record.arrival.address);
+    let outcome =
+        if kept == Kept::Flagged { Outcome::MinorFailure } else { Outcome::Success };
+    let event = Event::engine(kind, action, subject.clone(), detail).by(actor).ended(outcome);
+    append(tx, &event).await?;
+    let reason = match kept {
+        Kept::New | Kept::Identical => return Ok(()),
+        Kept::OtherVersion => "an instance came again with other content; the first one counts",
+        Kept::Flagged => "an instance contradicts its study or series; it is kept and not used",
+    };
+    let new = NewTask { kind: kind.to_owned(), subject, reason: reason.to_owned() };
+    task::open(tx, &new).await
+}

@@ -1,0 +1,83 @@
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+
+/// The keys of a site, as files outside of its database (AUD-02, AUD-06).
+pub struct Keys {
+    folder: PathBuf,
+    trail: SigningKey,
+    pub(crate) payload: [u8; 32],
+}
+
+/// Why the keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// A file cannot be read or written.
+    #[error("cannot use the key file `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file does not hold a key.
+    #[error("`{}` does not hold a key of 32 bytes in hex", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Keys {
+    /// Opens the keys in `folder`, and makes those that are missing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read, written or understood. Nothing is overwritten.
+    pub fn open(folder: &Path) -> Result<Self, KeysError> {
+        fs::create_dir_all(folder)
+            .map_err(|source| KeysError::Io { path: folder.to_owned(), source })?;
+        let trail = SigningKey::from_bytes(&open_key(&folder.join("trail.key"))?);
+        let public = hex::encode(trail.verifying_key().to_bytes());
+        let path = folder.join("trail.pub");
+        fs::write(&path, format!("{public}\n"))
+            .map_err(|source| KeysError::Io { path, source })?;
+        let payload = open_key(&folder.join("payload.key"))?;
+        Ok(Self { folder: folder.to_owned(), trail, payload })
+    }
+
+    /// Where the keys lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Signs for the trail.
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.trail.sign(bytes).to_bytes()
+    }
+
+    /// What the trail's signatures are checked with.
+    pub fn trail_public(&self) -> VerifyingKey {
+        self.trail.verifying_key()
+    }
+}
+
+/// Reads a secret of 32 bytes, or makes one that only its owner can read.
+pub(crate) fn open_key(path: &Path) -> Result<[u8; 32], KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    if !path.exists() {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|_| io(std::io::ErrorKind::Other.into()))?;
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+        file.write_all(hex::encode(key).as_bytes()).map_err(io)?;
+        file.sync_all().map_err(io)?;
+        return Ok(key);
+    }
+    let text = fs::read_to_string(path).map_err(io)?;
+    let bytes = hex::decode(text.trim()).ok().and_then(|it| it.try_into().ok());
+    bytes.ok_or_else(|| KeysError::NotAKey { path: path.to_owned() })
+}

@@ -1,0 +1,40 @@
+//! What the engine remembers: the trail and everything that follows from it, in PostgreSQL.
+//!
+//! Read [`PgStore`] first, then the operations in the order a study meets them: `intake`, `message`
+//! and `identity` keep what arrives, `assembly` starts runs, `run` drives them, `delivery` sends
+//! what they found. `sealer` closes events into signed batches, [`trail_file`] exports and verifies
+//! them without a database. [`cluster`] runs a private PostgreSQL where the site has none.
+//!
+//! **Invariants**
+//!
+//! - Every operation is one transaction, and the event that tells of it is part of it.
+//! - Events are added through `audit.append` and never touched again.
+//! - What identifies a patient is never in an event, and encrypted in `payload`.
+
+mod assembly;
+pub mod cluster;
+mod contract;
+mod delivery;
+mod doctor;
+mod error;
+mod event;
+mod identity;
+mod intake;
+mod keys;
+mod message;
+mod payload;
+mod pg_store;
+mod query;
+mod run;
+mod sealer;
+mod task;
+pub mod trail_file;
+
+pub use doctor::Check;
+pub use identity::IdentityDomains;
+pub use keys::{Keys, KeysError};
+pub use pg_store::{OpenError, PgStore, prepare};
+pub use query::{
+    DeliveryLine, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine, Why, WhyStudy,
+};
+pub use sealer::Sealer;

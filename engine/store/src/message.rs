@@ -1,0 +1,277 @@
+use contracts::{MessageEffect, MessageKept, MessageRecord};
+use domain::{Action, Actor, Event, ExchangedDocument, Order, OrderAction, Outcome, Subject};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::event::{announce, append};
+use crate::{PgStore, identity, payload};
+
+/// What the effects of a message say about the message itself.
+#[derive(Default)]
+struct About {
+    patient: Option<Uuid>,
+    document: Option<ExchangedDocument>,
+    accession: String,
+}
+
+impl PgStore {
+    pub(crate) async fn keep_message_row(&self, record: &MessageRecord) -> Result<MessageKept> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(answer) = repeated(&mut tx, record).await? {
+            tx.commit().await?;
+            return Ok(MessageKept::Repeated(answer));
+        }
+        let merges = |it: &MessageEffect| matches!(it, MessageEffect::Merge { .. });
+        if record.arrival.effects.iter().any(merges) {
+            identity::lock_alone(&mut tx).await?;
+        } else {
+            identity::lock_shared(&mut tx).await?;
+        }
+        let about = self.about(&mut tx, record).await?;
+        self.insert_message(&mut tx, record, &about).await?;
+        tell(&mut tx, record, &about).await?;
+        self.apply_effects(&mut tx, record).await?;
+        announce(&mut tx, "assembly").await?;
+        tx.commit().await?;
+        Ok(MessageKept::New)
+    }
+
+    /// Whom and what the message is about; adds patients it names for the first time.
+    async fn about(&self, tx: &mut PgConnection, record: &MessageRecord) -> Result<About> {
+        let mut about = About::default();
+        for effect in &record.arrival.effects {
+            let (id, demographics) = match effect {
+                MessageEffect::Patient { id, demographics }
+                | MessageEffect::Merge { survivor: id, demographics, .. } => {
+                    (Some(id), demographics.clone())
+                }
+                MessageEffect::Order(order) => {
+                    about.accession.clone_from(&order.key.accession);
+                    (order.patient.as_ref(), domain::Demographics::default())
+                }
+                MessageEffect::Document { patient, document, accession } => {
+                    about.document = Some(document.clone());
+                    about.accession.clone_from(accession);
+                    (patient.as_ref(), domain::Demographics::default())
+                }
+            };
+            if let (Some(id), None) = (id, about.patient) {
+                let found =
+                    identity::find_or_add(&mut *tx, &self.domains, id, &demographics).await?;
+                about.patient = Some(found);
+            }
+        }
+        Ok(about)
+    }
+
+    async fn insert_message(
+        &self,
+        tx: &mut PgConnection,
+        record: &MessageRecord,
+        about: &About,
+    ) -> Result<()> {
+        let arrival = &record.arrival;
+        let raw = payload::keep(tx, &self.keys, about.patient, "hl7", &arrival.raw).await?;
+        let document = match &about.document {
+            Some(document) => {
+                let text = serde_json::to_vec(document)?;
+                Some(payload::keep(tx, &self.keys, about.patient, "document", &text).await?.id)
+            }
+            None => None,
+        };
+        sqlx::query(
+            "insert into message (id, address, sending_application, sending_facility, message_type,
+                control_id, sha256, raw, document, patient, accession, acknowledgement, code,
+                problem, decided)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        )
+        .bind(record.id)
+        .bind(&arrival.address)
+        .bind(&arrival.sending_application)
+        .bind(&arrival.sending_facility)
+        .bind(&arrival.message_type)
+        .bind(&arrival.control_id)
+        .bind(&arrival.sha256)
+        .bind(raw.id)
+        .bind(document)
+        .bind(about.patient)
+        .bind(&about.accession)
+        .bind(&arrival.acknowledgement)
+        .bind(&arrival.acknowledgement_code)
+        .bind(&arrival.problem)
+        .bind(about.document.is_none())
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn apply_effects(&self, tx: &mut PgConnection, record: &MessageRecord) -> Result<()> {
+        let arrival = &record.arrival;
+        let actor = Actor::peer(&arrival.sending_application, &arrival.address);
+        for effect in &arrival.effects {
+            match effect {
+                MessageEffect::Patient { id, demographics } => {
+                    let found =
+                        identity::find_or_add(tx, &self.domains, id, demographics).await?;
+                    identity::update(tx, found, demographics, &actor, record.id).await?;
+                }
+                MessageEffect::Merge { survivor, source, demographics } => {
+                    let to =
+                        identity::find_or_add(tx, &self.domains, survivor, demographics).await?;
+                    let from =
+                        identity::find_or_add(tx, &self.domains, source, demographics).await?;
+                    identity::merge(tx, (to, survivor), from, &actor, record.id).await?;
+                    identity::update(tx, to, demographics, &actor, record.id).await?;
+                }
+                MessageEffect::Order(order) => {
+                    self.keep_order(tx, order, &actor, record.id).await?;
+                }
+                MessageEffect::Document { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_order(
+        &self,
+        tx: &mut PgConnection,
+        order: &Order,
+        actor: &Actor,
+        message: Uuid,
+    ) -> Result<()> {
+        let patient = match &order.patient {
+            Some(id) => Some(
+                identity::find_or_add(tx, &self.domains, id, &domain::Demographics::default())
+                    .await?,
+            ),
+            None => None,
+        };
+        let id = write_order(tx, order, patient, message).await?;
+        let is_cancelled = order.action == OrderAction::Cancel;
+        let subject = Subject {
+            patient,
+            accession: Some(order.key.accession.clone()).filter(|it| !it.is_empty()),
+            study: order.key.study.as_ref().map(ToString::to_string),
+            message: Some(message),
+            ..Subject::default()
+        };
+        let kind = if is_cancelled { "order_cancelled" } else { "order_received" };
+        let detail = json!({"order": id});
+        let event = Event::engine(kind, Action::U, subject, detail).by(actor.clone());
+        append(tx, &event).await?;
+        sqlx::query(
+            "update study set look_at = clock_timestamp()
+             where uid = $1 or (accession <> '' and accession = $2)",
+        )
+        .bind(order.key.study.as_ref().map(domain::StudyInstanceUid::as_str))
+        .bind(&order.key.accession)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Adds an order, or changes the one that has its numbers.
+async fn write_order(
+    tx: &mut PgConnection,
+    order: &Order,
+    patient: Option<Uuid>,
+    message: Uuid,
+) -> Result<Uuid> {
+    let key = &order.key;
+    let known: Option<(Uuid,)> = sqlx::query_as(
+        "select id from imaging_order
+         where (placer <> '' and placer = $1) or (filler <> '' and filler = $2)
+            or (placer = '' and filler = '' and accession <> '' and accession = $3)
+         order by changed_at desc limit 1 for update",
+    )
+    .bind(&key.placer)
+    .bind(&key.filler)
+    .bind(&key.accession)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let id = known.map_or_else(Uuid::now_v7, |(id,)| id);
+    // What a later message leaves open stays as it was (HL7-21).
+    sqlx::query(
+        "insert into imaging_order (id, patient, placer, filler, accession, requested_procedure,
+            study, body, cancelled, message)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (id) do update set
+            patient = coalesce(excluded.patient, imaging_order.patient),
+            placer = coalesce(nullif(excluded.placer, ''), imaging_order.placer),
+            filler = coalesce(nullif(excluded.filler, ''), imaging_order.filler),
+            accession = coalesce(nullif(excluded.accession, ''), imaging_order.accession),
+            requested_procedure =
+                coalesce(nullif(excluded.requested_procedure, ''), imaging_order.requested_procedure),
+            study = coalesce(excluded.study, imaging_order.study),
+            body = case when excluded.cancelled then imaging_order.body else excluded.body end,
+            cancelled = excluded.cancelled, message = excluded.message, changed_at = now()",
+    )
+    .bind(id)
+    .bind(patient)
+    .bind(&key.placer)
+    .bind(&key.filler)
+    .bind(&key.accession)
+    .bind(&key.requested_procedure)
+    .bind(key.study.as_ref().map(domain::StudyInstanceUid::as_str))
+    .bind(serde_json::to_value(order)?)
+    .bind(order.action == OrderAction::Cancel)
+    .bind(message)
+    .execute(tx)
+    .await?;
+    Ok(id)
+}
+
+/// What was answered the first time, if this is a repetition (HL7-13).
+async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Option<Vec<u8>>> {
+    let arrival = &record.arrival;
+    if arrival.control_id.is_empty() {
+        return Ok(None);
+    }
+    // Two copies that arrive at once must not both be the first.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 7))")
+        .bind(format!("{}\u{1f}{}", arrival.control_id, arrival.sha256))
+        .execute(&mut *tx)
+        .await?;
+    let known: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
+        "select id, acknowledgement from message
+         where control_id = $1 and sha256 = $2 and sending_application = $3
+            and sending_facility = $4 and received_at > now() - interval '7 days'
+         order by received_at limit 1",
+    )
+    .bind(&arrival.control_id)
+    .bind(&arrival.sha256)
+    .bind(&arrival.sending_application)
+    .bind(&arrival.sending_facility)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some((message, answer)) = known else { return Ok(None) };
+    let subject = Subject { message: Some(message), ..Subject::default() };
+    let actor = Actor::peer(&arrival.sending_application, &arrival.address);
+    let event = Event::engine("message_repeated", Action::R, subject, json!({})).by(actor);
+    append(tx, &event).await?;
+    Ok(Some(answer))
+}
+
+async fn tell(tx: &mut PgConnection, record: &MessageRecord, about: &About) -> Result<()> {
+    let arrival = &record.arrival;
+    let subject = Subject {
+        patient: about.patient,
+        accession: Some(about.accession.clone()).filter(|it| !it.is_empty()),
+        message: Some(record.id),
+        ..Subject::default()
+    };
+    let detail = json!({
+        "message_type": arrival.message_type, "control_id": arrival.control_id,
+        "code": arrival.acknowledgement_code, "problem": arrival.problem,
+        "bytes": arrival.raw.len(),
+    });
+    let is_taken = matches!(arrival.acknowledgement_code.as_str(), "AA" | "CA");
+    let outcome = if is_taken { Outcome::Success } else { Outcome::MinorFailure };
+    let actor = Actor::peer(&arrival.sending_application, &arrival.address);
+    let kind = if is_taken { "message_received" } else { "message_refused" };
+    append(tx, &Event::engine(kind, Action::C, subject, detail).by(actor).ended(outcome)).await?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+use aes_gcm::aead::{Aead as _, KeyInit as _};
+use aes_gcm::{Aes256Gcm, Key, Nonce};
+use contracts::StoreError;
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::Keys;
+use crate::error::{Result, inconsistent};
+
+/// Length of what makes a ciphertext unique (NIST SP 800-38D).
+const NONCE_BYTES: usize = 12;
+
+/// Length of what keeps a digest from being guessed.
+const SALT_BYTES: usize = 16;
+
+/// Something kept encrypted, and the digest by which the trail names it.
+pub(crate) struct KeptPayload {
+    pub(crate) id: Uuid,
+    /// SHA-256 of salt and content, in hex. The salt is encrypted with the content.
+    pub(crate) digest: String,
+}
+
+/// Encrypts `content` with the key of `patient` and keeps it (AUD-06).
+pub(crate) async fn keep(
+    connection: &mut PgConnection,
+    keys: &Keys,
+    patient: Option<Uuid>,
+    kind: &str,
+    content: &[u8],
+) -> Result<KeptPayload> {
+    let (key_id, key) = key_of(connection, keys, patient).await?;
+    let mut salted = random::<SALT_BYTES>()?.to_vec();
+    salted.extend(content);
+    let digest = hex::encode(Sha256::digest(&salted));
+    let id = Uuid::now_v7();
+    sqlx::query("insert into payload (id, key, kind, sealed) values ($1, $2, $3, $4)")
+        .bind(id)
+        .bind(key_id)
+        .bind(kind)
+        .bind(encrypted(&key, &salted)?)
+        .execute(connection)
+        .await?;
+    Ok(KeptPayload { id, digest })
+}
+
+/// What was kept, or nothing if its key was destroyed.
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    keys: &Keys,
+    id: Uuid,
+) -> Result<Option<Vec<u8>>> {
+    let row: Option<(Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+        "select p.sealed, k.wrapped from payload p join payload_key k on k.id = p.key
+         where p.id = $1",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await?;
+    let (sealed, wrapped) = row.ok_or_else(|| inconsistent("a payload is missing"))?;
+    let Some(wrapped) = wrapped else { return Ok(None) };
+    let key = decrypted(&keys.payload, &wrapped)?;
+    let key: [u8; 32] =
+        key.try_into().map_err(|_| inconsistent("a payload key has the wrong length"))?;
+    let mut salted = decrypted(&key, &sealed)?;
+    if salted.len() < SALT_BYTES {
+        return Err(inconsistent("a payload has no salt"));
+    }
+    Ok(Some(salted.split_off(SALT_BYTES)))
+}
+
+/// The same, which must be there.
+pub(crate) async fn read_there(
+    connection: &mut PgConnection,
+    keys: &Keys,
+    id: Uuid,
+) -> Result<Vec<u8>> {
+    let content = read(connection, keys, id).await?;
+    content.ok_or_else(|| inconsistent("the key of a payload was destroyed"))
+}
+
+async fn key_of(
+    connection: &mut PgConnection,
+    keys: &Keys,
+    patient: Option<Uuid>,
+) -> Result<(Uuid, [u8; 32])> {
+    let fresh = random::<32>()?;
+    sqlx::query(
+        "insert into payload_key (id, patient, wrapped) values ($1, $2, $3) on conflict do nothing",
+    )
+    .bind(Uuid::now_v7())
+    .bind(patient)
+    .bind(encrypted(&keys.payload, &fresh)?)
+    .execute(&mut *connection)
+    .await?;
+    let (id, wrapped): (Uuid, Vec<u8>) = sqlx::query_as(
+        "select id, wrapped from payload_key
+         where patient is not distinct from $1 and destroyed_at is null",
+    )
+    .bind(patient)
+    .fetch_one(connection)
+    .await?;
+    let key = decrypted(&keys.payload, &wrapped)?.try_into();
+    Ok((id, key.map_err(|_| inconsistent("a payload key has the wrong length"))?))
+}
+
+fn encrypted(key: &[u8; 32], content: &[u8]) -> Result<Vec<u8>> {
+    let nonce = random::<NONCE_BYTES>()?;
+    let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key));
+    let sealed = cipher.encrypt(Nonce::from_slice(&nonce), content);
+    let sealed = sealed.map_err(|_| inconsistent("a payload is too long"))?;
+    Ok([nonce.as_slice(), &sealed].concat())
+}
+
+fn decrypted(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>> {
+    let wrong = || inconsistent("a payload was changed, or this is not its key");
+    let (nonce, content) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong)?;
+    let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key));
+    cipher.decrypt(Nonce::from_slice(nonce), content).map_err(|_| wrong())
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| StoreError::Database(Box::new(std::io::Error::other(error.to_string()))))?;
+    Ok(bytes)
+}

@@ -1,0 +1,135 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use contracts::{StoreError, WorkKind};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::error::Error;
+use crate::{IdentityDomains, Keys};
+
+/// Most connections to the database at once.
+const CONNECTIONS_MAX: u32 = 16;
+
+/// Longest wait for one of them. Who waits longer hears that the database is down.
+const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+
+/// The channel on which changes are announced.
+pub(crate) const CHANNEL: &str = "isocenter";
+
+/// The engine's memory, in a PostgreSQL database.
+pub struct PgStore {
+    pub(crate) pool: PgPool,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) domains: IdentityDomains,
+    announced: Arc<Announced>,
+}
+
+#[derive(Default)]
+struct Announced {
+    assembly: Notify,
+    node: Notify,
+    delivery: Notify,
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be reached.
+    #[error("cannot connect to the database")]
+    Connect(#[source] sqlx::Error),
+    /// Its tables cannot be brought up to date.
+    #[error("cannot bring the database up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+/// Brings a database up to date: tables, guards and roles. Asks for a user who may make roles.
+///
+/// # Errors
+///
+/// Fails if the database cannot be reached, or was made by a newer engine.
+pub async fn prepare(options: PgConnectOptions) -> Result<(), OpenError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(CONNECTION_WAIT)
+        .connect_with(options)
+        .await
+        .map_err(OpenError::Connect)?;
+    let outcome = sqlx::migrate!("../../migrations").run(&pool).await;
+    pool.close().await;
+    outcome.map_err(OpenError::Migrate)
+}
+
+impl PgStore {
+    /// Opens a database that is up to date.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be reached.
+    pub async fn open(
+        options: PgConnectOptions,
+        keys: Arc<Keys>,
+        domains: IdentityDomains,
+    ) -> Result<Self, OpenError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(CONNECTION_WAIT)
+            .connect_with(options)
+            .await
+            .map_err(OpenError::Connect)?;
+        Ok(Self { pool, keys, domains, announced: Arc::default() })
+    }
+
+    /// Begins to listen for what other connections announce. Polling goes on beside it: an
+    /// announcement is a hint, the tables are the truth.
+    pub fn listen(&self) {
+        let (pool, announced) = (self.pool.clone(), Arc::clone(&self.announced));
+        tokio::spawn(async move {
+            loop {
+                if let Err(error) = pass_on(&pool, &announced).await {
+                    warn!(%error, "announcements of the database stopped; polling goes on");
+                }
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        });
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await.map_err(Error::from)?;
+        Ok(())
+    }
+
+    pub(crate) async fn announced(&self, kind: WorkKind, timeout: Duration) {
+        let notify = match kind {
+            WorkKind::Assembly => &self.announced.assembly,
+            WorkKind::Node => &self.announced.node,
+            WorkKind::Delivery => &self.announced.delivery,
+        };
+        // Running out of time is how polling goes on.
+        _ = tokio::time::timeout(timeout, notify.notified()).await;
+    }
+}
+
+async fn pass_on(pool: &PgPool, announced: &Announced) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        match listener.recv().await?.payload() {
+            "assembly" => announced.assembly.notify_one(),
+            "node" => announced.node.notify_one(),
+            "delivery" => announced.delivery.notify_one(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What people ask: lists, one run, and why something did or did not happen.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use contracts::StoreError;
+use domain::{Action, Actor, Event, Subject};
+
+use crate::error::{Error, Result};
+use crate::event::append;
+use crate::{PgStore, payload};
+
+mod why;
+
+pub use why::{Why, WhyStudy};
+
+/// A study in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct StudyLine {
+    /// Study Instance UID.
+    pub study: String,
+    /// Accession number.
+    pub accession: String,
+    /// What the patient is known by.
+    pub patient: Option<String>,
+    /// Modalities, with a comma between.
+    pub modalities: String,
+    /// How many instances count.
+    pub instances: i64,
+    /// When the last one came.
+    pub last_received: String,
+    /// How many runs there were.
+    pub runs: i64,
+}
+
+/// A message in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct MessageLine {
+    /// The engine's key.
+    pub id: Uuid,
+    /// When it came.
+    pub received_at: String,
+    /// MSH-3.
+    pub sender: String,
+    /// Type and event.
+    pub message_type: String,
+    /// MSH-10.
+    pub control_id: String,
+    /// MSA-1 of the answer.
+    pub code: String,
+    /// Why it was refused.
+    pub problem: Option<String>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct RunLine {
+    /// Its key.
+    pub id: Uuid,
+    /// The workflow.
+    pub workflow: String,
+    /// `running`, `completed`, `failed`, `cancelled`.
+    pub status: String,
+    /// Study it is about.
+    pub study: Option<String>,
+    /// Message it is about.
+    pub message: Option<Uuid>,
+    /// Why it was started.
+    pub reason: String,
+    /// When it was started.
+    pub started_at: String,
+    /// When it ended.
+    pub ended_at: Option<String>,
+}
+
+/// A node of a run.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct NodeLine {
+    /// Its name.
+    pub node: String,
+    /// How it stands.
+    pub state: String,
+    /// How often it was tried.
+    pub attempt: i32,
+    /// The plugin, with its version.
+    pub plugin: Option<String>,
+    /// Why it stands so.
+    pub reason: String,
+}
+
+/// A delivery.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct DeliveryLine {
+    /// Its key.
+    pub id: Uuid,
+    /// Its run.
+    pub run: Uuid,
+    /// Where to.
+    pub destination: String,
+    /// What.
+    pub what: Value,
+    /// `queued`, `sending`, `delivered`, `failed`, `blocked`.
+    pub state: String,
+    /// How often it was tried.
+    pub attempt: i32,
+    /// Why it stands so.
+    pub reason: String,
+}
+
+/// One run with everything in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunDetail {
+    /// The run.
+    pub run: RunLine,
+    /// Its nodes.
+    pub nodes: Vec<NodeLine>,
+    /// What it sends.
+    pub deliveries: Vec<DeliveryLine>,
+    /// What its nodes found.
+    pub outputs: std::collections::BTreeMap<String, Value>,
+}
+
+/// Something a person has to look at.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct TaskLine {
+    /// Its key.
+    pub id: Uuid,
+    /// What kind.
+    pub kind: String,
+    /// What about.
+    pub subject: Value,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub opened_at: String,
+    /// Who decided, and what.
+    pub decision: Option<String>,
+}
+
+/// An event in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct EventLine {
+    /// When.
+    pub at: String,
+    /// What.
+    pub kind: String,
+    /// All of it.
+    pub body: Value,
+    /// Its place in the chain, once it is sealed.
+    pub seq: Option<i64>,
+}
+
+const RUN_COLUMNS: &str = "select id, workflow, status, study, message, reason,
+    to_char(started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as started_at,
+    to_char(ended_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as ended_at from run ";
+
+impl PgStore {
+    /// The newest studies.
+    ///
+    /// # Errors
+    ///
+    /// As for all questions: fails if the database does.
+    pub async fn studies(&self, limit: i64) -> std::result::Result<Vec<StudyLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select s.uid as study, s.accession,
+                (select p.value from patient p where p.id = patient_root(s.patient)) as patient,
+                coalesce((select string_agg(distinct modality, ',') from series
+                    where study = s.uid), '') as modalities,
+                (select count(*) from instance i where i.study = s.uid and is_current) as instances,
+                to_char(s.last_received at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+                    as last_received,
+                (select count(*) from run r where r.study = s.uid) as runs
+             from study s order by s.last_received desc limit $1",
+        );
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// The newest messages.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn messages(&self, limit: i64) -> std::result::Result<Vec<MessageLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+                as received_at, sending_application as sender, message_type, control_id, code, problem
+             from message order by received_at desc limit $1",
+        );
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// The newest runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn runs(&self, limit: i64) -> std::result::Result<Vec<RunLine>, StoreError> {
+        let query = format!("{RUN_COLUMNS} order by run.started_at desc limit $1");
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// One run, if there is such a one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn run(&self, id: Uuid) -> std::result::Result<Option<RunDetail>, StoreError> {
+        Ok(self.run_detail(id).await?)
+    }
+
+    pub(crate) async fn run_detail(&self, id: Uuid) -> Result<Option<RunDetail>> {
+        let query = format!("{RUN_COLUMNS} where id = $1");
+        let run: Option<RunLine> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.pool).await?;
+        let Some(run) = run else { return Ok(None) };
+        let nodes = sqlx::query_as(
+            "select node, state, attempt, plugin ->> 'name' || ' ' || (plugin ->> 'version')
+                as plugin, reason from node where run = $1 order by changed_at, node",
+        );
+        let nodes = nodes.bind(id).fetch_all(&self.pool).await?;
+        let deliveries = sqlx::query_as(
+            "select id, run, destination, what, state, attempt, reason from delivery
+             where run = $1 order by index",
+        );
+        let deliveries = deliveries.bind(id).fetch_all(&self.pool).await?;
+        let rows: Vec<(String, Uuid)> =
+            sqlx::query_as("select node, output from node where run = $1 and output is not null")
+                .bind(id)
+                .fetch_all(&self.pool)
+                .await?;
+        let mut outputs = std::collections::BTreeMap::new();
+        let mut connection = self.pool.acquire().await?;
+        for (node, output) in rows {
+            let content = payload::read(&mut connection, &self.keys, output).await?;
+            let value = content.map_or(Value::Null, |it| {
+                serde_json::from_slice(&it).unwrap_or(Value::Null)
+            });
+            outputs.insert(node, value);
+        }
+        Ok(Some(RunDetail { run, nodes, deliveries, outputs }))
+    }
+
+    /// The newest deliveries, or those that failed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn deliveries(
+        &self,
+        only_failed: bool,
+        limit: i64,
+    ) -> std::result::Result<Vec<DeliveryLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select id, run, destination, what, state, attempt, reason from delivery
+             where not $1 or state in ('failed', 'blocked') order by position desc limit $2",
+        );
+        Ok(rows.bind(only_failed).bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// Sends a delivery again that failed or was made, under the same names. False if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn resend(
+        &self,
+        delivery: Uuid,
+        actor: Actor,
+    ) -> std::result::Result<bool, StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        let row: Option<(Uuid, String)> = sqlx::query_as(
+            "update delivery set state = 'queued', run_after = now(), reason = 'resent by a person',
+                ended_at = null
+             where id = $1 and state in ('failed', 'delivered') returning run, destination",
+        )
+        .bind(delivery)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(Error::from)?;
+        let Some((run, destination)) = row else { return Ok(false) };
+        let (run, destination) = (Some(run), Some(destination));
+        let subject = Subject { run, destination, ..Subject::default() };
+        let event = Event::engine("delivery_resent", Action::E, subject, json!({})).by(actor);
+        append(&mut tx, &event).await?;
+        crate::event::announce(&mut tx, "delivery").await?;
+        tx.commit().await.map_err(Error::from)?;
+        Ok(true)
+    }
+
+    /// What waits for a person, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn tasks(&self, limit: i64) -> std::result::Result<Vec<TaskLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select id, kind, subject, reason,
+                to_char(opened_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as opened_at,
+                decision from task where decided_at is null order by opened_at limit $1",
+        );
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// Puts on record what a person decided about a task. False if it is not open.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn decide_task(
+        &self,
+        task: Uuid,
+        decision: &str,
+        actor: Actor,
+    ) -> std::result::Result<bool, StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        let row: Option<(Value,)> = sqlx::query_as(
+            "update task set decided_at = now(), decided_by = $2, decision = $3
+             where id = $1 and decided_at is null returning subject",
+        )
+        .bind(task)
+        .bind(&actor.id)
+        .bind(decision)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(Error::from)?;
+        let Some((subject,)) = row else { return Ok(false) };
+        let subject = serde_json::from_value(subject).map_err(Error::from)?;
+        let detail = json!({"task": task, "decision": decision});
+        let event = Event::engine("task_decided", Action::U, subject, detail).by(actor);
+        append(&mut tx, &event).await?;
+        tx.commit().await.map_err(Error::from)?;
+        Ok(true)
+    }
+
+    /// The newest events of a patient, study, run or all. Reading is an event too (AUD-08).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn events(
+        &self,
+        patient: Option<&str>,
+        study: Option<&str>,
+        limit: i64,
+        actor: Actor,
+    ) -> std::result::Result<Vec<EventLine>, StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        let rows = sqlx::query_as(
+            "select to_char(e.at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at,
+                e.kind, e.body, s.seq
+             from audit.event e left join audit.seal s on s.event = e.id
+             where ($1::text is null or e.patient in (select f from patient_identifier i,
+                        patient_family(i.patient) f where i.value = $1))
+               and ($2::text is null or e.study = $2)
+             order by e.at desc limit $3",
+        )
+        .bind(patient)
+        .bind(study)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(Error::from)?;
+        let subject = Subject { study: study.map(ToOwned::to_owned), ..Subject::default() };
+        let detail = json!({"by_patient": patient.is_some()});
+        let event = Event::engine("trail_read", Action::R, subject, detail).by(actor);
+        append(&mut tx, &event).await?;
+        tx.commit().await.map_err(Error::from)?;
+        Ok(rows)
+    }
+}
