@@ -1,0 +1,292 @@
+//! An engine in a process of its own, with neighbours, for tests of the whole.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the way to say no"
+)]
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dimse::{Remote, Timers};
+use neighbours::{Ehr, Pacs};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The program under test, built by `cargo build`.
+pub fn program() -> PathBuf {
+    let program = target().join("isocenter");
+    assert!(program.exists(), "build the workspace first: cargo build --workspace");
+    program
+}
+
+/// The folder of built programs and plugins.
+pub fn target() -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    here.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The folder with reference material. Without it, says so.
+pub fn reference() -> Option<PathBuf> {
+    let said = std::env::var_os("ISOCENTER_REFERENCE").map(PathBuf::from);
+    said.filter(|it| it.exists())
+}
+
+/// The interpreter that has independent readers of DICOM and HL7.
+pub fn python() -> Option<PathBuf> {
+    std::env::var_os("ISOCENTER_PYTHON").map(PathBuf::from).filter(|it| it.exists())
+}
+
+/// Waits until `look` finds something.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A folder that is removed with everything in it.
+pub struct Scratch(PathBuf);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        let folder = std::env::temp_dir().join(format!("isocenter-test-{}", uuid::Uuid::now_v7()));
+        fs::create_dir_all(&folder).unwrap();
+        // PostgreSQL, which is not root, has to pass through.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        Self(folder)
+    }
+}
+
+impl Scratch {
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file in it.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in the temporary folder, which the system empties.
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A hospital: an engine, a PACS, an EHR, and a folder for all of them.
+pub struct Hospital {
+    /// The engine.
+    pub engine: Engine,
+    /// The PACS.
+    pub pacs: Pacs,
+    /// The EHR.
+    pub ehr: Ehr,
+    /// Where everything lies.
+    pub scratch: Scratch,
+}
+
+/// How a hospital differs from the usual.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits<'a> {
+    /// Workflow files: name and text. None are those of the project.
+    pub workflows: &'a [(&'a str, &'a str)],
+    /// Whether the EHR takes unsigned results.
+    pub allow_unverified: bool,
+}
+
+impl Default for Habits<'_> {
+    fn default() -> Self {
+        Self { workflows: &[], allow_unverified: true }
+    }
+}
+
+impl Hospital {
+    /// Opens a hospital with the workflows of the project.
+    pub async fn open() -> Self {
+        Self::with(Habits::default()).await
+    }
+
+    /// Opens a hospital with habits of its own.
+    pub async fn with(habits: Habits<'_>) -> Self {
+        let scratch = Scratch::default();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let pacs = Pacs::open(&scratch.path("pacs"), "PACS".parse().unwrap(), any).await.unwrap();
+        let ehr = Ehr::open(&scratch.path("ehr"), any).await.unwrap();
+        let workflows = match habits.workflows {
+            [] => root().join("workflows"),
+            own => {
+                own.iter().for_each(|(name, text)| {
+                    scratch.write(&format!("workflows/{name}.yaml"), text);
+                });
+                scratch.path("workflows")
+            }
+        };
+        let site = format!(
+            "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
+             dicom: {{ listen: \"127.0.0.1:0\", peers: [] }}\n\
+             hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
+             http: {{ listen: \"127.0.0.1:0\" }}\n\
+             destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS }} }}\n  \
+             ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {} }}\n",
+            scratch.path("data").display(),
+            workflows.display(),
+            target().display(),
+            pacs.address(),
+            ehr.address(),
+            habits.allow_unverified,
+        );
+        let config = scratch.write("isocenter.yaml", &site);
+        let log = scratch.path("log");
+        let engine =
+            Engine::start(&["--config", config.to_str().unwrap(), "--trust-loopback"], &log);
+        Self { engine, pacs, ehr, scratch }
+    }
+
+    /// Starts the engine again after it was killed.
+    pub fn restart(&mut self) {
+        let config = self.scratch.path("isocenter.yaml");
+        let log = self.scratch.path("log");
+        self.engine =
+            Engine::start(&["--config", config.to_str().unwrap(), "--trust-loopback"], &log);
+    }
+
+    /// Asks the engine's command line something, and gives its answer read as JSON.
+    pub fn ask(&self, arguments: &[&str]) -> Value {
+        let output = self.command(&[arguments, &["--json"]].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str(&text).unwrap_or_else(|_| {
+            panic!("{arguments:?} answered {text}{}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    /// Runs a command of the engine on the data of this hospital.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let config = self.scratch.path("isocenter.yaml");
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(config);
+        command.output().unwrap()
+    }
+
+    /// The modality.
+    pub fn modality(&self) -> Remote {
+        remote(&self.engine.dicom, "CT1")
+    }
+
+    /// Sends a message and gives MSA-1 of the answer.
+    pub async fn send_message(&self, message: &str) -> String {
+        neighbours::send_order(&self.engine.mllp, message).await.unwrap()
+    }
+
+    /// Waits until every run and delivery has ended, at least `count` of them. Gives the runs.
+    pub async fn ended_runs(&self, count: usize) -> Vec<Value> {
+        eventually("the runs to end", async || {
+            let runs = self.ask(&["runs"]);
+            let runs = runs.as_array().unwrap().clone();
+            let is_over = runs.iter().all(|it| it["status"] != "running");
+            if runs.len() < count || !is_over {
+                return None;
+            }
+            let deliveries = self.ask(&["delivery", "list"]);
+            let is_open = |it: &Value| it["state"] == "queued" || it["state"] == "sending";
+            (!deliveries.as_array().unwrap().iter().any(is_open)).then_some(runs)
+        })
+        .await
+    }
+
+    /// Everything the engine wrote to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.scratch.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Hospital {
+    fn drop(&mut self) {
+        self.engine.kill();
+        kill_database(&self.scratch.path("data"));
+    }
+}
+
+/// A peer of the engine at `address`.
+pub fn remote(address: &str, calling: &str) -> Remote {
+    Remote {
+        address: address.to_owned(),
+        called: "ISOCENTER".parse().unwrap(),
+        calling: calling.parse().unwrap(),
+        timers: Timers::default(),
+    }
+}
+
+/// Kills the private database of a data folder, with everything it started.
+pub fn kill_database(data: &Path) -> bool {
+    let lock = fs::read_to_string(data.join("pg/data/postmaster.pid")).unwrap_or_default();
+    let pid = lock.lines().next().and_then(|it| it.trim().parse().ok()).and_then(Pid::from_raw);
+    pid.is_some_and(|it| kill_process(it, Signal::KILL).is_ok())
+}
+
+/// The root of the project.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// `isocenter serve` in a process of its own.
+pub struct Engine {
+    child: Child,
+    /// Where it listens for DICOM.
+    pub dicom: String,
+    /// Where it listens for HL7.
+    pub mllp: String,
+    /// Where it answers for its health.
+    pub http: String,
+}
+
+impl Engine {
+    /// Starts it and waits until its doors are open.
+    pub fn start(arguments: &[&str], log: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(program());
+        command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready "), "the engine did not start: {line}");
+        let door = |name: &str| {
+            let found = line.split_whitespace().find_map(|it| it.strip_prefix(name));
+            found.unwrap().trim_start_matches('=').to_owned()
+        };
+        Self { child, dicom: door("dicom"), mllp: door("mllp"), http: door("http") }
+    }
+
+    /// Kills it without a word.
+    pub fn kill(&mut self) {
+        // It may be dead already.
+        _ = self.child.kill();
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}

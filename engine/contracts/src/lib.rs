@@ -19,9 +19,9 @@ pub use intake::{
 };
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use store::{
-    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
-    MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun, NewTask, NodeChange,
-    NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot, RunStep,
-    SeriesSnapshot, Store, StoreError, StoredInstance, StudySnapshot, StudyStep, WorkKind, Compose,
-    DecideMessage, DecideRun, DecideStudy,
+    ClaimedDelivery, ClaimedNode, Compose, DecideMessage, DecideRun, DecideStudy, DeliveryEnd,
+    DeliveryView, InstanceRecord, MessageKept, MessageRecord, MessageSnapshot, MessageStep,
+    NewDelivery, NewRun, NewTask, NodeChange, NodeState, OrderSnapshot, PatientView, RunEnd,
+    RunRecord, RunSnapshot, RunStep, SeriesSnapshot, Store, StoreError, StoredInstance,
+    StudySnapshot, StudyStep, WorkKind,
 };

@@ -502,8 +502,11 @@ pub trait Store: Send + Sync {
     async fn append(&self, events: Vec<Event>) -> Result<(), StoreError>;
 
     /// Decides about one study that is due at `now`. False if none is.
-    async fn decide_study(&self, now: Timestamp, decide: DecideStudy<'_>)
-    -> Result<bool, StoreError>;
+    async fn decide_study(
+        &self,
+        now: Timestamp,
+        decide: DecideStudy<'_>,
+    ) -> Result<bool, StoreError>;
 
     /// Decides about one message that nobody has decided on. False if there is none.
     async fn decide_message(&self, decide: DecideMessage<'_>) -> Result<bool, StoreError>;

@@ -143,7 +143,9 @@ impl Association<'_> {
                 Ok(None)
             }
             Step::Data { bytes, is_last } => {
-                let Some(message) = open.as_mut() else { return Err(MessageError::OutOfOrder.into()) };
+                let Some(message) = open.as_mut() else {
+                    return Err(MessageError::OutOfOrder.into());
+                };
                 message.bytes += bytes.len() as u64;
                 self.check_pace(message)?;
                 message.reception.write(bytes);

@@ -159,9 +159,10 @@ impl Shared {
                 let pdu = abort(AbortRQServiceProviderReason::UnrecognizedPdu);
                 (Answer::Abort(pdu, "the first PDU was of an unknown type"), None)
             }
-            Ok(Err(PduError::TooLong { .. } | PduError::WrongLength)) => {
-                (Answer::Abort(negotiation::invalid_parameter(), "the first PDU was too long"), None)
-            }
+            Ok(Err(PduError::TooLong { .. } | PduError::WrongLength)) => (
+                Answer::Abort(negotiation::invalid_parameter(), "the first PDU was too long"),
+                None,
+            ),
             Ok(Err(_)) | Err(_) => return,
         };
         drop(stranger);

@@ -27,9 +27,15 @@ pub(crate) const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 
 /// Compressed without loss (PS3.5, 10): taken first, since nothing has to be unpacked (DIN-05).
 const LOSSLESS: &[&str] = &[
-    "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80",
-    "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.110",
-    "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.5",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.92",
+    "1.2.840.10008.1.2.4.110",
+    "1.2.840.10008.1.2.4.201",
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.5",
     "1.2.840.10008.1.2.1.99",
 ];
 
@@ -97,9 +103,13 @@ pub fn answer(config: &Config, load: Load, address: IpAddr, bytes: &[u8]) -> Ans
     };
     let mut ids: Vec<u8> = request.presentation_contexts.iter().map(|it| it.id).collect();
     ids.sort_unstable();
-    let are_sound = ids.iter().all(|id| id % 2 == 1) && ids.windows(2).all(|it| it.first() != it.last());
+    let are_sound =
+        ids.iter().all(|id| id % 2 == 1) && ids.windows(2).all(|it| it.first() != it.last());
     if !are_sound || ids.is_empty() {
-        return Answer::Abort(invalid_parameter(), "presentation context ids are not distinct and odd");
+        return Answer::Abort(
+            invalid_parameter(),
+            "presentation context ids are not distinct and odd",
+        );
     }
     accept(config, &request, called, calling)
 }

@@ -127,7 +127,11 @@ impl PduStream {
         self.send_bytes(&bytes, wait).await
     }
 
-    pub(crate) async fn send_bytes(&mut self, bytes: &[u8], wait: Duration) -> Result<(), PduError> {
+    pub(crate) async fn send_bytes(
+        &mut self,
+        bytes: &[u8],
+        wait: Duration,
+    ) -> Result<(), PduError> {
         write(&mut self.stream, bytes, wait).await
     }
 

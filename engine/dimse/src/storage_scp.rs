@@ -22,7 +22,8 @@ impl Reception {
     pub(crate) fn begin(command: Command, agreed: &Agreed, intake: &dyn Intake) -> Self {
         let context = agreed.contexts.iter().find(|(id, ..)| *id == command.context);
         let transfer_syntax = context.map(|(.., syntax)| syntax.clone()).unwrap_or_default();
-        let incoming = open(&command, context.map(|it| it.1.as_str()), &transfer_syntax, agreed, intake);
+        let incoming =
+            open(&command, context.map(|it| it.1.as_str()), &transfer_syntax, agreed, intake);
         Self { command, transfer_syntax, incoming }
     }
 

@@ -149,7 +149,10 @@ impl Remote {
         Ok(())
     }
 
-    async fn associate(&self, wanted: &BTreeSet<(String, String)>) -> Result<Conversation, ScuError> {
+    async fn associate(
+        &self,
+        wanted: &BTreeSet<(String, String)>,
+    ) -> Result<Conversation, ScuError> {
         let connect = TcpStream::connect(&self.address);
         let connected = match tokio::time::timeout(Duration::from_secs(10), connect).await {
             Ok(connected) => connected,
@@ -316,7 +319,8 @@ impl DicomDestination {
     async fn conversation(&self, objects: &[Object<'_>]) -> Result<Conversation, ScuError> {
         let kept = self.open.lock().await.take();
         if let Some(kept) = kept {
-            let fits = |it: &Object<'_>| kept.context(it.sop_class, Some(&it.transfer_syntax)).is_ok();
+            let fits =
+                |it: &Object<'_>| kept.context(it.sop_class, Some(&it.transfer_syntax)).is_ok();
             if kept.used.elapsed() < KEPT_OPEN && objects.iter().all(fits) {
                 return Ok(kept);
             }

@@ -31,6 +31,6 @@ pub use result_set::{
     Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use uid::{
-    InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, TransferSyntaxUid,
-    derived_uid,
+    InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
+    TransferSyntaxUid, derived_uid,
 };

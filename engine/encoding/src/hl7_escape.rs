@@ -37,7 +37,9 @@ impl Delimiters {
         };
         let all = [field, component, repetition, escape, subcomponent];
         let is_sound = all.iter().enumerate().all(|(index, one)| {
-            !one.is_alphanumeric() && !one.is_control() && !all.iter().skip(index + 1).any(|it| it == one)
+            !one.is_alphanumeric()
+                && !one.is_control()
+                && !all.iter().skip(index + 1).any(|it| it == one)
         });
         is_sound.then_some(Self { field, component, repetition, escape, subcomponent })
     }
@@ -135,7 +137,7 @@ mod tests {
     fn hl7_22_sequences_are_decoded_once() {
         let delimiters = Delimiters::default();
         let text = delimiters.unescaped("a\\F\\b\\E\\F\\E\\c\\X4142\\d\\.br\\e\\H\\f\\Zxx\\g\\");
-        assert_eq!(text, "a|b\\F\\cABd\ne" .to_owned() + "f\\Zxx\\g\\");
+        assert_eq!(text, "a|b\\F\\cABd\ne".to_owned() + "f\\Zxx\\g\\");
     }
 
     #[test]

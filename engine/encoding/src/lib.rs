@@ -16,7 +16,7 @@ pub mod dicom_header;
 pub mod file_meta;
 pub mod hl7_charset;
 pub mod hl7_escape;
-pub mod jcs;
 mod iso_2022;
+pub mod jcs;
 pub mod reference_range;
 pub mod unit;

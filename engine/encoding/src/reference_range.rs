@@ -115,7 +115,9 @@ fn read(text: &str, unit: &str) -> Option<Statement> {
     match read_interval(text) {
         Some((interval, rest)) if is_same_unit(rest, unit) => Some(Statement::Numbers(interval)),
         Some(_) => None,
-        None if text.starts_with(|it: char| it.is_ascii_digit() || "<>≤≥=".contains(it)) => None,
+        None if text.starts_with(|it: char| it.is_ascii_digit() || "<>≤≥=".contains(it)) => {
+            None
+        }
         None => Some(Statement::Words(text.to_lowercase())),
     }
 }
@@ -126,12 +128,40 @@ fn is_same_unit(rest: &str, unit: &str) -> bool {
 
 fn quality(text: &str) -> Option<Statement> {
     const NEGATIVE: &[&str] = &[
-        "negative", "neg", "neg.", "-", "(-)", "阴性", "阴性(-", "阴性(-)", "none", "none seen", "nil",
-        "non-reactive", "nonreactive", "not detected", "absent", "未检出", "无",
+        "negative",
+        "neg",
+        "neg.",
+        "-",
+        "(-)",
+        "阴性",
+        "阴性(-",
+        "阴性(-)",
+        "none",
+        "none seen",
+        "nil",
+        "non-reactive",
+        "nonreactive",
+        "not detected",
+        "absent",
+        "未检出",
+        "无",
     ];
     const POSITIVE: &[&str] = &[
-        "positive", "pos", "pos.", "阳性", "阳性(+", "阳性(+)", "弱阳性", "reactive", "detected",
-        "present", "trace", "±", "+-", "+/-", "检出",
+        "positive",
+        "pos",
+        "pos.",
+        "阳性",
+        "阳性(+",
+        "阳性(+)",
+        "弱阳性",
+        "reactive",
+        "detected",
+        "present",
+        "trace",
+        "±",
+        "+-",
+        "+/-",
+        "检出",
     ];
     if NEGATIVE.contains(&text) {
         return Some(Statement::Negative);

@@ -50,9 +50,22 @@ pub fn acknowledge(
     let c = d.component;
     let kind = if event.is_empty() { "ACK".to_owned() } else { format!("ACK{c}{event}{c}ACK") };
     let mut fields = vec![
-        raw(5), raw(6), raw(3), raw(4), now.to_owned(), String::new(), kind, own_id.to_owned(),
-        raw(11), raw(12), String::new(), String::new(), String::new(), String::new(),
-        String::new(), raw(18),
+        raw(5),
+        raw(6),
+        raw(3),
+        raw(4),
+        now.to_owned(),
+        String::new(),
+        kind,
+        own_id.to_owned(),
+        raw(11),
+        raw(12),
+        String::new(),
+        String::new(),
+        String::new(),
+        String::new(),
+        String::new(),
+        raw(18),
     ];
     while fields.last().is_some_and(String::is_empty) {
         fields.pop();

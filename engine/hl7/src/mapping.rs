@@ -114,11 +114,7 @@ fn merges(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
 }
 
 /// Identifiers merge with those of the same type and authority only (HL7-31).
-fn merge(
-    message: &Message,
-    pid: &Segment,
-    mrg: &Segment,
-) -> Result<Vec<MessageEffect>, Problem> {
+fn merge(message: &Message, pid: &Segment, mrg: &Segment) -> Result<Vec<MessageEffect>, Problem> {
     let survivors = identifiers(message, pid, 3)?;
     let sources = identifiers(message, mrg, 1)?;
     if survivors.is_empty() {
@@ -180,9 +176,8 @@ fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> O
         let segment = group.iter().find(|it| it.name == name);
         segment.map(|it| message.value(it, field, component)).unwrap_or_default()
     };
-    let first = |values: &[String]| {
-        values.iter().find(|it| !it.is_empty()).cloned().unwrap_or_default()
-    };
+    let first =
+        |values: &[String]| values.iter().find(|it| !it.is_empty()).cloned().unwrap_or_default();
     let study = first(&[value("IPC", 3, 1), value("ZDS", 1, 1)]);
     let key = OrderKey {
         placer: first(&[value("ORC", 2, 1), value("OBR", 2, 1)]),
@@ -200,7 +195,10 @@ fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> O
         procedure: value("OBR", 4, 2),
         procedure_scheme: value("OBR", 4, 3),
         priority: first(&[
-            value("TQ1", 9, 1), value("OBR", 27, 6), value("ORC", 7, 6), value("OBR", 5, 1),
+            value("TQ1", 9, 1),
+            value("OBR", 27, 6),
+            value("ORC", 7, 6),
+            value("OBR", 5, 1),
         ]),
         modality: first(&[value("IPC", 5, 1), value("OBR", 24, 1)]),
         reason: first(&[value("OBR", 31, 2), value("OBR", 13, 1)]),

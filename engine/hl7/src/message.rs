@@ -72,6 +72,7 @@ impl Message {
         let text = normalised(&text);
         let no_header = || Problem::refused(100, "the message has no usable MSH segment");
         let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
+        let text = joined(&standard_header(&text, delimiters), delimiters);
         let segments = segments(&text, delimiters)?;
         let message = Self { delimiters, charset, is_whole, segments };
         if message.header().fields.len() < 9 {
@@ -103,7 +104,9 @@ impl Message {
     /// A component of the first repetition of a field, decoded. Numbers count from 1. The explicit
     /// null `""` reads as empty (HL7-21).
     pub fn value(&self, segment: &Segment, field: usize, component: usize) -> String {
-        self.repetitions(segment, field).next().map_or_else(String::new, |it| it.component(component))
+        self.repetitions(segment, field)
+            .next()
+            .map_or_else(String::new, |it| it.component(component))
     }
 
     /// The first repetition of a field, whole and decoded: for text, where components mean nothing.
@@ -178,18 +181,53 @@ fn normalised(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\r")
 }
 
+/// The message with exactly four encoding characters in MSH-2: the parser counts on them. A fifth
+/// (the truncation character of 2.7, or an escape written twice) is left out.
+fn standard_header(text: &str, d: Delimiters) -> String {
+    let rest = text.split_once(d.field).and_then(|(_, it)| it.split_once(d.field));
+    match rest {
+        Some((encoding, rest)) if encoding.chars().count() == 5 => {
+            let (f, c, r, e, s) = (d.field, d.component, d.repetition, d.escape, d.subcomponent);
+            format!("MSH{f}{c}{r}{e}{s}{f}{rest}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn is_segment(line: &str, delimiters: Delimiters) -> bool {
+    let name: String = line.chars().take_while(|it| *it != delimiters.field).collect();
+    name.len() == NAME_BYTES
+        && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
+}
+
+/// The message with observations and notes whole: some senders break long ones into lines. What is
+/// broken in base64 is put together as it was, what is broken in text becomes lines of text.
+fn joined(text: &str, delimiters: Delimiters) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.split('\r') {
+        let previous = lines.last_mut().filter(|it| it.starts_with("OBX") || it.starts_with("NTE"));
+        match previous {
+            Some(previous) if !is_segment(line, delimiters) => {
+                let kind = previous.split(delimiters.field).nth(2).unwrap_or_default();
+                if kind != "ED" {
+                    let e = delimiters.escape;
+                    previous.push_str(&format!("{e}.br{e}"));
+                }
+                previous.push_str(line);
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\r")
+}
+
 fn segments(text: &str, delimiters: Delimiters) -> Result<Vec<Segment>, Problem> {
     let count = text.split('\r').count();
     if count > SEGMENTS_MAX {
         return Err(Problem::refused(207, "the message has too many segments"));
     }
-    for line in text.split('\r') {
-        let name: String = line.chars().take_while(|it| *it != delimiters.field).collect();
-        let is_name = name.len() == NAME_BYTES
-            && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit());
-        if !is_name {
-            return Err(Problem::refused(100, "a line of the message is no segment"));
-        }
+    if !text.split('\r').all(|it| is_segment(it, delimiters)) {
+        return Err(Problem::refused(100, "a line of the message is no segment"));
     }
     let parsed = hl7_parser::parse_message(text)
         .map_err(|_| Problem::refused(100, "the message cannot be taken apart"))?;
@@ -225,7 +263,10 @@ mod tests {
             let message = parse(&text).unwrap();
             assert_eq!(message.segments().len(), 3);
             let pid = message.segment("PID").unwrap();
-            assert_eq!((message.value(pid, 3, 1), message.value(pid, 3, 4)), ("77".into(), "A".into()));
+            assert_eq!(
+                (message.value(pid, 3, 1), message.value(pid, 3, 4)),
+                ("77".into(), "A".into())
+            );
             assert_eq!((message.msh(9, 2), message.msh(10, 1)), ("O01".into(), "M1".into()));
         }
     }
@@ -237,6 +278,25 @@ mod tests {
         assert_eq!(message.value(pid, 3, 4), "H");
         assert_eq!(message.repetitions(pid, 3).count(), 2);
         assert_eq!(message.msh(10, 1), "X");
+    }
+
+    #[test]
+    fn hl7_20_a_fifth_encoding_character_does_not_move_the_fields() {
+        for header in ["MSH|^~\\&#|", "MSH|^~\\\\&|"] {
+            let text = format!("{header}A|B|C|D|1||ORU^R01|X1|P|2.7\rPID|1||7^^^H");
+            let message = parse(&text).unwrap();
+            assert_eq!((message.msh(3, 1), message.msh(10, 1)), ("A".into(), "X1".into()));
+        }
+    }
+
+    #[test]
+    fn a_document_broken_into_lines_is_put_together() {
+        let text =
+            format!("{HEADER}\rOBX|1|ED|x||^a^PDF^Base64^AAAA\rBBBB||||||F\rOBX|2|TX|y||one\rtwo");
+        let message = parse(&text).unwrap();
+        let [_, pdf, words] = message.segments() else { panic!() };
+        assert_eq!(message.value(pdf, 5, 5), "AAAABBBB");
+        assert_eq!(message.text(words, 5), "one\ntwo");
     }
 
     #[test]

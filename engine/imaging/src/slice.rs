@@ -157,8 +157,8 @@ fn text(object: &DefaultDicomObject, tag: Tag) -> Option<String> {
 fn integer(object: &DefaultDicomObject, tag: Tag, name: &'static str) -> Result<u32, SliceError> {
     // Rows and columns of any other representation than US are somebody's attack (SEC-24).
     let element = object.element(tag).map_err(|_| SliceError::Missing { name })?;
-    let is_short = StandardDataDictionary.by_tag(tag).is_some()
-        && element.vr() == dicom_core::VR::US;
+    let is_short =
+        StandardDataDictionary.by_tag(tag).is_some() && element.vr() == dicom_core::VR::US;
     let value = element.to_int::<u32>().ok().filter(|_| is_short);
     value.ok_or(SliceError::Missing { name })
 }

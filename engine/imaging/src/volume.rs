@@ -54,6 +54,9 @@ pub fn stack(mut slices: Vec<Slice>) -> Result<Volume, GeometryError> {
     let height = |it: &Slice| dot(&it.position, &normal);
     slices.sort_by(|a, b| height(a).total_cmp(&height(b)));
     check_alike(&first, &slices, &mut problems);
+    if first.frame_of_reference.is_empty() {
+        problems.push("the slices name no frame of reference".to_owned());
+    }
     check_tilt(&slices, &normal, &mut problems);
     let gaps: Vec<f64> = slices
         .iter()
@@ -94,9 +97,7 @@ fn check_alike(first: &Slice, slices: &[Slice], problems: &mut Vec<String>) {
         }
     };
     check("number of rows or columns", &|it| (it.rows, it.columns) != (first.rows, first.columns));
-    check("orientation", &|it| {
-        differ(&it.orientation, &first.orientation, ORIENTATION_TOLERANCE)
-    });
+    check("orientation", &|it| differ(&it.orientation, &first.orientation, ORIENTATION_TOLERANCE));
     check("pixel spacing", &|it| {
         let [a, b] = first.spacing;
         differ(&it.spacing, &first.spacing, SPACING_TOLERANCE * a.min(b))
@@ -143,9 +144,7 @@ fn check_spacing(gaps: &[f64], first: &Slice, problems: &mut Vec<String>) -> f64
     if let (Some(least), Some(most)) = (least, most)
         && (middle - least > tolerance || most - middle > tolerance)
     {
-        problems.push(format!(
-            "the spacing between slices is unequal: {least:.3} to {most:.3} mm"
-        ));
+        problems.push(format!("the spacing between slices is unequal: {least:.3} to {most:.3} mm"));
     }
     // The mean, not the middle: their sum is the height of the stack.
     gaps.iter().sum::<f64>() / gaps.len() as f64
@@ -203,12 +202,21 @@ mod tests {
 
     #[test]
     fn din_81_whatever_makes_a_stack_irregular_is_named() {
-        check_problem(|i, it| it.position[2] += if i == 3 { 1.0 } else { 0.0 }, "unequal: 2.000 to 3.000 mm");
+        check_problem(
+            |i, it| it.position[2] += if i == 3 { 1.0 } else { 0.0 },
+            "unequal: 2.000 to 3.000 mm",
+        );
         check_problem(|_, it| it.position[1] = it.position[2] * 0.2, "tilt: 11.3 degrees measured");
         check_problem(|_, it| it.tilt = 12.5, "tilted by 12.5 degrees");
-        check_problem(|i, it| it.position[2] = if i == 0 { 0.0 } else { it.position[2] }, "where another one lies");
+        check_problem(
+            |i, it| it.position[2] = if i == 0 { 0.0 } else { it.position[2] },
+            "where another one lies",
+        );
         check_problem(|i, it| it.rows += u32::from(i == 1), "another number of rows");
-        check_problem(|i, it| it.orientation[1] = if i == 1 { 0.1 } else { 0.0 }, "another orientation");
+        check_problem(
+            |i, it| it.orientation[1] = if i == 1 { 0.1 } else { 0.0 },
+            "another orientation",
+        );
         check_problem(|i, it| it.frame_of_reference = i.to_string(), "another frame of reference");
     }
 

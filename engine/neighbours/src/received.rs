@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::DiskArchive;
 use async_trait::async_trait;
-use contracts::{Archive, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal, RefusalReason};
+use contracts::{
+    Archive, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal, RefusalReason,
+};
 use dimse::{Config, Network, Peer, Timers};
 use domain::{AeTitle, Event};
 use encoding::hl7_charset::Hl7Charset;
@@ -49,7 +51,8 @@ impl Intake for Shelf {
 
     async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
         let path = self.archive.path_of(&file.sha256);
-        let full = |error: io::Error| Refusal::new(RefusalReason::OutOfResources, error.to_string());
+        let full =
+            |error: io::Error| Refusal::new(RefusalReason::OutOfResources, error.to_string());
         self.archive.keep(file).await.map_err(full)?;
         let (sop_class, sop_instance) = (arrival.sop_class, arrival.sop_instance);
         let received = ReceivedInstance { sop_class, sop_instance, path };

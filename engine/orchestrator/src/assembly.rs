@@ -17,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 use tracing::error;
 use uuid::Uuid;
 use workflow::{
-    Facts, Late, MessageFacts, OrderFacts, Overdue, Priority, Run, StudyFacts, StudyTrigger, Trigger,
+    Facts, Late, MessageFacts, OrderFacts, Overdue, Priority, Run, StudyFacts, StudyTrigger,
+    Trigger,
 };
 
 use crate::drive::{Pins, begin_step};
@@ -168,7 +169,8 @@ impl Decision<'_> {
             let reason = format!("quiet for {quiet} s: {evidence}{}", by.unwrap_or_default());
             return Verdict::Start(reason);
         }
-        let deadline = rule.at_most.map(|(wait, then)| (after(study.first_received, wait), wait, then));
+        let deadline =
+            rule.at_most.map(|(wait, then)| (after(study.first_received, wait), wait, then));
         if let Some((at, wait, then)) = deadline
             && at <= self.now
         {

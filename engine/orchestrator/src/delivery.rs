@@ -17,9 +17,7 @@ use report::{About, StudyAbout, compose};
 use tracing::{error, info, warn};
 
 use crate::intake::header_at;
-use crate::orchestrator::{
-    AFTER_FAILURE, LEASE, Orchestrator, POLL, RENEWAL, SiteDestination,
-};
+use crate::orchestrator::{AFTER_FAILURE, LEASE, Orchestrator, POLL, RENEWAL, SiteDestination};
 use crate::record;
 
 /// Most tries before a person is asked: about six hours with the waits between them.
@@ -72,7 +70,9 @@ impl Orchestrator {
             DeliveryEnd::Delivered => info!(%run, destination, "delivered"),
             DeliveryEnd::Again { reason, .. }
             | DeliveryEnd::Failed { reason }
-            | DeliveryEnd::Blocked { reason } => warn!(%run, destination, reason, label, "not delivered"),
+            | DeliveryEnd::Blocked { reason } => {
+                warn!(%run, destination, reason, label, "not delivered")
+            }
         }
         // The destination has it: that must not be forgotten because the database is down.
         while let Err(error) = self.store.finish_delivery(&delivery, end.clone()).await {
@@ -192,7 +192,8 @@ fn blocked(view: &DeliveryView) -> Option<String> {
         return Some("the order was cancelled".to_owned());
     }
     let patient = view.run.patient;
-    let differs = |it: &contracts::OrderSnapshot| it.patient.zip(patient).is_some_and(|(a, b)| a != b);
+    let differs =
+        |it: &contracts::OrderSnapshot| it.patient.zip(patient).is_some_and(|(a, b)| a != b);
     if view.orders.iter().any(differs) {
         return Some("identity_conflict: images and order are of two patients".to_owned());
     }

@@ -237,7 +237,14 @@ pub(crate) fn begin_step(
         let plugin = pins.runner.pin(&node.plugin);
         let (state, reason) = (NodeState::Waiting, String::new());
         let (run_after, output) = (None, None);
-        step.nodes.push(NodeChange { node: node.name.clone(), state, run_after, plugin, output, reason });
+        step.nodes.push(NodeChange {
+            node: node.name.clone(),
+            state,
+            run_after,
+            plugin,
+            output,
+            reason,
+        });
     }
     let mut writer = Writer { workflow, destinations: Some(pins.destinations), subject, now, step };
     for action in actions {

@@ -37,11 +37,7 @@ impl IntakeService {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
-    async fn try_keep(
-        &self,
-        arrival: InstanceArrival,
-        file: Quarantined,
-    ) -> Result<Kept, Refusal> {
+    async fn try_keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
         let header = read_header(&file, &arrival.transfer_syntax).await?;
         let record = record(arrival, &file, &header)?;
         self.archive.keep(file).await.map_err(|error| {
@@ -68,9 +64,7 @@ async fn read_header(file: &Quarantined, transfer_syntax: &str) -> Result<Header
     match outcome {
         Ok(Ok(header)) => Ok(header),
         Ok(Err(HeaderError::Io(error))) => Err(broken(&error)),
-        Ok(Err(error)) => {
-            Err(Refusal::new(RefusalReason::CannotUnderstand, error.to_string()))
-        }
+        Ok(Err(error)) => Err(Refusal::new(RefusalReason::CannotUnderstand, error.to_string())),
         Err(error) => Err(broken(&error)),
     }
 }

@@ -110,6 +110,10 @@ fn demographics(header: &Header, flags: &mut Vec<String>) -> Demographics {
     Demographics {
         name,
         birth_date: if is_date { birth_date.to_owned() } else { String::new() },
-        sex: header.ascii(SEX).filter(|it| matches!(*it, "M" | "F" | "O")).unwrap_or_default().to_owned(),
+        sex: header
+            .ascii(SEX)
+            .filter(|it| matches!(*it, "M" | "F" | "O"))
+            .unwrap_or_default()
+            .to_owned(),
     }
 }

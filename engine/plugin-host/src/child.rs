@@ -48,7 +48,11 @@ pub fn run(library: &Path, memory_bytes_max: u64) -> io::Result<()> {
 }
 
 /// One thread listens, so that a cancellation is heard while the other works.
-fn serve(plugin: Plugin, reader: &mut UnixStream, writer: &Arc<Mutex<UnixStream>>) -> io::Result<()> {
+fn serve(
+    plugin: Plugin,
+    reader: &mut UnixStream,
+    writer: &Arc<Mutex<UnixStream>>,
+) -> io::Result<()> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Ask>(1);
     let (heard, answers) = (Arc::clone(&cancelled), Arc::clone(writer));
@@ -160,9 +164,8 @@ impl<'a> Services<'a> {
     }
 
     fn stacked(&self, series: &str) -> Result<(Vec<u8>, Vec<f32>), Fault> {
-        let rejected = |error: &dyn std::error::Error| {
-            Fault::Rejected(ErrorChain(error).to_string())
-        };
+        let rejected =
+            |error: &dyn std::error::Error| Fault::Rejected(ErrorChain(error).to_string());
         let instances = self.series.get(series);
         let instances = instances.ok_or_else(|| Fault::Rejected("no such series".to_owned()))?;
         let mut slices = Vec::new();

@@ -160,8 +160,7 @@ impl Plugin {
         let mut response = MaybeUninit::<Buffer>::uninit();
         let room = response.as_mut_ptr();
         // SAFETY: `host`, `request` and `response` outlive the call.
-        let status =
-            unsafe { (self.table.process)(&raw const host, Bytes::lend(request), room) };
+        let status = unsafe { (self.table.process)(&raw const host, Bytes::lend(request), room) };
         // SAFETY: the contract has the plugin fill it in, whatever the status.
         let response = unsafe { response.assume_init() };
         (status, response.as_slice().to_vec())

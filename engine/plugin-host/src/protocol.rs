@@ -100,7 +100,11 @@ pub(crate) fn lengths(header: [u8; 8]) -> io::Result<(u32, u32)> {
     Ok((json, blob))
 }
 
-pub(crate) fn write_frame(out: &mut impl Write, what: &impl Serialize, blob: &[u8]) -> io::Result<()> {
+pub(crate) fn write_frame(
+    out: &mut impl Write,
+    what: &impl Serialize,
+    blob: &[u8],
+) -> io::Result<()> {
     let json = serde_json::to_vec(what).map_err(io::Error::other)?;
     out.write_all(&header(&json, blob)?)?;
     out.write_all(&json)?;

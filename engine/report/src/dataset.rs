@@ -14,9 +14,6 @@ use crate::compose::{About, ReportError, StudyAbout};
 /// Explicit VR Little Endian (OUT-20).
 const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
 
-/// Synthetic Data, younger than some dictionaries (PS3.3, C.12.1; OUT-62).
-const SYNTHETIC_DATA: Tag = Tag(0x0008, 0x001C);
-
 /// A data set in the making.
 #[derive(Clone, Debug)]
 pub struct Set(InMemDicomObject);
@@ -153,9 +150,11 @@ pub fn code_item(code: &Code) -> Set {
 
 /// The item that names an instance.
 pub fn reference(sop_class: &str, sop_instance: &str) -> Set {
-    Set::default()
-        .text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, sop_class)
-        .text(tags::REFERENCED_SOP_INSTANCE_UID, VR::UI, sop_instance)
+    Set::default().text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, sop_class).text(
+        tags::REFERENCED_SOP_INSTANCE_UID,
+        VR::UI,
+        sop_instance,
+    )
 }
 
 /// Date of a time, in UTC.
@@ -199,7 +198,6 @@ pub fn common(
         .text(tags::SOP_CLASS_UID, VR::UI, sop_class)
         .text(tags::SOP_INSTANCE_UID, VR::UI, sop_instance)
         .text(tags::TIMEZONE_OFFSET_FROM_UTC, VR::SH, "+0000")
-        .text(SYNTHETIC_DATA, VR::CS, "NO")
         .text(tags::STUDY_DATE, VR::DA, &study.date)
         .text(tags::STUDY_TIME, VR::TM, &study.time)
         .text(tags::SERIES_DATE, VR::DA, &date(at))
@@ -264,7 +262,9 @@ mod tests {
 
     #[test]
     fn decimals_fit_into_sixteen_characters() {
-        for value in [0.0, 0.661_468, -158.135_803_222_656_25, 1.0 / 3.0, -1.0 / 3.0, 1e-12, 1e20, -0.1] {
+        for value in
+            [0.0, 0.661_468, -158.135_803_222_656_25, 1.0 / 3.0, -1.0 / 3.0, 1e-12, 1e20, -0.1]
+        {
             let text = decimal(value);
             assert!(text.len() <= 16, "{text}");
             let again: f64 = text.parse().unwrap();

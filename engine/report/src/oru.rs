@@ -132,9 +132,8 @@ impl Templates {
         let own = include_str!("../../../templates/hl7/oru.hl7");
         let replaced = folder.map(|it| it.join(ORU)).filter(|it| it.exists());
         let text = match &replaced {
-            Some(path) => std::fs::read_to_string(path).map_err(|source| {
-                TemplateError::Io { file: path.display().to_string(), source }
-            })?,
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| TemplateError::Io { file: path.display().to_string(), source })?,
             None => own.to_owned(),
         };
         let mut tera = Tera::default();
@@ -249,7 +248,11 @@ fn orders(about: &About, time: &str) -> Vec<OrderRow> {
     };
     let row = |order: &Order| OrderRow {
         placer: order.key.placer.clone(),
-        filler: if order.key.filler.is_empty() { own_filler(about) } else { order.key.filler.clone() },
+        filler: if order.key.filler.is_empty() {
+            own_filler(about)
+        } else {
+            order.key.filler.clone()
+        },
         accession: if order.key.accession.is_empty() {
             study.accession.clone()
         } else {
@@ -360,7 +363,12 @@ fn example() -> View<'static> {
         }],
         study_uid: text(),
         findings: text(),
-        measurements: vec![MeasurementRow { code: code(), of: text(), value: text(), unit: code() }],
+        measurements: vec![MeasurementRow {
+            code: code(),
+            of: text(),
+            value: text(),
+            unit: code(),
+        }],
         laboratory: vec![laboratory(&row)],
         producer: text(),
     }

@@ -222,10 +222,8 @@ fn per_frame(frame: &Frame, segmentation: &Segmentation) -> Set {
     let geometry = &segmentation.geometry;
     let position = geometry.positions.get(frame.plane).copied().unwrap_or_default();
     let source = geometry.instances.get(frame.plane).map(|it| it.as_str()).unwrap_or_default();
-    let index = [
-        u32::from(number(frame.segment)),
-        u32::try_from(frame.plane + 1).unwrap_or(u32::MAX),
-    ];
+    let index =
+        [u32::from(number(frame.segment)), u32::try_from(frame.plane + 1).unwrap_or(u32::MAX)];
     let purpose = Code::new("121322", "DCM", "Source image for image processing operation");
     let source = reference(geometry.sop_class.as_str(), source)
         .text(tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, "YES")
@@ -238,8 +236,7 @@ fn per_frame(frame: &Frame, segmentation: &Segmentation) -> Set {
         .sequence(tags::SOURCE_IMAGE_SEQUENCE, vec![source]);
     let content = Set::default().longs(tags::DIMENSION_INDEX_VALUES, &index);
     let plane = Set::default().decimals(tags::IMAGE_POSITION_PATIENT, &position);
-    let segment =
-        Set::default().short(tags::REFERENCED_SEGMENT_NUMBER, number(frame.segment));
+    let segment = Set::default().short(tags::REFERENCED_SEGMENT_NUMBER, number(frame.segment));
     Set::default()
         .sequence(tags::DERIVATION_IMAGE_SEQUENCE, vec![derivation])
         .sequence(tags::FRAME_CONTENT_SEQUENCE, vec![content])

@@ -68,18 +68,22 @@ pub fn encode(
 }
 
 fn template(identifier: &str) -> Set {
-    Set::default()
-        .text(tags::MAPPING_RESOURCE, VR::CS, "DCMR")
-        .text(tags::TEMPLATE_IDENTIFIER, VR::CS, identifier)
+    Set::default().text(tags::MAPPING_RESOURCE, VR::CS, "DCMR").text(
+        tags::TEMPLATE_IDENTIFIER,
+        VR::CS,
+        identifier,
+    )
 }
 
 /// Every instance the report refers to, once: the sources and the segmentations (OUT-34).
 fn evidence(set: Set, results: &ResultSet, study: &StudyAbout) -> Set {
     let mut series = Vec::new();
     let item = |uid: &str, instances: Vec<Set>| {
-        Set::default()
-            .sequence(tags::REFERENCED_SOP_SEQUENCE, instances)
-            .text(tags::SERIES_INSTANCE_UID, VR::UI, uid)
+        Set::default().sequence(tags::REFERENCED_SOP_SEQUENCE, instances).text(
+            tags::SERIES_INSTANCE_UID,
+            VR::UI,
+            uid,
+        )
     };
     for it in &results.segmentations {
         let class = it.geometry.sop_class.as_str();
@@ -95,9 +99,11 @@ fn evidence(set: Set, results: &ResultSet, study: &StudyAbout) -> Set {
     if series.is_empty() {
         return set;
     }
-    let study = Set::default()
-        .sequence(tags::REFERENCED_SERIES_SEQUENCE, series)
-        .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid);
+    let study = Set::default().sequence(tags::REFERENCED_SERIES_SEQUENCE, series).text(
+        tags::STUDY_INSTANCE_UID,
+        VR::UI,
+        &study.uid,
+    );
     set.sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study])
 }
 
@@ -227,8 +233,8 @@ fn measurement_group(
     let context = "HAS OBS CONTEXT";
     let tracking = seg::tracking_uid(segmentation_uid, at);
     let number = u16::try_from(at + 1).unwrap_or(u16::MAX);
-    let referenced = reference(seg::SOP_CLASS, segmentation_uid)
-        .short(tags::REFERENCED_SEGMENT_NUMBER, number);
+    let referenced =
+        reference(seg::SOP_CLASS, segmentation_uid).short(tags::REFERENCED_SEGMENT_NUMBER, number);
     let mut items = vec![
         text(context, &dcm("112039", "Tracking Identifier"), &segment.tracking_id),
         uid_reference(context, &dcm("112040", "Tracking Unique Identifier"), &tracking),
@@ -266,6 +272,5 @@ fn measurement(measurement: &domain::Measurement) -> Set {
         .code(tags::MEASUREMENT_UNITS_CODE_SEQUENCE, &measurement.unit)
         .float(tags::FLOATING_POINT_VALUE, measurement.value)
         .decimals(tags::NUMERIC_VALUE, &[measurement.value]);
-    item("CONTAINS", "NUM", &measurement.code)
-        .sequence(tags::MEASURED_VALUE_SEQUENCE, vec![value])
+    item("CONTAINS", "NUM", &measurement.code).sequence(tags::MEASURED_VALUE_SEQUENCE, vec![value])
 }

@@ -55,6 +55,9 @@ pub(crate) struct ServeFlags {
     /// How to write the log.
     #[arg(long, value_enum)]
     pub(crate) log: Option<LogFormat>,
+    /// Where to write the log, instead of standard error.
+    #[arg(long)]
+    pub(crate) log_file: Option<PathBuf>,
 }
 
 /// How to write the log.

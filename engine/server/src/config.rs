@@ -263,6 +263,9 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_an_error() {
         check("databse: postgres://x", Some("databse"));
-        check("destinations: { pacs: { folder: /x, dicom: { address: a:1, ae_title: P } } }", Some("one of"));
+        check(
+            "destinations: { pacs: { folder: /x, dicom: { address: a:1, ae_title: P } } }",
+            Some("one of"),
+        );
     }
 }

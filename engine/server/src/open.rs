@@ -32,7 +32,10 @@ impl Opened {
         data: &Path,
     ) -> Result<Self, Failure> {
         std::fs::create_dir_all(data).map_err(|error| {
-            Failure::from_error(&format!("cannot make the data folder `{}`", data.display()), &error)
+            Failure::from_error(
+                &format!("cannot make the data folder `{}`", data.display()),
+                &error,
+            )
         })?;
         let keys = Keys::open(&data.join("keys"))
             .map_err(|error| Failure::from_error("cannot open the keys", &error))?;

@@ -14,9 +14,7 @@ use dimse::{DicomDestination, Network, Peer, Remote, Timers};
 use domain::{Action, AeTitle, ErrorChain, Event, Subject};
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
-use orchestrator::{
-    ActiveWorkflow, Destinations, IntakeService, Orchestrator, SiteDestination,
-};
+use orchestrator::{ActiveWorkflow, Destinations, IntakeService, Orchestrator, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits};
 use report::{Engine, MessageHeader, Templates};
 use rustix::fs::{FlockOperation, flock, statvfs};
@@ -47,7 +45,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A site whose files have all been read and checked.
 pub(crate) struct Site {
     pub(crate) config: Config,
-    pub(crate) data: PathBuf,
     pub(crate) host: Arc<PluginHost>,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) destinations: Destinations,
@@ -79,7 +76,7 @@ impl Site {
         let templates = Templates::open(config.templates.as_deref())
             .map_err(|error| Failure::from_error("a template is of no use", &error))?;
         let host = Arc::new(host);
-        Ok(Self { config, data, host, archive, destinations, workflows, templates })
+        Ok(Self { config, host, archive, destinations, workflows, templates })
     }
 }
 
@@ -96,7 +93,8 @@ fn destinations(
     }
     if let Some(folder) = &flags.folder {
         for name in files.iter().flat_map(|it| workflow::destinations(&it.text)) {
-            let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
+            let destination: Arc<dyn Destination> =
+                Arc::new(FolderDestination::new(folder.clone()));
             let header = header(&name, "", "", "UNICODE UTF-8");
             let site = SiteDestination { destination, header, allow_unverified: true };
             destinations.entry(name).or_insert(site);
@@ -194,7 +192,7 @@ pub(crate) async fn run(
     opened: impl FnOnce(&Doors),
 ) -> Result<(), Failure> {
     let config = Config::read(place)?;
-    telemetry::start_log(flags.log.unwrap_or(config.log));
+    telemetry::start_log(flags.log.unwrap_or(config.log), flags.log_file.as_deref())?;
     let metrics = telemetry::start_metrics()?;
     let data = config.data(place);
     std::fs::create_dir_all(&data)
@@ -204,7 +202,8 @@ pub(crate) async fn run(
     let Opened { store, cluster } = Opened::open_in(&site.config, place, &data).await?;
     store.listen();
     let intake = {
-        let (store, archive): (Arc<dyn Store>, _) = (Arc::<store::PgStore>::clone(&store), Arc::clone(&site.archive));
+        let (store, archive): (Arc<dyn Store>, _) =
+            (Arc::<store::PgStore>::clone(&store), Arc::clone(&site.archive));
         Arc::new(IntakeService::new(store, archive))
     };
     let mut tasks = JoinSet::new();
@@ -215,9 +214,10 @@ pub(crate) async fn run(
     let sealer = Arc::new(Sealer::new(Arc::clone(&store), data.join("trail/checkpoints.jsonl")));
     let seals = Arc::clone(&sealer);
     tasks.spawn(async move { seals.run().await });
-    tasks.spawn(watch_surroundings(Arc::clone(&store), Arc::clone(&intake), data.clone()));
-    put_on_record(&store, "engine_started", &site).await;
     let (closing, closed) = watch::channel(false);
+    let watched = watch_surroundings(Arc::clone(&store), Arc::clone(&intake), data.clone());
+    tasks.spawn(until_closed(watched, closed.clone()));
+    put_on_record(&store, "engine_started", &site).await;
     let doors = open_doors(&site.config, flags, &intake, &closed, metrics, &mut tasks).await?;
     spawn_orchestrator(site, &store, &mut tasks);
     line(format_args!(
@@ -297,12 +297,16 @@ fn spawn_orchestrator(site: Site, store: &Arc<store::PgStore>, tasks: &mut JoinS
     tasks.spawn(async move { orchestrator.run(nodes, DELIVERIES).await });
 }
 
+/// Does something until the doors close.
+async fn until_closed(work: impl Future<Output = ()>, mut closed: watch::Receiver<bool>) {
+    tokio::select! {
+        () = work => {}
+        _ = closed.wait_for(|it| *it) => {}
+    }
+}
+
 /// Closes the intake while the disk is full or the database away, and opens it again (ACC-05).
-async fn watch_surroundings(
-    store: Arc<store::PgStore>,
-    intake: Arc<IntakeService>,
-    data: PathBuf,
-) {
+async fn watch_surroundings(store: Arc<store::PgStore>, intake: Arc<IntakeService>, data: PathBuf) {
     loop {
         let refuse = |why: &str| Some(Refusal::new(RefusalReason::OutOfResources, why));
         let ping = tokio::time::timeout(Duration::from_secs(5), store.ping());

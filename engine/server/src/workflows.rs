@@ -52,11 +52,8 @@ pub(crate) async fn read_all(
         let check = |plugin: &str, settings: &Value| {
             problems.iter().find(|(p, s, _)| p == plugin && s == settings).map(|it| it.2.clone())
         };
-        let surroundings = Surroundings {
-            plugins: &plugins,
-            destinations: &destinations,
-            check_settings: &check,
-        };
+        let surroundings =
+            Surroundings { plugins: &plugins, destinations: &destinations, check_settings: &check };
         let name = file.path.display().to_string();
         match workflow::read(&name, &file.text, &surroundings) {
             Ok(workflow) => active.push(activated(workflow, file)),
@@ -96,7 +93,8 @@ async fn settings_problems(text: &str, host: &PluginHost) -> Vec<(String, Value,
 
 /// Shows problems as a compiler would.
 pub(crate) fn rendered(problems: &[InvalidWorkflow]) -> String {
-    let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+    let handler =
+        miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
     let mut text = String::new();
     for it in problems {
         // Writing to a string does not fail.

@@ -263,7 +263,8 @@ pub(crate) async fn orders(
         order.key.filler = filler;
         order.key.accession = accession;
         order.key.study = uid.map(|it| stored(&it)).transpose()?;
-        let by = if is_by_study && study.is_some() { "study_instance_uid" } else { "accession_number" };
+        let by =
+            if is_by_study && study.is_some() { "study_instance_uid" } else { "accession_number" };
         orders.push(OrderSnapshot { id, order, patient, is_cancelled, matched_by: by.to_owned() });
     }
     Ok(orders)
@@ -277,6 +278,7 @@ async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
     .bind(study)
     .fetch_all(tx)
     .await?;
-    let run = |(id, workflow, has_ended, input_key)| RunSnapshot { id, workflow, has_ended, input_key };
+    let run =
+        |(id, workflow, has_ended, input_key)| RunSnapshot { id, workflow, has_ended, input_key };
     Ok(rows.into_iter().map(run).collect())
 }

@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::keys::open_key;
 
@@ -61,7 +61,9 @@ pub struct Cluster {
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// PostgreSQL is not installed.
-    #[error("no PostgreSQL 15 or newer was found; install it, on Debian with: apt-get install postgresql")]
+    #[error(
+        "no PostgreSQL 15 or newer was found; install it, on Debian with: apt-get install postgresql"
+    )]
     NotInstalled,
     /// The data are of another major version.
     #[error(
@@ -148,7 +150,7 @@ impl Cluster {
         cluster.own(&cluster.socket_folder.clone(), 0o700)?;
         cluster.initialise()?;
         if cluster.connects().await {
-            info!("took over the running database");
+            debug!("took over the running database");
         } else {
             cluster.spawn_and_wait().await?;
         }
@@ -208,7 +210,8 @@ impl Cluster {
         let password = self.folder.join("password");
         write_secret(&password, &self.admin_password)?;
         if let Some((uid, gid)) = self.user {
-            chown(&password, Some(uid), Some(gid)).map_err(io("hand the password to PostgreSQL"))?;
+            chown(&password, Some(uid), Some(gid))
+                .map_err(io("hand the password to PostgreSQL"))?;
         }
         let output = self
             .command("initdb")
@@ -237,10 +240,8 @@ impl Cluster {
             self.socket_folder.display()
         );
         let path = data.join("postgresql.conf");
-        let mut file = fs::OpenOptions::new()
-            .append(true)
-            .open(path)
-            .map_err(io("configure the database"))?;
+        let mut file =
+            fs::OpenOptions::new().append(true).open(path).map_err(io("configure the database"))?;
         file.write_all(lines.as_bytes()).map_err(io("configure the database"))
     }
 

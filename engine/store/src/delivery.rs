@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use contracts::{ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, Output, PluginPin, StoreError};
+use contracts::{
+    ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, Output, PluginPin, StoreError,
+};
 use domain::{Action, Event, Outcome, Subject};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -41,7 +43,8 @@ impl PgStore {
         let index = usize::try_from(index).map_err(|_| inconsistent("a negative index"))?;
         let what = serde_json::from_value(what)?;
         let delivery = ClaimedDelivery { id, run, index, destination, what, attempt };
-        let event = event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
+        let event =
+            event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
         append(&mut tx, &event).await?;
         tx.commit().await?;
         Ok(Some(delivery))
@@ -159,9 +162,13 @@ impl PgStore {
         let (_, identity) = current(&mut tx, delivery).await?;
         let (state, reason, wait, kind, outcome) = match &end {
             DeliveryEnd::Delivered => ("delivered", "", None, "delivered", Outcome::Success),
-            DeliveryEnd::Again { reason, after } => {
-                ("queued", reason.as_str(), Some(*after), "delivery_postponed", Outcome::MinorFailure)
-            }
+            DeliveryEnd::Again { reason, after } => (
+                "queued",
+                reason.as_str(),
+                Some(*after),
+                "delivery_postponed",
+                Outcome::MinorFailure,
+            ),
             DeliveryEnd::Failed { reason } => {
                 ("failed", reason.as_str(), None, "delivery_failed", Outcome::SeriousFailure)
             }

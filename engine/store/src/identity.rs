@@ -91,7 +91,10 @@ pub(crate) async fn find_or_add(
         return Ok(patient);
     }
     // Somebody else added the same identifier at the same moment: theirs holds.
-    sqlx::query("delete from patient where id = $1").bind(patient).execute(&mut *connection).await?;
+    sqlx::query("delete from patient where id = $1")
+        .bind(patient)
+        .execute(&mut *connection)
+        .await?;
     let row: (Uuid,) =
         sqlx::query_as(find).bind(&value).bind(&issuer).fetch_one(connection).await?;
     Ok(row.0)

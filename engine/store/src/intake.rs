@@ -30,7 +30,11 @@ impl PgStore {
     }
 }
 
-async fn keep(tx: &mut PgConnection, record: &InstanceRecord, patient: Option<Uuid>) -> Result<Kept> {
+async fn keep(
+    tx: &mut PgConnection,
+    record: &InstanceRecord,
+    patient: Option<Uuid>,
+) -> Result<Kept> {
     add_study_and_series(tx, record, patient).await?;
     // Serialises the versions of one instance, and everything else of its study.
     let (study_patient,): (Option<Uuid>,) =
@@ -176,8 +180,7 @@ async fn tell(
         "flags": record.quality_flags,
     });
     let actor = Actor::peer(&record.arrival.calling_ae, &record.arrival.address);
-    let outcome =
-        if kept == Kept::Flagged { Outcome::MinorFailure } else { Outcome::Success };
+    let outcome = if kept == Kept::Flagged { Outcome::MinorFailure } else { Outcome::Success };
     let event = Event::engine(kind, action, subject.clone(), detail).by(actor).ended(outcome);
     append(tx, &event).await?;
     let reason = match kept {

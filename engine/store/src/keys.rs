@@ -43,8 +43,7 @@ impl Keys {
         let trail = SigningKey::from_bytes(&open_key(&folder.join("trail.key"))?);
         let public = hex::encode(trail.verifying_key().to_bytes());
         let path = folder.join("trail.pub");
-        fs::write(&path, format!("{public}\n"))
-            .map_err(|source| KeysError::Io { path, source })?;
+        fs::write(&path, format!("{public}\n")).map_err(|source| KeysError::Io { path, source })?;
         let payload = open_key(&folder.join("payload.key"))?;
         Ok(Self { folder: folder.to_owned(), trail, payload })
     }

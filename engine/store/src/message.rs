@@ -113,8 +113,7 @@ impl PgStore {
         for effect in &arrival.effects {
             match effect {
                 MessageEffect::Patient { id, demographics } => {
-                    let found =
-                        identity::find_or_add(tx, &self.domains, id, demographics).await?;
+                    let found = identity::find_or_add(tx, &self.domains, id, demographics).await?;
                     identity::update(tx, found, demographics, &actor, record.id).await?;
                 }
                 MessageEffect::Merge { survivor, source, demographics } => {

@@ -121,7 +121,8 @@ fn decrypted(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>> {
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| StoreError::Database(Box::new(std::io::Error::other(error.to_string()))))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        StoreError::Database(Box::new(std::io::Error::other(error.to_string())))
+    })?;
     Ok(bytes)
 }

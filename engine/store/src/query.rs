@@ -234,9 +234,8 @@ impl PgStore {
         let mut connection = self.pool.acquire().await?;
         for (node, output) in rows {
             let content = payload::read(&mut connection, &self.keys, output).await?;
-            let value = content.map_or(Value::Null, |it| {
-                serde_json::from_slice(&it).unwrap_or(Value::Null)
-            });
+            let value = content
+                .map_or(Value::Null, |it| serde_json::from_slice(&it).unwrap_or(Value::Null));
             outputs.insert(node, value);
         }
         Ok(Some(RunDetail { run, nodes, deliveries, outputs }))

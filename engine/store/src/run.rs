@@ -139,7 +139,10 @@ pub(crate) async fn record(
     is_to_change: bool,
 ) -> Result<RunRecord> {
     if is_to_change {
-        sqlx::query("select 1 from run where id = $1 for update").bind(id).execute(&mut *tx).await?;
+        sqlx::query("select 1 from run where id = $1 for update")
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
     }
     let row: Option<RunRow> = sqlx::query_as(
         "select r.workflow, r.digest, w.definition, r.state, patient_root(r.patient), r.study,
@@ -284,4 +287,3 @@ async fn queue_delivery(
     append(tx, &Event::engine(kind, Action::E, subject, detail)).await?;
     Ok(())
 }
-

@@ -221,10 +221,15 @@ pub fn verify(mut file: impl BufRead, key: &VerifyingKey) -> Result<Intact, Brok
         if read == 0 {
             return Err(Broken::Cut { what: "the file ends without its signed end" });
         }
-        let line = serde_json::from_slice(&text).map_err(|_| Broken::NotALine { line: state.line })?;
+        let line =
+            serde_json::from_slice(&text).map_err(|_| Broken::NotALine { line: state.line })?;
         if let Some(intact) = state.take(line, key)? {
             let is_over = std::io::Read::take(&mut file, 1).read_until(b'\n', &mut text)? == 0;
-            return if is_over { Ok(intact) } else { Err(Broken::NotALine { line: state.line + 1 }) };
+            return if is_over {
+                Ok(intact)
+            } else {
+                Err(Broken::NotALine { line: state.line + 1 })
+            };
         }
     }
 }

@@ -25,8 +25,8 @@ pub use problem::{InvalidWorkflow, Problem};
 pub use run::{Action, End, IllegalEvent, NodeProgress, Run, RunEvent};
 pub use trial::{Outcome, trial};
 pub use workflow::{
-    Completion, Delivery, Late, Node, Overdue, Priority, Retry, StudyTrigger, Surroundings, Trigger,
-    Workflow, destinations, plugin_settings, read, reread,
+    Completion, Delivery, Late, Node, Overdue, Priority, Retry, StudyTrigger, Surroundings,
+    Trigger, Workflow, destinations, plugin_settings, read, reread,
 };
 
 #[cfg(test)]

@@ -265,9 +265,8 @@ impl Run {
                 self.settle_delivery(index, delivery, actions);
             }
         }
-        let is_going = |it: &NodeProgress| {
-            matches!(it, NodeProgress::Waiting | NodeProgress::Open { .. })
-        };
+        let is_going =
+            |it: &NodeProgress| matches!(it, NodeProgress::Waiting | NodeProgress::Open { .. });
         if self.end.is_some() || self.nodes.values().any(is_going) {
             return;
         }
@@ -360,7 +359,8 @@ fn concluded(node: &Node, failures: u32, event: RunEvent) -> (NodeProgress, Acti
             (NodeProgress::Open { failures }, Action::Open { node: name, wait, reason })
         }
         RunEvent::Failed { reason, .. } => {
-            let reason = format!("{} of {} tries failed: {reason}", failures + 1, node.retry.attempts);
+            let reason =
+                format!("{} of {} tries failed: {reason}", failures + 1, node.retry.attempts);
             (NodeProgress::Failed, Action::Escalate { node: name, reason })
         }
         RunEvent::Rejected { reason, .. } | RunEvent::Cancelled { reason } => {

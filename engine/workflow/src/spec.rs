@@ -215,8 +215,12 @@ impl GivenFacts {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum AnswerSpec {
-    Reject { reject: String },
-    Fail { fail: String },
+    Reject {
+        reject: String,
+    },
+    Fail {
+        fail: String,
+    },
     /// Findings: read to be checked, since no condition can ask for them yet.
     Output(#[expect(dead_code, reason = "reading it is the check")] Box<NodeOutput>),
 }

@@ -185,7 +185,11 @@ pub fn reread(file: &str, text: &str) -> Result<Workflow, InvalidWorkflow> {
     let destinations =
         deliver.into_iter().map(|it| (it.to.value.clone(), KINDS.to_vec())).collect();
     let check_settings = &|_: &str, _: &Value| None;
-    read(file, text, &Surroundings { plugins: &plugins, destinations: &destinations, check_settings })
+    read(
+        file,
+        text,
+        &Surroundings { plugins: &plugins, destinations: &destinations, check_settings },
+    )
 }
 
 /// The plugins a file names with the settings for each, so that they can be asked. Nothing, if the
@@ -220,7 +224,8 @@ impl Checker<'_> {
         self.check_nodes(&spec.workflow, &spec.nodes);
         let names: BTreeSet<String> = spec.nodes.0.iter().map(|(it, _)| it.value.clone()).collect();
         let deliveries = spec.deliver.into_iter().map(|it| self.delivery(it, &names)).collect();
-        let nodes: Vec<Node> = spec.nodes.0.into_iter().map(|(name, it)| self.node(name, it)).collect();
+        let nodes: Vec<Node> =
+            spec.nodes.0.into_iter().map(|(name, it)| self.node(name, it)).collect();
         match (trigger, self.problems.is_empty()) {
             (Some(trigger), true) => Ok(Workflow {
                 name: spec.workflow.value,
@@ -400,7 +405,13 @@ impl Checker<'_> {
                 self.surroundings.destinations.keys().map(String::as_str).collect();
             let message = format!("there is no destination `{}`", spec.to.value);
             let help = format!("destinations of this site: {}", known.join(", "));
-            self.add("workflow::unknown_destination", &spec.to, "not in the site file", message, help);
+            self.add(
+                "workflow::unknown_destination",
+                &spec.to,
+                "not in the site file",
+                message,
+                help,
+            );
         }
         for what in &spec.what {
             let kind = what.value.as_str();

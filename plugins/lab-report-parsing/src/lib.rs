@@ -11,9 +11,7 @@
 //! flag says otherwise the row is marked as disagreeing. Where nothing can be computed the flag
 //! stays empty: it never means normal.
 
-use domain::{
-    Abnormality, Code, Finding, LabRow, NodeInput, NodeOutput, Observation, Presence,
-};
+use domain::{Abnormality, Code, Finding, LabRow, NodeInput, NodeOutput, Observation, Presence};
 use encoding::{reference_range, unit};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
@@ -35,11 +33,7 @@ impl Plugin for Table {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     type Settings = Settings;
 
-    fn process(
-        _: &Context<'_>,
-        _: &Settings,
-        input: NodeInput,
-    ) -> Result<NodeOutput, NodeError> {
+    fn process(_: &Context<'_>, _: &Settings, input: NodeInput) -> Result<NodeOutput, NodeError> {
         let document = input
             .document
             .ok_or_else(|| NodeError::rejected("no_document", "there is no message to read"))?;
@@ -60,8 +54,7 @@ fn row(observation: &Observation) -> Option<LabRow> {
         return None;
     }
     let unit = unit::canonical(&observation.unit).text;
-    let abnormality =
-        reference_range::compare(&observation.value, &observation.reference, &unit);
+    let abnormality = reference_range::compare(&observation.value, &observation.reference, &unit);
     let entry_name =
         if observation.name.is_empty() { &observation.code } else { &observation.name };
     Some(LabRow {
@@ -86,7 +79,8 @@ fn disagrees(ours: Abnormality, received: &str) -> bool {
         "A" | "AA" | "POS" => Abnormality::Abnormal,
         _ => return false,
     };
-    let is_abnormal = |it| matches!(it, Abnormality::High | Abnormality::Low | Abnormality::Abnormal);
+    let is_abnormal =
+        |it| matches!(it, Abnormality::High | Abnormality::Low | Abnormality::Abnormal);
     match (ours, theirs) {
         (Abnormality::Unknown, _) => false,
         // `A` says that something is wrong, not in which direction.
@@ -144,8 +138,15 @@ mod tests {
 
     #[test]
     fn an_observation_without_a_result_is_no_row() {
-        assert_eq!(row(&Observation { value_type: "NM".to_owned(), ..Observation::default() }), None);
-        let document = Observation { value_type: "ED".to_owned(), value: "x".to_owned(), ..Observation::default() };
+        assert_eq!(
+            row(&Observation { value_type: "NM".to_owned(), ..Observation::default() }),
+            None
+        );
+        let document = Observation {
+            value_type: "ED".to_owned(),
+            value: "x".to_owned(),
+            ..Observation::default()
+        };
         assert_eq!(row(&document), None);
     }
 }

@@ -245,8 +245,7 @@ fn finding(target: Target, kind: &Code, mask: &Mask, volume: &VolumeRef<'_>) -> 
 fn algorithm(settings: &Settings) -> Algorithm {
     let ranges = settings.targets.iter().map(|target| {
         let (low, high) = target.range();
-        let range =
-            if high > 1e9 { format!(">= {low} HU") } else { format!("{low} to {high} HU") };
+        let range = if high > 1e9 { format!(">= {low} HU") } else { format!("{low} to {high} HU") };
         (target.name().to_owned(), range)
     });
     Algorithm {

@@ -1,0 +1,97 @@
+//! A plugin that does wrong what it is told to do wrong.
+#![expect(
+    unsafe_code,
+    clippy::panic,
+    clippy::missing_safety_doc,
+    reason = "being wrong is what this plugin is for"
+)]
+
+use std::time::{Duration, Instant};
+
+use domain::{NodeInput, NodeOutput};
+use plugin_api::abi::v1::{Buffer, Bytes, HostTable, PluginTable, Status};
+use plugin_api::{Context, NodeError, Plugin, cancel, check, describe, process, table};
+use serde::Deserialize;
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Fault {
+    Panic,
+    Segfault,
+    Hang,
+    Leak,
+    Garbage,
+    Slow,
+}
+
+/// What a workflow sets under `with:`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    fault: Fault,
+}
+
+/// The plugin.
+pub struct Faulty;
+
+impl Plugin for Faulty {
+    const NAME: &'static str = "faulty";
+    const VERSION: &'static str = "1.0.0";
+    type Settings = Settings;
+
+    fn process(
+        context: &Context<'_>,
+        settings: &Settings,
+        _: NodeInput,
+    ) -> Result<NodeOutput, NodeError> {
+        match settings.fault {
+            Fault::Panic => panic!("as I was told"),
+            // SAFETY: there is none: this is the crash that was asked for.
+            Fault::Segfault => unsafe { std::ptr::null_mut::<u8>().write_volatile(1) },
+            Fault::Hang => loop {
+                std::thread::sleep(Duration::from_secs(1));
+            },
+            Fault::Leak => {
+                let mut kept: Vec<Vec<u8>> = Vec::new();
+                loop {
+                    kept.push(vec![1; 64 << 20]);
+                }
+            }
+            Fault::Slow => {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_secs(3) && !context.is_cancelled() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            Fault::Garbage => {}
+        }
+        Ok(NodeOutput::default())
+    }
+}
+
+/// Answers nonsense if it was told to, and else works as others do.
+unsafe extern "C" fn process_or_babble(
+    host: *const HostTable,
+    request: Bytes,
+    response: *mut Buffer,
+) -> Status {
+    // SAFETY: the caller lends the request for this call.
+    let text = String::from_utf8_lossy(unsafe { request.as_slice() });
+    if text.contains("\"garbage\"") {
+        // SAFETY: the caller gives room for one buffer.
+        unsafe { response.write(Buffer::from(b"\xff{ this is no output".to_vec())) };
+        return Status::OK;
+    }
+    // SAFETY: the arguments are the caller's own.
+    unsafe { process::<Faulty>(host, request, response) }
+}
+
+/// The table of this plugin.
+// SAFETY: no other library of a process has a function of this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn isocenter_plugin_v1() -> *const PluginTable {
+    static TABLE: PluginTable =
+        table(describe::<Faulty>, check::<Faulty>, process_or_babble, cancel);
+    &raw const TABLE
+}

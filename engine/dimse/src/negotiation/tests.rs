@@ -88,7 +88,8 @@ fn din_04_every_context_is_answered_and_bad_ids_end_the_association() {
     else {
         panic!("not accepted")
     };
-    let reasons: Vec<u8> = pdu.presentation_contexts.iter().map(|it| it.reason.clone() as u8).collect();
+    let reasons: Vec<u8> =
+        pdu.presentation_contexts.iter().map(|it| it.reason.clone() as u8).collect();
     assert_eq!(reasons, [0, 3, 4, 0]);
     assert_eq!(agreed.contexts.len(), 2);
     assert_eq!(agreed.contexts[0].2, EXPLICIT_LITTLE_ENDIAN);

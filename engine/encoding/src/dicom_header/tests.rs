@@ -4,8 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const EXPLICIT: Encoding =
-    Encoding { is_explicit: true, is_big_endian: false, is_deflated: false };
+const EXPLICIT: Encoding = Encoding { is_explicit: true, is_big_endian: false, is_deflated: false };
 const IMPLICIT: Encoding = Encoding { is_explicit: false, ..EXPLICIT };
 
 fn header(bytes: &[u8], encoding: Encoding) -> Result<Header, HeaderError> {
@@ -56,8 +55,7 @@ fn sec_22_sequences_may_not_nest_without_end() {
 #[test]
 fn sec_23_a_deflated_bomb_is_stopped() {
     use std::io::Write as _;
-    let mut encoder =
-        flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     let mut start = vec![0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0];
     start.extend((512_u32 << 20).to_le_bytes());
     encoder.write_all(&start).unwrap();

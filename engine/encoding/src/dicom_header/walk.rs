@@ -1,7 +1,9 @@
 use std::fmt;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
-use super::{DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, KEPT_BYTES_MAX, VALUE_BYTES_MAX};
+use super::{
+    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, KEPT_BYTES_MAX, VALUE_BYTES_MAX,
+};
 
 /// Names an element: its group and its number in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -249,8 +251,27 @@ impl<R: Read + Skip> Walk<R> {
         // PS3.5, Table 7.1-2; all others, and VRs still to come, have a length of 32 bits.
         let is_short = matches!(
             &vr,
-            b"AE" | b"AS" | b"AT" | b"CS" | b"DA" | b"DS" | b"DT" | b"FL" | b"FD" | b"IS" | b"LO"
-                | b"LT" | b"PN" | b"SH" | b"SL" | b"SS" | b"ST" | b"TM" | b"UI" | b"UL" | b"US"
+            b"AE"
+                | b"AS"
+                | b"AT"
+                | b"CS"
+                | b"DA"
+                | b"DS"
+                | b"DT"
+                | b"FL"
+                | b"FD"
+                | b"IS"
+                | b"LO"
+                | b"LT"
+                | b"PN"
+                | b"SH"
+                | b"SL"
+                | b"SS"
+                | b"ST"
+                | b"TM"
+                | b"UI"
+                | b"UL"
+                | b"US"
         );
         if !is_short {
             return Ok((Some(vr), self.u32(tag)?));

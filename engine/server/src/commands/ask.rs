@@ -7,7 +7,7 @@ use domain::Actor;
 use serde::Serialize;
 use store::{DeliveryLine, RunDetail, RunLine};
 
-use crate::args::{DeliveryCommand, Listing, Place, RunCommand, TaskCommand};
+use crate::args::{DeliveryCommand, Listing, RunCommand, TaskCommand};
 use crate::open::Opened;
 use crate::output::{Failure, json, line, table};
 
@@ -40,7 +40,8 @@ pub(crate) async fn studies(listing: &Listing) -> Result<(), Failure> {
     let opened = Opened::open(&listing.place).await?;
     let rows = opened.store.studies(listing.limit).await.map_err(|error| failed(&error))?;
     opened.close().await;
-    let headings = ["last received", "accession", "patient", "modality", "instances", "runs", "study"];
+    let headings =
+        ["last received", "accession", "patient", "modality", "instances", "runs", "study"];
     show(listing, &rows, &headings, |it| {
         vec![
             it.last_received.clone(),
@@ -152,7 +153,9 @@ pub(crate) fn show_run(detail: &RunDetail, indent: &str) {
             let cell = |name: &str| row.get(name).and_then(|it| it.as_str()).unwrap_or_default();
             let (name, result, unit) = (cell("entry_name"), cell("result"), cell("unit"));
             let (reference, flag) = (cell("reference"), cell("abnormality"));
-            line(format_args!("{indent}  {node} read: {name} | {result} | {reference} | {unit} | {flag}"));
+            line(format_args!(
+                "{indent}  {node} read: {name} | {result} | {reference} | {unit} | {flag}"
+            ));
         }
     }
 }
@@ -181,7 +184,8 @@ pub(crate) async fn delivery(command: DeliveryCommand) -> Result<ExitCode, Failu
         DeliveryCommand::Resend { delivery, place } => {
             let opened = Opened::open(&place).await?;
             let outcome = opened.store.resend(delivery, person()).await;
-            finish(opened, outcome, "it will be sent again", "there is no such ended delivery").await
+            finish(opened, outcome, "it will be sent again", "there is no such ended delivery")
+                .await
         }
     }
 }

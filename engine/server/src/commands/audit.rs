@@ -17,9 +17,8 @@ use crate::open::Opened;
 use crate::output::{Failure, json, line, table};
 
 pub(crate) async fn audit(command: AuditCommand) -> Result<(), Failure> {
-    let failed = |error: &contracts::StoreError| {
-        Failure::from_error("the database does not answer", error)
-    };
+    let failed =
+        |error: &contracts::StoreError| Failure::from_error("the database does not answer", error);
     match command {
         AuditCommand::Show { patient, study, listing } => {
             let opened = Opened::open(&listing.place).await?;
@@ -76,12 +75,15 @@ async fn export(sealer: &Sealer, path: &Path) -> Result<u64, Failure> {
 /// Checks an export against a public key. Needs nothing else.
 pub(crate) fn verify(path: &Path, key: &str) -> Result<(), Failure> {
     let key = public_key(key)?;
-    let file = File::open(path)
-        .map_err(|error| Failure::from_error(&format!("cannot read `{}`", path.display()), &error))?;
+    let file = File::open(path).map_err(|error| {
+        Failure::from_error(&format!("cannot read `{}`", path.display()), &error)
+    })?;
     match trail_file::verify(BufReader::new(file), &key) {
         Ok(intact) => {
             let (events, batches, at) = (intact.events, intact.batches, intact.exported_at);
-            line(format_args!("intact: {events} events in {batches} signed batches, exported {at}"));
+            line(format_args!(
+                "intact: {events} events in {batches} signed batches, exported {at}"
+            ));
             Ok(())
         }
         Err(broken) => Err(Failure::from_error("NOT INTACT", &broken)),

@@ -85,7 +85,12 @@ pub(crate) async fn plugins(folder: Option<PathBuf>, as_json: bool) -> Result<()
         .plugins()
         .map(|it| {
             let pin = &it.pin;
-            vec![pin.name.clone(), pin.version.clone(), pin.digest.clone(), it.source.display().to_string()]
+            vec![
+                pin.name.clone(),
+                pin.version.clone(),
+                pin.digest.clone(),
+                it.source.display().to_string(),
+            ]
         })
         .collect();
     table(&["plugin", "version", "sha256", "library"], &rows);

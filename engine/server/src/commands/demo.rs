@@ -41,9 +41,11 @@ pub(crate) async fn demo(
     let flags = ServeFlags {
         trust_loopback: true,
         log: Some(LogFormat::Text),
+        log_file: Some(scene.folder.join("log")),
         ..ServeFlags::default()
     };
     heading("The engine starts, with a PostgreSQL of its own");
+    line(format_args!("its log is {}", scene.folder.join("log").display()));
     let (stop, stopped) = watch::channel(false);
     let (tell, told) = oneshot::channel();
     let (engine_place, engine_flags) = (place.clone(), flags);
@@ -106,12 +108,7 @@ impl Scene {
         Ok(path)
     }
 
-    async fn play(
-        &self,
-        doors: &Doors,
-        with: Option<&Path>,
-        place: &Place,
-    ) -> Result<(), Failure> {
+    async fn play(&self, doors: &Doors, with: Option<&Path>, place: &Place) -> Result<(), Failure> {
         let phantom = Phantom::default();
         if with.is_none() {
             heading("The RIS sends an order (HL7 ORM^O01 over MLLP)");
@@ -142,9 +139,8 @@ impl Scene {
         with: Option<&Path>,
         phantom: &Phantom,
     ) -> Result<usize, Failure> {
-        let title = |text: &str| {
-            text.parse().map_err(|error| Failure::from_error("an AE title", &error))
-        };
+        let title =
+            |text: &str| text.parse().map_err(|error| Failure::from_error("an AE title", &error));
         let remote = Remote {
             address: doors.dicom.clone().unwrap_or_default(),
             called: title("ISOCENTER")?,
@@ -224,7 +220,10 @@ impl Scene {
         let config = place.config.as_deref().unwrap_or(Path::new("")).display();
         heading("Where to look next");
         line(format_args!("site file and data    {}", self.folder.display()));
-        line(format_args!("why did that happen   isocenter why {} --config {config}", phantom.accession));
+        line(format_args!(
+            "why did that happen   isocenter why {} --config {config}",
+            phantom.accession
+        ));
         line(format_args!("every event           isocenter audit show --config {config}"));
         line("the way of a study    engine/README.md\nworkflows             workflows/README.md");
         line("(isocenter is target/debug/isocenter; while the engine runs, the commands ask it)");

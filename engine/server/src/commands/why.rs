@@ -80,10 +80,10 @@ fn explain_study(study: &WhyStudy) {
         show_run(run, "  ");
     }
     for task in &study.tasks {
-        let state = task.decision.as_deref().map_or_else(
-            || "waits for a person".to_owned(),
-            |it| format!("decided: {it}"),
-        );
+        let state = task
+            .decision
+            .as_deref()
+            .map_or_else(|| "waits for a person".to_owned(), |it| format!("decided: {it}"));
         line(format_args!("  {} since {}: {}; {state}", task.kind, task.opened_at, task.reason));
     }
     if study.told.is_empty() && study.runs.is_empty() {

@@ -37,7 +37,8 @@ fn inspect(folder: PathBuf) -> Option<Binaries> {
     }
     let output = Command::new(folder.join("postgres")).arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let version = text.split_whitespace().find(|it| it.starts_with(|c: char| c.is_ascii_digit()))?;
+    let version =
+        text.split_whitespace().find(|it| it.starts_with(|c: char| c.is_ascii_digit()))?;
     let major = version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     (major >= MAJOR_MIN).then_some(Binaries { folder, major })
 }

@@ -98,10 +98,10 @@ fn aud_03_a_deleted_row_is_found_where_it_was() {
         let cut: String = rest.flat_map(|(_, line)| [*line, "\n"]).collect();
         assert!(check(&cut).is_err(), "line {removed}");
     }
-    let without: String = text.lines().filter(|it| !it.contains("\"seq\":5")).fold(
-        String::new(),
-        |all, line| all + line + "\n",
-    );
+    let without: String = text
+        .lines()
+        .filter(|it| !it.contains("\"seq\":5"))
+        .fold(String::new(), |all, line| all + line + "\n");
     assert!(matches!(check(&without), Err(Broken::Event { seq: 5, .. })));
 }
 

@@ -1,0 +1,191 @@
+//! What strangers, broken senders and curious people get at the doors.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use encoding::hl7_charset::Hl7Charset;
+use hl7::MllpDestination;
+use neighbours::phantom::Phantom;
+use system_tests::{Hospital, eventually, remote};
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn din_13_a_wrong_called_ae_title_is_refused_and_on_record() {
+    let hospital = Hospital::open().await;
+
+    remote(&hospital.engine.dicom, "CT1").echo().await.unwrap();
+    let mut stranger = remote(&hospital.engine.dicom, "CT1");
+    stranger.called = "OTHER".parse().unwrap();
+    let refusal = stranger.echo().await.unwrap_err();
+
+    assert!(refusal.to_string().contains("called AE title not recognized"), "{refusal}");
+    let events = hospital.ask(&["audit", "show"]);
+    assert!(events.as_array().unwrap().iter().any(|it| it["kind"] == "association_refused"));
+}
+
+/// A pixel element that declares a gigabyte behind a header that is sound.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_22_a_length_bomb_is_refused_with_c000_and_the_engine_goes_on() {
+    let hospital = Hospital::open().await;
+    let mut bomb = Phantom { slices: 1, ..Phantom::default() }.files().remove(0);
+    bomb.extend([0xFC, 0xFF, 0xFC, 0xFF, b'O', b'B', 0, 0, 0, 0, 0, 0x40]);
+
+    let refusal = hospital.modality().store(&[&bomb]).await.unwrap_err();
+
+    assert!(refusal.to_string().contains("0xc000"), "{refusal}");
+    hospital.modality().echo().await.unwrap();
+    let events = hospital.ask(&["audit", "show"]);
+    let refused = events.as_array().unwrap().iter().find(|it| it["kind"] == "instance_refused");
+    assert!(refused.unwrap()["body"]["detail"]["reason"].as_str().unwrap().contains("longer than"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_21_a_pdu_of_four_gigabytes_is_aborted() {
+    let hospital = Hospital::open().await;
+    let mut stream = connect(&hospital.engine.dicom);
+
+    stream.write_all(&[0x01, 0, 0xFF, 0xFF, 0xFF, 0xFF]).unwrap();
+    let mut answer = [0; 10];
+    stream.read_exact(&mut answer).unwrap();
+
+    // A-ABORT by the service provider, invalid parameter (DIN-14).
+    assert_eq!(answer, [7, 0, 0, 0, 0, 4, 0, 0, 2, 6]);
+    hospital.modality().echo().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_38_silent_connections_do_not_keep_others_waiting() {
+    let hospital = Hospital::open().await;
+    let silent: Vec<TcpStream> = (0..60).map(|_| connect(&hospital.engine.dicom)).collect();
+    let slow: Vec<TcpStream> = (0..30)
+        .map(|_| {
+            let mut stream = connect(&hospital.engine.mllp);
+            stream.write_all(b"\x0bMSH|").unwrap();
+            stream
+        })
+        .collect();
+
+    hospital.modality().echo().await.unwrap();
+    let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
+    assert_eq!(hospital.send_message(message).await, "AA");
+
+    drop((silent, slow));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_13_a_repeated_message_gets_the_stored_answer() {
+    let hospital = Hospital::open().await;
+    let peer = MllpDestination::new(hospital.engine.mllp.clone(), Hl7Charset::Utf8);
+    let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|DUP|P|2.5.1\rPID|1||5^^^H^MR";
+
+    let first = peer.exchange(message).await.unwrap();
+    let second = peer.exchange(message).await.unwrap();
+
+    assert_eq!(first, second);
+    assert_eq!(hospital.ask(&["messages"]).as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_10_what_cannot_be_applied_is_answered_and_kept_with_its_reason() {
+    let hospital = Hospital::open().await;
+    let message = |kind: &str, id: &str, rest: &str| {
+        format!("MSH|^~\\&|A|B|C|D|2026||{kind}|{id}|P|2.5.1\r{rest}")
+    };
+
+    assert_eq!(hospital.send_message(&message("ZZZ^Z99", "1", "PID|1||5")).await, "AR");
+    assert_eq!(hospital.send_message(&message("ADT^A04", "2", "PID|1")).await, "AE");
+    let across = "PID|1||5^^^H^MR\rMRG|6^^^OTHER^MR";
+    assert_eq!(hospital.send_message(&message("ADT^A40", "3", across)).await, "AE");
+    assert_eq!(hospital.send_message("hello").await, "AR");
+
+    let why = hospital.ask(&["why", "3"]);
+    let problem = why["messages"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("different types or authorities"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_37_no_patient_is_named_in_logs_metrics_or_the_trail() {
+    let hospital = Hospital::open().await;
+    let canary = "CANARYNAME";
+    let phantom = Phantom {
+        slices: 4,
+        patient_id: "CANARYID".to_owned(),
+        patient_name: format!("{canary}^PATIENT"),
+        ..Phantom::default()
+    };
+
+    hospital.send_message(&neighbours::order_message(&phantom, "O1")).await;
+    hospital
+        .send_message("MSH|^~\\&|A|B|C|D|2026||ADT^A08|9|P|2.5.1\rPID|1||CANARYID||CANARYNAME^X")
+        .await;
+    let files = phantom.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&files).await.unwrap();
+    hospital.ended_runs(1).await;
+    // Broken pieces with the name inside make errors that could carry it.
+    let mut broken = phantom.files().remove(0);
+    broken.truncate(2000);
+    assert!(hospital.modality().store(&[&broken]).await.is_err());
+    assert_eq!(hospital.send_message("MSH|^~\\&|A\rCANARYNAME").await, "AR");
+
+    assert!(hospital.ehr.received()[0].contains(canary));
+    let metrics = get(&hospital.engine.http, "/metrics");
+    assert!(metrics.contains("dimse_instances_total"), "{metrics}");
+    let events = hospital.ask(&["audit", "show", "--limit", "1000"]).to_string();
+    for (what, text) in [("log", hospital.log()), ("metrics", metrics), ("trail", events)] {
+        assert!(!text.contains("CANARY"), "the {what} names a patient");
+        assert!(!text.is_empty());
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = connect(address);
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acc_05_without_its_database_the_engine_refuses_and_recovers_alone() {
+    let hospital = Hospital::open().await;
+    assert!(get(&hospital.engine.http, "/healthz").starts_with("HTTP/1.1 200"));
+    let data = hospital.scratch.path("data");
+    let files = Phantom { slices: 30, seed: "down".to_owned(), ..Phantom::default() }.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+
+    assert!(system_tests::kill_database(&data));
+    // Whatever is refused now is taken later; nothing that was taken is lost.
+    eventually("the engine to take the study", async || {
+        hospital.modality().store(&files).await.ok()
+    })
+    .await;
+
+    let studies = hospital.ask(&["studies"]);
+    assert_eq!(studies[0]["instances"], 30);
+    eventually("good health", async || {
+        get(&hospital.engine.http, "/healthz").starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_the_middle_of_a_run_loses_nothing() {
+    let mut hospital = Hospital::open().await;
+    let files = Phantom { slices: 8, ..Phantom::default() }.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+
+    hospital.modality().store(&files).await.unwrap();
+    assert!(hospital.engine.terminate().success());
+    hospital.restart();
+    let runs = hospital.ended_runs(1).await;
+
+    assert_eq!(runs[0]["status"], "completed");
+    assert_eq!(hospital.pacs.received().len(), 2);
+}

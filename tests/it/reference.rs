@@ -1,0 +1,267 @@
+//! Real images, real messages and readers that are not ours.
+//!
+//! Runs on the material that `ISOCENTER_REFERENCE` names, with dcmtk as modality and PACS, and with
+//! highdicom, hl7apy and numpy as readers. Without it only says that it did not run.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use system_tests::{Engine, Scratch, eventually, program, python, reference, target};
+
+/// Says why a test does nothing, so that nobody takes it for a pass of more.
+#[expect(clippy::print_stdout, reason = "a test talks to its terminal")]
+fn material() -> Option<(PathBuf, PathBuf)> {
+    let both = reference().zip(python());
+    if both.is_none() {
+        println!("not run: ISOCENTER_REFERENCE or the independent readers are not there");
+    }
+    both
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An engine with a folder and dcmtk's `storescp` for a PACS.
+struct Site {
+    engine: Engine,
+    storescp: Child,
+    scratch: Scratch,
+}
+
+impl Site {
+    fn open() -> Self {
+        let scratch = Scratch::default();
+        let (inbox, port) = (scratch.path("pacs"), free_port());
+        std::fs::create_dir_all(&inbox).unwrap();
+        let mut pacs = Command::new("storescp");
+        pacs.args(["-aet", "PACS", "-od"]).arg(&inbox).arg(port.to_string());
+        let storescp = pacs.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let site = format!(
+            "data: {}\nworkflows: {}\nplugins: {}\n\
+             destinations:\n  pacs: {{ dicom: {{ address: \"127.0.0.1:{port}\", ae_title: PACS }} }}\n  \
+             ehr: {{ folder: {}, allow_unverified: true }}\n",
+            scratch.path("data").display(),
+            system_tests::root().join("workflows").display(),
+            target().display(),
+            scratch.path("out").display(),
+        );
+        let config = scratch.write("isocenter.yaml", &site);
+        let arguments = [
+            "--config",
+            config.to_str().unwrap(),
+            "--trust-loopback",
+            "--dicom",
+            "127.0.0.1:0",
+            "--mllp",
+            "127.0.0.1:0",
+        ];
+        let engine = Engine::start(&arguments, &scratch.path("log"));
+        Self { engine, storescp, scratch }
+    }
+
+    /// Sends every DICOM file below `folder` as a modality would.
+    fn send(&self, folder: &Path) {
+        let port = self.engine.dicom.rsplit(':').next().unwrap();
+        let mut modality = Command::new("storescu");
+        modality.args(["-aec", "ISOCENTER", "-aet", "CT1", "-xs", "+sd", "+r"]);
+        modality.args(["127.0.0.1", port]).arg(folder).env("TCP_NODELAY", "1");
+        let output = modality.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Value {
+        let mut command = Command::new(program());
+        command
+            .args(arguments)
+            .arg("--json")
+            .arg("--config")
+            .arg(self.scratch.path("isocenter.yaml"));
+        serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
+    }
+
+    async fn ended_runs(&self, count: usize) -> Vec<Value> {
+        eventually("the runs to end", async || {
+            let runs = self.ask(&["runs", "--limit", "500"]).as_array()?.clone();
+            let deliveries = self.ask(&["delivery", "list", "--limit", "500"]);
+            let is_open = |it: &Value| it["state"] == "queued" || it["state"] == "sending";
+            let is_over = runs.iter().all(|it| it["status"] != "running")
+                && !deliveries.as_array()?.iter().any(is_open);
+            (is_over && runs.len() >= count).then_some(runs)
+        })
+        .await
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.engine.kill();
+        system_tests::kill_database(&self.scratch.path("data"));
+        // It may have ended by itself.
+        _ = self.storescp.kill();
+        _ = self.storescp.wait();
+    }
+}
+
+/// Runs a Python program of this folder, and gives what it prints.
+fn read_with(python: &Path, script: &str, arguments: &[&Path]) -> String {
+    let script = system_tests::root().join("tests/it").join(script);
+    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// Everything the site sent out passes the conformance checks.
+fn check_outputs(reference: &Path, python: &Path, site: &Site) {
+    for folder in ["pacs", "out"] {
+        let folder = site.scratch.path(folder);
+        let mut check = Command::new(python);
+        check.arg(reference.join("harness/output_check.py")).arg(&folder);
+        let output = check.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(" 0 failed"), "{said}");
+    }
+}
+
+/// An order of the material, with the patient and accession of the images.
+async fn send_order(site: &Site, reference: &Path, patient: &str, accession: &str, study: &str) {
+    let path = reference.join("material/hl7/dcm4che/OMI^O23-ImagingOrder.hl7");
+    let order = std::fs::read_to_string(path).unwrap().replace("\r\n", "\r").replace('\n', "\r");
+    let order = order
+        .replace("PID_1^^^ADT1", &format!("{patient}^^^ADT1"))
+        .replace("|AccessionNumber|", &format!("|{accession}|"))
+        .replace("1.2.392.200036.9125.0.198811291108.7", study);
+    assert_eq!(neighbours::send_order(&site.engine.mllp, &order).await.unwrap(), "AA");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_liver_with_its_order_gives_what_independent_readers_confirm() {
+    let Some((reference, python)) = material() else { return };
+    let site = Site::open();
+    let liver = reference.join("material/dicom/ct_liver_3slices");
+    let study = "1.2.392.200103.20080913.113635.0.2009.6.22.21.43.10.22941.1";
+
+    send_order(&site, &reference, "99000", "03086212", study).await;
+    site.send(&liver);
+    let runs = site.ended_runs(1).await;
+
+    assert_eq!(runs[0]["status"], "completed", "{runs:?}");
+    assert!(runs[0]["reason"].as_str().unwrap().contains("order found by"), "{runs:?}");
+    let sent: Vec<PathBuf> = std::fs::read_dir(site.scratch.path("pacs"))
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .collect();
+    assert_eq!(sent.len(), 2);
+    let id = runs[0]["id"].as_str().unwrap();
+    let oru = site.scratch.path("out").join(id).join("oru-1.hl7");
+    let said = read_with(&python, "bone_volume.py", &[&liver, &site.scratch.path("pacs"), &oru]);
+    let numbers: Vec<f64> = said.split_whitespace().map(|it| it.parse().unwrap()).collect();
+    let [numpy, seg, sr, message] = numbers.try_into().unwrap();
+    for ours in [seg, sr, message] {
+        assert!((ours - numpy).abs() <= 0.001 * numpy, "{ours} mL, numpy says {numpy}");
+    }
+    check_outputs(&reference, &python, &site);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn din_81_a_tilted_head_is_rejected_with_tilt_and_spacing_and_no_volume() {
+    let Some((reference, _)) = material() else { return };
+    let site = Site::open();
+
+    site.send(&reference.join("material/dicom/ct_head_ge_28slices"));
+    let runs = site.ended_runs(1).await;
+
+    assert_eq!(runs[0]["status"], "failed");
+    let run = site.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let reason = run["nodes"][0]["reason"].as_str().unwrap();
+    for expected in
+        ["geometry_inconsistent", "tilt: 18.5 degrees", "spacing between slices is unequal"]
+    {
+        assert!(reason.contains(expected), "{reason}");
+    }
+    assert!(!run.to_string().contains("mL"));
+    assert!(!site.scratch.path("out").exists());
+}
+
+/// Every series of the material gives a result, or a reason that `why` shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_series_of_the_material_ends_with_a_result_or_a_reason() {
+    let Some((reference, python)) = material() else { return };
+    let site = Site::open();
+    let said = read_with(
+        &python,
+        "send_all.py",
+        &[&reference.join("material/dicom"), Path::new(&site.engine.dicom)],
+    );
+
+    let answers: Vec<(&str, &str)> = said.lines().filter_map(|it| it.split_once(' ')).collect();
+    assert!(answers.len() > 250, "{} instances were sent", answers.len());
+    eventually("every study to be decided on", async || {
+        let studies = site.ask(&["studies", "--limit", "500"]);
+        let mut all = studies.as_array()?.iter();
+        all.all(|it| {
+            let why = site.ask(&["why", it["study"].as_str().unwrap_or_default()]);
+            let studies = why["studies"].as_array().cloned().unwrap_or_default();
+            studies.iter().any(is_explained)
+        })
+        .then_some(())
+    })
+    .await;
+    for (status, uid) in answers.iter().filter(|(status, _)| *status != "0000") {
+        let why = site.ask(&["why", uid]);
+        let is_told = !why["refusals"].as_array().unwrap().is_empty()
+            || !why["studies"].as_array().unwrap().is_empty();
+        assert!(is_told || *status == "0117", "{uid} was answered {status}, and nobody knows why");
+    }
+    check_outputs(&reference, &python, &site);
+}
+
+/// A run that ended with a result or a reason, or a workflow that says why it did not start.
+fn is_explained(study: &Value) -> bool {
+    let runs = study["runs"].as_array().cloned().unwrap_or_default();
+    let is_ended = |it: &Value| match it["run"]["status"].as_str() {
+        Some("completed") => !it["outputs"].as_object().is_none_or(serde_json::Map::is_empty),
+        Some("failed") => {
+            let nodes = it["nodes"].as_array().cloned().unwrap_or_default();
+            nodes.iter().any(|it| !it["reason"].as_str().unwrap_or_default().is_empty())
+        }
+        _ => false,
+    };
+    let told = study["told"]["ct-bone"].as_str().unwrap_or_default();
+    !runs.is_empty() && runs.iter().all(is_ended)
+        || told.contains("condition does not hold")
+        || study["study"]["instances"] == 0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_laboratory_message_of_the_material_gives_its_table() {
+    let Some((reference, python)) = material() else { return };
+    let site = Site::open();
+    let path = reference.join("material/hl7/fhir_converter/LRI_2.0-NG_CBC_Typ_Message.hl7");
+    let text = std::fs::read_to_string(path).unwrap();
+    let message = text.trim_start_matches('\u{feff}').replace("\r\n", "\r").replace('\n', "\r");
+
+    assert_eq!(neighbours::send_order(&site.engine.mllp, &message).await.unwrap(), "CA");
+    let runs = site.ended_runs(1).await;
+
+    let run = site.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let rows = run["outputs"]["table"]["laboratory"].as_array().unwrap().clone();
+    let obx = message.split('\r').filter(|it| it.starts_with("OBX|")).count();
+    assert!(rows.len() >= 10 && rows.len() <= obx, "{} rows of {obx} observations", rows.len());
+    // What we compute agrees with what the laboratory flagged, wherever both say something.
+    let flagged = rows.iter().filter(|it| !it["flag_received"].as_str().unwrap().is_empty());
+    assert!(flagged.count() > 0);
+    let wrong: Vec<&Value> = rows.iter().filter(|it| it["disagrees"] == true).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    check_outputs_of(&reference, &python, &site.scratch.path("out"));
+}
+
+fn check_outputs_of(reference: &Path, python: &Path, folder: &Path) {
+    let mut check = Command::new(python);
+    check.arg(reference.join("harness/output_check.py")).arg(folder);
+    let said = String::from_utf8_lossy(&check.output().unwrap().stdout).into_owned();
+    assert!(said.contains(" 0 failed"), "{said}");
+}

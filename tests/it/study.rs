@@ -1,0 +1,121 @@
+//! A study and its order, from the sockets to the PACS and the EHR.
+
+use neighbours::order_message;
+use neighbours::phantom::Phantom;
+use system_tests::{Habits, Hospital};
+
+fn phantom() -> Phantom {
+    Phantom { slices: 12, ..Phantom::default() }
+}
+
+async fn send(hospital: &Hospital, phantom: &Phantom) {
+    let files = phantom.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&files).await.unwrap();
+}
+
+fn bone_millilitres(run: &serde_json::Value) -> f64 {
+    let segment = &run["outputs"]["bone"]["segmentations"][0]["segments"][0];
+    segment["measurements"][0]["value"].as_f64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_and_its_order_come_out_as_seg_sr_and_oru() {
+    let hospital = Hospital::open().await;
+    let phantom = phantom();
+
+    assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
+    send(&hospital, &phantom).await;
+    let runs = hospital.ended_runs(1).await;
+
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let (found, known) = (bone_millilitres(&run), phantom.bone_millilitres());
+    assert!((found - known).abs() < 0.01 * known, "{found} mL, {known} by construction");
+    let received = hospital.pacs.received();
+    let classes: Vec<&str> = received.iter().map(|it| it.sop_class.as_str()).collect();
+    // OUT-34: the segmentation goes before the report that refers to it.
+    assert_eq!(classes, ["1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"]);
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    assert!(oru.contains("AI-generated - not verified by a physician"), "{oru}");
+    assert!(oru.contains("|P-DEMO-ACC-1|F-DEMO-ACC-1|") && oru.contains("|R|||"), "{oru}");
+    let why = hospital.ask(&["why", "DEMO-ACC-1"]);
+    assert_eq!(why["studies"][0]["runs"][0]["run"]["status"], "completed");
+    assert_eq!(why["orders"][0]["accession"], "DEMO-ACC-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_52_without_allow_unverified_the_ehr_gets_nothing() {
+    let habits = Habits { allow_unverified: false, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+
+    send(&hospital, &phantom()).await;
+    hospital.ended_runs(1).await;
+
+    assert_eq!(hospital.ehr.received(), Vec::<String>::new());
+    assert_eq!(hospital.pacs.received().len(), 2);
+    let deliveries = hospital.ask(&["delivery", "list", "--failed"]);
+    assert_eq!(deliveries[0]["state"], "blocked");
+    assert!(deliveries[0]["reason"].as_str().unwrap().contains("allow_unverified"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn din_22_the_same_study_again_runs_nothing_again() {
+    let hospital = Hospital::open().await;
+
+    send(&hospital, &phantom()).await;
+    hospital.ended_runs(1).await;
+    send(&hospital, &phantom()).await;
+
+    let events = hospital.ask(&["audit", "show", "--limit", "500"]);
+    let count =
+        |kind: &str| events.as_array().unwrap().iter().filter(|it| it["kind"] == kind).count();
+    assert_eq!((count("instance_received"), count("duplicate_received")), (12, 12));
+    assert_eq!(hospital.ended_runs(1).await.len(), 1);
+    assert_eq!(hospital.pacs.received().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_43_a_cancelled_order_sends_nothing() {
+    let hospital = Hospital::open().await;
+    let phantom = phantom();
+    let order = order_message(&phantom, "O1");
+
+    hospital.send_message(&order).await;
+    hospital.send_message(&order.replace("ORC|NW", "ORC|CA").replace("|O1|", "|O2|")).await;
+    send(&hospital, &phantom).await;
+
+    let told = system_tests::eventually("the decision", async || {
+        let why = hospital.ask(&["why", "DEMO-ACC-1"]);
+        let told = why["studies"][0]["told"]["ct-bone"].as_str()?.to_owned();
+        told.contains("cancelled").then_some(told)
+    });
+    assert_eq!(told.await, "the order was cancelled");
+    assert!(hospital.pacs.received().is_empty() && hospital.ehr.received().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn din_51_a_study_that_waits_for_its_order_is_held_in_time_and_says_why() {
+    let workflow = "
+workflow: with-order
+on:
+  study:
+    complete: { quiet: 200ms, at_most: { after: 1s, then: hold }, expect: [order] }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver: [{ to: pacs, what: [seg] }]
+";
+    let habits = Habits { workflows: &[("with-order", workflow)], ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    let phantom = phantom();
+
+    send(&hospital, &phantom).await;
+    let tasks = system_tests::eventually("a task", async || {
+        let tasks = hospital.ask(&["task", "list"]);
+        (!tasks.as_array().unwrap().is_empty()).then_some(tasks)
+    });
+    let tasks = tasks.await;
+    assert_eq!(tasks[0]["kind"], "study_held");
+    assert!(tasks[0]["reason"].as_str().unwrap().contains("ran out without an order"), "{tasks}");
+
+    hospital.send_message(&order_message(&phantom, "O1")).await;
+    assert_eq!(hospital.ended_runs(1).await[0]["status"], "completed");
+}

@@ -1,0 +1,114 @@
+//! The trail: exported, verified, tampered with (AUD-01..06, ACC-26).
+
+use std::process::Command;
+
+use neighbours::phantom::Phantom;
+use system_tests::{Hospital, program};
+
+fn verify(file: &std::path::Path, key: &std::path::Path) -> (bool, String) {
+    let mut command = Command::new(program());
+    command.args(["audit", "verify"]).arg(file).arg("--key").arg(key);
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aud_03_an_export_is_verified_without_the_engine_and_tampering_is_found() {
+    let mut hospital = Hospital::open().await;
+    let files = Phantom { slices: 6, ..Phantom::default() }.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&files).await.unwrap();
+    hospital.ended_runs(1).await;
+    let export = hospital.scratch.path("trail.jsonl");
+    let key = hospital.scratch.path("trail.pub");
+    assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
+    std::fs::copy(hospital.scratch.path("data/keys/trail.pub"), &key).unwrap();
+
+    // Neither engine nor database nor data folder.
+    hospital.engine.kill();
+    system_tests::kill_database(&hospital.scratch.path("data"));
+    std::fs::rename(hospital.scratch.path("data"), hospital.scratch.path("away")).unwrap();
+    let (is_intact, text) = verify(&export, &key);
+    assert!(is_intact && text.contains("intact: "), "{text}");
+
+    let whole = std::fs::read_to_string(&export).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let event = lines.iter().position(|it| it.contains("instance_received")).unwrap();
+    let seq: serde_json::Value = serde_json::from_str(lines[event]).unwrap();
+    let mut swapped = lines.clone();
+    swapped.swap(event, event + 1);
+    let changed = [
+        ("a flipped byte", whole.replacen("instance_received", "instance_receivee", 1)),
+        (
+            "a deleted row",
+            lines
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| *at != event)
+                .map(|(_, it)| format!("{it}\n"))
+                .collect(),
+        ),
+        ("swapped rows", swapped.join("\n") + "\n"),
+        ("a cut tail", lines[..lines.len() - 1].join("\n") + "\n"),
+    ];
+    for (what, text) in changed {
+        let file = hospital.scratch.write("changed.jsonl", &text);
+        let (is_intact, said) = verify(&file, &key);
+        assert!(!is_intact && said.contains("NOT INTACT"), "{what}: {said}");
+        if what != "a cut tail" {
+            assert!(said.contains(&format!("event {}", seq["seq"])), "{what}: {said}");
+        }
+    }
+    std::fs::rename(hospital.scratch.path("away"), hospital.scratch.path("data")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aud_04_the_engine_itself_cannot_change_the_trail() {
+    let hospital = Hospital::open().await;
+    hospital.send_message("MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR").await;
+    let data = hospital.scratch.path("data");
+    let socket = data.join("pg/run");
+    let sql = |user: &str, statement: &str| {
+        let key = data.join(format!("keys/database-{user}.key"));
+        let output = Command::new("psql")
+            .args([
+                "-h",
+                socket.to_str().unwrap(),
+                "-U",
+                &format!("isocenter_{user}"),
+                "-d",
+                "postgres",
+            ])
+            .args(["-v", "ON_ERROR_STOP=1", "-c", statement])
+            .env("PGPASSWORD", std::fs::read_to_string(key).unwrap())
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+
+    assert!(sql("app", "select count(*) from audit.event").0);
+    for statement in [
+        "update audit.event set body = '{}'",
+        "delete from audit.event",
+        "truncate audit.event",
+        "insert into audit.event (id, body) values (gen_random_uuid(), '{\"kind\": \"x\"}')",
+        "drop table audit.seal",
+    ] {
+        let (is_done, said) = sql("app", statement);
+        assert!(
+            !is_done && said.contains("permission denied") || said.contains("must be owner"),
+            "{statement}: {said}"
+        );
+    }
+    // Whoever owns the database can switch guards off, but not without meaning to.
+    let (is_done, said) = sql("admin", "delete from audit.event");
+    assert!(!is_done && said.contains("append-only"), "{said}");
+    let doctor = hospital.ask(&["doctor"]);
+    let is_good = |name: &str| {
+        let check = doctor.as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
+        check["is_good"] == true
+    };
+    assert!(is_good("the trail refuses changes"));
+    assert!(is_good("the engine cannot write the trail but through audit.append"));
+}
