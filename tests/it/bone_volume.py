@@ -40,7 +40,7 @@ for path in glob.glob(os.path.join(pacs, "*")):
         groups = hd.sr.srread(path).content.get_volumetric_roi_measurement_groups()
         sr = groups[0].get_measurements()[0].value
 
-text = open(oru, encoding="utf8").read()
+text = open(oru, encoding="utf8", newline="").read()
 message = parse_message(text, find_groups=False)
 values = [it for it in message.obx if it.obx_2.to_er7() == "NM"]
 print(int(bone.sum()) * voxel, seg, sr, float(values[0].obx_5.to_er7()))

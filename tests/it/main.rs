@@ -1,7 +1,6 @@
 //! Tests through the doors users have. One file per subject.
 #![expect(
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "in a test, a panic is the way to say no"
 )]

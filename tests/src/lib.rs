@@ -135,9 +135,9 @@ impl Hospital {
         let workflows = match habits.workflows {
             [] => root().join("workflows"),
             own => {
-                own.iter().for_each(|(name, text)| {
+                for (name, text) in own {
                     scratch.write(&format!("workflows/{name}.yaml"), text);
-                });
+                }
                 scratch.path("workflows")
             }
         };

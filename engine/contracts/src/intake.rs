@@ -132,7 +132,11 @@ pub trait Intake: Send + Sync {
     /// Where data sets are streamed to while they arrive.
     fn archive(&self) -> &Arc<dyn Archive>;
 
-    /// Whether anything can be taken just now; if not, why.
+    /// Whether anything can be taken just now.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
     fn is_open(&self) -> Result<(), Refusal>;
 
     /// Keeps an instance. Once it returns `Ok`, the instance and its event survive a loss of power.

@@ -10,6 +10,7 @@ mod archive;
 mod destination;
 mod intake;
 mod node_runner;
+mod rows;
 mod store;
 
 pub use archive::{Archive, Incoming, Quarantined};
@@ -18,10 +19,10 @@ pub use intake::{
     InstanceArrival, Intake, Kept, MessageArrival, MessageEffect, Refusal, RefusalReason,
 };
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
-pub use store::{
-    ClaimedDelivery, ClaimedNode, Compose, DecideMessage, DecideRun, DecideStudy, DeliveryEnd,
-    DeliveryView, InstanceRecord, MessageKept, MessageRecord, MessageSnapshot, MessageStep,
-    NewDelivery, NewRun, NewTask, NodeChange, NodeState, OrderSnapshot, PatientView, RunEnd,
-    RunRecord, RunSnapshot, RunStep, SeriesSnapshot, Store, StoreError, StoredInstance,
-    StudySnapshot, StudyStep, WorkKind,
+pub use rows::{
+    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
+    MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun, NewTask, NodeChange,
+    NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot, RunStep, SeriesSnapshot,
+    StoredInstance, StudySnapshot, StudyStep, WorkKind,
 };
+pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};

@@ -132,9 +132,9 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             artim: Duration::from_secs(30),
-            inactivity: Duration::from_secs(60),
-            idle: Duration::from_secs(300),
-            message: Duration::from_secs(30 * 60),
+            inactivity: Duration::from_mins(1),
+            idle: Duration::from_mins(5),
+            message: Duration::from_mins(30),
             throughput_min: 4 * 1024,
             response: Duration::from_secs(30),
         }

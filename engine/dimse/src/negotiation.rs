@@ -85,18 +85,18 @@ pub struct Load {
 
 /// Answers an A-ASSOCIATE-RQ, given as the bytes of its PDU.
 pub fn answer(config: &Config, load: Load, address: IpAddr, bytes: &[u8]) -> Answer {
-    let request = match dicom_ul::pdu::read_pdu(bytes, dicom_ul::pdu::MAXIMUM_PDU_SIZE, false) {
-        Ok(Some(Pdu::AssociationRQ(request))) => request,
-        _ => return Answer::Abort(invalid_parameter(), "the association request is malformed"),
+    let read = dicom_ul::pdu::read_pdu(bytes, dicom_ul::pdu::MAXIMUM_PDU_SIZE, false);
+    let Ok(Some(Pdu::AssociationRQ(request))) = read else {
+        return Answer::Abort(invalid_parameter(), "the association request is malformed");
     };
     // The library trims and decodes; what was sent counts (DIN-01).
     let (called, calling) = match bytes.get(10..FIXED_BYTES - 32) {
         Some(both) => (ae_title(both.get(..16)), ae_title(both.get(16..))),
         None => (None, None),
     };
-    match admitted(config, load, address, &request, called.as_ref(), calling.as_ref()) {
-        Err((pdu, why)) => return Answer::Reject(pdu, why),
-        Ok(()) => {}
+    let refusal = admitted(config, load, address, &request, called.as_ref(), calling.as_ref());
+    if let Some((pdu, why)) = refusal {
+        return Answer::Reject(pdu, why);
     }
     let (Some(called), Some(calling)) = (called, calling) else {
         return Answer::Abort(invalid_parameter(), "the association request is malformed");
@@ -122,9 +122,9 @@ fn admitted(
     request: &AssociationRQ,
     called: Option<&AeTitle>,
     calling: Option<&AeTitle>,
-) -> Result<(), (Pdu, &'static str)> {
-    let permanent = |source, why| Err((reject(AssociationRJResult::Permanent, source), why));
-    let transient = |source, why| Err((reject(AssociationRJResult::Transient, source), why));
+) -> Option<(Pdu, &'static str)> {
+    let permanent = |source, why| Some((reject(AssociationRJResult::Permanent, source), why));
+    let transient = |source, why| Some((reject(AssociationRJResult::Transient, source), why));
     if request.protocol_version & 1 == 0 {
         let source = AssociationRJSource::ServiceProviderASCE(Acse::ProtocolVersionNotSupported);
         return permanent(source, "the protocol version is not supported");
@@ -155,7 +155,7 @@ fn admitted(
         let source = AssociationRJSource::ServiceProviderPresentation(reason);
         return transient(source, "nothing can be kept just now");
     }
-    Ok(())
+    None
 }
 
 fn accept(config: &Config, request: &AssociationRQ, called: AeTitle, calling: AeTitle) -> Answer {

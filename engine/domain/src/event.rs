@@ -22,7 +22,7 @@ pub struct Event {
     pub detail: Value,
 }
 
-/// The kind of doing (PS3.15, A.5; table of EventActionCode).
+/// The kind of doing (PS3.15, A.5; table of `EventActionCode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Created.
@@ -37,7 +37,7 @@ pub enum Action {
     E,
 }
 
-/// How it went (EventOutcomeIndicator of PS3.15, A.5).
+/// How it went (`EventOutcomeIndicator` of PS3.15, A.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Outcome {

@@ -81,15 +81,12 @@ impl Delimiters {
                 rest = after;
                 continue;
             };
-            match self.meaning(sequence) {
-                Some(meaning) => {
-                    out.push_str(&meaning);
-                    rest = next;
-                }
-                None => {
-                    out.push(self.escape);
-                    rest = after;
-                }
+            if let Some(meaning) = self.meaning(sequence) {
+                out.push_str(&meaning);
+                rest = next;
+            } else {
+                out.push(self.escape);
+                rest = after;
             }
         }
         out.push_str(rest);

@@ -60,15 +60,14 @@ pub(crate) fn decode(base: SingleByte, bytes: &[u8]) -> Text {
     let mut rest = bytes;
     while let Some((&byte, after)) = rest.split_first() {
         if byte == ESCAPE {
-            match DESIGNATIONS.iter().find(|(sequence, ..)| after.starts_with(sequence)) {
-                Some((sequence, is_upper, half)) => {
-                    *(if *is_upper { &mut upper } else { &mut lower }) = *half;
-                    rest = after.get(sequence.len()..).unwrap_or_default();
-                }
-                None => {
-                    decoded.push(None);
-                    rest = after;
-                }
+            if let Some((sequence, is_upper, half)) =
+                DESIGNATIONS.iter().find(|(sequence, ..)| after.starts_with(sequence))
+            {
+                *(if *is_upper { &mut upper } else { &mut lower }) = *half;
+                rest = after.get(sequence.len()..).unwrap_or_default();
+            } else {
+                decoded.push(None);
+                rest = after;
             }
             continue;
         }

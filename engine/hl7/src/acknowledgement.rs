@@ -72,7 +72,7 @@ pub fn acknowledge(
     }
     let f = d.field.to_string();
     let mut text = format!("MSH{f}{}{f}{}\r", raw(2), fields.join(&f));
-    text.push_str(&format!("MSA{f}{code}{f}{}\r", raw(10)));
+    text = format!("{text}MSA{f}{code}{f}{}\r", raw(10));
     if let Some(problem) = problem {
         text.push_str(&error_segment(d, problem));
     }

@@ -36,7 +36,7 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(600),
+            idle: Duration::from_mins(10),
             partial: Duration::from_secs(30),
             write: Duration::from_secs(30),
         }
@@ -139,7 +139,7 @@ async fn answer(
     };
     let arrival = MessageArrival {
         address: address.to_owned(),
-        sha256: hex(&Sha256::digest(&bytes)),
+        sha256: hex::encode(Sha256::digest(&bytes)),
         raw: bytes,
         sending_application: message.msh(3, 1),
         sending_facility: message.msh(4, 1),
@@ -163,10 +163,6 @@ async fn answer(
             acknowledge(&message, Some(&problem), &own_id(), &now())
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Our own control id of an answer: at most twenty characters (2.14.9.10).

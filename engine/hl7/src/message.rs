@@ -211,7 +211,7 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
                 let kind = previous.split(delimiters.field).nth(2).unwrap_or_default();
                 if kind != "ED" {
                     let e = delimiters.escape;
-                    previous.push_str(&format!("{e}.br{e}"));
+                    previous.extend([e.to_string().as_str(), ".br", e.to_string().as_str()]);
                 }
                 previous.push_str(line);
             }

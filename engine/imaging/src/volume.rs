@@ -162,25 +162,28 @@ fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
 mod tests {
     use super::*;
 
-    fn slice(z: f64) -> Slice {
+    fn slice(z: u8) -> Slice {
         Slice {
-            instance: format!("1.2.{}", (z * 100.0) as i64 + 10_000).parse().unwrap(),
+            instance: format!("1.2.{z}").parse().unwrap(),
             sop_class: "1.2.840.10008.5.1.4.1.1.2".parse().unwrap(),
             rows: 2,
             columns: 3,
             orientation: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-            position: [0.0, 0.0, z],
+            position: [0.0, 0.0, f64::from(z)],
             spacing: [0.5, 0.5],
             thickness: 2.0,
             frame_of_reference: "1.9".to_owned(),
             tilt: 0.0,
             is_lossy: false,
-            values: vec![z as f32; 6],
+            values: vec![
+                f32::from(u8::try_from(format!("{z:.0}").parse::<i64>().unwrap()).unwrap());
+                6
+            ],
         }
     }
 
     fn stacked(change: impl Fn(usize, &mut Slice)) -> Result<Volume, GeometryError> {
-        let mut slices: Vec<Slice> = [4.0, 0.0, 2.0, 6.0].map(slice).into();
+        let mut slices: Vec<Slice> = [4, 0, 2, 6].map(slice).into();
         slices.iter_mut().enumerate().for_each(|(index, it)| change(index, it));
         stack(slices)
     }
@@ -196,7 +199,7 @@ mod tests {
         let volume = stacked(|_, _| {}).unwrap();
         let heights: Vec<f64> = volume.geometry.positions.iter().map(|it| it[2]).collect();
         assert_eq!(heights, [0.0, 2.0, 4.0, 6.0]);
-        assert_eq!(volume.values[6], 2.0);
+        assert!((volume.values[6] - 2.0).abs() < 1e-6);
         assert!((volume.geometry.slice_spacing - 2.0).abs() < 1e-9);
     }
 

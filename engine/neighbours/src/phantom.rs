@@ -71,7 +71,7 @@ impl Phantom {
         (0..self.slices).map(|slice| self.file(slice)).collect()
     }
 
-    fn value(&self, x: f64, y: f64) -> i16 {
+    fn value(x: f64, y: f64) -> i16 {
         let within = |cx: f64, cy: f64, r: f64| (x - cx).hypot(y - cy) <= r;
         let in_ellipse = |a: f64, b: f64| (x / a).powi(2) + (y / b).powi(2) <= 1.0;
         let spine = within(0.0, 70.0, 20.0) && !within(0.0, 70.0, 6.0);
@@ -91,7 +91,7 @@ impl Phantom {
         let place = |index: u16| (f64::from(index) - middle) * self.pixel;
         let rows = (0..self.size).map(place);
         rows.flat_map(|y| (0..self.size).map(move |column| (place(column), y)))
-            .flat_map(|(x, y)| (self.value(x, y) + 1024).to_le_bytes())
+            .flat_map(|(x, y)| (Self::value(x, y) + 1024).to_le_bytes())
             .collect()
     }
 

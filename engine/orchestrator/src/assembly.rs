@@ -244,14 +244,14 @@ impl Decision<'_> {
             study: Some(study.study.to_string()),
             ..Subject::default()
         };
-        let run = NewRun {
+
+        NewRun {
             study: Some(study.study.clone()),
             patient: study.patient,
             input_key: input_key(active, &instances),
             instances,
             ..self.new_run(active, &facts, subject, reason)
-        };
-        run
+        }
     }
 
     fn new_run(
@@ -360,22 +360,18 @@ fn content_key(instances: &[StoredInstance]) -> String {
         hasher.update(&it.sha256);
         hasher.update([0]);
     }
-    hex(&hasher.finalize())
+    hex::encode(hasher.finalize())
 }
 
 /// The workflow with its settings: its digest covers both.
 fn definition_key(active: &ActiveWorkflow) -> String {
     let text = format!("{}\u{1f}{}", active.reference.name, active.reference.digest);
-    hex(&Sha256::digest(text))
+    hex::encode(Sha256::digest(text))
 }
 
 /// Same key, same run (DIN-53).
 fn input_key(active: &ActiveWorkflow, instances: &[StoredInstance]) -> String {
     format!("{}:{}", definition_key(active), content_key(instances))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn study_facts(study: &StudySnapshot) -> Facts {

@@ -24,7 +24,7 @@ use crate::record;
 const ATTEMPTS_MAX: i32 = 80;
 
 /// Longest wait between two tries.
-const BACKOFF_MAX: Duration = Duration::from_secs(300);
+const BACKOFF_MAX: Duration = Duration::from_mins(5);
 
 /// Beginning of a file that holds its File Meta Information.
 const META_BYTES_MAX: u64 = 64 * 1024;
@@ -71,7 +71,7 @@ impl Orchestrator {
             DeliveryEnd::Again { reason, .. }
             | DeliveryEnd::Failed { reason }
             | DeliveryEnd::Blocked { reason } => {
-                warn!(%run, destination, reason, label, "not delivered")
+                warn!(%run, destination, reason, label, "not delivered");
             }
         }
         // The destination has it: that must not be forgotten because the database is down.

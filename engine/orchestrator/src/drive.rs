@@ -222,7 +222,6 @@ async fn change(
 }
 
 /// The first step of a run: every node with its plugin, and what can be opened at once.
-#[expect(clippy::too_many_arguments, reason = "a run begins with all there is to know")]
 pub(crate) fn begin_step(
     workflow: &Workflow,
     run: &Run,

@@ -73,7 +73,7 @@ impl<'a> Context<'a> {
 
     /// Says how far the work is, from 0 to 1.
     pub fn progress(&self, done: f64) {
-        let per_mille = (done.clamp(0.0, 1.0) * 1000.0) as u32;
+        let per_mille = (0..=1000).rev().find(|it| f64::from(*it) <= done * 1000.0).unwrap_or(0);
         // SAFETY: as for `log`.
         unsafe { (self.host.progress)(self.host.context, per_mille) }
     }

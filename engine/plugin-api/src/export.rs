@@ -19,6 +19,7 @@ pub const fn table(
     process: Process,
     cancel: Cancel,
 ) -> PluginTable {
+    #[expect(clippy::cast_possible_truncation, reason = "a table has some forty bytes")]
     let size = size_of::<PluginTable>() as u32;
     PluginTable { size, reserved: 0, describe, check, process, cancel }
 }

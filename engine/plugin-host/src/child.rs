@@ -133,11 +133,14 @@ fn limit(memory_bytes_max: u64) -> io::Result<()> {
     set(Resource::Core, 0)
 }
 
+/// Geometry of a volume, as JSON, and its values.
+type Decoded = (Vec<u8>, Vec<f32>);
+
 /// What was read for a call, kept until it ends.
 struct Services<'a> {
     series: BTreeMap<String, Vec<SopInstanceUid>>,
     files: BTreeMap<String, (PathBuf, OnceCell<Vec<u8>>)>,
-    volumes: BTreeMap<String, OnceCell<(Vec<u8>, Vec<f32>)>>,
+    volumes: BTreeMap<String, OnceCell<Decoded>>,
     cancelled: &'a AtomicBool,
     writer: &'a Mutex<UnixStream>,
     kept: RefCell<u64>,
@@ -163,7 +166,7 @@ impl<'a> Services<'a> {
         Self { series, files, volumes, cancelled, writer, kept: RefCell::new(0) }
     }
 
-    fn stacked(&self, series: &str) -> Result<(Vec<u8>, Vec<f32>), Fault> {
+    fn stacked(&self, series: &str) -> Result<Decoded, Fault> {
         let rejected =
             |error: &dyn std::error::Error| Fault::Rejected(ErrorChain(error).to_string());
         let instances = self.series.get(series);
@@ -206,13 +209,11 @@ impl HostServices for Services<'_> {
     fn volume(&self, series: &str) -> Result<(&[u8], &[f32]), Fault> {
         let cell = self.volumes.get(series);
         let cell = cell.ok_or_else(|| Fault::Rejected("no such series".to_owned()))?;
-        let (geometry, values) = match cell.get() {
-            Some(volume) => volume,
-            None => {
-                let volume = self.stacked(series)?;
-                cell.get_or_init(|| volume)
-            }
-        };
+        if let Some((geometry, values)) = cell.get() {
+            return Ok((geometry, values));
+        }
+        let volume = self.stacked(series)?;
+        let (geometry, values) = cell.get_or_init(|| volume);
         Ok((geometry, values))
     }
 

@@ -175,13 +175,11 @@ impl PluginHost {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.get_mut(pin).and_then(Vec::pop)
         };
-        match idle {
-            Some(worker) => Ok(worker),
-            None => {
-                let library = self.store.join(format!("{}.so", pin.digest));
-                started(&self.engine, &library, self.limits).await
-            }
+        if let Some(worker) = idle {
+            return Ok(worker);
         }
+        let library = self.store.join(format!("{}.so", pin.digest));
+        started(&self.engine, &library, self.limits).await
     }
 
     fn keep_idle(&self, pin: &PluginPin, worker: Worker) {
@@ -251,7 +249,7 @@ impl PluginHost {
 /// Waits for a cancellation. Without anybody left who could cancel, for ever.
 async fn asked_to_stop(cancelled: &mut watch::Receiver<bool>) {
     if cancelled.wait_for(|it| *it).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -106,9 +106,10 @@ impl Plugin {
         let entry: Entry = *unsafe { library.get::<Entry>(SYMBOL) }
             .map_err(|source| LoadError::NotAPlugin { path: path.to_owned(), source })?;
         std::mem::forget(library);
-        // SAFETY: the contract lets it be called any time; what it gives lives as long as the
-        // library, which is never unloaded.
-        let table = unsafe { entry().as_ref() };
+        // SAFETY: the contract lets it be called any time.
+        let table = unsafe { entry() };
+        // SAFETY: what it gives lives as long as the library, which is never unloaded.
+        let table = unsafe { table.as_ref() };
         let whole = |it: &&PluginTable| it.size as usize >= size_of::<PluginTable>();
         let table = table.filter(whole).ok_or(LoadError::BadTable { path: path.to_owned() })?;
         Ok(Self { table })
@@ -146,7 +147,7 @@ impl Plugin {
     /// Calls the plugin once and waits for its answer: a status and what goes with it.
     pub fn process(&self, services: &dyn HostServices, request: &[u8]) -> (Status, Vec<u8>) {
         let host = HostTable {
-            size: size_of::<HostTable>() as u32,
+            size: u32::try_from(size_of::<HostTable>()).unwrap_or(u32::MAX),
             reserved: 0,
             context: (&raw const services).cast(),
             log,

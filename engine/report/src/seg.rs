@@ -221,7 +221,8 @@ fn shared(geometry: &VolumeGeometry) -> Set {
 fn per_frame(frame: &Frame, segmentation: &Segmentation) -> Set {
     let geometry = &segmentation.geometry;
     let position = geometry.positions.get(frame.plane).copied().unwrap_or_default();
-    let source = geometry.instances.get(frame.plane).map(|it| it.as_str()).unwrap_or_default();
+    let source =
+        geometry.instances.get(frame.plane).map(domain::SopInstanceUid::as_str).unwrap_or_default();
     let index =
         [u32::from(number(frame.segment)), u32::try_from(frame.plane + 1).unwrap_or(u32::MAX)];
     let purpose = Code::new("121322", "DCM", "Source image for image processing operation");

@@ -234,23 +234,25 @@ fn grouped(rows: Vec<SeriesRow>) -> Result<Vec<SeriesSnapshot>> {
     Ok(all)
 }
 
+/// Key, order, patient, cancelled, found by its study, placer, filler, accession, study.
+type OrderRow = (Uuid, Value, Option<Uuid>, bool, bool, String, String, String, Option<String>);
+
 /// The orders that ask for a study: by its UID if any does, else by its accession (HL7-40).
 pub(crate) async fn orders(
     tx: &mut PgConnection,
     study: Option<&str>,
     accession: &str,
 ) -> Result<Vec<OrderSnapshot>> {
-    let rows: Vec<(Uuid, Value, Option<Uuid>, bool, bool, String, String, String, Option<String>)> =
-        sqlx::query_as(
-            "select id, body, patient_root(patient), cancelled, study is not distinct from $1,
+    let rows: Vec<OrderRow> = sqlx::query_as(
+        "select id, body, patient_root(patient), cancelled, study is not distinct from $1,
                 placer, filler, accession, study
              from imaging_order
              where study = $1 or (accession <> '' and accession = $2) order by id",
-        )
-        .bind(study)
-        .bind(accession)
-        .fetch_all(tx)
-        .await?;
+    )
+    .bind(study)
+    .bind(accession)
+    .fetch_all(tx)
+    .await?;
     let any_by_study = study.is_some() && rows.iter().any(|it| it.4);
     let mut orders = Vec::new();
     for (id, body, patient, is_cancelled, is_by_study, placer, filler, accession, uid) in rows {

@@ -37,7 +37,7 @@ const SOCKET: &str = ".s.PGSQL.5432";
 
 /// Longest wait for the cluster to answer. Recovery after a crash reads what was written since the
 /// last checkpoint.
-const START_TIME_MAX: Duration = Duration::from_secs(120);
+const START_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// Longest wait for the cluster to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);

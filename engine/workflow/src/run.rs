@@ -22,7 +22,7 @@ use crate::facts::Facts;
 use crate::workflow::{Delivery, Node, Workflow};
 
 /// Longest wait between two tries.
-const BACKOFF_MAX: Duration = Duration::from_secs(3600);
+const BACKOFF_MAX: Duration = Duration::from_hours(1);
 
 /// How a run stands. It is kept between events, and is all that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -143,7 +143,7 @@ pub(crate) struct NodeSpec {
 
 /// Ten minutes.
 const fn node_timeout() -> Duration {
-    Duration::from_secs(600)
+    Duration::from_mins(10)
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -220,7 +220,7 @@ impl Checker<'_> {
     fn workflow(mut self, spec: Spec) -> Result<Workflow, Vec<Problem>> {
         self.check_name(&spec.workflow);
         let trigger = self.trigger(&spec.workflow, spec.on);
-        let priority = spec.priority.and_then(|it| self.priority(it));
+        let priority = spec.priority.and_then(|it| self.priority(&it));
         self.check_nodes(&spec.workflow, &spec.nodes);
         let names: BTreeSet<String> = spec.nodes.0.iter().map(|(it, _)| it.value.clone()).collect();
         let deliveries = spec.deliver.into_iter().map(|it| self.delivery(it, &names)).collect();
@@ -264,7 +264,7 @@ impl Checker<'_> {
         match (on.study, on.message) {
             (Some(study), None) => Some(Trigger::Study(self.study(study.value))),
             (None, Some(message)) => {
-                let when = message.value.when.and_then(|it| self.condition(it));
+                let when = message.value.when.and_then(|it| self.condition(&it));
                 Some(Trigger::Message { kind: message.value.kind, when })
             }
             _ => {
@@ -294,15 +294,15 @@ impl Checker<'_> {
             LateSpec::Ignore => Late::Ignore,
             LateSpec::Alert => Late::Alert,
         };
-        StudyTrigger { when: spec.when.and_then(|it| self.condition(it)), completion, late }
+        StudyTrigger { when: spec.when.and_then(|it| self.condition(&it)), completion, late }
     }
 
     /// Reads a condition and tries it, so that a misspelt field shows now and not at night.
-    fn condition(&mut self, text: Spanned<String>) -> Option<Condition> {
-        self.expression(&text, |it| it.holds(&Facts::sample()).map(|_| ()))
+    fn condition(&mut self, text: &Spanned<String>) -> Option<Condition> {
+        self.expression(text, |it| it.holds(&Facts::sample()).map(|_| ()))
     }
 
-    fn priority(&mut self, text: Spanned<String>) -> Option<Condition> {
+    fn priority(&mut self, text: &Spanned<String>) -> Option<Condition> {
         let plain = matches!(text.value.as_str(), "stat" | "routine");
         let quoted = format!("\"{}\"", text.value);
         let value = if plain { quoted } else { text.value.clone() };
@@ -392,7 +392,7 @@ impl Checker<'_> {
             name: name.value,
             plugin: spec.plugin.value,
             after: spec.after.into_iter().map(|it| it.value).collect(),
-            when: spec.when.and_then(|it| self.condition(it)),
+            when: spec.when.and_then(|it| self.condition(&it)),
             retry: Retry { attempts: spec.retry.attempts, backoff: spec.retry.backoff },
             timeout: spec.timeout,
         }

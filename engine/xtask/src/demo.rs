@@ -10,9 +10,9 @@ pub(crate) fn demo(arguments: &[String]) -> Outcome {
     provide(&[POSTGRESQL])?;
     heading("building the engine and its plugins (the first time takes some minutes)");
     let mut build = cargo(&["build"]);
-    PACKAGES.iter().for_each(|it| {
-        build.args(["--package", it]);
-    });
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
     run(&mut build)?;
     let program = target_folder().join("debug/isocenter");
     let mut demo = std::process::Command::new(program);

@@ -11,7 +11,7 @@ fn header(bytes: &[u8], encoding: Encoding) -> Result<Header, HeaderError> {
     read_encoded(Cursor::new(bytes), bytes.len() as u64, encoding)
 }
 
-fn element(group: u16, number: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+fn element(group: u16, number: u16, vr: [u8; 2], value: &[u8]) -> Vec<u8> {
     let mut bytes = [group.to_le_bytes(), number.to_le_bytes()].concat();
     bytes.extend(vr);
     bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
@@ -22,9 +22,9 @@ fn element(group: u16, number: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
 #[test]
 fn values_of_the_top_level_are_kept() {
     let bytes = [
-        element(0x0008, 0x0005, b"CS", b"GB18030 "),
-        element(0x0010, 0x0010, b"PN", b"\xd5\x5c^\xc8\xfd "),
-        element(0x0028, 0x0030, b"DS", b"0.5\\0.25"),
+        element(0x0008, 0x0005, *b"CS", b"GB18030 "),
+        element(0x0010, 0x0010, *b"PN", b"\xd5\x5c^\xc8\xfd "),
+        element(0x0028, 0x0030, *b"DS", b"0.5\\0.25"),
     ]
     .concat();
 
@@ -71,7 +71,7 @@ fn sec_23_a_deflated_bomb_is_stopped() {
 
 #[test]
 fn din_23_group_two_has_no_place_in_a_data_set() {
-    let bytes = element(0x0002, 0x0010, b"UI", b"1.2.840.10008.1.2\0");
+    let bytes = element(0x0002, 0x0010, *b"UI", b"1.2.840.10008.1.2\0");
     assert!(matches!(header(&bytes, EXPLICIT), Err(HeaderError::ForeignGroup { .. })));
 }
 
@@ -89,7 +89,7 @@ fn fragments_of_pixels_are_stepped_over_and_what_follows_is_checked() {
 
 #[test]
 fn a_cut_data_set_is_not_taken_for_a_whole_one() {
-    let whole = [element(8, 0x18, b"UI", b"1.2\0"), element(0x10, 0x20, b"LO", b"P1")].concat();
+    let whole = [element(8, 0x18, *b"UI", b"1.2\0"), element(0x10, 0x20, *b"LO", b"P1")].concat();
     for length in 1..whole.len() {
         let outcome = header(&whole[..length], EXPLICIT);
         assert_eq!(outcome.is_ok(), length == 12, "{length}");

@@ -20,7 +20,7 @@ use crate::output::{Failure, line};
 use crate::run::{self, Doors};
 
 /// Longest wait for the runs to end.
-const RUN_TIME_MAX: Duration = Duration::from_secs(180);
+const RUN_TIME_MAX: Duration = Duration::from_mins(3);
 
 /// The neighbours of a demonstration, and where everything lies.
 struct Scene {

@@ -160,6 +160,6 @@ impl PgStore {
              where e.kind = 'instance_refused' and (e.instance = $1 or e.study = $1)
              order by e.at limit 100",
         );
-        Ok(rows.bind(text).fetch_all(&self.pool).await.map_err(Error::from)?)
+        rows.bind(text).fetch_all(&self.pool).await.map_err(Error::from)
     }
 }

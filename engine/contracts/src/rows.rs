@@ -1,0 +1,463 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::{
+    Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId, SeriesInstanceUid,
+    SopClassUid, SopInstanceUid, StudyInstanceUid, WorkflowRef,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{InstanceArrival, MessageArrival, OutputKind, PluginPin};
+
+/// An instance with what its header says.
+#[derive(Clone, Debug)]
+pub struct InstanceRecord {
+    /// How it arrived.
+    pub arrival: InstanceArrival,
+    /// Its name.
+    pub instance: SopInstanceUid,
+    /// Its kind.
+    pub sop_class: SopClassUid,
+    /// Its series.
+    pub series: SeriesInstanceUid,
+    /// Its study.
+    pub study: StudyInstanceUid,
+    /// SHA-256 of the data set, in hex.
+    pub sha256: String,
+    /// Length of the data set.
+    pub bytes: u64,
+    /// Whose it is; nothing if the header does not say so in characters we can read.
+    pub patient: Option<PatientId>,
+    /// Who that is.
+    pub demographics: Demographics,
+    /// Accession number (0008,0050).
+    pub accession: String,
+    /// Modality (0008,0060).
+    pub modality: String,
+    /// Body part (0018,0015).
+    pub body_part: String,
+    /// Study description (0008,1030).
+    pub study_description: String,
+    /// Series description (0008,103E).
+    pub series_description: String,
+    /// Study date and time as they stand.
+    pub study_date: String,
+    /// Study time.
+    pub study_time: String,
+    /// Referring order numbers and study ID, for reports.
+    pub study_id: String,
+    /// What was wrong with the header and did not keep us from reading it.
+    pub quality_flags: Vec<String>,
+}
+
+/// A message to keep.
+#[derive(Clone, Debug)]
+pub struct MessageRecord {
+    /// The engine's key of it.
+    pub id: Uuid,
+    /// The message and what it means.
+    pub arrival: MessageArrival,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageKept {
+    /// It is new.
+    New,
+    /// We had the very same, and answered this.
+    Repeated(Vec<u8>),
+}
+
+/// A study, as decisions need it.
+#[derive(Clone, Debug)]
+pub struct StudySnapshot {
+    /// Which study.
+    pub study: StudyInstanceUid,
+    /// Whose it is now, after all merges.
+    pub patient: Option<Uuid>,
+    /// Accession number of its images.
+    pub accession: String,
+    /// Its description.
+    pub description: String,
+    /// When its first instance came.
+    pub first_received: Timestamp,
+    /// When its last instance came.
+    pub last_received: Timestamp,
+    /// Its series.
+    pub series: Vec<SeriesSnapshot>,
+    /// The orders that ask for it (HL7-40).
+    pub orders: Vec<OrderSnapshot>,
+    /// What ran on it, or runs.
+    pub runs: Vec<RunSnapshot>,
+    /// What was told before, by workflow: so that it is told once.
+    pub told: BTreeMap<String, String>,
+}
+
+/// A series, as decisions need it.
+#[derive(Clone, Debug)]
+pub struct SeriesSnapshot {
+    /// Which series.
+    pub series: SeriesInstanceUid,
+    /// Its modality.
+    pub modality: String,
+    /// Its body part.
+    pub body_part: String,
+    /// Its description.
+    pub description: String,
+    /// Its instances, by name.
+    pub instances: Vec<StoredInstance>,
+}
+
+/// An instance, as decisions need it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredInstance {
+    /// Which instance.
+    pub instance: SopInstanceUid,
+    /// What kind.
+    pub sop_class: SopClassUid,
+    /// SHA-256 of its data set.
+    pub sha256: String,
+}
+
+/// An order, as decisions need it.
+#[derive(Clone, Debug)]
+pub struct OrderSnapshot {
+    /// The engine's key of it.
+    pub id: Uuid,
+    /// What was asked for.
+    pub order: Order,
+    /// For whom, after all merges.
+    pub patient: Option<Uuid>,
+    /// Whether it was taken back.
+    pub is_cancelled: bool,
+    /// By what it was found: `study_instance_uid`, `accession_number`, …
+    pub matched_by: String,
+}
+
+/// A run, as decisions need it.
+#[derive(Clone, Debug)]
+pub struct RunSnapshot {
+    /// Which run.
+    pub id: Uuid,
+    /// The workflow's name.
+    pub workflow: String,
+    /// Whether it has ended.
+    pub has_ended: bool,
+    /// What it was started on (DIN-53).
+    pub input_key: String,
+}
+
+/// What to do about a study.
+#[derive(Clone, Debug, Default)]
+pub struct StudyStep {
+    /// Runs to start.
+    pub start: Vec<NewRun>,
+    /// What a person has to look at.
+    pub tasks: Vec<NewTask>,
+    /// What to put on record.
+    pub events: Vec<Event>,
+    /// When to look again, if nothing comes meanwhile.
+    pub look_again: Option<Timestamp>,
+    /// What has been told by now, by workflow.
+    pub told: BTreeMap<String, String>,
+}
+
+/// A message, as decisions need it.
+#[derive(Clone, Debug)]
+pub struct MessageSnapshot {
+    /// The engine's key of it.
+    pub id: Uuid,
+    /// Its type, such as `ORU^R01`.
+    pub message_type: String,
+    /// Whose it is, after all merges.
+    pub patient: Option<Uuid>,
+    /// What it says.
+    pub document: ExchangedDocument,
+}
+
+/// What to do about a message.
+#[derive(Clone, Debug, Default)]
+pub struct MessageStep {
+    /// Runs to start.
+    pub start: Vec<NewRun>,
+    /// What to put on record.
+    pub events: Vec<Event>,
+}
+
+/// A run to start.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// Its key.
+    pub id: Uuid,
+    /// The version of the workflow it will follow to its end.
+    pub workflow: WorkflowRef,
+    /// Text of that version.
+    pub definition: String,
+    /// Whose.
+    pub patient: Option<Uuid>,
+    /// The study it is about.
+    pub study: Option<StudyInstanceUid>,
+    /// The message it is about.
+    pub message: Option<Uuid>,
+    /// Lower goes first.
+    pub priority: i16,
+    /// Same key, same run: a second one is not started (DIN-53).
+    pub input_key: String,
+    /// Instances it works on.
+    pub instances: Vec<StoredInstance>,
+    /// Why now.
+    pub reason: String,
+    /// Its first step.
+    pub step: RunStep,
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// For others before it.
+    Waiting,
+    /// For a worker.
+    Ready,
+    /// Somebody works on it.
+    Running,
+    /// It gave what it should.
+    Done,
+    /// It gave nothing.
+    Failed,
+    /// It was not needed.
+    Skipped,
+    /// It was taken back.
+    Cancelled,
+}
+
+impl NodeState {
+    /// As the database spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A node that changes.
+#[derive(Clone, Debug)]
+pub struct NodeChange {
+    /// Which.
+    pub node: String,
+    /// How it stands from now on.
+    pub state: NodeState,
+    /// Not to be worked on before this time.
+    pub run_after: Option<Timestamp>,
+    /// What works on it.
+    pub plugin: Option<PluginPin>,
+    /// What it gave.
+    pub output: Option<NodeOutput>,
+    /// Why it stands so.
+    pub reason: String,
+}
+
+/// Something to send once it is composed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// Place in the workflow's `deliver:`.
+    pub index: usize,
+    /// Where to.
+    pub destination: String,
+    /// What.
+    pub what: Vec<OutputKind>,
+    /// Why it will not be sent, if it will not.
+    pub blocked: Option<String>,
+}
+
+/// Something a person has to look at.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// What kind: `identity_conflict`, `node_rejected`, `node_failed`, `late_instances`, …
+    pub kind: String,
+    /// What about.
+    pub subject: domain::Subject,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnd {
+    /// Every node that was needed is done.
+    Completed,
+    /// A node failed for good.
+    Failed,
+    /// It was taken back.
+    Cancelled,
+}
+
+impl RunEnd {
+    /// As the database spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What changes in a run.
+#[derive(Clone, Debug, Default)]
+pub struct RunStep {
+    /// The run's own state, as `workflow` keeps it.
+    pub state: Value,
+    /// How it ended, if it did.
+    pub end: Option<RunEnd>,
+    /// Whether it goes on after it had ended.
+    pub is_reopened: bool,
+    /// Nodes that change.
+    pub nodes: Vec<NodeChange>,
+    /// What to send.
+    pub deliveries: Vec<NewDelivery>,
+    /// What a person has to look at.
+    pub tasks: Vec<NewTask>,
+    /// What to put on record.
+    pub events: Vec<Event>,
+}
+
+/// A run as it is kept.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// Which run.
+    pub id: Uuid,
+    /// Its workflow.
+    pub workflow: WorkflowRef,
+    /// Text of the workflow.
+    pub definition: String,
+    /// The run's own state.
+    pub state: Value,
+    /// Whose, after all merges.
+    pub patient: Option<Uuid>,
+    /// The study it is about.
+    pub study: Option<StudyInstanceUid>,
+    /// The message it is about.
+    pub message: Option<Uuid>,
+    /// Whether it has ended.
+    pub has_ended: bool,
+}
+
+/// A node for us to work on.
+#[derive(Clone, Debug)]
+pub struct ClaimedNode {
+    /// Its run.
+    pub run: RunRecord,
+    /// Its name.
+    pub node: String,
+    /// Which try this is; finishing another one is refused.
+    pub attempt: i32,
+    /// What works on it.
+    pub plugin: PluginPin,
+    /// The instances of the run, by series.
+    pub series: Vec<SeriesSnapshot>,
+    /// The message of the run.
+    pub document: Option<ExchangedDocument>,
+    /// What the other nodes gave so far.
+    pub outputs: BTreeMap<String, NodeOutput>,
+}
+
+/// A delivery for us to make.
+#[derive(Clone, Debug)]
+pub struct ClaimedDelivery {
+    /// Which.
+    pub id: Uuid,
+    /// Its run.
+    pub run: Uuid,
+    /// Place in the workflow's `deliver:`.
+    pub index: usize,
+    /// Where to.
+    pub destination: String,
+    /// What.
+    pub what: Vec<OutputKind>,
+    /// Which try this is.
+    pub attempt: i32,
+}
+
+/// Everything a report is made of, as of one moment.
+#[derive(Clone, Debug)]
+pub struct DeliveryView {
+    /// The run.
+    pub run: RunRecord,
+    /// When its last node ended.
+    pub concluded: Timestamp,
+    /// The instances it worked on, by series.
+    pub series: Vec<SeriesSnapshot>,
+    /// What its nodes gave.
+    pub outputs: BTreeMap<String, NodeOutput>,
+    /// What worked on them.
+    pub plugins: BTreeMap<String, PluginPin>,
+    /// Whether a node failed.
+    pub has_failures: bool,
+    /// Who the patient is now (HL7-33).
+    pub patient: Option<PatientView>,
+    /// The orders that ask for the study.
+    pub orders: Vec<OrderSnapshot>,
+    /// Accession number of the images.
+    pub accession: String,
+    /// The message the run is about.
+    pub message: Option<MessageSnapshot>,
+}
+
+/// A patient, as reports need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatientView {
+    /// The engine's key.
+    pub id: Uuid,
+    /// By what the patient is known now.
+    pub identifier: PatientId,
+    /// Who it is.
+    pub demographics: Demographics,
+    /// Changes with every change of identity.
+    pub version: i32,
+}
+
+/// How a delivery ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryEnd {
+    /// The destination has acknowledged all of it.
+    Delivered,
+    /// To be tried again.
+    Again {
+        /// What happened.
+        reason: String,
+        /// How long to wait.
+        after: Duration,
+    },
+    /// Given to a person.
+    Failed {
+        /// What happened.
+        reason: String,
+    },
+    /// Must not be sent.
+    Blocked {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What there may be to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkKind {
+    /// A study or message to decide on.
+    Assembly,
+    /// A node to work on.
+    Node,
+    /// A delivery to make.
+    Delivery,
+}
