@@ -2,7 +2,7 @@
 //!
 //! [`PluginHost`] is the engine's side: it finds libraries, copies them under the name of their
 //! digest, starts a child per call or takes an idle one, and watches its time. [`child`] is what
-//! such a process does; [`library`] loads and calls, [`protocol`] is what both sides say.
+//! such a process does; [`library`] loads and calls, `protocol` is what both sides say.
 //!
 //! **Invariants**
 //!
