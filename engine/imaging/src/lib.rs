@@ -1,6 +1,6 @@
 //! Pixels: from the files of a series to a volume in Hounsfield units, and what is cut out of it.
 //!
-//! Read in the order of the work: [`slice`] decodes one file, [`volume`] stacks slices and refuses
+//! Read in the order of the work: [`mod@slice`] decodes one file, [`volume`] stacks slices and refuses
 //! a stack that is not regular, [`mask`] and [`components`] cut shapes out, measured in mL.
 //!
 //! **Invariants**

@@ -1,6 +1,6 @@
 //! When a study is complete, and which workflows take it (DIN-50..54, HL7-40..44).
 //!
-//! [`decide`] is pure: a study, the workflows and the time in, what to do out. It is asked whenever
+//! [`Decision`] is pure: a study, the workflows and the time in, what to do out. It is asked whenever
 //! something about a study changed, and when it asked to be.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! Findings put in words and objects: DICOM SEG and SR, HL7 ORU, JSON.
 //!
-//! [`compose`] is the one way in; [`status`] holds the one table that all encodings take their
+//! [`mod@compose`] is the one way in; [`status`] holds the one table that all encodings take their
 //! status from. [`seg`], [`sr`] and [`oru`] write what it asks for with the pieces of [`dataset`].
 //!
 //! **Invariants**

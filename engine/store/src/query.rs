@@ -151,6 +151,17 @@ pub struct EventLine {
     pub seq: Option<i64>,
 }
 
+/// A study as lists show it; a condition or an order may follow.
+pub(crate) const STUDY_COLUMNS: &str = "select s.uid as study, s.accession,
+    (select p.value from patient p where p.id = patient_root(s.patient)) as patient,
+    coalesce((select string_agg(distinct modality, ',') from series
+    where study = s.uid), '') as modalities,
+    (select count(*) from instance i where i.study = s.uid and is_current) as instances,
+    to_char(s.last_received at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+    as last_received,
+    (select count(*) from run r where r.study = s.uid) as runs
+    from study s ";
+
 const RUN_COLUMNS: &str = "select id, workflow, status, study, message, reason,
     to_char(started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as started_at,
     to_char(ended_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as ended_at from run ";
@@ -162,17 +173,8 @@ impl PgStore {
     ///
     /// As for all questions: fails if the database does.
     pub async fn studies(&self, limit: i64) -> std::result::Result<Vec<StudyLine>, StoreError> {
-        let rows = sqlx::query_as(
-            "select s.uid as study, s.accession,
-                (select p.value from patient p where p.id = patient_root(s.patient)) as patient,
-                coalesce((select string_agg(distinct modality, ',') from series
-                    where study = s.uid), '') as modalities,
-                (select count(*) from instance i where i.study = s.uid and is_current) as instances,
-                to_char(s.last_received at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                    as last_received,
-                (select count(*) from run r where r.study = s.uid) as runs
-             from study s order by s.last_received desc limit $1",
-        );
+        let query = format!("{STUDY_COLUMNS} order by s.last_received desc limit $1");
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(query));
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{EventLine, MessageLine, RunDetail, StudyLine, TaskLine};
+use super::{EventLine, MessageLine, RunDetail, STUDY_COLUMNS, StudyLine, TaskLine};
 use crate::PgStore;
 use crate::error::{Error, Result};
 
@@ -77,17 +77,8 @@ impl PgStore {
     }
 
     async fn why_study(&self, uid: &str) -> Result<WhyStudy> {
-        let study = sqlx::query_as(
-            "select s.uid as study, s.accession,
-                (select p.value from patient p where p.id = patient_root(s.patient)) as patient,
-                coalesce((select string_agg(distinct modality, ',') from series
-                    where study = s.uid), '') as modalities,
-                (select count(*) from instance i where i.study = s.uid and is_current) as instances,
-                to_char(s.last_received at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                    as last_received,
-                (select count(*) from run r where r.study = s.uid) as runs
-             from study s where s.uid = $1",
-        );
+        let query = format!("{STUDY_COLUMNS} where s.uid = $1");
+        let study = sqlx::query_as(sqlx::AssertSqlSafe(query));
         let study = study.bind(uid).fetch_one(&self.pool).await?;
         let (told,): (Value,) = sqlx::query_as("select told from study where uid = $1")
             .bind(uid)
