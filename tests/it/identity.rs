@@ -57,8 +57,10 @@ async fn hl7_33_a_merge_before_the_images_files_them_under_the_survivor() {
     let phantom = phantom();
 
     // HL7-30: chains converge, and nobody need have heard of the patients before.
-    assert_eq!(hospital.send_message(&merge("MID", "OLD", "M1")).await, "AA");
+    // The later merge comes first, and the earlier one again after it.
     assert_eq!(hospital.send_message(&merge("NEW", "MID", "M2")).await, "AA");
+    assert_eq!(hospital.send_message(&merge("MID", "OLD", "M1")).await, "AA");
+    assert_eq!(hospital.send_message(&merge("MID", "OLD", "M3")).await, "AA");
     assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
     send(&hospital, &phantom).await;
     hospital.ended_runs(1).await;

@@ -33,9 +33,13 @@ impl DiskArchive {
             instances: folder.join("instances"),
             artifacts: folder.join("artifacts"),
         };
-        for made in [&archive.quarantine, &archive.instances, &archive.artifacts] {
-            make_folder(made)?;
+        make_folder(&archive.quarantine)?;
+        for kept in [&archive.instances, &archive.artifacts] {
+            // All at once and on the disk, so that a file's folder never goes with a loss of power.
+            (0..=u8::MAX).try_for_each(|it| make_folder(&kept.join(format!("{it:02x}"))))?;
+            File::open(kept)?.sync_all()?;
         }
+        File::open(folder)?.sync_all()?;
         Ok(archive)
     }
 
@@ -71,11 +75,11 @@ impl Archive for DiskArchive {
     async fn keep(&self, file: Quarantined) -> io::Result<()> {
         let target = self.path_of(&file.sha256);
         on_disk_thread(move || {
-            if target.exists() {
-                return Ok(());
-            }
             let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-            make_folder(&folder)?;
+            if target.exists() {
+                // Whoever put it there may not have come to this yet.
+                return File::open(&folder)?.sync_all();
+            }
             File::open(&file.path)?.sync_all()?;
             fs::rename(&file.path, &target)?;
             File::open(&folder)?.sync_all()
@@ -93,11 +97,11 @@ impl Archive for DiskArchive {
         let target = self.artifact_path(&artifact.sha256);
         let fresh = self.quarantine.join(Uuid::now_v7().to_string());
         on_disk_thread(move || {
-            if target.exists() {
-                return Ok(());
-            }
             let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-            make_folder(&folder)?;
+            if target.exists() {
+                // Whoever put it there may not have come to this yet.
+                return File::open(&folder)?.sync_all();
+            }
             let mut file =
                 fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
             file.write_all(&bytes)?;

@@ -91,10 +91,20 @@ impl Association<'_> {
     ) -> Result<(), AssociationError> {
         let mut assembler = Assembler::default();
         let mut open: Option<Open> = None;
+        // When the message that is being received was begun.
+        let mut begun: Option<Instant> = None;
         loop {
             let is_idle = assembler.is_between_messages();
             let wait = if is_idle { self.timers.idle } else { self.timers.inactivity };
-            let (kind, pdu) = stream.next(wait).await?;
+            // The whole PDU must come within the wait, however its bytes trickle.
+            let next = tokio::time::timeout(wait, stream.next(wait)).await;
+            let (kind, pdu) = next.map_err(|_| PduError::Silent)??;
+            let since = *begun.get_or_insert_with(Instant::now);
+            if is_idle {
+                begun = Some(Instant::now());
+            } else if since.elapsed() > self.timers.message {
+                return Err(AssociationError::TooSlow);
+            }
             match kind {
                 Kind::Data => {
                     let mut answers = Vec::new();

@@ -165,9 +165,9 @@ impl Shared {
             ),
             Ok(Err(_)) | Err(_) => return,
         };
-        drop(stranger);
         match answer {
             Answer::Accept(agreed, pdu) => {
+                drop(stranger);
                 if stream.send(&pdu, timers.response).await.is_ok() {
                     self.host(stream, agreed, address).await;
                 }
@@ -175,6 +175,8 @@ impl Shared {
             }
             Answer::Reject(pdu, why) | Answer::Abort(pdu, why) => {
                 self.turn_away(stream, &pdu, why, address).await;
+                // Who is being turned away still takes a place.
+                drop(stranger);
             }
         }
     }

@@ -180,7 +180,11 @@ impl Command {
             sop_class: text(element::AFFECTED_SOP_CLASS),
             sop_instance: text(element::AFFECTED_SOP_INSTANCE),
             has_data_set: data_set != NO_DATA_SET,
-            status: Status(short(element::STATUS).unwrap_or_default()),
+            // A response that does not say how it went says nothing: it must not pass for success.
+            status: match short(element::STATUS) {
+                None if field & RESPONSE != 0 => return Err(missing("Status")),
+                status => Status(status.unwrap_or_default()),
+            },
             comment: text(element::ERROR_COMMENT),
         })
     }

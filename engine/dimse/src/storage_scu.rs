@@ -274,10 +274,10 @@ impl Conversation {
             self.stream.send_bytes(&pdu, wait).await?;
         }
         self.used = Instant::now();
-        self.response().await
+        self.response(&command).await
     }
 
-    async fn response(&mut self) -> Result<Command, ScuError> {
+    async fn response(&mut self, request: &Command) -> Result<Command, ScuError> {
         let mut assembler = Assembler::default();
         loop {
             // A peer may have to put a large object in its place before it answers.
@@ -287,7 +287,13 @@ impl Conversation {
             }
             for fragment in fragments(pdu)? {
                 if let Step::Command(command) = assembler.push(fragment)? {
-                    return Ok(command);
+                    let is_answer = command.field == request.answer(Status::SUCCESS, "").field
+                        && command.message_id == request.message_id;
+                    return if is_answer {
+                        Ok(command)
+                    } else {
+                        Err(MessageError::OutOfOrder.into())
+                    };
                 }
             }
         }
@@ -343,7 +349,11 @@ impl Destination for DicomDestination {
         for object in &objects {
             conversation.store(object).await?;
         }
-        *self.open.lock().await = Some(conversation);
+        // Deliveries go side by side: one association is kept, the others are released.
+        let before = self.open.lock().await.replace(conversation);
+        if let Some(before) = before {
+            before.release().await;
+        }
         Ok(())
     }
 }

@@ -16,11 +16,11 @@ pub enum Mode {
 impl Mode {
     /// The mode MSH-15 and MSH-16 ask for.
     ///
-    /// A sender who wants neither still gets one answer: over MLLP it would wait for it.
+    /// A sender who wants no accept acknowledgement gets the one of the original mode: over MLLP it
+    /// would wait for an answer.
     pub fn of(message: &Message) -> Self {
-        let (accept, application) = (message.msh(15, 1), message.msh(16, 1));
-        let wants = |it: &str| matches!(it, "AL" | "ER" | "SU");
-        if wants(&accept) || wants(&application) { Self::Enhanced } else { Self::Original }
+        let wants_accept = matches!(message.msh(15, 1).as_str(), "AL" | "ER" | "SU");
+        if wants_accept { Self::Enhanced } else { Self::Original }
     }
 }
 

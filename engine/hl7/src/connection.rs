@@ -1,6 +1,6 @@
 //! One peer on one connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contracts::{Intake, MessageArrival};
 use encoding::hl7_charset::Hl7Charset;
@@ -18,6 +18,9 @@ use crate::receiver::{Judged, judge};
 
 /// How much is asked of the system at once.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Fewest bytes per second inside of a message, once it has lasted as long as a partial one may.
+const THROUGHPUT_MIN: u64 = 4 * 1024;
 
 /// How long the return after an end may take before it is taken as never coming (HL7-01).
 const RETURN_WAIT: Duration = Duration::from_millis(500);
@@ -74,15 +77,18 @@ pub async fn serve(
 ) -> Result<(), ConnectionError> {
     let mut decoder = Decoder::default();
     let mut buffer = Vec::with_capacity(READ_BYTES);
+    let mut inside_since: Option<(Instant, u64)> = None;
     loop {
         while let Some(frame) = decoder.next_frame()? {
+            inside_since = None;
             let (answer, is_over) = match frame {
                 Frame::Message(bytes) => (answer(bytes, address, charset, intake).await, false),
                 Frame::TooLong(head) => {
                     let problem = Problem::refused(207, "the message is too long");
-                    (refuse_unreadable(&head, &problem, &own_id(), &now()), true)
+                    (Some(refuse_unreadable(&head, &problem, &own_id(), &now())), true)
                 }
             };
+            let Some(answer) = answer else { continue };
             let bytes = framed(&answer);
             let written = stream.write_all(&bytes);
             timeout(timers.write, written).await.map_err(|_| ConnectionError::Silent)??;
@@ -99,7 +105,15 @@ pub async fn serve(
         match timeout(wait, stream.read_buf(&mut buffer)).await {
             Ok(read) => match read? {
                 0 => return Ok(()),
-                _ => decoder.push(&buffer),
+                read => {
+                    decoder.push(&buffer);
+                    let (since, bytes) = inside_since.get_or_insert((Instant::now(), 0));
+                    *bytes += read as u64;
+                    let seconds = *bytes / THROUGHPUT_MIN;
+                    if since.elapsed() > timers.partial + Duration::from_secs(seconds) {
+                        return Err(ConnectionError::Silent);
+                    }
+                }
             },
             Err(_) if decoder.ends_without_return() => decoder.push(b"\r"),
             Err(_) if decoder.is_inside() => return Err(ConnectionError::Silent),
@@ -108,14 +122,19 @@ pub async fn serve(
     }
 }
 
-/// Keeps a message, and gives what to answer.
+/// Keeps a message, and gives what to answer: nothing to an acknowledgement, else two systems would
+/// acknowledge each other for ever (HL7-12).
 async fn answer(
     bytes: Vec<u8>,
     address: &str,
     charset: Hl7Charset,
     intake: &dyn Intake,
-) -> Vec<u8> {
-    let judged = match judge(&bytes, charset) {
+) -> Option<Vec<u8>> {
+    // A long message takes its time to be taken apart: on a thread that may be busy.
+    let read = tokio::task::spawn_blocking(move || (judge(&bytes, charset), bytes)).await;
+    let (judged, bytes) = read.ok()?;
+    let judged = match judged {
+        Ok(judged) if judged.message.msh(9, 1) == "ACK" => return None,
         Ok(judged) => judged,
         Err(problem) => {
             metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
@@ -129,7 +148,7 @@ async fn answer(
             );
             let actor = domain::Actor::peer("unknown", address);
             intake.note_event(event.by(actor).ended(domain::Outcome::MinorFailure)).await;
-            return refuse_unreadable(&bytes, &problem, &own_id(), &now());
+            return Some(refuse_unreadable(&bytes, &problem, &own_id(), &now()));
         }
     };
     let Judged { message, effects } = judged;
@@ -154,13 +173,13 @@ async fn answer(
     match intake.note_message(arrival).await {
         Ok(answer) => {
             metrics::counter!("hl7_messages_total", "outcome" => outcome).increment(1);
-            answer
+            Some(answer)
         }
         Err(refusal) => {
             metrics::counter!("hl7_messages_total", "outcome" => "not_kept").increment(1);
             // The sender keeps it and tries again (HL7-10).
             let problem = Problem::wrong(207, "", refusal.comment);
-            acknowledge(&message, Some(&problem), &own_id(), &now())
+            Some(acknowledge(&message, Some(&problem), &own_id(), &now()))
         }
     }
 }

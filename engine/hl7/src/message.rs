@@ -9,6 +9,9 @@ use encoding::hl7_escape::Delimiters;
 /// Most segments of a message.
 const SEGMENTS_MAX: usize = 10_000;
 
+/// Most repetitions of a field (HL7-02).
+const REPETITIONS_MAX: usize = 1_000;
+
 /// Longest segment name.
 const NAME_BYTES: usize = 3;
 
@@ -203,22 +206,29 @@ fn is_segment(line: &str, delimiters: Delimiters) -> bool {
 /// The message with observations and notes whole: some senders break long ones into lines. What is
 /// broken in base64 is put together as it was, what is broken in text becomes lines of text.
 fn joined(text: &str, delimiters: Delimiters) -> String {
-    let mut lines: Vec<String> = Vec::new();
+    let e = delimiters.escape;
+    let line_break = format!("{e}.br{e}");
+    let mut joined = String::with_capacity(text.len());
+    // Whether the last segment may go on, and whether it is a document.
+    let mut open: Option<bool> = None;
     for line in text.split('\r') {
-        let previous = lines.last_mut().filter(|it| it.starts_with("OBX") || it.starts_with("NTE"));
-        match previous {
-            Some(previous) if !is_segment(line, delimiters) => {
-                let kind = previous.split(delimiters.field).nth(2).unwrap_or_default();
-                if kind != "ED" {
-                    let e = delimiters.escape;
-                    previous.extend([e.to_string().as_str(), ".br", e.to_string().as_str()]);
+        match open {
+            Some(is_document) if !is_segment(line, delimiters) => {
+                if !is_document {
+                    joined.push_str(&line_break);
                 }
-                previous.push_str(line);
             }
-            _ => lines.push(line.to_owned()),
+            _ => {
+                if !joined.is_empty() {
+                    joined.push('\r');
+                }
+                let may_go_on = line.starts_with("OBX") || line.starts_with("NTE");
+                open = may_go_on.then(|| line.split(delimiters.field).nth(2) == Some("ED"));
+            }
         }
+        joined.push_str(line);
     }
-    lines.join("\r")
+    joined
 }
 
 fn segments(text: &str, delimiters: Delimiters) -> Result<Vec<Segment>, Problem> {
@@ -235,6 +245,11 @@ fn segments(text: &str, delimiters: Delimiters) -> Result<Vec<Segment>, Problem>
     let segments: Vec<Segment> = parsed.segments().map(segment).collect();
     if segments.len() != count || parsed.raw_value().len() != text.len() {
         return Err(Problem::refused(100, "the message cannot be taken apart"));
+    }
+    let is_long = |it: &String| it.matches(delimiters.repetition).count() >= REPETITIONS_MAX;
+    let repeats = segments.iter().filter(|it| it.name != "MSH").flat_map(|it| &it.fields);
+    if repeats.into_iter().any(is_long) {
+        return Err(Problem::refused(207, "a field of the message has too many repetitions"));
     }
     Ok(segments)
 }

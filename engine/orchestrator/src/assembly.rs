@@ -127,7 +127,11 @@ impl Decision<'_> {
         if let Some(conflict) = conflict(study) {
             return Verdict::Person("identity_conflict", conflict);
         }
-        let content = content_key(&inputs(&study.series));
+        let inputs = inputs(&study.series);
+        if inputs.is_empty() {
+            return Verdict::Wait(None, "waits for images".to_owned());
+        }
+        let content = content_key(&inputs);
         let before: Vec<_> =
             study.runs.iter().filter(|it| it.workflow == active.reference.name).collect();
         if before.iter().any(|it| it.input_key.ends_with(&content)) {

@@ -9,7 +9,7 @@ use contracts::{
     WorkKind,
 };
 use domain::{
-    Algorithm, ErrorChain, InputInstance, PatientId, ResultSet, ResultStatus, Segmentation,
+    Algorithm, ErrorChain, InputInstance, PatientId, ResultSet, ResultStatus, Segment, Segmentation,
 };
 use encoding::dicom_header::{Encoding, Header};
 use encoding::file_meta;
@@ -45,18 +45,11 @@ impl Orchestrator {
     }
 
     async fn make(&self, delivery: ClaimedDelivery) {
-        let attempt = self.attempt_delivery(&delivery);
-        tokio::pin!(attempt);
-        let end = loop {
-            tokio::select! {
-                end = &mut attempt => break end,
-                () = tokio::time::sleep(RENEWAL) => {
-                    let renewed = self.store.renew_delivery(&delivery, LEASE).await;
-                    if matches!(renewed, Err(StoreError::Superseded)) {
-                        return;
-                    }
-                }
-            }
+        // Both go on at once: a renewal that waited for the attempt, while the attempt holds the row
+        // that the renewal needs, would wait for ever.
+        let end = tokio::select! {
+            end = self.attempt_delivery(&delivery) => end,
+            () = self.until_superseded(&delivery) => return,
         };
         let (run, destination) = (delivery.run, delivery.destination.as_str());
         let label = match &end {
@@ -71,7 +64,8 @@ impl Orchestrator {
             DeliveryEnd::Again { reason, .. }
             | DeliveryEnd::Failed { reason }
             | DeliveryEnd::Blocked { reason } => {
-                warn!(%run, destination, reason, label, "not delivered");
+                // What a peer says may name a patient: it is shown to who asks, not logged.
+                warn!(%run, destination, label, reason_bytes = reason.len(), "not delivered");
             }
         }
         // The destination has it: that must not be forgotten because the database is down.
@@ -81,6 +75,17 @@ impl Orchestrator {
             }
             error!(error = %ErrorChain(&error), "the end of a delivery cannot be put on record");
             tokio::time::sleep(AFTER_FAILURE).await;
+        }
+    }
+
+    /// Keeps the lease of a delivery, until somebody else has it.
+    async fn until_superseded(&self, delivery: &ClaimedDelivery) {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            let renewed = self.store.renew_delivery(delivery, LEASE).await;
+            if matches!(renewed, Err(StoreError::Superseded)) {
+                return;
+            }
         }
     }
 
@@ -115,9 +120,16 @@ impl Orchestrator {
         let view = self.store.view_delivery(delivery.id).await.map_err(lost)?;
         let masks = self.masks(&view).await.map_err(|reason| again(attempt, reason))?;
         let study = self.study_about(&view).await;
+        let mut is_stale = false;
+        let stale = &mut is_stale;
         let composed = |view: &DeliveryView| {
             if let Some(reason) = blocked(view) {
                 return Err(reason);
+            }
+            // Another node may have ended since the masks were read.
+            *stale = segments(view).any(|it| !masks.contains_key(&it.mask.sha256));
+            if *stale {
+                return Err("another node ended meanwhile".to_owned());
             }
             let about = self.about(view, study);
             let results = results(view, &about);
@@ -127,6 +139,7 @@ impl Orchestrator {
         };
         match self.store.compose_delivery(delivery, Box::new(composed)).await {
             Ok(Ok(outputs)) => Ok(outputs),
+            Ok(Err(reason)) if is_stale => Err(again(attempt, reason)),
             Ok(Err(reason)) => Err(DeliveryEnd::Blocked { reason }),
             Err(error) => Err(lost(error)),
         }
@@ -134,8 +147,7 @@ impl Orchestrator {
 
     async fn masks(&self, view: &DeliveryView) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let mut masks = BTreeMap::new();
-        let segmentations = view.outputs.values().flat_map(|it| &it.segmentations);
-        for segment in segmentations.flat_map(|it| &it.segments) {
+        for segment in segments(view) {
             let content = self.archive.artifact(&segment.mask).await;
             let content = content.map_err(|error| format!("a mask cannot be read: {error}"))?;
             masks.insert(segment.mask.sha256.clone(), content);
@@ -161,8 +173,8 @@ impl Orchestrator {
         let accession = Some(view.accession.clone()).filter(|it| !it.is_empty()).or(of_order);
         Some(StudyAbout {
             uid,
-            date: plain(record::STUDY_DATE),
-            time: plain(record::STUDY_TIME),
+            date: date(&plain(record::STUDY_DATE)),
+            time: time(&plain(record::STUDY_TIME)),
             id: text(record::STUDY_ID),
             description: text(record::STUDY_DESCRIPTION),
             accession: accession.unwrap_or_default(),
@@ -184,6 +196,23 @@ impl Orchestrator {
             engine: self.engine.clone(),
         }
     }
+}
+
+/// A date, or nothing: what goes into reports is what its representation says (PS3.5, 6.2).
+fn date(text: &str) -> String {
+    let is_date = text.len() == 8 && text.bytes().all(|it| it.is_ascii_digit());
+    if is_date { text.to_owned() } else { String::new() }
+}
+
+/// A time, or nothing.
+fn time(text: &str) -> String {
+    let begins = text.get(..6).is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()));
+    let is_time = begins && text.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+    if is_time { text.to_owned() } else { String::new() }
+}
+
+fn segments(view: &DeliveryView) -> impl Iterator<Item = &Segment> {
+    view.outputs.values().flat_map(|it| &it.segmentations).flat_map(|it| &it.segments)
 }
 
 /// Why nothing may be sent for this run just now (HL7-43, HL7-44).

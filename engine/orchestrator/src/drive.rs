@@ -130,7 +130,10 @@ impl Orchestrator {
                 (RunEvent::Failed { node: name, reason }, None)
             }
         };
-        let decide = |record: &RunRecord| self.step(record, event, output);
+        let decide = |record: &RunRecord| {
+            // Without a step the node would be taken up again and again, and nobody would know.
+            self.step(record, event, output).or_else(|| Some(unreadable(record, node)))
+        };
         self.store.change_run(run, Some((node, attempt)), Box::new(decide)).await
     }
 
@@ -293,6 +296,36 @@ fn step_of(
     }
     writer.step.state = serde_json::to_value(kept).ok()?;
     Some(writer.step)
+}
+
+/// Gives up a run whose workflow or state this program cannot read any more.
+fn unreadable(record: &RunRecord, node: &str) -> RunStep {
+    let reason = "the workflow or the state of the run cannot be read by this version".to_owned();
+    let run = subject(record);
+    let subject = Subject { node: Some(node.to_owned()), ..run.clone() };
+    let tell = |kind: &str, subject: &Subject| {
+        let event = Event::engine(kind, Doing::E, subject.clone(), json!({"reason": reason}));
+        event.ended(Outcome::SeriousFailure)
+    };
+    let mut events = vec![tell("node_given_up", &subject)];
+    if !record.has_ended {
+        events.push(tell("run_failed", &run));
+    }
+    RunStep {
+        state: record.state.clone(),
+        end: (!record.has_ended).then_some(RunEnd::Failed),
+        nodes: vec![NodeChange {
+            node: node.to_owned(),
+            state: NodeState::Failed,
+            run_after: None,
+            plugin: None,
+            output: None,
+            reason: reason.clone(),
+        }],
+        tasks: vec![NewTask { kind: "node_given_up".to_owned(), subject, reason: reason.clone() }],
+        events,
+        ..RunStep::default()
+    }
 }
 
 /// Turns actions of a run into rows and events.

@@ -95,6 +95,10 @@ pub fn compose(
 ) -> Result<Vec<Output>, ReportError> {
     let words = words(results.status).ok_or(ReportError::Status)?;
     let mut kinds = what.to_vec();
+    // A report refers to its segmentations: whoever gets it gets them (OUT-34).
+    if kinds.contains(&OutputKind::Sr) {
+        kinds.push(OutputKind::Seg);
+    }
     kinds.sort();
     kinds.dedup();
     let mut outputs = Vec::new();

@@ -8,6 +8,7 @@ use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use domain::{Algorithm, Code};
 use encoding::file_meta::FileMeta;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::compose::{About, ReportError, StudyAbout};
 
@@ -40,6 +41,14 @@ impl Set {
         let value = if value.is_empty() { PrimitiveValue::Empty } else { value.into() };
         self.0.put(DataElement::new(tag, vr, value));
         self
+    }
+
+    /// Adds an identifier of at most sixteen characters. A longer one is left empty: cut short it
+    /// would be somebody else's (HL7-41).
+    #[must_use]
+    pub fn identifier(self, tag: Tag, value: &str) -> Self {
+        let fits = value.chars().count() <= 16;
+        self.text(tag, VR::SH, if fits { value } else { "" })
     }
 
     /// Adds several values of text, such as an Image Type.
@@ -142,8 +151,10 @@ fn decimal(value: f64) -> String {
 
 /// The item of a code sequence (PS3.3, 8.8).
 pub fn code_item(code: &Code) -> Set {
+    let is_short = code.value.chars().count() <= 16;
+    let value = if is_short { (tags::CODE_VALUE, VR::SH) } else { (tags::LONG_CODE_VALUE, VR::UC) };
     Set::default()
-        .text(tags::CODE_VALUE, VR::SH, &code.value)
+        .text(value.0, value.1, &code.value)
         .text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, &code.scheme)
         .text(tags::CODE_MEANING, VR::LO, &code.meaning)
 }
@@ -157,14 +168,14 @@ pub fn reference(sop_class: &str, sop_instance: &str) -> Set {
     )
 }
 
-/// Date of a time, in UTC.
+/// Date of a time, on the clock of the site, as dates of images are.
 pub fn date(at: Timestamp) -> String {
-    at.strftime("%Y%m%d").to_string()
+    at.to_zoned(TimeZone::system()).strftime("%Y%m%d").to_string()
 }
 
-/// Time of a time, in UTC.
+/// Time of a time, on the clock of the site.
 pub fn time(at: Timestamp) -> String {
-    at.strftime("%H%M%S").to_string()
+    at.to_zoned(TimeZone::system()).strftime("%H%M%S").to_string()
 }
 
 /// What the objects of one series have in common.
@@ -197,14 +208,13 @@ pub fn common(
         .text(tags::INSTANCE_CREATION_TIME, VR::TM, &time(at))
         .text(tags::SOP_CLASS_UID, VR::UI, sop_class)
         .text(tags::SOP_INSTANCE_UID, VR::UI, sop_instance)
-        .text(tags::TIMEZONE_OFFSET_FROM_UTC, VR::SH, "+0000")
         .text(tags::STUDY_DATE, VR::DA, &study.date)
         .text(tags::STUDY_TIME, VR::TM, &study.time)
         .text(tags::SERIES_DATE, VR::DA, &date(at))
         .text(tags::SERIES_TIME, VR::TM, &time(at))
         .text(tags::CONTENT_DATE, VR::DA, &date(at))
         .text(tags::CONTENT_TIME, VR::TM, &time(at))
-        .text(tags::ACCESSION_NUMBER, VR::SH, &study.accession)
+        .identifier(tags::ACCESSION_NUMBER, &study.accession)
         .text(tags::MODALITY, VR::CS, series.modality)
         .text(tags::MANUFACTURER, VR::LO, &engine.manufacturer)
         .text(tags::REFERRING_PHYSICIAN_NAME, VR::PN, "")

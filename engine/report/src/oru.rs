@@ -264,7 +264,8 @@ fn orders(about: &About, time: &str) -> Vec<OrderRow> {
         scheme: order.procedure_scheme.clone(),
         observed: observed.clone(),
     };
-    if !about.orders.is_empty() {
+    // A table made by a machine never goes out under the numbers of the laboratory (HL7-64).
+    if about.study.is_some() && !about.orders.is_empty() {
         return about.orders.iter().map(row).collect();
     }
     let (code, text) = if about.study.is_some() { IMAGING } else { LABORATORY };

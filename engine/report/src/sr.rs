@@ -1,5 +1,7 @@
 //! Measurement report: Comprehensive 3D SR with TID 1500 (PS3.16; requirements OUT-30..34).
 
+use std::collections::BTreeMap;
+
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, Presence, ResultSet, Segment, Segmentation, derived_uid};
@@ -77,25 +79,26 @@ fn template(identifier: &str) -> Set {
 
 /// Every instance the report refers to, once: the sources and the segmentations (OUT-34).
 fn evidence(set: Set, results: &ResultSet, study: &StudyAbout) -> Set {
-    let mut series = Vec::new();
-    let item = |uid: &str, instances: Vec<Set>| {
-        Set::default().sequence(tags::REFERENCED_SOP_SEQUENCE, instances).text(
+    let mut evidence: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for it in &results.segmentations {
+        let class = it.geometry.sop_class.as_str();
+        let instances = it.geometry.instances.iter().map(|it| (it.as_str(), class));
+        evidence.entry(it.series.as_str()).or_default().extend(instances);
+    }
+    let outlines: Vec<(String, String)> =
+        (0..results.segmentations.len()).map(|it| seg::uids(results, it)).collect();
+    for (series, instance) in &outlines {
+        evidence.entry(series).or_default().insert(instance, seg::SOP_CLASS);
+    }
+    let item = |(uid, instances): (&str, BTreeMap<&str, &str>)| {
+        let instances = instances.into_iter().map(|(it, class)| reference(class, it));
+        Set::default().sequence(tags::REFERENCED_SOP_SEQUENCE, instances.collect()).text(
             tags::SERIES_INSTANCE_UID,
             VR::UI,
             uid,
         )
     };
-    for it in &results.segmentations {
-        let class = it.geometry.sop_class.as_str();
-        let instances = it.geometry.instances.iter().map(|it| reference(class, it.as_str()));
-        series.push(item(it.series.as_str(), instances.collect()));
-    }
-    let outlines: Vec<(String, String)> =
-        (0..results.segmentations.len()).map(|it| seg::uids(results, it)).collect();
-    if let Some((uid, _)) = outlines.first() {
-        let instances = outlines.iter().map(|(_, it)| reference(seg::SOP_CLASS, it));
-        series.push(item(uid, instances.collect()));
-    }
+    let series: Vec<Set> = evidence.into_iter().map(item).collect();
     if series.is_empty() {
         return set;
     }
@@ -116,11 +119,11 @@ fn requests(set: Set, about: &About, study: &StudyAbout) -> Set {
         let accession =
             if order.key.accession.is_empty() { &study.accession } else { &order.key.accession };
         let item = Set::default()
-            .text(tags::ACCESSION_NUMBER, VR::SH, accession)
+            .identifier(tags::ACCESSION_NUMBER, accession)
             .sequence(tags::REFERENCED_STUDY_SEQUENCE, Vec::new())
             .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
             .text(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, &order.procedure)
-            .text(tags::REQUESTED_PROCEDURE_ID, VR::SH, &order.key.requested_procedure)
+            .identifier(tags::REQUESTED_PROCEDURE_ID, &order.key.requested_procedure)
             .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &order.key.placer)
             .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &order.key.filler);
         let has_code = [&order.procedure_code, &order.procedure, &order.procedure_scheme]

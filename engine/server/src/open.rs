@@ -40,16 +40,16 @@ impl Opened {
         let keys = Keys::open(&data.join("keys"))
             .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
         let (cluster, owner, app) = database(config, place, data).await?;
-        if let Some(owner) = owner {
-            store::prepare(owner)
-                .await
-                .map_err(|error| Failure::from_error("cannot prepare the database", &error))?;
-        }
         let domains = IdentityDomains::from(&config.identity);
-        let store = PgStore::open(app, Arc::new(keys), domains)
-            .await
-            .map_err(|error| Failure::from_error("cannot open the database", &error))?;
-        Ok(Self { store: Arc::new(store), cluster })
+        match connected(owner, app, keys, domains).await {
+            Ok(store) => Ok(Self { store: Arc::new(store), cluster }),
+            Err(failure) => {
+                if let Some(cluster) = cluster.filter(|it| it.is_ours()) {
+                    cluster.stop().await;
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Closes it. A cluster that was started for it is stopped; one that ran before goes on.
@@ -61,6 +61,20 @@ impl Opened {
             cluster.stop().await;
         }
     }
+}
+
+async fn connected(
+    owner: Option<PgConnectOptions>,
+    app: PgConnectOptions,
+    keys: Keys,
+    domains: IdentityDomains,
+) -> Result<PgStore, Failure> {
+    if let Some(owner) = owner {
+        let prepared = store::prepare(owner).await;
+        prepared.map_err(|error| Failure::from_error("cannot prepare the database", &error))?;
+    }
+    let opened = PgStore::open(app, Arc::new(keys), domains).await;
+    opened.map_err(|error| Failure::from_error("cannot open the database", &error))
 }
 
 type Database = (Option<Arc<Cluster>>, Option<PgConnectOptions>, PgConnectOptions);

@@ -1,7 +1,7 @@
 //! What people see on the terminal. The one place that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 use std::error::Error;
+use std::io::Write as _;
 
 use domain::ErrorChain;
 use serde::Serialize;
@@ -23,19 +23,20 @@ impl Failure {
 
     /// Shows it.
     pub(crate) fn print(&self) {
-        eprintln!("isocenter: {}", self.0);
+        // Without a terminal there is nobody to tell.
+        _ = writeln!(std::io::stderr(), "isocenter: {}", self.0);
     }
 }
 
-/// Shows a line.
+/// Shows a line. Whoever reads may stop reading, as `head` does: then there is nobody to show to.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Shows something as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
-    println!("{}", text.map_err(|error| Failure::from_error("cannot show this", &error))?);
+    line(text.map_err(|error| Failure::from_error("cannot show this", &error))?);
     Ok(())
 }
 
@@ -49,13 +50,13 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     let show = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<String> =
             cells.zip(&widths).map(|(it, width)| format!("{it:<width$}")).collect();
-        println!("{}", padded.join("  ").trim_end());
+        line(padded.join("  ").trim_end());
     };
     show(&mut headings.iter().copied());
     for row in rows {
         show(&mut row.iter().map(String::as_str));
     }
     if rows.is_empty() {
-        println!("(none)");
+        line("(none)");
     }
 }

@@ -200,6 +200,32 @@ pub(crate) async fn run(
     let _lock = lock(&data)?;
     let site = Site::read(place, flags).await?;
     let Opened { store, cluster } = Opened::open_in(&site.config, place, &data).await?;
+    let place = Open { store: Arc::clone(&store), cluster: cluster.clone(), data };
+    let outcome = work(site, place, flags, metrics, stopped, opened).await;
+    // However it ended: a database that was started is stopped.
+    store.close().await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await;
+    }
+    outcome
+}
+
+/// What the engine works with, once its database is open.
+struct Open {
+    store: Arc<store::PgStore>,
+    cluster: Option<Arc<store::cluster::Cluster>>,
+    data: PathBuf,
+}
+
+/// Opens the doors, and works until `stopped` says so.
+async fn work(
+    site: Site,
+    Open { store, cluster, data }: Open,
+    flags: &ServeFlags,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    stopped: watch::Receiver<bool>,
+    opened: impl FnOnce(&Doors),
+) -> Result<(), Failure> {
     store.listen();
     let intake = {
         let (store, archive): (Arc<dyn Store>, _) =
@@ -238,10 +264,6 @@ pub(crate) async fn run(
     tasks.shutdown().await;
     if let Err(error) = sealer.seal().await {
         warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
-    }
-    store.close().await;
-    if let Some(cluster) = cluster {
-        cluster.stop().await;
     }
     Ok(())
 }

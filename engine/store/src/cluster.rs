@@ -264,6 +264,7 @@ impl Cluster {
             self.spawn()?;
             while begin.elapsed() < START_TIME_MAX && self.is_alive() {
                 if self.connects().await {
+                    self.forget_a_loser();
                     return Ok(());
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -272,6 +273,19 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         Err(ClusterError::NoAnswer { log: self.log() })
+    }
+
+    /// Lets go of a child that found another one at work, which has become ready meanwhile.
+    fn forget_a_loser(&self) {
+        let running = self.pid().map(|it| it.as_raw_nonzero().get().unsigned_abs());
+        let mut child = self.locked_child();
+        if child.as_ref().map(Child::id) != running
+            && let Some(mut loser) = child.take()
+        {
+            // It ends by itself when it finds the lock file.
+            _ = loser.kill();
+            _ = loser.wait();
+        }
     }
 
     fn spawn(&self) -> Result<(), ClusterError> {

@@ -184,16 +184,17 @@ impl PgStore {
         )
         .bind(delivery.id)
         .bind(state)
-        .bind(reason)
+        .bind(reason.replace('\0', ""))
         .bind(wait.unwrap_or_default().as_secs_f64())
         .execute(&mut *tx)
         .await?;
-        let detail = json!({"attempt": delivery.attempt, "reason": reason});
+        // What a peer says may name a patient: it stays in the row, which can be erased.
+        let detail = json!({"attempt": delivery.attempt});
         let told = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
         append(&mut tx, &told).await?;
         if end == DeliveryEnd::Delivered {
-            let now = stamp(&self.view(&mut tx, delivery.run).await?);
-            if identity.is_some_and(|it| it != now) {
+            let now = who(&self.view(&mut tx, delivery.run).await?);
+            if identity.is_some_and(|it| it.split(';').next() != Some(now.as_str())) {
                 let kind = "identity_changed_after_delivery";
                 let late = event(&mut tx, delivery, kind, json!({})).await?;
                 append(&mut tx, &late).await?;
@@ -205,8 +206,18 @@ impl PgStore {
     }
 }
 
-/// Which identity a report was composed with.
+/// Which identity a report was composed with, and for which orders: if either changes, it is
+/// composed anew, and may turn out to be one that must not be sent.
 fn stamp(view: &DeliveryView) -> String {
+    let order = |it: &contracts::OrderSnapshot| {
+        let patient = it.patient.map(|it| it.to_string()).unwrap_or_default();
+        format!("{} {patient} {}", it.id, it.is_cancelled)
+    };
+    let orders: Vec<String> = view.orders.iter().map(order).collect();
+    format!("{};{}", who(view), orders.join(","))
+}
+
+fn who(view: &DeliveryView) -> String {
     match &view.patient {
         Some(patient) => format!("{} {}", patient.id, patient.version),
         None => "nobody".to_owned(),

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::event::append;
+use crate::event::{announce, append};
 use contracts::PatientView;
 
 /// Advisory lock of everything that reads or changes identity. Merges take it alone.
@@ -146,12 +146,18 @@ pub(crate) async fn merge(
     let detail = json!({"from": from, "to": to, "changed": from != to});
     let event = Event::engine("patients_merged", Action::U, subject, detail).by(actor.clone());
     let event = append(connection, &event).await?;
-    sqlx::query("update patient set value = $2, issuer = $3, version = version + 1 where id = $1")
+    // A survivor that was itself merged since keeps the name it was merged into: messages may come
+    // out of order. Only a merge the other way round brings an old name back.
+    if survivor.0 == to || source == to {
+        sqlx::query(
+            "update patient set value = $2, issuer = $3, version = version + 1 where id = $1",
+        )
         .bind(to)
         .bind(&survivor.1.value)
         .bind(&survivor.1.issuer)
         .execute(&mut *connection)
         .await?;
+    }
     if from == to {
         return Ok(());
     }
@@ -169,9 +175,30 @@ pub(crate) async fn merge(
     // What waited because two patients seemed to differ may go on now.
     sqlx::query("update study set look_at = now() where patient in (select patient_family($1))")
         .bind(to)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-    Ok(())
+    release_deliveries(connection, to).await
+}
+
+/// Queues again what was held back because two patients seemed to differ, and were found to differ
+/// when it was composed (`attempt` counts from then on).
+async fn release_deliveries(connection: &mut PgConnection, patient: Uuid) -> Result<()> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(
+        "update delivery set state = 'queued', run_after = now(), ended_at = null, reason = ''
+         where state = 'blocked' and attempt > 0 and reason like 'identity_conflict%'
+            and run in (select id from run where patient in (select patient_family($1)))
+         returning run, destination",
+    )
+    .bind(patient)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (run, destination) in rows {
+        let (run, destination) = (Some(run), Some(destination));
+        let subject = Subject { patient: Some(patient), run, destination, ..Subject::default() };
+        let detail = json!({"reason": "the conflict was resolved"});
+        append(connection, &Event::engine("delivery_queued", Action::E, subject, detail)).await?;
+    }
+    announce(connection, "delivery").await
 }
 
 /// A patient, as reports name them. `root` must have been resolved.

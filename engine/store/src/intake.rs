@@ -35,13 +35,14 @@ async fn keep(
     record: &InstanceRecord,
     patient: Option<Uuid>,
 ) -> Result<Kept> {
-    add_study_and_series(tx, record, patient).await?;
-    // Serialises the versions of one instance, and everything else of its study.
+    add_study(tx, record, patient).await?;
+    // Before its series, whose foreign key would take a weaker lock that two may hold. Serialises the versions of one instance, and everything else of its study.
     let (study_patient,): (Option<Uuid>,) =
         sqlx::query_as("select patient_root(patient) from study where uid = $1 for update")
             .bind(record.study.as_str())
             .fetch_one(&mut *tx)
             .await?;
+    add_series(tx, record).await?;
     let versions: Vec<(String,)> = sqlx::query_as("select sha256 from instance where uid = $1")
         .bind(record.instance.as_str())
         .fetch_all(&mut *tx)
@@ -73,7 +74,7 @@ async fn keep(
     Ok(kept)
 }
 
-async fn add_study_and_series(
+async fn add_study(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     patient: Option<Uuid>,
@@ -89,8 +90,12 @@ async fn add_study_and_series(
     .bind(&record.study_date)
     .bind(&record.study_time)
     .bind(&record.study_id)
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
+    Ok(())
+}
+
+async fn add_series(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
     sqlx::query(
         "insert into series (uid, study, modality, body_part, description)
          values ($1, $2, $3, $4, $5) on conflict do nothing",

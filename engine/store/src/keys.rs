@@ -68,15 +68,29 @@ impl Keys {
 pub(crate) fn open_key(path: &Path) -> Result<[u8; 32], KeysError> {
     let io = |source| KeysError::Io { path: path.to_owned(), source };
     if !path.exists() {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|_| io(std::io::ErrorKind::Other.into()))?;
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-        file.write_all(hex::encode(key).as_bytes()).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        return Ok(key);
+        make_key(path).map_err(io)?;
     }
     let text = fs::read_to_string(path).map_err(io)?;
     let bytes = hex::decode(text.trim()).ok().and_then(|it| it.try_into().ok());
     bytes.ok_or_else(|| KeysError::NotAKey { path: path.to_owned() })
+}
+
+/// Makes a key that is whole whenever it is there, and that survives a loss of power before anything
+/// is encrypted with it. If somebody else makes one at the same moment, the first stays.
+fn make_key(path: &Path) -> std::io::Result<()> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let fresh = path.with_extension(format!("new.{}", std::process::id()));
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(hex::encode(key).as_bytes())?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&fresh, path);
+    fs::remove_file(&fresh)?;
+    if let Err(error) = linked
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -122,7 +122,9 @@ impl PgStore {
                     let from =
                         identity::find_or_add(tx, &self.domains, source, demographics).await?;
                     identity::merge(tx, (to, survivor), from, &actor, record.id).await?;
-                    identity::update(tx, to, demographics, &actor, record.id).await?;
+                    if identity::root_of(tx, to).await? == to {
+                        identity::update(tx, to, demographics, &actor, record.id).await?;
+                    }
                 }
                 MessageEffect::Order(order) => {
                     self.keep_order(tx, order, &actor, record.id).await?;

@@ -274,7 +274,8 @@ impl PgStore {
         let row: Option<(Uuid, String)> = sqlx::query_as(
             "update delivery set state = 'queued', run_after = now(), reason = 'resent by a person',
                 ended_at = null
-             where id = $1 and state in ('failed', 'delivered') returning run, destination",
+             where id = $1 and (state in ('failed', 'delivered')
+                or (state = 'blocked' and attempt > 0)) returning run, destination",
         )
         .bind(delivery)
         .fetch_optional(&mut *tx)
@@ -328,7 +329,8 @@ impl PgStore {
         .map_err(Error::from)?;
         let Some((subject,)) = row else { return Ok(false) };
         let subject = serde_json::from_value(subject).map_err(Error::from)?;
-        let detail = json!({"task": task, "decision": decision});
+        // What a person writes may name a patient: it stays in the row.
+        let detail = json!({"task": task});
         let event = Event::engine("task_decided", Action::U, subject, detail).by(actor);
         append(&mut tx, &event).await?;
         tx.commit().await.map_err(Error::from)?;

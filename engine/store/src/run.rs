@@ -243,7 +243,7 @@ async fn change_node(
     .bind(priority)
     .bind(change.run_after.map(jiff::Timestamp::as_microsecond))
     .bind(output.map(|it| it.id))
-    .bind(&change.reason)
+    .bind(change.reason.replace('\0', ""))
     .execute(tx)
     .await?;
     Ok(())

@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// An event that has waited longer for its seal is worth a warning: a transaction hangs.
 const UNSEALED_SECONDS_MAX: f64 = 30.0;
+
+/// A line of the exported batches is shorter.
+const CHECKPOINT_BYTES_MAX: u64 = 4096;
 
 /// One sealer works per cluster: the one that holds this advisory lock.
 const SEALER_LOCK: i64 = 0x1D_0002;
@@ -80,6 +83,7 @@ impl Sealer {
             return Ok(false);
         }
         let head = head(&mut tx).await?;
+        self.check(&head)?;
         let Some((batch, xid, position, events)) = self.next_batch(&mut tx, &head).await? else {
             return Ok(false);
         };
@@ -143,13 +147,35 @@ impl Sealer {
         Ok(hex::encode(self.store.keys.sign(&bytes)))
     }
 
+    /// Compares the database with the last batch that was exported off it: batches that are missing
+    /// at its end would show nowhere else (AUD-03).
+    fn check(&self, head: &Head) -> Result<()> {
+        let Some(last) = last_line(&self.checkpoints) else { return Ok(()) };
+        let Ok(exported) = serde_json::from_str::<SealedBatch>(&last) else {
+            // Torn by a crash: the one before it was whole once, and is covered by the next.
+            return Ok(());
+        };
+        let batch = u64::try_from(head.batch).unwrap_or_default();
+        // One ahead is what a crash between export and commit leaves.
+        let is_cut = exported.batch > batch + 1;
+        let is_other = exported.batch == batch && exported.last_hash != hex::encode(head.hash);
+        if is_cut || is_other {
+            let what = "batches that were signed and exported are missing from the trail";
+            return Err(inconsistent(what));
+        }
+        Ok(())
+    }
+
     fn export(&self, batch: &SealedBatch) -> std::io::Result<()> {
         if let Some(folder) = self.checkpoints.parent() {
             fs::create_dir_all(folder)?;
         }
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.checkpoints)?;
         let text = serde_json::to_string(batch).map_err(std::io::Error::other)?;
-        file.write_all(format!("{text}\n").as_bytes())?;
+        // A line that a crash tore must not swallow this one.
+        let is_torn = last_byte(&self.checkpoints).is_some_and(|it| it != b'\n');
+        let start = if is_torn { "\n" } else { "" };
+        file.write_all(format!("{start}{text}\n").as_bytes())?;
         file.sync_data()
     }
 
@@ -167,6 +193,7 @@ impl Sealer {
             .map_err(Error::from)?;
         trail_file::write_head(out).map_err(io)?;
         let head = head(&mut tx).await?;
+        self.check(&head)?;
         for number in 1..=head.batch {
             let (batch, events) = read_batch(&mut tx, number).await?;
             trail_file::write_batch(out, events, batch).map_err(io)?;
@@ -183,6 +210,27 @@ impl Sealer {
         trail_file::write_end(out, end).map_err(io)?;
         Ok(events)
     }
+}
+
+/// The last byte of a file, if it has one.
+fn last_byte(path: &Path) -> Option<u8> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = fs::File::open(path).ok()?;
+    file.seek(SeekFrom::End(-1)).ok()?;
+    let mut byte = [0; 1];
+    file.read_exact(&mut byte).ok()?;
+    byte.first().copied()
+}
+
+/// The last line of a file, if it has one.
+fn last_line(path: &Path) -> Option<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let mut file = fs::File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(CHECKPOINT_BYTES_MAX))).ok()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.lines().last().map(ToOwned::to_owned)
 }
 
 /// As the chain spells times: UTC with six digits after the point.

@@ -65,7 +65,11 @@ fn din_13_every_refusal_has_its_reason() {
     assert_eq!(rejection(ask(request("OTHER", "CT1", ECHO), free)), Some([1, 1, 7]));
     assert_eq!(rejection(ask(request("isocenter", "CT1", ECHO), free)), Some([1, 1, 7]));
     assert_eq!(rejection(ask(request("ISOCENTER", "CT2", ECHO), free)), Some([1, 1, 3]));
-    assert_eq!(rejection(ask(request("ISOCENTER", "", ECHO), free)), Some([1, 1, 3]));
+    // DIN-01: sixteen spaces are no name. The library would not write them.
+    let mut blank = bytes(good());
+    blank[26..42].fill(b' ');
+    let blank = answer(&config(), free, "127.0.0.1".parse().unwrap(), &blank);
+    assert_eq!(rejection(blank), Some([1, 1, 3]));
     let elsewhere = answer(&config(), free, "10.0.0.9".parse().unwrap(), &bytes(good()));
     assert_eq!(rejection(elsewhere), Some([1, 1, 3]));
     assert_eq!(rejection(ask(good(), Load { associations: 10, ..free })), Some([2, 3, 2]));
