@@ -232,7 +232,7 @@ fn is_explained(study: &Value) -> bool {
     };
     let told = study["told"]["ct-bone"].as_str().unwrap_or_default();
     !runs.is_empty() && runs.iter().all(is_ended)
-        || told.contains("condition does not hold")
+        || ["condition does not hold", "waits for images"].iter().any(|it| told.contains(it))
         || study["study"]["instances"] == 0
 }
 
