@@ -64,6 +64,32 @@ async fn aud_03_an_export_is_verified_without_the_engine_and_tampering_is_found(
     std::fs::rename(hospital.scratch.path("away"), hospital.scratch.path("data")).unwrap();
 }
 
+/// Transaction numbers of a new database begin below a thousand: here they grow a digit, in the middle
+/// of batches, and the order of the seals must not.
+#[tokio::test(flavor = "multi_thread")]
+async fn aud_02_seals_keep_their_order_over_many_transactions() {
+    let hospital = Hospital::open().await;
+    let peer = hl7::MllpDestination::new(
+        hospital.engine.mllp.clone(),
+        encoding::hl7_charset::Hl7Charset::Utf8,
+    );
+    for number in 0..600 {
+        let message =
+            format!("MSH|^~\\&|A|B|C|D|2026||ADT^A04|N{number}|P|2.5.1\rPID|1||P{number}^^^H^MR");
+        peer.exchange(&message).await.unwrap();
+    }
+
+    let export = hospital.scratch.path("trail.jsonl");
+    assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
+
+    let (is_intact, text) = verify(&export, &hospital.scratch.path("data/keys/trail.pub"));
+    assert!(is_intact, "{text}");
+    let events = std::fs::read_to_string(&export).unwrap();
+    let count = |kind: &str| events.matches(&format!("\"kind\":\"{kind}\"")).count();
+    assert_eq!((count("message_received"), count("patient_added")), (600, 600));
+    assert!(!hospital.log().contains("sealing failed"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn aud_04_the_engine_itself_cannot_change_the_trail() {
     let hospital = Hospital::open().await;

@@ -101,12 +101,12 @@ impl Sealer {
         head: &Head,
     ) -> Result<Option<(SealedBatch, String, i64, Vec<SealedEvent>)>> {
         let rows: Vec<(Uuid, String, i64, i64, Value, f64)> = sqlx::query_as(
-            "select id, xid::text, position, micros(at), body,
-                extract(epoch from clock_timestamp() - at)::float8
-             from audit.event
-             where (xid, position) > ($1::text::xid8, $2)
-                and xid < pg_snapshot_xmin(pg_current_snapshot())
-             order by xid, position limit $3",
+            "select e.id, e.xid::text as xid_text, e.position, micros(e.at), e.body,
+                extract(epoch from clock_timestamp() - e.at)::float8
+             from audit.event e
+             where (e.xid, e.position) > ($1::text::xid8, $2)
+                and e.xid < pg_snapshot_xmin(pg_current_snapshot())
+             order by e.xid, e.position limit $3",
         )
         .bind(&head.xid)
         .bind(head.position)
