@@ -5,10 +5,12 @@
     reason = "in a test, a panic is the way to say no"
 )]
 
+mod database;
 mod doors;
 mod identity;
 mod laboratory;
 mod plugins;
 mod reference;
 mod study;
+mod timers;
 mod trail;

@@ -56,9 +56,23 @@ pub async fn prepare(options: PgConnectOptions) -> Result<(), OpenError> {
         .connect_with(options)
         .await
         .map_err(OpenError::Connect)?;
-    let outcome = sqlx::migrate!("../../migrations").run(&pool).await;
+    let migrations = sqlx::migrate!("../../migrations");
+    // Whoever may only work in the database need not own it, once it is up to date.
+    let outcome =
+        if is_up_to_date(&pool, &migrations).await { Ok(()) } else { migrations.run(&pool).await };
     pool.close().await;
     outcome.map_err(OpenError::Migrate)
+}
+
+async fn is_up_to_date(pool: &PgPool, migrations: &sqlx::migrate::Migrator) -> bool {
+    let applied: Result<Vec<(i64, Vec<u8>)>, _> = sqlx::query_as(
+        "select version, checksum from _sqlx_migrations where success order by version",
+    )
+    .fetch_all(pool)
+    .await;
+    let known: Vec<(i64, Vec<u8>)> =
+        migrations.iter().map(|it| (it.version, it.checksum.to_vec())).collect();
+    applied.is_ok_and(|it| it == known)
 }
 
 impl PgStore {

@@ -62,7 +62,7 @@ pub(crate) async fn send_files(peer: &Remote, paths: &[PathBuf]) -> Result<usize
     for batch in files.chunks(FILES_AT_ONCE) {
         let mut contents = Vec::new();
         for path in batch {
-            let read = std::fs::read(path).map(normalised);
+            let read = std::fs::read(path).map(sendable);
             let content = read.map_err(|error| {
                 Failure::from_error(&format!("cannot read `{}`", path.display()), &error)
             })?;
@@ -87,7 +87,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     }
 }
 
-/// A file with File Meta Information in the order we read. Nothing, if it is no DICOM file.
-fn normalised(file: Vec<u8>) -> Option<Vec<u8>> {
-    (file.get(128..132) == Some(b"DICM")).then_some(file)
+/// The file, if it is one that can be sent as it is: DICOM with File Meta Information.
+fn sendable(file: Vec<u8>) -> Option<Vec<u8>> {
+    encoding::file_meta::split(&file).is_some().then_some(file)
 }

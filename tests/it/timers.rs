@@ -1,0 +1,158 @@
+//! Peers that are silent, slow or slow on purpose (DIN-15), at a listener with short timers.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use archive::DiskArchive;
+use async_trait::async_trait;
+use contracts::{Archive, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal};
+use dimse::{Config, Listener, Network, Peer, Timers};
+use domain::Event;
+use system_tests::{Scratch, remote};
+use tokio::sync::watch;
+
+/// Takes everything and keeps nothing.
+struct Nobody(Arc<dyn Archive>);
+
+#[async_trait]
+impl Intake for Nobody {
+    fn archive(&self) -> &Arc<dyn Archive> {
+        &self.0
+    }
+
+    fn is_open(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    async fn keep(&self, _: InstanceArrival, _: Quarantined) -> Result<Kept, Refusal> {
+        Ok(Kept::New)
+    }
+
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal> {
+        Ok(arrival.acknowledgement)
+    }
+
+    async fn note_event(&self, _: Event) {}
+}
+
+const SHORT: Duration = Duration::from_millis(400);
+
+/// A listener for at most two associations; nothing is waited for long.
+async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
+    let timers = Timers {
+        artim: SHORT,
+        inactivity: SHORT,
+        idle: SHORT,
+        message: SHORT * 4,
+        throughput_min: 4096,
+        response: SHORT,
+    };
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ae_title: "ISOCENTER".parse().unwrap(),
+        peers: vec![Peer { ae_title: None, networks: Network::loopback() }],
+        associations_max: 2,
+        associations_per_peer_max: 2,
+        pdu_bytes_max: 131_072,
+        timers,
+    };
+    let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap());
+    let listener = Listener::bind(config, Arc::new(Nobody(archive))).await.unwrap();
+    let address = listener.address().unwrap().to_string();
+    let (closing, closed) = watch::channel(false);
+    tokio::spawn(listener.listen(closed));
+    (address, closing)
+}
+
+/// An association request for Verification, byte by byte as PS3.8, 9.3.2 has it.
+fn request() -> Vec<u8> {
+    let item = |kind: u8, content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[kind, 0], length.as_slice(), content].concat()
+    };
+    let syntax = item(0x40, b"1.2.840.10008.1.2");
+    let context = [&[1, 0, 0, 0], item(0x30, b"1.2.840.10008.1.1").as_slice(), &syntax].concat();
+    let user = item(0x50, &item(0x51, &16_384_u32.to_be_bytes()));
+    let body = [
+        [0, 1, 0, 0].as_slice(),
+        b"ISOCENTER       CT1             ",
+        &[0; 32],
+        &item(0x10, b"1.2.840.10008.3.1.1.1"),
+        &item(0x20, &context),
+        &user,
+    ]
+    .concat();
+    [&[1, 0], u32::try_from(body.len()).unwrap().to_be_bytes().as_slice(), &body].concat()
+}
+
+/// Connects and, if asked to, comes in.
+fn connect(address: &str, is_to_come_in: bool) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    if is_to_come_in {
+        stream.write_all(&request()).unwrap();
+        let mut header = [0; 6];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!(header[0], 2, "an A-ASSOCIATE-AC");
+        let length = u32::from_be_bytes(header[2..6].try_into().unwrap());
+        let mut rest = vec![0; length as usize];
+        stream.read_exact(&mut rest).unwrap();
+    }
+    stream
+}
+
+/// What comes until the peer closes, and after how long.
+fn until_closed(stream: &mut TcpStream, begin: Instant) -> (Vec<u8>, Duration) {
+    let mut rest = Vec::new();
+    // A reset is a way to close, too.
+    _ = stream.read_to_end(&mut rest);
+    (rest, begin.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn din_15_who_does_not_ask_is_shown_out_by_the_artim_timer() {
+    let scratch = Scratch::default();
+    let (address, _door) = listener(&scratch).await;
+    let begin = Instant::now();
+    let mut silent = connect(&address, false);
+    let mut slow = connect(&address, false);
+    slow.write_all(&request()[..50]).unwrap();
+
+    for stream in [&mut silent, &mut slow] {
+        let (said, after) = until_closed(stream, begin);
+        assert_eq!(said, Vec::<u8>::new());
+        assert!(after >= SHORT && after < SHORT * 8, "{after:?}");
+    }
+    remote(&address, "CT1").echo().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn din_15_an_idle_association_and_a_trickling_pdu_are_aborted() {
+    let scratch = Scratch::default();
+    let (address, _door) = listener(&scratch).await;
+    let begin = Instant::now();
+    let mut idle = connect(&address, true);
+    let mut trickling = connect(&address, true);
+    // DIN-13: there are as many associations as there may be.
+    let full = remote(&address, "CT1").echo().await.unwrap_err();
+    assert!(full.to_string().contains("local limit exceeded"), "{full}");
+
+    let trickle = std::thread::spawn(move || {
+        trickling.write_all(&[4, 0, 0, 1, 0, 0]).unwrap();
+        let begin = Instant::now();
+        // A byte now and then would keep a timer that starts anew at every byte alive for ever.
+        while begin.elapsed() < SHORT * 10 && trickling.write_all(&[0]).is_ok() {
+            std::thread::sleep(SHORT / 8);
+        }
+        begin.elapsed()
+    });
+    let (said, after) = until_closed(&mut idle, begin);
+
+    // A-ABORT by the service provider.
+    assert_eq!(said[..9], [7, 0, 0, 0, 0, 4, 0, 0, 2]);
+    assert!(after >= SHORT && after < SHORT * 8, "{after:?}");
+    assert!(trickle.join().unwrap() < SHORT * 10);
+    remote(&address, "CT1").echo().await.unwrap();
+}
