@@ -3,7 +3,11 @@
 //! Types here are values. Each is checked once, where it is built, and needs no check again: a
 //! function that takes an [`AeTitle`] cannot be handed a string of seventeen characters.
 //!
-//! **Invariant:** this crate does no I/O and depends on no other crate of the workspace.
+//! **Invariants**
+//!
+//! - This crate does no I/O and depends on no other crate of the workspace.
+//! - What identifies a patient can be stored and sent, but not shown by mistake: its `Debug` says
+//!   nothing (SEC-37).
 
 mod ae_title;
 mod error_chain;
@@ -12,7 +16,6 @@ mod laboratory;
 mod node_io;
 mod order;
 mod patient;
-mod phi;
 mod result_set;
 mod uid;
 
@@ -25,7 +28,6 @@ pub use node_io::{
 };
 pub use order::{Order, OrderAction, OrderKey};
 pub use patient::{Demographics, PatientId};
-pub use phi::Phi;
 pub use result_set::{
     Algorithm, Code, Finding, InputInstance, Measurement, Presence, ResultSet, ResultStatus,
     Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,

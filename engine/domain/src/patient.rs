@@ -1,15 +1,29 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What a hospital calls a patient: an identifier and who gave it (DIN-60).
 ///
 /// Two identifiers are of one patient only if both halves agree: `123` of one hospital is not
 /// `123` of another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PatientId {
     /// The identifier, PID-3.1 or (0010,0020).
     pub value: String,
     /// The assigning authority, PID-3.4 or (0010,0021). Empty if nobody is named.
     pub issuer: String,
+}
+
+impl fmt::Debug for PatientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PatientId(..)")
+    }
+}
+
+impl fmt::Debug for Demographics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Demographics(..)")
+    }
 }
 
 impl PatientId {
@@ -24,7 +38,7 @@ impl PatientId {
 }
 
 /// Who a patient is, as far as reports have to say so.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demographics {
     /// Name in the form `family^given^middle^prefix^suffix`, ideographic groups after `=`.
     pub name: String,
@@ -48,5 +62,36 @@ impl Demographics {
             }
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_37_debug_shows_nothing_of_the_patient() {
+        let id = PatientId::new("4711", "HOSP").unwrap();
+        let demographics = Demographics { name: "DOE^JANE".to_owned(), ..Demographics::default() };
+        let shown = format!("{id:?} {demographics:?}");
+        assert_eq!(shown, "PatientId(..) Demographics(..)");
+    }
+
+    #[test]
+    fn din_74_what_cannot_be_decoded_identifies_nobody() {
+        assert_eq!(PatientId::new("47\u{fffd}1", "HOSP"), None);
+        assert_eq!(PatientId::new("  ", "HOSP"), None);
+    }
+
+    #[test]
+    fn hl7_21_what_a_message_leaves_open_stays_as_it_was() {
+        let known = Demographics {
+            name: "DOE^JANE".to_owned(),
+            sex: "F".to_owned(),
+            ..Demographics::default()
+        };
+        let newer = Demographics { birth_date: "19700101".to_owned(), ..Demographics::default() };
+        let updated = known.clone().updated(&newer);
+        assert_eq!((updated.name, updated.birth_date), (known.name, newer.birth_date));
     }
 }
