@@ -123,7 +123,7 @@ async fn din_15_who_does_not_ask_is_shown_out_by_the_artim_timer() {
     for stream in [&mut silent, &mut slow] {
         let (said, after) = until_closed(stream, begin);
         assert_eq!(said, Vec::<u8>::new());
-        assert!(after >= SHORT && after < SHORT * 8, "{after:?}");
+        assert!(after >= SHORT && after < SHORT * 20, "{after:?}");
     }
     remote(&address, "CT1").echo().await.unwrap();
 }
@@ -143,7 +143,7 @@ async fn din_15_an_idle_association_and_a_trickling_pdu_are_aborted() {
         trickling.write_all(&[4, 0, 0, 1, 0, 0]).unwrap();
         let begin = Instant::now();
         // A byte now and then would keep a timer that starts anew at every byte alive for ever.
-        while begin.elapsed() < SHORT * 10 && trickling.write_all(&[0]).is_ok() {
+        while begin.elapsed() < SHORT * 25 && trickling.write_all(&[0]).is_ok() {
             std::thread::sleep(SHORT / 8);
         }
         begin.elapsed()
@@ -152,7 +152,7 @@ async fn din_15_an_idle_association_and_a_trickling_pdu_are_aborted() {
 
     // A-ABORT by the service provider.
     assert_eq!(said[..9], [7, 0, 0, 0, 0, 4, 0, 0, 2]);
-    assert!(after >= SHORT && after < SHORT * 8, "{after:?}");
-    assert!(trickle.join().unwrap() < SHORT * 10);
+    assert!(after >= SHORT && after < SHORT * 20, "{after:?}");
+    assert!(trickle.join().unwrap() < SHORT * 25);
     remote(&address, "CT1").echo().await.unwrap();
 }
