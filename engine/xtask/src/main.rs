@@ -17,7 +17,8 @@ pub(crate) type Outcome = Result<(), String>;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next().as_deref() {
-        Some("demo") => demo::demo(&arguments.collect::<Vec<_>>()),
+        // `cargo demo -- --once`, as with `cargo run`, is the same as `cargo demo --once`.
+        Some("demo") => demo::demo(&arguments.filter(|one| one != "--").collect::<Vec<_>>()),
         Some("verify") => verify::verify(),
         _ => Err("say `cargo demo` or `cargo verify`".to_owned()),
     };
