@@ -92,17 +92,16 @@ impl Association<'_> {
         let mut assembler = Assembler::default();
         let mut open: Option<Open> = None;
         // When the message that is being received was begun.
-        let mut begun: Option<Instant> = None;
+        let mut begun = Instant::now();
         loop {
             let is_idle = assembler.is_between_messages();
             let wait = if is_idle { self.timers.idle } else { self.timers.inactivity };
             // The whole PDU must come within the wait, however its bytes trickle.
             let next = tokio::time::timeout(wait, stream.next(wait)).await;
             let (kind, pdu) = next.map_err(|_| PduError::Silent)??;
-            let since = *begun.get_or_insert_with(Instant::now);
             if is_idle {
-                begun = Some(Instant::now());
-            } else if since.elapsed() > self.timers.message {
+                begun = Instant::now();
+            } else if begun.elapsed() > self.timers.message {
                 return Err(AssociationError::TooSlow);
             }
             match kind {
@@ -175,8 +174,7 @@ impl Association<'_> {
     fn check_pace(&self, message: &Open) -> Result<(), AssociationError> {
         let elapsed = message.since.elapsed();
         let least = elapsed.as_secs().saturating_mul(self.timers.throughput_min);
-        let is_slow = elapsed > self.timers.inactivity && message.bytes < least;
-        if elapsed > self.timers.message || is_slow {
+        if elapsed > self.timers.inactivity && message.bytes < least {
             return Err(AssociationError::TooSlow);
         }
         Ok(())

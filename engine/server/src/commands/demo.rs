@@ -124,12 +124,14 @@ impl Scene {
         let opened = Opened::open(place).await?;
         let details = self.watch_runs(&opened).await;
         opened.close().await;
-        for detail in &details? {
+        let details = details?;
+        for detail in &details {
             show_run(detail, "");
         }
         self.show_received(&phantom, with.is_none());
         self.verify(place).await?;
-        self.show_ways_on(&phantom, place);
+        let study = details.iter().find_map(|it| it.run.study.as_deref());
+        self.show_ways_on(study.unwrap_or(&phantom.accession), place);
         Ok(())
     }
 
@@ -216,14 +218,11 @@ impl Scene {
         audit::verify(&file, &key.display().to_string())
     }
 
-    fn show_ways_on(&self, phantom: &Phantom, place: &Place) {
+    fn show_ways_on(&self, study: &str, place: &Place) {
         let config = place.config.as_deref().unwrap_or(Path::new("")).display();
         heading("Where to look next");
         line(format_args!("site file and data    {}", self.folder.display()));
-        line(format_args!(
-            "why did that happen   isocenter why {} --config {config}",
-            phantom.accession
-        ));
+        line(format_args!("why did that happen   isocenter why {study} --config {config}"));
         line(format_args!("every event           isocenter audit show --config {config}"));
         line("the way of a study    engine/README.md\nworkflows             workflows/README.md");
         line("(isocenter is target/debug/isocenter; while the engine runs, the commands ask it)");
