@@ -175,10 +175,7 @@ mod tests {
             frame_of_reference: "1.9".to_owned(),
             tilt: 0.0,
             is_lossy: false,
-            values: vec![
-                f32::from(u8::try_from(format!("{z:.0}").parse::<i64>().unwrap()).unwrap());
-                6
-            ],
+            values: vec![f32::from(z); 6],
         }
     }
 

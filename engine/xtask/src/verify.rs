@@ -67,7 +67,7 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
         let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    let readers = clock_readers(clock)?;
+    let readers = install_readers(clock)?;
     clock.step("tests", || {
         let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
         test.env("ISOCENTER_PYTHON", &readers);
@@ -79,7 +79,7 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
     })
 }
 
-fn clock_readers(clock: &mut Clock) -> Result<PathBuf, String> {
+fn install_readers(clock: &mut Clock) -> Result<PathBuf, String> {
     let folder = target_folder().join("readers");
     let python = folder.join("bin/python");
     clock.step("independent readers", || {
