@@ -5,6 +5,7 @@
     reason = "in a test, a panic is the way to say no"
 )]
 
+mod commitment;
 mod database;
 mod doors;
 mod identity;

@@ -112,11 +112,13 @@ pub struct Habits<'a> {
     pub workflows: &'a [(&'a str, &'a str)],
     /// Whether the EHR takes unsigned results.
     pub allow_unverified: bool,
+    /// Whether the PACS is to confirm storage commitment.
+    pub commitment: bool,
 }
 
 impl Default for Habits<'_> {
     fn default() -> Self {
-        Self { workflows: &[], allow_unverified: true }
+        Self { workflows: &[], allow_unverified: true, commitment: false }
     }
 }
 
@@ -143,15 +145,18 @@ impl Hospital {
         };
         let site = format!(
             "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
-             dicom: {{ listen: \"127.0.0.1:0\", peers: [] }}\n\
+             dicom: {{ listen: \"127.0.0.1:0\", peers: [{{ ae_title: PACS, \
+             networks: [127.0.0.0/8], address: \"{}\" }}] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\n\
-             destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS }} }}\n  \
+             destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {} }}\n",
             scratch.path("data").display(),
             workflows.display(),
             target().display(),
             pacs.address(),
+            pacs.address(),
+            habits.commitment,
             ehr.address(),
             habits.allow_unverified,
         );

@@ -1,12 +1,12 @@
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use contracts::{Archive, Incoming, Quarantined};
 use domain::ArtifactRef;
-use encoding::file_meta::FileMeta;
+use encoding::file_meta::{self, FileMeta, META_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -91,6 +91,16 @@ impl Archive for DiskArchive {
         place(&self.instances, sha256, "dcm")
     }
 
+    async fn is_intact(&self, sha256: &str) -> io::Result<bool> {
+        let (path, expected) = (self.path_of(sha256), sha256.to_owned());
+        on_disk_thread(move || match File::open(path) {
+            Ok(file) => Ok(data_set_digest(file)?.is_some_and(|it| it == expected)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
     async fn keep_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef> {
         let sha256 = hex::encode(Sha256::digest(&bytes));
         let artifact = ArtifactRef { sha256, bytes: bytes.len() as u64 };
@@ -127,6 +137,17 @@ async fn on_disk_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// SHA-256 of what follows the File Meta Information, or nothing if there is none.
+fn data_set_digest(mut file: File) -> io::Result<Option<String>> {
+    let mut start = Vec::new();
+    (&mut file).take(META_BYTES_MAX).read_to_end(&mut start)?;
+    let Some((at, _)) = file_meta::split(&start) else { return Ok(None) };
+    let mut hasher = Sha256::new();
+    hasher.update(start.get(at..).unwrap_or_default());
+    io::copy(&mut file, &mut hasher)?;
+    Ok(Some(hex::encode(hasher.finalize())))
 }
 
 struct Writer {

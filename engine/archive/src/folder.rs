@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use contracts::{Destination, DestinationKind, Output, OutputKind, SendError};
+use contracts::{Destination, DestinationKind, Output, OutputKind, SendError, Sent};
 
 /// A folder that takes reports as files: `<run>/<kind>-<n>.dcm`, `.hl7` or `.json`.
 pub struct FolderDestination {
@@ -32,7 +32,7 @@ impl Destination for FolderDestination {
         DestinationKind::Folder
     }
 
-    async fn send(&self, run: &str, outputs: &[Output]) -> Result<(), SendError> {
+    async fn send(&self, run: &str, _: &str, outputs: &[Output]) -> Result<Sent, SendError> {
         let folder = self.folder.join(run);
         let mut counts: BTreeMap<OutputKind, usize> = BTreeMap::new();
         let mut files = Vec::new();
@@ -47,7 +47,8 @@ impl Destination for FolderDestination {
             files.iter().try_for_each(|(path, bytes)| replace(path, bytes))
         };
         let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other);
-        written.and_then(|it| it).map_err(|it| SendError::Retryable(it.to_string()))
+        let written = written.and_then(|it| it).map(|()| Sent::Acknowledged);
+        written.map_err(|it| SendError::Retryable(it.to_string()))
     }
 }
 

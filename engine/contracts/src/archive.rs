@@ -62,6 +62,13 @@ pub trait Archive: Send + Sync {
     /// Where the file with this data set lies.
     fn path_of(&self, sha256: &str) -> PathBuf;
 
+    /// Whether the file with this data set is there and unchanged: reads all of it (DIN-33).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does.
+    async fn is_intact(&self, sha256: &str) -> io::Result<bool>;
+
     /// Keeps what a plugin made. Durable once it returns.
     ///
     /// # Errors

@@ -56,6 +56,15 @@ pub enum DestinationKind {
     Folder,
 }
 
+/// How far something got that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It is where it should be.
+    Acknowledged,
+    /// It was taken, and its safety is still to be confirmed (DIN-34).
+    Promised,
+}
+
 /// Why something did not arrive.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -73,11 +82,17 @@ pub trait Destination: Send + Sync {
     /// What it takes.
     fn kind(&self) -> DestinationKind;
 
-    /// Sends, in order, and waits for each to be acknowledged. `run` names the run for people.
+    /// Sends, in order, and waits for each to be acknowledged. `run` names the run for people,
+    /// `transaction` a request for storage commitment, should there be one.
     ///
     /// # Errors
     ///
     /// Says whether another try could help. Some of it may have arrived: it is sent again under
     /// the same names.
-    async fn send(&self, run: &str, outputs: &[Output]) -> Result<(), SendError>;
+    async fn send(
+        &self,
+        run: &str,
+        transaction: &str,
+        outputs: &[Output],
+    ) -> Result<Sent, SendError>;
 }

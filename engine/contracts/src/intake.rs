@@ -3,7 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::{Demographics, Event, ExchangedDocument, Order, PatientId};
 
-use crate::{Archive, Quarantined};
+use crate::{Archive, CommitmentRequest, CommitmentResult, Quarantined, ReportEnd};
 
 /// How an instance arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Kept {
     Identical,
     /// We have another one of this name: this one is kept beside it and flagged (DIN-22).
     OtherVersion,
+    /// We have another one of this name, and the site takes no second one: nothing was kept.
+    VersionRefused,
     /// It is kept, but contradicts what its study or series says of itself (DIN-61).
     Flagged,
 }
@@ -153,6 +155,38 @@ pub trait Intake: Send + Sync {
     ///
     /// Nothing was kept; the sender must try again.
     async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal>;
+
+    /// Keeps a request for storage commitment. It is answered later.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was kept; the sender must try again.
+    async fn ask_commitment(&self, _request: CommitmentRequest) -> Result<(), Refusal> {
+        Err(Refusal::new(RefusalReason::OutOfResources, "storage commitment is not offered"))
+    }
+
+    /// The answer to a request, once it is known, for the association the request came on. Whoever
+    /// takes it says with [`Intake::end_commitment`] how giving it went.
+    async fn commitment_reply(&self, _peer: &str, _transaction: &str) -> Option<CommitmentResult> {
+        None
+    }
+
+    /// Ends a try to give an answer.
+    async fn end_commitment(&self, _peer: &str, _transaction: &str, _end: ReportEnd) {}
+
+    /// Takes in an answer to a request of ours.
+    ///
+    /// # Errors
+    ///
+    /// It could not be kept, or we never asked.
+    async fn note_commitment(
+        &self,
+        _result: CommitmentResult,
+        _peer: &str,
+        _address: &str,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::new(RefusalReason::InvalidInstance, "we asked for no storage commitment"))
+    }
 
     /// Puts on record what happened at a door: a refused association, a broken connection.
     async fn note_event(&self, event: Event);

@@ -7,6 +7,7 @@
 //! **Invariant:** traits and values only. What implements them is tied together in `server`.
 
 mod archive;
+mod commitment;
 mod destination;
 mod intake;
 mod node_runner;
@@ -14,7 +15,11 @@ mod rows;
 mod store;
 
 pub use archive::{Archive, Incoming, Quarantined};
-pub use destination::{Destination, DestinationKind, Output, OutputKind, SendError};
+pub use commitment::{
+    CommitmentCheck, CommitmentReport, CommitmentReporter, CommitmentRequest, CommitmentResult,
+    CommitmentStore, FailureReason, ReportEnd, SopReference,
+};
+pub use destination::{Destination, DestinationKind, Output, OutputKind, SendError, Sent};
 pub use intake::{
     InstanceArrival, Intake, Kept, MessageArrival, MessageEffect, Refusal, RefusalReason,
 };
@@ -23,6 +28,6 @@ pub use rows::{
     ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
     MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun, NewTask, NodeChange,
     NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot, RunStep, SeriesSnapshot,
-    StoredInstance, StudySnapshot, StudyStep, WorkKind,
+    StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
 };
 pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};

@@ -17,8 +17,8 @@ use crate::{InstanceArrival, MessageArrival, OutputKind, PluginPin};
 pub struct InstanceRecord {
     /// How it arrived.
     pub arrival: InstanceArrival,
-    /// Its name.
-    pub instance: SopInstanceUid,
+    /// Its name as received: a UID, unless a flag says that it is malformed.
+    pub instance: String,
     /// Its kind.
     pub sop_class: SopClassUid,
     /// Its series.
@@ -47,10 +47,27 @@ pub struct InstanceRecord {
     pub study_date: String,
     /// Study time.
     pub study_time: String,
-    /// Referring order numbers and study ID, for reports.
+    /// Frame of Reference UID (0020,0052), or nothing.
+    pub frame_of_reference: String,
+    /// What becomes of it if we have another one of its name.
+    pub versions: VersionPolicy,
+    /// Study ID, for reports.
     pub study_id: String,
     /// What was wrong with the header and did not keep us from reading it.
     pub quality_flags: Vec<String>,
+}
+
+/// What becomes of an instance whose name we have with other content (DIN-22).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionPolicy {
+    /// The first one counts; the other is kept beside it and flagged.
+    #[default]
+    KeepFirst,
+    /// The new one counts from now on; the other is kept.
+    Replace,
+    /// The new one is refused.
+    Reject,
 }
 
 /// A message to keep.
@@ -387,6 +404,8 @@ pub struct ClaimedDelivery {
     pub what: Vec<OutputKind>,
     /// Which try this is.
     pub attempt: i32,
+    /// Transaction UID of this try, should it ask for storage commitment. Never used before.
+    pub transaction: String,
 }
 
 /// Everything a report is made of, as of one moment.
@@ -432,6 +451,8 @@ pub struct PatientView {
 pub enum DeliveryEnd {
     /// The destination has acknowledged all of it.
     Delivered,
+    /// The destination has taken all of it, and is to confirm its safety.
+    Promised,
     /// To be tried again.
     Again {
         /// What happened.
@@ -460,4 +481,6 @@ pub enum WorkKind {
     Node,
     /// A delivery to make.
     Delivery,
+    /// A request for storage commitment to answer.
+    Commitment,
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, Kept, MessageKept,
+    ClaimedDelivery, ClaimedNode, CommitmentStore, DeliveryEnd, DeliveryView, InstanceRecord, Kept, MessageKept,
     MessageRecord, MessageSnapshot, MessageStep, Output, RunRecord, RunStep, StudySnapshot,
     StudyStep, WorkKind,
 };
@@ -39,7 +39,7 @@ pub type Compose<'a> = Box<dyn FnOnce(&DeliveryView) -> Result<Vec<Output>, Stri
 
 /// What the engine remembers. Each function is one transaction, and puts on record what it does.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: CommitmentStore {
     /// Keeps an instance and what it says of its series, study and patient.
     async fn keep_instance(&self, record: InstanceRecord) -> Result<Kept, StoreError>;
 
@@ -118,6 +118,10 @@ pub trait Store: Send + Sync {
         delivery: &ClaimedDelivery,
         end: DeliveryEnd,
     ) -> Result<(), StoreError>;
+
+    /// Gives up deliveries that a PACS has taken and not committed within `patience`: a person has to
+    /// look. Says how many.
+    async fn give_up_promises(&self, patience: Duration) -> Result<u64, StoreError>;
 
     /// Returns when there may be something of this kind to do, at the latest after `timeout`.
     async fn wait_for(&self, kind: WorkKind, timeout: Duration);

@@ -1,15 +1,27 @@
 //! One conversation with one peer, from its acceptance to its release.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use contracts::Intake;
+use contracts::{CommitmentResult, Intake, ReportEnd};
 use dicom_ul::pdu::{AbortRQServiceProviderReason as Reason, Pdu};
 
+use crate::commitment_data::write_result;
+use crate::commitment_scp::Request;
 use crate::config::Timers;
-use crate::message::{Assembler, CANCEL, Command, MessageError, Status, Step, fragments};
+use crate::message::{
+    Assembler, CANCEL, Command, EVENT_REPORT, MessageError, Status, Step, fragments,
+};
 use crate::negotiation::{Agreed, abort};
-use crate::pdu_stream::{Kind, PduError, PduStream, data_pdu};
+use crate::pdu_stream::{Kind, PduError, PduStream, data_pdu, data_pdus};
+use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE};
 use crate::storage_scp::{Answer, Reception, answer_plain};
+
+/// How long an answer to storage commitment is given on the association of its request; after that
+/// we call back (DIN-32).
+const REPLY_WINDOW: Duration = Duration::from_secs(5);
+
+/// How often we look for such an answer.
+const REPLY_POLL: Duration = Duration::from_millis(100);
 
 /// Why an association ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +71,33 @@ pub(crate) struct Association<'a> {
 struct Open {
     since: Instant,
     bytes: u64,
-    reception: Reception,
+    data: Data,
+}
+
+/// Where the data set of a message goes.
+enum Data {
+    /// To the disk.
+    Instance(Box<Reception>),
+    /// To be read at once.
+    Request(Request),
+    /// Nowhere: it belongs to an answer of the peer.
+    Nowhere,
+}
+
+/// Storage commitment that may be answered while the peer stays.
+#[derive(Default)]
+struct Replies {
+    /// Transactions of requests on this association, with their context, until when.
+    waiting: Vec<(u8, String, Instant)>,
+    /// Message ID and transaction of an answer the peer has not acknowledged.
+    given: Option<(u16, String)>,
+    last_id: u16,
+}
+
+/// What comes next.
+enum Next<'a> {
+    Pdu(Result<(Kind, &'a [u8]), PduError>),
+    Reply(u8, CommitmentResult),
 }
 
 impl Association<'_> {
@@ -71,7 +109,12 @@ impl Association<'_> {
     /// had succeeded stays so.
     pub(crate) async fn serve(&self, mut stream: PduStream) -> (u64, Result<(), AssociationError>) {
         let mut messages = 0;
-        let outcome = self.converse(&mut stream, &mut messages).await;
+        let mut replies = Replies::default();
+        let outcome = self.converse(&mut stream, &mut messages, &mut replies).await;
+        if let Some((_, transaction)) = replies.given.take() {
+            let end = ReportEnd::NotReported("the association ended before".to_owned());
+            self.intake.end_commitment(self.agreed.calling.as_str(), &transaction, end).await;
+        }
         let farewell = match &outcome {
             Ok(()) => None,
             Err(error) => error.farewell(),
@@ -88,6 +131,7 @@ impl Association<'_> {
         &self,
         stream: &mut PduStream,
         messages: &mut u64,
+        replies: &mut Replies,
     ) -> Result<(), AssociationError> {
         let mut assembler = Assembler::default();
         let mut open: Option<Open> = None;
@@ -96,9 +140,23 @@ impl Association<'_> {
         loop {
             let is_idle = assembler.is_between_messages();
             let wait = if is_idle { self.timers.idle } else { self.timers.inactivity };
-            // The whole PDU must come within the wait, however its bytes trickle.
-            let next = tokio::time::timeout(wait, stream.next(wait)).await;
-            let (kind, pdu) = next.map_err(|_| PduError::Silent)??;
+            let is_free = is_idle && replies.given.is_none() && !replies.waiting.is_empty();
+            let next = tokio::select! {
+                // The whole PDU must come within the wait, however its bytes trickle.
+                next = tokio::time::timeout(wait, stream.next(wait)) => {
+                    Next::Pdu(next.unwrap_or(Err(PduError::Silent)))
+                }
+                Some((context, result)) = self.reply(&mut replies.waiting), if is_free => {
+                    Next::Reply(context, result)
+                }
+            };
+            let (kind, pdu) = match next {
+                Next::Pdu(next) => next?,
+                Next::Reply(context, result) => {
+                    self.give(stream, context, &result, replies).await?;
+                    continue;
+                }
+            };
             if is_idle {
                 begun = Instant::now();
             } else if begun.elapsed() > self.timers.message {
@@ -109,7 +167,7 @@ impl Association<'_> {
                     let mut answers = Vec::new();
                     for fragment in fragments(pdu)? {
                         let step = assembler.push(fragment)?;
-                        answers.extend(self.step(step, &mut open).await?);
+                        answers.extend(self.step(step, &mut open, replies).await?);
                     }
                     for (command, (status, comment)) in answers {
                         *messages += 1;
@@ -130,6 +188,7 @@ impl Association<'_> {
         &self,
         step: Step<'_>,
         open: &mut Option<Open>,
+        replies: &mut Replies,
     ) -> Result<Option<(Command, Answer)>, AssociationError> {
         match step {
             Step::Wait => Ok(None),
@@ -137,18 +196,19 @@ impl Association<'_> {
                 if !self.agreed.contexts.iter().any(|(id, ..)| *id == command.context) {
                     return Err(AssociationError::UnknownContext);
                 }
-                if command.is_response() {
-                    return Err(AssociationError::UnexpectedPdu);
-                }
                 if command.field == CANCEL {
                     return Ok(None);
                 }
-                if !command.has_data_set {
+                if command.is_response() {
+                    self.take_response(&command, replies).await?;
+                } else if !command.has_data_set {
                     let answer = answer_plain(&command);
                     return Ok(Some((command, answer)));
                 }
-                let reception = Reception::begin(command, &self.agreed, self.intake);
-                *open = Some(Open { since: Instant::now(), bytes: 0, reception });
+                if command.has_data_set {
+                    let data = self.data(command);
+                    *open = Some(Open { since: Instant::now(), bytes: 0, data });
+                }
                 Ok(None)
             }
             Step::Data { bytes, is_last } => {
@@ -157,17 +217,110 @@ impl Association<'_> {
                 };
                 message.bytes += bytes.len() as u64;
                 self.check_pace(message)?;
-                message.reception.write(bytes);
+                match &mut message.data {
+                    Data::Instance(reception) => reception.write(bytes),
+                    Data::Request(request) => request.write(bytes),
+                    Data::Nowhere => {}
+                }
                 match open.take_if(|_| is_last) {
                     None => Ok(None),
-                    Some(whole) => {
-                        let kept =
-                            whole.reception.finish(&self.agreed, &self.address, self.intake).await;
-                        Ok(Some(kept))
-                    }
+                    Some(whole) => Ok(self.finish(whole.data, replies).await),
                 }
             }
         }
+    }
+
+    fn data(&self, command: Command) -> Data {
+        if command.is_response() {
+            Data::Nowhere
+        } else if Request::is(command.field) {
+            Data::Request(Request::begin(command))
+        } else {
+            let reception = Reception::begin(command, &self.agreed, self.intake);
+            Data::Instance(Box::new(reception))
+        }
+    }
+
+    async fn finish(&self, data: Data, replies: &mut Replies) -> Option<(Command, Answer)> {
+        match data {
+            Data::Instance(reception) => {
+                Some(reception.finish(&self.agreed, &self.address, self.intake).await)
+            }
+            Data::Request(request) => {
+                let it = request.finish(&self.agreed, &self.address, self.intake).await;
+                if let Some(transaction) = it.transaction {
+                    let until = Instant::now() + REPLY_WINDOW;
+                    replies.waiting.push((it.command.context, transaction, until));
+                }
+                Some((it.command, it.answer))
+            }
+            Data::Nowhere => None,
+        }
+    }
+
+    /// Waits for the answer to one of the transactions. Nothing, once none may be given here.
+    async fn reply(
+        &self,
+        waiting: &mut Vec<(u8, String, Instant)>,
+    ) -> Option<(u8, CommitmentResult)> {
+        loop {
+            waiting.retain(|(.., until)| *until > Instant::now());
+            if waiting.is_empty() {
+                return None;
+            }
+            for (context, transaction, _) in waiting.iter() {
+                let peer = self.agreed.calling.as_str();
+                if let Some(result) = self.intake.commitment_reply(peer, transaction).await {
+                    let context = *context;
+                    waiting.retain(|(_, it, _)| *it != result.transaction);
+                    return Some((context, result));
+                }
+            }
+            tokio::time::sleep(REPLY_POLL).await;
+        }
+    }
+
+    /// Gives an answer; the peer's acknowledgement comes as a message of its own.
+    async fn give(
+        &self,
+        stream: &mut PduStream,
+        context: u8,
+        result: &CommitmentResult,
+        replies: &mut Replies,
+    ) -> Result<(), AssociationError> {
+        replies.last_id = replies.last_id.wrapping_add(1);
+        let (id, wait) = (replies.last_id, self.timers.response);
+        replies.given = Some((id, result.transaction.clone()));
+        let syntax = self.agreed.contexts.iter().find(|(it, ..)| *it == context);
+        let syntax = syntax.map_or("", |(.., it)| it.as_str());
+        let (kind, data) = write_result(result, syntax);
+        let command =
+            Command::request(context, EVENT_REPORT, id, COMMITMENT, COMMITMENT_INSTANCE)
+                .of_kind(kind);
+        stream.send_bytes(&data_pdu(context, true, true, &command.to_bytes()), wait).await?;
+        for pdu in data_pdus(context, self.agreed.send_bytes_max, &data) {
+            stream.send_bytes(&pdu, wait).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what the peer says to an answer of ours.
+    async fn take_response(
+        &self,
+        command: &Command,
+        replies: &mut Replies,
+    ) -> Result<(), AssociationError> {
+        let is_it = |(id, _): &mut (u16, String)| *id == command.message_id;
+        let Some((_, transaction)) = replies.given.take_if(is_it) else {
+            return Err(AssociationError::UnexpectedPdu);
+        };
+        let end = if command.status == Status::SUCCESS {
+            ReportEnd::Reported
+        } else {
+            ReportEnd::NotReported(format!("the peer answered {:#06x}", command.status.0))
+        };
+        self.intake.end_commitment(self.agreed.calling.as_str(), &transaction, end).await;
+        Ok(())
     }
 
     /// Ends messages that are slow on purpose (DIN-15).

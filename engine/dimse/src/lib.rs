@@ -3,7 +3,8 @@
 //!
 //! Read in the order an object travels: [`listener`] opens the door, [`negotiation`] decides who
 //! may come in and with what, [`association`] turns PDUs into answers, [`message`] puts their
-//! fragments together, [`storage_scp`] answers them. [`storage_scu`] walks the other way.
+//! fragments together, [`storage_scp`] and `commitment_scp` answer them. `conversation` opens
+//! associations of our own, on which [`storage_scu`] sends and `commitment_reporter` answers.
 //!
 //! **Invariants**
 //!
@@ -13,7 +14,11 @@
 //! - A peer that is slow or silent costs one task and its timers, nothing of anybody else.
 
 pub mod association;
+mod commitment_data;
+mod commitment_reporter;
+mod commitment_scp;
 pub mod config;
+mod conversation;
 pub mod listener;
 pub mod message;
 pub mod negotiation;
@@ -24,4 +29,6 @@ pub mod storage_scu;
 
 pub use config::{Config, Network, Peer, Timers};
 pub use listener::Listener;
-pub use storage_scu::{DicomDestination, Remote, ScuError};
+pub use commitment_reporter::Reporter;
+pub use conversation::{Remote, ScuError};
+pub use storage_scu::DicomDestination;

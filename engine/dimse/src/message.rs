@@ -19,6 +19,10 @@ const COMMENT_BYTES_MAX: usize = 64;
 pub const STORE: u16 = 0x0001;
 /// C-ECHO.
 pub const ECHO: u16 = 0x0030;
+/// N-EVENT-REPORT.
+pub const EVENT_REPORT: u16 = 0x0100;
+/// N-ACTION.
+pub const ACTION: u16 = 0x0130;
 /// C-CANCEL.
 pub const CANCEL: u16 = 0x0FFF;
 
@@ -26,6 +30,7 @@ pub const CANCEL: u16 = 0x0FFF;
 mod element {
     pub(super) const GROUP_LENGTH: u16 = 0x0000;
     pub(super) const AFFECTED_SOP_CLASS: u16 = 0x0002;
+    pub(super) const REQUESTED_SOP_CLASS: u16 = 0x0003;
     pub(super) const COMMAND_FIELD: u16 = 0x0100;
     pub(super) const MESSAGE_ID: u16 = 0x0110;
     pub(super) const RESPONDED_TO: u16 = 0x0120;
@@ -34,6 +39,9 @@ mod element {
     pub(super) const STATUS: u16 = 0x0900;
     pub(super) const ERROR_COMMENT: u16 = 0x0902;
     pub(super) const AFFECTED_SOP_INSTANCE: u16 = 0x1000;
+    pub(super) const REQUESTED_SOP_INSTANCE: u16 = 0x1001;
+    pub(super) const EVENT_TYPE: u16 = 0x1002;
+    pub(super) const ACTION_TYPE: u16 = 0x1008;
 }
 
 /// One command, of a peer or of ours.
@@ -45,10 +53,12 @@ pub struct Command {
     pub field: u16,
     /// The number of the request.
     pub message_id: u16,
-    /// Affected SOP Class UID, or nothing.
+    /// Affected or Requested SOP Class UID, or nothing.
     pub sop_class: String,
-    /// Affected SOP Instance UID, or nothing.
+    /// Affected or Requested SOP Instance UID, or nothing.
     pub sop_instance: String,
+    /// Action Type ID or Event Type ID, where there is one.
+    pub kind: Option<u16>,
     /// Whether a data set follows.
     pub has_data_set: bool,
     /// How it went, in a response.
@@ -80,6 +90,18 @@ impl Status {
     pub const MISTYPED_ARGUMENT: Self = Self(0x0212);
     /// Processing failure.
     pub const PROCESSING_FAILURE: Self = Self(0x0110);
+    /// No such SOP instance.
+    pub const NO_SUCH_INSTANCE: Self = Self(0x0112);
+    /// No such event type.
+    pub const NO_SUCH_EVENT: Self = Self(0x0113);
+    /// Invalid argument value.
+    pub const INVALID_ARGUMENT: Self = Self(0x0115);
+    /// Missing attribute.
+    pub const MISSING_ATTRIBUTE: Self = Self(0x0120);
+    /// No such action.
+    pub const NO_SUCH_ACTION: Self = Self(0x0123);
+    /// Error: another version of this instance is here already, and the site takes no second one.
+    pub const OTHER_VERSION: Self = Self(0xC001);
 
     /// Whether what was sent is kept: success or a warning (PS3.7, C.1).
     pub const fn is_kept(self) -> bool {
@@ -96,8 +118,26 @@ impl Command {
     /// A request of ours.
     pub fn request(context: u8, field: u16, message_id: u16, class: &str, instance: &str) -> Self {
         let (sop_class, sop_instance) = (class.to_owned(), instance.to_owned());
-        let (has_data_set, status, comment) = (field == STORE, Status::SUCCESS, String::new());
-        Self { context, field, message_id, sop_class, sop_instance, has_data_set, status, comment }
+        let has_data_set = matches!(field, STORE | ACTION | EVENT_REPORT);
+        let (kind, status, comment) = (None, Status::SUCCESS, String::new());
+        Self {
+            context,
+            field,
+            message_id,
+            sop_class,
+            sop_instance,
+            kind,
+            has_data_set,
+            status,
+            comment,
+        }
+    }
+
+    /// The same, of this Action Type or Event Type.
+    #[must_use]
+    pub fn of_kind(mut self, kind: u16) -> Self {
+        self.kind = Some(kind);
+        self
     }
 
     /// The answer to this request.
@@ -133,9 +173,19 @@ impl Command {
                 short(element::PRIORITY, 0);
             }
         }
+        if let Some(kind) = self.kind {
+            let is_event = self.field & !RESPONSE == EVENT_REPORT;
+            short(if is_event { element::EVENT_TYPE } else { element::ACTION_TYPE }, kind);
+        }
+        // Only a request names what it wants something of; all else names what it is about.
+        let (class, instance) = if self.field == ACTION {
+            (element::REQUESTED_SOP_CLASS, element::REQUESTED_SOP_INSTANCE)
+        } else {
+            (element::AFFECTED_SOP_CLASS, element::AFFECTED_SOP_INSTANCE)
+        };
         for (number, text, padding) in [
-            (element::AFFECTED_SOP_CLASS, &self.sop_class, 0),
-            (element::AFFECTED_SOP_INSTANCE, &self.sop_instance, 0),
+            (class, &self.sop_class, 0),
+            (instance, &self.sop_instance, 0),
             (element::ERROR_COMMENT, &self.comment, b' '),
         ] {
             if !text.is_empty() {
@@ -166,6 +216,9 @@ impl Command {
             let value = set.get(&number).copied().unwrap_or_default();
             String::from_utf8_lossy(value).trim_end_matches(['\0', ' ']).to_owned()
         };
+        let either = |affected, requested| {
+            Some(text(affected)).filter(|it| !it.is_empty()).unwrap_or_else(|| text(requested))
+        };
         let field = short(element::COMMAND_FIELD).ok_or(missing("Command Field"))?;
         let id = if field & RESPONSE == 0 && field != CANCEL {
             element::MESSAGE_ID
@@ -177,8 +230,9 @@ impl Command {
             context,
             field,
             message_id: short(id).ok_or(missing("Message ID"))?,
-            sop_class: text(element::AFFECTED_SOP_CLASS),
-            sop_instance: text(element::AFFECTED_SOP_INSTANCE),
+            sop_class: either(element::AFFECTED_SOP_CLASS, element::REQUESTED_SOP_CLASS),
+            sop_instance: either(element::AFFECTED_SOP_INSTANCE, element::REQUESTED_SOP_INSTANCE),
+            kind: short(element::EVENT_TYPE).or_else(|| short(element::ACTION_TYPE)),
             has_data_set: data_set != NO_DATA_SET,
             // A response that does not say how it went says nothing: it must not pass for success.
             status: match short(element::STATUS) {

@@ -8,7 +8,7 @@ use dicom_ul::pdu::{
     AssociationRJServiceProviderPresentationReason as Presentation,
     AssociationRJServiceUserReason as User, AssociationRJSource, AssociationRQ, Pdu,
     PresentationContextProposed, PresentationContextResult, PresentationContextResultReason,
-    UserVariableItem,
+    RequestorRoles, UserVariableItem,
 };
 use domain::AeTitle;
 use encoding::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
@@ -193,12 +193,26 @@ fn user_variables(pdu_bytes_max: u32, request: &AssociationRQ) -> Vec<UserVariab
         UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
     ];
     for item in &request.user_variables {
-        if let UserVariableItem::SopClassExtendedNegotiationSubItem(uid, _) = item
-            && sop_class::is_storage(uid)
-        {
-            // Level 2, no digital signatures, no coercion (PS3.4, B.3.1; DIN-10).
-            let answer = vec![2, 0, 0, 0, 0, 0];
-            items.push(UserVariableItem::SopClassExtendedNegotiationSubItem(uid.clone(), answer));
+        match item {
+            UserVariableItem::SopClassExtendedNegotiationSubItem(uid, _)
+                if sop_class::is_storage(uid) =>
+            {
+                // Level 2, no digital signatures, no coercion (PS3.4, B.3.1; DIN-10).
+                let answer = vec![2, 0, 0, 0, 0, 0];
+                let item = UserVariableItem::SopClassExtendedNegotiationSubItem;
+                items.push(item(uid.clone(), answer));
+            }
+            UserVariableItem::ScuScpRoleSelectionSubItem(uid, proposed) => {
+                // Whoever asks for commitment is user; whoever answers a request of ours is
+                // provider. Nothing else has us change sides (DIN-09).
+                let is_commitment = uid.trim_end_matches('\0') == sop_class::COMMITMENT;
+                let roles = RequestorRoles {
+                    scu: proposed.scu,
+                    scp: proposed.scp && is_commitment,
+                };
+                items.push(UserVariableItem::ScuScpRoleSelectionSubItem(uid.clone(), roles));
+            }
+            _ => {}
         }
     }
     items
@@ -209,9 +223,14 @@ type Context = (u8, String, String);
 fn context(proposed: &PresentationContextProposed) -> (PresentationContextResult, Option<Context>) {
     let abstract_syntax = proposed.abstract_syntax.trim_end_matches('\0');
     let is_storage = sop_class::is_storage(abstract_syntax);
-    let chosen = choose(&proposed.transfer_syntaxes);
+    let is_plain = matches!(abstract_syntax, sop_class::VERIFICATION | sop_class::COMMITMENT);
+    let chosen = if is_plain {
+        choose_plain(&proposed.transfer_syntaxes)
+    } else {
+        choose(&proposed.transfer_syntaxes)
+    };
     let (reason, agreed) = match chosen {
-        _ if !is_storage && abstract_syntax != sop_class::VERIFICATION => {
+        _ if !is_storage && !is_plain => {
             (PresentationContextResultReason::AbstractSyntaxNotSupported, None)
         }
         None => (PresentationContextResultReason::TransferSyntaxesNotSupported, None),
@@ -235,6 +254,14 @@ fn choose(proposed: &[String]) -> Option<&str> {
         .or_else(|| proposed().find(|it| *it == EXPLICIT_LITTLE_ENDIAN))
         .or_else(|| proposed().find(|it| *it == IMPLICIT_LITTLE_ENDIAN))
         .or_else(|| proposed().find(is_known))
+}
+
+/// The one to take where nothing is stored: what is sent there is read at once.
+fn choose_plain(proposed: &[String]) -> Option<&str> {
+    let proposed = || proposed.iter().map(|it| it.trim_end_matches('\0'));
+    [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]
+        .into_iter()
+        .find_map(|wanted| proposed().find(|it| *it == wanted))
 }
 
 /// An AE title of sixteen bytes as sent; nothing if it is blank or holds what it may not.

@@ -165,6 +165,19 @@ async fn write(
     Ok(())
 }
 
+/// The PDUs that carry a data set, none of them longer than `bytes_max`.
+pub(crate) fn data_pdus(
+    context: u8,
+    bytes_max: u32,
+    data: &[u8],
+) -> impl Iterator<Item = Vec<u8>> {
+    // Twelve bytes of headers; fragments have an even length (PS3.8, D.1).
+    let size = (usize::try_from(bytes_max).unwrap_or(1024).max(1024) - 12) & !1;
+    let count = data.chunks(size).count();
+    let pdu = move |(index, piece)| data_pdu(context, false, index + 1 == count, piece);
+    data.chunks(size).enumerate().map(pdu)
+}
+
 /// The PDU that carries `data` as one last or not last fragment.
 pub(crate) fn data_pdu(context: u8, is_command: bool, is_last: bool, data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX - 6);

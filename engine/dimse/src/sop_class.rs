@@ -3,6 +3,12 @@
 /// Verification (PS3.4, A.4).
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
 
+/// Storage Commitment Push Model (PS3.4, J.3).
+pub const COMMITMENT: &str = "1.2.840.10008.1.20.1";
+
+/// The one instance of it (PS3.4, J.3.5).
+pub const COMMITMENT_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
+
 /// Whether objects of this class are taken. Private classes and those of later editions are not.
 pub fn is_storage(sop_class: &str) -> bool {
     STORAGE.iter().any(|(uid, _)| *uid == sop_class)

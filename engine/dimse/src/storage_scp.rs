@@ -83,7 +83,8 @@ fn open(
         let comment = "the SOP class is not that of the presentation context";
         return Err((Status::DOES_NOT_MATCH, comment.to_owned()));
     }
-    if command.sop_instance.parse::<domain::SopInstanceUid>().is_err() {
+    // A UID that is only wrong is kept and flagged; one that is no name at all is refused.
+    if !domain::is_harmless_uid(&command.sop_instance) {
         return Err((Status::INVALID_INSTANCE, "the SOP Instance UID is malformed".to_owned()));
     }
     intake.is_open().map_err(|refusal| (Status::OUT_OF_RESOURCES, refusal.comment))?;
@@ -117,6 +118,10 @@ fn answer_of(kept: Result<Kept, Refusal>) -> Answer {
     match kept {
         // Never 0111 for a duplicate: modalities would send it for ever (DIN-21).
         Ok(Kept::New | Kept::Identical | Kept::OtherVersion) => (Status::SUCCESS, String::new()),
+        Ok(Kept::VersionRefused) => {
+            let comment = "another version of this instance is here already";
+            (Status::OTHER_VERSION, comment.to_owned())
+        }
         Ok(Kept::Flagged) => {
             let comment = "kept and flagged: contradicts its study or series";
             (Status::COERCION, comment.to_owned())

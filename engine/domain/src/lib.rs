@@ -34,5 +34,5 @@ pub use result_set::{
 };
 pub use uid::{
     InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
-    TransferSyntaxUid, derived_uid,
+    TransferSyntaxUid, derived_uid, is_harmless_uid,
 };

@@ -23,6 +23,14 @@ pub fn derived_uid(parts: &[&str]) -> String {
     format!("2.25.{}", Uuid::new_v5(&NAME_SPACE, name.as_bytes()).as_u128())
 }
 
+/// Whether something that should be a UID, and may not be one, can at least be kept and shown: it
+/// is short, of printable characters, and no list of values. Equipment gets UIDs wrong, and its
+/// images must not be lost for it.
+pub fn is_harmless_uid(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    !text.is_empty() && text.len() <= UID_BYTES_MAX && text.bytes().all(is_plain)
+}
+
 fn is_uid(text: &str) -> bool {
     let is_component = |component: &str| {
         component.bytes().all(|byte| byte.is_ascii_digit())

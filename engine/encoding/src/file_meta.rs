@@ -15,6 +15,9 @@ pub struct FileMeta<'a> {
     pub receiving_ae: &'a str,
 }
 
+/// Most bytes before the data set of a file of ours.
+pub const META_BYTES_MAX: u64 = 64 * 1024;
+
 /// Names this program in files and associations (DIN-12). Derived once, from a random UUID.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.147853229484763842817650937486501287443";
 

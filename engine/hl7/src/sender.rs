@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::{Destination, DestinationKind, Output, SendError};
+use contracts::{Destination, DestinationKind, Output, SendError, Sent};
 use domain::ErrorChain;
 use encoding::hl7_charset::{CharsetError, Hl7Charset};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -172,11 +172,11 @@ impl Destination for MllpDestination {
         DestinationKind::Mllp
     }
 
-    async fn send(&self, _: &str, outputs: &[Output]) -> Result<(), SendError> {
+    async fn send(&self, _: &str, _: &str, outputs: &[Output]) -> Result<Sent, SendError> {
         for output in outputs {
             let message = String::from_utf8_lossy(&output.bytes);
             self.send_one(&message).await?;
         }
-        Ok(())
+        Ok(Sent::Acknowledged)
     }
 }

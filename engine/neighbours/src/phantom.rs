@@ -58,6 +58,11 @@ impl Phantom {
         derived_uid(&["phantom", &self.seed, "study"])
     }
 
+    /// SOP Instance UID of a slice.
+    pub fn instance_uid(&self, slice: u16) -> String {
+        derived_uid(&["phantom", &self.seed, &format!("instance {slice}")])
+    }
+
     /// Volume of its bones in mL: two cylinders of radius 15 mm and one of 20 mm along the table,
     /// the latter with a canal of 6 mm that is closed nowhere.
     pub fn bone_millilitres(&self) -> f64 {
@@ -97,7 +102,7 @@ impl Phantom {
 
     fn file(&self, slice: u16) -> Vec<u8> {
         let uid = |what: &str| derived_uid(&["phantom", &self.seed, what]);
-        let instance = uid(&format!("instance {slice}"));
+        let instance = self.instance_uid(slice);
         let corner = -(f64::from(self.size) / 2.0 - 0.5) * self.pixel;
         let z = f64::from(slice) * self.spacing;
         let mut set = InMemDicomObject::new_empty();

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
-    Archive, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal, RefusalReason,
+    Archive, CommitmentReport, CommitmentReporter as _, CommitmentRequest, CommitmentResult,
+    FailureReason, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal,
+    RefusalReason, SendError,
 };
-use dimse::{Config, Network, Peer, Timers};
+use dimse::{Config, Network, Peer, Reporter, Timers};
 use domain::{AeTitle, Event};
 use encoding::hl7_charset::Hl7Charset;
 use tokio::sync::watch;
@@ -30,12 +32,21 @@ struct Shelf {
     archive: Arc<dyn Archive>,
     instances: Mutex<Vec<ReceivedInstance>>,
     messages: Mutex<Vec<String>>,
+    /// What it was asked to commit and has not answered, by transaction; answers it was given.
+    asked: Mutex<Vec<CommitmentRequest>>,
+    answers: Mutex<Vec<CommitmentResult>>,
 }
 
 impl Shelf {
     fn open(folder: &Path) -> io::Result<Arc<Self>> {
         let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(folder)?);
-        Ok(Arc::new(Self { archive, instances: Mutex::default(), messages: Mutex::default() }))
+        Ok(Arc::new(Self {
+            archive,
+            instances: Mutex::default(),
+            messages: Mutex::default(),
+            asked: Mutex::default(),
+            answers: Mutex::default(),
+        }))
     }
 }
 
@@ -64,6 +75,21 @@ impl Intake for Shelf {
         let text = String::from_utf8_lossy(&arrival.raw).into_owned();
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         Ok(arrival.acknowledgement)
+    }
+
+    async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        Ok(())
+    }
+
+    async fn note_commitment(
+        &self,
+        result: CommitmentResult,
+        _: &str,
+        _: &str,
+    ) -> Result<(), Refusal> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+        Ok(())
     }
 
     async fn note_event(&self, _: Event) {}
@@ -106,6 +132,42 @@ impl Pacs {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Answers the requests for storage commitment it has had, calling the engine at `engine`: what
+    /// it has is committed, but for `lost`. Gives how many were answered.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the engine does not take an answer.
+    pub async fn commit(&self, engine: &str, lost: Option<&str>) -> Result<usize, SendError> {
+        let asked: Vec<CommitmentRequest> =
+            self.shelf.asked.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        let known: Vec<String> = self.received().into_iter().map(|it| it.sop_instance).collect();
+        for request in &asked {
+            let (committed, failed): (Vec<_>, Vec<_>) =
+                request.references.iter().cloned().partition(|it| {
+                    known.contains(&it.sop_instance) && lost != Some(it.sop_instance.as_str())
+                });
+            let reason = |it| (it, FailureReason::NO_SUCH_OBJECT);
+            let failed = failed.into_iter().map(reason).collect();
+            let transaction = request.transaction.clone();
+            let report = CommitmentReport {
+                peer: request.calling_ae.clone(),
+                address: request.address.clone(),
+                called_ae: request.called_ae.clone(),
+                result: CommitmentResult { transaction, committed, failed },
+                attempt: 1,
+            };
+            let addresses = request.calling_ae.parse().map(|it| (it, engine.to_owned()));
+            Reporter::new(addresses.into_iter().collect()).report(&report).await?;
+        }
+        Ok(asked.len())
+    }
+
+    /// Answers to its own requests for storage commitment, in order.
+    pub fn answers(&self) -> Vec<CommitmentResult> {
+        self.shelf.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What it was sent so far, in order.

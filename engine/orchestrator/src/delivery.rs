@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, SendError, SeriesSnapshot, StoreError,
+    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, SendError, Sent, SeriesSnapshot, StoreError,
     WorkKind,
 };
 use domain::{
@@ -25,9 +25,6 @@ const ATTEMPTS_MAX: i32 = 80;
 
 /// Longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
-
-/// Beginning of a file that holds its File Meta Information.
-const META_BYTES_MAX: u64 = 64 * 1024;
 
 impl Orchestrator {
     /// Makes one delivery after the other.
@@ -54,6 +51,7 @@ impl Orchestrator {
         let (run, destination) = (delivery.run, delivery.destination.as_str());
         let label = match &end {
             DeliveryEnd::Delivered => "delivered",
+            DeliveryEnd::Promised => "promised",
             DeliveryEnd::Again { .. } => "postponed",
             DeliveryEnd::Failed { .. } => "failed",
             DeliveryEnd::Blocked { .. } => "blocked",
@@ -61,6 +59,7 @@ impl Orchestrator {
         metrics::counter!("orchestrator_deliveries_total", "outcome" => label).increment(1);
         match &end {
             DeliveryEnd::Delivered => info!(%run, destination, "delivered"),
+            DeliveryEnd::Promised => info!(%run, destination, "taken, not committed yet"),
             DeliveryEnd::Again { reason, .. }
             | DeliveryEnd::Failed { reason }
             | DeliveryEnd::Blocked { reason } => {
@@ -98,9 +97,10 @@ impl Orchestrator {
             Ok(outputs) => outputs,
             Err(end) => return end,
         };
-        let sent = site.destination.send(&delivery.run.to_string(), &outputs).await;
-        match sent {
-            Ok(()) => DeliveryEnd::Delivered,
+        let (run, transaction) = (delivery.run.to_string(), &delivery.transaction);
+        match site.destination.send(&run, transaction, &outputs).await {
+            Ok(Sent::Acknowledged) => DeliveryEnd::Delivered,
+            Ok(Sent::Promised) => DeliveryEnd::Promised,
             Err(SendError::Refused(reason)) => DeliveryEnd::Failed { reason },
             Err(SendError::Retryable(reason)) if delivery.attempt >= ATTEMPTS_MAX => {
                 DeliveryEnd::Failed { reason: format!("{ATTEMPTS_MAX} tries failed: {reason}") }
@@ -234,7 +234,7 @@ fn header_of(path: &Path) -> Option<Header> {
     let file = std::fs::File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     let mut start = Vec::new();
-    file.take(META_BYTES_MAX).read_to_end(&mut start).ok()?;
+    file.take(file_meta::META_BYTES_MAX).read_to_end(&mut start).ok()?;
     let (at, syntax) = file_meta::split(&start)?;
     let at = at as u64;
     header_at(path, at, length.checked_sub(at)?, Encoding::of(&syntax)).ok()

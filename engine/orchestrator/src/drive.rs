@@ -18,6 +18,9 @@ use workflow::{Action, End, Facts, Run, RunEvent, Workflow};
 use crate::input::{files, node_input};
 use crate::orchestrator::{AFTER_FAILURE, Destinations, LEASE, Orchestrator, POLL, RENEWAL};
 
+/// How long a PACS may take to commit what it took (DIN-34).
+const COMMITMENT_PATIENCE: Duration = Duration::from_hours(24);
+
 /// What is kept of a run between its events.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -162,6 +165,9 @@ impl Orchestrator {
     pub(crate) async fn take_up_abandoned(&self) {
         loop {
             tokio::time::sleep(RENEWAL / 2).await;
+            if let Err(error) = self.store.give_up_promises(COMMITMENT_PATIENCE).await {
+                error!(error = %ErrorChain(&error), "missing commitments cannot be looked for");
+            }
             let abandoned = match self.store.abandoned_nodes().await {
                 Ok(abandoned) => abandoned,
                 Err(error) => {

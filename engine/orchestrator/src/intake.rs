@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{BufReader, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    Archive, InstanceArrival, Intake, Kept, MessageArrival, MessageKept, MessageRecord,
-    Quarantined, Refusal, RefusalReason, Store, StoreError,
+    Archive, CommitmentRequest, CommitmentResult, InstanceArrival, Intake, Kept, MessageArrival,
+    MessageKept, MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd, Store, StoreError,
+    VersionPolicy,
 };
 use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
 use encoding::dicom_header::{Encoding, Header, HeaderError, read_encoded};
@@ -18,18 +20,26 @@ use uuid::Uuid;
 
 use crate::record::record;
 
+/// How long an association may take to give an answer before somebody else may.
+const REPLY_LEASE: Duration = Duration::from_mins(1);
+
 /// The way into the engine for everything that arrives.
 pub struct IntakeService {
     store: Arc<dyn Store>,
     archive: Arc<dyn Archive>,
+    versions: VersionPolicy,
     /// Why nothing can be kept just now, if nothing can.
     closed: Mutex<Option<Refusal>>,
 }
 
 impl IntakeService {
     /// An open intake.
-    pub fn new(store: Arc<dyn Store>, archive: Arc<dyn Archive>) -> Self {
-        Self { store, archive, closed: Mutex::new(None) }
+    pub fn new(
+        store: Arc<dyn Store>,
+        archive: Arc<dyn Archive>,
+        versions: VersionPolicy,
+    ) -> Self {
+        Self { store, archive, versions, closed: Mutex::new(None) }
     }
 
     /// Refuses everything from now on, for this reason; or takes everything again.
@@ -39,7 +49,7 @@ impl IntakeService {
 
     async fn try_keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
         let header = read_header(&file, &arrival.transfer_syntax).await?;
-        let record = record(arrival, &file, &header)?;
+        let record = record(arrival, self.versions, &file, &header)?;
         self.archive.keep(file).await.map_err(|error| {
             error!(%error, "the archive cannot be written");
             Refusal::new(RefusalReason::OutOfResources, "the archive cannot be written")
@@ -136,6 +146,38 @@ impl Intake for IntakeService {
                 Ok(first)
             }
         }
+    }
+
+    async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
+        self.is_open()?;
+        self.store.keep_commitment(request).await.map_err(|error| unavailable(&error))
+    }
+
+    async fn commitment_reply(&self, peer: &str, transaction: &str) -> Option<CommitmentResult> {
+        let reply = self.store.claim_commitment_reply(peer, transaction, REPLY_LEASE).await;
+        // Without the database there is nothing to say yet; the association asks again.
+        reply.unwrap_or_default()
+    }
+
+    async fn end_commitment(&self, peer: &str, transaction: &str, end: ReportEnd) {
+        let ended = self.store.finish_commitment_report(peer, transaction, end).await;
+        if let Err(error) = ended {
+            // Its lease runs out, and the answer is given again: the peer knows its transaction.
+            error!(error = %ErrorChain(&error), "the end of an answer cannot be put on record");
+        }
+    }
+
+    async fn note_commitment(
+        &self,
+        result: CommitmentResult,
+        peer: &str,
+        address: &str,
+    ) -> Result<(), Refusal> {
+        let noted = self.store.note_commitment(result, peer, address).await;
+        if noted.map_err(|error| unavailable(&error))? {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalReason::InvalidInstance, "we never asked for this transaction"))
     }
 
     async fn note_event(&self, event: Event) {

@@ -2,7 +2,7 @@
 //!
 //! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides when a
 //! study is complete and which workflows take it, [`drive`] has their nodes worked on,
-//! [`delivery`] composes and sends. [`Orchestrator`] ties them, and keeps them going.
+//! [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`] ties them, and keeps them going.
 //!
 //! **Invariants**
 //!
@@ -12,6 +12,7 @@
 //! - A patient conflict sends nothing (HL7-44).
 
 pub mod assembly;
+mod commitment;
 pub mod delivery;
 pub mod drive;
 mod input;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use contracts::{Archive, Destination, NodeRunner, Store};
+use contracts::{Archive, CommitmentReporter, Destination, NodeRunner, Store};
 use domain::{ErrorChain, WorkflowRef};
 use report::{Engine, MessageHeader, Templates};
 use tracing::error;
@@ -57,6 +57,8 @@ pub struct Orchestrator {
     pub workflows: Vec<ActiveWorkflow>,
     /// Where reports go.
     pub destinations: Destinations,
+    /// Who tells peers that we answer for what they sent.
+    pub reporter: Arc<dyn CommitmentReporter>,
     /// What they look like.
     pub templates: Templates,
     /// Who we are.
@@ -75,6 +77,8 @@ impl Orchestrator {
         tasks.spawn(async move { it.assemble().await });
         let it = this();
         tasks.spawn(async move { it.take_up_abandoned().await });
+        let it = this();
+        tasks.spawn(async move { it.answer_commitments().await });
         for _ in 0..nodes {
             let it = this();
             tasks.spawn(async move { it.work_on_nodes().await });

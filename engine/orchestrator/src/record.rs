@@ -1,7 +1,7 @@
 //! What the header of an instance says, for the database (DIN-21, DIN-60, DIN-70..74). Pure.
 
-use contracts::{InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason};
-use domain::{Demographics, PatientId};
+use contracts::{InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason, VersionPolicy};
+use domain::{Demographics, PatientId, SopInstanceUid, is_harmless_uid};
 use encoding::dicom_header::{Header, Tag};
 
 const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
@@ -20,11 +20,13 @@ const SEX: Tag = Tag(0x0010, 0x0040);
 const BODY_PART: Tag = Tag(0x0018, 0x0015);
 const STUDY: Tag = Tag(0x0020, 0x000D);
 const SERIES: Tag = Tag(0x0020, 0x000E);
+const FRAME_OF_REFERENCE: Tag = Tag(0x0020, 0x0052);
 pub(crate) const STUDY_ID: Tag = Tag(0x0020, 0x0010);
 
 /// Checks a header against the request it came with, and takes from it what is needed.
 pub(crate) fn record(
     arrival: InstanceArrival,
+    versions: VersionPolicy,
     file: &Quarantined,
     header: &Header,
 ) -> Result<InstanceRecord, Refusal> {
@@ -47,7 +49,7 @@ pub(crate) fn record(
     let text = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
     let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
     Ok(InstanceRecord {
-        instance: arrival.sop_instance.parse().map_err(|_| missing("SOP Instance UID"))?,
+        instance: instance(&arrival, &mut quality_flags)?,
         sop_class: class.parse().map_err(|_| missing("SOP Class UID"))?,
         series: uid(SERIES).parse().map_err(|_| missing("Series Instance UID"))?,
         study: uid(STUDY).parse().map_err(|_| missing("Study Instance UID"))?,
@@ -63,9 +65,26 @@ pub(crate) fn record(
         study_date: plain(STUDY_DATE),
         study_time: plain(STUDY_TIME),
         study_id: text(STUDY_ID),
+        frame_of_reference: plain(FRAME_OF_REFERENCE),
+        versions,
         quality_flags,
         arrival,
     })
+}
+
+/// Its name. A malformed one is kept and flagged, and the instance is not used: nothing could refer
+/// to it (DIN-21, DIN-61).
+fn instance(arrival: &InstanceArrival, flags: &mut Vec<String>) -> Result<String, Refusal> {
+    let uid = &arrival.sop_instance;
+    if uid.parse::<SopInstanceUid>().is_ok() {
+        return Ok(uid.clone());
+    }
+    if is_harmless_uid(uid) {
+        flags.push("identity_sop_instance_uid_malformed".to_owned());
+        return Ok(uid.clone());
+    }
+    let comment = "the SOP Instance UID is malformed";
+    Err(Refusal::new(RefusalReason::InvalidInstance, comment))
 }
 
 /// Whose it is. A value that cannot be decoded identifies nobody (DIN-74).

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use contracts::VersionPolicy;
 use dimse::Network;
 use domain::AeTitle;
 use serde::Deserialize;
@@ -51,6 +52,24 @@ pub(crate) struct DicomConfig {
     pub(crate) ae_title: AeTitle,
     /// Who may come in. Nobody else may.
     pub(crate) peers: Vec<PeerConfig>,
+    /// What becomes of an instance that came before with other content: `keep_first`, `replace` or
+    /// `reject`.
+    #[serde(default)]
+    pub(crate) versions: VersionPolicy,
+    /// Longest PDU we ask for, from 4096 to 1048576 bytes.
+    #[serde(default = "pdu_bytes_max")]
+    pub(crate) pdu_bytes_max: u32,
+    /// Most associations of one peer at once.
+    #[serde(default = "per_peer_max")]
+    pub(crate) associations_per_peer: usize,
+}
+
+const fn pdu_bytes_max() -> u32 {
+    131_072
+}
+
+const fn per_peer_max() -> usize {
+    64
 }
 
 fn own_ae_title() -> AeTitle {
@@ -65,6 +84,9 @@ pub(crate) struct PeerConfig {
     pub(crate) ae_title: AeTitle,
     /// Networks it calls from, such as `10.1.2.0/24`.
     pub(crate) networks: Vec<Network>,
+    /// Host and port where it listens: storage commitment is answered there.
+    #[serde(default)]
+    pub(crate) address: Option<String>,
 }
 
 /// `hl7:`
@@ -140,6 +162,9 @@ pub(crate) struct RemoteConfig {
     pub(crate) address: String,
     /// Its AE title.
     pub(crate) ae_title: AeTitle,
+    /// Whether a report has arrived only once it has confirmed storage commitment.
+    #[serde(default)]
+    pub(crate) commitment: bool,
 }
 
 /// An EHR.
@@ -187,6 +212,9 @@ impl Config {
         if let Some(dicom) = &self.dicom {
             let open = dicom.peers.iter().all(|it| !it.networks.is_empty());
             problems.extend(exposure("dicom", dicom.listen, open));
+            if !(4096..=1_048_576).contains(&dicom.pdu_bytes_max) {
+                problems.push("dicom.pdu_bytes_max: from 4096 to 1048576".to_owned());
+            }
         }
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
@@ -196,8 +224,24 @@ impl Config {
             if count.iter().filter(|it| **it).count() != 1 {
                 problems.push(format!("destination `{name}` needs one of dicom, mllp and folder"));
             }
+            if let Some(pacs) = it.dicom.as_ref().filter(|it| it.commitment) {
+                problems.extend(self.cannot_answer(name, pacs));
+            }
         }
         problems
+    }
+
+    /// A PACS that is to commit calls back: it has to be let in.
+    fn cannot_answer(&self, name: &str, pacs: &RemoteConfig) -> Option<String> {
+        let mut peers = self.dicom.iter().flat_map(|it| &it.peers);
+        let is_known = peers.any(|it| it.ae_title == pacs.ae_title);
+        (!is_known).then(|| {
+            format!(
+                "destination `{name}` is to confirm storage commitment, and {} may not call us: \
+                 name it under `dicom.peers`",
+                pacs.ae_title
+            )
+        })
     }
 
     /// The data folder: said on the command line, in the site file, or where it is by default.

@@ -3,6 +3,7 @@
 //! [`Site::read`] finds everything that could be wrong before anything listens; [`serve`] opens the
 //! doors last and closes them first.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use archive::{DiskArchive, FolderDestination};
 use contracts::{Archive, Destination, Intake, NodeRunner, Refusal, RefusalReason, Store};
-use dimse::{DicomDestination, Network, Peer, Remote, Timers};
+use dimse::{DicomDestination, Network, Peer, Remote, Reporter, Timers};
 use domain::{Action, AeTitle, ErrorChain, Event, Subject};
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
@@ -119,13 +120,14 @@ fn destination(
     let plain = || header(name, "", "", "UNICODE UTF-8");
     let (destination, header): (Arc<dyn Destination>, _) = match config {
         DestinationConfig { dicom: Some(remote), .. } => {
+            let commitment = remote.commitment;
             let remote = Remote {
                 address: remote.address.clone(),
                 called: remote.ae_title.clone(),
                 calling: calling.clone(),
                 timers: Timers::default(),
             };
-            (Arc::new(DicomDestination::new(remote)), plain())
+            (Arc::new(DicomDestination::new(remote, commitment)), plain())
         }
         DestinationConfig { mllp: Some(ehr), .. } => {
             let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
@@ -230,7 +232,8 @@ async fn work(
     let intake = {
         let (store, archive): (Arc<dyn Store>, _) =
             (Arc::<store::PgStore>::clone(&store), Arc::clone(&site.archive));
-        Arc::new(IntakeService::new(store, archive))
+        let versions = site.config.dicom.as_ref().map(|it| it.versions);
+        Arc::new(IntakeService::new(store, archive, versions.unwrap_or_default()))
     };
     let mut tasks = JoinSet::new();
     if let Some(cluster) = &cluster {
@@ -299,12 +302,14 @@ async fn put_on_record(store: &Arc<store::PgStore>, kind: &str, site: &Site) {
 fn spawn_orchestrator(site: Site, store: &Arc<store::PgStore>, tasks: &mut JoinSet<()>) {
     let runner: Arc<dyn NodeRunner> = site.host;
     let name = own_ae_title(&site.config).map_or_else(|_| String::new(), |it| it.to_string());
+    let reporter = Reporter::new(addresses(&site.config));
     let orchestrator = Arc::new(Orchestrator {
         store: Arc::<store::PgStore>::clone(store),
         archive: site.archive,
         runner,
         workflows: site.workflows,
         destinations: site.destinations,
+        reporter: Arc::new(reporter),
         templates: site.templates,
         engine: Engine {
             name,
@@ -317,6 +322,12 @@ fn spawn_orchestrator(site: Site, store: &Arc<store::PgStore>, tasks: &mut JoinS
     });
     let nodes = PluginLimits::default().processes_max;
     tasks.spawn(async move { orchestrator.run(nodes, DELIVERIES).await });
+}
+
+/// Where peers listen that may have to be called back.
+fn addresses(config: &Config) -> BTreeMap<AeTitle, String> {
+    let peers = config.dicom.iter().flat_map(|it| &it.peers);
+    peers.filter_map(|it| Some((it.ae_title.clone(), it.address.clone()?))).collect()
 }
 
 /// Does something until the doors close.
@@ -406,8 +417,8 @@ fn dicom_config(
         ae_title,
         peers,
         associations_max: 512,
-        associations_per_peer_max: 64,
-        pdu_bytes_max: 131_072,
+        associations_per_peer_max: site.map_or(64, |it| it.associations_per_peer),
+        pdu_bytes_max: site.map_or(131_072, |it| it.pdu_bytes_max),
         timers: Timers::default(),
     })
 }

@@ -101,6 +101,10 @@ impl Store for PgStore {
         Ok(self.finish_delivery_row(delivery, end).await?)
     }
 
+    async fn give_up_promises(&self, patience: Duration) -> Result<u64, StoreError> {
+        Ok(self.give_up_promise_rows(patience).await?)
+    }
+
     async fn wait_for(&self, kind: WorkKind, timeout: Duration) {
         self.announced(kind, timeout).await;
     }

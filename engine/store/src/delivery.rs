@@ -4,7 +4,7 @@ use std::time::Duration;
 use contracts::{
     ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, Output, PluginPin, StoreError,
 };
-use domain::{Action, Event, Outcome, Subject};
+use domain::{Action, Event, Outcome, Subject, derived_uid};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::assembly::{orders, run_series, time};
 use crate::error::{Result, inconsistent};
 use crate::event::{announce, append};
-use crate::{PgStore, identity, payload, run};
+use crate::{PgStore, commitment, identity, payload, run};
 
 impl PgStore {
     pub(crate) async fn claim_delivery_row(
@@ -42,7 +42,14 @@ impl PgStore {
         let Some((id, run, index, destination, what, attempt)) = row else { return Ok(None) };
         let index = usize::try_from(index).map_err(|_| inconsistent("a negative index"))?;
         let what = serde_json::from_value(what)?;
-        let delivery = ClaimedDelivery { id, run, index, destination, what, attempt };
+        // Another one for every try: a transaction UID is never used again (DIN-32).
+        let transaction = derived_uid(&["commitment", &id.to_string(), &attempt.to_string()]);
+        sqlx::query("update delivery set commitment = $2 where id = $1")
+            .bind(id)
+            .bind(&transaction)
+            .execute(&mut *tx)
+            .await?;
+        let delivery = ClaimedDelivery { id, run, index, destination, what, attempt, transaction };
         let event =
             event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
         append(&mut tx, &event).await?;
@@ -162,6 +169,10 @@ impl PgStore {
         let (_, identity) = current(&mut tx, delivery).await?;
         let (state, reason, wait, kind, outcome) = match &end {
             DeliveryEnd::Delivered => ("delivered", "", None, "delivered", Outcome::Success),
+            DeliveryEnd::Promised => {
+                let reason = "taken; waits for storage commitment";
+                ("promised", reason, None, "delivery_promised", Outcome::Success)
+            }
             DeliveryEnd::Again { reason, after } => (
                 "queued",
                 reason.as_str(),
@@ -192,7 +203,11 @@ impl PgStore {
         let detail = json!({"attempt": delivery.attempt});
         let told = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
         append(&mut tx, &told).await?;
-        if end == DeliveryEnd::Delivered {
+        if end == DeliveryEnd::Promised {
+            // The answer may have been faster.
+            commitment::settle(&mut tx, &delivery.transaction).await?;
+        }
+        if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
             let now = who(&self.view(&mut tx, delivery.run).await?);
             if identity.is_some_and(|it| it.split(';').next() != Some(now.as_str())) {
                 let kind = "identity_changed_after_delivery";

@@ -1,4 +1,4 @@
-use contracts::{InstanceRecord, Kept, NewTask};
+use contracts::{InstanceRecord, Kept, NewTask, VersionPolicy};
 use domain::{Action, Actor, Event, Outcome, Subject};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -22,7 +22,7 @@ impl PgStore {
         };
         let kept = keep(&mut tx, record, patient).await?;
         tell(&mut tx, record, patient, kept).await?;
-        if kept == Kept::New {
+        if matches!(kept, Kept::New | Kept::OtherVersion) {
             announce(&mut tx, "assembly").await?;
         }
         tx.commit().await?;
@@ -44,7 +44,7 @@ async fn keep(
             .await?;
     add_series(tx, record).await?;
     let versions: Vec<(String,)> = sqlx::query_as("select sha256 from instance where uid = $1")
-        .bind(record.instance.as_str())
+        .bind(&record.instance)
         .fetch_all(&mut *tx)
         .await?;
     if versions.iter().any(|(sha256,)| *sha256 == record.sha256) {
@@ -52,15 +52,26 @@ async fn keep(
     }
     let mut flags = record.quality_flags.clone();
     flags.extend(contradictions(tx, record, patient, study_patient).await?);
-    let kept = if !versions.is_empty() {
+    let kept = if !versions.is_empty() && record.versions == VersionPolicy::Reject {
+        return Ok(Kept::VersionRefused);
+    } else if !versions.is_empty() {
         Kept::OtherVersion
     } else if flags.iter().any(|it| it.starts_with("identity_")) {
         Kept::Flagged
     } else {
         Kept::New
     };
-    insert(tx, record, kept == Kept::New, &flags).await?;
-    if kept == Kept::New {
+    let is_flagged = flags.iter().any(|it| it.starts_with("identity_"));
+    let replaces =
+        kept == Kept::OtherVersion && record.versions == VersionPolicy::Replace && !is_flagged;
+    if replaces {
+        sqlx::query("update instance set is_current = false where uid = $1")
+            .bind(&record.instance)
+            .execute(&mut *tx)
+            .await?;
+    }
+    insert(tx, record, kept == Kept::New || replaces, &flags).await?;
+    if kept == Kept::New || replaces {
         // If a look is due already, it will see this instance too.
         sqlx::query(
             "update study set last_received = clock_timestamp(),
@@ -97,14 +108,17 @@ async fn add_study(
 
 async fn add_series(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
     sqlx::query(
-        "insert into series (uid, study, modality, body_part, description)
-         values ($1, $2, $3, $4, $5) on conflict do nothing",
+        "insert into series (uid, study, modality, body_part, description, frame_of_reference)
+         values ($1, $2, $3, $4, $5, $6) on conflict (uid) do update
+            set frame_of_reference = excluded.frame_of_reference
+            where series.frame_of_reference = '' and series.study = excluded.study",
     )
     .bind(record.series.as_str())
     .bind(record.study.as_str())
     .bind(&record.modality)
     .bind(&record.body_part)
     .bind(&record.series_description)
+    .bind(&record.frame_of_reference)
     .execute(tx)
     .await?;
     Ok(())
@@ -121,8 +135,8 @@ async fn contradictions(
     if patient != study_patient {
         flags.push("identity_patient_differs_from_study".to_owned());
     }
-    let (study, modality): (String, String) =
-        sqlx::query_as("select study, modality from series where uid = $1")
+    let (study, modality, frame): (String, String, String) =
+        sqlx::query_as("select study, modality, frame_of_reference from series where uid = $1")
             .bind(record.series.as_str())
             .fetch_one(tx)
             .await?;
@@ -131,6 +145,9 @@ async fn contradictions(
     }
     if modality != record.modality {
         flags.push("identity_modality_differs_from_series".to_owned());
+    }
+    if !record.frame_of_reference.is_empty() && frame != record.frame_of_reference {
+        flags.push("identity_frame_of_reference_differs_from_series".to_owned());
     }
     Ok(flags)
 }
@@ -145,7 +162,7 @@ async fn insert(
         "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes,
             calling_ae, is_current, flags) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
-    .bind(record.instance.as_str())
+    .bind(&record.instance)
     .bind(&record.sha256)
     .bind(record.series.as_str())
     .bind(record.study.as_str())
@@ -171,12 +188,13 @@ async fn tell(
         Kept::Identical => ("duplicate_received", Action::R),
         Kept::OtherVersion => ("instance_version_received", Action::C),
         Kept::Flagged => ("instance_flagged", Action::C),
+        Kept::VersionRefused => ("instance_version_refused", Action::R),
     };
     let subject = Subject {
         patient,
         study: Some(record.study.to_string()),
         accession: Some(record.accession.clone()).filter(|it| !it.is_empty()),
-        instance: Some(record.instance.to_string()),
+        instance: Some(record.instance.clone()),
         ..Subject::default()
     };
     let detail = json!({
@@ -185,14 +203,21 @@ async fn tell(
         "flags": record.quality_flags,
     });
     let actor = Actor::peer(&record.arrival.calling_ae, &record.arrival.address);
-    let outcome = if kept == Kept::Flagged { Outcome::MinorFailure } else { Outcome::Success };
+    let is_bad = matches!(kept, Kept::Flagged | Kept::VersionRefused);
+    let outcome = if is_bad { Outcome::MinorFailure } else { Outcome::Success };
     let event = Event::engine(kind, action, subject.clone(), detail).by(actor).ended(outcome);
     append(tx, &event).await?;
     let reason = match kept {
         Kept::New | Kept::Identical => return Ok(()),
-        Kept::OtherVersion => "an instance came again with other content; the first one counts",
-        Kept::Flagged => "an instance contradicts its study or series; it is kept and not used",
+        Kept::OtherVersion if record.versions == VersionPolicy::Replace => {
+            "instances came again with other content; the new ones count"
+        }
+        Kept::OtherVersion => "instances came again with other content; the first ones count",
+        Kept::VersionRefused => "instances came again with other content, and were refused",
+        Kept::Flagged => "instances contradict their study or series; they are kept and not used",
     };
+    // One for a study, however many instances: a modality that repeats a series makes hundreds.
+    let subject = Subject { instance: None, ..subject };
     let new = NewTask { kind: kind.to_owned(), subject, reason: reason.to_owned() };
-    task::open(tx, &new).await
+    task::open_once(tx, &new).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Read [`PgStore`] first, then the operations in the order a study meets them: `intake`, `message`
 //! and `identity` keep what arrives, `assembly` starts runs, `run` drives them, `delivery` sends
-//! what they found. `sealer` closes events into signed batches, [`trail_file`] exports and verifies
+//! what they found, `commitment` answers for what is kept. `sealer` closes events into signed batches, [`trail_file`] exports and verifies
 //! them without a database. [`cluster`] runs a private PostgreSQL where the site has none.
 //!
 //! **Invariants**
@@ -13,6 +13,7 @@
 
 mod assembly;
 pub mod cluster;
+mod commitment;
 mod contract;
 mod delivery;
 mod doctor;

@@ -31,6 +31,7 @@ struct Announced {
     assembly: Notify,
     node: Notify,
     delivery: Notify,
+    commitment: Notify,
 }
 
 /// Why the database cannot be used.
@@ -129,6 +130,7 @@ impl PgStore {
             WorkKind::Assembly => &self.announced.assembly,
             WorkKind::Node => &self.announced.node,
             WorkKind::Delivery => &self.announced.delivery,
+            WorkKind::Commitment => &self.announced.commitment,
         };
         // Running out of time is how polling goes on.
         _ = tokio::time::timeout(timeout, notify.notified()).await;
@@ -143,6 +145,7 @@ async fn pass_on(pool: &PgPool, announced: &Announced) -> Result<(), sqlx::Error
             "assembly" => announced.assembly.notify_one(),
             "node" => announced.node.notify_one(),
             "delivery" => announced.delivery.notify_one(),
+            "commitment" => announced.commitment.notify_one(),
             _ => {}
         }
     }

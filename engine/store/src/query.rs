@@ -274,7 +274,7 @@ impl PgStore {
         let row: Option<(Uuid, String)> = sqlx::query_as(
             "update delivery set state = 'queued', run_after = now(), reason = 'resent by a person',
                 ended_at = null
-             where id = $1 and (state in ('failed', 'delivered')
+             where id = $1 and (state in ('queued', 'promised', 'failed', 'delivered')
                 or (state = 'blocked' and attempt > 0)) returning run, destination",
         )
         .bind(delivery)

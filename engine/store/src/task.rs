@@ -22,3 +22,16 @@ pub(crate) async fn open(connection: &mut PgConnection, task: &NewTask) -> Resul
     append(connection, &event).await?;
     Ok(())
 }
+
+/// Gives something to a person, unless the same waits already.
+pub(crate) async fn open_once(connection: &mut PgConnection, task: &NewTask) -> Result<()> {
+    let subject = serde_json::to_value(&task.subject)?;
+    let (is_open,): (bool,) = sqlx::query_as(
+        "select exists (select from task where decided_at is null and kind = $1 and subject = $2)",
+    )
+    .bind(&task.kind)
+    .bind(&subject)
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_open { Ok(()) } else { open(connection, task).await }
+}

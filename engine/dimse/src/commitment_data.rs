@@ -1,0 +1,197 @@
+//! The data sets of storage commitment (PS3.3, C.14; PS3.4, J.3). Pure.
+
+use std::io::Cursor;
+
+use contracts::{CommitmentResult, FailureReason, SopReference};
+use dicom_core::value::DataSetSequence;
+use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
+use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
+use dicom_transfer_syntax_registry::{TransferSyntaxIndex as _, TransferSyntaxRegistry};
+use encoding::dicom_header::{Encoding, read_encoded};
+
+/// Most bytes of such a data set: some hundred thousand references.
+pub(crate) const BYTES_MAX: usize = 32 << 20;
+
+/// Event Type ID of an answer in which everything is committed (PS3.4, J.3.3.1).
+pub(crate) const ALL_COMMITTED: u16 = 1;
+
+/// Event Type ID of an answer in which something is not.
+pub(crate) const FAILURES_EXIST: u16 = 2;
+
+/// Action Type ID of a request (PS3.4, J.3.2.1).
+pub(crate) const REQUEST: u16 = 1;
+
+/// Why a data set is none of storage commitment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DataSetError {
+    #[error("the data set cannot be read")]
+    Unreadable,
+    #[error("no valid Transaction UID (0008,1195)")]
+    NoTransaction,
+    #[error("a reference without SOP class or instance")]
+    BadReference,
+}
+
+/// Transaction UID and references of a request.
+pub(crate) fn read_request(
+    bytes: &[u8],
+    transfer_syntax: &str,
+) -> Result<(String, Vec<SopReference>), DataSetError> {
+    let set = object(bytes, transfer_syntax)?;
+    let references = items(&set, tags::REFERENCED_SOP_SEQUENCE).map(reference);
+    Ok((transaction(&set)?, references.collect::<Result<_, _>>()?))
+}
+
+/// An answer.
+pub(crate) fn read_result(
+    bytes: &[u8],
+    transfer_syntax: &str,
+) -> Result<CommitmentResult, DataSetError> {
+    let set = object(bytes, transfer_syntax)?;
+    let failed = items(&set, tags::FAILED_SOP_SEQUENCE).map(|item| {
+        let reason = item.get(tags::FAILURE_REASON).and_then(|it| it.to_int::<u16>().ok());
+        let reason = reason.map_or(FailureReason::PROCESSING_FAILURE, FailureReason);
+        Ok((reference(item)?, reason))
+    });
+    Ok(CommitmentResult {
+        transaction: transaction(&set)?,
+        committed: items(&set, tags::REFERENCED_SOP_SEQUENCE)
+            .map(reference)
+            .collect::<Result<_, _>>()?,
+        failed: failed.collect::<Result<_, DataSetError>>()?,
+    })
+}
+
+/// The data set of a request.
+pub(crate) fn write_request(
+    transaction: &str,
+    references: &[SopReference],
+    transfer_syntax: &str,
+) -> Vec<u8> {
+    let mut set = with_transaction(transaction);
+    put_items(&mut set, tags::REFERENCED_SOP_SEQUENCE, references.iter().map(item).collect());
+    written(&set, transfer_syntax)
+}
+
+/// The data set of an answer, and its Event Type ID.
+pub(crate) fn write_result(result: &CommitmentResult, transfer_syntax: &str) -> (u16, Vec<u8>) {
+    let mut set = with_transaction(&result.transaction);
+    if !result.committed.is_empty() {
+        let committed = result.committed.iter().map(item).collect();
+        put_items(&mut set, tags::REFERENCED_SOP_SEQUENCE, committed);
+    }
+    if result.failed.is_empty() {
+        return (ALL_COMMITTED, written(&set, transfer_syntax));
+    }
+    let failed = result.failed.iter().map(|(it, reason)| {
+        let mut item = item(it);
+        let value = dicom_value!(U16, [reason.0]);
+        item.put(DataElement::new(tags::FAILURE_REASON, VR::US, value));
+        item
+    });
+    put_items(&mut set, tags::FAILED_SOP_SEQUENCE, failed.collect());
+    (FAILURES_EXIST, written(&set, transfer_syntax))
+}
+
+/// Reads a data set, after our own reader has found no length in it that lies.
+fn object(bytes: &[u8], transfer_syntax: &str) -> Result<InMemDicomObject, DataSetError> {
+    let unreadable = |_| DataSetError::Unreadable;
+    let encoding = Encoding::of(transfer_syntax);
+    read_encoded(Cursor::new(bytes), bytes.len() as u64, encoding).map_err(unreadable)?;
+    let syntax = TransferSyntaxRegistry.get(transfer_syntax).ok_or(DataSetError::Unreadable)?;
+    InMemDicomObject::read_dataset_with_ts(bytes, syntax).map_err(|_| DataSetError::Unreadable)
+}
+
+fn transaction(set: &InMemDicomObject) -> Result<String, DataSetError> {
+    let uid = text(set, tags::TRANSACTION_UID).ok_or(DataSetError::NoTransaction)?;
+    if domain::is_harmless_uid(&uid) { Ok(uid) } else { Err(DataSetError::NoTransaction) }
+}
+
+fn text(set: &InMemDicomObject, tag: Tag) -> Option<String> {
+    let text = set.get(tag)?.to_str().ok()?;
+    Some(text.trim_end_matches(['\0', ' ']).to_owned()).filter(|it| !it.is_empty())
+}
+
+fn items(set: &InMemDicomObject, tag: Tag) -> impl Iterator<Item = &InMemDicomObject> {
+    set.get(tag).and_then(|it| it.items()).unwrap_or_default().iter()
+}
+
+fn reference(item: &InMemDicomObject) -> Result<SopReference, DataSetError> {
+    let uid = |tag| text(item, tag).filter(|it| domain::is_harmless_uid(it));
+    let sop_class = uid(tags::REFERENCED_SOP_CLASS_UID).ok_or(DataSetError::BadReference)?;
+    let sop_instance = uid(tags::REFERENCED_SOP_INSTANCE_UID).ok_or(DataSetError::BadReference)?;
+    Ok(SopReference { sop_class, sop_instance })
+}
+
+fn with_transaction(uid: &str) -> InMemDicomObject {
+    let mut set = InMemDicomObject::new_empty();
+    set.put(DataElement::new(tags::TRANSACTION_UID, VR::UI, PrimitiveValue::from(uid)));
+    set
+}
+
+fn item(reference: &SopReference) -> InMemDicomObject {
+    let mut set = InMemDicomObject::new_empty();
+    for (tag, uid) in [
+        (tags::REFERENCED_SOP_CLASS_UID, &reference.sop_class),
+        (tags::REFERENCED_SOP_INSTANCE_UID, &reference.sop_instance),
+    ] {
+        set.put(DataElement::new(tag, VR::UI, PrimitiveValue::from(uid.as_str())));
+    }
+    set
+}
+
+fn put_items(set: &mut InMemDicomObject, tag: Tag, items: Vec<InMemDicomObject>) {
+    set.put(DataElement::new(tag, VR::SQ, DataSetSequence::from(items)));
+}
+
+fn written(set: &InMemDicomObject, transfer_syntax: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(syntax) = TransferSyntaxRegistry.get(transfer_syntax) {
+        // Writing to memory what was just made does not fail; a short data set would show at once.
+        _ = set.write_dataset_with_ts(&mut bytes, syntax);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::negotiation::{EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN};
+
+    fn reference(number: u32) -> SopReference {
+        let sop_class = "1.2.840.10008.5.1.4.1.1.2".to_owned();
+        SopReference { sop_class, sop_instance: format!("1.2.3.{number}") }
+    }
+
+    #[test]
+    fn din_31_an_answer_holds_every_reference_in_one_of_two_lists() {
+        for syntax in [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN] {
+            let failed = vec![(reference(2), FailureReason::NO_SUCH_OBJECT)];
+            for (failed, kind) in [(Vec::new(), ALL_COMMITTED), (failed, FAILURES_EXIST)] {
+                let committed = vec![reference(1)];
+                let result =
+                    CommitmentResult { transaction: "1.2.9".to_owned(), committed, failed };
+                let (written_kind, bytes) = write_result(&result, syntax);
+                assert_eq!((written_kind, read_result(&bytes, syntax)), (kind, Ok(result)));
+            }
+        }
+    }
+
+    #[test]
+    fn din_30_a_request_without_a_transaction_is_none() {
+        let bytes = write_request("", &[reference(1)], EXPLICIT_LITTLE_ENDIAN);
+        let read = read_request(&bytes, EXPLICIT_LITTLE_ENDIAN);
+        assert_eq!(read, Err(DataSetError::NoTransaction));
+        let bytes = write_request("1.2.9", &[reference(1)], IMPLICIT_LITTLE_ENDIAN);
+        let read = read_request(&bytes, IMPLICIT_LITTLE_ENDIAN);
+        assert_eq!(read, Ok(("1.2.9".to_owned(), vec![reference(1)])));
+    }
+
+    #[test]
+    fn sec_21_a_length_that_lies_is_refused_before_it_is_believed() {
+        let bomb = b"\x08\x00\x95\x11UI\xfe\xff1.2";
+        let read = read_request(bomb, EXPLICIT_LITTLE_ENDIAN);
+        assert_eq!(read, Err(DataSetError::Unreadable));
+    }
+}
