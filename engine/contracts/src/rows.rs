@@ -21,10 +21,10 @@ pub struct InstanceRecord {
     pub instance: String,
     /// Its kind.
     pub sop_class: SopClassUid,
-    /// Its series.
-    pub series: SeriesInstanceUid,
-    /// Its study.
-    pub study: StudyInstanceUid,
+    /// Its series, as received.
+    pub series: String,
+    /// Its study, as received.
+    pub study: String,
     /// SHA-256 of the data set, in hex.
     pub sha256: String,
     /// Length of the data set.

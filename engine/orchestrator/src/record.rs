@@ -1,7 +1,11 @@
 //! What the header of an instance says, for the database (DIN-21, DIN-60, DIN-70..74). Pure.
 
+use std::str::FromStr;
+
 use contracts::{InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason, VersionPolicy};
-use domain::{Demographics, PatientId, SopInstanceUid, is_harmless_uid};
+use domain::{
+    Demographics, PatientId, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid, is_harmless_uid,
+};
 use encoding::dicom_header::{Header, Tag};
 
 const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
@@ -49,10 +53,10 @@ pub(crate) fn record(
     let text = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
     let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
     Ok(InstanceRecord {
-        instance: instance(&arrival, &mut quality_flags)?,
+        instance: name::<SopInstanceUid>(&arrival.sop_instance, "sop_instance", &mut quality_flags)?,
         sop_class: class.parse().map_err(|_| missing("SOP Class UID"))?,
-        series: uid(SERIES).parse().map_err(|_| missing("Series Instance UID"))?,
-        study: uid(STUDY).parse().map_err(|_| missing("Study Instance UID"))?,
+        series: name::<SeriesInstanceUid>(uid(SERIES), "series", &mut quality_flags)?,
+        study: name::<StudyInstanceUid>(uid(STUDY), "study", &mut quality_flags)?,
         sha256: file.sha256.clone(),
         bytes: file.bytes,
         patient,
@@ -72,19 +76,18 @@ pub(crate) fn record(
     })
 }
 
-/// Its name. A malformed one is kept and flagged, and the instance is not used: nothing could refer
-/// to it (DIN-21, DIN-61).
-fn instance(arrival: &InstanceArrival, flags: &mut Vec<String>) -> Result<String, Refusal> {
-    let uid = &arrival.sop_instance;
-    if uid.parse::<SopInstanceUid>().is_ok() {
-        return Ok(uid.clone());
+/// A name. A malformed one is kept and flagged, and the instance is not used: nothing could refer to
+/// it (DIN-21, DIN-61).
+fn name<T: FromStr>(uid: &str, of: &str, flags: &mut Vec<String>) -> Result<String, Refusal> {
+    if uid.parse::<T>().is_ok() {
+        return Ok(uid.to_owned());
     }
     if is_harmless_uid(uid) {
-        flags.push("identity_sop_instance_uid_malformed".to_owned());
-        return Ok(uid.clone());
+        flags.push(format!("identity_{of}_uid_malformed"));
+        return Ok(uid.to_owned());
     }
-    let comment = "the SOP Instance UID is malformed";
-    Err(Refusal::new(RefusalReason::InvalidInstance, comment))
+    let comment = format!("no valid {of} UID in the data set");
+    Err(Refusal::new(RefusalReason::DoesNotMatchClass, comment))
 }
 
 /// Whose it is. A value that cannot be decoded identifies nobody (DIN-74).

@@ -30,6 +30,15 @@ impl PgStore {
         .fetch_optional(&mut *tx)
         .await?;
         let Some((uid,)) = due else { return Ok(false) };
+        if uid.parse::<domain::StudyInstanceUid>().is_err() {
+            // Its instances are flagged, and used by nothing (DIN-61).
+            sqlx::query("update study set look_at = null where uid = $1")
+                .bind(&uid)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            return Ok(true);
+        }
         let snapshot = study(&mut tx, &uid).await?;
         let step = decide(&snapshot);
         self.apply_study_step(&mut tx, &uid, step).await?;

@@ -39,7 +39,7 @@ async fn keep(
     // Before its series, whose foreign key would take a weaker lock that two may hold. Serialises the versions of one instance, and everything else of its study.
     let (study_patient,): (Option<Uuid>,) =
         sqlx::query_as("select patient_root(patient) from study where uid = $1 for update")
-            .bind(record.study.as_str())
+            .bind(&record.study)
             .fetch_one(&mut *tx)
             .await?;
     add_series(tx, record).await?;
@@ -78,7 +78,7 @@ async fn keep(
                 look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
              where uid = $1",
         )
-        .bind(record.study.as_str())
+        .bind(&record.study)
         .execute(tx)
         .await?;
     }
@@ -94,7 +94,7 @@ async fn add_study(
         "insert into study (uid, patient, accession, description, study_date, study_time, study_id)
          values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
     )
-    .bind(record.study.as_str())
+    .bind(&record.study)
     .bind(patient)
     .bind(&record.accession)
     .bind(&record.study_description)
@@ -113,8 +113,8 @@ async fn add_series(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()
             set frame_of_reference = excluded.frame_of_reference
             where series.frame_of_reference = '' and series.study = excluded.study",
     )
-    .bind(record.series.as_str())
-    .bind(record.study.as_str())
+    .bind(&record.series)
+    .bind(&record.study)
     .bind(&record.modality)
     .bind(&record.body_part)
     .bind(&record.series_description)
@@ -137,10 +137,10 @@ async fn contradictions(
     }
     let (study, modality, frame): (String, String, String) =
         sqlx::query_as("select study, modality, frame_of_reference from series where uid = $1")
-            .bind(record.series.as_str())
+            .bind(&record.series)
             .fetch_one(tx)
             .await?;
-    if study != record.study.as_str() {
+    if study != record.study {
         flags.push("identity_series_of_another_study".to_owned());
     }
     if modality != record.modality {
@@ -164,8 +164,8 @@ async fn insert(
     )
     .bind(&record.instance)
     .bind(&record.sha256)
-    .bind(record.series.as_str())
-    .bind(record.study.as_str())
+    .bind(&record.series)
+    .bind(&record.study)
     .bind(record.sop_class.as_str())
     .bind(&record.arrival.transfer_syntax)
     .bind(i64::try_from(record.bytes).unwrap_or(i64::MAX))
@@ -192,7 +192,7 @@ async fn tell(
     };
     let subject = Subject {
         patient,
-        study: Some(record.study.to_string()),
+        study: Some(record.study.clone()),
         accession: Some(record.accession.clone()).filter(|it| !it.is_empty()),
         instance: Some(record.instance.clone()),
         ..Subject::default()

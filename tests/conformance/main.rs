@@ -1,0 +1,65 @@
+//! What harnesses of others say of the engine, on the material that `ISOCENTER_REFERENCE` names.
+//!
+//! A binary of its own, and one test at a time: some checks of a harness look at how long an answer
+//! takes while others misbehave, which says nothing on a machine that is busy with other tests.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the way to say no")]
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+use system_tests::{Hospital, python, reference};
+use tokio::sync::Mutex;
+
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Says why a test does nothing, so that nobody takes it for a pass of more.
+#[expect(clippy::print_stdout, reason = "a test talks to its terminal")]
+fn material() -> Option<(PathBuf, PathBuf)> {
+    let both = reference().zip(python());
+    if both.is_none() {
+        println!("not run: ISOCENTER_REFERENCE or the independent readers are not there");
+    }
+    both
+}
+
+/// What a harness prints, shown if it found fault.
+fn passes(mut harness: Command) {
+    let output = harness.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let faults: Vec<&str> = said.lines().filter(|it| it.starts_with("FAIL")).collect();
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.ends_with(" 0 failed") && !last.starts_with("0 "), "{faults:?} {last}");
+}
+
+/// DIN-01..34 over real sockets, with all images of the material.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_01_the_dicom_harness_finds_no_fault() {
+    let Some((reference, python)) = material() else { return };
+    let _alone = ALONE.lock().await;
+    let hospital = Hospital::open().await;
+    let (host, port) = hospital.engine.dicom.split_once(':').unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+
+    let mut harness = Command::new(python);
+    harness.arg(reference.join("harness/dicom_scp_check.py")).args([host, port, "ISOCENTER"]);
+    harness.arg(reference.join("material/dicom")).arg("--strict-ae");
+    harness.args(["--commit", &free.to_string()]);
+
+    passes(harness);
+}
+
+/// HL7-01..26 over real sockets, with all messages of the material.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_01_the_mllp_harness_finds_no_fault() {
+    let Some((reference, python)) = material() else { return };
+    let _alone = ALONE.lock().await;
+    let hospital = Hospital::open().await;
+    let (host, port) = hospital.engine.mllp.split_once(':').unwrap();
+
+    let mut harness = Command::new(python);
+    harness.arg(reference.join("harness/mllp_check.py")).args([host, port]);
+    harness.arg(reference.join("material/hl7"));
+
+    passes(harness);
+}
