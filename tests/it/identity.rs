@@ -126,3 +126,132 @@ async fn hl7_44_images_and_order_of_two_patients_send_nothing_and_go_to_a_person
     hospital.ended_runs(1).await;
     check_filed(&hospital, "SOMEBODY-ELSE", &["OLD", "SOMEBODY-ELSE"]);
 }
+
+/// HL7-34: PACS and EHR get the result anew, under the survivor, and as a correction of the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wants_it() {
+    let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
+    send(&hospital, &phantom()).await;
+    hospital.ended_runs(1).await;
+    let before = hospital.pacs.received();
+
+    assert_eq!(hospital.send_message(&merge("NEW", "OLD", "M1")).await, "AA");
+    let after = eventually("the correction", async || {
+        Some(hospital.pacs.received()).filter(|it| it.len() == 2 * before.len())
+    })
+    .await;
+    let [old, new] = eventually("the corrected message", async || {
+        <[String; 2]>::try_from(hospital.ehr.received()).ok()
+    })
+    .await;
+
+    let field = |message: &str, segment: &str, number: usize| {
+        let line = message.split('\r').find(|it| it.starts_with(segment)).unwrap();
+        line.split('|').nth(number).unwrap().to_owned()
+    };
+    assert!(old.contains("PID|1||OLD^") && new.contains("PID|1||NEW^"), "{new}");
+    assert_eq!(field(&old, "OBR", 3), field(&new, "OBR", 3));
+    assert_eq!((field(&old, "OBR", 25), field(&new, "OBR", 25)), ("R".into(), "C".into()));
+    assert_ne!(field(&old, "MSH", 9), field(&new, "MSH", 9));
+    let uids: std::collections::BTreeSet<&str> =
+        after.iter().map(|it| it.sop_instance.as_str()).collect();
+    assert_eq!(uids.len(), after.len(), "new objects have new names");
+    // The new SR names the old one.
+    let (old, new) = (&before[1], std::fs::read(&after[3].path).unwrap());
+    let named = |uid: &str| new.windows(uid.len()).any(|it| it == uid.as_bytes());
+    assert!(named(&old.sop_instance) && named("NEW") && !named("OLD"));
+    check_found(&hospital, "NEW", &["OLD", "NEW"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
+    let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
+    assert_eq!(hospital.send_message(&merge("NEW", "OLD", "M1")).await, "AA");
+    send(&hospital, &phantom()).await;
+    hospital.ended_runs(1).await;
+    check_filed(&hospital, "NEW", &["OLD", "NEW"]);
+
+    let asked = hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]);
+    let request = String::from_utf8(asked.stdout).unwrap().lines().next().unwrap().to_owned();
+    let alone = hospital.command_as("anna", &["patient", "approve", &request]);
+    assert!(!alone.status.success());
+    assert!(String::from_utf8_lossy(&alone.stderr).contains("a second person"));
+    assert!(hospital.command_as("bert", &["patient", "approve", &request]).status.success());
+
+    let corrected = eventually("the corrected message", async || {
+        hospital.ehr.received().get(1).cloned()
+    })
+    .await;
+    assert!(corrected.contains("PID|1||OLD^"), "{corrected}");
+    let why = hospital.ask(&["why", "OLD"]);
+    assert_eq!(why["studies"][0]["study"]["patient"], "OLD", "{why}");
+    assert_eq!(hospital.ask(&["why", "NEW"])["studies"], Value::Array(Vec::new()));
+    // Once taken back, there is nothing to take back.
+    assert!(!hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]).status.success());
+}
+
+/// Chains, repeats and corrections of merges in many orders: what is filed where in the end is the
+/// same. The property itself is tested on the graph alone; here it goes through the doors.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_30_merges_in_any_order_end_the_same() {
+    let hospital = Hospital::open().await;
+    let links = [("B", "A"), ("C", "B"), ("D", "C"), ("D", "X"), ("B", "Y")];
+    let mut seed: u32 = 20_261_124;
+    for story in 0..12_u32 {
+        let name = |it: &str| format!("{it}{story}");
+        let mut order: Vec<usize> = (0..links.len()).chain([1, 3]).collect();
+        for last in (1..order.len()).rev() {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            order.swap(last, usize::try_from(seed >> 8).unwrap() % (last + 1));
+        }
+        for (count, index) in order.iter().enumerate() {
+            let (to, from) = links[*index];
+            let message = merge(&name(to), &name(from), &format!("S{story}N{count}"));
+            assert_eq!(hospital.send_message(&message).await, "AA");
+        }
+        let phantom = Phantom {
+            patient_id: name(["A", "X", "Y"][usize::try_from(story % 3).unwrap()]),
+            seed: format!("story {story}"),
+            accession: String::new(),
+            slices: 1,
+            ..Phantom::default()
+        };
+        send(&hospital, &phantom).await;
+        for each in ["A", "B", "C", "D", "X", "Y"] {
+            let why = hospital.ask(&["why", &name(each)]);
+            assert_eq!(why["studies"][0]["study"]["patient"], name("D"), "{order:?} by {each}");
+        }
+    }
+}
+
+fn adt(event: &str, control_id: &str, rest: &str) -> String {
+    format!("MSH|^~\\&|ADT|HOSP|ISOCENTER|AI|20260102||ADT^{event}|{control_id}|P|2.4\rEVN|{event}|20260102\r{rest}")
+}
+
+/// HL7-32: what a visit ordered moves with it, and the images follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_32_a_visit_that_moves_takes_its_orders_and_images_along() {
+    let hospital = Hospital::open().await;
+    let phantom = phantom();
+    let order = order_message(&phantom, "O1").replace("PV1|1|O", "PV1|1|O|||||||||||||||||V7");
+    assert_eq!(hospital.send_message(&order).await, "AA");
+    send(&hospital, &phantom).await;
+    hospital.ended_runs(1).await;
+
+    let moved = adt("A45", "M1", "PID|1||RIGHT^^^^MR\rMRG|OLD^^^^MR||||V7\rPV1|1|O");
+    assert_eq!(hospital.send_message(&moved).await, "AA");
+
+    let why = hospital.ask(&["why", "RIGHT"]);
+    assert_eq!(why["studies"][0]["study"]["patient"], "RIGHT", "{why}");
+    assert_eq!(why["orders"].as_array().map(Vec::len), Some(0), "found by number, not by patient");
+    assert_eq!(hospital.ask(&["why", "OLD"])["studies"], Value::Array(Vec::new()));
+    // Two that belong together stay two.
+    let linked = adt("A24", "M2", "PID|1||RIGHT^^^^MR\rPID|2||OTHER^^^^MR");
+    assert_eq!(hospital.send_message(&linked).await, "AA");
+    let why = hospital.ask(&["why", "OTHER"]);
+    assert_eq!(why["studies"], Value::Array(Vec::new()));
+    assert_eq!(why["links"][0]["with"], "RIGHT", "{why}");
+    let parted = adt("A37", "M3", "PID|1||OTHER^^^^MR\rPID|2||RIGHT^^^^MR");
+    assert_eq!(hospital.send_message(&parted).await, "AA");
+    assert_eq!(hospital.ask(&["why", "OTHER"])["links"], Value::Array(Vec::new()));
+}

@@ -30,8 +30,8 @@ impl Intake for Nobody {
         Ok(Kept::New)
     }
 
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal> {
-        Ok(arrival.acknowledgement)
+    async fn note_message(&self, arrival: MessageArrival) -> Result<contracts::Answers, Refusal> {
+        Ok(arrival.answers)
     }
 
     async fn note_event(&self, _: Event) {}

@@ -114,11 +114,13 @@ pub struct Habits<'a> {
     pub allow_unverified: bool,
     /// Whether the PACS is to confirm storage commitment.
     pub commitment: bool,
+    /// Whether PACS and EHR get anew what was sent under an identity that has changed.
+    pub resend: bool,
 }
 
 impl Default for Habits<'_> {
     fn default() -> Self {
-        Self { workflows: &[], allow_unverified: true, commitment: false }
+        Self { workflows: &[], allow_unverified: true, commitment: false, resend: false }
     }
 }
 
@@ -143,14 +145,15 @@ impl Hospital {
                 scratch.path("workflows")
             }
         };
+        let change = if habits.resend { "resend" } else { "nothing" };
         let site = format!(
             "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
              dicom: {{ listen: \"127.0.0.1:0\", peers: [{{ ae_title: PACS, \
              networks: [127.0.0.0/8], address: \"{}\" }}] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\n\
-             destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }} }}\n  \
-             ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {} }}\n",
+             destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }}, on_identity_change: {change} }}\n  \
+             ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {}, on_identity_change: {change} }}\n",
             scratch.path("data").display(),
             workflows.display(),
             target().display(),
@@ -190,6 +193,14 @@ impl Hospital {
         let mut command = Command::new(program());
         command.args(arguments).arg("--config").arg(config);
         command.output().unwrap()
+    }
+
+    /// The same, as somebody with an account of their own.
+    pub fn command_as(&self, user: &str, arguments: &[&str]) -> Output {
+        let config = self.scratch.path("isocenter.yaml");
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(config);
+        command.env_remove("SUDO_USER").env("USER", user).output().unwrap()
     }
 
     /// The modality.

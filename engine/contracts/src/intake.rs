@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{Demographics, Event, ExchangedDocument, Order, PatientId};
+use domain::{DemographicsChange, Event, ExchangedDocument, Order, PatientId};
+use jiff::Timestamp;
 
 use crate::{Archive, CommitmentRequest, CommitmentResult, Quarantined, ReportEnd};
 
@@ -86,14 +87,45 @@ pub struct MessageArrival {
     pub message_type: String,
     /// MSH-10.
     pub control_id: String,
+    /// When it was said, by the sender's clock (EVN-2 or MSH-7), if it says so.
+    pub said_at: Option<Timestamp>,
     /// What it asks to change.
     pub effects: Vec<MessageEffect>,
     /// What will be answered once it is kept.
-    pub acknowledgement: Vec<u8>,
-    /// MSA-1 of that answer.
+    pub answers: Answers,
+    /// MSA-1 of the first answer.
     pub acknowledgement_code: String,
     /// Why it is refused, if it is; without a word of the patient.
     pub problem: Option<String>,
+}
+
+/// What is answered to a message: one or both, in this order (HL7-10).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// The acknowledgement of the original mode, or the accept acknowledgement of the enhanced one.
+    pub first: Option<Vec<u8>>,
+    /// The application acknowledgement of the enhanced mode.
+    pub application: Option<Vec<u8>>,
+}
+
+/// Why two identifiers are one patient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MergeKind {
+    /// Two turned out to be one (ADT^A40 and older ones).
+    Merge,
+    /// One was given another identifier (ADT^A47 and older ones).
+    Rename,
+    /// What was filed under one belongs to the other (ADT^A43).
+    Move,
+}
+
+/// What accounts and visits are: what an order belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encounter {
+    /// PID-18.
+    Account,
+    /// PV1-19.
+    Visit,
 }
 
 /// What a message asks to change.
@@ -104,16 +136,47 @@ pub enum MessageEffect {
         /// By what the patient is known.
         id: PatientId,
         /// Who it is.
-        demographics: Demographics,
+        demographics: DemographicsChange,
     },
-    /// Two identifiers turned out to be one patient (ADT^A40).
+    /// Two identifiers turned out to be one patient.
     Merge {
+        /// Why.
+        kind: MergeKind,
         /// The one that stays, PID-3.
         survivor: PatientId,
         /// The one that goes, MRG-1.
         source: PatientId,
         /// Who it is.
-        demographics: Demographics,
+        demographics: DemographicsChange,
+    },
+    /// Two patients belong together, or no longer; nothing moves (ADT^A24, ADT^A37).
+    Link {
+        /// One.
+        one: PatientId,
+        /// The other.
+        other: PatientId,
+        /// Whether they do.
+        is_linked: bool,
+    },
+    /// An account or visit belongs to another patient (ADT^A44, ADT^A45).
+    MoveEncounter {
+        /// Which of the two.
+        what: Encounter,
+        /// Its number.
+        number: String,
+        /// Whose it was, MRG-1.
+        source: PatientId,
+        /// Whose it is, PID-3.
+        target: PatientId,
+    },
+    /// An account or visit has another number (ADT^A35, ADT^A49, ADT^A50, …).
+    RenumberEncounter {
+        /// Which of the two.
+        what: Encounter,
+        /// The number that goes.
+        old: String,
+        /// The number that stays.
+        new: String,
     },
     /// Something is asked for, or no longer.
     Order(Box<Order>),
@@ -148,13 +211,12 @@ pub trait Intake: Send + Sync {
     /// Says who is at fault. Nothing was kept.
     async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal>;
 
-    /// Keeps a message and does what it asks. Returns the acknowledgement to send: that of the
-    /// first time if the message is a repetition (HL7-13).
+    /// Keeps a message and does what it asks. Returns the answers to send: those of the first time if the message is a repetition (HL7-13).
     ///
     /// # Errors
     ///
     /// Nothing was kept; the sender must try again.
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal>;
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal>;
 
     /// Keeps a request for storage commitment. It is answered later.
     ///

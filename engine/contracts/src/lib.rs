@@ -21,7 +21,8 @@ pub use commitment::{
 };
 pub use destination::{Destination, DestinationKind, Output, OutputKind, SendError, Sent};
 pub use intake::{
-    InstanceArrival, Intake, Kept, MessageArrival, MessageEffect, Refusal, RefusalReason,
+    Answers, Encounter, InstanceArrival, Intake, Kept, MergeKind, MessageArrival, MessageEffect,
+    Refusal, RefusalReason,
 };
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use rows::{

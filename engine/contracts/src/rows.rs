@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{InstanceArrival, MessageArrival, OutputKind, PluginPin};
+use crate::{Answers, InstanceArrival, MessageArrival, OutputKind, PluginPin};
 
 /// An instance with what its header says.
 #[derive(Clone, Debug)]
@@ -49,6 +49,12 @@ pub struct InstanceRecord {
     pub study_time: String,
     /// Frame of Reference UID (0020,0052), or nothing.
     pub frame_of_reference: String,
+    /// Placer order number (0040,2016), or nothing.
+    pub placer: String,
+    /// Filler order number (0040,2017), or nothing.
+    pub filler: String,
+    /// Requested Procedure ID (0040,1001), or nothing.
+    pub requested_procedure: String,
     /// What becomes of it if we have another one of its name.
     pub versions: VersionPolicy,
     /// Study ID, for reports.
@@ -85,7 +91,7 @@ pub enum MessageKept {
     /// It is new.
     New,
     /// We had the very same, and answered this.
-    Repeated(Vec<u8>),
+    Repeated(Answers),
 }
 
 /// A study, as decisions need it.
@@ -404,6 +410,8 @@ pub struct ClaimedDelivery {
     pub what: Vec<OutputKind>,
     /// Which try this is.
     pub attempt: i32,
+    /// How often it was sent before under another identity.
+    pub revision: u32,
     /// Transaction UID of this try, should it ask for storage commitment. Never used before.
     pub transaction: String,
 }

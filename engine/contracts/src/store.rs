@@ -119,6 +119,13 @@ pub trait Store: CommitmentStore {
         end: DeliveryEnd,
     ) -> Result<(), StoreError>;
 
+    /// Decides about what was delivered under an identity that has changed since: whether the
+    /// destination is to get it anew. Says how many there were (HL7-34).
+    async fn decide_corrections(
+        &self,
+        wants_correction: &(dyn for<'a> Fn(&'a str) -> bool + Sync),
+    ) -> Result<u64, StoreError>;
+
     /// Gives up deliveries that a PACS has taken and not committed within `patience`: a person has to
     /// look. Says how many.
     async fn give_up_promises(&self, patience: Duration) -> Result<u64, StoreError>;

@@ -12,6 +12,7 @@
 mod ae_title;
 mod error_chain;
 mod event;
+pub mod identity_graph;
 mod laboratory;
 mod node_io;
 mod order;
@@ -24,12 +25,12 @@ pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, Event, Outcome, Subject};
 pub use laboratory::{Abnormality, LabRow, Observation};
 pub use node_io::{
-    ArtifactRef, ExchangedDocument, NodeInput, NodeOutput, SeriesInput, SeriesInstance, StudyInput,
+    ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, NodeInput, NodeOutput, SeriesInput, SeriesInstance, StudyInput,
 };
 pub use order::{Order, OrderAction, OrderKey};
-pub use patient::{Demographics, PatientId};
+pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use result_set::{
-    Algorithm, Code, Finding, InputInstance, Measurement, Presence, ResultSet, ResultStatus,
+    Algorithm, Amended, Code, Finding, InputInstance, Measurement, Presence, ResultSet, ResultStatus,
     Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use uid::{

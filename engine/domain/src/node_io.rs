@@ -54,6 +54,38 @@ pub struct ExchangedDocument {
     pub message_type: String,
     /// Its observations, in order.
     pub observations: Vec<Observation>,
+    /// What a document message says of its document (TXA).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<DocumentAbout>,
+    /// Files that came in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+}
+
+/// What a document message says of its document (HL7 v2.5.1, 9.6.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentAbout {
+    /// TXA-2: `DI`, `LP`, …
+    pub kind: String,
+    /// TXA-12: its unique number.
+    pub number: String,
+    /// TXA-13: the number of the document it replaces or adds to.
+    pub parent: String,
+    /// TXA-17: `IN`, `DO`, `PA`, `AU`, `LA`.
+    pub completion: String,
+    /// TXA-19: `AV`, `CA`, `OB`, `UN`.
+    pub availability: String,
+}
+
+/// A file that came in a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// What it is of, OBX-3.2.
+    pub name: String,
+    /// Its type, such as `application/pdf`.
+    pub media_type: String,
+    /// Its bytes, in base64 as they came, without line breaks.
+    pub base64: String,
 }
 
 /// What a node found.

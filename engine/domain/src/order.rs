@@ -23,6 +23,49 @@ pub struct Order {
     pub modality: String,
     /// Why it was asked for, OBR-31 or OBR-13.
     pub reason: String,
+    /// How far it is, ORC-5 (table 0038): `SC`, `IP`, `CM`, …
+    #[serde(default)]
+    pub status: String,
+    /// Account number, PID-18.
+    #[serde(default)]
+    pub account: String,
+    /// Visit number, PV1-19.
+    #[serde(default)]
+    pub visit: String,
+}
+
+impl Order {
+    /// Takes over what a later message says, and keeps what it leaves open (HL7-21).
+    #[must_use]
+    pub fn updated(self, newer: Self) -> Self {
+        let one = |old: String, new: String| if new.is_empty() { old } else { new };
+        let key = OrderKey {
+            placer: one(self.key.placer, newer.key.placer),
+            filler: one(self.key.filler, newer.key.filler),
+            accession: one(self.key.accession, newer.key.accession),
+            requested_procedure: one(self.key.requested_procedure, newer.key.requested_procedure),
+            study: newer.key.study.or(self.key.study),
+        };
+        Self {
+            action: newer.action,
+            patient: newer.patient.or(self.patient),
+            key,
+            procedure_code: one(self.procedure_code, newer.procedure_code),
+            procedure: one(self.procedure, newer.procedure),
+            procedure_scheme: one(self.procedure_scheme, newer.procedure_scheme),
+            priority: one(self.priority, newer.priority),
+            modality: one(self.modality, newer.modality),
+            reason: one(self.reason, newer.reason),
+            status: one(self.status, newer.status),
+            account: one(self.account, newer.account),
+            visit: one(self.visit, newer.visit),
+        }
+    }
+
+    /// Whether the examination is over (ORC-5).
+    pub fn is_examined(&self) -> bool {
+        self.status == "CM"
+    }
 }
 
 /// What an order can be found by (HL7-40).

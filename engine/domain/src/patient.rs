@@ -48,17 +48,50 @@ pub struct Demographics {
     pub sex: String,
 }
 
+/// What a message says of a patient: what is left open is `None`, what is to be deleted is empty
+/// (HL7-21).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct DemographicsChange {
+    /// Name, as in [`Demographics`].
+    pub name: Option<String>,
+    /// Date of birth, `YYYYMMDD`.
+    pub birth_date: Option<String>,
+    /// `M`, `F` or `O`.
+    pub sex: Option<String>,
+}
+
+impl fmt::Debug for DemographicsChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DemographicsChange(..)")
+    }
+}
+
 impl Demographics {
-    /// Takes over what `newer` says and keeps what it leaves open (HL7-21).
+    /// Takes over what a message says, and keeps what it leaves open.
     #[must_use]
-    pub fn updated(mut self, newer: &Self) -> Self {
+    pub fn changed(mut self, change: &DemographicsChange) -> Self {
         for (kept, new) in [
-            (&mut self.name, &newer.name),
-            (&mut self.birth_date, &newer.birth_date),
-            (&mut self.sex, &newer.sex),
+            (&mut self.name, &change.name),
+            (&mut self.birth_date, &change.birth_date),
+            (&mut self.sex, &change.sex),
         ] {
-            if !new.is_empty() {
+            if let Some(new) = new {
                 kept.clone_from(new);
+            }
+        }
+        self
+    }
+
+    /// Fills in what is not known from somebody who is the same.
+    #[must_use]
+    pub fn or(mut self, other: &Self) -> Self {
+        for (kept, known) in [
+            (&mut self.name, &other.name),
+            (&mut self.birth_date, &other.birth_date),
+            (&mut self.sex, &other.sex),
+        ] {
+            if kept.is_empty() {
+                kept.clone_from(known);
             }
         }
         self
@@ -84,14 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn hl7_21_what_a_message_leaves_open_stays_as_it_was() {
+    fn hl7_21_what_a_message_leaves_open_stays_and_what_it_deletes_goes() {
         let known = Demographics {
             name: "DOE^JANE".to_owned(),
             sex: "F".to_owned(),
             ..Demographics::default()
         };
-        let newer = Demographics { birth_date: "19700101".to_owned(), ..Demographics::default() };
-        let updated = known.clone().updated(&newer);
-        assert_eq!((updated.name, updated.birth_date), (known.name, newer.birth_date));
+        let change = DemographicsChange {
+            birth_date: Some("19700101".to_owned()),
+            sex: Some(String::new()),
+            ..DemographicsChange::default()
+        };
+        let changed = known.clone().changed(&change);
+        assert_eq!((changed.name, changed.birth_date.as_str()), (known.name, "19700101"));
+        assert_eq!(changed.sex, "");
     }
 }

@@ -17,6 +17,12 @@ pub struct ResultSet {
     pub status: ResultStatus,
     /// When the last node had ended.
     pub concluded: Timestamp,
+    /// How often it was sent before, under another identity of the patient (HL7-34).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u32,
+    /// The result of an earlier run that it adds to or replaces (DIN-52).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amends: Option<Amended>,
     /// What was found, in words and codes.
     pub findings: Vec<Finding>,
     /// What was outlined.
@@ -29,6 +35,51 @@ pub struct ResultSet {
     pub inputs: Vec<InputInstance>,
     /// What computed it.
     pub algorithms: Vec<Algorithm>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// An earlier result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amended {
+    /// The run that found it.
+    pub run: Uuid,
+    /// The first of all of them: receivers know the report by its number.
+    pub first: Uuid,
+    /// Whether it is replaced; if not, it stands, and this adds to it.
+    pub is_replaced: bool,
+}
+
+impl ResultSet {
+    /// What all UIDs of its objects are derived from (DIN-64).
+    pub fn name(&self) -> String {
+        name_of(self.run, self.revision)
+    }
+
+    /// The same of the result before it, if there is one.
+    pub fn predecessor(&self) -> Option<String> {
+        match self.revision.checked_sub(1) {
+            Some(before) => Some(name_of(self.run, before)),
+            None => self.amends.map(|it| name_of(it.run, 0)),
+        }
+    }
+
+    /// The run by which receivers know the report: they replace what has its number (HL7-53).
+    pub fn known_as(&self) -> Uuid {
+        self.amends.filter(|it| it.is_replaced).map_or(self.run, |it| it.first)
+    }
+
+    /// Whether receivers have an earlier version of it.
+    pub fn is_correction(&self) -> bool {
+        self.revision > 0 || self.amends.is_some_and(|it| it.is_replaced)
+    }
+}
+
+fn name_of(run: Uuid, revision: u32) -> String {
+    if revision == 0 { run.to_string() } else { format!("{run} {revision}") }
 }
 
 /// A version of a workflow.

@@ -1,20 +1,25 @@
 //! One peer on one connection.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contracts::{Intake, MessageArrival};
-use encoding::hl7_charset::Hl7Charset;
-use jiff::Zoned;
+use contracts::{Answers, Intake, MessageArrival};
+use domain::{Action, Actor, Event, Outcome, Subject};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::acknowledgement::{Mode, acknowledge, code, refuse_unreadable};
+use crate::acknowledgement::{self, not_kept, refuse_unreadable};
+use crate::batch::split;
 use crate::frame::{Decoder, Frame, Garbage, framed};
-use crate::message::Problem;
-use crate::receiver::{Judged, judge};
+use crate::message::{Message, Problem};
+use crate::receiver::{Judged, Rules, judge};
 
 /// How much is asked of the system at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -71,7 +76,7 @@ pub enum ConnectionError {
 pub async fn serve(
     mut stream: TcpStream,
     address: &str,
-    charset: Hl7Charset,
+    rules: Arc<Rules>,
     timers: Timers,
     intake: &dyn Intake,
 ) -> Result<(), ConnectionError> {
@@ -81,17 +86,20 @@ pub async fn serve(
     loop {
         while let Some(frame) = decoder.next_frame()? {
             inside_since = None;
-            let (answer, is_over) = match frame {
-                Frame::Message(bytes) => (answer(bytes, address, charset, intake).await, false),
+            let (answers, is_over) = match frame {
+                Frame::Message(bytes) => (answers(bytes, address, &rules, intake).await, false),
                 Frame::TooLong(head) => {
                     let problem = Problem::refused(207, "the message is too long");
-                    (Some(refuse_unreadable(&head, &problem, &own_id(), &now())), true)
+                    let detail = json!({"reason": problem.text});
+                    tell(intake, "message_unreadable", address, detail).await;
+                    (vec![refuse_unreadable(&head, &problem, &own_id(), &now())], true)
                 }
             };
-            let Some(answer) = answer else { continue };
-            let bytes = framed(&answer);
-            let written = stream.write_all(&bytes);
-            timeout(timers.write, written).await.map_err(|_| ConnectionError::Silent)??;
+            for answer in answers {
+                let bytes = framed(&answer);
+                let written = stream.write_all(&bytes);
+                timeout(timers.write, written).await.map_err(|_| ConnectionError::Silent)??;
+            }
             if is_over {
                 return Err(ConnectionError::TooLong);
             }
@@ -122,41 +130,80 @@ pub async fn serve(
     }
 }
 
+/// Keeps what came in a frame, and gives what to answer, in order.
+async fn answers(
+    bytes: Vec<u8>,
+    address: &str,
+    rules: &Arc<Rules>,
+    intake: &dyn Intake,
+) -> Vec<Vec<u8>> {
+    let Some(batch) = split(&bytes) else { return answer(bytes, address, rules, intake).await };
+    if batch.is_incomplete() {
+        let detail = json!({"announced": batch.declared, "came": batch.messages.len()});
+        tell(intake, "batch_incomplete", address, detail).await;
+    }
+    let mut all = Vec::new();
+    for message in &batch.messages {
+        all.extend(answer(message.clone(), address, rules, intake).await);
+    }
+    vec![batch.answered(&all, &own_id(), &now())]
+}
+
+async fn tell(intake: &dyn Intake, kind: &str, address: &str, detail: serde_json::Value) {
+    let event = Event::engine(kind, Action::C, Subject::default(), detail);
+    let actor = Actor::peer("unknown", address);
+    intake.note_event(event.by(actor).ended(Outcome::MinorFailure)).await;
+}
+
 /// Keeps a message, and gives what to answer: nothing to an acknowledgement, else two systems would
 /// acknowledge each other for ever (HL7-12).
 async fn answer(
     bytes: Vec<u8>,
     address: &str,
-    charset: Hl7Charset,
+    rules: &Arc<Rules>,
     intake: &dyn Intake,
-) -> Option<Vec<u8>> {
+) -> Vec<Vec<u8>> {
     // A long message takes its time to be taken apart: on a thread that may be busy.
-    let read = tokio::task::spawn_blocking(move || (judge(&bytes, charset), bytes)).await;
-    let (judged, bytes) = read.ok()?;
+    let shared = Arc::clone(rules);
+    let read = tokio::task::spawn_blocking(move || (judge(&bytes, &shared), bytes)).await;
+    let Ok((judged, bytes)) = read else { return Vec::new() };
     let judged = match judged {
-        Ok(judged) if judged.message.msh(9, 1) == "ACK" => return None,
+        Ok(judged) if judged.message.msh(9, 1) == "ACK" => return Vec::new(),
         Ok(judged) => judged,
         Err(problem) => {
             metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
             warn!(problem = problem.text, "a message cannot be read");
-            let detail = serde_json::json!({"reason": problem.text, "bytes": bytes.len()});
-            let event = domain::Event::engine(
-                "message_unreadable",
-                domain::Action::C,
-                domain::Subject::default(),
-                detail,
-            );
-            let actor = domain::Actor::peer("unknown", address);
-            intake.note_event(event.by(actor).ended(domain::Outcome::MinorFailure)).await;
-            return Some(refuse_unreadable(&bytes, &problem, &own_id(), &now()));
+            let detail = json!({"reason": problem.text, "bytes": bytes.len()});
+            tell(intake, "message_unreadable", address, detail).await;
+            return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
         }
     };
+    let message = judged.message.clone();
+    let arrival = arrival(judged, bytes, address);
+    let outcome = arrival.acknowledgement_code.clone();
+    match intake.note_message(arrival).await {
+        Ok(Answers { first, application }) => {
+            metrics::counter!("hl7_messages_total", "outcome" => outcome).increment(1);
+            first.into_iter().chain(application).collect()
+        }
+        Err(refusal) => {
+            metrics::counter!("hl7_messages_total", "outcome" => "not_kept").increment(1);
+            // The sender keeps it and tries again (HL7-10).
+            let problem = Problem::wrong(207, "", refusal.comment);
+            vec![not_kept(&message, &problem, &own_id(), &now())]
+        }
+    }
+}
+
+fn arrival(judged: Judged, bytes: Vec<u8>, address: &str) -> MessageArrival {
     let Judged { message, effects } = judged;
     let (effects, problem) = match effects {
         Ok(effects) => (effects, None),
         Err(problem) => (Vec::new(), Some(problem)),
     };
-    let arrival = MessageArrival {
+    let (answers, code) =
+        acknowledgement::answers(&message, problem.as_ref(), [&own_id(), &own_id()], &now());
+    MessageArrival {
         address: address.to_owned(),
         sha256: hex::encode(Sha256::digest(&bytes)),
         raw: bytes,
@@ -164,24 +211,33 @@ async fn answer(
         sending_facility: message.msh(4, 1),
         message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
         control_id: message.msh(10, 1),
+        said_at: said_at(&message),
         effects,
-        acknowledgement: acknowledge(&message, problem.as_ref(), &own_id(), &now()),
-        acknowledgement_code: code(Mode::of(&message), problem.as_ref()).to_owned(),
+        answers,
+        acknowledgement_code: code.to_owned(),
         problem: problem.map(|it| it.text),
-    };
-    let outcome = arrival.acknowledgement_code.clone();
-    match intake.note_message(arrival).await {
-        Ok(answer) => {
-            metrics::counter!("hl7_messages_total", "outcome" => outcome).increment(1);
-            Some(answer)
-        }
-        Err(refusal) => {
-            metrics::counter!("hl7_messages_total", "outcome" => "not_kept").increment(1);
-            // The sender keeps it and tries again (HL7-10).
-            let problem = Problem::wrong(207, "", refusal.comment);
-            Some(acknowledge(&message, Some(&problem), &own_id(), &now()))
-        }
     }
+}
+
+/// When the sender says it happened: EVN-2, else MSH-7, to the minute at least (HL7-25). A bare date
+/// says nothing of what came before what.
+fn said_at(message: &Message) -> Option<Timestamp> {
+    let event = message.segment("EVN").map(|it| message.value(it, 2, 1)).unwrap_or_default();
+    let text = if event.len() >= 12 { event } else { message.msh(7, 1) };
+    let (digits, offset) = match text.find(['+', '-']) {
+        Some(at) => text.split_at(at),
+        None => (text.as_str(), ""),
+    };
+    let digits: String = digits.split('.').next().unwrap_or_default().chars().take(14).collect();
+    if digits.len() < 12 || !digits.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let civil = DateTime::strptime("%Y%m%d%H%M%S", format!("{digits:0<14}")).ok()?;
+    if offset.is_empty() {
+        return civil.to_zoned(TimeZone::system()).ok().map(|it| it.timestamp());
+    }
+    let whole = format!("{} {offset}", civil.strftime("%Y%m%d%H%M%S"));
+    Timestamp::strptime("%Y%m%d%H%M%S %z", whole).ok()
 }
 
 /// Our own control id of an answer: at most twenty characters (2.14.9.10).
@@ -189,10 +245,33 @@ fn own_id() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed) % 1_000_000;
-    format!("A{}{number:06}", jiff::Timestamp::now().as_second())
+    format!("A{}{number:06}", Timestamp::now().as_second())
 }
 
 /// MSH-7, to the second and with its offset.
 pub(crate) fn now() -> String {
     Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use encoding::hl7_charset::Hl7Charset;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(msh_7: &str, evn: &str, expected: Option<&str>) {
+        let text = format!("MSH|^~\\&|A|B|C|D|{msh_7}||ADT^A40|1|P|2.5\rEVN|A40|{evn}");
+        let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
+        assert_eq!(said_at(&message).map(|it| it.to_string()).as_deref(), expected);
+    }
+
+    #[test]
+    fn hl7_25_a_time_without_a_day_s_end_says_no_order() {
+        check("20260102", "20260101", None);
+        check("20260102103001+0800", "", Some("2026-01-02T02:30:01Z"));
+        check("20260102", "202601021030-0500", Some("2026-01-02T15:30:00Z"));
+        check("2026010210300199.5+0000", "x", Some("2026-01-02T10:30:01Z"));
+        check("99999999999999", "", None);
+    }
 }

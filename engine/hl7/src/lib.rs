@@ -2,7 +2,7 @@
 //!
 //! Read in the order a message travels: [`listener`] opens the door, [`connection`] serves one
 //! peer, [`frame`] finds messages in the stream, [`message`] takes them apart, [`mapping`] says
-//! what they mean, [`receiver`] what to answer. [`sender`] walks the other way.
+//! what they mean (`merging` and `document` with it), [`receiver`] what to answer. [`sender`] walks the other way.
 //!
 //! **Invariants**
 //!
@@ -12,14 +12,19 @@
 //! - Messages of one connection are answered in order.
 
 pub mod acknowledgement;
+pub mod batch;
 pub mod connection;
+mod document;
 pub mod frame;
 pub mod listener;
 pub mod mapping;
+mod merging;
 pub mod message;
+pub mod message_type;
 pub mod receiver;
 pub mod sender;
 
 pub use listener::{Config, Listener, Sender};
 pub use message::{Message, Problem};
+pub use receiver::Rules;
 pub use sender::{MllpDestination, MllpError};

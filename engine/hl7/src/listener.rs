@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use contracts::Intake;
 use domain::ErrorChain;
-use encoding::hl7_charset::Hl7Charset;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tracing::{Instrument as _, info_span, warn};
 
 use crate::connection::{Timers, serve};
+use crate::receiver::Rules;
 
 /// How the HL7 listener behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Character set of messages whose MSH-18 is empty.
-    pub charset: Hl7Charset,
+    /// Which messages are taken.
+    pub rules: Arc<Rules>,
     /// Who may connect.
     pub senders: Sender,
     /// Most connections of one address at once.
@@ -100,8 +100,7 @@ impl Listener {
         let span = info_span!("connection", peer = %address);
         let served = async move {
             let peer = address.ip().to_string();
-            let (charset, timers) = (config.charset, config.timers);
-            let outcome = serve(stream, &peer, charset, timers, intake.as_ref()).await;
+            let outcome = serve(stream, &peer, config.rules, config.timers, intake.as_ref()).await;
             if let Err(error) = outcome {
                 warn!(error = %ErrorChain(&error), "connection ended early");
             }

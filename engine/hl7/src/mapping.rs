@@ -1,26 +1,29 @@
 //! What messages mean (HL7-30..31, HL7-40..43, and the table of `standards.md` §2.4). Pure.
 
 use contracts::MessageEffect;
-use domain::{
-    Demographics, ExchangedDocument, Observation, Order, OrderAction, OrderKey, PatientId,
-};
+use domain::{DemographicsChange, Order, OrderAction, OrderKey, PatientId};
 
+use crate::document::document;
+use crate::merging::identity_effects;
 use crate::message::{Message, Problem, Repetition, Segment};
 
 /// What ORC-1 says when an order is taken back (table 0119).
 const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR"];
 
-/// What `message` asks to change.
+/// What `message` asks to change. A message that nothing follows from is kept all the same, and may
+/// start a workflow.
 ///
 /// # Errors
 ///
 /// Says what is missing or contradicts itself. Nothing may be changed.
 pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     let mut effects = match (message.msh(9, 1).as_str(), message.msh(9, 2).as_str()) {
-        ("ADT", "A40") => return merges(message),
-        ("ADT", _) => Vec::new(),
-        ("ORM", "O01") | ("OMI", "O23") => orders(message)?,
-        ("ORU", "R01") => vec![document(message)],
+        ("ADT", event) => match identity_effects(message, event)? {
+            Some(effects) => return Ok(effects),
+            None => Vec::new(),
+        },
+        ("ORM", "O01") | ("OMI", "O23") | ("OMG", "O19") | ("OML", "O21") => orders(message)?,
+        ("ORU" | "OUL" | "MDM", _) => vec![document(message)],
         _ => return Ok(Vec::new()),
     };
     if let Some(patient) = message.segment("PID") {
@@ -37,17 +40,17 @@ pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     Ok(effects)
 }
 
-fn missing_patient() -> Problem {
+pub(crate) fn missing_patient() -> Problem {
     Problem::wrong(101, "PID^1^3", "no patient identifier in PID-3")
 }
 
 /// An identifier with its type, PID-3 or MRG-1.
-struct Identifier {
-    id: PatientId,
-    kind: String,
+pub(crate) struct Identifier {
+    pub(crate) id: PatientId,
+    pub(crate) kind: String,
 }
 
-fn identifiers(
+pub(crate) fn identifiers(
     message: &Message,
     segment: &Segment,
     field: usize,
@@ -64,7 +67,7 @@ fn identifiers(
 }
 
 /// The medical record number if one is named so, else the first identifier, else PID-2.
-fn patient_id(message: &Message, segment: &Segment) -> Result<Option<PatientId>, Problem> {
+pub(crate) fn patient_id(message: &Message, segment: &Segment) -> Result<Option<PatientId>, Problem> {
     let mut found = identifiers(message, segment, 3)?;
     if found.is_empty() {
         found = identifiers(message, segment, 2)?;
@@ -73,11 +76,14 @@ fn patient_id(message: &Message, segment: &Segment) -> Result<Option<PatientId>,
     Ok(found.into_iter().nth(index).map(|it| it.id))
 }
 
-fn demographics(message: &Message, segment: &Segment) -> Demographics {
-    let name = message.repetitions(segment, 5).next();
-    let parts = |it: Repetition<'_>| [1, 2, 3, 5, 4].map(|number| it.component(number)).join("^");
-    let name = name.map(parts).unwrap_or_default();
-    let name = name.trim_end_matches('^');
+/// What PID says of the patient. What is left open stays, what is `""` goes (HL7-21).
+pub(crate) fn demographics(message: &Message, segment: &Segment) -> DemographicsChange {
+    let is_deleted = |field: usize| segment.field(field).starts_with("\"\"");
+    let one = |field: usize, value: String| {
+        let is_said = is_deleted(field) || !value.is_empty();
+        is_said.then_some(value)
+    };
+    let name = name(message, segment);
     let birth_date: String = message.value(segment, 7, 1).chars().take(8).collect();
     let is_date = birth_date.len() == 8 && birth_date.bytes().all(|it| it.is_ascii_digit());
     let sex = match message.value(segment, 8, 1).as_str() {
@@ -86,60 +92,29 @@ fn demographics(message: &Message, segment: &Segment) -> Demographics {
         "" | "U" => "",
         _ => "O",
     };
-    Demographics {
-        name: if name.contains('\u{fffd}') { String::new() } else { name.to_owned() },
-        birth_date: if is_date { birth_date } else { String::new() },
-        sex: sex.to_owned(),
+    DemographicsChange {
+        name: one(5, if name.contains('\u{fffd}') { String::new() } else { name }),
+        birth_date: one(7, if is_date { birth_date } else { String::new() }),
+        sex: one(8, sex.to_owned()),
     }
 }
 
-/// Each PID with the MRG after it (ADT^A40).
-fn merges(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
-    let mut effects = Vec::new();
-    let mut survivor: Option<&Segment> = None;
-    for segment in message.segments() {
-        match segment.name.as_str() {
-            "PID" => survivor = Some(segment),
-            "MRG" => {
-                let pid = survivor.ok_or_else(missing_patient)?;
-                effects.extend(merge(message, pid, segment)?);
-            }
-            _ => {}
+/// The name as DICOM writes it: groups by the representation code of XPN-8 (table 0465).
+fn name(message: &Message, segment: &Segment) -> String {
+    let mut groups = [String::new(), String::new(), String::new()];
+    for repetition in message.repetitions(segment, 5) {
+        // HL7 has suffix before prefix, DICOM prefix before suffix.
+        let parts = [1, 2, 3, 5, 4].map(|number| repetition.component(number)).join("^");
+        let group = match repetition.component(8).as_str() {
+            "I" => 1,
+            "P" => 2,
+            _ => 0,
+        };
+        if let Some(kept) = groups.get_mut(group).filter(|it| it.is_empty()) {
+            parts.trim_end_matches('^').clone_into(kept);
         }
     }
-    if effects.is_empty() {
-        return Err(Problem::wrong(101, "MRG^1", "a merge without an MRG segment"));
-    }
-    Ok(effects)
-}
-
-/// Identifiers merge with those of the same type and authority only (HL7-31).
-fn merge(message: &Message, pid: &Segment, mrg: &Segment) -> Result<Vec<MessageEffect>, Problem> {
-    let survivors = identifiers(message, pid, 3)?;
-    let sources = identifiers(message, mrg, 1)?;
-    if survivors.is_empty() {
-        return Err(missing_patient());
-    }
-    if sources.is_empty() {
-        return Err(Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1"));
-    }
-    let mut effects = Vec::new();
-    for source in sources {
-        let is_alike = |it: &&Identifier| {
-            it.id.issuer == source.id.issuer
-                && (it.kind == source.kind || it.kind.is_empty() || source.kind.is_empty())
-        };
-        let Some(survivor) = survivors.iter().find(is_alike) else {
-            let text = "PID-3 and MRG-1 are of different types or authorities";
-            return Err(Problem::wrong(204, "MRG^1^1", text));
-        };
-        effects.push(MessageEffect::Merge {
-            survivor: survivor.id.clone(),
-            source: source.id,
-            demographics: demographics(message, pid),
-        });
-    }
-    Ok(effects)
+    groups.join("=").trim_end_matches('=').to_owned()
 }
 
 /// The segments of one order: from its ORC, or OBR where there is none, to the next.
@@ -162,7 +137,13 @@ fn orders(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
             }
         }
     }
-    let order = |group: Vec<&Segment>| order(message, &group, patient.clone());
+    let account = message.segment("PID").map(|it| message.value(it, 18, 1)).unwrap_or_default();
+    let visit = message.segment("PV1").map(|it| message.value(it, 19, 1)).unwrap_or_default();
+    let order = |group: Vec<&Segment>| Order {
+        account: account.clone(),
+        visit: visit.clone(),
+        ..order(message, &group, patient.clone())
+    };
     let found: Vec<MessageEffect> =
         groups.into_iter().map(|it| MessageEffect::Order(Box::new(order(it)))).collect();
     if found.is_empty() {
@@ -202,52 +183,9 @@ fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> O
         ]),
         modality: first(&[value("IPC", 5, 1), value("OBR", 24, 1)]),
         reason: first(&[value("OBR", 31, 2), value("OBR", 13, 1)]),
-    }
-}
-
-fn document(message: &Message) -> MessageEffect {
-    let pid = message.segment("PID");
-    let patient = pid.and_then(|it| patient_id(message, it).ok().flatten());
-    let observations =
-        message.segments().iter().filter(|it| it.name == "OBX").map(|it| observation(message, it));
-    let message_type = format!("{}^{}", message.msh(9, 1), message.msh(9, 2));
-    let document = ExchangedDocument { message_type, observations: observations.collect() };
-    let request = message.segment("OBR");
-    let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
-    MessageEffect::Document { patient, document, accession }
-}
-
-fn observation(message: &Message, obx: &Segment) -> Observation {
-    let either = |field, first, second| {
-        let value = message.value(obx, field, first);
-        if value.is_empty() { message.value(obx, field, second) } else { value }
-    };
-    let value_type = message.value(obx, 2, 1);
-    Observation {
-        code: either(3, 1, 4),
-        name: either(3, 2, 5),
-        scheme: either(3, 3, 6),
-        value: observed(message, obx, &value_type),
-        unit: either(6, 1, 2),
-        reference: message.text(obx, 7).trim().to_owned(),
-        flag: message.value(obx, 8, 1),
-        status: message.value(obx, 11, 1),
-        value_type,
-    }
-}
-
-/// OBX-5 as text, by its type (HL7-60).
-fn observed(message: &Message, obx: &Segment, value_type: &str) -> String {
-    match value_type {
-        // Comparator, first number, separator, second number (2.A.70).
-        "SN" => (1..=4).map(|number| message.value(obx, 5, number)).collect(),
-        "CE" | "CWE" | "CNE" | "CF" => {
-            let text = message.value(obx, 5, 2);
-            if text.is_empty() { message.value(obx, 5, 1) } else { text }
-        }
-        // Documents travel beside the table, not in it.
-        "ED" | "RP" => String::new(),
-        _ => message.text(obx, 5).trim().to_owned(),
+        status: value("ORC", 5, 1),
+        account: String::new(),
+        visit: String::new(),
     }
 }
 
@@ -262,24 +200,20 @@ mod tests {
         effects(&Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap())
     }
 
-    fn id(value: &str) -> PatientId {
-        PatientId::new(value, "HOSP").unwrap()
+    #[test]
+    fn hl7_21_what_is_null_goes_and_what_is_empty_stays() {
+        let found = of("ADT^A08", "PID|1||7^^^HOSP^MR||DOE^JANE||\"\"|").unwrap();
+        let [MessageEffect::Patient { demographics, .. }] = found.as_slice() else { panic!() };
+        assert_eq!(demographics.name.as_deref(), Some("DOE^JANE"));
+        assert_eq!((demographics.birth_date.as_deref(), &demographics.sex), (Some(""), &None));
     }
 
     #[test]
-    fn hl7_30_a_merge_names_survivor_and_source() {
-        let found = of("ADT^A40", "PID|1||2^^^HOSP^MR||DOE^JANE\rMRG|1^^^HOSP^MR").unwrap();
-        let [MessageEffect::Merge { survivor, source, .. }] = found.as_slice() else { panic!() };
-        assert_eq!((survivor, source), (&id("2"), &id("1")));
-    }
-
-    #[test]
-    fn hl7_31_a_merge_across_authorities_or_types_is_refused() {
-        for mrg in ["1^^^OTHER^MR", "1^^^HOSP^SS"] {
-            let problem = of("ADT^A40", &format!("PID|1||2^^^HOSP^MR\rMRG|{mrg}")).unwrap_err();
-            assert_eq!((problem.code, problem.is_final), (204, false));
-        }
-        assert_eq!(of("ADT^A40", "PID|1||2^^^HOSP^MR").unwrap_err().code, 101);
+    fn names_in_several_scripts_become_the_groups_of_one() {
+        let pid = "PID|1||7^^^HOSP^MR||Yamada^Tarou^^^^^L^A~山田^太郎^^^^^L^I~やまだ^たろう^^^^^L^P";
+        let found = of("ADT^A08", pid).unwrap();
+        let [MessageEffect::Patient { demographics, .. }] = found.as_slice() else { panic!() };
+        assert_eq!(demographics.name.as_deref(), Some("Yamada^Tarou=山田^太郎=やまだ^たろう"));
     }
 
     #[test]

@@ -1,32 +1,41 @@
-//! What to do with a message and what to answer (HL7-10, HL7-11). Pure.
+//! What to do with a message (HL7-10, HL7-11). Pure.
 
 use contracts::MessageEffect;
 use encoding::hl7_charset::Hl7Charset;
 
 use crate::mapping::effects;
 use crate::message::{Message, Problem};
+use crate::message_type::{is_event, is_type};
 
 /// Versions of the standard that are read (HL7-24).
-const VERSIONS: &[&str] = &[
+pub const VERSIONS: &[&str] = &[
     "2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1",
     "2.8.2", "2.9",
 ];
 
-/// Message types of the standard (table 0076). Those without an effect are kept all the same.
-const TYPES: &[&str] = &[
-    "ACK", "ADR", "ADT", "BAR", "BPS", "BRP", "BRT", "BTS", "CCF", "CCI", "CCM", "CCQ", "CCU",
-    "CQU", "CRM", "CSU", "DBC", "DBU", "DFT", "DOC", "DPR", "DRG", "DRR", "EAC", "EAN", "EAR",
-    "EDR", "EHC", "EQQ", "ERP", "ESR", "ESU", "INR", "INU", "LSR", "LSU", "MCF", "MDM", "MFD",
-    "MFK", "MFN", "MFQ", "MFR", "NMD", "NMQ", "NMR", "OMB", "OMD", "OMG", "OMI", "OML", "OMN",
-    "OMP", "OMQ", "OMS", "OPL", "OPR", "OPU", "ORA", "ORB", "ORD", "ORF", "ORG", "ORI", "ORL",
-    "ORM", "ORN", "ORP", "ORR", "ORS", "ORU", "ORX", "OSM", "OSQ", "OSR", "OSU", "OUL", "PEX",
-    "PGL", "PIN", "PMU", "PPG", "PPP", "PPR", "PPT", "PPV", "PRR", "PTR", "QBP", "QCK", "QCN",
-    "QRY", "QSB", "QSX", "QVR", "RAR", "RAS", "RCI", "RCL", "RDE", "RDR", "RDS", "RDY", "REF",
-    "RER", "RGR", "RGV", "ROR", "RPA", "RPI", "RPL", "RPR", "RQA", "RQC", "RQI", "RQP", "RQQ",
-    "RRA", "RRD", "RRE", "RRG", "RRI", "RSP", "RTB", "SCN", "SDN", "SDR", "SIU", "SLN", "SLR",
-    "SMD", "SPQ", "SQM", "SQR", "SRM", "SRR", "SSR", "SSU", "STC", "STI", "SUR", "TBR", "TCR",
-    "TCU", "UDM", "VQQ", "VXQ", "VXR", "VXU", "VXX",
-];
+/// What an endpoint takes.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Character set of messages whose MSH-18 is empty.
+    pub charset: Hl7Charset,
+    /// Processing ids (MSH-11.1) that are taken: production, training, debugging.
+    pub processing_ids: Vec<String>,
+    /// Types that are no types of the standard and are taken all the same, as `ZDX^Z01`.
+    pub types: Vec<String>,
+    /// Sending applications (MSH-3) that are taken. All, if there is none.
+    pub applications: Vec<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            charset: Hl7Charset::Utf8,
+            processing_ids: ["P", "T", "D"].map(ToOwned::to_owned).into(),
+            types: Vec::new(),
+            applications: Vec::new(),
+        }
+    }
+}
 
 /// A message that was read, and what it asks for, or why it is not taken.
 #[derive(Debug)]
@@ -42,14 +51,14 @@ pub struct Judged {
 /// # Errors
 ///
 /// Fails if it is no message: then there is nothing to keep.
-pub fn judge(bytes: &[u8], default: Hl7Charset) -> Result<Judged, Problem> {
-    let message = Message::parse(bytes, default)?;
-    let effects = check_header(&message).and_then(|()| effects(&message));
+pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
+    let message = Message::parse(bytes, rules.charset)?;
+    let effects = check_header(&message, rules).and_then(|()| effects(&message));
     Ok(Judged { message, effects })
 }
 
-fn check_header(message: &Message) -> Result<(), Problem> {
-    let kind = message.msh(9, 1);
+fn check_header(message: &Message, rules: &Rules) -> Result<(), Problem> {
+    let (kind, event) = (message.msh(9, 1), message.msh(9, 2));
     if message.msh(10, 1).is_empty() {
         return Err(Problem::wrong(101, "MSH^1^10", "no message control id in MSH-10"));
     }
@@ -57,8 +66,57 @@ fn check_header(message: &Message) -> Result<(), Problem> {
     if !version.is_empty() && !VERSIONS.contains(&version.as_str()) {
         return Err(Problem::refused(203, "the version in MSH-12 is not supported"));
     }
-    if !TYPES.contains(&kind.as_str()) {
+    let application = message.msh(3, 1);
+    if !rules.applications.is_empty() && !rules.applications.contains(&application) {
+        let text = "the sending application in MSH-3 is not one this endpoint takes from";
+        return Err(Problem::refused(207, text));
+    }
+    let processing = message.msh(11, 1);
+    if !processing.is_empty() && !rules.processing_ids.contains(&processing) {
+        return Err(Problem::refused(202, "the processing id in MSH-11 is not taken here"));
+    }
+    if rules.types.contains(&format!("{kind}^{event}")) {
+        return Ok(());
+    }
+    if !is_type(&kind) {
         return Err(Problem::refused(200, "the message type in MSH-9 is not supported"));
     }
+    if !is_event(&event) {
+        return Err(Problem::refused(201, "the event in MSH-9 is not supported"));
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(header: &str, rules: &Rules, expected: Option<u16>) {
+        let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{header}\rPID|1||7^^^H^MR");
+        let judged = judge(text.as_bytes(), rules).unwrap();
+        assert_eq!(judged.effects.err().map(|it| it.code), expected, "{header}");
+    }
+
+    #[test]
+    fn hl7_10_what_is_not_taken_is_refused_with_its_code() {
+        let usual = Rules::default();
+        check("ADT^A01|M1|P|2.5.1", &usual, None);
+        check("ADT^A01|M1|T|2.5.1", &usual, None);
+        check("ADT^A01|M1|X|2.5.1", &usual, Some(202));
+        check("ADT^A01|M1|P|9.9", &usual, Some(203));
+        check("ADT^A99|M1|P|2.5.1", &usual, Some(201));
+        check("ZDX^Z01|M1|P|2.5.1", &usual, Some(200));
+        check("ADT^A01||P|2.5.1", &usual, Some(101));
+        let strict = Rules {
+            processing_ids: vec!["P".to_owned()],
+            types: vec!["ZDX^Z01".to_owned()],
+            applications: vec!["RIS".to_owned()],
+            ..Rules::default()
+        };
+        check("ADT^A01|M1|T|2.5.1", &strict, Some(202));
+        check("ZDX^Z01|M1|P|2.5.1", &strict, None);
+        let others = Rules { applications: vec!["ADT".to_owned()], ..Rules::default() };
+        check("ADT^A01|M1|P|2.5.1", &others, Some(207));
+    }
 }

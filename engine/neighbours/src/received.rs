@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
-    Archive, CommitmentReport, CommitmentReporter as _, CommitmentRequest, CommitmentResult,
+    Answers, Archive, CommitmentReport, CommitmentReporter as _, CommitmentRequest, CommitmentResult,
     FailureReason, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal,
     RefusalReason, SendError,
 };
 use dimse::{Config, Network, Peer, Reporter, Timers};
 use domain::{AeTitle, Event};
-use encoding::hl7_charset::Hl7Charset;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -71,10 +70,10 @@ impl Intake for Shelf {
         Ok(Kept::New)
     }
 
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal> {
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         let text = String::from_utf8_lossy(&arrival.raw).into_owned();
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-        Ok(arrival.acknowledgement)
+        Ok(arrival.answers)
     }
 
     async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
@@ -200,7 +199,7 @@ impl Ehr {
         let shelf = Shelf::open(folder)?;
         let config = hl7::Config {
             listen,
-            charset: Hl7Charset::Utf8,
+            rules: Arc::default(),
             senders: hl7::Sender(Arc::new(|it| it.is_loopback())),
             connections_per_peer_max: 64,
             connections_max: 64,

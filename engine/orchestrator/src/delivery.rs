@@ -132,7 +132,7 @@ impl Orchestrator {
                 return Err("another node ended meanwhile".to_owned());
             }
             let about = self.about(view, study);
-            let results = results(view, &about);
+            let results = ResultSet { revision: delivery.revision, ..results(view, &about) };
             let header = &site.header;
             compose(&delivery.what, &results, &about, &masks, &self.templates, header)
                 .map_err(|error| ErrorChain(&error).to_string())
@@ -256,6 +256,8 @@ fn results(view: &DeliveryView, about: &About) -> ResultSet {
         workflow: view.run.workflow.clone(),
         status,
         concluded: view.concluded,
+        revision: 0,
+        amends: None,
         findings: outputs().flat_map(|it| it.findings.clone()).collect(),
         segmentations,
         laboratory: outputs().flat_map(|it| it.laboratory.clone()).collect(),

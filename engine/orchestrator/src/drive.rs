@@ -165,6 +165,12 @@ impl Orchestrator {
     pub(crate) async fn take_up_abandoned(&self) {
         loop {
             tokio::time::sleep(RENEWAL / 2).await;
+            let wants = |it: &str| {
+                self.destinations.get(it).is_some_and(|it| it.resends_on_identity_change)
+            };
+            if let Err(error) = self.store.decide_corrections(&wants).await {
+                error!(error = %ErrorChain(&error), "corrections cannot be decided on");
+            }
             if let Err(error) = self.store.give_up_promises(COMMITMENT_PATIENCE).await {
                 error!(error = %ErrorChain(&error), "missing commitments cannot be looked for");
             }

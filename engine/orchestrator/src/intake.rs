@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    Archive, CommitmentRequest, CommitmentResult, InstanceArrival, Intake, Kept, MessageArrival,
+    Answers, Archive, CommitmentRequest, CommitmentResult, InstanceArrival, Intake, Kept, MessageArrival,
     MessageKept, MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd, Store, StoreError,
     VersionPolicy,
 };
@@ -130,16 +130,16 @@ impl Intake for IntakeService {
         outcome
     }
 
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Vec<u8>, Refusal> {
+    async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         self.is_open()?;
-        let answer = arrival.acknowledgement.clone();
+        let answers = arrival.answers.clone();
         let (kind, code) = (arrival.message_type.clone(), arrival.acknowledgement_code.clone());
         let record = MessageRecord { id: Uuid::now_v7(), arrival };
         let id = record.id;
         match self.store.keep_message(record).await.map_err(|error| unavailable(&error))? {
             MessageKept::New => {
                 info!(message = %id, kind, code, "message kept");
-                Ok(answer)
+                Ok(answers)
             }
             MessageKept::Repeated(first) => {
                 info!(kind, "message repeated");

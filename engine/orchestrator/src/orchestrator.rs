@@ -40,6 +40,9 @@ pub struct SiteDestination {
     pub header: MessageHeader,
     /// Whether it takes reports that nobody has signed (HL7-52).
     pub allow_unverified: bool,
+    /// Whether it gets a report anew whose patient turned out to be another (HL7-34). If not, it
+    /// hears of that from the same messages as we do.
+    pub resends_on_identity_change: bool,
 }
 
 /// The destinations of a site, by name.

@@ -24,6 +24,9 @@ const SEX: Tag = Tag(0x0010, 0x0040);
 const BODY_PART: Tag = Tag(0x0018, 0x0015);
 const STUDY: Tag = Tag(0x0020, 0x000D);
 const SERIES: Tag = Tag(0x0020, 0x000E);
+const REQUESTED_PROCEDURE: Tag = Tag(0x0040, 0x1001);
+const PLACER: Tag = Tag(0x0040, 0x2016);
+const FILLER: Tag = Tag(0x0040, 0x2017);
 const FRAME_OF_REFERENCE: Tag = Tag(0x0020, 0x0052);
 pub(crate) const STUDY_ID: Tag = Tag(0x0020, 0x0010);
 
@@ -70,6 +73,9 @@ pub(crate) fn record(
         study_time: plain(STUDY_TIME),
         study_id: text(STUDY_ID),
         frame_of_reference: plain(FRAME_OF_REFERENCE),
+        placer: text(PLACER),
+        filler: text(FILLER),
+        requested_procedure: text(REQUESTED_PROCEDURE),
         versions,
         quality_flags,
         arrival,

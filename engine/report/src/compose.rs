@@ -93,7 +93,11 @@ pub fn compose(
     templates: &Templates,
     header: &MessageHeader,
 ) -> Result<Vec<Output>, ReportError> {
-    let words = words(results.status).ok_or(ReportError::Status)?;
+    let mut words = words(results.status).ok_or(ReportError::Status)?;
+    if results.is_correction() {
+        // Table 0123: a correction to what the receiver has. The banner says that nobody signed it.
+        words.hl7 = "C";
+    }
     let mut kinds = what.to_vec();
     // A report refers to its segmentations: whoever gets it gets them (OUT-34).
     if kinds.contains(&OutputKind::Sr) {
@@ -127,7 +131,7 @@ pub fn compose(
 
 /// MSH-10: the same on every try, another one for every destination; at most twenty characters.
 fn control_id(results: &ResultSet, header: &MessageHeader) -> String {
-    let uid = derived_uid(&[&results.run.to_string(), "oru", &header.destination]);
+    let uid = derived_uid(&[&results.name(), "oru", &header.destination]);
     let digits: Vec<char> = uid.chars().rev().take(20).collect();
     digits.into_iter().rev().collect()
 }

@@ -202,7 +202,7 @@ fn view<'a>(
         status: words.hl7,
         report: CodeView { code, text },
         patient: patient(about),
-        orders: orders(about, &time),
+        orders: orders(results, about, &time),
         study_uid: about.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(results),
         measurements: measurements(results),
@@ -239,7 +239,7 @@ fn patient(about: &About) -> PatientRow {
 }
 
 /// One row per order; one without an order, so that the report can be filed (HL7-42, DIN-65).
-fn orders(about: &About, time: &str) -> Vec<OrderRow> {
+fn orders(results: &ResultSet, about: &About, time: &str) -> Vec<OrderRow> {
     let study = about.study.clone().unwrap_or_default();
     let observed = match (study.date.as_str(), study.time.get(..6)) {
         ("", _) => time.to_owned(),
@@ -249,7 +249,7 @@ fn orders(about: &About, time: &str) -> Vec<OrderRow> {
     let row = |order: &Order| OrderRow {
         placer: order.key.placer.clone(),
         filler: if order.key.filler.is_empty() {
-            own_filler(about)
+            own_filler(results)
         } else {
             order.key.filler.clone()
         },
@@ -271,7 +271,7 @@ fn orders(about: &About, time: &str) -> Vec<OrderRow> {
     let (code, text) = if about.study.is_some() { IMAGING } else { LABORATORY };
     vec![OrderRow {
         placer: String::new(),
-        filler: own_filler(about),
+        filler: own_filler(results),
         accession: study.accession.clone(),
         requested_procedure: String::new(),
         code: code.to_owned(),
@@ -282,8 +282,8 @@ fn orders(about: &About, time: &str) -> Vec<OrderRow> {
 }
 
 /// The same report always has the same number, so that a receiver replaces it (HL7-53).
-fn own_filler(about: &About) -> String {
-    about.run.simple().to_string().chars().take(20).collect()
+fn own_filler(results: &ResultSet) -> String {
+    results.known_as().simple().to_string().chars().take(20).collect()
 }
 
 fn findings(results: &ResultSet) -> String {

@@ -18,7 +18,7 @@ const SERIES_NUMBER: u32 = 9001;
 
 /// Where a segmentation of a run goes: its series and instance, the same on every try (DIN-64).
 pub fn uids(results: &ResultSet, index: usize) -> (String, String) {
-    let run = results.run.to_string();
+    let run = results.name();
     let series = derived_uid(&[&run, "seg", "series"]);
     (series, derived_uid(&[&run, "seg", &index.to_string()]))
 }

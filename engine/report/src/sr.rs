@@ -23,7 +23,12 @@ fn dcm(value: &str, meaning: &str) -> Code {
 
 /// The name of the report of a run, the same on every try (DIN-64).
 pub fn uid(results: &ResultSet) -> String {
-    derived_uid(&[&results.run.to_string(), "sr", "0"])
+    uids_of(&results.name()).1
+}
+
+/// Series and instance of the report of this name.
+fn uids_of(name: &str) -> (String, String) {
+    (derived_uid(&[name, "sr", "series"]), derived_uid(&[name, "sr", "0"]))
 }
 
 /// Writes the report of a run.
@@ -41,7 +46,7 @@ pub fn encode(
     let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "SR",
-        uid: &derived_uid(&[&results.run.to_string(), "sr", "series"]),
+        uid: &uids_of(&results.name()).0,
         number: SERIES_NUMBER,
         description: &format!("{prefix}measurements"),
         instance: 1,
@@ -59,6 +64,7 @@ pub fn encode(
         set
     };
     let set = evidence(set, results, study);
+    let set = predecessor(set, results, study);
     let set = requests(set, about, study);
     let set = set
         .text(tags::VALUE_TYPE, VR::CS, "CONTAINER")
@@ -67,6 +73,21 @@ pub fn encode(
         .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1500")])
         .sequence(tags::CONTENT_SEQUENCE, content(results, about, words));
     set.to_file(SOP_CLASS, &instance_uid)
+}
+
+/// The report this one follows (PS3.3, C.17.2: Predecessor Documents).
+fn predecessor(set: Set, results: &ResultSet, study: &StudyAbout) -> Set {
+    let Some(name) = results.predecessor() else { return set };
+    let (series, instance) = uids_of(&name);
+    let series = Set::default()
+        .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![reference(SOP_CLASS, &instance)])
+        .text(tags::SERIES_INSTANCE_UID, VR::UI, &series);
+    let study = Set::default().sequence(tags::REFERENCED_SERIES_SEQUENCE, vec![series]).text(
+        tags::STUDY_INSTANCE_UID,
+        VR::UI,
+        &study.uid,
+    );
+    set.sequence(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, vec![study])
 }
 
 fn template(identifier: &str) -> Set {

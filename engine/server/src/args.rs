@@ -143,6 +143,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Takes back that two patients were taken for one. Two people have to agree.
+    Patient {
+        #[command(subcommand)]
+        command: PatientCommand,
+    },
     /// Sends something to somebody, to try a connection.
     Send {
         #[command(subcommand)]
@@ -251,6 +256,28 @@ pub(crate) enum TaskCommand {
         task: Uuid,
         /// What was decided.
         decision: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PatientCommand {
+    /// Asks for a merge to be taken back. Somebody else has to approve.
+    Unmerge {
+        /// The identifier that went, MRG-1.
+        source: String,
+        /// The identifier that stayed, PID-3.
+        survivor: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Shows what waits for a second person.
+    Requests(Listing),
+    /// Takes a merge back that somebody else asked to be.
+    Approve {
+        /// Which request.
+        request: Uuid,
         #[command(flatten)]
         place: Place,
     },

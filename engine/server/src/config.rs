@@ -100,6 +100,22 @@ pub(crate) struct Hl7Config {
     /// Character set of messages that name none (table 0211).
     #[serde(default)]
     pub(crate) character_set: String,
+    /// Processing ids (MSH-11) that are taken.
+    #[serde(default = "processing_ids")]
+    pub(crate) processing_ids: Vec<String>,
+    /// Types that are no types of the standard and are taken all the same, as `ZDX^Z01`.
+    #[serde(default)]
+    pub(crate) types: Vec<String>,
+    /// Sending applications (MSH-3) that are taken. All, if it is left out.
+    #[serde(default)]
+    pub(crate) applications: Vec<String>,
+    /// Most connections of one address at once.
+    #[serde(default = "per_peer_max")]
+    pub(crate) connections_per_peer: usize,
+}
+
+fn processing_ids() -> Vec<String> {
+    hl7::Rules::default().processing_ids
 }
 
 /// `http:`
@@ -152,6 +168,20 @@ pub(crate) struct DestinationConfig {
     /// them to clinicians and patients.
     #[serde(default)]
     pub(crate) allow_unverified: bool,
+    /// What it gets if the patient of a report turns out to be another: `resend` the report anew
+    /// (a new SR that refers to the old, an ORU with status C), or `nothing`: it hears of the merge
+    /// itself.
+    #[serde(default)]
+    pub(crate) on_identity_change: OnIdentityChange,
+}
+
+/// What a destination gets if the patient of a report turns out to be another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnIdentityChange {
+    #[default]
+    Nothing,
+    Resend,
 }
 
 /// A PACS.

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::args::{Place, ServeFlags};
-use crate::config::{Config, DestinationConfig, DicomConfig, Hl7Config};
+use crate::config::{Config, DestinationConfig, DicomConfig, Hl7Config, OnIdentityChange};
 use crate::open::Opened;
 use crate::output::{Failure, line};
 use crate::workflows::{WorkflowFile, files, read_all, rendered};
@@ -97,7 +97,12 @@ fn destinations(
             let destination: Arc<dyn Destination> =
                 Arc::new(FolderDestination::new(folder.clone()));
             let header = header(&name, "", "", "UNICODE UTF-8");
-            let site = SiteDestination { destination, header, allow_unverified: true };
+            let site = SiteDestination {
+                destination,
+                header,
+                allow_unverified: true,
+                resends_on_identity_change: true,
+            };
             destinations.entry(name).or_insert(site);
         }
     }
@@ -140,7 +145,8 @@ fn destination(
         }
         _ => return Err(Failure::new(format!("destination `{name}` goes nowhere"))),
     };
-    Ok(SiteDestination { destination, header, allow_unverified })
+    let resends_on_identity_change = config.on_identity_change == OnIdentityChange::Resend;
+    Ok(SiteDestination { destination, header, allow_unverified, resends_on_identity_change })
 }
 
 fn header(name: &str, application: &str, facility: &str, character_set: &str) -> MessageHeader {
@@ -432,15 +438,20 @@ fn hl7_config(
     if flags.trust_loopback {
         networks.extend(Network::loopback());
     }
-    let charset = site.map(|it| it.character_set.clone()).unwrap_or_default();
-    let charset = Hl7Charset::parse(&charset, Hl7Charset::Utf8)
-        .map_err(|error| Failure::from_error("hl7.character_set", &error))?;
+    let mut rules = hl7::Rules::default();
+    if let Some(site) = site {
+        rules.charset = Hl7Charset::parse(&site.character_set, Hl7Charset::Utf8)
+            .map_err(|error| Failure::from_error("hl7.character_set", &error))?;
+        rules.processing_ids.clone_from(&site.processing_ids);
+        rules.types.clone_from(&site.types);
+        rules.applications.clone_from(&site.applications);
+    }
     let senders = hl7::Sender(Arc::new(move |it| networks.iter().any(|n| n.contains(it))));
     Ok(Some(hl7::Config {
         listen,
-        charset,
+        rules: Arc::new(rules),
         senders,
-        connections_per_peer_max: 64,
+        connections_per_peer_max: site.map_or(64, |it| it.connections_per_peer),
         connections_max: 512,
         timers: hl7::connection::Timers::default(),
     }))

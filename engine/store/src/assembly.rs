@@ -184,7 +184,7 @@ async fn study(tx: &mut PgConnection, uid: &str) -> Result<StudySnapshot> {
     Ok(StudySnapshot {
         study: stored(uid)?,
         patient,
-        orders: orders(tx, Some(uid), &accession).await?,
+        orders: orders(tx, Some(uid)).await?,
         accession,
         description,
         first_received: time(first)?,
@@ -243,40 +243,46 @@ fn grouped(rows: Vec<SeriesRow>) -> Result<Vec<SeriesSnapshot>> {
     Ok(all)
 }
 
-/// Key, order, patient, cancelled, found by its study, placer, filler, accession, study.
-type OrderRow = (Uuid, Value, Option<Uuid>, bool, bool, String, String, String, Option<String>);
+/// Key, order, patient, cancelled, and by which rule it was found.
+type OrderRow = (Uuid, Value, Option<Uuid>, bool, i32);
 
-/// The orders that ask for a study: by its UID if any does, else by its accession (HL7-40).
+/// The rules by which orders are found, the first that finds any counts (HL7-40).
+const RULES: &[&str] =
+    &["study_instance_uid", "accession_number", "order_number", "requested_procedure"];
+
+/// The orders that ask for a study.
 pub(crate) async fn orders(
     tx: &mut PgConnection,
     study: Option<&str>,
-    accession: &str,
 ) -> Result<Vec<OrderSnapshot>> {
     let rows: Vec<OrderRow> = sqlx::query_as(
-        "select id, body, patient_root(patient), cancelled, study is not distinct from $1,
-                placer, filler, accession, study
-             from imaging_order
-             where study = $1 or (accession <> '' and accession = $2) order by id",
+        "select o.id, o.body, patient_root(o.patient), o.cancelled, case
+                when o.study = s.uid then 0
+                when s.accession <> '' and o.accession = s.accession then 1
+                when (s.filler <> '' and o.filler = s.filler)
+                    or (s.placer <> '' and o.placer = s.placer) then 2
+                else 3 end
+             from study s join imaging_order o on o.study = s.uid
+                or (s.accession <> '' and o.accession = s.accession)
+                or (s.filler <> '' and o.filler = s.filler)
+                or (s.placer <> '' and o.placer = s.placer)
+                or (s.requested_procedure <> '' and o.requested_procedure = s.requested_procedure
+                    and patient_root(o.patient) = patient_root(s.patient))
+             where s.uid = $1 order by 5, o.id",
     )
     .bind(study)
-    .bind(accession)
     .fetch_all(tx)
     .await?;
-    let any_by_study = study.is_some() && rows.iter().any(|it| it.4);
+    let best = rows.first().map(|it| it.4);
     let mut orders = Vec::new();
-    for (id, body, patient, is_cancelled, is_by_study, placer, filler, accession, uid) in rows {
-        if any_by_study && !is_by_study {
-            continue;
+    for (id, body, patient, is_cancelled, rule) in rows {
+        if Some(rule) != best {
+            break;
         }
-        let mut order: domain::Order = serde_json::from_value(body)?;
-        // The columns hold what all messages of the order said together.
-        order.key.placer = placer;
-        order.key.filler = filler;
-        order.key.accession = accession;
-        order.key.study = uid.map(|it| stored(&it)).transpose()?;
-        let by =
-            if is_by_study && study.is_some() { "study_instance_uid" } else { "accession_number" };
-        orders.push(OrderSnapshot { id, order, patient, is_cancelled, matched_by: by.to_owned() });
+        let order: domain::Order = serde_json::from_value(body)?;
+        let by = usize::try_from(rule).ok().and_then(|it| RULES.get(it));
+        let matched_by = by.copied().unwrap_or_default().to_owned();
+        orders.push(OrderSnapshot { id, order, patient, is_cancelled, matched_by });
     }
     Ok(orders)
 }

@@ -101,6 +101,13 @@ impl Store for PgStore {
         Ok(self.finish_delivery_row(delivery, end).await?)
     }
 
+    async fn decide_corrections(
+        &self,
+        wants_correction: &(dyn for<'a> Fn(&'a str) -> bool + Sync),
+    ) -> Result<u64, StoreError> {
+        Ok(self.decide_correction_rows(wants_correction).await?)
+    }
+
     async fn give_up_promises(&self, patience: Duration) -> Result<u64, StoreError> {
         Ok(self.give_up_promise_rows(patience).await?)
     }

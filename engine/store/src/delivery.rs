@@ -22,7 +22,7 @@ impl PgStore {
         let mut tx = self.pool.begin().await?;
         // In order per destination and patient (HL7-14). A lease that ran out is taken over: the
         // names of what is sent are the same on every try.
-        let row: Option<(Uuid, Uuid, i32, String, Value, i32)> = sqlx::query_as(
+        let row: Option<(Uuid, Uuid, i32, String, Value, i32, i32)> = sqlx::query_as(
             "update delivery set state = 'sending', attempt = attempt + 1,
                 lease_until = clock_timestamp() + $1 * interval '1 second'
              where id = (
@@ -34,12 +34,15 @@ impl PgStore {
                       and e.patient is not distinct from d.patient
                       and e.state in ('queued', 'sending'))
                 order by d.position limit 1 for update skip locked)
-             returning id, run, index, destination, what, attempt",
+             returning id, run, index, destination, what, attempt, revision",
         )
         .bind(lease.as_secs_f64())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((id, run, index, destination, what, attempt)) = row else { return Ok(None) };
+        let Some((id, run, index, destination, what, attempt, revision)) = row else {
+            return Ok(None);
+        };
+        let revision = u32::try_from(revision).unwrap_or_default();
         let index = usize::try_from(index).map_err(|_| inconsistent("a negative index"))?;
         let what = serde_json::from_value(what)?;
         // Another one for every try: a transaction UID is never used again (DIN-32).
@@ -49,7 +52,16 @@ impl PgStore {
             .bind(&transaction)
             .execute(&mut *tx)
             .await?;
-        let delivery = ClaimedDelivery { id, run, index, destination, what, attempt, transaction };
+        let delivery = ClaimedDelivery {
+            id,
+            run,
+            index,
+            destination,
+            what,
+            attempt,
+            revision,
+            transaction,
+        };
         let event =
             event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
         append(&mut tx, &event).await?;
@@ -116,7 +128,7 @@ impl PgStore {
             plugins: plugins(tx, id).await?,
             has_failures,
             patient,
-            orders: orders(tx, study, &accession).await?,
+            orders: orders(tx, study).await?,
             accession,
             message,
             run,
@@ -209,7 +221,11 @@ impl PgStore {
         }
         if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
             let now = who(&self.view(&mut tx, delivery.run).await?);
-            if identity.is_some_and(|it| it.split(';').next() != Some(now.as_str())) {
+            if identity.is_some_and(|it| it.split(' ').next() != now.split(' ').next()) {
+                sqlx::query("update delivery set is_stale = true where id = $1")
+                    .bind(delivery.id)
+                    .execute(&mut *tx)
+                    .await?;
                 let kind = "identity_changed_after_delivery";
                 let late = event(&mut tx, delivery, kind, json!({})).await?;
                 append(&mut tx, &late).await?;

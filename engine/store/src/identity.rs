@@ -1,12 +1,13 @@
-//! Who is who: identifiers, demographics and merges (HL7-30..33).
+//! Who is who: identifiers and demographics (DIN-60, HL7-21, HL7-33). `merge` says who turned out to
+//! be whom.
 
-use domain::{Action, Actor, Demographics, Event, PatientId, Subject};
+use domain::{Action, Actor, Demographics, DemographicsChange, Event, PatientId, Subject};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::event::{announce, append};
+use crate::event::append;
 use contracts::PatientView;
 
 /// Advisory lock of everything that reads or changes identity. Merges take it alone.
@@ -107,23 +108,33 @@ pub(crate) async fn root_of(connection: &mut PgConnection, patient: Uuid) -> Res
     Ok(row.0)
 }
 
-/// Takes over what a message says of a patient.
+/// Takes over what a message says of whom it names. What is shown is what was said of the survivor;
+/// what was said of those who went fills in what nobody said of it, whatever came first.
 pub(crate) async fn update(
     connection: &mut PgConnection,
     patient: Uuid,
-    newer: &Demographics,
+    change: &DemographicsChange,
     actor: &Actor,
     message: Uuid,
 ) -> Result<()> {
-    let root = root_of(connection, patient).await?;
-    let current = view(connection, root).await?.demographics;
-    let updated = current.clone().updated(newer);
-    if updated == current {
+    let row: (serde_json::Value,) =
+        sqlx::query_as("select demographics from patient where id = $1 for update")
+            .bind(patient)
+            .fetch_one(&mut *connection)
+            .await?;
+    let current: Demographics = serde_json::from_value(row.0)?;
+    let changed = current.clone().changed(change);
+    if changed == current {
         return Ok(());
     }
-    sqlx::query("update patient set demographics = $2, version = version + 1 where id = $1")
+    sqlx::query("update patient set demographics = $2 where id = $1")
+        .bind(patient)
+        .bind(serde_json::to_value(&changed)?)
+        .execute(&mut *connection)
+        .await?;
+    let root = root_of(connection, patient).await?;
+    sqlx::query("update patient set version = version + 1 where id = $1")
         .bind(root)
-        .bind(serde_json::to_value(&updated)?)
         .execute(&mut *connection)
         .await?;
     let subject = Subject { patient: Some(root), message: Some(message), ..Subject::default() };
@@ -132,83 +143,24 @@ pub(crate) async fn update(
     Ok(())
 }
 
-/// Makes two patients one (ADT^A40). Chains, repeats and any order of messages end the same.
-pub(crate) async fn merge(
-    connection: &mut PgConnection,
-    survivor: (Uuid, &PatientId),
-    source: Uuid,
-    actor: &Actor,
-    message: Uuid,
-) -> Result<()> {
-    let to = root_of(connection, survivor.0).await?;
-    let from = root_of(connection, source).await?;
-    let subject = Subject { patient: Some(to), message: Some(message), ..Subject::default() };
-    let detail = json!({"from": from, "to": to, "changed": from != to});
-    let event = Event::engine("patients_merged", Action::U, subject, detail).by(actor.clone());
-    let event = append(connection, &event).await?;
-    // A survivor that was itself merged since keeps the name it was merged into: messages may come
-    // out of order. Only a merge the other way round brings an old name back.
-    if survivor.0 == to || source == to {
-        sqlx::query(
-            "update patient set value = $2, issuer = $3, version = version + 1 where id = $1",
-        )
-        .bind(to)
-        .bind(&survivor.1.value)
-        .bind(&survivor.1.issuer)
-        .execute(&mut *connection)
-        .await?;
-    }
-    if from == to {
-        return Ok(());
-    }
-    sqlx::query("update patient set merged_into = $2, version = version + 1 where id = $1")
-        .bind(from)
-        .bind(to)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("insert into patient_alias (from_patient, to_patient, event) values ($1, $2, $3)")
-        .bind(from)
-        .bind(to)
-        .bind(event)
-        .execute(&mut *connection)
-        .await?;
-    // What waited because two patients seemed to differ may go on now.
-    sqlx::query("update study set look_at = now() where patient in (select patient_family($1))")
-        .bind(to)
-        .execute(&mut *connection)
-        .await?;
-    release_deliveries(connection, to).await
-}
-
-/// Queues again what was held back because two patients seemed to differ, and were found to differ
-/// when it was composed (`attempt` counts from then on).
-async fn release_deliveries(connection: &mut PgConnection, patient: Uuid) -> Result<()> {
-    let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "update delivery set state = 'queued', run_after = now(), ended_at = null, reason = ''
-         where state = 'blocked' and attempt > 0 and reason like 'identity_conflict%'
-            and run in (select id from run where patient in (select patient_family($1)))
-         returning run, destination",
-    )
-    .bind(patient)
-    .fetch_all(&mut *connection)
-    .await?;
-    for (run, destination) in rows {
-        let (run, destination) = (Some(run), Some(destination));
-        let subject = Subject { patient: Some(patient), run, destination, ..Subject::default() };
-        let detail = json!({"reason": "the conflict was resolved"});
-        append(connection, &Event::engine("delivery_queued", Action::E, subject, detail)).await?;
-    }
-    announce(connection, "delivery").await
-}
-
 /// A patient, as reports name them. `root` must have been resolved.
 pub(crate) async fn view(connection: &mut PgConnection, root: Uuid) -> Result<PatientView> {
     let row: (String, String, serde_json::Value, i32) =
         sqlx::query_as("select value, issuer, demographics, version from patient where id = $1")
             .bind(root)
-            .fetch_one(connection)
+            .fetch_one(&mut *connection)
             .await?;
     let (value, issuer, demographics, version) = row;
-    let demographics = serde_json::from_value(demographics)?;
+    let mut demographics: Demographics = serde_json::from_value(demographics)?;
+    let others: Vec<(serde_json::Value,)> = sqlx::query_as(
+        "select p.demographics from patient_family($1) f join patient p on p.id = f
+         where p.id <> $1 order by p.id desc",
+    )
+    .bind(root)
+    .fetch_all(connection)
+    .await?;
+    for (other,) in others {
+        demographics = demographics.or(&serde_json::from_value(other)?);
+    }
     Ok(PatientView { id: root, identifier: PatientId { value, issuer }, demographics, version })
 }

@@ -16,12 +16,12 @@ impl PgStore {
             Some(id) => {
                 let found =
                     identity::find_or_add(&mut tx, &self.domains, id, &record.demographics).await?;
-                Some(identity::root_of(&mut tx, found).await?)
+                Some((found, identity::root_of(&mut tx, found).await?))
             }
             None => None,
         };
         let kept = keep(&mut tx, record, patient).await?;
-        tell(&mut tx, record, patient, kept).await?;
+        tell(&mut tx, record, patient.map(|it| it.1), kept).await?;
         if matches!(kept, Kept::New | Kept::OtherVersion) {
             announce(&mut tx, "assembly").await?;
         }
@@ -33,9 +33,11 @@ impl PgStore {
 async fn keep(
     tx: &mut PgConnection,
     record: &InstanceRecord,
-    patient: Option<Uuid>,
+    patient: Option<(Uuid, Uuid)>,
 ) -> Result<Kept> {
-    add_study(tx, record, patient).await?;
+    // As whom it came: who that turned out to be is worked out anew each time (HL7-37).
+    add_study(tx, record, patient.map(|it| it.0)).await?;
+    let patient = patient.map(|it| it.1);
     // Before its series, whose foreign key would take a weaker lock that two may hold. Serialises the versions of one instance, and everything else of its study.
     let (study_patient,): (Option<Uuid>,) =
         sqlx::query_as("select patient_root(patient) from study where uid = $1 for update")
@@ -91,8 +93,9 @@ async fn add_study(
     patient: Option<Uuid>,
 ) -> Result<()> {
     sqlx::query(
-        "insert into study (uid, patient, accession, description, study_date, study_time, study_id)
-         values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
+        "insert into study (uid, patient, accession, description, study_date, study_time, study_id,
+            placer, filler, requested_procedure)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
     )
     .bind(&record.study)
     .bind(patient)
@@ -101,6 +104,9 @@ async fn add_study(
     .bind(&record.study_date)
     .bind(&record.study_time)
     .bind(&record.study_id)
+    .bind(&record.placer)
+    .bind(&record.filler)
+    .bind(&record.requested_procedure)
     .execute(tx)
     .await?;
     Ok(())

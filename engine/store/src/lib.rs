@@ -1,7 +1,7 @@
 //! What the engine remembers: the trail and everything that follows from it, in PostgreSQL.
 //!
-//! Read [`PgStore`] first, then the operations in the order a study meets them: `intake`, `message`
-//! and `identity` keep what arrives, `assembly` starts runs, `run` drives them, `delivery` sends
+//! Read [`PgStore`] first, then the operations in the order a study meets them: `intake`, `message`,
+//! `identity` and `merge` keep what arrives, `assembly` starts runs, `run` drives them, `delivery` sends
 //! what they found, `commitment` answers for what is kept. `sealer` closes events into signed batches, [`trail_file`] exports and verifies
 //! them without a database. [`cluster`] runs a private PostgreSQL where the site has none.
 //!
@@ -22,6 +22,7 @@ mod event;
 mod identity;
 mod intake;
 mod keys;
+mod merge;
 mod message;
 mod payload;
 mod pg_store;
@@ -34,6 +35,7 @@ pub mod trail_file;
 pub use doctor::Check;
 pub use identity::IdentityDomains;
 pub use keys::{Keys, KeysError};
+pub use merge::UnmergeError;
 pub use pg_store::{OpenError, PgStore, prepare};
 pub use query::{
     DeliveryLine, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine, Why, WhyStudy,

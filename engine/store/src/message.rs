@@ -1,12 +1,17 @@
-use contracts::{MessageEffect, MessageKept, MessageRecord};
-use domain::{Action, Actor, Event, ExchangedDocument, Order, OrderAction, Outcome, Subject};
+use contracts::{Answers, MessageEffect, MessageKept, MessageRecord};
+use domain::{
+    Action, Actor, Demographics, DemographicsChange, Event, ExchangedDocument, Order, OrderAction,
+    Outcome, PatientId, Subject,
+};
+use jiff::Timestamp;
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::event::{announce, append};
-use crate::{PgStore, identity, payload};
+use crate::merge::Word;
+use crate::{PgStore, identity, merge, payload};
 
 /// What the effects of a message say about the message itself.
 #[derive(Default)]
@@ -23,11 +28,13 @@ impl PgStore {
             tx.commit().await?;
             return Ok(MessageKept::Repeated(answer));
         }
-        let merges = |it: &MessageEffect| matches!(it, MessageEffect::Merge { .. });
-        if record.arrival.effects.iter().any(merges) {
-            identity::lock_alone(&mut tx).await?;
-        } else {
+        let is_harmless = |it: &MessageEffect| {
+            matches!(it, MessageEffect::Patient { .. } | MessageEffect::Order(_) | MessageEffect::Document { .. })
+        };
+        if record.arrival.effects.iter().all(is_harmless) {
             identity::lock_shared(&mut tx).await?;
+        } else {
+            identity::lock_alone(&mut tx).await?;
         }
         let about = self.about(&mut tx, record).await?;
         self.insert_message(&mut tx, record, &about).await?;
@@ -42,25 +49,27 @@ impl PgStore {
     async fn about(&self, tx: &mut PgConnection, record: &MessageRecord) -> Result<About> {
         let mut about = About::default();
         for effect in &record.arrival.effects {
+            let none = DemographicsChange::default();
             let (id, demographics) = match effect {
                 MessageEffect::Patient { id, demographics }
                 | MessageEffect::Merge { survivor: id, demographics, .. } => {
                     (Some(id), demographics.clone())
                 }
+                MessageEffect::Link { one: id, .. }
+                | MessageEffect::MoveEncounter { target: id, .. } => (Some(id), none),
+                MessageEffect::RenumberEncounter { .. } => (None, none),
                 MessageEffect::Order(order) => {
                     about.accession.clone_from(&order.key.accession);
-                    (order.patient.as_ref(), domain::Demographics::default())
+                    (order.patient.as_ref(), none)
                 }
                 MessageEffect::Document { patient, document, accession } => {
                     about.document = Some(document.clone());
                     about.accession.clone_from(accession);
-                    (patient.as_ref(), domain::Demographics::default())
+                    (patient.as_ref(), none)
                 }
             };
             if let (Some(id), None) = (id, about.patient) {
-                let found =
-                    identity::find_or_add(&mut *tx, &self.domains, id, &demographics).await?;
-                about.patient = Some(found);
+                about.patient = Some(self.patient(tx, id, &demographics).await?);
             }
         }
         Ok(about)
@@ -84,8 +93,8 @@ impl PgStore {
         sqlx::query(
             "insert into message (id, address, sending_application, sending_facility, message_type,
                 control_id, sha256, raw, document, patient, accession, acknowledgement, code,
-                problem, decided)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                problem, decided, application_acknowledgement)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         )
         .bind(record.id)
         .bind(&arrival.address)
@@ -98,41 +107,74 @@ impl PgStore {
         .bind(document)
         .bind(about.patient)
         .bind(&about.accession)
-        .bind(&arrival.acknowledgement)
+        .bind(arrival.answers.first.as_deref().unwrap_or_default())
         .bind(&arrival.acknowledgement_code)
         .bind(&arrival.problem)
-        .bind(about.document.is_none())
+        .bind(arrival.problem.is_some())
+        .bind(&arrival.answers.application)
         .execute(tx)
         .await?;
         Ok(())
+    }
+
+    /// The patient an identifier was first used for, added if it is new.
+    async fn patient(
+        &self,
+        tx: &mut PgConnection,
+        id: &PatientId,
+        change: &DemographicsChange,
+    ) -> Result<Uuid> {
+        let demographics = Demographics::default().changed(change);
+        identity::find_or_add(tx, &self.domains, id, &demographics).await
     }
 
     async fn apply_effects(&self, tx: &mut PgConnection, record: &MessageRecord) -> Result<()> {
         let arrival = &record.arrival;
         let actor = Actor::peer(&arrival.sending_application, &arrival.address);
         for effect in &arrival.effects {
-            match effect {
-                MessageEffect::Patient { id, demographics } => {
-                    let found = identity::find_or_add(tx, &self.domains, id, demographics).await?;
-                    identity::update(tx, found, demographics, &actor, record.id).await?;
-                }
-                MessageEffect::Merge { survivor, source, demographics } => {
-                    let to =
-                        identity::find_or_add(tx, &self.domains, survivor, demographics).await?;
-                    let from =
-                        identity::find_or_add(tx, &self.domains, source, demographics).await?;
-                    identity::merge(tx, (to, survivor), from, &actor, record.id).await?;
-                    if identity::root_of(tx, to).await? == to {
-                        identity::update(tx, to, demographics, &actor, record.id).await?;
-                    }
-                }
-                MessageEffect::Order(order) => {
-                    self.keep_order(tx, order, &actor, record.id).await?;
-                }
-                MessageEffect::Document { .. } => {}
-            }
+            self.apply(tx, effect, record, &actor).await?;
         }
         Ok(())
+    }
+
+    async fn apply(
+        &self,
+        tx: &mut PgConnection,
+        effect: &MessageEffect,
+        record: &MessageRecord,
+        actor: &Actor,
+    ) -> Result<()> {
+        let none = DemographicsChange::default();
+        let said_at = record.arrival.said_at.unwrap_or_else(Timestamp::now);
+        match effect {
+            MessageEffect::Patient { id, demographics } => {
+                let found = self.patient(tx, id, demographics).await?;
+                identity::update(tx, found, demographics, actor, record.id).await
+            }
+            MessageEffect::Merge { kind, survivor, source, demographics } => {
+                let to = self.patient(tx, survivor, demographics).await?;
+                // Who goes is not known by the words on who stays.
+                let from = self.patient(tx, source, &none).await?;
+                let (kind, survivor) = (*kind, (to, survivor));
+                let word = Word { kind, survivor, source: from, said_at, actor, message: record.id };
+                merge::merge(tx, &word).await?;
+                identity::update(tx, to, demographics, actor, record.id).await
+            }
+            MessageEffect::Link { one, other, is_linked } => {
+                let both = (self.patient(tx, one, &none).await?, self.patient(tx, other, &none).await?);
+                merge::link(tx, both, *is_linked, said_at, actor, record.id).await
+            }
+            MessageEffect::MoveEncounter { what, number, source, target } => {
+                let from = self.patient(tx, source, &none).await?;
+                let to = self.patient(tx, target, &none).await?;
+                merge::move_encounter(tx, (*what, number), (from, to), actor, record.id).await
+            }
+            MessageEffect::RenumberEncounter { what, old, new } => {
+                merge::renumber_encounter(tx, *what, (old, new), actor, record.id).await
+            }
+            MessageEffect::Order(order) => self.keep_order(tx, order, actor, record.id).await,
+            MessageEffect::Document { .. } => Ok(()),
+        }
     }
 
     async fn keep_order(
@@ -143,10 +185,7 @@ impl PgStore {
         message: Uuid,
     ) -> Result<()> {
         let patient = match &order.patient {
-            Some(id) => Some(
-                identity::find_or_add(tx, &self.domains, id, &domain::Demographics::default())
-                    .await?,
-            ),
+            Some(id) => Some(self.patient(tx, id, &DemographicsChange::default()).await?),
             None => None,
         };
         let id = write_order(tx, order, patient, message).await?;
@@ -164,10 +203,17 @@ impl PgStore {
         append(tx, &event).await?;
         sqlx::query(
             "update study set look_at = clock_timestamp()
-             where uid = $1 or (accession <> '' and accession = $2)",
+             where uid = $1 or (accession <> '' and accession = $2)
+                or (filler <> '' and filler = $3) or (placer <> '' and placer = $4)
+                or (requested_procedure <> '' and requested_procedure = $5
+                    and patient in (select patient_family($6)))",
         )
         .bind(order.key.study.as_ref().map(domain::StudyInstanceUid::as_str))
         .bind(&order.key.accession)
+        .bind(&order.key.filler)
+        .bind(&order.key.placer)
+        .bind(&order.key.requested_procedure)
+        .bind(patient)
         .execute(tx)
         .await?;
         Ok(())
@@ -182,8 +228,8 @@ async fn write_order(
     message: Uuid,
 ) -> Result<Uuid> {
     let key = &order.key;
-    let known: Option<(Uuid,)> = sqlx::query_as(
-        "select id from imaging_order
+    let known: Option<(Uuid, serde_json::Value)> = sqlx::query_as(
+        "select id, body from imaging_order
          where (placer <> '' and placer = $1) or (filler <> '' and filler = $2)
             or (placer = '' and filler = '' and accession <> '' and accession = $3)
          order by changed_at desc limit 1 for update",
@@ -193,22 +239,24 @@ async fn write_order(
     .bind(&key.accession)
     .fetch_optional(&mut *tx)
     .await?;
-    let id = known.map_or_else(Uuid::now_v7, |(id,)| id);
-    // What a later message leaves open stays as it was (HL7-21).
+    let (id, order) = match known {
+        // What a later message leaves open stays as it was (HL7-21).
+        Some((id, body)) => {
+            (id, serde_json::from_value::<Order>(body)?.updated(order.clone()))
+        }
+        None => (Uuid::now_v7(), order.clone()),
+    };
+    let key = &order.key;
     sqlx::query(
         "insert into imaging_order (id, patient, placer, filler, accession, requested_procedure,
-            study, body, cancelled, message)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            study, body, cancelled, message, account, visit)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          on conflict (id) do update set
             patient = coalesce(excluded.patient, imaging_order.patient),
-            placer = coalesce(nullif(excluded.placer, ''), imaging_order.placer),
-            filler = coalesce(nullif(excluded.filler, ''), imaging_order.filler),
-            accession = coalesce(nullif(excluded.accession, ''), imaging_order.accession),
-            requested_procedure =
-                coalesce(nullif(excluded.requested_procedure, ''), imaging_order.requested_procedure),
-            study = coalesce(excluded.study, imaging_order.study),
-            body = case when excluded.cancelled then imaging_order.body else excluded.body end,
-            cancelled = excluded.cancelled, message = excluded.message, changed_at = now()",
+            placer = excluded.placer, filler = excluded.filler, accession = excluded.accession,
+            requested_procedure = excluded.requested_procedure, study = excluded.study,
+            body = excluded.body, cancelled = excluded.cancelled, message = excluded.message,
+            account = excluded.account, visit = excluded.visit, changed_at = now()",
     )
     .bind(id)
     .bind(patient)
@@ -217,16 +265,18 @@ async fn write_order(
     .bind(&key.accession)
     .bind(&key.requested_procedure)
     .bind(key.study.as_ref().map(domain::StudyInstanceUid::as_str))
-    .bind(serde_json::to_value(order)?)
+    .bind(serde_json::to_value(&order)?)
     .bind(order.action == OrderAction::Cancel)
     .bind(message)
+    .bind(&order.account)
+    .bind(&order.visit)
     .execute(tx)
     .await?;
     Ok(id)
 }
 
 /// What was answered the first time, if this is a repetition (HL7-13).
-async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Option<Vec<u8>>> {
+async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Option<Answers>> {
     let arrival = &record.arrival;
     if arrival.control_id.is_empty() {
         return Ok(None);
@@ -236,8 +286,8 @@ async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Optio
         .bind(format!("{}\u{1f}{}", arrival.control_id, arrival.sha256))
         .execute(&mut *tx)
         .await?;
-    let known: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
-        "select id, acknowledgement from message
+    let known: Option<(Uuid, Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+        "select id, acknowledgement, application_acknowledgement from message
          where control_id = $1 and sha256 = $2 and sending_application = $3
             and sending_facility = $4 and received_at > now() - interval '7 days'
          order by received_at limit 1",
@@ -248,12 +298,12 @@ async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Optio
     .bind(&arrival.sending_facility)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((message, answer)) = known else { return Ok(None) };
+    let Some((message, first, application)) = known else { return Ok(None) };
     let subject = Subject { message: Some(message), ..Subject::default() };
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
     let event = Event::engine("message_repeated", Action::R, subject, json!({})).by(actor);
     append(tx, &event).await?;
-    Ok(Some(answer))
+    Ok(Some(Answers { first: Some(first).filter(|it| !it.is_empty()), application }))
 }
 
 async fn tell(tx: &mut PgConnection, record: &MessageRecord, about: &About) -> Result<()> {
@@ -269,7 +319,7 @@ async fn tell(tx: &mut PgConnection, record: &MessageRecord, about: &About) -> R
         "code": arrival.acknowledgement_code, "problem": arrival.problem,
         "bytes": arrival.raw.len(),
     });
-    let is_taken = matches!(arrival.acknowledgement_code.as_str(), "AA" | "CA");
+    let is_taken = arrival.problem.is_none();
     let outcome = if is_taken { Outcome::Success } else { Outcome::MinorFailure };
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
     let kind = if is_taken { "message_received" } else { "message_refused" };

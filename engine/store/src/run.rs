@@ -145,7 +145,9 @@ pub(crate) async fn record(
             .await?;
     }
     let row: Option<RunRow> = sqlx::query_as(
-        "select r.workflow, r.digest, w.definition, r.state, patient_root(r.patient), r.study,
+        "select r.workflow, r.digest, w.definition, r.state,
+            patient_root(coalesce((select s.patient from study s where s.uid = r.study),
+                (select m.patient from message m where m.id = r.message), r.patient)), r.study,
             r.message, r.ended_at is not null
          from run r join workflow_version w on w.name = r.workflow and w.digest = r.digest
          where r.id = $1",

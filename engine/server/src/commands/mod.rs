@@ -4,6 +4,7 @@ mod ask;
 mod audit;
 mod check;
 mod demo;
+mod patient;
 mod send;
 mod why;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Why { what, listing } => why::why(&what, &listing).await,
         Command::Delivery { command } => ask::delivery(command).await,
         Command::Task { command } => ask::task(command).await,
+        Command::Patient { command } => patient::patient(command).await.map(done),
         Command::Send { command } => send::send(command).await.map(done),
         Command::Audit { command: AuditCommand::Verify { file, key } } => {
             audit::verify(&file, &key).map(done)

@@ -16,6 +16,7 @@ pub(crate) async fn why(what: &str, listing: &Listing) -> Result<ExitCode, Failu
     opened.close().await;
     let why = why.map_err(|error| Failure::from_error("the database does not answer", &error))?;
     let is_known = !(why.orders.is_empty()
+        && why.links.is_empty()
         && why.messages.is_empty()
         && why.studies.is_empty()
         && why.refusals.is_empty());
@@ -41,6 +42,10 @@ fn explain(why: &Why) {
         line(format_args!(
             "order {placer}, accession {accession}, patient {patient}, {procedure}: {state}"
         ));
+    }
+    for it in &why.links {
+        let with = it.get("with").and_then(|it| it.as_str()).unwrap_or("-");
+        line(format_args!("belongs together with patient {with}; nothing is shared"));
     }
     for it in &why.messages {
         let problem = it.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();

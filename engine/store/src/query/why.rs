@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 /// What is known about an accession number, a study, a patient identifier or a message.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Why {
+    /// Patients that belong together with those it names, and stay patients of their own.
+    pub links: Vec<Value>,
     /// Orders it names.
     pub orders: Vec<Value>,
     /// Messages it names.
@@ -68,12 +70,31 @@ impl PgStore {
         }
         let (messages, message_runs) = self.why_messages(text).await?;
         Ok(Why {
+            links: self.why_links(text).await?,
             orders: self.why_orders(text).await?,
             messages,
             message_runs,
             studies,
             refusals: self.why_refusals(text).await?,
         })
+    }
+
+    async fn why_links(&self, text: &str) -> Result<Vec<Value>> {
+        let rows: Vec<(Value,)> = sqlx::query_as(
+            "with family as (select distinct f from patient_identifier i,
+                patient_family(i.patient) f where i.value = $1),
+             latest as (select distinct on (one, other) one, other, is_linked from patient_link
+                where one in (select f from family) or other in (select f from family)
+                order by one, other, asserted_at desc, event desc)
+             select jsonb_build_object('with', p.value) from latest l
+                join patient p on p.id = patient_root(
+                    case when l.one in (select f from family) then l.other else l.one end)
+             where l.is_linked order by p.value limit 100",
+        )
+        .bind(text)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(it,)| it).collect())
     }
 
     async fn why_study(&self, uid: &str) -> Result<WhyStudy> {

@@ -1,0 +1,134 @@
+//! Results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4). Pure.
+
+use contracts::MessageEffect;
+use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation};
+
+use crate::mapping::patient_id;
+use crate::message::{Message, Segment};
+
+/// The results or document a message carries, and its files.
+pub(crate) fn document(message: &Message) -> MessageEffect {
+    let pid = message.segment("PID");
+    let patient = pid.and_then(|it| patient_id(message, it).ok().flatten());
+    let observations =
+        message.segments().iter().filter(|it| it.name == "OBX").map(|it| observation(message, it));
+    let message_type = format!("{}^{}", message.msh(9, 1), message.msh(9, 2));
+    let files = message.segments().iter().filter(|it| it.name == "OBX");
+    let document = ExchangedDocument {
+        message_type,
+        observations: observations.collect(),
+        about: message.segment("TXA").map(|it| about(message, it)),
+        attachments: files.filter_map(|it| attachment(message, it)).collect(),
+    };
+    let request = message.segment("OBR");
+    let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
+    MessageEffect::Document { patient, document, accession }
+}
+
+fn observation(message: &Message, obx: &Segment) -> Observation {
+    let either = |field, first, second| {
+        let value = message.value(obx, field, first);
+        if value.is_empty() { message.value(obx, field, second) } else { value }
+    };
+    let value_type = message.value(obx, 2, 1);
+    Observation {
+        code: either(3, 1, 4),
+        name: either(3, 2, 5),
+        scheme: either(3, 3, 6),
+        value: observed(message, obx, &value_type),
+        unit: either(6, 1, 2),
+        reference: message.text(obx, 7).trim().to_owned(),
+        flag: message.value(obx, 8, 1),
+        status: message.value(obx, 11, 1),
+        value_type,
+    }
+}
+
+/// OBX-5 as text, by its type (HL7-60).
+fn observed(message: &Message, obx: &Segment, value_type: &str) -> String {
+    match value_type {
+        // Comparator, first number, separator, second number (2.A.70).
+        "SN" => (1..=4).map(|number| message.value(obx, 5, number)).collect(),
+        "CE" | "CWE" | "CNE" | "CF" => {
+            let text = message.value(obx, 5, 2);
+            if text.is_empty() { message.value(obx, 5, 1) } else { text }
+        }
+        // Files travel beside the table, not in it.
+        "ED" | "RP" => String::new(),
+        _ => message.text(obx, 5).trim().to_owned(),
+    }
+}
+
+fn about(message: &Message, txa: &Segment) -> DocumentAbout {
+    let value = |field| message.value(txa, field, 1);
+    DocumentAbout {
+        kind: value(2),
+        number: value(12),
+        parent: value(13),
+        completion: value(17),
+        availability: value(19),
+    }
+}
+
+/// A file in OBX-5 (ED): source application ^ type ^ subtype ^ encoding ^ data. Senders write type
+/// and subtype in many ways.
+fn attachment(message: &Message, obx: &Segment) -> Option<Attachment> {
+    if message.value(obx, 2, 1) != "ED" {
+        return None;
+    }
+    let part = |number| message.value(obx, 5, number);
+    let (kind, subtype) = (part(2).to_ascii_lowercase(), part(3).to_ascii_lowercase());
+    let is_base64 = part(4).eq_ignore_ascii_case("base64");
+    let base64: String = part(5).chars().filter(|it| !it.is_whitespace()).collect();
+    if !is_base64 || base64.is_empty() {
+        return None;
+    }
+    let media_type = match (kind.as_str(), subtype.as_str()) {
+        (_, it) if it == "pdf" || it.ends_with("/pdf") => "application/pdf".to_owned(),
+        (it, _) if it.contains('/') => it.to_owned(),
+        ("application" | "ap", it) => format!("application/{it}"),
+        ("image" | "im", it) => format!("image/{it}"),
+        ("text" | "ft", "" | "plain") => "text/plain".to_owned(),
+        ("text" | "ft", it) => format!("text/{it}"),
+        (_, "") => "application/octet-stream".to_owned(),
+        (it, subtype) => format!("{it}/{subtype}"),
+    };
+    let name = message.value(obx, 3, 2);
+    Some(Attachment { name, media_type, base64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use encoding::hl7_charset::Hl7Charset;
+
+    use super::*;
+
+    fn of(kind: &str, rest: &str) -> ExchangedDocument {
+        let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{kind}|M1|P|2.5.1\r{rest}");
+        let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
+        let MessageEffect::Document { document, .. } = document(&message) else { panic!() };
+        document
+    }
+
+    #[test]
+    fn a_file_is_found_however_its_type_is_written() {
+        for ed in [
+            "^application^pdf^Base64^SGk=",
+            "^AP^PDF^Base64^SGk=",
+            "^TEXT^PDF^Base64^SGk=",
+            "^^application/pdf^BASE64^SGk=",
+        ] {
+            let found = of("MDM^T02", &format!("TXA|1|DI\rOBX|1|ED|18748-4^Report^LN||{ed}"));
+            let [file] = found.attachments.as_slice() else { panic!("{ed}") };
+            assert_eq!((file.media_type.as_str(), file.base64.as_str()), ("application/pdf", "SGk="));
+        }
+    }
+
+    #[test]
+    fn a_document_says_what_it_is() {
+        let txa = "TXA|1|DI|FT|||||||||DOC7^X|DOC6^X||||LA||AV";
+        let about = of("MDM^T10", &format!("{txa}\rOBX|1|TX|a||Text")).about.unwrap();
+        assert_eq!((about.number.as_str(), about.parent.as_str()), ("DOC7", "DOC6"));
+        assert_eq!((about.completion.as_str(), about.availability.as_str()), ("LA", "AV"));
+    }
+}

@@ -1,0 +1,214 @@
+//! ADT messages that change who is who: merges, changes of identifiers, moves and links
+//! (HL7 v2.5.1, 3.3 and 3.6; HL7-30..32). Pure.
+
+use contracts::{Encounter, MergeKind, MessageEffect};
+
+use crate::mapping::{Identifier, demographics, identifiers, missing_patient, patient_id};
+use crate::message::{Message, Problem, Segment};
+
+/// What an ADT event changes of who is who. Nothing, if it only tells of a patient.
+///
+/// # Errors
+///
+/// Says what is missing or contradicts itself.
+pub(crate) fn identity_effects(
+    message: &Message,
+    event: &str,
+) -> Result<Option<Vec<MessageEffect>>, Problem> {
+    let effects = match event {
+        // A36 merges the account as well.
+        "A36" => {
+            let mut effects = merges(message, MergeKind::Merge)?;
+            effects.extend(renumbered(message, Encounter::Account));
+            effects
+        }
+        "A18" | "A30" | "A34" | "A39" | "A40" => merges(message, MergeKind::Merge)?,
+        "A46" | "A47" => merges(message, MergeKind::Rename)?,
+        "A43" => merges(message, MergeKind::Move)?,
+        "A35" | "A41" | "A49" => renumbered(message, Encounter::Account).into_iter().collect(),
+        "A42" | "A50" => renumbered(message, Encounter::Visit).into_iter().collect(),
+        "A44" => vec![moved(message, Encounter::Account)?],
+        "A45" => vec![moved(message, Encounter::Visit)?],
+        "A24" => vec![linked(message, true)?],
+        "A37" => vec![linked(message, false)?],
+        _ => return Ok(None),
+    };
+    Ok(Some(effects))
+}
+
+/// Each PID with the MRG after it.
+fn merges(message: &Message, kind: MergeKind) -> Result<Vec<MessageEffect>, Problem> {
+    let mut effects = Vec::new();
+    let mut survivor: Option<&Segment> = None;
+    for segment in message.segments() {
+        match segment.name.as_str() {
+            "PID" => survivor = Some(segment),
+            "MRG" => {
+                let pid = survivor.ok_or_else(missing_patient)?;
+                effects.extend(merge(message, kind, (pid, segment))?);
+            }
+            _ => {}
+        }
+    }
+    if effects.is_empty() {
+        return Err(Problem::wrong(101, "MRG^1", "a merge without an MRG segment"));
+    }
+    Ok(effects)
+}
+
+/// Identifiers merge with those of the same type and authority only (HL7-31).
+fn merge(
+    message: &Message,
+    kind: MergeKind,
+    (pid, mrg): (&Segment, &Segment),
+) -> Result<Vec<MessageEffect>, Problem> {
+    let survivors = identifiers(message, pid, 3)?;
+    let sources = identifiers(message, mrg, 1)?;
+    if survivors.is_empty() {
+        return Err(missing_patient());
+    }
+    if sources.is_empty() {
+        return Err(Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1"));
+    }
+    let mut effects = Vec::new();
+    for source in sources {
+        let is_alike = |it: &&Identifier| {
+            it.id.issuer == source.id.issuer
+                && (it.kind == source.kind || it.kind.is_empty() || source.kind.is_empty())
+        };
+        let Some(survivor) = survivors.iter().find(is_alike) else {
+            let text = "PID-3 and MRG-1 are of different types or authorities";
+            return Err(Problem::wrong(204, "MRG^1^1", text));
+        };
+        effects.push(MessageEffect::Merge {
+            kind,
+            survivor: survivor.id.clone(),
+            source: source.id,
+            demographics: demographics(message, pid),
+        });
+    }
+    Ok(effects)
+}
+
+/// The number of an account or visit in the segments that keep it, and in MRG.
+fn numbers(message: &Message, what: Encounter) -> (String, String) {
+    let (segment, field, merged) = match what {
+        Encounter::Account => ("PID", 18, 3),
+        Encounter::Visit => ("PV1", 19, 5),
+    };
+    let value = |name: &str, field| {
+        message.segment(name).map(|it| message.value(it, field, 1)).unwrap_or_default()
+    };
+    (value(segment, field), value("MRG", merged))
+}
+
+/// Another number, if both are named: nothing is kept of those nobody ordered for.
+fn renumbered(message: &Message, what: Encounter) -> Option<MessageEffect> {
+    let (new, old) = numbers(message, what);
+    let is_whole = !new.is_empty() && !old.is_empty() && new != old;
+    is_whole.then_some(MessageEffect::RenumberEncounter { what, old, new })
+}
+
+fn moved(message: &Message, what: Encounter) -> Result<MessageEffect, Problem> {
+    let (kept, merged) = numbers(message, what);
+    let number = if merged.is_empty() { kept } else { merged };
+    if number.is_empty() {
+        let text = "no number of the account or visit that is to move";
+        return Err(Problem::wrong(101, "MRG^1", text));
+    }
+    let pid = message.segment("PID").ok_or_else(missing_patient)?;
+    let target = patient_id(message, pid)?.ok_or_else(missing_patient)?;
+    let mrg = message.segment("MRG").map(|it| identifiers(message, it, 1)).transpose()?;
+    let source = mrg.into_iter().flatten().next().map(|it| it.id);
+    let source = source.ok_or_else(|| {
+        Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1")
+    })?;
+    Ok(MessageEffect::MoveEncounter { what, number, source, target })
+}
+
+/// The patients of the first two PID segments.
+fn linked(message: &Message, is_linked: bool) -> Result<MessageEffect, Problem> {
+    let mut ids = Vec::new();
+    for segment in message.segments().iter().filter(|it| it.name == "PID") {
+        ids.push(patient_id(message, segment)?.ok_or_else(missing_patient)?);
+    }
+    match ids.as_slice() {
+        [one, other, ..] if one != other => {
+            Ok(MessageEffect::Link { one: one.clone(), other: other.clone(), is_linked })
+        }
+        _ => Err(Problem::wrong(101, "PID^2^3", "a link needs two patients")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::PatientId;
+    use encoding::hl7_charset::Hl7Charset;
+
+    use super::*;
+
+    fn of(event: &str, rest: &str) -> Result<Vec<MessageEffect>, Problem> {
+        let text = format!("MSH|^~\\&|ADT|H|ISO|H|20260101||ADT^{event}|M1|P|2.5.1\r{rest}");
+        let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
+        crate::mapping::effects(&message)
+    }
+
+    fn id(value: &str) -> PatientId {
+        PatientId::new(value, "HOSP").unwrap()
+    }
+
+    const BOTH: &str = "PID|1||2^^^HOSP^MR||DOE^JANE|||||||||||||A2\rMRG|1^^^HOSP^MR||A1||V1";
+
+    #[test]
+    fn hl7_30_every_kind_of_merge_is_the_same_merge() {
+        for (event, expected) in [
+            ("A18", MergeKind::Merge),
+            ("A34", MergeKind::Merge),
+            ("A40", MergeKind::Merge),
+            ("A47", MergeKind::Rename),
+            ("A43", MergeKind::Move),
+        ] {
+            let found = of(event, BOTH).unwrap();
+            let [MessageEffect::Merge { kind, survivor, source, .. }] = found.as_slice() else {
+                panic!("{event}")
+            };
+            assert_eq!((*kind, survivor, source), (expected, &id("2"), &id("1")), "{event}");
+        }
+        assert_eq!(of("A36", BOTH).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn hl7_31_a_merge_across_authorities_or_types_is_refused() {
+        for mrg in ["1^^^OTHER^MR", "1^^^HOSP^SS"] {
+            let problem = of("A40", &format!("PID|1||2^^^HOSP^MR\rMRG|{mrg}")).unwrap_err();
+            assert_eq!((problem.code, problem.is_final), (204, false));
+        }
+        assert_eq!(of("A40", "PID|1||2^^^HOSP^MR").unwrap_err().code, 101);
+    }
+
+    #[test]
+    fn hl7_32_accounts_and_visits_move_and_change_their_number() {
+        let moved = of("A44", BOTH).unwrap();
+        let expected = MessageEffect::MoveEncounter {
+            what: Encounter::Account,
+            number: "A1".to_owned(),
+            source: id("1"),
+            target: id("2"),
+        };
+        assert_eq!(moved, [expected]);
+        let (old, new) = ("A1".to_owned(), "A2".to_owned());
+        let what = Encounter::Account;
+        assert_eq!(of("A41", BOTH).unwrap(), [MessageEffect::RenumberEncounter { what, old, new }]);
+        assert_eq!(of("A42", BOTH).unwrap(), []);
+        assert_eq!(of("A45", "PID|1||2^^^HOSP^MR\rMRG|1^^^HOSP^MR").unwrap_err().code, 101);
+    }
+
+    #[test]
+    fn links_name_two_patients() {
+        let two = "PID|1||1^^^HOSP^MR\rPID|2||2^^^HOSP^MR";
+        let link = |is_linked| MessageEffect::Link { one: id("1"), other: id("2"), is_linked };
+        assert_eq!(of("A24", two).unwrap(), [link(true)]);
+        assert_eq!(of("A37", two).unwrap(), [link(false)]);
+        assert_eq!(of("A24", "PID|1||1^^^HOSP^MR").unwrap_err().code, 101);
+    }
+}

@@ -1,0 +1,102 @@
+//! Types and events of messages (HL7 v2, tables 0076 and 0003). Pure.
+
+/// Message types of the standard. Those nothing follows from are kept all the same.
+const TYPES: &[&str] = &[
+    "ACK", "ADR", "ADT", "BAR", "BPS", "BRP", "BRT", "BTS", "CCF", "CCI", "CCM", "CCQ", "CCU",
+    "CQU", "CRM", "CSU", "DBC", "DBU", "DFT", "DOC", "DPR", "DRG", "DRR", "EAC", "EAN", "EAR",
+    "EDR", "EHC", "EQQ", "ERP", "ESR", "ESU", "INR", "INU", "LSR", "LSU", "MCF", "MDM", "MFD",
+    "MFK", "MFN", "MFQ", "MFR", "NMD", "NMQ", "NMR", "OMB", "OMD", "OMG", "OMI", "OML", "OMN",
+    "OMP", "OMQ", "OMS", "OPL", "OPR", "OPU", "ORA", "ORB", "ORD", "ORF", "ORG", "ORI", "ORL",
+    "ORM", "ORN", "ORP", "ORR", "ORS", "ORU", "ORX", "OSM", "OSQ", "OSR", "OSU", "OUL", "PEX",
+    "PGL", "PIN", "PMU", "PPG", "PPP", "PPR", "PPT", "PPV", "PRR", "PTR", "QBP", "QCK", "QCN",
+    "QRY", "QSB", "QSX", "QVR", "RAR", "RAS", "RCI", "RCL", "RDE", "RDR", "RDS", "RDY", "REF",
+    "RER", "RGR", "RGV", "ROR", "RPA", "RPI", "RPL", "RPR", "RQA", "RQC", "RQI", "RQP", "RQQ",
+    "RRA", "RRD", "RRE", "RRG", "RRI", "RSP", "RTB", "SCN", "SDN", "SDR", "SIU", "SLN", "SLR",
+    "SMD", "SPQ", "SQM", "SQR", "SRM", "SRR", "SSR", "SSU", "STC", "STI", "SUR", "TBR", "TCR",
+    "TCU", "UDM", "VQQ", "VXQ", "VXR", "VXU", "VXX",
+];
+
+/// Events of the standard, as a letter and the numbers that go with it.
+const EVENTS: &[(char, std::ops::RangeInclusive<u8>)] = &[
+    ('A', 1..=62),
+    ('B', 1..=8),
+    ('C', 1..=12),
+    ('E', 1..=31),
+    ('I', 1..=22),
+    ('J', 1..=2),
+    ('K', 11..=34),
+    ('M', 1..=19),
+    ('N', 1..=2),
+    ('O', 1..=59),
+    ('P', 1..=12),
+    ('Q', 1..=34),
+    ('R', 1..=43),
+    ('S', 1..=37),
+    ('T', 1..=12),
+    ('U', 1..=14),
+    ('V', 1..=4),
+    ('W', 1..=2),
+];
+
+/// Events of the standard that are spelt otherwise.
+const OTHER_EVENTS: &[&str] = &[
+    "CNQ", "PC1", "PC2", "PC3", "PC4", "PC5", "PC6", "PC7", "PC8", "PC9", "PCA", "PCB", "PCC",
+    "PCD", "PCE", "PCF", "PCG", "PCH", "PCJ", "PCK", "PCL", "RAR", "RDR", "RER", "RGR", "ROR",
+    "Z73", "Z77", "Z82", "Z86", "Z90",
+];
+
+/// The message that answers an order in the application acknowledgement (HL7 v2.5.1, chapter 4).
+const RESPONSES: &[(&str, &str, &str)] = &[
+    ("ORM", "ORR", "O02"),
+    ("OMG", "ORG", "O20"),
+    ("OML", "ORL", "O22"),
+    ("OMI", "ORI", "O24"),
+];
+
+/// Whether a type is one of the standard.
+pub fn is_type(kind: &str) -> bool {
+    TYPES.contains(&kind)
+}
+
+/// Whether an event is one of the standard. Some old messages name none.
+pub fn is_event(event: &str) -> bool {
+    let mut characters = event.chars();
+    let letter = characters.next();
+    let number = characters.as_str();
+    let is_numbered = number.len() == 2
+        && number.parse().is_ok_and(|number: u8| {
+            EVENTS.iter().any(|(it, range)| Some(*it) == letter && range.contains(&number))
+        });
+    event.is_empty() || is_numbered || OTHER_EVENTS.contains(&event)
+}
+
+/// Type, event and structure of the application acknowledgement of a message, in its delimiters.
+pub fn response(kind: &str, event: &str, component: char) -> String {
+    let c = component;
+    match RESPONSES.iter().find(|(request, ..)| *request == kind) {
+        Some((_, kind, event)) => format!("{kind}{c}{event}{c}{kind}_{event}"),
+        None if event.is_empty() => "ACK".to_owned(),
+        None => format!("ACK{c}{event}{c}ACK"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_the_standard_are_known_and_no_others() {
+        for event in ["A01", "A62", "O23", "R22", "T11", "PC3", "V04", "S17", ""] {
+            assert!(is_event(event), "{event}");
+        }
+        for event in ["Z99", "A63", "A1", "A001", "01", "ß01", "X01"] {
+            assert!(!is_event(event), "{event}");
+        }
+    }
+
+    #[test]
+    fn an_order_is_answered_with_its_own_response() {
+        assert_eq!(response("OMI", "O23", '^'), "ORI^O24^ORI_O24");
+        assert_eq!(response("ADT", "A01", '*'), "ACK*A01*ACK");
+    }
+}
