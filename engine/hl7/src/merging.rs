@@ -73,7 +73,8 @@ fn merge(
     let mut effects = Vec::new();
     for source in sources {
         let is_alike = |it: &&Identifier| {
-            it.id.issuer == source.id.issuer
+            // A change of identifier may be one of its authority (3.3.47); a merge is within one.
+            (kind == MergeKind::Rename || it.id.issuer == source.id.issuer)
                 && (it.kind == source.kind || it.kind.is_empty() || source.kind.is_empty())
         };
         let Some(survivor) = survivors.iter().find(is_alike) else {
@@ -184,6 +185,7 @@ mod tests {
             assert_eq!((problem.code, problem.is_final), (204, false));
         }
         assert_eq!(of("A40", "PID|1||2^^^HOSP^MR").unwrap_err().code, 101);
+        assert!(of("A47", "PID|1||2^^^HOSP^MR\rMRG|1^^^OTHER^MR").is_ok());
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub(crate) async fn update(
     message: Uuid,
 ) -> Result<()> {
     let row: (serde_json::Value,) =
-        sqlx::query_as("select demographics from patient where id = $1 for update")
+        sqlx::query_as("select demographics from patient where id = $1 for no key update")
             .bind(patient)
             .fetch_one(&mut *connection)
             .await?;
