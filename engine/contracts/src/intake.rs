@@ -3,6 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::{DemographicsChange, Event, ExchangedDocument, Order, PatientId};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::{Archive, CommitmentRequest, CommitmentResult, Quarantined, ReportEnd};
 
@@ -15,6 +16,8 @@ pub struct InstanceArrival {
     pub called_ae: String,
     /// From which address.
     pub address: String,
+    /// On which association.
+    pub association: Uuid,
     /// Affected SOP Class UID of the request.
     pub sop_class: String,
     /// Affected SOP Instance UID of the request.
@@ -217,6 +220,9 @@ pub trait Intake: Send + Sync {
     ///
     /// Nothing was kept; the sender must try again.
     async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal>;
+
+    /// Takes in that nothing more comes on an association (DIN-50).
+    async fn association_ended(&self, _association: Uuid) {}
 
     /// Keeps a request for storage commitment. It is answered later.
     ///

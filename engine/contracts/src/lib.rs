@@ -26,7 +26,7 @@ pub use intake::{
 };
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use rows::{
-    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
+    Announced, Associations,    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
     MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun, NewTask, NodeChange,
     NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot, RunStep, SeriesSnapshot,
     StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,

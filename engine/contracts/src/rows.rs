@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId, SeriesInstanceUid,
+    Amended,    Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId, SeriesInstanceUid,
     SopClassUid, SopInstanceUid, StudyInstanceUid, WorkflowRef,
 };
 use jiff::Timestamp;
@@ -117,6 +117,28 @@ pub struct StudySnapshot {
     pub runs: Vec<RunSnapshot>,
     /// What was told before, by workflow: so that it is told once.
     pub told: BTreeMap<String, String>,
+    /// Associations that brought instances of it.
+    pub associations: Associations,
+    /// What modalities say they have sent of it (storage commitment).
+    pub announced: Announced,
+}
+
+/// Associations that brought instances of a study.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Associations {
+    /// How many have not ended.
+    pub open: usize,
+    /// When the last one of the others did.
+    pub last_ended: Option<Timestamp>,
+}
+
+/// What modalities say they have sent of a study.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// How many instances.
+    pub instances: usize,
+    /// How many of them have not come.
+    pub missing: usize,
 }
 
 /// A series, as decisions need it.
@@ -171,6 +193,10 @@ pub struct RunSnapshot {
     pub has_ended: bool,
     /// What it was started on (DIN-53).
     pub input_key: String,
+    /// When the first instance came that it has not worked on.
+    pub first_later: Option<Timestamp>,
+    /// The first of the runs it follows, or itself.
+    pub first: Uuid,
 }
 
 /// What to do about a study.
@@ -233,6 +259,10 @@ pub struct NewRun {
     pub instances: Vec<StoredInstance>,
     /// Why now.
     pub reason: String,
+    /// The earlier run it adds to or replaces.
+    pub amends: Option<Amended>,
+    /// By when it should have ended.
+    pub due: Option<Timestamp>,
     /// Its first step.
     pub step: RunStep,
 }
@@ -281,6 +311,8 @@ pub struct NodeChange {
     pub state: NodeState,
     /// Not to be worked on before this time.
     pub run_after: Option<Timestamp>,
+    /// By when it should have ended.
+    pub due: Option<Timestamp>,
     /// What works on it.
     pub plugin: Option<PluginPin>,
     /// What it gave.
@@ -374,6 +406,8 @@ pub struct RunRecord {
     pub message: Option<Uuid>,
     /// Whether it has ended.
     pub has_ended: bool,
+    /// The earlier run it adds to or replaces.
+    pub amends: Option<Amended>,
 }
 
 /// A node for us to work on.

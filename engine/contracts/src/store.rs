@@ -43,6 +43,14 @@ pub trait Store: CommitmentStore {
     /// Keeps an instance and what it says of its series, study and patient.
     async fn keep_instance(&self, record: InstanceRecord) -> Result<Kept, StoreError>;
 
+    /// Takes in that an association has ended; with nothing, all that were there when the engine
+    /// started.
+    async fn end_association(&self, association: Option<Uuid>) -> Result<(), StoreError>;
+
+    /// Puts on record which runs and nodes should have ended by now and have not, each once, and
+    /// gives them to a person. Says how many.
+    async fn tell_overdue(&self) -> Result<u64, StoreError>;
+
     /// Keeps a message and does what it asks.
     async fn keep_message(&self, record: MessageRecord) -> Result<MessageKept, StoreError>;
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use contracts::{CommitmentResult, Intake, ReportEnd};
 use dicom_ul::pdu::{AbortRQServiceProviderReason as Reason, Pdu};
+use uuid::Uuid;
 
 use crate::commitment_data::write_result;
 use crate::commitment_scp::Request;
@@ -63,6 +64,8 @@ impl AssociationError {
 pub(crate) struct Association<'a> {
     pub(crate) agreed: Agreed,
     pub(crate) address: String,
+    /// Tells this association from all others.
+    pub(crate) id: Uuid,
     pub(crate) timers: Timers,
     pub(crate) intake: &'a dyn Intake,
 }
@@ -111,6 +114,7 @@ impl Association<'_> {
         let mut messages = 0;
         let mut replies = Replies::default();
         let outcome = self.converse(&mut stream, &mut messages, &mut replies).await;
+        self.intake.association_ended(self.id).await;
         if let Some((_, transaction)) = replies.given.take() {
             let end = ReportEnd::NotReported("the association ended before".to_owned());
             self.intake.end_commitment(self.agreed.calling.as_str(), &transaction, end).await;
@@ -244,7 +248,7 @@ impl Association<'_> {
     async fn finish(&self, data: Data, replies: &mut Replies) -> Option<(Command, Answer)> {
         match data {
             Data::Instance(reception) => {
-                Some(reception.finish(&self.agreed, &self.address, self.intake).await)
+                Some(reception.finish(&self.agreed, (&self.address, self.id), self.intake).await)
             }
             Data::Request(request) => {
                 let it = request.finish(&self.agreed, &self.address, self.intake).await;

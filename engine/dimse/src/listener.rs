@@ -10,6 +10,7 @@ use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use uuid::Uuid;
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::association::Association;
@@ -186,6 +187,7 @@ impl Shared {
         let association = Association {
             agreed,
             address: address.ip().to_string(),
+            id: Uuid::now_v7(),
             timers: self.config.timers,
             intake: self.intake.as_ref(),
         };

@@ -3,6 +3,7 @@
 use contracts::{Incoming, InstanceArrival, Intake, Kept, Refusal, RefusalReason};
 use encoding::file_meta::FileMeta;
 use tracing::error;
+use uuid::Uuid;
 
 use crate::message::{Command, ECHO, STORE, Status};
 use crate::negotiation::Agreed;
@@ -41,7 +42,7 @@ impl Reception {
     pub(crate) async fn finish(
         self,
         agreed: &Agreed,
-        address: &str,
+        (address, association): (&str, Uuid),
         intake: &dyn Intake,
     ) -> (Command, Answer) {
         let Self { command, transfer_syntax, incoming } = self;
@@ -60,6 +61,7 @@ impl Reception {
             calling_ae: agreed.calling.to_string(),
             called_ae: agreed.called.to_string(),
             address: address.to_owned(),
+            association,
             sop_class: command.sop_class.clone(),
             sop_instance: command.sop_instance.clone(),
             transfer_syntax,

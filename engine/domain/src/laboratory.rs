@@ -63,6 +63,11 @@ pub enum Abnormality {
 }
 
 impl Abnormality {
+    /// Whether it is known not to be as usual.
+    pub const fn is_abnormal(self) -> bool {
+        matches!(self, Self::Low | Self::High | Self::Abnormal)
+    }
+
     /// OBX-8 for it; empty when it cannot be told, never `N` (HL7-63).
     pub const fn flag(self) -> &'static str {
         match self {

@@ -3,40 +3,41 @@
 //! [`Decision`] is pure: a study, the workflows and the time in, what to do out. It is asked whenever
 //! something about a study changed, and when it asked to be.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use contracts::{
-    MessageSnapshot, MessageStep, NewRun, NewTask, NodeRunner, OrderSnapshot, SeriesSnapshot,
-    StoredInstance, StudySnapshot, StudyStep, WorkKind,
+    MessageSnapshot, MessageStep, NewRun, NewTask, NodeRunner, OrderSnapshot, RunSnapshot,
+    StudySnapshot, StudyStep, WorkKind,
 };
-use domain::{Action, ErrorChain, Event, Subject};
+use domain::{Action, Amended, ErrorChain, Event, Subject};
 use jiff::Timestamp;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tracing::error;
 use uuid::Uuid;
 use workflow::{
-    Facts, Late, MessageFacts, OrderFacts, Overdue, Priority, Run, StudyFacts, StudyTrigger,
-    Trigger,
+    Completion, Facts, Late, Overdue, Priority, Run, SeriesItem, StudyTrigger, Trigger,
 };
 
+use crate::completion::{Completeness, after, completeness};
 use crate::drive::{Pins, begin_step};
+use crate::facts::{
+    content_key, definition_key, input_key, inputs, message_facts, series_items, study_facts,
+};
 use crate::orchestrator::{AFTER_FAILURE, ActiveWorkflow, Destinations, Orchestrator, POLL};
 
-/// Series that machines derive from others: they neither start nor change a run.
-const DERIVED: &[&str] = &["SEG", "SR", "PR", "KO", "DOC"];
+/// How what is told of a study begins that a workflow has given up.
+const GIVEN_UP: &str = "given up";
 
 /// What one workflow makes of a study.
 enum Verdict {
-    /// It runs now, and this is why.
-    Start(String),
+    /// It runs now, and this is why; perhaps on more than an earlier run had.
+    Start(String, Option<Amended>),
     /// It waits, at the latest until then.
     Wait(Option<Timestamp>, String),
     /// It does not run, and this is why.
     No(String),
-    /// It does not run, and a person has to look.
-    Person(&'static str, String),
+    /// It does not run, and a person has to look; we look again then.
+    Person(&'static str, String, Option<Timestamp>),
     /// It has run, and nothing has changed since.
     Ran,
 }
@@ -70,13 +71,12 @@ impl Orchestrator {
         }
     }
 
-    fn decision(&self, now: Timestamp) -> Decision<'_> {
-        let (workflows, destinations) = (&self.workflows, &self.destinations);
-        Decision { workflows, runner: self.runner.as_ref(), destinations, now }
-    }
-
     async fn decide_next_study(&self) -> Result<bool, contracts::StoreError> {
-        let decision = self.decision(Timestamp::now());
+        let (workflows, destinations) = (self.workflows.get(), self.destinations.get());
+        let now = Timestamp::now();
+        let runner = self.runner.as_ref();
+        let decision =
+            Decision { workflows: &workflows, runner, destinations: &destinations, now };
         let mut to_cancel = Vec::new();
         let cancelled = &mut to_cancel;
         let decide = Box::new(move |study: &StudySnapshot| {
@@ -84,25 +84,32 @@ impl Orchestrator {
             *cancelled = cancel;
             step
         });
-        let found = self.store.decide_study(Timestamp::now(), decide).await?;
-        for run in to_cancel {
-            self.cancel(run, "the order was cancelled").await?;
+        let found = self.store.decide_study(now, decide).await?;
+        for (run, reason) in to_cancel {
+            self.cancel(run, reason).await?;
         }
         Ok(found)
     }
 
     async fn decide_next_message(&self) -> Result<bool, contracts::StoreError> {
-        let decision = self.decision(Timestamp::now());
+        let (workflows, destinations) = (self.workflows.get(), self.destinations.get());
+        let now = Timestamp::now();
+        let runner = self.runner.as_ref();
+        let decision =
+            Decision { workflows: &workflows, runner, destinations: &destinations, now };
         let decide = Box::new(move |message: &MessageSnapshot| decision.message(message));
         self.store.decide_message(decide).await
     }
 }
 
 impl Decision<'_> {
-    /// Decides about a study: what to do, and which runs to cancel.
-    pub fn study(&self, study: &StudySnapshot) -> (StudyStep, Vec<Uuid>) {
+    /// Decides about a study: what to do, and which runs to cancel, and why.
+    pub fn study(&self, study: &StudySnapshot) -> (StudyStep, Vec<(Uuid, &'static str)>) {
         let mut step = StudyStep { told: study.told.clone(), ..StudyStep::default() };
-        let cancel = if is_cancelled(&study.orders) { running(study) } else { Vec::new() };
+        let mut cancel = Vec::new();
+        if is_cancelled(&study.orders) {
+            cancel.extend(running(study).map(|it| (it, "the order was cancelled")));
+        }
         if !cancel.is_empty() {
             // Until they have ended: the engine may die before it cancels them.
             step.look_again = self.now.checked_add(Duration::from_secs(5)).ok();
@@ -110,6 +117,12 @@ impl Decision<'_> {
         for active in self.workflows {
             let Trigger::Study(trigger) = &active.workflow.trigger else { continue };
             let verdict = self.verdict(study, active, trigger);
+            if let Verdict::Start(_, Some(amended)) = &verdict
+                && amended.is_replaced
+                && running(study).any(|it| it == amended.run)
+            {
+                cancel.push((amended.run, "replaced by a run on all instances"));
+            }
             self.carry_out(study, active, verdict, &mut step);
         }
         (step, cancel)
@@ -125,75 +138,74 @@ impl Decision<'_> {
             return Verdict::No("the order was cancelled".to_owned());
         }
         if let Some(conflict) = conflict(study) {
-            return Verdict::Person("identity_conflict", conflict);
+            return Verdict::Person("identity_conflict", conflict, None);
         }
         let inputs = inputs(&study.series);
         if inputs.is_empty() {
             return Verdict::Wait(None, "waits for images".to_owned());
         }
         let content = content_key(&inputs);
-        let before: Vec<_> =
-            study.runs.iter().filter(|it| it.workflow == active.reference.name).collect();
-        if before.iter().any(|it| it.input_key.ends_with(&content)) {
+        let mut before = study.runs.iter().filter(|it| it.workflow == active.reference.name);
+        if before.clone().any(|it| it.input_key.ends_with(&content)) {
             return Verdict::Ran;
         }
-        if !before.is_empty() {
-            return match trigger.late {
-                Late::Ignore => Verdict::No("instances came late and are ignored".to_owned()),
-                Late::Alert => {
-                    let count: usize = study.series.iter().map(|it| it.instances.len()).sum();
-                    let what = format!("instances came after the run; there are {count} now");
-                    Verdict::Person("late_instances", what)
-                }
-            };
-        }
-        let facts = study_facts(study);
-        match active.workflow.takes(&facts) {
-            Ok(true) => self.completion(study, trigger),
+        let last = before.next_back();
+        let is_replaced = match (last, trigger.late) {
+            (None, _) | (_, Late::Amend) => false,
+            (_, Late::Replace) => true,
+            (_, Late::Ignore) => {
+                return Verdict::No("instances came late and are ignored".to_owned());
+            }
+            (_, Late::Alert) => {
+                let count: usize = study.series.iter().map(|it| it.instances.len()).sum();
+                let what = format!("instances came after the run; there are {count} now");
+                return Verdict::Person("late_instances", what, None);
+            }
+        };
+        let amends = last.map(|it| Amended { run: it.id, first: it.first, is_replaced });
+        match active.workflow.takes(&study_facts(study)) {
+            Ok(true) => {
+                let since = |it: &RunSnapshot| it.first_later.unwrap_or(self.now);
+                let rerun = last.map(since).zip(amends);
+                self.completion(study, active, &trigger.completion, rerun)
+            }
             Ok(false) => {
                 let text = trigger.when.as_ref().map(|it| it.text().to_owned());
                 Verdict::No(format!("its condition does not hold: {}", text.unwrap_or_default()))
             }
-            Err(error) => Verdict::Person("condition_failed", error.to_string()),
+            Err(error) => Verdict::Person("condition_failed", error.to_string(), None),
         }
     }
 
     /// Whether the evidence suffices (DIN-51).
-    fn completion(&self, study: &StudySnapshot, trigger: &StudyTrigger) -> Verdict {
-        let rule = &trigger.completion;
-        let instances: usize = study.series.iter().map(|it| it.instances.len()).sum();
-        let evidence = format!("{instances} instances in {} series", study.series.len());
-        let quiet_at = after(study.last_received, rule.quiet);
-        let has_order = !study.orders.is_empty();
-        let is_quiet = quiet_at <= self.now;
-        let lacks_order = rule.expects_order && !has_order;
-        if is_quiet && !lacks_order {
-            let by = study.orders.first().map(|it| format!(", order found by {}", it.matched_by));
-            let quiet = rule.quiet.as_secs_f64();
-            let reason = format!("quiet for {quiet} s: {evidence}{}", by.unwrap_or_default());
-            return Verdict::Start(reason);
+    fn completion(
+        &self,
+        study: &StudySnapshot,
+        active: &ActiveWorkflow,
+        rule: &Completion,
+        rerun: Option<(Timestamp, Amended)>,
+    ) -> Verdict {
+        let (late_since, amends) = rerun.unzip();
+        // Who gave up a study does not take it up again when more of it comes.
+        let told = study.told.get(&active.reference.name);
+        if let Some(text) = told.filter(|it| it.starts_with(GIVEN_UP)) {
+            return Verdict::Person("study_incomplete", text.clone(), None);
         }
-        let deadline =
-            rule.at_most.map(|(wait, then)| (after(study.first_received, wait), wait, then));
-        if let Some((at, wait, then)) = deadline
-            && at <= self.now
-        {
-            let lack = if lacks_order { "without an order" } else { "while instances still came" };
-            let wait = wait.as_secs_f64();
-            let reason = format!("the longest wait of {wait} s ran out {lack}: {evidence}");
-            return match then {
-                Overdue::Run => Verdict::Start(reason),
-                Overdue::Hold => Verdict::Person("study_held", reason),
-                Overdue::Fail => Verdict::Person("study_incomplete", reason),
-            };
+        match completeness(rule, study, late_since, self.now) {
+            Completeness::Complete(reason) => Verdict::Start(reason, amends),
+            Completeness::Waits { until, what } => Verdict::Wait(until, what),
+            Completeness::Overdue { then, until, lack } => {
+                let wait = rule.at_most.0.as_secs_f64();
+                let text = format!("the longest wait of {wait} s ran out without {lack}");
+                match then {
+                    Overdue::Run => Verdict::Start(text, amends),
+                    Overdue::Hold => Verdict::Person("study_held", text, until),
+                    Overdue::Fail => {
+                        Verdict::Person("study_incomplete", format!("{GIVEN_UP}: {text}"), None)
+                    }
+                }
+            }
         }
-        let next = match (is_quiet, deadline) {
-            (false, Some((at, ..))) => Some(quiet_at.min(at)),
-            (false, None) => Some(quiet_at),
-            (true, deadline) => deadline.map(|(at, ..)| at),
-        };
-        let for_what = if is_quiet { "an order" } else { "more instances" };
-        Verdict::Wait(next, format!("waits for {for_what}: {evidence}"))
     }
 
     fn carry_out(
@@ -212,9 +224,9 @@ impl Decision<'_> {
         };
         let is_told = |text: &String| study.told.get(&name) == Some(text);
         match verdict {
-            Verdict::Start(reason) => {
+            Verdict::Start(reason, amends) => {
                 step.told.remove(&name);
-                step.start.push(self.study_run(study, active, reason));
+                step.start.push(self.study_run(study, active, reason, amends));
             }
             Verdict::Wait(next, text) => {
                 step.look_again = [step.look_again, next].into_iter().flatten().min();
@@ -226,7 +238,8 @@ impl Decision<'_> {
                 }
                 step.told.insert(name, text);
             }
-            Verdict::Person(kind, text) => {
+            Verdict::Person(kind, text, next) => {
+                step.look_again = [step.look_again, next].into_iter().flatten().min();
                 if !is_told(&text) {
                     step.events.push(not_started(&name, subject.clone(), &text));
                     let reason = format!("workflow {name}: {text}");
@@ -240,7 +253,13 @@ impl Decision<'_> {
         }
     }
 
-    fn study_run(&self, study: &StudySnapshot, active: &ActiveWorkflow, reason: String) -> NewRun {
+    fn study_run(
+        &self,
+        study: &StudySnapshot,
+        active: &ActiveWorkflow,
+        reason: String,
+        amends: Option<Amended>,
+    ) -> NewRun {
         let facts = study_facts(study);
         let instances = inputs(&study.series);
         let subject = Subject {
@@ -254,7 +273,8 @@ impl Decision<'_> {
             patient: study.patient,
             input_key: input_key(active, &instances),
             instances,
-            ..self.new_run(active, &facts, subject, reason)
+            amends,
+            ..self.new_run(active, &facts, &series_items(&study.series), subject, reason)
         }
     }
 
@@ -262,11 +282,12 @@ impl Decision<'_> {
         &self,
         active: &ActiveWorkflow,
         facts: &Facts,
+        series: &[SeriesItem],
         subject: Subject,
         reason: String,
     ) -> NewRun {
         let id = Uuid::now_v7();
-        let (run, actions) = Run::begin(&active.workflow, facts);
+        let (run, actions) = Run::begin(&active.workflow, facts, series);
         let pins = Pins { runner: self.runner, destinations: self.destinations };
         let subject = Subject { run: Some(id), ..subject };
         let step = begin_step(&active.workflow, &run, actions, &pins, &subject, self.now, facts);
@@ -285,6 +306,8 @@ impl Decision<'_> {
             input_key: String::new(),
             instances: Vec::new(),
             reason,
+            amends: None,
+            due: active.workflow.sla.map(|it| after(self.now, it)),
             step,
         }
     }
@@ -294,7 +317,9 @@ impl Decision<'_> {
         let facts = message_facts(message);
         let mut step = MessageStep::default();
         for active in self.workflows {
-            let Trigger::Message { kind, .. } = &active.workflow.trigger else { continue };
+            if matches!(active.workflow.trigger, Trigger::Study(_)) {
+                continue;
+            }
             let subject = Subject {
                 patient: message.patient,
                 message: Some(message.id),
@@ -302,12 +327,12 @@ impl Decision<'_> {
             };
             match active.workflow.takes(&facts) {
                 Ok(true) => {
-                    let reason = format!("a message of type {kind} came");
+                    let reason = format!("a message of type {} came", message.message_type);
                     step.start.push(NewRun {
                         message: Some(message.id),
                         patient: message.patient,
                         input_key: format!("{}:{}", definition_key(active), message.id.simple()),
-                        ..self.new_run(active, &facts, subject, reason)
+                        ..self.new_run(active, &facts, &[], subject, reason)
                     });
                 }
                 Ok(false) => {}
@@ -326,16 +351,12 @@ fn not_started(workflow: &str, subject: Subject, reason: &str) -> Event {
     Event::engine("workflow_not_started", Action::R, subject, detail)
 }
 
-fn after(start: Timestamp, wait: Duration) -> Timestamp {
-    start.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
 fn is_cancelled(orders: &[OrderSnapshot]) -> bool {
     !orders.is_empty() && orders.iter().all(|it| it.is_cancelled)
 }
 
-fn running(study: &StudySnapshot) -> Vec<Uuid> {
-    study.runs.iter().filter(|it| !it.has_ended).map(|it| it.id).collect()
+fn running(study: &StudySnapshot) -> impl Iterator<Item = Uuid> {
+    study.runs.iter().filter(|it| !it.has_ended).map(|it| it.id)
 }
 
 /// Whether images and order are of two patients (HL7-44).
@@ -348,77 +369,5 @@ fn conflict(study: &StudySnapshot) -> Option<String> {
     ))
 }
 
-/// The instances a run works on.
-fn inputs(series: &[SeriesSnapshot]) -> Vec<StoredInstance> {
-    let original = series.iter().filter(|it| !DERIVED.contains(&it.modality.as_str()));
-    let mut instances: Vec<_> = original.flat_map(|it| it.instances.clone()).collect();
-    instances.sort();
-    instances
-}
-
-fn content_key(instances: &[StoredInstance]) -> String {
-    let mut hasher = Sha256::new();
-    for it in instances {
-        hasher.update(it.instance.as_str());
-        hasher.update([0]);
-        hasher.update(&it.sha256);
-        hasher.update([0]);
-    }
-    hex::encode(hasher.finalize())
-}
-
-/// The workflow with its settings: its digest covers both.
-fn definition_key(active: &ActiveWorkflow) -> String {
-    let text = format!("{}\u{1f}{}", active.reference.name, active.reference.digest);
-    hex::encode(Sha256::digest(text))
-}
-
-/// Same key, same run (DIN-53).
-fn input_key(active: &ActiveWorkflow, instances: &[StoredInstance]) -> String {
-    format!("{}:{}", definition_key(active), content_key(instances))
-}
-
-fn study_facts(study: &StudySnapshot) -> Facts {
-    let each = |of: fn(&SeriesSnapshot) -> &String| {
-        let all: BTreeSet<&String> =
-            study.series.iter().map(of).filter(|it| !it.is_empty()).collect();
-        all.into_iter().cloned().collect()
-    };
-    let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
-    let facts = StudyFacts {
-        modalities: each(|it| &it.modality),
-        body_parts: each(|it| &it.body_part),
-        description: study.description.clone(),
-        series_descriptions: each(|it| &it.description),
-        series: count(study.series.len()),
-        instances: count(study.series.iter().map(|it| it.instances.len()).sum()),
-    };
-    let order = study.orders.iter().find(|it| !it.is_cancelled).map(order_facts);
-    Facts { study: facts, order: order.unwrap_or_default(), message: MessageFacts::default() }
-}
-
-fn order_facts(snapshot: &OrderSnapshot) -> OrderFacts {
-    let order = &snapshot.order;
-    let priority = match order.priority.as_str() {
-        "S" | "STAT" => "STAT",
-        "" | "R" | "ROUTINE" => "ROUTINE",
-        other => other,
-    };
-    OrderFacts {
-        exists: true,
-        priority: priority.to_owned(),
-        modality: order.modality.clone(),
-        procedure_code: order.procedure_code.clone(),
-        procedure: order.procedure.clone(),
-    }
-}
-
-fn message_facts(message: &MessageSnapshot) -> Facts {
-    let observations = &message.document.observations;
-    let message = MessageFacts {
-        kind: message.message_type.clone(),
-        observations: i64::try_from(observations.len()).unwrap_or(i64::MAX),
-        codes: observations.iter().map(|it| it.code.clone()).collect(),
-    };
-    Facts { message, ..Facts::default() }
-}
+#[cfg(test)]
+mod tests;

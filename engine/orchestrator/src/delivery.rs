@@ -89,7 +89,8 @@ impl Orchestrator {
     }
 
     async fn attempt_delivery(&self, delivery: &ClaimedDelivery) -> DeliveryEnd {
-        let Some(site) = self.destinations.get(&delivery.destination) else {
+        let destinations = self.destinations.get();
+        let Some(site) = destinations.get(&delivery.destination) else {
             let reason = "the site file has no such destination any more".to_owned();
             return DeliveryEnd::Failed { reason };
         };
@@ -257,7 +258,7 @@ fn results(view: &DeliveryView, about: &About) -> ResultSet {
         status,
         concluded: view.concluded,
         revision: 0,
-        amends: None,
+        amends: view.run.amends,
         findings: outputs().flat_map(|it| it.findings.clone()).collect(),
         segmentations,
         laboratory: outputs().flat_map(|it| it.laboratory.clone()).collect(),

@@ -9,12 +9,14 @@ use contracts::{
 };
 use domain::{Action as Doing, Actor, ErrorChain, Event, NodeOutput, Outcome, Subject};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{error, info, warn};
 use uuid::Uuid;
-use workflow::{Action, End, Facts, Run, RunEvent, Workflow};
+use workflow::{Action, End, Facts, NodeFacts, Run, RunEvent, Workflow};
 
+use crate::completion::after;
 use crate::input::{files, node_input};
 use crate::orchestrator::{AFTER_FAILURE, Destinations, LEASE, Orchestrator, POLL, RENEWAL};
 
@@ -81,15 +83,17 @@ impl Orchestrator {
         let Some(workflow) = self.version(&claimed.run.workflow, &claimed.run.definition) else {
             return Some(Err(retryable("the workflow of the run cannot be read any more")));
         };
-        let Some(node) = workflow.nodes.iter().find(|it| it.name == claimed.node) else {
+        let Some(node) = workflow.node_of(&claimed.node) else {
             return Some(Err(retryable("the workflow of the run has no such node")));
         };
+        let kept: Option<Kept> = serde_json::from_value(claimed.run.state.clone()).ok();
+        let item = kept.as_ref().and_then(|it| it.run.item(&claimed.node));
         let call = NodeCall {
             run: claimed.run.id,
             node: claimed.node.clone(),
             plugin: claimed.plugin.clone(),
             settings: node.settings.clone(),
-            input: node_input(&claimed, node),
+            input: node_input(&claimed, node, item),
             files: files(&claimed.series, self.archive.as_ref()),
             deadline: node.timeout,
         };
@@ -148,7 +152,8 @@ impl Orchestrator {
         output: Option<NodeOutput>,
     ) -> Option<RunStep> {
         let workflow = self.version(&record.workflow, &record.definition)?;
-        let pins = Pins { runner: self.runner.as_ref(), destinations: &self.destinations };
+        let destinations = self.destinations.get();
+        let pins = Pins { runner: self.runner.as_ref(), destinations: &destinations };
         step(record, &workflow, event, output, &pins, Timestamp::now())
     }
 
@@ -165,11 +170,15 @@ impl Orchestrator {
     pub(crate) async fn take_up_abandoned(&self) {
         loop {
             tokio::time::sleep(RENEWAL / 2).await;
+            let destinations = self.destinations.get();
             let wants = |it: &str| {
-                self.destinations.get(it).is_some_and(|it| it.resends_on_identity_change)
+                destinations.get(it).is_some_and(|it| it.resends_on_identity_change)
             };
             if let Err(error) = self.store.decide_corrections(&wants).await {
                 error!(error = %ErrorChain(&error), "corrections cannot be decided on");
+            }
+            if let Err(error) = self.store.tell_overdue().await {
+                error!(error = %ErrorChain(&error), "overdue work cannot be looked for");
             }
             if let Err(error) = self.store.give_up_promises(COMMITMENT_PATIENCE).await {
                 error!(error = %ErrorChain(&error), "missing commitments cannot be looked for");
@@ -247,17 +256,16 @@ pub(crate) fn begin_step(
     facts: &Facts,
 ) -> RunStep {
     let mut step = RunStep::default();
-    for node in &workflow.nodes {
-        let plugin = pins.runner.pin(&node.plugin);
-        let (state, reason) = (NodeState::Waiting, String::new());
-        let (run_after, output) = (None, None);
+    for name in run.steps(workflow) {
+        let plugin = workflow.node_of(&name).and_then(|it| pins.runner.pin(&it.plugin));
         step.nodes.push(NodeChange {
-            node: node.name.clone(),
-            state,
-            run_after,
+            node: name,
+            state: NodeState::Waiting,
+            run_after: None,
+            due: None,
             plugin,
-            output,
-            reason,
+            output: None,
+            reason: String::new(),
         });
     }
     let mut writer = Writer { workflow, destinations: Some(pins.destinations), subject, now, step };
@@ -299,7 +307,11 @@ fn step_of(
     now: Timestamp,
 ) -> Option<RunStep> {
     let mut kept: Kept = serde_json::from_value(record.state.clone()).ok()?;
-    let actions = kept.run.apply(workflow, &kept.facts, event).ok()?;
+    if let (RunEvent::Succeeded { node }, Some(output)) = (&event, &output) {
+        let name = workflow.node_of(node).map_or_else(|| node.clone(), |it| it.name.clone());
+        kept.facts.nodes.entry(name).or_default().add(NodeFacts::done(output));
+    }
+    let actions = kept.run.apply(workflow, &mut kept.facts, event).ok()?;
     let subject = subject(record);
     let step = RunStep::default();
     let mut writer = Writer { workflow, destinations, subject: &subject, now, step };
@@ -330,6 +342,7 @@ fn unreadable(record: &RunRecord, node: &str) -> RunStep {
             node: node.to_owned(),
             state: NodeState::Failed,
             run_after: None,
+            due: None,
             plugin: None,
             output: None,
             reason: reason.clone(),
@@ -357,12 +370,11 @@ impl Writer<'_> {
                     let detail = json!({"reason": reason, "wait_ms": millis(wait)});
                     self.tell("node_failed", &node, detail, Outcome::MinorFailure);
                 }
-                let run_after = self.now.checked_add(wait).ok();
-                self.change(node, NodeState::Ready, reason, run_after, None);
+                self.open(node, reason, wait);
             }
             Action::Close { node } => {
                 self.tell("node_succeeded", &node, json!({}), Outcome::Success);
-                self.change(node, NodeState::Done, String::new(), None, output.take());
+                self.change(node, NodeState::Done, String::new(), output.take());
             }
             Action::Escalate { node, reason } => {
                 let detail = json!({"reason": reason});
@@ -370,7 +382,7 @@ impl Writer<'_> {
                 let subject = Subject { node: Some(node.clone()), ..self.subject.clone() };
                 let kind = "node_given_up".to_owned();
                 self.step.tasks.push(NewTask { kind, subject, reason: reason.clone() });
-                self.change(node, NodeState::Failed, reason, None, None);
+                self.change(node, NodeState::Failed, reason, None);
             }
             Action::Skip { node, reason, is_cancelled } => {
                 let (state, kind) = if is_cancelled {
@@ -379,7 +391,7 @@ impl Writer<'_> {
                     (NodeState::Skipped, "node_skipped")
                 };
                 self.tell(kind, &node, json!({"reason": reason}), Outcome::Success);
-                self.change(node, state, reason, None, None);
+                self.change(node, state, reason, None);
             }
             Action::Deliver { index } => {
                 let blocked = self.unverified(index);
@@ -388,6 +400,27 @@ impl Writer<'_> {
             Action::HoldBack { index, reason } => self.deliver(index, Some(reason)),
             Action::End(end) => self.end(end),
         }
+    }
+
+    /// Lets a step be worked on, after a wait and in its hours of the day.
+    fn open(&mut self, step: String, reason: String, wait: Duration) {
+        let node = self.workflow.node_of(&step);
+        let run_after = after(self.now, wait);
+        let local = run_after.to_zoned(TimeZone::system());
+        let minutes = u32::from(local.hour().unsigned_abs()) * 60
+            + u32::from(local.minute().unsigned_abs());
+        let until_open = node.and_then(|it| it.window).map(|it| it.wait(minutes));
+        let run_after = after(run_after, until_open.unwrap_or_default());
+        let due = node.and_then(|it| it.sla).map(|it| after(self.now, it));
+        self.step.nodes.push(NodeChange {
+            node: step,
+            state: NodeState::Ready,
+            run_after: Some(run_after),
+            due,
+            plugin: None,
+            output: None,
+            reason,
+        });
     }
 
     fn tell(&mut self, kind: &str, node: &str, detail: serde_json::Value, outcome: Outcome) {
@@ -400,11 +433,10 @@ impl Writer<'_> {
         node: String,
         state: NodeState,
         reason: String,
-        run_after: Option<Timestamp>,
         output: Option<NodeOutput>,
     ) {
-        let plugin = None;
-        self.step.nodes.push(NodeChange { node, state, run_after, plugin, output, reason });
+        let (run_after, due, plugin) = (None, None, None);
+        self.step.nodes.push(NodeChange { node, state, run_after, due, plugin, output, reason });
     }
 
     /// Why an EHR must not get this: nobody has signed it (HL7-52).

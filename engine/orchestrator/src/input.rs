@@ -5,15 +5,20 @@ use std::path::PathBuf;
 
 use contracts::{Archive, ClaimedNode, SeriesSnapshot};
 use domain::{NodeInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
-use workflow::Node;
+use workflow::{Item, Node};
 
 /// The input of a node: the study or message of the run, and what the nodes before it found.
-pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node) -> NodeInput {
+pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>) -> NodeInput {
     let study = claimed.run.study.clone().map(|study| StudyInput {
         study,
-        series: claimed.series.iter().map(series_input).collect(),
+        series: claimed.series.iter().filter_map(|it| series_input(it, item)).collect(),
     });
-    let earlier = claimed.outputs.iter().filter(|(name, _)| node.after.contains(name));
+    // What it comes after, in all its steps; what comes finally reads all there is.
+    let is_before = |step: &str| {
+        let name = step.split('[').next().unwrap_or(step);
+        node.is_final || node.after.iter().chain(&node.on_failure_of).any(|it| it == name)
+    };
+    let earlier = claimed.outputs.iter().filter(|(name, _)| is_before(name));
     NodeInput {
         study,
         document: claimed.document.clone(),
@@ -21,16 +26,24 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node) -> NodeInput {
     }
 }
 
-fn series_input(series: &SeriesSnapshot) -> SeriesInput {
+/// A series, if the step is about it or one of its instances.
+fn series_input(series: &SeriesSnapshot, item: Option<&Item>) -> Option<SeriesInput> {
+    let is_wanted = |it: &&contracts::StoredInstance| match item {
+        None => true,
+        Some(Item::Series(uid)) => series.series.as_str() == uid,
+        Some(Item::Instance(uid)) => it.instance.as_str() == uid,
+    };
     let instance = |it: &contracts::StoredInstance| SeriesInstance {
         instance: it.instance.clone(),
         sop_class: it.sop_class.clone(),
     };
-    SeriesInput {
+    let instances: Vec<SeriesInstance> =
+        series.instances.iter().filter(is_wanted).map(instance).collect();
+    (!instances.is_empty()).then(|| SeriesInput {
         series: series.series.clone(),
         modality: series.modality.clone(),
-        instances: series.instances.iter().map(instance).collect(),
-    }
+        instances,
+    })
 }
 
 /// Where the instances of a node lie.

@@ -148,6 +148,13 @@ impl Intake for IntakeService {
         }
     }
 
+    async fn association_ended(&self, association: Uuid) {
+        if let Err(error) = self.store.end_association(Some(association)).await {
+            // Its studies are decided on by their other evidence.
+            error!(error = %ErrorChain(&error), "the end of an association cannot be put on record");
+        }
+    }
+
     async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
         self.is_open()?;
         self.store.keep_commitment(request).await.map_err(|error| unavailable(&error))

@@ -1,7 +1,7 @@
 //! Decides what happens to a study, and when.
 //!
-//! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides when a
-//! study is complete and which workflows take it, [`drive`] has their nodes worked on,
+//! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides which
+//! workflows take a study and when, `completion` whether it is complete, [`drive`] has their nodes worked on,
 //! [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`] ties them, and keeps them going.
 //!
 //! **Invariants**
@@ -13,13 +13,17 @@
 
 pub mod assembly;
 mod commitment;
+mod completion;
 pub mod delivery;
 pub mod drive;
+mod facts;
 mod input;
 pub mod intake;
+mod live;
 mod orchestrator;
 mod record;
 
 pub use drive::{cancel_run, retry_run};
 pub use intake::IntakeService;
+pub use live::Live;
 pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};

@@ -8,6 +8,8 @@ use report::{Engine, MessageHeader, Templates};
 use tracing::error;
 use workflow::Workflow;
 
+use crate::live::Live;
+
 /// How long to wait after the database failed.
 pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -57,9 +59,9 @@ pub struct Orchestrator {
     /// Who works on nodes.
     pub runner: Arc<dyn NodeRunner>,
     /// What takes studies and messages.
-    pub workflows: Vec<ActiveWorkflow>,
+    pub workflows: Live<Vec<ActiveWorkflow>>,
     /// Where reports go.
-    pub destinations: Destinations,
+    pub destinations: Live<Destinations>,
     /// Who tells peers that we answer for what they sent.
     pub reporter: Arc<dyn CommitmentReporter>,
     /// What they look like.
@@ -99,7 +101,8 @@ impl Orchestrator {
 
     /// The workflow of a run, in the version the run began with.
     pub(crate) fn version(&self, reference: &WorkflowRef, text: &str) -> Option<Arc<Workflow>> {
-        let current = self.workflows.iter().find(|it| it.reference == *reference);
+        let workflows = self.workflows.get();
+        let current = workflows.iter().find(|it| it.reference == *reference);
         if let Some(current) = current {
             return Some(Arc::clone(&current.workflow));
         }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use contracts::{
-    DecideMessage, DecideStudy, MessageSnapshot, MessageStep, NewRun, OrderSnapshot, RunSnapshot,
+    Announced, Associations, DecideMessage, DecideStudy, MessageSnapshot, MessageStep, NewRun, OrderSnapshot, RunSnapshot,
     SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep,
 };
 use domain::{Action, Event, Subject};
@@ -15,6 +15,30 @@ use crate::event::{announce, append, append_all};
 use crate::{PgStore, identity, payload, run, task};
 
 impl PgStore {
+    pub(crate) async fn end_association_rows(&self, association: Option<Uuid>) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        let ended: Vec<(String,)> = sqlx::query_as(
+            "update study_association set ended_at = clock_timestamp()
+             where ended_at is null and association = coalesce($1, association) returning study",
+        )
+        .bind(association)
+        .fetch_all(&mut *tx)
+        .await?;
+        if !ended.is_empty() {
+            let studies: Vec<String> = ended.into_iter().map(|(it,)| it).collect();
+            sqlx::query(
+                "update study set look_at = clock_timestamp() where uid in
+                    (select uid from study where uid = any($1) order by uid for no key update)",
+            )
+            .bind(&studies)
+            .execute(&mut *tx)
+            .await?;
+            announce(&mut tx, "assembly").await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     pub(crate) async fn decide_study_row(
         &self,
         now: Timestamp,
@@ -122,8 +146,9 @@ impl PgStore {
         .await?;
         let added = sqlx::query(
             "insert into run (id, workflow, digest, patient, study, message, priority, input_key,
-                state, reason)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (input_key) do nothing",
+                state, reason, amends, due_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, at_micros($12))
+             on conflict (input_key) do nothing",
         )
         .bind(new.id)
         .bind(&new.workflow.name)
@@ -135,10 +160,15 @@ impl PgStore {
         .bind(&new.input_key)
         .bind(&new.step.state)
         .bind(&new.reason)
+        .bind(new.amends.map(serde_json::to_value).transpose()?)
+        .bind(new.due.map(Timestamp::as_microsecond))
         .execute(&mut *tx)
         .await?;
         if added.rows_affected() == 0 {
             return Ok(());
+        }
+        if let Some(amended) = new.amends.filter(|it| it.is_replaced) {
+            withdraw(tx, &new, amended.run).await?;
         }
         for instance in &new.instances {
             sqlx::query("insert into run_instance (run, uid, sha256) values ($1, $2, $3)")
@@ -154,6 +184,29 @@ impl PgStore {
     }
 }
 
+/// Holds back what of an earlier run has not been sent: a later one replaces it.
+async fn withdraw(tx: &mut PgConnection, new: &NewRun, earlier: Uuid) -> Result<()> {
+    let rows: Vec<(String,)> = sqlx::query_as(
+        "update delivery set state = 'blocked', ended_at = now(),
+            reason = 'replaced by a run on all instances'
+         where run = $1 and state = 'queued' returning destination",
+    )
+    .bind(earlier)
+    .fetch_all(&mut *tx)
+    .await?;
+    for (destination,) in rows {
+        let subject = Subject {
+            patient: new.patient,
+            run: Some(earlier),
+            destination: Some(destination),
+            ..Subject::default()
+        };
+        let detail = json!({"replaced_by": new.id});
+        append(tx, &Event::engine("delivery_blocked", Action::E, subject, detail)).await?;
+    }
+    Ok(())
+}
+
 fn started(new: &NewRun) -> Event {
     let subject = Subject {
         patient: new.patient,
@@ -165,6 +218,7 @@ fn started(new: &NewRun) -> Event {
     let detail = json!({
         "workflow": new.workflow.name, "digest": new.workflow.digest, "reason": new.reason,
         "instances": new.instances.len(), "input_key": new.input_key,
+        "amends": new.amends.map(|it| it.run), "replaces": new.amends.map(|it| it.is_replaced),
     });
     Event::engine("run_started", Action::E, subject, detail)
 }
@@ -182,6 +236,8 @@ async fn study(tx: &mut PgConnection, uid: &str) -> Result<StudySnapshot> {
     .await?;
     let told: BTreeMap<String, String> = serde_json::from_value(told)?;
     Ok(StudySnapshot {
+        associations: associations(tx, uid).await?,
+        announced: announced(tx, uid).await?,
         study: stored(uid)?,
         patient,
         orders: orders(tx, Some(uid)).await?,
@@ -287,15 +343,51 @@ pub(crate) async fn orders(
     Ok(orders)
 }
 
+async fn associations(tx: &mut PgConnection, study: &str) -> Result<Associations> {
+    let (open, last): (i64, Option<i64>) = sqlx::query_as(
+        "select count(*) filter (where ended_at is null), micros(max(ended_at))
+         from study_association where study = $1",
+    )
+    .bind(study)
+    .fetch_one(tx)
+    .await?;
+    let open = usize::try_from(open).unwrap_or_default();
+    Ok(Associations { open, last_ended: last.map(time).transpose()? })
+}
+
+/// Of all requests for commitment that name an instance of the study: what they name, and what of it
+/// has not come. A modality that asks for two studies at once waits for both.
+async fn announced(tx: &mut PgConnection, study: &str) -> Result<Announced> {
+    let (instances, missing): (i64, i64) = sqlx::query_as(
+        "with asked as (select distinct r.peer, r.transaction_uid from commitment_reference r
+                join instance i on i.uid = r.instance where i.study = $1)
+         select count(distinct r.instance), count(distinct r.instance) filter (where not exists
+                (select from instance i where i.uid = r.instance))
+         from asked join commitment_reference r using (peer, transaction_uid)",
+    )
+    .bind(study)
+    .fetch_one(tx)
+    .await?;
+    let count = |it| usize::try_from(it).unwrap_or_default();
+    Ok(Announced { instances: count(instances), missing: count(missing) })
+}
+
 async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
-    let rows: Vec<(Uuid, String, bool, String)> = sqlx::query_as(
-        "select id, workflow, ended_at is not null, input_key from run
-         where study = $1 order by started_at",
+    let rows: Vec<(Uuid, String, bool, String, Option<i64>, Uuid)> = sqlx::query_as(
+        "select id, workflow, ended_at is not null, input_key,
+            (select micros(min(i.received_at)) from instance i where i.study = run.study
+                and i.is_current and not exists (select from run_instance r
+                    where r.run = run.id and r.uid = i.uid and r.sha256 = i.sha256)),
+            coalesce((amends ->> 'first')::uuid, id)
+         from run where study = $1 order by started_at",
     )
     .bind(study)
     .fetch_all(tx)
     .await?;
-    let run =
-        |(id, workflow, has_ended, input_key)| RunSnapshot { id, workflow, has_ended, input_key };
-    Ok(rows.into_iter().map(run).collect())
+    let mut runs = Vec::new();
+    for (id, workflow, has_ended, input_key, later, first) in rows {
+        let first_later = later.map(time).transpose()?;
+        runs.push(RunSnapshot { id, workflow, has_ended, input_key, first_later, first });
+    }
+    Ok(runs)
 }

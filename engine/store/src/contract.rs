@@ -24,6 +24,14 @@ impl Store for PgStore {
         Ok(self.keep_message_row(&record).await?)
     }
 
+    async fn end_association(&self, association: Option<Uuid>) -> Result<(), StoreError> {
+        Ok(self.end_association_rows(association).await?)
+    }
+
+    async fn tell_overdue(&self) -> Result<u64, StoreError> {
+        Ok(self.tell_overdue_rows().await?)
+    }
+
     async fn append(&self, events: Vec<Event>) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await.map_err(Error::from)?;
         append_all(&mut tx, &events).await?;

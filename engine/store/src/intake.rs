@@ -74,6 +74,14 @@ async fn keep(
     }
     insert(tx, record, kept == Kept::New || replaces, &flags).await?;
     if kept == Kept::New || replaces {
+        sqlx::query(
+            "insert into study_association (study, association) values ($1, $2)
+             on conflict do nothing",
+        )
+        .bind(&record.study)
+        .bind(record.arrival.association)
+        .execute(&mut *tx)
+        .await?;
         // If a look is due already, it will see this instance too.
         sqlx::query(
             "update study set last_received = clock_timestamp(),

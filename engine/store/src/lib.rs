@@ -24,6 +24,7 @@ mod intake;
 mod keys;
 mod merge;
 mod message;
+mod overdue;
 mod payload;
 mod pg_store;
 mod query;

@@ -130,7 +130,17 @@ impl PgStore {
     }
 }
 
-type RunRow = (String, String, String, Value, Option<Uuid>, Option<String>, Option<Uuid>, bool);
+type RunRow = (
+    String,
+    String,
+    String,
+    Value,
+    Option<Uuid>,
+    Option<String>,
+    Option<Uuid>,
+    bool,
+    Option<Value>,
+);
 
 /// A run, locked until the transaction ends if `is_to_change`.
 pub(crate) async fn record(
@@ -148,18 +158,19 @@ pub(crate) async fn record(
         "select r.workflow, r.digest, w.definition, r.state,
             patient_root(coalesce((select s.patient from study s where s.uid = r.study),
                 (select m.patient from message m where m.id = r.message), r.patient)), r.study,
-            r.message, r.ended_at is not null
+            r.message, r.ended_at is not null, r.amends
          from run r join workflow_version w on w.name = r.workflow and w.digest = r.digest
          where r.id = $1",
     )
     .bind(id)
     .fetch_optional(tx)
     .await?;
-    let (name, digest, definition, state, patient, study, message, has_ended) =
+    let (name, digest, definition, state, patient, study, message, has_ended, amends) =
         row.ok_or_else(|| inconsistent("there is no such run"))?;
     let study = study.map(|it| stored(&it)).transpose()?;
     let workflow = WorkflowRef { name, digest };
-    Ok(RunRecord { id, workflow, definition, state, patient, study, message, has_ended })
+    let amends = amends.map(serde_json::from_value).transpose()?;
+    Ok(RunRecord { id, workflow, definition, state, patient, study, message, has_ended, amends })
 }
 
 pub(crate) fn subject(run: &RunRecord, node: &str) -> Subject {
@@ -231,12 +242,13 @@ async fn change_node(
         append(tx, &Event::engine("node_output_kept", Action::C, subject, detail)).await?;
     }
     sqlx::query(
-        "insert into node (run, node, state, plugin, priority, run_after, output, reason)
-         values ($1, $2, $3, $4, $5, coalesce(at_micros($6), now()), $7, $8)
+        "insert into node (run, node, state, plugin, priority, run_after, output, reason, due_at)
+         values ($1, $2, $3, $4, $5, coalesce(at_micros($6), now()), $7, $8, at_micros($9))
          on conflict (run, node) do update set
             state = excluded.state, plugin = coalesce(excluded.plugin, node.plugin),
             run_after = excluded.run_after, output = coalesce(excluded.output, node.output),
-            reason = excluded.reason, lease_until = null, changed_at = clock_timestamp()",
+            reason = excluded.reason, lease_until = null, changed_at = clock_timestamp(),
+            due_at = coalesce(excluded.due_at, node.due_at)",
     )
     .bind(run)
     .bind(&change.node)
@@ -246,6 +258,7 @@ async fn change_node(
     .bind(change.run_after.map(jiff::Timestamp::as_microsecond))
     .bind(output.map(|it| it.id))
     .bind(change.reason.replace('\0', ""))
+    .bind(change.due.map(jiff::Timestamp::as_microsecond))
     .execute(tx)
     .await?;
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cel::{Context, Program, Value};
 
-use crate::facts::Facts;
+use crate::facts::{Facts, SeriesFacts};
 
 /// Longest condition.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -84,7 +84,20 @@ impl Condition {
     ///
     /// Says why it does not answer yes or no.
     pub fn holds(&self, facts: &Facts) -> Result<bool, ConditionError> {
-        match self.value(facts)? {
+        self.holds_for(facts, None)
+    }
+
+    /// Asks whether it holds for one series.
+    ///
+    /// # Errors
+    ///
+    /// Says why it does not answer yes or no.
+    pub fn holds_for(
+        &self,
+        facts: &Facts,
+        series: Option<&SeriesFacts>,
+    ) -> Result<bool, ConditionError> {
+        match self.value(facts, series)? {
             Value::Bool(answer) => Ok(answer),
             other => Err(wrong_type("true or false", &other)),
         }
@@ -96,13 +109,13 @@ impl Condition {
     ///
     /// Says why it does not answer with a text.
     pub fn text_of(&self, facts: &Facts) -> Result<String, ConditionError> {
-        match self.value(facts)? {
+        match self.value(facts, None)? {
             Value::String(answer) => Ok(answer.to_string()),
             other => Err(wrong_type("a text", &other)),
         }
     }
 
-    fn value(&self, facts: &Facts) -> Result<Value, ConditionError> {
+    fn value(&self, facts: &Facts, series: Option<&SeriesFacts>) -> Result<Value, ConditionError> {
         let failed = |error: &dyn fmt::Display| ConditionError::Failed(error.to_string());
         let mut context = Context::default();
         let study = cel::to_value(&facts.study).map_err(|error| failed(&error))?;
@@ -111,6 +124,12 @@ impl Condition {
         context.add_variable_from_value("study", study);
         context.add_variable_from_value("order", order);
         context.add_variable_from_value("message", message);
+        let nodes = cel::to_value(&facts.nodes).map_err(|error| failed(&error))?;
+        context.add_variable_from_value("nodes", nodes);
+        if let Some(series) = series {
+            let series = cel::to_value(series).map_err(|error| failed(&error))?;
+            context.add_variable_from_value("series", series);
+        }
         self.program.execute(&context).map_err(|error| failed(&error))
     }
 }

@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use domain::{NodeOutput, Presence};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What conditions can ask about. Nothing in it says who the patient is.
@@ -13,10 +17,13 @@ pub struct Facts {
     /// The message.
     #[serde(default)]
     pub message: MessageFacts,
+    /// What nodes have done so far, by their names: for conditions of nodes after them.
+    #[serde(default)]
+    pub nodes: BTreeMap<String, NodeFacts>,
 }
 
 /// `study` in conditions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StudyFacts {
     /// Modalities of its series, each once: `["CT"]`.
@@ -34,7 +41,7 @@ pub struct StudyFacts {
 }
 
 /// `order` in conditions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OrderFacts {
     /// Whether there is one.
@@ -50,7 +57,7 @@ pub struct OrderFacts {
 }
 
 /// `message` in conditions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MessageFacts {
     /// Type and event: `ORU^R01`.
@@ -60,10 +67,99 @@ pub struct MessageFacts {
     pub observations: i64,
     /// Codes of its observations.
     pub codes: Vec<String>,
+    /// Types of the files in it: `["application/pdf"]`.
+    pub media_types: Vec<String>,
+    /// What kind of document it is about (TXA-2).
+    pub document_kind: String,
+}
+
+/// `series` under `where`: one of those a node is to be done for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SeriesFacts {
+    /// Its modality.
+    pub modality: String,
+    /// Its body part.
+    pub body_part: String,
+    /// Its description.
+    pub description: String,
+    /// How many instances it has.
+    pub instances: i64,
+}
+
+/// `nodes.NAME` in conditions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeFacts {
+    /// `done`, `failed` or `skipped`.
+    pub state: String,
+    /// What it found.
+    pub findings: Vec<FindingFacts>,
+    /// How many rows of a laboratory report it read.
+    pub rows: i64,
+    /// How many of them are not as usual.
+    pub abnormal: i64,
+}
+
+/// One of `nodes.NAME.findings`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FindingFacts {
+    /// Its code.
+    pub code: String,
+    /// What it means.
+    pub meaning: String,
+    /// `present`, `absent` or `possible`.
+    pub presence: String,
+}
+
+impl NodeFacts {
+    /// Takes in what another step of the same node found.
+    pub fn add(&mut self, other: Self) {
+        self.state = other.state;
+        self.findings.extend(other.findings);
+        self.rows += other.rows;
+        self.abnormal += other.abnormal;
+    }
+
+    /// What a node that is done says to conditions.
+    pub fn done(output: &NodeOutput) -> Self {
+        let presence = |it: Presence| match it {
+            Presence::Present => "present",
+            Presence::Absent => "absent",
+            Presence::Possible => "possible",
+        };
+        let findings = output.findings.iter().map(|it| FindingFacts {
+            code: it.code.value.clone(),
+            meaning: it.code.meaning.clone(),
+            presence: presence(it.presence).to_owned(),
+        });
+        let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
+        let is_abnormal = |it: &&domain::LabRow| it.abnormality.is_abnormal();
+        Self {
+            state: "done".to_owned(),
+            findings: findings.collect(),
+            rows: count(output.laboratory.len()),
+            abnormal: count(output.laboratory.iter().filter(is_abnormal).count()),
+        }
+    }
 }
 
 impl Facts {
     /// Facts in which every field holds something, to try conditions on.
+    pub(crate) fn sample_with(nodes: &[String]) -> Self {
+        let finding = FindingFacts {
+            code: "1".to_owned(),
+            meaning: "one".to_owned(),
+            presence: "present".to_owned(),
+        };
+        let state = "done".to_owned();
+        let node = NodeFacts { state, findings: vec![finding], rows: 1, abnormal: 1 };
+        let nodes = nodes.iter().map(|it| (it.clone(), node.clone())).collect();
+        Self { nodes, ..Self::sample() }
+    }
+
+    /// The same, before any node has done anything.
     pub(crate) fn sample() -> Self {
         let one = |text: &str| vec![text.to_owned()];
         Self {
@@ -86,7 +182,10 @@ impl Facts {
                 kind: "ORU^R01".to_owned(),
                 observations: 1,
                 codes: one("6690-2"),
+                media_types: one("application/pdf"),
+                document_kind: "DI".to_owned(),
             },
+            nodes: BTreeMap::new(),
         }
     }
 }

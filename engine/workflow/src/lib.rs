@@ -10,23 +10,31 @@
 //! - Nothing here runs, waits, or touches a disk. The same input always gives the same answer.
 //! - Conditions have no effects and end: their size and nesting are bounded.
 
+mod check;
 mod condition;
 mod duration;
 mod facts;
+mod fan;
 mod problem;
 mod run;
+mod schema;
 mod spec;
 mod trial;
 mod workflow;
 
 pub use condition::{Condition, ConditionError};
-pub use facts::{Facts, MessageFacts, OrderFacts, StudyFacts};
+pub use facts::{
+    Facts, FindingFacts, MessageFacts, NodeFacts, OrderFacts, SeriesFacts, StudyFacts,
+};
+pub use fan::{Item, SeriesItem};
 pub use problem::{InvalidWorkflow, Problem};
 pub use run::{Action, End, IllegalEvent, NodeProgress, Run, RunEvent};
-pub use trial::{Outcome, trial};
+pub use schema::schema;
+pub use trial::{Outcome, Trial, trial};
 pub use workflow::{
-    Completion, Delivery, Late, Node, Overdue, Priority, Retry, StudyTrigger, Surroundings,
-    Trigger, Workflow, destinations, plugin_settings, read, reread,
+    AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node, Overdue,
+    Priority, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Workflow,
+    destinations, plugin_settings, read, reread,
 };
 
 #[cfg(test)]

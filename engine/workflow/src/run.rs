@@ -11,15 +11,17 @@
 //! ```
 //!
 //! A node is *open* from the moment it may be worked on: whether somebody works on it just now is
-//! for the queue to know. What comes after a failed node is skipped, the rest goes on.
+//! for the queue to know. What comes after a failed node is skipped, the rest goes on. A node with
+//! `for_each` is as many *steps* as there are things to do it for; all others are one step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::Facts;
-use crate::workflow::{Delivery, Node, Workflow};
+use crate::facts::{Facts, NodeFacts};
+use crate::fan::{Fans, Item, SeriesItem, fans};
+use crate::workflow::{Delivery, Join, Node, Workflow};
 
 /// Longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_hours(1);
@@ -27,7 +29,11 @@ const BACKOFF_MAX: Duration = Duration::from_hours(1);
 /// How a run stands. It is kept between events, and is all that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
+    /// How each step stands, by its name.
     nodes: BTreeMap<String, NodeProgress>,
+    /// The steps of nodes that are done for several things.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fans: Fans,
     /// Deliveries that were let go or held back.
     settled: BTreeSet<usize>,
     end: Option<End>,
@@ -154,17 +160,70 @@ pub enum Action {
 pub struct IllegalEvent(pub RunEvent);
 
 impl Run {
-    /// Begins a run.
-    pub fn begin(workflow: &Workflow, facts: &Facts) -> (Self, Vec<Action>) {
-        let waiting = |it: &Node| (it.name.clone(), NodeProgress::Waiting);
-        let nodes = workflow.nodes.iter().map(waiting).collect();
-        let mut run = Self { nodes, settled: BTreeSet::new(), end: None };
+    /// Begins a run on these series.
+    pub fn begin(
+        workflow: &Workflow,
+        facts: &Facts,
+        series: &[SeriesItem],
+    ) -> (Self, Vec<Action>) {
         let mut actions = Vec::new();
-        run.settle(workflow, facts, &mut actions);
+        let (fans, broken) = match fans(workflow, facts, series) {
+            Ok(fans) => (fans, None),
+            Err(broken) => (Fans::new(), Some(broken)),
+        };
+        let mut run =
+            Self { nodes: BTreeMap::new(), fans, settled: BTreeSet::new(), end: None };
+        for step in run.steps(workflow) {
+            run.nodes.insert(step, NodeProgress::Waiting);
+        }
+        if let Some((node, reason)) = broken {
+            run.nodes.insert(node.clone(), NodeProgress::Failed);
+            actions.push(Action::Escalate { node, reason });
+        }
+        run.settle(workflow, &mut facts.clone(), &mut actions);
         (run, actions)
     }
 
-    /// How a node stands.
+    /// The steps of a workflow: one a node, or as many as there are things to do it for.
+    pub fn steps(&self, workflow: &Workflow) -> Vec<String> {
+        workflow.nodes.iter().flat_map(|it| self.steps_of(&it.name)).collect()
+    }
+
+    fn steps_of(&self, node: &str) -> Vec<String> {
+        match self.fans.get(node) {
+            Some(steps) => steps.iter().map(|(name, _)| name.clone()).collect(),
+            None => vec![node.to_owned()],
+        }
+    }
+
+    /// What a step is done for, if it is not for all.
+    pub fn item(&self, step: &str) -> Option<&Item> {
+        let mut all = self.fans.values().flatten();
+        all.find(|(name, _)| name == step).map(|(_, item)| item)
+    }
+
+    /// How a node stands, its steps taken together.
+    pub fn standing(&self, node: &str) -> Option<NodeProgress> {
+        let Some(steps) = self.fans.get(node) else { return self.progress(node) };
+        let all: Vec<NodeProgress> =
+            steps.iter().filter_map(|(name, _)| self.progress(name)).collect();
+        let has = |wanted: fn(&NodeProgress) -> bool| all.iter().any(wanted);
+        Some(if has(|it| it.is_going()) {
+            NodeProgress::Waiting
+        } else if has(|it| *it == NodeProgress::Cancelled) {
+            NodeProgress::Cancelled
+        } else if has(|it| *it == NodeProgress::Failed) {
+            NodeProgress::Failed
+        } else if has(|it| *it == NodeProgress::Unreachable) {
+            NodeProgress::Unreachable
+        } else if has(|it| *it == NodeProgress::Done) {
+            NodeProgress::Done
+        } else {
+            NodeProgress::Skipped
+        })
+    }
+
+    /// How a step stands.
     pub fn progress(&self, node: &str) -> Option<NodeProgress> {
         self.nodes.get(node).copied()
     }
@@ -174,7 +233,7 @@ impl Run {
         self.end
     }
 
-    /// Takes an event in, and says what to do now.
+    /// Takes an event in, and says what to do now. What nodes found is told to `facts` before.
     ///
     /// # Errors
     ///
@@ -183,7 +242,7 @@ impl Run {
     pub fn apply(
         &mut self,
         workflow: &Workflow,
-        facts: &Facts,
+        facts: &mut Facts,
         event: RunEvent,
     ) -> Result<Vec<Action>, IllegalEvent> {
         let is_retry = event == RunEvent::Retried;
@@ -206,7 +265,7 @@ impl Run {
     fn reopen(&mut self, workflow: &Workflow) {
         self.end = None;
         for (index, delivery) in workflow.deliveries.iter().enumerate() {
-            let is_lost = |it: &String| self.progress(it).is_some_and(NodeProgress::is_lost);
+            let is_lost = |it: &String| self.standing(it).is_some_and(NodeProgress::is_lost);
             if delivery.after.iter().any(is_lost) {
                 self.settled.remove(&index);
             }
@@ -231,13 +290,14 @@ impl Run {
         else {
             return Err(IllegalEvent(event));
         };
-        let node = workflow.nodes.iter().find(|it| it.name == *name);
+        let node = workflow.node_of(name);
         let Some(NodeProgress::Open { failures }) = self.progress(name) else {
             return Err(IllegalEvent(event));
         };
         let Some(node) = node else { return Err(IllegalEvent(event)) };
-        let (progress, action) = concluded(node, failures, event);
-        self.nodes.insert(node.name.clone(), progress);
+        let name = name.clone();
+        let (progress, action) = concluded(node, &name, failures, event);
+        self.nodes.insert(name, progress);
         actions.push(action);
         Ok(())
     }
@@ -253,10 +313,11 @@ impl Run {
     }
 
     /// Opens what can be opened, lets go what can be sent, and ends if nothing is left.
-    fn settle(&mut self, workflow: &Workflow, facts: &Facts, actions: &mut Vec<Action>) {
+    fn settle(&mut self, workflow: &Workflow, facts: &mut Facts, actions: &mut Vec<Action>) {
         // Each node comes after those it waits for: one pass reaches all.
         for node in &workflow.nodes {
-            if self.progress(&node.name) == Some(NodeProgress::Waiting) {
+            if self.is_due(workflow, node) {
+                self.tell(workflow, facts);
                 self.settle_node(node, facts, actions);
             }
         }
@@ -265,15 +326,16 @@ impl Run {
                 self.settle_delivery(index, delivery, actions);
             }
         }
-        let is_going =
-            |it: &NodeProgress| matches!(it, NodeProgress::Waiting | NodeProgress::Open { .. });
-        if self.end.is_some() || self.nodes.values().any(is_going) {
+        if self.end.is_some() || self.nodes.values().any(|it| it.is_going()) {
             return;
         }
-        let has = |progress| self.nodes.values().any(|it| *it == progress);
-        let end = if has(NodeProgress::Cancelled) {
+        let is_failed = |it: &&Node| {
+            self.standing(&it.name) == Some(NodeProgress::Failed)
+                && !self.is_made_good(workflow, it)
+        };
+        let end = if self.nodes.values().any(|it| *it == NodeProgress::Cancelled) {
             End::Cancelled
-        } else if has(NodeProgress::Failed) {
+        } else if workflow.nodes.iter().any(|it| is_failed(&it)) {
             End::Failed
         } else {
             End::Completed
@@ -282,53 +344,88 @@ impl Run {
         actions.push(Action::End(end));
     }
 
-    fn settle_node(&mut self, node: &Node, facts: &Facts, actions: &mut Vec<Action>) {
-        let before = |name: &String| self.progress(name).map(|it| (name.clone(), it));
-        let before: Vec<(String, NodeProgress)> = node.after.iter().filter_map(before).collect();
-        let name = node.name.clone();
-        let skip = |reason: String| {
-            let node = name.clone();
-            Action::Skip { node, reason, is_cancelled: false }
+    /// Whether another node has done its work because this one failed.
+    fn is_made_good(&self, workflow: &Workflow, node: &Node) -> bool {
+        let mut others = workflow.nodes.iter().filter(|it| it.on_failure_of.contains(&node.name));
+        others.any(|it| self.standing(&it.name) == Some(NodeProgress::Done))
+    }
+
+    /// Whether it is time to say what becomes of a node. One that comes finally waits for all others.
+    fn is_due(&self, workflow: &Workflow, node: &Node) -> bool {
+        let is_waiting = |it: &String| self.progress(it) == Some(NodeProgress::Waiting);
+        if !self.steps_of(&node.name).iter().any(is_waiting) {
+            return false;
+        }
+        let goes_on = |it: &Node| {
+            !it.is_final && self.standing(&it.name).is_some_and(NodeProgress::is_going)
         };
-        if let Some((lost, _)) = before.iter().find(|(_, it)| it.is_lost()) {
-            let reason = format!("node `{lost}` gave nothing");
-            self.nodes.insert(name.clone(), NodeProgress::Unreachable);
-            actions.push(skip(reason));
+        !node.is_final || !workflow.nodes.iter().any(goes_on)
+    }
+
+    fn settle_node(&mut self, node: &Node, facts: &Facts, actions: &mut Vec<Action>) {
+        let stand = |name: &String| self.standing(name).map(|it| (name.clone(), it));
+        let before: Vec<(String, NodeProgress)> = node.after.iter().filter_map(stand).collect();
+        let watched: Vec<(String, NodeProgress)> =
+            node.on_failure_of.iter().filter_map(stand).collect();
+        if before.iter().chain(&watched).any(|(_, it)| it.is_going()) && !lost_for_all(node, &before)
+        {
             return;
         }
-        let is_over = |it: NodeProgress| matches!(it, NodeProgress::Done | NodeProgress::Skipped);
-        if !before.iter().all(|(_, it)| is_over(*it)) {
-            return;
+        let verdict = if let Some(reason) = lacking(node, &before) {
+            Err((NodeProgress::Unreachable, reason))
+        } else if !watched.is_empty() && !watched.iter().any(|(_, it)| it.is_lost()) {
+            Err((NodeProgress::Skipped, "nothing has failed".to_owned()))
+        } else {
+            match node.when.as_ref().map(|it| (it.text(), it.holds(facts))) {
+                None | Some((_, Ok(true))) => Ok(()),
+                Some((text, Ok(false))) => {
+                    Err((NodeProgress::Skipped, format!("`{text}` does not hold")))
+                }
+                Some((_, Err(error))) => Err((NodeProgress::Failed, error.to_string())),
+            }
+        };
+        for step in self.steps_of(&node.name) {
+            if self.progress(&step) == Some(NodeProgress::Waiting) {
+                self.settle_step(step, &verdict, actions);
+            }
         }
-        match node.when.as_ref().map(|it| (it.text(), it.holds(facts))) {
-            None | Some((_, Ok(true))) => {
-                self.nodes.insert(name.clone(), NodeProgress::Open { failures: 0 });
+    }
+
+    fn settle_step(
+        &mut self,
+        step: String,
+        verdict: &Result<(), (NodeProgress, String)>,
+        actions: &mut Vec<Action>,
+    ) {
+        let node = step.clone();
+        match verdict {
+            Ok(()) => {
+                self.nodes.insert(step, NodeProgress::Open { failures: 0 });
                 let (wait, reason) = (Duration::ZERO, String::new());
-                actions.push(Action::Open { node: name, wait, reason });
+                actions.push(Action::Open { node, wait, reason });
             }
-            Some((text, Ok(false))) => {
-                let reason = format!("`{text}` does not hold");
-                self.nodes.insert(name.clone(), NodeProgress::Skipped);
-                actions.push(skip(reason));
-            }
-            Some((_, Err(error))) => {
-                self.nodes.insert(name.clone(), NodeProgress::Failed);
-                actions.push(Action::Escalate { node: name, reason: error.to_string() });
+            Err((progress, reason)) => {
+                self.nodes.insert(step, *progress);
+                let reason = reason.clone();
+                actions.push(if *progress == NodeProgress::Failed {
+                    Action::Escalate { node, reason }
+                } else {
+                    Action::Skip { node, reason, is_cancelled: false }
+                });
             }
         }
     }
 
     fn settle_delivery(&mut self, index: usize, delivery: &Delivery, actions: &mut Vec<Action>) {
         let needed: Vec<(&String, NodeProgress)> =
-            delivery.after.iter().filter_map(|it| Some((it, self.progress(it)?))).collect();
+            delivery.after.iter().filter_map(|it| Some((it, self.standing(it)?))).collect();
         if let Some((lost, _)) = needed.iter().find(|(_, it)| it.is_lost()) {
             let reason = format!("node `{lost}` gave nothing");
             self.settled.insert(index);
             actions.push(Action::HoldBack { index, reason });
             return;
         }
-        let is_over = |it: NodeProgress| matches!(it, NodeProgress::Done | NodeProgress::Skipped);
-        if !needed.iter().all(|(_, it)| is_over(*it)) {
+        if needed.iter().any(|(_, it)| it.is_going()) {
             return;
         }
         self.settled.insert(index);
@@ -339,6 +436,37 @@ impl Run {
             actions.push(Action::HoldBack { index, reason });
         }
     }
+
+    /// What conditions can ask of nodes that have ended.
+    fn tell(&self, workflow: &Workflow, facts: &mut Facts) {
+        for node in &workflow.nodes {
+            let state = match self.standing(&node.name) {
+                Some(NodeProgress::Done) => "done",
+                Some(NodeProgress::Failed | NodeProgress::Unreachable) => "failed",
+                Some(NodeProgress::Skipped) => "skipped",
+                _ => continue,
+            };
+            let told = facts.nodes.entry(node.name.clone()).or_insert_with(NodeFacts::default);
+            state.clone_into(&mut told.state);
+        }
+    }
+}
+
+/// Whether nothing that still goes on can change that a node has nothing to work on.
+fn lost_for_all(node: &Node, before: &[(String, NodeProgress)]) -> bool {
+    node.join == Join::All && before.iter().any(|(_, it)| it.is_lost())
+}
+
+/// Why a node cannot be done, if what it needs is not there.
+fn lacking(node: &Node, before: &[(String, NodeProgress)]) -> Option<String> {
+    let lost = before.iter().find(|(_, it)| it.is_lost());
+    match node.join {
+        Join::All => lost.map(|(it, _)| format!("node `{it}` gave nothing")),
+        Join::Any => {
+            let has_some = before.iter().any(|(_, it)| *it == NodeProgress::Done);
+            (!before.is_empty() && !has_some).then(|| "no node before it gave anything".to_owned())
+        }
+    }
 }
 
 impl NodeProgress {
@@ -346,10 +474,20 @@ impl NodeProgress {
     const fn is_lost(self) -> bool {
         matches!(self, Self::Failed | Self::Unreachable | Self::Cancelled)
     }
+
+    /// Whether it may still give something.
+    const fn is_going(self) -> bool {
+        matches!(self, Self::Waiting | Self::Open { .. })
+    }
 }
 
-fn concluded(node: &Node, failures: u32, event: RunEvent) -> (NodeProgress, Action) {
-    let name = node.name.clone();
+fn concluded(
+    node: &Node,
+    step: &str,
+    failures: u32,
+    event: RunEvent,
+) -> (NodeProgress, Action) {
+    let name = step.to_owned();
     match event {
         RunEvent::Succeeded { .. } => (NodeProgress::Done, Action::Close { node: name }),
         RunEvent::Failed { reason, .. } if failures + 1 < node.retry.attempts => {

@@ -87,7 +87,7 @@ fn tests_inside_of_a_file_say_what_differs() {
     expect: {{ path: [early], end: completed }}
 "
     );
-    let outcomes = trial(&read_text(&text).unwrap());
+    let outcomes = trial(&read_text(&text).unwrap()).outcomes;
     assert_eq!(outcomes[0].differences, Vec::<String>::new());
     assert_eq!(
         outcomes[1].differences,

@@ -1,0 +1,111 @@
+//! What conditions can ask about a study or message, and what a run on it is known by. Pure.
+
+use std::collections::BTreeSet;
+
+use contracts::{MessageSnapshot, OrderSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot};
+use sha2::{Digest as _, Sha256};
+use workflow::{Facts, MessageFacts, OrderFacts, SeriesFacts, SeriesItem, StudyFacts};
+
+use crate::orchestrator::ActiveWorkflow;
+
+/// Series that machines derive from others: they neither start nor change a run.
+const DERIVED: &[&str] = &["SEG", "SR", "PR", "KO", "DOC"];
+
+/// The instances a run works on.
+pub(crate) fn inputs(series: &[SeriesSnapshot]) -> Vec<StoredInstance> {
+    let original = series.iter().filter(|it| is_original(it));
+    let mut instances: Vec<_> = original.flat_map(|it| it.instances.clone()).collect();
+    instances.sort();
+    instances
+}
+
+pub(crate) fn content_key(instances: &[StoredInstance]) -> String {
+    let mut hasher = Sha256::new();
+    for it in instances {
+        hasher.update(it.instance.as_str());
+        hasher.update([0]);
+        hasher.update(&it.sha256);
+        hasher.update([0]);
+    }
+    hex::encode(hasher.finalize())
+}
+
+/// The workflow with its settings: its digest covers both.
+pub(crate) fn definition_key(active: &ActiveWorkflow) -> String {
+    let text = format!("{}\u{1f}{}", active.reference.name, active.reference.digest);
+    hex::encode(Sha256::digest(text))
+}
+
+/// Same key, same run (DIN-53).
+pub(crate) fn input_key(active: &ActiveWorkflow, instances: &[StoredInstance]) -> String {
+    format!("{}:{}", definition_key(active), content_key(instances))
+}
+
+pub(crate) fn study_facts(study: &StudySnapshot) -> Facts {
+    let each = |of: fn(&SeriesSnapshot) -> &String| {
+        let all: BTreeSet<&String> =
+            study.series.iter().map(of).filter(|it| !it.is_empty()).collect();
+        all.into_iter().cloned().collect()
+    };
+    let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
+    let facts = StudyFacts {
+        modalities: each(|it| &it.modality),
+        body_parts: each(|it| &it.body_part),
+        description: study.description.clone(),
+        series_descriptions: each(|it| &it.description),
+        series: count(study.series.len()),
+        instances: count(study.series.iter().map(|it| it.instances.len()).sum()),
+    };
+    let order = study.orders.iter().find(|it| !it.is_cancelled).map(order_facts);
+    Facts { study: facts, order: order.unwrap_or_default(), ..Facts::default() }
+}
+
+fn order_facts(snapshot: &OrderSnapshot) -> OrderFacts {
+    let order = &snapshot.order;
+    let priority = match order.priority.as_str() {
+        "S" | "STAT" => "STAT",
+        "" | "R" | "ROUTINE" => "ROUTINE",
+        other => other,
+    };
+    OrderFacts {
+        exists: true,
+        priority: priority.to_owned(),
+        modality: order.modality.clone(),
+        procedure_code: order.procedure_code.clone(),
+        procedure: order.procedure.clone(),
+    }
+}
+
+pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
+    let observations = &message.document.observations;
+    let files: BTreeSet<&String> =
+        message.document.attachments.iter().map(|it| &it.media_type).collect();
+    let about = message.document.about.as_ref();
+    let message = MessageFacts {
+        media_types: files.into_iter().cloned().collect(),
+        document_kind: about.map(|it| it.kind.clone()).unwrap_or_default(),
+        kind: message.message_type.clone(),
+        observations: i64::try_from(observations.len()).unwrap_or(i64::MAX),
+        codes: observations.iter().map(|it| it.code.clone()).collect(),
+    };
+    Facts { message, ..Facts::default() }
+}
+
+/// The series of a study, for nodes that are done for each of them.
+pub(crate) fn series_items(series: &[SeriesSnapshot]) -> Vec<SeriesItem> {
+    let item = |it: &SeriesSnapshot| SeriesItem {
+        series: it.series.to_string(),
+        instances: it.instances.iter().map(|it| it.instance.to_string()).collect(),
+        facts: SeriesFacts {
+            modality: it.modality.clone(),
+            body_part: it.body_part.clone(),
+            description: it.description.clone(),
+            instances: i64::try_from(it.instances.len()).unwrap_or(i64::MAX),
+        },
+    };
+    series.iter().filter(|it| is_original(it)).map(item).collect()
+}
+
+fn is_original(series: &SeriesSnapshot) -> bool {
+    !DERIVED.contains(&series.modality.as_str())
+}
