@@ -29,7 +29,10 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
     let stored = store(&hospital, &phantom()).await;
 
     let all = hospital.modality().commit("2.25.1", &stored, PATIENCE).await.unwrap().unwrap();
-    assert_eq!((all.transaction.as_str(), all.committed, all.failed), ("2.25.1", stored.clone(), vec![]));
+    assert_eq!(
+        (all.transaction.as_str(), all.committed, all.failed),
+        ("2.25.1", stored.clone(), vec![])
+    );
 
     // DIN-33: a file that is not what it was is not committed.
     let damaged = &stored[1];
@@ -38,7 +41,8 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let never = SopReference { sop_class: CT.to_owned(), sop_instance: "1.2.3".to_owned() };
-    let other = SopReference { sop_class: "1.2.840.10008.5.1.4.1.1.4".to_owned(), ..stored[2].clone() };
+    let other =
+        SopReference { sop_class: "1.2.840.10008.5.1.4.1.1.4".to_owned(), ..stored[2].clone() };
     let asked = [stored[0].clone(), damaged.clone(), never.clone(), other.clone()];
     let some = hospital.modality().commit("2.25.2", &asked, PATIENCE).await.unwrap().unwrap();
 

@@ -178,10 +178,8 @@ async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
     assert!(String::from_utf8_lossy(&alone.stderr).contains("a second person"));
     assert!(hospital.command_as("bert", &["patient", "approve", &request]).status.success());
 
-    let corrected = eventually("the corrected message", async || {
-        hospital.ehr.received().get(1).cloned()
-    })
-    .await;
+    let corrected =
+        eventually("the corrected message", async || hospital.ehr.received().get(1).cloned()).await;
     assert!(corrected.contains("PID|1||OLD^"), "{corrected}");
     let why = hospital.ask(&["why", "OLD"]);
     assert_eq!(why["studies"][0]["study"]["patient"], "OLD", "{why}");
@@ -225,7 +223,9 @@ async fn hl7_30_merges_in_any_order_end_the_same() {
 }
 
 fn adt(event: &str, control_id: &str, rest: &str) -> String {
-    format!("MSH|^~\\&|ADT|HOSP|ISOCENTER|AI|20260102||ADT^{event}|{control_id}|P|2.4\rEVN|{event}|20260102\r{rest}")
+    format!(
+        "MSH|^~\\&|ADT|HOSP|ISOCENTER|AI|20260102||ADT^{event}|{control_id}|P|2.4\rEVN|{event}|20260102\r{rest}"
+    )
 }
 
 /// HL7-32: what a visit ordered moves with it, and the images follow.

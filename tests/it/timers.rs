@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use archive::DiskArchive;
 use async_trait::async_trait;
-use contracts::{Archive, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal};
+use contracts::{
+    Archive, InstanceArrival, Intake, Kept, Live, MessageArrival, Quarantined, Refusal,
+};
 use dimse::{Config, Listener, Network, Peer, Timers};
 use domain::Event;
 use system_tests::{Scratch, remote};
@@ -52,7 +54,7 @@ async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         ae_title: "ISOCENTER".parse().unwrap(),
-        peers: vec![Peer { ae_title: None, networks: Network::loopback() }],
+        peers: Arc::new(Live::new(vec![Peer { ae_title: None, networks: Network::loopback() }])),
         associations_max: 2,
         associations_per_peer_max: 2,
         pdu_bytes_max: 131_072,

@@ -280,7 +280,11 @@ impl Engine {
     pub fn start(arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(program());
-        command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(log);
+        command
+            .args(["serve", "--allow-unsigned"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

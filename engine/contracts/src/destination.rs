@@ -71,6 +71,9 @@ pub enum SendError {
     /// It may on another try.
     #[error("{0}")]
     Retryable(String),
+    /// It was read and not applied; it may be on another try, and not for ever (HL7 `AE`).
+    #[error("{0}")]
+    NotApplied(String),
     /// It will not, unless somebody changes something.
     #[error("{0}")]
     Refused(String),

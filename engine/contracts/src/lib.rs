@@ -10,6 +10,7 @@ mod archive;
 mod commitment;
 mod destination;
 mod intake;
+mod live;
 mod node_runner;
 mod rows;
 mod store;
@@ -24,11 +25,12 @@ pub use intake::{
     Answers, Encounter, InstanceArrival, Intake, Kept, MergeKind, MessageArrival, MessageEffect,
     Refusal, RefusalReason,
 };
+pub use live::Live;
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use rows::{
-    Announced, Associations,    ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView, InstanceRecord, MessageKept,
-    MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun, NewTask, NodeChange,
-    NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot, RunStep, SeriesSnapshot,
-    StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
+    Announced, Associations, ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView,
+    InstanceRecord, MessageKept, MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun,
+    NewTask, NodeChange, NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot,
+    RunStep, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
 };
 pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};

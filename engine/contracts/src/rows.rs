@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    Amended,    Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId, SeriesInstanceUid,
-    SopClassUid, SopInstanceUid, StudyInstanceUid, WorkflowRef,
+    Amended, Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId,
+    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, WorkflowRef,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

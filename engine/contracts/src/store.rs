@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    ClaimedDelivery, ClaimedNode, CommitmentStore, DeliveryEnd, DeliveryView, InstanceRecord, Kept, MessageKept,
-    MessageRecord, MessageSnapshot, MessageStep, Output, RunRecord, RunStep, StudySnapshot,
-    StudyStep, WorkKind,
+    ClaimedDelivery, ClaimedNode, CommitmentStore, DeliveryEnd, DeliveryView, InstanceRecord, Kept,
+    MessageKept, MessageRecord, MessageSnapshot, MessageStep, Output, RunRecord, RunStep,
+    StudySnapshot, StudyStep, WorkKind,
 };
 
 /// Why the database did not do what it was asked. Nothing of it was done.

@@ -298,9 +298,8 @@ impl Association<'_> {
         let syntax = self.agreed.contexts.iter().find(|(it, ..)| *it == context);
         let syntax = syntax.map_or("", |(.., it)| it.as_str());
         let (kind, data) = write_result(result, syntax);
-        let command =
-            Command::request(context, EVENT_REPORT, id, COMMITMENT, COMMITMENT_INSTANCE)
-                .of_kind(kind);
+        let command = Command::request(context, EVENT_REPORT, id, COMMITMENT, COMMITMENT_INSTANCE)
+            .of_kind(kind);
         stream.send_bytes(&data_pdu(context, true, true, &command.to_bytes()), wait).await?;
         for pdu in data_pdus(context, self.agreed.send_bytes_max, &data) {
             stream.send_bytes(&pdu, wait).await?;

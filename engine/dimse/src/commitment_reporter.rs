@@ -1,10 +1,9 @@
 //! Gives answers to storage commitment on associations of our own (PS3.4, J.3.3; DIN-32).
 
 use std::collections::BTreeMap;
-use std::sync::RwLock;
 
 use async_trait::async_trait;
-use contracts::{CommitmentReport, CommitmentReporter, SendError};
+use contracts::{CommitmentReport, CommitmentReporter, Live, SendError};
 use domain::AeTitle;
 
 use crate::commitment_data::write_result;
@@ -16,18 +15,18 @@ use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE};
 /// Calls peers back.
 pub struct Reporter {
     /// Host and port of each peer that can be called back.
-    addresses: RwLock<BTreeMap<AeTitle, String>>,
+    addresses: Live<BTreeMap<AeTitle, String>>,
 }
 
 impl Reporter {
     /// Knows where these peers listen.
     pub fn new(addresses: BTreeMap<AeTitle, String>) -> Self {
-        Self { addresses: RwLock::new(addresses) }
+        Self { addresses: Live::new(addresses) }
     }
 
     /// Knows where these peers listen, from now on.
     pub fn replace(&self, addresses: BTreeMap<AeTitle, String>) {
-        *self.addresses.write().unwrap_or_else(std::sync::PoisonError::into_inner) = addresses;
+        self.addresses.set(addresses);
     }
 
     fn remote(&self, report: &CommitmentReport) -> Result<Remote, SendError> {
@@ -37,7 +36,7 @@ impl Reporter {
         })?;
         let calling = report.called_ae.parse();
         let calling = calling.map_err(|_| refused("we have no AE title".to_owned()))?;
-        let addresses = self.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let addresses = self.addresses.get();
         let Some(address) = addresses.get(&called) else {
             return Err(refused(format!(
                 "nobody knows where {called} listens: give its entry under `dicom.peers` an \

@@ -98,8 +98,7 @@ impl Asked<'_> {
     }
 
     async fn keep_request(&self) -> Result<String, Answer> {
-        let (transaction, references) =
-            read_request(self.bytes, self.syntax).map_err(status_of)?;
+        let (transaction, references) = read_request(self.bytes, self.syntax).map_err(status_of)?;
         if references.is_empty() {
             let comment = "no reference in (0008,1199)";
             return Err((Status::MISSING_ATTRIBUTE, comment.to_owned()));

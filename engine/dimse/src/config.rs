@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use contracts::Live;
 use domain::AeTitle;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +17,7 @@ pub struct Config {
     /// Our own name.
     pub ae_title: AeTitle,
     /// Who may come in (DIN-02). Nobody else may.
-    pub peers: Vec<Peer>,
+    pub peers: Arc<Live<Vec<Peer>>>,
     /// Most associations at once (DIN-13).
     pub associations_max: usize,
     /// Most associations of one peer at once.

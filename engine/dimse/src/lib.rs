@@ -27,8 +27,8 @@ pub mod sop_class;
 pub mod storage_scp;
 pub mod storage_scu;
 
-pub use config::{Config, Network, Peer, Timers};
-pub use listener::Listener;
 pub use commitment_reporter::Reporter;
+pub use config::{Config, Network, Peer, Timers};
 pub use conversation::{Remote, ScuError};
+pub use listener::Listener;
 pub use storage_scu::DicomDestination;

@@ -10,8 +10,8 @@ use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use uuid::Uuid;
 use tracing::{Instrument as _, info, info_span, warn};
+use uuid::Uuid;
 
 use crate::association::Association;
 use crate::config::Config;

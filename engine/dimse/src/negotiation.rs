@@ -138,7 +138,8 @@ fn admitted(
         return permanent(source, "the called AE title is not ours");
     }
     // The same answer for a wrong name and a wrong address: who guesses learns nothing.
-    let is_known = calling.is_some_and(|it| config.peers.iter().any(|peer| peer.is(it, address)));
+    let is_known =
+        calling.is_some_and(|it| config.peers.get().iter().any(|peer| peer.is(it, address)));
     if !is_known {
         let source = AssociationRJSource::ServiceUser(User::CallingAETitleNotRecognized);
         return permanent(source, "the calling AE title is not on the list for its address");
@@ -206,10 +207,8 @@ fn user_variables(pdu_bytes_max: u32, request: &AssociationRQ) -> Vec<UserVariab
                 // Whoever asks for commitment is user; whoever answers a request of ours is
                 // provider. Nothing else has us change sides (DIN-09).
                 let is_commitment = uid.trim_end_matches('\0') == sop_class::COMMITMENT;
-                let roles = RequestorRoles {
-                    scu: proposed.scu,
-                    scp: proposed.scp && is_commitment,
-                };
+                let roles =
+                    RequestorRoles { scu: proposed.scu, scp: proposed.scp && is_commitment };
                 items.push(UserVariableItem::ScuScpRoleSelectionSubItem(uid.clone(), roles));
             }
             _ => {}

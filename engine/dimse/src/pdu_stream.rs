@@ -166,11 +166,7 @@ async fn write(
 }
 
 /// The PDUs that carry a data set, none of them longer than `bytes_max`.
-pub(crate) fn data_pdus(
-    context: u8,
-    bytes_max: u32,
-    data: &[u8],
-) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn data_pdus(context: u8, bytes_max: u32, data: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     // Twelve bytes of headers; fragments have an even length (PS3.8, D.1).
     let size = (usize::try_from(bytes_max).unwrap_or(1024).max(1024) - 12) & !1;
     let count = data.chunks(size).count();

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::{CommitmentResult, Destination, DestinationKind, Output, SendError, Sent};
 use contracts::SopReference;
+use contracts::{CommitmentResult, Destination, DestinationKind, Output, SendError, Sent};
 use encoding::file_meta;
 use tokio::sync::Mutex;
 

@@ -25,13 +25,14 @@ pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, Event, Outcome, Subject};
 pub use laboratory::{Abnormality, LabRow, Observation};
 pub use node_io::{
-    ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, NodeInput, NodeOutput, SeriesInput, SeriesInstance, StudyInput,
+    ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, NodeInput, NodeOutput, SeriesInput,
+    SeriesInstance, StudyInput,
 };
 pub use order::{Order, OrderAction, OrderKey};
 pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use result_set::{
-    Algorithm, Amended, Code, Finding, InputInstance, Measurement, Presence, ResultSet, ResultStatus,
-    Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    Algorithm, Amended, Code, Finding, InputInstance, Measurement, Presence, ResultSet,
+    ResultStatus, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use uid::{
     InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,

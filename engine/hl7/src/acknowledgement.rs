@@ -216,10 +216,7 @@ mod tests {
     #[test]
     fn hl7_12_the_application_answers_an_order_with_its_own_response() {
         let [accept, application] = answered("OMI^O23^OMI_O23", "2.5.1", "AL|AL", None);
-        assert_eq!(
-            accept,
-            "MSH|^~\\&|ISO|AI|RIS|H|20260102||ACK^O23^ACK|A1|P|2.5.1\rMSA|CA|M1\r"
-        );
+        assert_eq!(accept, "MSH|^~\\&|ISO|AI|RIS|H|20260102||ACK^O23^ACK|A1|P|2.5.1\rMSA|CA|M1\r");
         assert!(application.contains("|ORI^O24^ORI_O24|A2|"), "{application}");
     }
 

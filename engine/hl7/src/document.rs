@@ -120,7 +120,10 @@ mod tests {
         ] {
             let found = of("MDM^T02", &format!("TXA|1|DI\rOBX|1|ED|18748-4^Report^LN||{ed}"));
             let [file] = found.attachments.as_slice() else { panic!("{ed}") };
-            assert_eq!((file.media_type.as_str(), file.base64.as_str()), ("application/pdf", "SGk="));
+            assert_eq!(
+                (file.media_type.as_str(), file.base64.as_str()),
+                ("application/pdf", "SGk=")
+            );
         }
     }
 

@@ -67,7 +67,10 @@ pub(crate) fn identifiers(
 }
 
 /// The medical record number if one is named so, else the first identifier, else PID-2.
-pub(crate) fn patient_id(message: &Message, segment: &Segment) -> Result<Option<PatientId>, Problem> {
+pub(crate) fn patient_id(
+    message: &Message,
+    segment: &Segment,
+) -> Result<Option<PatientId>, Problem> {
     let mut found = identifiers(message, segment, 3)?;
     if found.is_empty() {
         found = identifiers(message, segment, 2)?;
@@ -210,7 +213,8 @@ mod tests {
 
     #[test]
     fn names_in_several_scripts_become_the_groups_of_one() {
-        let pid = "PID|1||7^^^HOSP^MR||Yamada^Tarou^^^^^L^A~山田^太郎^^^^^L^I~やまだ^たろう^^^^^L^P";
+        let pid =
+            "PID|1||7^^^HOSP^MR||Yamada^Tarou^^^^^L^A~山田^太郎^^^^^L^I~やまだ^たろう^^^^^L^P";
         let found = of("ADT^A08", pid).unwrap();
         let [MessageEffect::Patient { demographics, .. }] = found.as_slice() else { panic!() };
         assert_eq!(demographics.name.as_deref(), Some("Yamada^Tarou=山田^太郎=やまだ^たろう"));

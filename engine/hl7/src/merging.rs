@@ -121,9 +121,8 @@ fn moved(message: &Message, what: Encounter) -> Result<MessageEffect, Problem> {
     let target = patient_id(message, pid)?.ok_or_else(missing_patient)?;
     let mrg = message.segment("MRG").map(|it| identifiers(message, it, 1)).transpose()?;
     let source = mrg.into_iter().flatten().next().map(|it| it.id);
-    let source = source.ok_or_else(|| {
-        Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1")
-    })?;
+    let source =
+        source.ok_or_else(|| Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1"))?;
     Ok(MessageEffect::MoveEncounter { what, number, source, target })
 }
 

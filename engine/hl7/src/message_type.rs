@@ -46,12 +46,8 @@ const OTHER_EVENTS: &[&str] = &[
 ];
 
 /// The message that answers an order in the application acknowledgement (HL7 v2.5.1, chapter 4).
-const RESPONSES: &[(&str, &str, &str)] = &[
-    ("ORM", "ORR", "O02"),
-    ("OMG", "ORG", "O20"),
-    ("OML", "ORL", "O22"),
-    ("OMI", "ORI", "O24"),
-];
+const RESPONSES: &[(&str, &str, &str)] =
+    &[("ORM", "ORR", "O02"), ("OMG", "ORG", "O20"), ("OML", "ORL", "O22"), ("OMI", "ORI", "O24")];
 
 /// Whether a type is one of the standard.
 pub fn is_type(kind: &str) -> bool {

@@ -65,12 +65,14 @@ pub enum MllpError {
 impl From<MllpError> for SendError {
     fn from(error: MllpError) -> Self {
         let text = ErrorChain(&error).to_string();
-        let is_final = match &error {
-            MllpError::NotTaken { code, .. } => matches!(code.as_str(), "AR" | "CR"),
-            MllpError::Charset(_) => true,
-            _ => false,
-        };
-        if is_final { Self::Refused(text) } else { Self::Retryable(text) }
+        match &error {
+            MllpError::NotTaken { code, .. } if matches!(code.as_str(), "AR" | "CR") => {
+                Self::Refused(text)
+            }
+            MllpError::NotTaken { .. } => Self::NotApplied(text),
+            MllpError::Charset(_) => Self::Refused(text),
+            _ => Self::Retryable(text),
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
-    Answers, Archive, CommitmentReport, CommitmentReporter as _, CommitmentRequest, CommitmentResult,
-    FailureReason, InstanceArrival, Intake, Kept, MessageArrival, Quarantined, Refusal,
-    RefusalReason, SendError,
+    Answers, Archive, CommitmentReport, CommitmentReporter as _, CommitmentRequest,
+    CommitmentResult, FailureReason, InstanceArrival, Intake, Kept, Live, MessageArrival,
+    Quarantined, Refusal, RefusalReason, SendError,
 };
 use dimse::{Config, Network, Peer, Reporter, Timers};
 use domain::{AeTitle, Event};
@@ -114,7 +114,10 @@ impl Pacs {
         let config = Config {
             listen,
             ae_title,
-            peers: vec![Peer { ae_title: None, networks: Network::loopback() }],
+            peers: Arc::new(Live::new(vec![Peer {
+                ae_title: None,
+                networks: Network::loopback(),
+            }])),
             associations_max: 64,
             associations_per_peer_max: 64,
             pdu_bytes_max: 131_072,

@@ -75,8 +75,7 @@ impl Orchestrator {
         let (workflows, destinations) = (self.workflows.get(), self.destinations.get());
         let now = Timestamp::now();
         let runner = self.runner.as_ref();
-        let decision =
-            Decision { workflows: &workflows, runner, destinations: &destinations, now };
+        let decision = Decision { workflows: &workflows, runner, destinations: &destinations, now };
         let mut to_cancel = Vec::new();
         let cancelled = &mut to_cancel;
         let decide = Box::new(move |study: &StudySnapshot| {
@@ -95,8 +94,7 @@ impl Orchestrator {
         let (workflows, destinations) = (self.workflows.get(), self.destinations.get());
         let now = Timestamp::now();
         let runner = self.runner.as_ref();
-        let decision =
-            Decision { workflows: &workflows, runner, destinations: &destinations, now };
+        let decision = Decision { workflows: &workflows, runner, destinations: &destinations, now };
         let decide = Box::new(move |message: &MessageSnapshot| decision.message(message));
         self.store.decide_message(decide).await
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contracts::{
-    CommitmentCheck, CommitmentResult, FailureReason, ReportEnd, SendError, StoreError, WorkKind,
+    CommitmentCheck, CommitmentResult, FailureReason, ReportEnd, StoreError, WorkKind,
 };
 use domain::ErrorChain;
 use tracing::{error, info, warn};
@@ -82,7 +82,8 @@ impl Orchestrator {
         let (peer, transaction) = (&report.peer, &report.result.transaction);
         let end = match self.reporter.report(&report).await {
             Ok(()) => ReportEnd::Reported,
-            Err(SendError::Retryable(reason) | SendError::Refused(reason)) => {
+            Err(error) => {
+                let reason = error.to_string();
                 warn!(peer, attempt = report.attempt, "storage commitment not answered");
                 ReportEnd::NotReported(reason)
             }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, SendError, Sent, SeriesSnapshot, StoreError,
-    WorkKind,
+    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, SendError, Sent, SeriesSnapshot,
+    StoreError, WorkKind,
 };
 use domain::{
     Algorithm, ErrorChain, InputInstance, PatientId, ResultSet, ResultStatus, Segment, Segmentation,
@@ -22,6 +22,9 @@ use crate::record;
 
 /// Most tries before a person is asked: about six hours with the waits between them.
 const ATTEMPTS_MAX: i32 = 80;
+
+/// Most tries of what a destination reads and does not apply (HL7-14).
+const NOT_APPLIED_MAX: i32 = 5;
 
 /// Longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_mins(5);
@@ -103,10 +106,16 @@ impl Orchestrator {
             Ok(Sent::Acknowledged) => DeliveryEnd::Delivered,
             Ok(Sent::Promised) => DeliveryEnd::Promised,
             Err(SendError::Refused(reason)) => DeliveryEnd::Failed { reason },
+            Err(SendError::NotApplied(reason)) if delivery.attempt >= NOT_APPLIED_MAX => {
+                let reason = format!("{NOT_APPLIED_MAX} tries were not applied: {reason}");
+                DeliveryEnd::Failed { reason }
+            }
             Err(SendError::Retryable(reason)) if delivery.attempt >= ATTEMPTS_MAX => {
                 DeliveryEnd::Failed { reason: format!("{ATTEMPTS_MAX} tries failed: {reason}") }
             }
-            Err(SendError::Retryable(reason)) => again(delivery.attempt, reason),
+            Err(SendError::Retryable(reason) | SendError::NotApplied(reason)) => {
+                again(delivery.attempt, reason)
+            }
         }
     }
 

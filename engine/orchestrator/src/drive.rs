@@ -171,9 +171,8 @@ impl Orchestrator {
         loop {
             tokio::time::sleep(RENEWAL / 2).await;
             let destinations = self.destinations.get();
-            let wants = |it: &str| {
-                destinations.get(it).is_some_and(|it| it.resends_on_identity_change)
-            };
+            let wants =
+                |it: &str| destinations.get(it).is_some_and(|it| it.resends_on_identity_change);
             if let Err(error) = self.store.decide_corrections(&wants).await {
                 error!(error = %ErrorChain(&error), "corrections cannot be decided on");
             }
@@ -407,8 +406,8 @@ impl Writer<'_> {
         let node = self.workflow.node_of(&step);
         let run_after = after(self.now, wait);
         let local = run_after.to_zoned(TimeZone::system());
-        let minutes = u32::from(local.hour().unsigned_abs()) * 60
-            + u32::from(local.minute().unsigned_abs());
+        let minutes =
+            u32::from(local.hour().unsigned_abs()) * 60 + u32::from(local.minute().unsigned_abs());
         let until_open = node.and_then(|it| it.window).map(|it| it.wait(minutes));
         let run_after = after(run_after, until_open.unwrap_or_default());
         let due = node.and_then(|it| it.sla).map(|it| after(self.now, it));

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    Answers, Archive, CommitmentRequest, CommitmentResult, InstanceArrival, Intake, Kept, MessageArrival,
-    MessageKept, MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd, Store, StoreError,
-    VersionPolicy,
+    Answers, Archive, CommitmentRequest, CommitmentResult, InstanceArrival, Intake, Kept,
+    MessageArrival, MessageKept, MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd,
+    Store, StoreError, VersionPolicy,
 };
 use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
 use encoding::dicom_header::{Encoding, Header, HeaderError, read_encoded};
@@ -34,11 +34,7 @@ pub struct IntakeService {
 
 impl IntakeService {
     /// An open intake.
-    pub fn new(
-        store: Arc<dyn Store>,
-        archive: Arc<dyn Archive>,
-        versions: VersionPolicy,
-    ) -> Self {
+    pub fn new(store: Arc<dyn Store>, archive: Arc<dyn Archive>, versions: VersionPolicy) -> Self {
         Self { store, archive, versions, closed: Mutex::new(None) }
     }
 

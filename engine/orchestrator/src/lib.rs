@@ -19,11 +19,9 @@ pub mod drive;
 mod facts;
 mod input;
 pub mod intake;
-mod live;
 mod orchestrator;
 mod record;
 
 pub use drive::{cancel_run, retry_run};
 pub use intake::IntakeService;
-pub use live::Live;
 pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};

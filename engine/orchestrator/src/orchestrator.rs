@@ -2,13 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use contracts::{Archive, CommitmentReporter, Destination, NodeRunner, Store};
+use contracts::{Archive, CommitmentReporter, Destination, Live, NodeRunner, Store};
 use domain::{ErrorChain, WorkflowRef};
 use report::{Engine, MessageHeader, Templates};
 use tracing::error;
 use workflow::Workflow;
-
-use crate::live::Live;
 
 /// How long to wait after the database failed.
 pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);

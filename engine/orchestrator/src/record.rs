@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use contracts::{InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason, VersionPolicy};
+use contracts::{
+    InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason, VersionPolicy,
+};
 use domain::{
     Demographics, PatientId, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid, is_harmless_uid,
 };
@@ -56,7 +58,11 @@ pub(crate) fn record(
     let text = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
     let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
     Ok(InstanceRecord {
-        instance: name::<SopInstanceUid>(&arrival.sop_instance, "sop_instance", &mut quality_flags)?,
+        instance: name::<SopInstanceUid>(
+            &arrival.sop_instance,
+            "sop_instance",
+            &mut quality_flags,
+        )?,
         sop_class: class.parse().map_err(|_| missing("SOP Class UID"))?,
         series: name::<SeriesInstanceUid>(uid(SERIES), "series", &mut quality_flags)?,
         study: name::<StudyInstanceUid>(uid(STUDY), "study", &mut quality_flags)?,

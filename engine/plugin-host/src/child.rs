@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -19,6 +21,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::library::{Fault, HostServices, Plugin};
+use crate::package::Program;
 use crate::protocol::{Ask, Say, read_frame, write_frame};
 
 /// Most files a plugin's process has open: the libraries of the system and its socket.
@@ -31,6 +34,9 @@ const OPEN_FILES_MAX: u64 = 256;
 /// Fails if the socket does: the engine is gone.
 pub fn run(library: &Path, memory_bytes_max: u64) -> io::Result<()> {
     limit(memory_bytes_max)?;
+    if library.is_dir() {
+        return Err(become_program(library));
+    }
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let mut reader = UnixStream::from(socket);
     let writer = Arc::new(Mutex::new(reader.try_clone()?));
@@ -45,6 +51,26 @@ pub fn run(library: &Path, memory_bytes_max: u64) -> io::Result<()> {
     let (name, version) = (description.name, description.version);
     say(&writer, &Say::Ready { name, version }, &[])?;
     serve(plugin, &mut reader, &writer)
+}
+
+/// Starts the program of a plugin in place of this one. It inherits the socket and the limits, and
+/// gets an environment with nothing in it of the engine's.
+fn become_program(folder: &Path) -> io::Error {
+    let program = match Program::read(folder) {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let Some((name, arguments)) = program.command.split_first() else {
+        return io::Error::other("plugin.json names no command");
+    };
+    Command::new(name)
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        // It may write no file, so it must not try.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .exec()
 }
 
 /// One thread listens, so that a cancellation is heard while the other works.

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::{Archive, NodeCall, NodeFailure, NodeRunner, PluginPin};
+use contracts::{Archive, Live, NodeCall, NodeFailure, NodeRunner, PluginPin};
 use domain::{ErrorChain, NodeOutput};
 use plugin_api::Rejection;
 use plugin_api::abi::v1::Status;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use crate::package::{self, Package, Trust};
 use crate::protocol::{Ask, Say};
 use crate::worker::{Worker, WorkerError, nonsense};
 
@@ -75,14 +75,24 @@ pub enum HostError {
 /// Has nodes worked on by plugins, each in a process of its own.
 pub struct PluginHost {
     engine: PathBuf,
+    folder: PathBuf,
     store: PathBuf,
     archive: Arc<dyn Archive>,
     limits: PluginLimits,
-    plugins: BTreeMap<String, LoadedPlugin>,
+    trust: Trust,
+    plugins: Live<Found>,
     idle: Mutex<HashMap<PluginPin, Vec<Worker>>>,
     places: Semaphore,
     /// Runs that are being worked on, and how to cancel them.
     running: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
+}
+
+/// What was found in the folder of plugins.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    plugins: BTreeMap<String, LoadedPlugin>,
+    /// What is no plugin, or must not be one, and why.
+    refused: Vec<(PathBuf, String)>,
 }
 
 impl PluginHost {
@@ -91,65 +101,102 @@ impl PluginHost {
     ///
     /// # Errors
     ///
-    /// Fails if a folder cannot be used or a name is taken twice. A library that is no plugin is
-    /// passed over.
+    /// Fails if a folder cannot be used or a name is taken twice. A library that is no plugin, or
+    /// that nobody trusted has signed, is passed over.
     pub async fn open(
         engine: PathBuf,
         folder: &Path,
         store: PathBuf,
         archive: Arc<dyn Archive>,
         limits: PluginLimits,
+        trust: Trust,
     ) -> Result<Self, HostError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| HostError::Io { path, source }
-        };
-        fs::create_dir_all(&store).map_err(io(&store))?;
-        let mut plugins: BTreeMap<String, LoadedPlugin> = BTreeMap::new();
-        let entries = fs::read_dir(folder).map_err(io(folder))?;
-        let mut libraries: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
-        libraries.retain(|it| it.extension().is_some_and(|it| it == "so"));
-        libraries.sort();
-        for source in libraries {
-            let digest = copied(&source, &store).map_err(io(&source))?;
-            let library = store.join(format!("{digest}.so"));
-            match started(&engine, &library, limits).await {
-                Ok(worker) => {
-                    let pin = PluginPin { name: worker.name, version: worker.version, digest };
-                    let name = pin.name.clone();
-                    info!(plugin = name, version = pin.version, "plugin loaded");
-                    if let Some(first) = plugins.get(&name) {
-                        let (first, second) = (first.source.clone(), source);
-                        return Err(HostError::Twice { name, first, second });
-                    }
-                    plugins.insert(name, LoadedPlugin { pin, source });
-                }
-                Err(error) => {
-                    let error = ErrorChain(&error).to_string();
-                    warn!(library = %source.display(), error, "a library is not a plugin");
-                }
-            }
-        }
-        Ok(Self {
+        fs::create_dir_all(&store).map_err(io_error(&store))?;
+        let host = Self {
             engine,
+            folder: folder.to_owned(),
             store,
             archive,
             limits,
-            plugins,
+            trust,
+            plugins: Live::default(),
             idle: Mutex::default(),
             places: Semaphore::new(limits.processes_max),
             running: Mutex::default(),
-        })
+        };
+        host.rescan().await?;
+        Ok(host)
+    }
+
+    /// Looks at the folder again. Runs that go on keep the plugins they began with, by their digest.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder cannot be used or a name is taken twice: then all stays as it was.
+    pub async fn rescan(&self) -> Result<(), HostError> {
+        let mut found = Found::default();
+        for source in package::found(&self.folder).map_err(io_error(&self.folder))? {
+            match self.loaded(&source).await {
+                Ok(plugin) => {
+                    let name = plugin.pin.name.clone();
+                    info!(plugin = name, version = plugin.pin.version, "plugin loaded");
+                    if let Some(first) = found.plugins.get(&name) {
+                        let (first, second) = (first.source.clone(), source);
+                        return Err(HostError::Twice { name, first, second });
+                    }
+                    found.plugins.insert(name, plugin);
+                }
+                Err(reason) => {
+                    warn!(library = %source.display(), reason, "not a plugin that can be used");
+                    found.refused.push((source, reason));
+                }
+            }
+        }
+        self.plugins.set(found);
+        Ok(())
+    }
+
+    async fn loaded(&self, source: &Path) -> Result<LoadedPlugin, String> {
+        let package = Package::copied(source, &self.store)
+            .map_err(|it| format!("it cannot be read: {it}"))?;
+        let vouched = package.vouched(&self.trust)?;
+        let worker = started(&self.engine, &package.copy, self.limits).await;
+        let worker = worker.map_err(|error| ErrorChain(&error).to_string())?;
+        if let Some(manifest) = vouched
+            && (manifest.name != worker.name || manifest.version != worker.version)
+        {
+            return Err("it calls itself otherwise than its signature does".to_owned());
+        }
+        let digest = package.digest;
+        let pin = PluginPin { name: worker.name.clone(), version: worker.version.clone(), digest };
+        Ok(LoadedPlugin { pin, source: source.to_owned() })
     }
 
     /// The plugins there are.
-    pub fn plugins(&self) -> impl Iterator<Item = &LoadedPlugin> {
-        self.plugins.values()
+    pub fn plugins(&self) -> Vec<LoadedPlugin> {
+        self.plugins.get().plugins.values().cloned().collect()
+    }
+
+    /// What lies in the folder and is not used, and why.
+    pub fn refused(&self) -> Vec<(PathBuf, String)> {
+        self.plugins.get().refused.clone()
+    }
+
+    /// Changes whenever what lies in the folder does.
+    pub fn stamp(&self) -> String {
+        let mut stamp = String::new();
+        for path in package::found(&self.folder).unwrap_or_default() {
+            let main = if path.is_dir() { path.join("plugin.json") } else { path.clone() };
+            let about = fs::metadata(&main).and_then(|it| Ok((it.len(), it.modified()?)));
+            stamp.push_str(&format!("{} {about:?}\n", path.display()));
+        }
+        stamp
     }
 
     /// What is wrong with settings for a plugin, if anything is.
     pub async fn check(&self, plugin: &str, settings: Value) -> Option<String> {
-        let Some(loaded) = self.plugins.get(plugin) else {
+        let found = self.plugins.get();
+        let Some(loaded) = found.plugins.get(plugin) else {
             return Some("no such plugin is loaded".to_owned());
         };
         let asked = async {
@@ -178,8 +225,8 @@ impl PluginHost {
         if let Some(worker) = idle {
             return Ok(worker);
         }
-        let library = self.store.join(format!("{}.so", pin.digest));
-        started(&self.engine, &library, self.limits).await
+        let package = package::stored(&self.store, &pin.digest);
+        started(&self.engine, &package, self.limits).await
     }
 
     fn keep_idle(&self, pin: &PluginPin, worker: Worker) {
@@ -274,18 +321,9 @@ fn judged(status: Status, body: &str) -> Result<NodeOutput, NodeFailure> {
     }
 }
 
-/// Copies a library under the name of its digest: a library that is overwritten while it is
-/// mapped would take its process down.
-fn copied(source: &Path, store: &Path) -> io::Result<String> {
-    let bytes = fs::read(source)?;
-    let digest = hex::encode(Sha256::digest(&bytes));
-    let target = store.join(format!("{digest}.so"));
-    if !target.exists() {
-        let fresh = store.join(format!("{digest}.{}.part", Uuid::now_v7()));
-        fs::write(&fresh, &bytes)?;
-        fs::rename(&fresh, &target)?;
-    }
-    Ok(digest)
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> HostError {
+    let path = path.to_owned();
+    move |source| HostError::Io { path, source }
 }
 
 async fn started(
@@ -303,7 +341,7 @@ async fn started(
 #[async_trait]
 impl NodeRunner for PluginHost {
     fn pin(&self, plugin: &str) -> Option<PluginPin> {
-        self.plugins.get(plugin).map(|it| it.pin.clone())
+        self.plugins.get().plugins.get(plugin).map(|it| it.pin.clone())
     }
 
     async fn run(&self, call: NodeCall) -> Result<NodeOutput, NodeFailure> {

@@ -14,7 +14,9 @@
 pub mod child;
 mod host;
 pub mod library;
+mod package;
 mod protocol;
 mod worker;
 
 pub use host::{HostError, LoadedPlugin, PluginHost, PluginLimits};
+pub use package::{Manifest, Trust, sign};

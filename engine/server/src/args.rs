@@ -52,6 +52,9 @@ pub(crate) struct ServeFlags {
     /// Take from every peer on this machine, whatever it calls itself.
     #[arg(long)]
     pub(crate) trust_loopback: bool,
+    /// Load plugins that nobody has signed. For trials.
+    #[arg(long)]
+    pub(crate) allow_unsigned: bool,
     /// How to write the log.
     #[arg(long, value_enum)]
     pub(crate) log: Option<LogFormat>,
@@ -109,7 +112,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         flags: ServeFlags,
     },
-    /// Shows the plugins.
+    /// Puts workflows to work, shows which are, and tries which would take a file.
+    Workflow {
+        #[command(subcommand)]
+        command: WorkflowCommand,
+    },
+    /// Shows how destinations fare, pauses and tries them.
+    Destination {
+        #[command(subcommand)]
+        command: DestinationCommand,
+    },
+    /// Shows, makes, checks and signs plugins.
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
@@ -200,6 +213,111 @@ pub(crate) enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Makes the skeleton of a plugin that works.
+    New {
+        /// Its name: small letters, digits, dashes.
+        name: String,
+        /// In which language.
+        #[arg(long, value_enum, default_value_t = PluginLanguage::Rust)]
+        language: PluginLanguage,
+        /// Where to make its folder.
+        #[arg(long, default_value = ".")]
+        into: PathBuf,
+    },
+    /// Loads a plugin as the engine would, and says whether it can be used.
+    Check {
+        /// The library, or the folder that ends in `.plugin`.
+        plugin: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Signs plugins with the key of this site: from then on the engine loads them.
+    Sign {
+        /// Libraries, or folders that end in `.plugin`.
+        #[arg(required = true)]
+        plugins: Vec<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// What a plugin is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PluginLanguage {
+    /// A shared library, with the crate `plugin-api`.
+    Rust,
+    /// A shared library, with `plugin.h`.
+    C,
+    /// A program of its own that speaks over a socket.
+    Python,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum WorkflowCommand {
+    /// Shows the versions at work, and what was before.
+    List(Listing),
+    /// Runs the tests of a file, and puts its workflow to work. A running engine takes it up at once.
+    Activate {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// Turns a workflow off. Its runs go on.
+    Deactivate {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Puts the version before the current one to work again.
+    Rollback {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Says of DICOM files or HL7 messages which workflows would take them, and why not.
+    Match {
+        /// Files or folders.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
+    /// Writes the JSON Schema of workflow files, for editors.
+    Schema,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DestinationCommand {
+    /// Shows all, with what waits for them.
+    List(Listing),
+    /// Sends nothing more to one until it is resumed. What is for it waits.
+    Pause {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Goes on sending to one, at once.
+    Resume {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Tries whether one answers: C-ECHO, a test message (processing id T), or a file.
+    Test {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Subcommand)]
@@ -237,10 +355,16 @@ pub(crate) enum DeliveryCommand {
         #[command(flatten)]
         listing: Listing,
     },
-    /// Sends a delivery again, under the same names.
+    /// Sends deliveries again, under the same names.
     Resend {
         /// Which.
-        delivery: Uuid,
+        deliveries: Vec<Uuid>,
+        /// All that failed.
+        #[arg(long, conflicts_with = "deliveries")]
+        failed: bool,
+        /// With `--failed`: only those to this destination.
+        #[arg(long, requires = "failed")]
+        to: Option<String>,
         #[command(flatten)]
         place: Place,
     },
@@ -331,6 +455,12 @@ pub(crate) enum AuditCommand {
         /// Only those of a study.
         #[arg(long)]
         study: Option<String>,
+        /// Only those somebody caused: an account, an AE title, an application, `isocenter`.
+        #[arg(long)]
+        user: Option<String>,
+        /// Only those of a result: its run, or the UID or control id it went out under.
+        #[arg(long)]
+        result: Option<String>,
         #[command(flatten)]
         listing: Listing,
     },

@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) hl7: Option<Hl7Config>,
     /// Health and metrics.
     pub(crate) http: Option<HttpConfig>,
+    /// Public keys of makers of plugins, in hex or as files; those the site signs itself need none.
+    pub(crate) plugin_keys: Vec<String>,
     /// Who gives out patient identifiers.
     pub(crate) identity: IdentityConfig,
     /// Where reports go.
@@ -62,6 +64,40 @@ pub(crate) struct DicomConfig {
     /// Most associations of one peer at once.
     #[serde(default = "per_peer_max")]
     pub(crate) associations_per_peer: usize,
+    /// How long to wait for what, in seconds.
+    #[serde(default)]
+    pub(crate) timers: TimersConfig,
+}
+
+/// `dicom.timers`, in seconds (DIN-15).
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TimersConfig {
+    /// For an association request, and for the peer to close after we refused it: 30.
+    pub(crate) artim: Option<u64>,
+    /// For the next bytes inside of a message: 60.
+    pub(crate) inactivity: Option<u64>,
+    /// For the next message: 300.
+    pub(crate) idle: Option<u64>,
+    /// For a whole message: 1800.
+    pub(crate) message: Option<u64>,
+    /// For an answer to us: 30.
+    pub(crate) response: Option<u64>,
+}
+
+impl TimersConfig {
+    pub(crate) fn timers(self) -> dimse::Timers {
+        let usual = dimse::Timers::default();
+        let or = |said: Option<u64>, usual| said.map_or(usual, std::time::Duration::from_secs);
+        dimse::Timers {
+            artim: or(self.artim, usual.artim),
+            inactivity: or(self.inactivity, usual.inactivity),
+            idle: or(self.idle, usual.idle),
+            message: or(self.message, usual.message),
+            response: or(self.response, usual.response),
+            ..usual
+        }
+    }
 }
 
 const fn pdu_bytes_max() -> u32 {

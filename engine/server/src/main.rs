@@ -1,15 +1,19 @@
 //! The program: `isocenter serve` and everything that asks it or helps it.
 //!
-//! Read [`args`] for what can be said, [`config`] for the site file, [`run`] for the engine from its
-//! start to its end, [`open`] for how commands come to the database, and `commands` for the rest.
+//! Read [`args`] for what can be said, [`config`] and [`site`] for the site file, [`run`] for the engine
+//! from its start to its end with [`doors`], [`activation`] and [`reload`], [`open`] for how commands come to the database, and `commands` for the rest.
 
+mod activation;
 mod args;
 mod commands;
 mod config;
+mod doors;
 mod http;
 mod open;
 mod output;
+mod reload;
 mod run;
+mod site;
 mod telemetry;
 mod workflows;
 

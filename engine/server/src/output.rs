@@ -21,6 +21,11 @@ impl Failure {
         Self(format!("{what}: {}", ErrorChain(error)))
     }
 
+    /// What it says.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Shows it.
     pub(crate) fn print(&self) {
         // Without a terminal there is nobody to tell.

@@ -3,36 +3,33 @@
 //! [`Site::read`] finds everything that could be wrong before anything listens; [`serve`] opens the
 //! doors last and closes them first.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use archive::{DiskArchive, FolderDestination};
-use contracts::{Archive, Destination, Intake, NodeRunner, Refusal, RefusalReason, Store};
-use dimse::{DicomDestination, Network, Peer, Remote, Reporter, Timers};
-use domain::{Action, AeTitle, ErrorChain, Event, Subject};
-use encoding::hl7_charset::Hl7Charset;
-use hl7::MllpDestination;
-use orchestrator::{ActiveWorkflow, Destinations, IntakeService, Orchestrator, SiteDestination};
-use plugin_host::{PluginHost, PluginLimits};
-use report::{Engine, MessageHeader, Templates};
+use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
+use dimse::Reporter;
+use domain::{Action, ErrorChain, Event, Subject};
+use orchestrator::{IntakeService, Orchestrator};
+use plugin_host::PluginLimits;
+use report::Engine;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use serde_json::json;
 use store::Sealer;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::args::{Place, ServeFlags};
-use crate::config::{Config, DestinationConfig, DicomConfig, Hl7Config, OnIdentityChange};
+use crate::config::Config;
+use crate::doors::{Doors, Guests, open_doors};
 use crate::open::Opened;
 use crate::output::{Failure, line};
-use crate::workflows::{WorkflowFile, files, read_all, rendered};
-use crate::{http, telemetry};
+use crate::reload::{Reload, addresses};
+use crate::site::{Site, own_ae_title};
+use crate::{activation, telemetry};
 
 /// Deliveries that are made at once.
 const DELIVERIES: usize = 4;
@@ -42,123 +39,6 @@ const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// How long those inside may take to finish when the engine is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// A site whose files have all been read and checked.
-pub(crate) struct Site {
-    pub(crate) config: Config,
-    pub(crate) host: Arc<PluginHost>,
-    pub(crate) archive: Arc<dyn Archive>,
-    pub(crate) destinations: Destinations,
-    pub(crate) workflows: Vec<ActiveWorkflow>,
-    pub(crate) templates: Templates,
-}
-
-impl Site {
-    /// Reads everything, and says everything that is wrong.
-    pub(crate) async fn read(place: &Place, flags: &ServeFlags) -> Result<Self, Failure> {
-        let config = Config::read(place)?;
-        let data = config.data(place);
-        let archive = DiskArchive::open(&data.join("archive"))
-            .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
-        let archive: Arc<dyn Archive> = Arc::new(archive);
-        let engine = std::env::current_exe()
-            .map_err(|error| Failure::from_error("cannot find this program", &error))?;
-        let folder = config.plugins(flags, &data);
-        let (store, limits) = (data.join("plugins"), PluginLimits::default());
-        let host = PluginHost::open(engine, &folder, store, Arc::clone(&archive), limits)
-            .await
-            .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
-        let folder = flags.workflows.clone().or_else(|| config.workflows.clone());
-        let files = folder.as_deref().map(files).transpose()?.unwrap_or_default();
-        let destinations = destinations(&config, flags, &files)?;
-        let workflows = read_all(&files, &host, &destinations)
-            .await
-            .map_err(|problems| Failure::new(format!("\n{}", rendered(&problems))))?;
-        let templates = Templates::open(config.templates.as_deref())
-            .map_err(|error| Failure::from_error("a template is of no use", &error))?;
-        let host = Arc::new(host);
-        Ok(Self { config, host, archive, destinations, workflows, templates })
-    }
-}
-
-/// The destinations of the site file, and the folder for all others that workflows name.
-fn destinations(
-    config: &Config,
-    flags: &ServeFlags,
-    files: &[WorkflowFile],
-) -> Result<Destinations, Failure> {
-    let calling = own_ae_title(config)?;
-    let mut destinations = Destinations::new();
-    for (name, it) in &config.destinations {
-        destinations.insert(name.clone(), destination(name, it, &calling)?);
-    }
-    if let Some(folder) = &flags.folder {
-        for name in files.iter().flat_map(|it| workflow::destinations(&it.text)) {
-            let destination: Arc<dyn Destination> =
-                Arc::new(FolderDestination::new(folder.clone()));
-            let header = header(&name, "", "", "UNICODE UTF-8");
-            let site = SiteDestination {
-                destination,
-                header,
-                allow_unverified: true,
-                resends_on_identity_change: true,
-            };
-            destinations.entry(name).or_insert(site);
-        }
-    }
-    Ok(destinations)
-}
-
-fn own_ae_title(config: &Config) -> Result<AeTitle, Failure> {
-    match &config.dicom {
-        Some(dicom) => Ok(dicom.ae_title.clone()),
-        None => "ISOCENTER".parse().map_err(|error| Failure::from_error("our AE title", &error)),
-    }
-}
-
-fn destination(
-    name: &str,
-    config: &DestinationConfig,
-    calling: &AeTitle,
-) -> Result<SiteDestination, Failure> {
-    let allow_unverified = config.allow_unverified;
-    let plain = || header(name, "", "", "UNICODE UTF-8");
-    let (destination, header): (Arc<dyn Destination>, _) = match config {
-        DestinationConfig { dicom: Some(remote), .. } => {
-            let commitment = remote.commitment;
-            let remote = Remote {
-                address: remote.address.clone(),
-                called: remote.ae_title.clone(),
-                calling: calling.clone(),
-                timers: Timers::default(),
-            };
-            (Arc::new(DicomDestination::new(remote, commitment)), plain())
-        }
-        DestinationConfig { mllp: Some(ehr), .. } => {
-            let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
-                .map_err(|error| Failure::from_error(&format!("destination `{name}`"), &error))?;
-            let header = header(name, &ehr.application, &ehr.facility, &ehr.character_set);
-            (Arc::new(MllpDestination::new(ehr.address.clone(), charset)), header)
-        }
-        DestinationConfig { folder: Some(folder), .. } => {
-            (Arc::new(FolderDestination::new(folder.clone())), plain())
-        }
-        _ => return Err(Failure::new(format!("destination `{name}` goes nowhere"))),
-    };
-    let resends_on_identity_change = config.on_identity_change == OnIdentityChange::Resend;
-    Ok(SiteDestination { destination, header, allow_unverified, resends_on_identity_change })
-}
-
-fn header(name: &str, application: &str, facility: &str, character_set: &str) -> MessageHeader {
-    MessageHeader {
-        destination: name.to_owned(),
-        sending_application: "ISOCENTER".to_owned(),
-        sending_facility: "AI".to_owned(),
-        receiving_application: application.to_owned(),
-        receiving_facility: facility.to_owned(),
-        character_set: character_set.to_owned(),
-    }
-}
 
 /// Runs the engine until it is told to stop.
 pub(crate) async fn serve(place: &Place, flags: &ServeFlags) -> Result<(), Failure> {
@@ -184,14 +64,6 @@ async fn wait_for_signal(stop: watch::Sender<bool>) {
     std::future::pending::<()>().await;
 }
 
-/// Where the doors are.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Doors {
-    pub(crate) dicom: Option<String>,
-    pub(crate) mllp: Option<String>,
-    pub(crate) http: Option<String>,
-}
-
 /// Runs the engine until `stopped` says so. Tells where its doors are once they are open.
 pub(crate) async fn run(
     place: &Place,
@@ -206,10 +78,11 @@ pub(crate) async fn run(
     std::fs::create_dir_all(&data)
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
     let _lock = lock(&data)?;
-    let site = Site::read(place, flags).await?;
+    let site = Site::read(place, flags, &[]).await?;
     let Opened { store, cluster } = Opened::open_in(&site.config, place, &data).await?;
-    let place = Open { store: Arc::clone(&store), cluster: cluster.clone(), data };
-    let outcome = work(site, place, flags, metrics, stopped, opened).await;
+    let open =
+        Open { store: Arc::clone(&store), cluster: cluster.clone(), data, place: place.clone() };
+    let outcome = work(site, open, flags, metrics, stopped, opened).await;
     // However it ended: a database that was started is stopped.
     store.close().await;
     if let Some(cluster) = cluster {
@@ -223,12 +96,13 @@ struct Open {
     store: Arc<store::PgStore>,
     cluster: Option<Arc<store::cluster::Cluster>>,
     data: PathBuf,
+    place: Place,
 }
 
 /// Opens the doors, and works until `stopped` says so.
 async fn work(
-    site: Site,
-    Open { store, cluster, data }: Open,
+    mut site: Site,
+    Open { store, cluster, data, place }: Open,
     flags: &ServeFlags,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     stopped: watch::Receiver<bool>,
@@ -252,9 +126,16 @@ async fn work(
     let (closing, closed) = watch::channel(false);
     let watched = watch_surroundings(Arc::clone(&store), Arc::clone(&intake), data.clone());
     tasks.spawn(until_closed(watched, closed.clone()));
+    site.workflows = activation::settled(&store, &site).await?;
     put_on_record(&store, "engine_started", &site).await;
-    let doors = open_doors(&site.config, flags, &intake, &closed, metrics, &mut tasks).await?;
-    spawn_orchestrator(site, &store, &mut tasks);
+    let lost = store.end_association(None).await;
+    lost.map_err(|error| Failure::from_error("the database does not answer", &error))?;
+    let guests = Guests::default();
+    guests.set(&site.config, flags);
+    let doors =
+        open_doors(&site.config, flags, &guests, &intake, &closed, metrics, &mut tasks).await?;
+    let reload = spawn_orchestrator(site, guests, (&store, &place, flags), &mut tasks);
+    tasks.spawn(until_closed(reload.watch(), closed.clone()));
     line(format_args!(
         "ready dicom={} mllp={} http={}",
         doors.dicom.as_deref().unwrap_or("-"),
@@ -294,7 +175,7 @@ fn lock(data: &Path) -> Result<File, Failure> {
 }
 
 async fn put_on_record(store: &Arc<store::PgStore>, kind: &str, site: &Site) {
-    let plugins: Vec<_> = site.host.plugins().map(|it| json!(it.pin)).collect();
+    let plugins: Vec<_> = site.host.plugins().into_iter().map(|it| json!(it.pin)).collect();
     let workflows: Vec<_> = site.workflows.iter().map(|it| json!(it.reference)).collect();
     let detail = json!({
         "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "workflows": workflows,
@@ -305,17 +186,23 @@ async fn put_on_record(store: &Arc<store::PgStore>, kind: &str, site: &Site) {
     }
 }
 
-fn spawn_orchestrator(site: Site, store: &Arc<store::PgStore>, tasks: &mut JoinSet<()>) {
-    let runner: Arc<dyn NodeRunner> = site.host;
+/// Has everything happen that happens to studies. Gives what takes in changes of the site.
+fn spawn_orchestrator(
+    site: Site,
+    guests: Guests,
+    (store, place, flags): (&Arc<store::PgStore>, &Place, &ServeFlags),
+    tasks: &mut JoinSet<()>,
+) -> Reload {
+    let reporter = Arc::new(Reporter::new(addresses(&site.config)));
+    let runner: Arc<dyn NodeRunner> = Arc::<plugin_host::PluginHost>::clone(&site.host);
     let name = own_ae_title(&site.config).map_or_else(|_| String::new(), |it| it.to_string());
-    let reporter = Reporter::new(addresses(&site.config));
     let orchestrator = Arc::new(Orchestrator {
         store: Arc::<store::PgStore>::clone(store),
         archive: site.archive,
         runner,
-        workflows: site.workflows,
-        destinations: site.destinations,
-        reporter: Arc::new(reporter),
+        workflows: Live::new(site.workflows),
+        destinations: Live::new(site.destinations),
+        reporter: Arc::<Reporter>::clone(&reporter),
         templates: site.templates,
         engine: Engine {
             name,
@@ -327,13 +214,17 @@ fn spawn_orchestrator(site: Site, store: &Arc<store::PgStore>, tasks: &mut JoinS
         versions: std::sync::Mutex::default(),
     });
     let nodes = PluginLimits::default().processes_max;
-    tasks.spawn(async move { orchestrator.run(nodes, DELIVERIES).await });
-}
-
-/// Where peers listen that may have to be called back.
-fn addresses(config: &Config) -> BTreeMap<AeTitle, String> {
-    let peers = config.dicom.iter().flat_map(|it| &it.peers);
-    peers.filter_map(|it| Some((it.ae_title.clone(), it.address.clone()?))).collect()
+    let running = Arc::clone(&orchestrator);
+    tasks.spawn(async move { running.run(nodes, DELIVERIES).await });
+    Reload {
+        store: Arc::clone(store),
+        orchestrator,
+        host: site.host,
+        reporter,
+        guests,
+        place: place.clone(),
+        flags: flags.clone(),
+    }
 }
 
 /// Does something until the doors close.
@@ -364,95 +255,4 @@ async fn watch_surroundings(store: Arc<store::PgStore>, intake: Arc<IntakeServic
         intake.set_closed(why);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-async fn open_doors(
-    config: &Config,
-    flags: &ServeFlags,
-    intake: &Arc<IntakeService>,
-    closed: &watch::Receiver<bool>,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-    tasks: &mut JoinSet<()>,
-) -> Result<Doors, Failure> {
-    let mut doors = Doors::default();
-    let shared: Arc<dyn Intake> = Arc::<IntakeService>::clone(intake);
-    let cannot = |what: &str, error: &std::io::Error| {
-        Failure::from_error(&format!("cannot listen for {what}"), error)
-    };
-    if let Some(config) = dicom_config(config.dicom.as_ref(), flags, own_ae_title(config)?) {
-        let listener = dimse::Listener::bind(config, Arc::clone(&shared)).await;
-        let listener = listener.map_err(|error| cannot("DICOM", &error))?;
-        doors.dicom = listener.address().ok().map(|it| it.to_string());
-        tasks.spawn(listener.listen(closed.clone()));
-    }
-    if let Some(config) = hl7_config(config.hl7.as_ref(), flags)? {
-        let listener = hl7::Listener::bind(config, Arc::clone(&shared)).await;
-        let listener = listener.map_err(|error| cannot("HL7", &error))?;
-        doors.mllp = listener.address().ok().map(|it| it.to_string());
-        tasks.spawn(listener.listen(closed.clone()));
-    }
-    if let Some(address) = flags.http.or_else(|| config.http.as_ref().map(|it| it.listen)) {
-        let listener = TcpListener::bind(address).await.map_err(|error| cannot("HTTP", &error))?;
-        doors.http = listener.local_addr().ok().map(|it| it.to_string());
-        let intake = Arc::clone(intake);
-        tasks.spawn(async move {
-            if let Err(error) = http::serve(listener, intake, metrics).await {
-                error!(%error, "health and metrics are no longer answered");
-            }
-        });
-    }
-    Ok(doors)
-}
-
-fn dicom_config(
-    site: Option<&DicomConfig>,
-    flags: &ServeFlags,
-    ae_title: AeTitle,
-) -> Option<dimse::Config> {
-    let listen = flags.dicom.or_else(|| site.map(|it| it.listen))?;
-    let known = site.map(|it| it.peers.clone()).unwrap_or_default();
-    let mut peers: Vec<Peer> = known
-        .into_iter()
-        .map(|it| Peer { ae_title: Some(it.ae_title), networks: it.networks })
-        .collect();
-    if flags.trust_loopback {
-        peers.push(Peer { ae_title: None, networks: Network::loopback() });
-    }
-    Some(dimse::Config {
-        listen,
-        ae_title,
-        peers,
-        associations_max: 512,
-        associations_per_peer_max: site.map_or(64, |it| it.associations_per_peer),
-        pdu_bytes_max: site.map_or(131_072, |it| it.pdu_bytes_max),
-        timers: Timers::default(),
-    })
-}
-
-fn hl7_config(
-    site: Option<&Hl7Config>,
-    flags: &ServeFlags,
-) -> Result<Option<hl7::Config>, Failure> {
-    let Some(listen) = flags.mllp.or_else(|| site.map(|it| it.listen)) else { return Ok(None) };
-    let mut networks = site.map(|it| it.networks.clone()).unwrap_or_default();
-    if flags.trust_loopback {
-        networks.extend(Network::loopback());
-    }
-    let mut rules = hl7::Rules::default();
-    if let Some(site) = site {
-        rules.charset = Hl7Charset::parse(&site.character_set, Hl7Charset::Utf8)
-            .map_err(|error| Failure::from_error("hl7.character_set", &error))?;
-        rules.processing_ids.clone_from(&site.processing_ids);
-        rules.types.clone_from(&site.types);
-        rules.applications.clone_from(&site.applications);
-    }
-    let senders = hl7::Sender(Arc::new(move |it| networks.iter().any(|n| n.contains(it))));
-    Ok(Some(hl7::Config {
-        listen,
-        rules: Arc::new(rules),
-        senders,
-        connections_per_peer_max: site.map_or(64, |it| it.connections_per_peer),
-        connections_max: 512,
-        timers: hl7::connection::Timers::default(),
-    }))
 }

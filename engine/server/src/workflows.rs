@@ -41,26 +41,36 @@ pub(crate) async fn read_all(
     host: &PluginHost,
     destinations: &Destinations,
 ) -> Result<Vec<ActiveWorkflow>, Vec<InvalidWorkflow>> {
-    let plugins: BTreeSet<String> = host.plugins().map(|it| it.pin.name.clone()).collect();
-    let destinations: BTreeMap<String, Vec<&'static str>> = destinations
-        .iter()
-        .map(|(name, it)| (name.clone(), taken(it.destination.kind())))
-        .collect();
     let (mut active, mut invalid) = (Vec::new(), Vec::new());
     for file in files {
-        let problems = settings_problems(&file.text, host).await;
-        let check = |plugin: &str, settings: &Value| {
-            problems.iter().find(|(p, s, _)| p == plugin && s == settings).map(|it| it.2.clone())
-        };
-        let surroundings =
-            Surroundings { plugins: &plugins, destinations: &destinations, check_settings: &check };
-        let name = file.path.display().to_string();
-        match workflow::read(&name, &file.text, &surroundings) {
-            Ok(workflow) => active.push(activated(workflow, file)),
+        match read_one(file, host, destinations).await {
+            Ok(workflow) => active.push(workflow),
             Err(problems) => invalid.push(problems),
         }
     }
     if invalid.is_empty() { Ok(active) } else { Err(invalid) }
+}
+
+/// Reads one workflow, and gives every problem of it.
+pub(crate) async fn read_one(
+    file: &WorkflowFile,
+    host: &PluginHost,
+    destinations: &Destinations,
+) -> Result<ActiveWorkflow, InvalidWorkflow> {
+    let plugins: BTreeSet<String> = host.plugins().into_iter().map(|it| it.pin.name).collect();
+    let destinations: BTreeMap<String, Vec<&'static str>> = destinations
+        .iter()
+        .map(|(name, it)| (name.clone(), taken(it.destination.kind())))
+        .collect();
+    let problems = settings_problems(&file.text, host).await;
+    let check = |plugin: &str, settings: &Value| {
+        problems.iter().find(|(p, s, _)| p == plugin && s == settings).map(|it| it.2.clone())
+    };
+    let surroundings =
+        Surroundings { plugins: &plugins, destinations: &destinations, check_settings: &check };
+    let name = file.path.display().to_string();
+    let workflow = workflow::read(&name, &file.text, &surroundings)?;
+    Ok(activated(workflow, file))
 }
 
 fn activated(workflow: workflow::Workflow, file: &WorkflowFile) -> ActiveWorkflow {
@@ -82,7 +92,7 @@ fn taken(kind: DestinationKind) -> Vec<&'static str> {
 async fn settings_problems(text: &str, host: &PluginHost) -> Vec<(String, Value, String)> {
     let mut problems = Vec::new();
     for (plugin, settings) in workflow::plugin_settings(text) {
-        if host.plugins().any(|it| it.pin.name == plugin)
+        if host.plugins().iter().any(|it| it.pin.name == plugin)
             && let Some(problem) = host.check(&plugin, settings.clone()).await
         {
             problems.push((plugin, settings, problem));

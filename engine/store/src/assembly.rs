@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use contracts::{
-    Announced, Associations, DecideMessage, DecideStudy, MessageSnapshot, MessageStep, NewRun, OrderSnapshot, RunSnapshot,
-    SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep,
+    Announced, Associations, DecideMessage, DecideStudy, MessageSnapshot, MessageStep, NewRun,
+    OrderSnapshot, RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep,
 };
 use domain::{Action, Event, Subject};
 use jiff::Timestamp;

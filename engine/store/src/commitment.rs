@@ -316,8 +316,7 @@ impl PgStore {
                 destination: Some(destination.clone()),
                 ..Subject::default()
             };
-            let event =
-                Event::engine("delivery_failed", Action::E, subject.clone(), json!({}));
+            let event = Event::engine("delivery_failed", Action::E, subject.clone(), json!({}));
             append(&mut tx, &event.ended(Outcome::SeriousFailure)).await?;
             let reason = format!("{destination} took a report and did not confirm it");
             let kind = "commitment_missing".to_owned();
@@ -406,8 +405,7 @@ pub(crate) async fn settle(tx: &mut PgConnection, transaction: &str) -> Result<(
     .fetch_optional(&mut *tx)
     .await?;
     let Some((run, destination)) = row else { return Ok(()) };
-    let subject =
-        Subject { run: Some(run), destination: Some(destination), ..Subject::default() };
+    let subject = Subject { run: Some(run), destination: Some(destination), ..Subject::default() };
     let kind = if is_committed { "delivered" } else { "delivery_postponed" };
     let outcome = if is_committed { Outcome::Success } else { Outcome::MinorFailure };
     let detail = json!({"commitment": transaction});

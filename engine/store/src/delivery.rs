@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, Output, PluginPin, StoreError,
+    ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, NewTask, Output, PluginPin, StoreError,
 };
 use domain::{Action, Event, Outcome, Subject, derived_uid};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::assembly::{orders, run_series, time};
 use crate::error::{Result, inconsistent};
 use crate::event::{announce, append};
-use crate::{PgStore, commitment, identity, payload, run};
+use crate::{PgStore, commitment, destination, identity, payload, run, task};
 
 impl PgStore {
     pub(crate) async fn claim_delivery_row(
@@ -29,6 +29,8 @@ impl PgStore {
                 select d.id from delivery d
                 where ((d.state = 'queued' and d.run_after <= clock_timestamp())
                     or (d.state = 'sending' and d.lease_until < clock_timestamp()))
+                  and not exists (select from destination_state s where s.name = d.destination
+                      and (s.is_paused or s.open_until > clock_timestamp()))
                   and not exists (select 1 from delivery e
                     where e.destination = d.destination and e.position < d.position
                       and e.patient is not distinct from d.patient
@@ -52,16 +54,8 @@ impl PgStore {
             .bind(&transaction)
             .execute(&mut *tx)
             .await?;
-        let delivery = ClaimedDelivery {
-            id,
-            run,
-            index,
-            destination,
-            what,
-            attempt,
-            revision,
-            transaction,
-        };
+        let delivery =
+            ClaimedDelivery { id, run, index, destination, what, attempt, revision, transaction };
         let event =
             event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
         append(&mut tx, &event).await?;
@@ -215,6 +209,13 @@ impl PgStore {
         let detail = json!({"attempt": delivery.attempt});
         let told = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
         append(&mut tx, &told).await?;
+        destination::note(&mut tx, &delivery.destination, &end).await?;
+        if let DeliveryEnd::Failed { reason } = &end {
+            let subject = told.subject.clone();
+            let kind = "delivery_failed".to_owned();
+            let reason = format!("{}: {reason}", delivery.destination);
+            task::open(&mut tx, &NewTask { kind, subject, reason }).await?;
+        }
         if end == DeliveryEnd::Promised {
             // The answer may have been faster.
             commitment::settle(&mut tx, &delivery.transaction).await?;

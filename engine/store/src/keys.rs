@@ -64,6 +64,22 @@ impl Keys {
     }
 }
 
+/// The key with which a site signs the plugins it trusts; made if it is missing. Its public half lies
+/// beside it, as `plugins.pub`.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, written or understood. Nothing is overwritten.
+pub fn plugin_key(folder: &Path) -> Result<SigningKey, KeysError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| KeysError::Io { path: folder.to_owned(), source })?;
+    let key = SigningKey::from_bytes(&open_key(&folder.join("plugins.key"))?);
+    let public = hex::encode(key.verifying_key().to_bytes());
+    let path = folder.join("plugins.pub");
+    fs::write(&path, format!("{public}\n")).map_err(|source| KeysError::Io { path, source })?;
+    Ok(key)
+}
+
 /// Reads a secret of 32 bytes, or makes one that only its owner can read.
 pub(crate) fn open_key(path: &Path) -> Result<[u8; 32], KeysError> {
     let io = |source| KeysError::Io { path: path.to_owned(), source };

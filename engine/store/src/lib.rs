@@ -11,11 +11,13 @@
 //! - Events are added through `audit.append` and never touched again.
 //! - What identifies a patient is never in an event, and encrypted in `payload`.
 
+mod activation;
 mod assembly;
 pub mod cluster;
 mod commitment;
 mod contract;
 mod delivery;
+mod destination;
 mod doctor;
 mod error;
 mod event;
@@ -33,12 +35,15 @@ mod sealer;
 mod task;
 pub mod trail_file;
 
+pub use activation::ActivationLine;
+pub use destination::DestinationLine;
 pub use doctor::Check;
 pub use identity::IdentityDomains;
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, plugin_key};
 pub use merge::UnmergeError;
 pub use pg_store::{OpenError, PgStore, prepare};
 pub use query::{
-    DeliveryLine, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine, Why, WhyStudy,
+    DeliveryLine, EventFilter, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine,
+    Why, WhyStudy,
 };
 pub use sealer::Sealer;

@@ -29,7 +29,12 @@ impl PgStore {
             return Ok(MessageKept::Repeated(answer));
         }
         let is_harmless = |it: &MessageEffect| {
-            matches!(it, MessageEffect::Patient { .. } | MessageEffect::Order(_) | MessageEffect::Document { .. })
+            matches!(
+                it,
+                MessageEffect::Patient { .. }
+                    | MessageEffect::Order(_)
+                    | MessageEffect::Document { .. }
+            )
         };
         if record.arrival.effects.iter().all(is_harmless) {
             identity::lock_shared(&mut tx).await?;
@@ -156,12 +161,14 @@ impl PgStore {
                 // Who goes is not known by the words on who stays.
                 let from = self.patient(tx, source, &none).await?;
                 let (kind, survivor) = (*kind, (to, survivor));
-                let word = Word { kind, survivor, source: from, said_at, actor, message: record.id };
+                let word =
+                    Word { kind, survivor, source: from, said_at, actor, message: record.id };
                 merge::merge(tx, &word).await?;
                 identity::update(tx, to, demographics, actor, record.id).await
             }
             MessageEffect::Link { one, other, is_linked } => {
-                let both = (self.patient(tx, one, &none).await?, self.patient(tx, other, &none).await?);
+                let both =
+                    (self.patient(tx, one, &none).await?, self.patient(tx, other, &none).await?);
                 merge::link(tx, both, *is_linked, said_at, actor, record.id).await
             }
             MessageEffect::MoveEncounter { what, number, source, target } => {
@@ -241,9 +248,7 @@ async fn write_order(
     .await?;
     let (id, order) = match known {
         // What a later message leaves open stays as it was (HL7-21).
-        Some((id, body)) => {
-            (id, serde_json::from_value::<Order>(body)?.updated(order.clone()))
-        }
+        Some((id, body)) => (id, serde_json::from_value::<Order>(body)?.updated(order.clone())),
         None => (Uuid::now_v7(), order.clone()),
     };
     let key = &order.key;

@@ -32,8 +32,10 @@ impl PgStore {
             let detail = json!({"workflow": record.workflow.name});
             let event = Event::engine(kind, Action::E, subject.clone(), detail);
             append(&mut tx, &event.ended(Outcome::MinorFailure)).await?;
-            let what = node.as_ref().map_or_else(|| "the run".to_owned(), |it| format!("node {it}"));
-            let reason = format!("workflow {}: {what} should have ended by now", record.workflow.name);
+            let what =
+                node.as_ref().map_or_else(|| "the run".to_owned(), |it| format!("node {it}"));
+            let reason =
+                format!("workflow {}: {what} should have ended by now", record.workflow.name);
             task::open(&mut tx, &NewTask { kind: kind.to_owned(), subject, reason }).await?;
         }
         tx.commit().await?;

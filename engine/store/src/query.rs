@@ -108,6 +108,19 @@ pub struct DeliveryLine {
     pub reason: String,
 }
 
+/// Which events are asked for: those that fit everything that is said.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Of a patient, by any identifier.
+    pub patient: Option<String>,
+    /// Of a study.
+    pub study: Option<String>,
+    /// Caused by somebody.
+    pub user: Option<String>,
+    /// Of a result: its run, or a name it went out under.
+    pub result: Option<String>,
+}
+
 /// One run with everything in it.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunDetail {
@@ -337,15 +350,14 @@ impl PgStore {
         Ok(true)
     }
 
-    /// The newest events of a patient, study, run or all. Reading is an event too (AUD-08).
+    /// The newest events, all or those that are asked for. Reading is an event too (AUD-08).
     ///
     /// # Errors
     ///
     /// Fails if the database does.
     pub async fn events(
         &self,
-        patient: Option<&str>,
-        study: Option<&str>,
+        of: &EventFilter,
         limit: i64,
         actor: Actor,
     ) -> std::result::Result<Vec<EventLine>, StoreError> {
@@ -357,16 +369,27 @@ impl PgStore {
              where ($1::text is null or e.patient in (select f from patient_identifier i,
                         patient_family(i.patient) f where i.value = $1))
                and ($2::text is null or e.study = $2)
-             order by e.at desc limit $3",
+               and ($3::text is null or e.body #>> '{actor,id}' = $3)
+               and ($4::text is null or e.run in (
+                    select id from run where id::text = $4
+                    union select c.run from audit.event c where c.kind = 'report_composed'
+                        and c.body #> '{detail,outputs}' @> jsonb_build_array(
+                            jsonb_build_object('id', $4::text))))
+             order by e.at desc limit $5",
         )
-        .bind(patient)
-        .bind(study)
+        .bind(&of.patient)
+        .bind(&of.study)
+        .bind(&of.user)
+        .bind(&of.result)
         .bind(limit)
         .fetch_all(&mut *tx)
         .await
         .map_err(Error::from)?;
-        let subject = Subject { study: study.map(ToOwned::to_owned), ..Subject::default() };
-        let detail = json!({"by_patient": patient.is_some()});
+        let subject = Subject { study: of.study.clone(), ..Subject::default() };
+        // By whom the patient is known must be erasable: it is not named here.
+        let detail = json!({
+            "by_patient": of.patient.is_some(), "user": of.user, "result": of.result,
+        });
         let event = Event::engine("trail_read", Action::R, subject, detail).by(actor);
         append(&mut tx, &event).await?;
         tx.commit().await.map_err(Error::from)?;

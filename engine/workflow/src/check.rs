@@ -128,13 +128,15 @@ impl<'a> Checker<'a> {
     fn message(&mut self, spec: MessageSpec) -> Trigger {
         let kinds = spec.kinds.value.list();
         for kind in &kinds {
-            let is_type = |it: &str| it.len() == 3 && it.bytes().all(|it| it.is_ascii_alphanumeric());
-            let is_sound = kind.split_once('^').is_some_and(|(kind, event)| {
-                is_type(kind) && (event == "*" || is_type(event))
-            });
+            let is_type =
+                |it: &str| it.len() == 3 && it.bytes().all(|it| it.is_ascii_alphanumeric());
+            let is_sound = kind
+                .split_once('^')
+                .is_some_and(|(kind, event)| is_type(kind) && (event == "*" || is_type(event)));
             if !is_sound {
                 let message = format!("`{kind}` is not a message type");
-                let help = "write type and event as `ORU^R01`, or `MDM^*` for every event of a type";
+                let help =
+                    "write type and event as `ORU^R01`, or `MDM^*` for every event of a type";
                 self.add("workflow::message_type", &spec.kinds, "this", message, help);
             }
         }
@@ -384,7 +386,8 @@ fn in_order(mut nodes: Vec<Node>) -> Vec<Node> {
     let mut ordered: Vec<Node> = Vec::new();
     while !nodes.is_empty() {
         let is_placed = |name: &String| ordered.iter().any(|it| it.name == *name);
-        let at = nodes.iter().position(|it| it.after.iter().chain(&it.on_failure_of).all(is_placed));
+        let at =
+            nodes.iter().position(|it| it.after.iter().chain(&it.on_failure_of).all(is_placed));
         let at = at.unwrap_or_default();
         ordered.push(nodes.remove(at));
     }

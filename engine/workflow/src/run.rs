@@ -161,18 +161,13 @@ pub struct IllegalEvent(pub RunEvent);
 
 impl Run {
     /// Begins a run on these series.
-    pub fn begin(
-        workflow: &Workflow,
-        facts: &Facts,
-        series: &[SeriesItem],
-    ) -> (Self, Vec<Action>) {
+    pub fn begin(workflow: &Workflow, facts: &Facts, series: &[SeriesItem]) -> (Self, Vec<Action>) {
         let mut actions = Vec::new();
         let (fans, broken) = match fans(workflow, facts, series) {
             Ok(fans) => (fans, None),
             Err(broken) => (Fans::new(), Some(broken)),
         };
-        let mut run =
-            Self { nodes: BTreeMap::new(), fans, settled: BTreeSet::new(), end: None };
+        let mut run = Self { nodes: BTreeMap::new(), fans, settled: BTreeSet::new(), end: None };
         for step in run.steps(workflow) {
             run.nodes.insert(step, NodeProgress::Waiting);
         }
@@ -356,9 +351,8 @@ impl Run {
         if !self.steps_of(&node.name).iter().any(is_waiting) {
             return false;
         }
-        let goes_on = |it: &Node| {
-            !it.is_final && self.standing(&it.name).is_some_and(NodeProgress::is_going)
-        };
+        let goes_on =
+            |it: &Node| !it.is_final && self.standing(&it.name).is_some_and(NodeProgress::is_going);
         !node.is_final || !workflow.nodes.iter().any(goes_on)
     }
 
@@ -367,7 +361,8 @@ impl Run {
         let before: Vec<(String, NodeProgress)> = node.after.iter().filter_map(stand).collect();
         let watched: Vec<(String, NodeProgress)> =
             node.on_failure_of.iter().filter_map(stand).collect();
-        if before.iter().chain(&watched).any(|(_, it)| it.is_going()) && !lost_for_all(node, &before)
+        if before.iter().chain(&watched).any(|(_, it)| it.is_going())
+            && !lost_for_all(node, &before)
         {
             return;
         }
@@ -481,12 +476,7 @@ impl NodeProgress {
     }
 }
 
-fn concluded(
-    node: &Node,
-    step: &str,
-    failures: u32,
-    event: RunEvent,
-) -> (NodeProgress, Action) {
+fn concluded(node: &Node, step: &str, failures: u32, event: RunEvent) -> (NodeProgress, Action) {
     let name = step.to_owned();
     match event {
         RunEvent::Succeeded { .. } => (NodeProgress::Done, Action::Close { node: name }),

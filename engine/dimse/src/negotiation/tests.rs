@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use contracts::Live;
 use proptest::prelude::*;
 
 use super::*;
@@ -7,7 +10,10 @@ fn config() -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         ae_title: "ISOCENTER".parse().unwrap(),
-        peers: vec![Peer { ae_title: Some("CT1".parse().unwrap()), networks: Network::loopback() }],
+        peers: Arc::new(Live::new(vec![Peer {
+            ae_title: Some("CT1".parse().unwrap()),
+            networks: Network::loopback(),
+        }])),
         associations_max: 10,
         associations_per_peer_max: 4,
         pdu_bytes_max: 131_072,

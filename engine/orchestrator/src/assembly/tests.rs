@@ -40,7 +40,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit.max(1)
     }
 
@@ -52,9 +53,14 @@ impl Dice {
 /// Something that happens to a study, in milliseconds since it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Happening {
-    Instance { number: u64, association: u64 },
+    Instance {
+        number: u64,
+        association: u64,
+    },
     AssociationEnds(u64),
-    Order { is_examined: bool },
+    Order {
+        is_examined: bool,
+    },
     /// The modality asks to commit so many instances.
     Commitment(u64),
 }
@@ -93,7 +99,8 @@ fn pattern(dice: &mut Dice) -> Pattern {
         if dice.chance(20) {
             story.push((now + 50, Happening::Instance { number, association }));
         }
-        let longest = if is_one_association && dice.chance(10) { quiet * 3 } else { quiet * 7 / 10 };
+        let longest =
+            if is_one_association && dice.chance(10) { quiet * 3 } else { quiet * 7 / 10 };
         now += dice.below(longest.max(1));
     }
     let last = story.iter().map(|(at, _)| *at).max().unwrap_or_default();
@@ -132,7 +139,10 @@ fn pattern(dice: &mut Dice) -> Pattern {
         // Long after everything, and after the longest wait.
         let late = at_most + 60_000;
         for number in count..=count + dice.below(3) {
-            story.push((late + 200 * (number - count), Happening::Instance { number, association: 99 }));
+            story.push((
+                late + 200 * (number - count),
+                Happening::Instance { number, association: 99 },
+            ));
         }
         story.push((late + 5_000, Happening::AssociationEnds(99)));
     }
@@ -162,7 +172,12 @@ impl Pattern {
             "workflow: w\non: {{ study: {{ late: {}, complete: {{ quiet: {}ms, \
              at_most: {{ after: {}ms, then: {} }}, expect: [{}], enough: [{}] }} }} }}\n\
              nodes: {{ a: {{ plugin: p }} }}\n",
-            self.late, self.quiet, self.at_most, self.then, list(&expect), list(&self.enough)
+            self.late,
+            self.quiet,
+            self.at_most,
+            self.then,
+            list(&expect),
+            list(&self.enough)
         );
         let plugins = BTreeSet::from(["p".to_owned()]);
         let destinations = BTreeMap::new();
@@ -340,10 +355,10 @@ fn due(pattern: &Pattern) -> Option<u64> {
     });
     let mut moments: Vec<u64> = moments.chain([deadline]).collect();
     moments.sort_unstable();
-    moments.into_iter().find(|now| {
-        is_complete(pattern, wait, *now) || (*now >= deadline && pattern.then == "run")
-    })
-    .filter(|now| pattern.then != "fail" || *now < deadline)
+    moments
+        .into_iter()
+        .find(|now| is_complete(pattern, wait, *now) || (*now >= deadline && pattern.then == "run"))
+        .filter(|now| pattern.then != "fail" || *now < deadline)
 }
 
 fn is_complete(pattern: &Pattern, wait: Option<u64>, now: u64) -> bool {
@@ -417,7 +432,10 @@ fn din_50_ten_thousand_studies_are_decided_on_neither_early_nor_late_nor_twice()
         if let Some((at, instances, _)) = started.first()
             && *at < pattern.at_most
         {
-            assert_eq!(*instances as u64, pattern.count, "pattern {number}: {pattern:?} {started:?}");
+            assert_eq!(
+                *instances as u64, pattern.count,
+                "pattern {number}: {pattern:?} {started:?}"
+            );
             with_all += 1;
         }
         runs += started.len();

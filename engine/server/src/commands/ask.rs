@@ -11,7 +11,7 @@ use crate::args::{DeliveryCommand, Listing, RunCommand, TaskCommand};
 use crate::open::Opened;
 use crate::output::{Failure, json, line, table};
 
-fn failed(error: &StoreError) -> Failure {
+pub(crate) fn failed(error: &StoreError) -> Failure {
     Failure::from_error("the database does not answer", error)
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn person() -> Actor {
     Actor::person(&name.unwrap_or_else(|| format!("uid {id}")))
 }
 
-fn show<T: Serialize>(
+pub(crate) fn show<T: Serialize>(
     listing: &Listing,
     rows: &[T],
     headings: &[&str],
@@ -116,7 +116,7 @@ pub(crate) async fn run(command: RunCommand) -> Result<ExitCode, Failure> {
 }
 
 /// Says how a decision went. Exit code 1 if there was nothing to decide.
-async fn finish(
+pub(crate) async fn finish(
     opened: Opened,
     outcome: Result<bool, StoreError>,
     done: &str,
@@ -181,13 +181,30 @@ pub(crate) async fn delivery(command: DeliveryCommand) -> Result<ExitCode, Failu
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        DeliveryCommand::Resend { delivery, place } => {
+        DeliveryCommand::Resend { deliveries, failed: all_failed, to, place } => {
+            if deliveries.is_empty() && !all_failed {
+                return Err(Failure::new("name deliveries (isocenter delivery list), or --failed"));
+            }
             let opened = Opened::open(&place).await?;
-            let outcome = opened.store.resend(delivery, person()).await;
-            finish(opened, outcome, "it will be sent again", "there is no such ended delivery")
-                .await
+            let outcome = if all_failed {
+                opened.store.resend_failed(to.as_deref(), person()).await
+            } else {
+                resend(&opened, &deliveries).await
+            };
+            let count = outcome.as_ref().map_or(0, |it| *it);
+            let outcome = outcome.map(|it| it > 0);
+            let done = format!("{count} will be sent again");
+            finish(opened, outcome, &done, "there is no such ended delivery").await
         }
     }
+}
+
+async fn resend(opened: &Opened, deliveries: &[uuid::Uuid]) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for delivery in deliveries {
+        count += usize::from(opened.store.resend(*delivery, person()).await?);
+    }
+    Ok(count)
 }
 
 pub(crate) async fn task(command: TaskCommand) -> Result<ExitCode, Failure> {

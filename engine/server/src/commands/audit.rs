@@ -8,7 +8,7 @@ use contracts::Store as _;
 use domain::{Action, Event, Subject};
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
-use store::{Sealer, trail_file};
+use store::{EventFilter, Sealer, trail_file};
 
 use crate::args::AuditCommand;
 use crate::commands::ask::person;
@@ -20,10 +20,10 @@ pub(crate) async fn audit(command: AuditCommand) -> Result<(), Failure> {
     let failed =
         |error: &contracts::StoreError| Failure::from_error("the database does not answer", error);
     match command {
-        AuditCommand::Show { patient, study, listing } => {
+        AuditCommand::Show { patient, study, user, result, listing } => {
             let opened = Opened::open(&listing.place).await?;
-            let (patient, study) = (patient.as_deref(), study.as_deref());
-            let rows = opened.store.events(patient, study, listing.limit, person()).await;
+            let of = EventFilter { patient, study, user, result };
+            let rows = opened.store.events(&of, listing.limit, person()).await;
             opened.close().await;
             let rows = rows.map_err(|error| failed(&error))?;
             if listing.json {
@@ -90,7 +90,8 @@ pub(crate) fn verify(path: &Path, key: &str) -> Result<(), Failure> {
     }
 }
 
-fn public_key(said: &str) -> Result<VerifyingKey, Failure> {
+/// A public key: a file with one, or the key in hex.
+pub(crate) fn public_key(said: &str) -> Result<VerifyingKey, Failure> {
     let text = std::fs::read_to_string(said).unwrap_or_else(|_| said.to_owned());
     let bytes = hex::decode(text.trim()).ok().and_then(|it| <[u8; 32]>::try_from(it).ok());
     let key = bytes.and_then(|it| VerifyingKey::from_bytes(&it).ok());

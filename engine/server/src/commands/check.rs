@@ -6,17 +6,21 @@ use std::process::ExitCode;
 use crate::args::{Place, ServeFlags};
 use crate::config::own_folder;
 use crate::output::{Failure, json, line, table};
-use crate::run::Site;
+use crate::site::Site;
 
 /// A folder for what only has to be there while something is checked.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let folder = std::env::temp_dir().join(format!("isocenter-check-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir_all(&folder)
             .map_err(|error| Failure::from_error("cannot make a folder", &error))?;
         Ok(Self(folder))
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
     }
 }
 
@@ -27,20 +31,25 @@ impl Drop for Scratch {
     }
 }
 
-/// Reads the site without touching its data, which a running engine may be using.
-async fn read(place: &Place, flags: &ServeFlags) -> Result<(Site, Scratch), Failure> {
+/// Reads the site without touching its data, which a running engine may be using. In a trial, the
+/// destinations that its workflows and `more` name are taken to be there.
+pub(crate) async fn read(
+    place: &Place,
+    flags: &ServeFlags,
+    more: &[&str],
+) -> Result<(Site, Scratch), Failure> {
     let scratch = Scratch::new()?;
     let place = Place { data: Some(scratch.0.clone()), ..place.clone() };
     // Destinations a trial would put into its folder are as good as any here.
-    let mut flags = flags.clone();
+    let mut flags = ServeFlags { allow_unsigned: true, ..flags.clone() };
     if place.config.is_none() && flags.folder.is_none() {
         flags.folder = Some(scratch.0.join("folder"));
     }
-    Ok((Site::read(&place, &flags).await?, scratch))
+    Ok((Site::read(&place, &flags, more).await?, scratch))
 }
 
 pub(crate) async fn check(place: &Place, flags: &ServeFlags) -> Result<(), Failure> {
-    let (site, _scratch) = read(place, flags).await?;
+    let (site, _scratch) = read(place, flags, &[]).await?;
     for plugin in site.host.plugins() {
         line(format_args!("plugin {} {}", plugin.pin.name, plugin.pin.version));
     }
@@ -53,11 +62,12 @@ pub(crate) async fn check(place: &Place, flags: &ServeFlags) -> Result<(), Failu
 
 /// Exit code 1 if a test fails.
 pub(crate) async fn test(place: &Place, flags: &ServeFlags) -> Result<ExitCode, Failure> {
-    let (site, _scratch) = read(place, flags).await?;
+    let (site, _scratch) = read(place, flags, &[]).await?;
     let (mut passed, mut failed) = (0, 0);
     for active in &site.workflows {
-        for outcome in workflow::trial(&active.workflow) {
-            let name = &active.reference.name;
+        let trial = workflow::trial(&active.workflow);
+        let name = &active.reference.name;
+        for outcome in &trial.outcomes {
             if outcome.differences.is_empty() {
                 passed += 1;
                 line(format_args!("ok   {name} test {}", outcome.number));
@@ -67,22 +77,31 @@ pub(crate) async fn test(place: &Place, flags: &ServeFlags) -> Result<ExitCode, 
                 outcome.differences.iter().for_each(|it| line(format_args!("     {it}")));
             }
         }
+        show_coverage(name, &trial);
     }
     line(format_args!("{passed} passed, {failed} failed"));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Says which branches the tests of a workflow never took.
+pub(crate) fn show_coverage(name: &str, trial: &workflow::Trial) {
+    let tried = trial.branches - trial.untried.len();
+    line(format_args!("     {name}: {tried} of {} branches tried", trial.branches));
+    trial.untried.iter().for_each(|it| line(format_args!("     never: {it}")));
+}
+
 pub(crate) async fn plugins(folder: Option<PathBuf>, as_json: bool) -> Result<(), Failure> {
     let place = Place::default();
     let flags = ServeFlags { plugins: folder.or_else(own_folder), ..ServeFlags::default() };
-    let (site, _scratch) = read(&place, &flags).await?;
+    let (site, _scratch) = read(&place, &flags, &[]).await?;
     if as_json {
-        let pins: Vec<_> = site.host.plugins().map(|it| it.pin.clone()).collect();
+        let pins: Vec<_> = site.host.plugins().into_iter().map(|it| it.pin).collect();
         return json(&pins);
     }
     let rows: Vec<Vec<String>> = site
         .host
         .plugins()
+        .into_iter()
         .map(|it| {
             let pin = &it.pin;
             vec![

@@ -11,13 +11,16 @@ use neighbours::{Ehr, Pacs, order_message, send_order};
 use store::RunDetail;
 use tokio::sync::{oneshot, watch};
 
-use crate::args::{LogFormat, Place, ServeFlags};
+use crate::args::{LogFormat, Place, PluginCommand, ServeFlags};
 use crate::commands::ask::show_run;
 use crate::commands::audit;
+use crate::commands::plugin::plugin;
 use crate::commands::send::send_files;
+use crate::config::own_folder;
+use crate::doors::Doors;
 use crate::open::Opened;
 use crate::output::{Failure, line};
-use crate::run::{self, Doors};
+use crate::run;
 
 /// Longest wait for the runs to end.
 const RUN_TIME_MAX: Duration = Duration::from_mins(3);
@@ -44,6 +47,7 @@ pub(crate) async fn demo(
         log_file: Some(scene.folder.join("log")),
         ..ServeFlags::default()
     };
+    sign_plugins(&place).await?;
     heading("The engine starts, with a PostgreSQL of its own");
     line(format_args!("its log is {}", scene.folder.join("log").display()));
     let (stop, stopped) = watch::channel(false);
@@ -69,6 +73,15 @@ pub(crate) async fn demo(
     _ = stop.send(true);
     let ended = engine.await.unwrap_or_else(|_| Err(Failure::new("the engine ended")));
     outcome.and(ended)
+}
+
+/// Signs what was just built with the key of this site: the engine loads nothing else.
+async fn sign_plugins(place: &Place) -> Result<(), Failure> {
+    heading("The site signs the plugins that were built");
+    let entries = own_folder().and_then(|it| std::fs::read_dir(it).ok());
+    let paths = entries.into_iter().flatten().flatten().map(|it| it.path());
+    let plugins = paths.filter(|it| it.extension().is_some_and(|it| it == "so")).collect();
+    plugin(PluginCommand::Sign { plugins, place: place.clone() }).await
 }
 
 fn heading(text: &str) {

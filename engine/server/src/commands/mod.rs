@@ -1,16 +1,19 @@
 //! The commands beside `serve`.
 
 mod ask;
-mod audit;
+pub(crate) mod audit;
 mod check;
 mod demo;
+mod destination;
 mod patient;
+mod plugin;
 mod send;
 mod why;
+mod workflow;
 
 use std::process::ExitCode;
 
-use crate::args::{Arguments, AuditCommand, Command, PluginCommand, StoreCommand};
+use crate::args::{Arguments, AuditCommand, Command, StoreCommand};
 use crate::output::{Failure, line};
 use crate::run;
 
@@ -24,9 +27,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
         Command::Test { place, flags } => check::test(&place, &flags).await,
-        Command::Plugin { command: PluginCommand::List { plugins, json } } => {
-            check::plugins(plugins, json).await.map(done)
-        }
+        Command::Plugin { command } => plugin::plugin(command).await.map(done),
+        Command::Workflow { command } => workflow::workflow(command).await,
+        Command::Destination { command } => destination::destination(command).await,
         Command::Studies(listing) => ask::studies(&listing).await.map(done),
         Command::Messages(listing) => ask::messages(&listing).await.map(done),
         Command::Runs(listing) => ask::runs(&listing).await.map(done),

@@ -29,9 +29,8 @@ pub(crate) async fn patient(command: PatientCommand) -> Result<(), Failure> {
             let opened = Opened::open(&listing.place).await?;
             let rows = opened.store.unmerge_requests().await;
             opened.close().await;
-            let rows = rows.map_err(|error| {
-                Failure::from_error("the database does not answer", &error)
-            })?;
+            let rows =
+                rows.map_err(|error| Failure::from_error("the database does not answer", &error))?;
             if listing.json {
                 return json(&rows);
             }

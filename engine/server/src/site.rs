@@ -1,0 +1,160 @@
+//! A site: everything its files say, read and checked before anything listens.
+
+use std::sync::Arc;
+
+use archive::{DiskArchive, FolderDestination};
+use contracts::{Archive, Destination};
+use dimse::{DicomDestination, Remote, Timers};
+use domain::AeTitle;
+use encoding::hl7_charset::Hl7Charset;
+use hl7::MllpDestination;
+use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
+use plugin_host::{PluginHost, PluginLimits, Trust};
+use report::{MessageHeader, Templates};
+
+use crate::args::{Place, ServeFlags};
+use crate::commands::audit::public_key;
+use crate::config::{Config, DestinationConfig, OnIdentityChange};
+use crate::output::Failure;
+use crate::workflows::{files, read_all, rendered};
+
+/// A site whose files have all been read and checked.
+pub(crate) struct Site {
+    pub(crate) config: Config,
+    pub(crate) host: Arc<PluginHost>,
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) destinations: Destinations,
+    pub(crate) workflows: Vec<ActiveWorkflow>,
+    pub(crate) templates: Templates,
+}
+
+impl Site {
+    /// Reads everything, and says everything that is wrong.
+    pub(crate) async fn read(
+        place: &Place,
+        flags: &ServeFlags,
+        more: &[&str],
+    ) -> Result<Self, Failure> {
+        let config = Config::read(place)?;
+        let data = config.data(place);
+        let archive = DiskArchive::open(&data.join("archive"))
+            .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
+        let archive: Arc<dyn Archive> = Arc::new(archive);
+        let engine = std::env::current_exe()
+            .map_err(|error| Failure::from_error("cannot find this program", &error))?;
+        let folder = config.plugins(flags, &data);
+        let (store, limits) = (data.join("plugins"), PluginLimits::default());
+        let trust = trust(&config, flags, place)?;
+        let host = PluginHost::open(engine, &folder, store, Arc::clone(&archive), limits, trust)
+            .await
+            .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
+        let folder = flags.workflows.clone().or_else(|| config.workflows.clone());
+        let files = folder.as_deref().map(files).transpose()?.unwrap_or_default();
+        let texts: Vec<&str> =
+            files.iter().map(|it| it.text.as_str()).chain(more.iter().copied()).collect();
+        let destinations = destinations(&config, flags, &texts)?;
+        let workflows = read_all(&files, &host, &destinations).await.map_err(|problems| {
+            let unused = host.refused().into_iter();
+            let unused = unused.map(|(path, why)| format!("not used: {}: {why}\n", path.display()));
+            let unused: String = unused.collect();
+            Failure::new(format!("\n{}{unused}", rendered(&problems)))
+        })?;
+        let templates = Templates::open(config.templates.as_deref())
+            .map_err(|error| Failure::from_error("a template is of no use", &error))?;
+        let host = Arc::new(host);
+        Ok(Self { config, host, archive, destinations, workflows, templates })
+    }
+}
+
+/// Whose plugins are loaded: those the site has signed, or whose makers it names.
+fn trust(config: &Config, flags: &ServeFlags, place: &Place) -> Result<Trust, Failure> {
+    if flags.allow_unsigned {
+        return Ok(Trust::Anyone);
+    }
+    let own = store::plugin_key(&config.data(place).join("keys"))
+        .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
+    let mut keys = vec![own.verifying_key()];
+    for key in &config.plugin_keys {
+        keys.push(public_key(key)?);
+    }
+    Ok(Trust::Signed(keys))
+}
+
+/// The destinations of the site file, and the folder for all others that workflows name.
+pub(crate) fn destinations(
+    config: &Config,
+    flags: &ServeFlags,
+    texts: &[&str],
+) -> Result<Destinations, Failure> {
+    let calling = own_ae_title(config)?;
+    let mut destinations = Destinations::new();
+    for (name, it) in &config.destinations {
+        destinations.insert(name.clone(), destination(name, it, &calling)?);
+    }
+    if let Some(folder) = &flags.folder {
+        for name in texts.iter().flat_map(|it| workflow::destinations(it)) {
+            let destination: Arc<dyn Destination> =
+                Arc::new(FolderDestination::new(folder.clone()));
+            let header = header(&name, "", "", "UNICODE UTF-8");
+            let site = SiteDestination {
+                destination,
+                header,
+                allow_unverified: true,
+                resends_on_identity_change: true,
+            };
+            destinations.entry(name).or_insert(site);
+        }
+    }
+    Ok(destinations)
+}
+
+pub(crate) fn own_ae_title(config: &Config) -> Result<AeTitle, Failure> {
+    match &config.dicom {
+        Some(dicom) => Ok(dicom.ae_title.clone()),
+        None => "ISOCENTER".parse().map_err(|error| Failure::from_error("our AE title", &error)),
+    }
+}
+
+fn destination(
+    name: &str,
+    config: &DestinationConfig,
+    calling: &AeTitle,
+) -> Result<SiteDestination, Failure> {
+    let allow_unverified = config.allow_unverified;
+    let plain = || header(name, "", "", "UNICODE UTF-8");
+    let (destination, header): (Arc<dyn Destination>, _) = match config {
+        DestinationConfig { dicom: Some(remote), .. } => {
+            let commitment = remote.commitment;
+            let remote = Remote {
+                address: remote.address.clone(),
+                called: remote.ae_title.clone(),
+                calling: calling.clone(),
+                timers: Timers::default(),
+            };
+            (Arc::new(DicomDestination::new(remote, commitment)), plain())
+        }
+        DestinationConfig { mllp: Some(ehr), .. } => {
+            let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
+                .map_err(|error| Failure::from_error(&format!("destination `{name}`"), &error))?;
+            let header = header(name, &ehr.application, &ehr.facility, &ehr.character_set);
+            (Arc::new(MllpDestination::new(ehr.address.clone(), charset)), header)
+        }
+        DestinationConfig { folder: Some(folder), .. } => {
+            (Arc::new(FolderDestination::new(folder.clone())), plain())
+        }
+        _ => return Err(Failure::new(format!("destination `{name}` goes nowhere"))),
+    };
+    let resends_on_identity_change = config.on_identity_change == OnIdentityChange::Resend;
+    Ok(SiteDestination { destination, header, allow_unverified, resends_on_identity_change })
+}
+
+fn header(name: &str, application: &str, facility: &str, character_set: &str) -> MessageHeader {
+    MessageHeader {
+        destination: name.to_owned(),
+        sending_application: "ISOCENTER".to_owned(),
+        sending_facility: "AI".to_owned(),
+        receiving_application: application.to_owned(),
+        receiving_facility: facility.to_owned(),
+        character_set: character_set.to_owned(),
+    }
+}
