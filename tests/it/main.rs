@@ -5,13 +5,16 @@
     reason = "in a test, a panic is the way to say no"
 )]
 
+mod charsets;
 mod commitment;
 mod database;
 mod doors;
 mod identity;
 mod laboratory;
+mod operation;
 mod plugins;
 mod reference;
 mod study;
 mod timers;
 mod trail;
+mod workflows;

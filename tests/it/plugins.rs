@@ -4,6 +4,13 @@ use neighbours::phantom::Phantom;
 use serde_json::Value;
 use system_tests::{Habits, Hospital, eventually, program, target};
 
+/// Whether a process with this command line is there.
+fn is_running(command: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = processes.map(|it| std::fs::read(it.path().join("cmdline")).unwrap_or_default());
+    lines.any(|it| String::from_utf8_lossy(&it).starts_with(command))
+}
+
 fn workflow(fault: &str, rest: &str) -> String {
     format!(
         "workflow: {fault}\non: {{ study: {{ complete: {{ quiet: 200ms }} }} }}\nnodes:\n  \
@@ -27,6 +34,8 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
         ("hang", "timeout: 1s", "took longer than 1 s"),
         ("leak", "timeout: 60s", "signal 6"),
         ("garbage", "timeout: 20s", "not an output"),
+        ("fork", "timeout: 1s", "took longer than 1 s"),
+        ("huge", "timeout: 60s", "answer is too long"),
     ];
     let mut files: Vec<(&str, String)> =
         faults.iter().map(|(fault, rest, _)| (*fault, workflow(fault, rest))).collect();
@@ -36,7 +45,7 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
     let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
 
     send(&hospital).await;
-    let runs = hospital.ended_runs(6).await;
+    let runs = hospital.ended_runs(8).await;
 
     for (fault, _, expected) in faults {
         let run = runs.iter().find(|it| it["workflow"] == fault).unwrap();
@@ -48,6 +57,7 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
     }
     let good = runs.iter().find(|it| it["workflow"] == "ct-bone").unwrap();
     assert_eq!(good["status"], "completed");
+    assert!(!is_running("sleep\u{0}86399"), "what a plugin starts ends with it");
     hospital.modality().echo().await.unwrap();
 }
 
@@ -129,4 +139,137 @@ fn the_workflows_of_the_project_pass_their_own_tests() {
 
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("7 passed, 0 failed"), "{text}");
+}
+
+/// A C and a Python plugin, as `plugins/README.md` has them built: checked, signed, put beside a
+/// running engine, used, and replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_the_engine_runs() {
+    let scratch = system_tests::Scratch::default();
+    let folder = scratch.path("plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    let isocenter = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.args(arguments).current_dir(&folder).output().unwrap()
+    };
+    let said = |output: &std::process::Output| {
+        let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        String::from_utf8_lossy(&both).into_owned()
+    };
+    for language in ["c", "python"] {
+        let name = format!("{language}-mine");
+        let made = isocenter(&["plugin", "new", &name, "--language", language]);
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    let mut make = std::process::Command::new("make");
+    assert!(make.current_dir(folder.join("c-mine")).status().unwrap().success());
+    std::fs::rename(folder.join("c-mine/libc-mine.so"), folder.join("libc-mine.so")).unwrap();
+    let data = scratch.path("data");
+    let data = data.to_str().unwrap();
+    let both = ["libc-mine.so", "python-mine.plugin"];
+    for plugin in both {
+        let checked = isocenter(&["plugin", "check", plugin, "--data", data]);
+        assert!(checked.status.success(), "{}", said(&checked));
+    }
+
+    // The engine loads what the site has signed, and nothing else.
+    let workflow = "workflow: counting\non: { study: { complete: { quiet: 300ms } } }\nnodes:\n  \
+        c: { plugin: c-mine, with: { threshold: 300 } }\n  \
+        python: { plugin: python-mine, with: { modality: CT } }\n";
+    scratch.write("workflows/counting.yaml", workflow);
+    let workflows = scratch.path("workflows");
+    let serve = |more: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.args(["serve", "--data", data, "--trust-loopback", "--dicom", "127.0.0.1:0"]);
+        command.arg("--workflows").arg(&workflows).arg("--plugins").arg(&folder).args(more);
+        command
+    };
+    let unsigned = serve(&[]).output().unwrap();
+    let text = said(&unsigned);
+    assert!(!unsigned.status.success() && text.contains("it is not signed"), "{text}");
+    assert!(isocenter(&[["plugin", "sign", "--data", data].as_slice(), &both].concat()).status.success());
+    let signed = isocenter(&["plugin", "check", both[0], "--data", data]);
+    assert!(said(&signed).contains("this site has signed it"), "{}", said(&signed));
+
+    let mut engine = Started::new(serve(&[]));
+    let study = Phantom { slices: 3, seed: "one".to_owned(), ..Phantom::default() };
+    engine.send(&study).await;
+    let run = engine.run_of(data, &study).await;
+    let text = |run: &Value, node: &str| {
+        run["outputs"][node]["findings"][0]["text"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(text(&run, "c").ends_with("in 1 series are above 300"), "{run}");
+    assert!(text(&run, "python").starts_with("3 CT instances"), "{run}");
+    // Beyond doubt: bone is above 300, and it is known how much of it there is.
+    let above: f64 = text(&run, "c").split(' ').next().unwrap().parse().unwrap();
+    let millilitres = above * study.pixel * study.pixel * study.spacing / 1000.0;
+    let known = study.bone_millilitres();
+    assert!((millilitres - known).abs() < 0.02 * known, "{millilitres} mL of {known}");
+
+    // Another version is put in its place, signed, and taken up.
+    let main = folder.join("python-mine.plugin/main.py");
+    let changed = std::fs::read_to_string(&main).unwrap().replace("instances, ", "images, ");
+    std::fs::write(&main, changed.replace("1.0.0", "1.1.0")).unwrap();
+    assert!(isocenter(&["plugin", "sign", "--data", data, both[1]]).status.success());
+    let another = Phantom { seed: "two".to_owned(), ..study.clone() };
+    eventually("the new version to be loaded", async || {
+        let events = isocenter(&["audit", "show", "--json", "--data", data]);
+        said(&events).contains("\"1.1.0\"").then_some(())
+    })
+    .await;
+    engine.send(&another).await;
+    let run = engine.run_of(data, &another).await;
+    assert!(text(&run, "python").starts_with("3 CT images"), "{run}");
+    engine.stop();
+}
+
+/// `isocenter serve`, started with arguments of its own.
+struct Started {
+    child: std::process::Child,
+    dicom: String,
+}
+
+impl Started {
+    fn new(mut command: std::process::Command) -> Self {
+        use std::io::BufRead as _;
+        let piped = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+        let mut child = piped.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let dicom = line.split_whitespace().find_map(|it| it.strip_prefix("dicom="));
+        let dicom = dicom.unwrap_or_else(|| panic!("the engine did not start: {line}")).to_owned();
+        Self { child, dicom }
+    }
+
+    async fn send(&self, study: &Phantom) {
+        let files = study.files();
+        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        system_tests::remote(&self.dicom, "CT1").store(&files).await.unwrap();
+    }
+
+    /// The run of a study, once it has ended.
+    async fn run_of(&self, data: &str, study: &Phantom) -> Value {
+        let uid = study.study_uid();
+        eventually("the run", async || {
+            let mut why = std::process::Command::new(program());
+            let output = why.args(["why", &uid, "--json", "--data", data]).output().unwrap();
+            let why: Value = serde_json::from_slice(&output.stdout).ok()?;
+            let run = why["studies"][0]["runs"].get(0)?.clone();
+            (run["run"]["status"] != "running").then_some(run)
+        })
+        .await
+    }
+
+    fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended already.
+        _ = self.child.kill();
+    }
 }

@@ -116,11 +116,22 @@ pub struct Habits<'a> {
     pub commitment: bool,
     /// Whether PACS and EHR get anew what was sent under an identity that has changed.
     pub resend: bool,
+    /// Whether everybody on this machine may come in.
+    pub trust_loopback: bool,
+    /// More lines under `destinations:` of the site file.
+    pub destinations: &'a str,
 }
 
 impl Default for Habits<'_> {
     fn default() -> Self {
-        Self { workflows: &[], allow_unverified: true, commitment: false, resend: false }
+        Self {
+            workflows: &[],
+            allow_unverified: true,
+            commitment: false,
+            resend: false,
+            trust_loopback: true,
+            destinations: "",
+        }
     }
 }
 
@@ -153,7 +164,7 @@ impl Hospital {
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }}, on_identity_change: {change} }}\n  \
-             ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {}, on_identity_change: {change} }}\n",
+             ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {}, on_identity_change: {change} }}\n{}",
             scratch.path("data").display(),
             workflows.display(),
             target().display(),
@@ -162,11 +173,15 @@ impl Hospital {
             habits.commitment,
             ehr.address(),
             habits.allow_unverified,
+            habits.destinations,
         );
         let config = scratch.write("isocenter.yaml", &site);
         let log = scratch.path("log");
-        let engine =
-            Engine::start(&["--config", config.to_str().unwrap(), "--trust-loopback"], &log);
+        let mut arguments = vec!["--config", config.to_str().unwrap()];
+        if habits.trust_loopback {
+            arguments.push("--trust-loopback");
+        }
+        let engine = Engine::start(&arguments, &log);
         Self { engine, pacs, ehr, scratch }
     }
 

@@ -30,7 +30,7 @@ pub struct ReceivedInstance {
 struct Shelf {
     archive: Arc<dyn Archive>,
     instances: Mutex<Vec<ReceivedInstance>>,
-    messages: Mutex<Vec<String>>,
+    messages: Mutex<Vec<Vec<u8>>>,
     /// What it was asked to commit and has not answered, by transaction; answers it was given.
     asked: Mutex<Vec<CommitmentRequest>>,
     answers: Mutex<Vec<CommitmentResult>>,
@@ -71,8 +71,7 @@ impl Intake for Shelf {
     }
 
     async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
-        let text = String::from_utf8_lossy(&arrival.raw).into_owned();
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(arrival.raw);
         Ok(arrival.answers)
     }
 
@@ -223,6 +222,12 @@ impl Ehr {
 
     /// What it was sent so far, in order.
     pub fn received(&self) -> Vec<String> {
+        let raw = self.received_raw();
+        raw.iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect()
+    }
+
+    /// The same, byte by byte.
+    pub fn received_raw(&self) -> Vec<Vec<u8>> {
         self.shelf.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>
     });
     // What it comes after, in all its steps; what comes finally reads all there is.
     let is_before = |step: &str| {
-        let name = step.split('[').next().unwrap_or(step);
+        let name = step.split('.').next().unwrap_or(step);
         node.is_final || node.after.iter().chain(&node.on_failure_of).any(|it| it == name)
     };
     let earlier = claimed.outputs.iter().filter(|(name, _)| is_before(name));

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::library::{Fault, HostServices, Plugin};
 use crate::package::Program;
-use crate::protocol::{Ask, Say, read_frame, write_frame};
+use crate::protocol::{Ask, JSON_BYTES_MAX, Say, read_frame, write_frame};
 
 /// Most files a plugin's process has open: the libraries of the system and its socket.
 const OPEN_FILES_MAX: u64 = 256;
@@ -122,6 +122,13 @@ fn work(
         Ask::Process { settings, input, files } => {
             let services = Services::new(&input, files, cancelled, writer);
             let (status, body) = process(plugin, settings, *input, &services);
+            // Half of what a frame takes: as JSON a text grows.
+            let is_too_long = body.len() > (JSON_BYTES_MAX / 2) as usize;
+            let (status, body) = if is_too_long {
+                (Status::UNAVAILABLE, b"the plugin's answer is too long".to_vec())
+            } else {
+                (status, body)
+            };
             let body = String::from_utf8_lossy(&body).into_owned();
             say(writer, &Say::Done { status: status.0, body }, &[])
         }

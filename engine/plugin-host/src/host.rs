@@ -93,6 +93,8 @@ struct Found {
     plugins: BTreeMap<String, LoadedPlugin>,
     /// What is no plugin, or must not be one, and why.
     refused: Vec<(PathBuf, String)>,
+    /// How the folder stood before it was looked at.
+    stamp: String,
 }
 
 impl PluginHost {
@@ -134,7 +136,8 @@ impl PluginHost {
     ///
     /// Fails if the folder cannot be used or a name is taken twice: then all stays as it was.
     pub async fn rescan(&self) -> Result<(), HostError> {
-        let mut found = Found::default();
+        let before = self.plugins.get();
+        let mut found = Found { stamp: self.stamp_now(), ..Found::default() };
         for source in package::found(&self.folder).map_err(io_error(&self.folder))? {
             match self.loaded(&source).await {
                 Ok(plugin) => {
@@ -147,6 +150,11 @@ impl PluginHost {
                     found.plugins.insert(name, plugin);
                 }
                 Err(reason) => {
+                    // What was good goes on until something better is there.
+                    let before = before.plugins.values().find(|it| it.source == source);
+                    if let Some(before) = before {
+                        found.plugins.insert(before.pin.name.clone(), before.clone());
+                    }
                     warn!(library = %source.display(), reason, "not a plugin that can be used");
                     found.refused.push((source, reason));
                 }
@@ -182,15 +190,15 @@ impl PluginHost {
         self.plugins.get().refused.clone()
     }
 
-    /// Changes whenever what lies in the folder does.
+    /// How the folder stood when it was last looked at.
     pub fn stamp(&self) -> String {
-        let mut stamp = String::new();
-        for path in package::found(&self.folder).unwrap_or_default() {
-            let main = if path.is_dir() { path.join("plugin.json") } else { path.clone() };
-            let about = fs::metadata(&main).and_then(|it| Ok((it.len(), it.modified()?)));
-            stamp.push_str(&format!("{} {about:?}\n", path.display()));
-        }
-        stamp
+        self.plugins.get().stamp.clone()
+    }
+
+    /// How the folder stands now: changes whenever what lies in it does.
+    pub fn stamp_now(&self) -> String {
+        let found = package::found(&self.folder).unwrap_or_default();
+        found.iter().map(|it| package::stamp(it)).collect()
     }
 
     /// What is wrong with settings for a plugin, if anything is.

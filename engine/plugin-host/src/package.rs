@@ -168,6 +168,20 @@ fn message(manifest: &Manifest) -> Vec<u8> {
     format!("isocenter-plugin/v1\n{name}\n{version}\n{sha256}\n").into_bytes()
 }
 
+/// Changes whenever a file of a plugin or its signature does, without reading them.
+pub(crate) fn stamp(source: &Path) -> String {
+    let mut stamp = String::new();
+    let mut paths = vec![source.to_owned(), signature_path(source)];
+    while let Some(path) = paths.pop() {
+        let about = fs::metadata(&path).and_then(|it| Ok((it.len(), it.modified()?)));
+        stamp = format!("{stamp}{} {about:?}\n", path.display());
+        if path.is_dir() && !path.ends_with("__pycache__") {
+            paths.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|it| it.path()));
+        }
+    }
+    stamp
+}
+
 /// The files of a plugin with their names: one without a name for a library.
 fn files(source: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     if !source.is_dir() {

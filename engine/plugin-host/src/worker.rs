@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -19,6 +20,17 @@ pub(crate) struct Worker {
     pub(crate) name: String,
     /// Its version.
     pub(crate) version: String,
+}
+
+impl Drop for Worker {
+    /// Ends the child with everything it started.
+    fn drop(&mut self) {
+        let pid = self.child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
+        if let Some(group) = pid {
+            // It may have ended already, and nothing of it be left.
+            _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// Why a child is of no more use.

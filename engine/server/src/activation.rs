@@ -16,11 +16,12 @@ use crate::output::Failure;
 use crate::site::Site;
 use crate::workflows::{WorkflowFile, read_one, rendered};
 
-/// What is at work when the engine starts, files that are new among them.
+/// What is at work when the engine starts, files that are new among them; and the number of changes
+/// up to then.
 pub(crate) async fn settled(
     store: &Arc<PgStore>,
     site: &Site,
-) -> Result<Vec<ActiveWorkflow>, Failure> {
+) -> Result<(Vec<ActiveWorkflow>, i64), Failure> {
     let failed = |error: &contracts::StoreError| {
         Failure::from_error("the versions of workflows cannot be read", error)
     };
@@ -47,8 +48,10 @@ pub(crate) async fn settled(
             }
         }
     }
+    // Before the versions: what changes in between is seen once more.
+    let stamp = store.activation_stamp().await.map_err(|error| failed(&error))?;
     let (active, _) = store.active_workflows().await.map_err(|error| failed(&error))?;
-    Ok(read(active, &site.host, &site.destinations, &site.workflows).await)
+    Ok((read(active, &site.host, &site.destinations, &site.workflows).await, stamp))
 }
 
 /// What is at work now, read again. One that cannot run any more, for its plugins and destinations

@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) destinations: BTreeMap<String, DestinationConfig>,
     /// How the log is written.
     pub(crate) log: LogFormat,
+    /// The file itself.
+    #[serde(skip)]
+    pub(crate) text: String,
 }
 
 /// `dicom:`
@@ -261,8 +264,8 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::from_error(&format!("cannot read the site file `{}`", path.display()), &error)
         })?;
-        Self::parse(&text)
-            .map_err(|text| Failure::new(format!("the site file `{}`: {text}", path.display())))
+        let parsed = Self::parse(&text).map(|it| Self { text: text.clone(), ..it });
+        parsed.map_err(|text| Failure::new(format!("the site file `{}`: {text}", path.display())))
     }
 
     /// Reads a site file.

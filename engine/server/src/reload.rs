@@ -35,6 +35,13 @@ pub(crate) struct Reload {
     pub(crate) flags: ServeFlags,
 }
 
+/// What the engine has taken in so far.
+pub(crate) struct Seen {
+    pub(crate) file: String,
+    pub(crate) plugins: String,
+    pub(crate) activations: i64,
+}
+
 /// Where peers listen that may have to be called back.
 pub(crate) fn addresses(config: &Config) -> BTreeMap<AeTitle, String> {
     let peers = config.dicom.iter().flat_map(|it| &it.peers);
@@ -43,9 +50,8 @@ pub(crate) fn addresses(config: &Config) -> BTreeMap<AeTitle, String> {
 
 impl Reload {
     /// Looks again and again.
-    pub(crate) async fn watch(self) {
-        let (mut file, mut plugins) = (self.file(), self.host.stamp());
-        let mut activations = self.store.activation_stamp().await.unwrap_or_default();
+    pub(crate) async fn watch(self, seen: Seen) {
+        let Seen { mut file, mut plugins, mut activations } = seen;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = self.file();
@@ -53,7 +59,7 @@ impl Reload {
                 file = now;
                 self.take_site_file().await;
             }
-            let now = self.host.stamp();
+            let now = self.host.stamp_now();
             let has_plugins = now != plugins;
             if has_plugins {
                 plugins = now;
@@ -68,8 +74,9 @@ impl Reload {
         }
     }
 
-    fn file(&self) -> Option<String> {
-        std::fs::read_to_string(self.place.config.as_ref()?).ok()
+    fn file(&self) -> String {
+        let path = self.place.config.as_ref();
+        path.and_then(|it| std::fs::read_to_string(it).ok()).unwrap_or_default()
     }
 
     async fn take_site_file(&self) {

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::doors::{Doors, Guests, open_doors};
 use crate::open::Opened;
 use crate::output::{Failure, line};
-use crate::reload::{Reload, addresses};
+use crate::reload::{Reload, Seen, addresses};
 use crate::site::{Site, own_ae_title};
 use crate::{activation, telemetry};
 
@@ -126,7 +126,8 @@ async fn work(
     let (closing, closed) = watch::channel(false);
     let watched = watch_surroundings(Arc::clone(&store), Arc::clone(&intake), data.clone());
     tasks.spawn(until_closed(watched, closed.clone()));
-    site.workflows = activation::settled(&store, &site).await?;
+    let (workflows, activations) = activation::settled(&store, &site).await?;
+    site.workflows = workflows;
     put_on_record(&store, "engine_started", &site).await;
     let lost = store.end_association(None).await;
     lost.map_err(|error| Failure::from_error("the database does not answer", &error))?;
@@ -134,8 +135,13 @@ async fn work(
     guests.set(&site.config, flags);
     let doors =
         open_doors(&site.config, flags, &guests, &intake, &closed, metrics, &mut tasks).await?;
+    let seen = Seen {
+        file: site.config.text.clone(),
+        plugins: site.host.stamp(),
+        activations,
+    };
     let reload = spawn_orchestrator(site, guests, (&store, &place, flags), &mut tasks);
-    tasks.spawn(until_closed(reload.watch(), closed.clone()));
+    tasks.spawn(until_closed(reload.watch(seen), closed.clone()));
     line(format_args!(
         "ready dicom={} mllp={} http={}",
         doors.dicom.as_deref().unwrap_or("-"),

@@ -219,7 +219,7 @@ impl<'a> Checker<'a> {
     /// Keys that say nothing without others, or contradict them.
     fn check_shape(&mut self, name: &Spanned<String>, node: &NodeSpec) {
         let code = "workflow::shape";
-        if name.value.is_empty() || name.value.contains(['[', ']', '.', ' ']) {
+        if name.value.is_empty() || name.value.contains(['.', ' ']) {
             let message = format!("`{}` is not a name for a node", name.value);
             let help = "use letters, digits, dashes and underscores";
             self.add(code, name, "this name", message, help);

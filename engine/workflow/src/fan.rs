@@ -53,7 +53,7 @@ pub(crate) fn fans(
         if items.len() > STEPS_MAX {
             return Err(failed(format!("it would be done more than {STEPS_MAX} times")));
         }
-        let named = |(index, item)| (format!("{}[{}]", node.name, index + 1), item);
+        let named = |(index, item)| (format!("{}.{}", node.name, index + 1), item);
         fans.insert(node.name.clone(), items.into_iter().enumerate().map(named).collect());
     }
     Ok(fans)

@@ -152,7 +152,7 @@ fn play(workflow: &Workflow, test: &TestSpec) -> Story {
 
 impl Story {
     fn take(&mut self, step: &str, what: &str) {
-        let node = step.split('[').next().unwrap_or(step);
+        let node = step.split('.').next().unwrap_or(step);
         self.taken.insert(format!("{node} {what}"));
     }
 }

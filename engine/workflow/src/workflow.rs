@@ -331,9 +331,9 @@ pub(crate) fn settings(node: &NodeSpec) -> Value {
 }
 
 impl Workflow {
-    /// The node a step of a run belongs to: `bone`, or `bone[2]`, the second it was done for.
+    /// The node a step of a run belongs to: `bone`, or `bone.2`, the second it was done for.
     pub fn node_of(&self, step: &str) -> Option<&Node> {
-        let name = step.split('[').next().unwrap_or(step);
+        let name = step.split('.').next().unwrap_or(step);
         self.nodes.iter().find(|it| it.name == name)
     }
 }

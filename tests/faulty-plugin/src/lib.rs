@@ -18,6 +18,8 @@ enum Fault {
     Leak,
     Garbage,
     Slow,
+    Fork,
+    Huge,
 }
 
 /// What a workflow sets under `with:`.
@@ -58,6 +60,21 @@ impl Plugin for Faulty {
                 while begin.elapsed() < Duration::from_secs(3) && !context.is_cancelled() {
                     std::thread::sleep(Duration::from_millis(20));
                 }
+            }
+            Fault::Fork => {
+                let mut child = std::process::Command::new("sleep");
+                if child.arg("86399").spawn().is_err() {
+                    return Err(NodeError::Unavailable("nothing can be started".to_owned()));
+                }
+                loop {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+            Fault::Huge => {
+                let text = "x".repeat(80 << 20);
+                let title = domain::Code::new("x", "99X", "x");
+                let sections = vec![domain::Section { title, text }];
+                return Ok(NodeOutput { sections, ..NodeOutput::default() });
             }
             Fault::Garbage => {}
         }

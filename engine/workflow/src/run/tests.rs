@@ -236,10 +236,10 @@ fn a_node_is_done_for_each_series_and_what_follows_waits_for_all() {
     let mut facts = Facts::default();
     let series = |uid: &str| SeriesItem { series: uid.to_owned(), ..SeriesItem::default() };
     let (mut run, first) = Run::begin(&workflow, &facts, &[series("1.2"), series("1.3")]);
-    assert_eq!(opened(&first), ["n0[1]", "n0[2]"]);
-    assert_eq!(run.item("n0[2]"), Some(&Item::Series("1.3".to_owned())));
-    assert_eq!(opened(&run.apply(&workflow, &mut facts, succeeded("n0[2]")).unwrap()), [""; 0]);
-    assert_eq!(opened(&run.apply(&workflow, &mut facts, succeeded("n0[1]")).unwrap()), ["n1"]);
+    assert_eq!(opened(&first), ["n0.1", "n0.2"]);
+    assert_eq!(run.item("n0.2"), Some(&Item::Series("1.3".to_owned())));
+    assert_eq!(opened(&run.apply(&workflow, &mut facts, succeeded("n0.2")).unwrap()), [""; 0]);
+    assert_eq!(opened(&run.apply(&workflow, &mut facts, succeeded("n0.1")).unwrap()), ["n1"]);
     // With nothing to do it for, it is skipped, and what follows is not.
     let (_, first) = Run::begin(&workflow, &facts, &[]);
     assert_eq!(opened(&first), ["n1"]);

@@ -1,0 +1,71 @@
+"""Names as independent readers show them (pydicom for DICOM, Python's codecs for HL7).
+
+list FOLDER: character set, bytes and text of the patient's name of every DICOM file.
+check OUT PACS: compares the names in SEG, SR and ORU with OUT/expected.tsv.
+"""
+
+import pathlib
+import sys
+import warnings
+
+import pydicom
+
+warnings.simplefilter("ignore")
+
+
+def listed(folder):
+    for path in sorted(pathlib.Path(folder).glob("*.dcm")):
+        data = pydicom.dcmread(path, force=True)
+        raw = pydicom.dcmread(path, force=True).get_item("PatientName")
+        if raw is None or not raw.value:
+            continue
+        charset = data.get("SpecificCharacterSet", "")
+        if not isinstance(charset, str):
+            charset = "\\".join(charset)
+        name = str(data.PatientName).rstrip("=").rstrip("^")
+        content = raw.value if isinstance(raw.value, bytes) else raw.value.original_string
+        print(f"{charset}\t{content.rstrip(b' ').hex()}\t{name}")
+
+
+def of_message(path, codec):
+    """The name in PID-5, put together from its repetitions as DICOM writes it."""
+    text = path.read_bytes().decode(codec)
+    pid = next(line for line in text.split("\r") if line.startswith("PID"))
+    groups = {"A": "", "I": "", "P": ""}
+    for repetition in pid.split("|")[5].split("~"):
+        parts = repetition.split("^")
+        kind = parts[7] if len(parts) > 7 and parts[7] else "A"
+        first = parts[:5] + [""] * (5 - len(parts[:5]))
+        ordered = [first[0], first[1], first[2], first[4], first[3]]
+        groups[kind] = "^".join(ordered).rstrip("^")
+    return "=".join([groups["A"], groups["I"], groups["P"]]).rstrip("=")
+
+
+def checked(out, pacs):
+    objects = {}
+    for path in pathlib.Path(pacs).rglob("*.dcm"):
+        data = pydicom.dcmread(path, stop_before_pixels=True)
+        names = objects.setdefault(str(data.PatientID), {})
+        names[data.Modality] = str(data.PatientName).rstrip("=")
+        if data.SpecificCharacterSet != "ISO_IR 192":
+            names[data.Modality] = "not UTF-8"
+    wrong, count = 0, 0
+    for line in (out / "expected.tsv").read_text(encoding="utf8").splitlines():
+        patient, name = line.split("\t")
+        count += 1
+        found = dict(objects.get(patient, {}))
+        found["ORU"] = of_message(out / f"{patient}.utf8.hl7", "utf8")
+        found["GB"] = of_message(out / f"{patient}.gb.hl7", "gb18030")
+        plain = "=".join(it.rstrip("^") for it in name.split("="))
+        if set(found) != {"SEG", "SR", "ORU", "GB"} or any(
+            "=".join(it.rstrip("^") for it in value.split("=")) != plain for value in found.values()
+        ):
+            wrong += 1
+            print(patient, repr(name), found)
+    print(f"{count} names, {wrong} wrong")
+
+
+if sys.argv[1] == "list":
+    listed(sys.argv[2])
+else:
+    checked(pathlib.Path(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,244 @@
+//! Workflows as an integrator meets them: tried, put to work, changed and taken back, while the
+//! engine runs.
+
+use neighbours::phantom::Phantom;
+use serde_json::Value;
+use system_tests::{Habits, Hospital, eventually};
+
+const FIRST: &str = "
+workflow: counting
+on: { study: { complete: { quiet: 300ms } } }
+nodes:
+  bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } }
+deliver: [{ to: pacs, what: [seg, sr], after: [bone] }]
+tests:
+  - given: { study: { modalities: [CT] } }
+    expect: { starts: true, path: [bone], delivered: [pacs], end: completed }
+";
+
+fn study(seed: &str) -> Phantom {
+    let (seed, accession) = (seed.to_owned(), String::new());
+    Phantom { seed, accession, slices: 3, ..Phantom::default() }
+}
+
+async fn send(hospital: &Hospital, phantom: &Phantom) {
+    let files = phantom.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&files).await.unwrap();
+}
+
+fn says(output: &std::process::Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+/// The runs of a study, once all have ended.
+async fn runs_of(hospital: &Hospital, phantom: &Phantom, count: usize) -> Vec<Value> {
+    let uid = phantom.study_uid();
+    eventually("the runs of the study", async || {
+        let why = hospital.ask(&["why", &uid]);
+        let runs = why["studies"][0]["runs"].as_array()?.clone();
+        let is_over = runs.iter().all(|it| it["run"]["status"] != "running");
+        (runs.len() >= count && is_over).then_some(runs)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart() {
+    let files = [("counting", FIRST)];
+    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    send(&hospital, &study("one")).await;
+    let first = runs_of(&hospital, &study("one"), 1).await;
+
+    // A version whose own tests fail is not put to work.
+    let wrong = FIRST.replace("path: [bone]", "path: [skull]");
+    let path = hospital.scratch.write("next.yaml", &wrong);
+    let refused = hospital.command(&["workflow", "activate", path.to_str().unwrap()]);
+    assert!(!refused.status.success() && says(&refused).contains("expected [skull], got [bone]"));
+
+    // One that does something else is, and the engine takes it up.
+    let second = FIRST.replace("after: [bone] }]", "after: [bone] }]\nsla: 1h")
+        .replace("targets: [bone]", "targets: [lung]");
+    let path = hospital.scratch.write("next.yaml", &second);
+    let done = hospital.command(&["workflow", "activate", path.to_str().unwrap()]);
+    let said = says(&done);
+    assert!(done.status.success() && said.contains("2 of 3 branches tried"), "{said}");
+    assert!(said.contains("never: bone fails"), "{said}");
+    heard(&hospital, "workflows_reloaded", 1).await;
+    send(&hospital, &study("two")).await;
+    let runs = runs_of(&hospital, &study("two"), 1).await;
+    assert_eq!(segment(&runs), "lung");
+    assert_eq!(segment(&first), "bone");
+
+    // Back to the first; and off.
+    assert!(hospital.command(&["workflow", "rollback", "counting"]).status.success());
+    heard(&hospital, "workflows_reloaded", 2).await;
+    send(&hospital, &study("three")).await;
+    assert_eq!(segment(&runs_of(&hospital, &study("three"), 1).await), "bone");
+    assert!(hospital.command(&["workflow", "deactivate", "counting"]).status.success());
+    heard(&hospital, "workflows_reloaded", 3).await;
+    send(&hospital, &study("four")).await;
+    let history = hospital.ask(&["workflow", "list"]);
+    assert_eq!(history.as_array().unwrap().len(), 4, "{history}");
+    assert_eq!((&history[0]["digest"], &history[0]["is_current"]), (&Value::Null, &true.into()));
+    // What was turned off stays off when the engine starts again.
+    let mut hospital = hospital;
+    hospital.engine.terminate();
+    hospital.restart();
+    send(&hospital, &study("five")).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 3);
+}
+
+/// The label of what was outlined.
+fn segment(runs: &[Value]) -> String {
+    let outputs = &runs[0]["outputs"]["bone"];
+    outputs["segmentations"][0]["segments"][0]["label"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until an event was put on record so often.
+async fn heard(hospital: &Hospital, kind: &str, count: usize) {
+    eventually(kind, async || {
+        let events = hospital.ask(&["audit", "show", "--limit", "1000"]);
+        let found = events.as_array()?.iter().filter(|it| it["kind"] == kind).count();
+        (found >= count).then_some(())
+    })
+    .await;
+}
+
+/// Joins, branches and fan-out in one workflow, as far as the reports.
+const SHAPES: &str = "
+workflow: shapes
+on: { study: { complete: { quiet: 300ms } } }
+nodes:
+  each: { plugin: segmentation, with: { method: threshold, targets: [bone] }, for_each: series }
+  broken: { plugin: faulty, with: { fault: panic }, retry: { attempts: 1 } }
+  instead: { plugin: segmentation, with: { method: threshold, targets: [body] }, on_failure_of: [broken] }
+  either: { plugin: segmentation, with: { method: threshold, targets: [lung] }, after: [each, broken], join: any, when: 'nodes.each.state == \"done\"' }
+  last: { plugin: segmentation, with: { method: threshold, targets: [bone] }, finally: true }
+deliver: [{ to: pacs, what: [seg, sr], after: [each, instead, either] }]
+tests:
+  - given: { series: [{ modality: CT }, { modality: CT }], plugins: { broken: { fail: x } } }
+    expect: { path: [each.1, each.2, instead, either, last], delivered: [pacs], end: completed }
+  - given: { series: [{ modality: CT }] }
+    expect: { path: [each.1, broken, either, last], end: completed }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_joins_and_fan_out_do_their_work_and_the_failure_was_made_good() {
+    let files = [("shapes", SHAPES)];
+    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    send(&hospital, &study("one")).await;
+    let runs = runs_of(&hospital, &study("one"), 1).await;
+
+    let nodes = runs[0]["nodes"].as_array().unwrap();
+    let state = |name: &str| nodes.iter().find(|it| it["node"] == name).unwrap()["state"].clone();
+    for (name, expected) in [
+        ("each.1", "done"),
+        ("broken", "failed"),
+        ("instead", "done"),
+        ("either", "done"),
+        ("last", "done"),
+    ] {
+        assert_eq!(state(name), expected, "{name}: {nodes:?}");
+    }
+    assert_eq!(runs[0]["run"]["status"], "completed");
+    eventually("the report", async || (!hospital.pacs.received().is_empty()).then_some(())).await;
+}
+
+/// DIN-52: what comes late is run on again, and the receivers learn which report follows which.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_52_late_instances_amend_or_replace_as_the_workflow_says() {
+    let ehr = "deliver: [{ to: ehr, what: [oru], after: [bone] }]";
+    let of = |name: &str, late: &str| {
+        FIRST
+            .replace("workflow: counting", &format!("workflow: {name}"))
+            .replace("study: { complete", &format!("study: {{ late: {late}, complete"))
+            .replace("deliver: [{ to: pacs, what: [seg, sr], after: [bone] }]", ehr)
+            .replace("[pacs]", "[ehr]")
+    };
+    let (amend, replace) = (of("amending", "amend"), of("replacing", "replace"));
+    let files = [("amending", amend.as_str()), ("replacing", replace.as_str())];
+    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let whole = Phantom { slices: 4, ..study("late") };
+    let files = whole.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&files[..3]).await.unwrap();
+    runs_of(&hospital, &whole, 2).await;
+    hospital.modality().store(&files[3..]).await.unwrap();
+    let runs = runs_of(&hospital, &whole, 4).await;
+    hospital.ended_runs(4).await;
+
+    let by_run = |run: &Value| {
+        let id = run["run"]["id"].as_str().unwrap();
+        let events = hospital.ask(&["audit", "show", "--result", id]);
+        let sent = events.as_array().unwrap().iter().find(|it| it["kind"] == "report_composed");
+        let id = sent.unwrap()["body"]["detail"]["outputs"][0]["id"].as_str().unwrap().to_owned();
+        hospital.ehr.received().into_iter().find(|it| it.contains(&id)).unwrap()
+    };
+    let obr = |message: &str, field: usize| {
+        let line = message.split('\r').find(|it| it.starts_with("OBR")).unwrap();
+        line.split('|').nth(field).unwrap().to_owned()
+    };
+    for (name, is_same_report, status) in [("amending", false, "R"), ("replacing", true, "C")] {
+        let of_name: Vec<&Value> = runs.iter().filter(|it| it["run"]["workflow"] == name).collect();
+        let [first, second] = of_name.as_slice() else { panic!("{name}: {of_name:?}") };
+        let (first, second) = (by_run(first), by_run(second));
+        assert_eq!(obr(&first, 3) == obr(&second, 3), is_same_report, "{name}");
+        assert_eq!((obr(&first, 25), obr(&second, 25)), ("R".into(), status.into()), "{name}");
+    }
+}
+
+/// A file is dropped: which workflows would take it, and why not.
+#[tokio::test]
+async fn a_dropped_file_tells_which_workflows_would_take_it_and_why_not() {
+    let scratch = system_tests::Scratch::default();
+    let ct = std::fs::write(scratch.path("ct.dcm"), &study("one").files()[0]);
+    ct.unwrap();
+    scratch.write("lab.hl7", "MSH|^~\\&|LIS|H|I|H|20260101||ORU^R01|1|P|2.5\rPID|1||7\rOBR|1\rOBX|1|NM|6690-2^x^LN||1");
+    let mut command = std::process::Command::new(system_tests::program());
+    command.args(["workflow", "match"]).arg(scratch.path("ct.dcm")).arg(scratch.path("lab.hl7"));
+    command.arg("--workflows").arg(system_tests::root().join("workflows"));
+    let said = says(&command.arg("--plugins").arg(system_tests::target()).output().unwrap());
+
+    for expected in [
+        "yes  ct-bone, Routine",
+        "no   lab-table: it takes messages",
+        "a message ORU^R01",
+        "yes  lab-table, Routine",
+        "no   ct-bone: it takes studies",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in:\n{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_documents_start_workflows_of_their_own() {
+    let on = |name: &str, trigger: &str| {
+        format!(
+            "workflow: {name}\non: {trigger}\nnodes: {{ table: {{ plugin: lab-report-parsing, retry: {{ attempts: 1 }} }} }}\n"
+        )
+    };
+    let discharge = on("discharge", "{ message: { type: [ADT^A03, \"SIU^*\"] } }");
+    let document = on("document", "{ document: { when: '\"application/pdf\" in message.media_types' } }");
+    let files = [("discharge", discharge.as_str()), ("document", document.as_str())];
+    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let message = |kind: &str, id: &str, rest: &str| {
+        format!("MSH|^~\\&|HIS|H|I|H|20260101||{kind}|{id}|P|2.5.1\rPID|1||7^^^H^MR||DOE^JANE\r{rest}")
+    };
+    for (kind, id, rest) in [
+        ("ADT^A03", "M1", "PV1|1|I"),
+        ("SIU^S12", "M2", "SCH|1"),
+        ("ADT^A01", "M3", "PV1|1|I"),
+        ("MDM^T02", "M4", "TXA|1|DI\rOBX|1|ED|18748-4^Report^LN||^application^pdf^Base64^JVBERi0="),
+        ("MDM^T02", "M5", "TXA|1|DI\rOBX|1|TX|18748-4^Report^LN||Words"),
+    ] {
+        assert_eq!(hospital.send_message(&message(kind, id, rest)).await, "AA");
+    }
+    let runs = hospital.ended_runs(3).await;
+
+    let mut started: Vec<&str> = runs.iter().map(|it| it["workflow"].as_str().unwrap()).collect();
+    started.sort_unstable();
+    assert_eq!(started, ["discharge", "discharge", "document"]);
+}
