@@ -1,5 +1,6 @@
 //! Names in every character set of DICOM, from the wire to every output (DIN-70..76, ACC-08).
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -64,7 +65,7 @@ fn names_of_the_material(reference: &Path, python: &Path) -> Vec<Name> {
         let mut parts = line.split('\t');
         let charset = parts.next().unwrap().to_owned();
         let hexadecimal = parts.next().unwrap();
-        let byte = |at: usize| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap();
+        let byte = |at| u8::from_str_radix(hexadecimal.get(at..at + 2).unwrap(), 16).unwrap();
         let bytes = (0..hexadecimal.len()).step_by(2).map(byte).collect();
         (charset, bytes, parts.next().unwrap().to_owned())
     };
@@ -93,6 +94,25 @@ fn with_name(file: &[u8], charset: &str, name: &[u8]) -> Vec<u8> {
     replaced(&file, b"\x10\x00\x10\x00PN", name)
 }
 
+/// A study for each name.
+async fn send_all(hospital: &Hospital, names: &[Name]) {
+    for (number, (charset, bytes, _)) in names.iter().enumerate() {
+        let phantom = Phantom {
+            patient_id: format!("N{number}"),
+            seed: format!("name {number}"),
+            accession: String::new(),
+            slices: 2,
+            size: 64,
+            pixel: 6.0,
+            ..Phantom::default()
+        };
+        let files: Vec<Vec<u8>> =
+            phantom.files().iter().map(|it| with_name(it, charset, bytes)).collect();
+        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        hospital.modality().store(&files).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn din_73_names_come_out_of_every_output_as_they_went_in() {
     let scratch = system_tests::Scratch::default();
@@ -112,21 +132,7 @@ async fn din_73_names_come_out_of_every_output_as_they_went_in() {
     if let Some((reference, python)) = &readers {
         names.extend(names_of_the_material(reference, python));
     }
-    for (number, (charset, bytes, _)) in names.iter().enumerate() {
-        let phantom = Phantom {
-            patient_id: format!("N{number}"),
-            seed: format!("name {number}"),
-            accession: String::new(),
-            slices: 2,
-            size: 64,
-            pixel: 6.0,
-            ..Phantom::default()
-        };
-        let files: Vec<Vec<u8>> =
-            phantom.files().iter().map(|it| with_name(it, charset, bytes)).collect();
-        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-        hospital.modality().store(&files).await.unwrap();
-    }
+    send_all(&hospital, &names).await;
     let runs = hospital.ended_runs(names.len()).await;
     assert!(runs.iter().all(|it| it["status"] == "completed"), "{runs:?}");
     eventually("all messages", async || (gb.received_raw().len() == names.len()).then_some(()))
@@ -147,12 +153,15 @@ async fn din_73_names_come_out_of_every_output_as_they_went_in() {
             // Five components at most, and in another order behind the third: all names have fewer.
             assert!(shown.contains(group.trim_end_matches('^')), "{charset} {name}: {shown}");
         }
-        let decoded = encoding::hl7_charset::Hl7Charset::parse("GB 18030-2000", encoding::hl7_charset::Hl7Charset::Utf8);
+        let decoded = encoding::hl7_charset::Hl7Charset::parse(
+            "GB 18030-2000",
+            encoding::hl7_charset::Hl7Charset::Utf8,
+        );
         let (decoded, is_whole) = decoded.unwrap().decode(&gb);
         assert!(is_whole && decoded.contains(name.split('=').next().unwrap()), "{charset} {name}");
         std::fs::write(out.join(format!("N{number}.utf8.hl7")), utf8).unwrap();
         std::fs::write(out.join(format!("N{number}.gb.hl7")), gb).unwrap();
-        expected.push_str(&format!("N{number}\t{name}\n"));
+        _ = writeln!(expected, "N{number}\t{name}");
     }
     let Some((_, python)) = readers else { return };
     std::fs::write(out.join("expected.tsv"), expected).unwrap();

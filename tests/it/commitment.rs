@@ -67,7 +67,7 @@ fn archived(hospital: &Hospital, instance: &str) -> std::path::PathBuf {
     let mut events = events.as_array().unwrap().iter();
     let event = events.find(|it| it["body"]["subject"]["instance"] == instance).unwrap();
     let sha256 = event["body"]["detail"]["sha256"].as_str().unwrap();
-    let folder = hospital.scratch.path("data/archive/instances").join(&sha256[..2]);
+    let folder = hospital.scratch.path("data/archive/instances").join(sha256.get(..2).unwrap());
     folder.join(format!("{sha256}.dcm"))
 }
 

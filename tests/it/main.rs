@@ -14,6 +14,7 @@ mod laboratory;
 mod operation;
 mod plugins;
 mod reference;
+mod retention;
 mod study;
 mod timers;
 mod trail;

@@ -79,7 +79,8 @@ async fn hl7_14_a_destination_that_is_away_rests_and_what_failed_can_be_sent_aga
     let by_modality = hospital.ask(&["audit", "show", "--user", "CT1"]);
     assert!(by_modality.as_array().unwrap().iter().all(|it| it["body"]["actor"]["id"] == "CT1"));
     let read = hospital.ask(&["audit", "show", "--limit", "3"]);
-    let about = &read.as_array().unwrap().iter().find(|it| it["kind"] == "trail_read").unwrap()["body"];
+    let about =
+        &read.as_array().unwrap().iter().find(|it| it["kind"] == "trail_read").unwrap()["body"];
     assert_eq!(about["detail"]["user"], "CT1", "being asked is on record");
 }
 
@@ -112,6 +113,9 @@ async fn din_02_the_allow_list_of_a_changed_site_file_holds_without_a_restart() 
 
     // A file that is of no use changes nothing.
     hospital.scratch.write("isocenter.yaml", "dicom: { pears: [] }");
-    eventually("the refusal", async || hospital.log().contains("all stays as it was").then_some(())).await;
+    eventually("the refusal", async || {
+        hospital.log().contains("all stays as it was").then_some(())
+    })
+    .await;
     assert!(stranger.echo().await.is_ok());
 }

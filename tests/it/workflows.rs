@@ -58,7 +58,8 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     assert!(!refused.status.success() && says(&refused).contains("expected [skull], got [bone]"));
 
     // One that does something else is, and the engine takes it up.
-    let second = FIRST.replace("after: [bone] }]", "after: [bone] }]\nsla: 1h")
+    let second = FIRST
+        .replace("after: [bone] }]", "after: [bone] }]\nsla: 1h")
         .replace("targets: [bone]", "targets: [lung]");
     let path = hospital.scratch.write("next.yaml", &second);
     let done = hospital.command(&["workflow", "activate", path.to_str().unwrap()]);
@@ -196,7 +197,10 @@ async fn a_dropped_file_tells_which_workflows_would_take_it_and_why_not() {
     let scratch = system_tests::Scratch::default();
     let ct = std::fs::write(scratch.path("ct.dcm"), &study("one").files()[0]);
     ct.unwrap();
-    scratch.write("lab.hl7", "MSH|^~\\&|LIS|H|I|H|20260101||ORU^R01|1|P|2.5\rPID|1||7\rOBR|1\rOBX|1|NM|6690-2^x^LN||1");
+    scratch.write(
+        "lab.hl7",
+        "MSH|^~\\&|LIS|H|I|H|20260101||ORU^R01|1|P|2.5\rPID|1||7\rOBR|1\rOBX|1|NM|6690-2^x^LN||1",
+    );
     let mut command = std::process::Command::new(system_tests::program());
     command.args(["workflow", "match"]).arg(scratch.path("ct.dcm")).arg(scratch.path("lab.hl7"));
     command.arg("--workflows").arg(system_tests::root().join("workflows"));
@@ -221,11 +225,14 @@ async fn messages_and_documents_start_workflows_of_their_own() {
         )
     };
     let discharge = on("discharge", "{ message: { type: [ADT^A03, \"SIU^*\"] } }");
-    let document = on("document", "{ document: { when: '\"application/pdf\" in message.media_types' } }");
+    let document =
+        on("document", "{ document: { when: '\"application/pdf\" in message.media_types' } }");
     let files = [("discharge", discharge.as_str()), ("document", document.as_str())];
     let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
     let message = |kind: &str, id: &str, rest: &str| {
-        format!("MSH|^~\\&|HIS|H|I|H|20260101||{kind}|{id}|P|2.5.1\rPID|1||7^^^H^MR||DOE^JANE\r{rest}")
+        format!(
+            "MSH|^~\\&|HIS|H|I|H|20260101||{kind}|{id}|P|2.5.1\rPID|1||7^^^H^MR||DOE^JANE\r{rest}"
+        )
     };
     for (kind, id, rest) in [
         ("ADT^A03", "M1", "PV1|1|I"),

@@ -107,6 +107,7 @@ pub struct Hospital {
 
 /// How a hospital differs from the usual.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one line of the site file")]
 pub struct Habits<'a> {
     /// Workflow files: name and text. None are those of the project.
     pub workflows: &'a [(&'a str, &'a str)],
@@ -118,7 +119,7 @@ pub struct Habits<'a> {
     pub resend: bool,
     /// Whether everybody on this machine may come in.
     pub trust_loopback: bool,
-    /// More lines under `destinations:` of the site file.
+    /// More lines under `destinations:` of the site file, and after them.
     pub destinations: &'a str,
 }
 
@@ -162,7 +163,7 @@ impl Hospital {
              dicom: {{ listen: \"127.0.0.1:0\", peers: [{{ ae_title: PACS, \
              networks: [127.0.0.0/8], address: \"{}\" }}] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
-             http: {{ listen: \"127.0.0.1:0\" }}\n\
+             http: {{ listen: \"127.0.0.1:0\" }}\ndisk: {{ warn: 100, refuse: 100 }}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }}, on_identity_change: {change} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {}, on_identity_change: {change} }}\n{}",
             scratch.path("data").display(),

@@ -2,13 +2,17 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use contracts::{Archive, Incoming, Quarantined};
+use contracts::{Archive, Incoming, Quarantined, Removable};
 use domain::ArtifactRef;
 use encoding::file_meta::{self, FileMeta, META_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
+
+/// A file that was kept more recently is not removed.
+const REMOVABLE_AGE_MIN: Duration = Duration::from_hours(1);
 
 /// An archive on a disk.
 pub struct DiskArchive {
@@ -28,11 +32,7 @@ impl DiskArchive {
         if quarantine.exists() {
             fs::remove_dir_all(&quarantine)?;
         }
-        let archive = Self {
-            quarantine,
-            instances: folder.join("instances"),
-            artifacts: folder.join("artifacts"),
-        };
+        let archive = Self::beside(folder);
         make_folder(&archive.quarantine)?;
         for kept in [&archive.instances, &archive.artifacts] {
             // All at once and on the disk, so that a file's folder never goes with a loss of power.
@@ -41,6 +41,15 @@ impl DiskArchive {
         }
         File::open(folder)?.sync_all()?;
         Ok(archive)
+    }
+
+    /// The archive in `folder`, which an engine may be working with: its quarantine is left alone.
+    pub fn beside(folder: &Path) -> Self {
+        Self {
+            quarantine: folder.join("quarantine"),
+            instances: folder.join("instances"),
+            artifacts: folder.join("artifacts"),
+        }
     }
 
     fn artifact_path(&self, sha256: &str) -> PathBuf {
@@ -76,7 +85,7 @@ impl Archive for DiskArchive {
         let target = self.path_of(&file.sha256);
         on_disk_thread(move || {
             let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-            if target.exists() {
+            if is_there_anew(&target)? {
                 // Whoever put it there may not have come to this yet.
                 return File::open(&folder)?.sync_all();
             }
@@ -101,6 +110,15 @@ impl Archive for DiskArchive {
         .await
     }
 
+    async fn remove(&self, file: Removable<'_>) -> io::Result<bool> {
+        let path = match file {
+            Removable::Instance(sha256) => self.path_of(sha256),
+            Removable::Artifact(sha256) => self.artifact_path(sha256),
+        };
+        let aside = self.quarantine.join(Uuid::now_v7().to_string());
+        on_disk_thread(move || removed(&path, &aside)).await
+    }
+
     async fn keep_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef> {
         let sha256 = hex::encode(Sha256::digest(&bytes));
         let artifact = ArtifactRef { sha256, bytes: bytes.len() as u64 };
@@ -108,7 +126,7 @@ impl Archive for DiskArchive {
         let fresh = self.quarantine.join(Uuid::now_v7().to_string());
         on_disk_thread(move || {
             let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-            if target.exists() {
+            if is_there_anew(&target)? {
                 // Whoever put it there may not have come to this yet.
                 return File::open(&folder)?.sync_all();
             }
@@ -131,6 +149,40 @@ impl Archive for DiskArchive {
         }
         Ok(bytes)
     }
+}
+
+/// Whether a file is there. From now on it counts as kept just now: see [`removed`].
+fn is_there_anew(path: &Path) -> io::Result<bool> {
+    match File::options().append(true).open(path) {
+        Ok(file) => {
+            file.set_modified(SystemTime::now())?;
+            // It may have been put aside before it was touched.
+            Ok(path.exists())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file, unless somebody has kept it again. It is put aside before it is looked at: who
+/// keeps it now either finds it gone and writes it, or has touched it and it is put back.
+fn removed(path: &Path, aside: &Path) -> io::Result<bool> {
+    let is_new = |path: &Path| {
+        let age = fs::metadata(path)?.modified()?.elapsed();
+        io::Result::Ok(age.unwrap_or_default() < REMOVABLE_AGE_MIN)
+    };
+    match is_new(path) {
+        Ok(false) => fs::rename(path, aside)?,
+        Ok(true) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    if is_new(aside)? {
+        fs::rename(aside, path)?;
+        return Ok(false);
+    }
+    fs::remove_file(aside)?;
+    Ok(true)
 }
 
 async fn on_disk_thread<T: Send + 'static>(
@@ -168,5 +220,55 @@ impl Incoming for Writer {
         file.into_inner().map_err(io::IntoInnerError::into_error)?;
         quarantined.sha256 = hex::encode(hasher.finalize());
         Ok(quarantined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> PathBuf {
+        std::env::temp_dir().join(format!("isocenter-archive-{}", Uuid::now_v7()))
+    }
+
+    async fn kept(archive: &DiskArchive) -> String {
+        let meta = FileMeta {
+            sop_class: "1.2.840.10008.5.1.4.1.1.2",
+            sop_instance: "2.25.1",
+            transfer_syntax: "1.2.840.10008.1.2.1",
+            sending_ae: "CT1",
+            receiving_ae: "",
+        };
+        let mut file = archive.begin(&meta).unwrap();
+        file.write(b"what an image is made of").unwrap();
+        let file = file.finish().unwrap();
+        let sha256 = file.sha256.clone();
+        archive.keep(file).await.unwrap();
+        sha256
+    }
+
+    fn age(path: &Path, by: Duration) {
+        let file = File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - by).unwrap();
+    }
+
+    #[tokio::test]
+    async fn din_33_what_is_kept_again_is_not_removed_for_an_hour() {
+        let folder = folder();
+        let archive = DiskArchive::open(&folder).unwrap();
+        let sha256 = kept(&archive).await;
+        let path = archive.path_of(&sha256);
+        assert!(!archive.remove(Removable::Instance(&sha256)).await.unwrap());
+
+        age(&path, Duration::from_hours(2));
+        assert_eq!(kept(&archive).await, sha256);
+        assert!(!archive.remove(Removable::Instance(&sha256)).await.unwrap());
+        assert!(archive.is_intact(&sha256).await.unwrap());
+
+        age(&path, Duration::from_hours(2));
+        assert!(archive.remove(Removable::Instance(&sha256)).await.unwrap());
+        assert!(!path.exists() && !archive.is_intact(&sha256).await.unwrap());
+        assert!(archive.remove(Removable::Instance(&sha256)).await.unwrap());
+        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -42,6 +42,15 @@ impl Drop for Quarantined {
     }
 }
 
+/// Something that can be removed, by its SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removable<'a> {
+    /// An instance.
+    Instance(&'a str),
+    /// What a plugin made.
+    Artifact(&'a str),
+}
+
 /// Where bytes lie, by their content.
 #[async_trait]
 pub trait Archive: Send + Sync {
@@ -68,6 +77,14 @@ pub trait Archive: Send + Sync {
     ///
     /// Fails if the disk does.
     async fn is_intact(&self, sha256: &str) -> io::Result<bool>;
+
+    /// Removes an instance or an artifact for good. False if it is not there, or somebody has kept
+    /// it again within the last hour.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the disk does.
+    async fn remove(&self, file: Removable<'_>) -> io::Result<bool>;
 
     /// Keeps what a plugin made. Durable once it returns.
     ///

@@ -13,9 +13,10 @@ mod intake;
 mod live;
 mod node_runner;
 mod rows;
+mod run_rows;
 mod store;
 
-pub use archive::{Archive, Incoming, Quarantined};
+pub use archive::{Archive, Incoming, Quarantined, Removable};
 pub use commitment::{
     CommitmentCheck, CommitmentReport, CommitmentReporter, CommitmentRequest, CommitmentResult,
     CommitmentStore, FailureReason, ReportEnd, SopReference,
@@ -28,9 +29,11 @@ pub use intake::{
 pub use live::Live;
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use rows::{
-    Announced, Associations, ClaimedDelivery, ClaimedNode, DeliveryEnd, DeliveryView,
-    InstanceRecord, MessageKept, MessageRecord, MessageSnapshot, MessageStep, NewDelivery, NewRun,
-    NewTask, NodeChange, NodeState, OrderSnapshot, PatientView, RunEnd, RunRecord, RunSnapshot,
-    RunStep, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
+    Announced, Associations, ClaimedDelivery, DeliveryEnd, DeliveryView, InstanceRecord,
+    MessageKept, MessageRecord, MessageSnapshot, MessageStep, OrderSnapshot, PatientView,
+    RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
+};
+pub use run_rows::{
+    ClaimedNode, NewDelivery, NewRun, NewTask, NodeChange, NodeState, RunEnd, RunRecord, RunStep,
 };
 pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};

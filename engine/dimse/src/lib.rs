@@ -18,6 +18,7 @@ mod commitment_data;
 mod commitment_reporter;
 mod commitment_scp;
 pub mod config;
+pub mod conformance;
 mod conversation;
 pub mod listener;
 pub mod message;

@@ -26,7 +26,7 @@ pub(crate) const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
 pub(crate) const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 
 /// Compressed without loss (PS3.5, 10): taken first, since nothing has to be unpacked (DIN-05).
-const LOSSLESS: &[&str] = &[
+pub(crate) const LOSSLESS: &[&str] = &[
     "1.2.840.10008.1.2.4.57",
     "1.2.840.10008.1.2.4.70",
     "1.2.840.10008.1.2.4.80",

@@ -105,6 +105,13 @@ pub struct NodeOutput {
     pub sections: Vec<Section>,
 }
 
+impl NodeOutput {
+    /// The files it speaks of.
+    pub fn artifacts(&self) -> impl Iterator<Item = &ArtifactRef> {
+        self.segmentations.iter().flat_map(|it| &it.segments).map(|it| &it.mask)
+    }
+}
+
 /// Something a plugin made that is too large for words, kept by its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRef {

@@ -13,6 +13,7 @@
 
 pub mod acknowledgement;
 pub mod batch;
+pub mod conformance;
 pub mod connection;
 mod document;
 pub mod frame;

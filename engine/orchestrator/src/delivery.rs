@@ -129,7 +129,7 @@ impl Orchestrator {
         let lost = |error: StoreError| again(attempt, ErrorChain(&error).to_string());
         let view = self.store.view_delivery(delivery.id).await.map_err(lost)?;
         let masks = self.masks(&view).await.map_err(|reason| again(attempt, reason))?;
-        let study = self.study_about(&view).await;
+        let study = self.study_about(&view).await?;
         let mut is_stale = false;
         let stale = &mut is_stale;
         let composed = |view: &DeliveryView| {
@@ -166,14 +166,15 @@ impl Orchestrator {
     }
 
     /// The study as its first image describes it.
-    async fn study_about(&self, view: &DeliveryView) -> Option<StudyAbout> {
-        let uid = view.run.study.as_ref()?.to_string();
+    async fn study_about(&self, view: &DeliveryView) -> Result<Option<StudyAbout>, DeliveryEnd> {
+        let Some(uid) = view.run.study.as_ref().map(ToString::to_string) else { return Ok(None) };
         let first = view.series.iter().flat_map(|it| &it.instances).next();
         let path = first.map(|it| self.archive.path_of(&it.sha256));
         let header = match path {
             Some(path) => {
                 let read = tokio::task::spawn_blocking(move || header_of(&path)).await;
-                read.ok().flatten().unwrap_or_default()
+                let reason = "an image of its study is not in the archive any more".to_owned();
+                read.ok().flatten().ok_or(DeliveryEnd::Failed { reason })?
             }
             None => Header::default(),
         };
@@ -181,14 +182,14 @@ impl Orchestrator {
         let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
         let of_order = view.orders.first().map(|it| it.order.key.accession.clone());
         let accession = Some(view.accession.clone()).filter(|it| !it.is_empty()).or(of_order);
-        Some(StudyAbout {
+        Ok(Some(StudyAbout {
             uid,
             date: date(&plain(record::STUDY_DATE)),
             time: time(&plain(record::STUDY_TIME)),
             id: text(record::STUDY_ID),
             description: text(record::STUDY_DESCRIPTION),
             accession: accession.unwrap_or_default(),
-        })
+        }))
     }
 
     fn about(&self, view: &DeliveryView, study: Option<StudyAbout>) -> About {

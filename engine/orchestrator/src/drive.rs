@@ -17,7 +17,7 @@ use uuid::Uuid;
 use workflow::{Action, End, Facts, NodeFacts, Run, RunEvent, Workflow};
 
 use crate::completion::after;
-use crate::input::{files, node_input};
+use crate::input::{files, node_input, removed};
 use crate::orchestrator::{AFTER_FAILURE, Destinations, LEASE, Orchestrator, POLL, RENEWAL};
 
 /// How long a PACS may take to commit what it took (DIN-34).
@@ -97,6 +97,9 @@ impl Orchestrator {
             files: files(&claimed.series, self.archive.as_ref()),
             deadline: node.timeout,
         };
+        if let Some(failure) = removed(&call.files).await {
+            return Some(Err(failure));
+        }
         let (run, name, attempt) = (claimed.run.id, claimed.node.clone(), claimed.attempt);
         let work = self.runner.run(call);
         tokio::pin!(work);

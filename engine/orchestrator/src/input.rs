@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use contracts::{Archive, ClaimedNode, SeriesSnapshot};
+use contracts::{Archive, ClaimedNode, NodeFailure, SeriesSnapshot};
 use domain::{NodeInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
 use workflow::{Item, Node};
 
@@ -44,6 +44,23 @@ fn series_input(series: &SeriesSnapshot, item: Option<&Item>) -> Option<SeriesIn
         modality: series.modality.clone(),
         instances,
     })
+}
+
+/// Why a node cannot work, if images of its study are not in the archive any more.
+pub(crate) async fn removed(files: &BTreeMap<SopInstanceUid, PathBuf>) -> Option<NodeFailure> {
+    let paths: Vec<PathBuf> = files.values().cloned().collect();
+    let count = move || paths.iter().filter(|it| !it.exists()).count();
+    match tokio::task::spawn_blocking(count).await {
+        Ok(0) | Err(_) => None,
+        Ok(count) => Some(NodeFailure::Rejected {
+            code: "images_removed".to_owned(),
+            reason: format!(
+                "{count} of {} images are not in the archive any more (retention): have them sent \
+                 again, then retry the run",
+                files.len()
+            ),
+        }),
+    }
 }
 
 /// Where the instances of a node lie.

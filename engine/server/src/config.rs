@@ -13,6 +13,10 @@ use store::IdentityDomains;
 use crate::args::{LogFormat, Place, ServeFlags};
 use crate::output::Failure;
 
+mod keeping;
+
+pub(crate) use keeping::{DiskConfig, Keeping, RetentionConfig};
+
 /// Everything a site says of itself.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +43,10 @@ pub(crate) struct Config {
     pub(crate) identity: IdentityConfig,
     /// Where reports go.
     pub(crate) destinations: BTreeMap<String, DestinationConfig>,
+    /// For how long what is kept.
+    pub(crate) retention: RetentionConfig,
+    /// How full the disk may become.
+    pub(crate) disk: DiskConfig,
     /// How the log is written.
     pub(crate) log: LogFormat,
     /// The file itself.
@@ -288,6 +296,8 @@ impl Config {
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
         }
+        problems.extend(self.retention.problem());
+        problems.extend(self.disk.problem());
         for (name, it) in &self.destinations {
             let count = [it.dicom.is_some(), it.mllp.is_some(), it.folder.is_some()];
             if count.iter().filter(|it| **it).count() != 1 {
@@ -311,6 +321,11 @@ impl Config {
                 pacs.ae_title
             )
         })
+    }
+
+    /// For how long what is kept, and where.
+    pub(crate) const fn keeping(&self) -> Keeping {
+        Keeping { terms: self.retention.terms(), disk: self.disk }
     }
 
     /// The data folder: said on the command line, in the site file, or where it is by default.
@@ -376,6 +391,9 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_an_error() {
         check("databse: postgres://x", Some("databse"));
+        check("retention: { images: 30d, committed_images: 7d }", Some("for less long"));
+        check("retention: { images: 30 }", Some("not a duration"));
+        check("disk: { warn: 96 }", Some("at most `refuse`"));
         check(
             "destinations: { pacs: { folder: /x, dicom: { address: a:1, ae_title: P } } }",
             Some("one of"),

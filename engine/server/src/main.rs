@@ -1,7 +1,7 @@
 //! The program: `isocenter serve` and everything that asks it or helps it.
 //!
 //! Read [`args`] for what can be said, [`config`] and [`site`] for the site file, [`run`] for the engine
-//! from its start to its end with [`doors`], [`activation`] and [`reload`], [`open`] for how commands come to the database, and `commands` for the rest.
+//! from its start to its end with [`doors`], [`activation`], [`reload`] and [`surroundings`], [`open`] for how commands come to the database, and `commands` for the rest.
 
 mod activation;
 mod args;
@@ -14,6 +14,7 @@ mod output;
 mod reload;
 mod run;
 mod site;
+mod surroundings;
 mod telemetry;
 mod workflows;
 

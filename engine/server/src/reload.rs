@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::Store as _;
+use contracts::{Live, Store as _};
 use dimse::Reporter;
 use domain::{Action, AeTitle, ErrorChain, Event, Outcome, Subject};
 use orchestrator::Orchestrator;
@@ -17,7 +17,7 @@ use tracing::{error, info};
 
 use crate::activation;
 use crate::args::{Place, ServeFlags};
-use crate::config::Config;
+use crate::config::{Config, Keeping};
 use crate::doors::Guests;
 use crate::site::destinations;
 
@@ -31,6 +31,7 @@ pub(crate) struct Reload {
     pub(crate) host: Arc<PluginHost>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) guests: Guests,
+    pub(crate) keeping: Arc<Live<Keeping>>,
     pub(crate) place: Place,
     pub(crate) flags: ServeFlags,
 }
@@ -89,9 +90,12 @@ impl Reload {
         let (kind, reason, outcome) = match outcome {
             Ok((config, destinations)) => {
                 self.guests.set(&config, &self.flags);
+                self.keeping.set(config.keeping());
                 self.reporter.replace(addresses(&config));
                 self.orchestrator.destinations.set(destinations);
-                info!("the site file was read again: peers, networks and destinations");
+                info!(
+                    "the site file was read again: peers, networks, destinations, retention, disk"
+                );
                 ("site_file_reloaded", String::new(), Outcome::Success)
             }
             Err(failure) => {

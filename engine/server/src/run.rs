@@ -14,7 +14,7 @@ use domain::{Action, ErrorChain, Event, Subject};
 use orchestrator::{IntakeService, Orchestrator};
 use plugin_host::PluginLimits;
 use report::Engine;
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use store::Sealer;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,19 +23,17 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::args::{Place, ServeFlags};
-use crate::config::Config;
+use crate::config::{Config, Keeping};
 use crate::doors::{Doors, Guests, open_doors};
 use crate::open::Opened;
 use crate::output::{Failure, line};
 use crate::reload::{Reload, Seen, addresses};
 use crate::site::{Site, own_ae_title};
+use crate::surroundings::Surroundings;
 use crate::{activation, telemetry};
 
 /// Deliveries that are made at once.
 const DELIVERIES: usize = 4;
-
-/// The disk is full when less than this is free.
-const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// How long those inside may take to finish when the engine is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -109,12 +107,7 @@ async fn work(
     opened: impl FnOnce(&Doors),
 ) -> Result<(), Failure> {
     store.listen();
-    let intake = {
-        let (store, archive): (Arc<dyn Store>, _) =
-            (Arc::<store::PgStore>::clone(&store), Arc::clone(&site.archive));
-        let versions = site.config.dicom.as_ref().map(|it| it.versions);
-        Arc::new(IntakeService::new(store, archive, versions.unwrap_or_default()))
-    };
+    let intake = intake(&store, &site);
     let mut tasks = JoinSet::new();
     if let Some(cluster) = &cluster {
         let cluster = Arc::clone(cluster);
@@ -124,8 +117,15 @@ async fn work(
     let seals = Arc::clone(&sealer);
     tasks.spawn(async move { seals.run().await });
     let (closing, closed) = watch::channel(false);
-    let watched = watch_surroundings(Arc::clone(&store), Arc::clone(&intake), data.clone());
-    tasks.spawn(until_closed(watched, closed.clone()));
+    let keeping = Arc::new(Live::new(site.config.keeping()));
+    let surroundings = Surroundings {
+        store: Arc::clone(&store),
+        archive: Arc::clone(&site.archive),
+        intake: Arc::clone(&intake),
+        data,
+        keeping: Arc::clone(&keeping),
+    };
+    tasks.spawn(until_closed(surroundings.watch(), closed.clone()));
     let (workflows, activations) = activation::settled(&store, &site).await?;
     site.workflows = workflows;
     put_on_record(&store, "engine_started", &site).await;
@@ -135,12 +135,8 @@ async fn work(
     guests.set(&site.config, flags);
     let doors =
         open_doors(&site.config, flags, &guests, &intake, &closed, metrics, &mut tasks).await?;
-    let seen = Seen {
-        file: site.config.text.clone(),
-        plugins: site.host.stamp(),
-        activations,
-    };
-    let reload = spawn_orchestrator(site, guests, (&store, &place, flags), &mut tasks);
+    let seen = Seen { file: site.config.text.clone(), plugins: site.host.stamp(), activations };
+    let reload = spawn_orchestrator(site, (guests, keeping), (&store, &place, flags), &mut tasks);
     tasks.spawn(until_closed(reload.watch(seen), closed.clone()));
     line(format_args!(
         "ready dicom={} mllp={} http={}",
@@ -162,6 +158,13 @@ async fn work(
         warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
     }
     Ok(())
+}
+
+/// The way in for everything that arrives.
+fn intake(store: &Arc<store::PgStore>, site: &Site) -> Arc<IntakeService> {
+    let store: Arc<dyn Store> = Arc::<store::PgStore>::clone(store);
+    let versions = site.config.dicom.as_ref().map(|it| it.versions);
+    Arc::new(IntakeService::new(store, Arc::clone(&site.archive), versions.unwrap_or_default()))
 }
 
 async fn wait_until(mut stopped: watch::Receiver<bool>) {
@@ -195,7 +198,7 @@ async fn put_on_record(store: &Arc<store::PgStore>, kind: &str, site: &Site) {
 /// Has everything happen that happens to studies. Gives what takes in changes of the site.
 fn spawn_orchestrator(
     site: Site,
-    guests: Guests,
+    (guests, keeping): (Guests, Arc<Live<Keeping>>),
     (store, place, flags): (&Arc<store::PgStore>, &Place, &ServeFlags),
     tasks: &mut JoinSet<()>,
 ) -> Reload {
@@ -228,6 +231,7 @@ fn spawn_orchestrator(
         host: site.host,
         reporter,
         guests,
+        keeping,
         place: place.clone(),
         flags: flags.clone(),
     }
@@ -238,27 +242,5 @@ async fn until_closed(work: impl Future<Output = ()>, mut closed: watch::Receive
     tokio::select! {
         () = work => {}
         _ = closed.wait_for(|it| *it) => {}
-    }
-}
-
-/// Closes the intake while the disk is full or the database away, and opens it again (ACC-05).
-async fn watch_surroundings(store: Arc<store::PgStore>, intake: Arc<IntakeService>, data: PathBuf) {
-    loop {
-        let refuse = |why: &str| Some(Refusal::new(RefusalReason::OutOfResources, why));
-        let ping = tokio::time::timeout(Duration::from_secs(5), store.ping());
-        let why = match ping.await {
-            Ok(Ok(())) => {
-                let free = statvfs(&data).map(|it| it.f_bavail * it.f_frsize);
-                free.ok().filter(|it| *it < FREE_BYTES_MIN).and_then(|_| refuse("the disk is full"))
-            }
-            _ => refuse("the database does not answer"),
-        };
-        match (&why, intake.is_open()) {
-            (Some(why), Ok(())) => error!(reason = why.comment, "the intake is closed"),
-            (None, Err(_)) => info!("the intake is open again"),
-            _ => {}
-        }
-        intake.set_closed(why);
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

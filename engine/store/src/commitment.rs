@@ -135,7 +135,7 @@ impl PgStore {
         let mut references = Vec::new();
         for reference in asked {
             let kept: Option<(String, String)> = sqlx::query_as(
-                "select sop_class, sha256 from instance where uid = $1
+                "select sop_class, sha256 from instance where uid = $1 and removed_at is null
                  order by is_current desc, received_at limit 1",
             )
             .bind(&reference.sop_instance)

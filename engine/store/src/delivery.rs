@@ -173,26 +173,7 @@ impl PgStore {
         let mut tx = self.pool.begin().await?;
         identity::lock_shared(&mut tx).await?;
         let (_, identity) = current(&mut tx, delivery).await?;
-        let (state, reason, wait, kind, outcome) = match &end {
-            DeliveryEnd::Delivered => ("delivered", "", None, "delivered", Outcome::Success),
-            DeliveryEnd::Promised => {
-                let reason = "taken; waits for storage commitment";
-                ("promised", reason, None, "delivery_promised", Outcome::Success)
-            }
-            DeliveryEnd::Again { reason, after } => (
-                "queued",
-                reason.as_str(),
-                Some(*after),
-                "delivery_postponed",
-                Outcome::MinorFailure,
-            ),
-            DeliveryEnd::Failed { reason } => {
-                ("failed", reason.as_str(), None, "delivery_failed", Outcome::SeriousFailure)
-            }
-            DeliveryEnd::Blocked { reason } => {
-                ("blocked", reason.as_str(), None, "delivery_blocked", Outcome::MinorFailure)
-            }
-        };
+        let (state, reason, wait, kind, outcome) = told(&end);
         sqlx::query(
             "update delivery set state = $2, reason = $3, lease_until = null,
                 run_after = clock_timestamp() + $4 * interval '1 second',
@@ -207,11 +188,11 @@ impl PgStore {
         .await?;
         // What a peer says may name a patient: it stays in the row, which can be erased.
         let detail = json!({"attempt": delivery.attempt});
-        let told = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
-        append(&mut tx, &told).await?;
+        let ended = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
+        append(&mut tx, &ended).await?;
         destination::note(&mut tx, &delivery.destination, &end).await?;
         if let DeliveryEnd::Failed { reason } = &end {
-            let subject = told.subject.clone();
+            let subject = ended.subject;
             let kind = "delivery_failed".to_owned();
             let reason = format!("{}: {reason}", delivery.destination);
             task::open(&mut tx, &NewTask { kind, subject, reason }).await?;
@@ -235,6 +216,26 @@ impl PgStore {
         announce(&mut tx, "delivery").await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// State, reason, wait, kind of event and its outcome of a delivery that ended so.
+fn told(end: &DeliveryEnd) -> (&'static str, &str, Option<Duration>, &'static str, Outcome) {
+    match end {
+        DeliveryEnd::Delivered => ("delivered", "", None, "delivered", Outcome::Success),
+        DeliveryEnd::Promised => {
+            let reason = "taken; waits for storage commitment";
+            ("promised", reason, None, "delivery_promised", Outcome::Success)
+        }
+        DeliveryEnd::Again { reason, after } => {
+            ("queued", reason, Some(*after), "delivery_postponed", Outcome::MinorFailure)
+        }
+        DeliveryEnd::Failed { reason } => {
+            ("failed", reason, None, "delivery_failed", Outcome::SeriousFailure)
+        }
+        DeliveryEnd::Blocked { reason } => {
+            ("blocked", reason, None, "delivery_blocked", Outcome::MinorFailure)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::event::{announce, append};
-use crate::{PgStore, identity, task};
+use crate::{PgStore, identity, retention, task};
 
 impl PgStore {
     pub(crate) async fn keep_instance_row(&self, record: &InstanceRecord) -> Result<Kept> {
@@ -38,7 +38,8 @@ async fn keep(
     // As whom it came: who that turned out to be is worked out anew each time (HL7-37).
     add_study(tx, record, patient.map(|it| it.0)).await?;
     let patient = patient.map(|it| it.1);
-    // Before its series, whose foreign key would take a weaker lock that two may hold. Serialises the versions of one instance, and everything else of its study.
+    // Before its series, whose foreign key would take a weaker lock that two may hold. Serialises
+    // the versions of one instance, and everything else of its study.
     let (study_patient,): (Option<Uuid>,) =
         sqlx::query_as("select patient_root(patient) from study where uid = $1 for update")
             .bind(&record.study)
@@ -50,6 +51,7 @@ async fn keep(
         .fetch_all(&mut *tx)
         .await?;
     if versions.iter().any(|(sha256,)| *sha256 == record.sha256) {
+        retention::restore(tx, record.instance.as_ref(), &record.sha256).await?;
         return Ok(Kept::Identical);
     }
     let mut flags = record.quality_flags.clone();
@@ -74,25 +76,31 @@ async fn keep(
     }
     insert(tx, record, kept == Kept::New || replaces, &flags).await?;
     if kept == Kept::New || replaces {
-        sqlx::query(
-            "insert into study_association (study, association) values ($1, $2)
-             on conflict do nothing",
-        )
-        .bind(&record.study)
-        .bind(record.arrival.association)
-        .execute(&mut *tx)
-        .await?;
-        // If a look is due already, it will see this instance too.
-        sqlx::query(
-            "update study set last_received = clock_timestamp(),
-                look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
-             where uid = $1",
-        )
-        .bind(&record.study)
-        .execute(tx)
-        .await?;
+        wake(tx, record).await?;
     }
     Ok(kept)
+}
+
+/// Has the study decided on again.
+async fn wake(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
+    sqlx::query(
+        "insert into study_association (study, association) values ($1, $2)
+         on conflict do nothing",
+    )
+    .bind(&record.study)
+    .bind(record.arrival.association)
+    .execute(&mut *tx)
+    .await?;
+    // If a look is due already, it will see this instance too.
+    sqlx::query(
+        "update study set last_received = clock_timestamp(),
+            look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
+         where uid = $1",
+    )
+    .bind(&record.study)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 async fn add_study(

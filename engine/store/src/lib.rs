@@ -2,7 +2,7 @@
 //!
 //! Read [`PgStore`] first, then the operations in the order a study meets them: `intake`, `message`,
 //! `identity` and `merge` keep what arrives, `assembly` starts runs, `run` drives them, `delivery` sends
-//! what they found, `commitment` answers for what is kept. `sealer` closes events into signed batches, [`trail_file`] exports and verifies
+//! what they found, `commitment` answers for what is kept, `retention` removes what is over. `sealer` closes events into signed batches, [`trail_file`] exports and verifies
 //! them without a database. [`cluster`] runs a private PostgreSQL where the site has none.
 //!
 //! **Invariants**
@@ -30,6 +30,7 @@ mod overdue;
 mod payload;
 mod pg_store;
 mod query;
+mod retention;
 mod run;
 mod sealer;
 mod task;
@@ -46,4 +47,5 @@ pub use query::{
     DeliveryLine, EventFilter, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine,
     Why, WhyStudy,
 };
+pub use retention::{Expired, RetainedKind, RetentionTerms};
 pub use sealer::Sealer;

@@ -14,6 +14,9 @@ const NONCE_BYTES: usize = 12;
 /// Length of what keeps a digest from being guessed.
 const SALT_BYTES: usize = 16;
 
+/// Something encrypted, or nothing if it was destroyed.
+type Sealed = Option<Vec<u8>>;
+
 /// Something kept encrypted, and the digest by which the trail names it.
 pub(crate) struct KeptPayload {
     pub(crate) id: Uuid,
@@ -44,13 +47,13 @@ pub(crate) async fn keep(
     Ok(KeptPayload { id, digest })
 }
 
-/// What was kept, or nothing if its key was destroyed.
+/// What was kept, or nothing if its key was destroyed or its time was over.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     keys: &Keys,
     id: Uuid,
 ) -> Result<Option<Vec<u8>>> {
-    let row: Option<(Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+    let row: Option<(Sealed, Sealed)> = sqlx::query_as(
         "select p.sealed, k.wrapped from payload p join payload_key k on k.id = p.key
          where p.id = $1",
     )
@@ -58,7 +61,7 @@ pub(crate) async fn read(
     .fetch_optional(connection)
     .await?;
     let (sealed, wrapped) = row.ok_or_else(|| inconsistent("a payload is missing"))?;
-    let Some(wrapped) = wrapped else { return Ok(None) };
+    let (Some(sealed), Some(wrapped)) = (sealed, wrapped) else { return Ok(None) };
     let key = decrypted(&keys.payload, &wrapped)?;
     let key: [u8; 32] =
         key.try_into().map_err(|_| inconsistent("a payload key has the wrong length"))?;
@@ -76,7 +79,9 @@ pub(crate) async fn read_there(
     id: Uuid,
 ) -> Result<Vec<u8>> {
     let content = read(connection, keys, id).await?;
-    content.ok_or_else(|| inconsistent("the key of a payload was destroyed"))
+    content.ok_or_else(|| {
+        inconsistent("a payload was removed: its key was destroyed, or its time was over")
+    })
 }
 
 async fn key_of(

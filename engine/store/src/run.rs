@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::assembly::run_series;
 use crate::error::{Result, inconsistent, stored};
 use crate::event::{announce, append, append_all};
-use crate::{Keys, PgStore, identity, payload, task};
+use crate::{Keys, PgStore, identity, payload, retention, task};
 
 impl PgStore {
     pub(crate) async fn claim_node_row(&self, lease: Duration) -> Result<Option<ClaimedNode>> {
@@ -238,6 +238,9 @@ async fn change_node(
             node: Some(change.node.clone()),
             ..Subject::default()
         };
+        let artifacts = change.output.iter().flat_map(NodeOutput::artifacts);
+        let artifacts: Vec<&str> = artifacts.map(|it| it.sha256.as_str()).collect();
+        retention::use_artifacts(tx, kept.id, &artifacts).await?;
         let detail = json!({"payload": kept.id, "salted_sha256": kept.digest});
         append(tx, &Event::engine("node_output_kept", Action::C, subject, detail)).await?;
     }

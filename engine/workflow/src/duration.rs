@@ -18,7 +18,12 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
-pub(crate) fn optional<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D::Error> {
+/// Reads a span of time as `20s` or `4h` where there may be none.
+///
+/// # Errors
+///
+/// Fails if it is none.
+pub fn optional<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D::Error> {
     deserialize(source).map(Some)
 }
 

@@ -23,6 +23,7 @@ mod trial;
 mod workflow;
 
 pub use condition::{Condition, ConditionError};
+pub use duration::optional as optional_duration;
 pub use facts::{
     Facts, FindingFacts, MessageFacts, NodeFacts, OrderFacts, SeriesFacts, StudyFacts,
 };

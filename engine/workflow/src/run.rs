@@ -19,9 +19,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Facts, NodeFacts};
+use crate::facts::Facts;
 use crate::fan::{Fans, Item, SeriesItem, fans};
 use crate::workflow::{Delivery, Join, Node, Workflow};
+
+mod progress;
+
+pub use progress::NodeProgress;
 
 /// Longest wait between two tries.
 const BACKOFF_MAX: Duration = Duration::from_hours(1);
@@ -37,29 +41,6 @@ pub struct Run {
     /// Deliveries that were let go or held back.
     settled: BTreeSet<usize>,
     end: Option<End>,
-}
-
-/// How a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeProgress {
-    /// For others before it.
-    Waiting,
-    /// May be worked on; this many tries have failed.
-    Open {
-        /// Tries that failed.
-        failures: u32,
-    },
-    /// It gave what it should.
-    Done,
-    /// It gave nothing, for good.
-    Failed,
-    /// Its condition did not hold.
-    Skipped,
-    /// What it needs failed.
-    Unreachable,
-    /// It was taken back.
-    Cancelled,
 }
 
 /// How a run ended.
@@ -441,7 +422,7 @@ impl Run {
                 Some(NodeProgress::Skipped) => "skipped",
                 _ => continue,
             };
-            let told = facts.nodes.entry(node.name.clone()).or_insert_with(NodeFacts::default);
+            let told = facts.nodes.entry(node.name.clone()).or_default();
             state.clone_into(&mut told.state);
         }
     }
@@ -461,18 +442,6 @@ fn lacking(node: &Node, before: &[(String, NodeProgress)]) -> Option<String> {
             let has_some = before.iter().any(|(_, it)| *it == NodeProgress::Done);
             (!before.is_empty() && !has_some).then(|| "no node before it gave anything".to_owned())
         }
-    }
-}
-
-impl NodeProgress {
-    /// Whether it will never give anything to those who wait for it.
-    const fn is_lost(self) -> bool {
-        matches!(self, Self::Failed | Self::Unreachable | Self::Cancelled)
-    }
-
-    /// Whether it may still give something.
-    const fn is_going(self) -> bool {
-        matches!(self, Self::Waiting | Self::Open { .. })
     }
 }
 

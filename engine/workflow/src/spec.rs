@@ -184,7 +184,7 @@ pub(crate) struct SeriesRuleSpec {
 }
 
 /// Something that is enough.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EnoughSpec {
     /// Everything that a request for storage commitment names has come.

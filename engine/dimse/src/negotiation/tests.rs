@@ -147,3 +147,46 @@ proptest! {
         answer(&config, Load::default(), address, &asked);
     }
 }
+
+/// Every SOP class of the conformance statement is accepted, in every transfer syntax it names.
+#[test]
+fn din_04_what_the_conformance_statement_names_is_accepted() {
+    let syntaxes = || LOSSLESS.iter().chain(&[EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]);
+    for (class, name) in sop_class::STORAGE {
+        for syntax in syntaxes() {
+            let offered = [*syntax];
+            let wanted = [(1, *class, offered.as_slice())];
+            let answer = ask(request("ISOCENTER", "CT1", &wanted), Load::default());
+            let Answer::Accept(agreed, _) = answer else { panic!("{name}") };
+            assert_eq!(agreed.contexts, [(1, (*class).to_owned(), (*syntax).to_owned())]);
+        }
+    }
+    for class in [sop_class::VERIFICATION, sop_class::COMMITMENT] {
+        let deflated = ["1.2.840.10008.1.2.1.99"];
+        let plain = [IMPLICIT_LITTLE_ENDIAN];
+        let wanted = [(1, class, plain.as_slice()), (3, class, &deflated)];
+        let answer = ask(request("ISOCENTER", "CT1", &wanted), Load::default());
+        let Answer::Accept(agreed, _) = answer else { panic!("{class}") };
+        assert_eq!(agreed.contexts.len(), 1, "what is read at once comes plainly");
+    }
+}
+
+#[test]
+fn din_09_only_storage_commitment_changes_sides() {
+    let role = |class: &str| {
+        let roles = RequestorRoles { scu: true, scp: true };
+        UserVariableItem::ScuScpRoleSelectionSubItem(class.to_owned(), roles)
+    };
+    let mut asked = request("ISOCENTER", "CT1", ECHO);
+    asked.user_variables.extend([role(sop_class::COMMITMENT), role(CT)]);
+    let Answer::Accept(_, Pdu::AssociationAC(pdu)) = ask(asked, Load::default()) else { panic!() };
+    let granted: Vec<bool> = pdu
+        .user_variables
+        .iter()
+        .filter_map(|it| match it {
+            UserVariableItem::ScuScpRoleSelectionSubItem(_, roles) => Some(roles.scp),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(granted, [true, false]);
+}

@@ -17,7 +17,8 @@ use super::*;
 const PATTERNS: u32 = 10_000;
 
 /// How late a decision may be, after the evidence that decides it.
-const DELAY_MAX: Duration = Duration::from_secs(1);
+/// In milliseconds.
+const DELAY_MAX: u64 = 1_000;
 
 struct Nobody;
 
@@ -80,16 +81,13 @@ struct Pattern {
     story: Vec<(u64, Happening)>,
 }
 
-fn pattern(dice: &mut Dice) -> Pattern {
-    let quiet = 1_000 * (2 + dice.below(18));
-    let count = 1 + dice.below(30);
-    let association_wait = 500 * (1 + dice.below(6));
-    let mut enough = Vec::new();
-    let has_commitment = dice.chance(30);
-    let is_one_association = dice.chance(40);
-    if has_commitment && dice.chance(50) {
-        enough.push("commitment".to_owned());
-    }
+/// The images of a study and the ends of their associations, and when the last image comes.
+fn images(
+    dice: &mut Dice,
+    quiet: u64,
+    count: u64,
+    is_one_association: bool,
+) -> (Vec<(u64, Happening)>, u64) {
     let mut story = Vec::new();
     let mut now = 0;
     for number in 0..count {
@@ -112,6 +110,20 @@ fn pattern(dice: &mut Dice) -> Pattern {
         }
     }
     story.extend(ends.iter().map(|(it, at)| (*at, Happening::AssociationEnds(*it))));
+    (story, last)
+}
+
+fn pattern(dice: &mut Dice) -> Pattern {
+    let quiet = 1_000 * (2 + dice.below(18));
+    let count = 1 + dice.below(30);
+    let association_wait = 500 * (1 + dice.below(6));
+    let mut enough = Vec::new();
+    let has_commitment = dice.chance(30);
+    let is_one_association = dice.chance(40);
+    if has_commitment && dice.chance(50) {
+        enough.push("commitment".to_owned());
+    }
+    let (mut story, last) = images(dice, quiet, count, is_one_association);
     if has_commitment {
         story.push((last + 200 + dice.below(3_000), Happening::Commitment(count)));
     }
@@ -417,7 +429,7 @@ fn din_50_ten_thousand_studies_are_decided_on_neither_early_nor_late_nor_twice()
         let first = started.first().map(|it| it.0);
         match (first, due) {
             (Some(first), Some(due)) if first < due => early += 1,
-            (Some(first), Some(due)) if first > due + DELAY_MAX.as_millis() as u64 => slow += 1,
+            (Some(first), Some(due)) if first > due + DELAY_MAX => slow += 1,
             (None, Some(_)) => missed += 1,
             (Some(_), None) => early += 1,
             _ => {}

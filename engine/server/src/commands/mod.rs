@@ -7,13 +7,14 @@ mod demo;
 mod destination;
 mod patient;
 mod plugin;
+mod retention;
 mod send;
 mod why;
 mod workflow;
 
 use std::process::ExitCode;
 
-use crate::args::{Arguments, AuditCommand, Command, StoreCommand};
+use crate::args::{Arguments, AuditCommand, Command, Standard, StoreCommand};
 use crate::output::{Failure, line};
 use crate::run;
 
@@ -43,9 +44,18 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             audit::verify(&file, &key).map(done)
         }
         Command::Audit { command } => audit::audit(command).await.map(done),
+        Command::Retention { dry_run, listing } => retention::retention(dry_run, &listing).await,
         Command::Doctor(listing) => ask::doctor(&listing).await,
         Command::Store { command: StoreCommand::Prepare { as_owner } } => {
             prepare(&as_owner).await.map(done)
+        }
+        Command::Conformance { of } => {
+            let text = match of {
+                Standard::Dicom => dimse::conformance::statement(),
+                Standard::Hl7 => hl7::conformance::profile(),
+            };
+            line(text.trim_end());
+            Ok(ExitCode::SUCCESS)
         }
         // `main` has taken this one: it needs no runtime.
         Command::PluginHost { .. } => Ok(ExitCode::FAILURE),

@@ -67,7 +67,9 @@ async fn activate(file: &Path, place: &Place, flags: &ServeFlags) -> Result<Exit
     show_coverage(name, &trial);
     let failures = failures(&active.workflow);
     if !failures.is_empty() {
-        failures.iter().for_each(|it| line(format_args!("FAIL {it}")));
+        for it in &failures {
+            line(format_args!("FAIL {it}"));
+        }
         line("it was not activated");
         return Ok(ExitCode::FAILURE);
     }
