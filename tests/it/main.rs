@@ -11,6 +11,7 @@ mod database;
 mod doors;
 mod identity;
 mod laboratory;
+mod mistakes;
 mod operation;
 mod plugins;
 mod reference;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use contracts::Intake;
 use dicom_ul::pdu::{AbortRQServiceProviderReason, Pdu};
-use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
+use domain::{Action, Actor, AeTitle, ErrorChain, Event, Outcome, Subject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -150,8 +150,12 @@ impl Shared {
         let mut stream = PduStream::new(stream, self.config.pdu_bytes_max);
         // The whole request must come within one ARTIM, however its bytes trickle.
         let request = tokio::time::timeout(timers.artim, stream.next(timers.artim)).await;
+        let mut names = (None, None);
         let (answer, place) = match request {
-            Ok(Ok((Kind::AssociateRq, bytes))) => self.admit(address.ip(), bytes),
+            Ok(Ok((Kind::AssociateRq, bytes))) => {
+                names = negotiation::names(bytes);
+                self.admit(address.ip(), bytes)
+            }
             Ok(Ok(_)) => {
                 let pdu = abort(AbortRQServiceProviderReason::UnexpectedPdu);
                 (Answer::Abort(pdu, "the first PDU was no association request"), None)
@@ -175,7 +179,8 @@ impl Shared {
                 drop(place);
             }
             Answer::Reject(pdu, why) | Answer::Abort(pdu, why) => {
-                self.turn_away(stream, &pdu, why, address).await;
+                self.tell_refused(why, names, address).await;
+                self.turn_away(stream, &pdu).await;
                 // Who is being turned away still takes a place.
                 drop(stranger);
             }
@@ -203,10 +208,23 @@ impl Shared {
         }
     }
 
-    async fn turn_away(&self, mut stream: PduStream, pdu: &Pdu, why: &str, address: SocketAddr) {
+    /// Says who was refused as what they called themselves: the likeliest reason is a misspelt name.
+    async fn tell_refused(
+        &self,
+        why: &str,
+        (calling, called): (Option<AeTitle>, Option<AeTitle>),
+        address: SocketAddr,
+    ) {
         metrics::counter!("dimse_associations_total", "outcome" => "rejected").increment(1);
-        warn!(reason = why, "association refused");
-        self.tell("association_refused", "unknown", address, json!({"reason": why})).await;
+        let text =
+            |it: Option<AeTitle>| it.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        let (calling, called) = (text(calling), text(called));
+        warn!(calling, called, reason = why, "association refused");
+        let detail = json!({"reason": why, "called_ae": called});
+        self.tell("association_refused", &calling, address, detail).await;
+    }
+
+    async fn turn_away(&self, mut stream: PduStream, pdu: &Pdu) {
         // The peer may be gone: there is nobody else to tell.
         _ = stream.send(pdu, self.config.timers.response).await;
         stream.wait_for_close(self.config.timers.artim).await;

@@ -83,6 +83,12 @@ pub struct Load {
     pub is_congested: bool,
 }
 
+/// As whom the peer of a request calls itself and us, as far as these are AE titles.
+pub fn names(bytes: &[u8]) -> (Option<AeTitle>, Option<AeTitle>) {
+    let both = bytes.get(10..FIXED_BYTES - 32).unwrap_or_default();
+    (ae_title(both.get(16..)), ae_title(both.get(..16)))
+}
+
 /// Answers an A-ASSOCIATE-RQ, given as the bytes of its PDU.
 pub fn answer(config: &Config, load: Load, address: IpAddr, bytes: &[u8]) -> Answer {
     let read = dicom_ul::pdu::read_pdu(bytes, dicom_ul::pdu::MAXIMUM_PDU_SIZE, false);
@@ -90,10 +96,7 @@ pub fn answer(config: &Config, load: Load, address: IpAddr, bytes: &[u8]) -> Ans
         return Answer::Abort(invalid_parameter(), "the association request is malformed");
     };
     // The library trims and decodes; what was sent counts (DIN-01).
-    let (called, calling) = match bytes.get(10..FIXED_BYTES - 32) {
-        Some(both) => (ae_title(both.get(..16)), ae_title(both.get(16..))),
-        None => (None, None),
-    };
+    let (calling, called) = names(bytes);
     let refusal = admitted(config, load, address, &request, called.as_ref(), calling.as_ref());
     if let Some((pdu, why)) = refusal {
         return Answer::Reject(pdu, why);

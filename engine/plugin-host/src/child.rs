@@ -114,7 +114,7 @@ fn work(
     writer: &Arc<Mutex<UnixStream>>,
 ) -> io::Result<()> {
     match ask {
-        Ask::Describe | Ask::Cancel => Ok(()),
+        Ask::Cancel => Ok(()),
         Ask::Check { settings } => {
             let problem = plugin.check(settings.to_string().as_bytes());
             say(writer, &Say::Checked { problem }, &[])

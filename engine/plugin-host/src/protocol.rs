@@ -22,8 +22,6 @@ pub(crate) const BLOB_BYTES_MAX: u32 = 1 << 30;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum Ask {
-    /// Who are you?
-    Describe,
     /// Are these settings good?
     Check {
         /// What a workflow sets under `with:`.

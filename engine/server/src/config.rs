@@ -293,6 +293,10 @@ impl Config {
                 problems.push("dicom.pdu_bytes_max: from 4096 to 1048576".to_owned());
             }
         }
+        for peer in self.dicom.iter().flat_map(|it| &it.peers) {
+            let address = peer.address.as_ref();
+            problems.extend(address.and_then(|it| no_port(&format!("peer {}", peer.ae_title), it)));
+        }
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
         }
@@ -303,6 +307,9 @@ impl Config {
             if count.iter().filter(|it| **it).count() != 1 {
                 problems.push(format!("destination `{name}` needs one of dicom, mllp and folder"));
             }
+            let address = it.dicom.as_ref().map(|it| &it.address);
+            let address = address.or(it.mllp.as_ref().map(|it| &it.address));
+            problems.extend(address.and_then(|it| no_port(&format!("destination `{name}`"), it)));
             if let Some(pacs) = it.dicom.as_ref().filter(|it| it.commitment) {
                 problems.extend(self.cannot_answer(name, pacs));
             }
@@ -344,6 +351,13 @@ impl Config {
 /// The folder of this program.
 pub(crate) fn own_folder() -> Option<PathBuf> {
     Some(std::env::current_exe().ok()?.parent()?.to_owned())
+}
+
+/// An address that cannot be connected to.
+fn no_port(whose: &str, address: &str) -> Option<String> {
+    let port = address.rsplit_once(':').filter(|it| !it.0.is_empty());
+    let is_one = port.is_some_and(|it| it.1.parse::<u16>().is_ok_and(|it| it > 0));
+    (!is_one).then(|| format!("{whose}: `{address}` has no port: write HOST:PORT, as `pacs:104`"))
 }
 
 /// Plaintext beyond this machine has to be meant: an interface by name, and networks (DIN-92).

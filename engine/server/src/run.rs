@@ -138,12 +138,7 @@ async fn work(
     let seen = Seen { file: site.config.text.clone(), plugins: site.host.stamp(), activations };
     let reload = spawn_orchestrator(site, (guests, keeping), (&store, &place, flags), &mut tasks);
     tasks.spawn(until_closed(reload.watch(seen), closed.clone()));
-    line(format_args!(
-        "ready dicom={} mllp={} http={}",
-        doors.dicom.as_deref().unwrap_or("-"),
-        doors.mllp.as_deref().unwrap_or("-"),
-        doors.http.as_deref().unwrap_or("-"),
-    ));
+    announce(&doors);
     opened(&doors);
     wait_until(stopped).await;
     info!("stopping");
@@ -158,6 +153,21 @@ async fn work(
         warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
     }
     Ok(())
+}
+
+/// Says where the doors are.
+fn announce(doors: &Doors) {
+    line(format_args!(
+        "ready dicom={} mllp={} http={}",
+        doors.dicom.as_deref().unwrap_or("-"),
+        doors.mllp.as_deref().unwrap_or("-"),
+        doors.http.as_deref().unwrap_or("-"),
+    ));
+    if doors.dicom.is_none() && doors.mllp.is_none() {
+        warn!(
+            "nothing can come in: name `dicom` or `hl7` in the site file, or say --dicom, --mllp"
+        );
+    }
 }
 
 /// The way in for everything that arrives.

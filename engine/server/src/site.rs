@@ -1,5 +1,6 @@
 //! A site: everything its files say, read and checked before anything listens.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use archive::{DiskArchive, FolderDestination};
@@ -16,7 +17,7 @@ use crate::args::{Place, ServeFlags};
 use crate::commands::audit::public_key;
 use crate::config::{Config, DestinationConfig, OnIdentityChange};
 use crate::output::Failure;
-use crate::workflows::{files, read_all, rendered};
+use crate::workflows::{files, named_twice, read_all, rendered};
 
 /// A site whose files have all been read and checked.
 pub(crate) struct Site {
@@ -59,11 +60,39 @@ impl Site {
             let unused: String = unused.collect();
             Failure::new(format!("\n{}{unused}", rendered(&problems)))
         })?;
+        if let Some(problem) = named_twice(&files, &workflows) {
+            return Err(Failure::new(problem));
+        }
         let templates = Templates::open(config.templates.as_deref())
             .map_err(|error| Failure::from_error("a template is of no use", &error))?;
         let host = Arc::new(host);
         Ok(Self { config, host, archive, destinations, workflows, templates })
     }
+}
+
+/// Plugins in the folder of a site that it would not load, and why.
+pub(crate) async fn untrusted(
+    config: &Config,
+    flags: &ServeFlags,
+    place: &Place,
+    scratch: &Path,
+) -> Result<Vec<String>, Failure> {
+    let data = config.data(place);
+    if flags.allow_unsigned || !data.join("keys").exists() && config.plugin_keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let archive = DiskArchive::open(&scratch.join("archive"))
+        .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
+    let engine = std::env::current_exe()
+        .map_err(|error| Failure::from_error("cannot find this program", &error))?;
+    let folder = config.plugins(flags, &data);
+    let (store, limits) = (scratch.join("trusted"), PluginLimits::default());
+    let trust = trust(config, flags, place)?;
+    let host = PluginHost::open(engine, &folder, store, Arc::new(archive), limits, trust)
+        .await
+        .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
+    let refused = host.refused().into_iter();
+    Ok(refused.map(|(path, why)| format!("{}: {why}", path.display())).collect())
 }
 
 /// Whose plugins are loaded: those the site has signed, or whose makers it names.

@@ -51,6 +51,17 @@ pub(crate) async fn read_all(
     if invalid.is_empty() { Ok(active) } else { Err(invalid) }
 }
 
+/// Two files that say they are the same workflow.
+pub(crate) fn named_twice(files: &[WorkflowFile], read: &[ActiveWorkflow]) -> Option<String> {
+    let mut seen = BTreeMap::new();
+    files.iter().zip(read).find_map(|(file, it)| {
+        let path = file.path.display();
+        let first = seen.insert(it.reference.name.clone(), path.to_string())?;
+        let name = &it.reference.name;
+        Some(format!("`{first}` and `{path}` are both `workflow: {name}`: give one another name"))
+    })
+}
+
 /// Reads one workflow, and gives every problem of it.
 pub(crate) async fn read_one(
     file: &WorkflowFile,

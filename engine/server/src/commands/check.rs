@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::args::{Place, ServeFlags};
 use crate::config::own_folder;
 use crate::output::{Failure, json, line, table};
-use crate::site::Site;
+use crate::site::{Site, untrusted};
 
 /// A folder for what only has to be there while something is checked.
 pub(crate) struct Scratch(PathBuf);
@@ -49,7 +49,12 @@ pub(crate) async fn read(
 }
 
 pub(crate) async fn check(place: &Place, flags: &ServeFlags) -> Result<(), Failure> {
-    let (site, _scratch) = read(place, flags, &[]).await?;
+    let (site, scratch) = read(place, flags, &[]).await?;
+    let untrusted = untrusted(&site.config, flags, place, scratch.path()).await?;
+    if !untrusted.is_empty() {
+        let text = untrusted.join("\n  ");
+        return Err(Failure::new(format!("plugins that would not be loaded:\n  {text}")));
+    }
     for plugin in site.host.plugins() {
         line(format_args!("plugin {} {}", plugin.pin.name, plugin.pin.version));
     }
