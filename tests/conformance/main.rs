@@ -5,23 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the way to say no")]
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::Command;
 
-use system_tests::{Hospital, python, reference};
+use system_tests::{Hospital, material};
 use tokio::sync::Mutex;
 
 static ALONE: Mutex<()> = Mutex::const_new(());
-
-/// Says why a test does nothing, so that nobody takes it for a pass of more.
-#[expect(clippy::print_stdout, reason = "a test talks to its terminal")]
-fn material() -> Option<(PathBuf, PathBuf)> {
-    let both = reference().zip(python());
-    if both.is_none() {
-        println!("not run: ISOCENTER_REFERENCE or the independent readers are not there");
-    }
-    both
-}
 
 /// What a harness prints, shown if it found fault.
 fn passes(mut harness: Command) {

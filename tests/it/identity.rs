@@ -28,12 +28,6 @@ fn merge(survivor: &str, source: &str, control_id: &str) -> String {
     )
 }
 
-async fn send(hospital: &Hospital, phantom: &Phantom) {
-    let files = phantom.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    hospital.modality().store(&files).await.unwrap();
-}
-
 /// What the EHR was sent is the survivor's, and both names find all of it.
 fn check_filed(hospital: &Hospital, survivor: &str, all: &[&str]) {
     let [oru] = hospital.ehr.received().try_into().unwrap();
@@ -62,7 +56,7 @@ async fn hl7_33_a_merge_before_the_images_files_them_under_the_survivor() {
     assert_eq!(hospital.send_message(&merge("MID", "OLD", "M1")).await, "AA");
     assert_eq!(hospital.send_message(&merge("MID", "OLD", "M3")).await, "AA");
     assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
-    send(&hospital, &phantom).await;
+    hospital.send(&phantom).await;
     hospital.ended_runs(1).await;
 
     check_filed(&hospital, "NEW", &["OLD", "MID", "NEW"]);
@@ -73,7 +67,7 @@ async fn hl7_33_a_merge_during_the_run_files_the_result_under_the_survivor() {
     let habits = Habits { workflows: &[("slow", SLOW)], ..Habits::default() };
     let hospital = Hospital::with(habits).await;
 
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
     eventually("the run to be at work", async || {
         let runs = hospital.ask(&["runs"]);
         let id = runs[0]["id"].as_str()?.to_owned();
@@ -91,7 +85,7 @@ async fn hl7_33_a_merge_during_the_run_files_the_result_under_the_survivor() {
 async fn hl7_34_a_merge_after_the_run_is_found_by_either_name() {
     let hospital = Hospital::open().await;
 
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
     let [oru] = hospital.ehr.received().try_into().unwrap();
     assert!(oru.contains("PID|1||OLD^"), "{oru}");
@@ -109,7 +103,7 @@ async fn hl7_44_images_and_order_of_two_patients_send_nothing_and_go_to_a_person
     let of_another = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
 
     hospital.send_message(&order_message(&of_another, "O1")).await;
-    send(&hospital, &phantom).await;
+    hospital.send(&phantom).await;
     let task: Value = eventually("a task", async || {
         let tasks = hospital.ask(&["task", "list"]);
         tasks.as_array()?.first().cloned()
@@ -131,7 +125,7 @@ async fn hl7_44_images_and_order_of_two_patients_send_nothing_and_go_to_a_person
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wants_it() {
     let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
     let before = hospital.pacs.received();
 
@@ -167,7 +161,7 @@ async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wa
 async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
     let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
     assert_eq!(hospital.send_message(&merge("NEW", "OLD", "M1")).await, "AA");
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
     check_filed(&hospital, "NEW", &["OLD", "NEW"]);
 
@@ -214,7 +208,7 @@ async fn hl7_30_merges_in_any_order_end_the_same() {
             slices: 1,
             ..Phantom::default()
         };
-        send(&hospital, &phantom).await;
+        hospital.send(&phantom).await;
         for each in ["A", "B", "C", "D", "X", "Y"] {
             let why = hospital.ask(&["why", &name(each)]);
             assert_eq!(why["studies"][0]["study"]["patient"], name("D"), "{order:?} by {each}");
@@ -235,7 +229,7 @@ async fn hl7_32_a_visit_that_moves_takes_its_orders_and_images_along() {
     let phantom = phantom();
     let order = order_message(&phantom, "O1").replace("PV1|1|O", "PV1|1|O|||||||||||||||||V7");
     assert_eq!(hospital.send_message(&order).await, "AA");
-    send(&hospital, &phantom).await;
+    hospital.send(&phantom).await;
     hospital.ended_runs(1).await;
 
     let moved = adt("A45", "M1", "PID|1||RIGHT^^^^MR\rMRG|OLD^^^^MR||||V7\rPV1|1|O");

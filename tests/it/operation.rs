@@ -1,20 +1,8 @@
 //! What those do who run the engine: destinations that fail, are paused and tried; a site file that
 //! changes; the trail asked by user and result.
 
-use neighbours::phantom::Phantom;
 use serde_json::Value;
-use system_tests::{Habits, Hospital, eventually, remote};
-
-fn study(seed: &str) -> Phantom {
-    let (seed, accession) = (seed.to_owned(), String::new());
-    Phantom { seed, accession, slices: 2, ..Phantom::default() }
-}
-
-async fn send(hospital: &Hospital, phantom: &Phantom) {
-    let files = phantom.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    hospital.modality().store(&files).await.unwrap();
-}
+use system_tests::{Habits, Hospital, eventually, remote, study};
 
 fn destination(hospital: &Hospital, name: &str) -> Value {
     let all = hospital.ask(&["destination", "list"]);
@@ -25,7 +13,7 @@ fn destination(hospital: &Hospital, name: &str) -> Value {
 async fn a_paused_destination_gets_nothing_until_it_is_resumed_and_others_do() {
     let hospital = Hospital::open().await;
     assert!(hospital.command(&["destination", "pause", "pacs"]).status.success());
-    send(&hospital, &study("one")).await;
+    hospital.send(&study("one")).await;
     eventually("the EHR's message", async || (!hospital.ehr.received().is_empty()).then_some(()))
         .await;
     let pacs = destination(&hospital, "pacs");
@@ -48,7 +36,7 @@ async fn hl7_14_a_destination_that_is_away_rests_and_what_failed_can_be_sent_aga
     let away = site.replace(&hospital.pacs.address().to_string(), "127.0.0.1:9");
     hospital.scratch.write("isocenter.yaml", &away);
     heard(&hospital, "site_file_reloaded").await;
-    send(&hospital, &study("one")).await;
+    hospital.send(&study("one")).await;
 
     let resting = eventually("the PACS to rest", async || {
         let pacs = destination(&hospital, "pacs");

@@ -8,17 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use system_tests::{Engine, Scratch, eventually, program, python, reference, target};
-
-/// Says why a test does nothing, so that nobody takes it for a pass of more.
-#[expect(clippy::print_stdout, reason = "a test talks to its terminal")]
-fn material() -> Option<(PathBuf, PathBuf)> {
-    let both = reference().zip(python());
-    if both.is_none() {
-        println!("not run: ISOCENTER_REFERENCE or the independent readers are not there");
-    }
-    both
-}
+use system_tests::{Engine, Scratch, eventually, material, program, target};
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -7,22 +7,11 @@ use std::time::{Duration, SystemTime};
 use contracts::{FailureReason, SopReference};
 use neighbours::phantom::Phantom;
 use serde_json::Value;
-use system_tests::{Habits, Hospital, eventually};
+use system_tests::{Habits, Hospital, eventually, study};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn study(seed: &str) -> Phantom {
-    let (seed, accession) = (seed.to_owned(), String::new());
-    Phantom { seed, accession, slices: 3, ..Phantom::default() }
-}
-
-async fn send(hospital: &Hospital, phantom: &Phantom) {
-    let files = phantom.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    hospital.modality().store(&files).await.unwrap();
-}
 
 fn references(phantom: &Phantom) -> Vec<SopReference> {
     let instances = (0..phantom.slices).map(|it| phantom.instance_uid(it));
@@ -48,8 +37,8 @@ async fn din_33_what_is_over_is_removed_and_what_was_committed_stays() {
     let terms = "retention: { images: 1s, messages: 1s, results: 1s }\n";
     let hospital = Hospital::with(Habits { destinations: terms, ..Habits::default() }).await;
     let (passing, committed) = (study("passing"), study("committed"));
-    send(&hospital, &passing).await;
-    send(&hospital, &committed).await;
+    hospital.send(&passing).await;
+    hospital.send(&committed).await;
     let all = references(&committed);
     let done = hospital.modality().commit("2.25.1", &all, PATIENCE).await.unwrap().unwrap();
     assert_eq!(done.committed, all);
@@ -96,7 +85,7 @@ async fn came_again(hospital: &Hospital, phantom: &Phantom) {
     let gone = hospital.modality().commit("2.25.3", &all, PATIENCE).await.unwrap().unwrap();
     assert!(gone.failed.iter().all(|it| it.1 == FailureReason::NO_SUCH_OBJECT), "{gone:?}");
     assert_eq!(gone.failed.len(), 3);
-    send(hospital, phantom).await;
+    hospital.send(phantom).await;
     let back = hospital.modality().commit("2.25.4", &all, PATIENCE).await.unwrap().unwrap();
     assert_eq!((back.committed, files(hospital, "instances").len()), (all, 6));
     assert_eq!(hospital.ended_runs(2).await.len(), 2);

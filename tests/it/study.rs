@@ -8,12 +8,6 @@ fn phantom() -> Phantom {
     Phantom { slices: 12, ..Phantom::default() }
 }
 
-async fn send(hospital: &Hospital, phantom: &Phantom) {
-    let files = phantom.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    hospital.modality().store(&files).await.unwrap();
-}
-
 fn bone_millilitres(run: &serde_json::Value) -> f64 {
     let segment = &run["outputs"]["bone"]["segmentations"][0]["segments"][0];
     segment["measurements"][0]["value"].as_f64().unwrap()
@@ -25,7 +19,7 @@ async fn a_study_and_its_order_come_out_as_seg_sr_and_oru() {
     let phantom = phantom();
 
     assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
-    send(&hospital, &phantom).await;
+    hospital.send(&phantom).await;
     let runs = hospital.ended_runs(1).await;
 
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
@@ -48,7 +42,7 @@ async fn hl7_52_without_allow_unverified_the_ehr_gets_nothing() {
     let habits = Habits { allow_unverified: false, ..Habits::default() };
     let hospital = Hospital::with(habits).await;
 
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
 
     assert_eq!(hospital.ehr.received(), Vec::<String>::new());
@@ -62,9 +56,9 @@ async fn hl7_52_without_allow_unverified_the_ehr_gets_nothing() {
 async fn din_22_the_same_study_again_runs_nothing_again() {
     let hospital = Hospital::open().await;
 
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
-    send(&hospital, &phantom()).await;
+    hospital.send(&phantom()).await;
 
     let events = hospital.ask(&["audit", "show", "--limit", "500"]);
     let count =
@@ -82,7 +76,7 @@ async fn hl7_43_a_cancelled_order_sends_nothing() {
 
     hospital.send_message(&order).await;
     hospital.send_message(&order.replace("ORC|NW", "ORC|CA").replace("|O1|", "|O2|")).await;
-    send(&hospital, &phantom).await;
+    hospital.send(&phantom).await;
 
     let told = system_tests::eventually("the decision", async || {
         let why = hospital.ask(&["why", "DEMO-ACC-1"]);
@@ -107,7 +101,7 @@ deliver: [{ to: pacs, what: [seg] }]
     let hospital = Hospital::with(habits).await;
     let phantom = phantom();
 
-    send(&hospital, &phantom).await;
+    hospital.send(&phantom).await;
     let tasks = system_tests::eventually("a task", async || {
         let tasks = hospital.ask(&["task", "list"]);
         (!tasks.as_array().unwrap().is_empty()).then_some(tasks)

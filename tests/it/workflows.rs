@@ -3,7 +3,7 @@
 
 use neighbours::phantom::Phantom;
 use serde_json::Value;
-use system_tests::{Habits, Hospital, eventually};
+use system_tests::{Habits, Hospital, eventually, study};
 
 const FIRST: &str = "
 workflow: counting
@@ -15,17 +15,6 @@ tests:
   - given: { study: { modalities: [CT] } }
     expect: { starts: true, path: [bone], delivered: [pacs], end: completed }
 ";
-
-fn study(seed: &str) -> Phantom {
-    let (seed, accession) = (seed.to_owned(), String::new());
-    Phantom { seed, accession, slices: 3, ..Phantom::default() }
-}
-
-async fn send(hospital: &Hospital, phantom: &Phantom) {
-    let files = phantom.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    hospital.modality().store(&files).await.unwrap();
-}
 
 fn says(output: &std::process::Output) -> String {
     let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
@@ -48,7 +37,7 @@ async fn runs_of(hospital: &Hospital, phantom: &Phantom, count: usize) -> Vec<Va
 async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart() {
     let files = [("counting", FIRST)];
     let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
-    send(&hospital, &study("one")).await;
+    hospital.send(&study("one")).await;
     let first = runs_of(&hospital, &study("one"), 1).await;
 
     // A version whose own tests fail is not put to work.
@@ -67,7 +56,7 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     assert!(done.status.success() && said.contains("2 of 3 branches tried"), "{said}");
     assert!(said.contains("never: bone fails"), "{said}");
     heard(&hospital, "workflows_reloaded", 1).await;
-    send(&hospital, &study("two")).await;
+    hospital.send(&study("two")).await;
     let runs = runs_of(&hospital, &study("two"), 1).await;
     assert_eq!(segment(&runs), "lung");
     assert_eq!(segment(&first), "bone");
@@ -75,11 +64,11 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     // Back to the first; and off.
     assert!(hospital.command(&["workflow", "rollback", "counting"]).status.success());
     heard(&hospital, "workflows_reloaded", 2).await;
-    send(&hospital, &study("three")).await;
+    hospital.send(&study("three")).await;
     assert_eq!(segment(&runs_of(&hospital, &study("three"), 1).await), "bone");
     assert!(hospital.command(&["workflow", "deactivate", "counting"]).status.success());
     heard(&hospital, "workflows_reloaded", 3).await;
-    send(&hospital, &study("four")).await;
+    hospital.send(&study("four")).await;
     let history = hospital.ask(&["workflow", "list"]);
     assert_eq!(history.as_array().unwrap().len(), 4, "{history}");
     assert_eq!((&history[0]["digest"], &history[0]["is_current"]), (&Value::Null, &true.into()));
@@ -87,7 +76,7 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     let mut hospital = hospital;
     hospital.engine.terminate();
     hospital.restart();
-    send(&hospital, &study("five")).await;
+    hospital.send(&study("five")).await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 3);
 }
@@ -130,7 +119,7 @@ tests:
 async fn branches_joins_and_fan_out_do_their_work_and_the_failure_was_made_good() {
     let files = [("shapes", SHAPES)];
     let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
-    send(&hospital, &study("one")).await;
+    hospital.send(&study("one")).await;
     let runs = runs_of(&hospital, &study("one"), 1).await;
 
     let nodes = runs[0]["nodes"].as_array().unwrap();
