@@ -31,9 +31,10 @@ pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use rows::{
     Announced, Associations, ClaimedDelivery, DeliveryEnd, DeliveryView, InstanceRecord,
     MessageKept, MessageRecord, MessageSnapshot, MessageStep, OrderSnapshot, PatientView,
-    RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
+    RunSnapshot, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
 };
 pub use run_rows::{
     ClaimedNode, NewDelivery, NewRun, NewTask, NodeChange, NodeState, RunEnd, RunRecord, RunStep,
+    SeriesSnapshot, StoredInstance,
 };
 pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};

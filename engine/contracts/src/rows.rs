@@ -2,15 +2,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::{
-    Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId, SeriesInstanceUid,
-    SopClassUid, SopInstanceUid, StudyInstanceUid,
+    Demographics, Event, ExchangedDocument, NodeOutput, Order, PatientId, SopClassUid,
+    StudyInstanceUid,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use uuid::Uuid;
 
-use crate::run_rows::{NewRun, NewTask, RunRecord};
+use crate::run_rows::{NewRun, NewTask, RunRecord, SeriesSnapshot};
 use crate::{Answers, InstanceArrival, MessageArrival, OutputKind, PluginPin};
 
 /// An instance with what its header says.
@@ -140,32 +140,6 @@ pub struct Announced {
     pub instances: usize,
     /// How many of them have not come.
     pub missing: usize,
-}
-
-/// A series, as decisions need it.
-#[derive(Clone, Debug)]
-pub struct SeriesSnapshot {
-    /// Which series.
-    pub series: SeriesInstanceUid,
-    /// Its modality.
-    pub modality: String,
-    /// Its body part.
-    pub body_part: String,
-    /// Its description.
-    pub description: String,
-    /// Its instances, by name.
-    pub instances: Vec<StoredInstance>,
-}
-
-/// An instance, as decisions need it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StoredInstance {
-    /// Which instance.
-    pub instance: SopInstanceUid,
-    /// What kind.
-    pub sop_class: SopClassUid,
-    /// SHA-256 of its data set.
-    pub sha256: String,
 }
 
 /// An order, as decisions need it.

@@ -1,15 +1,43 @@
-//! Rows of runs, their nodes and their queue.
+//! Rows of runs, their nodes and their queue, and of what they work on.
 
 use std::collections::BTreeMap;
 
-use domain::{Amended, Event, ExchangedDocument, NodeOutput, StudyInstanceUid, WorkflowRef};
+use domain::{
+    Amended, Event, ExchangedDocument, NodeOutput, SeriesInstanceUid, SopClassUid, SopInstanceUid,
+    StudyInstanceUid, WorkflowRef,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::rows::{SeriesSnapshot, StoredInstance};
 use crate::{OutputKind, PluginPin};
+
+/// A series, as decisions need it.
+#[derive(Clone, Debug)]
+pub struct SeriesSnapshot {
+    /// Which series.
+    pub series: SeriesInstanceUid,
+    /// Its modality.
+    pub modality: String,
+    /// Its body part.
+    pub body_part: String,
+    /// Its description.
+    pub description: String,
+    /// Its instances, by name.
+    pub instances: Vec<StoredInstance>,
+}
+
+/// An instance, as decisions need it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredInstance {
+    /// Which instance.
+    pub instance: SopInstanceUid,
+    /// What kind.
+    pub sop_class: SopClassUid,
+    /// SHA-256 of its data set.
+    pub sha256: String,
+}
 
 /// A run to start.
 #[derive(Clone, Debug)]
