@@ -3,7 +3,9 @@
 
 use neighbours::phantom::Phantom;
 use serde_json::Value;
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{
+    Engine, Habits, Hospital, Scratch, eventually, kill_database, program, remote, study, target,
+};
 
 const FIRST: &str = "
 workflow: counting
@@ -79,6 +81,47 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     hospital.send(&study("five")).await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 3);
+}
+
+/// As somebody tries it who has no site file yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_takes_up_what_was_activated_and_writes_into_its_folder() {
+    let scratch = Scratch::default();
+    let (data, out) = (scratch.path("data"), scratch.path("out"));
+    let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
+    let plugins = target();
+    let usual = ["--data", data, "--folder", out, "--plugins", plugins.to_str().unwrap()];
+    let activate = |name: &str| {
+        let text = FIRST.replace("counting", name).replace("pacs", name);
+        let path = scratch.write(&format!("{name}.yaml"), &text);
+        let mut command = std::process::Command::new(program());
+        command.args(["workflow", "activate", "--allow-unsigned"]).arg(path).args(usual);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", says(&output));
+    };
+    activate("before");
+    let more = ["--trust-loopback", "--dicom", "127.0.0.1:0"];
+    let mut engine = Engine::start(&[usual.as_slice(), &more].concat(), &scratch.path("log"));
+    activate("while");
+
+    // The second is at work within a second or so; each study of a new seed tells.
+    let mut seeds = 0..;
+    let reports = eventually("reports of both", async || {
+        let files = study(&format!("{:?}", seeds.next())).files();
+        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        remote(&engine.dicom, "CT1").store(&files).await.ok()?;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let mut runs = std::process::Command::new(program());
+        let output = runs.args(["delivery", "list", "--json", "--data", data]).output().unwrap();
+        let all: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
+        let is_there =
+            |to: &str| all.iter().any(|it| it["destination"] == to && it["state"] == "delivered");
+        (is_there("before") && is_there("while")).then_some(all)
+    })
+    .await;
+    engine.kill();
+    kill_database(&scratch.path("data"));
+    assert!(std::fs::read_dir(out).unwrap().count() > 0, "{reports:?}");
 }
 
 /// The label of what was outlined.
@@ -183,17 +226,17 @@ async fn din_52_late_instances_amend_or_replace_as_the_workflow_says() {
 /// A file is dropped: which workflows would take it, and why not.
 #[tokio::test]
 async fn a_dropped_file_tells_which_workflows_would_take_it_and_why_not() {
-    let scratch = system_tests::Scratch::default();
+    let scratch = Scratch::default();
     let ct = std::fs::write(scratch.path("ct.dcm"), &study("one").files()[0]);
     ct.unwrap();
     scratch.write(
         "lab.hl7",
         "MSH|^~\\&|LIS|H|I|H|20260101||ORU^R01|1|P|2.5\rPID|1||7\rOBR|1\rOBX|1|NM|6690-2^x^LN||1",
     );
-    let mut command = std::process::Command::new(system_tests::program());
+    let mut command = std::process::Command::new(program());
     command.args(["workflow", "match"]).arg(scratch.path("ct.dcm")).arg(scratch.path("lab.hl7"));
     command.arg("--workflows").arg(system_tests::root().join("workflows"));
-    let said = says(&command.arg("--plugins").arg(system_tests::target()).output().unwrap());
+    let said = says(&command.arg("--plugins").arg(target()).output().unwrap());
 
     for expected in [
         "yes  ct-bone, Routine",

@@ -12,16 +12,18 @@ use plugin_host::PluginHost;
 use store::PgStore;
 use tracing::warn;
 
+use crate::args::ServeFlags;
 use crate::output::Failure;
-use crate::site::Site;
+use crate::site::{Site, add_stand_ins};
 use crate::workflows::{WorkflowFile, read_one, rendered};
 
-/// What is at work when the engine starts, files that are new among them; and the number of changes
-/// up to then.
+/// Has a site begin with what is at work when the engine starts, files that are new among it. Gives the
+/// number of changes up to then.
 pub(crate) async fn settled(
     store: &Arc<PgStore>,
-    site: &Site,
-) -> Result<(Vec<ActiveWorkflow>, i64), Failure> {
+    site: &mut Site,
+    flags: &ServeFlags,
+) -> Result<i64, Failure> {
     let failed = |error: &contracts::StoreError| {
         Failure::from_error("the versions of workflows cannot be read", error)
     };
@@ -51,7 +53,10 @@ pub(crate) async fn settled(
     // Before the versions: what changes in between is seen once more.
     let stamp = store.activation_stamp().await.map_err(|error| failed(&error))?;
     let (active, _) = store.active_workflows().await.map_err(|error| failed(&error))?;
-    Ok((read(active, &site.host, &site.destinations, &site.workflows).await, stamp))
+    let texts: Vec<&str> = active.iter().map(|it| it.1.as_str()).collect();
+    add_stand_ins(&mut site.destinations, flags, &texts);
+    site.workflows = read(active, &site.host, &site.destinations, &site.workflows).await;
+    Ok(stamp)
 }
 
 /// What is at work now, read again. One that cannot run any more, for its plugins and destinations

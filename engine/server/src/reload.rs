@@ -19,7 +19,7 @@ use crate::activation;
 use crate::args::{Place, ServeFlags};
 use crate::config::{Config, Keeping};
 use crate::doors::Guests;
-use crate::site::destinations;
+use crate::site::{add_stand_ins, destinations};
 
 /// How often we look.
 const LOOK: Duration = Duration::from_secs(1);
@@ -128,10 +128,13 @@ impl Reload {
                 return;
             }
         };
-        let destinations = self.orchestrator.destinations.get();
+        let mut destinations = self.orchestrator.destinations.get().as_ref().clone();
+        let texts: Vec<&str> = active.iter().map(|it| it.1.as_str()).collect();
+        add_stand_ins(&mut destinations, &self.flags, &texts);
         let known = self.orchestrator.workflows.get();
         let read = activation::read(active, &self.host, &destinations, &known).await;
         let names: Vec<_> = read.iter().map(|it| json!(it.reference)).collect();
+        self.orchestrator.destinations.set(destinations);
         self.orchestrator.workflows.set(read);
         info!(count = names.len(), "workflows at work");
         self.tell("workflows_reloaded", json!({"workflows": names}), Outcome::Success).await;

@@ -126,8 +126,7 @@ async fn work(
         keeping: Arc::clone(&keeping),
     };
     tasks.spawn(until_closed(surroundings.watch(), closed.clone()));
-    let (workflows, activations) = activation::settled(&store, &site).await?;
-    site.workflows = workflows;
+    let activations = activation::settled(&store, &mut site, flags).await?;
     put_on_record(&store, "engine_started", &site).await;
     let lost = store.end_association(None).await;
     lost.map_err(|error| Failure::from_error("the database does not answer", &error))?;

@@ -120,21 +120,24 @@ pub(crate) fn destinations(
     for (name, it) in &config.destinations {
         destinations.insert(name.clone(), destination(name, it, &calling)?);
     }
-    if let Some(folder) = &flags.folder {
-        for name in texts.iter().flat_map(|it| workflow::destinations(it)) {
-            let destination: Arc<dyn Destination> =
-                Arc::new(FolderDestination::new(folder.clone()));
-            let header = header(&name, "", "", "UNICODE UTF-8");
-            let site = SiteDestination {
-                destination,
-                header,
-                allow_unverified: true,
-                resends_on_identity_change: true,
-            };
-            destinations.entry(name).or_insert(site);
-        }
-    }
+    add_stand_ins(&mut destinations, flags, texts);
     Ok(destinations)
+}
+
+/// Adds the folder of a trial for every destination that workflows name and the site file does not.
+pub(crate) fn add_stand_ins(destinations: &mut Destinations, flags: &ServeFlags, texts: &[&str]) {
+    let Some(folder) = &flags.folder else { return };
+    for name in texts.iter().flat_map(|it| workflow::destinations(it)) {
+        let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
+        let header = header(&name, "", "", "UNICODE UTF-8");
+        let site = SiteDestination {
+            destination,
+            header,
+            allow_unverified: true,
+            resends_on_identity_change: true,
+        };
+        destinations.entry(name).or_insert(site);
+    }
 }
 
 pub(crate) fn own_ae_title(config: &Config) -> Result<AeTitle, Failure> {
