@@ -335,10 +335,12 @@ impl Config {
         Keeping { terms: self.retention.terms(), disk: self.disk }
     }
 
-    /// The data folder: said on the command line, in the site file, or where it is by default.
+    /// The data folder: said on the command line, in the site file, or where it is by default. From
+    /// the root, for plugins and the database work in folders of their own.
     pub(crate) fn data(&self, place: &Place) -> PathBuf {
         let said = place.data.clone().or_else(|| self.data.clone());
-        said.unwrap_or_else(|| PathBuf::from("/var/lib/isocenter"))
+        let said = said.unwrap_or_else(|| PathBuf::from("/var/lib/isocenter"));
+        std::path::absolute(&said).unwrap_or(said)
     }
 
     /// The folder with plugins.
@@ -400,6 +402,13 @@ mod tests {
         let peers = "peers: [{ ae_title: CT1, networks: [] }]";
         check(&format!("dicom: {{ listen: 10.1.0.5:104, {peers} }}"), Some("networks"));
         check("hl7: { listen: 10.1.0.5:2575, networks: [] }", Some("networks"));
+    }
+
+    #[test]
+    fn a_data_folder_beside_us_is_named_from_the_root() {
+        let place = Place { data: Some(PathBuf::from("data")), ..Place::default() };
+        let found = Config::default().data(&place);
+        assert!(found.is_absolute() && found.ends_with("data"), "{}", found.display());
     }
 
     #[test]
