@@ -23,6 +23,9 @@ use crate::record::record;
 /// How long an association may take to give an answer before somebody else may.
 const REPLY_LEASE: Duration = Duration::from_mins(1);
 
+/// How long to wait for a database that did not answer.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
 /// The way into the engine for everything that arrives.
 pub struct IntakeService {
     store: Arc<dyn Store>,
@@ -145,10 +148,15 @@ impl Intake for IntakeService {
     }
 
     async fn association_ended(&self, association: Uuid) {
-        if let Err(error) = self.store.end_association(Some(association)).await {
-            // Its studies are decided on by their other evidence.
-            error!(error = %ErrorChain(&error), "the end of an association cannot be put on record");
-        }
+        let Err(error) = self.store.end_association(Some(association)).await else { return };
+        error!(error = %ErrorChain(&error), "the end of an association cannot be put on record yet");
+        // Its studies would wait for it. If the engine ends first, its next start ends them all.
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            while store.end_association(Some(association)).await.is_err() {
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+        });
     }
 
     async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
