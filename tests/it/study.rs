@@ -1,8 +1,11 @@
 //! A study and its order, from the sockets to the PACS and the EHR.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
 use neighbours::order_message;
 use neighbours::phantom::Phantom;
-use system_tests::{Habits, Hospital};
+use system_tests::{Habits, Hospital, eventually, kill_database, python, root};
 
 fn phantom() -> Phantom {
     Phantom { slices: 12, ..Phantom::default() }
@@ -78,7 +81,7 @@ async fn hl7_43_a_cancelled_order_sends_nothing() {
     hospital.send_message(&order.replace("ORC|NW", "ORC|CA").replace("|O1|", "|O2|")).await;
     hospital.send(&phantom).await;
 
-    let told = system_tests::eventually("the decision", async || {
+    let told = eventually("the decision", async || {
         let why = hospital.ask(&["why", "DEMO-ACC-1"]);
         let told = why["studies"][0]["told"]["ct-bone"].as_str()?.to_owned();
         told.contains("cancelled").then_some(told)
@@ -102,7 +105,7 @@ deliver: [{ to: pacs, what: [seg] }]
     let phantom = phantom();
 
     hospital.send(&phantom).await;
-    let tasks = system_tests::eventually("a task", async || {
+    let tasks = eventually("a task", async || {
         let tasks = hospital.ask(&["task", "list"]);
         (!tasks.as_array().unwrap().is_empty()).then_some(tasks)
     });
@@ -112,4 +115,35 @@ deliver: [{ to: pacs, what: [seg] }]
 
     hospital.send_message(&order_message(&phantom, "O1")).await;
     assert_eq!(hospital.ended_runs(1).await[0]["status"], "completed");
+}
+
+/// DIN-50, ACC-05: an association that ends while the database is away has ended all the same, and
+/// its study does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_50_the_end_of_an_association_is_not_lost_with_the_database() {
+    let Some(python) = python() else { return };
+    let hospital = Hospital::open().await;
+    let phantom = Phantom { slices: 1, ..Phantom::default() };
+    let file = hospital.scratch.path("one.dcm");
+    std::fs::write(&file, &phantom.files()[0]).unwrap();
+    let script = root().join("tests/it/hold_association.py");
+    let port = hospital.engine.dicom.rsplit(':').next().unwrap();
+    let mut modality = Command::new(python);
+    let piped = modality.arg(script).arg(port).arg(file).stdin(Stdio::piped());
+    let mut modality = piped.stdout(Stdio::piped()).spawn().unwrap();
+    let mut status = String::new();
+    BufReader::new(modality.stdout.as_mut().unwrap()).read_line(&mut status).unwrap();
+    assert_eq!(status.trim(), "0000");
+
+    assert!(kill_database(&hospital.scratch.path("data")));
+    // It leaves before the database is back.
+    modality.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(modality.wait().unwrap().success());
+
+    eventually("the run, once the database is back", async || {
+        let output = hospital.command(&["runs", "--json"]);
+        let runs: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).ok()?;
+        runs.iter().any(|it| it["status"] != "running").then_some(())
+    })
+    .await;
 }

@@ -106,13 +106,20 @@ impl Package {
         let broken = |what: &str| format!("`{}`: {what}", path.display());
         let signed: Signed = serde_json::from_str(&text).map_err(|it| broken(&it.to_string()))?;
         let key = keys.iter().find(|it| hex::encode(it.to_bytes()) == signed.key);
-        let key = key.ok_or_else(|| broken("signed with a key that this site does not trust"))?;
+        let key = key.ok_or_else(|| {
+            broken(
+                "signed with a key that this site does not trust: isocenter plugin sign, or name \
+                 the key under `plugin_keys`",
+            )
+        })?;
         let bytes = hex::decode(&signed.signature).unwrap_or_default();
         let signature = Signature::from_slice(&bytes).map_err(|_| broken("no signature"))?;
         key.verify_strict(&message(&signed.manifest), &signature)
             .map_err(|_| broken("the signature does not hold"))?;
         if signed.manifest.sha256 != self.digest {
-            return Err(broken("the plugin was changed since it was signed"));
+            return Err(broken(
+                "the plugin was changed since it was signed: isocenter plugin sign",
+            ));
         }
         Ok(Some(signed.manifest))
     }

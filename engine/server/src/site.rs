@@ -38,17 +38,8 @@ impl Site {
     ) -> Result<Self, Failure> {
         let config = Config::read(place)?;
         let data = config.data(place);
-        let archive = DiskArchive::open(&data.join("archive"))
-            .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
-        let archive: Arc<dyn Archive> = Arc::new(archive);
-        let engine = std::env::current_exe()
-            .map_err(|error| Failure::from_error("cannot find this program", &error))?;
-        let folder = config.plugins(flags, &data);
-        let (store, limits) = (data.join("plugins"), PluginLimits::default());
         let trust = trust(&config, flags, place)?;
-        let host = PluginHost::open(engine, &folder, store, Arc::clone(&archive), limits, trust)
-            .await
-            .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
+        let (archive, host) = open_host(&data, &config.plugins(flags, &data), trust).await?;
         let folder = flags.workflows.clone().or_else(|| config.workflows.clone());
         let files = folder.as_deref().map(files).transpose()?.unwrap_or_default();
         let texts: Vec<&str> =
@@ -70,6 +61,24 @@ impl Site {
     }
 }
 
+/// The archive below `data`, and the plugins of `folder` that are trusted, which work with it.
+pub(crate) async fn open_host(
+    data: &Path,
+    folder: &Path,
+    trust: Trust,
+) -> Result<(Arc<dyn Archive>, PluginHost), Failure> {
+    let archive = DiskArchive::open(&data.join("archive"))
+        .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
+    let archive: Arc<dyn Archive> = Arc::new(archive);
+    let engine = std::env::current_exe()
+        .map_err(|error| Failure::from_error("cannot find this program", &error))?;
+    let (store, limits) = (data.join("plugins"), PluginLimits::default());
+    let host = PluginHost::open(engine, folder, store, Arc::clone(&archive), limits, trust)
+        .await
+        .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
+    Ok((archive, host))
+}
+
 /// Plugins in the folder of a site that it would not load, and why.
 pub(crate) async fn untrusted(
     config: &Config,
@@ -81,16 +90,8 @@ pub(crate) async fn untrusted(
     if flags.allow_unsigned || !data.join("keys").exists() && config.plugin_keys.is_empty() {
         return Ok(Vec::new());
     }
-    let archive = DiskArchive::open(&scratch.join("archive"))
-        .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
-    let engine = std::env::current_exe()
-        .map_err(|error| Failure::from_error("cannot find this program", &error))?;
     let folder = config.plugins(flags, &data);
-    let (store, limits) = (scratch.join("trusted"), PluginLimits::default());
-    let trust = trust(config, flags, place)?;
-    let host = PluginHost::open(engine, &folder, store, Arc::new(archive), limits, trust)
-        .await
-        .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
+    let (_, host) = open_host(scratch, &folder, trust(config, flags, place)?).await?;
     let refused = host.refused().into_iter();
     Ok(refused.map(|(path, why)| format!("{}: {why}", path.display())).collect())
 }

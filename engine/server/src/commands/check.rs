@@ -49,8 +49,9 @@ pub(crate) async fn read(
 }
 
 pub(crate) async fn check(place: &Place, flags: &ServeFlags) -> Result<(), Failure> {
-    let (site, scratch) = read(place, flags, &[]).await?;
-    let untrusted = untrusted(&site.config, flags, place, scratch.path()).await?;
+    let (site, _scratch) = read(place, flags, &[]).await?;
+    let alone = Scratch::new()?;
+    let untrusted = untrusted(&site.config, flags, place, alone.path()).await?;
     if !untrusted.is_empty() {
         let text = untrusted.join("\n  ");
         return Err(Failure::new(format!("plugins that would not be loaded:\n  {text}")));

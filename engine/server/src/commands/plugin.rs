@@ -1,15 +1,14 @@
 //! Plugins: shown, made, checked and signed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use contracts::Archive;
-use plugin_host::{PluginHost, PluginLimits, Trust, sign};
+use plugin_host::{Trust, sign};
 
 use crate::args::{Place, PluginCommand, PluginLanguage};
 use crate::commands::check::{Scratch, plugins};
 use crate::config::Config;
 use crate::output::{Failure, line};
+use crate::site::open_host;
 
 /// A file of a skeleton: its name, and what is in it. `NAME` stands for the plugin's name,
 /// `SYMBOL` for the same as a type of Rust.
@@ -77,12 +76,6 @@ async fn loaded(plugin: &Path, trust: Trust) -> Result<(String, String), Failure
     if !plugin.exists() {
         return Err(Failure::new(format!("there is no `{}`", plugin.display())));
     }
-    let engine = std::env::current_exe()
-        .map_err(|error| Failure::from_error("cannot find this program", &error))?;
-    let archive = archive::DiskArchive::open(&scratch.path().join("archive"))
-        .map_err(|error| Failure::from_error("cannot make a folder", &error))?;
-    let archive: Arc<dyn Archive> = Arc::new(archive);
-    let (store, limits) = (scratch.path().join("plugins"), PluginLimits::default());
     let alone = scratch.path().join("alone");
     let name = plugin.file_name().unwrap_or_default();
     let failed = |error: &std::io::Error| {
@@ -94,9 +87,7 @@ async fn loaded(plugin: &Path, trust: Trust) -> Result<(String, String), Failure
         let source = std::path::absolute(folder.join(&file)).map_err(|error| failed(&error))?;
         std::os::unix::fs::symlink(source, alone.join(file)).map_err(|error| failed(&error))?;
     }
-    let host = PluginHost::open(engine, &alone, store, archive, limits, trust)
-        .await
-        .map_err(|error| Failure::from_error("cannot load it", &error))?;
+    let (_, host) = open_host(scratch.path(), &alone, trust).await?;
     match (host.plugins().first(), host.refused().first()) {
         (Some(it), _) => Ok((it.pin.name.clone(), it.pin.version.clone())),
         (None, Some((_, why))) => Err(Failure::new(format!("`{}`: {why}", plugin.display()))),
