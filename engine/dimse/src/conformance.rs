@@ -1,4 +1,4 @@
-//! The DICOM Conformance Statement (PS3.2), written from the constants the engine works with.
+//! The DICOM Conformance Statement (PS3.2): tables from the constants the engine works with, and prose.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The HL7 profile, written from the constants the engine works with.
+//! The HL7 profile: tables from the constants the engine works with, and prose.
 
 use std::fmt::Write as _;
 

@@ -33,8 +33,9 @@ pub(crate) enum Completeness {
     },
 }
 
-/// How a study stands at `now`. After a run, the longest wait counts from
-/// `late_since`, when the first instance came after it, and only silence is enough: what told of the end before says nothing of what came late.
+/// How a study stands at `now`. After a run, the longest wait counts from `late_since`, when the first
+/// instance came after it, and only silence is enough: what told of the end before says nothing of
+/// what came late.
 pub(crate) fn completeness(
     rule: &Completion,
     study: &StudySnapshot,

@@ -1,8 +1,9 @@
 //! Decides what happens to a study, and when.
 //!
-//! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides which
-//! workflows take a study and when, `completion` whether it is complete, [`drive`] has their nodes worked on,
-//! [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`] ties them, and keeps them going.
+//! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides
+//! which workflows take a study and when, `completion` whether it is complete, [`drive`] has
+//! their nodes worked on, [`delivery`] composes and sends, `commitment` answers for what is
+//! kept. [`Orchestrator`] ties them, and keeps them going.
 //!
 //! **Invariants**
 //!

@@ -1,7 +1,9 @@
 //! The program: `isocenter serve` and everything that asks it or helps it.
 //!
-//! Read [`args`] for what can be said, [`config`] and [`site`] for the site file, [`run`] for the engine
-//! from its start to its end with [`doors`], [`activation`], [`reload`] and [`surroundings`], [`open`] for how commands come to the database, and `commands` for the rest.
+//! Read [`args`] for what can be said, [`config`] and [`site`] for the site file, [`run`] for
+//! the engine from its start to its end with [`doors`], [`activation`], [`reload`] and
+//! [`surroundings`], [`open`] for how commands come to the database, and `commands` for the
+//! rest.
 
 mod activation;
 mod args;
