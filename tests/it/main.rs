@@ -10,6 +10,7 @@ mod commitment;
 mod database;
 mod doors;
 mod identity;
+mod isolation;
 mod laboratory;
 mod mistakes;
 mod operation;

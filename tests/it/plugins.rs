@@ -236,13 +236,13 @@ async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_th
 }
 
 /// `isocenter serve`, started with arguments of its own.
-struct Started {
+pub(crate) struct Started {
     child: std::process::Child,
     dicom: String,
 }
 
 impl Started {
-    fn new(mut command: std::process::Command) -> Self {
+    pub(crate) fn new(mut command: std::process::Command) -> Self {
         use std::io::BufRead as _;
         let piped =
             command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
@@ -254,7 +254,7 @@ impl Started {
         Self { child, dicom }
     }
 
-    async fn send(&self, study: &Phantom) {
+    pub(crate) async fn send(&self, study: &Phantom) {
         let files = study.files();
         let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
         system_tests::remote(&self.dicom, "CT1").store(&files).await.unwrap();
@@ -262,18 +262,29 @@ impl Started {
 
     /// The run of a study, once it has ended.
     async fn run_of(&self, data: &str, study: &Phantom) -> Value {
+        self.runs_of(data, study, 1).await.remove(0)
+    }
+
+    /// The runs of a study, once there are `count` and all have ended.
+    pub(crate) async fn runs_of(&self, data: &str, study: &Phantom, count: usize) -> Vec<Value> {
         let uid = study.study_uid();
-        eventually("the run", async || {
+        eventually("the runs", async || {
             let mut why = std::process::Command::new(program());
             let output = why.args(["why", &uid, "--json", "--data", data]).output().unwrap();
             let why: Value = serde_json::from_slice(&output.stdout).ok()?;
-            let run = why["studies"][0]["runs"].get(0)?.clone();
-            (run["run"]["status"] != "running").then_some(run)
+            let runs = why["studies"][0]["runs"].as_array()?.clone();
+            let have_ended = runs.iter().all(|it| it["run"]["status"] != "running");
+            (runs.len() == count && have_ended).then_some(runs)
         })
         .await
     }
 
-    fn stop(&mut self) {
+    /// Its number.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn stop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());

@@ -96,6 +96,10 @@ impl Archive for DiskArchive {
         .await
     }
 
+    fn instances(&self) -> &Path {
+        &self.instances
+    }
+
     fn path_of(&self, sha256: &str) -> PathBuf {
         place(&self.instances, sha256, "dcm")
     }

@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use domain::ArtifactRef;
@@ -67,6 +67,9 @@ pub trait Archive: Send + Sync {
     ///
     /// Fails if the disk does, or is full.
     async fn keep(&self, file: Quarantined) -> io::Result<()>;
+
+    /// The folder with the files of all instances.
+    fn instances(&self) -> &Path;
 
     /// Where the file with this data set lies.
     fn path_of(&self, sha256: &str) -> PathBuf;

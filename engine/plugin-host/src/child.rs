@@ -1,4 +1,4 @@
-//! What a child process does: limits itself, loads one library, and works for the engine.
+//! What a child process does: confines itself, loads one library, and works for the engine.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -16,29 +16,37 @@ use std::sync::{Mutex, PoisonError};
 use domain::{ArtifactRef, ErrorChain, NodeInput, SopInstanceUid};
 use plugin_api::Request;
 use plugin_api::abi::v1::Status;
-use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::library::{Fault, HostServices, Plugin};
 use crate::package::Program;
 use crate::protocol::{Ask, JSON_BYTES_MAX, Say, read_frame, write_frame};
+use crate::sandbox;
 
-/// Most files a plugin's process has open: the libraries of the system and its socket.
-const OPEN_FILES_MAX: u64 = 256;
-
-/// Serves the engine over the socket that is standard input, until the engine closes it.
+/// Serves the engine over the socket that is standard input, until the engine closes it. Of the
+/// engine's files it can read those below `archive`.
 ///
 /// # Errors
 ///
-/// Fails if the socket does: the engine is gone.
-pub fn run(library: &Path, memory_bytes_max: u64) -> io::Result<()> {
-    limit(memory_bytes_max)?;
+/// Fails if the socket does: the engine is gone; or if the process cannot be confined.
+pub fn run(library: &Path, archive: &Path, memory_bytes_max: u64) -> io::Result<()> {
+    sandbox::confine(library, archive, memory_bytes_max)?;
     if library.is_dir() {
         return Err(become_program(library));
     }
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
-    let mut reader = UnixStream::from(socket);
+    converse(library, UnixStream::from(socket), true)
+}
+
+/// Loads `library` and serves the engine over `socket`, until the engine closes it. `is_alone` says
+/// that the process is for this conversation only, so that the library may be told to stop.
+///
+/// # Errors
+///
+/// Fails if the socket does: the engine is gone.
+pub(crate) fn converse(library: &Path, socket: UnixStream, is_alone: bool) -> io::Result<()> {
+    let mut reader = socket;
     let writer = Arc::new(Mutex::new(reader.try_clone()?));
     let loaded = Plugin::load(library).and_then(|it| Ok((it, it.describe()?)));
     let (plugin, description) = match loaded {
@@ -50,7 +58,7 @@ pub fn run(library: &Path, memory_bytes_max: u64) -> io::Result<()> {
     };
     let (name, version) = (description.name, description.version);
     say(&writer, &Say::Ready { name, version }, &[])?;
-    serve(plugin, &mut reader, &writer)
+    serve(plugin, &mut reader, &writer, is_alone)
 }
 
 /// Starts the program of a plugin in place of this one. It inherits the socket and the limits, and
@@ -78,6 +86,7 @@ fn serve(
     plugin: Plugin,
     reader: &mut UnixStream,
     writer: &Arc<Mutex<UnixStream>>,
+    is_alone: bool,
 ) -> io::Result<()> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Ask>(1);
@@ -93,7 +102,9 @@ fn serve(
         match read_frame::<Ask>(reader) {
             Ok(Ask::Cancel) => {
                 cancelled.store(true, Ordering::Relaxed);
-                plugin.cancel();
+                if is_alone {
+                    plugin.cancel();
+                }
             }
             Ok(ask) => {
                 if sender.send(ask).is_err() {
@@ -151,19 +162,6 @@ fn say(writer: &Mutex<UnixStream>, what: &Say, blob: &[u8]) -> io::Result<()> {
     let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
     write_frame(&mut *writer, what, blob)?;
     writer.flush()
-}
-
-/// Takes from this process what a plugin has no need of.
-fn limit(memory_bytes_max: u64) -> io::Result<()> {
-    let set = |resource, most: u64| {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, limit).map_err(io::Error::from)
-    };
-    set(Resource::As, memory_bytes_max)?;
-    set(Resource::Nofile, OPEN_FILES_MAX)?;
-    // It writes no file, not even its own corpse, which would hold patient data.
-    set(Resource::Fsize, 0)?;
-    set(Resource::Core, 0)
 }
 
 /// Geometry of a volume, as JSON, and its values.

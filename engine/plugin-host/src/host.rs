@@ -72,7 +72,7 @@ pub enum HostError {
     },
 }
 
-/// Has nodes worked on by plugins, each in a process of its own.
+/// Has nodes worked on by plugins, each in a process of its own unless the site says otherwise.
 pub struct PluginHost {
     engine: PathBuf,
     folder: PathBuf,
@@ -83,6 +83,8 @@ pub struct PluginHost {
     plugins: Live<Found>,
     idle: Mutex<HashMap<PluginPin, Vec<Worker>>>,
     places: Semaphore,
+    /// The same for plugins in this process.
+    inline_places: Arc<Semaphore>,
     /// Runs that are being worked on, and how to cancel them.
     running: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
 }
@@ -124,6 +126,7 @@ impl PluginHost {
             plugins: Live::default(),
             idle: Mutex::default(),
             places: Semaphore::new(limits.processes_max),
+            inline_places: Arc::new(Semaphore::new(limits.processes_max)),
             running: Mutex::default(),
         };
         host.rescan().await?;
@@ -168,12 +171,15 @@ impl PluginHost {
         let package = Package::copied(source, &self.store)
             .map_err(|it| format!("it cannot be read: {it}"))?;
         let vouched = package.vouched(&self.trust)?;
-        let worker = started(&self.engine, &package.copy, self.limits).await;
+        let worker = self.started(&package.copy).await;
         let worker = worker.map_err(|error| ErrorChain(&error).to_string())?;
         if let Some(manifest) = vouched
             && (manifest.name != worker.name || manifest.version != worker.version)
         {
             return Err("it calls itself otherwise than its signature does".to_owned());
+        }
+        if self.trust.is_inline(&worker.name) && package.copy.is_dir() {
+            return Err("a program of its own cannot be inline: see `inline_plugins`".to_owned());
         }
         let digest = package.digest;
         let pin = PluginPin { name: worker.name.clone(), version: worker.version.clone(), digest };
@@ -234,10 +240,30 @@ impl PluginHost {
             return Ok(worker);
         }
         let package = package::stored(&self.store, &pin.digest);
-        started(&self.engine, &package, self.limits).await
+        if !self.trust.is_inline(&pin.name) {
+            return self.started(&package).await;
+        }
+        // One that does not return keeps its place: the engine cannot end it, and starts no more.
+        let place = Arc::clone(&self.inline_places).acquire_owned().await;
+        let closed = |_| WorkerError::Unusable { reason: "the engine is closing".to_owned() };
+        Worker::start_inline(&package, place.map_err(closed)?).await
     }
 
+    /// A child that has just loaded `library`.
+    async fn started(&self, library: &Path) -> Result<Worker, WorkerError> {
+        let (archive, memory) = (self.archive.instances(), self.limits.memory_bytes_max);
+        let worker = Worker::start(&self.engine, library, archive, memory);
+        match tokio::time::timeout(START_TIME_MAX, worker).await {
+            Ok(worker) => worker,
+            Err(_) => Err(WorkerError::Unusable { reason: "it does not load in time".to_owned() }),
+        }
+    }
+
+    /// Keeps a child for the next call. A thread of ours is made in no time.
     fn keep_idle(&self, pin: &PluginPin, worker: Worker) {
+        if !worker.is_child() {
+            return;
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(pin.clone()).or_default();
         if kept.len() < self.limits.processes_max {
@@ -332,18 +358,6 @@ fn judged(status: Status, body: &str) -> Result<NodeOutput, NodeFailure> {
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> HostError {
     let path = path.to_owned();
     move |source| HostError::Io { path, source }
-}
-
-async fn started(
-    engine: &Path,
-    library: &Path,
-    limits: PluginLimits,
-) -> Result<Worker, WorkerError> {
-    let worker = Worker::start(engine, library, limits.memory_bytes_max);
-    match tokio::time::timeout(START_TIME_MAX, worker).await {
-        Ok(worker) => worker,
-        Err(_) => Err(WorkerError::Unusable { reason: "it does not load in time".to_owned() }),
-    }
 }
 
 #[async_trait]

@@ -24,8 +24,21 @@ const FOLDER_BYTES_MAX: u64 = 1 << 30;
 pub enum Trust {
     /// Everybody's. For trials and for building.
     Anyone,
-    /// Those signed with one of these keys.
-    Signed(Vec<VerifyingKey>),
+    /// Those signed with one of `keys`.
+    Signed {
+        /// Of the site, and of makers it names.
+        keys: Vec<VerifyingKey>,
+        /// Names of plugins that are trusted with the engine's own process. A crash of theirs is one
+        /// of the engine.
+        inline: Vec<String>,
+    },
+}
+
+impl Trust {
+    /// Whether a plugin of this name may work in the engine's own process.
+    pub(crate) fn is_inline(&self, plugin: &str) -> bool {
+        matches!(self, Self::Signed { inline, .. } if inline.iter().any(|it| it == plugin))
+    }
 }
 
 /// What a signature of a plugin is about.
@@ -98,7 +111,7 @@ impl Package {
 
     /// Who vouches for it, if somebody trusted does.
     pub(crate) fn vouched(&self, trust: &Trust) -> Result<Option<Manifest>, String> {
-        let Trust::Signed(keys) = trust else { return Ok(None) };
+        let Trust::Signed { keys, .. } = trust else { return Ok(None) };
         let path = signature_path(&self.source);
         let text = fs::read_to_string(&path).map_err(|_| {
             "it is not signed: isocenter plugin sign, or start with --allow-unsigned".to_owned()
@@ -249,7 +262,7 @@ mod tests {
         let folder = scratch();
         let source = folder.join("p.plugin");
         let [ours, theirs] = [[1; 32], [2; 32]].map(|it| SigningKey::from_bytes(&it));
-        let trust = Trust::Signed(vec![ours.verifying_key()]);
+        let trust = Trust::Signed { keys: vec![ours.verifying_key()], inline: Vec::new() };
         let copied = || Package::copied(&source, &folder).unwrap();
         assert!(copied().vouched(&trust).unwrap_err().contains("not signed"));
         sign(&source, "p", "1", &theirs).unwrap();

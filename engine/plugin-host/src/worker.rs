@@ -1,5 +1,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -9,12 +10,14 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::child;
 use crate::protocol::{Ask, Say, header, lengths};
 
-/// A child process with one plugin loaded.
+/// Whoever has a plugin loaded and answers for it.
 pub(crate) struct Worker {
-    child: Child,
+    place: Place,
     socket: UnixStream,
     /// Who the plugin says it is.
     pub(crate) name: String,
@@ -22,10 +25,19 @@ pub(crate) struct Worker {
     pub(crate) version: String,
 }
 
+/// Where a plugin works.
+enum Place {
+    /// In a process of its own.
+    Child(Child),
+    /// In a thread of the engine, which ends when the plugin returns and not before.
+    Engine,
+}
+
 impl Drop for Worker {
     /// Ends the child with everything it started.
     fn drop(&mut self) {
-        let pid = self.child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
+        let Place::Child(child) = &self.place else { return };
+        let pid = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
         if let Some(group) = pid {
             // It may have ended already, and nothing of it be left.
             _ = kill_process_group(group, Signal::KILL);
@@ -57,17 +69,19 @@ pub(crate) enum WorkerError {
 }
 
 impl Worker {
-    /// Starts a child that loads `library`.
+    /// Starts a child that loads `library`, and of the engine's files reads those below `archive`.
     pub(crate) async fn start(
         engine: &Path,
         library: &Path,
+        archive: &Path,
         memory_bytes_max: u64,
     ) -> Result<Self, WorkerError> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(WorkerError::Start)?;
-        ours.set_nonblocking(true).map_err(WorkerError::Start)?;
+        let (ours, theirs) = StdStream::pair().map_err(WorkerError::Start)?;
         let child = Command::new(engine)
             .arg("plugin-host")
             .arg(library)
+            .arg("--archive")
+            .arg(archive)
             .args(["--memory", &memory_bytes_max.to_string()])
             .stdin(OwnedFd::from(theirs))
             // What a plugin prints may name a patient: it goes nowhere.
@@ -79,9 +93,31 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()
             .map_err(WorkerError::Start)?;
+        Self::ready(Place::Child(child), ours).await
+    }
+
+    /// Loads `library` into this process, and has it work in a thread that holds `place` to its end.
+    pub(crate) async fn start_inline(
+        library: &Path,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, WorkerError> {
+        let (ours, theirs) = StdStream::pair().map_err(WorkerError::Start)?;
+        let library = library.to_owned();
+        let thread = std::thread::Builder::new().name("inline plugin".to_owned());
+        let converse = move || {
+            // What goes wrong with the socket, the other side sees.
+            _ = child::converse(&library, theirs, false);
+            drop(place);
+        };
+        thread.spawn(converse).map_err(WorkerError::Start)?;
+        Self::ready(Place::Engine, ours).await
+    }
+
+    async fn ready(place: Place, ours: StdStream) -> Result<Self, WorkerError> {
+        ours.set_nonblocking(true).map_err(WorkerError::Start)?;
         let socket = UnixStream::from_std(ours).map_err(WorkerError::Start)?;
         let (name, version) = (String::new(), String::new());
-        let mut worker = Self { child, socket, name, version };
+        let mut worker = Self { place, socket, name, version };
         match worker.hear().await?.0 {
             Say::Ready { name, version } => {
                 worker.name = name;
@@ -130,8 +166,16 @@ impl Worker {
         Ok(bytes)
     }
 
+    /// Whether a fault of the plugin stays with it.
+    pub(crate) const fn is_child(&self) -> bool {
+        matches!(self.place, Place::Child(_))
+    }
+
     async fn ended(&mut self) -> WorkerError {
-        let wait = tokio::time::timeout(std::time::Duration::from_secs(2), self.child.wait());
+        let Place::Child(child) = &mut self.place else {
+            return WorkerError::Ended { how: "its thread is gone".to_owned() };
+        };
+        let wait = tokio::time::timeout(std::time::Duration::from_secs(2), child.wait());
         let how = match wait.await {
             Ok(Ok(status)) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exit code {code}"),

@@ -201,6 +201,9 @@ pub(crate) enum Command {
     PluginHost {
         /// The library.
         library: PathBuf,
+        /// The folder it may read images from.
+        #[arg(long)]
+        archive: PathBuf,
         /// Most memory, in bytes.
         #[arg(long)]
         memory: u64,

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) http: Option<HttpConfig>,
     /// Public keys of makers of plugins, in hex or as files; those the site signs itself need none.
     pub(crate) plugin_keys: Vec<String>,
+    /// Names of signed plugins that work in the engine's own process.
+    pub(crate) inline_plugins: Vec<String>,
     /// Who gives out patient identifiers.
     pub(crate) identity: IdentityConfig,
     /// Where reports go.

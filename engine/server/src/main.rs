@@ -30,8 +30,8 @@ use crate::output::Failure;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A plugin's process is no engine: it needs no runtime, and must not have one.
-    if let Command::PluginHost { library, memory } = &arguments.command {
-        return match plugin_host::child::run(library, *memory) {
+    if let Command::PluginHost { library, archive, memory } = &arguments.command {
+        return match plugin_host::child::run(library, archive, *memory) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };

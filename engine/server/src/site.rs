@@ -99,6 +99,11 @@ pub(crate) async fn untrusted(
 /// Whose plugins are loaded: those the site has signed, or whose makers it names.
 fn trust(config: &Config, flags: &ServeFlags, place: &Place) -> Result<Trust, Failure> {
     if flags.allow_unsigned {
+        if !config.inline_plugins.is_empty() {
+            let text = "`inline_plugins` names plugins for the engine's own process: these have to \
+                        be signed, so start without --allow-unsigned";
+            return Err(Failure::new(text));
+        }
         return Ok(Trust::Anyone);
     }
     let own = store::plugin_key(&config.data(place).join("keys"))
@@ -107,7 +112,7 @@ fn trust(config: &Config, flags: &ServeFlags, place: &Place) -> Result<Trust, Fa
     for key in &config.plugin_keys {
         keys.push(public_key(key)?);
     }
-    Ok(Trust::Signed(keys))
+    Ok(Trust::Signed { keys, inline: config.inline_plugins.clone() })
 }
 
 /// The destinations of the site file, and the folder for all others that workflows name.

@@ -1,6 +1,7 @@
 //! A plugin that does wrong what it is told to do wrong.
 #![expect(unsafe_code, clippy::panic, reason = "being wrong is what this plugin is for")]
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use domain::{NodeInput, NodeOutput};
@@ -20,6 +21,7 @@ enum Fault {
     Slow,
     Fork,
     Huge,
+    Look,
 }
 
 /// What a workflow sets under `with:`.
@@ -27,6 +29,29 @@ enum Fault {
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     fault: Fault,
+    /// What to look at, for `look`.
+    #[serde(default)]
+    paths: Vec<PathBuf>,
+}
+
+/// What this process can get at that is not its own, one line for each.
+fn look(paths: &[PathBuf]) -> String {
+    let parent = std::os::unix::process::parent_id();
+    let mut lines = vec![format!("process {}", std::process::id())];
+    let mut tell = |what: &str, could: bool| {
+        lines.push(format!("{what}: {}", if could { "could" } else { "could not" }));
+    };
+    tell("internet", std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
+    tell("socket pair", std::os::unix::net::UnixStream::pair().is_ok());
+    tell("named socket", std::os::unix::net::UnixDatagram::unbound().is_ok());
+    // Signal 0 reaches for the engine and does nothing to it.
+    let kill = std::process::Command::new("/bin/kill").args(["-0", &parent.to_string()]).status();
+    tell("engine", kill.is_ok_and(|it| it.success()));
+    for path in paths {
+        tell("read", std::fs::read_dir(path).is_ok() || std::fs::read(path).is_ok());
+        tell("write", std::fs::write(path.join("written"), "x").is_ok());
+    }
+    lines.join("\n")
 }
 
 /// The plugin.
@@ -74,6 +99,11 @@ impl Plugin for Faulty {
                 let text = "x".repeat(80 << 20);
                 let title = domain::Code::new("x", "99X", "x");
                 let sections = vec![domain::Section { title, text }];
+                return Ok(NodeOutput { sections, ..NodeOutput::default() });
+            }
+            Fault::Look => {
+                let title = domain::Code::new("x", "99X", "x");
+                let sections = vec![domain::Section { title, text: look(&settings.paths) }];
                 return Ok(NodeOutput { sections, ..NodeOutput::default() });
             }
             Fault::Garbage => {}

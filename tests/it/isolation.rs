@@ -1,0 +1,97 @@
+//! What a plugin's process cannot get at, and what changes when a site trusts one with its own.
+
+use serde_json::Value;
+use system_tests::{Habits, Hospital, Scratch, program, study, target};
+
+use crate::plugins::Started;
+
+fn looking(paths: &[std::path::PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|it| format!("\"{}\"", it.display())).collect();
+    format!(
+        "workflow: looking\non: {{ study: {{ complete: {{ quiet: 200ms }} }} }}\nnodes:\n  \
+         it:\n    plugin: faulty\n    with: {{ fault: look, paths: [{}] }}\n",
+        paths.join(", ")
+    )
+}
+
+fn seen(run: &Value) -> Vec<String> {
+    let text = run["outputs"]["it"]["sections"][0]["text"].as_str().unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// It has the system's programs, the images and its socket. It has no network, not the files of
+/// anybody, and not the engine.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_31_a_plugin_has_no_network_no_files_of_others_and_no_hold_on_the_engine() {
+    let secrets = Scratch::default();
+    secrets.write("keys/key", "secret");
+    let paths = [secrets.path("keys/key"), secrets.path("keys"), "/usr/share".into()];
+    let workflow = looking(&paths);
+    let files = [("looking", workflow.as_str())];
+    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+
+    hospital.send(&study("looked at")).await;
+    let runs = hospital.ended_runs(1).await;
+
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let expected = [
+        "internet: could not",
+        "socket pair: could",
+        "named socket: could not",
+        "engine: could not",
+        "read: could not",
+        "write: could not",
+        "read: could not",
+        "write: could not",
+        "read: could",
+        "write: could not",
+    ];
+    assert_eq!(seen(&run)[1..], expected, "{run}");
+    assert!(!secrets.path("keys/written").exists());
+}
+
+/// A signed plugin that the site names works in the engine's process. It can do there what the
+/// engine can, and one that hangs fails its node all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
+    let scratch = Scratch::default();
+    let data = scratch.path("data").display().to_string();
+    let library = scratch.write("plugins/libfaulty.so", "");
+    std::fs::copy(target().join("libfaulty_plugin.so"), &library).unwrap();
+    scratch.write("workflows/looking.yaml", &looking(&[]));
+    let hanging = looking(&[]).replace("looking", "hanging").replace("fault: look", "fault: hang");
+    scratch.write("workflows/hanging.yaml", &format!("{hanging}    timeout: 1s\n"));
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let site = format!(
+        "workflows: {}\nplugins: {}\ninline_plugins: [faulty]\n",
+        path("workflows"),
+        path("plugins")
+    );
+    let site = scratch.write("site.yaml", &site).display().to_string();
+    let serve = |more: &[&str]| {
+        let mut command = std::process::Command::new(program());
+        command.args(["serve", "--config", &site, "--data", &data, "--trust-loopback"]);
+        command.args(["--dicom", "127.0.0.1:0"]).args(more);
+        command
+    };
+    // Without a signature nobody vouches for it.
+    let unsigned = serve(&["--allow-unsigned"]).output().unwrap();
+    let why = String::from_utf8_lossy(&unsigned.stderr).into_owned();
+    assert!(!unsigned.status.success() && why.contains("inline_plugins"), "{why}");
+    let mut sign = std::process::Command::new(program());
+    sign.args(["plugin", "sign", "--data", &data]).arg(&library);
+    assert!(sign.status().unwrap().success());
+
+    let mut engine = Started::new(serve(&[]));
+    let study = study("inline");
+    engine.send(&study).await;
+    let runs = engine.runs_of(&data, &study, 2).await;
+
+    let run = |name: &str| runs.iter().find(|it| it["run"]["workflow"] == name).unwrap();
+    let found = seen(run("looking"));
+    assert_eq!(found[0], format!("process {}", engine.process()), "{found:?}");
+    assert_eq!(found[1], "internet: could", "nothing is taken from the engine itself");
+    let reason = run("hanging")["nodes"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("took longer than 1 s"), "{reason}");
+    engine.stop();
+}
