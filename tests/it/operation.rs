@@ -1,8 +1,14 @@
 //! What those do who run the engine: destinations that fail, are paused and tried; a site file that
 //! changes; the trail asked by user and result.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use serde_json::Value;
 use system_tests::{Habits, Hospital, eventually, remote, study};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 fn destination(hospital: &Hospital, name: &str) -> Value {
     let all = hospital.ask(&["destination", "list"]);
@@ -106,4 +112,87 @@ async fn din_02_the_allow_list_of_a_changed_site_file_holds_without_a_restart() 
     })
     .await;
     assert!(stranger.echo().await.is_ok());
+}
+
+/// An EHR that refuses what comes until it is told otherwise.
+struct Strict {
+    address: String,
+    refuses: Arc<AtomicBool>,
+    taken: Arc<Mutex<Vec<String>>>,
+}
+
+impl Strict {
+    async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (refuses, taken) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<Vec<_>>>::default());
+        let (refusing, taking) = (Arc::clone(&refuses), Arc::clone(&taken));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut message = Vec::new();
+                while let Ok(1..) = stream.read_buf(&mut message).await {
+                    if !message.ends_with(b"\x1c\r") {
+                        continue;
+                    }
+                    let text = String::from_utf8_lossy(&message).into_owned();
+                    message.clear();
+                    let id = text.split('|').nth(9).unwrap().to_owned();
+                    let refuses = refusing.load(Ordering::Relaxed);
+                    let code = if refuses { "AR" } else { "AA" };
+                    let answer = format!(
+                        "\x0bMSH|^~\\&|EHR|HOSP|||2026||ACK^R01^ACK|1|P|2.5.1\rMSA|{code}|{id}\r\x1c\r"
+                    );
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    if !refuses {
+                        taking.lock().unwrap().push(id);
+                    }
+                }
+            }
+        });
+        Self { address, refuses, taken }
+    }
+}
+
+/// HL7-14: AR is a dead letter. Where the order of messages matters more than their flow, nothing
+/// passes it by.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_14_a_destination_that_blocks_gets_nothing_more_until_a_person_has_looked() {
+    let strict = Strict::open().await;
+    let more = format!(
+        "  strict: {{ mllp: {{ address: \"{}\" }}, allow_unverified: true, on_error: block }}\n",
+        strict.address
+    );
+    let workflow = "workflow: to-strict\non: { study: { complete: { quiet: 200ms } } }\nnodes:\n  \
+        bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } }\n\
+        deliver: [{ to: strict, what: [oru], after: [bone] }]\n";
+    let workflows = [("to-strict", workflow)];
+    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+
+    hospital.send(&study("refused")).await;
+    let paused = eventually("the destination to be paused", async || {
+        let strict = destination(&hospital, "strict");
+        (strict["state"] == "paused").then_some(strict)
+    })
+    .await;
+    assert_eq!((&paused["failed"], &paused["paused_by"]), (&1.into(), &"on_error: block".into()));
+    assert!(paused["last_error"].as_str().unwrap().contains("AR"), "{paused}");
+    assert_eq!(count(&hospital, "destination_paused"), 1);
+    strict.refuses.store(false, Ordering::Relaxed);
+    hospital.send(&study("behind it")).await;
+    eventually("the second to wait", async || {
+        (destination(&hospital, "strict")["waiting"] == 1).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(strict.taken.lock().unwrap().is_empty(), "nothing passes the one that was refused");
+
+    assert!(
+        hospital.command(&["delivery", "resend", "--failed", "--to", "strict"]).status.success()
+    );
+    assert!(hospital.command(&["destination", "resume", "strict"]).status.success());
+    eventually("both", async || (strict.taken.lock().unwrap().len() == 2).then_some(())).await;
+    let all = hospital.ask(&["delivery", "list"]);
+    let ids: Vec<_> = all.as_array().unwrap().iter().map(|it| it["state"].clone()).collect();
+    assert_eq!(ids, ["delivered", "delivered"]);
 }

@@ -40,6 +40,22 @@ async fn a_study_and_its_order_come_out_as_seg_sr_and_oru() {
     assert_eq!(why["orders"][0]["accession"], "DEMO-ACC-1");
 }
 
+/// HL7-40: a modality without the accession number still says which request it answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_40_the_request_in_the_images_finds_the_order() {
+    let hospital = Hospital::open().await;
+    let ordered = Phantom { seed: "another UID".to_owned(), ..phantom() };
+    let (accession, placer) = (String::new(), format!("P-{}", ordered.accession));
+    let scanned = Phantom { accession, placer, ..phantom() };
+
+    assert_eq!(hospital.send_message(&order_message(&ordered, "O1")).await, "AA");
+    hospital.send(&scanned).await;
+    hospital.ended_runs(1).await;
+
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    assert!(oru.contains("|P-DEMO-ACC-1|F-DEMO-ACC-1|"), "{oru}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_52_without_allow_unverified_the_ehr_gets_nothing() {
     let habits = Habits { allow_unverified: false, ..Habits::default() };

@@ -288,6 +288,8 @@ pub enum DeliveryEnd {
     Failed {
         /// What happened.
         reason: String,
+        /// Whether nothing more goes to the destination until a person says so (HL7-14).
+        pauses: bool,
     },
     /// Must not be sent.
     Blocked {

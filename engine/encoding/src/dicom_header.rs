@@ -1,6 +1,7 @@
 //! The bounded reader of DICOM data sets: what stands between the network and every other reader.
 //!
-//! It walks a whole data set once, keeps the small values of its top level, and checks that every
+//! It walks a whole data set once, keeps the small values of its top level and of the first request
+//! it answers, and checks that every
 //! length it meets fits into what has arrived (SEC-21, SEC-22, SEC-24). Libraries that allocate
 //! what a length field says may read the data set only after this has.
 //!
@@ -67,10 +68,11 @@ impl Encoding {
     }
 }
 
-/// The small values of the top level of a data set.
+/// The small values of the top level of a data set, and of the request it answers.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
     values: BTreeMap<Tag, Vec<u8>>,
+    request: BTreeMap<Tag, Vec<u8>>,
     charset: Charset,
     is_big_endian: bool,
     /// Whether there are pixels, waveforms excluded: (7FE0,0008), (7FE0,0009) or (7FE0,0010).
@@ -91,7 +93,16 @@ impl Header {
 
     /// An element in the character set of the data set: `LO`, `PN`, `SH`, … (DIN-71).
     pub fn text(&self, tag: Tag) -> Option<Text> {
-        let decoded = self.charset.decode(self.bytes(tag)?);
+        self.decoded(self.bytes(tag)?)
+    }
+
+    /// The same of the first item of the Request Attributes Sequence (0040,0275).
+    pub fn request_text(&self, tag: Tag) -> Option<Text> {
+        self.decoded(self.request.get(&tag)?)
+    }
+
+    fn decoded(&self, bytes: &[u8]) -> Option<Text> {
+        let decoded = self.charset.decode(bytes);
         let text = decoded.text.trim_matches(['\0', ' ']).to_owned();
         Some(Text { text, is_whole: decoded.is_whole }).filter(|it| !it.text.is_empty())
     }
@@ -119,6 +130,10 @@ impl Header {
             self.charset = Charset::parse(term.trim_end_matches(['\0', ' ']));
         }
         self.values.insert(tag, value);
+    }
+
+    pub(crate) fn keep_of_request(&mut self, tag: Tag, value: Vec<u8>) {
+        self.request.insert(tag, value);
     }
 }
 

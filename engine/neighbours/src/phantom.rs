@@ -25,6 +25,8 @@ pub struct Phantom {
     pub patient_name: String,
     /// Accession number.
     pub accession: String,
+    /// Placer order number of the request it says it answers; none says nothing of one.
+    pub placer: String,
     /// Tells studies apart: the same seed gives the same UIDs.
     pub seed: String,
     /// Rows and columns of a slice.
@@ -43,6 +45,7 @@ impl Default for Phantom {
             patient_id: "DEMO-4711".to_owned(),
             patient_name: "DEMO^PHANTOM".to_owned(),
             accession: "DEMO-ACC-1".to_owned(),
+            placer: String::new(),
             seed: "demo".to_owned(),
             size: 256,
             slices: 40,
@@ -155,6 +158,14 @@ impl Phantom {
         }
         let none = DataSetSequence::<InMemDicomObject>::empty();
         set.put(DataElement::new(tags::REFERENCED_STUDY_SEQUENCE, VR::SQ, none));
+        if !self.placer.is_empty() {
+            let placer = PrimitiveValue::from(self.placer.as_str());
+            let tag = tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST;
+            let request =
+                InMemDicomObject::from_element_iter([DataElement::new(tag, VR::LO, placer)]);
+            let requests = DataSetSequence::from(vec![request]);
+            set.put(DataElement::new(tags::REQUEST_ATTRIBUTES_SEQUENCE, VR::SQ, requests));
+        }
         let pixels = PrimitiveValue::U8(self.pixels().into());
         set.put(DataElement::new(tags::PIXEL_DATA, VR::OW, pixels));
         written(&set, &instance)

@@ -64,7 +64,7 @@ impl Orchestrator {
             DeliveryEnd::Delivered => info!(%run, destination, "delivered"),
             DeliveryEnd::Promised => info!(%run, destination, "taken, not committed yet"),
             DeliveryEnd::Again { reason, .. }
-            | DeliveryEnd::Failed { reason }
+            | DeliveryEnd::Failed { reason, .. }
             | DeliveryEnd::Blocked { reason } => {
                 // What a peer says may name a patient: it is shown to who asks, not logged.
                 warn!(%run, destination, label, reason_bytes = reason.len(), "not delivered");
@@ -95,23 +95,23 @@ impl Orchestrator {
         let destinations = self.destinations.get();
         let Some(site) = destinations.get(&delivery.destination) else {
             let reason = "the site file has no such destination any more".to_owned();
-            return DeliveryEnd::Failed { reason };
+            return DeliveryEnd::Failed { reason, pauses: false };
         };
         let outputs = match self.outputs(delivery, site).await {
             Ok(outputs) => outputs,
             Err(end) => return end,
         };
+        let failed = |reason| DeliveryEnd::Failed { reason, pauses: site.pauses_on_failure };
         let (run, transaction) = (delivery.run.to_string(), &delivery.transaction);
         match site.destination.send(&run, transaction, &outputs).await {
             Ok(Sent::Acknowledged) => DeliveryEnd::Delivered,
             Ok(Sent::Promised) => DeliveryEnd::Promised,
-            Err(SendError::Refused(reason)) => DeliveryEnd::Failed { reason },
+            Err(SendError::Refused(reason)) => failed(reason),
             Err(SendError::NotApplied(reason)) if delivery.attempt >= NOT_APPLIED_MAX => {
-                let reason = format!("{NOT_APPLIED_MAX} tries were not applied: {reason}");
-                DeliveryEnd::Failed { reason }
+                failed(format!("{NOT_APPLIED_MAX} tries were not applied: {reason}"))
             }
             Err(SendError::Retryable(reason)) if delivery.attempt >= ATTEMPTS_MAX => {
-                DeliveryEnd::Failed { reason: format!("{ATTEMPTS_MAX} tries failed: {reason}") }
+                failed(format!("{ATTEMPTS_MAX} tries failed: {reason}"))
             }
             Err(SendError::Retryable(reason) | SendError::NotApplied(reason)) => {
                 again(delivery.attempt, reason)
@@ -174,7 +174,7 @@ impl Orchestrator {
             Some(path) => {
                 let read = tokio::task::spawn_blocking(move || header_of(&path)).await;
                 let reason = "an image of its study is not in the archive any more".to_owned();
-                read.ok().flatten().ok_or(DeliveryEnd::Failed { reason })?
+                read.ok().flatten().ok_or(DeliveryEnd::Failed { reason, pauses: false })?
             }
             None => Header::default(),
         };

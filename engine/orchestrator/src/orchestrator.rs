@@ -43,6 +43,9 @@ pub struct SiteDestination {
     /// Whether it gets a report anew whose patient turned out to be another (HL7-34). If not, it
     /// hears of that from the same messages as we do.
     pub resends_on_identity_change: bool,
+    /// Whether it gets nothing more, until a person says so, once it did not take something for good
+    /// (HL7-14).
+    pub pauses_on_failure: bool,
 }
 
 /// The destinations of a site, by name.

@@ -8,6 +8,7 @@ use contracts::{
 use domain::{
     Demographics, PatientId, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid, is_harmless_uid,
 };
+use encoding::dicom_charset::Text;
 use encoding::dicom_header::{Header, Tag};
 
 const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
@@ -57,6 +58,13 @@ pub(crate) fn record(
     let patient = patient(header, &mut quality_flags);
     let text = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
     let plain = |tag| header.ascii(tag).unwrap_or_default().to_owned();
+    // Modalities say in the request they took from the worklist which order it is (PS3.3, C.7.3.1).
+    let of_order = |tag| {
+        let whole = |it: &Text| it.is_whole;
+        let said =
+            header.text(tag).filter(whole).or_else(|| header.request_text(tag).filter(whole));
+        said.map(|it| it.text).unwrap_or_default()
+    };
     Ok(InstanceRecord {
         instance: name::<SopInstanceUid>(
             &arrival.sop_instance,
@@ -79,9 +87,9 @@ pub(crate) fn record(
         study_time: plain(STUDY_TIME),
         study_id: text(STUDY_ID),
         frame_of_reference: plain(FRAME_OF_REFERENCE),
-        placer: text(PLACER),
-        filler: text(FILLER),
-        requested_procedure: text(REQUESTED_PROCEDURE),
+        placer: of_order(PLACER),
+        filler: of_order(FILLER),
+        requested_procedure: of_order(REQUESTED_PROCEDURE),
         versions,
         quality_flags,
         arrival,
@@ -126,7 +134,10 @@ fn accession(header: &Header, flags: &mut Vec<String>) -> String {
             flags.push("accession_undecodable".to_owned());
             String::new()
         }
-        None => String::new(),
+        None => {
+            let of_request = header.request_text(ACCESSION).filter(|it| it.is_whole);
+            of_request.map(|it| it.text).unwrap_or_default()
+        }
     }
 }
 

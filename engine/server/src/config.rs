@@ -222,6 +222,19 @@ pub(crate) struct DestinationConfig {
     /// itself.
     #[serde(default)]
     pub(crate) on_identity_change: OnIdentityChange,
+    /// What becomes of the others if it does not take one for good: `continue`, or `block`: it gets
+    /// nothing more until a person has looked (`isocenter destination resume`).
+    #[serde(default)]
+    pub(crate) on_error: OnError,
+}
+
+/// What becomes of the others if a destination does not take one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnError {
+    #[default]
+    Continue,
+    Block,
 }
 
 /// What a destination gets if the patient of a report turns out to be another.

@@ -15,7 +15,7 @@ use report::{MessageHeader, Templates};
 
 use crate::args::{Place, ServeFlags};
 use crate::commands::audit::public_key;
-use crate::config::{Config, DestinationConfig, OnIdentityChange};
+use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange};
 use crate::output::Failure;
 use crate::workflows::{files, named_twice, read_all, rendered};
 
@@ -141,6 +141,7 @@ pub(crate) fn add_stand_ins(destinations: &mut Destinations, flags: &ServeFlags,
             header,
             allow_unverified: true,
             resends_on_identity_change: true,
+            pauses_on_failure: false,
         };
         destinations.entry(name).or_insert(site);
     }
@@ -158,7 +159,6 @@ fn destination(
     config: &DestinationConfig,
     calling: &AeTitle,
 ) -> Result<SiteDestination, Failure> {
-    let allow_unverified = config.allow_unverified;
     let plain = || header(name, "", "", "UNICODE UTF-8");
     let (destination, header): (Arc<dyn Destination>, _) = match config {
         DestinationConfig { dicom: Some(remote), .. } => {
@@ -182,8 +182,13 @@ fn destination(
         }
         _ => return Err(Failure::new(format!("destination `{name}` goes nowhere"))),
     };
-    let resends_on_identity_change = config.on_identity_change == OnIdentityChange::Resend;
-    Ok(SiteDestination { destination, header, allow_unverified, resends_on_identity_change })
+    Ok(SiteDestination {
+        destination,
+        header,
+        allow_unverified: config.allow_unverified,
+        resends_on_identity_change: config.on_identity_change == OnIdentityChange::Resend,
+        pauses_on_failure: config.on_error == OnError::Block,
+    })
 }
 
 fn header(name: &str, application: &str, facility: &str, character_set: &str) -> MessageHeader {

@@ -191,7 +191,7 @@ impl PgStore {
         let ended = event(&mut tx, delivery, kind, detail).await?.ended(outcome);
         append(&mut tx, &ended).await?;
         destination::note(&mut tx, &delivery.destination, &end).await?;
-        if let DeliveryEnd::Failed { reason } = &end {
+        if let DeliveryEnd::Failed { reason, .. } = &end {
             let subject = ended.subject;
             let kind = "delivery_failed".to_owned();
             let reason = format!("{}: {reason}", delivery.destination);
@@ -230,7 +230,7 @@ fn told(end: &DeliveryEnd) -> (&'static str, &str, Option<Duration>, &'static st
         DeliveryEnd::Again { reason, after } => {
             ("queued", reason, Some(*after), "delivery_postponed", Outcome::MinorFailure)
         }
-        DeliveryEnd::Failed { reason } => {
+        DeliveryEnd::Failed { reason, .. } => {
             ("failed", reason, None, "delivery_failed", Outcome::SeriousFailure)
         }
         DeliveryEnd::Blocked { reason } => {

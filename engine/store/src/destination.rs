@@ -13,6 +13,9 @@ use crate::event::{announce, append};
 /// Failures in a row after which nothing is tried for a while.
 const FAILURES_MAX: i32 = 5;
 
+/// Who paused a destination that pauses when it does not take something.
+const BY_ITSELF: &str = "on_error: block";
+
 /// First rest after that, in seconds; each further one is twice as long …
 const REST_MIN: f64 = 15.0;
 
@@ -167,8 +170,21 @@ pub(crate) async fn note(tx: &mut PgConnection, name: &str, end: &DeliveryEnd) -
                 tell(tx, "destination_rests", name, Outcome::SeriousFailure).await?;
             }
         }
+        DeliveryEnd::Failed { reason, pauses: true } => {
+            sqlx::query(
+                "insert into destination_state (name, is_paused, paused_by, last_error)
+                    values ($1, true, $2, $3)
+                 on conflict (name) do update set is_paused = true, paused_by = $2, last_error = $3",
+            )
+            .bind(name)
+            .bind(BY_ITSELF)
+            .bind(reason.replace('\0', ""))
+            .execute(&mut *tx)
+            .await?;
+            tell(tx, "destination_paused", name, Outcome::SeriousFailure).await?;
+        }
         // It answered: that it did not take this one says nothing of the next.
-        DeliveryEnd::Failed { .. } | DeliveryEnd::Blocked { .. } => {}
+        DeliveryEnd::Failed { pauses: false, .. } | DeliveryEnd::Blocked { .. } => {}
     }
     Ok(())
 }

@@ -34,6 +34,50 @@ fn values_of_the_top_level_are_kept() {
     assert_eq!(header.decimals(Tag(0x0028, 0x0030)), Some(vec![0.5, 0.25]));
 }
 
+/// Of requests the first counts, however its lengths are written; what lies deeper in it does not.
+#[test]
+fn hl7_40_the_first_request_of_a_data_set_is_kept() {
+    fn nested(tag: [u8; 4], vr: &[u8], content: &[u8], is_open: bool) -> Vec<u8> {
+        let length = u32::try_from(content.len()).unwrap();
+        let length = if is_open { UNDEFINED } else { length };
+        [tag.as_slice(), vr, &length.to_le_bytes(), content].concat()
+    }
+    const UNDEFINED: u32 = 0xFFFF_FFFF;
+    let (sequence, item) = ([0x40, 0, 0x75, 0x02], [0xFE, 0xFF, 0, 0xE0]);
+    let placer = |value: &[u8], encoding: Encoding| {
+        let explicit = element(0x0040, 0x2016, *b"LO", value);
+        let length = u32::try_from(value.len()).unwrap().to_le_bytes();
+        let implicit = [[0x40, 0, 0x16, 0x20], length].concat();
+        if encoding.is_explicit { explicit } else { [implicit.as_slice(), value].concat() }
+    };
+    for (encoding, vr) in [(EXPLICIT, b"SQ\0\0".as_slice()), (IMPLICIT, b"")] {
+        for is_open in [false, true] {
+            let (item_end, end) =
+                ([0xFE, 0xFF, 0x0D, 0xE0, 0, 0, 0, 0], [0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
+            let closed = |mut bytes: Vec<u8>, by: [u8; 8]| {
+                if is_open {
+                    bytes.extend(by);
+                }
+                bytes
+            };
+            let deeper = nested(item, b"", &placer(b"deeper", encoding), false);
+            let deeper = nested([0x32, 0, 0x64, 0x10], vr, &deeper, false);
+            let of = |name: &[u8]| {
+                let inside = [placer(name, encoding), deeper.clone()].concat();
+                nested(item, b"", &closed(inside, item_end), is_open)
+            };
+            let both = closed([of(b"P1"), of(b"P2")].concat(), end);
+            let bytes = nested(sequence, vr, &both, is_open);
+
+            let header = header(&bytes, encoding).unwrap();
+
+            let tag = Tag(0x0040, 0x2016);
+            assert_eq!(header.request_text(tag).unwrap().text, "P1", "{encoding:?} {is_open}");
+            assert_eq!(header.text(tag), None);
+        }
+    }
+}
+
 /// The bomb of `standards.md` §0.2: twelve bytes that declare a gigabyte.
 #[test]
 fn sec_22_a_declared_gigabyte_is_refused_before_it_is_allocated() {

@@ -62,8 +62,13 @@ const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 /// Length of what is closed by a delimiter (PS3.5, 7.1).
 const UNDEFINED: u32 = 0xFFFF_FFFF;
 
+/// Request Attributes Sequence (PS3.3, C.7.3.1.1).
+const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
+
 /// Something open: a sequence, or an item of one.
 struct Open {
+    /// Of a sequence, its own; of an item, that of items.
+    tag: Tag,
     is_item: bool,
     /// Where it ends, unless a delimiter says so.
     end: Option<u64>,
@@ -81,6 +86,8 @@ struct Walk<R> {
     elements: u64,
     kept: u64,
     header: Header,
+    /// Requests that were met.
+    requests: u32,
 }
 
 /// Reads a data set, of `length` bytes if that is known.
@@ -96,8 +103,17 @@ pub fn read<R: Read + Skip>(
     let is_big_endian = encoding.is_big_endian;
     let header = Header { is_big_endian, ..Header::default() };
     let (open, elements, kept) = (Vec::new(), 0, 0);
-    let mut walk =
-        Walk { source, position: 0, end: length, is_big_endian, open, elements, kept, header };
+    let mut walk = Walk {
+        source,
+        position: 0,
+        end: length,
+        is_big_endian,
+        open,
+        elements,
+        kept,
+        header,
+        requests: 0,
+    };
     while walk.step(encoding.is_explicit)? {}
     Ok(walk.header)
 }
@@ -143,24 +159,36 @@ impl<R: Read + Skip> Walk<R> {
             let is_fragmented = is_pixels && vr.is_some();
             // A UN of undefined length is in implicit VR whatever is around it (PS3.5, 6.2.2).
             let is_explicit = is_explicit && vr != Some(*b"UN");
-            return self.enter(tag, Open { is_item: false, end: None, is_explicit, is_fragmented });
+            return self
+                .enter(tag, Open { tag, is_item: false, end: None, is_explicit, is_fragmented });
         }
         self.check_fits(tag, length)?;
-        if vr == Some(*b"SQ") {
+        if vr == Some(*b"SQ") || is_top && vr.is_none() && tag == REQUEST_ATTRIBUTES {
             let end = Some(self.position + u64::from(length));
-            let open = Open { is_item: false, end, is_explicit, is_fragmented: false };
+            let open = Open { tag, is_item: false, end, is_explicit, is_fragmented: false };
             return self.enter(tag, open);
         }
-        if is_top && !is_pixels && u64::from(length) <= VALUE_BYTES_MAX {
+        let is_of_request = self.is_in_first_request();
+        if (is_top && !is_pixels || is_of_request) && u64::from(length) <= VALUE_BYTES_MAX {
             let value = self.value(tag, length)?;
             self.kept += u64::from(length);
             if self.kept > KEPT_BYTES_MAX {
                 return Err(HeaderError::Limit { what: "bytes of its header" });
             }
-            self.header.keep(tag, value);
+            if is_of_request {
+                self.header.keep_of_request(tag, value);
+            } else {
+                self.header.keep(tag, value);
+            }
             return Ok(());
         }
         self.skip(tag, u64::from(length))
+    }
+
+    /// Whether what comes next is directly in the first item of the requests.
+    fn is_in_first_request(&self) -> bool {
+        let is_in_one = matches!(self.open.as_slice(), [of, _] if of.tag == REQUEST_ATTRIBUTES);
+        is_in_one && self.requests == 1
     }
 
     fn delimiter(&mut self, tag: Tag) -> Result<(), HeaderError> {
@@ -178,7 +206,7 @@ impl<R: Read + Skip> Walk<R> {
                     self.check_fits(tag, length)?;
                     Some(self.position + u64::from(length))
                 };
-                self.enter(tag, Open { is_item: true, end, is_explicit, is_fragmented: false })
+                self.enter(tag, Open { tag, is_item: true, end, is_explicit, is_fragmented: false })
             }
             (ITEM_END, Some((true, ..))) | (SEQUENCE_END, Some((false, ..))) => {
                 self.open.pop();
@@ -196,6 +224,8 @@ impl<R: Read + Skip> Walk<R> {
             return Err(HeaderError::Truncated { at: tag });
         }
         self.open.push(open);
+        let is_request = matches!(self.open.as_slice(), [of, _] if of.tag == REQUEST_ATTRIBUTES);
+        self.requests = self.requests.saturating_add(u32::from(is_request));
         Ok(())
     }
 
