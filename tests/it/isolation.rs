@@ -1,5 +1,9 @@
 //! What a plugin's process cannot get at, and what changes when a site trusts one with its own.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
 use serde_json::Value;
 use system_tests::{Habits, Hospital, Scratch, program, study, target};
 
@@ -69,7 +73,7 @@ async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
     );
     let site = scratch.write("site.yaml", &site).display().to_string();
     let serve = |more: &[&str]| {
-        let mut command = std::process::Command::new(program());
+        let mut command = Command::new(program());
         command.args(["serve", "--config", &site, "--data", &data, "--trust-loopback"]);
         command.args(["--dicom", "127.0.0.1:0"]).args(more);
         command
@@ -78,7 +82,7 @@ async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
     let unsigned = serve(&["--allow-unsigned"]).output().unwrap();
     let why = String::from_utf8_lossy(&unsigned.stderr).into_owned();
     assert!(!unsigned.status.success() && why.contains("inline_plugins"), "{why}");
-    let mut sign = std::process::Command::new(program());
+    let mut sign = Command::new(program());
     sign.args(["plugin", "sign", "--data", &data]).arg(&library);
     assert!(sign.status().unwrap().success());
 
@@ -94,4 +98,46 @@ async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
     let reason = run("hanging")["nodes"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("took longer than 1 s"), "{reason}");
     engine.stop();
+}
+
+/// Plugins come with a package and belong to root; the engine has a user of its own. Whoever of them
+/// signs, the engine can read the key and finds the signature.
+#[test]
+#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+fn a_site_signs_plugins_that_belong_to_root() {
+    const NOBODY: u32 = 65_534;
+    let scratch = Scratch::default();
+    if std::fs::metadata(scratch.path("")).unwrap().uid() != 0 {
+        println!("not run: only root can play root");
+        return;
+    }
+    let mut plugins = Vec::new();
+    for name in ["faulty_plugin", "segmentation"] {
+        let library = scratch.write(&format!("plugins/{name}.so"), "");
+        std::fs::copy(target().join(format!("lib{name}.so")), &library).unwrap();
+        plugins.push(library);
+    }
+    let copy = scratch.path("isocenter");
+    std::fs::copy(program(), &copy).unwrap();
+    std::fs::create_dir(scratch.path("data")).unwrap();
+    chown(scratch.path("data"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let isocenter = |user: u32, command: &str, plugin: &std::path::Path| {
+        let mut isocenter = Command::new(&copy);
+        isocenter.args(["plugin", command]).arg(plugin).arg("--data").arg(scratch.path("data"));
+        let output = isocenter.uid(user).gid(user).env("TMPDIR", "/tmp").output().unwrap();
+        let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&both));
+        String::from_utf8(both).unwrap()
+    };
+
+    // Root first, so that root makes the key.
+    isocenter(0, "sign", &plugins[0]);
+    let key = std::fs::metadata(scratch.path("data/keys/plugins.key")).unwrap();
+    assert_eq!((key.uid(), key.permissions().mode() & 0o777), (NOBODY, 0o600));
+    let signed = isocenter(NOBODY, "sign", &plugins[1]);
+    assert!(signed.contains("data/signatures/"), "{signed}");
+    for plugin in &plugins {
+        let said = isocenter(NOBODY, "check", plugin);
+        assert!(said.contains("this site has signed it as it is"), "{said}");
+    }
 }

@@ -8,6 +8,7 @@
 mod charsets;
 mod commitment;
 mod database;
+mod documents;
 mod doors;
 mod identity;
 mod isolation;

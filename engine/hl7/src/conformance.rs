@@ -79,7 +79,9 @@ time and changes nothing. An acknowledgement is never acknowledged.\n\n\
 ORU^R01 2.5.1 through the template `oru.hl7`, MSH-15 AL, MSH-16 NE, in the destination's character set; \
 a character that does not fit is an error, never a question mark. OBR-25 and OBX-11: R for what nobody has \
 signed, C for what corrects it. OBR-3 is the same for every version of a report. The same MSH-10 on every \
-try; after AE five tries, after AR none.\n";
+try; after AE five tries, after AR none, and with `on_error: block` nothing more until a person has \
+looked. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
+(`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
 
 #[cfg(test)]
 mod tests {

@@ -94,13 +94,23 @@ impl Phantom {
         }
     }
 
-    fn pixels(&self) -> Vec<u8> {
+    fn pixels(&self) -> PrimitiveValue {
         let middle = f64::from(self.size) / 2.0 - 0.5;
         let place = |index: u16| (f64::from(index) - middle) * self.pixel;
         let rows = (0..self.size).map(place);
         rows.flat_map(|y| (0..self.size).map(move |column| (place(column), y)))
             .flat_map(|(x, y)| (Self::value(x, y) + 1024).to_le_bytes())
-            .collect()
+            .collect::<Vec<u8>>()
+            .into()
+    }
+
+    /// The request it was made for.
+    fn request(&self) -> DataElement<InMemDicomObject> {
+        let placer = PrimitiveValue::from(self.placer.as_str());
+        let tag = tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST;
+        let request = InMemDicomObject::from_element_iter([DataElement::new(tag, VR::LO, placer)]);
+        let requests = DataSetSequence::from(vec![request]);
+        DataElement::new(tags::REQUEST_ATTRIBUTES_SEQUENCE, VR::SQ, requests)
     }
 
     fn file(&self, slice: u16) -> Vec<u8> {
@@ -158,16 +168,10 @@ impl Phantom {
         }
         let none = DataSetSequence::<InMemDicomObject>::empty();
         set.put(DataElement::new(tags::REFERENCED_STUDY_SEQUENCE, VR::SQ, none));
+        set.put(DataElement::new(tags::PIXEL_DATA, VR::OW, self.pixels()));
         if !self.placer.is_empty() {
-            let placer = PrimitiveValue::from(self.placer.as_str());
-            let tag = tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST;
-            let request =
-                InMemDicomObject::from_element_iter([DataElement::new(tag, VR::LO, placer)]);
-            let requests = DataSetSequence::from(vec![request]);
-            set.put(DataElement::new(tags::REQUEST_ATTRIBUTES_SEQUENCE, VR::SQ, requests));
+            set.put(self.request());
         }
-        let pixels = PrimitiveValue::U8(self.pixels().into());
-        set.put(DataElement::new(tags::PIXEL_DATA, VR::OW, pixels));
         written(&set, &instance)
     }
 }

@@ -204,7 +204,7 @@ impl PluginHost {
     /// How the folder stands now: changes whenever what lies in it does.
     pub fn stamp_now(&self) -> String {
         let found = package::found(&self.folder).unwrap_or_default();
-        found.iter().map(|it| package::stamp(it)).collect()
+        found.iter().map(|it| package::stamp(it)).chain([self.trust.stamp()]).collect()
     }
 
     /// What is wrong with settings for a plugin, if anything is.

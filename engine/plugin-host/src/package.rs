@@ -31,6 +31,8 @@ pub enum Trust {
         /// Names of plugins that are trusted with the engine's own process. A crash of theirs is one
         /// of the engine.
         inline: Vec<String>,
+        /// Where signatures lie that could not be written beside their plugins.
+        signatures: PathBuf,
     },
 }
 
@@ -38,6 +40,14 @@ impl Trust {
     /// Whether a plugin of this name may work in the engine's own process.
     pub(crate) fn is_inline(&self, plugin: &str) -> bool {
         matches!(self, Self::Signed { inline, .. } if inline.iter().any(|it| it == plugin))
+    }
+
+    /// Changes whenever a signature that lies apart is made.
+    pub(crate) fn stamp(&self) -> String {
+        match self {
+            Self::Anyone => String::new(),
+            Self::Signed { signatures, .. } => stamp(signatures),
+        }
     }
 }
 
@@ -111,8 +121,10 @@ impl Package {
 
     /// Who vouches for it, if somebody trusted does.
     pub(crate) fn vouched(&self, trust: &Trust) -> Result<Option<Manifest>, String> {
-        let Trust::Signed { keys, .. } = trust else { return Ok(None) };
-        let path = signature_path(&self.source);
+        let Trust::Signed { keys, signatures, .. } = trust else { return Ok(None) };
+        let beside = signature_path(&self.source);
+        let apart = apart(signatures, &self.digest);
+        let path = if apart.exists() { apart } else { beside };
         let text = fs::read_to_string(&path).map_err(|_| {
             "it is not signed: isocenter plugin sign, or start with --allow-unsigned".to_owned()
         })?;
@@ -160,20 +172,42 @@ pub(crate) fn found(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Signs a plugin, in a file beside it. Gives where.
+/// Signs a plugin, in a file beside it, or in `signatures` if its folder is not ours to write to.
+/// Gives where.
 ///
 /// # Errors
 ///
 /// Fails if the plugin cannot be read or the file not be written.
-pub fn sign(source: &Path, name: &str, version: &str, key: &SigningKey) -> io::Result<PathBuf> {
+pub fn sign(
+    source: &Path,
+    (name, version): (&str, &str),
+    key: &SigningKey,
+    signatures: &Path,
+) -> io::Result<PathBuf> {
     let sha256 = digest(&files(source)?);
+    let elsewhere = apart(signatures, &sha256);
     let manifest = Manifest { name: name.to_owned(), version: version.to_owned(), sha256 };
     let signature = hex::encode(key.sign(&message(&manifest)).to_bytes());
     let key = hex::encode(key.verifying_key().to_bytes());
     let path = signature_path(source);
-    let text = serde_json::to_string_pretty(&Signed { manifest, key, signature })?;
-    fs::write(&path, text + "\n")?;
-    Ok(path)
+    let text = serde_json::to_string_pretty(&Signed { manifest, key, signature })? + "\n";
+    match fs::write(&path, &text) {
+        Err(error) if is_not_ours(&error) => {
+            fs::create_dir_all(signatures)?;
+            fs::write(&elsewhere, text)?;
+            Ok(elsewhere)
+        }
+        written => written.map(|()| path),
+    }
+}
+
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// The place of a signature that does not lie beside its plugin.
+fn apart(signatures: &Path, digest: &str) -> PathBuf {
+    signatures.join(format!("{digest}.signed.json"))
 }
 
 fn signature_path(source: &Path) -> PathBuf {
@@ -262,12 +296,16 @@ mod tests {
         let folder = scratch();
         let source = folder.join("p.plugin");
         let [ours, theirs] = [[1; 32], [2; 32]].map(|it| SigningKey::from_bytes(&it));
-        let trust = Trust::Signed { keys: vec![ours.verifying_key()], inline: Vec::new() };
+        let trust = Trust::Signed {
+            keys: vec![ours.verifying_key()],
+            inline: Vec::new(),
+            signatures: folder.join("apart"),
+        };
         let copied = || Package::copied(&source, &folder).unwrap();
         assert!(copied().vouched(&trust).unwrap_err().contains("not signed"));
-        sign(&source, "p", "1", &theirs).unwrap();
+        sign(&source, ("p", "1"), &theirs, &folder).unwrap();
         assert!(copied().vouched(&trust).unwrap_err().contains("does not trust"));
-        sign(&source, "p", "1", &ours).unwrap();
+        sign(&source, ("p", "1"), &ours, &folder).unwrap();
         assert_eq!(copied().vouched(&trust).unwrap().unwrap().name, "p");
         fs::write(source.join("main.py"), "pass # changed").unwrap();
         assert!(copied().vouched(&trust).unwrap_err().contains("changed since"));

@@ -7,6 +7,7 @@ use domain::{Demographics, Order, PatientId, ResultSet, derived_uid};
 use uuid::Uuid;
 
 use crate::oru::{MessageHeader, TemplateError, Templates};
+use crate::pdf::PdfError;
 use crate::status::{Words, words};
 use crate::{seg, sr};
 
@@ -77,6 +78,9 @@ pub enum ReportError {
     /// A template does not work out.
     #[error("a template cannot be filled in")]
     Template(#[from] TemplateError),
+    /// No page can be made.
+    #[error(transparent)]
+    Pdf(#[from] PdfError),
 }
 
 /// Writes what a delivery asks for, in the order to send it in: segmentations before the report

@@ -1,7 +1,8 @@
-//! Findings put in words and objects: DICOM SEG and SR, HL7 ORU, JSON.
+//! Findings put in words and objects: DICOM SEG and SR, HL7 ORU with PDF or text, JSON.
 //!
 //! [`mod@compose`] is the one way in; [`status`] holds the one table that all encodings take their
-//! status from. [`seg`], [`sr`] and [`oru`] write what it asks for with the pieces of [`dataset`].
+//! status from. [`seg`], [`sr`] and [`oru`] write what it asks for with the pieces of [`dataset`];
+//! [`narrative`] puts it in words, which [`pdf`] sets in pages.
 //!
 //! **Invariants**
 //!
@@ -10,10 +11,13 @@
 
 pub mod compose;
 pub mod dataset;
+pub mod narrative;
 pub mod oru;
+pub mod pdf;
 pub mod seg;
 pub mod sr;
 pub mod status;
 
 pub use compose::{About, Engine, ReportError, StudyAbout, compose};
-pub use oru::{MessageHeader, TemplateError, Templates};
+pub use oru::{MessageHeader, ReportForm, TemplateError, Templates};
+pub use pdf::{Fonts, PdfError};

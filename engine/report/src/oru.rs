@@ -2,23 +2,27 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use domain::{Code, LabRow, Order, ResultSet};
 use encoding::hl7_escape::Delimiters;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tera::{Context, Kwargs, State, Tera};
 
-use crate::compose::About;
+use crate::compose::{About, ReportError};
+use crate::narrative::Narrative;
+use crate::pdf::{self, Fonts};
 use crate::status::{BANNER, Words};
 
 /// Name of the template, in the program and in a site's folder.
 pub const ORU: &str = "oru.hl7";
 
 /// Results of imaging (LOINC).
-const IMAGING: (&str, &str) = ("18748-4", "Diagnostic imaging study");
+pub(crate) const IMAGING: (&str, &str) = ("18748-4", "Diagnostic imaging study");
 
 /// Results of a laboratory (LOINC; HL7-64).
-const LABORATORY: (&str, &str) = ("11502-2", "Laboratory report");
+pub(crate) const LABORATORY: (&str, &str) = ("11502-2", "Laboratory report");
 
 /// Decimal places of measurements: a thousandth of a mL.
 const PLACES: usize = 3;
@@ -39,6 +43,19 @@ pub enum TemplateError {
     Template(String),
 }
 
+/// As what a message carries the report itself, beside its findings (HL7-60).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportForm {
+    /// Not at all.
+    #[default]
+    None,
+    /// As formatted text (`FT`).
+    Text,
+    /// As a PDF (`ED`).
+    Pdf,
+}
+
 /// Whom a message is from and to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MessageHeader {
@@ -54,10 +71,15 @@ pub struct MessageHeader {
     pub receiving_facility: String,
     /// MSH-18.
     pub character_set: String,
+    /// As what it carries the report.
+    pub report: ReportForm,
 }
 
-/// The templates of a site.
-pub struct Templates(Tera);
+/// What a site writes with: templates and fonts.
+pub struct Templates {
+    tera: Tera,
+    fonts: Fonts,
+}
 
 #[derive(Serialize)]
 struct View<'a> {
@@ -75,6 +97,17 @@ struct View<'a> {
     measurements: Vec<MeasurementRow>,
     laboratory: Vec<LabView>,
     producer: String,
+    document: Option<DocumentView>,
+}
+
+/// The report itself, in one of its forms.
+#[derive(Serialize)]
+struct DocumentView {
+    /// OBX-2.
+    value_type: &'static str,
+    text: String,
+    /// In base 64.
+    pdf: String,
 }
 
 #[derive(Serialize)]
@@ -122,13 +155,14 @@ struct LabView {
 }
 
 impl Templates {
-    /// The templates of the program, replaced by those of the same name in `folder`.
+    /// The templates of the program, replaced by those of the same name in `folder`; pages are set in
+    /// `fonts`.
     ///
     /// # Errors
     ///
     /// Fails if one cannot be read, or does not work out on an example: a site hears of it when
     /// the engine starts, not when the first report is due.
-    pub fn open(folder: Option<&Path>) -> Result<Self, TemplateError> {
+    pub fn open(folder: Option<&Path>, fonts: Fonts) -> Result<Self, TemplateError> {
         let own = include_str!("../../../templates/hl7/oru.hl7");
         let replaced = folder.map(|it| it.join(ORU)).filter(|it| it.exists());
         let text = match &replaced {
@@ -141,7 +175,7 @@ impl Templates {
             Delimiters::default().escaped(value)
         });
         tera.add_raw_template(ORU, &text).map_err(|it| TemplateError::Template(it.to_string()))?;
-        let templates = Self(tera);
+        let templates = Self { tera, fonts };
         templates.render(&example())?;
         Ok(templates)
     }
@@ -150,7 +184,7 @@ impl Templates {
     ///
     /// # Errors
     ///
-    /// Fails if the template does not work out.
+    /// Fails if the template does not work out, or no page can be set.
     pub(crate) fn oru(
         &self,
         results: &ResultSet,
@@ -158,8 +192,28 @@ impl Templates {
         words: Words,
         header: &MessageHeader,
         control_id: &str,
-    ) -> Result<String, TemplateError> {
-        self.render(&view(results, about, words, header, control_id))
+    ) -> Result<String, ReportError> {
+        let document = self.document(results, about, words, header.report)?;
+        Ok(self.render(&view(results, about, words, header, control_id, document))?)
+    }
+
+    fn document(
+        &self,
+        results: &ResultSet,
+        about: &About,
+        words: Words,
+        form: ReportForm,
+    ) -> Result<Option<DocumentView>, ReportError> {
+        let narrative = || Narrative::of(results, about, words);
+        let view = |value_type, text, pdf| Ok(Some(DocumentView { value_type, text, pdf }));
+        match form {
+            ReportForm::None => Ok(None),
+            ReportForm::Text => view("FT", narrative().text(), String::new()),
+            ReportForm::Pdf => {
+                let pages = pdf::encode(&narrative(), &self.fonts)?;
+                view("ED", String::new(), BASE64_STANDARD.encode(pages))
+            }
+        }
     }
 
     fn render(&self, view: &View<'_>) -> Result<String, TemplateError> {
@@ -173,7 +227,7 @@ impl Templates {
             TemplateError::Template(text)
         };
         let context = Context::from_serialize(view).map_err(chain)?;
-        let text = self.0.render(ORU, &context).map_err(chain)?;
+        let text = self.tera.render(ORU, &context).map_err(chain)?;
         let segments: Vec<&str> =
             text.lines().map(str::trim_end).filter(|it| !it.is_empty()).collect();
         if !segments.first().is_some_and(|it| it.starts_with("MSH|")) {
@@ -189,6 +243,7 @@ fn view<'a>(
     words: Words,
     header: &'a MessageHeader,
     control_id: &'a str,
+    document: Option<DocumentView>,
 ) -> View<'a> {
     let time = hl7_time(results.concluded);
     let (code, text) = if about.study.is_some() { IMAGING } else { LABORATORY };
@@ -208,6 +263,7 @@ fn view<'a>(
         measurements: measurements(results),
         laboratory: results.laboratory.iter().map(laboratory).collect(),
         producer: names.join(", "),
+        document,
         time,
     }
 }
@@ -323,6 +379,7 @@ fn example() -> View<'static> {
         receiving_application: String::new(),
         receiving_facility: String::new(),
         character_set: String::new(),
+        report: ReportForm::None,
     };
     let text = || "1".to_owned();
     let code = || Code::new("1", "LN", "text");
@@ -372,5 +429,6 @@ fn example() -> View<'static> {
         }],
         laboratory: vec![laboratory(&row)],
         producer: text(),
+        document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use contracts::VersionPolicy;
 use dimse::Network;
 use domain::AeTitle;
+use report::ReportForm;
 use serde::Deserialize;
 use store::IdentityDomains;
 
@@ -31,6 +32,9 @@ pub(crate) struct Config {
     pub(crate) plugins: Option<PathBuf>,
     /// The folder with templates that replace those of the program.
     pub(crate) templates: Option<PathBuf>,
+    /// Fonts for reports as PDF, in the order to look for a character in. Without any, those of the
+    /// system.
+    pub(crate) fonts: Vec<PathBuf>,
     /// The DICOM listener.
     pub(crate) dicom: Option<DicomConfig>,
     /// The HL7 listener.
@@ -274,6 +278,9 @@ pub(crate) struct MllpConfig {
     /// Its character set (table 0211).
     #[serde(default = "utf8")]
     pub(crate) character_set: String,
+    /// As what it wants the report itself, beside its findings: `none`, `text` (FT) or `pdf` (ED).
+    #[serde(default)]
+    pub(crate) report: ReportForm,
 }
 
 fn utf8() -> String {

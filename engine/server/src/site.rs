@@ -11,7 +11,7 @@ use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
-use report::{MessageHeader, Templates};
+use report::{Fonts, MessageHeader, PdfError, ReportForm, Templates};
 
 use crate::args::{Place, ServeFlags};
 use crate::commands::audit::public_key;
@@ -54,11 +54,23 @@ impl Site {
         if let Some(problem) = named_twice(&files, &workflows) {
             return Err(Failure::new(problem));
         }
-        let templates = Templates::open(config.templates.as_deref())
+        let fonts = fonts(&config)?;
+        let templates = Templates::open(config.templates.as_deref(), fonts)
             .map_err(|error| Failure::from_error("a template is of no use", &error))?;
         let host = Arc::new(host);
         Ok(Self { config, host, archive, destinations, workflows, templates })
     }
+}
+
+/// What pages are set in. Without any, no destination may want pages.
+fn fonts(config: &Config) -> Result<Fonts, Failure> {
+    let unusable = |error: &PdfError| Failure::from_error("no PDF can be written", error);
+    let fonts = Fonts::open(&config.fonts).map_err(|it| unusable(&it))?;
+    let mut messages = config.destinations.values().filter_map(|it| it.mllp.as_ref());
+    if fonts.is_empty() && messages.any(|it| it.report == ReportForm::Pdf) {
+        return Err(unusable(&PdfError::NoFont));
+    }
+    Ok(fonts)
 }
 
 /// The archive below `data`, and the plugins of `folder` that are trusted, which work with it.
@@ -112,7 +124,8 @@ fn trust(config: &Config, flags: &ServeFlags, place: &Place) -> Result<Trust, Fa
     for key in &config.plugin_keys {
         keys.push(public_key(key)?);
     }
-    Ok(Trust::Signed { keys, inline: config.inline_plugins.clone() })
+    let signatures = config.data(place).join("signatures");
+    Ok(Trust::Signed { keys, inline: config.inline_plugins.clone(), signatures })
 }
 
 /// The destinations of the site file, and the folder for all others that workflows name.
@@ -175,6 +188,7 @@ fn destination(
             let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
                 .map_err(|error| Failure::from_error(&format!("destination `{name}`"), &error))?;
             let header = header(name, &ehr.application, &ehr.facility, &ehr.character_set);
+            let header = MessageHeader { report: ehr.report, ..header };
             (Arc::new(MllpDestination::new(ehr.address.clone(), charset)), header)
         }
         DestinationConfig { folder: Some(folder), .. } => {
@@ -199,5 +213,6 @@ fn header(name: &str, application: &str, facility: &str, character_set: &str) ->
         receiving_application: application.to_owned(),
         receiving_facility: facility.to_owned(),
         character_set: character_set.to_owned(),
+        report: ReportForm::None,
     }
 }

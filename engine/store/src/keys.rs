@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
@@ -45,6 +45,7 @@ impl Keys {
         let path = folder.join("trail.pub");
         fs::write(&path, format!("{public}\n")).map_err(|source| KeysError::Io { path, source })?;
         let payload = open_key(&folder.join("payload.key"))?;
+        hand_over(folder)?;
         Ok(Self { folder: folder.to_owned(), trail, payload })
     }
 
@@ -77,7 +78,24 @@ pub fn plugin_key(folder: &Path) -> Result<SigningKey, KeysError> {
     let public = hex::encode(key.verifying_key().to_bytes());
     let path = folder.join("plugins.pub");
     fs::write(&path, format!("{public}\n")).map_err(|source| KeysError::Io { path, source })?;
+    hand_over(folder)?;
     Ok(key)
+}
+
+/// Gives keys that root made to whoever the data folder belongs to: the engine has to read them.
+fn hand_over(folder: &Path) -> Result<(), KeysError> {
+    let io = |source| KeysError::Io { path: folder.to_owned(), source };
+    let owner = |it: &Path| fs::metadata(it).map(|it| (it.uid(), it.gid()));
+    let data = owner(folder.parent().unwrap_or(folder)).map_err(io)?;
+    let inside = fs::read_dir(folder).map_err(io)?.flatten().map(|it| it.path());
+    for path in inside.chain([folder.to_owned()]) {
+        // One of a moment may be gone again.
+        let is_of_root = owner(&path).is_ok_and(|(user, _)| user == 0);
+        if is_of_root && data.0 != 0 {
+            chown(&path, Some(data.0), Some(data.1)).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads a secret of 32 bytes, or makes one that only its owner can read.

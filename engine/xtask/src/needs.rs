@@ -21,6 +21,16 @@ pub(crate) const DCMTK: Need = Need { package: "dcmtk", is_there: || is_on_path(
 pub(crate) const DICOM3TOOLS: Need =
     Need { package: "dicom3tools", is_there: || is_on_path("dciodvfy") };
 
+/// What reports as PDF are written with.
+pub(crate) const FONTS: Need =
+    Need { package: "fonts-dejavu-core", is_there: || has_font("dejavu/DejaVuSans.ttf") };
+
+/// The same for Chinese, Japanese and Korean.
+pub(crate) const CJK_FONTS: Need = Need {
+    package: "fonts-droid-fallback",
+    is_there: || has_font("droid/DroidSansFallbackFull.ttf"),
+};
+
 /// What Python environments are made with.
 pub(crate) const PYTHON_VENV: Need = Need { package: "python3-venv", is_there: has_venv };
 
@@ -36,6 +46,10 @@ fn has_venv() -> bool {
     let mut python = Command::new("python3");
     python.args(["-c", "import venv, ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null());
     python.status().is_ok_and(|it| it.success())
+}
+
+fn has_font(file: &str) -> bool {
+    Path::new("/usr/share/fonts/truetype").join(file).exists()
 }
 
 fn is_on_path(program: &str) -> bool {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::demo::target_folder;
-use crate::needs::{DCMTK, DICOM3TOOLS, POSTGRESQL, PYTHON_VENV, provide};
+use crate::needs::{CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, POSTGRESQL, PYTHON_VENV, provide};
 use crate::{Outcome, cargo, heading, root, run};
 
 /// Independent readers of what the engine writes, from the Python package index.
@@ -13,6 +13,7 @@ const READERS: &[&str] = &[
     "pydicom==3.0.2",
     "highdicom==0.28.2",
     "pynetdicom==3.0.4",
+    "pypdf",
     "hl7apy",
     "hl7",
     "fhir.resources",
@@ -57,7 +58,7 @@ fn reference() -> Option<PathBuf> {
 fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
     clock.step("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
     clock.step("what has to be installed", || {
-        provide(&[POSTGRESQL, DCMTK, DICOM3TOOLS, PYTHON_VENV])
+        provide(&[POSTGRESQL, DCMTK, DICOM3TOOLS, PYTHON_VENV, FONTS, CJK_FONTS])
     })?;
     clock.step("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
     clock.step("lints", || {

@@ -37,12 +37,13 @@ pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::New { name, language, into } => new(&name, language, &into),
         PluginCommand::Check { plugin, place } => check(&plugin, &place).await,
         PluginCommand::Sign { plugins, place } => {
-            let config = Config::read(&place)?;
-            let key = store::plugin_key(&config.data(&place).join("keys"))
+            let data = Config::read(&place)?.data(&place);
+            let apart = data.join("signatures");
+            let key = store::plugin_key(&data.join("keys"))
                 .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
             for plugin in plugins {
                 let (name, version) = loaded(&plugin, Trust::Anyone).await?;
-                let path = sign(&plugin, &name, &version, &key).map_err(|error| {
+                let path = sign(&plugin, (&name, &version), &key, &apart).map_err(|error| {
                     Failure::from_error(&format!("cannot sign `{}`", plugin.display()), &error)
                 })?;
                 line(format_args!("{name} {version} is signed: {}", path.display()));
@@ -57,14 +58,16 @@ async fn check(plugin: &Path, place: &Place) -> Result<(), Failure> {
     let (name, version) = loaded(plugin, Trust::Anyone).await?;
     line(format_args!("{name} {version}: it loads, describes itself and answers"));
     let config = Config::read(place)?;
-    let keys = config.data(place).join("keys");
+    let data = config.data(place);
+    let keys = data.join("keys");
     if !keys.join("plugins.key").exists() {
         line("whether it is signed shows against the data folder of a site: --data or --config");
         return Ok(());
     }
     let key = store::plugin_key(&keys)
         .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
-    loaded(plugin, Trust::Signed { keys: vec![key.verifying_key()], inline: Vec::new() }).await?;
+    let (keys, signatures) = (vec![key.verifying_key()], data.join("signatures"));
+    loaded(plugin, Trust::Signed { keys, inline: Vec::new(), signatures }).await?;
     line("this site has signed it as it is");
     Ok(())
 }

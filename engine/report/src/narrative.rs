@@ -1,0 +1,116 @@
+//! A report in words, for people: the same content whatever it is printed on.
+
+use domain::{Abnormality, LabRow, ResultSet};
+
+use jiff::Timestamp;
+
+use crate::compose::About;
+use crate::oru::{IMAGING, LABORATORY};
+use crate::status::{BANNER, Words};
+
+/// Decimal places of measurements: a thousandth of a mL.
+const PLACES: usize = 3;
+
+/// A report as lines of text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrative {
+    /// What it is.
+    pub title: String,
+    /// What has to be seen first, on every page (OUT-03). Nothing, once a person has signed.
+    pub banner: &'static str,
+    /// Whose it is and what about: a name and a value each.
+    pub facts: Vec<(&'static str, String)>,
+    /// What was found: headings and their lines.
+    pub sections: Vec<(String, Vec<String>)>,
+    /// Who made it, and when.
+    pub colophon: String,
+    /// When.
+    pub concluded: Timestamp,
+}
+
+impl Narrative {
+    /// The report of a run.
+    pub fn of(results: &ResultSet, about: &About, words: Words) -> Self {
+        let title = if about.study.is_some() { IMAGING.1 } else { LABORATORY.1 };
+        let makers: Vec<String> =
+            results.algorithms.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
+        let concluded = results.concluded.strftime("%Y-%m-%d %H:%M UTC");
+        Self {
+            title: title.to_owned(),
+            banner: if words.needs_banner { BANNER } else { "" },
+            facts: facts(about),
+            sections: sections(results),
+            concluded: results.concluded,
+            colophon: format!("{}, {concluded}, run {}", makers.join(", "), results.run),
+        }
+    }
+
+    /// All of it as plain text, a line each.
+    pub fn text(&self) -> String {
+        let mut lines = vec![self.title.clone()];
+        if !self.banner.is_empty() {
+            lines.push(self.banner.to_owned());
+        }
+        lines.push(String::new());
+        lines.extend(self.facts.iter().map(|(name, value)| format!("{name}: {value}")));
+        for (heading, content) in &self.sections {
+            lines.extend([String::new(), heading.clone()]);
+            lines.extend(content.iter().cloned());
+        }
+        lines.extend([String::new(), self.colophon.clone()]);
+        lines.join("\n")
+    }
+}
+
+fn facts(about: &About) -> Vec<(&'static str, String)> {
+    let who = &about.demographics;
+    // Components of a name are read with spaces; alphabetic and ideographic beside each other.
+    let name: Vec<String> =
+        who.name.split('=').map(|it| it.replace('^', " ").trim().to_owned()).collect();
+    let study = about.study.clone().unwrap_or_default();
+    let accession = about.orders.first().map(|it| it.key.accession.clone());
+    let accession = accession.filter(|it| !it.is_empty()).unwrap_or(study.accession);
+    let all = [
+        ("Patient", name.join(" ").trim().to_owned()),
+        ("Patient ID", about.patient.value.clone()),
+        ("Born", who.birth_date.clone()),
+        ("Sex", who.sex.clone()),
+        ("Accession number", accession),
+        ("Study", study.description),
+        ("Study date", study.date),
+    ];
+    all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
+    let split = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut findings: Vec<String> =
+        results.findings.iter().flat_map(|it| split(&it.text)).collect();
+    if findings.is_empty() {
+        findings.push("No findings.".to_owned());
+    }
+    let mut sections = vec![("Findings".to_owned(), findings)];
+    let segments = results.segmentations.iter().flat_map(|it| &it.segments);
+    let measured = |segment: &domain::Segment, it: &domain::Measurement| {
+        let (name, unit) = (&it.code.meaning, &it.unit.value);
+        format!("{name} of {}: {:.PLACES$} {unit}", segment.label, it.value)
+    };
+    let measurements: Vec<String> =
+        segments.flat_map(|it| it.measurements.iter().map(move |m| measured(it, m))).collect();
+    sections.push(("Measurements".to_owned(), measurements));
+    sections.push(("Laboratory".to_owned(), results.laboratory.iter().map(row).collect()));
+    sections.extend(results.sections.iter().map(|it| (it.title.meaning.clone(), split(&it.text))));
+    sections.retain(|(_, lines)| !lines.is_empty());
+    sections
+}
+
+fn row(row: &LabRow) -> String {
+    let LabRow { entry_name, result, unit, reference, .. } = row;
+    let reference =
+        if reference.is_empty() { String::new() } else { format!(" (reference {reference})") };
+    let flag = match row.abnormality {
+        Abnormality::Normal => "",
+        it => it.flag(),
+    };
+    format!("{entry_name}: {result} {unit}{reference} {flag}").trim_end().to_owned()
+}
