@@ -65,6 +65,12 @@ pub enum ClusterError {
         "no PostgreSQL 15 or newer was found; install it, on Debian with: apt-get install postgresql"
     )]
     NotInstalled,
+    /// It is not where it was said to be.
+    #[error("no PostgreSQL 15 or newer is in `{}`, which --pg-bin names", folder.display())]
+    NotThere {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The data are of another major version.
     #[error(
         "the data in `{}` were written by PostgreSQL {found}, the binaries are of {expected}; \
@@ -128,7 +134,10 @@ impl Cluster {
     ///
     /// Says what to do about it, where something can be done.
     pub async fn start(data: &Path, pg_bin: Option<&Path>) -> Result<Self, ClusterError> {
-        let binaries = find_binaries(pg_bin).ok_or(ClusterError::NotInstalled)?;
+        let binaries = find_binaries(pg_bin).ok_or_else(|| match pg_bin {
+            Some(folder) => ClusterError::NotThere { folder: folder.to_owned() },
+            None => ClusterError::NotInstalled,
+        })?;
         let folder = data.join("pg");
         fs::create_dir_all(&folder).map_err(io("make the folder of the database"))?;
         let folder = folder.canonicalize().map_err(io("find the folder of the database"))?;

@@ -14,11 +14,13 @@ pub struct Binaries {
     pub major: u32,
 }
 
-/// Looks for PostgreSQL: where it was said to be, in `PGBIN`, where Debian puts it (the newest
+/// Looks for PostgreSQL: where it was said to be and nowhere else, or in `PGBIN`, where Debian puts it (the newest
 /// first), and in `PATH`.
 pub fn find_binaries(said: Option<&Path>) -> Option<Binaries> {
-    let mut folders: Vec<PathBuf> = said.map(Path::to_owned).into_iter().collect();
-    folders.extend(env::var_os("PGBIN").map(PathBuf::from));
+    if let Some(said) = said {
+        return inspect(said.to_owned());
+    }
+    let mut folders: Vec<PathBuf> = env::var_os("PGBIN").map(PathBuf::from).into_iter().collect();
     let mut packaged: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
