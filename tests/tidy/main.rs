@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["encoding"],
     &["contracts", "imaging", "plugin-api", "workflow"],
-    &["report"],
+    &["citrus-v", "report"],
     &["archive", "dimse", "hl7", "orchestrator", "plugin-host", "store"],
     &["neighbours"],
     &["server", "xtask"],

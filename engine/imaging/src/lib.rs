@@ -2,6 +2,8 @@
 //!
 //! Read in the order of the work: [`mod@slice`] decodes one file, [`volume`] stacks slices and refuses
 //! a stack that is not regular, [`mask`] and [`components`] cut shapes out, measured in mL.
+//! Beside it lie flat pictures: [`mod@picture`] decodes them, [`resize`] fits them to what a network
+//! sees, [`rle`] is how their masks are written.
 //!
 //! **Invariants**
 //!
@@ -11,9 +13,14 @@
 
 pub mod components;
 pub mod mask;
+pub mod picture;
+pub mod resize;
+pub mod rle;
 pub mod slice;
 pub mod volume;
 
 pub use mask::Mask;
+pub use picture::{Picture, PictureError};
+pub use rle::FlatMask;
 pub use slice::{Slice, SliceError};
 pub use volume::{GeometryError, Volume};

@@ -55,6 +55,12 @@ fn reference() -> Option<PathBuf> {
     path.exists().then(|| path.canonicalize().unwrap_or(path))
 }
 
+/// Inputs and outputs of the network's reference: another set, if one is named.
+fn goldens(reference: &Path) -> PathBuf {
+    let said = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
+    said.unwrap_or_else(|| reference.join("model/goldens/public"))
+}
+
 fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
     clock.step("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
     clock.step("what has to be installed", || {
@@ -73,7 +79,9 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
         let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
         test.env("ISOCENTER_PYTHON", &readers);
         match reference {
-            Some(reference) => test.env("ISOCENTER_REFERENCE", reference),
+            Some(reference) => test
+                .env("ISOCENTER_GOLDENS", goldens(reference))
+                .env("ISOCENTER_REFERENCE", reference),
             None => test.env_remove("ISOCENTER_REFERENCE"),
         };
         counted(&mut test)

@@ -1,0 +1,35 @@
+//! Citrus-V (arXiv 2509.19090): Qwen2.5-VL, a projector for `[SEG]`, and SAM2, in candle.
+//!
+//! [`model`] is the way in: it loads a checkpoint, reads a question, answers it in one pass and draws a
+//! mask for every `[SEG]`. A checkpoint is described by [`config`], from which [`layout`] knows every
+//! tensor; [`weights`] compares that with the headers of the files, whose [`names`] may be any of those
+//! in use. [`tokens`] and [`preprocess`] put text and pictures into numbers, [`positions`] says where
+//! they stand, [`vision`], [`text`] and [`sam`] are the three networks, made of [`ops`], and
+//! [`decoding`] chooses words.
+//!
+//! **Invariants**
+//!
+//! - Every operation has a right gradient: training goes the same way as inference.
+//! - No weight is read before all headers have been compared with what the model needs.
+//! - Only safetensors are read: other formats can hide programs.
+
+pub mod config;
+pub mod decoding;
+pub mod layout;
+pub mod model;
+pub mod names;
+pub mod ops;
+pub mod positions;
+pub mod preprocess;
+pub mod sam;
+pub mod text;
+pub mod tokens;
+pub mod vision;
+pub mod weights;
+
+pub use config::{Config, ConfigError, SamConfig};
+pub use decoding::Decoding;
+pub use model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};
+pub use preprocess::PixelBounds;
+pub use tokens::{Message, Speaker};
+pub use weights::{Plan, Weights, WeightsError};

@@ -1,0 +1,372 @@
+//! The whole network: a question about pictures in, an answer and masks out.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Module, Tensor};
+use imaging::{FlatMask, Picture, PictureError};
+
+use crate::config::{Config, ConfigError, SegConfig};
+use crate::decoding::{Chooser, Decoding};
+use crate::layout::layout;
+use crate::ops::Linear;
+use crate::positions::{Grid, PlacesError, text_positions};
+use crate::preprocess::{PixelBounds, fitted, patches, square};
+use crate::sam::Sam;
+use crate::sam::prompt::Prompt;
+use crate::text::{Cache, Text, Turn, causal_mask, last};
+use crate::tokens::{Message, Tokens, TokensError, expanded, rendered};
+use crate::vision::Vision;
+use crate::weights::{Plan, Weights, WeightsError};
+
+/// Why the model cannot be had, or does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Its description.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Its tokenizer.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
+    /// A picture.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// Pictures and text.
+    #[error(transparent)]
+    Places(#[from] PlacesError),
+    /// A mask is asked of a model that draws none.
+    #[error("this model draws no masks: it has no [SEG] projector and no SAM2")]
+    NoMasks,
+    /// The device.
+    #[error("the device failed")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// What turns hidden states into prompts.
+enum Projector {
+    /// `linear, ReLU, linear`.
+    Plain(Linear, Linear),
+    /// The same with a way around both.
+    Residual(Linear, Linear, Linear),
+}
+
+/// The half that draws.
+struct Drawer {
+    token: u32,
+    projector: Projector,
+    sam: Sam,
+}
+
+impl Drawer {
+    fn load(weights: &Weights, config: &SegConfig) -> Result<Self, WeightsError> {
+        let linear = |it: &str| Linear::load(weights, &format!("seg_projector.{it}"));
+        let projector = if config.is_residual {
+            let (first, second) = (linear("linear1")?, linear("linear2")?);
+            Projector::Residual(first, second, linear("residual_mapping")?)
+        } else {
+            Projector::Plain(linear("0")?, linear("2")?)
+        };
+        Ok(Self { token: config.token, projector, sam: Sam::load(weights, &config.sam)? })
+    }
+
+    fn project(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        match &self.projector {
+            Projector::Plain(first, second) => second.forward(&first.forward(hidden)?.relu()?),
+            Projector::Residual(first, second, around) => {
+                second.forward(&first.forward(hidden)?.relu()?)? + around.forward(hidden)?
+            }
+        }
+    }
+}
+
+/// The network with its weights.
+pub struct CitrusV {
+    config: Config,
+    tokens: Tokens,
+    vision: Vision,
+    text: Text,
+    drawer: Option<Drawer>,
+    device: Device,
+    dtype: DType,
+}
+
+/// A question, as the network reads it.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Its tokens, a place of a picture for each of its pieces.
+    pub ids: Vec<u32>,
+    /// The pictures in patches; nothing without any.
+    pub patches: Option<Tensor>,
+    /// Their shapes.
+    pub grids: Vec<Grid>,
+    /// As the vision tower sees them: boxes of an answer are in their pixels.
+    pub fitted: Vec<Picture>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The model said that it is done.
+    Said,
+    /// It was as long as it may be.
+    Length,
+    /// Whoever asked did not want more.
+    Cancelled,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its tokens, without the one that ended it.
+    pub ids: Vec<u32>,
+    /// Why it ended.
+    pub ending: Ending,
+    /// Where `[SEG]` stands in question and answer.
+    pub seg_positions: Vec<usize>,
+    /// The hidden states there, `[n, hidden]`.
+    pub seg_hidden: Option<Tensor>,
+}
+
+/// What was drawn for a `[SEG]`.
+#[derive(Clone, Debug)]
+pub struct Segmentation {
+    /// Logits, `[1, S/4, S/4]`.
+    pub logits: Tensor,
+    /// How good the network thinks it is.
+    pub iou: f32,
+    /// Which of the three was taken.
+    pub which: u32,
+    /// Where the logit is positive.
+    pub mask: FlatMask,
+}
+
+impl CitrusV {
+    /// Loads a checkpoint from a folder: `config.json`, `tokenizer.json`, and weights. The headers are
+    /// compared with what the model needs before anything is mapped.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing or does not fit.
+    pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ModelError::Io { path: path.clone(), source })?;
+        let config = Config::parse(&text)?;
+        let plan = Plan::read(folder)?;
+        plan.check(&layout(&config))?;
+        let tokens = Tokens::open(folder, config.seg.as_ref().map(|it| it.token))?;
+        let weights = Weights::open(plan, dtype, device)?;
+        let drawer = config.seg.as_ref().map(|it| Drawer::load(&weights, it)).transpose()?;
+        Ok(Self {
+            vision: Vision::load(&weights, &config.vision)?,
+            text: Text::load(&weights, &config.text)?,
+            drawer,
+            tokens,
+            device: device.clone(),
+            dtype,
+            config,
+        })
+    }
+
+    /// Its sizes.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its tokenizer.
+    pub const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Its vision tower.
+    pub const fn vision(&self) -> &Vision {
+        &self.vision
+    }
+
+    /// Its language model.
+    pub const fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// Puts a conversation and its pictures into numbers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a picture is of no use, or there are more or fewer than the text has places for.
+    pub fn question(
+        &self,
+        messages: &[Message],
+        pictures: &[Picture],
+        bounds: PixelBounds,
+    ) -> Result<Question, ModelError> {
+        let vision = &self.config.vision;
+        let (mut all, mut grids, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+        for picture in pictures {
+            let picture = fitted(picture, vision, bounds)?;
+            let (tensor, grid) = patches(&picture, vision, &self.device)?;
+            all.push(tensor);
+            grids.push(grid);
+            shown.push(picture);
+        }
+        let ids = self.tokens.encode(&rendered(messages))?;
+        let ids = expanded(&ids, self.config.tokens.image, &grids, vision.merge)?;
+        let patches = if all.is_empty() { None } else { Some(Tensor::cat(&all, 0)?) };
+        Ok(Question { ids, patches, grids, fitted: shown })
+    }
+
+    /// Embeddings of a question, `[L, hidden]`: features of the pictures in their places.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are more or fewer pieces than places.
+    pub fn embedded(&self, question: &Question) -> Result<Tensor, ModelError> {
+        let words = self.text.embed(&question.ids)?;
+        let Some(patches) = &question.patches else { return Ok(words) };
+        let features = self.vision.forward(&patches.to_dtype(self.dtype)?, &question.grids)?;
+        // Each row from the words, or, behind them, from the features.
+        let length = question.ids.len();
+        let mut next = length;
+        let from = question.ids.iter().enumerate().map(|(at, id)| {
+            if *id != self.config.tokens.image {
+                return u32::try_from(at).unwrap_or(u32::MAX);
+            }
+            next += 1;
+            u32::try_from(next - 1).unwrap_or(u32::MAX)
+        });
+        let from: Vec<u32> = from.collect();
+        let (found, expected) = (next - length, features.dim(0)?);
+        if found != expected {
+            return Err(PlacesError { found, expected }.into());
+        }
+        let both = Tensor::cat(&[&words, &features.to_dtype(words.dtype())?], 0)?;
+        Ok(both.index_select(&Tensor::new(from.as_slice(), &self.device)?, 0)?)
+    }
+
+    /// Answers a question in one pass that keeps the hidden state of every `[SEG]`. The release
+    /// generates twice to get them; that gives the same, where the second pass says the same.
+    ///
+    /// Each token is shown to `seen`, which may stop it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the question does not fit together, or the device fails.
+    pub fn answer(
+        &self,
+        question: &Question,
+        decoding: &Decoding,
+        seen: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
+    ) -> Result<Answer, ModelError> {
+        let (image, merge) = (self.config.tokens.image, self.config.vision.merge);
+        let positions = text_positions(&question.ids, image, &question.grids, merge)?;
+        let [time, row, column] = &positions.axes;
+        let turn = Turn::of(self.text.config(), &[[time, row, column]], &self.device)?;
+        let mut cache = Cache::default();
+        let length = question.ids.len();
+        let mask = causal_mask(length, 0, &[], &self.device, self.dtype)?;
+        let embeddings = self.embedded(question)?.unsqueeze(0)?;
+        let mut hidden = self.text.forward(&embeddings, &turn, mask.as_ref(), Some(&mut cache))?;
+        let (mut said, mut segs) = (question.ids.clone(), Vec::new());
+        self.keep_segs(&question.ids, 0, &hidden, &mut segs)?;
+        let mut chooser = Chooser::new(decoding.clone());
+        let mut ending = Ending::Length;
+        while said.len() - length < decoding.tokens_max {
+            let logits = self.text.logits(&last(&hidden)?)?.squeeze(0)?.to_vec1::<f32>()?;
+            let token = chooser.choose(logits.clone(), &said);
+            if decoding.stop.contains(&token) {
+                ending = Ending::Said;
+                break;
+            }
+            said.push(token);
+            if seen(token, &logits).is_break() {
+                ending = Ending::Cancelled;
+                break;
+            }
+            if said.len() - length == decoding.tokens_max {
+                // One that nobody reads has no hidden state.
+                break;
+            }
+            let place = i64::try_from(said.len() - 1).unwrap_or_default() + positions.delta;
+            let place = [place];
+            let turn = Turn::of(self.text.config(), &[[&place, &place, &place]], &self.device)?;
+            let embedding = self.text.embed(&[token])?.unsqueeze(0)?;
+            hidden = self.text.forward(&embedding, &turn, None, Some(&mut cache))?;
+            self.keep_segs(&[token], said.len() - 1, &hidden, &mut segs)?;
+        }
+        let (seg_positions, rows): (Vec<usize>, Vec<Tensor>) = segs.into_iter().unzip();
+        let seg_hidden = if rows.is_empty() { None } else { Some(Tensor::cat(&rows, 0)?) };
+        let ids = said.split_off(length);
+        Ok(Answer { ids, ending, seg_positions, seg_hidden })
+    }
+
+    fn keep_segs(
+        &self,
+        ids: &[u32],
+        before: usize,
+        hidden: &Tensor,
+        segs: &mut Vec<(usize, Tensor)>,
+    ) -> Result<(), ModelError> {
+        let Some(drawer) = &self.drawer else { return Ok(()) };
+        for (at, _) in ids.iter().enumerate().filter(|(_, id)| **id == drawer.token) {
+            segs.push((before + at, hidden.narrow(1, at, 1)?.squeeze(0)?));
+        }
+        Ok(())
+    }
+
+    /// Hidden states of `[SEG]` as prompts for SAM2, `[n, D]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this model draws no masks.
+    pub fn project(&self, seg_hidden: &Tensor) -> Result<Tensor, ModelError> {
+        let drawer = self.drawer.as_ref().ok_or(ModelError::NoMasks)?;
+        Ok(drawer.project(seg_hidden)?)
+    }
+
+    /// Draws what each `[SEG]` means into one picture, which is as the vision tower saw it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this model draws no masks.
+    pub fn segment(
+        &self,
+        fitted: &Picture,
+        seg_hidden: &Tensor,
+    ) -> Result<Vec<Segmentation>, ModelError> {
+        let drawer = self.drawer.as_ref().ok_or(ModelError::NoMasks)?;
+        let vectors = drawer.project(seg_hidden)?;
+        let picture = square(fitted, drawer.sam.config(), &self.device)?.to_dtype(self.dtype)?;
+        let seen = drawer.sam.see(&picture)?;
+        let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
+        let drawn = drawer.sam.draw(&seen, &prompt)?;
+        let (best, which) = drawn.best()?;
+        let (_, ious) = drawn.several()?;
+        let ious = ious.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let mut all = Vec::new();
+        for (object, which) in which.into_iter().enumerate() {
+            let logits = best.get(object)?.to_dtype(DType::F32)?;
+            let iou = ious.get(object).and_then(|it| it.get(which as usize)).copied();
+            let mask = positive(&logits)?;
+            all.push(Segmentation { logits, iou: iou.unwrap_or_default(), which, mask });
+        }
+        Ok(all)
+    }
+}
+
+/// Where the logits `[1, H, W]` are positive: the sigmoid is over a half there.
+fn positive(logits: &Tensor) -> candle_core::Result<FlatMask> {
+    let (_, height, width) = logits.dims3()?;
+    let pixels = logits.flatten_all()?.to_vec1::<f32>()?.into_iter().map(|it| it > 0.0).collect();
+    let side = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
+    Ok(FlatMask { height: side(height), width: side(width), pixels })
+}

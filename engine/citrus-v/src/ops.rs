@@ -1,0 +1,328 @@
+//! Layers, out of operations that have gradients.
+//!
+//! candle's fused norms, softmax and rotary positions have none, its pooling has wrong ones, and it has
+//! no bicubic resizing: these are put together here from what is right.
+
+use candle_core::{D, DType, Module, Result, Tensor};
+
+use crate::weights::{Weights, WeightsError};
+
+/// `x W^T + b`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// The layer called `name`; its bias, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the weight is not there.
+    pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
+        let weight = weights.get(&format!("{name}.weight"))?;
+        let bias = weights.get_if_there(&format!("{name}.bias"))?;
+        Ok(Self { weight, bias })
+    }
+
+    /// A layer without bias.
+    pub const fn plain(weight: Tensor) -> Self {
+        Self { weight, bias: None }
+    }
+
+    /// The weight `[out, in]` with everything after the first axis in one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be viewed so.
+    pub fn flattened(self) -> Result<Self> {
+        Ok(Self { weight: self.weight.flatten_from(1)?, bias: self.bias })
+    }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        let from = shape.pop().unwrap_or_default();
+        // One large product rather than many small ones.
+        let rows = x.reshape(((), from))?;
+        let y = rows.matmul(&self.weight.t()?)?;
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        };
+        shape.push(self.weight.dim(0)?);
+        y.reshape(shape)
+    }
+}
+
+/// Divides by the root of the mean square.
+#[derive(Clone, Debug)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// The norm called `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there.
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        eps: f64,
+    ) -> std::result::Result<Self, WeightsError> {
+        Ok(Self { weight: weights.get(&format!("{name}.weight"))?, eps })
+    }
+}
+
+impl Module for RmsNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.dtype();
+        let wide = x.to_dtype(DType::F32)?;
+        let square = wide.sqr()?.mean_keepdim(D::Minus1)?;
+        let normed = wide.broadcast_div(&(square + self.eps)?.sqrt()?)?;
+        normed.to_dtype(kind)?.broadcast_mul(&self.weight)
+    }
+}
+
+/// Subtracts the mean and divides by the standard deviation, over the last axis.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// The norm called `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there.
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        eps: f64,
+    ) -> std::result::Result<Self, WeightsError> {
+        let weight = weights.get(&format!("{name}.weight"))?;
+        let bias = weights.get(&format!("{name}.bias"))?;
+        Ok(Self { weight, bias, eps })
+    }
+
+    /// The same over the channels of `[B, C, H, W]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not of that shape.
+    pub fn forward_2d(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward(&x.permute((0, 2, 3, 1))?)?.permute((0, 3, 1, 2))?.contiguous()
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.dtype();
+        let wide = x.to_dtype(DType::F32)?;
+        let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        let normed = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
+        normed.to_dtype(kind)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+    }
+}
+
+/// A stack of linear layers with ReLU between them.
+#[derive(Clone, Debug)]
+pub struct Mlp(Vec<Linear>);
+
+impl Mlp {
+    /// The layers `name.0`, `name.1`, … of which there are `count`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one is not there.
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        count: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        let layers = (0..count).map(|it| Linear::load(weights, &format!("{name}.{it}")));
+        Ok(Self(layers.collect::<std::result::Result<_, _>>()?))
+    }
+}
+
+impl Module for Mlp {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut x = x.clone();
+        for (index, layer) in self.0.iter().enumerate() {
+            x = layer.forward(&if index == 0 { x } else { x.relu()? })?;
+        }
+        Ok(x)
+    }
+}
+
+/// Scaled attention of `[.., L, d]` to `[.., S, d]`; `mask` is added to the scores.
+///
+/// # Errors
+///
+/// Fails if the shapes do not fit.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    let scale = 1.0 / (q.dim(D::Minus1)? as f64).sqrt();
+    let scores =
+        (q.contiguous()?.matmul(&k.transpose(D::Minus2, D::Minus1)?.contiguous()?)? * scale)?;
+    let scores = match mask {
+        Some(mask) => scores.broadcast_add(mask)?,
+        None => scores,
+    };
+    let kind = scores.dtype();
+    let shares = candle_nn::ops::softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?;
+    shares.to_dtype(kind)?.matmul(&v.contiguous()?)
+}
+
+/// The halves of the last axis swapped, the new first one negated.
+///
+/// # Errors
+///
+/// Fails if the axis is odd.
+pub fn rotate_half(x: &Tensor) -> Result<Tensor> {
+    let half = x.dim(D::Minus1)? / 2;
+    let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+    Tensor::cat(&[&second.neg()?, &first], D::Minus1)
+}
+
+/// Turns each pair of halves by an angle given as cosine and sine.
+///
+/// # Errors
+///
+/// Fails if the shapes do not fit.
+pub fn rotated(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let kind = x.dtype();
+    let x = x.to_dtype(DType::F32)?;
+    let turned = (x.broadcast_mul(cos)? + rotate_half(&x)?.broadcast_mul(sin)?)?;
+    turned.to_dtype(kind)
+}
+
+/// The largest of each 2 x 2 of `[B, H, W, C]`. Its gradient goes to the largest alone.
+///
+/// # Errors
+///
+/// Fails if rows or columns are odd.
+pub fn max_pool_2x2(x: &Tensor) -> Result<Tensor> {
+    let (batch, rows, columns, channels) = x.dims4()?;
+    let blocks = x.reshape((batch, rows / 2, 2, columns / 2, 2, channels))?;
+    let pairs = blocks.max(4)?;
+    pairs.max(2)
+}
+
+/// `[B, C, H, W]` with every pixel four times.
+///
+/// # Errors
+///
+/// Fails if it is not of that shape.
+pub fn doubled(x: &Tensor) -> Result<Tensor> {
+    let (batch, channels, rows, columns) = x.dims4()?;
+    let wide = x.reshape((batch, channels, rows, 1, columns, 1))?;
+    let wide = wide.broadcast_as((batch, channels, rows, 2, columns, 2))?;
+    wide.contiguous()?.reshape((batch, channels, rows * 2, columns * 2))
+}
+
+/// A matrix of `[to, from]` that resizes an axis by cubic convolution with a = -0.75, pixels at the
+/// middle of their places, without smoothing: as torch interpolates.
+///
+/// # Errors
+///
+/// Fails if the device does.
+pub fn bicubic_matrix(from: usize, to: usize, like: &Tensor) -> Result<Tensor> {
+    const A: f32 = -0.75;
+    let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = |x: f32| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+    let mut matrix = vec![0.0_f32; from * to];
+    let scale = from as f32 / to as f32;
+    for (row, weights) in matrix.chunks_exact_mut(from).enumerate() {
+        let place = (row as f32 + 0.5) * scale - 0.5;
+        let (first, t) = (place.floor(), place - place.floor());
+        let taps = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
+        for (offset, weight) in taps.into_iter().enumerate() {
+            let at = (first - 1.0 + offset as f32).clamp(0.0, from as f32 - 1.0);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "clamped to the axis"
+            )]
+            if let Some(it) = weights.get_mut(at as usize) {
+                *it += weight;
+            }
+        }
+    }
+    Tensor::from_vec(matrix, (to, from), like.device())?.to_dtype(like.dtype())
+}
+
+/// A transposed convolution of 2 x 2 pixels in steps of two, as one product.
+#[derive(Clone, Debug)]
+pub struct ConvUp {
+    /// `[in, out * 4]`.
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl ConvUp {
+    /// The layer called `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there.
+    pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
+        let weight = weights.get(&format!("{name}.weight"))?.flatten_from(1)?;
+        Ok(Self { weight, bias: weights.get(&format!("{name}.bias"))? })
+    }
+}
+
+impl Module for ConvUp {
+    /// `[B, C, H, W]` to `[B, D, 2H, 2W]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, channels, rows, columns) = x.dims4()?;
+        let out = self.bias.dim(0)?;
+        let pixels = x.permute((0, 2, 3, 1))?.contiguous()?.reshape(((), channels))?;
+        let blocks = pixels.matmul(&self.weight)?;
+        let blocks = blocks.reshape(&[batch, rows, columns, out, 2, 2][..])?;
+        let y = blocks.permute(&[0, 3, 1, 4, 2, 5][..])?.contiguous()?;
+        let y = y.reshape((batch, out, rows * 2, columns * 2))?;
+        y.broadcast_add(&self.bias.reshape((1, out, 1, 1))?)
+    }
+}
+
+/// A convolution whose steps are as long as its kernel, or 1 x 1: as one product.
+#[derive(Clone, Debug)]
+pub struct ConvPatch {
+    linear: Linear,
+    side: usize,
+}
+
+impl ConvPatch {
+    /// The layer called `name`, of `side` x `side` pixels.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there.
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        side: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        Ok(Self { linear: Linear::load(weights, name)?.flattened()?, side })
+    }
+}
+
+impl Module for ConvPatch {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, channels, rows, columns) = x.dims4()?;
+        let s = self.side;
+        let blocks = x.reshape(&[batch, channels, rows / s, s, columns / s, s][..])?;
+        let blocks = blocks.permute(&[0, 2, 4, 1, 3, 5][..])?.contiguous()?;
+        let blocks = blocks.reshape((batch, rows / s, columns / s, channels * s * s))?;
+        self.linear.forward(&blocks)?.permute((0, 3, 1, 2))?.contiguous()
+    }
+}

@@ -1,0 +1,348 @@
+//! Checkpoints as they lie on a disk: read by their headers, compared with what the model needs, and
+//! only then mapped.
+#![expect(unsafe_code, reason = "a file is mapped into memory")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+
+use crate::layout::Layout;
+use crate::names::{Meaning, meaning};
+
+/// Longest header of a file.
+const HEADER_BYTES_MAX: u64 = 100 << 20;
+
+/// Most names of each kind that an error lists.
+const LISTED_MAX: usize = 20;
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is no file with tensors.
+    #[error(
+        "`{}` holds no weights: a file ending in .safetensors is needed (others, as .bin and .pt, \
+         can hide programs and are not read)", folder.display()
+    )]
+    NoWeights {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// A file is not what its name says.
+    #[error("`{}` is no safetensors file: {reason}", path.display())]
+    NotSafetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file is shorter or longer than its header says.
+    #[error(
+        "`{}` has {found} bytes, by its header it should have {expected}: it was not copied whole, \
+         so copy it again", path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// What it should be.
+        expected: u64,
+    },
+    /// The tensors are not those of the model.
+    #[error("the weights do not fit the model of config.json:{0}")]
+    Misfit(Misfit),
+    /// Numbers of a kind that no model has.
+    #[error("`{name}` is of the kind {kind}: bf16, f16 and f32 can be read")]
+    Kind {
+        /// The tensor.
+        name: String,
+        /// What it is of.
+        kind: String,
+    },
+    /// The library failed.
+    #[error("the weights cannot be loaded")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// All that does not fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Misfit {
+    /// Needed, and not there.
+    pub missing: Vec<String>,
+    /// There, and not known.
+    pub unexpected: Vec<String>,
+    /// Name, shape that is needed, shape that is there.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |f: &mut std::fmt::Formatter<'_>, what: &str, lines: Vec<String>| {
+            if lines.is_empty() {
+                return Ok(());
+            }
+            let more = lines.len().saturating_sub(LISTED_MAX);
+            let mut text = lines.into_iter().take(LISTED_MAX).collect::<Vec<_>>().join("\n    ");
+            if more > 0 {
+                write!(text, "\n    and {more} more")?;
+            }
+            write!(f, "\n  {what}:\n    {text}")
+        };
+        list(f, "missing", self.missing.clone())?;
+        list(f, "unexpected", self.unexpected.clone())?;
+        let shape = |(name, needed, found): &(String, Vec<usize>, Vec<usize>)| {
+            format!("{name}: {needed:?} is needed, {found:?} is there")
+        };
+        list(f, "of another shape", self.misshapen.iter().map(shape).collect())
+    }
+}
+
+/// Kind of the numbers of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Half as long as [`Kind::F32`], with its range.
+    Bf16,
+    /// Half as long, with more digits and less range.
+    F16,
+    /// Four bytes.
+    F32,
+}
+
+impl Kind {
+    /// Bytes of a number.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bf16 | Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which of the files.
+    pub file: usize,
+    /// Its name there.
+    pub name: String,
+    /// Which row of it, if it is one.
+    pub row: Option<usize>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub kind: Kind,
+}
+
+/// What is in the files of a checkpoint: known from their headers alone.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Tensors by our names.
+    pub tensors: BTreeMap<String, Place>,
+    /// Names in the files that nobody knows.
+    pub unknown: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [u64; 2],
+}
+
+impl Plan {
+    /// Reads the headers of all files of a folder, or of one file. No weight is read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none, or one is not whole.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let mut files = Vec::new();
+        if path.is_dir() {
+            let io = |source| WeightsError::Io { path: path.to_owned(), source };
+            for entry in std::fs::read_dir(path).map_err(io)? {
+                files.push(entry.map_err(io)?.path());
+            }
+            files.retain(|it| it.extension().is_some_and(|it| it == "safetensors"));
+            files.sort();
+        } else {
+            files.push(path.to_owned());
+        }
+        if files.is_empty() {
+            return Err(WeightsError::NoWeights { folder: path.to_owned() });
+        }
+        let mut plan = Self::default();
+        for (index, file) in files.iter().enumerate() {
+            for (name, entry) in header(file)? {
+                plan.take(index, name, entry)?;
+            }
+        }
+        plan.files = files;
+        plan.unknown.sort();
+        Ok(plan)
+    }
+
+    fn take(&mut self, file: usize, name: String, entry: Entry) -> Result<(), WeightsError> {
+        let meaning = meaning(&name);
+        if meaning == Meaning::Unused {
+            return Ok(());
+        }
+        let kind = match entry.dtype.as_str() {
+            "BF16" => Kind::Bf16,
+            "F16" => Kind::F16,
+            "F32" => Kind::F32,
+            other => return Err(WeightsError::Kind { name, kind: other.to_owned() }),
+        };
+        let place = Place { file, name, row: None, shape: entry.shape, kind };
+        match meaning {
+            Meaning::Tensor(ours) => {
+                self.tensors.insert(ours, place);
+            }
+            Meaning::Rows(names) => {
+                let rest = place.shape.get(1..).unwrap_or_default();
+                let shape: Vec<usize> = std::iter::once(1).chain(rest.iter().copied()).collect();
+                let rows = place.shape.first().copied().unwrap_or_default();
+                for (row, ours) in names.into_iter().enumerate().take(rows) {
+                    let (row, shape) = (Some(row), shape.clone());
+                    self.tensors.insert(ours, Place { row, shape, ..place.clone() });
+                }
+            }
+            Meaning::Unknown => self.unknown.push(place.name),
+            Meaning::Unused => {}
+        }
+        Ok(())
+    }
+
+    /// Whether all that is needed is there, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Lists what is missing, unexpected, or of another shape.
+    pub fn check(&self, needed: &Layout) -> Result<(), WeightsError> {
+        let mut misfit = Misfit { unexpected: self.unknown.clone(), ..Misfit::default() };
+        for (name, shape) in needed {
+            match self.tensors.get(name) {
+                None => misfit.missing.push(name.clone()),
+                Some(it) if it.shape != *shape => {
+                    misfit.misshapen.push((name.clone(), shape.clone(), it.shape.clone()));
+                }
+                Some(_) => {}
+            }
+        }
+        let spare = self.tensors.iter().filter(|(name, _)| !needed.contains_key(*name));
+        // Where the embedding is the output layer, some write it down twice.
+        let spare = spare.filter(|(name, _)| *name != "lm_head.weight");
+        misfit.unexpected.extend(spare.map(|(_, it)| it.name.clone()));
+        if misfit == Misfit::default() { Ok(()) } else { Err(WeightsError::Misfit(misfit)) }
+    }
+
+    /// Bytes of all its tensors.
+    pub fn bytes(&self) -> u64 {
+        let of = |it: &Place| it.shape.iter().product::<usize>() * it.kind.bytes();
+        self.tensors.values().map(|it| of(it) as u64).sum()
+    }
+}
+
+/// The header of a file, compared with the file's length.
+fn header(path: &Path) -> Result<BTreeMap<String, Entry>, WeightsError> {
+    let io = |source| WeightsError::Io { path: path.to_owned(), source };
+    let bad = |reason: String| WeightsError::NotSafetensors { path: path.to_owned(), reason };
+    let mut file = File::open(path).map_err(io)?;
+    let found = file.metadata().map_err(io)?.len();
+    let mut start = [0; 8];
+    file.read_exact(&mut start).map_err(|_| bad("it is too short".to_owned()))?;
+    let length = u64::from_le_bytes(start);
+    if length > HEADER_BYTES_MAX || length.saturating_add(8) > found {
+        return Err(bad("its header is longer than it may be".to_owned()));
+    }
+    let mut text = vec![0; usize::try_from(length).unwrap_or_default()];
+    file.read_exact(&mut text).map_err(io)?;
+    let mut raw: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&text).map_err(|it| bad(it.to_string()))?;
+    raw.remove("__metadata__");
+    let mut entries = BTreeMap::new();
+    let mut end = 0;
+    for (name, value) in raw {
+        let entry: Entry =
+            serde_json::from_value(value).map_err(|it| bad(format!("`{name}`: {it}")))?;
+        end = end.max(entry.data_offsets[1]);
+        entries.insert(name, entry);
+    }
+    let expected = end.saturating_add(8 + length);
+    if expected != found {
+        return Err(WeightsError::Truncated { path: path.to_owned(), found, expected });
+    }
+    Ok(entries)
+}
+
+/// The weights of a checkpoint, mapped.
+pub struct Weights {
+    plan: Plan,
+    files: Vec<MmapedSafetensors>,
+    device: Device,
+    dtype: DType,
+}
+
+impl Weights {
+    /// Maps the files of a plan. Tensors come out as `dtype` on `device`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be mapped.
+    pub fn open(plan: Plan, dtype: DType, device: &Device) -> Result<Self, WeightsError> {
+        let mut files = Vec::new();
+        for path in &plan.files {
+            // SAFETY: nobody writes to the files of a checkpoint that is in use: the store keeps
+            // them under the name of their digest and replaces them whole.
+            files.push(unsafe { MmapedSafetensors::new(path) }?);
+        }
+        Ok(Self { plan, files, device: device.clone(), dtype })
+    }
+
+    /// Where tensors are put.
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A tensor by our name for it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there or cannot be read.
+    pub fn get(&self, name: &str) -> Result<Tensor, WeightsError> {
+        let missing = || Misfit { missing: vec![name.to_owned()], ..Misfit::default() };
+        let place = self.plan.tensors.get(name);
+        let place = place.ok_or_else(|| WeightsError::Misfit(missing()))?;
+        let file = self.files.get(place.file);
+        let file = file.ok_or_else(|| WeightsError::Misfit(missing()))?;
+        let tensor = file.load(&place.name, &self.device)?.to_dtype(self.dtype)?;
+        match place.row {
+            Some(row) => Ok(tensor.narrow(0, row, 1)?.contiguous()?),
+            None => Ok(tensor),
+        }
+    }
+
+    /// The same, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read.
+    pub fn get_if_there(&self, name: &str) -> Result<Option<Tensor>, WeightsError> {
+        if self.plan.tensors.contains_key(name) { self.get(name).map(Some) } else { Ok(None) }
+    }
+}

@@ -1,0 +1,51 @@
+//! The whole network: a question, an answer with `[SEG]`, masks.
+
+use std::ops::ControlFlow;
+
+use candle_core::{DType, Device, Tensor};
+use citrus_v::{CitrusV, Decoding, Message};
+
+use crate::sam::assert_mask;
+use crate::{Set, assert_close, picture};
+
+#[test]
+fn questions_are_answered_and_drawn_as_by_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let model = CitrusV::load(&set.path("ckpt/citrus_tiny"), DType::F32, &Device::Cpu).unwrap();
+    let about = set.json("citrus/infer.json");
+    for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
+        let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
+        let picture = picture(&set.path(query["image"].as_str().unwrap()));
+        let message = Message::question(1, query["query"].as_str().unwrap());
+        let question = model.question(&[message], &[picture], set.bounds()).unwrap();
+        assert_eq!(question.ids, expected.ids("input_ids"), "{index}");
+
+        let sequence = expected.ids("sequence");
+        let tokens_max = sequence.len() - question.ids.len();
+        let decoding = Decoding { tokens_max, ..Decoding::default() };
+        let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
+        let answer = model.answer(&question, &decoding, &mut seen).unwrap();
+        assert_eq!([question.ids.as_slice(), &answer.ids].concat(), sequence, "{index}");
+        assert_eq!(model.tokens().decode(&answer.ids).unwrap(), query["text"].as_str().unwrap());
+        let places: Vec<i64> =
+            answer.seg_positions.iter().map(|it| i64::try_from(*it).unwrap()).collect();
+        assert_eq!(places, expected.numbers("seg_positions"), "{index}");
+        let hidden = answer.seg_hidden.unwrap();
+        assert_close("seg_hidden", &hidden, expected.get("seg_hidden"), 1e-4, 1e-4);
+        let vectors = model.project(&hidden).unwrap();
+        assert_close("seg_embedding", &vectors, expected.get("seg_embedding"), 1e-4, 1e-4);
+
+        let drawn = model.segment(&question.fitted[0], &hidden).unwrap();
+        let which: Vec<u32> = drawn.iter().map(|it| it.which).collect();
+        assert_eq!(which, expected.ids("best_idx"), "{index}");
+        let logits: Vec<Tensor> = drawn.iter().map(|it| it.logits.clone()).collect();
+        let logits = Tensor::stack(&logits, 0).unwrap();
+        assert_close("low_res_best", &logits, expected.get("low_res_best"), 1e-3, 1e-4);
+        let ious = expected.get("ious").to_vec2::<f32>().unwrap();
+        for (object, it) in drawn.iter().enumerate() {
+            assert!((it.iou - ious[object][it.which as usize]).abs() < 1e-4);
+            let expected = &query["masks"][object]["rle"];
+            assert_mask(&format!("{index} {object}"), &it.mask, expected, &it.logits);
+        }
+    }
+}

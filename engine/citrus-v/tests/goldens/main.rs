@@ -1,0 +1,109 @@
+//! The network against the reference implementations: their inputs, and what they made of them.
+//!
+//! The set lies in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from the
+//! set; its tolerances are those of its MANIFEST.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic says no")]
+
+mod citrus;
+mod pictures;
+mod qwen;
+mod sam;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use citrus_v::PixelBounds;
+use imaging::Picture;
+use serde_json::Value;
+
+/// A set of inputs and outputs.
+struct Set(PathBuf);
+
+impl Set {
+    /// The set, if there is one. Without it, says so.
+    #[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+    fn open() -> Option<Self> {
+        let folder = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
+        let folder = folder.filter(|it| it.join("MANIFEST.json").exists());
+        if folder.is_none() {
+            println!("not run: ISOCENTER_GOLDENS names no folder with a MANIFEST.json");
+        }
+        folder.map(Self)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path(name)).unwrap()).unwrap()
+    }
+
+    fn tensors(&self, name: &str) -> Tensors {
+        Tensors(candle_core::safetensors::load(self.path(name), &Device::Cpu).unwrap())
+    }
+
+    /// Files of a folder that begin so, in order.
+    fn files(&self, folder: &str, beginning: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).unwrap();
+        let names = entries.map(|it| it.unwrap().file_name().into_string().unwrap());
+        let wanted = |it: &String| it.starts_with(beginning) && it.ends_with(".safetensors");
+        let mut names: Vec<String> = names.filter(wanted).collect();
+        names.sort();
+        assert!(!names.is_empty(), "{folder} holds no {beginning}*");
+        names.into_iter().map(|it| format!("{folder}/{it}")).collect()
+    }
+
+    /// The pictures of the set.
+    fn pictures(&self) -> Vec<Picture> {
+        let about = self.json("qwen/preprocess.json");
+        let all = about["images"].as_array().unwrap();
+        all.iter().map(|it| picture(&self.path(it["file"].as_str().unwrap()))).collect()
+    }
+
+    fn bounds(&self) -> PixelBounds {
+        let about = self.json("qwen/preprocess.json");
+        let number = |it: &str| about[it].as_u64().unwrap();
+        PixelBounds { min: number("min_pixels"), max: number("max_pixels") }
+    }
+}
+
+fn picture(path: &Path) -> Picture {
+    Picture::decode(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The tensors of a file.
+struct Tensors(HashMap<String, Tensor>);
+
+impl Tensors {
+    fn get(&self, name: &str) -> &Tensor {
+        self.0.get(name).unwrap_or_else(|| panic!("the set has no `{name}`"))
+    }
+
+    fn numbers(&self, name: &str) -> Vec<i64> {
+        let tensor = self.get(name).to_dtype(DType::I64).unwrap();
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        self.numbers(name).into_iter().map(|it| u32::try_from(it).unwrap()).collect()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        self.get(name).flatten_all().unwrap().to_vec1().unwrap()
+    }
+}
+
+/// Fails unless every number is as expected, give or take `abs` and `rel` of it.
+#[track_caller]
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor, abs: f32, rel: f32) {
+    let flat = |it: &Tensor| {
+        it.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (found, expected) = (flat(found), flat(expected));
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let beyond = |(a, b): (&f32, &f32)| (a - b).abs() - abs - rel * b.abs();
+    let worst = found.iter().zip(&expected).map(beyond).fold(f32::NEG_INFINITY, f32::max);
+    assert!(worst <= 0.0, "{what}: {worst} beyond what is tolerated");
+}

@@ -1,0 +1,186 @@
+//! SAM2, from checkpoints in both namings.
+
+use candle_core::{DType, Device, Tensor};
+use citrus_v::layout::sam_layout;
+use citrus_v::sam::prompt::{Label, Point, Prompt};
+use citrus_v::sam::{Sam, Seen, bilinear};
+use citrus_v::{Plan, SamConfig, Weights};
+use imaging::FlatMask;
+use serde_json::Value;
+
+use crate::{Set, Tensors, assert_close};
+
+/// The checkpoints that a set has.
+const CHECKPOINTS: [&str; 2] = ["ckpt/sam2_tiny_fb", "ckpt/sam2_tiny_hf"];
+
+fn sam(set: &Set, folder: &str) -> Sam {
+    let folder = set.path(folder);
+    let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config = SamConfig::parse(&text).unwrap();
+    let plan = Plan::read(&folder).unwrap();
+    plan.check(&sam_layout(&config)).unwrap();
+    let weights = Weights::open(plan, DType::F32, &Device::Cpu).unwrap();
+    Sam::load(&weights, &config).unwrap()
+}
+
+/// The first two pictures, as the reference saw them.
+fn input(set: &Set) -> Tensor {
+    let bytes = set.tensors("sam/preprocess.safetensors");
+    let plane = |index: usize| {
+        let name = format!("u8_{index}");
+        let side = u32::try_from(bytes.get(&name).dim(0).unwrap()).unwrap();
+        let picture = imaging::Picture::new(side, side, bytes.bytes(&name)).unwrap();
+        citrus_v::preprocess::normalized(&picture, &Device::Cpu).unwrap()
+    };
+    Tensor::cat(&[plane(0), plane(1)], 0).unwrap()
+}
+
+#[test]
+fn pictures_are_seen_as_by_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let expected = set.tensors("sam/image_encoder.safetensors");
+    for folder in CHECKPOINTS {
+        let sam = sam(&set, folder);
+        let mut seen = 0;
+        let mut check = |name: &str, found: &Tensor| {
+            let Some(expected) = expected.0.get(name) else { return };
+            let first = found.narrow(0, 0, 1).unwrap();
+            // Large ones are kept at every fourth row and column.
+            let found = if first.elem_count() == expected.elem_count() {
+                first
+            } else {
+                every_fourth(&every_fourth(&first, 1), 2)
+            };
+            assert_close(name, &found, expected, 1e-3, 1e-4);
+            seen += 1;
+        };
+        let found = sam.traced(&input(&set), &mut check).unwrap();
+        assert_eq!(
+            seen,
+            sam.config().stages.iter().sum::<usize>()
+                + 1
+                + usize::from(expected.0.contains_key("patch_embed"))
+        );
+        assert_close(
+            "image_embeddings",
+            &found.embedding,
+            expected.get("image_embeddings"),
+            1e-3,
+            1e-4,
+        );
+        let [finest, finer] = &found.fine;
+        assert_close("high_res_s0", finest, expected.get("high_res_s0"), 1e-3, 1e-4);
+        assert_close("high_res_s1", finer, expected.get("high_res_s1"), 1e-3, 1e-4);
+        let places = sam.prompts().places().unwrap();
+        assert_close("dense_pe", &places, expected.get("dense_pe"), 1e-4, 1e-4);
+    }
+}
+
+fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
+    let side = u32::try_from(x.dim(axis).unwrap()).unwrap();
+    let rows: Vec<u32> = (0..side).step_by(4).collect();
+    x.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), axis).unwrap()
+}
+
+/// Points, labels, boxes and masks of a case.
+fn prompt(case: &Tensors) -> Prompt {
+    let floats = |it: &Tensor| it.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mut prompt = Prompt::default();
+    if let Some(points) = case.0.get("input_points") {
+        let (_, objects, count, _) = points.dims4().unwrap();
+        let (places, labels) = (floats(points), case.numbers("input_labels"));
+        let point = |at: usize| -> Point {
+            let label = match labels[at] {
+                0 => Label::Outside,
+                1 => Label::Inside,
+                _ => Label::None,
+            };
+            ([places[at * 2], places[at * 2 + 1]], label)
+        };
+        let object = |it: usize| (it * count..(it + 1) * count).map(point).collect();
+        prompt.points = (0..objects).map(object).collect();
+    }
+    if let Some(boxes) = case.0.get("input_boxes") {
+        prompt.boxes = floats(boxes).chunks(4).map(|it| [it[0], it[1], it[2], it[3]]).collect();
+    }
+    prompt.masks = case.0.get("input_masks").cloned();
+    prompt
+}
+
+#[test]
+fn prompts_are_drawn_as_by_the_reference() {
+    let Some(set) = Set::open() else { return };
+    for folder in CHECKPOINTS {
+        let sam = sam(&set, folder);
+        let seen = sam.see(&input(&set)).unwrap().of(0).unwrap();
+        for name in set.files("sam", "prompt_") {
+            check_prompt(&sam, &seen, &name, &set.tensors(&name));
+        }
+    }
+}
+
+fn check_prompt(sam: &Sam, seen: &Seen, name: &str, expected: &Tensors) {
+    let prompt = prompt(expected);
+    if let Some(sparse) = expected.0.get("sparse_embeddings") {
+        let (found, dense) = sam.prompts().encode(&prompt).unwrap();
+        assert_close(name, &found, sparse, 1e-4, 1e-4);
+        let expected = expected.get("dense_embeddings");
+        let side = expected.dim(2).unwrap();
+        let dense = dense.narrow(2, 0, side).unwrap().narrow(3, 0, side).unwrap();
+        assert_close(name, &dense, expected, 1e-3, 1e-4);
+    }
+    let drawn = sam.draw(seen, &prompt).unwrap();
+    let (masks, ious) = drawn.several().unwrap();
+    assert_close(name, &masks, expected.get("multi_low_res_masks"), 1e-3, 1e-4);
+    assert_close(name, &ious, expected.get("multi_iou"), 1e-4, 0.0);
+    assert_close(name, &drawn.objects, expected.get("multi_obj_logits"), 1e-4, 1e-4);
+    let (masks, ious) = drawn.single().unwrap();
+    assert_close(name, &masks, expected.get("single_low_res_masks"), 1e-3, 1e-4);
+    assert_close(name, &ious, expected.get("single_iou"), 1e-4, 0.0);
+}
+
+/// A mask of the reference, and where ours may differ: logits close to nought may fall on either side.
+#[track_caller]
+pub(crate) fn assert_mask(what: &str, found: &FlatMask, expected: &Value, logits: &Tensor) {
+    let number = |at: usize| u32::try_from(expected["size"][at].as_u64().unwrap()).unwrap();
+    let text = expected["counts"].as_str().unwrap();
+    let expected = FlatMask::parse(number(0), number(1), text).unwrap();
+    assert_eq!((found.height, found.width), (expected.height, expected.width), "{what}");
+    let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let pairs = found.pixels.iter().zip(&expected.pixels).zip(logits);
+    let wrong = pairs.filter(|((a, b), logit)| a != b && logit.abs() >= 2e-3).count();
+    assert_eq!(wrong, 0, "{what}");
+}
+
+#[test]
+fn vectors_of_the_language_model_are_drawn_as_by_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let (expected, about) =
+        (set.tensors("sam/language_prompt.safetensors"), set.json("sam/language_prompt.json"));
+    for folder in CHECKPOINTS {
+        let sam = sam(&set, folder);
+        let seen = sam.see(&input(&set)).unwrap();
+        let vectors = expected.get("lang").squeeze(1).unwrap();
+        let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
+        let (sparse, _) = sam.prompts().encode(&prompt).unwrap();
+        assert_close("sparse", &sparse, expected.get("sparse"), 1e-4, 1e-4);
+        let drawn = sam.draw(&seen, &prompt).unwrap();
+        let (masks, ious) = drawn.several().unwrap();
+        assert_close("low_res_multimasks", &masks, expected.get("low_res_multimasks"), 1e-3, 1e-4);
+        assert_close("ious", &ious, expected.get("ious"), 1e-4, 0.0);
+        assert_close("obj_logits", &drawn.objects, expected.get("obj_logits"), 1e-4, 1e-4);
+        let (best, which) = drawn.best().unwrap();
+        assert_eq!(which, expected.ids("best_idx"));
+        assert_close("best_low_res", &best, expected.get("best_low_res"), 1e-3, 1e-4);
+        let large = bilinear(&best.narrow(0, 0, 1).unwrap(), sam.config().image).unwrap();
+        assert_close("high_res_image0", &large, expected.get("high_res_image0"), 1e-3, 1e-4);
+        for (object, about) in about["masks"].as_array().unwrap().iter().enumerate() {
+            let logits = best.get(object).unwrap().squeeze(0).unwrap();
+            let side = u32::try_from(logits.dim(0).unwrap()).unwrap();
+            let values = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let pixels = values.into_iter().map(|it| it > 0.0).collect();
+            let mask = FlatMask { height: side, width: side, pixels };
+            assert_mask("mask", &mask, &about["rle_low_res"], &logits);
+        }
+    }
+}

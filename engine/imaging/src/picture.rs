@@ -1,0 +1,145 @@
+//! Pictures of eight bits a channel: photographs, scans, rendered slices.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
+
+/// Longest side of a picture that is decoded.
+const SIDE_MAX: u32 = 32_768;
+
+/// Most bytes a decoder may take (SEC-24).
+const DECODED_BYTES_MAX: u64 = 1 << 30;
+
+/// Most that the longer side of a picture may be of the shorter.
+const RATIO_MAX: u32 = 200;
+
+/// Red, green and blue, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `height * width * 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// Why bytes are no picture that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// Not a PNG or JPEG, broken, or larger than anybody may send.
+    #[error("the picture cannot be decoded: {0}")]
+    Undecodable(#[from] image::ImageError),
+    /// The bytes do not fit the size.
+    #[error("a picture of {width} x {height} does not have {bytes} bytes")]
+    Size {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// What came.
+        bytes: usize,
+    },
+    /// It is a line rather than a picture.
+    #[error(
+        "a picture of {width} x {height} is too narrow: one side may be {RATIO_MAX} times the other"
+    )]
+    TooNarrow {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+}
+
+impl Picture {
+    /// A picture of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are more or fewer than the size says, or none.
+    pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self, PictureError> {
+        let expected = u64::from(width) * u64::from(height) * 3;
+        if expected == 0 || rgb.len() as u64 != expected {
+            return Err(PictureError::Size { width, height, bytes: rgb.len() });
+        }
+        Ok(Self { width, height, rgb })
+    }
+
+    /// Decodes a PNG or JPEG. What is transparent lies on white.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is neither, or larger than the limits.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(SIDE_MAX);
+        limits.max_image_height = Some(SIDE_MAX);
+        limits.max_alloc = Some(DECODED_BYTES_MAX);
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(|error| PictureError::Undecodable(image::ImageError::IoError(error)))?;
+        reader.limits(limits);
+        let decoder = reader.into_decoder()?;
+        let has_alpha = decoder.color_type().has_alpha();
+        let decoded = DynamicImage::from_decoder(decoder)?;
+        let (width, height) = (decoded.width(), decoded.height());
+        if !has_alpha {
+            return Self::new(width, height, decoded.into_rgb8().into_raw());
+        }
+        let rgba = decoded.into_rgba8();
+        let rgb = rgba.pixels().flat_map(|it| {
+            let [red, green, blue, alpha] = it.0;
+            [red, green, blue].map(|it| on_white(it, alpha))
+        });
+        Self::new(width, height, rgb.collect())
+    }
+}
+
+/// What shows of a channel on white, in whole numbers as Pillow's `paste` has it.
+fn on_white(value: u8, alpha: u8) -> u8 {
+    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    let sum = 255 * (255 - alpha) + value * alpha + 128;
+    u8::try_from(((sum >> 8) + sum) >> 8).unwrap_or(u8::MAX)
+}
+
+/// Height and width in whole multiples of `factor`, close to the picture's own shape and between two
+/// numbers of pixels: what the vision tower of Qwen2.5-VL is given.
+///
+/// # Errors
+///
+/// Fails if one side is more than 200 times the other.
+pub fn smart_size(
+    height: u32,
+    width: u32,
+    factor: u32,
+    pixels: std::ops::RangeInclusive<u64>,
+) -> Result<(u32, u32), PictureError> {
+    let (long, short) = (height.max(width), height.min(width));
+    if short == 0 || f64::from(long) / f64::from(short) > f64::from(RATIO_MAX) {
+        return Err(PictureError::TooNarrow { width, height });
+    }
+    let (h, w, f) = (f64::from(height), f64::from(width), f64::from(factor));
+    let rounded = |it: f64| (it / f).round_ties_even().max(1.0);
+    let (rows, columns) = (rounded(h), rounded(w));
+    let area = rows * columns * f * f;
+    let scaled = |bound: u64, round: fn(f64) -> f64| {
+        let beta = (h * w / bound as f64).sqrt();
+        (round(h / beta / f).max(1.0), round(w / beta / f).max(1.0))
+    };
+    let (rows, columns) = if area > *pixels.end() as f64 {
+        scaled(*pixels.end(), f64::floor)
+    } else if area < *pixels.start() as f64 {
+        let beta = (*pixels.start() as f64 / (h * w)).sqrt();
+        ((h * beta / f).ceil(), (w * beta / f).ceil())
+    } else {
+        (rows, columns)
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rounded positive number, no more than a side of a picture"
+    )]
+    let side = |it: f64| (it * f) as u32;
+    Ok((side(rows), side(columns)))
+}

@@ -1,0 +1,184 @@
+//! Flat masks as run lengths, in the compressed text of the COCO data set.
+
+/// Most pixels of a mask that is decoded.
+pub const PIXELS_MAX: u64 = 1 << 26;
+
+/// Why a text is no mask.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RleError {
+    /// The picture it is for would be larger than any.
+    #[error("a mask of {height} x {width} is too large: at most {PIXELS_MAX} pixels")]
+    TooLarge {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+    },
+    /// A character, or the end of the text, where it must not be.
+    #[error("the run lengths cannot be read at character {at}")]
+    Garbled {
+        /// Where.
+        at: usize,
+    },
+    /// The runs do not add up to the picture.
+    #[error("the run lengths are of {found} pixels, the picture has {expected}")]
+    Length {
+        /// What they add up to, as far as was read.
+        found: u64,
+        /// What they should.
+        expected: u64,
+    },
+}
+
+/// A mask on a picture: one flag a pixel, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlatMask {
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+    /// `height * width` flags.
+    pub pixels: Vec<bool>,
+}
+
+impl FlatMask {
+    /// The lengths of its runs, column by column, beginning with what is outside.
+    pub fn runs(&self) -> Vec<u32> {
+        let (width, mut runs, mut inside, mut run) = (self.width as usize, Vec::new(), false, 0);
+        for column in 0..width {
+            for pixel in self.pixels.iter().skip(column).step_by(width) {
+                if *pixel != inside {
+                    runs.push(run);
+                    (inside, run) = (*pixel, 0);
+                }
+                run += 1;
+            }
+        }
+        runs.push(run);
+        runs
+    }
+
+    /// Those in text: each but the first three as the difference to the one two before it, in digits
+    /// of five bits.
+    pub fn to_text(&self) -> String {
+        let runs: Vec<i64> = self.runs().into_iter().map(i64::from).collect();
+        let mut text = String::new();
+        for (index, run) in runs.iter().enumerate() {
+            let before =
+                if index > 2 { runs.get(index - 2).copied().unwrap_or_default() } else { 0 };
+            let mut rest = run - before;
+            loop {
+                let digit = u8::try_from(rest & 0x1F).unwrap_or_default();
+                rest >>= 5;
+                let is_last = rest == if digit & 0x10 == 0 { 0 } else { -1 };
+                text.push(char::from(digit + 48 + if is_last { 0 } else { 0x20 }));
+                if is_last {
+                    break;
+                }
+            }
+        }
+        text
+    }
+
+    /// Reads a mask of this size. Takes no memory for more pixels than [`PIXELS_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with size or text.
+    pub fn parse(height: u32, width: u32, text: &str) -> Result<Self, RleError> {
+        let expected = u64::from(height) * u64::from(width);
+        if expected > PIXELS_MAX {
+            return Err(RleError::TooLarge { height, width });
+        }
+        let runs = parsed(text, expected)?;
+        let rows = height as usize;
+        let mut pixels = vec![false; usize::try_from(expected).unwrap_or_default()];
+        let mut at = 0_usize;
+        for (index, run) in runs.into_iter().enumerate() {
+            let run = usize::try_from(run).unwrap_or_default();
+            if index % 2 == 1 {
+                for place in at..at + run {
+                    let (column, row) = (place / rows, place % rows);
+                    if let Some(pixel) = pixels.get_mut(row * width as usize + column) {
+                        *pixel = true;
+                    }
+                }
+            }
+            at += run;
+        }
+        Ok(Self { height, width, pixels })
+    }
+}
+
+fn parsed(text: &str, expected: u64) -> Result<Vec<u64>, RleError> {
+    let mut runs: Vec<i64> = Vec::new();
+    let (mut value, mut shift, mut total) = (0_i64, 0_u32, 0_u64);
+    for (at, byte) in text.bytes().enumerate() {
+        // A run has at most 27 bits, and a sign.
+        if !(48..112).contains(&byte) || shift > 30 {
+            return Err(RleError::Garbled { at });
+        }
+        let digit = i64::from(byte - 48);
+        value |= (digit & 0x1F) << shift;
+        shift += 5;
+        if digit & 0x20 != 0 {
+            continue;
+        }
+        if digit & 0x10 != 0 {
+            value |= -1 << shift;
+        }
+        if runs.len() > 2 {
+            value += runs.get(runs.len() - 2).copied().unwrap_or_default();
+        }
+        let run = u64::try_from(value).map_err(|_| RleError::Garbled { at })?;
+        total += run;
+        if total > expected {
+            return Err(RleError::Length { found: total, expected });
+        }
+        runs.push(value);
+        (value, shift) = (0, 0);
+    }
+    if shift != 0 {
+        return Err(RleError::Garbled { at: text.len() });
+    }
+    if total != expected {
+        return Err(RleError::Length { found: total, expected });
+    }
+    Ok(runs.into_iter().map(i64::unsigned_abs).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            (height, width) in (1_u32..40, 1_u32..40),
+            seed in proptest::collection::vec(any::<bool>(), 1600),
+        ) {
+            let pixels: Vec<bool> =
+                seed.into_iter().take((height * width) as usize).collect();
+            let mask = FlatMask { height, width, pixels };
+            prop_assert_eq!(FlatMask::parse(height, width, &mask.to_text()), Ok(mask));
+        }
+
+        #[test]
+        fn garbage_is_refused_or_a_mask(text in "[ -z]{0,40}") {
+            if let Ok(mask) = FlatMask::parse(7, 5, &text) {
+                prop_assert_eq!(mask.pixels.len(), 35);
+            }
+        }
+    }
+
+    #[test]
+    fn sec_24_a_bomb_is_refused_before_it_is_allocated() {
+        let huge = FlatMask::parse(u32::MAX, u32::MAX, "0");
+        assert_eq!(huge, Err(RleError::TooLarge { height: u32::MAX, width: u32::MAX }));
+        // A run of a gigapixel in a picture of four.
+        assert!(matches!(FlatMask::parse(2, 2, "PPPPPP1"), Err(RleError::Length { .. })));
+        assert_eq!(FlatMask::parse(2, 2, "P"), Err(RleError::Garbled { at: 1 }));
+    }
+}
