@@ -5,7 +5,7 @@
 //! tensor; [`weights`] compares that with the headers of the files, whose [`names`] may be any of those
 //! in use. [`tokens`] and [`preprocess`] put text and pictures into numbers, [`positions`] says where
 //! they stand, [`vision`], [`text`] and [`sam`] are the three networks, made of [`ops`], and
-//! [`decoding`] chooses words.
+//! [`decoding`] chooses words. [`losses`] is what training makes smaller.
 //!
 //! **Invariants**
 //!
@@ -16,6 +16,7 @@
 pub mod config;
 pub mod decoding;
 pub mod layout;
+pub mod losses;
 pub mod model;
 pub mod names;
 pub mod ops;

@@ -166,17 +166,34 @@ impl CitrusV {
         let plan = Plan::read(folder)?;
         plan.check(&layout(&config))?;
         let tokens = Tokens::open(folder, config.seg.as_ref().map(|it| it.token))?;
-        let weights = Weights::open(plan, dtype, device)?;
-        let drawer = config.seg.as_ref().map(|it| Drawer::load(&weights, it)).transpose()?;
+        Self::of(config, tokens, &Weights::open(plan, dtype, device)?)
+    }
+
+    /// A model of these weights.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a tensor is not there.
+    pub fn of(config: Config, tokens: Tokens, weights: &Weights) -> Result<Self, ModelError> {
+        let drawer = config.seg.as_ref().map(|it| Drawer::load(weights, it)).transpose()?;
         Ok(Self {
-            vision: Vision::load(&weights, &config.vision)?,
-            text: Text::load(&weights, &config.text)?,
+            vision: Vision::load(weights, &config.vision)?,
+            text: Text::load(weights, &config.text)?,
             drawer,
             tokens,
-            device: device.clone(),
-            dtype,
+            device: weights.device().clone(),
+            dtype: weights.dtype(),
             config,
         })
+    }
+
+    /// The half that draws.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this model draws no masks.
+    pub fn sam(&self) -> Result<&Sam, ModelError> {
+        self.drawer.as_ref().map(|it| &it.sam).ok_or(ModelError::NoMasks)
     }
 
     /// Its sizes.

@@ -181,7 +181,7 @@ mod tests {
                 None => (boxes.next().unwrap(), 0, highest),
             };
             let place = [at / size[2] / size[1], at / size[2] % size[1], at % size[2]];
-            places.push(place.map(|it| start + it as i64));
+            places.push(place.map(|it| start + i64::try_from(it).unwrap()));
             open = Some((size, at + 1, start));
         }
         [0, 1, 2].map(|axis| places.iter().map(|it| it[axis]).collect())
@@ -204,7 +204,7 @@ mod tests {
             let expected = slow(&ids, &grids, 2);
             let next = expected.iter().flatten().max().map_or(0, |it| it + 1);
             prop_assert_eq!(&found.axes, &expected);
-            prop_assert_eq!(found.delta, next - ids.len() as i64);
+            prop_assert_eq!(found.delta, next - i64::try_from(ids.len()).unwrap());
             ids.push(IMAGE);
             prop_assert!(text_positions(&ids, IMAGE, &grids, 2).is_err());
         }

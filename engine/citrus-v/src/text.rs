@@ -275,6 +275,24 @@ pub fn causal_mask(
     Tensor::from_vec(mask, (rows, length, all), device)?.to_dtype(dtype).map(Some)
 }
 
+/// The same for several samples in one row, which end at `ends`: none looks at another.
+///
+/// # Errors
+///
+/// Fails if the device does.
+pub fn packed_mask(ends: &[usize], device: &Device, dtype: DType) -> Result<Tensor> {
+    let length = ends.last().copied().unwrap_or_default();
+    let sample = |at: usize| ends.iter().position(|end| at < *end);
+    let samples: Vec<_> = (0..length).map(sample).collect();
+    let mut mask = Vec::with_capacity(length * length);
+    for (token, own) in samples.iter().enumerate() {
+        let is_seen = |(at, other): (usize, &Option<usize>)| at <= token && other == own;
+        let seen = samples.iter().enumerate().map(is_seen);
+        mask.extend(seen.map(|it| if it { 0.0 } else { f32::NEG_INFINITY }));
+    }
+    Tensor::from_vec(mask, (1, length, length), device)?.to_dtype(dtype)
+}
+
 /// The last row of hidden states `[1, L, hidden]`, as `[1, hidden]`.
 ///
 /// # Errors

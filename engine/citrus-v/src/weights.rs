@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::Deserialize;
 
 use crate::layout::Layout;
@@ -296,6 +297,8 @@ pub struct Weights {
     files: Vec<MmapedSafetensors>,
     device: Device,
     dtype: DType,
+    /// What training changes, by our names, if it is to.
+    variables: Option<Mutex<BTreeMap<String, Var>>>,
 }
 
 impl Weights {
@@ -311,12 +314,35 @@ impl Weights {
             // them under the name of their digest and replaces them whole.
             files.push(unsafe { MmapedSafetensors::new(path) }?);
         }
-        Ok(Self { plan, files, device: device.clone(), dtype })
+        Ok(Self { plan, files, device: device.clone(), dtype, variables: None })
+    }
+
+    /// The same, for training: what is taken from it can be changed, and is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be mapped.
+    pub fn open_for_training(plan: Plan, device: &Device) -> Result<Self, WeightsError> {
+        let weights = Self::open(plan, DType::F32, device)?;
+        Ok(Self { variables: Some(Mutex::default()), ..weights })
+    }
+
+    /// What was taken from it and can be changed, by our names.
+    pub fn variables(&self) -> BTreeMap<String, Var> {
+        let taken = self.variables.as_ref();
+        taken
+            .map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .unwrap_or_default()
     }
 
     /// Where tensors are put.
     pub const fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What kind of numbers they come out as.
+    pub const fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// A tensor by our name for it.
@@ -325,6 +351,18 @@ impl Weights {
     ///
     /// Fails if it is not there or cannot be read.
     pub fn get(&self, name: &str) -> Result<Tensor, WeightsError> {
+        let Some(variables) = &self.variables else { return self.read(name) };
+        let mut variables = variables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(variable) = variables.get(name) {
+            return Ok(variable.as_tensor().clone());
+        }
+        let variable = Var::from_tensor(&self.read(name)?)?;
+        let tensor = variable.as_tensor().clone();
+        variables.insert(name.to_owned(), variable);
+        Ok(tensor)
+    }
+
+    fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
         let missing = || Misfit { missing: vec![name.to_owned()], ..Misfit::default() };
         let place = self.plan.tensors.get(name);
         let place = place.ok_or_else(|| WeightsError::Misfit(missing()))?;

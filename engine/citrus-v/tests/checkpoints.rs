@@ -1,6 +1,6 @@
 //! Checkpoints in all the forms they come in, and those that are not whole. The weights are random and
 //! made here.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic says no")]
+#![expect(clippy::unwrap_used, reason = "a panic says no")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -271,7 +271,9 @@ proptest! {
     ) {
         let config = Config::parse(&description(2, false).to_string()).unwrap();
         let text = text_of(&config);
-        let word = |row: usize, at: usize| (seed + row as u32 * 17 + at as u32 * 5) % 40;
+        let word = |row: usize, at: usize| {
+            (seed + u32::try_from(row * 17 + at * 5).unwrap()) % 40
+        };
         let longest = *lengths.iter().max().unwrap();
         let mut alone = Vec::new();
         let (mut ids, mut padding, mut axes) = (Vec::new(), Vec::new(), Vec::new());
@@ -283,7 +285,7 @@ proptest! {
             let of = |at: usize| if stands(at) { words[at - gap] } else { 0 };
             ids.extend((0..longest).map(of));
             padding.push((0..longest).map(|at| !stands(at)).collect::<Vec<_>>());
-            let place = |at: usize| if stands(at) { (at - gap) as i64 } else { 1 };
+            let place = |at: usize| if stands(at) { i64::try_from(at - gap).unwrap() } else { 1 };
             axes.push((0..longest).map(place).collect::<Vec<i64>>());
         }
         let rows: Vec<[&[i64]; 3]> = axes.iter().map(|it| [it.as_slice(); 3]).collect();
@@ -318,7 +320,8 @@ fn read(text: &Text, config: &Config, words: &[u32], split: usize) -> Vec<f32> {
     let (mut cache, mut all) = (Cache::default(), Vec::new());
     for piece in words.chunks(split) {
         let before = cache.len();
-        let places: Vec<i64> = (before..before + piece.len()).map(|it| it as i64).collect();
+        let places: Vec<i64> =
+            (before..before + piece.len()).map(|it| i64::try_from(it).unwrap()).collect();
         let turn =
             Turn::of(&config.text, &[[&places; 3].map(Vec::as_slice)], &Device::Cpu).unwrap();
         let mask = causal_mask(piece.len(), before, &[], &Device::Cpu, DType::F32).unwrap();

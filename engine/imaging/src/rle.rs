@@ -42,6 +42,19 @@ pub struct FlatMask {
 }
 
 impl FlatMask {
+    /// The mask on a picture of another size: each pixel takes that of the place it came from, as
+    /// Pillow's `NEAREST` does.
+    #[must_use]
+    pub fn resized(&self, height: u32, width: u32) -> Self {
+        let (from_rows, from_columns) = (places(self.height, height), places(self.width, width));
+        let row = |row: usize| {
+            let start = row * self.width as usize;
+            let pixel = move |at: &usize| self.pixels.get(start + at).copied().unwrap_or_default();
+            from_columns.iter().map(pixel)
+        };
+        Self { height, width, pixels: from_rows.into_iter().flat_map(row).collect() }
+    }
+
     /// The lengths of its runs, column by column, beginning with what is outside.
     pub fn runs(&self) -> Vec<u32> {
         let (width, mut runs, mut inside, mut run) = (self.width as usize, Vec::new(), false, 0);
@@ -108,6 +121,24 @@ impl FlatMask {
         }
         Ok(Self { height, width, pixels })
     }
+}
+
+/// For each place on an axis of `to` the one of `from` it is taken from.
+fn places(from: u32, to: u32) -> Vec<usize> {
+    let step = f64::from(from) / f64::from(to);
+    let mut at = step * 0.5;
+    let mut place = |_| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a place on the axis"
+        )]
+        let here = (at as usize).min(from.saturating_sub(1) as usize);
+        // Added up, not multiplied: so rounds the reference.
+        at += step;
+        here
+    };
+    (0..to).map(&mut place).collect()
 }
 
 fn parsed(text: &str, expected: u64) -> Result<Vec<u64>, RleError> {

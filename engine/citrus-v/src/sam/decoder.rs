@@ -163,7 +163,8 @@ impl Layer {
 
 /// The decoder.
 pub struct Decoder {
-    tokens: Tensor,
+    /// For the object, for IoU, and for the masks.
+    tokens: [Tensor; 3],
     layers: Vec<Layer>,
     last: Attention,
     last_norm: LayerNorm,
@@ -190,7 +191,7 @@ impl Decoder {
         let drawer = |it: usize| head(&format!("output_hypernetworks_mlps.{it}"));
         let conv = |it: &str| ConvPatch::load(weights, &at(it), 1);
         Ok(Self {
-            tokens: Tensor::cat(&tokens, 0)?,
+            tokens,
             layers: (0..2)
                 .map(|it| Layer::load(weights, it))
                 .collect::<std::result::Result<_, _>>()?,
@@ -230,9 +231,9 @@ impl Decoder {
         sparse: &Tensor,
         dense: &Tensor,
     ) -> Result<Drawn> {
-        let (objects, hidden) = (sparse.dim(0)?, self.tokens.dim(1)?);
-        let count = self.tokens.dim(0)?;
-        let own = self.tokens.unsqueeze(0)?.broadcast_as((objects, count, hidden))?;
+        let own = Tensor::cat(&self.tokens, 0)?;
+        let (objects, (count, hidden)) = (sparse.dim(0)?, own.dims2()?);
+        let own = own.unsqueeze(0)?.broadcast_as((objects, count, hidden))?;
         let asked = Tensor::cat(&[&own.contiguous()?, &sparse.to_dtype(own.dtype())?], 1)?;
         let map = seen.embedding.broadcast_add(dense)?;
         let (_, _, rows, columns) = map.dims4()?;

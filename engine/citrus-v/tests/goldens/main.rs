@@ -8,6 +8,7 @@ mod citrus;
 mod pictures;
 mod qwen;
 mod sam;
+mod training;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

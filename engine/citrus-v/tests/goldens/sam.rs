@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use citrus_v::layout::sam_layout;
+use citrus_v::names::{Meaning, meaning};
 use citrus_v::sam::prompt::{Label, Point, Prompt};
 use citrus_v::sam::{Sam, Seen, bilinear};
 use citrus_v::{Plan, SamConfig, Weights};
@@ -181,6 +182,36 @@ fn vectors_of_the_language_model_are_drawn_as_by_the_reference() {
             let pixels = values.into_iter().map(|it| it > 0.0).collect();
             let mask = FlatMask { height: side, width: side, pixels };
             assert_mask("mask", &mask, &about["rle_low_res"], &logits);
+            let nearest = expected.get(&format!("mask_orig_nearest_{object}"));
+            let (height, width) = nearest.dims2().unwrap();
+            let reference = expected.bytes(&format!("mask_{object}"));
+            let pixels = reference.iter().map(|it| *it == 1).collect();
+            let reference = FlatMask { height: side, width: side, pixels };
+            let size = |it: usize| u32::try_from(it).unwrap();
+            let found = reference.resized(size(height), size(width));
+            let bytes: Vec<u8> = found.pixels.iter().map(|it| u8::from(*it)).collect();
+            assert!(bytes == expected.bytes(&format!("mask_orig_nearest_{object}")));
+            let text = about["rle_original_size_nearest"]["counts"].as_str().unwrap();
+            assert_eq!(found.to_text(), text);
         }
+    }
+}
+
+#[test]
+fn both_namings_are_known() {
+    let Some(set) = Set::open() else { return };
+    let about = set.json("sam/fb_to_hf_names.json");
+    for (ours, theirs) in about["map"].as_object().unwrap() {
+        let Meaning::Tensor(name) = meaning(ours) else { panic!("{ours}") };
+        for other in theirs.as_array().unwrap() {
+            match meaning(other.as_str().unwrap()) {
+                Meaning::Tensor(it) => assert_eq!(it, name),
+                Meaning::Rows(rows) => assert!(rows.contains(&name), "{other}"),
+                it => panic!("{other}: {it:?}"),
+            }
+        }
+    }
+    for unused in about["not_used_for_images"].as_array().unwrap() {
+        assert_eq!(meaning(unused.as_str().unwrap()), Meaning::Unused, "{unused}");
     }
 }

@@ -1,0 +1,405 @@
+//! Losses, the gradient of every parameter, and what two steps of the optimizer change.
+
+use std::collections::BTreeMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
+use citrus_v::losses::{
+    IGNORED, clip, cosine_schedule, dice_loss, gradient_scaled, mask_loss, token_loss,
+};
+use citrus_v::names::{Meaning, meaning};
+use citrus_v::sam::prompt::Prompt;
+use citrus_v::text::{Turn, causal_mask, packed_mask};
+use citrus_v::tokens::Tokens;
+use citrus_v::{CitrusV, Config, Plan, Question, Weights};
+use serde_json::Value;
+
+use crate::{Set, Tensors, assert_close};
+
+/// A model that can be changed, and the batch it learns from.
+struct Lesson {
+    model: CitrusV,
+    variables: BTreeMap<String, Var>,
+    ids: Vec<Vec<u32>>,
+    labels: Vec<Vec<i64>>,
+    padding: Vec<Vec<bool>>,
+    axes: Vec<[Vec<i64>; 3]>,
+    patches: Vec<Tensor>,
+    grids: Vec<[usize; 3]>,
+    squares: Tensor,
+    truth: Tensor,
+}
+
+/// What came of a batch.
+struct Judged {
+    token: Tensor,
+    dice: Tensor,
+    mask: Tensor,
+    best: Tensor,
+    which: Vec<u32>,
+}
+
+fn ours(name: &str) -> String {
+    match meaning(name) {
+        Meaning::Tensor(ours) => ours,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+fn rows<T: Clone>(all: &[T], length: usize) -> Vec<Vec<T>> {
+    all.chunks(length).map(<[T]>::to_vec).collect()
+}
+
+impl Lesson {
+    fn open(set: &Set) -> Self {
+        let folder = set.path("ckpt/citrus_tiny");
+        let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        let config = Config::parse(&text).unwrap();
+        let tokens = Tokens::open(&folder, config.seg.as_ref().map(|it| it.token)).unwrap();
+        let weights =
+            Weights::open_for_training(Plan::read(&folder).unwrap(), &Device::Cpu).unwrap();
+        let model = CitrusV::of(config, tokens, &weights).unwrap();
+        let batch = set.tensors("citrus/train_batch.safetensors");
+        let length = batch.get("input_ids").dim(1).unwrap();
+        let stands = rows(&batch.numbers("attention_mask"), length);
+        let count = stands.len();
+        let positions = rows(&batch.numbers("position_ids"), length);
+        let axes =
+            (0..count).map(|row| [0, 1, 2].map(|axis| positions[axis * count + row].clone()));
+        let samples = set.json("citrus/train.json")["samples"].clone();
+        let (patches, grids) = pictures(set, &samples);
+        Self {
+            variables: weights.variables(),
+            ids: rows(&batch.ids("input_ids"), length),
+            labels: rows(&batch.numbers("labels"), length),
+            padding: stands.iter().map(|it| it.iter().map(|it| *it == 0).collect()).collect(),
+            axes: axes.collect(),
+            patches,
+            grids,
+            squares: squares(&batch),
+            truth: batch.get("gt_masks").to_dtype(DType::F32).unwrap(),
+            model,
+        }
+    }
+
+    fn judge(&self, is_scaled: bool) -> Judged {
+        let config = self.model.config();
+        let embedded = (0..self.ids.len()).map(|row| {
+            let (ids, grids) = (self.ids[row].clone(), vec![self.grids[row]]);
+            let patches = Some(self.patches[row].clone());
+            self.model.embedded(&Question { ids, patches, grids, fitted: Vec::new() }).unwrap()
+        });
+        let embedded = Tensor::stack(&embedded.collect::<Vec<_>>(), 0).unwrap();
+        let axes: Vec<[&[i64]; 3]> =
+            self.axes.iter().map(|it| [&it[0], &it[1], &it[2]].map(Vec::as_slice)).collect();
+        let turn = Turn::of(&config.text, &axes, &Device::Cpu).unwrap();
+        let length = self.ids[0].len();
+        let mask = causal_mask(length, 0, &self.padding, &Device::Cpu, DType::F32).unwrap();
+        let hidden = self.model.text().forward(&embedded, &turn, mask.as_ref(), None).unwrap();
+        let logits = self.model.text().logits(&hidden).unwrap();
+        let seg = config.seg.as_ref().unwrap().token;
+        let mut states = Vec::new();
+        for (row, ids) in self.ids.iter().enumerate() {
+            for at in ids.iter().enumerate().filter(|(_, id)| **id == seg).map(|it| it.0) {
+                states.push(hidden.get(row).unwrap().narrow(0, at, 1).unwrap());
+            }
+        }
+        let vectors = self.model.project(&Tensor::cat(&states, 0).unwrap()).unwrap();
+        let vectors = if is_scaled { gradient_scaled(&vectors, 0.001).unwrap() } else { vectors };
+        let sam = self.model.sam().unwrap();
+        let seen = sam.see(&self.squares).unwrap();
+        let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
+        let (best, which) = sam.draw(&seen, &prompt).unwrap().best().unwrap();
+        let drawn = best.squeeze(1).unwrap();
+        Judged {
+            token: token_loss(&logits, &self.labels).unwrap(),
+            dice: dice_loss(&drawn, &self.truth, 1.0).unwrap(),
+            mask: mask_loss(&drawn, &self.truth).unwrap(),
+            best,
+            which,
+        }
+    }
+}
+
+/// Patches and grids of the pictures of samples, out of all pictures of the set.
+fn pictures(set: &Set, samples: &Value) -> (Vec<Tensor>, Vec<[usize; 3]>) {
+    let about = set.json("qwen/preprocess.json");
+    let all = set.tensors("qwen/preprocess.safetensors");
+    let grids: Vec<[usize; 3]> = all
+        .numbers("image_grid_thw")
+        .chunks(3)
+        .map(|it| [0, 1, 2].map(|at| usize::try_from(it[at]).unwrap()))
+        .collect();
+    let (mut patches, mut chosen) = (Vec::new(), Vec::new());
+    for sample in samples.as_array().unwrap() {
+        let files = about["images"].as_array().unwrap();
+        let index = files.iter().position(|it| it["file"] == sample["image"]).unwrap();
+        let count = |it: &[usize; 3]| it.iter().product::<usize>();
+        let first: usize = grids[..index].iter().map(count).sum();
+        patches.push(all.get("pixel_values").narrow(0, first, count(&grids[index])).unwrap());
+        chosen.push(grids[index]);
+    }
+    (patches, chosen)
+}
+
+/// The pictures as SAM2 sees them.
+fn squares(batch: &Tensors) -> Tensor {
+    let (count, side, _, _) = batch.get("g_u8").dims4().unwrap();
+    let side = u32::try_from(side).unwrap();
+    let bytes = batch.bytes("g_u8");
+    let planes = bytes.chunks(bytes.len() / count).map(|it| {
+        let picture = imaging::Picture::new(side, side, it.to_vec()).unwrap();
+        citrus_v::preprocess::normalized(&picture, &Device::Cpu).unwrap()
+    });
+    Tensor::cat(&planes.collect::<Vec<_>>(), 0).unwrap()
+}
+
+fn number(x: &Tensor) -> f64 {
+    f64::from(x.to_scalar::<f32>().unwrap())
+}
+
+#[track_caller]
+fn assert_near(what: &str, found: f64, expected: f64, rel: f64) {
+    assert!(
+        (found - expected).abs() <= rel * expected.abs() + 1e-7,
+        "{what}: {found}, not {expected}"
+    );
+}
+
+/// The length of a gradient, in f64.
+fn length(gradient: &Tensor) -> f64 {
+    let values = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(|it| f64::from(it).powi(2)).sum::<f64>().sqrt()
+}
+
+fn total(judged: &Judged, weights: &Value) -> Tensor {
+    let weighted = |it: &Tensor, name: &str| (it * weights[name].as_f64().unwrap()).unwrap();
+    let masks = (weighted(&judged.dice, "dice") + weighted(&judged.mask, "bce")).unwrap();
+    (weighted(&judged.token, "token") + masks).unwrap()
+}
+
+#[test]
+fn token_loss_is_that_of_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let expected = set.tensors("qwen/token_loss.safetensors");
+    let model = CitrusV::load(&set.path("ckpt/qwen_tiny"), DType::F32, &Device::Cpu).unwrap();
+    let config = model.config();
+    let (ids, labels) = (expected.ids("input_ids"), expected.numbers("labels"));
+    assert!(labels.contains(&IGNORED));
+    // Whose pictures they are, the number of places says.
+    let places = ids.iter().filter(|it| **it == config.tokens.image).count();
+    let all = set.tensors("qwen/preprocess.safetensors");
+    let (mut first, mut patches, mut grids) = (0, None, Vec::new());
+    for grid in all.numbers("image_grid_thw").chunks(3) {
+        let grid = [0, 1, 2].map(|at| usize::try_from(grid[at]).unwrap());
+        let count: usize = grid.iter().product();
+        if places > 0 && patches.is_none() && count / config.vision.merged() == places {
+            patches = Some(all.get("pixel_values").narrow(0, first, count).unwrap());
+            grids.push(grid);
+        }
+        first += count;
+    }
+    let found =
+        citrus_v::positions::text_positions(&ids, config.tokens.image, &grids, config.vision.merge);
+    let found = found.unwrap();
+    let axes = [&found.axes[0], &found.axes[1], &found.axes[2]].map(Vec::as_slice);
+    let turn = Turn::of(&config.text, &[axes], &Device::Cpu).unwrap();
+    let mask = causal_mask(ids.len(), 0, &[], &Device::Cpu, DType::F32).unwrap();
+    let question = Question { ids, patches, grids, fitted: Vec::new() };
+    let embedded = model.embedded(&question).unwrap().unsqueeze(0).unwrap();
+    let hidden = model.text().forward(&embedded, &turn, mask.as_ref(), None).unwrap();
+    let loss = token_loss(&model.text().logits(&hidden).unwrap(), &[labels]).unwrap();
+    let expected = expected.get("loss").squeeze(0).unwrap();
+    assert_near("token_loss", number(&loss), number(&expected), 1e-5);
+}
+
+#[test]
+fn losses_and_the_gradient_of_every_parameter_are_those_of_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let (lesson, about) = (Lesson::open(&set), set.json("citrus/train.json"));
+    let batch = set.tensors("citrus/train_batch.safetensors");
+    for (variant, expected) in about["variants"].as_object().unwrap() {
+        let is_scaled = expected["hook_0.001_on_projector_output"].as_bool().unwrap();
+        let judged = lesson.judge(is_scaled);
+        assert_eq!(judged.which, batch.ids("best_idx"));
+        assert_close("pred_best_low_res", &judged.best, batch.get("pred_best_low_res"), 1e-3, 1e-4);
+        for (name, loss) in
+            [("token", &judged.token), ("dice", &judged.dice), ("bce", &judged.mask)]
+        {
+            assert_near(name, number(loss), expected[name].as_f64().unwrap(), 1e-5);
+        }
+        let gradients = total(&judged, &expected["weights"]).backward().unwrap();
+        check_lengths(variant, &lesson, &gradients, &expected["grad_l2"]);
+        let file = format!("citrus/grads_{variant}.safetensors");
+        if set.path(&file).exists() {
+            check_gradients(variant, &lesson, &gradients, &set.tensors(&file));
+        }
+    }
+}
+
+fn check_lengths(variant: &str, lesson: &Lesson, gradients: &GradStore, expected: &Value) {
+    let expected = expected.as_object().unwrap();
+    let mut seen = 0;
+    for (name, length_of) in expected {
+        // What only films need has no gradient.
+        let Meaning::Tensor(ours) = meaning(name) else {
+            assert!(length_of.as_f64().unwrap_or_default().abs() < 1e-12, "{name}");
+            continue;
+        };
+        let gradient = gradients.get(lesson.variables[&ours].as_tensor());
+        let found = gradient.map(length).unwrap_or_default();
+        let wanted = length_of.as_f64().unwrap_or_default();
+        let differs = (found - wanted).abs() > 1e-3 * wanted + 1e-6;
+        assert!(!differs, "{variant} {name}: {found}, not {wanted}");
+        seen += 1;
+    }
+    assert!(seen > 50, "{variant}: {seen}");
+}
+
+fn check_gradients(variant: &str, lesson: &Lesson, gradients: &GradStore, expected: &Tensors) {
+    for (name, wanted) in &expected.0 {
+        let found = gradients.get(lesson.variables[&ours(name)].as_tensor());
+        let found = found.unwrap_or_else(|| panic!("{variant} {name} has no gradient"));
+        let wanted = wanted.reshape(found.shape()).unwrap();
+        let apart = length(&(found - &wanted).unwrap());
+        assert!(apart <= 1e-3 * length(&wanted) + 1e-6, "{variant} {name}: {apart} apart");
+    }
+}
+
+#[test]
+fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let about = set.json("citrus/train.json");
+    for (stage, expected) in about["adamw"].as_object().unwrap() {
+        let lesson = Lesson::open(&set);
+        let before: BTreeMap<&String, Tensor> = lesson
+            .variables
+            .iter()
+            .map(|(name, it)| (name, it.as_tensor().copy().unwrap()))
+            .collect();
+        let (mut optimizers, trained) = optimizers(&lesson, &about, expected);
+        let history = expected["history"].as_array().unwrap();
+        for (step, wanted) in history.iter().enumerate() {
+            let judged = lesson.judge(expected["hook"].as_bool().unwrap());
+            let loss = total(&judged, &expected["loss_weights"]);
+            let rel = if step == 0 { 1e-5 } else { 1e-3 };
+            assert_near(
+                &format!("{stage} {step}"),
+                number(&loss),
+                wanted["loss"].as_f64().unwrap(),
+                rel,
+            );
+            let Some(longest) = wanted["grad_norm_before_clip"].as_f64() else { break };
+            let mut gradients = loss.backward().unwrap();
+            let most = expected["clip_norm"].as_f64().unwrap();
+            let found = clip(&mut gradients, &trained, most).unwrap();
+            assert_near(&format!("{stage} {step} norm"), found, longest, 1e-3);
+            for optimizer in &mut optimizers {
+                optimizer.step(&gradients).unwrap();
+            }
+        }
+        check_changes(&set, stage, &lesson, &before);
+    }
+}
+
+/// An optimizer for each rate of learning and decay, and all they change.
+fn optimizers(lesson: &Lesson, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec<Var>) {
+    let (mut groups, mut trained) =
+        (BTreeMap::<String, (ParamsAdamW, Vec<Var>)>::new(), Vec::new());
+    for (name, group) in about["group"].as_object().unwrap() {
+        let Some(lr) = stage["lr"][group.as_str().unwrap()].as_f64() else { continue };
+        let Meaning::Tensor(ours) = meaning(name) else { continue };
+        let decays = about["decay"][name].as_bool().unwrap();
+        let weight_decay = if decays { stage["weight_decay"].as_f64().unwrap() } else { 0.0 };
+        let betas = &stage["betas"];
+        let (beta1, beta2) = (betas[0].as_f64().unwrap(), betas[1].as_f64().unwrap());
+        let eps = stage["eps"].as_f64().unwrap();
+        let params = ParamsAdamW { lr, beta1, beta2, eps, weight_decay };
+        let variable = lesson.variables[&ours].clone();
+        trained.push(variable.clone());
+        let key = format!("{lr} {weight_decay}");
+        groups.entry(key).or_insert((params, Vec::new())).1.push(variable);
+    }
+    let optimizers =
+        groups.into_values().map(|(params, variables)| AdamW::new(variables, params).unwrap());
+    (optimizers.collect(), trained)
+}
+
+fn check_changes(set: &Set, stage: &str, lesson: &Lesson, before: &BTreeMap<&String, Tensor>) {
+    for (name, wanted) in &set.tensors(&format!("citrus/adamw_{stage}_delta.safetensors")).0 {
+        let name = ours(name);
+        let found = (lesson.variables[&name].as_tensor() - &before[&name]).unwrap();
+        let wanted = wanted.reshape(found.shape()).unwrap();
+        let (a, b) = (length(&found), length(&wanted));
+        let apart = length(&(&found - &wanted).unwrap());
+        let flat = |it: &Tensor| it.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let both = flat(&found).into_iter().zip(flat(&wanted));
+        let cosine = both.map(|(a, b)| f64::from(a) * f64::from(b)).sum::<f64>() / (a * b);
+        assert!(
+            cosine > 0.999 && apart < 2e-2 * b,
+            "{stage} {name}: {cosine}, {apart} of {b} apart"
+        );
+    }
+}
+
+/// Three samples in one row: none sees another, and each reads as if it were alone.
+#[test]
+fn packed_samples_are_read_as_by_the_reference() {
+    let Some(set) = Set::open() else { return };
+    let (lesson, about) = (Lesson::open(&set), set.json("citrus/packed.json"));
+    let expected = set.tensors("citrus/packed.safetensors");
+    let (ids, labels) = (expected.ids("input_ids"), expected.numbers("labels"));
+    let positions = rows(&expected.numbers("position_ids"), ids.len());
+    let ends: Vec<usize> =
+        expected.numbers("cu_seqlens").iter().map(|it| usize::try_from(*it).unwrap()).collect();
+    // Positions within a sample begin anew.
+    let places: Vec<i64> = ends
+        .windows(2)
+        .flat_map(|it| (0..it[1] - it[0]).map(|at| i64::try_from(at).unwrap()))
+        .collect();
+    assert_eq!(places, expected.numbers("text_position_ids"));
+    let (model, config) = (&lesson.model, lesson.model.config());
+    let axes = [&positions[0], &positions[1], &positions[2]].map(Vec::as_slice);
+    let turn = Turn::of(&config.text, &[axes], &Device::Cpu).unwrap();
+    let mask = packed_mask(&ends[1..], &Device::Cpu, DType::F32).unwrap();
+    let patches = Some(Tensor::cat(&lesson.patches, 0).unwrap());
+    let question =
+        Question { ids: ids.clone(), patches, grids: lesson.grids.clone(), fitted: Vec::new() };
+    let embedded = model.embedded(&question).unwrap().unsqueeze(0).unwrap();
+    let hidden = model.text().forward(&embedded, &turn, Some(&mask), None).unwrap();
+    let logits = model.text().logits(&hidden).unwrap();
+    assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
+    let loss = token_loss(&logits, &[labels]).unwrap();
+    assert_near("token", number(&loss), about["token"].as_f64().unwrap(), 1e-5);
+    let seg = config.seg.as_ref().unwrap().token;
+    let states = ids.iter().enumerate().filter(|(_, id)| **id == seg);
+    let states: Vec<Tensor> =
+        states.map(|(at, _)| hidden.squeeze(0).unwrap().narrow(0, at, 1).unwrap()).collect();
+    let vectors = model.project(&Tensor::cat(&states, 0).unwrap()).unwrap();
+    let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
+    let sam = model.sam().unwrap();
+    let (best, _) = sam.draw(&sam.see(&lesson.squares).unwrap(), &prompt).unwrap().best().unwrap();
+    assert_close("pred_best_low_res", &best, expected.get("pred_best_low_res"), 1e-3, 1e-4);
+    let drawn = best.squeeze(1).unwrap();
+    let bce = mask_loss(&drawn, &lesson.truth).unwrap();
+    assert_near("bce", number(&bce), about["bce"].as_f64().unwrap(), 1e-5);
+    let dice = dice_loss(&drawn, &lesson.truth, 1.0).unwrap();
+    assert_near("dice", number(&dice), about["dice"].as_f64().unwrap(), 1e-5);
+}
+
+#[test]
+fn learning_slows_down_as_in_the_reference() {
+    let Some(set) = Set::open() else { return };
+    for (name, values) in set.json("citrus/cosine.json")["multiplier"].as_object().unwrap() {
+        let (warmup, total) = name.strip_prefix("warmup").unwrap().split_once("_total").unwrap();
+        let (warmup, total): (u32, u32) = (warmup.parse().unwrap(), total.parse().unwrap());
+        let values = values.as_array().unwrap();
+        // Long tables have every so many steps.
+        let apart = total / u32::try_from(values.len() - 1).unwrap();
+        for (step, value) in (0..).step_by(apart as usize).zip(values) {
+            let found = cosine_schedule(step, warmup, total);
+            assert!((found - value.as_f64().unwrap()).abs() < 1e-9, "{name} {step}: {found}");
+        }
+    }
+}
