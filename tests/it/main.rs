@@ -14,6 +14,7 @@ mod identity;
 mod isolation;
 mod laboratory;
 mod mistakes;
+mod model;
 mod operation;
 mod plugins;
 mod reference;

@@ -22,7 +22,7 @@ const FLOORS: &[&[&str]] = &[
     &["encoding"],
     &["contracts", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "report"],
-    &["archive", "dimse", "hl7", "orchestrator", "plugin-host", "store"],
+    &["archive", "dimse", "hl7", "inference", "orchestrator", "plugin-host", "store"],
     &["neighbours"],
     &["server", "xtask"],
 ];

@@ -28,6 +28,7 @@ pub mod tokens;
 pub mod vision;
 pub mod weights;
 
+pub use candle_core::{DType, Device};
 pub use config::{Config, ConfigError, SamConfig};
 pub use decoding::Decoding;
 pub use model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};

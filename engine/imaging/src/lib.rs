@@ -3,7 +3,8 @@
 //! Read in the order of the work: [`mod@slice`] decodes one file, [`volume`] stacks slices and refuses
 //! a stack that is not regular, [`mask`] and [`components`] cut shapes out, measured in mL.
 //! Beside it lie flat pictures: [`mod@picture`] decodes them, [`resize`] fits them to what a network
-//! sees, [`rle`] is how their masks are written.
+//! sees, [`rle`] is how their masks are written, [`overlay`]
+//! draws what was found.
 //!
 //! **Invariants**
 //!
@@ -13,6 +14,7 @@
 
 pub mod components;
 pub mod mask;
+pub mod overlay;
 pub mod picture;
 pub mod resize;
 pub mod rle;

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder as _, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder as _, ImageEncoder as _, ImageReader, Limits};
 
 /// Longest side of a picture that is decoded.
 const SIDE_MAX: u32 = 32_768;
@@ -28,7 +28,7 @@ pub struct Picture {
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// Not a PNG or JPEG, broken, or larger than anybody may send.
-    #[error("the picture cannot be decoded: {0}")]
+    #[error("the picture cannot be read or written: {0}")]
     Undecodable(#[from] image::ImageError),
     /// The bytes do not fit the size.
     #[error("a picture of {width} x {height} does not have {bytes} bytes")]
@@ -93,6 +93,21 @@ impl Picture {
             [red, green, blue].map(|it| on_white(it, alpha))
         });
         Self::new(width, height, rgb.collect())
+    }
+}
+
+impl Picture {
+    /// The picture as a PNG.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not of the size it says.
+    pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
+        let mut png = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut png);
+        let (width, height) = (self.width, self.height);
+        encoder.write_image(&self.rgb, width, height, image::ExtendedColorType::Rgb8)?;
+        Ok(png)
     }
 }
 

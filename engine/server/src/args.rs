@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 mod configure;
+mod model;
 
 pub(crate) use configure::{DestinationCommand, PluginCommand, PluginLanguage, WorkflowCommand};
+pub(crate) use model::{ImportFlags, ModelCommand, RunFlags};
 
 /// A workflow engine for hospital images and documents.
 #[derive(Parser)]
@@ -125,6 +127,11 @@ pub(crate) enum Command {
     Destination {
         #[command(subcommand)]
         command: DestinationCommand,
+    },
+    /// Takes in, shows and tries models.
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
     },
     /// Shows, makes, checks and signs plugins.
     Plugin {

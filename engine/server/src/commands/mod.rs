@@ -5,6 +5,7 @@ pub(crate) mod audit;
 mod check;
 mod demo;
 mod destination;
+mod model;
 mod patient;
 mod plugin;
 mod retention;
@@ -28,6 +29,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
         Command::Test { place, flags } => check::test(&place, &flags).await,
+        Command::Model { command } => model::model(command).map(done),
         Command::Plugin { command } => plugin::plugin(command).await.map(done),
         Command::Workflow { command } => workflow::workflow(command).await,
         Command::Destination { command } => destination::destination(command).await,

@@ -1,0 +1,88 @@
+//! What is said to models.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::Place;
+
+#[derive(Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Takes a checkpoint into the store of this site, once its weights fit its config.json.
+    Import(ImportFlags),
+    /// Shows the models of this site.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Shows what is known of a model, and whether its files are as they were taken in.
+    Show {
+        /// Which.
+        name: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Asks a model about pictures: prints its answer, and draws boxes and masks.
+    Run(RunFlags),
+}
+
+#[derive(Args)]
+pub(crate) struct ImportFlags {
+    /// The folder with config.json, tokenizer.json and the .safetensors.
+    pub(crate) folder: PathBuf,
+    /// What to call it: small letters, digits, dashes and dots.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Links to its files where they lie, instead of copying them: they must not change.
+    #[arg(long)]
+    pub(crate) link: bool,
+    /// Where it is from.
+    #[arg(long)]
+    pub(crate) source: String,
+    /// Its licence.
+    #[arg(long)]
+    pub(crate) licence: String,
+    /// Who has decided that it may be used for patients. Left out: it may not, and says so.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) for_clinical_use: Option<String>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args)]
+pub(crate) struct RunFlags {
+    /// Which.
+    pub(crate) name: String,
+    /// The question.
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// Pictures, PNG or JPEG. Masks are drawn into the first.
+    #[arg(long = "image")]
+    pub(crate) images: Vec<PathBuf>,
+    /// Where to write the first picture with boxes and masks drawn in, as PNG.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Most tokens of the answer.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) max_tokens: usize,
+    /// How much chance there is in the choice of words: none at nought.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// With chance: the same seed says the same.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Least and most pixels the model sees of a picture.
+    #[arg(long, default_value_t = 200_704)]
+    pub(crate) min_pixels: u64,
+    /// Most pixels.
+    #[arg(long, default_value_t = 1_003_520)]
+    pub(crate) max_pixels: u64,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
