@@ -102,8 +102,7 @@ fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
             "--json",
         ],
     );
-    let found: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let found: Value = serde_json::from_slice(&output.stdout).map_err(|_| said(&output)).unwrap();
     assert_eq!(found["text"], query["text"]);
     assert_eq!(found["warning"], "not for clinical use");
     let (masks, expected) =
