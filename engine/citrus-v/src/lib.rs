@@ -1,7 +1,7 @@
 //! Citrus-V (arXiv 2509.19090): Qwen2.5-VL, a projector for `[SEG]`, and SAM2, in candle.
 //!
 //! [`model`] is the way in: it loads a checkpoint, reads a question, answers it in one pass and draws a
-//! mask for every `[SEG]`. A checkpoint is described by [`config`], from which [`layout`] knows every
+//! mask for every `[SEG]`; [`session`] does the same step by step, for many at once. A checkpoint is described by [`config`], from which [`layout`] knows every
 //! tensor; [`weights`] compares that with the headers of the files, whose [`names`] may be any of those
 //! in use. [`tokens`] and [`preprocess`] put text and pictures into numbers, [`positions`] says where
 //! they stand, [`vision`], [`text`] and [`sam`] are the three networks, made of [`ops`], and
@@ -23,6 +23,7 @@ pub mod ops;
 pub mod positions;
 pub mod preprocess;
 pub mod sam;
+pub mod session;
 pub mod text;
 pub mod tokens;
 pub mod vision;
@@ -33,5 +34,6 @@ pub use config::{Config, ConfigError, SamConfig};
 pub use decoding::Decoding;
 pub use model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};
 pub use preprocess::PixelBounds;
+pub use session::{Need, Session};
 pub use tokens::{Message, Speaker};
 pub use weights::{Plan, Weights, WeightsError};

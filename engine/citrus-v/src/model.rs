@@ -7,14 +7,15 @@ use candle_core::{DType, Device, Module, Tensor};
 use imaging::{FlatMask, Picture, PictureError};
 
 use crate::config::{Config, ConfigError, SegConfig};
-use crate::decoding::{Chooser, Decoding};
+use crate::decoding::Decoding;
 use crate::layout::layout;
 use crate::ops::Linear;
-use crate::positions::{Grid, PlacesError, text_positions};
+use crate::positions::{Grid, PlacesError};
 use crate::preprocess::{PixelBounds, fitted, patches, square};
 use crate::sam::Sam;
 use crate::sam::prompt::Prompt;
-use crate::text::{Cache, Text, Turn, causal_mask, last};
+use crate::session::Need;
+use crate::text::Text;
 use crate::tokens::{Message, Tokens, TokensError, expanded, rendered};
 use crate::vision::Vision;
 use crate::weights::{Plan, Weights, WeightsError};
@@ -63,7 +64,6 @@ enum Projector {
 
 /// The half that draws.
 struct Drawer {
-    token: u32,
     projector: Projector,
     sam: Sam,
 }
@@ -77,7 +77,7 @@ impl Drawer {
         } else {
             Projector::Plain(linear("0")?, linear("2")?)
         };
-        Ok(Self { token: config.token, projector, sam: Sam::load(weights, &config.sam)? })
+        Ok(Self { projector, sam: Sam::load(weights, &config.sam)? })
     }
 
     fn project(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
@@ -206,6 +206,16 @@ impl CitrusV {
         &self.tokens
     }
 
+    /// Where it computes.
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What kind of numbers it computes with.
+    pub const fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// Its vision tower.
     pub const fn vision(&self) -> &Vision {
         &self.vision
@@ -248,26 +258,9 @@ impl CitrusV {
     ///
     /// Fails if there are more or fewer pieces than places.
     pub fn embedded(&self, question: &Question) -> Result<Tensor, ModelError> {
-        let words = self.text.embed(&question.ids)?;
-        let Some(patches) = &question.patches else { return Ok(words) };
+        let Some(patches) = &question.patches else { return self.placed(&question.ids, &[]) };
         let features = self.vision.forward(&patches.to_dtype(self.dtype)?, &question.grids)?;
-        // Each row from the words, or, behind them, from the features.
-        let length = question.ids.len();
-        let mut next = length;
-        let from = question.ids.iter().enumerate().map(|(at, id)| {
-            if *id != self.config.tokens.image {
-                return u32::try_from(at).unwrap_or(u32::MAX);
-            }
-            next += 1;
-            u32::try_from(next - 1).unwrap_or(u32::MAX)
-        });
-        let from: Vec<u32> = from.collect();
-        let (found, expected) = (next - length, features.dim(0)?);
-        if found != expected {
-            return Err(PlacesError { found, expected }.into());
-        }
-        let both = Tensor::cat(&[&words, &features.to_dtype(words.dtype())?], 0)?;
-        Ok(both.index_select(&Tensor::new(from.as_slice(), &self.device)?, 0)?)
+        self.placed(&question.ids, &[features])
     }
 
     /// Answers a question in one pass that keeps the hidden state of every `[SEG]`. The release
@@ -284,60 +277,24 @@ impl CitrusV {
         decoding: &Decoding,
         seen: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<Answer, ModelError> {
-        let (image, merge) = (self.config.tokens.image, self.config.vision.merge);
-        let positions = text_positions(&question.ids, image, &question.grids, merge)?;
-        let [time, row, column] = &positions.axes;
-        let turn = Turn::of(self.text.config(), &[[time, row, column]], &self.device)?;
-        let mut cache = Cache::default();
-        let length = question.ids.len();
-        let mask = causal_mask(length, 0, &[], &self.device, self.dtype)?;
-        let embeddings = self.embedded(question)?.unsqueeze(0)?;
-        let mut hidden = self.text.forward(&embeddings, &turn, mask.as_ref(), Some(&mut cache))?;
-        let (mut said, mut segs) = (question.ids.clone(), Vec::new());
-        self.keep_segs(&question.ids, 0, &hidden, &mut segs)?;
-        let mut chooser = Chooser::new(decoding.clone());
-        let mut ending = Ending::Length;
-        while said.len() - length < decoding.tokens_max {
-            let logits = self.text.logits(&last(&hidden)?)?.squeeze(0)?.to_vec1::<f32>()?;
-            let token = chooser.choose(logits.clone(), &said);
-            if decoding.stop.contains(&token) {
-                ending = Ending::Said;
-                break;
+        let mut session = self.begin(question.clone(), decoding)?;
+        loop {
+            match session.need() {
+                Need::See => self.see(&mut session)?,
+                Need::Read => self.read(&mut session, usize::MAX)?,
+                Need::Nothing => return session.into_answer(),
+                Need::Say => {
+                    let mut is_over = false;
+                    let mut shown = |_: usize, token: u32, logits: &[f32]| {
+                        is_over = seen(token, logits).is_break();
+                    };
+                    self.say(&mut [&mut session], &mut shown)?;
+                    if is_over {
+                        session.cancel();
+                    }
+                }
             }
-            said.push(token);
-            if seen(token, &logits).is_break() {
-                ending = Ending::Cancelled;
-                break;
-            }
-            if said.len() - length == decoding.tokens_max {
-                // One that nobody reads has no hidden state.
-                break;
-            }
-            let place = i64::try_from(said.len() - 1).unwrap_or_default() + positions.delta;
-            let place = [place];
-            let turn = Turn::of(self.text.config(), &[[&place, &place, &place]], &self.device)?;
-            let embedding = self.text.embed(&[token])?.unsqueeze(0)?;
-            hidden = self.text.forward(&embedding, &turn, None, Some(&mut cache))?;
-            self.keep_segs(&[token], said.len() - 1, &hidden, &mut segs)?;
         }
-        let (seg_positions, rows): (Vec<usize>, Vec<Tensor>) = segs.into_iter().unzip();
-        let seg_hidden = if rows.is_empty() { None } else { Some(Tensor::cat(&rows, 0)?) };
-        let ids = said.split_off(length);
-        Ok(Answer { ids, ending, seg_positions, seg_hidden })
-    }
-
-    fn keep_segs(
-        &self,
-        ids: &[u32],
-        before: usize,
-        hidden: &Tensor,
-        segs: &mut Vec<(usize, Tensor)>,
-    ) -> Result<(), ModelError> {
-        let Some(drawer) = &self.drawer else { return Ok(()) };
-        for (at, _) in ids.iter().enumerate().filter(|(_, id)| **id == drawer.token) {
-            segs.push((before + at, hidden.narrow(1, at, 1)?.squeeze(0)?));
-        }
-        Ok(())
     }
 
     /// Hidden states of `[SEG]` as prompts for SAM2, `[n, D]`.

@@ -1,6 +1,6 @@
 //! The language model of Qwen2.5-VL.
 
-use candle_core::{D, DType, Device, Module, Result, Tensor};
+use candle_core::{DType, Device, Module, Result, Tensor};
 
 use crate::config::TextConfig;
 use crate::ops::{Linear, RmsNorm, attention, rotated};
@@ -152,6 +152,31 @@ impl Layer {
         self.o.forward(&out.contiguous()?.reshape((batch, length, width))?)
     }
 
+    /// One token of each of several sequences, `[B, hidden]`, each with a cache of its own.
+    fn attend_each(
+        &self,
+        config: &TextConfig,
+        x: &Tensor,
+        turn: &Turn,
+        caches: &mut [Cache],
+        layer: usize,
+    ) -> Result<Tensor> {
+        let (batch, width) = x.dims2()?;
+        let (head, kv) = (config.head(), config.kv_heads);
+        let heads = |it: Tensor, count: usize| it.reshape((batch, count, 1, head));
+        let q = rotated(&heads(self.q.forward(x)?, config.heads)?, &turn.cos, &turn.sin)?;
+        let k = rotated(&heads(self.k.forward(x)?, kv)?, &turn.cos, &turn.sin)?;
+        let v = heads(self.v.forward(x)?, kv)?;
+        let mut outs = Vec::new();
+        for (row, cache) in caches.iter_mut().enumerate() {
+            let one = |it: &Tensor| it.narrow(0, row, 1)?.contiguous();
+            let (k, v) = cache.extended(layer, one(&k)?, one(&v)?)?;
+            let q = one(&q)?.reshape((1, kv, config.heads / kv, head))?;
+            outs.push(attention(&q, &k, &v, None)?.reshape((1, width))?);
+        }
+        self.o.forward(&Tensor::cat(&outs, 0)?)
+    }
+
     fn think(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.norm2.forward(x)?;
         let gated = (self.gate.forward(&normed)?.silu()? * self.up.forward(&normed)?)?;
@@ -233,6 +258,22 @@ impl Text {
         self.norm.forward(&x)
     }
 
+    /// Hidden states `[B, hidden]` of one more token of each of several sequences, after the last norm.
+    /// Weights are read once for all.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are not as many positions and caches as tokens.
+    pub fn step(&self, tokens: &[u32], turn: &Turn, caches: &mut [Cache]) -> Result<Tensor> {
+        let mut x = self.embed(tokens)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let normed = layer.norm1.forward(&x)?;
+            x = (x + layer.attend_each(&self.config, &normed, turn, caches, index)?)?;
+            x = layer.think(&x)?;
+        }
+        self.norm.forward(&x)
+    }
+
     /// What each hidden state says comes next, in f32.
     ///
     /// # Errors
@@ -291,14 +332,4 @@ pub fn packed_mask(ends: &[usize], device: &Device, dtype: DType) -> Result<Tens
         mask.extend(seen.map(|it| if it { 0.0 } else { f32::NEG_INFINITY }));
     }
     Tensor::from_vec(mask, (1, length, length), device)?.to_dtype(dtype)
-}
-
-/// The last row of hidden states `[1, L, hidden]`, as `[1, hidden]`.
-///
-/// # Errors
-///
-/// Fails if there is none.
-pub fn last(hidden: &Tensor) -> Result<Tensor> {
-    let length = hidden.dim(D::Minus2)?;
-    hidden.narrow(D::Minus2, length - 1, 1)?.squeeze(0)
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic says no")]
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -10,7 +11,7 @@ use citrus_v::layout::layout;
 use citrus_v::positions::text_positions;
 use citrus_v::text::{Cache, Text, Turn, causal_mask};
 use citrus_v::vision::Vision;
-use citrus_v::{Config, Plan, Weights, WeightsError};
+use citrus_v::{CitrusV, Config, Decoding, Need, Plan, Question, Session, Weights, WeightsError};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -302,6 +303,96 @@ proptest! {
             let worst = found.iter().zip(&alone[row]).map(|(a, b)| (a - b).abs());
             let worst = worst.fold(0.0, f32::max);
             prop_assert!(worst < 1e-4, "row {row} of {lengths:?}: {worst}");
+        }
+    }
+}
+
+/// A whole model with words of one letter.
+fn model(scratch: &Scratch) -> CitrusV {
+    let config = Config::parse(&description(2, false).to_string()).unwrap();
+    let named =
+        random(&config).iter().map(|(name, it)| (renamed(name, NAMINGS[0]), it.clone())).collect();
+    write(&scratch.0, "model.safetensors", &named);
+    std::fs::write(scratch.0.join("config.json"), description(2, false).to_string()).unwrap();
+    let words: HashMap<String, usize> = (0..50).map(|it| (format!("w{it}"), it)).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "vocab": words, "unk_token": "w0" },
+    });
+    std::fs::write(scratch.0.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    CitrusV::load(&scratch.0, DType::F32, &Device::Cpu).unwrap()
+}
+
+/// A question with a picture in it, if `rows` is not nought.
+fn question(seed: u32, words: usize, rows: usize, patch: usize) -> Question {
+    let word = |at: usize| (seed * 7 + u32::try_from(at).unwrap() * 3) % 40;
+    let mut ids: Vec<u32> = (0..words).map(word).collect();
+    if rows == 0 {
+        return Question { ids, patches: None, grids: Vec::new(), fitted: Vec::new() };
+    }
+    ids.extend([41].into_iter().chain(std::iter::repeat_n(40, rows * 2)).chain([1, 2]));
+    let count = rows * 8;
+    let patches =
+        Tensor::from_vec(numbers(seed.into(), count * patch), (count, patch), &Device::Cpu);
+    Question {
+        ids,
+        patches: Some(patches.unwrap()),
+        grids: vec![[1, rows * 2, 4]],
+        fitted: Vec::new(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Sessions that take turns, read in pieces, begin at different times and are put aside say what
+    /// they say alone, unless two words were as likely as each other.
+    #[test]
+    fn sessions_that_take_turns_say_what_they_say_alone(
+        asked in proptest::collection::vec((1_usize..6, 0_usize..3, 0_usize..5), 1..5),
+        piece in 1_usize..6,
+        put_aside in 0_usize..12,
+    ) {
+        let scratch = Scratch::new(&format!("turns-{:?}", std::thread::current().id()));
+        let model = model(&scratch);
+        let patch = model.config().vision.patch_len();
+        let decoding = Decoding { tokens_max: 10, ..Decoding::default() };
+        let all: Vec<Question> = (1..).zip(&asked)
+            .map(|(seed, (words, rows, _))| question(seed, *words, *rows, patch))
+            .collect();
+        let mut sessions: Vec<Session> =
+            all.iter().map(|it| model.begin(it.clone(), &decoding).unwrap()).collect();
+        let mut round = 0;
+        while sessions.iter().any(|it| it.need() != Need::Nothing) {
+            let begun = |index: usize| asked[index].2 <= round;
+            for (index, session) in sessions.iter_mut().enumerate().filter(|(it, _)| begun(*it)) {
+                match session.need() {
+                    Need::See => model.see(session).unwrap(),
+                    Need::Read => model.read(session, piece).unwrap(),
+                    Need::Say if round == put_aside + index => session.forget(),
+                    _ => {}
+                }
+            }
+            let mut speakers: Vec<&mut Session> = sessions.iter_mut().collect();
+            model.say(&mut speakers, &mut |_, _, _| {}).unwrap();
+            round += 1;
+            prop_assert!(round < 200);
+        }
+        for (session, question) in sessions.into_iter().zip(&all) {
+            let (mut alone, mut margins) = (Vec::new(), Vec::new());
+            let mut seen = |token, logits: &[f32]| {
+                let mut sorted = logits.to_vec();
+                sorted.sort_by(|a, b| b.total_cmp(a));
+                alone.push(token);
+                margins.push(sorted[0] - sorted[1]);
+                ControlFlow::Continue(())
+            };
+            model.answer(question, &decoding, &mut seen).unwrap();
+            let together = session.into_answer().unwrap().ids;
+            let differ = together.iter().zip(&alone).position(|(a, b)| a != b);
+            prop_assert!(differ.is_none_or(|at| margins[at] < 1e-3), "{together:?} {alone:?}");
+            prop_assert_eq!(together.len(), alone.len());
         }
     }
 }
