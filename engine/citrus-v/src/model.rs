@@ -282,7 +282,7 @@ impl CitrusV {
             match session.need() {
                 Need::See => self.see(&mut session)?,
                 Need::Read => self.read(&mut session, usize::MAX)?,
-                Need::Nothing => return session.into_answer(),
+                Need::Draw | Need::Nothing => return session.into_answer(),
                 Need::Say => {
                     let mut is_over = false;
                     let mut shown = |_: usize, token: u32, logits: &[f32]| {

@@ -37,6 +37,8 @@ pub enum Need {
     Read,
     /// To say the next word.
     Say,
+    /// To draw what was meant. A session does not ask for that: whoever runs it does.
+    Draw,
     /// Nothing: the answer is there.
     Nothing,
 }
@@ -77,6 +79,21 @@ impl Session {
         self.segs.clear();
     }
 
+    /// Whether there is a `[SEG]` in what was read.
+    pub const fn has_segs(&self) -> bool {
+        !self.segs.is_empty()
+    }
+
+    /// The hidden states of every `[SEG]` so far, `[n, hidden]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the device does.
+    pub fn seg_hidden(&self) -> Result<Option<Tensor>, ModelError> {
+        let rows: Vec<&Tensor> = self.segs.iter().map(|(_, it)| it).collect();
+        if rows.is_empty() { Ok(None) } else { Ok(Some(Tensor::cat(&rows, 0)?)) }
+    }
+
     /// Ends it where it is.
     pub fn cancel(&mut self) {
         self.ending.get_or_insert(Ending::Cancelled);
@@ -93,8 +110,8 @@ impl Session {
     ///
     /// Fails if the device does.
     pub fn into_answer(self) -> Result<Answer, ModelError> {
-        let (seg_positions, rows): (Vec<usize>, Vec<Tensor>) = self.segs.into_iter().unzip();
-        let seg_hidden = if rows.is_empty() { None } else { Some(Tensor::cat(&rows, 0)?) };
+        let seg_hidden = self.seg_hidden()?;
+        let seg_positions = self.segs.into_iter().map(|(at, _)| at).collect();
         let ending = self.ending.unwrap_or(Ending::Cancelled);
         Ok(Answer { ids: self.said, ending, seg_positions, seg_hidden })
     }

@@ -1,13 +1,22 @@
 //! The shared model of a site.
 //!
 //! [`model_store`] keeps checkpoints with what is known of them: where they are from, under which
-//! licence, and whether the site uses them for patients.
+//! licence, and whether the site uses them for patients. [`scheduler`] decides who works next on the
+//! device; [`host`] is the process that owns the device and does what it decides; [`shared`] is the
+//! engine's side of it; [`wire`] is what both say.
 //!
 //! **Invariants**
 //!
 //! - A checkpoint is one by its digest: what answered is known to the byte.
 //! - A model is not for clinical use unless somebody of the site has said so, by name.
 
+pub mod host;
 pub mod model_store;
+pub mod scheduler;
+pub mod shared;
+pub mod wire;
 
 pub use model_store::{Import, ModelCard, ModelStore, StoreError};
+pub use scheduler::{Limits, Priority, Scheduler};
+pub use shared::SharedModel;
+pub use wire::{InferAnswer, InferFault, InferRequest};

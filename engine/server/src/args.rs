@@ -203,6 +203,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+    /// Is the process of the model. Started by the engine.
+    #[command(hide = true)]
+    ModelHost {
+        /// The folder with its files.
+        checkpoint: PathBuf,
+    },
     /// Is the process of a plugin. Started by the engine.
     #[command(hide = true)]
     PluginHost {

@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         // `main` has taken this one: it needs no runtime.
-        Command::PluginHost { .. } => Ok(ExitCode::FAILURE),
+        Command::PluginHost { .. } | Command::ModelHost { .. } => Ok(ExitCode::FAILURE),
     }
 }
 

@@ -1,0 +1,245 @@
+//! The engine's side: starts the model's process, asks it, and starts it again if it ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::model_store::ModelCard;
+use crate::wire::{Ask, FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest, Say};
+
+/// How often a question is asked again because the process ended with it.
+const TRIES_MAX: u32 = 3;
+
+/// How long to wait before the process is started again, after it could not be.
+const REST: Duration = Duration::from_secs(2);
+
+/// Most questions at once.
+const QUEUE_MAX: usize = 64;
+
+/// A question that waits for its answer.
+struct Open {
+    request: Box<InferRequest>,
+    tries: u32,
+    reply: oneshot::Sender<Result<InferAnswer, InferFault>>,
+}
+
+type Questions = Arc<Mutex<BTreeMap<u64, Open>>>;
+
+/// The model of a site, in a process of its own.
+pub struct SharedModel {
+    card: ModelCard,
+    questions: Questions,
+    next: AtomicU64,
+    bell: mpsc::Sender<Ask>,
+}
+
+impl SharedModel {
+    /// Keeps a process with this checkpoint: `engine` is the program that can be one. Whether the model
+    /// can be loaded shows with the first question.
+    pub fn start(engine: PathBuf, checkpoint: PathBuf, card: ModelCard) -> Arc<Self> {
+        let (bell, asked) = mpsc::channel(QUEUE_MAX);
+        let questions = Questions::default();
+        let keeper = Keeper { engine, checkpoint, questions: Arc::clone(&questions), asked };
+        tokio::spawn(keeper.keep());
+        Arc::new(Self { card, questions, next: AtomicU64::new(1), bell })
+    }
+
+    /// What is known of it.
+    pub const fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// Asks it. Whoever stops waiting takes the question back.
+    ///
+    /// # Errors
+    ///
+    /// Says why there is no answer, and whether there may be one another time.
+    pub async fn infer(&self, request: InferRequest) -> Result<InferAnswer, InferFault> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let request = Box::new(request);
+        let open = Open { request: request.clone(), tries: 0, reply };
+        self.questions.lock().await.insert(id, open);
+        let _taken_back = TakenBack { id, bell: self.bell.clone() };
+        let gone = || InferFault::unavailable("the engine is closing");
+        self.bell.send(Ask::Infer { id, request }).await.map_err(|_| gone())?;
+        let mut answer = answer.await.map_err(|_| gone())??;
+        answer.model.clone_from(&self.card.name);
+        answer.digest.clone_from(&self.card.digest);
+        answer.warning = self.card.warning().map(str::to_owned);
+        Ok(answer)
+    }
+}
+
+/// Takes a question back when nobody waits for it any more.
+struct TakenBack {
+    id: u64,
+    bell: mpsc::Sender<Ask>,
+}
+
+impl Drop for TakenBack {
+    fn drop(&mut self) {
+        // An answered one is known to nobody; with a full queue the answer comes for nobody.
+        _ = self.bell.try_send(Ask::Cancel { id: self.id });
+    }
+}
+
+/// Keeps the process.
+struct Keeper {
+    engine: PathBuf,
+    checkpoint: PathBuf,
+    questions: Questions,
+    asked: mpsc::Receiver<Ask>,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        // Nothing is loaded before somebody asks.
+        while let Some(first) = self.asked.recv().await {
+            if let Ask::Cancel { id } = first {
+                self.questions.lock().await.remove(&id);
+                continue;
+            }
+            while !self.questions.lock().await.is_empty() {
+                match self.process().await {
+                    Ok(ended) => warn!(reason = ended, "the model's process ended"),
+                    Err(error) => {
+                        warn!(%error, "the model's process cannot be started");
+                        tokio::time::sleep(REST).await;
+                    }
+                }
+                self.drop_hopeless().await;
+            }
+        }
+    }
+
+    /// Starts a process, asks it everything that is open, and goes on until it ends.
+    async fn process(&mut self) -> io::Result<String> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut child: Child = Command::new(&self.engine)
+            .arg("model-host")
+            .arg(&self.checkpoint)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (mut reader, mut writer) = UnixStream::from_std(ours)?.into_split();
+        match hear(&mut reader).await? {
+            Say::Ready => info!(process = child.id(), "the model is loaded"),
+            Say::Unusable { reason } => {
+                self.refuse_all(&reason).await;
+                return Ok(reason);
+            }
+            Say::Done { .. } => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        for (id, open) in self.questions.lock().await.iter_mut() {
+            open.tries += 1;
+            write(&mut writer, &Ask::Infer { id: *id, request: open.request.clone() }).await?;
+        }
+        let ended = self.converse(&mut reader, &mut writer).await;
+        // It has closed its socket; what is left of it goes.
+        _ = child.kill().await;
+        Ok(ended)
+    }
+
+    async fn converse(
+        &mut self,
+        reader: &mut OwnedReadHalf,
+        writer: &mut OwnedWriteHalf,
+    ) -> String {
+        loop {
+            tokio::select! {
+                said = hear(reader) => match said {
+                    Ok(Say::Done { id, outcome }) => {
+                        if let Some(open) = self.questions.lock().await.remove(&id) {
+                            // Whoever asked may have gone.
+                            _ = open.reply.send(*outcome);
+                        }
+                    }
+                    Ok(_) => return "it talks nonsense".to_owned(),
+                    Err(error) => return error.to_string(),
+                },
+                asked = self.asked.recv() => {
+                    let Some(ask) = asked else { return "the engine is closing".to_owned() };
+                    if let Err(error) = self.ask(writer, ask).await {
+                        return error.to_string();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, writer: &mut OwnedWriteHalf, ask: Ask) -> io::Result<()> {
+        match &ask {
+            Ask::Cancel { id } => {
+                if self.questions.lock().await.remove(id).is_none() {
+                    return Ok(());
+                }
+            }
+            Ask::Infer { id, .. } => match self.questions.lock().await.get_mut(id) {
+                // Asked when the process was started.
+                Some(open) if open.tries == 0 => open.tries = 1,
+                _ => return Ok(()),
+            },
+        }
+        write(writer, &ask).await
+    }
+
+    /// Gives up on what the process ended with again and again.
+    async fn drop_hopeless(&self) {
+        let mut questions = self.questions.lock().await;
+        let hopeless: Vec<u64> = questions
+            .iter()
+            .filter(|(_, it)| it.tries >= TRIES_MAX || it.reply.is_closed())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in hopeless {
+            if let Some(open) = questions.remove(&id) {
+                let reason = format!("the model's process ended {TRIES_MAX} times while at it");
+                _ = open.reply.send(Err(InferFault::unavailable(reason)));
+            }
+        }
+    }
+
+    async fn refuse_all(&self, reason: &str) {
+        for (_, open) in std::mem::take(&mut *self.questions.lock().await) {
+            let reason = format!("the model cannot be loaded: {reason}");
+            _ = open.reply.send(Err(InferFault::unavailable(reason)));
+        }
+    }
+}
+
+async fn write(writer: &mut OwnedWriteHalf, ask: &Ask) -> io::Result<()> {
+    let json = serde_json::to_vec(ask)?;
+    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
+    writer.write_all(&length.to_le_bytes()).await?;
+    writer.write_all(&json).await
+}
+
+async fn hear(reader: &mut OwnedReadHalf) -> io::Result<Say> {
+    let mut length = [0; 4];
+    reader.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length);
+    if length > FRAME_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut json = Vec::new();
+    reader.take(length.into()).read_to_end(&mut json).await?;
+    serde_json::from_slice(&json).map_err(io::Error::other)
+}

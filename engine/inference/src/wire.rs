@@ -1,0 +1,194 @@
+//! What is asked of the model and what it answers, as JSON: the same for plugins and for the model's own
+//! process.
+
+use serde::{Deserialize, Serialize};
+
+use crate::scheduler::Priority;
+
+/// Most bytes of a request or an answer.
+pub const FRAME_BYTES_MAX: u32 = 256 << 20;
+
+/// Who says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Whoever set it up.
+    System,
+    /// Whoever asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// Something that was said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Utterance {
+    /// By whom.
+    pub role: Role,
+    /// The text.
+    pub text: String,
+    /// How many of the pictures come before the text.
+    #[serde(default)]
+    pub pictures: usize,
+}
+
+/// How words are chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Choice {
+    /// Most words of the answer.
+    pub tokens_max: usize,
+    /// How much chance there is: none at nought.
+    pub temperature: f32,
+    /// With chance, only the likeliest that make up this share.
+    pub top_p: f32,
+    /// What has been said counts less by this.
+    pub repetition_penalty: f32,
+    /// The same seed says the same.
+    pub seed: u64,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { tokens_max: 1024, temperature: 0.0, top_p: 1.0, repetition_penalty: 1.0, seed: 0 }
+    }
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferRequest {
+    /// How urgent it is.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Milliseconds after which nobody wants the answer any more.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+    /// The conversation, which ends with what is to be answered.
+    pub messages: Vec<Utterance>,
+    /// Pictures, PNG or JPEG in base 64, in the order of the conversation. Masks are drawn into the
+    /// first.
+    #[serde(default)]
+    pub pictures: Vec<String>,
+    /// Least and most pixels the model sees of a picture.
+    #[serde(default)]
+    pub pixels: Option<[u64; 2]>,
+    /// How words are chosen.
+    #[serde(default)]
+    pub choice: Choice,
+}
+
+/// A box that the answer cites.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerBox {
+    /// What is in it.
+    pub label: String,
+    /// As it stands in the text, in pixels as the model saw them.
+    pub cited: [f64; 4],
+    /// On the first picture as it was sent; nothing, if it lies beside it or is none.
+    pub on_picture: Option<[u32; 4]>,
+}
+
+/// A mask that was drawn for a `[SEG]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerMask {
+    /// Rows and columns: those of the first picture as it was sent.
+    pub size: [u32; 2],
+    /// Run lengths, in the text of COCO.
+    pub counts: String,
+    /// How good the network thinks it is, from 0 to 1.
+    pub iou: f32,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InferAnswer {
+    /// All of it.
+    pub text: String,
+    /// Its thoughts; never part of a report (OUT-41).
+    pub think: Option<String>,
+    /// Without them.
+    pub answer: String,
+    /// What is not as it should be with it.
+    pub flaws: Vec<String>,
+    /// Whether it was as long as it may be, and perhaps not at its end.
+    pub is_cut: bool,
+    /// Boxes it cites.
+    pub boxes: Vec<AnswerBox>,
+    /// A mask for every `[SEG]`.
+    pub masks: Vec<AnswerMask>,
+    /// Tokens of question and answer.
+    pub tokens: [usize; 2],
+    /// Milliseconds from when it was asked.
+    pub milliseconds: u64,
+    /// Which model it was; filled in by the engine.
+    #[serde(default)]
+    pub model: String,
+    /// Digest of its files; filled in by the engine.
+    #[serde(default)]
+    pub digest: String,
+    /// What has to be said with it; filled in by the engine.
+    #[serde(default)]
+    pub warning: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct InferFault {
+    /// Whether the same question could be answered another time.
+    pub is_retryable: bool,
+    /// Why.
+    pub reason: String,
+}
+
+impl InferFault {
+    /// The question cannot be answered, now or later.
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self { is_retryable: false, reason: reason.into() }
+    }
+
+    /// It may be answered another time.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self { is_retryable: true, reason: reason.into() }
+    }
+}
+
+/// From the engine to the model's process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub(crate) enum Ask {
+    /// A question, by a number.
+    Infer {
+        /// Its number.
+        id: u64,
+        /// The question.
+        request: Box<InferRequest>,
+    },
+    /// Nobody wants the answer any more.
+    Cancel {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// From the model's process to the engine.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "lowercase")]
+pub(crate) enum Say {
+    /// The model is loaded.
+    Ready,
+    /// It cannot be.
+    Unusable {
+        /// Why.
+        reason: String,
+    },
+    /// An answer, or why there is none.
+    Done {
+        /// Of which question.
+        id: u64,
+        /// The answer.
+        outcome: Box<Result<InferAnswer, InferFault>>,
+    },
+}
