@@ -3,9 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use imaging::FlatMask;
-use serde_json::Value;
-use system_tests::{Scratch, program, reference};
+use neighbours::phantom::Phantom;
+use serde_json::{Value, json};
+use system_tests::{Scratch, eventually, program, reference, study, target};
+
+use crate::plugins::Started;
 
 fn model(scratch: &Scratch, arguments: &[&str]) -> Output {
     let mut command = Command::new(program());
@@ -122,4 +127,157 @@ fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
     }
     let drawn = std::fs::read(&out).unwrap();
     assert!(drawn.starts_with(b"\x89PNG"));
+}
+
+/// A workflow whose nodes ask the model, and the folder with everything for it.
+fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
+    scratch.write(
+        "workflows/asking.yaml",
+        &format!(
+            "workflow: asking\non: {{ study: {{ complete: {{ quiet: 200ms }} }} }}\nnodes:\n{nodes}"
+        ),
+    );
+    let library = scratch.write("plugins/libfaulty.so", "");
+    std::fs::copy(target().join("libfaulty_plugin.so"), &library).unwrap();
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let (workflows, plugins) = (path("workflows"), path("plugins"));
+    let model =
+        if scratch.path("data/models/tiny").exists() { "model: { name: tiny }\n" } else { "" };
+    let site = format!("workflows: {workflows}\nplugins: {plugins}\n{model}");
+    let site = scratch.write("site.yaml", &site).display().to_string();
+    let arguments = ["serve", "--config", &site, "--data", &path("data"), "--trust-loopback"];
+    let more = ["--allow-unsigned", "--dicom", "127.0.0.1:0"];
+    arguments.iter().chain(&more).map(|it| (*it).to_owned()).collect()
+}
+
+fn node(name: &str, question: &Value) -> String {
+    format!("  {name}: {{ plugin: faulty, with: {{ fault: ask, question: '{question}' }} }}\n")
+}
+
+fn serve(arguments: &[String]) -> Started {
+    let mut command = Command::new(program());
+    command.args(arguments);
+    Started::new(command)
+}
+
+/// Processes that hold a model for this engine.
+fn model_processes(engine: u32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut found = Vec::new();
+    for process in processes {
+        let read = |it: &str| std::fs::read(process.path().join(it)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
+        let status = String::from_utf8_lossy(&read("status")).into_owned();
+        let is_ours = status.lines().any(|it| it == format!("PPid:\t{engine}"));
+        if is_ours && line.contains("model-host") {
+            found.extend(process.file_name().to_string_lossy().parse::<i32>());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_asks_where_there_is_no_model_hears_what_to_do() {
+    let scratch = Scratch::default();
+    let question = json!({"messages": [{"role": "user", "text": "?"}]});
+    let mut engine = serve(&site(&scratch, &node("one", &question)));
+    let study = study("no model");
+    engine.send(&study).await;
+    let data = scratch.path("data").display().to_string();
+    let run = engine.runs_of(&data, &study, 1).await.remove(0);
+    let reason = run["nodes"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("`model` in the site file"), "{run}");
+    engine.stop();
+}
+
+/// What the model says on the command line, where nobody else asks.
+fn alone(scratch: &Scratch, prompt: &str, image: &Path, pixels: &Value) -> Value {
+    let image = image.display().to_string();
+    let [min, max] = ["min_pixels", "max_pixels"].map(|it| pixels[it].to_string());
+    let arguments = ["run", "tiny", "--prompt", prompt, "--image", &image, "--json"];
+    let more = ["--max-tokens", "4000", "--min-pixels", &min, "--max-pixels", &max];
+    let output = model(scratch, &[&arguments[..], &more].concat());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The one run of a study as it stands now, if there is one.
+fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
+    let mut why = Command::new(program());
+    why.args(["why", &study.study_uid(), "--json", "--data", data]);
+    let why: Value = serde_json::from_slice(&why.output().unwrap().stdout).ok()?;
+    why["studies"][0]["runs"].get(0).cloned()
+}
+
+/// A model of the reference, taken in as `tiny`.
+fn import_tiny(scratch: &Scratch, set: &Path) {
+    let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
+    let import = [&["import", &checkpoint, "--name", "tiny"], &WHENCE[..]].concat();
+    assert!(model(scratch, &import).status.success());
+}
+
+/// Plugins share one copy of the weights, and hear what the reference says; a model's process that is
+/// killed in the middle loses no question.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+async fn plugins_share_one_model_and_lose_no_question_with_its_process() {
+    let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
+        println!("not run: ISOCENTER_REFERENCE is not there");
+        return;
+    };
+    let scratch = Scratch::default();
+    import_tiny(&scratch, &set);
+    let (about, pixels) =
+        (read(&set.join("citrus/infer.json")), read(&set.join("qwen/preprocess.json")));
+    let query = &about["queries"][0];
+    let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
+    let ask = |text: &Value, tokens: usize| {
+        json!({
+            "messages": [{"role": "user", "text": text, "pictures": 1}],
+            "pictures": [BASE64_STANDARD.encode(&picture)],
+            "pixels": [pixels["min_pixels"], pixels["max_pixels"]],
+            "choice": {"tokens_max": tokens},
+        })
+    };
+    let short = ask(&query["query"], query["generated_ids"].as_array().unwrap().len());
+    let nodes: String = ["a", "b", "c", "d"].map(|it| node(it, &short)).concat();
+    let long = node("long", &ask(&json!("tell me more"), 4000));
+    let mut engine = serve(&site(&scratch, &(nodes + &long)));
+    let study = study("with a model");
+    engine.send(&study).await;
+
+    // The long one is at work for seconds: its process is killed under it.
+    let killed = eventually("the short ones to be answered", async || {
+        let answered = run_so_far(&scratch.path("data").display().to_string(), &study)?;
+        let done = answered["outputs"].as_object()?.len();
+        (done == 4).then(|| model_processes(engine.process()))
+    })
+    .await;
+    assert_eq!(killed.len(), 1, "one process for all");
+    let pid = rustix::process::Pid::from_raw(killed[0]).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+
+    let data = scratch.path("data").display().to_string();
+    let run = engine.runs_of(&data, &study, 1).await.remove(0);
+    assert_eq!(run["run"]["status"], "completed", "{run}");
+    let answer = |node: &str| -> Value {
+        let text = run["outputs"][node]["sections"][0]["text"].as_str().unwrap();
+        serde_json::from_str(text).unwrap()
+    };
+    for node in ["a", "b", "c", "d"] {
+        let answer = answer(node);
+        assert_eq!(answer["text"], query["text"], "{node}");
+        assert_eq!(answer["warning"], "not for clinical use");
+        assert_eq!(
+            answer["masks"].as_array().unwrap().len(),
+            query["masks"].as_array().unwrap().len()
+        );
+    }
+    // What was begun again ends as if nothing had happened.
+    let image = set.join(query["image"].as_str().unwrap());
+    assert_eq!(answer("long")["text"], alone(&scratch, "tell me more", &image, &pixels)["text"]);
+    let now = model_processes(engine.process());
+    assert!(now.len() == 1 && now != killed, "{killed:?} {now:?}");
+    let tries = run["nodes"].as_array().unwrap().iter().map(|it| it["attempt"].clone());
+    assert!(tries.eq([1; 5]), "the plugins noticed nothing: {run}");
+    engine.stop();
 }

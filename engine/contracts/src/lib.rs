@@ -11,6 +11,7 @@ mod commitment;
 mod destination;
 mod intake;
 mod live;
+mod model;
 mod node_runner;
 mod rows;
 mod run_rows;
@@ -27,6 +28,7 @@ pub use intake::{
     Refusal, RefusalReason,
 };
 pub use live::Live;
+pub use model::{Model, ModelFault};
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use rows::{
     Announced, Associations, ClaimedDelivery, DeliveryEnd, DeliveryView, InstanceRecord,

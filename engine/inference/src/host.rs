@@ -130,7 +130,7 @@ impl Host {
         loop {
             // Without work there is time to wait; with work, only what is there already is taken.
             if self.scheduler.is_empty() {
-                match asked.recv_timeout(Duration::from_secs(60)) {
+                match asked.recv_timeout(Duration::from_mins(1)) {
                     Ok(ask) => self.take(ask)?,
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),

@@ -352,7 +352,9 @@ mod tests {
             if self.fails_at.get() == Some(jobs.len()) {
                 return Err("no memory");
             }
-            jobs.iter_mut().for_each(|it| it.said += 1);
+            for job in jobs.iter_mut() {
+                job.said += 1;
+            }
             Ok(())
         }
 

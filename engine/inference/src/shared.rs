@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use contracts::{Model, ModelFault};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -81,6 +83,20 @@ impl SharedModel {
         answer.digest.clone_from(&self.card.digest);
         answer.warning = self.card.warning().map(str::to_owned);
         Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Model for SharedModel {
+    async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
+        let refused = |error: serde_json::Error| ModelFault {
+            is_retryable: false,
+            reason: format!("the question cannot be read: {error}"),
+        };
+        let request = serde_json::from_slice(request).map_err(refused)?;
+        let told = |it: InferFault| ModelFault { is_retryable: it.is_retryable, reason: it.reason };
+        let answer = Self::infer(self, request).await.map_err(told)?;
+        serde_json::to_string(&answer).map_err(refused)
     }
 }
 

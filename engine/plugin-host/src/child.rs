@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use domain::{ArtifactRef, ErrorChain, NodeInput, SopInstanceUid};
 use plugin_api::Request;
@@ -23,6 +24,9 @@ use crate::library::{Fault, HostServices, Plugin};
 use crate::package::Program;
 use crate::protocol::{Ask, JSON_BYTES_MAX, Say, read_frame, write_frame};
 use crate::sandbox;
+
+/// How often whoever waits for the model looks up whether the run was cancelled.
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 /// Serves the engine over the socket that is standard input, until the engine closes it. Of the
 /// engine's files it can read those below `archive`.
@@ -90,11 +94,13 @@ fn serve(
 ) -> io::Result<()> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = sync_channel::<Ask>(1);
+    // One place more than questions at once: an answer that came too late lies there unread.
+    let (inferred, answered) = sync_channel::<Inferred>(2);
     let (heard, answers) = (Arc::clone(&cancelled), Arc::clone(writer));
     let worker = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
         while let Ok(ask) = receiver.recv() {
             heard.store(false, Ordering::Relaxed);
-            work(plugin, ask, &heard, &answers)?;
+            work(plugin, ask, &heard, &answers, &answered)?;
         }
         Ok(())
     })?;
@@ -106,6 +112,11 @@ fn serve(
                     plugin.cancel();
                 }
             }
+            Ok(Ask::Inferred { status, body }) => {
+                if inferred.send((status, body)).is_err() {
+                    break;
+                }
+            }
             Ok(ask) => {
                 if sender.send(ask).is_err() {
                     break;
@@ -114,7 +125,7 @@ fn serve(
             Err(_) => break,
         }
     }
-    drop(sender);
+    drop((sender, inferred));
     worker.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
@@ -123,15 +134,16 @@ fn work(
     ask: Ask,
     cancelled: &Arc<AtomicBool>,
     writer: &Arc<Mutex<UnixStream>>,
+    answered: &Receiver<Inferred>,
 ) -> io::Result<()> {
     match ask {
-        Ask::Cancel => Ok(()),
+        Ask::Cancel | Ask::Inferred { .. } => Ok(()),
         Ask::Check { settings } => {
             let problem = plugin.check(settings.to_string().as_bytes());
             say(writer, &Say::Checked { problem }, &[])
         }
         Ask::Process { settings, input, files } => {
-            let services = Services::new(&input, files, cancelled, writer);
+            let services = Services::new(&input, files, cancelled, (writer, answered));
             let (status, body) = process(plugin, settings, *input, &services);
             // Half of what a frame takes: as JSON a text grows.
             let is_too_long = body.len() > (JSON_BYTES_MAX / 2) as usize;
@@ -164,6 +176,9 @@ fn say(writer: &Mutex<UnixStream>, what: &Say, blob: &[u8]) -> io::Result<()> {
     writer.flush()
 }
 
+/// What the model answered: a status of the contract, and answer or reason.
+type Inferred = (u32, String);
+
 /// Geometry of a volume, as JSON, and its values.
 type Decoded = (Vec<u8>, Vec<f32>);
 
@@ -174,6 +189,7 @@ struct Services<'a> {
     volumes: BTreeMap<String, OnceCell<Decoded>>,
     cancelled: &'a AtomicBool,
     writer: &'a Mutex<UnixStream>,
+    answered: &'a Receiver<Inferred>,
     kept: RefCell<u64>,
 }
 
@@ -182,7 +198,7 @@ impl<'a> Services<'a> {
         input: &NodeInput,
         files: BTreeMap<SopInstanceUid, PathBuf>,
         cancelled: &'a AtomicBool,
-        writer: &'a Mutex<UnixStream>,
+        (writer, answered): (&'a Mutex<UnixStream>, &'a Receiver<Inferred>),
     ) -> Self {
         let all = input.study.iter().flat_map(|it| &it.series);
         let series: BTreeMap<String, Vec<SopInstanceUid>> = all
@@ -194,7 +210,7 @@ impl<'a> Services<'a> {
         let volumes = series.keys().map(|it| (it.clone(), OnceCell::new())).collect();
         let file = |(uid, path): (SopInstanceUid, _)| (uid.to_string(), (path, OnceCell::new()));
         let files = files.into_iter().map(file).collect();
-        Self { series, files, volumes, cancelled, writer, kept: RefCell::new(0) }
+        Self { series, files, volumes, cancelled, writer, answered, kept: RefCell::new(0) }
     }
 
     fn stacked(&self, series: &str) -> Result<Decoded, Fault> {
@@ -256,5 +272,28 @@ impl HostServices for Services<'_> {
             .map_err(|error| Fault::Unavailable(error.to_string()))?;
         let reference = ArtifactRef { sha256, bytes: length };
         serde_json::to_vec(&reference).map_err(|error| Fault::Unavailable(error.to_string()))
+    }
+
+    fn infer(&self, request: &[u8]) -> Result<Vec<u8>, Fault> {
+        // What a question that was cancelled left behind is no answer to this one.
+        while self.answered.try_recv().is_ok() {}
+        say(self.writer, &Say::Infer, request)
+            .map_err(|error| Fault::Unavailable(error.to_string()))?;
+        loop {
+            match self.answered.recv_timeout(LOOK_UP) {
+                Ok((status, body)) if Status(status) == Status::OK => return Ok(body.into_bytes()),
+                Ok((status, reason)) if Status(status) == Status::REJECTED => {
+                    return Err(Fault::Rejected(reason));
+                }
+                Ok((_, reason)) => return Err(Fault::Unavailable(reason)),
+                Err(RecvTimeoutError::Timeout) if self.is_cancelled() => {
+                    return Err(Fault::Unavailable("the run was cancelled".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Fault::Unavailable("the engine is gone".to_owned()));
+                }
+            }
+        }
     }
 }

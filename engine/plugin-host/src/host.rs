@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::{Archive, Live, NodeCall, NodeFailure, NodeRunner, PluginPin};
+use contracts::{Archive, Live, Model, NodeCall, NodeFailure, NodeRunner, PluginPin};
 use domain::{ErrorChain, NodeOutput};
 use plugin_api::Rejection;
 use plugin_api::abi::v1::Status;
@@ -85,6 +85,8 @@ pub struct PluginHost {
     places: Semaphore,
     /// The same for plugins in this process.
     inline_places: Arc<Semaphore>,
+    /// What plugins may ask.
+    model: Live<Option<Arc<dyn Model>>>,
     /// Runs that are being worked on, and how to cancel them.
     running: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
 }
@@ -127,6 +129,7 @@ impl PluginHost {
             idle: Mutex::default(),
             places: Semaphore::new(limits.processes_max),
             inline_places: Arc::new(Semaphore::new(limits.processes_max)),
+            model: Live::default(),
             running: Mutex::default(),
         };
         host.rescan().await?;
@@ -184,6 +187,11 @@ impl PluginHost {
         let digest = package.digest;
         let pin = PluginPin { name: worker.name.clone(), version: worker.version.clone(), digest };
         Ok(LoadedPlugin { pin, source: source.to_owned() })
+    }
+
+    /// Lets plugins ask this model from now on.
+    pub fn lend(&self, model: Arc<dyn Model>) {
+        self.model.set(Some(model));
     }
 
     /// The plugins there are.
@@ -321,7 +329,27 @@ impl PluginHost {
                         reason: format!("an artifact cannot be kept: {error}"),
                     })?;
                 }
+                (Say::Infer, question) => {
+                    let answer = self.asked(&question).await;
+                    worker.ask(&answer).await.map_err(|it| lost(&it))?;
+                }
                 _ => return Err(lost(&nonsense())),
+            }
+        }
+    }
+
+    /// What the model says to a plugin's question.
+    async fn asked(&self, question: &[u8]) -> Ask {
+        let Some(model) = self.model.get().as_ref().clone() else {
+            let body = "no model is configured: `model` in the site file".to_owned();
+            return Ask::Inferred { status: Status::UNAVAILABLE.0, body };
+        };
+        match model.infer(question).await {
+            Ok(body) => Ask::Inferred { status: Status::OK.0, body },
+            Err(fault) => {
+                let status =
+                    if fault.is_retryable { Status::UNAVAILABLE } else { Status::REJECTED };
+                Ask::Inferred { status: status.0, body: fault.reason }
             }
         }
     }

@@ -41,6 +41,13 @@ pub trait HostServices {
     ///
     /// Says what is at fault.
     fn put_artifact(&self, content: &[u8]) -> Result<Vec<u8>, Fault>;
+
+    /// Asks the shared model; question and answer are JSON.
+    ///
+    /// # Errors
+    ///
+    /// Says what is at fault.
+    fn infer(&self, request: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
 /// Why a service was not done.
@@ -273,8 +280,16 @@ unsafe extern "C" fn put_artifact(
     unsafe { answer(outcome, reference) }
 }
 
-unsafe extern "C" fn infer(_: *const c_void, _: Bytes, response: *mut Buffer) -> Status {
-    let none = Fault::Unavailable("no model is configured".to_owned());
+unsafe extern "C" fn infer(
+    context: *const c_void,
+    request: Bytes,
+    response: *mut Buffer,
+) -> Status {
+    // SAFETY: `context` is the one `process` put in the table it lent to the plugin.
+    let services = unsafe { services(context) };
+    // SAFETY: the plugin lends `request` for this call.
+    let request = unsafe { request.as_slice() };
+    let outcome = caught(|| services.infer(request));
     // SAFETY: the plugin gives room for one buffer.
-    unsafe { answer(Err(none), response) }
+    unsafe { answer(outcome, response) }
 }

@@ -36,6 +36,13 @@ pub(crate) enum Ask {
         /// Where the instances of the input lie.
         files: BTreeMap<SopInstanceUid, PathBuf>,
     },
+    /// The model has answered, or says why not.
+    Inferred {
+        /// A status of the contract.
+        status: u32,
+        /// Answer or reason.
+        body: String,
+    },
     /// Stop working on it.
     Cancel,
 }
@@ -70,6 +77,8 @@ pub(crate) enum Say {
     },
     /// Keep what is attached.
     Artifact,
+    /// Ask the model what is attached.
+    Infer,
     /// The work has ended.
     Done {
         /// A status of the contract.

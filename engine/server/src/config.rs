@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) plugin_keys: Vec<String>,
     /// Names of signed plugins that work in the engine's own process.
     pub(crate) inline_plugins: Vec<String>,
+    /// The model that plugins may ask.
+    pub(crate) model: Option<ModelConfig>,
     /// Who gives out patient identifiers.
     pub(crate) identity: IdentityConfig,
     /// Where reports go.
@@ -58,6 +60,14 @@ pub(crate) struct Config {
     /// The file itself.
     #[serde(skip)]
     pub(crate) text: String,
+}
+
+/// `model:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelConfig {
+    /// Its name in the store (`isocenter model list`).
+    pub(crate) name: String,
 }
 
 /// `dicom:`

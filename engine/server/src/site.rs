@@ -9,6 +9,7 @@ use dimse::{DicomDestination, Remote, Timers};
 use domain::AeTitle;
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
+use inference::{ModelStore, SharedModel};
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
 use report::{Fonts, MessageHeader, PdfError, ReportForm, Templates};
@@ -40,6 +41,9 @@ impl Site {
         let data = config.data(place);
         let trust = trust(&config, flags, place)?;
         let (archive, host) = open_host(&data, &config.plugins(flags, &data), trust).await?;
+        if let Some(model) = shared_model(&config, &data)? {
+            host.lend(model);
+        }
         let folder = flags.workflows.clone().or_else(|| config.workflows.clone());
         let files = folder.as_deref().map(files).transpose()?.unwrap_or_default();
         let texts: Vec<&str> =
@@ -60,6 +64,16 @@ impl Site {
         let host = Arc::new(host);
         Ok(Self { config, host, archive, destinations, workflows, templates })
     }
+}
+
+/// The model of the site file, in a process that begins with the first question.
+fn shared_model(config: &Config, data: &Path) -> Result<Option<Arc<SharedModel>>, Failure> {
+    let Some(model) = &config.model else { return Ok(None) };
+    let store = ModelStore::new(data.join("models"));
+    let unusable = |error: &dyn std::error::Error| Failure::from_error("`model`", error);
+    let card = store.card(&model.name).map_err(|it| unusable(&it))?;
+    let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
+    Ok(Some(SharedModel::start(engine, store.checkpoint(&model.name), card)))
 }
 
 /// What pages are set in. Without any, no destination may want pages.

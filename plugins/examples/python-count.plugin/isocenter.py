@@ -45,6 +45,20 @@ class Context:
         self._connection.say({"say": "artifact"}, content)
         return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
+    def infer(self, question):
+        """Asks the shared model (plugins/README.md), and gives its answer."""
+        self._connection.say({"say": "infer"}, json.dumps(question).encode())
+        heard = self._connection.hear()
+        while heard.get("ask") != "inferred":
+            if heard.get("ask") == "cancel":
+                raise Cancelled("the run was cancelled")
+            heard = self._connection.hear()
+        if heard["status"] == OK:
+            return json.loads(heard["body"])
+        if heard["status"] == REJECTED:
+            raise Rejected("model", heard["body"])
+        raise Unavailable(heard["body"])
+
     def stop_if_cancelled(self):
         """Raises if the run was cancelled. Call it now and then."""
         if self._connection.has_more() and self._connection.hear().get("ask") == "cancel":

@@ -22,6 +22,7 @@ enum Fault {
     Fork,
     Huge,
     Look,
+    Ask,
 }
 
 /// What a workflow sets under `with:`.
@@ -32,6 +33,9 @@ pub struct Settings {
     /// What to look at, for `look`.
     #[serde(default)]
     paths: Vec<PathBuf>,
+    /// What to ask the model, for `ask`, as JSON.
+    #[serde(default)]
+    question: String,
 }
 
 /// What this process can get at that is not its own, one line for each.
@@ -104,6 +108,14 @@ impl Plugin for Faulty {
             Fault::Look => {
                 let title = domain::Code::new("x", "99X", "x");
                 let sections = vec![domain::Section { title, text: look(&settings.paths) }];
+                return Ok(NodeOutput { sections, ..NodeOutput::default() });
+            }
+            Fault::Ask => {
+                let answer = context.infer(settings.question.as_bytes());
+                let answer = answer.map_err(|it| NodeError::Unavailable(it.to_string()))?;
+                let title = domain::Code::new("x", "99X", "x");
+                let text = String::from_utf8_lossy(&answer).into_owned();
+                let sections = vec![domain::Section { title, text }];
                 return Ok(NodeOutput { sections, ..NodeOutput::default() });
             }
             Fault::Garbage => {}
