@@ -36,4 +36,4 @@ pub use model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};
 pub use preprocess::PixelBounds;
 pub use session::{Need, Session};
 pub use tokens::{Message, Speaker};
-pub use weights::{Plan, Weights, WeightsError};
+pub use weights::{Plan, Precision, Weights, WeightsError};

@@ -18,7 +18,7 @@ use crate::session::Need;
 use crate::text::Text;
 use crate::tokens::{Message, Tokens, TokensError, expanded, rendered};
 use crate::vision::Vision;
-use crate::weights::{Plan, Weights, WeightsError};
+use crate::weights::{Plan, Precision, Weights, WeightsError};
 
 /// Why the model cannot be had, or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,11 @@ impl CitrusV {
     /// # Errors
     ///
     /// Says what is missing or does not fit.
-    pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Self, ModelError> {
+    pub fn load(
+        folder: &Path,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ModelError::Io { path: path.clone(), source })?;
@@ -166,7 +170,7 @@ impl CitrusV {
         let plan = Plan::read(folder)?;
         plan.check(&layout(&config))?;
         let tokens = Tokens::open(folder, config.seg.as_ref().map(|it| it.token))?;
-        Self::of(config, tokens, &Weights::open(plan, dtype, device)?)
+        Self::of(config, tokens, &Weights::open(plan, precision, device)?)
     }
 
     /// A model of these weights.

@@ -5,12 +5,12 @@
 
 use candle_core::{D, DType, Module, Result, Tensor};
 
-use crate::weights::{Weights, WeightsError};
+use crate::weights::{Product, Weights, WeightsError};
 
 /// `x W^T + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Product,
     bias: Option<Tensor>,
 }
 
@@ -21,13 +21,13 @@ impl Linear {
     ///
     /// Fails if the weight is not there.
     pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
-        let weight = weights.get(&format!("{name}.weight"))?;
+        let weight = weights.product(&format!("{name}.weight"))?;
         let bias = weights.get_if_there(&format!("{name}.bias"))?;
         Ok(Self { weight, bias })
     }
 
     /// A layer without bias.
-    pub const fn plain(weight: Tensor) -> Self {
+    pub const fn plain(weight: Product) -> Self {
         Self { weight, bias: None }
     }
 
@@ -37,7 +37,11 @@ impl Linear {
     ///
     /// Fails if it cannot be viewed so.
     pub fn flattened(self) -> Result<Self> {
-        Ok(Self { weight: self.weight.flatten_from(1)?, bias: self.bias })
+        let weight = match self.weight {
+            Product::Full(weight) => Product::Full(weight.flatten_from(1)?),
+            eight @ Product::Eight(_) => eight,
+        };
+        Ok(Self { weight, bias: self.bias })
     }
 }
 
@@ -47,12 +51,15 @@ impl Module for Linear {
         let from = shape.pop().unwrap_or_default();
         // One large product rather than many small ones.
         let rows = x.reshape(((), from))?;
-        let y = rows.matmul(&self.weight.t()?)?;
+        let y = match &self.weight {
+            Product::Full(weight) => rows.matmul(&weight.t()?)?,
+            Product::Eight(weight) => weight.forward(&rows)?,
+        };
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
         };
-        shape.push(self.weight.dim(0)?);
+        shape.push(y.dim(1)?);
         y.reshape(shape)
     }
 }

@@ -193,7 +193,8 @@ impl Text {
     pub fn load(weights: &Weights, config: &TextConfig) -> std::result::Result<Self, WeightsError> {
         let embedding = weights.get("language_model.embed_tokens.weight")?;
         let head =
-            if config.is_tied { embedding.clone() } else { weights.get("lm_head.weight")? };
+            if config.is_tied { "language_model.embed_tokens.weight" } else { "lm_head.weight" };
+        let head = weights.product(head)?;
         let layers = (0..config.layers).map(|it| Layer::load(weights, it, config.eps));
         Ok(Self {
             layers: layers.collect::<std::result::Result<_, _>>()?,

@@ -106,7 +106,7 @@ impl Vision {
     ) -> std::result::Result<Self, WeightsError> {
         let blocks = (0..config.depth).map(|it| Block::load(weights, it));
         Ok(Self {
-            patches: Linear::plain(weights.get("visual.patch_embed.proj.weight")?.flatten_from(1)?),
+            patches: Linear::load(weights, "visual.patch_embed.proj")?.flattened()?,
             blocks: blocks.collect::<std::result::Result<_, _>>()?,
             merge_norm: RmsNorm::load(weights, "visual.merger.ln_q", EPS)?,
             merge_in: Linear::load(weights, "visual.merger.mlp.0")?,

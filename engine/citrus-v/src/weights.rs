@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Deserialize;
@@ -291,30 +292,67 @@ fn header(path: &Path) -> Result<BTreeMap<String, Entry>, WeightsError> {
     Ok(entries)
 }
 
+/// How exactly weights are kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Each as one of these numbers.
+    Full(DType),
+    /// Those of the language model's products in eight bits, 32 sharing a scale (`Q8_0`); all else in
+    /// f32.
+    Eight,
+}
+
+impl From<DType> for Precision {
+    fn from(dtype: DType) -> Self {
+        Self::Full(dtype)
+    }
+}
+
+/// The weight of a product.
+#[derive(Clone, Debug)]
+pub enum Product {
+    /// As it is, `[out, in]`.
+    Full(Tensor),
+    /// In eight bits.
+    Eight(QMatMul),
+}
+
 /// The weights of a checkpoint, mapped.
 pub struct Weights {
     plan: Plan,
     files: Vec<MmapedSafetensors>,
     device: Device,
     dtype: DType,
+    is_eight: bool,
+    /// What should be in eight bits and is not, for its rows cannot be cut in blocks.
+    too_odd: Mutex<Vec<String>>,
     /// What training changes, by our names, if it is to.
     variables: Option<Mutex<BTreeMap<String, Var>>>,
 }
 
 impl Weights {
-    /// Maps the files of a plan. Tensors come out as `dtype` on `device`.
+    /// Maps the files of a plan. Tensors come out with this precision on `device`.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be mapped.
-    pub fn open(plan: Plan, dtype: DType, device: &Device) -> Result<Self, WeightsError> {
+    pub fn open(
+        plan: Plan,
+        precision: impl Into<Precision>,
+        device: &Device,
+    ) -> Result<Self, WeightsError> {
+        let (dtype, is_eight) = match precision.into() {
+            Precision::Full(dtype) => (dtype, false),
+            Precision::Eight => (DType::F32, true),
+        };
         let mut files = Vec::new();
         for path in &plan.files {
             // SAFETY: nobody writes to the files of a checkpoint that is in use: the store keeps
             // them under the name of their digest and replaces them whole.
             files.push(unsafe { MmapedSafetensors::new(path) }?);
         }
-        Ok(Self { plan, files, device: device.clone(), dtype, variables: None })
+        let (device, too_odd) = (device.clone(), Mutex::default());
+        Ok(Self { plan, files, device, dtype, is_eight, too_odd, variables: None })
     }
 
     /// The same, for training: what is taken from it can be changed, and is remembered.
@@ -373,6 +411,30 @@ impl Weights {
             Some(row) => Ok(tensor.narrow(0, row, 1)?.contiguous()?),
             None => Ok(tensor),
         }
+    }
+
+    /// The weight of a product of the language model, in eight bits if that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there or cannot be read.
+    pub fn product(&self, name: &str) -> Result<Product, WeightsError> {
+        let full = self.get(name)?;
+        let is_of_text = name.starts_with("language_model.") || name == "lm_head.weight";
+        if !self.is_eight || !is_of_text {
+            return Ok(Product::Full(full));
+        }
+        if full.dim(1)? % GgmlDType::Q8_0.block_size() != 0 {
+            self.too_odd.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+            return Ok(Product::Full(full));
+        }
+        let eight = QTensor::quantize(&full, GgmlDType::Q8_0)?;
+        Ok(Product::Eight(QMatMul::from_qtensor(eight)?))
+    }
+
+    /// What should be in eight bits and is not.
+    pub fn too_odd(&self) -> Vec<String> {
+        self.too_odd.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The same, if it is there.

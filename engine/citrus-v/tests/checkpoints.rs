@@ -11,7 +11,9 @@ use citrus_v::layout::layout;
 use citrus_v::positions::text_positions;
 use citrus_v::text::{Cache, Text, Turn, causal_mask};
 use citrus_v::vision::Vision;
-use citrus_v::{CitrusV, Config, Decoding, Need, Plan, Question, Session, Weights, WeightsError};
+use citrus_v::{
+    CitrusV, Config, Decoding, Need, Plan, Precision, Question, Session, Weights, WeightsError,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -175,6 +177,33 @@ fn numbers_of_half_the_length_are_read() {
         all.push(logits(&scratch.0, &config));
     }
     assert_eq!(all[0], all[1]);
+}
+
+/// Eight bits change a little, and it is known how much: what is off by more is a mistake.
+#[test]
+fn eight_bits_stay_close_and_what_cannot_be_cut_in_blocks_is_listed() {
+    let config = Config::parse(&description(2, false).to_string()).unwrap();
+    let scratch = Scratch::new("eight");
+    let named =
+        random(&config).iter().map(|(name, it)| (renamed(name, NAMINGS[0]), it.clone())).collect();
+    write(&scratch.0, "model.safetensors", &named);
+    let words: Vec<u32> = (0..12).map(|it| it * 3).collect();
+    let load = |precision: Precision| {
+        let plan = Plan::read(&scratch.0).unwrap();
+        let weights = Weights::open(plan, precision, &Device::Cpu).unwrap();
+        let text = Text::load(&weights, &config.text).unwrap();
+        (read(&text, &config, &words, words.len()), weights.too_odd())
+    };
+    let (exact, none) = load(Precision::Full(DType::F32));
+    let (eight, odd) = load(Precision::Eight);
+    assert_eq!(none, Vec::<String>::new());
+    // 48 numbers in a row are not a multiple of 32.
+    let expected = [0, 1].map(|it| format!("language_model.layers.{it}.mlp.down_proj.weight"));
+    assert_eq!(odd, expected);
+    let length = |it: &[f32]| it.iter().map(|it| it * it).sum::<f32>().sqrt();
+    let apart: Vec<f32> = exact.iter().zip(&eight).map(|(a, b)| a - b).collect();
+    let share = length(&apart) / length(&exact);
+    assert!(share > 0.0 && share < 0.02, "{share}");
 }
 
 /// What is wrong is listed, and said before anything is read.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use citrus_v::{
-    CitrusV, DType, Decoding, Device, Ending, Message, ModelError, Need, PixelBounds, Segmentation,
-    Session, Speaker,
+    CitrusV, DType, Decoding, Device, Ending, Message, ModelError, Need, PixelBounds, Precision,
+    Segmentation, Session, Speaker,
 };
 use encoding::model_answer::{ModelAnswer, cited_boxes};
 use imaging::Picture;
@@ -84,15 +84,16 @@ impl Network for Model {
     }
 }
 
-/// Loads a checkpoint and answers over the socket that is standard input, until the engine closes it.
+/// Loads a checkpoint, in eight bits if that is wanted, and answers over the socket that is standard input, until the engine closes it.
 ///
 /// # Errors
 ///
 /// Fails if the socket does: the engine is gone.
-pub fn run(checkpoint: &Path) -> io::Result<()> {
+pub fn run(checkpoint: &Path, is_eight_bit: bool) -> io::Result<()> {
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let mut socket = UnixStream::from(socket);
-    let model = match CitrusV::load(checkpoint, DType::F32, &Device::Cpu) {
+    let precision = if is_eight_bit { Precision::Eight } else { Precision::Full(DType::F32) };
+    let model = match CitrusV::load(checkpoint, precision, &Device::Cpu) {
         Ok(model) => model,
         Err(error) => return say(&mut socket, &Say::Unusable { reason: chain(&error) }),
     };

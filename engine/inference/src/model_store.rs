@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use citrus_v::layout::layout;
 use citrus_v::weights::Kind;
-use citrus_v::{Config, ConfigError, Plan, WeightsError};
+use citrus_v::{Config, ConfigError, DType, Plan, Precision, WeightsError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -47,6 +47,9 @@ pub struct ModelCard {
     pub kinds: Vec<String>,
     /// Whether it draws masks.
     pub draws_masks: bool,
+    /// Whether the products of its language model are computed in eight bits.
+    #[serde(default)]
+    pub is_eight_bit: bool,
     /// Where it is from, as whoever took it in says.
     pub source: String,
     /// Its licence, as whoever took it in says.
@@ -64,9 +67,15 @@ impl ModelCard {
         }
     }
 
-    /// Bytes the weights take when they are widened to f32, as a CPU computes with them.
+    /// Bytes the weights take on a CPU, which computes in f32; in eight bits about so many: 34 bytes for
+    /// 32 numbers.
     pub const fn bytes_on_cpu(&self) -> u64 {
-        self.parameters * 4
+        if self.is_eight_bit { self.parameters / 32 * 34 } else { self.parameters * 4 }
+    }
+
+    /// How exactly its weights are kept in memory on a CPU.
+    pub const fn precision(&self) -> Precision {
+        if self.is_eight_bit { Precision::Eight } else { Precision::Full(DType::F32) }
     }
 }
 
@@ -79,6 +88,8 @@ pub struct Import<'a> {
     pub name: &'a str,
     /// Whether its files are linked to where they lie, rather than copied.
     pub is_linked: bool,
+    /// Whether to compute in eight bits.
+    pub is_eight_bit: bool,
     /// Where it is from.
     pub source: &'a str,
     /// Its licence.
@@ -102,7 +113,7 @@ pub enum StoreError {
     #[error("`{0}`: use small letters, digits, dashes and dots")]
     Name(String),
     /// The name is taken.
-    #[error("there is a model `{0}` already, with other files: give this one another name")]
+    #[error("there is a model `{0}` already, with other files or bits: give this one another name")]
     Taken(String),
     /// There is no such model.
     #[error("there is no model `{name}`; there are: {there}")]
@@ -171,7 +182,7 @@ impl ModelStore {
         let place = self.folder.join(import.name);
         if place.join(CARD).exists() {
             let there = self.card(import.name)?;
-            let is_same = there.digest == card.digest;
+            let is_same = there.digest == card.digest && there.is_eight_bit == card.is_eight_bit;
             return if is_same { Ok(there) } else { Err(StoreError::Taken(card.name)) };
         }
         // Made beside its place and then moved there: half a model is never seen.
@@ -290,6 +301,7 @@ fn described(import: &Import<'_>) -> Result<(ModelCard, Vec<PathBuf>), StoreErro
         bytes: plan.bytes(),
         kinds,
         draws_masks: config.seg.is_some(),
+        is_eight_bit: import.is_eight_bit,
         source: import.source.to_owned(),
         licence: import.licence.to_owned(),
         clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),

@@ -54,7 +54,8 @@ impl SharedModel {
     pub fn start(engine: PathBuf, checkpoint: PathBuf, card: ModelCard) -> Arc<Self> {
         let (bell, asked) = mpsc::channel(QUEUE_MAX);
         let questions = Questions::default();
-        let keeper = Keeper { engine, checkpoint, questions: Arc::clone(&questions), asked };
+        let (is_eight_bit, shared) = (card.is_eight_bit, Arc::clone(&questions));
+        let keeper = Keeper { engine, checkpoint, is_eight_bit, questions: shared, asked };
         tokio::spawn(keeper.keep());
         Arc::new(Self { card, questions, next: AtomicU64::new(1), bell })
     }
@@ -117,6 +118,7 @@ impl Drop for TakenBack {
 struct Keeper {
     engine: PathBuf,
     checkpoint: PathBuf,
+    is_eight_bit: bool,
     questions: Questions,
     asked: mpsc::Receiver<Ask>,
 }
@@ -149,6 +151,7 @@ impl Keeper {
         let mut child: Child = Command::new(&self.engine)
             .arg("model-host")
             .arg(&self.checkpoint)
+            .args(self.is_eight_bit.then_some("--eight-bit"))
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

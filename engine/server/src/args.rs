@@ -208,6 +208,9 @@ pub(crate) enum Command {
     ModelHost {
         /// The folder with its files.
         checkpoint: PathBuf,
+        /// Whether to compute in eight bits.
+        #[arg(long)]
+        eight_bit: bool,
     },
     /// Is the process of a plugin. Started by the engine.
     #[command(hide = true)]

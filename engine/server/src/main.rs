@@ -36,8 +36,8 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    if let Command::ModelHost { checkpoint } = &arguments.command {
-        return match inference::host::run(checkpoint) {
+    if let Command::ModelHost { checkpoint, eight_bit } = &arguments.command {
+        return match inference::host::run(checkpoint, *eight_bit) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };

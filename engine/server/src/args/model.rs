@@ -39,6 +39,10 @@ pub(crate) struct ImportFlags {
     /// Links to its files where they lie, instead of copying them: they must not change.
     #[arg(long)]
     pub(crate) link: bool,
+    /// Computes the products of the language model in eight bits: a quarter of the memory, and answers
+    /// that may differ.
+    #[arg(long)]
+    pub(crate) eight_bit: bool,
     /// Where it is from.
     #[arg(long)]
     pub(crate) source: String,

@@ -3,9 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use citrus_v::{
-    CitrusV, DType, Decoding, Device, Ending, Message, PixelBounds, Question, Segmentation,
-};
+use citrus_v::{CitrusV, Decoding, Device, Ending, Message, PixelBounds, Question, Segmentation};
 use encoding::model_answer::{CitedBox, ModelAnswer, cited_boxes};
 use imaging::{FlatMask, Picture, overlay};
 use inference::{Import, ModelCard, ModelStore};
@@ -40,6 +38,7 @@ fn import(flags: &ImportFlags) -> Result<(), Failure> {
         from: &flags.folder,
         name: &flags.name,
         is_linked: flags.link,
+        is_eight_bit: flags.eight_bit,
         source: &flags.source,
         licence: &flags.licence,
         clinical_use_decided_by: flags.for_clinical_use.as_deref(),
@@ -58,14 +57,19 @@ fn weights(card: &ModelCard) -> String {
     let giga = |it: u64| it as f64 / 1e9;
     let kinds = card.kinds.join(", ");
     let mut text = format!("{:.2} billion numbers of {kinds}", giga(card.parameters));
-    if card.bytes != card.bytes_on_cpu() {
-        let needed = giga(card.bytes_on_cpu());
+    let needed = giga(card.bytes_on_cpu());
+    if card.is_eight_bit {
+        text = format!("{text}, computed in eight bits where that can be; about {needed:.1} GB");
+    } else if card.bytes != card.bytes_on_cpu() {
         text = format!("{text}; a CPU computes in f32 and needs {needed:.1} GB for them");
     }
     let memory = memory_bytes().filter(|it| *it < card.bytes_on_cpu());
     if let Some(memory) = memory {
         let there = giga(memory);
         text = format!("{text}: this machine has {there:.1} GB, which is not enough");
+        if !card.is_eight_bit {
+            text.push_str("; --eight-bit needs about a quarter");
+        }
     }
     text
 }
@@ -85,7 +89,8 @@ fn list(as_json: bool, place: &Place) -> Result<(), Failure> {
     }
     let row = |it: &ModelCard| {
         let masks = if it.draws_masks { "text, masks" } else { "text" };
-        let size = format!("{:.2} billion", it.parameters as f64 / 1e9);
+        let bits = if it.is_eight_bit { ", eight bits" } else { "" };
+        let size = format!("{:.2} billion{bits}", it.parameters as f64 / 1e9);
         let whose = it.clinical_use_decided_by.clone();
         let clinical = whose.unwrap_or_else(|| it.warning().unwrap_or_default().to_owned());
         vec![it.name.clone(), masks.to_owned(), size, it.licence.clone(), clinical]
@@ -108,7 +113,7 @@ fn run(flags: &RunFlags) -> Result<(), Failure> {
     let card = store.card(&flags.name).map_err(|it| failed(&it))?;
     let pictures: Vec<Picture> =
         flags.images.iter().map(|it| picture(it)).collect::<Result<_, _>>()?;
-    let said = ask(flags, &store.checkpoint(&flags.name), &pictures)?;
+    let said = ask(flags, (&card, &store.checkpoint(&flags.name)), &pictures)?;
     let answer = ModelAnswer::parse(&said.text);
     let boxes = cited_boxes(&said.text);
     let seen = said.question.fitted.first().map(|it| [it.width, it.height]);
@@ -157,8 +162,13 @@ fn picture(path: &Path) -> Result<Picture, Failure> {
     Picture::decode(&bytes).map_err(|it| cannot(&it))
 }
 
-fn ask(flags: &RunFlags, checkpoint: &Path, pictures: &[Picture]) -> Result<Said, Failure> {
-    let model = CitrusV::load(checkpoint, DType::F32, &Device::Cpu).map_err(|it| failed(&it))?;
+fn ask(
+    flags: &RunFlags,
+    (card, checkpoint): (&ModelCard, &Path),
+    pictures: &[Picture],
+) -> Result<Said, Failure> {
+    let model =
+        CitrusV::load(checkpoint, card.precision(), &Device::Cpu).map_err(|it| failed(&it))?;
     let bounds = PixelBounds { min: flags.min_pixels, max: flags.max_pixels };
     let message = Message::question(pictures.len(), &flags.prompt);
     let question = model.question(&[message], pictures, bounds).map_err(|it| failed(&it))?;
