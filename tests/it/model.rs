@@ -1,5 +1,7 @@
 //! Models: taken in with what is known of them, and asked about pictures.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -122,13 +124,7 @@ fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
         (found["masks"].as_array().unwrap(), query["masks"].as_array().unwrap());
     assert_eq!(masks.len(), expected.len());
     for (mask, expected) in masks.iter().zip(expected) {
-        let parse = |it: &Value| {
-            let side = |at: usize| u32::try_from(it["size"][at].as_u64().unwrap()).unwrap();
-            FlatMask::parse(side(0), side(1), it["counts"].as_str().unwrap()).unwrap()
-        };
-        let (found, reference) = (parse(mask), parse(&expected["rle_original"]));
-        let pairs = found.pixels.iter().zip(&reference.pixels);
-        let differ = pairs.filter(|(a, b)| a != b).count() as u64;
+        let differ = differences(mask, &expected["rle_original"]);
         // Pixels whose logit is close to nought may fall on either side; each is a few of the picture.
         let close = expected["near_zero_pixels"].as_u64().unwrap();
         assert!(differ <= close * 8, "{differ} pixels differ, {close} were close");
@@ -286,4 +282,97 @@ async fn plugins_share_one_model_and_lose_no_question_with_its_process() {
     let tries = run["nodes"].as_array().unwrap().iter().map(|it| it["attempt"].clone());
     assert!(tries.eq([1; 5]), "the plugins noticed nothing: {run}");
     engine.stop();
+}
+
+/// A process that ends with the test.
+struct Ending(std::process::Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // It may have ended already.
+        _ = self.0.kill();
+    }
+}
+
+/// Asks a server over HTTP, as any program would. Gives status and body.
+fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// `isocenter model serve`, and where it listens.
+fn serve_model(scratch: &Scratch, pixels: &Value) -> (Ending, String) {
+    let [min, max] = ["min_pixels", "max_pixels"].map(|it| pixels[it].to_string());
+    let mut command = Command::new(program());
+    command.args(["model", "serve", "tiny", "--listen", "127.0.0.1:0"]);
+    command.args(["--min-pixels", &min, "--max-pixels", &max]);
+    command.arg("--data").arg(scratch.path("data")).stdout(std::process::Stdio::piped());
+    let mut server = Ending(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("ready http=").unwrap().to_owned();
+    (server, address)
+}
+
+/// PAP-01: what clients of the release ask, and masks as they read them.
+#[test]
+#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+fn pap_01_clients_of_the_release_are_answered_over_http() {
+    let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
+        println!("not run: ISOCENTER_REFERENCE is not there");
+        return;
+    };
+    let scratch = Scratch::default();
+    import_tiny(&scratch, &set);
+    let about = read(&set.join("citrus/infer.json"));
+    let (_server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
+    let ask = |content: Value, tokens: usize| {
+        let messages = json!([{"role": "user", "content": content}]);
+        let body = json!({"model": "tiny", "max_tokens": tokens, "messages": messages});
+        post(&address, "/v1/chat/completions", &body.to_string())
+    };
+    for query in about["queries"].as_array().unwrap() {
+        let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
+        let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(picture));
+        let text = format!("<image>{}", query["query"].as_str().unwrap());
+        let content = json!([
+            {"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text},
+        ]);
+        let (status, answer) = ask(content, query["generated_ids"].as_array().unwrap().len());
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["choices"][0]["message"]["content"], query["text"]);
+        let masks = answer["raw_response"]["seg_masks_rle"].as_array().unwrap();
+        let expected = query["masks"].as_array().unwrap();
+        assert_eq!(masks.len(), expected.len());
+        for (mask, expected) in masks.iter().zip(expected) {
+            let differ = differences(mask, &expected["rle"]);
+            assert!(differ <= expected["near_zero_pixels"].as_u64().unwrap(), "{differ}");
+        }
+    }
+    let elsewhere = json!([{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]);
+    let (status, answer) = ask(elsewhere, 1);
+    assert_eq!((status, &answer["error"]["type"]), (400, &json!("invalid_request_error")));
+    let open = ["serve", "tiny", "--listen", "0.0.0.0:0"];
+    assert!(said(&model(&scratch, &open)).contains("on this machine only"));
+}
+
+/// Pixels in which two masks of one size differ.
+fn differences(found: &Value, expected: &Value) -> u64 {
+    let parse = |it: &Value| {
+        let side = |at: usize| u32::try_from(it["size"][at].as_u64().unwrap()).unwrap();
+        FlatMask::parse(side(0), side(1), it["counts"].as_str().unwrap()).unwrap()
+    };
+    let (found, expected) = (parse(found), parse(expected));
+    assert_eq!((found.height, found.width), (expected.height, expected.width));
+    found.pixels.iter().zip(&expected.pixels).filter(|(a, b)| a != b).count() as u64
 }

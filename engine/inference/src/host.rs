@@ -18,7 +18,8 @@ use imaging::Picture;
 
 use crate::scheduler::{Ended, Limits, Network, Scheduler, Stopped};
 use crate::wire::{
-    AnswerBox, AnswerMask, Ask, FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest, Role, Say,
+    AnswerBox, AnswerMask, Ask, FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest, Role, Runs,
+    Say,
 };
 
 /// Most questions that wait to be taken on.
@@ -233,6 +234,7 @@ impl Host {
         let masks = masks.map(|(it, [width, height])| AnswerMask {
             size: [height, width],
             counts: it.mask.resized(height, width).to_text(),
+            drawn: Runs { size: [it.mask.height, it.mask.width], counts: it.mask.to_text() },
             iou: it.iou,
         });
         Ok(InferAnswer {

@@ -3,7 +3,8 @@
 //! [`model_store`] keeps checkpoints with what is known of them: where they are from, under which
 //! licence, and whether the site uses them for patients. [`scheduler`] decides who works next on the
 //! device; [`host`] is the process that owns the device and does what it decides; [`shared`] is the
-//! engine's side of it; [`wire`] is what both say.
+//! engine's side of it; [`wire`] is what both say, [`openai`] the
+//! same as other programs say it.
 //!
 //! **Invariants**
 //!
@@ -12,6 +13,7 @@
 
 pub mod host;
 pub mod model_store;
+pub mod openai;
 pub mod scheduler;
 pub mod shared;
 pub mod wire;

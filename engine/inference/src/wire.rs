@@ -90,6 +90,15 @@ pub struct AnswerBox {
     pub on_picture: Option<[u32; 4]>,
 }
 
+/// A mask as run lengths, in the text of COCO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// Rows and columns.
+    pub size: [u32; 2],
+    /// The run lengths.
+    pub counts: String,
+}
+
 /// A mask that was drawn for a `[SEG]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerMask {
@@ -97,6 +106,8 @@ pub struct AnswerMask {
     pub size: [u32; 2],
     /// Run lengths, in the text of COCO.
     pub counts: String,
+    /// As the network drew it, in its own size.
+    pub drawn: Runs,
     /// How good the network thinks it is, from 0 to 1.
     pub iou: f32,
 }

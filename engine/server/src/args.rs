@@ -10,7 +10,7 @@ mod configure;
 mod model;
 
 pub(crate) use configure::{DestinationCommand, PluginCommand, PluginLanguage, WorkflowCommand};
-pub(crate) use model::{ImportFlags, ModelCommand, RunFlags};
+pub(crate) use model::{ImportFlags, ModelCommand, RunFlags, ServeModelFlags};
 
 /// A workflow engine for hospital images and documents.
 #[derive(Parser)]

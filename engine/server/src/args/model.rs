@@ -1,5 +1,6 @@
 //! What is said to models.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -27,6 +28,26 @@ pub(crate) enum ModelCommand {
     },
     /// Asks a model about pictures: prints its answer, and draws boxes and masks.
     Run(RunFlags),
+    /// Serves a model on this machine with the interface that other servers have
+    /// (`POST /v1/chat/completions`).
+    Serve(ServeModelFlags),
+}
+
+#[derive(Args)]
+pub(crate) struct ServeModelFlags {
+    /// Which.
+    pub(crate) name: String,
+    /// Where to listen, on this machine.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+    /// Least pixels the model sees of a picture.
+    #[arg(long, default_value_t = 200_704)]
+    pub(crate) min_pixels: u64,
+    /// Most pixels.
+    #[arg(long, default_value_t = 1_003_520)]
+    pub(crate) max_pixels: u64,
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 #[derive(Args)]

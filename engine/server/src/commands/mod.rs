@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod destination;
 mod model;
+mod model_serve;
 mod patient;
 mod plugin;
 mod retention;
@@ -29,7 +30,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
         Command::Test { place, flags } => check::test(&place, &flags).await,
-        Command::Model { command } => model::model(command).map(done),
+        Command::Model { command } => model::model(command).await.map(done),
         Command::Plugin { command } => plugin::plugin(command).await.map(done),
         Command::Workflow { command } => workflow::workflow(command).await,
         Command::Destination { command } => destination::destination(command).await,

@@ -10,10 +10,11 @@ use inference::{Import, ModelCard, ModelStore};
 use serde_json::{Value, json};
 
 use crate::args::{ImportFlags, ModelCommand, Place, RunFlags};
+use crate::commands::model_serve;
 use crate::config::Config;
 use crate::output::{Failure, json as print_json, line, table};
 
-pub(crate) fn model(command: ModelCommand) -> Result<(), Failure> {
+pub(crate) async fn model(command: ModelCommand) -> Result<(), Failure> {
     match command {
         ModelCommand::Import(flags) => import(&flags),
         ModelCommand::List { json, place } => list(json, &place),
@@ -22,6 +23,7 @@ pub(crate) fn model(command: ModelCommand) -> Result<(), Failure> {
             print_json(&card)
         }
         ModelCommand::Run(flags) => run(&flags),
+        ModelCommand::Serve(flags) => model_serve::serve(&flags).await,
     }
 }
 

@@ -1,0 +1,217 @@
+//! The interface that servers of language models share (`POST /v1/chat/completions`), as the release of
+//! Citrus-V is served: its clients work with ours. Pure.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::scheduler::Priority;
+use crate::wire::{Choice, InferAnswer, InferFault, InferRequest, Role, Utterance};
+
+/// A picture's place in a text, as the release's clients write it.
+const TAG: &str = "<image>";
+
+/// What a client asks. What it says beyond this has no effect here.
+#[derive(Debug, Deserialize)]
+struct Completion {
+    model: String,
+    messages: Vec<Said>,
+    #[serde(default)]
+    max_tokens: Option<usize>,
+    #[serde(default)]
+    max_completion_tokens: Option<usize>,
+    #[serde(default)]
+    temperature: Option<f32>,
+    #[serde(default)]
+    top_p: Option<f32>,
+    #[serde(default)]
+    repetition_penalty: Option<f32>,
+    #[serde(default)]
+    seed: Option<u64>,
+    #[serde(default)]
+    stream: bool,
+    #[serde(default)]
+    n: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Said {
+    role: Role,
+    content: Content,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part {
+    Text { text: String },
+    ImageUrl { image_url: Url },
+    Image { image: String },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Url {
+    Plain(String),
+    Object { url: String },
+}
+
+/// Reads what a client asks of the model called `name`.
+///
+/// # Errors
+///
+/// Says what cannot be done: an unknown model, a picture by address (SEC-33), a stream.
+pub fn request(body: &[u8], name: &str) -> Result<InferRequest, InferFault> {
+    let completion: Completion = serde_json::from_slice(body)
+        .map_err(|it| InferFault::refused(format!("the request cannot be read: {it}")))?;
+    if completion.model != name {
+        let text = format!("there is no model `{}` here; there is `{name}`", completion.model);
+        return Err(InferFault::refused(text));
+    }
+    if completion.stream {
+        return Err(InferFault::refused("answers come whole: `stream` has to be false"));
+    }
+    if completion.n.is_some_and(|it| it != 1) {
+        return Err(InferFault::refused("one answer at a time: `n` has to be 1"));
+    }
+    let (mut messages, mut pictures) = (Vec::new(), Vec::new());
+    for said in completion.messages {
+        messages.push(utterance(said, &mut pictures)?);
+    }
+    let usual = Choice::default();
+    let choice = Choice {
+        tokens_max: completion
+            .max_tokens
+            .or(completion.max_completion_tokens)
+            .unwrap_or(usual.tokens_max),
+        temperature: completion.temperature.unwrap_or(usual.temperature),
+        top_p: completion.top_p.unwrap_or(usual.top_p),
+        repetition_penalty: completion.repetition_penalty.unwrap_or(usual.repetition_penalty),
+        seed: completion.seed.unwrap_or(usual.seed),
+    };
+    let (priority, deadline_ms, pixels) = (Priority::default(), None, None);
+    Ok(InferRequest { priority, deadline_ms, messages, pictures, pixels, choice })
+}
+
+fn utterance(said: Said, pictures: &mut Vec<String>) -> Result<Utterance, InferFault> {
+    let (mut text, before) = (String::new(), pictures.len());
+    let parts = match said.content {
+        Content::Text(text) => vec![Part::Text { text }],
+        Content::Parts(parts) => parts,
+    };
+    for part in parts {
+        match part {
+            Part::Text { text: more } => text.push_str(&more),
+            Part::ImageUrl { image_url: Url::Plain(url) | Url::Object { url } } => {
+                pictures.push(embedded(&url)?);
+            }
+            Part::Image { image } => pictures.push(embedded(&image)?),
+        }
+    }
+    let count = pictures.len() - before;
+    // Tags in front of the text are the places of the pictures, which stand in front anyway.
+    let mut rest = text.as_str();
+    let mut tags = 0;
+    while let Some(after) = rest.strip_prefix(TAG) {
+        (rest, tags) = (after, tags + 1);
+    }
+    if (tags != 0 && tags != count) || rest.contains(TAG) {
+        let text = format!("{count} pictures, and `{TAG}` not as often in front of the text");
+        return Err(InferFault::refused(text));
+    }
+    Ok(Utterance { role: said.role, text: rest.to_owned(), pictures: count })
+}
+
+/// The picture in base 64 that a `data:` address holds. No other address is ever followed.
+fn embedded(url: &str) -> Result<String, InferFault> {
+    let is_address = url.contains("://");
+    let data = match url.strip_prefix("data:") {
+        Some(data) => data.split_once(";base64,").map(|(_, data)| data),
+        None => Some(url).filter(|_| !is_address),
+    };
+    let data = data.ok_or_else(|| {
+        InferFault::refused("pictures come inside of the request, as data:image/png;base64,…")
+    })?;
+    Ok(data.to_owned())
+}
+
+/// The answer as a client of the release reads it: masks as the network drew them.
+pub fn response(answer: &InferAnswer, id: &str, created: i64) -> Value {
+    let mask =
+        |it: &crate::wire::AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts});
+    let [asked, said] = answer.tokens;
+    json!({
+        "id": id,
+        "object": "chat.completion",
+        "created": created,
+        "model": answer.model,
+        "choices": [{
+            "index": 0,
+            "message": {"role": "assistant", "content": answer.text},
+            "finish_reason": if answer.is_cut { "length" } else { "stop" },
+        }],
+        "usage": {
+            "prompt_tokens": asked,
+            "completion_tokens": said,
+            "total_tokens": asked + said,
+        },
+        "raw_response": {"seg_masks_rle": answer.masks.iter().map(mask).collect::<Vec<_>>()},
+        "digest": answer.digest,
+        "warning": answer.warning,
+    })
+}
+
+/// A fault as clients read it.
+pub fn fault(fault: &InferFault) -> Value {
+    let kind = if fault.is_retryable { "server_error" } else { "invalid_request_error" };
+    json!({"error": {"message": fault.reason, "type": kind, "code": null}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(messages: &Value) -> Result<InferRequest, InferFault> {
+        let body = json!({"model": "m", "max_tokens": 5, "messages": messages});
+        request(body.to_string().as_bytes(), "m")
+    }
+
+    #[test]
+    fn pap_01_questions_of_the_release_s_clients_are_read() {
+        let picture =
+            json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}});
+        let text = |it: &str| json!({"type": "text", "text": it});
+        for (content, pictures, words) in [
+            (json!([picture, text("Segment it.")]), 1, "Segment it."),
+            (json!([picture, text("<image>\nSegment it.")]), 1, "\nSegment it."),
+            (json!([picture, {"type": "image", "image": "QUJD"}, text("Compare.")]), 2, "Compare."),
+            (json!("Only words."), 0, "Only words."),
+        ] {
+            let found = asked(&json!([{"role": "user", "content": content}])).unwrap();
+            let message = &found.messages[0];
+            assert_eq!((message.pictures, message.text.as_str()), (pictures, words));
+            assert_eq!(found.pictures, vec!["QUJD"; pictures]);
+            assert_eq!((found.choice.tokens_max, found.choice.temperature), (5, 0.0));
+        }
+    }
+
+    #[test]
+    fn sec_33_no_address_is_followed_and_what_cannot_be_done_is_told() {
+        for url in ["http://169.254.169.254/", "https://x/y.png", "file:///etc/passwd"] {
+            let content = json!([{"type": "image_url", "image_url": {"url": url}}]);
+            let told = asked(&json!([{"role": "user", "content": content}])).unwrap_err();
+            assert!(told.reason.contains("inside of the request"), "{url}: {told}");
+        }
+        let read = |body: &Value| request(body.to_string().as_bytes(), "m").unwrap_err().reason;
+        assert!(read(&json!({"model": "x", "messages": []})).contains("there is `m`"));
+        assert!(read(&json!({"model": "m", "messages": [], "stream": true})).contains("stream"));
+        assert!(read(&json!({"model": "m"})).contains("messages"));
+        let misplaced = json!([{"role": "user", "content": "see <image> here"}]);
+        assert!(asked(&misplaced).unwrap_err().reason.contains("<image>"));
+    }
+}
