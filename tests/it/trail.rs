@@ -83,6 +83,7 @@ async fn aud_02_seals_keep_their_order_over_many_transactions() {
         peer.exchange(&message).await.unwrap();
     }
 
+    // Whoever exports right now gets everything that happened, also what the engine is still sealing.
     let export = hospital.scratch.path("trail.jsonl");
     assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
 

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contracts::StoreError;
 use jiff::Timestamp;
@@ -23,6 +23,9 @@ const BATCH_EVENTS_MAX: i64 = 1_000;
 
 /// How often the trail is sealed.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether somebody else has sealed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// An event that has waited longer for its seal is worth a warning: a transaction hangs.
 const UNSEALED_SECONDS_MAX: f64 = 30.0;
@@ -93,6 +96,40 @@ impl Sealer {
         self.export(&batch).map_err(|it| StoreError::Database(Box::new(it)))?;
         tx.commit().await.map_err(Error::from)?;
         Ok(true)
+    }
+
+    /// Seals until everything that is in the trail by now is sealed, by us or by an engine at work. False
+    /// if that takes longer than `at_most`: a transaction that is open holds back what came after it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database or the file for the batches does.
+    pub async fn seal_all(&self, at_most: Duration) -> std::result::Result<bool, StoreError> {
+        let begin = Instant::now();
+        let mut connection = self.store.pool.acquire().await.map_err(Error::from)?;
+        let mark = "select coalesce(max(position), 0) from audit.event";
+        let (mark,): (i64,) =
+            sqlx::query_as(mark).fetch_one(&mut *connection).await.map_err(Error::from)?;
+        loop {
+            if self.seal().await? {
+                continue;
+            }
+            let head = head(&mut connection).await?;
+            let (is_open,): (bool,) = sqlx::query_as(
+                "select exists(select from audit.event e where e.position <= $1
+                    and (e.xid, e.position) > ($2::text::xid8, $3))",
+            )
+            .bind(mark)
+            .bind(&head.xid)
+            .bind(head.position)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Error::from)?;
+            if !is_open || begin.elapsed() > at_most {
+                return Ok(!is_open);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn next_batch(

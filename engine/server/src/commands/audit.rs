@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use contracts::Store as _;
 use domain::{Action, Event, Subject};
@@ -15,6 +16,9 @@ use crate::commands::ask::person;
 use crate::config::Config;
 use crate::open::Opened;
 use crate::output::{Failure, json, line, table};
+
+/// Longest wait for the newest events to be sealed.
+const SEALING_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) async fn audit(command: AuditCommand) -> Result<(), Failure> {
     let failed =
@@ -49,11 +53,17 @@ pub(crate) async fn audit(command: AuditCommand) -> Result<(), Failure> {
             told.map_err(|error| failed(&error))?;
             let checkpoints = data.join("trail/checkpoints.jsonl");
             let sealer = Sealer::new(std::sync::Arc::clone(&opened.store), checkpoints);
-            while sealer.seal().await.map_err(|error| failed(&error))? {}
+            let is_whole = sealer.seal_all(SEALING_MAX).await.map_err(|error| failed(&error))?;
             let events = export(&sealer, &file).await;
             opened.close().await;
             line(format_args!("{} events were written to {}", events?, file.display()));
-            Ok(())
+            if is_whole {
+                return Ok(());
+            }
+            Err(Failure::new(
+                "the newest events are not sealed yet, for a transaction of the database is open: \
+                 they are not in the file; export again later",
+            ))
         }
         AuditCommand::Verify { file, key } => verify(&file, &key),
     }
