@@ -3,7 +3,7 @@
 use neighbours::order_message;
 use neighbours::phantom::Phantom;
 use serde_json::Value;
-use system_tests::{Habits, Hospital, eventually};
+use system_tests::{Habits, Hospital, eventually, study};
 
 const SLOW: &str = "
 workflow: slow
@@ -248,4 +248,52 @@ async fn hl7_32_a_visit_that_moves_takes_its_orders_and_images_along() {
     let parted = adt("A37", "M3", "PID|1||OTHER^^^^MR\rPID|2||RIGHT^^^^MR");
     assert_eq!(hospital.send_message(&parted).await, "AA");
     assert_eq!(hospital.ask(&["why", "OTHER"])["links"], Value::Array(Vec::new()));
+}
+
+/// DIN-62: what goes out after a merge is under the survivor, and says what it was before; what came
+/// stays as it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_62_after_a_merge_a_study_is_handed_out_under_its_survivor() {
+    let hospital = Hospital::open().await;
+    let phantom = Phantom { patient_id: "OLD-1".to_owned(), ..study("handed out") };
+    hospital.send(&phantom).await;
+    hospital.ended_runs(1).await;
+    let export = |folder: &str, more: &[&str]| {
+        let to = hospital.scratch.path(folder).display().to_string();
+        let uid = phantom.study_uid();
+        let output = hospital.command(&[&["export", &uid, "--to", &to], more].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(export("before", &[]).contains("3 written, 0 of them"));
+    let merge = "MSH|^~\\&|ADT|HOSP|ISO|AI|20260103120000||ADT^A40^ADT_A39|MERGE1|P|2.5.1\r\
+        EVN|A40|20260103120000\rPID|1||NEW-2^^^^MR||MERGED^NAME||19700101|O\r\
+        MRG|OLD-1^^^^MR";
+    assert_eq!(hospital.send_message(merge).await, "AA");
+
+    assert!(export("after", &[]).contains("3 written, 3 of them"));
+    assert!(export("received", &["--as-received"]).contains("3 written, 0 of them"));
+
+    let name = format!("{}.dcm", phantom.instance_uid(0));
+    let file = |folder: &str| std::fs::read(hospital.scratch.path(folder).join(&name)).unwrap();
+    assert_eq!(file("received"), file("before"));
+    let dump = std::process::Command::new("dcmdump")
+        .arg(hospital.scratch.path("after").join(&name))
+        .output()
+        .expect("dcmtk is there");
+    let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
+    for expected in [
+        "(0010,0020) LO [NEW-2]",
+        "(0010,0010) PN [MERGED^NAME]",
+        "    (0400,0565) CS [COERCE]",
+        "        (0010,0020) LO [OLD-1]",
+        "        (0010,0010) PN [DEMO^PHANTOM]",
+        "    (0400,0563) LO [ISOCENTER]",
+    ] {
+        assert!(dump.contains(expected), "{expected} is not in:\n{dump}");
+    }
+    assert!(dump.contains("(0008,0015) DT"), "{dump}");
+    let events = hospital.ask(&["audit", "show", "--study", &phantom.study_uid()]);
+    let exports = events.as_array().unwrap().iter().filter(|it| it["kind"] == "study_exported");
+    assert_eq!(exports.count(), 3, "each is on record");
 }

@@ -108,6 +108,27 @@ impl Charset {
     }
 }
 
+impl Charset {
+    /// A text in this set. Nothing, if the set has not all of its characters, or needs escape sequences
+    /// for them.
+    pub fn encode(&self, text: &str) -> Option<Vec<u8>> {
+        if text.is_ascii() {
+            return Some(text.as_bytes().to_vec());
+        }
+        let table = match &self.kind {
+            Kind::Whole(encoding) => encoding,
+            Kind::Single(SingleByte::Table(table)) => table,
+            Kind::Single(SingleByte::Latin1) => {
+                let byte = |it: char| u8::try_from(u32::from(it)).ok();
+                return text.chars().map(byte).collect();
+            }
+            _ => return None,
+        };
+        let (bytes, _, has_unmappable) = table.encode(text);
+        (!has_unmappable && self.is_known).then(|| bytes.into_owned())
+    }
+}
+
 fn by_byte(set: SingleByte, bytes: &[u8]) -> Text {
     let mut is_whole = true;
     let character = |byte: &u8| {

@@ -15,7 +15,7 @@ use std::io::Read;
 
 mod walk;
 
-pub use walk::{Skip, Tag, read};
+pub use walk::{Skip, Tag, read, starts};
 
 use crate::dicom_charset::{Charset, Text};
 

@@ -12,6 +12,7 @@
 
 pub mod bits;
 pub mod dicom_charset;
+pub mod dicom_coercion;
 pub mod dicom_header;
 pub mod file_meta;
 pub mod hl7_charset;

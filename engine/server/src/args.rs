@@ -69,6 +69,20 @@ pub(crate) struct ServeFlags {
     pub(crate) log_file: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub(crate) struct ExportFlags {
+    /// Its Study Instance UID.
+    pub(crate) study: String,
+    /// The folder.
+    #[arg(long)]
+    pub(crate) to: PathBuf,
+    /// Byte by byte as they came, also if their patient is known by another identifier by now.
+    #[arg(long)]
+    pub(crate) as_received: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
 /// How to write the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -157,6 +171,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Writes the images of a study into a folder, under the name their patient has now.
+    Export(ExportFlags),
     /// Shows or repeats deliveries.
     Delivery {
         #[command(subcommand)]

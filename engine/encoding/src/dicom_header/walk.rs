@@ -88,6 +88,8 @@ struct Walk<R> {
     header: Header,
     /// Requests that were met.
     requests: u32,
+    /// Where elements of the top level begin, if somebody wants to know.
+    starts: Option<Vec<(Tag, u64)>>,
 }
 
 /// Reads a data set, of `length` bytes if that is known.
@@ -100,22 +102,44 @@ pub fn read<R: Read + Skip>(
     length: Option<u64>,
     encoding: Encoding,
 ) -> Result<Header, HeaderError> {
-    let is_big_endian = encoding.is_big_endian;
-    let header = Header { is_big_endian, ..Header::default() };
-    let (open, elements, kept) = (Vec::new(), 0, 0);
-    let mut walk = Walk {
-        source,
-        position: 0,
-        end: length,
-        is_big_endian,
-        open,
-        elements,
-        kept,
-        header,
-        requests: 0,
-    };
+    let mut walk = Walk::new(source, length, encoding);
     while walk.step(encoding.is_explicit)? {}
     Ok(walk.header)
+}
+
+/// Where the elements of the top level of a data set begin, in their order.
+///
+/// # Errors
+///
+/// See [`HeaderError`].
+pub fn starts<R: Read + Skip>(
+    source: R,
+    length: u64,
+    encoding: Encoding,
+) -> Result<Vec<(Tag, u64)>, HeaderError> {
+    let walk = Walk::new(source, Some(length), encoding);
+    let mut walk = Walk { starts: Some(Vec::new()), ..walk };
+    while walk.step(encoding.is_explicit)? {}
+    Ok(walk.starts.unwrap_or_default())
+}
+
+impl<R> Walk<R> {
+    fn new(source: R, end: Option<u64>, encoding: Encoding) -> Self {
+        let is_big_endian = encoding.is_big_endian;
+        let header = Header { is_big_endian, ..Header::default() };
+        Self {
+            source,
+            position: 0,
+            end,
+            is_big_endian,
+            open: Vec::new(),
+            elements: 0,
+            kept: 0,
+            header,
+            requests: 0,
+            starts: None,
+        }
+    }
 }
 
 impl<R: Read + Skip> Walk<R> {
@@ -124,7 +148,11 @@ impl<R: Read + Skip> Walk<R> {
         while self.open.last().is_some_and(|it| it.end == Some(self.position)) {
             self.open.pop();
         }
+        let at = self.position;
         let Some(tag) = self.next_tag()? else { return Ok(false) };
+        if let (true, Some(starts)) = (self.open.is_empty(), &mut self.starts) {
+            starts.push((tag, at));
+        }
         self.elements += 1;
         if self.elements > ELEMENTS_MAX {
             return Err(HeaderError::Limit { what: "elements" });

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 mod check;
 mod demo;
 mod destination;
+mod export;
 mod model;
 mod model_serve;
 mod patient;
@@ -30,6 +31,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
         Command::Test { place, flags } => check::test(&place, &flags).await,
+        Command::Export(flags) => export::export(&flags).await,
         Command::Model { command } => model::model(command).await.map(done),
         Command::Plugin { command } => plugin::plugin(command).await.map(done),
         Command::Workflow { command } => workflow::workflow(command).await,

@@ -1,0 +1,311 @@
+//! An object under the name its patient has now: a view, made when it goes out. What was received stays
+//! as it is (DIN-62; PS3.3, C.12.1.1.9).
+
+use std::io::{Cursor, Read as _, Write as _};
+
+use crate::dicom_charset::Charset;
+use crate::dicom_header::{
+    Encoding, Header, HeaderError, INFLATED_BYTES_MAX, Tag, read_encoded, starts,
+};
+
+const CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
+const COERCED_AT: Tag = Tag(0x0008, 0x0015);
+const PATIENT_NAME: Tag = Tag(0x0010, 0x0010);
+const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
+const ISSUER: Tag = Tag(0x0010, 0x0021);
+const BIRTH_DATE: Tag = Tag(0x0010, 0x0030);
+const SEX: Tag = Tag(0x0010, 0x0040);
+const MODIFIED: Tag = Tag(0x0400, 0x0550);
+const ORIGINAL: Tag = Tag(0x0400, 0x0561);
+const MODIFIED_AT: Tag = Tag(0x0400, 0x0562);
+const MODIFYING_SYSTEM: Tag = Tag(0x0400, 0x0563);
+const SOURCE: Tag = Tag(0x0400, 0x0564);
+const REASON: Tag = Tag(0x0400, 0x0565);
+
+/// By what a patient is known now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Patient ID.
+    pub id: String,
+    /// Its issuer; nothing leaves what the object says.
+    pub issuer: String,
+    /// The name, as DICOM writes it; nothing leaves what the object says.
+    pub name: String,
+    /// The birth date, in the same way.
+    pub birth_date: String,
+    /// The sex, in the same way.
+    pub sex: String,
+}
+
+/// When and by whom it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writer {
+    /// Date and time with offset (`DT`).
+    pub at: String,
+    /// The system that changes the values.
+    pub system: String,
+    /// Where the former values are from.
+    pub source: String,
+}
+
+/// Why there is no such view.
+#[derive(Debug, thiserror::Error)]
+pub enum CoercionError {
+    /// The data set cannot be read.
+    #[error("the data set cannot be read")]
+    Header(#[from] HeaderError),
+    /// The object's character set has not the letters of the name.
+    #[error("{0} cannot be written in the character set of the object")]
+    Charset(Tag),
+    /// It cannot be packed or unpacked.
+    #[error("the data set cannot be packed")]
+    Io(#[from] std::io::Error),
+}
+
+/// The data set of an object under this identity, with the former values in its Original Attributes
+/// Sequence. Nothing, if it is under this Patient ID already.
+///
+/// # Errors
+///
+/// Fails if the data set cannot be read, or its character set has not the letters.
+pub fn coerced(
+    data: &[u8],
+    encoding: Encoding,
+    identity: &Identity,
+    writer: &Writer,
+) -> Result<Option<Vec<u8>>, CoercionError> {
+    let header = read_encoded(Cursor::new(data), data.len() as u64, encoding)?;
+    let said = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
+    let is_same_issuer = identity.issuer.is_empty() || said(ISSUER) == identity.issuer;
+    if said(PATIENT_ID) == identity.id && is_same_issuer {
+        return Ok(None);
+    }
+    if !encoding.is_deflated {
+        return spliced(data, encoding, &header, identity, writer).map(Some);
+    }
+    let mut inflated = Vec::new();
+    flate2::read::DeflateDecoder::new(data).take(INFLATED_BYTES_MAX).read_to_end(&mut inflated)?;
+    let plain = Encoding { is_deflated: false, ..encoding };
+    let spliced = spliced(&inflated, plain, &header, identity, writer)?;
+    let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(&spliced)?;
+    let mut packed = out.finish()?;
+    // A data set has an even number of bytes (PS3.5, A.5).
+    packed.resize(packed.len().next_multiple_of(2), 0);
+    Ok(Some(packed))
+}
+
+fn spliced(
+    data: &[u8],
+    encoding: Encoding,
+    header: &Header,
+    identity: &Identity,
+    writer: &Writer,
+) -> Result<Vec<u8>, CoercionError> {
+    let charset = header.ascii(CHARACTER_SET).map(Charset::parse).unwrap_or_default();
+    let at = starts(Cursor::new(data), data.len() as u64, encoding)?;
+    let ends = at.iter().skip(1).map(|it| it.1).chain([data.len() as u64]);
+    let place = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
+    let spans: Vec<(Tag, &[u8])> = at
+        .iter()
+        .zip(ends)
+        .filter_map(|((tag, start), end)| Some((*tag, data.get(place(*start)..place(end))?)))
+        .collect();
+    let changed = changes(identity, &charset)?;
+    let former: Vec<&(Tag, &[u8])> =
+        spans.iter().filter(|(tag, _)| changed.iter().any(|it| it.0 == *tag)).collect();
+    let mut added: Vec<(Tag, Vec<u8>)> = changed
+        .iter()
+        .map(|(tag, vr, value)| (*tag, element(encoding, *tag, *vr, value, b' ')))
+        .collect();
+    added.push((COERCED_AT, element(encoding, COERCED_AT, *b"DT", writer.at.as_bytes(), b' ')));
+    let before = spans.iter().find(|(tag, _)| *tag == ORIGINAL).map(|it| it.1);
+    added.push((ORIGINAL, original(encoding, before, &former, writer)));
+    let kept = spans.iter().filter(|(tag, _)| added.iter().all(|it| it.0 != *tag));
+    let mut all: Vec<(Tag, &[u8])> = kept.copied().collect();
+    all.extend(added.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())));
+    all.sort_by_key(|it| it.0);
+    Ok(all.into_iter().flat_map(|it| it.1.iter().copied()).collect())
+}
+
+/// Elements that get another value, in the object's character set.
+fn changes(
+    identity: &Identity,
+    charset: &Charset,
+) -> Result<Vec<(Tag, [u8; 2], Vec<u8>)>, CoercionError> {
+    let all = [
+        (PATIENT_NAME, *b"PN", &identity.name),
+        (PATIENT_ID, *b"LO", &identity.id),
+        (ISSUER, *b"LO", &identity.issuer),
+        (BIRTH_DATE, *b"DA", &identity.birth_date),
+        (SEX, *b"CS", &identity.sex),
+    ];
+    let mut changes = Vec::new();
+    for (tag, vr, text) in all.into_iter().filter(|it| !it.2.is_empty()) {
+        let value = charset.encode(text).ok_or(CoercionError::Charset(tag))?;
+        changes.push((tag, vr, value));
+    }
+    Ok(changes)
+}
+
+/// Original Attributes Sequence (0400,0561): what was there, and one item more.
+fn original(
+    encoding: Encoding,
+    before: Option<&[u8]>,
+    former: &[&(Tag, &[u8])],
+    writer: &Writer,
+) -> Vec<u8> {
+    let text = |tag, vr, value: &str| element(encoding, tag, vr, value.as_bytes(), b' ');
+    let values: Vec<u8> = former.iter().flat_map(|it| it.1.iter().copied()).collect();
+    let modified = sequence(encoding, MODIFIED, &[], &item(encoding, &values));
+    let content = [
+        modified,
+        text(MODIFIED_AT, *b"DT", &writer.at),
+        text(MODIFYING_SYSTEM, *b"LO", &writer.system),
+        text(SOURCE, *b"LO", &writer.source),
+        text(REASON, *b"CS", "COERCE"),
+    ];
+    let before = before.map(|it| items(encoding, it)).unwrap_or_default();
+    sequence(encoding, ORIGINAL, &before, &item(encoding, &content.concat()))
+}
+
+/// The items of a sequence that lies there as an element.
+fn items(encoding: Encoding, element: &[u8]) -> Vec<u8> {
+    let head = if encoding.is_explicit { 12 } else { 8 };
+    let length = element.get(head - 4..head).unwrap_or_default();
+    let content = element.get(head..).unwrap_or_default();
+    if length == [0xFF; 4] {
+        // Without the delimiter at its end.
+        return content.get(..content.len().saturating_sub(8)).unwrap_or_default().to_vec();
+    }
+    content.to_vec()
+}
+
+fn sequence(encoding: Encoding, tag: Tag, before: &[u8], items: &[u8]) -> Vec<u8> {
+    let mut bytes = tag_bytes(encoding, tag);
+    if encoding.is_explicit {
+        bytes.extend(b"SQ\0\0");
+    }
+    bytes.extend([0xFF; 4]);
+    bytes.extend(before);
+    bytes.extend(items);
+    bytes.extend(tag_bytes(encoding, Tag(0xFFFE, 0xE0DD)));
+    bytes.extend([0; 4]);
+    bytes
+}
+
+fn item(encoding: Encoding, content: &[u8]) -> Vec<u8> {
+    let mut bytes = tag_bytes(encoding, Tag(0xFFFE, 0xE000));
+    bytes.extend([0xFF; 4]);
+    bytes.extend(content);
+    bytes.extend(tag_bytes(encoding, Tag(0xFFFE, 0xE00D)));
+    bytes.extend([0; 4]);
+    bytes
+}
+
+/// An element with a short value.
+fn element(encoding: Encoding, tag: Tag, vr: [u8; 2], value: &[u8], padding: u8) -> Vec<u8> {
+    let mut value = value.to_vec();
+    value.resize(value.len().next_multiple_of(2), padding);
+    let mut bytes = tag_bytes(encoding, tag);
+    if encoding.is_explicit {
+        bytes.extend(vr);
+        let length = u16::try_from(value.len()).unwrap_or(u16::MAX - 1);
+        value.truncate(length.into());
+        bytes.extend(if encoding.is_big_endian {
+            length.to_be_bytes()
+        } else {
+            length.to_le_bytes()
+        });
+    } else {
+        bytes.extend(u32::try_from(value.len()).unwrap_or_default().to_le_bytes());
+    }
+    bytes.extend(value);
+    bytes
+}
+
+fn tag_bytes(encoding: Encoding, Tag(group, number): Tag) -> Vec<u8> {
+    let pair = [group, number];
+    let bytes =
+        pair.map(|it| if encoding.is_big_endian { it.to_be_bytes() } else { it.to_le_bytes() });
+    bytes.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Encoding =
+        Encoding { is_explicit: true, is_big_endian: false, is_deflated: false };
+
+    fn data_set(encoding: Encoding) -> Vec<u8> {
+        let it =
+            |tag, vr: &[u8; 2], value: &str| element(encoding, tag, *vr, value.as_bytes(), b' ');
+        let bytes = [
+            it(CHARACTER_SET, b"CS", "ISO_IR 100"),
+            it(PATIENT_NAME, b"PN", "OLD^NAME"),
+            it(PATIENT_ID, b"LO", "17"),
+            it(SEX, b"CS", "F"),
+            it(Tag(0x0020, 0x0010), b"SH", "study"),
+        ]
+        .concat();
+        if !encoding.is_deflated {
+            return bytes;
+        }
+        let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(&bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    fn writer(at: &str) -> Writer {
+        Writer { at: at.to_owned(), system: "ISOCENTER".to_owned(), source: "CT1".to_owned() }
+    }
+
+    fn identity(id: &str, name: &str) -> Identity {
+        let (id, name) = (id.to_owned(), name.to_owned());
+        Identity { id, name, issuer: "HOSP".to_owned(), ..Identity::default() }
+    }
+
+    fn read(data: &[u8], encoding: Encoding) -> Header {
+        read_encoded(Cursor::new(data), data.len() as u64, encoding).unwrap()
+    }
+
+    #[test]
+    fn din_62_the_view_has_the_new_values_and_keeps_the_rest_in_every_encoding() {
+        for encoding in [
+            PLAIN,
+            Encoding { is_explicit: false, ..PLAIN },
+            Encoding { is_big_endian: true, ..PLAIN },
+            Encoding { is_deflated: true, ..PLAIN },
+        ] {
+            let data = data_set(encoding);
+            let first = coerced(&data, encoding, &identity("99", "N\u{e4}w^NAME"), &writer("1"));
+            let first = first.unwrap().unwrap();
+            let header = read(&first, encoding);
+            let text = |tag| header.text(tag).unwrap().text;
+            assert_eq!(
+                (text(PATIENT_ID), text(PATIENT_NAME), text(ISSUER), text(SEX)),
+                ("99".into(), "N\u{e4}w^NAME".into(), "HOSP".into(), "F".into()),
+                "{encoding:?}"
+            );
+            assert_eq!((text(COERCED_AT), text(Tag(0x0020, 0x0010))), ("1".into(), "study".into()));
+            // Once more: the former item stays, another one comes.
+            let second = coerced(&first, encoding, &identity("100", "X"), &writer("2"));
+            let second = second.unwrap().unwrap();
+            assert_eq!(read(&second, encoding).text(PATIENT_ID).unwrap().text, "100");
+            if !encoding.is_deflated {
+                let has = |it: &[u8]| second.windows(it.len()).any(|window| window == it);
+                assert!(has(b"OLD^NAME") && has(b"N\xe4w^NAME") && has(b"COERCE"), "{encoding:?}");
+            }
+            // Under this identifier it is already.
+            let same = coerced(&second, encoding, &identity("100", "Y"), &writer("3"));
+            assert_eq!(same.unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn din_62_a_name_that_the_object_s_letters_lack_is_refused() {
+        let outcome = coerced(&data_set(PLAIN), PLAIN, &identity("9", "\u{738b}"), &writer("1"));
+        assert!(matches!(outcome, Err(CoercionError::Charset(PATIENT_NAME))), "{outcome:?}");
+    }
+}
