@@ -128,11 +128,11 @@ fn spliced(
     Ok(all.into_iter().flat_map(|it| it.1.iter().copied()).collect())
 }
 
+/// An element and its new value: tag, VR, bytes.
+type Change = (Tag, [u8; 2], Vec<u8>);
+
 /// Elements that get another value, in the object's character set.
-fn changes(
-    identity: &Identity,
-    charset: &Charset,
-) -> Result<Vec<(Tag, [u8; 2], Vec<u8>)>, CoercionError> {
+fn changes(identity: &Identity, charset: &Charset) -> Result<Vec<Change>, CoercionError> {
     let all = [
         (PATIENT_NAME, *b"PN", &identity.name),
         (PATIENT_ID, *b"LO", &identity.id),

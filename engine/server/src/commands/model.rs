@@ -1,13 +1,12 @@
 //! Models: taken in, shown, and asked.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
-use citrus_v::{CitrusV, Decoding, Device, Ending, Message, PixelBounds, Question, Segmentation};
-use encoding::model_answer::{CitedBox, ModelAnswer, cited_boxes};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture, overlay};
-use inference::{Import, ModelCard, ModelStore};
-use serde_json::{Value, json};
+use inference::wire::{AnswerMask, Choice, Role, Utterance};
+use inference::{Import, InferAnswer, InferRequest, ModelCard, ModelStore, Priority, SharedModel};
 
 use crate::args::{ImportFlags, ModelCommand, Place, RunFlags};
 use crate::commands::model_serve;
@@ -22,7 +21,7 @@ pub(crate) async fn model(command: ModelCommand) -> Result<(), Failure> {
             let card = store(&place)?.verify(&name).map_err(|it| failed(&it))?;
             print_json(&card)
         }
-        ModelCommand::Run(flags) => run(&flags),
+        ModelCommand::Run(flags) => run(&flags).await,
         ModelCommand::Serve(flags) => model_serve::serve(&flags).await,
     }
 }
@@ -102,109 +101,74 @@ fn list(as_json: bool, place: &Place) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a model said and drew.
-struct Said {
-    text: String,
-    ending: Ending,
-    question: Question,
-    drawn: Vec<Segmentation>,
-}
-
-fn run(flags: &RunFlags) -> Result<(), Failure> {
+async fn run(flags: &RunFlags) -> Result<(), Failure> {
     let store = store(&flags.place)?;
     let card = store.card(&flags.name).map_err(|it| failed(&it))?;
-    let pictures: Vec<Picture> =
-        flags.images.iter().map(|it| picture(it)).collect::<Result<_, _>>()?;
-    let said = ask(flags, (&card, &store.checkpoint(&flags.name)), &pictures)?;
-    let answer = ModelAnswer::parse(&said.text);
-    let boxes = cited_boxes(&said.text);
-    let seen = said.question.fitted.first().map(|it| [it.width, it.height]);
-    let source = pictures.first().map(|it| [it.width, it.height]);
-    let masks: Vec<FlatMask> = match source {
-        Some([width, height]) => {
-            said.drawn.iter().map(|it| it.mask.resized(height, width)).collect()
-        }
-        None => Vec::new(),
+    let mut pictures = Vec::new();
+    for path in &flags.images {
+        pictures.push(std::fs::read(path).map_err(|error| {
+            Failure::from_error(&format!("cannot read `{}`", path.display()), &error)
+        })?);
+    }
+    let question = InferRequest {
+        priority: Priority::Stat,
+        deadline_ms: None,
+        messages: vec![Utterance {
+            role: Role::User,
+            text: flags.prompt.clone(),
+            pictures: pictures.len(),
+        }],
+        pictures: pictures.iter().map(|it| BASE64_STANDARD.encode(it)).collect(),
+        pixels: Some([flags.min_pixels, flags.max_pixels]),
+        choice: Choice {
+            tokens_max: flags.max_tokens,
+            temperature: flags.temperature,
+            seed: flags.seed,
+            ..Choice::default()
+        },
     };
-    let placed: Vec<(CitedBox, Option<[u32; 4]>)> = boxes
-        .into_iter()
-        .map(|it| {
-            let on = seen.zip(source).and_then(|(seen, source)| it.on_source(seen, source).ok());
-            (it, on.map(|(corners, _)| corners))
-        })
-        .collect();
+    let engine = std::env::current_exe().map_err(|it| failed(&it))?;
+    let model = SharedModel::start(engine, store.checkpoint(&flags.name), card);
+    let answer = model.infer(question).await.map_err(|it| failed(&it))?;
     if let (Some(out), Some(first)) = (&flags.out, pictures.first()) {
-        draw(first, &masks, &placed, out)?;
+        draw(first, &answer, out)?;
     }
-    if flags.json {
-        return print_json(&as_json(&card, &said, &answer, &masks, &placed));
-    }
-    if let Some(warning) = card.warning() {
-        line(format_args!("{}: {warning}", card.name));
+    if flags.json { print_json(&answer) } else { show(&answer) }
+}
+
+fn show(answer: &InferAnswer) -> Result<(), Failure> {
+    if let Some(warning) = &answer.warning {
+        line(format_args!("{}: {warning}", answer.model));
     }
     if let Some(think) = &answer.think {
         line(format_args!("thoughts: {think}"));
     }
     line(&answer.answer);
-    for (cited, corners) in &placed {
-        line(format_args!("box {}: {corners:?}", cited.label));
+    for it in &answer.boxes {
+        line(format_args!("box {}: {:?}", it.label, it.on_picture));
     }
-    for (mask, drawn) in masks.iter().zip(&said.drawn) {
-        let inside = mask.pixels.iter().filter(|it| **it).count();
-        line(format_args!("mask: {inside} pixels, its own guess of IoU {:.2}", drawn.iou));
+    for it in &answer.masks {
+        let inside = mask(it)?.pixels.iter().filter(|it| **it).count();
+        line(format_args!("mask: {inside} pixels, its own guess of IoU {:.2}", it.iou));
     }
     Ok(())
 }
 
-fn picture(path: &Path) -> Result<Picture, Failure> {
-    let cannot = |error: &dyn std::error::Error| {
-        Failure::from_error(&format!("cannot read `{}`", path.display()), error)
-    };
-    let bytes = std::fs::read(path).map_err(|it| cannot(&it))?;
-    Picture::decode(&bytes).map_err(|it| cannot(&it))
+fn mask(it: &AnswerMask) -> Result<FlatMask, Failure> {
+    let [height, width] = it.size;
+    FlatMask::parse(height, width, &it.counts).map_err(|it| failed(&it))
 }
 
-fn ask(
-    flags: &RunFlags,
-    (card, checkpoint): (&ModelCard, &Path),
-    pictures: &[Picture],
-) -> Result<Said, Failure> {
-    let model =
-        CitrusV::load(checkpoint, card.precision(), &Device::Cpu).map_err(|it| failed(&it))?;
-    let bounds = PixelBounds { min: flags.min_pixels, max: flags.max_pixels };
-    let message = Message::question(pictures.len(), &flags.prompt);
-    let question = model.question(&[message], pictures, bounds).map_err(|it| failed(&it))?;
-    let stop = ["<|im_end|>", "<|endoftext|>"].iter().filter_map(|it| model.tokens().id(it));
-    let decoding = Decoding {
-        tokens_max: flags.max_tokens,
-        stop: stop.collect(),
-        temperature: flags.temperature,
-        seed: flags.seed,
-        ..Decoding::default()
-    };
-    let mut go_on = |_: u32, _: &[f32]| ControlFlow::Continue(());
-    let answer = model.answer(&question, &decoding, &mut go_on).map_err(|it| failed(&it))?;
-    let text = model.tokens().decode(&answer.ids).map_err(|it| failed(&it))?;
-    let drawn = match (question.fitted.first(), &answer.seg_hidden) {
-        (Some(first), Some(hidden)) => model.segment(first, hidden).map_err(|it| failed(&it))?,
-        _ => Vec::new(),
-    };
-    Ok(Said { text, ending: answer.ending, question, drawn })
-}
-
-fn draw(
-    picture: &Picture,
-    masks: &[FlatMask],
-    boxes: &[(CitedBox, Option<[u32; 4]>)],
-    out: &Path,
-) -> Result<(), Failure> {
-    let mut picture = picture.clone();
-    for (index, mask) in masks.iter().enumerate() {
-        overlay::tint(&mut picture, mask, overlay::colour(index));
+/// Draws boxes and masks into a picture.
+fn draw(picture: &[u8], answer: &InferAnswer, out: &Path) -> Result<(), Failure> {
+    let mut picture = Picture::decode(picture).map_err(|it| failed(&it))?;
+    for (index, it) in answer.masks.iter().enumerate() {
+        overlay::tint(&mut picture, &mask(it)?, overlay::colour(index));
     }
-    for (index, (_, corners)) in boxes.iter().enumerate() {
-        if let Some(corners) = corners {
-            overlay::outline(&mut picture, *corners, overlay::colour(masks.len() + index));
+    for (index, it) in answer.boxes.iter().enumerate() {
+        if let Some(corners) = it.on_picture {
+            let colour = overlay::colour(answer.masks.len() + index);
+            overlay::outline(&mut picture, corners, colour);
         }
     }
     let cannot = |error: &dyn std::error::Error| {
@@ -212,31 +176,4 @@ fn draw(
     };
     let png = picture.to_png().map_err(|it| cannot(&it))?;
     std::fs::write(out, png).map_err(|it| cannot(&it))
-}
-
-fn as_json(
-    card: &ModelCard,
-    said: &Said,
-    answer: &ModelAnswer,
-    masks: &[FlatMask],
-    boxes: &[(CitedBox, Option<[u32; 4]>)],
-) -> Value {
-    let mask = |(mask, drawn): (&FlatMask, &Segmentation)| {
-        json!({
-            "size": [mask.height, mask.width], "counts": mask.to_text(), "iou": drawn.iou,
-        })
-    };
-    let cited = |(cited, corners): &(CitedBox, Option<[u32; 4]>)| json!({"label": cited.label, "cited": cited.corners, "on_picture": corners});
-    json!({
-        "model": card.name,
-        "digest": card.digest,
-        "warning": card.warning(),
-        "text": said.text,
-        "think": answer.think,
-        "answer": answer.answer,
-        "flaws": answer.flaws.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>(),
-        "is_cut": said.ending != Ending::Said,
-        "boxes": boxes.iter().map(cited).collect::<Vec<_>>(),
-        "masks": masks.iter().zip(&said.drawn).map(mask).collect::<Vec<_>>(),
-    })
 }
