@@ -13,13 +13,11 @@ use citrus_v::{
     CitrusV, DType, Decoding, Device, Ending, Message, ModelError, Need, PixelBounds, Precision,
     Segmentation, Session, Speaker,
 };
-use encoding::model_answer::{ModelAnswer, cited_boxes};
 use imaging::Picture;
 
 use crate::scheduler::{Ended, Limits, Network, Scheduler, Stopped};
 use crate::wire::{
-    AnswerBox, AnswerMask, Ask, FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest, Role, Runs,
-    Say,
+    AnswerMask, Ask, FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest, Role, Say,
 };
 
 /// Most questions that wait to be taken on.
@@ -224,33 +222,13 @@ impl Host {
         let answer = job.session.into_answer().map_err(|it| failed(&it))?;
         let text = self.scheduler.network().0.tokens().decode(&answer.ids);
         let text = text.map_err(|it| failed(&it))?;
-        let parts = ModelAnswer::parse(&text);
-        let boxes = cited_boxes(&text).into_iter().map(|it| {
-            let on =
-                seen.zip(job.source).and_then(|(seen, source)| it.on_source(seen, source).ok());
-            AnswerBox { label: it.label, cited: it.corners, on_picture: on.map(|it| it.0) }
-        });
+        let mut said = InferAnswer::of_text(text, seen, job.source);
         let masks = job.drawn.iter().flatten().zip(job.source.into_iter().cycle());
-        let masks = masks.map(|(it, [width, height])| AnswerMask {
-            size: [height, width],
-            counts: it.mask.resized(height, width).to_text(),
-            drawn: Runs { size: [it.mask.height, it.mask.width], counts: it.mask.to_text() },
-            iou: it.iou,
-        });
-        Ok(InferAnswer {
-            think: parts.think,
-            answer: parts.answer,
-            flaws: parts.flaws.iter().map(|it| format!("{it:?}")).collect(),
-            is_cut: answer.ending != Ending::Said,
-            boxes: boxes.collect(),
-            masks: masks.collect(),
-            tokens,
-            milliseconds: u64::try_from(job.asked.elapsed().as_millis()).unwrap_or(u64::MAX),
-            model: String::new(),
-            digest: String::new(),
-            warning: None,
-            text,
-        })
+        said.masks = masks.map(|(it, size)| AnswerMask::of(&it.mask, size, Some(it.iou))).collect();
+        said.is_cut = answer.ending != Ending::Said;
+        said.tokens = tokens;
+        said.milliseconds = u64::try_from(job.asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(said)
     }
 
     fn done(&mut self, id: u64, outcome: Result<InferAnswer, InferFault>) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! licence, and whether the site uses them for patients. [`scheduler`] decides who works next on the
 //! device; [`host`] is the process that owns the device and does what it decides; [`shared`] is the
 //! engine's side of it; [`wire`] is what both say, [`openai`] the
-//! same as other programs say it.
+//! same as other programs say it, and [`remote`] a model that another machine has.
 //!
 //! **Invariants**
 //!
@@ -14,11 +14,13 @@
 pub mod host;
 pub mod model_store;
 pub mod openai;
+pub mod remote;
 pub mod scheduler;
 pub mod shared;
 pub mod wire;
 
 pub use model_store::{Import, ModelCard, ModelStore, StoreError};
+pub use remote::{RemoteConfig, RemoteModel};
 pub use scheduler::{Limits, Priority, Scheduler};
 pub use shared::SharedModel;
 pub use wire::{InferAnswer, InferFault, InferRequest};

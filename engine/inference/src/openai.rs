@@ -1,11 +1,15 @@
 //! The interface that servers of language models share (`POST /v1/chat/completions`), as the release of
 //! Citrus-V is served: its clients work with ours. Pure.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use imaging::picture::smart_size;
+use imaging::{FlatMask, Picture};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::scheduler::Priority;
-use crate::wire::{Choice, InferAnswer, InferFault, InferRequest, Role, Utterance};
+use crate::wire::{AnswerMask, Choice, InferAnswer, InferFault, InferRequest, Role, Utterance};
 
 /// A picture's place in a text, as the release's clients write it.
 const TAG: &str = "<image>";
@@ -142,8 +146,7 @@ fn embedded(url: &str) -> Result<String, InferFault> {
 
 /// The answer as a client of the release reads it: masks as the network drew them.
 pub fn response(answer: &InferAnswer, id: &str, created: i64) -> Value {
-    let mask =
-        |it: &crate::wire::AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts});
+    let mask = |it: &AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts});
     let [asked, said] = answer.tokens;
     json!({
         "id": id,
@@ -164,6 +167,102 @@ pub fn response(answer: &InferAnswer, id: &str, created: i64) -> Value {
         "digest": answer.digest,
         "warning": answer.warning,
     })
+}
+
+/// What a server is asked: pictures inside of the request, before the text.
+pub fn body(request: &InferRequest, name: &str) -> Value {
+    let mut pictures = request.pictures.iter();
+    let content = |it: &Utterance, pictures: &mut dyn Iterator<Item = &String>| {
+        let picture = |it: &String| {
+            let url = format!("data:{};base64,{it}", kind(it));
+            json!({"type": "image_url", "image_url": {"url": url}})
+        };
+        let mut parts: Vec<Value> = pictures.take(it.pictures).map(picture).collect();
+        parts.push(json!({"type": "text", "text": it.text}));
+        json!({"role": it.role, "content": parts})
+    };
+    let messages: Vec<Value> =
+        request.messages.iter().map(|it| content(it, &mut pictures)).collect();
+    let choice = &request.choice;
+    json!({
+        "model": name,
+        "messages": messages,
+        "max_tokens": choice.tokens_max,
+        "temperature": choice.temperature,
+        "top_p": choice.top_p,
+        "repetition_penalty": choice.repetition_penalty,
+        "seed": choice.seed,
+        "stream": false,
+    })
+}
+
+/// What a picture in base 64 is, by how it begins.
+fn kind(base64: &str) -> &'static str {
+    if base64.starts_with("/9j/") { "image/jpeg" } else { "image/png" }
+}
+
+/// Reads a server's answer.
+///
+/// # Errors
+///
+/// Fails if it has no text, or masks that are none or not as many as the text says.
+pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, InferFault> {
+    let Some(text) = at(value, "/choices/0/message/content").as_str() else {
+        return Err(InferFault::unavailable("the answer has no choices[0].message.content"));
+    };
+    let first = request.pictures.first();
+    let source = first.map(|it| size_of(it)).transpose()?;
+    let [min, max] = request.pixels.unwrap_or([200_704, 1_003_520]);
+    let fitted = |[width, height]: [u32; 2]| {
+        let (height, width) = smart_size(height, width, FACTOR, min..=max).ok()?;
+        Some([width, height])
+    };
+    let mut answer = InferAnswer::of_text(text.to_owned(), source.and_then(fitted), source);
+    answer.is_cut = at(value, "/choices/0/finish_reason") != "stop";
+    let count = |it: &str| usize::try_from(at(value, it).as_u64().unwrap_or(0)).unwrap_or(0);
+    answer.tokens = [count("/usage/prompt_tokens"), count("/usage/completion_tokens")];
+    at(value, "/digest").as_str().unwrap_or_default().clone_into(&mut answer.digest);
+    answer.warning = at(value, "/warning").as_str().map(str::to_owned);
+    let Some(masks) = at(value, "/raw_response/seg_masks_rle").as_array() else {
+        // A server that draws nothing is no mistake; one that says it drew and does not show it is.
+        answer.flaws.push("NoMasksSaid".to_owned());
+        return Ok(answer);
+    };
+    let said = text.matches("[SEG]").count();
+    if said != 0 && said != masks.len() {
+        let text = format!("the answer has {said} [SEG] and {} masks", masks.len());
+        return Err(InferFault::unavailable(text));
+    }
+    for mask in masks {
+        answer.masks.push(read_mask(mask, source)?);
+    }
+    Ok(answer)
+}
+
+/// What lies at a path, or nothing.
+fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
+    value.pointer(path).unwrap_or(&Value::Null)
+}
+
+/// Sides of a picture are multiples of so many pixels for the vision tower of Qwen2.5-VL.
+const FACTOR: u32 = 28;
+
+fn size_of(picture: &str) -> Result<[u32; 2], InferFault> {
+    let bytes = BASE64_STANDARD.decode(picture);
+    let bytes =
+        bytes.map_err(|it| InferFault::refused(format!("a picture is not base 64: {it}")))?;
+    let picture = Picture::decode(&bytes).map_err(|it| InferFault::refused(it.to_string()))?;
+    Ok([picture.width, picture.height])
+}
+
+fn read_mask(mask: &Value, source: Option<[u32; 2]>) -> Result<AnswerMask, InferFault> {
+    let bad = || InferFault::unavailable("a mask of the answer has no `size` and `counts`");
+    let side = |it: &str| u32::try_from(at(mask, it).as_u64()?).ok();
+    let (height, width) = side("/size/0").zip(side("/size/1")).ok_or_else(bad)?;
+    let counts = at(mask, "/counts").as_str().ok_or_else(bad)?;
+    let drawn = FlatMask::parse(height, width, counts)
+        .map_err(|it| InferFault::unavailable(format!("a mask of the answer is none: {it}")))?;
+    Ok(AnswerMask::of(&drawn, source.unwrap_or([width, height]), None))
 }
 
 /// A fault as clients read it.

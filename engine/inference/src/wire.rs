@@ -1,6 +1,8 @@
 //! What is asked of the model and what it answers, as JSON: the same for plugins and for the model's own
 //! process.
 
+use encoding::model_answer::{ModelAnswer, cited_boxes};
+use imaging::FlatMask;
 use serde::{Deserialize, Serialize};
 
 use crate::scheduler::Priority;
@@ -108,8 +110,20 @@ pub struct AnswerMask {
     pub counts: String,
     /// As the network drew it, in its own size.
     pub drawn: Runs,
-    /// How good the network thinks it is, from 0 to 1.
-    pub iou: f32,
+    /// How good the network thinks it is, from 0 to 1; nothing, if it does not say.
+    pub iou: Option<f32>,
+}
+
+impl AnswerMask {
+    /// A mask as it was drawn, for a picture of this width and height.
+    pub(crate) fn of(drawn: &FlatMask, [width, height]: [u32; 2], iou: Option<f32>) -> Self {
+        Self {
+            size: [height, width],
+            counts: drawn.resized(height, width).to_text(),
+            drawn: Runs { size: [drawn.height, drawn.width], counts: drawn.to_text() },
+            iou,
+        }
+    }
 }
 
 /// An answer.
@@ -142,6 +156,32 @@ pub struct InferAnswer {
     /// What has to be said with it; filled in by the engine.
     #[serde(default)]
     pub warning: Option<String>,
+}
+
+impl InferAnswer {
+    /// What a text says: `seen` and `source` are width and height of the first picture as the model saw
+    /// it and as it was sent.
+    pub(crate) fn of_text(text: String, seen: Option<[u32; 2]>, source: Option<[u32; 2]>) -> Self {
+        let parts = ModelAnswer::parse(&text);
+        let boxes = cited_boxes(&text).into_iter().map(|it| {
+            let on = seen.zip(source).and_then(|(seen, source)| it.on_source(seen, source).ok());
+            AnswerBox { label: it.label, cited: it.corners, on_picture: on.map(|it| it.0) }
+        });
+        Self {
+            boxes: boxes.collect(),
+            think: parts.think,
+            answer: parts.answer,
+            flaws: parts.flaws.iter().map(|it| format!("{it:?}")).collect(),
+            is_cut: false,
+            masks: Vec::new(),
+            tokens: [0, 0],
+            milliseconds: 0,
+            model: String::new(),
+            digest: String::new(),
+            warning: None,
+            text,
+        }
+    }
 }
 
 /// Why there is no answer.

@@ -66,8 +66,17 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelConfig {
-    /// Its name in the store (`isocenter model list`).
+    /// Its name in the store (`isocenter model list`), or, with `url`, on another machine.
     pub(crate) name: String,
+    /// Where another machine has it: the beginning of the address, as `https://models.example/v1`.
+    #[serde(default)]
+    pub(crate) url: Option<String>,
+    /// A file with what proves there that we may ask.
+    #[serde(default)]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Who of the site has decided that a model of another machine may be used for patients.
+    #[serde(default)]
+    pub(crate) for_clinical_use: Option<String>,
 }
 
 /// `dicom:`

@@ -1,15 +1,15 @@
 //! A site: everything its files say, read and checked before anything listens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use archive::{DiskArchive, FolderDestination};
-use contracts::{Archive, Destination};
+use contracts::{Archive, Destination, Model};
 use dimse::{DicomDestination, Remote, Timers};
 use domain::AeTitle;
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
-use inference::{ModelStore, SharedModel};
+use inference::{ModelStore, RemoteConfig, RemoteModel, SharedModel};
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
 use report::{Fonts, MessageHeader, PdfError, ReportForm, Templates};
@@ -66,11 +66,18 @@ impl Site {
     }
 }
 
-/// The model of the site file, in a process that begins with the first question.
-fn shared_model(config: &Config, data: &Path) -> Result<Option<Arc<SharedModel>>, Failure> {
+/// The model of the site file: in a process that begins with the first question, or elsewhere.
+fn shared_model(config: &Config, data: &Path) -> Result<Option<Arc<dyn Model>>, Failure> {
     let Some(model) = &config.model else { return Ok(None) };
-    let store = ModelStore::new(data.join("models"));
     let unusable = |error: &dyn std::error::Error| Failure::from_error("`model`", error);
+    if let Some(url) = model.url.clone() {
+        let read = |path: &PathBuf| std::fs::read_to_string(path).map(|it| it.trim().to_owned());
+        let key = model.key_file.as_ref().map(read).transpose().map_err(|it| unusable(&it))?;
+        let (name, clinical_use_decided_by) = (model.name.clone(), model.for_clinical_use.clone());
+        let remote = RemoteConfig { url, name, key, clinical_use_decided_by };
+        return Ok(Some(RemoteModel::new(remote).map_err(|it| unusable(&it))?));
+    }
+    let store = ModelStore::new(data.join("models"));
     let card = store.card(&model.name).map_err(|it| unusable(&it))?;
     let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
     Ok(Some(SharedModel::start(engine, store.checkpoint(&model.name), card)))

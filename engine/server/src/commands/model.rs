@@ -149,7 +149,8 @@ fn show(answer: &InferAnswer) -> Result<(), Failure> {
     }
     for it in &answer.masks {
         let inside = mask(it)?.pixels.iter().filter(|it| **it).count();
-        line(format_args!("mask: {inside} pixels, its own guess of IoU {:.2}", it.iou));
+        let guess = it.iou.map(|it| format!(", its own guess of IoU {it:.2}"));
+        line(format_args!("mask: {inside} pixels{}", guess.unwrap_or_default()));
     }
     Ok(())
 }

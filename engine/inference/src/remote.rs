@@ -1,0 +1,192 @@
+//! A model that another machine has, asked over HTTP (PAP-01).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use contracts::{Model, ModelFault};
+use reqwest::{Client, StatusCode, redirect};
+use serde_json::Value;
+use tracing::warn;
+
+use crate::openai;
+use crate::wire::{FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest};
+
+/// How often a question is asked if it may help.
+const TRIES_MAX: u32 = 3;
+
+/// Wait after the first try; twice as long after each further one.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Failures in a row after which nobody is asked for a while.
+const FAILURES_MAX: u32 = 5;
+
+/// How long that is.
+const REST: Duration = Duration::from_secs(30);
+
+/// Longest wait for a connection, and for an answer where the question names no deadline.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_mins(5);
+
+/// Where a model is, and what it is called there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteConfig {
+    /// The beginning of its address: `https://models.hospital.example/v1`.
+    pub url: String,
+    /// Its name there.
+    pub name: String,
+    /// What proves that we may ask.
+    pub key: Option<String>,
+    /// Who of the site has decided that it may be used for patients. Nobody: it may not.
+    pub clinical_use_decided_by: Option<String>,
+}
+
+/// How asking fared of late.
+#[derive(Debug, Default)]
+struct Breaker {
+    failures: u32,
+    closed_until: Option<Instant>,
+}
+
+/// A model on another machine.
+pub struct RemoteModel {
+    config: RemoteConfig,
+    client: Client,
+    breaker: Mutex<Breaker>,
+}
+
+impl RemoteModel {
+    /// Knows where the model is. Nothing is asked yet. No answer that points elsewhere is followed
+    /// (SEC-33).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system has no means to ask.
+    pub fn new(config: RemoteConfig) -> Result<Arc<Self>, reqwest::Error> {
+        let client = Client::builder()
+            .connect_timeout(CONNECT_MAX)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(Arc::new(Self { config, client, breaker: Mutex::default() }))
+    }
+
+    /// Asks it, more than once if that may help.
+    ///
+    /// # Errors
+    ///
+    /// Says why there is no answer, and whether there may be one another time.
+    pub async fn infer(&self, request: &InferRequest) -> Result<InferAnswer, InferFault> {
+        let (begin, body) = (Instant::now(), openai::body(request, &self.config.name));
+        let limit = request.deadline_ms.map_or(ANSWER_MAX, Duration::from_millis);
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            self.is_closed()?;
+            let rest = limit.saturating_sub(begin.elapsed());
+            let outcome = self.ask(&body, rest).await;
+            self.note(outcome.as_ref().err());
+            match outcome {
+                Ok(value) => return self.read(&value, request, begin),
+                Err(fault) if !fault.is_retryable || attempt >= TRIES_MAX => return Err(fault),
+                Err(fault) => {
+                    warn!(attempt, reason_bytes = fault.reason.len(), "the model did not answer");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Err(InferFault::unavailable("it was asked too often"))
+    }
+
+    async fn ask(&self, body: &Value, limit: Duration) -> Result<Value, InferFault> {
+        if limit.is_zero() {
+            return Err(InferFault::refused("it was not answered in time"));
+        }
+        let url = format!("{}/chat/completions", self.config.url.trim_end_matches('/'));
+        let mut request = self.client.post(url).timeout(limit).json(body);
+        if let Some(key) = &self.config.key {
+            request = request.bearer_auth(key);
+        }
+        let broken = |error: reqwest::Error| {
+            InferFault::unavailable(format!("the model's server does not answer: {error}"))
+        };
+        let mut response = request.send().await.map_err(broken)?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(more) = response.chunk().await.map_err(broken)? {
+            bytes.extend_from_slice(&more);
+            if bytes.len() > FRAME_BYTES_MAX as usize {
+                return Err(InferFault::unavailable("the answer is longer than any may be"));
+            }
+        }
+        let said: Result<Value, _> = serde_json::from_slice(&bytes);
+        if status.is_success() {
+            let garbled = |it| InferFault::unavailable(format!("the answer is no JSON: {it}"));
+            return said.map_err(garbled);
+        }
+        let message =
+            said.ok().and_then(|it| Some(it.pointer("/error/message")?.as_str()?.to_owned()));
+        let reason = format!("the model's server says {status}: {}", message.unwrap_or_default());
+        let is_retryable = status.is_server_error()
+            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        Err(InferFault { is_retryable, reason })
+    }
+
+    fn read(
+        &self,
+        value: &Value,
+        request: &InferRequest,
+        begin: Instant,
+    ) -> Result<InferAnswer, InferFault> {
+        let mut answer = openai::answer(value, request)?;
+        answer.milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        answer.model.clone_from(&self.config.name);
+        answer.warning = match self.config.clinical_use_decided_by {
+            Some(_) => answer.warning,
+            None => Some("not for clinical use".to_owned()),
+        };
+        Ok(answer)
+    }
+
+    /// Fails while nobody is asked.
+    fn is_closed(&self) -> Result<(), InferFault> {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        match breaker.closed_until {
+            Some(until) if until > Instant::now() => {
+                let text =
+                    format!("the model's server failed {FAILURES_MAX} times and is left alone");
+                Err(InferFault::unavailable(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in how a try went. Refusing is an answer, too.
+    fn note(&self, fault: Option<&InferFault>) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if fault.is_none_or(|it| !it.is_retryable) {
+            *breaker = Breaker::default();
+            return;
+        }
+        breaker.failures += 1;
+        if breaker.failures >= FAILURES_MAX {
+            breaker.closed_until = Some(Instant::now() + REST);
+            // One failure more closes it again.
+            breaker.failures = FAILURES_MAX - 1;
+        }
+    }
+}
+
+#[async_trait]
+impl Model for RemoteModel {
+    async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
+        let refused = |error: serde_json::Error| ModelFault {
+            is_retryable: false,
+            reason: format!("the question cannot be read: {error}"),
+        };
+        let request = serde_json::from_slice(request).map_err(refused)?;
+        let answer = Self::infer(self, &request).await;
+        let told = |it: InferFault| ModelFault { is_retryable: it.is_retryable, reason: it.reason };
+        serde_json::to_string(&answer.map_err(told)?).map_err(refused)
+    }
+}
