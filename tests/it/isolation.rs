@@ -43,10 +43,14 @@ async fn sec_31_a_plugin_has_no_network_no_files_of_others_and_no_hold_on_the_en
         "socket pair: could",
         "named socket: could not",
         "engine: could not",
+        "limits: could not",
+        "rights: could not",
         "read: could not",
         "write: could not",
+        "rights: could not",
         "read: could not",
         "write: could not",
+        "rights: could not",
         "read: could",
         "write: could not",
     ];
@@ -95,6 +99,7 @@ async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
     let found = seen(run("looking"));
     assert_eq!(found[0], format!("process {}", engine.process()), "{found:?}");
     assert_eq!(found[1], "internet: could", "nothing is taken from the engine itself");
+    assert_eq!(found[5], "limits: could", "nothing is taken from the engine itself");
     let reason = run("hanging")["nodes"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("took longer than 1 s"), "{reason}");
     engine.stop();

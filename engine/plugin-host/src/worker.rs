@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -25,6 +25,9 @@ pub(crate) struct Worker {
     pub(crate) version: String,
 }
 
+/// How long a child whose socket is closed has to end.
+const END_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Where a plugin works.
 enum Place {
     /// In a process of its own.
@@ -37,12 +40,16 @@ impl Drop for Worker {
     /// Ends the child with everything it started.
     fn drop(&mut self) {
         let Place::Child(child) = &self.place else { return };
-        let pid = child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw);
-        if let Some(group) = pid {
+        if let Some(group) = group(child) {
             // It may have ended already, and nothing of it be left.
             _ = kill_process_group(group, Signal::KILL);
         }
     }
+}
+
+/// The group that a child leads, until somebody has asked how it ended.
+fn group(child: &Child) -> Option<Pid> {
+    child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw)
 }
 
 /// Why a child is of no more use.
@@ -175,7 +182,20 @@ impl Worker {
         let Place::Child(child) = &mut self.place else {
             return WorkerError::Ended { how: "its thread is gone".to_owned() };
         };
-        let wait = tokio::time::timeout(std::time::Duration::from_secs(2), child.wait());
+        if let Some(group) = group(child) {
+            // What it started is ended before its number may be another's.
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+            let is_running = || matches!(waitid(WaitId::Pid(group), look), Ok(None));
+            let begin = std::time::Instant::now();
+            while is_running() && begin.elapsed() < END_WAIT {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            if is_running() {
+                return WorkerError::Ended { how: "its socket was closed".to_owned() };
+            }
+            _ = kill_process_group(group, Signal::KILL);
+        }
+        let wait = tokio::time::timeout(END_WAIT, child.wait());
         let how = match wait.await {
             Ok(Ok(status)) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("exit code {code}"),
