@@ -13,6 +13,7 @@ const COERCED_AT: Tag = Tag(0x0008, 0x0015);
 const PATIENT_NAME: Tag = Tag(0x0010, 0x0010);
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const ISSUER: Tag = Tag(0x0010, 0x0021);
+const ISSUER_QUALIFIERS: Tag = Tag(0x0010, 0x0024);
 const BIRTH_DATE: Tag = Tag(0x0010, 0x0030);
 const SEX: Tag = Tag(0x0010, 0x0040);
 const MODIFIED: Tag = Tag(0x0400, 0x0550);
@@ -27,8 +28,10 @@ const REASON: Tag = Tag(0x0400, 0x0565);
 pub struct Identity {
     /// Patient ID.
     pub id: String,
-    /// Its issuer; nothing leaves what the object says.
+    /// Its issuer; nothing if the site has but one.
     pub issuer: String,
+    /// The issuer that is meant where an object names none.
+    pub default_issuer: String,
     /// The name, as DICOM writes it; nothing leaves what the object says.
     pub name: String,
     /// The birth date, in the same way.
@@ -57,6 +60,9 @@ pub enum CoercionError {
     /// The object's character set has not the letters of the name.
     #[error("{0} cannot be written in the character set of the object")]
     Charset(Tag),
+    /// What it was before is written in a way that nothing can be added to.
+    #[error("its Original Attributes Sequence (0400,0561) is not written as a sequence (SQ)")]
+    Original,
     /// It cannot be packed or unpacked.
     #[error("the data set cannot be packed")]
     Io(#[from] std::io::Error),
@@ -76,7 +82,9 @@ pub fn coerced(
 ) -> Result<Option<Vec<u8>>, CoercionError> {
     let header = read_encoded(Cursor::new(data), data.len() as u64, encoding)?;
     let said = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
-    let is_same_issuer = identity.issuer.is_empty() || said(ISSUER) == identity.issuer;
+    let issuer = Some(said(ISSUER)).filter(|it| !it.is_empty());
+    let issuer = issuer.unwrap_or_else(|| identity.default_issuer.clone());
+    let is_same_issuer = identity.issuer.is_empty() || issuer == identity.issuer;
     if said(PATIENT_ID) == identity.id && is_same_issuer {
         return Ok(None);
     }
@@ -112,16 +120,21 @@ fn spliced(
         .filter_map(|((tag, start), end)| Some((*tag, data.get(place(*start)..place(end))?)))
         .collect();
     let changed = changes(identity, &charset)?;
-    let former: Vec<&(Tag, &[u8])> =
-        spans.iter().filter(|(tag, _)| changed.iter().any(|it| it.0 == *tag)).collect();
+    // Who issued the former ID says nothing about the one it has now.
+    let is_replaced =
+        |tag| changed.iter().any(|it| it.0 == tag) || [ISSUER, ISSUER_QUALIFIERS].contains(&tag);
+    let former: Vec<&(Tag, &[u8])> = spans.iter().filter(|it| is_replaced(it.0)).collect();
     let mut added: Vec<(Tag, Vec<u8>)> = changed
         .iter()
         .map(|(tag, vr, value)| (*tag, element(encoding, *tag, *vr, value, b' ')))
         .collect();
     added.push((COERCED_AT, element(encoding, COERCED_AT, *b"DT", writer.at.as_bytes(), b' ')));
     let before = spans.iter().find(|(tag, _)| *tag == ORIGINAL).map(|it| it.1);
-    added.push((ORIGINAL, original(encoding, before, &former, writer)));
-    let kept = spans.iter().filter(|(tag, _)| added.iter().all(|it| it.0 != *tag));
+    added.push((ORIGINAL, original(encoding, before, &former, writer)?));
+    // Lengths of groups (retired) that are not as long any more.
+    let is_length = |tag: Tag| tag.1 == 0 && added.iter().any(|it| it.0.0 == tag.0);
+    let is_gone = |tag| is_replaced(tag) || is_length(tag) || added.iter().any(|it| it.0 == tag);
+    let kept = spans.iter().filter(|it| !is_gone(it.0));
     let mut all: Vec<(Tag, &[u8])> = kept.copied().collect();
     all.extend(added.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())));
     all.sort_by_key(|it| it.0);
@@ -154,7 +167,7 @@ fn original(
     before: Option<&[u8]>,
     former: &[&(Tag, &[u8])],
     writer: &Writer,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, CoercionError> {
     let text = |tag, vr, value: &str| element(encoding, tag, vr, value.as_bytes(), b' ');
     let values: Vec<u8> = former.iter().flat_map(|it| it.1.iter().copied()).collect();
     let modified = sequence(encoding, MODIFIED, &[], &item(encoding, &values));
@@ -165,8 +178,13 @@ fn original(
         text(SOURCE, *b"LO", &writer.source),
         text(REASON, *b"CS", "COERCE"),
     ];
+    // One of VR UN would hold items of another encoding (PS3.5, 6.2.2).
+    let is_sequence = |it: &[u8]| !encoding.is_explicit || it.get(4..6) == Some(b"SQ");
+    if !before.is_none_or(is_sequence) {
+        return Err(CoercionError::Original);
+    }
     let before = before.map(|it| items(encoding, it)).unwrap_or_default();
-    sequence(encoding, ORIGINAL, &before, &item(encoding, &content.concat()))
+    Ok(sequence(encoding, ORIGINAL, &before, &item(encoding, &content.concat())))
 }
 
 /// The items of a sequence that lies there as an element.
@@ -301,6 +319,45 @@ mod tests {
             let same = coerced(&second, encoding, &identity("100", "Y"), &writer("3"));
             assert_eq!(same.unwrap(), None);
         }
+    }
+
+    /// The former issuer beside the new ID would name another person.
+    #[test]
+    fn din_62_the_former_issuer_does_not_stay_beside_the_new_id() {
+        let it = |tag, vr: &[u8; 2], value: &str| element(PLAIN, tag, *vr, value.as_bytes(), b' ');
+        let data = |issuer: &str| {
+            let length = element(PLAIN, Tag(0x0010, 0), *b"UL", &[9, 0, 0, 0], 0);
+            let (id, issuer) = (it(PATIENT_ID, b"LO", "99"), it(ISSUER, b"LO", issuer));
+            let qualifiers = sequence(PLAIN, ISSUER_QUALIFIERS, &[], &item(PLAIN, &[]));
+            [length, id, issuer, qualifiers].concat()
+        };
+        let of = |id: &str, issuer: &str| Identity {
+            issuer: issuer.to_owned(),
+            default_issuer: "HOSP".to_owned(),
+            ..identity(id, "")
+        };
+        let has = |header: &Header, tag| header.text(tag).is_some_and(|it| !it.text.is_empty());
+
+        // The same number of another clinic is not this patient's.
+        let view = coerced(&data("CLINIC_B"), PLAIN, &of("99", "HOSP"), &writer("1"));
+        let view = view.unwrap().unwrap();
+        assert_eq!(read(&view, PLAIN).text(ISSUER).unwrap().text, "HOSP");
+        // Without an issuer the default one is meant.
+        assert_eq!(coerced(&data(""), PLAIN, &of("99", "HOSP"), &writer("1")).unwrap(), None);
+        // At a site with one authority nobody is named.
+        let view = coerced(&data("CLINIC_B"), PLAIN, &of("100", ""), &writer("1"));
+        let view = view.unwrap().unwrap();
+        assert!(!has(&read(&view, PLAIN), ISSUER));
+        let starts = starts(Cursor::new(&view), view.len() as u64, PLAIN).unwrap();
+        let tags: Vec<Tag> = starts.iter().map(|it| it.0).collect();
+        assert_eq!(tags, [COERCED_AT, PATIENT_ID, ORIGINAL], "no length of a group, no qualifiers");
+        assert!(view.windows(8).any(|it| it == b"CLINIC_B"), "it is kept as a former value");
+
+        // Items of another encoding are not mixed with ours.
+        let mut odd = data("CLINIC_B");
+        odd.extend([0x00, 0x04, 0x61, 0x05, b'U', b'N', 0, 0, 0, 0, 0, 0]);
+        let outcome = coerced(&odd, PLAIN, &of("100", ""), &writer("1"));
+        assert!(matches!(outcome, Err(CoercionError::Original)), "{outcome:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use store::StudyExport;
 
 use crate::args::ExportFlags;
 use crate::commands::ask::{failed, person};
-use crate::config::Config;
+use crate::config::{Config, IdentityConfig};
 use crate::open::Opened;
 use crate::output::{Failure, line};
 use crate::site::own_ae_title;
@@ -33,7 +33,7 @@ pub(crate) async fn export(flags: &ExportFlags) -> Result<ExitCode, Failure> {
     std::fs::create_dir_all(&flags.to).map_err(|error| {
         Failure::from_error(&format!("cannot make `{}`", flags.to.display()), &error)
     })?;
-    let identity = identity(&study).filter(|_| !flags.as_received);
+    let identity = identity(&study, &config).filter(|_| !flags.as_received);
     let system = own_ae_title(&config)?.to_string();
     let (mut written, mut changed, mut wrong) = (0, 0, 0);
     for (instance, sha256, sender) in &study.instances {
@@ -60,11 +60,18 @@ pub(crate) async fn export(flags: &ExportFlags) -> Result<ExitCode, Failure> {
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn identity(study: &StudyExport) -> Option<Identity> {
+fn identity(study: &StudyExport, config: &Config) -> Option<Identity> {
     let PatientView { identifier, demographics, .. } = study.patient.clone()?;
+    let default_issuer = match &config.identity {
+        IdentityConfig::Single => String::new(),
+        IdentityConfig::Many { default_issuer } => default_issuer.clone(),
+    };
+    // One that was first seen without an issuer is of the default one.
+    let issuer = Some(identifier.issuer).filter(|it| !it.is_empty());
     Some(Identity {
         id: identifier.value,
-        issuer: identifier.issuer,
+        issuer: issuer.unwrap_or_else(|| default_issuer.clone()),
+        default_issuer,
         name: demographics.name,
         birth_date: demographics.birth_date,
         sex: demographics.sex,
