@@ -76,11 +76,14 @@ impl Picture {
         limits.max_image_width = Some(SIDE_MAX);
         limits.max_image_height = Some(SIDE_MAX);
         limits.max_alloc = Some(DECODED_BYTES_MAX);
+        let mut room = limits.clone();
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(|error| PictureError::Undecodable(image::ImageError::IoError(error)))?;
         reader.limits(limits);
         let decoder = reader.into_decoder()?;
+        // A decoder holds only its own workings to the limits, not the picture.
+        room.reserve(decoder.total_bytes())?;
         let has_alpha = decoder.color_type().has_alpha();
         let decoded = DynamicImage::from_decoder(decoder)?;
         let (width, height) = (decoded.width(), decoded.height());
@@ -157,4 +160,22 @@ pub fn smart_size(
     )]
     let side = |it: f64| (it * f) as u32;
     Ok((side(rows), side(columns)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three kilobytes may say that they are three gigabytes.
+    #[test]
+    fn a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked() {
+        let mut png = Picture::new(1, 1, vec![0; 3]).unwrap().to_png().unwrap();
+        // The header: 32768 by 32768, with its checksum (ISO/IEC 15948, 11.2.2).
+        png[16..24].copy_from_slice(&[0, 0, 0x80, 0, 0, 0, 0x80, 0]);
+        png[29..33].copy_from_slice(&[0x4b, 0x1e, 0x34, 0x28]);
+        let outcome = Picture::decode(&png);
+        let is_limit =
+            matches!(outcome, Err(PictureError::Undecodable(image::ImageError::Limits(_))));
+        assert!(is_limit, "{outcome:?}");
+    }
 }

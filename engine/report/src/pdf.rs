@@ -111,6 +111,19 @@ impl Fonts {
         self.0.is_empty()
     }
 
+    /// The text with a box for what no font has, and for what an archival document must not have
+    /// (ISO 19005-2, 6.2.11.7): the report goes out, and the reader sees that something is missing.
+    fn printable(&self, text: &str) -> String {
+        let is_free = |it| matches!(it, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'.. | '\u{feff}');
+        let is_written = |it: char| !is_free(it) && self.0.iter().any(|face| face.has(it));
+        let shown = |it: char| match it {
+            _ if it.is_control() => ' ',
+            _ if is_written(it) => it,
+            _ => '\u{25a1}',
+        };
+        text.chars().map(shown).collect()
+    }
+
     /// A line in pieces of one font each.
     fn pieces<'a>(&self, line: &'a str) -> Vec<(&Face, &'a str)> {
         let mut pieces: Vec<(usize, usize, usize)> = Vec::new();
@@ -286,7 +299,7 @@ fn edge(surface: &mut Surface<'_>, fonts: &Fonts, text: &str, y: f32, kind: Arti
         return;
     }
     surface.start_tagged(ContentTag::Artifact(Artifact::with_kind(kind)));
-    let line = Line { text: text.to_owned(), size: SMALL, kind: Kind::Paragraph };
+    let line = Line { text: fonts.printable(text), size: SMALL, kind: Kind::Paragraph };
     draw(surface, fonts, &line, y);
     surface.end_tagged();
 }
@@ -303,8 +316,7 @@ fn draw(surface: &mut Surface<'_>, fonts: &Fonts, line: &Line, y: f32) {
 fn lines(narrative: &Narrative, fonts: &Fonts) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut add = |text: &str, size: f32, kind: Kind| {
-        let clean: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
-        for (index, text) in fonts.wrapped(&clean, size).into_iter().enumerate() {
+        for (index, text) in fonts.wrapped(&fonts.printable(text), size).into_iter().enumerate() {
             let kind = if index == 0 { kind } else { Kind::Continued };
             lines.push(Line { text, size, kind });
         }
@@ -353,9 +365,9 @@ mod tests {
         Narrative {
             title: "Report".to_owned(),
             banner: "draft",
-            facts: vec![("Patient", "DOE JANE\u{7}".to_owned())],
+            facts: vec![("Patient", "DOE JANE\u{7}\u{e001}\u{feff}\u{12000}".to_owned())],
             sections: vec![("Findings".to_owned(), lines.collect())],
-            colophon: "a machine".to_owned(),
+            colophon: "a machine \u{10ffff}\u{1}".to_owned(),
             concluded: Timestamp::UNIX_EPOCH,
         }
     }
@@ -374,6 +386,13 @@ mod tests {
         assert!(text.contains("apt-get install fonts-dejavu-core"), "{text}");
         let none = Fonts::open(&["/etc/hostname".into()]).err().unwrap().to_string();
         assert!(none.contains("not a font"), "{none}");
+    }
+
+    #[test]
+    fn what_no_font_has_is_shown_as_missing() {
+        let fonts = Fonts::open(&[]).unwrap();
+        let text = "a\u{e001}b\u{feff}c\u{7}d\u{12000}\u{10ffff} 王";
+        assert_eq!(fonts.printable(text), "a\u{25a1}b\u{25a1}c d\u{25a1}\u{25a1} 王");
     }
 
     #[test]

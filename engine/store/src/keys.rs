@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
@@ -85,14 +85,18 @@ pub fn plugin_key(folder: &Path) -> Result<SigningKey, KeysError> {
 /// Gives keys that root made to whoever the data folder belongs to: the engine has to read them.
 fn hand_over(folder: &Path) -> Result<(), KeysError> {
     let io = |source| KeysError::Io { path: folder.to_owned(), source };
-    let owner = |it: &Path| fs::metadata(it).map(|it| (it.uid(), it.gid()));
-    let data = owner(folder.parent().unwrap_or(folder)).map_err(io)?;
+    let data = fs::metadata(folder.parent().unwrap_or(folder)).map_err(io)?;
+    if !rustix::process::geteuid().is_root() || data.uid() == 0 {
+        return Ok(());
+    }
     let inside = fs::read_dir(folder).map_err(io)?.flatten().map(|it| it.path());
     for path in inside.chain([folder.to_owned()]) {
-        // One of a moment may be gone again.
-        let is_of_root = owner(&path).is_ok_and(|(user, _)| user == 0);
-        if is_of_root && data.0 != 0 {
-            chown(&path, Some(data.0), Some(data.1)).map_err(io)?;
+        // One of a moment may be gone again. A link could lead to a file that is not ours to give, and
+        // so could a second name of it.
+        let is_root_s =
+            |it: &fs::Metadata| it.uid() == 0 && (it.is_dir() || (it.is_file() && it.nlink() == 1));
+        if fs::symlink_metadata(&path).is_ok_and(|it| is_root_s(&it)) {
+            lchown(&path, Some(data.uid()), Some(data.gid())).map_err(io)?;
         }
     }
     Ok(())

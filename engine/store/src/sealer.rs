@@ -111,9 +111,7 @@ impl Sealer {
         let (mark,): (i64,) =
             sqlx::query_as(mark).fetch_one(&mut *connection).await.map_err(Error::from)?;
         loop {
-            if self.seal().await? {
-                continue;
-            }
+            let is_sealed = self.seal().await?;
             let head = head(&mut connection).await?;
             let (is_open,): (bool,) = sqlx::query_as(
                 "select exists(select from audit.event e where e.position <= $1
@@ -128,7 +126,9 @@ impl Sealer {
             if !is_open || begin.elapsed() > at_most {
                 return Ok(!is_open);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            if !is_sealed {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
     }
 
