@@ -69,14 +69,17 @@ impl Session {
 
     /// Most tokens that there may be in memory.
     pub fn tokens_max(&self) -> usize {
-        self.question.ids.len() + self.decoding.tokens_max
+        self.question.ids.len().saturating_add(self.decoding.tokens_max)
     }
 
-    /// Gives its memory back. Question and words are read again when it goes on.
+    /// Gives its memory back. Question and words are read again when it goes on. What an answer that has
+    /// ended means to draw stays: nothing is read for it any more.
     pub fn forget(&mut self) {
         self.cache = Cache::default();
         self.hidden = None;
-        self.segs.clear();
+        if self.ending.is_none() {
+            self.segs.clear();
+        }
     }
 
     /// Whether there is a `[SEG]` in what was read.

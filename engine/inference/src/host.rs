@@ -104,6 +104,7 @@ pub fn run(checkpoint: &Path, is_eight_bit: bool) -> io::Result<()> {
         .spawn(move || listen(reader, &sender))?;
     Host {
         socket,
+        incoming: Vec::new(),
         scheduler: Scheduler::new(Model(model), Limits::default()),
         begun: Instant::now(),
     }
@@ -121,6 +122,8 @@ fn listen(mut socket: UnixStream, sender: &SyncSender<Ask>) {
 
 struct Host {
     socket: UnixStream,
+    /// Questions that are not taken apart yet.
+    incoming: Vec<(u64, Box<InferRequest>, Instant)>,
     scheduler: Scheduler<Model>,
     begun: Instant,
 }
@@ -129,20 +132,21 @@ impl Host {
     fn serve(mut self, asked: &Receiver<Ask>) -> io::Result<()> {
         loop {
             // Without work there is time to wait; with work, only what is there already is taken.
-            if self.scheduler.is_empty() {
+            if self.scheduler.is_empty() && self.incoming.is_empty() {
                 match asked.recv_timeout(Duration::from_mins(1)) {
-                    Ok(ask) => self.take(ask)?,
+                    Ok(ask) => self.take(ask),
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
             }
             loop {
                 match asked.try_recv() {
-                    Ok(ask) => self.take(ask)?,
+                    Ok(ask) => self.take(ask),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
+            self.begin_next()?;
             let (_, ended) = self.scheduler.step(self.begun.elapsed());
             for it in ended {
                 self.answer(it)?;
@@ -150,16 +154,25 @@ impl Host {
         }
     }
 
-    fn take(&mut self, ask: Ask) -> io::Result<()> {
-        let (id, request) = match ask {
+    fn take(&mut self, ask: Ask) {
+        match ask {
             Ask::Cancel { id } => {
+                self.incoming.retain(|it| it.0 != id);
                 self.scheduler.cancel(id);
-                return Ok(());
             }
-            Ask::Infer { id, request } => (id, request),
-        };
+            Ask::Infer { id, request } => self.incoming.push((id, request, Instant::now())),
+        }
+    }
+
+    /// Takes one question apart, an urgent one first: decoding pictures takes its time, too.
+    fn begin_next(&mut self) -> io::Result<()> {
+        let first = self.incoming.iter().enumerate().min_by_key(|(at, it)| (it.1.priority, *at));
+        let Some((index, _)) = first else { return Ok(()) };
+        let (id, request, asked) = self.incoming.remove(index);
         let (now, priority) = (self.begun.elapsed(), request.priority);
-        let deadline = request.deadline_ms.map(|it| now + Duration::from_millis(it));
+        let waited = asked.elapsed();
+        let rest = request.deadline_ms.map(|it| Duration::from_millis(it).saturating_sub(waited));
+        let deadline = rest.map(|it| now + it);
         let added = self.begin(&request).and_then(|job| {
             let added = self.scheduler.add(id, job, priority, now, deadline);
             added.map_err(|it| InferFault::refused(it.to_string()))

@@ -3,7 +3,6 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use imaging::picture::smart_size;
 use imaging::{FlatMask, Picture};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -212,12 +211,8 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
     };
     let first = request.pictures.first();
     let source = first.map(|it| size_of(it)).transpose()?;
-    let [min, max] = request.pixels.unwrap_or([200_704, 1_003_520]);
-    let fitted = |[width, height]: [u32; 2]| {
-        let (height, width) = smart_size(height, width, FACTOR, min..=max).ok()?;
-        Some([width, height])
-    };
-    let mut answer = InferAnswer::of_text(text.to_owned(), source.and_then(fitted), source);
+    // How large the server made the picture, it does not say: its boxes stay where they are cited.
+    let mut answer = InferAnswer::of_text(text.to_owned(), None, source);
     answer.is_cut = at(value, "/choices/0/finish_reason") != "stop";
     let count = |it: &str| usize::try_from(at(value, it).as_u64().unwrap_or(0)).unwrap_or(0);
     answer.tokens = [count("/usage/prompt_tokens"), count("/usage/completion_tokens")];
@@ -243,9 +238,6 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value.pointer(path).unwrap_or(&Value::Null)
 }
-
-/// Sides of a picture are multiples of so many pixels for the vision tower of Qwen2.5-VL.
-const FACTOR: u32 = 28;
 
 fn size_of(picture: &str) -> Result<[u32; 2], InferFault> {
     let bytes = BASE64_STANDARD.decode(picture);

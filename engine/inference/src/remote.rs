@@ -41,6 +41,12 @@ pub struct RemoteConfig {
     pub clinical_use_decided_by: Option<String>,
 }
 
+/// Why a try gave no answer, and whether another one right away may.
+struct Trouble {
+    fault: InferFault,
+    may_help: bool,
+}
+
 /// How asking fared of late.
 #[derive(Debug, Default)]
 struct Breaker {
@@ -77,59 +83,70 @@ impl RemoteModel {
     ///
     /// Says why there is no answer, and whether there may be one another time.
     pub async fn infer(&self, request: &InferRequest) -> Result<InferAnswer, InferFault> {
+        request.check()?;
         let (begin, body) = (Instant::now(), openai::body(request, &self.config.name));
         let limit = request.deadline_ms.map_or(ANSWER_MAX, Duration::from_millis);
         let mut pause = PAUSE;
         for attempt in 1.. {
             self.is_closed()?;
             let rest = limit.saturating_sub(begin.elapsed());
+            if rest.is_zero() {
+                break;
+            }
             let outcome = self.ask(&body, rest).await;
-            self.note(outcome.as_ref().err());
+            let is_late = begin.elapsed() >= limit;
+            // That somebody was in a hurry says nothing of the server.
+            if !(is_late && request.deadline_ms.is_some()) {
+                self.note(outcome.as_ref().err());
+            }
             match outcome {
                 Ok(value) => return self.read(&value, request, begin),
-                Err(fault) if !fault.is_retryable || attempt >= TRIES_MAX => return Err(fault),
-                Err(fault) => {
-                    warn!(attempt, reason_bytes = fault.reason.len(), "the model did not answer");
+                Err(Trouble { fault, may_help }) if !may_help || attempt >= TRIES_MAX => {
+                    return Err(fault);
+                }
+                Err(trouble) => {
+                    let reason_bytes = trouble.fault.reason.len();
+                    warn!(attempt, reason_bytes, "the model did not answer");
                 }
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
-        Err(InferFault::unavailable("it was asked too often"))
+        Err(match request.deadline_ms {
+            Some(_) => InferFault::refused("it was not answered in time"),
+            None => InferFault::unavailable("the model's server took too long"),
+        })
     }
 
-    async fn ask(&self, body: &Value, limit: Duration) -> Result<Value, InferFault> {
-        if limit.is_zero() {
-            return Err(InferFault::refused("it was not answered in time"));
-        }
+    async fn ask(&self, body: &Value, limit: Duration) -> Result<Value, Trouble> {
         let url = format!("{}/chat/completions", self.config.url.trim_end_matches('/'));
         let mut request = self.client.post(url).timeout(limit).json(body);
         if let Some(key) = &self.config.key {
             request = request.bearer_auth(key);
         }
-        let broken = |error: reqwest::Error| {
-            InferFault::unavailable(format!("the model's server does not answer: {error}"))
-        };
+        let again = |text: String| Trouble { fault: InferFault::unavailable(text), may_help: true };
+        let broken = |error| again(format!("the model's server does not answer: {error}"));
         let mut response = request.send().await.map_err(broken)?;
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(more) = response.chunk().await.map_err(broken)? {
             bytes.extend_from_slice(&more);
             if bytes.len() > FRAME_BYTES_MAX as usize {
-                return Err(InferFault::unavailable("the answer is longer than any may be"));
+                return Err(again("the answer is longer than any may be".to_owned()));
             }
         }
         let said: Result<Value, _> = serde_json::from_slice(&bytes);
         if status.is_success() {
-            let garbled = |it| InferFault::unavailable(format!("the answer is no JSON: {it}"));
-            return said.map_err(garbled);
+            return said.map_err(|it| again(format!("the answer is no JSON: {it}")));
         }
         let message =
             said.ok().and_then(|it| Some(it.pointer("/error/message")?.as_str()?.to_owned()));
         let reason = format!("the model's server says {status}: {}", message.unwrap_or_default());
-        let is_retryable = status.is_server_error()
+        // The question is at fault with these; with all others somebody has to mend something first.
+        let is_of_question = [400, 413, 422].contains(&status.as_u16());
+        let may_help = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        Err(InferFault { is_retryable, reason })
+        Err(Trouble { fault: InferFault { is_retryable: !is_of_question, reason }, may_help })
     }
 
     fn read(
@@ -162,9 +179,9 @@ impl RemoteModel {
     }
 
     /// Takes in how a try went. Refusing is an answer, too.
-    fn note(&self, fault: Option<&InferFault>) {
+    fn note(&self, trouble: Option<&Trouble>) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        if fault.is_none_or(|it| !it.is_retryable) {
+        if trouble.is_none_or(|it| !it.fault.is_retryable) {
             *breaker = Breaker::default();
             return;
         }

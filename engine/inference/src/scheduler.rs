@@ -8,7 +8,7 @@ use std::time::Duration;
 use citrus_v::Need;
 use serde::{Deserialize, Serialize};
 
-/// After this a routine question counts as an urgent one: nobody waits for ever.
+/// A routine question that has had no place for so long counts as an urgent one: nobody waits for ever.
 const AGE: Duration = Duration::from_mins(2);
 
 /// How urgent a question is.
@@ -122,6 +122,8 @@ struct Waiting<J> {
     priority: Priority,
     arrived: Duration,
     deadline: Option<Duration>,
+    /// Since when it has had no place.
+    since: Duration,
     /// Whether it has a place in memory.
     is_active: bool,
     job: J,
@@ -183,8 +185,8 @@ impl<N: Network> Scheduler<N> {
         if needed > room {
             return Err(TooLarge { needed, room });
         }
-        let arrived = now;
-        self.waiting.push(Waiting { id, priority, arrived, deadline, is_active: false, job });
+        let (arrived, since, is_active) = (now, now, false);
+        self.waiting.push(Waiting { id, priority, arrived, deadline, since, is_active, job });
         Ok(())
     }
 
@@ -218,7 +220,7 @@ impl<N: Network> Scheduler<N> {
 
     /// Gives the places in memory to those that come first, and takes them from the others.
     fn admit(&mut self, now: Duration) {
-        self.waiting.sort_by_key(|it| (urgency(it.priority, it.arrived, now), it.arrived, it.id));
+        self.waiting.sort_by_key(|it| (urgency(it, now), it.arrived, it.id));
         let (mut jobs, mut tokens) = (0, 0);
         for it in &mut self.waiting {
             let needed = self.network.tokens_max(&it.job);
@@ -230,6 +232,10 @@ impl<N: Network> Scheduler<N> {
                 self.network.forget(&mut it.job);
             }
             it.is_active = fits;
+            // Once it has a place it waits for nobody: an urgent one may still take it.
+            if fits && it.priority == Priority::Routine && now.saturating_sub(it.since) < AGE {
+                it.since = now;
+            }
         }
     }
 
@@ -237,9 +243,8 @@ impl<N: Network> Scheduler<N> {
     /// then a word of every answer.
     fn work(&mut self, now: Duration, ended: &mut Vec<Ended<N>>) -> Option<Step> {
         let first = self.waiting.iter().find(|it| it.is_active)?;
-        let most = urgency(first.priority, first.arrived, now);
-        let is_first =
-            |it: &Waiting<N::Job>| it.is_active && urgency(it.priority, it.arrived, now) == most;
+        let most = urgency(first, now);
+        let is_first = |it: &Waiting<N::Job>| it.is_active && urgency(it, now) == most;
         let network = &self.network;
         let says = |it: &Waiting<N::Job>| network.need(&it.job) == Need::Say;
         let speaks = self.waiting.iter().any(|it| is_first(it) && says(it));
@@ -291,8 +296,8 @@ impl<N: Network> Scheduler<N> {
 }
 
 /// How urgent a question is by now.
-fn urgency(priority: Priority, arrived: Duration, now: Duration) -> Priority {
-    if now.saturating_sub(arrived) >= AGE { Priority::Stat } else { priority }
+fn urgency<J>(it: &Waiting<J>, now: Duration) -> Priority {
+    if now.saturating_sub(it.since) >= AGE { Priority::Stat } else { it.priority }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::model_store::ModelCard;
@@ -28,6 +28,9 @@ const TRIES_MAX: u32 = 3;
 /// How long to wait before the process is started again, after it could not be.
 const REST: Duration = Duration::from_secs(2);
 
+/// Longest wait for an answer where the question names no deadline.
+const ANSWER_MAX: Duration = Duration::from_hours(1);
+
 /// Most questions at once.
 const QUEUE_MAX: usize = 64;
 
@@ -38,7 +41,15 @@ struct Open {
     reply: oneshot::Sender<Result<InferAnswer, InferFault>>,
 }
 
-type Questions = Arc<Mutex<BTreeMap<u64, Open>>>;
+/// All that wait for an answer.
+#[derive(Clone, Default)]
+struct Questions(Arc<Mutex<BTreeMap<u64, Open>>>);
+
+impl Questions {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The model of a site, in a process of its own.
 pub struct SharedModel {
@@ -46,6 +57,8 @@ pub struct SharedModel {
     questions: Questions,
     next: AtomicU64,
     bell: mpsc::Sender<Ask>,
+    /// How many may ask at once.
+    places: Semaphore,
 }
 
 impl SharedModel {
@@ -54,10 +67,11 @@ impl SharedModel {
     pub fn start(engine: PathBuf, checkpoint: PathBuf, card: ModelCard) -> Arc<Self> {
         let (bell, asked) = mpsc::channel(QUEUE_MAX);
         let questions = Questions::default();
-        let (is_eight_bit, shared) = (card.is_eight_bit, Arc::clone(&questions));
+        let (is_eight_bit, shared) = (card.is_eight_bit, questions.clone());
         let keeper = Keeper { engine, checkpoint, is_eight_bit, questions: shared, asked };
         tokio::spawn(keeper.keep());
-        Arc::new(Self { card, questions, next: AtomicU64::new(1), bell })
+        let places = Semaphore::new(QUEUE_MAX);
+        Arc::new(Self { card, questions, next: AtomicU64::new(1), bell, places })
     }
 
     /// What is known of it.
@@ -71,13 +85,24 @@ impl SharedModel {
     ///
     /// Says why there is no answer, and whether there may be one another time.
     pub async fn infer(&self, request: InferRequest) -> Result<InferAnswer, InferFault> {
+        request.check()?;
+        let limit = request.deadline_ms.map_or(ANSWER_MAX, Duration::from_millis);
+        match tokio::time::timeout(limit, self.asked(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(InferFault::refused("it was not answered in time")),
+        }
+    }
+
+    async fn asked(&self, request: InferRequest) -> Result<InferAnswer, InferFault> {
+        let gone = || InferFault::unavailable("the engine is closing");
+        let _place = self.places.acquire().await.map_err(|_| gone())?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let request = Box::new(request);
         let open = Open { request: request.clone(), tries: 0, reply };
-        self.questions.lock().await.insert(id, open);
-        let _taken_back = TakenBack { id, bell: self.bell.clone() };
-        let gone = || InferFault::unavailable("the engine is closing");
+        self.questions.lock().insert(id, open);
+        let (questions, bell) = (self.questions.clone(), self.bell.clone());
+        let _taken_back = TakenBack { id, questions, bell };
         self.bell.send(Ask::Infer { id, request }).await.map_err(|_| gone())?;
         let mut answer = answer.await.map_err(|_| gone())??;
         answer.model.clone_from(&self.card.name);
@@ -104,13 +129,17 @@ impl Model for SharedModel {
 /// Takes a question back when nobody waits for it any more.
 struct TakenBack {
     id: u64,
+    questions: Questions,
     bell: mpsc::Sender<Ask>,
 }
 
 impl Drop for TakenBack {
     fn drop(&mut self) {
-        // An answered one is known to nobody; with a full queue the answer comes for nobody.
-        _ = self.bell.try_send(Ask::Cancel { id: self.id });
+        // One that was answered is known to nobody any more.
+        if self.questions.lock().remove(&self.id).is_some() {
+            // With a full queue the process answers for nobody.
+            _ = self.bell.try_send(Ask::Cancel { id: self.id });
+        }
     }
 }
 
@@ -126,20 +155,20 @@ struct Keeper {
 impl Keeper {
     async fn keep(mut self) {
         // Nothing is loaded before somebody asks.
-        while let Some(first) = self.asked.recv().await {
-            if let Ask::Cancel { id } = first {
-                self.questions.lock().await.remove(&id);
-                continue;
-            }
-            while !self.questions.lock().await.is_empty() {
+        while self.asked.recv().await.is_some() {
+            while !self.questions.lock().is_empty() {
                 match self.process().await {
                     Ok(ended) => warn!(reason = ended, "the model's process ended"),
                     Err(error) => {
                         warn!(%error, "the model's process cannot be started");
+                        // Whoever waits for it has had a try.
+                        for open in self.questions.lock().values_mut() {
+                            open.tries += 1;
+                        }
                         tokio::time::sleep(REST).await;
                     }
                 }
-                self.drop_hopeless().await;
+                self.drop_hopeless();
             }
         }
     }
@@ -162,38 +191,39 @@ impl Keeper {
         match hear(&mut reader).await? {
             Say::Ready => info!(process = child.id(), "the model is loaded"),
             Say::Unusable { reason } => {
-                self.refuse_all(&reason).await;
+                self.refuse_all(&reason);
                 return Ok(reason);
             }
             Say::Done { .. } => return Err(io::ErrorKind::InvalidData.into()),
         }
-        for (id, open) in self.questions.lock().await.iter_mut() {
-            open.tries += 1;
-            write(&mut writer, &Ask::Infer { id: *id, request: open.request.clone() }).await?;
-        }
-        let ended = self.converse(&mut reader, &mut writer).await;
+        // Somebody reads at all times: a process that cannot get rid of its answers takes no questions.
+        let (tell, ended) = oneshot::channel();
+        let listening = tokio::spawn(listen(reader, self.questions.clone(), tell));
+        let outcome = self.converse(&mut writer, ended).await;
         // It has closed its socket; what is left of it goes.
         _ = child.kill().await;
-        Ok(ended)
+        listening.abort();
+        Ok(outcome)
     }
 
     async fn converse(
         &mut self,
-        reader: &mut OwnedReadHalf,
         writer: &mut OwnedWriteHalf,
+        mut ended: oneshot::Receiver<String>,
     ) -> String {
+        let ask = |(id, open): (&u64, &mut Open)| {
+            open.tries += 1;
+            Ask::Infer { id: *id, request: open.request.clone() }
+        };
+        let open: Vec<Ask> = self.questions.lock().iter_mut().map(ask).collect();
+        for ask in open {
+            if let Err(error) = write(writer, &ask).await {
+                return error.to_string();
+            }
+        }
         loop {
             tokio::select! {
-                said = hear(reader) => match said {
-                    Ok(Say::Done { id, outcome }) => {
-                        if let Some(open) = self.questions.lock().await.remove(&id) {
-                            // Whoever asked may have gone.
-                            _ = open.reply.send(*outcome);
-                        }
-                    }
-                    Ok(_) => return "it talks nonsense".to_owned(),
-                    Err(error) => return error.to_string(),
-                },
+                how = &mut ended => return how.unwrap_or_default(),
                 asked = self.asked.recv() => {
                     let Some(ask) = asked else { return "the engine is closing".to_owned() };
                     if let Err(error) = self.ask(writer, ask).await {
@@ -205,24 +235,19 @@ impl Keeper {
     }
 
     async fn ask(&self, writer: &mut OwnedWriteHalf, ask: Ask) -> io::Result<()> {
-        match &ask {
-            Ask::Cancel { id } => {
-                if self.questions.lock().await.remove(id).is_none() {
-                    return Ok(());
-                }
-            }
-            Ask::Infer { id, .. } => match self.questions.lock().await.get_mut(id) {
-                // Asked when the process was started.
+        if let Ask::Infer { id, .. } = &ask {
+            match self.questions.lock().get_mut(id) {
                 Some(open) if open.tries == 0 => open.tries = 1,
+                // Asked when the process was started, or taken back.
                 _ => return Ok(()),
-            },
+            }
         }
         write(writer, &ask).await
     }
 
     /// Gives up on what the process ended with again and again.
-    async fn drop_hopeless(&self) {
-        let mut questions = self.questions.lock().await;
+    fn drop_hopeless(&self) {
+        let mut questions = self.questions.lock();
         let hopeless: Vec<u64> = questions
             .iter()
             .filter(|(_, it)| it.tries >= TRIES_MAX || it.reply.is_closed())
@@ -230,18 +255,40 @@ impl Keeper {
             .collect();
         for id in hopeless {
             if let Some(open) = questions.remove(&id) {
-                let reason = format!("the model's process ended {TRIES_MAX} times while at it");
+                let reason = format!(
+                    "the model's process ended {TRIES_MAX} times with this question; there may be \
+                     too little memory for the model or for the question"
+                );
                 _ = open.reply.send(Err(InferFault::unavailable(reason)));
             }
         }
     }
 
-    async fn refuse_all(&self, reason: &str) {
-        for (_, open) in std::mem::take(&mut *self.questions.lock().await) {
+    fn refuse_all(&self, reason: &str) {
+        for (_, open) in std::mem::take(&mut *self.questions.lock()) {
             let reason = format!("the model cannot be loaded: {reason}");
             _ = open.reply.send(Err(InferFault::unavailable(reason)));
         }
     }
+}
+
+/// Hands on what the process says, until it ends; then tells how.
+async fn listen(mut reader: OwnedReadHalf, questions: Questions, ended: oneshot::Sender<String>) {
+    let how = loop {
+        match hear(&mut reader).await {
+            Ok(Say::Done { id, outcome }) => {
+                let open = questions.lock().remove(&id);
+                if let Some(open) = open {
+                    // Whoever asked may have gone.
+                    _ = open.reply.send(*outcome);
+                }
+            }
+            Ok(_) => break "it talks nonsense".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    // Whoever kept the process may have ended it.
+    _ = ended.send(how);
 }
 
 async fn write(writer: &mut OwnedWriteHalf, ask: &Ask) -> io::Result<()> {

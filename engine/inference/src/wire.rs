@@ -81,6 +81,47 @@ pub struct InferRequest {
     pub choice: Choice,
 }
 
+/// Most tokens that may be asked for.
+const TOKENS_MAX: usize = 32_768;
+
+/// Most pixels of a picture that the model may be shown: attention takes memory with their square.
+const PIXELS_MAX: u64 = 2_000_000;
+
+/// Most pictures of a question, and bytes of all of them in base 64.
+const PICTURES_MAX: usize = 16;
+const PICTURE_BYTES_MAX: usize = 192 << 20;
+
+impl InferRequest {
+    /// Whether it can be asked at all: before it reaches a process that has others to answer.
+    ///
+    /// # Errors
+    ///
+    /// Says what is beyond its limit.
+    pub fn check(&self) -> Result<(), InferFault> {
+        let Choice { tokens_max, temperature, top_p, repetition_penalty, .. } = self.choice;
+        let told = |what: &str| Err(InferFault::refused(what));
+        if !(0.0..=10.0).contains(&temperature)
+            || !(0.0..=1.0).contains(&top_p)
+            || !(0.1..=10.0).contains(&repetition_penalty)
+        {
+            return told(
+                "temperature is from 0 to 10, top_p from 0 to 1, repetition_penalty from 0.1 to 10",
+            );
+        }
+        if tokens_max > TOKENS_MAX {
+            return told("tokens_max is at most 32768");
+        }
+        if self.pixels.is_some_and(|[min, max]| min > max || max > PIXELS_MAX) {
+            return told("pixels are a least and a most, of at most 2000000");
+        }
+        let bytes: usize = self.pictures.iter().map(String::len).sum();
+        if self.pictures.len() > PICTURES_MAX || bytes > PICTURE_BYTES_MAX {
+            return told("at most 16 pictures, and 192 MiB of them in base 64");
+        }
+        Ok(())
+    }
+}
+
 /// A box that the answer cites.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerBox {

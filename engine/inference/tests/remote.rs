@@ -169,7 +169,8 @@ async fn pap_01_what_may_help_is_tried_again_and_what_may_not_is_told() {
         (Reply::Says(200, "{}".to_owned()), true, "no choices[0]", 1),
         (Reply::Breaks, true, "does not answer", 3),
         // Nobody is followed elsewhere (SEC-33).
-        (Reply::Says(302, String::new()), false, "302", 1),
+        (Reply::Says(302, String::new()), true, "302", 1),
+        (Reply::Says(401, String::new()), true, "401", 1),
         (good("[SEG] and [SEG]", &json!([mask()])), true, "2 [SEG] and 1 masks", 1),
         (good("[SEG]", &json!([{"size": [4, 4]}])), true, "no `size` and `counts`", 1),
         (
@@ -212,4 +213,25 @@ async fn a_late_answer_is_not_waited_for_and_a_server_that_keeps_failing_is_left
     let before = stub.count();
     check(&model.infer(&question(None)).await.unwrap_err(), true, "left alone");
     assert_eq!(stub.count(), before, "nobody is asked");
+}
+
+/// What would take a process down with everybody else's questions is refused before it gets there.
+#[tokio::test]
+async fn what_is_beyond_all_limits_is_refused_before_it_is_asked() {
+    let stub = Stub::open(vec![good("x", &json!([]))]).await;
+    let model = stub.model();
+    let with = |choice: Choice| InferRequest { choice, ..question(None) };
+    let usual = Choice::default();
+    for request in [
+        with(Choice { temperature: f32::INFINITY, ..usual.clone() }),
+        with(Choice { top_p: f32::NAN, ..usual.clone() }),
+        with(Choice { repetition_penalty: 0.0, ..usual.clone() }),
+        with(Choice { tokens_max: usize::MAX, ..usual }),
+        InferRequest { pixels: Some([1, u64::MAX]), ..question(None) },
+        InferRequest { pixels: Some([9, 3]), ..question(None) },
+        InferRequest { pictures: vec![picture(); 17], ..question(None) },
+    ] {
+        assert!(!model.infer(&request).await.unwrap_err().is_retryable, "{:?}", request.choice);
+    }
+    assert_eq!(stub.count(), 0);
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
-use citrus_v::{CitrusV, Decoding, Message};
+use citrus_v::{CitrusV, Decoding, Message, Need};
 
 use crate::sam::assert_mask;
 use crate::{Set, assert_close, picture};
@@ -34,6 +34,19 @@ fn questions_are_answered_and_drawn_as_by_the_reference() {
         assert_close("seg_hidden", &hidden, expected.get("seg_hidden"), 1e-4, 1e-4);
         let vectors = model.project(&hidden).unwrap();
         assert_close("seg_embedding", &vectors, expected.get("seg_embedding"), 1e-4, 1e-4);
+
+        // One that has said its last word is put aside before it is drawn: nothing of it is lost.
+        let mut session = model.begin(question.clone(), &decoding).unwrap();
+        while session.need() != Need::Nothing {
+            match session.need() {
+                Need::See => model.see(&mut session).unwrap(),
+                Need::Read => model.read(&mut session, 9).unwrap(),
+                _ => model.say(&mut [&mut session], &mut |_, _, _| {}).unwrap(),
+            }
+        }
+        session.forget();
+        let kept = session.seg_hidden().unwrap().unwrap();
+        assert_close("put aside", &kept, expected.get("seg_hidden"), 1e-4, 1e-4);
 
         let drawn = model.segment(&question.fitted[0], &hidden).unwrap();
         let which: Vec<u32> = drawn.iter().map(|it| it.which).collect();
