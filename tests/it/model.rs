@@ -239,7 +239,7 @@ async fn plugins_share_one_model_and_lose_no_question_with_its_process() {
             "messages": [{"role": "user", "text": text, "pictures": 1}],
             "pictures": [BASE64_STANDARD.encode(&picture)],
             "pixels": [pixels["min_pixels"], pixels["max_pixels"]],
-            "choice": {"tokens_max": tokens},
+            "sampling": {"tokens_max": tokens},
         })
     };
     let short = ask(&query["query"], query["generated_ids"].as_array().unwrap().len());

@@ -6,7 +6,7 @@ use dicom_core::{DataDictionary as _, Tag};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::PixelDecoder as _;
-use domain::{SopClassUid, SopInstanceUid};
+use domain::{ErrorChain, SopClassUid, SopInstanceUid};
 
 /// Most pixels of a slice. The largest detectors have a quarter of it.
 const PIXELS_MAX: usize = 64 << 20;
@@ -130,14 +130,8 @@ fn check_orthonormal(o: &[f64; 6]) -> Result<(), SliceError> {
 
 /// Stored values through the rescale of the modality (DIN-80).
 fn values(object: &DefaultDicomObject, rows: u32, columns: u32) -> Result<Vec<f32>, SliceError> {
-    let undecodable = |error: &dyn std::error::Error| {
-        let mut reason = error.to_string();
-        let mut source = error.source();
-        while let Some(inner) = source {
-            reason = format!("{reason}: {inner}");
-            source = inner.source();
-        }
-        SliceError::Undecodable { reason }
+    let undecodable = |error: &dyn std::error::Error| SliceError::Undecodable {
+        reason: ErrorChain(error).to_string(),
     };
     let decoded = object.decode_pixel_data().map_err(|error| undecodable(&error))?;
     // The rescale of the header is applied by the library unless told otherwise.

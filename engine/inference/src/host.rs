@@ -13,6 +13,7 @@ use citrus_v::{
     CitrusV, DType, Decoding, Device, Ending, Message, ModelError, Need, PixelBounds, Precision,
     Segmentation, Session, Speaker,
 };
+use domain::ErrorChain;
 use imaging::Picture;
 
 use crate::scheduler::{Ended, Limits, Network, Scheduler, Stopped};
@@ -83,7 +84,8 @@ impl Network for Model {
     }
 }
 
-/// Loads a checkpoint, in eight bits if that is wanted, and answers over the socket that is standard input, until the engine closes it.
+/// Loads a checkpoint, in eight bits if that is wanted, and answers over the socket that is standard
+/// input, until the engine closes it.
 ///
 /// # Errors
 ///
@@ -94,7 +96,9 @@ pub fn run(checkpoint: &Path, is_eight_bit: bool) -> io::Result<()> {
     let precision = if is_eight_bit { Precision::Eight } else { Precision::Full(DType::F32) };
     let model = match CitrusV::load(checkpoint, precision, &Device::Cpu) {
         Ok(model) => model,
-        Err(error) => return say(&mut socket, &Say::Unusable { reason: chain(&error) }),
+        Err(error) => {
+            return say(&mut socket, &Say::Unusable { reason: ErrorChain(&error).to_string() });
+        }
     };
     say(&mut socket, &Say::Ready)?;
     let (sender, receiver) = sync_channel(QUEUE_MAX);
@@ -201,18 +205,18 @@ impl Host {
             })
             .collect();
         let bounds = request.pixels.map(|[min, max]| PixelBounds { min, max });
-        let refused = |error: ModelError| InferFault::refused(chain(&error));
+        let refused = |error: ModelError| InferFault::refused(ErrorChain(&error).to_string());
         let question = model.question(&messages, &pictures, bounds.unwrap_or_default());
         let question = question.map_err(refused)?;
         let stop = ["<|im_end|>", "<|endoftext|>"].iter().filter_map(|it| model.tokens().id(it));
-        let choice = &request.choice;
+        let sampling = &request.sampling;
         let decoding = Decoding {
-            tokens_max: choice.tokens_max,
+            tokens_max: sampling.tokens_max,
             stop: stop.collect(),
-            repetition_penalty: choice.repetition_penalty,
-            temperature: choice.temperature,
-            top_p: choice.top_p,
-            seed: choice.seed,
+            repetition_penalty: sampling.repetition_penalty,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            seed: sampling.seed,
         };
         let session = model.begin(question, &decoding).map_err(refused)?;
         let source = pictures.first().map(|it| [it.width, it.height]);
@@ -222,14 +226,17 @@ impl Host {
     fn answer(&mut self, ended: Ended<Model>) -> io::Result<()> {
         let outcome = match ended.outcome {
             Ok(job) => self.answered(job),
-            Err(Stopped::Late) => Err(InferFault::refused("it was not answered in time")),
-            Err(Stopped::Failed(error)) => Err(InferFault::unavailable(chain(&error))),
+            Err(Stopped::Late) => Err(InferFault::late()),
+            Err(Stopped::Failed(error)) => {
+                Err(InferFault::unavailable(ErrorChain(&error).to_string()))
+            }
         };
         self.done(ended.id, outcome)
     }
 
     fn answered(&self, job: Job) -> Result<InferAnswer, InferFault> {
-        let failed = |error: &dyn std::error::Error| InferFault::unavailable(chain(error));
+        let failed =
+            |error: &dyn std::error::Error| InferFault::unavailable(ErrorChain(error).to_string());
         let tokens = [job.session.question().ids.len(), job.session.said().len()];
         let seen = job.session.question().fitted.first().map(|it| [it.width, it.height]);
         let answer = job.session.into_answer().map_err(|it| failed(&it))?;
@@ -253,17 +260,7 @@ fn picture(text: &str) -> Result<Picture, InferFault> {
     let bytes = BASE64_STANDARD.decode(text);
     let bytes =
         bytes.map_err(|it| InferFault::refused(format!("a picture is not base 64: {it}")))?;
-    Picture::decode(&bytes).map_err(|it| InferFault::refused(chain(&it)))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
+    Picture::decode(&bytes).map_err(|it| InferFault::refused(ErrorChain(&it).to_string()))
 }
 
 fn say(socket: &mut UnixStream, say: &Say) -> io::Result<()> {

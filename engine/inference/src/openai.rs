@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::scheduler::Priority;
-use crate::wire::{AnswerMask, Choice, InferAnswer, InferFault, InferRequest, Role, Utterance};
+use crate::wire::{AnswerMask, InferAnswer, InferFault, InferRequest, Role, Sampling, Utterance};
 
 /// A picture's place in a text, as the release's clients write it.
 const TAG: &str = "<image>";
@@ -86,8 +86,8 @@ pub fn request(body: &[u8], name: &str) -> Result<InferRequest, InferFault> {
     for said in completion.messages {
         messages.push(utterance(said, &mut pictures)?);
     }
-    let usual = Choice::default();
-    let choice = Choice {
+    let usual = Sampling::default();
+    let sampling = Sampling {
         tokens_max: completion
             .max_tokens
             .or(completion.max_completion_tokens)
@@ -98,7 +98,7 @@ pub fn request(body: &[u8], name: &str) -> Result<InferRequest, InferFault> {
         seed: completion.seed.unwrap_or(usual.seed),
     };
     let (priority, deadline_ms, pixels) = (Priority::default(), None, None);
-    Ok(InferRequest { priority, deadline_ms, messages, pictures, pixels, choice })
+    Ok(InferRequest { priority, deadline_ms, messages, pictures, pixels, sampling })
 }
 
 fn utterance(said: Said, pictures: &mut Vec<String>) -> Result<Utterance, InferFault> {
@@ -182,15 +182,15 @@ pub fn body(request: &InferRequest, name: &str) -> Value {
     };
     let messages: Vec<Value> =
         request.messages.iter().map(|it| content(it, &mut pictures)).collect();
-    let choice = &request.choice;
+    let sampling = &request.sampling;
     json!({
         "model": name,
         "messages": messages,
-        "max_tokens": choice.tokens_max,
-        "temperature": choice.temperature,
-        "top_p": choice.top_p,
-        "repetition_penalty": choice.repetition_penalty,
-        "seed": choice.seed,
+        "max_tokens": sampling.tokens_max,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "seed": sampling.seed,
         "stream": false,
     })
 }
@@ -287,7 +287,7 @@ mod tests {
             let message = &found.messages[0];
             assert_eq!((message.pictures, message.text.as_str()), (pictures, words));
             assert_eq!(found.pictures, vec!["QUJD"; pictures]);
-            assert_eq!((found.choice.tokens_max, found.choice.temperature), (5, 0.0));
+            assert_eq!((found.sampling.tokens_max, found.sampling.temperature), (5, 0.0));
         }
     }
 

@@ -47,11 +47,11 @@ struct Trouble {
     may_help: bool,
 }
 
-/// How asking fared of late.
+/// How asking fared of late; while it is open nobody is asked.
 #[derive(Debug, Default)]
 struct Breaker {
     failures: u32,
-    closed_until: Option<Instant>,
+    open_until: Option<Instant>,
 }
 
 /// A model on another machine.
@@ -88,7 +88,7 @@ impl RemoteModel {
         let limit = request.deadline_ms.map_or(ANSWER_MAX, Duration::from_millis);
         let mut pause = PAUSE;
         for attempt in 1.. {
-            self.is_closed()?;
+            self.check_breaker()?;
             let rest = limit.saturating_sub(begin.elapsed());
             if rest.is_zero() {
                 break;
@@ -113,7 +113,7 @@ impl RemoteModel {
             pause *= 2;
         }
         Err(match request.deadline_ms {
-            Some(_) => InferFault::refused("it was not answered in time"),
+            Some(_) => InferFault::late(),
             None => InferFault::unavailable("the model's server took too long"),
         })
     }
@@ -165,10 +165,10 @@ impl RemoteModel {
         Ok(answer)
     }
 
-    /// Fails while nobody is asked.
-    fn is_closed(&self) -> Result<(), InferFault> {
+    /// Fails while the breaker is open.
+    fn check_breaker(&self) -> Result<(), InferFault> {
         let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        match breaker.closed_until {
+        match breaker.open_until {
             Some(until) if until > Instant::now() => {
                 let text =
                     format!("the model's server failed {FAILURES_MAX} times and is left alone");
@@ -187,8 +187,8 @@ impl RemoteModel {
         }
         breaker.failures += 1;
         if breaker.failures >= FAILURES_MAX {
-            breaker.closed_until = Some(Instant::now() + REST);
-            // One failure more closes it again.
+            breaker.open_until = Some(Instant::now() + REST);
+            // One failure more opens it again.
             breaker.failures = FAILURES_MAX - 1;
         }
     }
@@ -197,13 +197,7 @@ impl RemoteModel {
 #[async_trait]
 impl Model for RemoteModel {
     async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
-        let refused = |error: serde_json::Error| ModelFault {
-            is_retryable: false,
-            reason: format!("the question cannot be read: {error}"),
-        };
-        let request = serde_json::from_slice(request).map_err(refused)?;
-        let answer = Self::infer(self, &request).await;
-        let told = |it: InferFault| ModelFault { is_retryable: it.is_retryable, reason: it.reason };
-        serde_json::to_string(&answer.map_err(told)?).map_err(refused)
+        let request = InferRequest::parse(request)?;
+        Ok(Self::infer(self, &request).await?.to_json()?)
     }
 }

@@ -89,7 +89,7 @@ impl SharedModel {
         let limit = request.deadline_ms.map_or(ANSWER_MAX, Duration::from_millis);
         match tokio::time::timeout(limit, self.asked(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(InferFault::refused("it was not answered in time")),
+            Err(_) => Err(InferFault::late()),
         }
     }
 
@@ -115,14 +115,8 @@ impl SharedModel {
 #[async_trait]
 impl Model for SharedModel {
     async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
-        let refused = |error: serde_json::Error| ModelFault {
-            is_retryable: false,
-            reason: format!("the question cannot be read: {error}"),
-        };
-        let request = serde_json::from_slice(request).map_err(refused)?;
-        let told = |it: InferFault| ModelFault { is_retryable: it.is_retryable, reason: it.reason };
-        let answer = Self::infer(self, request).await.map_err(told)?;
-        serde_json::to_string(&answer).map_err(refused)
+        let request = InferRequest::parse(request)?;
+        Ok(Self::infer(self, request).await?.to_json()?)
     }
 }
 

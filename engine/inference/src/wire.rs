@@ -1,6 +1,7 @@
 //! What is asked of the model and what it answers, as JSON: the same for plugins and for the model's own
 //! process.
 
+use contracts::ModelFault;
 use encoding::model_answer::{ModelAnswer, cited_boxes};
 use imaging::FlatMask;
 use serde::{Deserialize, Serialize};
@@ -35,23 +36,23 @@ pub struct Utterance {
     pub pictures: usize,
 }
 
-/// How words are chosen.
+/// How tokens are sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Choice {
-    /// Most words of the answer.
+pub struct Sampling {
+    /// Most tokens of the answer.
     pub tokens_max: usize,
-    /// How much chance there is: none at nought.
+    /// Temperature of the sampling; at 0 the likeliest token is taken.
     pub temperature: f32,
-    /// With chance, only the likeliest that make up this share.
+    /// Nucleus sampling: only the likeliest tokens that make up this share.
     pub top_p: f32,
-    /// What has been said counts less by this.
+    /// Repetition penalty for tokens that were said already; 1 is none.
     pub repetition_penalty: f32,
     /// The same seed says the same.
     pub seed: u64,
 }
 
-impl Default for Choice {
+impl Default for Sampling {
     fn default() -> Self {
         Self { tokens_max: 1024, temperature: 0.0, top_p: 1.0, repetition_penalty: 1.0, seed: 0 }
     }
@@ -76,9 +77,9 @@ pub struct InferRequest {
     /// Least and most pixels the model sees of a picture.
     #[serde(default)]
     pub pixels: Option<[u64; 2]>,
-    /// How words are chosen.
+    /// How tokens are sampled.
     #[serde(default)]
-    pub choice: Choice,
+    pub sampling: Sampling,
 }
 
 /// Most tokens that may be asked for.
@@ -92,13 +93,19 @@ const PICTURES_MAX: usize = 16;
 const PICTURE_BYTES_MAX: usize = 192 << 20;
 
 impl InferRequest {
+    /// A plugin's question.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, InferFault> {
+        serde_json::from_slice(json)
+            .map_err(|error| InferFault::refused(format!("the question cannot be read: {error}")))
+    }
+
     /// Whether it can be asked at all: before it reaches a process that has others to answer.
     ///
     /// # Errors
     ///
     /// Says what is beyond its limit.
     pub fn check(&self) -> Result<(), InferFault> {
-        let Choice { tokens_max, temperature, top_p, repetition_penalty, .. } = self.choice;
+        let Sampling { tokens_max, temperature, top_p, repetition_penalty, .. } = self.sampling;
         let told = |what: &str| Err(InferFault::refused(what));
         if !(0.0..=10.0).contains(&temperature)
             || !(0.0..=1.0).contains(&top_p)
@@ -200,6 +207,12 @@ pub struct InferAnswer {
 }
 
 impl InferAnswer {
+    /// As a plugin gets it.
+    pub(crate) fn to_json(&self) -> Result<String, InferFault> {
+        serde_json::to_string(self)
+            .map_err(|error| InferFault::refused(format!("the answer cannot be written: {error}")))
+    }
+
     /// What a text says: `seen` and `source` are width and height of the first picture as the model saw
     /// it and as it was sent.
     pub(crate) fn of_text(text: String, seen: Option<[u32; 2]>, source: Option<[u32; 2]>) -> Self {
@@ -241,9 +254,20 @@ impl InferFault {
         Self { is_retryable: false, reason: reason.into() }
     }
 
+    /// Its deadline has passed.
+    pub(crate) fn late() -> Self {
+        Self::refused("it was not answered in time")
+    }
+
     /// It may be answered another time.
     pub fn unavailable(reason: impl Into<String>) -> Self {
         Self { is_retryable: true, reason: reason.into() }
+    }
+}
+
+impl From<InferFault> for ModelFault {
+    fn from(fault: InferFault) -> Self {
+        Self { is_retryable: fault.is_retryable, reason: fault.reason }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture};
-use inference::wire::{Choice, Role, Utterance};
+use inference::wire::{Role, Sampling, Utterance};
 use inference::{InferRequest, Priority, RemoteConfig, RemoteModel};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -106,7 +106,7 @@ fn question(deadline_ms: Option<u64>) -> InferRequest {
         messages: vec![Utterance { role: Role::User, text, pictures: 1 }],
         pictures: vec![picture()],
         pixels: None,
-        choice: Choice::default(),
+        sampling: Sampling::default(),
     }
 }
 
@@ -220,18 +220,18 @@ async fn a_late_answer_is_not_waited_for_and_a_server_that_keeps_failing_is_left
 async fn what_is_beyond_all_limits_is_refused_before_it_is_asked() {
     let stub = Stub::open(vec![good("x", &json!([]))]).await;
     let model = stub.model();
-    let with = |choice: Choice| InferRequest { choice, ..question(None) };
-    let usual = Choice::default();
+    let with = |sampling: Sampling| InferRequest { sampling, ..question(None) };
+    let usual = Sampling::default();
     for request in [
-        with(Choice { temperature: f32::INFINITY, ..usual.clone() }),
-        with(Choice { top_p: f32::NAN, ..usual.clone() }),
-        with(Choice { repetition_penalty: 0.0, ..usual.clone() }),
-        with(Choice { tokens_max: usize::MAX, ..usual }),
+        with(Sampling { temperature: f32::INFINITY, ..usual.clone() }),
+        with(Sampling { top_p: f32::NAN, ..usual.clone() }),
+        with(Sampling { repetition_penalty: 0.0, ..usual.clone() }),
+        with(Sampling { tokens_max: usize::MAX, ..usual }),
         InferRequest { pixels: Some([1, u64::MAX]), ..question(None) },
         InferRequest { pixels: Some([9, 3]), ..question(None) },
         InferRequest { pictures: vec![picture(); 17], ..question(None) },
     ] {
-        assert!(!model.infer(&request).await.unwrap_err().is_retryable, "{:?}", request.choice);
+        assert!(!model.infer(&request).await.unwrap_err().is_retryable, "{:?}", request.sampling);
     }
     assert_eq!(stub.count(), 0);
 }

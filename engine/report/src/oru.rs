@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use domain::{Code, LabRow, Order, ResultSet};
+use domain::{Code, ErrorChain, LabRow, Order, ResultSet};
 use encoding::hl7_escape::Delimiters;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -217,15 +217,7 @@ impl Templates {
     }
 
     fn render(&self, view: &View<'_>) -> Result<String, TemplateError> {
-        let chain = |error: tera::Error| {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(inner) = source {
-                text = format!("{text}: {inner}");
-                source = inner.source();
-            }
-            TemplateError::Template(text)
-        };
+        let chain = |error: tera::Error| TemplateError::Template(ErrorChain(&error).to_string());
         let context = Context::from_serialize(view).map_err(chain)?;
         let text = self.tera.render(ORU, &context).map_err(chain)?;
         let segments: Vec<&str> =

@@ -93,7 +93,7 @@ pub(crate) struct RunFlags {
     /// Most tokens of the answer.
     #[arg(long, default_value_t = 1024)]
     pub(crate) max_tokens: usize,
-    /// How much chance there is in the choice of words: none at nought.
+    /// Temperature of the sampling; at 0 the likeliest token is taken.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) temperature: f32,
     /// With chance: the same seed says the same.

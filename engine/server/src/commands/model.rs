@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture, overlay};
-use inference::wire::{AnswerMask, Choice, Role, Utterance};
+use inference::wire::{AnswerMask, Role, Sampling, Utterance};
 use inference::{Import, InferAnswer, InferRequest, ModelCard, ModelStore, Priority, SharedModel};
 
 use crate::args::{ImportFlags, ModelCommand, Place, RunFlags};
@@ -120,11 +120,11 @@ async fn run(flags: &RunFlags) -> Result<(), Failure> {
         }],
         pictures: pictures.iter().map(|it| BASE64_STANDARD.encode(it)).collect(),
         pixels: Some([flags.min_pixels, flags.max_pixels]),
-        choice: Choice {
+        sampling: Sampling {
             tokens_max: flags.max_tokens,
             temperature: flags.temperature,
             seed: flags.seed,
-            ..Choice::default()
+            ..Sampling::default()
         },
     };
     let engine = std::env::current_exe().map_err(|it| failed(&it))?;
