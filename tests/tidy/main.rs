@@ -20,7 +20,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["encoding"],
-    &["contracts", "imaging", "plugin-api", "workflow"],
+    &["contracts", "cpu-kernels", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "report"],
     &["archive", "dimse", "hl7", "inference", "orchestrator", "plugin-host", "store"],
     &["neighbours"],

@@ -4,6 +4,8 @@
 //! no bicubic resizing: these are put together here from what is right.
 
 use candle_core::{D, DType, Module, Result, Tensor};
+use cpu_kernels::packed::Packed;
+use cpu_kernels::rows::{self, Activation};
 
 use crate::weights::{Product, Weights, WeightsError};
 
@@ -15,7 +17,8 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// The layer called `name`; its bias, if there is one.
+    /// The layer called `name`; its bias, if there is one. A weight of more axes than two is one
+    /// `[out, everything else]`.
     ///
     /// # Errors
     ///
@@ -23,25 +26,48 @@ impl Linear {
     pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
         let weight = weights.product(&format!("{name}.weight"))?;
         let bias = weights.get_if_there(&format!("{name}.bias"))?;
-        Ok(Self { weight, bias })
+        Ok(Self::of(weight, bias)?)
     }
 
-    /// A layer without bias.
-    pub const fn plain(weight: Product) -> Self {
-        Self { weight, bias: None }
-    }
-
-    /// The weight `[out, in]` with everything after the first axis in one.
+    /// A layer of a weight and a bias.
     ///
     /// # Errors
     ///
-    /// Fails if it cannot be viewed so.
-    pub fn flattened(self) -> Result<Self> {
-        let weight = match self.weight {
-            Product::Full(weight) => Product::Full(weight.flatten_from(1)?),
-            eight @ Product::Eight(_) => eight,
-        };
-        Ok(Self { weight, bias: self.bias })
+    /// Fails if they do not fit.
+    pub fn of(weight: Product, bias: Option<Tensor>) -> Result<Self> {
+        let Product::Full(weight) = weight else { return Ok(Self { weight, bias }) };
+        let weight = weight.flatten_from(1)?;
+        if cpu_kernels::take(&[&weight]) {
+            let packed = Packed::of(&weight, bias.as_ref())?;
+            return Ok(Self { weight: Product::Packed(packed), bias: None });
+        }
+        Ok(Self { weight: Product::Full(weight), bias })
+    }
+
+    /// What comes out, after GELU.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the width does not fit.
+    pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            Product::Packed(it) if cpu_kernels::take(&[x]) => it.forward(x, Activation::Gelu, None),
+            _ => gelu(&self.forward(x)?),
+        }
+    }
+
+    /// What comes out, added to `residual`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the shapes do not fit.
+    pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            Product::Packed(it) if cpu_kernels::take(&[x, residual]) => {
+                it.forward(x, Activation::None, Some(residual))
+            }
+            _ => residual + self.forward(x)?,
+        }
     }
 }
 
@@ -50,10 +76,11 @@ impl Module for Linear {
         let mut shape = x.dims().to_vec();
         let from = shape.pop().unwrap_or_default();
         // One large product rather than many small ones.
-        let rows = x.reshape(((), from))?;
+        let rows = || x.reshape(((), from));
         let y = match &self.weight {
-            Product::Full(weight) => rows.matmul(&weight.t()?)?,
-            Product::Eight(weight) => weight.forward(&rows)?,
+            Product::Packed(it) => return it.forward(x, Activation::None, None),
+            Product::Full(weight) => rows()?.matmul(&weight.t()?)?,
+            Product::Eight(weight) => weight.forward(&rows()?)?,
         };
         let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
@@ -62,6 +89,24 @@ impl Module for Linear {
         shape.push(y.dim(1)?);
         y.reshape(shape)
     }
+}
+
+/// GELU by the error function.
+///
+/// # Errors
+///
+/// Fails if the device does.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if cpu_kernels::take(&[x]) { rows::gelu_erf(x) } else { x.gelu_erf() }
+}
+
+/// `silu(gate) * up`.
+///
+/// # Errors
+///
+/// Fails if the shapes differ.
+pub fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if cpu_kernels::take(&[gate, up]) { rows::silu_times(gate, up) } else { gate.silu()? * up }
 }
 
 /// Divides by the root of the mean square.
@@ -88,6 +133,13 @@ impl RmsNorm {
 
 impl Module for RmsNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if cpu_kernels::take(&[x, &self.weight]) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a small constant of the network"
+            )]
+            return rows::rms_norm(x, &self.weight, self.eps as f32);
+        }
         let kind = x.dtype();
         let wide = x.to_dtype(DType::F32)?;
         let square = wide.sqr()?.mean_keepdim(D::Minus1)?;
@@ -132,6 +184,13 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if cpu_kernels::take(&[x, &self.weight, &self.bias]) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a small constant of the network"
+            )]
+            return rows::layer_norm(x, &self.weight, &self.bias, self.eps as f32);
+        }
         let kind = x.dtype();
         let wide = x.to_dtype(DType::F32)?;
         let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
@@ -171,22 +230,37 @@ impl Module for Mlp {
     }
 }
 
-/// Scaled attention of `[.., L, d]` to `[.., S, d]`; `mask` is added to the scores.
+/// Scaled attention of queries `[B, L, H, d]` to keys and values `[B, S, G, d]`, heads of queries sharing
+/// those of keys: `[B, L, H * d]`. `mask` `[B or 1, L, S]` is added to the scores.
 ///
 /// # Errors
 ///
 /// Fails if the shapes do not fit.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let scale = 1.0 / (q.dim(D::Minus1)? as f64).sqrt();
-    let scores =
-        (q.contiguous()?.matmul(&k.transpose(D::Minus2, D::Minus1)?.contiguous()?)? * scale)?;
+    if cpu_kernels::take(&[q, k, v]) {
+        return cpu_kernels::attention::attention(q, k, v, mask);
+    }
+    let (batch, length, heads, head) = q.dims4()?;
+    let groups = k.dim(2)?;
+    let group = heads / groups;
+    // Queries that share a head of keys stand below each other: keys are not copied.
+    let first = |it: &Tensor| it.transpose(1, 2)?.contiguous();
+    let q = first(q)?.reshape((batch, groups, group * length, head))?;
+    let (k, v) = (first(k)?, first(v)?);
+    let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * (1.0 / (head as f64).sqrt()))?;
     let scores = match mask {
-        Some(mask) => scores.broadcast_add(mask)?,
+        Some(mask) => {
+            let (rows, length, all) = mask.dims3()?;
+            let mask = mask.reshape((rows, 1, 1, length, all))?;
+            let mask = mask.broadcast_as((rows, 1, group, length, all))?;
+            scores.broadcast_add(&mask.contiguous()?.reshape((rows, 1, group * length, all))?)?
+        }
         None => scores,
     };
     let kind = scores.dtype();
     let shares = candle_nn::ops::softmax(&scores.to_dtype(DType::F32)?, D::Minus1)?;
-    shares.to_dtype(kind)?.matmul(&v.contiguous()?)
+    let out = shares.to_dtype(kind)?.matmul(&v)?.reshape((batch, heads, length, head))?;
+    out.transpose(1, 2)?.contiguous()?.reshape((batch, length, heads * head))
 }
 
 /// The halves of the last axis swapped, the new first one negated.
@@ -200,15 +274,19 @@ pub fn rotate_half(x: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[&second.neg()?, &first], D::Minus1)
 }
 
-/// Turns each pair of halves by an angle given as cosine and sine.
+/// Turns each pair of halves of `[B, L, H, d]` by an angle given as cosine and sine, `[B or 1, L, d]`.
 ///
 /// # Errors
 ///
 /// Fails if the shapes do not fit.
 pub fn rotated(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    if cpu_kernels::take(&[x, cos, sin]) {
+        return rows::rotary(x, cos, sin);
+    }
     let kind = x.dtype();
     let x = x.to_dtype(DType::F32)?;
-    let turned = (x.broadcast_mul(cos)? + rotate_half(&x)?.broadcast_mul(sin)?)?;
+    let (cos, sin) = (cos.unsqueeze(2)?, sin.unsqueeze(2)?);
+    let turned = (x.broadcast_mul(&cos)? + rotate_half(&x)?.broadcast_mul(&sin)?)?;
     turned.to_dtype(kind)
 }
 
@@ -319,7 +397,7 @@ impl ConvPatch {
         name: &str,
         side: usize,
     ) -> std::result::Result<Self, WeightsError> {
-        Ok(Self { linear: Linear::load(weights, name)?.flattened()?, side })
+        Ok(Self { linear: Linear::load(weights, name)?, side })
     }
 }
 

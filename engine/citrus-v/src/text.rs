@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Module, Result, Tensor};
 
 use crate::config::TextConfig;
-use crate::ops::{Linear, RmsNorm, attention, rotated};
+use crate::ops::{Linear, RmsNorm, attention, rotated, silu_times};
 use crate::positions::frequencies;
 use crate::weights::{Weights, WeightsError};
 
@@ -36,7 +36,7 @@ impl Cache {
     /// How many tokens it holds.
     pub fn len(&self) -> usize {
         let first = self.0.first().and_then(Option::as_ref);
-        first.and_then(|(keys, _)| keys.dim(2).ok()).unwrap_or_default()
+        first.and_then(|(keys, _)| keys.dim(1).ok()).unwrap_or_default()
     }
 
     /// Whether it holds none.
@@ -44,7 +44,7 @@ impl Cache {
         self.len() == 0
     }
 
-    /// Adds keys and values `[B, kv, L, d]` of a layer; gives all there are.
+    /// Adds keys and values `[B, L, kv, d]` of a layer; gives all there are.
     fn extended(&mut self, layer: usize, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
         if self.0.len() <= layer {
             self.0.resize(layer + 1, None);
@@ -52,7 +52,7 @@ impl Cache {
         let Some(slot) = self.0.get_mut(layer) else { return Ok((k, v)) };
         let all = match slot.take() {
             Some((keys, values)) => {
-                (Tensor::cat(&[&keys, &k], 2)?, Tensor::cat(&[&values, &v], 2)?)
+                (Tensor::cat(&[&keys, &k], 1)?, Tensor::cat(&[&values, &v], 1)?)
             }
             None => (k, v),
         };
@@ -61,7 +61,7 @@ impl Cache {
     }
 }
 
-/// Cosines and sines of the positions of tokens, `[B, 1, L, head]` each.
+/// Cosines and sines of the positions of tokens, `[B, L, head]` each.
 #[derive(Clone, Debug)]
 pub struct Turn {
     cos: Tensor,
@@ -93,7 +93,7 @@ impl Turn {
                 angles.extend(half);
             }
         }
-        let angles = Tensor::from_vec(angles, (sequences.len(), 1, length, config.head()), device)?;
+        let angles = Tensor::from_vec(angles, (sequences.len(), length, config.head()), device)?;
         Ok(Self { cos: angles.cos()?, sin: angles.sin()? })
     }
 }
@@ -115,19 +115,19 @@ impl Layer {
         })
     }
 
+    /// What tokens see, added to `residual`.
     fn attend(
         &self,
         config: &TextConfig,
         x: &Tensor,
+        residual: &Tensor,
         turn: &Turn,
         mask: Option<&Tensor>,
         cache: Option<(&mut Cache, usize)>,
     ) -> Result<Tensor> {
-        let (batch, length, width) = x.dims3()?;
+        let (batch, length, _) = x.dims3()?;
         let (head, kv) = (config.head(), config.kv_heads);
-        let heads = |it: Tensor, count: usize| {
-            it.reshape((batch, length, count, head))?.transpose(1, 2)?.contiguous()
-        };
+        let heads = |it: Tensor, count: usize| it.reshape((batch, length, count, head));
         let q = rotated(&heads(self.q.forward(x)?, config.heads)?, &turn.cos, &turn.sin)?;
         let k = rotated(&heads(self.k.forward(x)?, kv)?, &turn.cos, &turn.sin)?;
         let v = heads(self.v.forward(x)?, kv)?;
@@ -135,21 +135,7 @@ impl Layer {
             Some((cache, layer)) => cache.extended(layer, k, v)?,
             None => (k, v),
         };
-        // Queries that share a head of keys stand below each other: keys are not copied.
-        let group = config.heads / kv;
-        let q = q.reshape((batch, kv, group * length, head))?;
-        let mask = match mask {
-            Some(mask) => {
-                let (rows, length, all) = mask.dims3()?;
-                let mask = mask.reshape((rows, 1, 1, length, all))?;
-                let mask = mask.broadcast_as((rows, 1, group, length, all))?;
-                Some(mask.contiguous()?.reshape((rows, 1, group * length, all))?)
-            }
-            None => None,
-        };
-        let out = attention(&q, &k, &v, mask.as_ref())?;
-        let out = out.reshape((batch, config.heads, length, head))?.transpose(1, 2)?;
-        self.o.forward(&out.contiguous()?.reshape((batch, length, width))?)
+        self.o.forward_onto(&attention(&q, &k, &v, mask)?, residual)
     }
 
     /// One token of each of several sequences, `[B, hidden]`, each with a cache of its own.
@@ -157,13 +143,14 @@ impl Layer {
         &self,
         config: &TextConfig,
         x: &Tensor,
+        residual: &Tensor,
         turn: &Turn,
         caches: &mut [Cache],
         layer: usize,
     ) -> Result<Tensor> {
         let (batch, width) = x.dims2()?;
         let (head, kv) = (config.head(), config.kv_heads);
-        let heads = |it: Tensor, count: usize| it.reshape((batch, count, 1, head));
+        let heads = |it: Tensor, count: usize| it.reshape((batch, 1, count, head));
         let q = rotated(&heads(self.q.forward(x)?, config.heads)?, &turn.cos, &turn.sin)?;
         let k = rotated(&heads(self.k.forward(x)?, kv)?, &turn.cos, &turn.sin)?;
         let v = heads(self.v.forward(x)?, kv)?;
@@ -171,16 +158,15 @@ impl Layer {
         for (row, cache) in caches.iter_mut().enumerate() {
             let one = |it: &Tensor| it.narrow(0, row, 1)?.contiguous();
             let (k, v) = cache.extended(layer, one(&k)?, one(&v)?)?;
-            let q = one(&q)?.reshape((1, kv, config.heads / kv, head))?;
-            outs.push(attention(&q, &k, &v, None)?.reshape((1, width))?);
+            outs.push(attention(&one(&q)?, &k, &v, None)?.reshape((1, width))?);
         }
-        self.o.forward(&Tensor::cat(&outs, 0)?)
+        self.o.forward_onto(&Tensor::cat(&outs, 0)?, residual)
     }
 
     fn think(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.norm2.forward(x)?;
-        let gated = (self.gate.forward(&normed)?.silu()? * self.up.forward(&normed)?)?;
-        x + self.down.forward(&gated)?
+        let gated = silu_times(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
+        self.down.forward_onto(&gated, x)
     }
 }
 
@@ -199,7 +185,7 @@ impl Text {
         Ok(Self {
             layers: layers.collect::<std::result::Result<_, _>>()?,
             norm: RmsNorm::load(weights, "language_model.norm", config.eps)?,
-            head: Linear::plain(head),
+            head: Linear::of(head, None)?,
             embedding,
             config: config.clone(),
         })
@@ -252,7 +238,7 @@ impl Text {
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = layer.norm1.forward(&x)?;
             let slot = cache.as_deref_mut().map(|it| (it, index));
-            x = (x + layer.attend(&self.config, &normed, turn, mask, slot)?)?;
+            x = layer.attend(&self.config, &normed, &x, turn, mask, slot)?;
             x = layer.think(&x)?;
             seen(index, &x);
         }
@@ -269,7 +255,7 @@ impl Text {
         let mut x = self.embed(tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = layer.norm1.forward(&x)?;
-            x = (x + layer.attend_each(&self.config, &normed, turn, caches, index)?)?;
+            x = layer.attend_each(&self.config, &normed, &x, turn, caches, index)?;
             x = layer.think(&x)?;
         }
         self.norm.forward(&x)

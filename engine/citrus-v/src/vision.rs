@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 
 use crate::config::VisionConfig;
-use crate::ops::{Linear, RmsNorm, attention, rotated};
+use crate::ops::{Linear, RmsNorm, attention, rotated, silu_times};
 use crate::positions::{Grid, Windows, patch_angles};
 use crate::weights::{Weights, WeightsError};
 
@@ -51,10 +51,11 @@ impl Block {
         ends: &[usize],
         heads: usize,
     ) -> Result<Tensor> {
-        let x = (x + self.attend(&self.norm1.forward(x)?, turn, ends, heads)?)?;
+        let seen = self.attend(&self.norm1.forward(x)?, turn, ends, heads)?;
+        let x = self.proj.forward_onto(&seen, x)?;
         let normed = self.norm2.forward(&x)?;
-        let gated = (self.gate.forward(&normed)?.silu()? * self.up.forward(&normed)?)?;
-        x + self.down.forward(&gated)?
+        let gated = silu_times(&self.gate.forward(&normed)?, &self.up.forward(&normed)?)?;
+        self.down.forward_onto(&gated, &x)
     }
 
     fn attend(
@@ -65,20 +66,20 @@ impl Block {
         heads: usize,
     ) -> Result<Tensor> {
         let (count, width) = x.dims2()?;
-        let qkv = self.qkv.forward(x)?.reshape((count, 3, heads, width / heads))?;
-        let part = |it: usize| qkv.narrow(1, it, 1)?.squeeze(1);
+        let qkv = self.qkv.forward(x)?.reshape((1, count, 3 * heads, width / heads))?;
+        let part = |it: usize| qkv.narrow(2, it * heads, heads);
         let (q, k, v) = (rotated(&part(0)?, cos, sin)?, rotated(&part(1)?, cos, sin)?, part(2)?);
         let mut outs = Vec::new();
         // Neighbours of the same length go together.
         for (start, length, together) in runs(ends) {
             let segment = |it: &Tensor| {
-                let it = it.narrow(0, start, length * together)?;
-                it.reshape((together, length, heads, width / heads))?.transpose(1, 2)?.contiguous()
+                let it = it.narrow(1, start, length * together)?.contiguous()?;
+                it.reshape((together, length, heads, width / heads))
             };
             let out = attention(&segment(&q)?, &segment(&k)?, &segment(&v)?, None)?;
-            outs.push(out.transpose(1, 2)?.contiguous()?.reshape((length * together, width))?);
+            outs.push(out.reshape((length * together, width))?);
         }
-        self.proj.forward(&Tensor::cat(&outs, 0)?)
+        Tensor::cat(&outs, 0)
     }
 }
 
@@ -106,7 +107,7 @@ impl Vision {
     ) -> std::result::Result<Self, WeightsError> {
         let blocks = (0..config.depth).map(|it| Block::load(weights, it));
         Ok(Self {
-            patches: Linear::load(weights, "visual.patch_embed.proj")?.flattened()?,
+            patches: Linear::load(weights, "visual.patch_embed.proj")?,
             blocks: blocks.collect::<std::result::Result<_, _>>()?,
             merge_norm: RmsNorm::load(weights, "visual.merger.ln_q", EPS)?,
             merge_in: Linear::load(weights, "visual.merger.mlp.0")?,
@@ -150,17 +151,17 @@ impl Vision {
         }
         let x = self.merge_norm.forward(&x)?;
         let x = x.reshape(((), merged * self.config.hidden))?;
-        let x = self.merge_out.forward(&self.merge_in.forward(&x)?.gelu_erf()?)?;
+        let x = self.merge_out.forward(&self.merge_in.forward_gelu(&x)?)?;
         x.index_select(&Tensor::new(windows.inverse().as_slice(), x.device())?, 0)
     }
 
-    /// Cosines and sines of all patches, in the order of windows: `[N, 1, head]`.
+    /// Cosines and sines of all patches, in the order of windows: `[1, N, head]`.
     fn turn(&self, grids: &[Grid], order: &Tensor, device: &Device) -> Result<(Tensor, Tensor)> {
         let half = self.config.hidden / self.config.heads / 2;
         let angles = patch_angles(&self.config, grids);
         let angles = Tensor::from_vec(angles.clone(), (angles.len() / half, half), device)?;
         let angles = arranged(&angles, order, self.config.merged())?;
-        let angles = Tensor::cat(&[&angles, &angles], D::Minus1)?.unsqueeze(1)?;
+        let angles = Tensor::cat(&[&angles, &angles], D::Minus1)?.unsqueeze(0)?;
         Ok((angles.cos()?.to_dtype(DType::F32)?, angles.sin()?.to_dtype(DType::F32)?))
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor, Var};
+use cpu_kernels::packed::Packed;
 use serde::Deserialize;
 
 use crate::layout::Layout;
@@ -313,6 +314,8 @@ impl From<DType> for Precision {
 pub enum Product {
     /// As it is, `[out, in]`.
     Full(Tensor),
+    /// As the CPU multiplies it, with the bias of its layer.
+    Packed(Packed),
     /// In eight bits.
     Eight(QMatMul),
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvPatch, ConvUp, LayerNorm, Linear, Mlp, attention};
+use crate::ops::{ConvPatch, ConvUp, LayerNorm, Linear, Mlp, attention, gelu};
 use crate::sam::Seen;
 use crate::weights::{Weights, WeightsError};
 
@@ -99,13 +99,10 @@ impl Attention {
     fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let split = |it: Tensor| {
             let (batch, count, width) = it.dims3()?;
-            it.reshape((batch, count, HEADS, width / HEADS))?.transpose(1, 2)?.contiguous()
+            it.reshape((batch, count, HEADS, width / HEADS))
         };
         let (q, k, v) = (self.q.forward(q)?, self.k.forward(k)?, self.v.forward(v)?);
-        let out = attention(&split(q)?, &split(k)?, &split(v)?, None)?;
-        let (batch, _, count, width) = out.dims4()?;
-        let out = out.transpose(1, 2)?.contiguous()?;
-        self.out.forward(&out.reshape((batch, count, HEADS * width))?)
+        self.out.forward(&attention(&split(q)?, &split(k)?, &split(v)?, None)?)
     }
 }
 
@@ -265,7 +262,7 @@ impl Decoder {
 
     fn upscaled(&self, map: &Tensor, [finest, finer]: &[Tensor; 2]) -> Result<Tensor> {
         let x = (self.up1.forward(map)? + finer)?;
-        let x = self.up_norm.forward_2d(&x)?.gelu_erf()?;
-        (self.up2.forward(&x)? + finest)?.gelu_erf()
+        let x = gelu(&self.up_norm.forward_2d(&x)?)?;
+        gelu(&(self.up2.forward(&x)? + finest)?)
     }
 }

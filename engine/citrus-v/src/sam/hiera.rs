@@ -87,30 +87,25 @@ impl Block {
             joined(&out, self.window / halved, rows / halved, columns / halved)?
         };
         let x = (shortcut + out)?;
-        let inner = self.mlp_in.forward(&self.norm2.forward(&x)?)?.gelu_erf()?;
-        x + self.mlp_out.forward(&inner)?
+        let inner = self.mlp_in.forward_gelu(&self.norm2.forward(&x)?)?;
+        self.mlp_out.forward_onto(&inner, &x)
     }
 
     fn attend(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, rows, columns, _) = x.dims4()?;
         let qkv = self.qkv.forward(x)?;
         let width = qkv.dim(3)? / 3;
-        let qkv = qkv.reshape((batch, rows * columns, 3, width))?;
-        let part = |it: usize| qkv.narrow(2, it, 1)?.squeeze(2)?.contiguous();
+        let (heads, head) = (self.heads, width / self.heads);
+        let qkv = qkv.reshape((batch, rows * columns, 3 * heads, head))?;
+        let part = |it: usize| qkv.narrow(2, it * heads, heads);
         let (mut q, mut to) = (part(0)?, (rows, columns));
         if self.is_pooled {
             to = (rows / 2, columns / 2);
-            let map = max_pool_2x2(&q.reshape((batch, rows, columns, width))?)?;
-            q = map.reshape((batch, to.0 * to.1, width))?;
+            let map = q.contiguous()?.reshape((batch, rows, columns, width))?;
+            q = max_pool_2x2(&map)?.reshape((batch, to.0 * to.1, heads, head))?;
         }
-        let split = |it: &Tensor| {
-            let count = it.dim(1)?;
-            let it = it.reshape((batch, count, self.heads, width / self.heads))?;
-            it.transpose(1, 2)?.contiguous()
-        };
-        let out = attention(&split(&q)?, &split(&part(1)?)?, &split(&part(2)?)?, None)?;
-        let out = out.transpose(1, 2)?.contiguous()?.reshape((batch, to.0, to.1, width))?;
-        self.proj.forward(&out)
+        let out = attention(&q, &part(1)?, &part(2)?, None)?;
+        self.proj.forward(&out.reshape((batch, to.0, to.1, width))?)
     }
 }
 
