@@ -1,10 +1,10 @@
 //! What candle does slowly on a CPU, as operations of its own: products with packed weights,
 //! attention, norms, activations, rotary positions. In f32, forward only.
 //!
-//! [`packed`] holds the weights of a layer as the [`tile`] of the multiplication reads them;
+//! [`packed`] holds the weights of a layer as the `tile` of the multiplication reads them;
 //! [`attention`] takes queries, keys and values as they lie in a tensor, and [`rows`] does the rest.
-//! [`lanes`] chooses the instructions at run time (AVX-512, AVX2,
-//! or what every CPU has), [`threads`] shares the work.
+//! `lanes` chooses the instructions at run time (AVX-512, AVX2,
+//! or what every CPU has), `threads` shares the work.
 //!
 //! **Invariants**
 //!

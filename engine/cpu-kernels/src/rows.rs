@@ -493,3 +493,6 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     x.apply_op3_no_bwd(&cos.contiguous()?, &sin.contiguous()?, &Turn)
 }
+
+#[cfg(test)]
+mod tests;

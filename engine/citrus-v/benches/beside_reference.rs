@@ -1,0 +1,213 @@
+//! Times the network beside the reference implementation, on the same random weights, in turns:
+//!
+//! ```text
+//! cargo bench -p citrus-v -- WEIGHTS PAIRS REFERENCE...
+//! ```
+//!
+//! `WEIGHTS` is a folder with `qwen_mid` and `sam2_tiny_1024_fb`; `REFERENCE...` a command that prints a
+//! line of JSON, with `name` and `median` in seconds, for each thing it times. Without it ours is timed
+//! alone. Gives a table of medians and of the median ratio of the pairs.
+
+#![expect(clippy::print_stdout, reason = "a table of what was timed")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use citrus_v::layout::sam_layout;
+use citrus_v::sam::Sam;
+use citrus_v::sam::prompt::Prompt;
+use citrus_v::text::{Cache, Turn, causal_mask};
+use citrus_v::{CitrusV, Plan, Precision, SamConfig, Weights};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Tokens of a question, and words of an answer.
+const ASKED: usize = 64;
+const SAID: usize = 48;
+
+/// What we call it, and what the reference does.
+const NAMES: [(&str, &str); 6] = [
+    ("prefill of 64 tokens", "qwen_mid prefill 64 tokens (s)"),
+    ("64 tokens and 48 words", "qwen_mid generate 64+48 (s)"),
+    ("vision tower at 448", "vision tower 448x448 (s)"),
+    ("picture and text, 288 tokens", "image+text prefill 288 tokens incl. vision (s)"),
+    ("SAM2 Hiera-tiny encoder at 1024", "HF Sam2 hiera-tiny image encoder 1024 (s)"),
+    ("prompt and mask decoder", "HF Sam2 prompt+mask decoder, 1 box (s)"),
+];
+
+/// Seconds by name.
+type Times = BTreeMap<String, f64>;
+
+fn main() -> Outcome<()> {
+    let mut given = std::env::args().skip(1).filter(|it| it != "--bench");
+    let Some(weights) = given.next() else {
+        println!(
+            "nothing is timed without weights: cargo bench -p citrus-v -- WEIGHTS PAIRS REFERENCE..."
+        );
+        return Ok(());
+    };
+    let pairs: usize = given.next().map_or(Ok(1), |it| it.parse())?;
+    let reference: Vec<String> = given.collect();
+    let mut all: Vec<(Times, Times)> = Vec::new();
+    for _ in 0..pairs {
+        let theirs = asked(&reference)?;
+        all.push((theirs, ours(Path::new(&weights))?));
+    }
+    table(&all);
+    Ok(())
+}
+
+/// What the reference prints.
+fn asked(command: &[String]) -> Outcome<Times> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(Times::new()) };
+    let output = Command::new(program).args(arguments).output()?;
+    let mut times = Times::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let name = json.get("name").and_then(serde_json::Value::as_str);
+        let median = json.get("median").and_then(serde_json::Value::as_f64);
+        if let (Some(name), Some(median)) = (name, median) {
+            times.insert(name.to_owned(), median);
+        }
+    }
+    if times.is_empty() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(times)
+}
+
+/// That it succeeded.
+fn drop_of<T>(found: candle_core::Result<T>) -> Outcome<()> {
+    found.map(|_| ()).map_err(Into::into)
+}
+
+/// Median seconds of several runs after one that does not count.
+fn timed(count: usize, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+    work()?;
+    let mut seconds = Vec::new();
+    for _ in 0..count {
+        let start = Instant::now();
+        work()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    Ok(median(seconds))
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn ours(weights: &Path) -> Outcome<Times> {
+    let mut times = Times::new();
+    let model = CitrusV::load(&weights.join("qwen_mid"), DType::F32, &Device::Cpu)?;
+    let patches = Tensor::randn(0_f32, 1.0, (1024, 1176), &Device::Cpu)?;
+    let see = || model.vision().forward(&patches, &[[1, 32, 32]]);
+    let mut note = |name: &str, seconds: f64| times.insert(name.to_owned(), seconds);
+    note("prefill of 64 tokens", timed(5, || read(&model, &words()?, None).map(|_| ()))?);
+    note("64 tokens and 48 words", timed(3, || say(&model, 1))?);
+    note("8 answers at once", timed(3, || say(&model, 8))?);
+    note("vision tower at 448", timed(5, || drop_of(see()))?);
+    let both = timed(3, || read(&model, &words()?.narrow(0, 0, 32)?, Some(see()?)).map(|_| ()))?;
+    note("picture and text, 288 tokens", both);
+    drop(model);
+    let eight = CitrusV::load(&weights.join("qwen_mid"), Precision::Eight, &Device::Cpu)?;
+    let prefill = timed(5, || read(&eight, &words()?, None).map(|_| ()))?;
+    note("prefill of 64 tokens, 8 bits", prefill);
+    note("64 tokens and 48 words, 8 bits", timed(3, || say(&eight, 1))?);
+    drop(eight);
+    let sam = sam(&weights.join("sam2_tiny_1024_fb"))?;
+    let picture = Tensor::randn(0_f32, 1.0, (1, 3, 1024, 1024), &Device::Cpu)?;
+    note("SAM2 Hiera-tiny encoder at 1024", timed(3, || drop_of(sam.see(&picture)))?);
+    let seen = sam.see(&picture)?;
+    let prompt = Prompt { boxes: vec![[100.0, 100.0, 500.0, 500.0]], ..Prompt::default() };
+    note("prompt and mask decoder", timed(5, || drop_of(sam.draw(&seen, &prompt)))?);
+    Ok(times)
+}
+
+fn sam(folder: &Path) -> Outcome<Sam> {
+    let config = SamConfig::parse(&std::fs::read_to_string(folder.join("config.json"))?)?;
+    let plan = Plan::read(folder)?;
+    plan.check(&sam_layout(&config))?;
+    Ok(Sam::load(&Weights::open(plan, DType::F32, &Device::Cpu)?, &config)?)
+}
+
+fn words() -> Outcome<Tensor> {
+    let ids = (0..ASKED).map(|it| u32::try_from(it * 37 % 256)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Tensor::new(ids, &Device::Cpu)?)
+}
+
+/// Reads words and features, and says what comes after each, as the reference does.
+fn read(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(Cache, Tensor)> {
+    let words = model.text().embed(&ids.to_vec1::<u32>()?)?;
+    let x = match features {
+        Some(features) => Tensor::cat(&[&words, &features], 0)?,
+        None => words,
+    };
+    let length = x.dim(0)?;
+    let places = (0..length).map(i64::try_from).collect::<Result<Vec<_>, _>>()?;
+    let turn = Turn::of(model.text().config(), &[[&places, &places, &places]], &Device::Cpu)?;
+    let mask = causal_mask(length, 0, &[], &Device::Cpu, DType::F32)?;
+    let mut cache = Cache::default();
+    let hidden = model.text().forward(&x.unsqueeze(0)?, &turn, mask.as_ref(), Some(&mut cache))?;
+    Ok((cache, model.text().logits(&hidden.squeeze(0)?)?))
+}
+
+/// Reads, and says words, in so many answers side by side.
+fn say(model: &CitrusV, answers: usize) -> Outcome<()> {
+    let (mut caches, mut next) = (Vec::new(), Vec::new());
+    for _ in 0..answers {
+        let (cache, logits) = read(model, &words()?, None)?;
+        next.push(logits.get(ASKED - 1)?.argmax(0)?.to_scalar::<u32>()?);
+        caches.push(cache);
+    }
+    for word in 1..SAID {
+        let place = [i64::try_from(ASKED + word - 1)?];
+        let axes = vec![[place.as_slice(); 3]; answers];
+        let turn = Turn::of(model.text().config(), &axes, &Device::Cpu)?;
+        let hidden = model.text().step(&next, &turn, &mut caches)?;
+        next = model.text().logits(&hidden)?.argmax(1)?.to_vec1()?;
+    }
+    Ok(())
+}
+
+/// Words a second, of answers side by side.
+fn rate(times: &Times, whole: &str, prefill: &str, answers: f64) -> Option<f64> {
+    let decoding = times.get(whole)? - answers * times.get(prefill)?;
+    Some(answers * (SAID - 1) as f64 / decoding)
+}
+
+fn table(all: &[(Times, Times)]) {
+    println!("| what | reference | ours | ratio |\n|---|---|---|---|");
+    let line = |name: &str, pairs: Vec<(Option<f64>, Option<f64>)>, is_rate: bool| {
+        let theirs = median(pairs.iter().filter_map(|it| it.0).collect());
+        let ours = median(pairs.iter().filter_map(|it| it.1).collect());
+        let ratio = |(theirs, ours): &(Option<f64>, Option<f64>)| {
+            let (theirs, ours) = ((*theirs)?, (*ours)?);
+            Some(if is_rate { ours / theirs } else { theirs / ours })
+        };
+        let ratio = median(pairs.iter().filter_map(ratio).collect());
+        println!("| {name} | {theirs:.4} | {ours:.4} | {ratio:.2} |");
+    };
+    for (name, theirs) in NAMES {
+        let pair = |it: &(Times, Times)| (it.0.get(theirs).copied(), it.1.get(name).copied());
+        line(&format!("{name} (s)"), all.iter().map(pair).collect(), false);
+    }
+    let [(prefill, their_prefill), (whole, their_whole), ..] = NAMES;
+    let (prefill8, whole8) = ("prefill of 64 tokens, 8 bits", "64 tokens and 48 words, 8 bits");
+    let theirs = |it: &Times| rate(it, their_whole, their_prefill, 1.0);
+    let rates = |whole: &str, prefill: &str, answers: f64| {
+        all.iter().map(|it| (theirs(&it.0), rate(&it.1, whole, prefill, answers))).collect()
+    };
+    line("words/s", rates(whole, prefill, 1.0), true);
+    line("words/s, 8 bits", rates(whole8, prefill8, 1.0), true);
+    line("words/s, 8 answers at once", rates("8 answers at once", prefill, 8.0), true);
+}

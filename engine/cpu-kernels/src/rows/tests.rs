@@ -1,0 +1,87 @@
+//! Against candle's own operations, on random shapes and numbers.
+
+use candle_core::{D, Device, Tensor};
+use proptest::prelude::{ProptestConfig, proptest};
+
+use super::{gelu_erf, layer_norm, rms_norm, rotary, silu_times};
+use crate::lanes::tests::with_each;
+
+fn random(shape: &[usize], spread: f32) -> Tensor {
+    Tensor::randn(0_f32, spread, shape, &Device::Cpu).unwrap()
+}
+
+/// `found` is what is expected, with every set of instructions.
+fn check(expected: &Tensor, found: impl Fn() -> Tensor) {
+    with_each(|instructions| {
+        let far = (&found() - expected).unwrap().abs().unwrap().flatten_all().unwrap();
+        let far = far.max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(far < 2e-5, "{instructions:?}: {far}");
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn norms_are_those_of_candle(rows in 1_usize..300, width in 1_usize..130) {
+        let (x, weight, bias) = (random(&[rows, width], 3.0), random(&[width], 1.0), random(&[width], 1.0));
+        let far_from_mean = x.broadcast_sub(&x.mean_keepdim(D::Minus1).unwrap()).unwrap();
+        let scaled = |x: &Tensor| {
+            let square = (x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap() + 1e-5).unwrap();
+            let normed = x.broadcast_div(&square.sqrt().unwrap()).unwrap();
+            normed.broadcast_mul(&weight).unwrap()
+        };
+        check(&scaled(&x), || rms_norm(&x, &weight, 1e-5).unwrap());
+        let expected = scaled(&far_from_mean).broadcast_add(&bias).unwrap();
+        // Of a single number nothing is left but rounding, which the norm makes larger.
+        if width > 1 {
+            check(&expected, || layer_norm(&x, &weight, &bias, 1e-5).unwrap());
+        }
+    }
+
+    #[test]
+    fn activations_are_those_of_candle(rows in 1_usize..300, width in 1_usize..130) {
+        let (x, up) = (random(&[rows, width], 4.0), random(&[rows, width], 1.0));
+        check(&x.gelu_erf().unwrap(), || gelu_erf(&x).unwrap());
+        check(&(x.silu().unwrap() * &up).unwrap(), || silu_times(&x, &up).unwrap());
+    }
+
+    #[test]
+    fn rotary_positions_are_halves_turned(
+        batch in 1_usize..3, length in 1_usize..40, heads in 1_usize..5, half in 1_usize..50,
+        is_shared in proptest::bool::ANY,
+    ) {
+        let all = random(&[batch, length, 3 * heads, 2 * half], 1.0);
+        // A view, as of one product for queries, keys and values.
+        let x = all.narrow(2, heads, heads).unwrap();
+        let angles = random(&[if is_shared { 1 } else { batch }, length, 2 * half], 2.0);
+        let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+        let (first, second) = (x.narrow(3, 0, half).unwrap(), x.narrow(3, half, half).unwrap());
+        let swapped = Tensor::cat(&[&second.neg().unwrap(), &first], 3).unwrap();
+        let wide = |it: &Tensor| it.unsqueeze(2).unwrap();
+        let expected = (x.broadcast_mul(&wide(&cos)).unwrap()
+            + swapped.broadcast_mul(&wide(&sin)).unwrap()).unwrap();
+        check(&expected, || rotary(&x, &cos, &sin).unwrap());
+    }
+}
+
+#[test]
+fn very_large_and_very_small_numbers_stay_numbers() {
+    let x = Tensor::new(&[-1e30_f32, -100.0, -0.0, 0.0, 100.0, 1e30], &Device::Cpu).unwrap();
+    let ones = x.ones_like().unwrap();
+    with_each(|_| {
+        for found in [gelu_erf(&x).unwrap(), silu_times(&x, &ones).unwrap()] {
+            let found: Vec<f32> = found.to_vec1().unwrap();
+            assert_eq!(found[4..], [100.0, 1e30]);
+            assert!(found[..4].iter().all(|it| it.abs() < 1e-6), "{found:?}");
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let x = random(&[2, 4], 1.0);
+    assert!(rms_norm(&x, &random(&[3], 1.0), 1e-5).is_err());
+    assert!(layer_norm(&x, &random(&[4], 1.0), &random(&[3], 1.0), 1e-5).is_err());
+    assert!(silu_times(&x, &random(&[2, 3], 1.0)).is_err());
+}
