@@ -5,6 +5,7 @@
 
 use candle_core::{D, DType, Module, Result, Tensor};
 use cpu_kernels::packed::Packed;
+use cpu_kernels::patches::patches;
 use cpu_kernels::rows::{self, Activation};
 
 use crate::weights::{Product, Weights, WeightsError};
@@ -171,15 +172,6 @@ impl LayerNorm {
         let bias = weights.get(&format!("{name}.bias"))?;
         Ok(Self { weight, bias, eps })
     }
-
-    /// The same over the channels of `[B, C, H, W]`.
-    ///
-    /// # Errors
-    ///
-    /// Fails if it is not of that shape.
-    pub fn forward_2d(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward(&x.permute((0, 2, 3, 1))?)?.permute((0, 3, 1, 2))?.contiguous()
-    }
 }
 
 impl Module for LayerNorm {
@@ -302,16 +294,16 @@ pub fn max_pool_2x2(x: &Tensor) -> Result<Tensor> {
     pairs.max(2)
 }
 
-/// `[B, C, H, W]` with every pixel four times.
+/// `[B, H, W, C]` with every pixel four times.
 ///
 /// # Errors
 ///
 /// Fails if it is not of that shape.
 pub fn doubled(x: &Tensor) -> Result<Tensor> {
-    let (batch, channels, rows, columns) = x.dims4()?;
-    let wide = x.reshape((batch, channels, rows, 1, columns, 1))?;
-    let wide = wide.broadcast_as((batch, channels, rows, 2, columns, 2))?;
-    wide.contiguous()?.reshape((batch, channels, rows * 2, columns * 2))
+    let (batch, rows, columns, channels) = x.dims4()?;
+    let wide = x.reshape((batch, rows, 1, columns, 1, channels))?;
+    let wide = wide.broadcast_as((batch, rows, 2, columns, 2, channels))?;
+    wide.contiguous()?.reshape((batch, rows * 2, columns * 2, channels))
 }
 
 /// A matrix of `[to, from]` that resizes an axis by cubic convolution with a = -0.75, pixels at the
@@ -348,9 +340,11 @@ pub fn bicubic_matrix(from: usize, to: usize, like: &Tensor) -> Result<Tensor> {
 /// A transposed convolution of 2 x 2 pixels in steps of two, as one product.
 #[derive(Clone, Debug)]
 pub struct ConvUp {
-    /// `[in, out * 4]`.
+    /// `[in, out, 2, 2]`.
     weight: Tensor,
     bias: Tensor,
+    /// The same from `in` to `[2, 2, out]`, where nobody changes it.
+    packed: Option<Linear>,
 }
 
 impl ConvUp {
@@ -360,26 +354,39 @@ impl ConvUp {
     ///
     /// Fails if it is not there.
     pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
-        let weight = weights.get(&format!("{name}.weight"))?.flatten_from(1)?;
-        Ok(Self { weight, bias: weights.get(&format!("{name}.bias"))? })
+        let weight = weights.get(&format!("{name}.weight"))?;
+        let bias = weights.get(&format!("{name}.bias"))?;
+        let packed = if cpu_kernels::take(&[&weight, &bias]) {
+            let (inputs, outputs, _, _) = weight.dims4()?;
+            let by_place = weight.permute((2, 3, 1, 0))?.contiguous()?;
+            let by_place = by_place.reshape((4 * outputs, inputs))?;
+            Some(Linear::of(Product::Full(by_place), Some(bias.repeat(4)?))?)
+        } else {
+            None
+        };
+        Ok(Self { weight, bias, packed })
     }
 }
 
 impl Module for ConvUp {
-    /// `[B, C, H, W]` to `[B, D, 2H, 2W]`.
+    /// `[B, H, W, C]` to `[B, 2H, 2W, D]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, rows, columns) = x.dims4()?;
+        let (batch, rows, columns, channels) = x.dims4()?;
         let out = self.bias.dim(0)?;
-        let pixels = x.permute((0, 2, 3, 1))?.contiguous()?.reshape(((), channels))?;
-        let blocks = pixels.matmul(&self.weight)?;
-        let blocks = blocks.reshape(&[batch, rows, columns, out, 2, 2][..])?;
-        let y = blocks.permute(&[0, 3, 1, 4, 2, 5][..])?.contiguous()?;
-        let y = y.reshape((batch, out, rows * 2, columns * 2))?;
-        y.broadcast_add(&self.bias.reshape((1, out, 1, 1))?)
+        let blocks = if let Some(packed) = &self.packed {
+            packed.forward(x)?.reshape(&[batch, rows, columns, 2, 2, out][..])?
+        } else {
+            let blocks = x.reshape(((), channels))?.matmul(&self.weight.flatten_from(1)?)?;
+            let blocks = blocks.reshape(&[batch, rows, columns, out, 2, 2][..])?;
+            let blocks = blocks.permute(&[0, 1, 2, 4, 5, 3][..])?;
+            blocks.contiguous()?.broadcast_add(&self.bias)?
+        };
+        let y = blocks.permute(&[0, 1, 3, 2, 4, 5][..])?.contiguous()?;
+        y.reshape((batch, rows * 2, columns * 2, out))
     }
 }
 
-/// A convolution whose steps are as long as its kernel, or 1 x 1: as one product.
+/// A convolution whose steps are as long as its kernel, as one product.
 #[derive(Clone, Debug)]
 pub struct ConvPatch {
     linear: Linear,
@@ -402,12 +409,57 @@ impl ConvPatch {
 }
 
 impl Module for ConvPatch {
+    /// `[B, H, W, C]` to `[B, H / side, W / side, D]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, channels, rows, columns) = x.dims4()?;
+        let (batch, rows, columns, channels) = x.dims4()?;
         let s = self.side;
-        let blocks = x.reshape(&[batch, channels, rows / s, s, columns / s, s][..])?;
-        let blocks = blocks.permute(&[0, 2, 4, 1, 3, 5][..])?.contiguous()?;
-        let blocks = blocks.reshape((batch, rows / s, columns / s, channels * s * s))?;
-        self.linear.forward(&blocks)?.permute((0, 3, 1, 2))?.contiguous()
+        let blocks = x.reshape(&[batch, rows / s, s, columns / s, s, channels][..])?;
+        let blocks = blocks.permute(&[0, 1, 3, 5, 2, 4][..])?.contiguous()?;
+        self.linear.forward(&blocks.reshape((batch, rows / s, columns / s, channels * s * s))?)
+    }
+}
+
+/// A convolution of `side` x `side` pixels of pictures `[B, C, H, W]`, `[B, H', W', D]` coming out.
+#[derive(Clone, Debug)]
+pub struct ConvWide {
+    weight: Tensor,
+    bias: Tensor,
+    /// The same from all pixels of a patch, where nobody changes it.
+    packed: Option<Linear>,
+    stride: usize,
+    padding: usize,
+}
+
+impl ConvWide {
+    /// The layer called `name`, its patches `stride` apart and reaching `padding` over the edge.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is not there.
+    pub fn load(
+        weights: &Weights,
+        name: &str,
+        stride: usize,
+        padding: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        let weight = weights.get(&format!("{name}.weight"))?;
+        let bias = weights.get(&format!("{name}.bias"))?;
+        let packed = if cpu_kernels::take(&[&weight, &bias]) {
+            Some(Linear::of(Product::Full(weight.clone()), Some(bias.clone()))?)
+        } else {
+            None
+        };
+        Ok(Self { weight, bias, packed, stride, padding })
+    }
+}
+
+impl Module for ConvWide {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if let Some(packed) = self.packed.as_ref().filter(|_| cpu_kernels::take(&[x])) {
+            let side = self.weight.dim(2)?;
+            return packed.forward(&patches(x, side, self.stride, self.padding)?);
+        }
+        let y = x.conv2d(&self.weight, self.padding, self.stride, 1, 1)?;
+        y.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)
     }
 }

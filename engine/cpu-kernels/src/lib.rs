@@ -1,15 +1,15 @@
-//! What candle does slowly on a CPU, as operations of its own: products with packed weights,
-//! attention, norms, activations, rotary positions. In f32, forward only.
+//! What candle does slowly on a CPU, as operations of its own: products with packed weights, attention,
+//! norms, activations, rotary positions, patches of pictures. In f32, forward only.
 //!
 //! [`packed`] holds the weights of a layer as the `tile` of the multiplication reads them;
-//! [`attention`] takes queries, keys and values as they lie in a tensor, and [`rows`] does the rest.
-//! `lanes` chooses the instructions at run time (AVX-512, AVX2,
-//! or what every CPU has), `threads` shares the work.
+//! [`attention`] takes queries, keys and values as they lie in a tensor, [`patches`] lays the pixels of a
+//! convolution side by side, and [`rows`] does the rest. `lanes` chooses the instructions at run time
+//! (AVX-512, AVX2, or what every CPU has), `threads` shares the work.
 //!
 //! **Invariants**
 //!
 //! - Every operation gives what candle's own operations give, within rounding: tests compare them on
-//!   random shapes, with every set of instructions that the machine has.
+//!   many shapes, with every set of instructions that the machine has.
 //! - None has a gradient, and none is silently left out of one: asked for it, candle refuses.
 #![allow(
     unsafe_code,
@@ -20,6 +20,7 @@
 pub mod attention;
 pub(crate) mod lanes;
 pub mod packed;
+pub mod patches;
 pub mod rows;
 pub(crate) mod threads;
 pub(crate) mod tile;

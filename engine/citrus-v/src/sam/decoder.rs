@@ -3,7 +3,7 @@
 use candle_core::{DType, Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvPatch, ConvUp, LayerNorm, Linear, Mlp, attention, gelu};
+use crate::ops::{ConvUp, LayerNorm, Linear, Mlp, attention, gelu};
 use crate::sam::Seen;
 use crate::weights::{Weights, WeightsError};
 
@@ -165,7 +165,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     last: Attention,
     last_norm: LayerNorm,
-    fine: [ConvPatch; 2],
+    fine: [Linear; 2],
     up1: ConvUp,
     up_norm: LayerNorm,
     up2: ConvUp,
@@ -186,7 +186,7 @@ impl Decoder {
         let tokens = [table("obj_score_token")?, table("iou_token")?, table("mask_tokens")?];
         let head = |it: &str| Mlp::load(weights, &at(&format!("{it}.layers")), 3);
         let drawer = |it: usize| head(&format!("output_hypernetworks_mlps.{it}"));
-        let conv = |it: &str| ConvPatch::load(weights, &at(it), 1);
+        let conv = |it: &str| Linear::load(weights, &at(it));
         Ok(Self {
             tokens,
             layers: (0..2)
@@ -233,26 +233,25 @@ impl Decoder {
         let own = own.unsqueeze(0)?.broadcast_as((objects, count, hidden))?;
         let asked = Tensor::cat(&[&own.contiguous()?, &sparse.to_dtype(own.dtype())?], 1)?;
         let map = seen.embedding.broadcast_add(dense)?;
-        let (_, _, rows, columns) = map.dims4()?;
-        let mut image = map.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
-        let places = places.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let (_, rows, columns, _) = map.dims4()?;
+        let mut image = map.flatten(1, 2)?;
         let mut tokens = asked.clone();
         for (index, layer) in self.layers.iter().enumerate() {
-            (tokens, image) = layer.forward(&tokens, &image, &asked, &places, index == 0)?;
+            (tokens, image) = layer.forward(&tokens, &image, &asked, places, index == 0)?;
         }
-        let k = image.broadcast_add(&places)?;
+        let k = image.broadcast_add(places)?;
         let looked = self.last.forward(&(&tokens + &asked)?, &k, &image)?;
         let tokens = self.last_norm.forward(&(tokens + looked)?)?;
-        let map = image.transpose(1, 2)?.contiguous()?.reshape((objects, hidden, rows, columns))?;
+        let map = image.reshape((objects, rows, columns, hidden))?;
         let token = |it: usize| tokens.narrow(1, it, 1)?.squeeze(1);
         let fine = self.upscaled(&map, &seen.fine)?;
-        let (_, channels, height, width) = fine.dims4()?;
+        let (_, height, width, _) = fine.dims4()?;
         let mut pens = Vec::new();
         for (index, drawer) in self.drawers.iter().enumerate() {
             pens.push(drawer.forward(&token(2 + index)?)?.unsqueeze(1)?);
         }
         let pens = Tensor::cat(&pens, 1)?;
-        let masks = pens.matmul(&fine.reshape((objects, channels, height * width))?)?;
+        let masks = pens.matmul(&fine.flatten(1, 2)?.transpose(1, 2)?)?;
         Ok(Drawn {
             masks: masks.reshape((objects, pens.dim(1)?, height, width))?,
             ious: candle_nn::ops::sigmoid(&self.iou.forward(&token(1)?)?)?,
@@ -262,7 +261,7 @@ impl Decoder {
 
     fn upscaled(&self, map: &Tensor, [finest, finer]: &[Tensor; 2]) -> Result<Tensor> {
         let x = (self.up1.forward(map)? + finer)?;
-        let x = gelu(&self.up_norm.forward_2d(&x)?)?;
+        let x = gelu(&self.up_norm.forward(&x)?)?;
         gelu(&(self.up2.forward(&x)? + finest)?)
     }
 }

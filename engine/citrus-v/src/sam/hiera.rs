@@ -3,21 +3,19 @@
 use candle_core::{Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
+use crate::ops::{ConvWide, LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
 use crate::weights::{Weights, WeightsError};
 
 /// Of LayerNorm in the trunk.
 const EPS: f64 = 1e-6;
 
-/// Side of the patches, how far apart they are, and how far they reach over the edge.
-const KERNEL: usize = 7;
+/// How far patches are apart, and how far they reach over the edge.
 const STRIDE: usize = 4;
 const PADDING: usize = 3;
 
 /// The trunk.
 pub struct Hiera {
-    patch_weight: Tensor,
-    patch_bias: Tensor,
+    patches: ConvWide,
     table: Tensor,
     window_table: Tensor,
     blocks: Vec<Block>,
@@ -148,8 +146,7 @@ impl Hiera {
             }
         }
         Ok(Self {
-            patch_weight: weights.get(&at("patch_embed.proj.weight"))?,
-            patch_bias: weights.get(&at("patch_embed.proj.bias"))?,
+            patches: ConvWide::load(weights, &at("patch_embed.proj"), STRIDE, PADDING)?,
             table: weights.get(&at("pos_embed"))?,
             window_table: weights.get(&at("pos_embed_window"))?,
             blocks,
@@ -166,10 +163,7 @@ impl Hiera {
         pictures: &Tensor,
         seen: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Vec<Tensor>> {
-        let patches = pictures.conv2d(&self.patch_weight, PADDING, STRIDE, 1, 1)?;
-        debug_assert_eq!(self.patch_weight.dims().last(), Some(&KERNEL));
-        let bias = self.patch_bias.reshape((1, (), 1, 1))?;
-        let patches = patches.broadcast_add(&bias)?.permute((0, 2, 3, 1))?.contiguous()?;
+        let patches = self.patches.forward(pictures)?;
         seen("patch_embed", &patches);
         let mut x = patches.broadcast_add(&self.places(patches.dim(1)?, patches.dim(2)?)?)?;
         let mut stages = Vec::new();

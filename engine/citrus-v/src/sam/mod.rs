@@ -8,7 +8,7 @@ pub mod prompt;
 use candle_core::{D, DType, Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvPatch, doubled};
+use crate::ops::{Linear, doubled};
 use crate::weights::{Weights, WeightsError};
 use decoder::{Decoder, Drawn};
 use hiera::Hiera;
@@ -19,7 +19,7 @@ pub struct Sam {
     config: SamConfig,
     trunk: Hiera,
     /// From the finest level to the coarsest.
-    laterals: Vec<ConvPatch>,
+    laterals: Vec<Linear>,
     no_memory: Tensor,
     prompts: PromptEncoder,
     decoder: Decoder,
@@ -28,9 +28,9 @@ pub struct Sam {
 /// What was seen in pictures.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// `[B, D, S/16, S/16]`, with what stands for an empty memory.
+    /// `[B, S/16, S/16, D]`, with what stands for an empty memory.
     pub embedding: Tensor,
-    /// Finer ones: `[B, D/8, S/4, S/4]` and `[B, D/4, S/8, S/8]`.
+    /// Finer ones: `[B, S/4, S/4, D/8]` and `[B, S/8, S/8, D/4]`.
     pub fine: [Tensor; 2],
 }
 
@@ -49,8 +49,8 @@ impl Seen {
     /// The same for each of several objects.
     fn repeated(&self, count: usize) -> Result<Self> {
         let many = |it: &Tensor| {
-            let (_, channels, rows, columns) = it.dims4()?;
-            it.broadcast_as((count, channels, rows, columns))?.contiguous()
+            let (_, rows, columns, channels) = it.dims4()?;
+            it.broadcast_as((count, rows, columns, channels))?.contiguous()
         };
         let [finest, finer] = &self.fine;
         Ok(Self { embedding: many(&self.embedding)?, fine: [many(finest)?, many(finer)?] })
@@ -66,7 +66,7 @@ impl Sam {
     pub fn load(weights: &Weights, config: &SamConfig) -> std::result::Result<Self, WeightsError> {
         let lateral = |level: usize| {
             let name = format!("sam.image_encoder.neck.convs.{}.conv", 3 - level);
-            ConvPatch::load(weights, &name, 1)
+            Linear::load(weights, &name)
         };
         Ok(Self {
             trunk: Hiera::load(weights, config)?,
@@ -102,14 +102,14 @@ impl Sam {
         let levels = self.trunk.traced(pictures, seen)?;
         let mut maps = Vec::new();
         for (lateral, level) in self.laterals.iter().zip(&levels) {
-            maps.push(lateral.forward(&level.permute((0, 3, 1, 2))?.contiguous()?)?);
+            maps.push(lateral.forward(level)?);
         }
         let [finest, finer, middle, coarsest]: [Tensor; 4] = maps
             .try_into()
             .map_err(|_| candle_core::Error::Msg("SAM2 has four levels".to_owned()))?;
         let middle = (middle + doubled(&coarsest)?)?;
         seen("fpn_level2", &middle);
-        let no_memory = self.no_memory.reshape((1, self.config.hidden, 1, 1))?;
+        let no_memory = self.no_memory.flatten_all()?;
         Ok(Seen {
             embedding: middle.broadcast_add(&no_memory)?,
             fine: self.decoder.fine([&finest, &finer])?,

@@ -3,7 +3,7 @@
 use candle_core::{D, Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvPatch, LayerNorm};
+use crate::ops::{ConvPatch, LayerNorm, Linear, gelu};
 use crate::weights::{Weights, WeightsError};
 
 /// Of LayerNorm over channels.
@@ -49,7 +49,9 @@ pub struct PromptEncoder {
     norm1: LayerNorm,
     mask2: ConvPatch,
     norm2: LayerNorm,
-    mask3: ConvPatch,
+    mask3: Linear,
+    /// Where each place of the map is, where nobody changes the matrix.
+    places: Option<Tensor>,
 }
 
 impl PromptEncoder {
@@ -66,7 +68,7 @@ impl PromptEncoder {
         };
         let norm =
             |it: usize| LayerNorm::load(weights, &at(&format!("mask_downscaling.{it}")), EPS);
-        Ok(Self {
+        let encoder = Self {
             image: config.image,
             hidden: config.hidden,
             matrix: weights.get(&at("pe_layer.positional_encoding_gaussian_matrix"))?,
@@ -77,8 +79,13 @@ impl PromptEncoder {
             norm1: norm(1)?,
             mask2: conv(3, 2)?,
             norm2: norm(4)?,
-            mask3: conv(6, 1)?,
-        })
+            mask3: Linear::load(weights, &at("mask_downscaling.6"))?,
+            places: None,
+        };
+        if !cpu_kernels::take(&[&encoder.matrix]) {
+            return Ok(encoder);
+        }
+        Ok(Self { places: Some(encoder.places()?), ..encoder })
     }
 
     /// Places in the unit square, `[.., 2]`, as `[.., D]`.
@@ -88,17 +95,20 @@ impl PromptEncoder {
         Tensor::cat(&[waves.sin()?, waves.cos()?], D::Minus1)
     }
 
-    /// Where each place of the map is, `[1, D, S/16, S/16]`.
+    /// Where each place of the map is, `[1, S/16 * S/16, D]`.
     ///
     /// # Errors
     ///
     /// Fails if the device does.
     pub fn places(&self) -> Result<Tensor> {
+        if let Some(places) = &self.places {
+            return Ok(places.clone());
+        }
         let side = self.image / 16;
         let middle = |it: usize| (it as f32 + 0.5) / side as f32;
         let all = (0..side).flat_map(|row| (0..side).flat_map(move |it| [middle(it), middle(row)]));
         let places = Tensor::from_vec(all.collect(), (side * side, 2), self.matrix.device())?;
-        self.waves(&places)?.t()?.reshape((1, self.hidden, side, side))
+        self.waves(&places)?.unsqueeze(0)
     }
 
     /// One point as a vector `[1, D]`; a corner of a box has kind 2 or 3.
@@ -137,8 +147,8 @@ impl PromptEncoder {
         Tensor::cat(&rows, 0)?.unsqueeze(0)
     }
 
-    /// Vectors of the prompts, `[objects, n, D]`, and a map of the rough mask, `[1 or objects, D,
-    /// S/16, S/16]`.
+    /// Vectors of the prompts, `[objects, n, D]`, and a map of the rough mask, `[1 or objects, S/16,
+    /// S/16, D]`.
     ///
     /// # Errors
     ///
@@ -152,15 +162,16 @@ impl PromptEncoder {
             self.rough(masks)?
         } else {
             let side = self.image / 16;
-            let plain = self.no_mask.reshape((1, self.hidden, 1, 1))?;
-            plain.broadcast_as((1, self.hidden, side, side))?.contiguous()?
+            let plain = self.no_mask.reshape((1, 1, 1, self.hidden))?;
+            plain.broadcast_as((1, side, side, self.hidden))?.contiguous()?
         };
         Ok((sparse, dense))
     }
 
     fn rough(&self, masks: &Tensor) -> Result<Tensor> {
-        let x = self.norm1.forward_2d(&self.mask1.forward(masks)?)?.gelu_erf()?;
-        let x = self.norm2.forward_2d(&self.mask2.forward(&x)?)?.gelu_erf()?;
+        let masks = masks.permute((0, 2, 3, 1))?.contiguous()?;
+        let x = gelu(&self.norm1.forward(&self.mask1.forward(&masks)?)?)?;
+        let x = gelu(&self.norm2.forward(&self.mask2.forward(&x)?)?)?;
         self.mask3.forward(&x)
     }
 }

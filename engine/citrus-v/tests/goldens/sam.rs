@@ -45,8 +45,9 @@ fn pictures_are_seen_as_by_the_reference() {
         let mut seen = 0;
         let mut check = |name: &str, found: &Tensor| {
             let Some(expected) = expected.0.get(name) else { return };
-            let first = found.narrow(0, 0, 1).unwrap();
+            let found = if name == "fpn_level2" { channels_first(found) } else { found.clone() };
             // Large ones are kept at every fourth row and column.
+            let first = found.narrow(0, 0, 1).unwrap();
             let found = if first.elem_count() == expected.elem_count() {
                 first
             } else {
@@ -64,17 +65,35 @@ fn pictures_are_seen_as_by_the_reference() {
         );
         assert_close(
             "image_embeddings",
-            &found.embedding,
+            &channels_first(&found.embedding),
             expected.get("image_embeddings"),
             1e-3,
             1e-4,
         );
         let [finest, finer] = &found.fine;
-        assert_close("high_res_s0", finest, expected.get("high_res_s0"), 1e-3, 1e-4);
-        assert_close("high_res_s1", finer, expected.get("high_res_s1"), 1e-3, 1e-4);
+        assert_close(
+            "high_res_s0",
+            &channels_first(finest),
+            expected.get("high_res_s0"),
+            1e-3,
+            1e-4,
+        );
+        assert_close(
+            "high_res_s1",
+            &channels_first(finer),
+            expected.get("high_res_s1"),
+            1e-3,
+            1e-4,
+        );
         let places = sam.prompts().places().unwrap();
-        assert_close("dense_pe", &places, expected.get("dense_pe"), 1e-4, 1e-4);
+        let places = places.transpose(1, 2).unwrap().reshape(expected.get("dense_pe").shape());
+        assert_close("dense_pe", &places.unwrap(), expected.get("dense_pe"), 1e-4, 1e-4);
     }
+}
+
+/// As the reference has them.
+fn channels_first(map: &Tensor) -> Tensor {
+    map.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
 }
 
 fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
@@ -127,7 +146,7 @@ fn check_prompt(sam: &Sam, seen: &Seen, name: &str, expected: &Tensors) {
         assert_close(name, &found, sparse, 1e-4, 1e-4);
         let expected = expected.get("dense_embeddings");
         let side = expected.dim(2).unwrap();
-        let dense = dense.narrow(2, 0, side).unwrap().narrow(3, 0, side).unwrap();
+        let dense = channels_first(&dense).narrow(2, 0, side).unwrap().narrow(3, 0, side).unwrap();
         assert_close(name, &dense, expected, 1e-3, 1e-4);
     }
     let drawn = sam.draw(seen, &prompt).unwrap();

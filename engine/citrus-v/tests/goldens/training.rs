@@ -294,7 +294,10 @@ fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
             let mut gradients = loss.backward().unwrap();
             let most = expected["clip_norm"].as_f64().unwrap();
             let found = clip(&mut gradients, &trained, most).unwrap();
-            assert_near(&format!("{stage} {step} norm"), found, longest, 1e-3);
+            // The first steps go by signs alone, also where a gradient is nought but for rounding: what
+            // comes after them is less alike (of the steps themselves, the set asks for 2e-2).
+            let rel = if step == 0 { 1e-3 } else { 3e-3 };
+            assert_near(&format!("{stage} {step} norm"), found, longest, rel);
             for optimizer in &mut optimizers {
                 optimizer.step(&gradients).unwrap();
             }
