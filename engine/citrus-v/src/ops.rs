@@ -38,7 +38,8 @@ impl Linear {
     pub fn of(weight: Product, bias: Option<Tensor>) -> Result<Self> {
         let Product::Full(weight) = weight else { return Ok(Self { weight, bias }) };
         let weight = weight.flatten_from(1)?;
-        if cpu_kernels::take(&[&weight]) {
+        let both: Vec<&Tensor> = std::iter::once(&weight).chain(&bias).collect();
+        if cpu_kernels::can_take(&both) {
             let packed = Packed::of(&weight, bias.as_ref())?;
             return Ok(Self { weight: Product::Packed(packed), bias: None });
         }
@@ -52,7 +53,7 @@ impl Linear {
     /// Fails if the width does not fit.
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            Product::Packed(it) if cpu_kernels::take(&[x]) => it.forward(x, Activation::Gelu, None),
+            Product::Packed(it) => it.forward(x, Activation::Gelu, None),
             _ => gelu(&self.forward(x)?),
         }
     }
@@ -64,9 +65,7 @@ impl Linear {
     /// Fails if the shapes do not fit.
     pub fn forward_onto(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            Product::Packed(it) if cpu_kernels::take(&[x, residual]) => {
-                it.forward(x, Activation::None, Some(residual))
-            }
+            Product::Packed(it) => it.forward(x, Activation::None, Some(residual)),
             _ => residual + self.forward(x)?,
         }
     }
@@ -98,7 +97,7 @@ impl Module for Linear {
 ///
 /// Fails if the device does.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if cpu_kernels::take(&[x]) { rows::gelu_erf(x) } else { x.gelu_erf() }
+    if cpu_kernels::can_take(&[x]) { rows::gelu_erf(x) } else { x.gelu_erf() }
 }
 
 /// `silu(gate) * up`.
@@ -107,7 +106,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 ///
 /// Fails if the shapes differ.
 pub fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if cpu_kernels::take(&[gate, up]) { rows::silu_times(gate, up) } else { gate.silu()? * up }
+    if cpu_kernels::can_take(&[gate, up]) { rows::silu_times(gate, up) } else { gate.silu()? * up }
 }
 
 /// Divides by the root of the mean square.
@@ -134,7 +133,7 @@ impl RmsNorm {
 
 impl Module for RmsNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if cpu_kernels::take(&[x, &self.weight]) {
+        if cpu_kernels::can_take(&[x, &self.weight]) {
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "a small constant of the network"
@@ -176,7 +175,7 @@ impl LayerNorm {
 
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if cpu_kernels::take(&[x, &self.weight, &self.bias]) {
+        if cpu_kernels::can_take(&[x, &self.weight, &self.bias]) {
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "a small constant of the network"
@@ -229,7 +228,7 @@ impl Module for Mlp {
 ///
 /// Fails if the shapes do not fit.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    if cpu_kernels::take(&[q, k, v]) {
+    if cpu_kernels::can_take(&[q, k, v]) {
         return cpu_kernels::attention::attention(q, k, v, mask);
     }
     let (batch, length, heads, head) = q.dims4()?;
@@ -272,7 +271,7 @@ pub fn rotate_half(x: &Tensor) -> Result<Tensor> {
 ///
 /// Fails if the shapes do not fit.
 pub fn rotated(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    if cpu_kernels::take(&[x, cos, sin]) {
+    if cpu_kernels::can_take(&[x, cos, sin]) {
         return rows::rotary(x, cos, sin);
     }
     let kind = x.dtype();
@@ -339,12 +338,11 @@ pub fn bicubic_matrix(from: usize, to: usize, like: &Tensor) -> Result<Tensor> {
 
 /// A transposed convolution of 2 x 2 pixels in steps of two, as one product.
 #[derive(Clone, Debug)]
-pub struct ConvUp {
-    /// `[in, out, 2, 2]`.
-    weight: Tensor,
-    bias: Tensor,
-    /// The same from `in` to `[2, 2, out]`, where nobody changes it.
-    packed: Option<Linear>,
+pub enum ConvUp {
+    /// From `in` to `[2, 2, out]`.
+    Packed(Linear),
+    /// The weight `[in, out, 2, 2]` and the bias.
+    Full(Tensor, Tensor),
 }
 
 impl ConvUp {
@@ -356,15 +354,13 @@ impl ConvUp {
     pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
         let weight = weights.get(&format!("{name}.weight"))?;
         let bias = weights.get(&format!("{name}.bias"))?;
-        let packed = if cpu_kernels::take(&[&weight, &bias]) {
-            let (inputs, outputs, _, _) = weight.dims4()?;
-            let by_place = weight.permute((2, 3, 1, 0))?.contiguous()?;
-            let by_place = by_place.reshape((4 * outputs, inputs))?;
-            Some(Linear::of(Product::Full(by_place), Some(bias.repeat(4)?))?)
-        } else {
-            None
-        };
-        Ok(Self { weight, bias, packed })
+        if !cpu_kernels::can_take(&[&weight, &bias]) {
+            return Ok(Self::Full(weight, bias));
+        }
+        let (inputs, outputs, _, _) = weight.dims4()?;
+        let by_place = weight.permute((2, 3, 1, 0))?.contiguous()?;
+        let by_place = Product::Full(by_place.reshape((4 * outputs, inputs))?);
+        Ok(Self::Packed(Linear::of(by_place, Some(bias.repeat(4)?))?))
     }
 }
 
@@ -372,15 +368,16 @@ impl Module for ConvUp {
     /// `[B, H, W, C]` to `[B, 2H, 2W, D]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, rows, columns, channels) = x.dims4()?;
-        let out = self.bias.dim(0)?;
-        let blocks = if let Some(packed) = &self.packed {
-            packed.forward(x)?.reshape(&[batch, rows, columns, 2, 2, out][..])?
-        } else {
-            let blocks = x.reshape(((), channels))?.matmul(&self.weight.flatten_from(1)?)?;
-            let blocks = blocks.reshape(&[batch, rows, columns, out, 2, 2][..])?;
-            let blocks = blocks.permute(&[0, 1, 2, 4, 5, 3][..])?;
-            blocks.contiguous()?.broadcast_add(&self.bias)?
+        let blocks = match self {
+            Self::Packed(linear) => linear.forward(x)?,
+            Self::Full(weight, bias) => {
+                let blocks = x.reshape(((), channels))?.matmul(&weight.flatten_from(1)?)?;
+                let blocks = blocks.reshape(((), bias.dim(0)?, 2, 2))?;
+                blocks.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(bias)?
+            }
         };
+        let out = blocks.elem_count() / (batch * rows * columns * 4);
+        let blocks = blocks.reshape(&[batch, rows, columns, 2, 2, out][..])?;
         let y = blocks.permute(&[0, 1, 3, 2, 4, 5][..])?.contiguous()?;
         y.reshape((batch, rows * 2, columns * 2, out))
     }
@@ -419,18 +416,25 @@ impl Module for ConvPatch {
     }
 }
 
-/// A convolution of `side` x `side` pixels of pictures `[B, C, H, W]`, `[B, H', W', D]` coming out.
+/// A convolution of pictures `[B, C, H, W]` whose patches may lie over each other: `[B, H', W', D]`.
 #[derive(Clone, Debug)]
-pub struct ConvWide {
-    weight: Tensor,
-    bias: Tensor,
-    /// The same from all pixels of a patch, where nobody changes it.
-    packed: Option<Linear>,
+pub struct ConvOverlapping {
+    kernel: Kernel,
+    /// Pixels along a patch.
+    side: usize,
     stride: usize,
     padding: usize,
 }
 
-impl ConvWide {
+#[derive(Clone, Debug)]
+enum Kernel {
+    /// From all pixels of a patch.
+    Packed(Linear),
+    /// The weight `[out, in, side, side]` and the bias.
+    Full(Tensor, Tensor),
+}
+
+impl ConvOverlapping {
     /// The layer called `name`, its patches `stride` apart and reaching `padding` over the edge.
     ///
     /// # Errors
@@ -444,22 +448,24 @@ impl ConvWide {
     ) -> std::result::Result<Self, WeightsError> {
         let weight = weights.get(&format!("{name}.weight"))?;
         let bias = weights.get(&format!("{name}.bias"))?;
-        let packed = if cpu_kernels::take(&[&weight, &bias]) {
-            Some(Linear::of(Product::Full(weight.clone()), Some(bias.clone()))?)
+        let side = weight.dim(2)?;
+        let kernel = if cpu_kernels::can_take(&[&weight, &bias]) {
+            Kernel::Packed(Linear::of(Product::Full(weight), Some(bias))?)
         } else {
-            None
+            Kernel::Full(weight, bias)
         };
-        Ok(Self { weight, bias, packed, stride, padding })
+        Ok(Self { kernel, side, stride, padding })
     }
 }
 
-impl Module for ConvWide {
+impl Module for ConvOverlapping {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if let Some(packed) = self.packed.as_ref().filter(|_| cpu_kernels::take(&[x])) {
-            let side = self.weight.dim(2)?;
-            return packed.forward(&patches(x, side, self.stride, self.padding)?);
+        match &self.kernel {
+            Kernel::Packed(it) => it.forward(&patches(x, self.side, self.stride, self.padding)?),
+            Kernel::Full(weight, bias) => {
+                let y = x.conv2d(weight, self.padding, self.stride, 1, 1)?;
+                y.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(bias)
+            }
         }
-        let y = x.conv2d(&self.weight, self.padding, self.stride, 1, 1)?;
-        y.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(&self.bias)
     }
 }

@@ -115,12 +115,11 @@ impl Layer {
         })
     }
 
-    /// What tokens see, added to `residual`.
+    /// What tokens see in each other.
     fn attend(
         &self,
         config: &TextConfig,
         x: &Tensor,
-        residual: &Tensor,
         turn: &Turn,
         mask: Option<&Tensor>,
         cache: Option<(&mut Cache, usize)>,
@@ -135,7 +134,7 @@ impl Layer {
             Some((cache, layer)) => cache.extended(layer, k, v)?,
             None => (k, v),
         };
-        self.o.forward_onto(&attention(&q, &k, &v, mask)?, residual)
+        attention(&q, &k, &v, mask)
     }
 
     /// One token of each of several sequences, `[B, hidden]`, each with a cache of its own.
@@ -143,7 +142,6 @@ impl Layer {
         &self,
         config: &TextConfig,
         x: &Tensor,
-        residual: &Tensor,
         turn: &Turn,
         caches: &mut [Cache],
         layer: usize,
@@ -160,7 +158,7 @@ impl Layer {
             let (k, v) = cache.extended(layer, one(&k)?, one(&v)?)?;
             outs.push(attention(&one(&q)?, &k, &v, None)?.reshape((1, width))?);
         }
-        self.o.forward_onto(&Tensor::cat(&outs, 0)?, residual)
+        Tensor::cat(&outs, 0)
     }
 
     fn think(&self, x: &Tensor) -> Result<Tensor> {
@@ -238,7 +236,8 @@ impl Text {
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = layer.norm1.forward(&x)?;
             let slot = cache.as_deref_mut().map(|it| (it, index));
-            x = layer.attend(&self.config, &normed, &x, turn, mask, slot)?;
+            let looked = layer.attend(&self.config, &normed, turn, mask, slot)?;
+            x = layer.o.forward_onto(&looked, &x)?;
             x = layer.think(&x)?;
             seen(index, &x);
         }
@@ -255,7 +254,8 @@ impl Text {
         let mut x = self.embed(tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let normed = layer.norm1.forward(&x)?;
-            x = layer.attend_each(&self.config, &normed, &x, turn, caches, index)?;
+            let looked = layer.attend_each(&self.config, &normed, turn, caches, index)?;
+            x = layer.o.forward_onto(&looked, &x)?;
             x = layer.think(&x)?;
         }
         self.norm.forward(&x)

@@ -2,12 +2,14 @@
 //! those of keys, as they lie in memory: `[B, L, H * d]` comes out. Keys go by in pieces, with a running
 //! largest score and sum, so that no more than a piece of the scores exists.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use std::ops::Deref;
 
-use crate::outside;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+
 use crate::rows::{add, add_times, dot, most, scale, shares};
 use crate::threads::{self, Shared};
-use crate::tile::{PANEL, Rows, RowsMut, Size, multiply};
+use crate::tile::{Multiplication, PANEL, Rows, RowsMut, Size, multiply};
+use crate::{contiguous, outside};
 
 /// Queries that share one copy of a piece of keys and values.
 const QUERIES_MAX: usize = 512;
@@ -18,7 +20,7 @@ const KEYS_MAX: usize = 256;
 /// Queries whose scores are in the cache together.
 const STRIP: usize = 48;
 
-/// Fewer queries than that read each key once, as it lies.
+/// So many queries or fewer read keys and values as they lie: copying them would be most of the work.
 const FEW: usize = 4;
 
 /// Numbers of a tensor `[B, L, H, d]` and how far they are apart.
@@ -57,9 +59,25 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// What is added to the scores, `[B or 1, L, S]`.
 struct Attention {
-    mask: Option<(Vec<f32>, usize)>,
+    /// What is added to the scores, `[B or 1, L, S]`.
+    mask: Option<Tensor>,
+}
+
+/// Numbers of a mask of so many queries and keys, and of how many samples.
+fn mask_of<'a>(
+    held: Option<&'a (impl Deref<Target = Storage>, &Layout)>,
+    own: usize,
+    batch: usize,
+) -> Result<Option<(&'a [f32], usize)>> {
+    let Some((storage, layout)) = held else { return Ok(None) };
+    let Storage::Cpu(storage) = &**storage else { return Err(outside("a mask")) };
+    let numbers = contiguous(storage, layout)?;
+    let rows = numbers.len() / own;
+    if rows == 0 || numbers.len() != rows * own || !batch.is_multiple_of(rows) {
+        return Err(outside("a mask"));
+    }
+    Ok(Some((numbers, rows)))
 }
 
 /// One head of one sample.
@@ -143,9 +161,12 @@ impl Job<'_> {
                     // SAFETY: scores and values are as large, and the rows are nobody else's.
                     unsafe {
                         let left = Rows { start: scores.as_ptr(), stride: keys };
-                        let values = v.as_ptr().add(panel * KEYS_MAX * PANEL);
                         let to = to.at(strip * stride + panel * PANEL);
-                        multiply(size, left, values, RowsMut { start: to, stride }, start > 0);
+                        let (panel, to) = (
+                            v.as_ptr().add(panel * KEYS_MAX * PANEL),
+                            RowsMut { start: to, stride },
+                        );
+                        multiply(Multiplication { size, left, panel, to, is_added: start > 0 });
                     }
                 }
             }
@@ -182,9 +203,10 @@ impl Job<'_> {
             unsafe {
                 let left = self.q.numbers.as_ptr().add(at);
                 let left = Rows { start: left, stride: self.q.by_place };
-                let k = k.as_ptr().add(panel * self.width * PANEL);
                 let to = scores.as_mut_ptr().add(panel * PANEL);
-                multiply(size, left, k, RowsMut { start: to, stride: keys }, false);
+                let to = RowsMut { start: to, stride: keys };
+                let panel = k.as_ptr().add(panel * self.width * PANEL);
+                multiply(Multiplication { size, left, panel, to, is_added: false });
             }
         }
     }
@@ -212,14 +234,12 @@ impl CustomOp3 for Attention {
             candle_core::bail!("queries {:?} do not fit keys {k_dims:?}", q_layout.dims());
         }
         let own = queries * keys;
+        let held = self.mask.as_ref().map(Tensor::storage_and_layout);
+        let masks = mask_of(held.as_ref(), own, batch)?;
         let mask_of = |sample: usize| {
-            let (numbers, rows) = self.mask.as_ref()?;
+            let (numbers, rows) = masks?;
             numbers.get(sample % rows * own..(sample % rows + 1) * own)
         };
-        if self.mask.as_ref().is_some_and(|(it, rows)| it.len() != rows * own || batch % rows != 0)
-        {
-            return Err(outside("a mask"));
-        }
         // SAFETY: the jobs make up all samples, heads and queries.
         let mut to = unsafe { threads::unwritten(batch * queries * heads * width) };
         let (shared, stride) = (Shared::of(&mut to), heads * width);
@@ -256,16 +276,13 @@ impl CustomOp3 for Attention {
 ///
 /// Fails if the shapes do not fit.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let mask = match mask {
-        Some(mask) => Some((mask.flatten_all()?.to_vec1()?, mask.dim(0)?)),
-        None => None,
-    };
-    q.apply_op3_no_bwd(k, v, &Attention { mask })
+    let mask = mask.map(Tensor::contiguous).transpose()?;
+    q.apply_op3(k, v, Attention { mask })
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{D, DType, Device, Tensor};
+    use candle_core::{D, DType, Device, Tensor, Var};
 
     use super::attention;
     use crate::lanes::tests::with_each;
@@ -328,7 +345,17 @@ mod tests {
         let ones = |shape: [usize; 4]| Tensor::ones(&shape, DType::F32, &Device::Cpu).unwrap();
         let (q, k) = (ones([1, 2, 3, 4]), ones([1, 2, 2, 4]));
         assert!(attention(&q, &k, &k, None).is_err());
-        let mask = Tensor::ones((1, 2, 5), DType::F32, &Device::Cpu).unwrap();
-        assert!(attention(&q, &q, &q, Some(&mask)).is_err());
+        for shape in [(1, 2, 5), (2, 2, 2)] {
+            let mask = Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
+            assert!(attention(&q, &q, &q, Some(&mask)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_gradient_is_refused_and_not_left_out() {
+        let q = Var::ones((1, 2, 3, 4), DType::F32, &Device::Cpu).unwrap();
+        let k = q.as_detached_tensor();
+        assert!(attention(&q, &k, &k, None).unwrap().sum_all().unwrap().backward().is_err());
+        assert!(attention(&k, &k, &q, None).unwrap().sum_all().unwrap().backward().is_err());
     }
 }

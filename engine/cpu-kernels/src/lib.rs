@@ -10,7 +10,7 @@
 //!
 //! - Every operation gives what candle's own operations give, within rounding: tests compare them on
 //!   many shapes, with every set of instructions that the machine has.
-//! - None has a gradient, and none is silently left out of one: asked for it, candle refuses.
+//! - None has a gradient, and none is silently left out of one: asked for it, candle refuses (tested).
 #![allow(
     unsafe_code,
     clippy::multiple_unsafe_ops_per_block,
@@ -27,8 +27,8 @@ pub(crate) mod tile;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor};
 
-/// Whether these operations take all of these tensors: f32 on the CPU, and no gradient is wanted.
-pub fn take(tensors: &[&Tensor]) -> bool {
+/// Whether these operations can take all of these tensors: f32 on the CPU, and no gradient is wanted.
+pub fn can_take(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|it| it.device().is_cpu() && it.dtype() == DType::F32 && !it.track_op())
 }
 

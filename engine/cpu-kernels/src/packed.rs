@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use crate::rows::{Activation, activate, add};
 use crate::threads::{self, Shared};
-use crate::tile::{PANEL, Rows, RowsMut, Size, multiply};
+use crate::tile::{Multiplication, PANEL, Rows, RowsMut, Size, multiply};
 use crate::{contiguous, outside};
 
 /// What is summed over in one go: so much of a panel stays in the cache.
@@ -67,16 +67,6 @@ impl Packed {
         Ok(Self { lines: Arc::new(lines), inputs, outputs, bias })
     }
 
-    /// Numbers of an input.
-    pub const fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Numbers of an output.
-    pub const fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// `activation(x W^T + b)` of `[.., in]`, with `residual` added at the end.
     ///
     /// # Errors
@@ -91,8 +81,8 @@ impl Packed {
         let product = Product { packed: self.clone(), activation };
         let x = x.contiguous()?;
         match residual {
-            Some(residual) => x.apply_op2_no_bwd(&residual.contiguous()?, &product),
-            None => x.apply_op1_no_bwd(&product),
+            Some(residual) => x.apply_op2(&residual.contiguous()?, product),
+            None => x.apply_op1(product),
         }
     }
 
@@ -160,7 +150,8 @@ impl Product {
                     let left = Rows { start: left, stride: inputs };
                     let to = to.at(rows.start * outputs + first);
                     let to = RowsMut { start: to, stride: outputs };
-                    multiply(size, left, self.packed.panel(panel, inner), to, inner > 0);
+                    let panel = self.packed.panel(panel, inner);
+                    multiply(Multiplication { size, left, panel, to, is_added: inner > 0 });
                 }
             }
             for row in rows.clone() {
@@ -232,7 +223,7 @@ impl CustomOp2 for Product {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor};
+    use candle_core::{Device, Tensor, Var};
 
     use super::*;
     use crate::lanes::tests::with_each;
@@ -268,5 +259,15 @@ mod tests {
         let packed = Packed::of(&ones(&[4, 3]), None).unwrap();
         assert!(packed.forward(&ones(&[2, 4]), Activation::None, None).is_err());
         assert!(packed.forward(&ones(&[2, 3]), Activation::None, Some(&ones(&[1, 4]))).is_err());
+    }
+
+    #[test]
+    fn a_gradient_is_refused_and_not_left_out() {
+        let x = Var::ones((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let packed = Packed::of(&x.as_detached_tensor(), None).unwrap();
+        for residual in [None, Some(Tensor::ones((2, 2), x.dtype(), &Device::Cpu).unwrap())] {
+            let y = packed.forward(x.as_tensor(), Activation::None, residual.as_ref()).unwrap();
+            assert!(y.sum_all().unwrap().backward().is_err());
+        }
     }
 }

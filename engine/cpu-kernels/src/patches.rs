@@ -75,7 +75,7 @@ impl CustomOp1 for Patches {
 ///
 /// Fails if a patch is larger than the picture.
 pub fn patches(x: &Tensor, side: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&Patches { side, stride, padding })
+    x.contiguous()?.apply_op1(Patches { side, stride, padding })
 }
 
 #[cfg(test)]

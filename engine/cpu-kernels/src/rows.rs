@@ -13,8 +13,6 @@ pub enum Activation {
     None,
     /// GELU by the error function.
     Gelu,
-    /// `max(x, 0)`.
-    Relu,
 }
 
 /// Numbers that are worth another thread.
@@ -269,12 +267,13 @@ pub(crate) fn activate(numbers: &mut [f32], activation: Activation) {
         Activation::None => {}
         // SAFETY: only slices are touched.
         Activation::Gelu => unsafe { gelu_all(numbers) },
-        Activation::Relu => numbers.iter_mut().for_each(|it| *it = it.max(0.0)),
     }
 }
 
-/// Fills rows of `width`, several at once; `row` is given its number and its place.
-fn filled(rows: usize, width: usize, row: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+/// A tensor of this shape, its rows filled several at once: `row` is given the number of each and its
+/// place.
+fn filled(layout: &Layout, row: impl Fn(usize, &mut [f32]) + Sync) -> (CpuStorage, Shape) {
+    let (rows, width) = (layout.shape().elem_count() / width_of(layout).max(1), width_of(layout));
     // SAFETY: each row is filled below.
     let mut to = unsafe { threads::unwritten(rows * width) };
     let shared = Shared::of(&mut to);
@@ -289,21 +288,17 @@ fn filled(rows: usize, width: usize, row: impl Fn(usize, &mut [f32]) + Sync) -> 
     } else {
         threads::each(rows, fill);
     }
-    to
+    (CpuStorage::F32(to), layout.shape().clone())
+}
+
+/// Numbers of a row.
+fn width_of(layout: &Layout) -> usize {
+    layout.dims().last().copied().unwrap_or_default()
 }
 
 /// A row of many.
 fn row_of(numbers: &[f32], index: usize, width: usize) -> &[f32] {
     numbers.get(index * width..(index + 1) * width).unwrap_or_default()
-}
-
-/// Rows and their width.
-fn rows_of(layout: &Layout) -> Result<(usize, usize)> {
-    let width = layout.dims().last().copied().unwrap_or_default();
-    if width == 0 {
-        return Err(outside("a row"));
-    }
-    Ok((layout.shape().elem_count() / width, width))
 }
 
 struct LayerNorm(f32);
@@ -322,17 +317,16 @@ impl CustomOp3 for LayerNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = rows_of(layout)?;
+        let width = width_of(layout);
         let (weight, bias) = (contiguous(weight, weight_layout)?, contiguous(bias, bias_layout)?);
         if weight.len() != width || bias.len() != width {
             return Err(outside("a norm"));
         }
         let x = contiguous(x, layout)?;
         // SAFETY: only slices are touched.
-        let to = filled(rows, width, |row, to| unsafe {
+        Ok(filled(layout, |row, to| unsafe {
             layer_norm_row(to, row_of(x, row, width), weight, bias, self.0);
-        });
-        Ok((CpuStorage::F32(to), layout.shape().clone()))
+        }))
     }
 }
 
@@ -350,16 +344,15 @@ impl CustomOp2 for RmsNorm {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = rows_of(layout)?;
+        let width = width_of(layout);
         let (x, weight) = (contiguous(x, layout)?, contiguous(weight, weight_layout)?);
         if weight.len() != width {
             return Err(outside("a norm"));
         }
         // SAFETY: only slices are touched.
-        let to = filled(rows, width, |row, to| unsafe {
+        Ok(filled(layout, |row, to| unsafe {
             rms_norm_row(to, row_of(x, row, width), weight, self.0);
-        });
-        Ok((CpuStorage::F32(to), layout.shape().clone()))
+        }))
     }
 }
 
@@ -378,16 +371,15 @@ impl CustomOp2 for Gate {
         up: &CpuStorage,
         up_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = rows_of(layout)?;
+        let width = width_of(layout);
         let (gate, up) = (contiguous(gate, layout)?, contiguous(up, up_layout)?);
         if gate.len() != up.len() {
             return Err(outside("a gate"));
         }
         // SAFETY: only slices are touched.
-        let to = filled(rows, width, |row, to| unsafe {
+        Ok(filled(layout, |row, to| unsafe {
             gate_all(to, row_of(gate, row, width), row_of(up, row, width));
-        });
-        Ok((CpuStorage::F32(to), layout.shape().clone()))
+        }))
     }
 }
 
@@ -399,13 +391,12 @@ impl CustomOp1 for Gelu {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = rows_of(layout)?;
+        let width = width_of(layout);
         let x = contiguous(x, layout)?;
-        let to = filled(rows, width, |row, to| {
+        Ok(filled(layout, |row, to| {
             to.copy_from_slice(row_of(x, row, width));
             activate(to, Activation::Gelu);
-        });
-        Ok((CpuStorage::F32(to), layout.shape().clone()))
+        }))
     }
 }
 
@@ -432,10 +423,11 @@ impl CustomOp3 for Turn {
         let (places, [by_batch, by_place, by_head, 1]) = (cos.len() / width.max(1), strides) else {
             candle_core::bail!("the numbers of a head do not lie one after the other");
         };
-        if places == 0 || (batch * length) % places != 0 || cos.len() != sin.len() {
+        let is_even = width.is_multiple_of(2) && width_of(cos_layout) == width;
+        if !is_even || places == 0 || (batch * length) % places != 0 || cos.len() != sin.len() {
             return Err(outside("a position"));
         }
-        let to = filled(batch * length * heads, width, |row, to| {
+        Ok(filled(layout, |row, to| {
             let (token, head) = (row / heads, row % heads);
             let (sample, place) = (token / length, token % length);
             let at = start + sample * by_batch + place * by_place + head * by_head;
@@ -444,8 +436,7 @@ impl CustomOp3 for Turn {
                 (row_of(cos, token % places, width), row_of(sin, token % places, width));
             // SAFETY: only slices are touched.
             unsafe { turn_row(to, from, cos, sin) };
-        });
-        Ok((CpuStorage::F32(to), layout.shape().clone()))
+        }))
     }
 }
 
@@ -455,7 +446,7 @@ impl CustomOp3 for Turn {
 ///
 /// Fails if the widths do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    x.contiguous()?.apply_op3_no_bwd(weight, bias, &LayerNorm(eps))
+    x.contiguous()?.apply_op3(weight, bias, LayerNorm(eps))
 }
 
 /// Over the last axis: divided by the root of the mean square, times `weight`.
@@ -464,7 +455,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
 ///
 /// Fails if the widths do not fit.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    x.contiguous()?.apply_op2_no_bwd(weight, &RmsNorm(eps))
+    x.contiguous()?.apply_op2(weight, RmsNorm(eps))
 }
 
 /// `silu(gate) * up`.
@@ -473,16 +464,16 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 ///
 /// Fails if the shapes differ.
 pub fn silu_times(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.contiguous()?.apply_op2_no_bwd(&up.contiguous()?, &Gate)
+    gate.contiguous()?.apply_op2(&up.contiguous()?, Gate)
 }
 
 /// GELU by the error function.
 ///
 /// # Errors
 ///
-/// Fails if there are no numbers.
+/// Fails if it is not f32 on the CPU.
 pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&Gelu)
+    x.contiguous()?.apply_op1(Gelu)
 }
 
 /// Rotary positions of `[B, L, H, d]` by cosines and sines `[B or 1, L, d]`.
@@ -491,7 +482,7 @@ pub fn gelu_erf(x: &Tensor) -> Result<Tensor> {
 ///
 /// Fails if the shapes do not fit.
 pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    x.apply_op3_no_bwd(&cos.contiguous()?, &sin.contiguous()?, &Turn)
+    x.apply_op3(&cos.contiguous()?, &sin.contiguous()?, Turn)
 }
 
 #[cfg(test)]

@@ -37,71 +37,67 @@ pub(crate) struct Size {
     pub(crate) inner: usize,
 }
 
+/// `to (+)= left * panel`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Multiplication {
+    /// How much of them.
+    pub(crate) size: Size,
+    /// The left side.
+    pub(crate) left: Rows,
+    /// The right side: as many rows as the inner length, of [`PANEL`] numbers each.
+    pub(crate) panel: *const f32,
+    /// The result.
+    pub(crate) to: RowsMut,
+    /// Whether it is added to what is there.
+    pub(crate) is_added: bool,
+}
+
 dispatched! {
-    /// `to (+)= left * panel`: added to what is there, if `is_added`.
+    /// Multiplies.
     ///
     /// # Safety
     ///
-    /// `left` has the rows and the inner length, `to` the rows and columns, and `panel` as many rows as
-    /// the inner length, of [`PANEL`] numbers each.
-    pub(crate) unsafe fn multiply(
-        size: Size,
-        left: Rows,
-        panel: *const f32,
-        to: RowsMut,
-        is_added: bool,
-    ) = multiply_with
+    /// `left` has the rows and the inner length, `to` the rows and columns, `panel` the inner length.
+    pub(crate) unsafe fn multiply(it: Multiplication) = multiply_with
 }
 
 #[expect(clippy::inline_always, reason = "compiled for each set of instructions")]
 #[inline(always)]
-unsafe fn multiply_with<L: Lanes>(
-    size: Size,
-    left: Rows,
-    panel: *const f32,
-    to: RowsMut,
-    is_added: bool,
-) {
+unsafe fn multiply_with<L: Lanes>(it: Multiplication) {
     // As many columns as four registers hold, or, where there are only 16 registers, two.
     let wide = if L::COUNT == 16 { 4 * L::COUNT } else { 2 * L::COUNT };
-    let mut column = 0;
-    while column < size.columns {
+    let Multiplication { size, left, panel, to, .. } = it;
+    for column in (0..size.columns).step_by(wide) {
         let columns = wide.min(size.columns - column);
-        let mut row = 0;
-        while row < size.rows {
+        for row in (0..size.rows).step_by(ROWS) {
             let rows = ROWS.min(size.rows - row);
-            let part = Size { rows, columns, inner: size.inner };
             // SAFETY: rows and columns are among those of the matrices.
             unsafe {
-                let left = Rows { start: left.start.add(row * left.stride), ..left };
-                let to = RowsMut { start: to.start.add(row * to.stride + column), ..to };
-                of_rows::<L>(part, left, panel.add(column), to, is_added);
+                of_rows::<L>(Multiplication {
+                    size: Size { rows, columns, inner: size.inner },
+                    left: Rows { start: left.start.add(row * left.stride), ..left },
+                    panel: panel.add(column),
+                    to: RowsMut { start: to.start.add(row * to.stride + column), ..to },
+                    ..it
+                });
             }
-            row += rows;
         }
-        column += columns;
     }
 }
 
 /// Chooses the code for so many rows.
 #[expect(clippy::inline_always, reason = "compiled for each set of instructions")]
 #[inline(always)]
-unsafe fn of_rows<L: Lanes>(
-    size: Size,
-    left: Rows,
-    panel: *const f32,
-    to: RowsMut,
-    is_added: bool,
-) {
+unsafe fn of_rows<L: Lanes>(it: Multiplication) {
     // SAFETY: as the caller says; the number of rows is that of the code.
     unsafe {
-        match size.rows {
-            6 => of_columns::<L, 6>(size, left, panel, to, is_added),
-            5 => of_columns::<L, 5>(size, left, panel, to, is_added),
-            4 => of_columns::<L, 4>(size, left, panel, to, is_added),
-            3 => of_columns::<L, 3>(size, left, panel, to, is_added),
-            2 => of_columns::<L, 2>(size, left, panel, to, is_added),
-            _ => of_columns::<L, 1>(size, left, panel, to, is_added),
+        match it.size.rows {
+            6 => of_columns::<L, 6>(it),
+            5 => of_columns::<L, 5>(it),
+            4 => of_columns::<L, 4>(it),
+            3 => of_columns::<L, 3>(it),
+            2 => of_columns::<L, 2>(it),
+            _ => of_columns::<L, 1>(it),
         }
     }
 }
@@ -109,33 +105,22 @@ unsafe fn of_rows<L: Lanes>(
 /// Chooses the code for so many registers of columns.
 #[expect(clippy::inline_always, reason = "compiled for each set of instructions")]
 #[inline(always)]
-unsafe fn of_columns<L: Lanes, const R: usize>(
-    size: Size,
-    left: Rows,
-    panel: *const f32,
-    to: RowsMut,
-    is_added: bool,
-) {
+unsafe fn of_columns<L: Lanes, const R: usize>(it: Multiplication) {
     // SAFETY: as the caller says; the number of registers holds the columns.
     unsafe {
-        match size.columns.div_ceil(L::COUNT) {
-            4 => tile::<L, R, 4>(size, left, panel, to, is_added),
-            3 => tile::<L, R, 3>(size, left, panel, to, is_added),
-            2 => tile::<L, R, 2>(size, left, panel, to, is_added),
-            _ => tile::<L, R, 1>(size, left, panel, to, is_added),
+        match it.size.columns.div_ceil(L::COUNT) {
+            4 => tile::<L, R, 4>(it),
+            3 => tile::<L, R, 3>(it),
+            2 => tile::<L, R, 2>(it),
+            _ => tile::<L, R, 1>(it),
         }
     }
 }
 
 #[expect(clippy::inline_always, reason = "compiled for each set of instructions")]
 #[inline(always)]
-unsafe fn tile<L: Lanes, const R: usize, const V: usize>(
-    size: Size,
-    left: Rows,
-    panel: *const f32,
-    to: RowsMut,
-    is_added: bool,
-) {
+unsafe fn tile<L: Lanes, const R: usize, const V: usize>(it: Multiplication) {
+    let Multiplication { size, left, panel, to, is_added } = it;
     let last = size.columns - (V - 1) * L::COUNT;
     // SAFETY: as the caller says; the last register of columns is read and written as far as it goes.
     unsafe {

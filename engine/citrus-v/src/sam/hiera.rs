@@ -3,7 +3,7 @@
 use candle_core::{Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvWide, LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
+use crate::ops::{ConvOverlapping, LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
 use crate::weights::{Weights, WeightsError};
 
 /// Of LayerNorm in the trunk.
@@ -15,7 +15,7 @@ const PADDING: usize = 3;
 
 /// The trunk.
 pub struct Hiera {
-    patches: ConvWide,
+    patches: ConvOverlapping,
     table: Tensor,
     window_table: Tensor,
     blocks: Vec<Block>,
@@ -146,7 +146,7 @@ impl Hiera {
             }
         }
         Ok(Self {
-            patches: ConvWide::load(weights, &at("patch_embed.proj"), STRIDE, PADDING)?,
+            patches: ConvOverlapping::load(weights, &at("patch_embed.proj"), STRIDE, PADDING)?,
             table: weights.get(&at("pos_embed"))?,
             window_table: weights.get(&at("pos_embed_window"))?,
             blocks,

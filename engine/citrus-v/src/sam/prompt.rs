@@ -82,7 +82,7 @@ impl PromptEncoder {
             mask3: Linear::load(weights, &at("mask_downscaling.6"))?,
             places: None,
         };
-        if !cpu_kernels::take(&[&encoder.matrix]) {
+        if !cpu_kernels::can_take(&[&encoder.matrix]) {
             return Ok(encoder);
         }
         Ok(Self { places: Some(encoder.places()?), ..encoder })

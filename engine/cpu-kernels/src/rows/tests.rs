@@ -1,6 +1,6 @@
 //! Against candle's own operations, on random shapes and numbers.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Device, Tensor, Var};
 use proptest::prelude::{ProptestConfig, proptest};
 
 use super::{gelu_erf, layer_norm, rms_norm, rotary, silu_times};
@@ -84,4 +84,23 @@ fn what_does_not_fit_is_refused() {
     assert!(rms_norm(&x, &random(&[3], 1.0), 1e-5).is_err());
     assert!(layer_norm(&x, &random(&[4], 1.0), &random(&[3], 1.0), 1e-5).is_err());
     assert!(silu_times(&x, &random(&[2, 3], 1.0)).is_err());
+    let (odd, even) = (random(&[1, 2, 1, 5], 1.0), random(&[1, 2, 1, 6], 1.0));
+    let angles = |width: usize| random(&[1, 2, width], 1.0);
+    assert!(rotary(&odd, &angles(5), &angles(5)).is_err());
+    assert!(rotary(&even, &angles(3), &angles(3)).is_err());
+}
+
+#[test]
+fn a_gradient_is_refused_and_not_left_out() {
+    let x = Var::from_tensor(&random(&[1, 2, 1, 4], 1.0)).unwrap();
+    let (plain, row, angles) = (x.as_detached_tensor(), random(&[4], 1.0), random(&[1, 2, 4], 1.0));
+    for y in [
+        rms_norm(&x, &row, 1e-5),
+        layer_norm(&x, &row, &row, 1e-5),
+        silu_times(&plain, &x),
+        gelu_erf(&x),
+        rotary(&x, &angles, &angles),
+    ] {
+        assert!(y.unwrap().sum_all().unwrap().backward().is_err());
+    }
 }
