@@ -17,10 +17,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use citrus_v::cache::Cache;
 use citrus_v::layout::sam_layout;
 use citrus_v::sam::Sam;
 use citrus_v::sam::prompt::Prompt;
-use citrus_v::text::{Cache, Turn, causal_mask};
+use citrus_v::text::{Turn, causal_mask};
 use citrus_v::{CitrusV, Plan, Precision, SamConfig, Weights};
 use mimalloc::MiMalloc;
 

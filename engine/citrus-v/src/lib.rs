@@ -1,8 +1,8 @@
 //! Citrus-V (arXiv 2509.19090): Qwen2.5-VL, a projector for `[SEG]`, and SAM2, in candle.
 //!
 //! [`model`] is the way in: it loads a checkpoint, reads a question, answers it in one pass and draws a
-//! mask for every `[SEG]`; [`session`] does the same step by step, for many at once. A
-//! checkpoint is described by [`config`], from which [`layout`] knows every tensor; [`weights`] compares that with the headers of the files, whose [`names`] may be any of those
+//! mask for every `[SEG]`; [`session`] does the same step by step, for many at once, with the [`cache`] of
+//! each, and remembers what was asked of late (`recall`). A checkpoint is described by [`config`], from which [`layout`] knows every tensor; [`weights`] compares that with the headers of the files, whose [`names`] may be any of those
 //! in use. [`tokens`] and [`preprocess`] put text and pictures into numbers, [`positions`] says where
 //! they stand, [`vision`], [`text`] and [`sam`] are the three networks, made of [`ops`], and
 //! [`decoding`] chooses words. [`losses`] is what training makes smaller.
@@ -14,6 +14,7 @@
 //! - No weight is read before all headers have been compared with what the model needs.
 //! - Only safetensors are read: other formats can hide programs.
 
+pub mod cache;
 pub mod config;
 pub mod decoding;
 pub mod layout;
@@ -23,6 +24,7 @@ pub mod names;
 pub mod ops;
 pub mod positions;
 pub mod preprocess;
+mod recall;
 pub mod sam;
 pub mod session;
 pub mod text;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Module, Tensor};
 use imaging::{FlatMask, Picture, PictureError};
@@ -12,8 +13,9 @@ use crate::layout::layout;
 use crate::ops::Linear;
 use crate::positions::{Grid, PlacesError};
 use crate::preprocess::{PixelBounds, fitted, patches, square};
-use crate::sam::Sam;
+use crate::recall::{Recall, digest};
 use crate::sam::prompt::Prompt;
+use crate::sam::{Sam, Seen};
 use crate::session::Need;
 use crate::text::Text;
 use crate::tokens::{Message, Tokens, TokensError, expanded, rendered};
@@ -99,6 +101,7 @@ pub struct CitrusV {
     drawer: Option<Drawer>,
     device: Device,
     dtype: DType,
+    recall: Mutex<Recall>,
 }
 
 /// A question, as the network reads it.
@@ -187,8 +190,26 @@ impl CitrusV {
             tokens,
             device: weights.device().clone(),
             dtype: weights.dtype(),
+            recall: Mutex::default(),
             config,
         })
+    }
+
+    /// The same, remembering what it saw and read of late, up to so many bytes.
+    #[must_use]
+    pub fn remembering(self, bytes: usize) -> Self {
+        Self { recall: Mutex::new(Recall::new(bytes)), ..self }
+    }
+
+    /// Bytes that keys and values of a token take.
+    pub fn bytes_of_token(&self) -> usize {
+        let text = &self.config.text;
+        2 * text.layers * text.kv_heads * text.head() * self.dtype.size_in_bytes()
+    }
+
+    /// What it remembers.
+    pub(crate) fn recall(&self) -> MutexGuard<'_, Recall> {
+        self.recall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The half that draws.
@@ -323,8 +344,7 @@ impl CitrusV {
     ) -> Result<Vec<Segmentation>, ModelError> {
         let drawer = self.drawer.as_ref().ok_or(ModelError::NoMasks)?;
         let vectors = drawer.project(seg_hidden)?;
-        let picture = square(fitted, drawer.sam.config(), &self.device)?.to_dtype(self.dtype)?;
-        let seen = drawer.sam.see(&picture)?;
+        let seen = self.seen(&drawer.sam, fitted)?;
         let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
         let drawn = drawer.sam.draw(&seen, &prompt)?;
         let (best, which) = drawn.best()?;
@@ -338,6 +358,20 @@ impl CitrusV {
             all.push(Segmentation { logits, iou: iou.unwrap_or_default(), which, mask });
         }
         Ok(all)
+    }
+
+    /// What SAM2 sees in a picture, or has seen.
+    fn seen(&self, sam: &Sam, fitted: &Picture) -> Result<Seen, ModelError> {
+        let key = self.recall().is_on().then(|| digest(fitted));
+        if let Some(seen) = key.and_then(|it| self.recall().maps(&it)) {
+            return Ok(seen);
+        }
+        let picture = square(fitted, sam.config(), &self.device)?.to_dtype(self.dtype)?;
+        let seen = sam.see(&picture)?;
+        if let Some(key) = key {
+            self.recall().keep_maps(key, &seen);
+        }
+        Ok(seen)
     }
 }
 

@@ -5,15 +5,21 @@
 
 use candle_core::Tensor;
 
+use crate::cache::Cache;
 use crate::decoding::{Chooser, Decoding};
-use crate::model::{Answer, CitrusV, Ending, ModelError, Question};
-use crate::positions::{PlacesError, TextPositions, text_positions};
-use crate::text::{Cache, Turn, causal_mask};
+use crate::model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};
+use crate::positions::{Grid, PlacesError, TextPositions, text_positions};
+use crate::recall::{Digest, Passage, digest};
+use crate::text::{Turn, causal_mask};
 
 /// A question, and how far its answer is.
 pub struct Session {
     question: Question,
     positions: TextPositions,
+    /// Which picture begins at which token; nothing, if nothing is to be remembered of it.
+    pictures: Option<Vec<(usize, Digest)>>,
+    /// Tokens that had been read before it began.
+    recalled: usize,
     /// Features of the pictures seen so far.
     features: Vec<Tensor>,
     /// Embeddings of the question, once all pictures were seen.
@@ -67,6 +73,11 @@ impl Session {
         self.cache.len()
     }
 
+    /// Tokens that were not read for it, because they had been read for another.
+    pub const fn recalled(&self) -> usize {
+        self.recalled
+    }
+
     /// Most tokens that there may be in memory.
     pub fn tokens_max(&self) -> usize {
         self.question.ids.len().saturating_add(self.decoding.tokens_max)
@@ -82,9 +93,9 @@ impl Session {
         }
     }
 
-    /// Whether there is a `[SEG]` in what was read.
-    pub const fn has_segs(&self) -> bool {
-        !self.segs.is_empty()
+    /// How many `[SEG]` were read.
+    pub const fn segs(&self) -> usize {
+        self.segs.len()
     }
 
     /// The hidden states of every `[SEG]` so far, `[n, hidden]`.
@@ -119,6 +130,13 @@ impl Session {
         Ok(Answer { ids: self.said, ending, seg_positions, seg_hidden })
     }
 
+    /// The first `count` tokens of question and answer; nothing, if they are not to be remembered.
+    fn passage(&self, count: usize) -> Option<Passage> {
+        let pictures = self.pictures.as_ref()?.iter().filter(|(at, _)| *at < count);
+        let ids = self.question.ids.iter().chain(&self.said).take(count);
+        Some(Passage { ids: ids.copied().collect(), pictures: pictures.copied().collect() })
+    }
+
     /// The number of the token at a place of question and answer.
     fn token(&self, at: usize) -> Option<u32> {
         let length = self.question.ids.len();
@@ -142,7 +160,14 @@ impl CitrusV {
     pub fn begin(&self, question: Question, decoding: &Decoding) -> Result<Session, ModelError> {
         let (image, merge) = (self.config().tokens.image, self.config().vision.merge);
         let positions = text_positions(&question.ids, image, &question.grids, merge)?;
+        let pictures = self.recall().is_on().then(|| {
+            let starts = starts(&question.ids, image, &question.grids, merge);
+            starts.into_iter().zip(question.fitted.iter().map(digest)).collect::<Vec<_>>()
+        });
         Ok(Session {
+            // Pictures that came as patches only cannot be told apart.
+            pictures: pictures.filter(|it| it.len() == question.grids.len()),
+            recalled: 0,
             question,
             positions,
             features: Vec::new(),
@@ -169,9 +194,17 @@ impl CitrusV {
         let (Some(grid), Some(patches)) = (grids.get(index), &session.question.patches) else {
             return Ok(());
         };
+        let key = session.pictures.as_ref().and_then(|it| Some(it.get(index)?.1));
+        if let Some(features) = key.and_then(|it| self.recall().features(&it)) {
+            session.features.push(features);
+            return Ok(());
+        }
         let first: usize = grids.iter().take(index).map(size).sum();
         let patches = patches.narrow(0, first, size(grid))?.to_dtype(self.dtype())?;
         let features = self.vision().forward(&patches, &[*grid])?;
+        if let Some(key) = key {
+            self.recall().keep_features(key, &features);
+        }
         session.features.push(features);
         Ok(())
     }
@@ -183,8 +216,10 @@ impl CitrusV {
     /// Fails if the device does.
     pub fn read(&self, session: &mut Session, most: usize) -> Result<(), ModelError> {
         let question = self.whole_question(session)?;
-        let (before, asked) = (session.cache.len(), question.dim(0)?);
+        let asked = question.dim(0)?;
         let all = asked + session.said.len();
+        self.recall_beginning(session, all)?;
+        let before = session.cache.len();
         let count = most.max(1).min(all - before);
         let mut parts = Vec::new();
         if before < asked {
@@ -208,8 +243,45 @@ impl CitrusV {
         self.keep_segs(session, before, &hidden.squeeze(0)?)?;
         if before + count == all {
             session.hidden = Some(hidden.narrow(1, count - 1, 1)?.squeeze(0)?);
+            self.remember_question(session)?;
         }
         Ok(())
+    }
+
+    /// Takes over what was read before of the first tokens. The last is read again: what comes after it
+    /// is not remembered.
+    fn recall_beginning(&self, session: &mut Session, all: usize) -> Result<(), ModelError> {
+        let Some(passage) = session.passage(all).filter(|_| session.cache.is_empty()) else {
+            return Ok(());
+        };
+        if let Some((cache, segs)) = self.recall().beginning(&passage, all.saturating_sub(1))? {
+            if session.said.is_empty() {
+                session.recalled = cache.len();
+            }
+            session.cache = cache;
+            session.segs = segs;
+        }
+        Ok(())
+    }
+
+    /// Remembers a question, for others that begin like it.
+    fn remember_question(&self, session: &Session) -> Result<(), ModelError> {
+        let asked = session.question.ids.len();
+        let Some(passage) = session.passage(asked) else { return Ok(()) };
+        let mut recall = self.recall();
+        if !recall.knows(&passage) {
+            let segs = session.segs.iter().filter(|(at, _)| *at < asked).cloned().collect();
+            recall.keep_read(passage, session.cache.beginning(asked)?, segs);
+        }
+        Ok(())
+    }
+
+    /// Remembers all of a session that has ended: the conversation may go on from there.
+    fn remember_answer(&self, session: &mut Session) {
+        let cache = std::mem::take(&mut session.cache);
+        if let Some(passage) = session.passage(cache.len()) {
+            self.recall().keep_read(passage, cache, session.segs.clone());
+        }
     }
 
     /// Embeddings of a session's question: features of the pictures in their places.
@@ -248,6 +320,25 @@ impl CitrusV {
         Ok(both.index_select(&Tensor::new(from.as_slice(), self.device())?, 0)?)
     }
 
+    /// Draws what some `[SEG]` of a session mean into one of its pictures.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this model draws no masks, or the device fails.
+    pub fn draw(
+        &self,
+        session: &Session,
+        segs: &[usize],
+        picture: usize,
+    ) -> Result<Vec<Segmentation>, ModelError> {
+        let hidden = segs.iter().filter_map(|it| Some(&session.segs.get(*it)?.1));
+        let hidden: Vec<&Tensor> = hidden.collect();
+        match session.question.fitted.get(picture) {
+            Some(picture) if !hidden.is_empty() => self.segment(picture, &Tensor::cat(&hidden, 0)?),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Says the next word of each session that needs it. `seen` is shown each session's number, word
     /// and logits. The weights are read once for all of them.
     ///
@@ -279,6 +370,9 @@ impl CitrusV {
                 if session.ending.is_none() {
                     chosen.push((*index, token));
                 }
+            }
+            if session.ending.is_some() {
+                self.remember_answer(session);
             }
         }
         self.read_words(sessions, &chosen)
@@ -353,4 +447,17 @@ impl Session {
         }
         Some(token)
     }
+}
+
+/// Where each picture begins among tokens: an `image` stands for each of its pieces.
+fn starts(ids: &[u32], image: u32, grids: &[Grid], merge: usize) -> Vec<usize> {
+    let places = ids.iter().enumerate().filter(|(_, id)| **id == image).map(|(at, _)| at);
+    let places: Vec<usize> = places.collect();
+    let mut next = 0;
+    let start = |grid: &Grid| {
+        let at = places.get(next).copied();
+        next += grid.iter().product::<usize>() / (merge * merge);
+        at
+    };
+    grids.iter().filter_map(start).collect()
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Module, Result, Tensor};
 
+use crate::cache::Cache;
 use crate::config::TextConfig;
 use crate::ops::{Linear, RmsNorm, attention, rotated, silu_times};
 use crate::positions::frequencies;
@@ -26,39 +27,6 @@ struct Layer {
     gate: Linear,
     up: Linear,
     down: Linear,
-}
-
-/// Keys and values of what was read so far, layer by layer.
-#[derive(Clone, Debug, Default)]
-pub struct Cache(Vec<Option<(Tensor, Tensor)>>);
-
-impl Cache {
-    /// How many tokens it holds.
-    pub fn len(&self) -> usize {
-        let first = self.0.first().and_then(Option::as_ref);
-        first.and_then(|(keys, _)| keys.dim(1).ok()).unwrap_or_default()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Adds keys and values `[B, L, kv, d]` of a layer; gives all there are.
-    fn extended(&mut self, layer: usize, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
-        if self.0.len() <= layer {
-            self.0.resize(layer + 1, None);
-        }
-        let Some(slot) = self.0.get_mut(layer) else { return Ok((k, v)) };
-        let all = match slot.take() {
-            Some((keys, values)) => {
-                (Tensor::cat(&[&keys, &k], 1)?, Tensor::cat(&[&values, &v], 1)?)
-            }
-            None => (k, v),
-        };
-        *slot = Some(all.clone());
-        Ok(all)
-    }
 }
 
 /// Cosines and sines of the positions of tokens, `[B, L, head]` each.
@@ -131,7 +99,7 @@ impl Layer {
         let k = rotated(&heads(self.k.forward(x)?, kv)?, &turn.cos, &turn.sin)?;
         let v = heads(self.v.forward(x)?, kv)?;
         let (k, v) = match cache {
-            Some((cache, layer)) => cache.extended(layer, k, v)?,
+            Some((cache, layer)) => cache.extended(layer, &k, &v)?,
             None => (k, v),
         };
         attention(&q, &k, &v, mask)
@@ -154,8 +122,8 @@ impl Layer {
         let v = heads(self.v.forward(x)?, kv)?;
         let mut outs = Vec::new();
         for (row, cache) in caches.iter_mut().enumerate() {
-            let one = |it: &Tensor| it.narrow(0, row, 1)?.contiguous();
-            let (k, v) = cache.extended(layer, one(&k)?, one(&v)?)?;
+            let one = |it: &Tensor| it.narrow(0, row, 1);
+            let (k, v) = cache.extended(layer, &one(&k)?, &one(&v)?)?;
             outs.push(attention(&one(&q)?, &k, &v, None)?.reshape((1, width))?);
         }
         Tensor::cat(&outs, 0)

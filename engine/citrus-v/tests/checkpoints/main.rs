@@ -1,0 +1,118 @@
+//! Checkpoints in all the forms they come in, and those that are not whole; and what a model of one
+//! says when many ask it. The weights are random and made here.
+#![expect(clippy::unwrap_used, reason = "a panic says no")]
+
+mod forms;
+mod sessions;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use citrus_v::cache::Cache;
+use citrus_v::layout::layout;
+use citrus_v::text::{Text, Turn, causal_mask};
+use citrus_v::{Config, Plan, Weights};
+use serde_json::{Value, json};
+
+/// A folder that is removed with everything in it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("citrus-v-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is in the temporary folder, which the system empties.
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A model of a size that computes in no time.
+fn description(kv_heads: usize, is_tied: bool) -> Value {
+    json!({
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": kv_heads, "vocab_size": 50,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": is_tied,
+        "rope_scaling": { "type": "mrope", "mrope_section": [1, 2, 1] },
+        "image_token_id": 40, "vision_start_token_id": 41,
+        "vision_config": {
+            "depth": 3, "hidden_size": 16, "intermediate_size": 20, "num_heads": 2,
+            "patch_size": 2, "temporal_patch_size": 2, "spatial_merge_size": 2, "window_size": 8,
+            "fullatt_block_indexes": [1], "out_hidden_size": 32
+        },
+    })
+}
+
+/// Numbers that look random and are the same on every machine.
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(next).collect()
+}
+
+/// Random weights of a model, by our names.
+fn random(config: &Config) -> HashMap<String, Tensor> {
+    let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
+        let count = shape.iter().product();
+        let scale = if name.contains("norm") { 1.0 } else { 0.4 };
+        let values: Vec<f32> =
+            numbers(index as u64 + 7, count).into_iter().map(|it| it * scale).collect();
+        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+    };
+    layout(config).into_iter().enumerate().map(tensor).collect()
+}
+
+/// How a program names tensors of the language model and the vision tower.
+const NAMINGS: [[&str; 3]; 3] = [
+    ["visual.", "model.", "lm_head."],
+    ["model.visual.", "model.language_model.", "lm_head."],
+    ["mllm.model.visual.", "mllm.model.language_model.", "mllm.lm_head."],
+];
+
+fn renamed(name: &str, [visual, text, head]: [&str; 3]) -> String {
+    let ours = [("visual.", visual), ("language_model.", text), ("lm_head.", head)];
+    let rest = ours.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    rest.unwrap()
+}
+
+fn write(folder: &Path, file: &str, tensors: &HashMap<String, Tensor>) {
+    candle_core::safetensors::save(tensors, folder.join(file)).unwrap();
+}
+
+fn text_of(config: &Config) -> Text {
+    let scratch = Scratch::new(&format!("property-{:?}", std::thread::current().id()));
+    let named =
+        random(config).iter().map(|(name, it)| (renamed(name, NAMINGS[0]), it.clone())).collect();
+    write(&scratch.0, "model.safetensors", &named);
+    let plan = Plan::read(&scratch.0).unwrap();
+    Text::load(&Weights::open(plan, DType::F32, &Device::Cpu).unwrap(), &config.text).unwrap()
+}
+
+/// Logits of words, read in pieces of `split`.
+fn read(text: &Text, config: &Config, words: &[u32], split: usize) -> Vec<f32> {
+    let (mut cache, mut all) = (Cache::default(), Vec::new());
+    for piece in words.chunks(split) {
+        let before = cache.len();
+        let places: Vec<i64> =
+            (before..before + piece.len()).map(|it| i64::try_from(it).unwrap()).collect();
+        let turn =
+            Turn::of(&config.text, &[[&places; 3].map(Vec::as_slice)], &Device::Cpu).unwrap();
+        let mask = causal_mask(piece.len(), before, &[], &Device::Cpu, DType::F32).unwrap();
+        let embeddings = text.embed(piece).unwrap().unsqueeze(0).unwrap();
+        let hidden = text.forward(&embeddings, &turn, mask.as_ref(), Some(&mut cache)).unwrap();
+        let logits = text.logits(&hidden).unwrap();
+        all.extend(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    }
+    all
+}

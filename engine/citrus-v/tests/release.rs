@@ -1,0 +1,132 @@
+//! The release at its full size, without its weights: files with holes in the place of them.
+//!
+//! One test, in a process of its own: it looks at how much memory the process has taken.
+#![expect(clippy::unwrap_used, reason = "a panic says no")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use citrus_v::layout::layout;
+use citrus_v::names::{Meaning, meaning};
+use citrus_v::weights::Kind;
+use citrus_v::{Config, Plan};
+use serde_json::{Map, json};
+
+/// Bytes of weights in one file of the release.
+const SHARD_BYTES: usize = 5 << 30;
+
+/// The name of a tensor in the files of the release.
+fn released(name: &str) -> String {
+    let theirs = [
+        ("visual.", "mllm.model.visual."),
+        ("language_model.", "mllm.model.language_model."),
+        ("lm_head.", "mllm.lm_head."),
+        ("seg_projector.", "seg_projector."),
+        ("sam.", "grounding_encoder.sam2_model."),
+    ];
+    let found = theirs.iter().find_map(|(ours, it)| Some((it, name.strip_prefix(ours)?)));
+    let (prefix, rest) = found.unwrap();
+    format!("{prefix}{rest}")
+}
+
+/// Every tensor of the release by our names: as its classes declare it where the table is at hand,
+/// else as our own layout says. What is for films only is left out.
+fn tensors() -> BTreeMap<String, Vec<usize>> {
+    let needed = layout(&Config::parse(include_str!("configs/flat.json")).unwrap());
+    let Some(reference) = std::env::var_os("ISOCENTER_REFERENCE").map(PathBuf::from) else {
+        return needed;
+    };
+    let table = std::fs::read_to_string(reference.join("model/release_tensors.tsv")).unwrap();
+    let mut found = BTreeMap::new();
+    for line in table.lines().skip(1) {
+        let (name, shape) = line.split_once('\t').unwrap();
+        match meaning(name) {
+            Meaning::Tensor(ours) => {
+                let sides = shape.split('x').map(|it| it.parse().unwrap()).collect();
+                assert_eq!(released(&ours), name);
+                found.insert(ours, sides);
+            }
+            other => assert_eq!(other, Meaning::Unused, "{name}"),
+        }
+    }
+    assert_eq!(found, needed, "our layout is that of the classes");
+    found
+}
+
+/// A file whose header names these tensors in bf16, and which is as long as they are.
+fn write(path: &Path, names: &[(&String, &Vec<usize>)]) {
+    let (mut header, mut at) = (Map::new(), 0);
+    for (name, shape) in names {
+        let end = at + shape.iter().product::<usize>() * 2;
+        let about = json!({"dtype": "BF16", "shape": shape, "data_offsets": [at, end]});
+        header.insert(released(name), about);
+        at = end;
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut file = File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&header).unwrap();
+    file.set_len((8 + header.len() + at) as u64).unwrap();
+}
+
+/// Most bytes that this process has had in memory.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn the_plan_of_the_release_is_made_before_a_weight_is_read() {
+    let tensors = tensors();
+    let folder = std::env::temp_dir().join(format!("citrus-v-release-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (mut shards, mut bytes) = (vec![Vec::new()], 0);
+    for tensor in &tensors {
+        let size = tensor.1.iter().product::<usize>() * 2;
+        if bytes + size > SHARD_BYTES {
+            shards.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        shards.last_mut().unwrap().push(tensor);
+    }
+    for (index, shard) in shards.iter().enumerate() {
+        write(&folder.join(format!("model-{:05}.safetensors", index + 1)), shard);
+    }
+
+    let plan = Plan::read(&folder).unwrap();
+    let config = Config::parse(include_str!("configs/flat.json")).unwrap();
+    let checked = plan.check(&layout(&config));
+    let cut = folder.join("model-00002.safetensors");
+    let whole = std::fs::metadata(&cut).unwrap().len();
+    File::options().write(true).open(&cut).unwrap().set_len(whole - 1).unwrap();
+    let told = Plan::read(&folder).unwrap_err().to_string();
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    checked.unwrap();
+    assert!(told.contains("copy it again"), "{told}");
+    assert!(shards.len() > 2 && plan.files.len() == shards.len());
+    let bytes: u64 = tensors.values().map(|it| it.iter().product::<usize>() as u64 * 2).sum();
+    assert_eq!(plan.bytes(), bytes);
+    let placed = |(file, shard): (usize, &Vec<(&String, &Vec<usize>)>)| {
+        shard
+            .iter()
+            .map(|(name, shape)| ((*name).clone(), (file, (*shape).clone())))
+            .collect::<Vec<_>>()
+    };
+    let expected: BTreeMap<_, _> = shards.iter().enumerate().flat_map(placed).collect();
+    let found: BTreeMap<_, _> = plan
+        .tensors
+        .iter()
+        .map(|(name, it)| {
+            assert_eq!((it.kind, it.row), (Kind::Bf16, None));
+            (name.clone(), (it.file, it.shape.clone()))
+        })
+        .collect();
+    assert_eq!(found, expected);
+    let peak = peak_bytes();
+    assert!(peak < 500_000_000, "{peak} bytes");
+}
