@@ -15,6 +15,8 @@ mod isolation;
 mod laboratory;
 mod mistakes;
 mod model;
+mod model_exchange;
+mod model_http;
 mod operation;
 mod plugins;
 mod reference;

@@ -1,7 +1,5 @@
 //! Models: taken in with what is known of them, and asked about pictures.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -14,18 +12,18 @@ use system_tests::{Scratch, eventually, program, reference, study, target};
 
 use crate::plugins::Started;
 
-fn model(scratch: &Scratch, arguments: &[&str]) -> Output {
+pub(crate) fn model(scratch: &Scratch, arguments: &[&str]) -> Output {
     let mut command = Command::new(program());
     command.arg("model").args(arguments).arg("--data").arg(scratch.path("data"));
     command.output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&both).into_owned()
 }
 
-const WHENCE: [&str; 4] = ["--source", "the test", "--licence", "Apache-2.0"];
+pub(crate) const WHENCE: [&str; 4] = ["--source", "the test", "--licence", "Apache-2.0"];
 
 #[test]
 fn what_cannot_be_a_model_is_told_with_what_to_do() {
@@ -87,7 +85,7 @@ fn a_model_is_taken_in_and_says_and_draws_what_the_reference_does() {
     assert!(said(&show).contains("config.json") && said(&show).contains("import it again"));
 }
 
-fn read(path: &Path) -> Value {
+pub(crate) fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -134,7 +132,7 @@ fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
 }
 
 /// A workflow whose nodes ask the model, and the folder with everything for it.
-fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
+pub(crate) fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
     scratch.write(
         "workflows/asking.yaml",
         &format!(
@@ -154,18 +152,18 @@ fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
     arguments.iter().chain(&more).map(|it| (*it).to_owned()).collect()
 }
 
-fn node(name: &str, question: &Value) -> String {
+pub(crate) fn node(name: &str, question: &Value) -> String {
     format!("  {name}: {{ plugin: faulty, with: {{ fault: ask, question: '{question}' }} }}\n")
 }
 
-fn serve(arguments: &[String]) -> Started {
+pub(crate) fn serve(arguments: &[String]) -> Started {
     let mut command = Command::new(program());
     command.args(arguments);
     Started::new(command)
 }
 
 /// Processes that hold a model for this engine.
-fn model_processes(engine: u32) -> Vec<i32> {
+pub(crate) fn model_processes(engine: u32) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut found = Vec::new();
     for process in processes {
@@ -205,7 +203,7 @@ fn alone(scratch: &Scratch, prompt: &str, image: &Path, pixels: &Value) -> Value
 }
 
 /// The one run of a study as it stands now, if there is one.
-fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
+pub(crate) fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
     let mut why = Command::new(program());
     why.args(["why", &study.study_uid(), "--json", "--data", data]);
     let why: Value = serde_json::from_slice(&why.output().unwrap().stdout).ok()?;
@@ -213,7 +211,7 @@ fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
 }
 
 /// A model of the reference, taken in as `tiny`.
-fn import_tiny(scratch: &Scratch, set: &Path) {
+pub(crate) fn import_tiny(scratch: &Scratch, set: &Path) {
     let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
     let import = [&["import", &checkpoint, "--name", "tiny"], &WHENCE[..]].concat();
     assert!(model(scratch, &import).status.success());
@@ -284,90 +282,8 @@ async fn plugins_share_one_model_and_lose_no_question_with_its_process() {
     engine.stop();
 }
 
-/// A process that ends with the test.
-struct Ending(std::process::Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // It may have ended already.
-        _ = self.0.kill();
-    }
-}
-
-/// Asks a server over HTTP, as any program would. Gives status and body.
-fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or_default())
-}
-
-/// `isocenter model serve`, and where it listens.
-fn serve_model(scratch: &Scratch, pixels: &Value) -> (Ending, String) {
-    let [min, max] = ["min_pixels", "max_pixels"].map(|it| pixels[it].to_string());
-    let mut command = Command::new(program());
-    command.args(["model", "serve", "tiny", "--listen", "127.0.0.1:0"]);
-    command.args(["--min-pixels", &min, "--max-pixels", &max]);
-    command.arg("--data").arg(scratch.path("data")).stdout(std::process::Stdio::piped());
-    let mut server = Ending(command.spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("ready http=").unwrap().to_owned();
-    (server, address)
-}
-
-/// PAP-01: what clients of the release ask, and masks as they read them.
-#[test]
-#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
-fn pap_01_clients_of_the_release_are_answered_over_http() {
-    let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
-        println!("not run: ISOCENTER_REFERENCE is not there");
-        return;
-    };
-    let scratch = Scratch::default();
-    import_tiny(&scratch, &set);
-    let about = read(&set.join("citrus/infer.json"));
-    let (_server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
-    let ask = |content: Value, tokens: usize| {
-        let messages = json!([{"role": "user", "content": content}]);
-        let body = json!({"model": "tiny", "max_tokens": tokens, "messages": messages});
-        post(&address, "/v1/chat/completions", &body.to_string())
-    };
-    for query in about["queries"].as_array().unwrap() {
-        let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
-        let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(picture));
-        let text = format!("<image>{}", query["query"].as_str().unwrap());
-        let content = json!([
-            {"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text},
-        ]);
-        let (status, answer) = ask(content, query["generated_ids"].as_array().unwrap().len());
-        assert_eq!(status, 200, "{answer}");
-        assert_eq!(answer["choices"][0]["message"]["content"], query["text"]);
-        let masks = answer["raw_response"]["seg_masks_rle"].as_array().unwrap();
-        let expected = query["masks"].as_array().unwrap();
-        assert_eq!(masks.len(), expected.len());
-        for (mask, expected) in masks.iter().zip(expected) {
-            let differ = differences(mask, &expected["rle"]);
-            assert!(differ <= expected["near_zero_pixels"].as_u64().unwrap(), "{differ}");
-        }
-    }
-    let elsewhere = json!([{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]);
-    let (status, answer) = ask(elsewhere, 1);
-    assert_eq!((status, &answer["error"]["type"]), (400, &json!("invalid_request_error")));
-    let open = ["serve", "tiny", "--listen", "0.0.0.0:0"];
-    assert!(said(&model(&scratch, &open)).contains("on this machine only"));
-}
-
 /// Pixels in which two masks of one size differ.
-fn differences(found: &Value, expected: &Value) -> u64 {
+pub(crate) fn differences(found: &Value, expected: &Value) -> u64 {
     let parse = |it: &Value| {
         let side = |at: usize| u32::try_from(it["size"][at].as_u64().unwrap()).unwrap();
         FlatMask::parse(side(0), side(1), it["counts"].as_str().unwrap()).unwrap()

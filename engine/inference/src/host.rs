@@ -10,79 +10,24 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use citrus_v::{
-    CitrusV, DType, Decoding, Device, Ending, Message, ModelError, Need, PixelBounds, Precision,
-    Segmentation, Session, Speaker,
+    CitrusV, DType, Decoding, Device, Message, ModelError, PixelBounds, Precision, Speaker,
 };
 use domain::ErrorChain;
 use imaging::Picture;
 
-use crate::scheduler::{Ended, Limits, Network, Scheduler, Stopped};
-use crate::wire::{
-    AnswerMask, Ask, FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest, Role, Say,
-};
+use crate::job::{AtWork, Job};
+use crate::scheduler::{Ended, Limits, Scheduler, Stopped};
+use crate::wire::{Ask, InferAnswer, InferFault, InferRequest, Role, Say};
+use crate::{frame, memory};
 
 /// Most questions that wait to be taken on.
 const QUEUE_MAX: usize = 64;
 
-/// A question at work.
-struct Job {
-    session: Session,
-    /// Width and height of the first picture, as it was sent.
-    source: Option<[u32; 2]>,
-    drawn: Option<Vec<Segmentation>>,
-    asked: Instant,
-}
+/// How often it says that it is alive while it works.
+const PULSE: Duration = Duration::from_secs(1);
 
-/// The model as the scheduler sees it: after the last word comes drawing.
-struct Model(CitrusV);
-
-impl Network for Model {
-    type Job = Job;
-    type Error = ModelError;
-
-    fn need(&self, job: &Job) -> Need {
-        match job.session.need() {
-            Need::Nothing
-                if job.drawn.is_none() && job.source.is_some() && job.session.has_segs() =>
-            {
-                Need::Draw
-            }
-            need => need,
-        }
-    }
-
-    fn tokens_max(&self, job: &Job) -> usize {
-        job.session.tokens_max()
-    }
-
-    fn see(&self, job: &mut Job) -> Result<(), ModelError> {
-        self.0.see(&mut job.session)
-    }
-
-    fn read(&self, job: &mut Job, most: usize) -> Result<(), ModelError> {
-        self.0.read(&mut job.session, most)
-    }
-
-    fn say(&self, jobs: &mut [&mut Job]) -> Result<(), ModelError> {
-        let mut sessions: Vec<&mut Session> = jobs.iter_mut().map(|it| &mut it.session).collect();
-        self.0.say(&mut sessions, &mut |_, _, _| {})
-    }
-
-    fn draw(&self, job: &mut Job) -> Result<(), ModelError> {
-        let hidden = job.session.seg_hidden()?;
-        let first = job.session.question().fitted.first();
-        let drawn = match (first, hidden) {
-            (Some(first), Some(hidden)) => self.0.segment(first, &hidden)?,
-            _ => Vec::new(),
-        };
-        job.drawn = Some(drawn);
-        Ok(())
-    }
-
-    fn forget(&self, job: &mut Job) {
-        job.session.forget();
-    }
-}
+/// Most bytes of what was seen and read of late that are remembered.
+const REMEMBERED_BYTES_MAX: u64 = 1 << 30;
 
 /// Loads a checkpoint, in eight bits if that is wanted, and answers over the socket that is standard
 /// input, until the engine closes it.
@@ -106,13 +51,27 @@ pub fn run(checkpoint: &Path, is_eight_bit: bool) -> io::Result<()> {
     std::thread::Builder::new()
         .name("questions".to_owned())
         .spawn(move || listen(reader, &sender))?;
+    let (limits, remembered) = room(memory::available(), model.bytes_of_token() as u64);
+    let at_work = AtWork::new(model.remembering(remembered));
     Host {
         socket,
         incoming: Vec::new(),
-        scheduler: Scheduler::new(Model(model), Limits::default()),
+        scheduler: Scheduler::new(at_work, limits),
         begun: Instant::now(),
+        spoke: Instant::now(),
     }
     .serve(&receiver)
+}
+
+/// How much there may be at once beside the weights, and bytes that are remembered: half of what is
+/// available for keys and values, an eighth to remember, and the rest for what a step needs.
+fn room(available: Option<u64>, bytes_of_token: u64) -> (Limits, usize) {
+    let mut limits = Limits::default();
+    let Some(available) = available else { return (limits, 0) };
+    let tokens = available / 2 / bytes_of_token.max(1);
+    limits.tokens = limits.tokens.min(usize::try_from(tokens).unwrap_or(usize::MAX));
+    let remembered = REMEMBERED_BYTES_MAX.min(available / 8);
+    (limits, usize::try_from(remembered).unwrap_or_default())
 }
 
 /// Hands on what the engine asks, until it is gone.
@@ -127,9 +86,19 @@ fn listen(mut socket: UnixStream, sender: &SyncSender<Ask>) {
 struct Host {
     socket: UnixStream,
     /// Questions that are not taken apart yet.
-    incoming: Vec<(u64, Box<InferRequest>, Instant)>,
-    scheduler: Scheduler<Model>,
+    incoming: Vec<Incoming>,
+    scheduler: Scheduler<AtWork>,
     begun: Instant,
+    /// When anything was said last.
+    spoke: Instant,
+}
+
+/// A question as it came.
+struct Incoming {
+    id: u64,
+    request: Box<InferRequest>,
+    is_heard: bool,
+    asked: Instant,
 }
 
 impl Host {
@@ -152,8 +121,14 @@ impl Host {
             }
             self.begin_next()?;
             let (_, ended) = self.scheduler.step(self.begun.elapsed());
+            for (id, text) in self.scheduler.network().said() {
+                self.tell(&Say::Said { id, text })?;
+            }
             for it in ended {
                 self.answer(it)?;
+            }
+            if self.spoke.elapsed() > PULSE {
+                self.tell(&Say::Alive)?;
             }
         }
     }
@@ -161,23 +136,27 @@ impl Host {
     fn take(&mut self, ask: Ask) {
         match ask {
             Ask::Cancel { id } => {
-                self.incoming.retain(|it| it.0 != id);
+                self.incoming.retain(|it| it.id != id);
                 self.scheduler.cancel(id);
             }
-            Ask::Infer { id, request } => self.incoming.push((id, request, Instant::now())),
+            Ask::Infer { id, request, is_heard } => {
+                let asked = Instant::now();
+                self.incoming.push(Incoming { id, request, is_heard, asked });
+            }
         }
     }
 
     /// Takes one question apart, an urgent one first: decoding pictures takes its time, too.
     fn begin_next(&mut self) -> io::Result<()> {
-        let first = self.incoming.iter().enumerate().min_by_key(|(at, it)| (it.1.priority, *at));
+        let first =
+            self.incoming.iter().enumerate().min_by_key(|(at, it)| (it.request.priority, *at));
         let Some((index, _)) = first else { return Ok(()) };
-        let (id, request, asked) = self.incoming.remove(index);
+        let Incoming { id, request, is_heard, asked } = self.incoming.remove(index);
         let (now, priority) = (self.begun.elapsed(), request.priority);
         let waited = asked.elapsed();
         let rest = request.deadline_ms.map(|it| Duration::from_millis(it).saturating_sub(waited));
         let deadline = rest.map(|it| now + it);
-        let added = self.begin(&request).and_then(|job| {
+        let added = self.begin(id, *request, is_heard).and_then(|job| {
             let added = self.scheduler.add(id, job, priority, now, deadline);
             added.map_err(|it| InferFault::refused(it.to_string()))
         });
@@ -187,8 +166,8 @@ impl Host {
         }
     }
 
-    fn begin(&self, request: &InferRequest) -> Result<Job, InferFault> {
-        let model = &self.scheduler.network().0;
+    fn begin(&self, id: u64, request: InferRequest, is_heard: bool) -> Result<Job, InferFault> {
+        let model = &self.scheduler.network().model;
         let pictures = request.pictures.iter().map(|it| picture(it));
         let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
         let messages: Vec<Message> = request
@@ -219,13 +198,13 @@ impl Host {
             seed: sampling.seed,
         };
         let session = model.begin(question, &decoding).map_err(refused)?;
-        let source = pictures.first().map(|it| [it.width, it.height]);
-        Ok(Job { session, source, drawn: None, asked: Instant::now() })
+        let sources = pictures.iter().map(|it| [it.width, it.height]).collect();
+        Ok(Job::new(id, session, sources, request, is_heard))
     }
 
-    fn answer(&mut self, ended: Ended<Model>) -> io::Result<()> {
+    fn answer(&mut self, ended: Ended<AtWork>) -> io::Result<()> {
         let outcome = match ended.outcome {
-            Ok(job) => self.answered(job),
+            Ok(job) => self.scheduler.network().answered(job),
             Err(Stopped::Late) => Err(InferFault::late()),
             Err(Stopped::Failed(error)) => {
                 Err(InferFault::unavailable(ErrorChain(&error).to_string()))
@@ -234,25 +213,13 @@ impl Host {
         self.done(ended.id, outcome)
     }
 
-    fn answered(&self, job: Job) -> Result<InferAnswer, InferFault> {
-        let failed =
-            |error: &dyn std::error::Error| InferFault::unavailable(ErrorChain(error).to_string());
-        let tokens = [job.session.question().ids.len(), job.session.said().len()];
-        let seen = job.session.question().fitted.first().map(|it| [it.width, it.height]);
-        let answer = job.session.into_answer().map_err(|it| failed(&it))?;
-        let text = self.scheduler.network().0.tokens().decode(&answer.ids);
-        let text = text.map_err(|it| failed(&it))?;
-        let mut said = InferAnswer::of_text(text, seen, job.source);
-        let masks = job.drawn.iter().flatten().zip(job.source.into_iter().cycle());
-        said.masks = masks.map(|(it, size)| AnswerMask::of(&it.mask, size, Some(it.iou))).collect();
-        said.is_cut = answer.ending != Ending::Said;
-        said.tokens = tokens;
-        said.milliseconds = u64::try_from(job.asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(said)
+    fn done(&mut self, id: u64, outcome: Result<InferAnswer, InferFault>) -> io::Result<()> {
+        self.tell(&Say::Done { id, outcome: Box::new(outcome) })
     }
 
-    fn done(&mut self, id: u64, outcome: Result<InferAnswer, InferFault>) -> io::Result<()> {
-        say(&mut self.socket, &Say::Done { id, outcome: Box::new(outcome) })
+    fn tell(&mut self, what: &Say) -> io::Result<()> {
+        self.spoke = Instant::now();
+        say(&mut self.socket, what)
     }
 }
 
@@ -264,19 +231,29 @@ fn picture(text: &str) -> Result<Picture, InferFault> {
 }
 
 fn say(socket: &mut UnixStream, say: &Say) -> io::Result<()> {
-    let json = serde_json::to_vec(say)?;
-    let length = u32::try_from(json.len()).map_err(io::Error::other)?;
-    socket.write_all(&[&length.to_le_bytes(), json.as_slice()].concat())
+    socket.write_all(&frame::written(say)?)
 }
 
 fn hear(socket: &mut UnixStream) -> io::Result<Ask> {
-    let mut length = [0; 4];
-    socket.read_exact(&mut length)?;
-    let length = u32::from_le_bytes(length);
-    if length > FRAME_BYTES_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
+    let mut head = [0; 4];
+    socket.read_exact(&mut head)?;
     let mut json = Vec::new();
-    socket.take(length.into()).read_to_end(&mut json)?;
-    serde_json::from_slice(&json).map_err(io::Error::other)
+    socket.take(frame::length(head)?).read_to_end(&mut json)?;
+    frame::read(&json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_on_than_there_is_memory_for() {
+        let usual = Limits::default();
+        // 8B in f32: 114688 bytes for a token.
+        let (limits, remembered) = room(Some(2 << 30), 114_688);
+        assert_eq!((limits.tokens, remembered), (9362, 256 << 20));
+        let (limits, remembered) = room(Some(1 << 40), 114_688);
+        assert_eq!((limits, remembered), (usual, 1 << 30));
+        assert_eq!(room(None, 1), (usual, 0));
+    }
 }

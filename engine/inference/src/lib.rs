@@ -2,25 +2,32 @@
 //!
 //! [`model_store`] keeps checkpoints with what is known of them: where they are from, under which
 //! licence, and whether the site uses them for patients. [`scheduler`] decides who works next on the
-//! device; [`host`] is the process that owns the device and does what it decides; [`shared`] is the
-//! engine's side of it; [`wire`] is what both say, [`openai`] the
-//! same as other programs say it, and [`remote`] a model that another machine has.
+//! device; [`host`] is the process that owns the device and does what it decides, a `job` at a time.
+//! [`shared`] is the engine's side of it, whose `keeper` starts that process and starts it again;
+//! [`site_model`] is the one at work, which another can take the place of. [`wire`] is what all of
+//! them say, [`openai`] the same as other programs say it, and [`remote`] a model that another machine has.
 //!
 //! **Invariants**
 //!
 //! - A checkpoint is one by its digest: what answered is known to the byte.
 //! - A model is not for clinical use unless somebody of the site has said so, by name.
 
+mod frame;
 pub mod host;
+mod job;
+mod keeper;
+pub mod memory;
 pub mod model_store;
 pub mod openai;
 pub mod remote;
 pub mod scheduler;
 pub mod shared;
+pub mod site_model;
 pub mod wire;
 
 pub use model_store::{Import, ModelCard, ModelStore, StoreError};
 pub use remote::{RemoteConfig, RemoteModel};
 pub use scheduler::{Limits, Priority, Scheduler};
-pub use shared::SharedModel;
+pub use shared::{SharedModel, Start};
+pub use site_model::{Served, SiteModel};
 pub use wire::{InferAnswer, InferFault, InferRequest};

@@ -34,6 +34,18 @@ struct Completion {
     stream: bool,
     #[serde(default)]
     n: Option<u32>,
+    /// Beyond what others have: [`InferRequest::mask_pictures`].
+    #[serde(default)]
+    mask_pictures: Vec<usize>,
+}
+
+/// What a client asks, and how it wants its answer.
+#[derive(Debug)]
+pub struct Asked {
+    /// The question.
+    pub request: InferRequest,
+    /// Word by word, rather than whole.
+    pub is_streamed: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,16 +80,13 @@ enum Url {
 ///
 /// # Errors
 ///
-/// Says what cannot be done: an unknown model, a picture by address (SEC-33), a stream.
-pub fn request(body: &[u8], name: &str) -> Result<InferRequest, InferFault> {
+/// Says what cannot be done: an unknown model, a picture by address (SEC-33), several answers.
+pub fn request(body: &[u8], name: &str) -> Result<Asked, InferFault> {
     let completion: Completion = serde_json::from_slice(body)
         .map_err(|it| InferFault::refused(format!("the request cannot be read: {it}")))?;
     if completion.model != name {
         let text = format!("there is no model `{}` here; there is `{name}`", completion.model);
         return Err(InferFault::refused(text));
-    }
-    if completion.stream {
-        return Err(InferFault::refused("answers come whole: `stream` has to be false"));
     }
     if completion.n.is_some_and(|it| it != 1) {
         return Err(InferFault::refused("one answer at a time: `n` has to be 1"));
@@ -98,7 +107,10 @@ pub fn request(body: &[u8], name: &str) -> Result<InferRequest, InferFault> {
         seed: completion.seed.unwrap_or(usual.seed),
     };
     let (priority, deadline_ms, pixels) = (Priority::default(), None, None);
-    Ok(InferRequest { priority, deadline_ms, messages, pictures, pixels, sampling })
+    let mask_pictures = completion.mask_pictures;
+    let request =
+        InferRequest { priority, deadline_ms, messages, pictures, mask_pictures, pixels, sampling };
+    Ok(Asked { request, is_streamed: completion.stream })
 }
 
 fn utterance(said: Said, pictures: &mut Vec<String>) -> Result<Utterance, InferFault> {
@@ -143,29 +155,69 @@ fn embedded(url: &str) -> Result<String, InferFault> {
     Ok(data.to_owned())
 }
 
+/// What an answer is called, and when it was begun, in seconds since 1970.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Its name.
+    pub id: String,
+    /// When.
+    pub created: i64,
+    /// The model.
+    pub model: String,
+}
+
 /// The answer as a client of the release reads it: masks as the network drew them.
-pub fn response(answer: &InferAnswer, id: &str, created: i64) -> Value {
-    let mask = |it: &AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts});
-    let [asked, said] = answer.tokens;
+pub fn response(answer: &InferAnswer, label: &Label) -> Value {
+    let message = json!({"role": "assistant", "content": answer.text});
+    let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason(answer)});
+    with_all(labelled("chat.completion", label, choice), answer)
+}
+
+/// Words of an answer that comes bit by bit; the first of them says who speaks.
+pub fn piece(text: &str, is_first: bool, label: &Label) -> Value {
+    let mut delta = json!({"content": text});
+    if is_first {
+        delta["role"] = json!("assistant");
+    }
+    let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
+    labelled("chat.completion.chunk", label, choice)
+}
+
+/// The end of an answer that came bit by bit, with what is only known then.
+pub fn last_piece(answer: &InferAnswer, label: &Label) -> Value {
+    let choice = json!({"index": 0, "delta": {}, "finish_reason": finish_reason(answer)});
+    with_all(labelled("chat.completion.chunk", label, choice), answer)
+}
+
+const fn finish_reason(answer: &InferAnswer) -> &'static str {
+    if answer.is_cut { "length" } else { "stop" }
+}
+
+fn labelled(object: &str, label: &Label, choice: Value) -> Value {
     json!({
-        "id": id,
-        "object": "chat.completion",
-        "created": created,
-        "model": answer.model,
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": answer.text},
-            "finish_reason": if answer.is_cut { "length" } else { "stop" },
-        }],
-        "usage": {
-            "prompt_tokens": asked,
-            "completion_tokens": said,
-            "total_tokens": asked + said,
-        },
-        "raw_response": {"seg_masks_rle": answer.masks.iter().map(mask).collect::<Vec<_>>()},
-        "digest": answer.digest,
-        "warning": answer.warning,
+        "id": label.id,
+        "object": object,
+        "created": label.created,
+        "model": label.model,
+        "choices": [choice],
     })
+}
+
+/// Adds what there is beside the text.
+fn with_all(mut body: Value, answer: &InferAnswer) -> Value {
+    let mask = |it: &AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts, "picture": it.picture});
+    let [asked, said] = answer.tokens;
+    body["usage"] = json!({
+        "prompt_tokens": asked,
+        "completion_tokens": said,
+        "total_tokens": asked + said,
+        "prompt_tokens_details": {"cached_tokens": answer.recalled},
+    });
+    let masks: Vec<Value> = answer.masks.iter().map(mask).collect();
+    body["raw_response"] = json!({"seg_masks_rle": masks});
+    body["digest"] = json!(answer.digest);
+    body["warning"] = json!(answer.warning);
+    body
 }
 
 /// What a server is asked: pictures inside of the request, before the text.
@@ -192,6 +244,7 @@ pub fn body(request: &InferRequest, name: &str) -> Value {
         "repetition_penalty": sampling.repetition_penalty,
         "seed": sampling.seed,
         "stream": false,
+        "mask_pictures": request.mask_pictures,
     })
 }
 
@@ -209,13 +262,14 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
     let Some(text) = at(value, "/choices/0/message/content").as_str() else {
         return Err(InferFault::unavailable("the answer has no choices[0].message.content"));
     };
-    let first = request.pictures.first();
-    let source = first.map(|it| size_of(it)).transpose()?;
+    let sources = request.pictures.iter().map(|it| size_of(it));
+    let sources: Vec<[u32; 2]> = sources.collect::<Result<_, _>>()?;
     // How large the server made the picture, it does not say: its boxes stay where they are cited.
-    let mut answer = InferAnswer::of_text(text.to_owned(), None, source);
+    let mut answer = InferAnswer::of_text(text.to_owned(), None, sources.first().copied());
     answer.is_cut = at(value, "/choices/0/finish_reason") != "stop";
     let count = |it: &str| usize::try_from(at(value, it).as_u64().unwrap_or(0)).unwrap_or(0);
     answer.tokens = [count("/usage/prompt_tokens"), count("/usage/completion_tokens")];
+    answer.recalled = count("/usage/prompt_tokens_details/cached_tokens");
     at(value, "/digest").as_str().unwrap_or_default().clone_into(&mut answer.digest);
     answer.warning = at(value, "/warning").as_str().map(str::to_owned);
     let Some(masks) = at(value, "/raw_response/seg_masks_rle").as_array() else {
@@ -228,8 +282,11 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
         let text = format!("the answer has {said} [SEG] and {} masks", masks.len());
         return Err(InferFault::unavailable(text));
     }
-    for mask in masks {
-        answer.masks.push(read_mask(mask, source)?);
+    for (seg, mask) in masks.iter().enumerate() {
+        let said = at(mask, "/picture").as_u64().and_then(|it| usize::try_from(it).ok());
+        let picture = said.unwrap_or_else(|| request.mask_picture(seg));
+        let read = read_mask(mask, sources.get(picture).copied())?;
+        answer.masks.push(AnswerMask { picture, ..read });
     }
     Ok(answer)
 }
@@ -269,7 +326,7 @@ mod tests {
 
     fn asked(messages: &Value) -> Result<InferRequest, InferFault> {
         let body = json!({"model": "m", "max_tokens": 5, "messages": messages});
-        request(body.to_string().as_bytes(), "m")
+        Ok(request(body.to_string().as_bytes(), "m")?.request)
     }
 
     #[test]
@@ -300,7 +357,7 @@ mod tests {
         }
         let read = |body: &Value| request(body.to_string().as_bytes(), "m").unwrap_err().reason;
         assert!(read(&json!({"model": "x", "messages": []})).contains("there is `m`"));
-        assert!(read(&json!({"model": "m", "messages": [], "stream": true})).contains("stream"));
+        assert!(read(&json!({"model": "m", "messages": [], "n": 2})).contains("one answer"));
         assert!(read(&json!({"model": "m"})).contains("messages"));
         let misplaced = json!([{"role": "user", "content": "see <image> here"}]);
         assert!(asked(&misplaced).unwrap_err().reason.contains("<image>"));

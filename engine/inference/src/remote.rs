@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use contracts::{Model, ModelFault};
 use reqwest::{Client, StatusCode, redirect};
 use serde_json::Value;
 use tracing::warn;
 
+use crate::frame::FRAME_BYTES_MAX;
 use crate::openai;
-use crate::wire::{FRAME_BYTES_MAX, InferAnswer, InferFault, InferRequest};
+use crate::wire::{InferAnswer, InferFault, InferRequest};
 
 /// How often a question is asked if it may help.
 const TRIES_MAX: u32 = 3;
@@ -191,13 +190,5 @@ impl RemoteModel {
             // One failure more opens it again.
             breaker.failures = FAILURES_MAX - 1;
         }
-    }
-}
-
-#[async_trait]
-impl Model for RemoteModel {
-    async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
-        let request = InferRequest::parse(request)?;
-        Ok(Self::infer(self, &request).await?.to_json()?)
     }
 }

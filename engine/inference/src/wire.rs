@@ -8,9 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::scheduler::Priority;
 
-/// Most bytes of a request or an answer.
-pub const FRAME_BYTES_MAX: u32 = 256 << 20;
-
 /// Who says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,10 +67,13 @@ pub struct InferRequest {
     pub deadline_ms: Option<u64>,
     /// The conversation, which ends with what is to be answered.
     pub messages: Vec<Utterance>,
-    /// Pictures, PNG or JPEG in base 64, in the order of the conversation. Masks are drawn into the
-    /// first.
+    /// Pictures, PNG or JPEG in base 64, in the order of the conversation.
     #[serde(default)]
     pub pictures: Vec<String>,
+    /// Which picture, counted from 0, the first `[SEG]` is drawn into, which the second, and so on; the
+    /// last one holds for all further ones. Nothing: all into the first, as the release does.
+    #[serde(default)]
+    pub mask_pictures: Vec<usize>,
     /// Least and most pixels the model sees of a picture.
     #[serde(default)]
     pub pixels: Option<[u64; 2]>,
@@ -125,7 +125,15 @@ impl InferRequest {
         if self.pictures.len() > PICTURES_MAX || bytes > PICTURE_BYTES_MAX {
             return told("at most 16 pictures, and 192 MiB of them in base 64");
         }
+        if self.mask_pictures.iter().any(|it| *it >= self.pictures.len()) {
+            return told("mask_pictures names a picture that is not there; the first is 0");
+        }
         Ok(())
+    }
+
+    /// Which picture the `[SEG]` of this number is drawn into.
+    pub(crate) fn mask_picture(&self, seg: usize) -> usize {
+        self.mask_pictures.get(seg).or(self.mask_pictures.last()).copied().unwrap_or_default()
     }
 }
 
@@ -152,7 +160,10 @@ pub struct Runs {
 /// A mask that was drawn for a `[SEG]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerMask {
-    /// Rows and columns: those of the first picture as it was sent.
+    /// Which picture it lies on, counted from 0.
+    #[serde(default)]
+    pub picture: usize,
+    /// Rows and columns: those of this picture as it was sent.
     pub size: [u32; 2],
     /// Run lengths, in the text of COCO.
     pub counts: String,
@@ -163,9 +174,10 @@ pub struct AnswerMask {
 }
 
 impl AnswerMask {
-    /// A mask as it was drawn, for a picture of this width and height.
+    /// A mask as it was drawn into the first picture, which has this width and height.
     pub(crate) fn of(drawn: &FlatMask, [width, height]: [u32; 2], iou: Option<f32>) -> Self {
         Self {
+            picture: 0,
             size: [height, width],
             counts: drawn.resized(height, width).to_text(),
             drawn: Runs { size: [drawn.height, drawn.width], counts: drawn.to_text() },
@@ -193,6 +205,9 @@ pub struct InferAnswer {
     pub masks: Vec<AnswerMask>,
     /// Tokens of question and answer.
     pub tokens: [usize; 2],
+    /// Tokens of the question that were not read again, because a question before began alike.
+    #[serde(default)]
+    pub recalled: usize,
     /// Milliseconds from when it was asked.
     pub milliseconds: u64,
     /// Which model it was; filled in by the engine.
@@ -229,6 +244,7 @@ impl InferAnswer {
             is_cut: false,
             masks: Vec::new(),
             tokens: [0, 0],
+            recalled: 0,
             milliseconds: 0,
             model: String::new(),
             digest: String::new(),
@@ -281,6 +297,8 @@ pub(crate) enum Ask {
         id: u64,
         /// The question.
         request: Box<InferRequest>,
+        /// Whether somebody wants to hear every word of the answer at once.
+        is_heard: bool,
     },
     /// Nobody wants the answer any more.
     Cancel {
@@ -299,6 +317,15 @@ pub(crate) enum Say {
     Unusable {
         /// Why.
         reason: String,
+    },
+    /// It works, and has not come to the end of anything.
+    Alive,
+    /// Further words of an answer.
+    Said {
+        /// Of which question.
+        id: u64,
+        /// The words.
+        text: String,
     },
     /// An answer, or why there is none.
     Done {

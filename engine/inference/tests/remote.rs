@@ -105,6 +105,7 @@ fn question(deadline_ms: Option<u64>) -> InferRequest {
         deadline_ms,
         messages: vec![Utterance { role: Role::User, text, pictures: 1 }],
         pictures: vec![picture()],
+        mask_pictures: Vec::new(),
         pixels: None,
         sampling: Sampling::default(),
     }

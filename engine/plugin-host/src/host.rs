@@ -189,9 +189,9 @@ impl PluginHost {
         Ok(LoadedPlugin { pin, source: source.to_owned() })
     }
 
-    /// Lets plugins ask this model from now on.
-    pub fn lend(&self, model: Arc<dyn Model>) {
-        self.model.set(Some(model));
+    /// Lets plugins ask this model from now on, or none.
+    pub fn lend(&self, model: Option<Arc<dyn Model>>) {
+        self.model.set(model);
     }
 
     /// The plugins there are.

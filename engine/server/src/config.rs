@@ -63,11 +63,14 @@ pub(crate) struct Config {
 }
 
 /// `model:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelConfig {
     /// Its name in the store (`isocenter model list`), or, with `url`, on another machine.
     pub(crate) name: String,
+    /// The digest it has to have in the store (`isocenter model show`). Left out: any.
+    #[serde(default)]
+    pub(crate) digest: Option<String>,
     /// Where another machine has it: the beginning of the address, as `https://models.example/v1`.
     #[serde(default)]
     pub(crate) url: Option<String>,

@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod doors;
 mod http;
+mod model_at_work;
 mod open;
 mod output;
 mod reload;

@@ -17,8 +17,9 @@ use tracing::{error, info};
 
 use crate::activation;
 use crate::args::{Place, ServeFlags};
-use crate::config::{Config, Keeping};
+use crate::config::{Config, Keeping, ModelConfig};
 use crate::doors::Guests;
+use crate::model_at_work::{Exchange, ModelAtWork};
 use crate::site::{add_stand_ins, destinations};
 
 /// How often we look.
@@ -29,6 +30,7 @@ pub(crate) struct Reload {
     pub(crate) store: Arc<PgStore>,
     pub(crate) orchestrator: Arc<Orchestrator>,
     pub(crate) host: Arc<PluginHost>,
+    pub(crate) model: Arc<ModelAtWork>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) guests: Guests,
     pub(crate) keeping: Arc<Live<Keeping>>,
@@ -93,8 +95,10 @@ impl Reload {
                 self.keeping.set(config.keeping());
                 self.reporter.replace(addresses(&config));
                 self.orchestrator.destinations.set(destinations);
+                self.take_model(config.model);
                 info!(
-                    "the site file was read again: peers, networks, destinations, retention, disk"
+                    "the site file was read again: peers, networks, destinations, retention, disk, \
+                     model"
                 );
                 ("site_file_reloaded", String::new(), Outcome::Success)
             }
@@ -104,6 +108,24 @@ impl Reload {
             }
         };
         self.tell(kind, json!({"reason": reason}), outcome).await;
+    }
+
+    /// Exchanges the model beside everything else: loading one takes its time.
+    fn take_model(&self, config: Option<ModelConfig>) {
+        let (model, store) = (Arc::clone(&self.model), Arc::clone(&self.store));
+        tokio::spawn(async move {
+            let Some(Exchange { detail, outcome }) = model.take(config.as_ref()).await else {
+                return;
+            };
+            let (kind, outcome) = match outcome {
+                Ok(()) => ("model_exchanged", Outcome::Success),
+                Err(reason) => {
+                    error!(reason, "the model stays as it was");
+                    ("model_refused", Outcome::MinorFailure)
+                }
+            };
+            tell(&store, kind, detail, outcome).await;
+        });
     }
 
     async fn take_plugins(&self) {
@@ -141,9 +163,13 @@ impl Reload {
     }
 
     async fn tell(&self, kind: &str, detail: serde_json::Value, outcome: Outcome) {
-        let event = Event::engine(kind, Action::U, Subject::default(), detail).ended(outcome);
-        if let Err(error) = self.store.append(vec![event]).await {
-            error!(error = %ErrorChain(&error), "a change cannot be put on record");
-        }
+        tell(&self.store, kind, detail, outcome).await;
+    }
+}
+
+async fn tell(store: &PgStore, kind: &str, detail: serde_json::Value, outcome: Outcome) {
+    let event = Event::engine(kind, Action::U, Subject::default(), detail).ended(outcome);
+    if let Err(error) = store.append(vec![event]).await {
+        error!(error = %ErrorChain(&error), "a change cannot be put on record");
     }
 }

@@ -197,6 +197,7 @@ async fn put_on_record(store: &Arc<store::PgStore>, kind: &str, site: &Site) {
     let workflows: Vec<_> = site.workflows.iter().map(|it| json!(it.reference)).collect();
     let detail = json!({
         "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "workflows": workflows,
+        "model": site.model.about(),
     });
     let event = Event::engine(kind, Action::E, Subject::default(), detail);
     if let Err(error) = store.append(vec![event]).await {
@@ -238,6 +239,7 @@ fn spawn_orchestrator(
         store: Arc::clone(store),
         orchestrator,
         host: site.host,
+        model: Arc::new(site.model),
         reporter,
         guests,
         keeping,

@@ -1,15 +1,14 @@
 //! A site: everything its files say, read and checked before anything listens.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use archive::{DiskArchive, FolderDestination};
-use contracts::{Archive, Destination, Model};
+use contracts::{Archive, Destination};
 use dimse::{DicomDestination, Remote, Timers};
 use domain::AeTitle;
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
-use inference::{ModelStore, RemoteConfig, RemoteModel, SharedModel};
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
 use report::{Fonts, MessageHeader, PdfError, ReportForm, Templates};
@@ -17,6 +16,7 @@ use report::{Fonts, MessageHeader, PdfError, ReportForm, Templates};
 use crate::args::{Place, ServeFlags};
 use crate::commands::audit::public_key;
 use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange};
+use crate::model_at_work::ModelAtWork;
 use crate::output::Failure;
 use crate::workflows::{files, named_twice, read_all, rendered};
 
@@ -24,6 +24,7 @@ use crate::workflows::{files, named_twice, read_all, rendered};
 pub(crate) struct Site {
     pub(crate) config: Config,
     pub(crate) host: Arc<PluginHost>,
+    pub(crate) model: ModelAtWork,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) destinations: Destinations,
     pub(crate) workflows: Vec<ActiveWorkflow>,
@@ -41,9 +42,6 @@ impl Site {
         let data = config.data(place);
         let trust = trust(&config, flags, place)?;
         let (archive, host) = open_host(&data, &config.plugins(flags, &data), trust).await?;
-        if let Some(model) = shared_model(&config, &data)? {
-            host.lend(model);
-        }
         let folder = flags.workflows.clone().or_else(|| config.workflows.clone());
         let files = folder.as_deref().map(files).transpose()?.unwrap_or_default();
         let texts: Vec<&str> =
@@ -62,25 +60,9 @@ impl Site {
         let templates = Templates::open(config.templates.as_deref(), fonts)
             .map_err(|error| Failure::from_error("a template is of no use", &error))?;
         let host = Arc::new(host);
-        Ok(Self { config, host, archive, destinations, workflows, templates })
+        let model = ModelAtWork::begin(&config, &data, &host)?;
+        Ok(Self { config, host, model, archive, destinations, workflows, templates })
     }
-}
-
-/// The model of the site file: in a process that begins with the first question, or elsewhere.
-fn shared_model(config: &Config, data: &Path) -> Result<Option<Arc<dyn Model>>, Failure> {
-    let Some(model) = &config.model else { return Ok(None) };
-    let unusable = |error: &dyn std::error::Error| Failure::from_error("`model`", error);
-    if let Some(url) = model.url.clone() {
-        let read = |path: &PathBuf| std::fs::read_to_string(path).map(|it| it.trim().to_owned());
-        let key = model.key_file.as_ref().map(read).transpose().map_err(|it| unusable(&it))?;
-        let (name, clinical_use_decided_by) = (model.name.clone(), model.for_clinical_use.clone());
-        let remote = RemoteConfig { url, name, key, clinical_use_decided_by };
-        return Ok(Some(RemoteModel::new(remote).map_err(|it| unusable(&it))?));
-    }
-    let store = ModelStore::new(data.join("models"));
-    let card = store.card(&model.name).map_err(|it| unusable(&it))?;
-    let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
-    Ok(Some(SharedModel::start(engine, store.checkpoint(&model.name), card)))
 }
 
 /// What pages are set in. Without any, no destination may want pages.

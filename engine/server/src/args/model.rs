@@ -84,10 +84,15 @@ pub(crate) struct RunFlags {
     /// The question.
     #[arg(long)]
     pub(crate) prompt: String,
-    /// Pictures, PNG or JPEG. Masks are drawn into the first.
+    /// Pictures, PNG or JPEG.
     #[arg(long = "image")]
     pub(crate) images: Vec<PathBuf>,
-    /// Where to write the first picture with boxes and masks drawn in, as PNG.
+    /// Which picture, counted from 0, the first [SEG] is drawn into, which the second, and so on; the last
+    /// holds for all further ones. Left out: the first picture for all.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) mask_pictures: Vec<usize>,
+    /// Where to write the first picture with boxes and masks drawn in, as PNG. Others with masks go beside
+    /// it, with their number behind the name.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
     /// Most tokens of the answer.

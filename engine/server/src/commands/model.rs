@@ -1,12 +1,14 @@
 //! Models: taken in, shown, and asked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture, overlay};
 use inference::wire::{AnswerMask, Role, Sampling, Utterance};
-use inference::{Import, InferAnswer, InferRequest, ModelCard, ModelStore, Priority, SharedModel};
+use inference::{
+    Import, InferAnswer, InferRequest, ModelCard, ModelStore, Priority, SharedModel, Start, memory,
+};
 
 use crate::args::{ImportFlags, ModelCommand, Place, RunFlags};
 use crate::commands::model_serve;
@@ -64,7 +66,7 @@ fn weights(card: &ModelCard) -> String {
     } else if card.bytes != card.bytes_on_cpu() {
         text = format!("{text}; a CPU computes in f32 and needs {needed:.1} GB for them");
     }
-    let memory = memory_bytes().filter(|it| *it < card.bytes_on_cpu());
+    let memory = memory::total().filter(|it| *it < card.bytes_on_cpu());
     if let Some(memory) = memory {
         let there = giga(memory);
         text = format!("{text}: this machine has {there:.1} GB, which is not enough");
@@ -73,14 +75,6 @@ fn weights(card: &ModelCard) -> String {
         }
     }
     text
-}
-
-/// Memory of this machine, if it says.
-fn memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|it| it.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 fn list(as_json: bool, place: &Place) -> Result<(), Failure> {
@@ -119,6 +113,7 @@ async fn run(flags: &RunFlags) -> Result<(), Failure> {
             pictures: pictures.len(),
         }],
         pictures: pictures.iter().map(|it| BASE64_STANDARD.encode(it)).collect(),
+        mask_pictures: flags.mask_pictures.clone(),
         pixels: Some([flags.min_pixels, flags.max_pixels]),
         sampling: Sampling {
             tokens_max: flags.max_tokens,
@@ -128,10 +123,14 @@ async fn run(flags: &RunFlags) -> Result<(), Failure> {
         },
     };
     let engine = std::env::current_exe().map_err(|it| failed(&it))?;
-    let model = SharedModel::start(engine, store.checkpoint(&flags.name), card);
+    let checkpoint = store.checkpoint(&flags.name);
+    let model = SharedModel::start(Start { engine, checkpoint, card });
     let answer = model.infer(question).await.map_err(|it| failed(&it))?;
-    if let (Some(out), Some(first)) = (&flags.out, pictures.first()) {
-        draw(first, &answer, out)?;
+    for (index, picture) in pictures.iter().enumerate() {
+        let has_masks = answer.masks.iter().any(|it| it.picture == index);
+        if let Some(out) = flags.out.as_ref().filter(|_| index == 0 || has_masks) {
+            draw(index, picture, &answer, &numbered(out, index))?;
+        }
     }
     if flags.json { print_json(&answer) } else { show(&answer) }
 }
@@ -150,7 +149,8 @@ fn show(answer: &InferAnswer) -> Result<(), Failure> {
     for it in &answer.masks {
         let inside = mask(it)?.pixels.iter().filter(|it| **it).count();
         let guess = it.iou.map(|it| format!(", its own guess of IoU {it:.2}"));
-        line(format_args!("mask: {inside} pixels{}", guess.unwrap_or_default()));
+        let on = if it.picture == 0 { "" } else { &format!(" of picture {}", it.picture + 1) };
+        line(format_args!("mask: {inside} pixels{on}{}", guess.unwrap_or_default()));
     }
     Ok(())
 }
@@ -160,13 +160,22 @@ fn mask(it: &AnswerMask) -> Result<FlatMask, Failure> {
     FlatMask::parse(height, width, &it.counts).map_err(|it| failed(&it))
 }
 
-/// Draws boxes and masks into a picture.
-fn draw(picture: &[u8], answer: &InferAnswer, out: &Path) -> Result<(), Failure> {
-    let mut picture = Picture::decode(picture).map_err(|it| failed(&it))?;
-    for (index, it) in answer.masks.iter().enumerate() {
-        overlay::tint(&mut picture, &mask(it)?, overlay::colour(index));
+/// The file for the picture of this number, counted from 0: `drawn.png`, `drawn-2.png`.
+fn numbered(out: &Path, index: usize) -> PathBuf {
+    if index == 0 {
+        return out.to_owned();
     }
-    for (index, it) in answer.boxes.iter().enumerate() {
+    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+    out.with_file_name(format!("{stem}-{}.png", index + 1))
+}
+
+/// Draws masks into the picture of this number, and into the first the boxes, too.
+fn draw(index: usize, picture: &[u8], answer: &InferAnswer, out: &Path) -> Result<(), Failure> {
+    let mut picture = Picture::decode(picture).map_err(|it| failed(&it))?;
+    for (colour, it) in answer.masks.iter().enumerate().filter(|it| it.1.picture == index) {
+        overlay::tint(&mut picture, &mask(it)?, overlay::colour(colour));
+    }
+    for (index, it) in answer.boxes.iter().enumerate().filter(|_| index == 0) {
         if let Some(corners) = it.on_picture {
             let colour = overlay::colour(answer.masks.len() + index);
             overlay::outline(&mut picture, corners, colour);

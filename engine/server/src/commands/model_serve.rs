@@ -1,17 +1,24 @@
 //! Our model with the interface that servers of language models share.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use inference::{InferFault, InferRequest, ModelStore, SharedModel, openai};
+use futures_util::{Stream, stream};
+use inference::openai::{self, Asked, Label};
+use inference::{InferAnswer, InferFault, InferRequest, ModelStore, SharedModel, Start};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::args::ServeModelFlags;
@@ -42,7 +49,8 @@ pub(crate) async fn serve(flags: &ServeModelFlags) -> Result<(), Failure> {
     let store = ModelStore::new(Config::read(&flags.place)?.data(&flags.place).join("models"));
     let card = store.card(&flags.name).map_err(|it| failed(&it))?;
     let engine = std::env::current_exe().map_err(|it| failed(&it))?;
-    let model = SharedModel::start(engine, store.checkpoint(&flags.name), card);
+    let checkpoint = store.checkpoint(&flags.name);
+    let model = SharedModel::start(Start { engine, checkpoint, card });
     let listener = TcpListener::bind(flags.listen).await.map_err(|it| failed(&it))?;
     let address: SocketAddr = listener.local_addr().map_err(|it| failed(&it))?;
     line(format_args!("ready http={address}"));
@@ -64,19 +72,97 @@ async fn models(State(served): State<Served>) -> Json<Value> {
     Json(json!({"object": "list", "data": [one]}))
 }
 
-async fn complete(State(served): State<Served>, body: Bytes) -> (StatusCode, Json<Value>) {
+async fn complete(State(served): State<Served>, body: Bytes) -> Response {
     let Served { model, pixels } = served;
-    let answer = match openai::request(&body, &model.card().name) {
-        Ok(request) => model.infer(InferRequest { pixels: Some(pixels), ..request }).await,
-        Err(fault) => Err(fault),
+    let Asked { request, is_streamed } = match openai::request(&body, &model.card().name) {
+        Ok(asked) => asked,
+        Err(fault) => return refused(&fault),
     };
-    match answer {
-        Ok(answer) => {
-            let id = format!("chatcmpl-{}", Uuid::now_v7().simple());
-            let created = Timestamp::now().as_second();
-            (StatusCode::OK, Json(openai::response(&answer, &id, created)))
+    let request = InferRequest { pixels: Some(pixels), ..request };
+    let label = Label {
+        id: format!("chatcmpl-{}", Uuid::now_v7().simple()),
+        created: Timestamp::now().as_second(),
+        model: model.card().name.clone(),
+    };
+    if is_streamed {
+        return streamed(&model, request, label).await;
+    }
+    match model.infer(request).await {
+        Ok(answer) => Json(openai::response(&answer, &label)).into_response(),
+        Err(fault) => refused(&fault),
+    }
+}
+
+fn refused(fault: &InferFault) -> Response {
+    (status(fault), Json(openai::fault(fault))).into_response()
+}
+
+/// An answer that is being said.
+struct Saying {
+    words: mpsc::UnboundedReceiver<String>,
+    answer: Answering,
+    label: Label,
+    /// What to send next, before anything that is said from now on.
+    next: Vec<Value>,
+    is_first: bool,
+    is_over: bool,
+}
+
+/// The question at work; it is taken back if nobody wants the rest of the answer.
+struct Answering(JoinHandle<Result<InferAnswer, InferFault>>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sends each word as it is said. What fails before the first word fails as with a whole answer.
+async fn streamed(model: &Arc<SharedModel>, request: InferRequest, label: Label) -> Response {
+    let (listener, words) = mpsc::unbounded_channel();
+    let asked = Arc::clone(model);
+    let answer = tokio::spawn(async move { asked.infer_heard(request, listener).await });
+    let answer = Answering(answer);
+    let mut saying =
+        Saying { words, answer, label, next: Vec::new(), is_first: true, is_over: false };
+    if let Err(fault) = saying.listen().await {
+        return refused(&fault);
+    }
+    Sse::new(saying.events()).keep_alive(KeepAlive::default()).into_response()
+}
+
+impl Saying {
+    /// Waits for further words, or for the end.
+    async fn listen(&mut self) -> Result<(), InferFault> {
+        if let Some(text) = self.words.recv().await {
+            self.next.push(openai::piece(&text, self.is_first, &self.label));
+            self.is_first = false;
+            return Ok(());
         }
-        Err(fault) => (status(&fault), Json(openai::fault(&fault))),
+        self.is_over = true;
+        let gone = |_| InferFault::unavailable("the engine is closing");
+        let answer = (&mut self.answer.0).await.map_err(gone)??;
+        if self.is_first {
+            self.next.push(openai::piece("", true, &self.label));
+        }
+        self.next.push(openai::last_piece(&answer, &self.label));
+        Ok(())
+    }
+
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        stream::unfold(Some(self), |saying| async move {
+            let mut saying = saying?;
+            if saying.next.is_empty() && !saying.is_over {
+                if let Err(fault) = saying.listen().await {
+                    saying.next.push(openai::fault(&fault));
+                }
+            }
+            if saying.next.is_empty() {
+                return Some((Ok(Event::default().data("[DONE]")), None));
+            }
+            let event = Event::default().data(saying.next.remove(0).to_string());
+            Some((Ok(event), Some(saying)))
+        })
     }
 }
 

@@ -1,0 +1,309 @@
+//! Keeps the model's process: starts it, hands it questions, and starts it again if it ends or hangs.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::shared::{Open, Questions, Start};
+use crate::wire::{Ask, InferAnswer, InferFault, Say};
+use crate::{frame, memory};
+
+/// How often a question is asked again because the process ended with it.
+const TRIES_MAX: u32 = 3;
+
+/// How long to wait before the process is started again, after it could not be.
+const REST: Duration = Duration::from_secs(2);
+
+/// Longest wait for the weights to be read, from a slow disk.
+const LOAD_MAX: Duration = Duration::from_mins(30);
+
+/// What wakes the keeper.
+pub(crate) enum Bell {
+    /// Something for the process.
+    Ask(Ask),
+    /// The model is to be loaded, though nobody asks yet.
+    Load,
+}
+
+/// How it is with the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// There is none, or it is loading.
+    Resting,
+    /// It answers.
+    Ready,
+    /// There can be none.
+    Unusable(String),
+}
+
+/// When the process was heard last.
+#[derive(Clone)]
+struct Pulse(Arc<Mutex<Instant>>);
+
+impl Pulse {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Keeps the process.
+pub(crate) struct Keeper {
+    pub(crate) start: Start,
+    pub(crate) questions: Questions,
+    pub(crate) asked: mpsc::Receiver<Bell>,
+    pub(crate) tell: watch::Sender<State>,
+    /// How long a process that has questions may say nothing.
+    pub(crate) patience: Duration,
+}
+
+impl Keeper {
+    pub(crate) async fn keep(mut self) {
+        // Nothing is loaded before somebody asks.
+        while let Some(bell) = self.asked.recv().await {
+            let mut is_wanted = matches!(bell, Bell::Load);
+            while is_wanted || !self.questions.lock().is_empty() {
+                is_wanted = false;
+                match self.process().await {
+                    Ok(ended) => warn!(reason = ended, "the model's process ended"),
+                    Err(error) => {
+                        warn!(%error, "the model's process cannot be started");
+                        self.tell.send_replace(State::Unusable(error.to_string()));
+                        // Whoever waits for it has had a try.
+                        for open in self.questions.lock().values_mut() {
+                            open.tries += 1;
+                        }
+                        tokio::time::sleep(REST).await;
+                    }
+                }
+                self.drop_hopeless();
+            }
+        }
+    }
+
+    /// Starts a process, asks it everything that is open, and goes on until it ends.
+    async fn process(&mut self) -> io::Result<String> {
+        if let Some(reason) = too_little(self.start.card.bytes_on_cpu(), memory::available()) {
+            self.refuse_all(&reason);
+            return Ok(reason);
+        }
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut child: Child = Command::new(&self.start.engine)
+            .arg("model-host")
+            .arg(&self.start.checkpoint)
+            .args(self.start.card.is_eight_bit.then_some("--eight-bit"))
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let (mut reader, mut writer) = UnixStream::from_std(ours)?.into_split();
+        match tokio::time::timeout(LOAD_MAX, hear(&mut reader)).await?? {
+            Say::Ready => info!(process = child.id(), "the model is loaded"),
+            Say::Unusable { reason } => {
+                self.refuse_all(&reason);
+                return Ok(reason);
+            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+        self.tell.send_replace(State::Ready);
+        // Somebody reads at all times: a process that cannot get rid of its answers takes no questions.
+        let (tell, ended) = oneshot::channel();
+        let pulse = Pulse::new();
+        let listening = listen(reader, self.questions.clone(), pulse.clone(), tell);
+        let listening = tokio::spawn(listening);
+        let outcome = self.converse(&mut writer, &pulse, ended).await;
+        // It has closed its socket, or hangs; what is left of it goes.
+        _ = child.kill().await;
+        listening.abort();
+        self.tell.send_replace(State::Resting);
+        Ok(outcome)
+    }
+
+    async fn converse(
+        &mut self,
+        writer: &mut OwnedWriteHalf,
+        pulse: &Pulse,
+        mut ended: oneshot::Receiver<String>,
+    ) -> String {
+        let ask = |(id, open): (&u64, &mut Open)| {
+            open.tries += 1;
+            let is_heard = open.heard.as_mut().map(super::shared::Heard::begin_again).is_some();
+            Ask::Infer { id: *id, request: open.request.clone(), is_heard }
+        };
+        let open: Vec<Ask> = self.questions.lock().iter_mut().map(ask).collect();
+        for ask in open {
+            if let Err(error) = write(writer, &ask).await {
+                return error.to_string();
+            }
+        }
+        let mut look = tokio::time::interval(self.patience / 4);
+        loop {
+            tokio::select! {
+                how = &mut ended => return how.unwrap_or_default(),
+                _ = look.tick() => {
+                    if self.questions.lock().is_empty() {
+                        pulse.beat();
+                    } else if pulse.silent_for() > self.patience {
+                        return format!("it has said nothing for {:?}", self.patience);
+                    }
+                }
+                asked = self.asked.recv() => {
+                    let Some(bell) = asked else { return "nobody asks it any more".to_owned() };
+                    let Bell::Ask(ask) = bell else { continue };
+                    if let Err(error) = self.ask(writer, ask).await {
+                        return error.to_string();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, writer: &mut OwnedWriteHalf, ask: Ask) -> io::Result<()> {
+        if let Ask::Infer { id, .. } = &ask {
+            match self.questions.lock().get_mut(id) {
+                Some(open) if open.tries == 0 => open.tries = 1,
+                // Asked when the process was started, or taken back.
+                _ => return Ok(()),
+            }
+        }
+        // A process that hangs takes no more at some time; whoever looks after it goes on.
+        match tokio::time::timeout(self.patience, write(writer, &ask)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Gives up on what the process ended with again and again.
+    fn drop_hopeless(&self) {
+        let mut questions = self.questions.lock();
+        let hopeless: Vec<u64> = questions
+            .iter()
+            .filter(|(_, it)| it.tries >= TRIES_MAX || it.reply.is_closed())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in hopeless {
+            if let Some(open) = questions.remove(&id) {
+                let reason = format!(
+                    "the model's process ended {TRIES_MAX} times with this question; there may be \
+                     too little memory for the model or for the question"
+                );
+                // Whoever asked may have gone.
+                _ = open.reply.send(Err(InferFault::unavailable(reason)));
+            }
+        }
+    }
+
+    fn refuse_all(&self, reason: &str) {
+        let reason = format!("the model cannot be loaded: {reason}");
+        for (_, open) in std::mem::take(&mut *self.questions.lock()) {
+            // Whoever asked may have gone.
+            _ = open.reply.send(Err(InferFault::unavailable(reason.clone())));
+        }
+        self.tell.send_replace(State::Unusable(reason));
+    }
+}
+
+/// What to say if there is too little memory for so many bytes of weights.
+fn too_little(needed: u64, available: Option<u64>) -> Option<String> {
+    let available = available.filter(|it| *it < needed)?;
+    let giga = |it: u64| it as f64 / 1e9;
+    Some(format!(
+        "its weights need {:.1} GB of memory, {:.1} GB are available: end other programs, import it \
+         with --eight-bit, or take a smaller one",
+        giga(needed),
+        giga(available)
+    ))
+}
+
+/// Hands on what the process says, until it ends; then tells how.
+async fn listen(
+    mut reader: OwnedReadHalf,
+    questions: Questions,
+    pulse: Pulse,
+    ended: oneshot::Sender<String>,
+) {
+    let how = loop {
+        let heard = hear(&mut reader).await;
+        pulse.beat();
+        match heard {
+            Ok(Say::Done { id, outcome }) => {
+                let open = questions.lock().remove(&id);
+                if let Some(open) = open {
+                    end(open, *outcome);
+                }
+            }
+            Ok(Say::Said { id, text }) => {
+                let mut questions = questions.lock();
+                if let Some(heard) = questions.get_mut(&id).and_then(|it| it.heard.as_mut()) {
+                    heard.hear(&text);
+                }
+            }
+            Ok(Say::Alive) => {}
+            Ok(_) => break "it talks nonsense".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    // Whoever kept the process may have ended it.
+    _ = ended.send(how);
+}
+
+/// Gives an answer to whoever asked.
+fn end(mut open: Open, outcome: Result<InferAnswer, InferFault>) {
+    let outcome = outcome.and_then(|answer| {
+        let is_as_heard = open.heard.as_mut().is_none_or(|it| it.pass(&answer.text));
+        if is_as_heard {
+            return Ok(answer);
+        }
+        let reason = "the model's process ended in the middle, and the next one says something else \
+                      than what was passed on already: ask again";
+        Err(InferFault::unavailable(reason))
+    });
+    // Whoever asked may have gone.
+    _ = open.reply.send(outcome);
+}
+
+async fn write(writer: &mut OwnedWriteHalf, ask: &Ask) -> io::Result<()> {
+    writer.write_all(&frame::written(ask)?).await
+}
+
+async fn hear(reader: &mut OwnedReadHalf) -> io::Result<Say> {
+    let mut head = [0; 4];
+    reader.read_exact(&mut head).await?;
+    let mut json = Vec::new();
+    reader.take(frame::length(head)?).read_to_end(&mut json).await?;
+    frame::read(&json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_told_with_what_to_do() {
+        assert_eq!(too_little(5, None), None);
+        assert_eq!(too_little(5, Some(5)), None);
+        let told = too_little(33_000_000_000, Some(16_000_000_000)).unwrap();
+        assert!(told.contains("33.0 GB") && told.contains("--eight-bit"), "{told}");
+    }
+}

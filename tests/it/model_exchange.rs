@@ -1,0 +1,90 @@
+//! A model exchanged for another while plugins ask it.
+
+use serde_json::{Value, json};
+use system_tests::{Scratch, eventually, program, reference, study};
+
+use crate::model::{WHENCE, import_tiny, model, model_processes, node, run_so_far, serve, site};
+
+/// Details of the events of a kind.
+fn events(scratch: &Scratch, kind: &str) -> Vec<Value> {
+    let mut command = std::process::Command::new(program());
+    command.args(["audit", "show", "--limit", "1000", "--json", "--data"]);
+    let output = command.arg(scratch.path("data")).output().unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let all = all.as_array().cloned().unwrap_or_default();
+    let of_kind = all.iter().filter(|it| it["kind"] == kind);
+    of_kind.map(|it| it["body"]["detail"].clone()).collect()
+}
+
+/// The event of a kind that says this.
+async fn heard(scratch: &Scratch, kind: &str, said: &str) -> Value {
+    let is_it = |it: &Value| it.to_string().contains(said);
+    eventually(kind, async || events(scratch, kind).into_iter().find(is_it)).await
+}
+
+fn answer(run: &Value) -> Value {
+    let text = run["outputs"]["long"]["sections"][0]["text"].as_str();
+    serde_json::from_str(text.unwrap_or_else(|| panic!("{run}"))).unwrap()
+}
+
+/// What was asked before the exchange is answered by the model that was asked; a model that is of no use
+/// changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+async fn a_model_is_exchanged_under_the_questions_and_none_is_lost() {
+    let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
+        println!("not run: ISOCENTER_REFERENCE is not there");
+        return;
+    };
+    let scratch = Scratch::default();
+    import_tiny(&scratch, &set);
+    let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
+    let eight = ["import", &checkpoint, "--name", "eight", "--eight-bit"];
+    assert!(model(&scratch, &[&eight, &WHENCE[..]].concat()).status.success());
+
+    let question = json!({
+        "messages": [{"role": "user", "text": "tell me more"}], "sampling": {"tokens_max": 3000},
+    });
+    let mut engine = serve(&site(&scratch, &node("long", &question)));
+    let data = scratch.path("data").display().to_string();
+    let [first, second, third] = ["first", "second", "third"].map(study);
+    engine.send(&first).await;
+    let old = eventually("the first to be asked", async || {
+        run_so_far(&data, &first)?;
+        Some(model_processes(engine.process())).filter(|it| !it.is_empty())
+    })
+    .await;
+
+    let file = std::fs::read_to_string(scratch.path("site.yaml")).unwrap();
+    let name = |it: &str| {
+        scratch.write("site.yaml", &file.replace("model: { name: tiny }", &format!("model: {it}")));
+    };
+    name("{ name: eight }");
+    let detail = heard(&scratch, "model_exchanged", "eight").await;
+    assert_eq!((&detail["from"]["name"], &detail["to"]["name"]), (&json!("tiny"), &json!("eight")));
+    assert_eq!(detail["to"]["digest"].as_str().unwrap().len(), 64);
+    engine.send(&second).await;
+    let of_second = engine.runs_of(&data, &second, 1).await.remove(0);
+    assert_eq!(answer(&of_second)["model"], "eight");
+    let of_first = engine.runs_of(&data, &first, 1).await.remove(0);
+    assert_eq!(answer(&of_first)["model"], "tiny");
+    assert_eq!(of_first["nodes"][0]["attempt"], 1, "the plugin noticed nothing");
+    let now = eventually("the old process to end", async || {
+        Some(model_processes(engine.process())).filter(|it| it.len() == 1)
+    })
+    .await;
+    assert_ne!(now, old);
+
+    for (named, reason) in [
+        ("{ name: nobody }", "there is no model `nobody`"),
+        ("{ name: tiny, digest: \"12\" }", "the site file says 12"),
+    ] {
+        name(named);
+        heard(&scratch, "model_refused", reason).await;
+    }
+    engine.send(&third).await;
+    let of_third = engine.runs_of(&data, &third, 1).await.remove(0);
+    assert_eq!(answer(&of_third)["model"], "eight");
+    assert_eq!(model_processes(engine.process()), now);
+    engine.stop();
+}

@@ -1,0 +1,214 @@
+//! A model served with the interface that servers of language models share.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use system_tests::{Scratch, program, reference};
+
+use crate::model::{differences, import_tiny, model, read, said};
+
+/// A process that ends with the test.
+struct Ending(std::process::Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // It may have ended already.
+        _ = self.0.kill();
+    }
+}
+
+/// Asks a server over HTTP, as any program would. Gives status and body.
+fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// `isocenter model serve`, and where it listens.
+fn serve_model(scratch: &Scratch, pixels: &Value) -> (Ending, String) {
+    let [min, max] = ["min_pixels", "max_pixels"].map(|it| pixels[it].to_string());
+    let mut command = Command::new(program());
+    command.args(["model", "serve", "tiny", "--listen", "127.0.0.1:0"]);
+    command.args(["--min-pixels", &min, "--max-pixels", &max]);
+    command.arg("--data").arg(scratch.path("data")).stdout(std::process::Stdio::piped());
+    let mut server = Ending(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("ready http=").unwrap().to_owned();
+    (server, address)
+}
+
+/// PAP-01: what clients of the release ask, and masks as they read them.
+#[test]
+#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+fn pap_01_clients_of_the_release_are_answered_over_http() {
+    let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
+        println!("not run: ISOCENTER_REFERENCE is not there");
+        return;
+    };
+    let scratch = Scratch::default();
+    import_tiny(&scratch, &set);
+    let about = read(&set.join("citrus/infer.json"));
+    let (_server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
+    let ask = |content: Value, tokens: usize| {
+        let messages = json!([{"role": "user", "content": content}]);
+        let body = json!({"model": "tiny", "max_tokens": tokens, "messages": messages});
+        post(&address, "/v1/chat/completions", &body.to_string())
+    };
+    for query in about["queries"].as_array().unwrap() {
+        let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
+        let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(picture));
+        let text = format!("<image>{}", query["query"].as_str().unwrap());
+        let content = json!([
+            {"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text},
+        ]);
+        let (status, answer) = ask(content, query["generated_ids"].as_array().unwrap().len());
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["choices"][0]["message"]["content"], query["text"]);
+        let masks = answer["raw_response"]["seg_masks_rle"].as_array().unwrap();
+        let expected = query["masks"].as_array().unwrap();
+        assert_eq!(masks.len(), expected.len());
+        for (mask, expected) in masks.iter().zip(expected) {
+            let differ = differences(mask, &expected["rle"]);
+            assert!(differ <= expected["near_zero_pixels"].as_u64().unwrap(), "{differ}");
+        }
+    }
+    let elsewhere = json!([{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]);
+    let (status, answer) = ask(elsewhere, 1);
+    assert_eq!((status, &answer["error"]["type"]), (400, &json!("invalid_request_error")));
+    let open = ["serve", "tiny", "--listen", "0.0.0.0:0"];
+    assert!(said(&model(&scratch, &open)).contains("on this machine only"));
+}
+
+/// The set of the reference, served.
+struct Served {
+    set: PathBuf,
+    address: String,
+    about: Value,
+    _scratch: Scratch,
+    _server: Ending,
+}
+
+impl Served {
+    #[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+    fn open() -> Option<Self> {
+        let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
+            println!("not run: ISOCENTER_REFERENCE is not there");
+            return None;
+        };
+        let scratch = Scratch::default();
+        import_tiny(&scratch, &set);
+        let about = read(&set.join("citrus/infer.json"));
+        let (server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
+        Some(Self { set, address, about, _scratch: scratch, _server: server })
+    }
+
+    /// A question about pictures of the set.
+    fn body(&self, text: &str, pictures: &[&Value], more: &Value) -> Value {
+        let picture = |it: &&Value| {
+            let bytes = std::fs::read(self.set.join(it.as_str().unwrap())).unwrap();
+            let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes));
+            json!({"type": "image_url", "image_url": {"url": url}})
+        };
+        let mut content: Vec<Value> = pictures.iter().map(picture).collect();
+        content.push(json!({"type": "text", "text": text}));
+        let mut body = json!({"model": "tiny", "messages": [{"role": "user", "content": content}]});
+        let more = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        body
+    }
+
+    fn post(&self, body: &Value) -> Value {
+        let (status, answer) = post(&self.address, "/v1/chat/completions", &body.to_string());
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+}
+
+/// What a server sent bit by bit: the data of each event.
+fn events(address: &str, body: &Value) -> Vec<String> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
+    body.lines().filter_map(|it| it.strip_prefix("data: ")).map(str::to_owned).collect()
+}
+
+/// PAP-01: an answer word by word is the same as whole, with masks at its end.
+#[test]
+fn pap_01_an_answer_that_is_streamed_is_the_one_that_comes_whole() {
+    let Some(served) = Served::open() else { return };
+    let query = &served.about["queries"][0];
+    let text = query["query"].as_str().unwrap();
+    let tokens = query["generated_ids"].as_array().unwrap().len();
+    let pictures = [&query["image"]];
+    let whole = served.post(&served.body(text, &pictures, &json!({"max_tokens": tokens})));
+    let more = json!({"max_tokens": tokens, "stream": true});
+    let mut events = events(&served.address, &served.body(text, &pictures, &more));
+    assert_eq!(events.pop().unwrap(), "[DONE]");
+    let events: Vec<Value> = events.iter().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let piece = |it: &Value| it["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
+    let pieces: Vec<String> = events.iter().filter_map(piece).collect();
+    assert!(pieces.len() > 2, "{pieces:?}");
+    assert_eq!(pieces.concat(), whole["choices"][0]["message"]["content"].as_str().unwrap());
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    let last = events.last().unwrap();
+    assert_eq!(last["raw_response"], whole["raw_response"]);
+    assert_eq!(last["choices"][0]["finish_reason"], whole["choices"][0]["finish_reason"]);
+    // The same again: all but its last token was remembered.
+    assert_eq!(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    let asked = last["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(last["usage"]["prompt_tokens_details"]["cached_tokens"], asked - 1);
+}
+
+#[test]
+fn what_cannot_be_answered_is_told_before_anything_is_streamed() {
+    let Some(served) = Served::open() else { return };
+    let more = json!({"stream": true, "mask_pictures": [3]});
+    let body = served.body("?", &[], &more).to_string();
+    let (status, answer) = post(&served.address, "/v1/chat/completions", &body);
+    assert_eq!(status, 400);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("mask_pictures"), "{answer}");
+}
+
+/// Each `[SEG]` is drawn into the picture that the question names for it.
+#[test]
+fn each_seg_is_drawn_into_the_picture_it_is_asked_for() {
+    let Some(served) = Served::open() else { return };
+    let queries = served.about["queries"].as_array().unwrap();
+    let one = &queries[0]["image"];
+    let other = queries.iter().map(|it| &it["image"]).find(|it| *it != one).unwrap_or(one);
+    let ask = |mask_pictures: Value| {
+        let more = json!({"max_tokens": 1, "mask_pictures": mask_pictures});
+        let answer = served.post(&served.body("this [SEG] and that [SEG]", &[one, other], &more));
+        answer["raw_response"]["seg_masks_rle"].as_array().unwrap().clone()
+    };
+    let (first, second, turned) = (ask(json!([])), ask(json!([1])), ask(json!([1, 0])));
+    let places = |masks: &[Value]| masks.iter().map(|it| it["picture"].clone()).collect::<Vec<_>>();
+    assert_eq!(places(&first), [0, 0]);
+    assert_eq!(places(&second), [1, 1]);
+    assert_eq!(turned, [second[0].clone(), first[1].clone()]);
+    assert_ne!(first[0]["counts"], second[0]["counts"], "the pictures differ");
+}
