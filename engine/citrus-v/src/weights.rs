@@ -254,6 +254,11 @@ impl Plan {
         if misfit == Misfit::default() { Ok(()) } else { Err(WeightsError::Misfit(misfit)) }
     }
 
+    /// How many numbers it has.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|it| it.shape.iter().product::<usize>() as u64).sum()
+    }
+
     /// Bytes of all its tensors.
     pub fn bytes(&self) -> u64 {
         let of = |it: &Place| it.shape.iter().product::<usize>() * it.kind.bytes();

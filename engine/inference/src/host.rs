@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use citrus_v::{
-    CitrusV, DType, Decoding, Device, Message, ModelError, PixelBounds, Precision, Speaker,
+    CitrusV, Compute, Decoding, Message, ModelError, PixelBounds, Plan, Precision, Speaker,
 };
 use domain::ErrorChain;
 use imaging::Picture;
 
 use crate::job::{AtWork, Job};
+use crate::model_store::bytes_on_cpu;
 use crate::scheduler::{Ended, Limits, Scheduler, Stopped};
 use crate::wire::{Ask, InferAnswer, InferFault, InferRequest, Role, Say};
 use crate::{frame, memory};
@@ -29,21 +30,18 @@ const PULSE: Duration = Duration::from_secs(1);
 /// Most bytes of what was seen and read of late that are remembered.
 const REMEMBERED_BYTES_MAX: u64 = 1 << 30;
 
-/// Loads a checkpoint, in eight bits if that is wanted, and answers over the socket that is standard
-/// input, until the engine closes it.
+/// Loads a checkpoint, on a CPU in eight bits if that is wanted, and answers over the socket that is
+/// standard input, until the engine closes it.
 ///
 /// # Errors
 ///
 /// Fails if the socket does: the engine is gone.
-pub fn run(checkpoint: &Path, is_eight_bit: bool) -> io::Result<()> {
+pub fn run(checkpoint: &Path, is_eight_bit: bool, compute: Compute) -> io::Result<()> {
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let mut socket = UnixStream::from(socket);
-    let precision = if is_eight_bit { Precision::Eight } else { Precision::Full(DType::F32) };
-    let model = match CitrusV::load(checkpoint, precision, &Device::Cpu) {
+    let model = match load(checkpoint, is_eight_bit, compute) {
         Ok(model) => model,
-        Err(error) => {
-            return say(&mut socket, &Say::Unusable { reason: ErrorChain(&error).to_string() });
-        }
+        Err(reason) => return say(&mut socket, &Say::Unusable { reason }),
     };
     say(&mut socket, &Say::Ready)?;
     let (sender, receiver) = sync_channel(QUEUE_MAX);
@@ -61,6 +59,39 @@ pub fn run(checkpoint: &Path, is_eight_bit: bool) -> io::Result<()> {
         spoke: Instant::now(),
     }
     .serve(&receiver)
+}
+
+/// The model, where it is to compute, or why it cannot be had.
+fn load(checkpoint: &Path, is_eight_bit: bool, compute: Compute) -> Result<CitrusV, String> {
+    let told = |error: &dyn std::error::Error| ErrorChain(error).to_string();
+    let (device, kind) = compute.device().map_err(|error| {
+        let text = error.to_string();
+        let reason = text.lines().next().unwrap_or_default();
+        format!("no GPU can be had: {reason}; --device cpu or auto goes on without")
+    })?;
+    let precision =
+        if is_eight_bit && device.is_cpu() { Precision::Eight } else { Precision::Full(kind) };
+    if device.is_cpu() {
+        let parameters = Plan::read(checkpoint).map_err(|it| told(&it))?.parameters();
+        if let Some(reason) = too_little(parameters, is_eight_bit, memory::available()) {
+            return Err(reason);
+        }
+    }
+    CitrusV::load(checkpoint, precision, &device).map_err(|it| told(&it))
+}
+
+/// What to say if there is too little memory for so many weights.
+fn too_little(parameters: u64, is_eight_bit: bool, available: Option<u64>) -> Option<String> {
+    let needed = bytes_on_cpu(parameters, is_eight_bit);
+    let available = available.filter(|it| *it < needed)?;
+    let giga = |it: u64| it as f64 / 1e9;
+    let hint = if is_eight_bit { "" } else { ", import it with --eight-bit" };
+    Some(format!(
+        "its weights need {:.1} GB of memory, {:.1} GB are available: end other programs{hint}, or take \
+         a smaller one",
+        giga(needed),
+        giga(available)
+    ))
 }
 
 /// How much there may be at once beside the weights, and bytes that are remembered: half of what is
@@ -245,6 +276,16 @@ fn hear(socket: &mut UnixStream) -> io::Result<Ask> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_told_with_what_to_do() {
+        assert_eq!(too_little(8, false, None), None);
+        assert_eq!(too_little(8, false, Some(32)), None);
+        let told = too_little(8_300_000_000, false, Some(16_000_000_000)).unwrap();
+        assert!(told.contains("33.2 GB") && told.contains("--eight-bit"), "{told}");
+        let told = too_little(8_300_000_000, true, Some(4_000_000_000)).unwrap();
+        assert!(told.contains("8.8 GB") && !told.contains("--eight-bit"), "{told}");
+    }
 
     #[test]
     fn no_more_is_taken_on_than_there_is_memory_for() {

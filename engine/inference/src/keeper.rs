@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::frame;
 use crate::shared::{Open, Questions, Start};
 use crate::wire::{Ask, InferAnswer, InferFault, Say};
-use crate::{frame, memory};
 
 /// How often a question is asked again because the process ended with it.
 const TRIES_MAX: u32 = 3;
@@ -101,16 +101,13 @@ impl Keeper {
 
     /// Starts a process, asks it everything that is open, and goes on until it ends.
     async fn process(&mut self) -> io::Result<String> {
-        if let Some(reason) = too_little(self.start.card.bytes_on_cpu(), memory::available()) {
-            self.refuse_all(&reason);
-            return Ok(reason);
-        }
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut child: Child = Command::new(&self.start.engine)
             .arg("model-host")
             .arg(&self.start.checkpoint)
             .args(self.start.card.is_eight_bit.then_some("--eight-bit"))
+            .args(["--device", self.start.compute.name()])
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -224,18 +221,6 @@ impl Keeper {
     }
 }
 
-/// What to say if there is too little memory for so many bytes of weights.
-fn too_little(needed: u64, available: Option<u64>) -> Option<String> {
-    let available = available.filter(|it| *it < needed)?;
-    let giga = |it: u64| it as f64 / 1e9;
-    Some(format!(
-        "its weights need {:.1} GB of memory, {:.1} GB are available: end other programs, import it \
-         with --eight-bit, or take a smaller one",
-        giga(needed),
-        giga(available)
-    ))
-}
-
 /// Hands on what the process says, until it ends; then tells how.
 async fn listen(
     mut reader: OwnedReadHalf,
@@ -293,17 +278,4 @@ async fn hear(reader: &mut OwnedReadHalf) -> io::Result<Say> {
     let mut json = Vec::new();
     reader.take(frame::length(head)?).read_to_end(&mut json).await?;
     frame::read(&json)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_fit_into_memory_is_told_with_what_to_do() {
-        assert_eq!(too_little(5, None), None);
-        assert_eq!(too_little(5, Some(5)), None);
-        let told = too_little(33_000_000_000, Some(16_000_000_000)).unwrap();
-        assert!(told.contains("33.0 GB") && told.contains("--eight-bit"), "{told}");
-    }
 }

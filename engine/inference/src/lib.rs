@@ -25,6 +25,7 @@ pub mod shared;
 pub mod site_model;
 pub mod wire;
 
+pub use citrus_v::Compute;
 pub use model_store::{Import, ModelCard, ModelStore, StoreError};
 pub use remote::{RemoteConfig, RemoteModel};
 pub use scheduler::{Limits, Priority, Scheduler};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use citrus_v::layout::layout;
 use citrus_v::weights::Kind;
-use citrus_v::{Config, ConfigError, DType, Plan, Precision, WeightsError};
+use citrus_v::{Config, ConfigError, Plan, WeightsError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -67,16 +67,16 @@ impl ModelCard {
         }
     }
 
-    /// Bytes the weights take on a CPU, which computes in f32; in eight bits about so many: 34 bytes for
-    /// 32 numbers.
+    /// Bytes the weights take on a CPU.
     pub const fn bytes_on_cpu(&self) -> u64 {
-        if self.is_eight_bit { self.parameters / 32 * 34 } else { self.parameters * 4 }
+        bytes_on_cpu(self.parameters, self.is_eight_bit)
     }
+}
 
-    /// How exactly its weights are kept in memory on a CPU.
-    pub const fn precision(&self) -> Precision {
-        if self.is_eight_bit { Precision::Eight } else { Precision::Full(DType::F32) }
-    }
+/// Bytes that so many weights take on a CPU, which computes in f32; in eight bits about so many: 34 bytes
+/// for 32 numbers.
+pub(crate) const fn bytes_on_cpu(parameters: u64, is_eight_bit: bool) -> u64 {
+    if is_eight_bit { parameters / 32 * 34 } else { parameters * 4 }
 }
 
 /// How a checkpoint is taken in.
@@ -283,7 +283,6 @@ fn described(import: &Import<'_>) -> Result<(ModelCard, Vec<PathBuf>), StoreErro
     }
     let lines: Vec<String> =
         files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
-    let count = |it: &citrus_v::weights::Place| it.shape.iter().product::<usize>() as u64;
     let name_of = |it: Kind| match it {
         Kind::Bf16 => "bf16",
         Kind::F16 => "f16",
@@ -297,7 +296,7 @@ fn described(import: &Import<'_>) -> Result<(ModelCard, Vec<PathBuf>), StoreErro
         name: import.name.to_owned(),
         digest: hex::encode(Sha256::digest(lines.concat())),
         files,
-        parameters: plan.tensors.values().map(count).sum(),
+        parameters: plan.parameters(),
         bytes: plan.bytes(),
         kinds,
         draws_masks: config.seg.is_some(),

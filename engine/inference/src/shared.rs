@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use citrus_v::Compute;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -90,6 +91,8 @@ pub struct Start {
     pub checkpoint: PathBuf,
     /// What is known of it.
     pub card: ModelCard,
+    /// Where it is to compute.
+    pub compute: Compute,
 }
 
 /// The model of a site, in a process of its own.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use citrus_v::Compute;
 use contracts::{Model, ModelFault};
 use tokio::sync::RwLock;
 
@@ -36,11 +37,13 @@ impl Served {
         }
     }
 
-    /// Bytes that it takes on this machine.
+    /// Bytes that it takes of this machine's memory. Of a GPU's, it shows when it is loaded.
     fn bytes(&self) -> u64 {
         match self {
-            Self::Here(model) => model.card().bytes_on_cpu(),
-            Self::Elsewhere(_) => 0,
+            Self::Here(model) if model.started_with().compute != Compute::Cuda => {
+                model.card().bytes_on_cpu()
+            }
+            _ => 0,
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inference::wire::{Role, Sampling, Utterance};
-use inference::{InferRequest, ModelCard, Priority, Served, SharedModel, SiteModel, Start};
+use inference::{
+    Compute, InferRequest, ModelCard, Priority, Served, SharedModel, SiteModel, Start,
+};
 
 /// A folder that is removed with everything in it.
 struct Scratch(PathBuf);
@@ -68,7 +70,8 @@ fn start(engine: PathBuf, name: &str) -> Start {
         licence: String::new(),
         clinical_use_decided_by: None,
     };
-    Start { engine, checkpoint: Path::new("nowhere").to_owned(), card }
+    let checkpoint = Path::new("nowhere").to_owned();
+    Start { engine, checkpoint, card, compute: Compute::Cpu }
 }
 
 fn question(deadline_ms: Option<u64>) -> InferRequest {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use inference::Compute;
 use uuid::Uuid;
 
 mod configure;
@@ -227,6 +228,9 @@ pub(crate) enum Command {
         /// Whether to compute in eight bits.
         #[arg(long)]
         eight_bit: bool,
+        /// Where to compute.
+        #[arg(long, default_value = "auto")]
+        device: Compute,
     },
     /// Is the process of a plugin. Started by the engine.
     #[command(hide = true)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use contracts::VersionPolicy;
 use dimse::Network;
 use domain::AeTitle;
+use inference::Compute;
 use report::ReportForm;
 use serde::Deserialize;
 use store::IdentityDomains;
@@ -71,6 +72,9 @@ pub(crate) struct ModelConfig {
     /// The digest it has to have in the store (`isocenter model show`). Left out: any.
     #[serde(default)]
     pub(crate) digest: Option<String>,
+    /// Where it computes on this machine: `auto` (a GPU, if there is one), `cpu` or `cuda`.
+    #[serde(default)]
+    pub(crate) device: Compute,
     /// Where another machine has it: the beginning of the address, as `https://models.example/v1`.
     #[serde(default)]
     pub(crate) url: Option<String>,

@@ -37,8 +37,8 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    if let Command::ModelHost { checkpoint, eight_bit } = &arguments.command {
-        return match inference::host::run(checkpoint, *eight_bit) {
+    if let Command::ModelHost { checkpoint, eight_bit, device } = &arguments.command {
+        return match inference::host::run(checkpoint, *eight_bit, *device) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };

@@ -137,7 +137,8 @@ impl ModelAtWork {
         let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
         let about = json!({"name": card.name, "digest": card.digest});
         let checkpoint = store.checkpoint(&model.name);
-        Ok((Served::Here(SharedModel::start(Start { engine, checkpoint, card })), about))
+        let start = Start { engine, checkpoint, card, compute: model.device };
+        Ok((Served::Here(SharedModel::start(start)), about))
     }
 }
 

@@ -3,7 +3,8 @@
 use candle_core::{DType, Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvUp, LayerNorm, Linear, Mlp, attention, gelu};
+use crate::convolutions::ConvUp;
+use crate::ops::{LayerNorm, Linear, Mlp, attention, gelu};
 use crate::sam::Seen;
 use crate::weights::{Weights, WeightsError};
 

@@ -3,7 +3,8 @@
 use candle_core::{Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvOverlapping, LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
+use crate::convolutions::ConvOverlapping;
+use crate::ops::{LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
 use crate::weights::{Weights, WeightsError};
 
 /// Of LayerNorm in the trunk.

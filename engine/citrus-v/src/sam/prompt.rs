@@ -3,7 +3,8 @@
 use candle_core::{D, Module, Result, Tensor};
 
 use crate::config::SamConfig;
-use crate::ops::{ConvPatch, LayerNorm, Linear, gelu};
+use crate::convolutions::ConvPatch;
+use crate::ops::{LayerNorm, Linear, gelu};
 use crate::weights::{Weights, WeightsError};
 
 /// Of LayerNorm over channels.

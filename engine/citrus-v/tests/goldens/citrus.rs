@@ -11,7 +11,60 @@ use crate::{Set, assert_close, picture};
 #[test]
 fn questions_are_answered_and_drawn_as_by_the_reference() {
     let Some(set) = Set::open() else { return };
-    let model = CitrusV::load(&set.path("ckpt/citrus_tiny"), DType::F32, &Device::Cpu).unwrap();
+    check(&set, DType::F32);
+}
+
+/// What a GPU goes through, on a CPU: candle's operations, with numbers that are not f32 everywhere.
+#[test]
+fn the_operations_of_other_devices_answer_and_draw_alike() {
+    let Some(set) = Set::open() else { return };
+    check(&set, DType::F64);
+}
+
+/// As far as two tensors are apart, of the length of the second.
+fn apart(found: &Tensor, expected: &Tensor) -> f32 {
+    let found = found.to_dtype(DType::F32).unwrap().reshape(expected.shape()).unwrap();
+    let length = |it: &Tensor| it.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+    (length(&(found - expected).unwrap()) / length(expected)).sqrt()
+}
+
+/// The same with numbers of half the length, which are rounded everywhere: close, and not the same.
+#[test]
+fn numbers_of_half_the_length_come_close() {
+    let Some(set) = Set::open() else { return };
+    let folder = set.path("ckpt/citrus_tiny");
+    let [whole, half] =
+        [DType::F32, DType::F16].map(|it| CitrusV::load(&folder, it, &Device::Cpu).unwrap());
+    let about = set.json("citrus/infer.json");
+    for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
+        let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
+        let picture = picture(&set.path(query["image"].as_str().unwrap()));
+        let message = Message::question(1, query["query"].as_str().unwrap());
+        let question = whole.question(&[message], &[picture], set.bounds()).unwrap();
+        let first = |model: &CitrusV| {
+            let decoding = Decoding { tokens_max: 1, ..Decoding::default() };
+            let mut logits = Vec::new();
+            let mut seen = |_, it: &[f32]| {
+                logits = it.to_vec();
+                ControlFlow::Continue(())
+            };
+            model.answer(&question, &decoding, &mut seen).unwrap();
+            Tensor::new(logits, &Device::Cpu).unwrap()
+        };
+        let off = apart(&first(&half), &first(&whole));
+        assert!(off > 0.0 && off < 3e-2, "{index}: {off}");
+        let hidden = expected.get("seg_hidden").to_dtype(DType::F16).unwrap();
+        let drawn = half.segment(&question.fitted[0], &hidden).unwrap();
+        for (object, it) in drawn.iter().enumerate() {
+            let best = expected.get("low_res_best").get(object).unwrap();
+            let off = apart(&it.logits, &best);
+            assert!(off > 0.0 && off < 2e-2, "{index} {object}: {off}");
+        }
+    }
+}
+
+fn check(set: &Set, kind: DType) {
+    let model = CitrusV::load(&set.path("ckpt/citrus_tiny"), kind, &Device::Cpu).unwrap();
     let about = set.json("citrus/infer.json");
     for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
         let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));

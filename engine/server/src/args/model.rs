@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use inference::Compute;
 
 use super::Place;
 
@@ -40,6 +41,9 @@ pub(crate) struct ServeModelFlags {
     /// Where to listen, on this machine.
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
+    /// Where to compute: `cuda` for a GPU or not at all, `cpu`, or `auto` for a GPU if there is one.
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: Compute,
     /// Least pixels the model sees of a picture.
     #[arg(long, default_value_t = 200_704)]
     pub(crate) min_pixels: u64,
@@ -110,6 +114,9 @@ pub(crate) struct RunFlags {
     /// Most pixels.
     #[arg(long, default_value_t = 1_003_520)]
     pub(crate) max_pixels: u64,
+    /// Where to compute: `cuda` for a GPU or not at all, `cpu`, or `auto` for a GPU if there is one.
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: Compute,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

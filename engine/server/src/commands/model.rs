@@ -124,7 +124,7 @@ async fn run(flags: &RunFlags) -> Result<(), Failure> {
     };
     let engine = std::env::current_exe().map_err(|it| failed(&it))?;
     let checkpoint = store.checkpoint(&flags.name);
-    let model = SharedModel::start(Start { engine, checkpoint, card });
+    let model = SharedModel::start(Start { engine, checkpoint, card, compute: flags.device });
     let answer = model.infer(question).await.map_err(|it| failed(&it))?;
     for (index, picture) in pictures.iter().enumerate() {
         let has_masks = answer.masks.iter().any(|it| it.picture == index);

@@ -50,7 +50,7 @@ pub(crate) async fn serve(flags: &ServeModelFlags) -> Result<(), Failure> {
     let card = store.card(&flags.name).map_err(|it| failed(&it))?;
     let engine = std::env::current_exe().map_err(|it| failed(&it))?;
     let checkpoint = store.checkpoint(&flags.name);
-    let model = SharedModel::start(Start { engine, checkpoint, card });
+    let model = SharedModel::start(Start { engine, checkpoint, card, compute: flags.device });
     let listener = TcpListener::bind(flags.listen).await.map_err(|it| failed(&it))?;
     let address: SocketAddr = listener.local_addr().map_err(|it| failed(&it))?;
     line(format_args!("ready http={address}"));
