@@ -10,15 +10,17 @@ use crate::{Set, assert_close, picture};
 
 #[test]
 fn questions_are_answered_and_drawn_as_by_the_reference() {
-    let Some(set) = Set::open() else { return };
-    check(&set, DType::F32);
+    for set in Set::with("citrus/infer.json") {
+        check(&set, DType::F32);
+    }
 }
 
 /// What a GPU goes through, on a CPU: candle's operations, with numbers that are not f32 everywhere.
 #[test]
 fn the_operations_of_other_devices_answer_and_draw_alike() {
-    let Some(set) = Set::open() else { return };
-    check(&set, DType::F64);
+    for set in Set::with("citrus/infer.json") {
+        check(&set, DType::F64);
+    }
 }
 
 /// As far as two tensors are apart, of the length of the second.
@@ -31,34 +33,35 @@ fn apart(found: &Tensor, expected: &Tensor) -> f32 {
 /// The same with numbers of half the length, which are rounded everywhere: close, and not the same.
 #[test]
 fn numbers_of_half_the_length_come_close() {
-    let Some(set) = Set::open() else { return };
-    let folder = set.path("ckpt/citrus_tiny");
-    let [whole, half] =
-        [DType::F32, DType::F16].map(|it| CitrusV::load(&folder, it, &Device::Cpu).unwrap());
-    let about = set.json("citrus/infer.json");
-    for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
-        let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
-        let picture = picture(&set.path(query["image"].as_str().unwrap()));
-        let message = Message::question(1, query["query"].as_str().unwrap());
-        let question = whole.question(&[message], &[picture], set.bounds()).unwrap();
-        let first = |model: &CitrusV| {
-            let decoding = Decoding { tokens_max: 1, ..Decoding::default() };
-            let mut logits = Vec::new();
-            let mut seen = |_, it: &[f32]| {
-                logits = it.to_vec();
-                ControlFlow::Continue(())
+    for set in Set::with("citrus/infer.json") {
+        let folder = set.path("ckpt/citrus_tiny");
+        let [whole, half] =
+            [DType::F32, DType::F16].map(|it| CitrusV::load(&folder, it, &Device::Cpu).unwrap());
+        let about = set.json("citrus/infer.json");
+        for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
+            let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
+            let picture = picture(&set.path(query["image"].as_str().unwrap()));
+            let message = Message::question(1, query["query"].as_str().unwrap());
+            let question = whole.question(&[message], &[picture], set.bounds()).unwrap();
+            let first = |model: &CitrusV| {
+                let decoding = Decoding { tokens_max: 1, ..Decoding::default() };
+                let mut logits = Vec::new();
+                let mut seen = |_, it: &[f32]| {
+                    logits = it.to_vec();
+                    ControlFlow::Continue(())
+                };
+                model.answer(&question, &decoding, &mut seen).unwrap();
+                Tensor::new(logits, &Device::Cpu).unwrap()
             };
-            model.answer(&question, &decoding, &mut seen).unwrap();
-            Tensor::new(logits, &Device::Cpu).unwrap()
-        };
-        let off = apart(&first(&half), &first(&whole));
-        assert!(off > 0.0 && off < 3e-2, "{index}: {off}");
-        let hidden = expected.get("seg_hidden").to_dtype(DType::F16).unwrap();
-        let drawn = half.segment(&question.fitted[0], &hidden).unwrap();
-        for (object, it) in drawn.iter().enumerate() {
-            let best = expected.get("low_res_best").get(object).unwrap();
-            let off = apart(&it.logits, &best);
-            assert!(off > 0.0 && off < 2e-2, "{index} {object}: {off}");
+            let off = apart(&first(&half), &first(&whole));
+            assert!(off > 0.0 && off < 3e-2, "{index}: {off}");
+            let hidden = expected.get("seg_hidden").to_dtype(DType::F16).unwrap();
+            let drawn = half.segment(&question.fitted[0], &hidden).unwrap();
+            for (object, it) in drawn.iter().enumerate() {
+                let best = expected.get("low_res_best").get(object).unwrap();
+                let off = apart(&it.logits, &best);
+                assert!(off > 0.0 && off < 2e-2, "{index} {object}: {off}");
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The network against the reference implementations: their inputs, and what they made of them.
 //!
-//! The set lies in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from the
-//! set; its tolerances are those of its MANIFEST.
+//! There are sets in one form: the project's own, which is small (`own`, made by `make/run.py`), and the
+//! one in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from the set; the
+//! tolerances are those of that one's MANIFEST.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic says no")]
 
 mod citrus;
@@ -22,15 +23,18 @@ use serde_json::Value;
 struct Set(PathBuf);
 
 impl Set {
-    /// The set, if there is one. Without it, says so.
+    /// The sets that have this file. Without the large one, says so.
     #[expect(clippy::print_stdout, reason = "a test says what it did not do")]
-    fn open() -> Option<Self> {
-        let folder = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
-        let folder = folder.filter(|it| it.join("MANIFEST.json").exists());
-        if folder.is_none() {
-            println!("not run: ISOCENTER_GOLDENS names no folder with a MANIFEST.json");
+    fn with(file: &str) -> Vec<Self> {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
+        assert!(own.join("MANIFEST.json").exists(), "{} is gone", own.display());
+        let given = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
+        let given = given.filter(|it| it.join("MANIFEST.json").exists());
+        if given.is_none() {
+            println!("own set only: ISOCENTER_GOLDENS names no folder with a MANIFEST.json");
         }
-        folder.map(Self)
+        let all = std::iter::once(own).chain(given);
+        all.filter(|it| it.join(file).exists()).map(Self).collect()
     }
 
     fn path(&self, name: &str) -> PathBuf {

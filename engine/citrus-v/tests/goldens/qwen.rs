@@ -22,41 +22,43 @@ fn grids(tensors: &Tensors) -> Vec<[usize; 3]> {
 
 #[test]
 fn tokens_are_those_of_the_reference() {
-    let Some(set) = Set::open() else { return };
-    let tokens = Tokens::open(&set.path("ckpt/qwen_tiny"), None).unwrap();
-    let about = set.json("qwen/tokenizer.json");
-    for case in about["cases"].as_array().unwrap() {
-        let ids = tokens.encode(case["text"].as_str().unwrap()).unwrap();
-        let expected: Vec<u64> =
-            case["ids"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect();
-        assert_eq!(ids.iter().copied().map(u64::from).collect::<Vec<_>>(), expected, "{case}");
-        assert_eq!(tokens.decode(&ids).unwrap(), case["decoded"].as_str().unwrap());
-    }
-    for (token, id) in about["special_ids"].as_object().unwrap() {
-        assert_eq!(tokens.id(token).map(u64::from), id.as_u64(), "{token}");
+    for set in Set::with("qwen/tokenizer.json") {
+        let tokens = Tokens::open(&set.path("ckpt/qwen_tiny"), None).unwrap();
+        let about = set.json("qwen/tokenizer.json");
+        for case in about["cases"].as_array().unwrap() {
+            let ids = tokens.encode(case["text"].as_str().unwrap()).unwrap();
+            let expected: Vec<u64> =
+                case["ids"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect();
+            assert_eq!(ids.iter().copied().map(u64::from).collect::<Vec<_>>(), expected, "{case}");
+            assert_eq!(tokens.decode(&ids).unwrap(), case["decoded"].as_str().unwrap());
+        }
+        for (token, id) in about["special_ids"].as_object().unwrap() {
+            assert_eq!(tokens.id(token).map(u64::from), id.as_u64(), "{token}");
+        }
     }
 }
 
 #[test]
 fn the_vision_tower_is_that_of_the_reference() {
-    let Some(set) = Set::open() else { return };
-    let (model, input) = (model(&set), set.tensors("qwen/preprocess.safetensors"));
-    let expected = set.tensors("qwen/vision.safetensors");
-    let (grids, vision) = (grids(&input), &model.config().vision);
-    let windows = Windows::of(vision, &grids);
-    assert_eq!(windows.order, expected.ids("window_index"));
-    let ends: Vec<i64> = windows.ends.iter().map(|it| i64::try_from(*it).unwrap()).collect();
-    assert_eq!(ends, expected.numbers("cu_window_seqlens"));
-    let angles = Tensor::new(patch_angles(vision, &grids), &Device::Cpu).unwrap();
-    assert_close("rot_pos_emb", &angles, expected.get("rot_pos_emb"), 1e-5, 1e-5);
-    let mut seen = 0;
-    let mut check = |name: &str, found: &Tensor| {
-        assert_close(name, found, expected.get(name), 1e-4, 1e-4);
-        seen += 1;
-    };
-    let merged = model.vision().traced(input.get("pixel_values"), &grids, &mut check).unwrap();
-    assert_close("merged", &merged, expected.get("merged"), 1e-4, 1e-4);
-    assert_eq!(seen, vision.depth + 1);
+    for set in Set::with("qwen/vision.safetensors") {
+        let (model, input) = (model(&set), set.tensors("qwen/preprocess.safetensors"));
+        let expected = set.tensors("qwen/vision.safetensors");
+        let (grids, vision) = (grids(&input), &model.config().vision);
+        let windows = Windows::of(vision, &grids);
+        assert_eq!(windows.order, expected.ids("window_index"));
+        let ends: Vec<i64> = windows.ends.iter().map(|it| i64::try_from(*it).unwrap()).collect();
+        assert_eq!(ends, expected.numbers("cu_window_seqlens"));
+        let angles = Tensor::new(patch_angles(vision, &grids), &Device::Cpu).unwrap();
+        assert_close("rot_pos_emb", &angles, expected.get("rot_pos_emb"), 1e-5, 1e-5);
+        let mut seen = 0;
+        let mut check = |name: &str, found: &Tensor| {
+            assert_close(name, found, expected.get(name), 1e-4, 1e-4);
+            seen += 1;
+        };
+        let merged = model.vision().traced(input.get("pixel_values"), &grids, &mut check).unwrap();
+        assert_close("merged", &merged, expected.get("merged"), 1e-4, 1e-4);
+        assert_eq!(seen, vision.depth + 1);
+    }
 }
 
 fn messages(prompt: &Value) -> Vec<Message> {
@@ -99,118 +101,123 @@ fn turn_of(model: &CitrusV, question: &Question) -> (Turn, [Vec<i64>; 3], i64) {
 
 #[test]
 fn prompts_are_read_and_answered_as_by_the_reference() {
-    let Some(set) = Set::open() else { return };
-    let model = model(&set);
-    for prompt in set.json("qwen/prompts.json")["prompts"].as_array().unwrap() {
-        let name = format!("qwen/prompt{}.safetensors", prompt["prompt"]);
-        let expected = set.tensors(&name);
-        assert_eq!(rendered(&messages(prompt)), prompt["rendered"].as_str().unwrap());
-        let question = question(&set, &model, prompt);
-        assert_eq!(question.ids, expected.ids("input_ids"), "{name}");
-        let (turn, axes, delta) = turn_of(&model, &question);
-        assert_eq!(axes.concat(), expected.numbers("position_ids"), "{name}");
-        assert_eq!([delta].as_slice(), expected.numbers("rope_deltas"), "{name}");
+    for set in Set::with("qwen/prompts.json") {
+        let model = model(&set);
+        for prompt in set.json("qwen/prompts.json")["prompts"].as_array().unwrap() {
+            let name = format!("qwen/prompt{}.safetensors", prompt["prompt"]);
+            let expected = set.tensors(&name);
+            assert_eq!(rendered(&messages(prompt)), prompt["rendered"].as_str().unwrap());
+            let question = question(&set, &model, prompt);
+            assert_eq!(question.ids, expected.ids("input_ids"), "{name}");
+            let (turn, axes, delta) = turn_of(&model, &question);
+            assert_eq!(axes.concat(), expected.numbers("position_ids"), "{name}");
+            assert_eq!([delta].as_slice(), expected.numbers("rope_deltas"), "{name}");
 
-        let embedded = model.embedded(&question).unwrap();
-        assert_close("inputs_embeds", &embedded, expected.get("inputs_embeds"), 1e-4, 1e-4);
-        let layers = model.config().text.layers;
-        let mut check = |layer: usize, found: &Tensor| {
-            if layer + 1 < layers {
-                let name = format!("hidden_{}", layer + 1);
-                assert_close(&name, found, expected.get(&name), 1e-4, 1e-4);
-            }
-        };
-        let mask = causal_mask(question.ids.len(), 0, &[], &Device::Cpu, DType::F32).unwrap();
-        let embedded = embedded.unsqueeze(0).unwrap();
-        let hidden =
-            model.text().traced(&embedded, &turn, mask.as_ref(), None, &mut check).unwrap();
-        let last = format!("hidden_{layers}_final_norm");
-        assert_close(&last, &hidden, expected.get(&last), 1e-4, 1e-4);
-        let logits = model.text().logits(&hidden).unwrap();
-        assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
+            let embedded = model.embedded(&question).unwrap();
+            assert_close("inputs_embeds", &embedded, expected.get("inputs_embeds"), 1e-4, 1e-4);
+            let layers = model.config().text.layers;
+            let mut check = |layer: usize, found: &Tensor| {
+                if layer + 1 < layers {
+                    let name = format!("hidden_{}", layer + 1);
+                    assert_close(&name, found, expected.get(&name), 1e-4, 1e-4);
+                }
+            };
+            let mask = causal_mask(question.ids.len(), 0, &[], &Device::Cpu, DType::F32).unwrap();
+            let embedded = embedded.unsqueeze(0).unwrap();
+            let hidden =
+                model.text().traced(&embedded, &turn, mask.as_ref(), None, &mut check).unwrap();
+            let last = format!("hidden_{layers}_final_norm");
+            assert_close(&last, &hidden, expected.get(&last), 1e-4, 1e-4);
+            let logits = model.text().logits(&hidden).unwrap();
+            assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
 
-        let said = expected.ids("greedy_ids");
-        let decoding = Decoding { tokens_max: said.len(), ..Decoding::default() };
-        let mut logits = Vec::new();
-        let mut seen = |_, it: &[f32]| {
-            logits.extend_from_slice(it);
-            ControlFlow::Continue(())
-        };
-        let answer = model.answer(&question, &decoding, &mut seen).unwrap();
-        assert_eq!(answer.ids, said, "{name}");
-        assert_eq!(
-            model.tokens().decode(&answer.ids).unwrap(),
-            prompt["greedy_text"].as_str().unwrap()
-        );
-        let logits = Tensor::new(logits, &Device::Cpu).unwrap();
-        assert_close("greedy_logits", &logits, expected.get("greedy_logits"), 1e-3, 0.0);
-        let decoding = Decoding { repetition_penalty: 1.3, ..decoding };
-        let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
-        let answer = model.answer(&question, &decoding, &mut seen).unwrap();
-        assert_eq!(answer.ids, expected.ids("greedy_rp130_ids"), "{name}");
+            let said = expected.ids("greedy_ids");
+            let decoding = Decoding { tokens_max: said.len(), ..Decoding::default() };
+            let mut logits = Vec::new();
+            let mut seen = |_, it: &[f32]| {
+                logits.extend_from_slice(it);
+                ControlFlow::Continue(())
+            };
+            let answer = model.answer(&question, &decoding, &mut seen).unwrap();
+            assert_eq!(answer.ids, said, "{name}");
+            assert_eq!(
+                model.tokens().decode(&answer.ids).unwrap(),
+                prompt["greedy_text"].as_str().unwrap()
+            );
+            let logits = Tensor::new(logits, &Device::Cpu).unwrap();
+            assert_close("greedy_logits", &logits, expected.get("greedy_logits"), 1e-3, 0.0);
+            let decoding = Decoding { repetition_penalty: 1.3, ..decoding };
+            let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
+            let answer = model.answer(&question, &decoding, &mut seen).unwrap();
+            assert_eq!(answer.ids, expected.ids("greedy_rp130_ids"), "{name}");
+        }
     }
 }
 
 /// Sequences of different lengths, padded on either side.
 #[test]
 fn padding_changes_nothing_for_what_is_no_padding() {
-    let Some(set) = Set::open() else { return };
-    let (model, expected) = (model(&set), set.tensors("qwen/batch.safetensors"));
+    for set in Set::with("qwen/batch.safetensors") {
+        let model = model(&set);
+        for side in ["right", "left"] {
+            check_padded(&set, &model, side);
+        }
+    }
+}
+
+fn check_padded(set: &Set, model: &CitrusV, side: &str) {
+    let expected = set.tensors("qwen/batch.safetensors");
     let (config, pixels) = (model.config(), set.tensors("qwen/preprocess.safetensors"));
     let grids = grids(&expected);
-    for side in ["right", "left"] {
-        let get = |it: &str| expected.numbers(&format!("{side}_{it}"));
-        let (ids, stands) = (get("input_ids"), get("attention_mask"));
-        let (positions, deltas) = (get("position_ids"), get("rope_deltas"));
-        let length = ids.len() / grids.len();
-        let (mut first, mut embeddings, mut padding) = (0, Vec::new(), Vec::new());
-        let mut all: [Vec<i64>; 3] = Default::default();
-        for (row, grid) in grids.iter().enumerate() {
-            let at = row * length..(row + 1) * length;
-            let hidden: Vec<bool> = stands[at.clone()].iter().map(|it| *it == 0).collect();
-            let ids: Vec<u32> = ids[at].iter().map(|it| u32::try_from(*it).unwrap()).collect();
-            let real: Vec<u32> =
-                ids.iter().zip(&hidden).filter(|(_, it)| !**it).map(|(id, _)| *id).collect();
-            let found = text_positions(&real, config.tokens.image, &[*grid], config.vision.merge);
-            let found = found.unwrap();
-            assert_eq!(
-                found.delta + i64::try_from(real.len()).unwrap() - i64::try_from(length).unwrap(),
-                deltas[row]
-            );
-            for (axis, into) in found.axes.iter().zip(&mut all) {
-                let mut axis = axis.iter();
-                // Where nothing stands, the reference has 1.
-                into.extend(hidden.iter().map(|it| if *it { 1 } else { *axis.next().unwrap() }));
-            }
-            let count: usize = grid.iter().product();
-            let patches = pixels.get("pixel_values").narrow(0, first, count).unwrap();
-            first += count;
-            let (patches, grids) = (Some(patches), vec![*grid]);
-            let question = Question { ids, patches, grids, fitted: Vec::new() };
-            embeddings.push(model.embedded(&question).unwrap());
-            padding.push(hidden);
+    let get = |it: &str| expected.numbers(&format!("{side}_{it}"));
+    let (ids, stands) = (get("input_ids"), get("attention_mask"));
+    let (positions, deltas) = (get("position_ids"), get("rope_deltas"));
+    let length = ids.len() / grids.len();
+    let (mut first, mut embeddings, mut padding) = (0, Vec::new(), Vec::new());
+    let mut all: [Vec<i64>; 3] = Default::default();
+    for (row, grid) in grids.iter().enumerate() {
+        let at = row * length..(row + 1) * length;
+        let hidden: Vec<bool> = stands[at.clone()].iter().map(|it| *it == 0).collect();
+        let ids: Vec<u32> = ids[at].iter().map(|it| u32::try_from(*it).unwrap()).collect();
+        let real: Vec<u32> =
+            ids.iter().zip(&hidden).filter(|(_, it)| !**it).map(|(id, _)| *id).collect();
+        let found = text_positions(&real, config.tokens.image, &[*grid], config.vision.merge);
+        let found = found.unwrap();
+        assert_eq!(
+            found.delta + i64::try_from(real.len()).unwrap() - i64::try_from(length).unwrap(),
+            deltas[row]
+        );
+        for (axis, into) in found.axes.iter().zip(&mut all) {
+            let mut axis = axis.iter();
+            // Where nothing stands, the reference has 1.
+            into.extend(hidden.iter().map(|it| if *it { 1 } else { *axis.next().unwrap() }));
         }
-        assert_eq!(all.concat(), positions, "{side}");
-        let rows: Vec<[&[i64]; 3]> = (0..grids.len())
-            .map(|row| [0, 1, 2].map(|axis| &all[axis][row * length..(row + 1) * length]))
-            .collect();
-        let turn = Turn::of(&config.text, &rows, &Device::Cpu).unwrap();
-        let mask = causal_mask(length, 0, &padding, &Device::Cpu, DType::F32).unwrap();
-        let embeddings = Tensor::stack(&embeddings, 0).unwrap();
-        let hidden = model.text().forward(&embeddings, &turn, mask.as_ref(), None).unwrap();
-        let logits = model.text().logits(&hidden).unwrap();
-        let expected = expected.get(&format!("{side}_logits"));
-        for (row, hidden) in padding.iter().enumerate() {
-            for at in hidden.iter().enumerate().filter(|(_, it)| !**it).map(|(at, _)| at) {
-                let one = |it: &Tensor| it.get(row).unwrap().get(at).unwrap();
-                assert_close(
-                    &format!("{side} {row} {at}"),
-                    &one(&logits),
-                    &one(expected),
-                    1e-3,
-                    0.0,
-                );
-            }
+        let count: usize = grid.iter().product();
+        let patches = pixels.get("pixel_values").narrow(0, first, count).unwrap();
+        first += count;
+        let (patches, grids) = (Some(patches), vec![*grid]);
+        let question = Question { ids, patches, grids, fitted: Vec::new() };
+        embeddings.push(model.embedded(&question).unwrap());
+        padding.push(hidden);
+    }
+    assert_eq!(all.concat(), positions, "{side}");
+    let rows: Vec<[&[i64]; 3]> = (0..grids.len())
+        .map(|row| [0, 1, 2].map(|axis| &all[axis][row * length..(row + 1) * length]))
+        .collect();
+    let turn = Turn::of(&config.text, &rows, &Device::Cpu).unwrap();
+    let mask = causal_mask(length, 0, &padding, &Device::Cpu, DType::F32).unwrap();
+    let embeddings = Tensor::stack(&embeddings, 0).unwrap();
+    let hidden = model.text().forward(&embeddings, &turn, mask.as_ref(), None).unwrap();
+    let logits = model.text().logits(&hidden).unwrap();
+    assert_padded(side, &logits, expected.get(&format!("{side}_logits")), &padding);
+}
+
+/// What stands says the same.
+fn assert_padded(side: &str, logits: &Tensor, expected: &Tensor, padding: &[Vec<bool>]) {
+    for (row, hidden) in padding.iter().enumerate() {
+        for at in hidden.iter().enumerate().filter(|(_, it)| !**it).map(|(at, _)| at) {
+            let one = |it: &Tensor| it.get(row).unwrap().get(at).unwrap();
+            assert_close(&format!("{side} {row} {at}"), &one(logits), &one(expected), 1e-3, 0.0);
         }
     }
 }

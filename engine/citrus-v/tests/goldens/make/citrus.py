@@ -1,0 +1,203 @@
+"""Citrus-V: answers with `[SEG]` and their masks, and what a batch teaches."""
+
+import torch
+from torch.nn import functional as F
+
+from common import SAM, SECTIONS, SEED, TEXT, VISION, as_bf16, keep, normalized, read
+from common import scatter, write
+from pictures import fitted, numbers, opened, squared
+from qwen import ADDED, SAID, expanded, network, rendered, said, shown, tokenizer
+from sam import made, run_lengths
+
+QUERIES = [("\nOutline the kidney.", 0), ("The [SEG] and the liver [SEG], again?", 2)]
+SAMPLES = [("\nOutline the kidney.", "Here it is: [SEG].", 0), ("肝脏在哪里?", "[SEG]", 1)]
+WEIGHTS = {"token": 1.0, "dice": 1.0, "bce": 2.0}
+
+
+class Projector(torch.nn.Module):
+    """With a way around both layers."""
+
+    def __init__(self):
+        super().__init__()
+        wide, narrow = TEXT["hidden_size"], SAM["d_model"]
+        self.linear1 = torch.nn.Linear(wide, wide)
+        self.linear2 = torch.nn.Linear(wide, narrow)
+        self.residual_mapping = torch.nn.Linear(wide, narrow)
+
+    def forward(self, x):
+        return self.linear2(F.relu(self.linear1(x))) + self.residual_mapping(x)
+
+
+class Citrus(torch.nn.Module):
+    """The three networks, by the names of the release."""
+
+    def __init__(self, tokens):
+        super().__init__()
+        self.mllm = network(tokens, False, SEED + 200)
+        self.seg_projector = Projector()
+        scatter(self.seg_projector, SEED + 201)
+        self.grounding_encoder = torch.nn.Module()
+        self.grounding_encoder.sam2_model = made(SEED + 202)
+
+    @property
+    def sam(self):
+        return self.grounding_encoder.sam2_model
+
+
+def asked(tokens, text, grids):
+    content = [{"type": "image"}, {"type": "text", "text": text}]
+    line = rendered([{"role": "user", "content": content}])
+    return line, expanded(tokens, line, grids)
+
+
+def squares(folder, index):
+    files = [it["file"] for it in read(folder / "qwen/preprocess.json")["images"]]
+    return numbers(squared(fitted(opened(folder / files[index])), SAM["image_size"]))
+
+
+def inputs_of(folder, tokens, text, index):
+    pixels, grids = shown(folder, [index])
+    line, ids = asked(tokens, text, grids)
+    return line, {"input_ids": ids, "attention_mask": torch.ones_like(ids),
+                  "pixel_values": pixels, "image_grid_thw": grids}
+
+
+@torch.no_grad()
+def teach_to_outline(folder, model, tokens, seg):
+    """Has the model say `[SEG]` where it would say its third word."""
+    _, inputs = inputs_of(folder, tokens, *QUERIES[0])
+    words = model.mllm.generate(**inputs, max_new_tokens=3, do_sample=False)
+    third = words[0, -1].item()
+    assert third not in words[0, -3:-1], "said before: another seed"
+    head = model.mllm.lm_head.weight
+    head[[third, seg]] = head[[seg, third]]
+
+
+@torch.no_grad()
+def answers(folder, model, tokens, seg):
+    about = []
+    for index, (text, picture) in enumerate(QUERIES):
+        line, inputs = inputs_of(folder, tokens, text, picture)
+        words, _ = said(model.mllm, inputs, SAID)
+        sequence = torch.cat([inputs["input_ids"][0], words])
+        whole = {**inputs, "input_ids": sequence[None],
+                 "attention_mask": torch.ones_like(sequence[None])}
+        hidden = model.mllm(**whole, output_hidden_states=True).hidden_states[-1][0]
+        # The last word is said and not read.
+        places = (sequence[:-1] == seg).nonzero()[:, 0]
+        vectors = model.seg_projector(hidden[places])
+        square = squares(folder, picture)
+        seen = model.sam.see(normalized(square))
+        _, ious, _, which, best, _ = model.sam.drawn_by_vectors(seen, vectors)
+        keep(folder / f"citrus/infer{index}.safetensors", {
+            "input_ids": inputs["input_ids"], "sequence": sequence, "seg_positions": places,
+            "seg_hidden": hidden[places], "seg_embedding": vectors, "best_idx": which,
+            "low_res_best": best, "ious": ious})
+        masks = [{"rle": run_lengths(it[0] > 0)} for it in best]
+        files = read(folder / "qwen/preprocess.json")["images"]
+        about.append({
+            "query": text, "image": files[picture]["file"], "rendered": line,
+            "generated_ids": words.tolist(), "masks": masks,
+            "text": tokens.decode(words.tolist(), skip_special_tokens=False)})
+    write(folder / "citrus/infer.json", {"queries": about})
+
+
+def batch_of(folder, tokens, seg):
+    """Both samples in rows of one length."""
+    rows, targets, pixels, grids = [], [], [], []
+    for text, answer, picture in SAMPLES:
+        patches, grid = shown(folder, [picture])
+        line, before = asked(tokens, text, grid)
+        row = expanded(tokens, line + answer + "<|im_end|>", grid)[0]
+        target = row.clone()
+        target[: before.shape[1]] = -100
+        rows.append(row)
+        targets.append(target)
+        pixels.append(patches)
+        grids.append(grid)
+    pad = torch.nn.utils.rnn.pad_sequence
+    stands = pad([torch.ones_like(it) for it in rows], batch_first=True)
+    end = tokens.token_to_id("<|endoftext|>")
+    side = SAM["image_size"] // 4
+    chance = torch.Generator().manual_seed(SEED + 300)
+    truth = (torch.rand(2, side // 4, side // 4, generator=chance) < 0.4).to(torch.uint8)
+    return {
+        "input_ids": pad(rows, batch_first=True, padding_value=end),
+        "attention_mask": stands,
+        "labels": pad(targets, batch_first=True, padding_value=-100),
+        "g_u8": torch.stack([squares(folder, it[2]) for it in SAMPLES]),
+        "gt_masks": truth.repeat_interleave(4, 1).repeat_interleave(4, 2),
+        "pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids),
+    }
+
+
+def judged(model, batch, seg, scale):
+    """Losses of a batch, and masks. The gradient of the masks beyond the projector counts `scale`."""
+    names = ["input_ids", "attention_mask", "pixel_values", "image_grid_thw"]
+    out = model.mllm(**{it: batch[it] for it in names}, output_hidden_states=True)
+    logits, labels = out.logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()
+    token = F.cross_entropy(logits, labels, ignore_index=-100)
+    vectors = model.seg_projector(out.hidden_states[-1][batch["input_ids"] == seg])
+    vectors.register_hook(lambda gradient: gradient * scale)
+    seen = model.sam.see(torch.cat([normalized(it) for it in batch["g_u8"]]))
+    _, _, _, which, best, _ = model.sam.drawn_by_vectors(seen, vectors)
+    truth, drawn = batch["gt_masks"].float().flatten(1), best.flatten(1)
+    bce = F.binary_cross_entropy_with_logits(drawn, truth)
+    share = drawn.sigmoid()
+    dice = 1 - (2 * (share * truth).sum(1) + 1) / (share.sum(1) + truth.sum(1) + 1)
+    return {"token": token, "dice": dice.mean(), "bce": bce}, best, which
+
+
+def lessons(folder, model, tokens, seg):
+    batch = batch_of(folder, tokens, seg)
+    positions, _ = model.mllm.model.get_rope_index(
+        batch["input_ids"], image_grid_thw=batch["image_grid_thw"],
+        attention_mask=batch["attention_mask"])
+    variants = {}
+    for name, scale in [("whole", 1.0), ("scaled", 0.001)]:
+        model.zero_grad(set_to_none=True)
+        losses, best, which = judged(model, batch, seg, scale)
+        sum(WEIGHTS[it] * loss for it, loss in losses.items()).backward()
+        length = lambda it: 0.0 if it.grad is None else it.grad.double().norm().item()
+        variants[name] = {
+            "weights": WEIGHTS, "hook_0.001_on_projector_output": scale != 1.0,
+            **{it: loss.item() for it, loss in losses.items()},
+            "grad_l2": {it: length(tensor) for it, tensor in model.named_parameters()}}
+    files = read(folder / "qwen/preprocess.json")["images"]
+    samples = [{"user": text, "assistant": answer, "image": files[picture]["file"]}
+               for text, answer, picture in SAMPLES]
+    write(folder / "citrus/train.json", {"samples": samples, "variants": variants})
+    kept = ["input_ids", "attention_mask", "labels", "g_u8", "gt_masks"]
+    keep(folder / "citrus/train_batch.safetensors", {
+        **{it: batch[it] for it in kept}, "position_ids": positions, "pred_best_low_res": best,
+        "best_idx": which})
+
+
+def described(model, seg):
+    """The description as the release writes it: the language model's sizes at the top."""
+    whole = model.mllm.config
+    names = ["image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"]
+    return {
+        "architectures": ["CitrusV"], "model_type": "citrus_v", **TEXT,
+        "vocab_size": whole.text_config.vocab_size, "tie_word_embeddings": False,
+        "rope_scaling": {"type": "default", "mrope_section": SECTIONS},
+        **{it: getattr(whole, it) for it in names}, "vision_config": VISION, "seg_token_idx": seg,
+        "use_res_seg_projector": True, "grounding_encoder_config": {"sam2": SAM},
+    }
+
+
+def make(folder):
+    plain = tokenizer()
+    place = folder / "ckpt/citrus_tiny"
+    place.mkdir(parents=True)
+    # As the release is published: the added tokens come when it is loaded.
+    plain.save(str(place / "tokenizer.json"))
+    tokens = tokenizer()
+    tokens.add_special_tokens(ADDED)
+    seg = tokens.token_to_id("[SEG]")
+    model = Citrus(tokens).eval()
+    teach_to_outline(folder, model, tokens, seg)
+    write(place / "config.json", described(model, seg))
+    keep(place / "model.safetensors", as_bf16(model.state_dict()))
+    answers(folder, model, tokens, seg)
+    lessons(folder, model, tokens, seg)
