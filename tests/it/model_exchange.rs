@@ -24,7 +24,7 @@ async fn heard(scratch: &Scratch, kind: &str, said: &str) -> Value {
 
 fn answer(run: &Value) -> Value {
     let text = run["outputs"]["long"]["sections"][0]["text"].as_str();
-    serde_json::from_str(text.unwrap_or_else(|| panic!("{run}"))).unwrap()
+    serde_json::from_str(text.unwrap_or_default()).map_err(|it| format!("{it}: {run}")).unwrap()
 }
 
 /// What was asked before the exchange is answered by the model that was asked; a model that is of no use

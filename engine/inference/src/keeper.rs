@@ -260,8 +260,8 @@ fn end(mut open: Open, outcome: Result<InferAnswer, InferFault>) {
         if is_as_heard {
             return Ok(answer);
         }
-        let reason = "the model's process ended in the middle, and the next one says something else \
-                      than what was passed on already: ask again";
+        let reason = "what was passed on is not this answer: the model's process ended in the middle \
+                      and the next one says something else, or nobody took the words; ask again";
         Err(InferFault::unavailable(reason))
     });
     // Whoever asked may have gone.

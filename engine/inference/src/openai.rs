@@ -170,54 +170,57 @@ pub struct Label {
 pub fn response(answer: &InferAnswer, label: &Label) -> Value {
     let message = json!({"role": "assistant", "content": answer.text});
     let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason(answer)});
-    with_all(labelled("chat.completion", label, choice), answer)
+    labelled("chat.completion", label, &choice, Some(answer))
 }
 
 /// Words of an answer that comes bit by bit; the first of them says who speaks.
 pub fn piece(text: &str, is_first: bool, label: &Label) -> Value {
-    let mut delta = json!({"content": text});
-    if is_first {
-        delta["role"] = json!("assistant");
-    }
+    let delta = if is_first {
+        json!({"role": "assistant", "content": text})
+    } else {
+        json!({"content": text})
+    };
     let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
-    labelled("chat.completion.chunk", label, choice)
+    labelled("chat.completion.chunk", label, &choice, None)
 }
 
 /// The end of an answer that came bit by bit, with what is only known then.
 pub fn last_piece(answer: &InferAnswer, label: &Label) -> Value {
     let choice = json!({"index": 0, "delta": {}, "finish_reason": finish_reason(answer)});
-    with_all(labelled("chat.completion.chunk", label, choice), answer)
+    labelled("chat.completion.chunk", label, &choice, Some(answer))
 }
 
 const fn finish_reason(answer: &InferAnswer) -> &'static str {
     if answer.is_cut { "length" } else { "stop" }
 }
 
-fn labelled(object: &str, label: &Label, choice: Value) -> Value {
-    json!({
-        "id": label.id,
-        "object": object,
-        "created": label.created,
-        "model": label.model,
-        "choices": [choice],
-    })
-}
-
-/// Adds what there is beside the text.
-fn with_all(mut body: Value, answer: &InferAnswer) -> Value {
-    let mask = |it: &AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts, "picture": it.picture});
-    let [asked, said] = answer.tokens;
-    body["usage"] = json!({
-        "prompt_tokens": asked,
-        "completion_tokens": said,
-        "total_tokens": asked + said,
-        "prompt_tokens_details": {"cached_tokens": answer.recalled},
-    });
-    let masks: Vec<Value> = answer.masks.iter().map(mask).collect();
-    body["raw_response"] = json!({"seg_masks_rle": masks});
-    body["digest"] = json!(answer.digest);
-    body["warning"] = json!(answer.warning);
-    body
+/// A choice with what there is beside the text, once it is known.
+fn labelled(object: &str, label: &Label, choice: &Value, answer: Option<&InferAnswer>) -> Value {
+    let mut fields = vec![
+        ("id", json!(label.id)),
+        ("object", json!(object)),
+        ("created", json!(label.created)),
+        ("model", json!(label.model)),
+        ("choices", json!([choice])),
+    ];
+    if let Some(answer) = answer {
+        let mask = |it: &AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts, "picture": it.picture});
+        let masks: Vec<Value> = answer.masks.iter().map(mask).collect();
+        let [asked, said] = answer.tokens;
+        let usage = json!({
+            "prompt_tokens": asked,
+            "completion_tokens": said,
+            "total_tokens": asked + said,
+            "prompt_tokens_details": {"cached_tokens": answer.recalled},
+        });
+        fields.extend([
+            ("usage", usage),
+            ("raw_response", json!({"seg_masks_rle": masks})),
+            ("digest", json!(answer.digest)),
+            ("warning", json!(answer.warning)),
+        ]);
+    }
+    fields.into_iter().map(|(name, it)| (name.to_owned(), it)).collect()
 }
 
 /// What a server is asked: pictures inside of the request, before the text.

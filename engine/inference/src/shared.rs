@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use citrus_v::Compute;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -34,7 +35,7 @@ pub(crate) struct Open {
 
 /// Who hears an answer word by word.
 pub(crate) struct Heard {
-    listener: mpsc::UnboundedSender<String>,
+    listener: mpsc::Sender<String>,
     /// What was said so far by the process that is at it now.
     said: String,
     /// What was passed on, perhaps of a process before.
@@ -42,7 +43,7 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    const fn new(listener: mpsc::UnboundedSender<String>) -> Self {
+    const fn new(listener: mpsc::Sender<String>) -> Self {
         Self { listener, said: String::new(), passed: String::new() }
     }
 
@@ -58,12 +59,16 @@ impl Heard {
     /// Passes on what is new; says whether all that was passed on is the beginning of this.
     pub(crate) fn pass(&mut self, all: &str) -> bool {
         let Some(fresh) = all.strip_prefix(self.passed.as_str()) else { return false };
-        if !fresh.is_empty() {
-            // Whoever listens may have gone.
-            _ = self.listener.send(fresh.to_owned());
+        if fresh.is_empty() {
+            return true;
+        }
+        // Whoever listens may have gone: then it does not matter what they hear.
+        let is_full =
+            matches!(self.listener.try_send(fresh.to_owned()), Err(TrySendError::Full(_)));
+        if !is_full {
             self.passed.push_str(fresh);
         }
-        true
+        !is_full
     }
 
     /// Another process begins with the question.
@@ -182,7 +187,8 @@ impl SharedModel {
     }
 
     /// Asks it, and passes the answer on to `listener` word by word while it is said. All that was
-    /// passed on is the beginning of the whole answer.
+    /// passed on is the whole answer in the end. The listener has room for `tokens_max` words and one
+    /// more, so that nobody waits for it.
     ///
     /// # Errors
     ///
@@ -191,7 +197,7 @@ impl SharedModel {
     pub async fn infer_heard(
         &self,
         request: InferRequest,
-        listener: mpsc::UnboundedSender<String>,
+        listener: mpsc::Sender<String>,
     ) -> Result<InferAnswer, InferFault> {
         self.within(request, Some(listener)).await
     }
@@ -199,7 +205,7 @@ impl SharedModel {
     async fn within(
         &self,
         request: InferRequest,
-        listener: Option<mpsc::UnboundedSender<String>>,
+        listener: Option<mpsc::Sender<String>>,
     ) -> Result<InferAnswer, InferFault> {
         request.check()?;
         let limit = request.deadline_ms.map_or(ANSWER_MAX, Duration::from_millis);
@@ -212,7 +218,7 @@ impl SharedModel {
     async fn asked(
         &self,
         request: InferRequest,
-        listener: Option<mpsc::UnboundedSender<String>>,
+        listener: Option<mpsc::Sender<String>>,
     ) -> Result<InferAnswer, InferFault> {
         let gone = || InferFault::unavailable("the engine is closing");
         let _place = self.places.acquire().await.map_err(|_| gone())?;
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_was_heard_once_is_not_heard_again_from_the_next_process() {
-        let (listener, mut words) = mpsc::unbounded_channel();
+        let (listener, mut words) = mpsc::channel(8);
         let mut heard = Heard::new(listener);
         for text in ["one ", "two "] {
             heard.hear(text);

@@ -84,20 +84,14 @@ impl ModelAtWork {
                 return Some(exchanged(&before.about, &to, Err(failure.text().to_owned())));
             }
         };
-        let outcome = match before.model {
-            Some(model) => {
-                let outcome =
-                    model.exchange(served, memory::available()).await.map_err(|it| it.reason);
-                if outcome.is_ok() {
-                    self.lend(config, about.clone(), model);
-                }
-                outcome
-            }
-            None => {
-                self.lend(config, about.clone(), SiteModel::new(served));
-                Ok(())
-            }
+        let Some(model) = before.model else {
+            self.lend(config, about.clone(), SiteModel::new(served));
+            return Some(exchanged(&before.about, &about, Ok(())));
         };
+        let outcome = model.exchange(served, memory::available()).await.map_err(|it| it.reason);
+        if outcome.is_ok() {
+            self.lend(config, about.clone(), model);
+        }
         Some(exchanged(&before.about, &about, outcome))
     }
 

@@ -99,7 +99,7 @@ fn refused(fault: &InferFault) -> Response {
 
 /// An answer that is being said.
 struct Saying {
-    words: mpsc::UnboundedReceiver<String>,
+    words: mpsc::Receiver<String>,
     answer: Answering,
     label: Label,
     /// What to send next, before anything that is said from now on.
@@ -119,7 +119,10 @@ impl Drop for Answering {
 
 /// Sends each word as it is said. What fails before the first word fails as with a whole answer.
 async fn streamed(model: &Arc<SharedModel>, request: InferRequest, label: Label) -> Response {
-    let (listener, words) = mpsc::unbounded_channel();
+    if let Err(fault) = request.check() {
+        return refused(&fault);
+    }
+    let (listener, words) = mpsc::channel(request.sampling.tokens_max + 1);
     let asked = Arc::clone(model);
     let answer = tokio::spawn(async move { asked.infer_heard(request, listener).await });
     let answer = Answering(answer);
@@ -152,10 +155,11 @@ impl Saying {
     fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
         stream::unfold(Some(self), |saying| async move {
             let mut saying = saying?;
-            if saying.next.is_empty() && !saying.is_over {
-                if let Err(fault) = saying.listen().await {
-                    saying.next.push(openai::fault(&fault));
-                }
+            if saying.next.is_empty()
+                && !saying.is_over
+                && let Err(fault) = saying.listen().await
+            {
+                saying.next.push(openai::fault(&fault));
             }
             if saying.next.is_empty() {
                 return Some((Ok(Event::default().data("[DONE]")), None));
