@@ -117,6 +117,13 @@ pub struct Question {
     pub fitted: Vec<Picture>,
 }
 
+impl Question {
+    /// One without pictures.
+    pub const fn of_words(ids: Vec<u32>) -> Self {
+        Self { ids, patches: None, grids: Vec::new(), fitted: Vec::new() }
+    }
+}
+
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

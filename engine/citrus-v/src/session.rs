@@ -284,6 +284,20 @@ impl CitrusV {
         }
     }
 
+    /// What comes next after each token of a text, as logits.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the device does.
+    pub fn expected(&self, ids: &[u32]) -> Result<Vec<Vec<f32>>, ModelError> {
+        let places: Vec<i64> = (0..).take(ids.len()).collect();
+        let turn = Turn::of(self.text().config(), &[[places.as_slice(); 3]], self.device())?;
+        let mask = causal_mask(ids.len(), 0, &[], self.device(), self.dtype())?;
+        let embeddings = self.text().embed(ids)?.unsqueeze(0)?;
+        let hidden = self.text().forward(&embeddings, &turn, mask.as_ref(), None)?;
+        Ok(self.text().logits(&hidden.squeeze(0)?)?.to_vec2()?)
+    }
+
     /// Embeddings of a session's question: features of the pictures in their places.
     fn whole_question(&self, session: &mut Session) -> Result<Tensor, ModelError> {
         if let Some(embeddings) = &session.embeddings {

@@ -62,7 +62,11 @@ pub fn run(checkpoint: &Path, is_eight_bit: bool, compute: Compute) -> io::Resul
 }
 
 /// The model, where it is to compute, or why it cannot be had.
-fn load(checkpoint: &Path, is_eight_bit: bool, compute: Compute) -> Result<CitrusV, String> {
+pub(crate) fn load(
+    checkpoint: &Path,
+    is_eight_bit: bool,
+    compute: Compute,
+) -> Result<CitrusV, String> {
     let told = |error: &dyn std::error::Error| ErrorChain(error).to_string();
     let (device, kind) = compute.device().map_err(|error| {
         let text = error.to_string();

@@ -6,12 +6,14 @@
 //! [`shared`] is the engine's side of it, whose `keeper` starts that process and starts it again;
 //! [`site_model`] is the one at work, which another can take the place of. [`wire`] is what all of
 //! them say, [`openai`] the same as other programs say it, and [`remote`] a model that another machine has.
+//! [`bench`] times one, and says how far two are apart.
 //!
 //! **Invariants**
 //!
 //! - A checkpoint is one by its digest: what answered is known to the byte.
 //! - A model is not for clinical use unless somebody of the site has said so, by name.
 
+pub mod bench;
 mod frame;
 pub mod host;
 mod job;

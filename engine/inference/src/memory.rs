@@ -1,17 +1,22 @@
-//! Memory of this machine, as it says itself.
+//! Memory of this machine and of this process, as the system says it.
 
 /// Bytes of memory; nothing, if the machine does not say.
 pub fn total() -> Option<u64> {
-    said("MemTotal:")
+    said("/proc/meminfo", "MemTotal:")
 }
 
 /// Bytes that can be had without anything else having to go.
 pub fn available() -> Option<u64> {
-    said("MemAvailable:")
+    said("/proc/meminfo", "MemAvailable:")
 }
 
-fn said(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+/// Bytes that this process has in memory.
+pub fn resident() -> Option<u64> {
+    said("/proc/self/status", "VmRSS:")
+}
+
+fn said(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|it| it.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kilobytes * 1024)

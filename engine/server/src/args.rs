@@ -11,7 +11,7 @@ mod configure;
 mod model;
 
 pub(crate) use configure::{DestinationCommand, PluginCommand, PluginLanguage, WorkflowCommand};
-pub(crate) use model::{ImportFlags, ModelCommand, RunFlags, ServeModelFlags};
+pub(crate) use model::{BenchFlags, ImportFlags, ModelCommand, RunFlags, ServeModelFlags};
 
 /// A workflow engine for hospital images and documents.
 #[derive(Parser)]

@@ -29,6 +29,8 @@ pub(crate) enum ModelCommand {
     },
     /// Asks a model about pictures: prints its answer, and draws boxes and masks.
     Run(RunFlags),
+    /// Times a model on this machine, and says how far it is apart from another one.
+    Bench(BenchFlags),
     /// Serves a model on this machine with the interface that other servers have
     /// (`POST /v1/chat/completions`).
     Serve(ServeModelFlags),
@@ -114,6 +116,26 @@ pub(crate) struct RunFlags {
     /// Most pixels.
     #[arg(long, default_value_t = 1_003_520)]
     pub(crate) max_pixels: u64,
+    /// Where to compute: `cuda` for a GPU or not at all, `cpu`, or `auto` for a GPU if there is one.
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: Compute,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
+}
+
+#[derive(Args)]
+pub(crate) struct BenchFlags {
+    /// Which.
+    pub(crate) name: String,
+    /// Compares what it expects with what this one does, as with itself before eight bits.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) beside: Option<String>,
+    /// How often everything is timed; medians are told.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
     /// Where to compute: `cuda` for a GPU or not at all, `cpu`, or `auto` for a GPU if there is one.
     #[arg(long, default_value = "auto")]
     pub(crate) device: Compute,

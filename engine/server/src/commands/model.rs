@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture, overlay};
+use inference::bench::{Apart, Bench, Speed};
 use inference::wire::{AnswerMask, Role, Sampling, Utterance};
 use inference::{
     Import, InferAnswer, InferRequest, ModelCard, ModelStore, Priority, SharedModel, Start, memory,
 };
 
-use crate::args::{ImportFlags, ModelCommand, Place, RunFlags};
+use serde_json::json;
+
+use crate::args::{BenchFlags, ImportFlags, ModelCommand, Place, RunFlags};
 use crate::commands::model_serve;
 use crate::config::Config;
 use crate::output::{Failure, json as print_json, line, table};
@@ -24,6 +27,7 @@ pub(crate) async fn model(command: ModelCommand) -> Result<(), Failure> {
             print_json(&card)
         }
         ModelCommand::Run(flags) => run(&flags).await,
+        ModelCommand::Bench(flags) => bench(&flags),
         ModelCommand::Serve(flags) => model_serve::serve(&flags).await,
     }
 }
@@ -186,4 +190,52 @@ fn draw(index: usize, picture: &[u8], answer: &InferAnswer, out: &Path) -> Resul
     };
     let png = picture.to_png().map_err(|it| cannot(&it))?;
     std::fs::write(out, png).map_err(|it| cannot(&it))
+}
+
+fn bench(flags: &BenchFlags) -> Result<(), Failure> {
+    let store = store(&flags.place)?;
+    let open = |name: &str| {
+        let card = store.card(name).map_err(|it| failed(&it))?;
+        Bench::open(&store.checkpoint(name), card.is_eight_bit, flags.device).map_err(Failure::new)
+    };
+    let one = open(&flags.name)?;
+    let speed = one.speed(flags.rounds).map_err(Failure::new)?;
+    let other = flags.beside.as_deref().map(open).transpose()?;
+    let apart = other.map(|it| one.apart(&it)).transpose().map_err(Failure::new)?;
+    if flags.json {
+        return print_json(&json!({"speed": speed, "apart": apart}));
+    }
+    show_speed(&speed);
+    if let (Some(apart), Some(name)) = (apart, &flags.beside) {
+        show_apart(&apart, name);
+    }
+    Ok(())
+}
+
+fn show_speed(it: &Speed) {
+    let mut rows = vec![
+        ("loaded in", format!("{:.1} s", it.load_seconds)),
+        ("a question of 64 tokens is read at", format!("{:.1} tokens/s", it.read_per_second)),
+        ("an answer is said at", format!("{:.1} words/s", it.said_per_second)),
+        ("eight answers side by side", format!("{:.1} words/s", it.said_together_per_second)),
+        ("a picture of 448 x 448 is seen in", format!("{:.2} s", it.see_seconds)),
+    ];
+    if let Some(seconds) = it.draw_seconds {
+        rows.push(("a mask is drawn into it in", format!("{seconds:.2} s")));
+    }
+    if let Some(bytes) = it.resident_bytes {
+        rows.push(("in memory", format!("{:.2} GB", bytes as f64 / 1e9)));
+    }
+    for (what, how) in rows {
+        line(format_args!("{what:36}{how}"));
+    }
+}
+
+fn show_apart(it: &Apart, other: &str) {
+    line(format_args!(
+        "beside {other}: the same word at {:.1} % of {} places, divergence {:.5} nats",
+        it.same_word * 100.0,
+        it.places,
+        it.divergence
+    ));
 }
