@@ -75,14 +75,24 @@ fn a_model_is_taken_in_and_says_and_draws_what_the_reference_does() {
     let run = ["run", "eight", "--prompt", "x", "--max-tokens", "3", "--json"];
     let answer: Value = serde_json::from_slice(&model(&scratch, &run).stdout).unwrap();
     assert!(!answer["text"].as_str().unwrap().is_empty());
+    let bench = ["bench", "eight", "--beside", "tiny", "--rounds", "1", "--json"];
+    let found: Value = serde_json::from_slice(&model(&scratch, &bench).stdout).unwrap();
+    let number = |it: &str| found.pointer(it).and_then(Value::as_f64).unwrap();
+    for what in ["read_per_second", "said_together_per_second", "see_seconds", "draw_seconds"] {
+        assert!(number(&format!("/speed/{what}")) > 0.0, "{found}");
+    }
+    let apart = number("/apart/divergence");
+    assert!(apart > 0.0 && apart < 0.1 && number("/apart/places") > 50.0, "{found}");
 
     // A byte that changes is found.
     let file = scratch.path("data/models/tiny/checkpoint/config.json");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes.push(b' ');
     std::fs::write(&file, bytes).unwrap();
-    let show = model(&scratch, &["show", "tiny"]);
-    assert!(said(&show).contains("config.json") && said(&show).contains("import it again"));
+    for command in [&["show", "tiny"][..], &["run", "tiny", "--prompt", "x"]] {
+        let told = said(&model(&scratch, command));
+        assert!(told.contains("config.json") && told.contains("import it again"), "{told}");
+    }
 }
 
 pub(crate) fn read(path: &Path) -> Value {

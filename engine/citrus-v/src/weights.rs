@@ -88,6 +88,8 @@ pub struct Misfit {
     pub missing: Vec<String>,
     /// There, and not known.
     pub unexpected: Vec<String>,
+    /// There in two files: which one would be meant?
+    pub twice: Vec<String>,
     /// Name, shape that is needed, shape that is there.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
@@ -107,6 +109,7 @@ impl std::fmt::Display for Misfit {
         };
         list(f, "missing", self.missing.clone())?;
         list(f, "unexpected", self.unexpected.clone())?;
+        list(f, "in two files", self.twice.clone())?;
         let shape = |(name, needed, found): &(String, Vec<usize>, Vec<usize>)| {
             format!("{name}: {needed:?} is needed, {found:?} is there")
         };
@@ -159,6 +162,8 @@ pub struct Plan {
     pub tensors: BTreeMap<String, Place>,
     /// Names in the files that nobody knows.
     pub unknown: Vec<String>,
+    /// Names that are in two files.
+    pub twice: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -197,6 +202,8 @@ impl Plan {
         }
         plan.files = files;
         plan.unknown.sort();
+        plan.twice.sort();
+        plan.twice.dedup();
         Ok(plan)
     }
 
@@ -213,16 +220,14 @@ impl Plan {
         };
         let place = Place { file, name, row: None, shape: entry.shape, kind };
         match meaning {
-            Meaning::Tensor(ours) => {
-                self.tensors.insert(ours, place);
-            }
+            Meaning::Tensor(ours) => self.put(ours, place),
             Meaning::Rows(names) => {
                 let rest = place.shape.get(1..).unwrap_or_default();
                 let shape: Vec<usize> = std::iter::once(1).chain(rest.iter().copied()).collect();
                 let rows = place.shape.first().copied().unwrap_or_default();
                 for (row, ours) in names.into_iter().enumerate().take(rows) {
                     let (row, shape) = (Some(row), shape.clone());
-                    self.tensors.insert(ours, Place { row, shape, ..place.clone() });
+                    self.put(ours, Place { row, shape, ..place.clone() });
                 }
             }
             Meaning::Unknown => self.unknown.push(place.name),
@@ -231,13 +236,22 @@ impl Plan {
         Ok(())
     }
 
+    /// A tensor may have two names, whose numbers are the same; one name in two files is a mistake.
+    fn put(&mut self, ours: String, place: Place) {
+        let before = self.tensors.insert(ours, place.clone());
+        if before.is_some_and(|it| it.name == place.name && it.row == place.row) {
+            self.twice.push(place.name);
+        }
+    }
+
     /// Whether all that is needed is there, and nothing else.
     ///
     /// # Errors
     ///
     /// Lists what is missing, unexpected, or of another shape.
     pub fn check(&self, needed: &Layout) -> Result<(), WeightsError> {
-        let mut misfit = Misfit { unexpected: self.unknown.clone(), ..Misfit::default() };
+        let (unexpected, twice) = (self.unknown.clone(), self.twice.clone());
+        let mut misfit = Misfit { unexpected, twice, ..Misfit::default() };
         for (name, shape) in needed {
             match self.tensors.get(name) {
                 None => misfit.missing.push(name.clone()),

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::ErrorChain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -73,6 +74,8 @@ pub(crate) struct Keeper {
     pub(crate) tell: watch::Sender<State>,
     /// How long a process that has questions may say nothing.
     pub(crate) patience: Duration,
+    /// Whether the files of the checkpoint were read and are what was taken in.
+    pub(crate) is_verified: bool,
 }
 
 impl Keeper {
@@ -101,6 +104,10 @@ impl Keeper {
 
     /// Starts a process, asks it everything that is open, and goes on until it ends.
     async fn process(&mut self) -> io::Result<String> {
+        if let Err(reason) = self.verify().await {
+            self.refuse_all(&reason);
+            return Ok(reason);
+        }
         let (ours, theirs) = StdStream::pair()?;
         ours.set_nonblocking(true)?;
         let mut child: Child = Command::new(&self.start.engine)
@@ -135,6 +142,19 @@ impl Keeper {
         listening.abort();
         self.tell.send_replace(State::Resting);
         Ok(outcome)
+    }
+
+    /// What answers is known to the byte: before the first start, all files are read.
+    async fn verify(&mut self) -> Result<(), String> {
+        if self.is_verified {
+            return Ok(());
+        }
+        let Start { card, checkpoint, .. } = self.start.clone();
+        let outcome = tokio::task::spawn_blocking(move || card.verify(&checkpoint)).await;
+        let told = |error: &dyn std::error::Error| ErrorChain(error).to_string();
+        outcome.map_err(|it| told(&it))?.map_err(|it| told(&it))?;
+        self.is_verified = true;
+        Ok(())
     }
 
     async fn converse(

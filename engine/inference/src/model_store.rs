@@ -67,6 +67,21 @@ impl ModelCard {
         }
     }
 
+    /// Reads all files of its checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one is not what was taken in.
+    pub fn verify(&self, checkpoint: &Path) -> Result<(), StoreError> {
+        for (file, digest) in &self.files {
+            let path = checkpoint.join(file);
+            if digest_of(&path).map_err(io_error(&path))? != *digest {
+                return Err(StoreError::Changed { name: self.name.clone(), file: file.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes the weights take on a CPU.
     pub const fn bytes_on_cpu(&self) -> u64 {
         bytes_on_cpu(self.parameters, self.is_eight_bit)
@@ -178,10 +193,10 @@ impl ModelStore {
         {
             return Err(StoreError::Name(import.name.to_owned()));
         }
-        let (card, sources) = described(import)?;
+        let found = Found::in_folder(import.from)?;
         let place = self.folder.join(import.name);
         if place.join(CARD).exists() {
-            let there = self.card(import.name)?;
+            let (there, card) = (self.card(import.name)?, found.card(import)?);
             let is_same = there.digest == card.digest && there.is_eight_bit == card.is_eight_bit;
             return if is_same { Ok(there) } else { Err(StoreError::Taken(card.name)) };
         }
@@ -192,7 +207,7 @@ impl ModelStore {
         }
         let files = fresh.join(CHECKPOINT);
         fs::create_dir_all(&files).map_err(io_error(&files))?;
-        for source in sources {
+        for source in found.files {
             let to = files.join(source.file_name().unwrap_or_default());
             let done = if import.is_linked {
                 std::os::unix::fs::symlink(&source, &to)
@@ -201,6 +216,8 @@ impl ModelStore {
             };
             done.map_err(io_error(&to))?;
         }
+        // What lies here now is what counts.
+        let card = Found::in_folder(&files)?.card(import)?;
         let text = serde_json::to_string_pretty(&card)
             .map_err(|it| StoreError::BadCard { path: fresh.join(CARD), reason: it.to_string() })?;
         fs::write(fresh.join(CARD), text + "\n").map_err(io_error(&fresh))?;
@@ -253,59 +270,67 @@ impl ModelStore {
     /// Fails if one is not what was taken in.
     pub fn verify(&self, name: &str) -> Result<ModelCard, StoreError> {
         let card = self.card(name)?;
-        for (file, digest) in &card.files {
-            let path = self.checkpoint(name).join(file);
-            if digest_of(&path).map_err(io_error(&path))? != *digest {
-                return Err(StoreError::Changed { name: card.name, file: file.clone() });
-            }
-        }
+        card.verify(&self.checkpoint(name))?;
         Ok(card)
     }
 }
 
-/// The card of a checkpoint, and the files that belong to it.
-fn described(import: &Import<'_>) -> Result<(ModelCard, Vec<PathBuf>), StoreError> {
-    let folder = import.from.canonicalize().map_err(io_error(import.from))?;
-    let path = folder.join("config.json");
-    let config = Config::parse(&fs::read_to_string(&path).map_err(io_error(&path))?)?;
-    let plan = Plan::read(&folder)?;
-    plan.check(&layout(&config))?;
-    let tokenizer = folder.join("tokenizer.json");
-    if !tokenizer.exists() {
-        return Err(StoreError::NoTokenizer { path: tokenizer });
+/// A checkpoint whose headers fit its configuration.
+struct Found {
+    config: Config,
+    plan: Plan,
+    /// Everything that belongs to it.
+    files: Vec<PathBuf>,
+}
+
+impl Found {
+    fn in_folder(folder: &Path) -> Result<Self, StoreError> {
+        let folder = folder.canonicalize().map_err(io_error(folder))?;
+        let path = folder.join("config.json");
+        let config = Config::parse(&fs::read_to_string(&path).map_err(io_error(&path))?)?;
+        let plan = Plan::read(&folder)?;
+        plan.check(&layout(&config))?;
+        let tokenizer = folder.join("tokenizer.json");
+        if !tokenizer.exists() {
+            return Err(StoreError::NoTokenizer { path: tokenizer });
+        }
+        let companions = COMPANIONS.iter().map(|it| folder.join(it)).filter(|it| it.exists());
+        let files = plan.files.iter().cloned().chain(companions).collect();
+        Ok(Self { config, plan, files })
     }
-    let companions = COMPANIONS.iter().map(|it| folder.join(it)).filter(|it| it.exists());
-    let sources: Vec<PathBuf> = plan.files.iter().cloned().chain(companions).collect();
-    let mut files = BTreeMap::new();
-    for source in &sources {
-        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, digest_of(source).map_err(io_error(source))?);
+
+    /// Reads all of it.
+    fn card(&self, import: &Import<'_>) -> Result<ModelCard, StoreError> {
+        let mut files = BTreeMap::new();
+        for path in &self.files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(name, digest_of(path).map_err(io_error(path))?);
+        }
+        let lines: Vec<String> =
+            files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
+        let name_of = |it: Kind| match it {
+            Kind::Bf16 => "bf16",
+            Kind::F16 => "f16",
+            Kind::F32 => "f32",
+        };
+        let mut kinds: Vec<String> =
+            self.plan.tensors.values().map(|it| name_of(it.kind).to_owned()).collect();
+        kinds.sort();
+        kinds.dedup();
+        Ok(ModelCard {
+            name: import.name.to_owned(),
+            digest: hex::encode(Sha256::digest(lines.concat())),
+            files,
+            parameters: self.plan.parameters(),
+            bytes: self.plan.bytes(),
+            kinds,
+            draws_masks: self.config.seg.is_some(),
+            is_eight_bit: import.is_eight_bit,
+            source: import.source.to_owned(),
+            licence: import.licence.to_owned(),
+            clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),
+        })
     }
-    let lines: Vec<String> =
-        files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
-    let name_of = |it: Kind| match it {
-        Kind::Bf16 => "bf16",
-        Kind::F16 => "f16",
-        Kind::F32 => "f32",
-    };
-    let mut kinds: Vec<String> =
-        plan.tensors.values().map(|it| name_of(it.kind).to_owned()).collect();
-    kinds.sort();
-    kinds.dedup();
-    let card = ModelCard {
-        name: import.name.to_owned(),
-        digest: hex::encode(Sha256::digest(lines.concat())),
-        files,
-        parameters: plan.parameters(),
-        bytes: plan.bytes(),
-        kinds,
-        draws_masks: config.seg.is_some(),
-        is_eight_bit: import.is_eight_bit,
-        source: import.source.to_owned(),
-        licence: import.licence.to_owned(),
-        clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),
-    };
-    Ok((card, sources))
 }
 
 fn read_card(path: &Path) -> Result<ModelCard, StoreError> {

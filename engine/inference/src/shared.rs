@@ -124,8 +124,14 @@ impl SharedModel {
         let (bell, asked) = mpsc::channel(QUEUE_MAX);
         let (tell, state) = watch::channel(State::Resting);
         let questions = Questions::default();
-        let keeper =
-            Keeper { start: start.clone(), questions: questions.clone(), asked, tell, patience };
+        let keeper = Keeper {
+            start: start.clone(),
+            questions: questions.clone(),
+            asked,
+            tell,
+            patience,
+            is_verified: false,
+        };
         let keeper = tokio::spawn(keeper.keep());
         let places = Semaphore::new(QUEUE_MAX);
         Arc::new(Self { start, questions, next: AtomicU64::new(1), bell, state, keeper, places })

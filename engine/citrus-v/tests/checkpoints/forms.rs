@@ -150,6 +150,21 @@ fn what_does_not_fit_is_refused_with_a_list() {
     }
 }
 
+/// As where somebody left the whole beside its parts.
+#[test]
+fn a_tensor_in_two_files_is_refused() {
+    let config = Config::parse(&description(2, false).to_string()).unwrap();
+    let scratch = Scratch::new("two-files");
+    let named: HashMap<String, Tensor> =
+        random(&config).iter().map(|(name, it)| (renamed(name, NAMINGS[0]), it.clone())).collect();
+    write(&scratch.0, "model.safetensors", &named);
+    let norm = "model.norm.weight".to_owned();
+    let again = HashMap::from([(norm.clone(), named[&norm].clone())]);
+    write(&scratch.0, "consolidated.safetensors", &again);
+    let told = Plan::read(&scratch.0).unwrap().check(&layout(&config)).unwrap_err().to_string();
+    assert!(told.contains("in two files:\n    model.norm.weight"), "{told}");
+}
+
 #[test]
 fn files_that_are_not_whole_or_not_safetensors_are_refused() {
     let scratch = Scratch::new("broken");
