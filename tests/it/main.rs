@@ -18,6 +18,7 @@ mod model;
 mod model_exchange;
 mod model_http;
 mod operation;
+mod outlines;
 mod plugins;
 mod reference;
 mod retention;

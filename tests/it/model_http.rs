@@ -8,7 +8,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use system_tests::{Scratch, program, reference};
+use system_tests::{Scratch, model_set, program};
 
 use crate::model::{differences, import_tiny, model, read, said};
 
@@ -54,12 +54,8 @@ fn serve_model(scratch: &Scratch, pixels: &Value) -> (Ending, String) {
 
 /// PAP-01: what clients of the release ask, and masks as they read them.
 #[test]
-#[expect(clippy::print_stdout, reason = "a test says what it did not do")]
 fn pap_01_clients_of_the_release_are_answered_over_http() {
-    let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
-        println!("not run: ISOCENTER_REFERENCE is not there");
-        return;
-    };
+    let set = model_set();
     let scratch = Scratch::default();
     import_tiny(&scratch, &set);
     let about = read(&set.join("citrus/infer.json"));
@@ -94,7 +90,7 @@ fn pap_01_clients_of_the_release_are_answered_over_http() {
     assert!(said(&model(&scratch, &open)).contains("on this machine only"));
 }
 
-/// The set of the reference, served.
+/// Our own set, served.
 struct Served {
     set: PathBuf,
     address: String,
@@ -104,17 +100,13 @@ struct Served {
 }
 
 impl Served {
-    #[expect(clippy::print_stdout, reason = "a test says what it did not do")]
-    fn open() -> Option<Self> {
-        let Some(set) = reference().map(|it| it.join("model/goldens/public")) else {
-            println!("not run: ISOCENTER_REFERENCE is not there");
-            return None;
-        };
+    fn open() -> Self {
+        let set = model_set();
         let scratch = Scratch::default();
         import_tiny(&scratch, &set);
         let about = read(&set.join("citrus/infer.json"));
         let (server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
-        Some(Self { set, address, about, _scratch: scratch, _server: server })
+        Self { set, address, about, _scratch: scratch, _server: server }
     }
 
     /// A question about pictures of the set.
@@ -159,7 +151,7 @@ fn events(address: &str, body: &Value) -> Vec<String> {
 /// PAP-01: an answer word by word is the same as whole, with masks at its end.
 #[test]
 fn pap_01_an_answer_that_is_streamed_is_the_one_that_comes_whole() {
-    let Some(served) = Served::open() else { return };
+    let served = Served::open();
     let query = &served.about["queries"][0];
     let text = query["query"].as_str().unwrap();
     let tokens = query["generated_ids"].as_array().unwrap().len();
@@ -185,7 +177,7 @@ fn pap_01_an_answer_that_is_streamed_is_the_one_that_comes_whole() {
 
 #[test]
 fn what_cannot_be_answered_is_told_before_anything_is_streamed() {
-    let Some(served) = Served::open() else { return };
+    let served = Served::open();
     let more = json!({"stream": true, "mask_pictures": [3]});
     let body = served.body("?", &[], &more).to_string();
     let (status, answer) = post(&served.address, "/v1/chat/completions", &body);
@@ -196,7 +188,7 @@ fn what_cannot_be_answered_is_told_before_anything_is_streamed() {
 /// Each `[SEG]` is drawn into the picture that the question names for it.
 #[test]
 fn each_seg_is_drawn_into_the_picture_it_is_asked_for() {
-    let Some(served) = Served::open() else { return };
+    let served = Served::open();
     let queries = served.about["queries"].as_array().unwrap();
     let one = &queries[0]["image"];
     let other = queries.iter().map(|it| &it["image"]).find(|it| *it != one).unwrap_or(one);

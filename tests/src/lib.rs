@@ -42,6 +42,11 @@ pub fn reference() -> Option<PathBuf> {
     said.filter(|it| it.exists())
 }
 
+/// A small model with questions, and what the reference implementations answer.
+pub fn model_set() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/citrus-v/tests/goldens/own")
+}
+
 /// The interpreter that has independent readers of DICOM and HL7.
 pub fn python() -> Option<PathBuf> {
     std::env::var_os("ISOCENTER_PYTHON").map(PathBuf::from).filter(|it| it.exists())

@@ -13,6 +13,7 @@ mod ae_title;
 mod error_chain;
 mod event;
 pub mod identity_graph;
+mod inference;
 mod laboratory;
 mod node_io;
 mod order;
@@ -23,6 +24,10 @@ mod uid;
 pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, Event, Outcome, Subject};
+pub use inference::{
+    AnswerBox, AnswerMask, InferAnswer, InferRequest, InvalidQuestion, Priority, Role, Runs,
+    Sampling, Utterance,
+};
 pub use laboratory::{Abnormality, LabRow, Observation};
 pub use node_io::{
     ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, NodeInput, NodeOutput, SeriesInput,

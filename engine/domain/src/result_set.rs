@@ -151,6 +151,8 @@ pub enum Presence {
     Absent,
     /// It may be.
     Possible,
+    /// It was looked for, and what looked cannot say.
+    Unknown,
 }
 
 /// A number with what it measures and in what.

@@ -2,6 +2,8 @@
 
 use domain::VolumeGeometry;
 
+use crate::rle::FlatMask;
+
 /// A shape on the grid of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
@@ -16,6 +18,17 @@ impl Mask {
     pub fn of(geometry: &VolumeGeometry, values: &[f32], is_in: impl Fn(f32) -> bool) -> Self {
         let shape = [geometry.positions.len(), geometry.rows as usize, geometry.columns as usize];
         Self { shape, voxels: values.iter().map(|it| is_in(*it)).collect() }
+    }
+
+    /// One that was drawn slice by slice; nothing, if a slice is missing or of another size.
+    pub fn of_slices(geometry: &VolumeGeometry, slices: &[FlatMask]) -> Option<Self> {
+        let (rows, columns) = (geometry.rows, geometry.columns);
+        let fits = slices.iter().all(|it| (it.height, it.width) == (rows, columns));
+        if !fits || slices.len() != geometry.positions.len() {
+            return None;
+        }
+        let shape = [slices.len(), rows as usize, columns as usize];
+        Some(Self { shape, voxels: slices.iter().flat_map(|it| it.pixels.clone()).collect() })
     }
 
     /// How many voxels belong to it.

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::memory;
 
+pub use citrus_v::compute::begin_again_with_memory_that_stays;
+
 /// Tokens of a question that is timed.
 const ASKED: usize = 64;
 

@@ -12,13 +12,13 @@ use base64::prelude::BASE64_STANDARD;
 use citrus_v::{
     CitrusV, Compute, Decoding, Message, ModelError, PixelBounds, Plan, Precision, Speaker,
 };
-use domain::ErrorChain;
+use domain::{ErrorChain, InferAnswer, InferRequest, Role};
 use imaging::Picture;
 
 use crate::job::{AtWork, Job};
 use crate::model_store::bytes_on_cpu;
 use crate::scheduler::{Ended, Limits, Scheduler, Stopped};
-use crate::wire::{Ask, InferAnswer, InferFault, InferRequest, Role, Say};
+use crate::wire::{Ask, InferFault, Say};
 use crate::{frame, memory};
 
 /// Most questions that wait to be taken on.

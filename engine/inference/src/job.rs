@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use citrus_v::{CitrusV, Ending, ModelError, Need, Segmentation, Session};
-use domain::ErrorChain;
+use domain::{AnswerMask, ErrorChain, InferAnswer, InferRequest};
 
 use crate::scheduler::Network;
-use crate::wire::{AnswerMask, InferAnswer, InferFault, InferRequest};
+use crate::wire::{InferFault, answer_of, mask_of};
 
 /// A question at work.
 pub(crate) struct Job {
@@ -73,11 +73,11 @@ impl AtWork {
         let recalled = job.session.recalled();
         let answer = job.session.into_answer().map_err(|it| failed(&it))?;
         let text = self.model.tokens().decode(&answer.ids).map_err(|it| failed(&it))?;
-        let mut said = InferAnswer::of_text(text, seen, job.sources.first().copied());
+        let mut said = answer_of(text, seen, job.sources.first().copied());
         for (seg, drawn) in job.drawn.iter().enumerate() {
             let picture = job.request.mask_picture(seg);
             if let (Some(drawn), Some(size)) = (drawn, job.sources.get(picture)) {
-                let mask = AnswerMask::of(&drawn.mask, *size, Some(drawn.iou));
+                let mask = mask_of(&drawn.mask, *size, Some(drawn.iou));
                 said.masks.push(AnswerMask { picture, ..mask });
             }
         }

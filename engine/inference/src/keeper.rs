@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::ErrorChain;
+use citrus_v::compute::MEMORY_STAYS;
+use domain::{ErrorChain, InferAnswer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::frame;
 use crate::shared::{Open, Questions, Start};
-use crate::wire::{Ask, InferAnswer, InferFault, Say};
+use crate::wire::{Ask, InferFault, Say};
 
 /// How often a question is asked again because the process ended with it.
 const TRIES_MAX: u32 = 3;
@@ -115,6 +116,7 @@ impl Keeper {
             .arg(&self.start.checkpoint)
             .args(self.start.card.is_eight_bit.then_some("--eight-bit"))
             .args(["--device", self.start.compute.name()])
+            .env(MEMORY_STAYS.0, MEMORY_STAYS.1)
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())

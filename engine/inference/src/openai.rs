@@ -3,12 +3,12 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use domain::{AnswerMask, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
 use imaging::{FlatMask, Picture};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::scheduler::Priority;
-use crate::wire::{AnswerMask, InferAnswer, InferFault, InferRequest, Role, Sampling, Utterance};
+use crate::wire::{InferFault, answer_of, mask_of};
 
 /// A picture's place in a text, as the release's clients write it.
 const TAG: &str = "<image>";
@@ -268,7 +268,7 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
     let sources = request.pictures.iter().map(|it| size_of(it));
     let sources: Vec<[u32; 2]> = sources.collect::<Result<_, _>>()?;
     // How large the server made the picture, it does not say: its boxes stay where they are cited.
-    let mut answer = InferAnswer::of_text(text.to_owned(), None, sources.first().copied());
+    let mut answer = answer_of(text.to_owned(), None, sources.first().copied());
     answer.is_cut = at(value, "/choices/0/finish_reason") != "stop";
     let count = |it: &str| usize::try_from(at(value, it).as_u64().unwrap_or(0)).unwrap_or(0);
     answer.tokens = [count("/usage/prompt_tokens"), count("/usage/completion_tokens")];
@@ -314,7 +314,7 @@ fn read_mask(mask: &Value, source: Option<[u32; 2]>) -> Result<AnswerMask, Infer
     let counts = at(mask, "/counts").as_str().ok_or_else(bad)?;
     let drawn = FlatMask::parse(height, width, counts)
         .map_err(|it| InferFault::unavailable(format!("a mask of the answer is none: {it}")))?;
-    Ok(AnswerMask::of(&drawn, source.unwrap_or([width, height]), None))
+    Ok(mask_of(&drawn, source.unwrap_or([width, height]), None))
 }
 
 /// A fault as clients read it.

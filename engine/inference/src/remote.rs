@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use domain::{InferAnswer, InferRequest};
 use reqwest::{Client, StatusCode, redirect};
 use serde_json::Value;
 use tracing::warn;
 
 use crate::frame::FRAME_BYTES_MAX;
 use crate::openai;
-use crate::wire::{InferAnswer, InferFault, InferRequest};
+use crate::wire::InferFault;
 
 /// How often a question is asked if it may help.
 const TRIES_MAX: u32 = 3;

@@ -6,21 +6,10 @@
 use std::time::Duration;
 
 use citrus_v::Need;
-use serde::{Deserialize, Serialize};
+use domain::Priority;
 
 /// A routine question that has had no place for so long counts as an urgent one: nobody waits for ever.
 const AGE: Duration = Duration::from_mins(2);
-
-/// How urgent a question is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// Somebody waits for it beside a patient.
-    Stat,
-    /// In its turn.
-    #[default]
-    Routine,
-}
 
 /// What can work on questions, a step at a time.
 pub trait Network {

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use citrus_v::Compute;
+use domain::{InferAnswer, InferRequest};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::keeper::{Bell, Keeper, State};
 use crate::model_store::ModelCard;
-use crate::wire::{Ask, InferAnswer, InferFault, InferRequest};
+use crate::wire::{Ask, InferFault};
 
 /// Longest wait for an answer where the question names no deadline.
 const ANSWER_MAX: Duration = Duration::from_hours(1);

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use citrus_v::Compute;
 use contracts::{Model, ModelFault};
+use domain::{InferAnswer, InferRequest};
 use tokio::sync::RwLock;
 
 use crate::remote::RemoteModel;
 use crate::shared::SharedModel;
-use crate::wire::{InferAnswer, InferFault, InferRequest};
+use crate::wire::{self, InferFault};
 
 /// A model that can be asked.
 #[derive(Clone)]
@@ -116,7 +117,7 @@ impl SiteModel {
 #[async_trait]
 impl Model for SiteModel {
     async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
-        let request = InferRequest::parse(request)?;
-        Ok(Self::infer(self, request).await?.to_json()?)
+        let request = wire::question(request)?;
+        Ok(wire::written(&Self::infer(self, request).await?)?)
     }
 }

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use inference::wire::{Role, Sampling, Utterance};
-use inference::{
-    Compute, InferRequest, ModelCard, Priority, Served, SharedModel, SiteModel, Start,
-};
+use domain::{InferRequest, Priority, Role, Sampling, Utterance};
+use inference::{Compute, ModelCard, Served, SharedModel, SiteModel, Start};
 
 /// A folder that is removed with everything in it.
 struct Scratch(PathBuf);

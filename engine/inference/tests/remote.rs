@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use domain::{InferRequest, Priority, Role, Sampling, Utterance};
 use imaging::{FlatMask, Picture};
-use inference::wire::{Role, Sampling, Utterance};
-use inference::{InferRequest, Priority, RemoteConfig, RemoteModel};
+use inference::{RemoteConfig, RemoteModel};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;

@@ -94,14 +94,18 @@ impl Phantom {
         }
     }
 
-    fn pixels(&self) -> PrimitiveValue {
+    /// Hounsfield units of a slice, row by row: all slices are alike.
+    pub fn hounsfield_units(&self) -> Vec<i16> {
         let middle = f64::from(self.size) / 2.0 - 0.5;
         let place = |index: u16| (f64::from(index) - middle) * self.pixel;
         let rows = (0..self.size).map(place);
-        rows.flat_map(|y| (0..self.size).map(move |column| (place(column), y)))
-            .flat_map(|(x, y)| (Self::value(x, y) + 1024).to_le_bytes())
-            .collect::<Vec<u8>>()
-            .into()
+        let places = rows.flat_map(|y| (0..self.size).map(move |column| (place(column), y)));
+        places.map(|(x, y)| Self::value(x, y)).collect()
+    }
+
+    fn pixels(&self) -> PrimitiveValue {
+        let stored = self.hounsfield_units().into_iter().map(|it| it + 1024);
+        stored.flat_map(i16::to_le_bytes).collect::<Vec<u8>>().into()
     }
 
     /// The request it was made for.

@@ -3,7 +3,9 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use domain::{ArtifactRef, SeriesInstanceUid, SopInstanceUid, VolumeGeometry};
+use domain::{
+    ArtifactRef, InferAnswer, InferRequest, SeriesInstanceUid, SopInstanceUid, VolumeGeometry,
+};
 
 use crate::NodeError;
 use crate::abi::v1::{Buffer, Bytes, HostTable, Status, VolumeView};
@@ -149,7 +151,20 @@ impl<'a> Context<'a> {
             .map_err(|error| HostError::Unavailable(error.to_string()))
     }
 
-    /// Asks the shared model; request and response are JSON.
+    /// Asks the shared model.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::Rejected`] if this can never be answered, [`HostError::Unavailable`] if there is no model
+    /// or it cannot answer now.
+    pub fn ask(&self, question: &InferRequest) -> Result<InferAnswer, HostError> {
+        let question =
+            serde_json::to_vec(question).map_err(|it| HostError::Rejected(it.to_string()))?;
+        let answer = self.infer(&question)?;
+        serde_json::from_slice(&answer).map_err(|it| HostError::Unavailable(it.to_string()))
+    }
+
+    /// Asks the shared model; request and response are JSON ([`InferRequest`], [`InferAnswer`]).
     ///
     /// # Errors
     ///

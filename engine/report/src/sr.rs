@@ -231,6 +231,7 @@ fn finding(finding: &domain::Finding) -> Set {
         Presence::Present => Code::new("52101004", "SCT", "Present"),
         Presence::Absent => Code::new("272519000", "SCT", "Absent"),
         Presence::Possible => Code::new("371930009", "SCT", "Possible"),
+        Presence::Unknown => Code::new("261665006", "SCT", "Unknown"),
     };
     let said = format!("{} ({}): {}", finding.code.meaning, presence.meaning, finding.text);
     text("CONTAINS", &dcm("121071", "Finding"), &said)

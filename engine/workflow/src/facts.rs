@@ -109,7 +109,7 @@ pub struct FindingFacts {
     pub code: String,
     /// What it means.
     pub meaning: String,
-    /// `present`, `absent` or `possible`.
+    /// `present`, `absent`, `possible` or `unknown`.
     pub presence: String,
 }
 
@@ -128,6 +128,7 @@ impl NodeFacts {
             Presence::Present => "present",
             Presence::Absent => "absent",
             Presence::Possible => "possible",
+            Presence::Unknown => "unknown",
         };
         let findings = output.findings.iter().map(|it| FindingFacts {
             code: it.code.value.clone(),

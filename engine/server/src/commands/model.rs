@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use domain::{AnswerMask, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
 use imaging::{FlatMask, Picture, overlay};
-use inference::bench::{Apart, Bench, Speed};
-use inference::wire::{AnswerMask, Role, Sampling, Utterance};
-use inference::{
-    Import, InferAnswer, InferRequest, ModelCard, ModelStore, Priority, SharedModel, Start, memory,
-};
+use inference::bench::{Apart, Bench, Speed, begin_again_with_memory_that_stays};
+use inference::{Import, ModelCard, ModelStore, SharedModel, Start, memory};
 
 use serde_json::json;
 
@@ -193,6 +191,7 @@ fn draw(index: usize, picture: &[u8], answer: &InferAnswer, out: &Path) -> Resul
 }
 
 fn bench(flags: &BenchFlags) -> Result<(), Failure> {
+    begin_again_with_memory_that_stays().map_err(|it| failed(&it))?;
     let store = store(&flags.place)?;
     let open = |name: &str| {
         let card = store.card(name).map_err(|it| failed(&it))?;

@@ -11,9 +11,10 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use domain::{InferAnswer, InferRequest};
 use futures_util::{Stream, stream};
 use inference::openai::{self, Asked, Label};
-use inference::{InferAnswer, InferFault, InferRequest, ModelStore, SharedModel, Start};
+use inference::{InferFault, ModelStore, SharedModel, Start};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -119,8 +120,8 @@ impl Drop for Answering {
 
 /// Sends each word as it is said. What fails before the first word fails as with a whole answer.
 async fn streamed(model: &Arc<SharedModel>, request: InferRequest, label: Label) -> Response {
-    if let Err(fault) = request.check() {
-        return refused(&fault);
+    if let Err(error) = request.check() {
+        return refused(&error.into());
     }
     let (listener, words) = mpsc::channel(request.sampling.tokens_max + 1);
     let asked = Arc::clone(model);

@@ -1,6 +1,7 @@
 """Citrus-V: answers with `[SEG]` and their masks, and what a batch teaches."""
 
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from common import SAM, SECTIONS, SEED, TEXT, VISION, as_bf16, keep, normalized, read
@@ -73,6 +74,14 @@ def teach_to_outline(folder, model, tokens, seg):
     head[[third, seg]] = head[[seg, third]]
 
 
+def outlined(logits, size):
+    """A mask as it was drawn, and on the picture as it was; with how many pixels could be either."""
+    mask = (logits > 0).to(torch.uint8)
+    original = numbers(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
+    return {"rle": run_lengths(mask), "rle_original": run_lengths(original),
+            "near_zero_pixels": int((logits.abs() < 2e-3).sum())}
+
+
 @torch.no_grad()
 def answers(folder, model, tokens, seg):
     about = []
@@ -93,8 +102,8 @@ def answers(folder, model, tokens, seg):
             "input_ids": inputs["input_ids"], "sequence": sequence, "seg_positions": places,
             "seg_hidden": hidden[places], "seg_embedding": vectors, "best_idx": which,
             "low_res_best": best, "ious": ious})
-        masks = [{"rle": run_lengths(it[0] > 0)} for it in best]
         files = read(folder / "qwen/preprocess.json")["images"]
+        masks = [outlined(it[0], files[picture]["wh"]) for it in best]
         about.append({
             "query": text, "image": files[picture]["file"], "rendered": line,
             "generated_ids": words.tolist(), "masks": masks,

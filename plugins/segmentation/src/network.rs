@@ -1,0 +1,206 @@
+//! Outlines by the shared model, slice by slice in the order of the patient (PAP-05).
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use domain::{
+    Algorithm, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance, VolumeGeometry,
+};
+use imaging::{FlatMask, Mask, Picture};
+use plugin_api::{Context, NodeError, VolumeRef};
+
+use crate::target::{Target, Window};
+
+/// How the release is asked.
+pub(crate) const PROMPT: &str = "Please help segment the {target} in this scan.";
+
+/// Most tokens of an answer: it names what it drew.
+const TOKENS_MAX: usize = 512;
+
+/// Share of the voxels that are darker than black, and brighter than white, where there are no Hounsfield
+/// units.
+const OUTLIERS: f64 = 0.01;
+
+/// What the model is told and shown.
+pub(crate) struct View<'a> {
+    pub(crate) prompt: &'a str,
+    /// Tokens at most, if not as many as usual.
+    pub(crate) tokens_max: Option<usize>,
+    pub(crate) window: Window,
+}
+
+/// What the model was asked about a target, and which it was.
+pub(crate) struct Asked {
+    target: Target,
+    prompt: String,
+    window: Window,
+    model: String,
+    digest: String,
+    warning: Option<String>,
+}
+
+/// Asks about each slice. `done` hears which share of them was asked.
+pub(crate) fn drawn(
+    context: &Context<'_>,
+    target: Target,
+    view: &View<'_>,
+    volume: &VolumeRef<'_>,
+    done: &dyn Fn(f64),
+) -> Result<(Mask, Asked), NodeError> {
+    let geometry = &volume.geometry;
+    let prompt = view.prompt.replace("{target}", target.name());
+    let pixels = geometry.rows as usize * geometry.columns as usize;
+    let (model, digest, warning) = Default::default();
+    let mut asked = Asked { target, prompt, window: view.window, model, digest, warning };
+    let mut slices = Vec::new();
+    for values in volume.values.chunks(pixels.max(1)) {
+        if context.is_cancelled() {
+            return Err(NodeError::Unavailable("the run was cancelled".to_owned()));
+        }
+        let picture = shown(geometry, values, view.window);
+        let picture = picture.map_err(|it| NodeError::rejected("slice_unusable", it))?;
+        let question = question(&asked.prompt, &picture, view.tokens_max);
+        let answer = context.ask(&question).map_err(|it| it.into_node_error("model_refused"))?;
+        slices.push(united(&answer, geometry).map_err(NodeError::Unavailable)?);
+        (asked.model, asked.digest, asked.warning) = (answer.model, answer.digest, answer.warning);
+        done(slices.len() as f64 / geometry.positions.len().max(1) as f64);
+    }
+    let mask = Mask::of_slices(geometry, &slices).ok_or_else(|| {
+        NodeError::Unavailable("the volume has not as many slices as it says".to_owned())
+    })?;
+    Ok((mask, asked))
+}
+
+fn question(prompt: &str, picture: &[u8], tokens_max: Option<usize>) -> InferRequest {
+    InferRequest {
+        priority: Priority::Routine,
+        deadline_ms: None,
+        messages: vec![Utterance { role: Role::User, text: prompt.to_owned(), pictures: 1 }],
+        pictures: vec![BASE64_STANDARD.encode(picture)],
+        mask_pictures: Vec::new(),
+        pixels: None,
+        sampling: Sampling { tokens_max: tokens_max.unwrap_or(TOKENS_MAX), ..Sampling::default() },
+    }
+}
+
+/// A slice as a picture, from black to white over the window.
+fn shown(geometry: &VolumeGeometry, values: &[f32], window: Window) -> Result<Vec<u8>, String> {
+    let rgb = values.iter().flat_map(|it| [gray(*it, window); 3]).collect();
+    let picture = Picture::new(geometry.columns, geometry.rows, rgb);
+    picture.and_then(|it| it.to_png()).map_err(|it| it.to_string())
+}
+
+/// How bright a value is (PS3.3, C.11.2.1.2.1).
+fn gray(value: f32, Window { center, width }: Window) -> u8 {
+    let share = if width <= 1.0 {
+        f32::from(u8::from(value > center - 0.5))
+    } else {
+        (value - (center - 0.5)) / (width - 1.0) + 0.5
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let gray = (share.clamp(0.0, 1.0) * 255.0).round() as u8;
+    gray
+}
+
+/// A window over nearly all values, where they mean nothing by themselves, as of MR.
+pub(crate) fn spread(values: &[f32]) -> Window {
+    let mut sorted: Vec<f32> = values.iter().copied().filter(|it| it.is_finite()).collect();
+    sorted.sort_by(f32::total_cmp);
+    let count = sorted.len();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of the length"
+    )]
+    let skipped = (count as f64 * OUTLIERS) as usize;
+    let low = sorted.get(skipped).copied().unwrap_or_default();
+    let high = sorted.get(count.saturating_sub(skipped + 1)).copied().unwrap_or_default();
+    Window { center: f32::midpoint(low, high) + 0.5, width: high - low + 1.0 }
+}
+
+/// All that was drawn into a slice.
+fn united(answer: &InferAnswer, geometry: &VolumeGeometry) -> Result<FlatMask, String> {
+    let (rows, columns) = (geometry.rows, geometry.columns);
+    let mut all =
+        FlatMask { height: rows, width: columns, pixels: vec![false; (rows * columns) as usize] };
+    for mask in &answer.masks {
+        if mask.size != [rows, columns] {
+            return Err(format!("a mask of {:?} for a slice of {rows} x {columns}", mask.size));
+        }
+        let one = FlatMask::parse(rows, columns, &mask.counts).map_err(|it| it.to_string())?;
+        for (place, is_in) in all.pixels.iter_mut().zip(one.pixels) {
+            *place |= is_in;
+        }
+    }
+    Ok(all)
+}
+
+/// What outlined them.
+pub(crate) fn algorithm(all: &[Asked], version: &str) -> Algorithm {
+    let mut parameters = BTreeMap::new();
+    for it in all {
+        let name = it.target.name();
+        parameters.insert(format!("{name} prompt"), it.prompt.clone());
+        let window = format!("{} wide about {}", it.window.width, it.window.center);
+        parameters.insert(format!("{name} window"), window);
+        parameters.insert("model".to_owned(), it.model.clone());
+        parameters.insert("model_sha256".to_owned(), it.digest.clone());
+        if let Some(warning) = &it.warning {
+            parameters.insert("warning".to_owned(), warning.clone());
+        }
+    }
+    let name = "Isocenter network segmentation".to_owned();
+    Algorithm { name, version: version.to_owned(), parameters }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{AnswerMask, Runs};
+
+    use super::*;
+
+    #[test]
+    fn a_window_goes_from_black_to_white() {
+        let soft = Window { center: 40.0, width: 400.0 };
+        let found = [-1000.0, -160.0, 39.5, 239.0, 3000.0].map(|it| gray(it, soft));
+        assert_eq!(found, [0, 0, 128, 255, 255]);
+        assert_eq!([0.0, 1.0].map(|it| gray(it, Window { center: 1.0, width: 1.0 })), [0, 255]);
+        let values: Vec<f32> = (0..=1000_u16).map(f32::from).chain([1e9, f32::NAN]).collect();
+        let found = spread(&values);
+        assert_eq!((gray(9.0, found), gray(992.0, found)), (0, 255));
+        assert_eq!(gray(500.0, found), 127);
+    }
+
+    #[test]
+    fn all_masks_of_a_slice_are_one_and_none_of_another_size_is_taken() {
+        let geometry: VolumeGeometry = serde_json::from_value(serde_json::json!({
+            "frame_of_reference": "1.2", "rows": 2, "columns": 3, "orientation": [1, 0, 0, 0, 1, 0],
+            "pixel_spacing": [1, 1], "slice_spacing": 1, "slice_thickness": 1,
+            "positions": [[0, 0, 0]], "instances": ["1.2.3"], "sop_class": "1.2.840.10008.5.1.4.1.1.2",
+            "lossy": false,
+        }))
+        .unwrap();
+        let mask = |pixels: [u8; 6], height: u32, width: u32| {
+            let pixels = pixels.map(|it| it == 1).to_vec();
+            let counts = FlatMask { height, width, pixels }.to_text();
+            let drawn = Runs { size: [1, 1], counts: String::new() };
+            AnswerMask { picture: 0, size: [height, width], counts, drawn, iou: None }
+        };
+        let answer = |masks: Vec<AnswerMask>| -> InferAnswer {
+            let mut answer: InferAnswer = serde_json::from_value(serde_json::json!({
+                "text": "", "think": null, "answer": "", "flaws": [], "is_cut": false, "boxes": [],
+                "masks": [], "tokens": [0, 0], "milliseconds": 0,
+            }))
+            .unwrap();
+            answer.masks = masks;
+            answer
+        };
+        let both = answer(vec![mask([1, 0, 0, 0, 0, 1], 2, 3), mask([0, 1, 0, 0, 0, 1], 2, 3)]);
+        let found = united(&both, &geometry).unwrap();
+        assert_eq!(found.pixels, [true, true, false, false, false, true]);
+        assert!(united(&answer(Vec::new()), &geometry).unwrap().pixels.iter().all(|it| !it));
+        let turned = answer(vec![mask([1, 0, 0, 0, 0, 1], 3, 2)]);
+        assert!(united(&turned, &geometry).unwrap_err().contains("[3, 2]"));
+    }
+}

@@ -1,0 +1,53 @@
+//! Outlines by Hounsfield units alone.
+
+use std::collections::BTreeMap;
+
+use domain::Algorithm;
+use imaging::Mask;
+use imaging::components::{Component, Connectivity, components, fill_holes, keep, keep_large};
+use plugin_api::VolumeRef;
+
+use crate::target::Target;
+
+/// Smallest part of bone, in voxels.
+const BONE_VOXELS_MIN: usize = 64;
+
+/// Smallest part of lung, in mL.
+const LUNG_MILLILITRES_MIN: f64 = 1.0;
+
+/// The voxels of a target; none, if Hounsfield units do not tell it.
+pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
+    let (low, high) = target.range().unwrap_or((f32::MAX, f32::MIN));
+    let all = Mask::of(&volume.geometry, volume.values, |hu| low <= hu && hu <= high);
+    let parts = match target {
+        Target::Bone => keep_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
+        Target::Lung => {
+            let [rows, columns] = volume.geometry.pixel_spacing;
+            let voxel = rows * columns * volume.geometry.slice_spacing / 1000.0;
+            let parts = components(&all, Connectivity::TwentySix);
+            let is_lung = |part: &&Component| {
+                !part.touches_edge && part.voxels.len() as f64 * voxel >= LUNG_MILLILITRES_MIN
+            };
+            keep(&all, parts.iter().filter(is_lung))
+        }
+        _ => {
+            let parts = components(&all, Connectivity::TwentySix);
+            keep(&all, parts.iter().max_by_key(|it| it.voxels.len()).into_iter())
+        }
+    };
+    fill_holes(&parts)
+}
+
+/// What outlined them.
+pub(crate) fn algorithm(targets: &[Target], version: &str) -> Algorithm {
+    let ranges = targets.iter().filter_map(|target| {
+        let (low, high) = target.range()?;
+        let range = if high > 1e9 { format!(">= {low} HU") } else { format!("{low} to {high} HU") };
+        Some((target.name().to_owned(), range))
+    });
+    Algorithm {
+        name: "Isocenter threshold segmentation".to_owned(),
+        version: version.to_owned(),
+        parameters: ranges.collect::<BTreeMap<_, _>>(),
+    }
+}
