@@ -32,7 +32,7 @@ fn drawn(hospital: &Hospital, phantom: &Phantom, target: &str) -> u64 {
     // Soft tissue: 400 Hounsfield units about 40, from black to white.
     let gray = |it: i16| {
         let share = (f32::from(it) - 39.5) / 399.0 + 0.5;
-        (share * 255.0).round().clamp(0.0, 255.0) as u8
+        (0..=255_u8).rev().find(|it| f32::from(*it) <= (share * 255.0).round()).unwrap_or(0)
     };
     let rgb = phantom.hounsfield_units().into_iter().flat_map(|it| [gray(it); 3]).collect();
     let side = u32::from(phantom.size);
