@@ -87,6 +87,18 @@ fn check_set(set: &Path) {
     let apart = number("/apart/divergence");
     assert!(apart > 0.0 && apart < 0.1 && number("/apart/places") > 50.0, "{found}");
 
+    // So is one more file of weights, before a byte that changes is.
+    let more = scratch.path("data/models/tiny/checkpoint/more.safetensors");
+    std::fs::write(&more, "weights of somebody").unwrap();
+    let told = said(&model(&scratch, &["run", "tiny", "--prompt", "x"]));
+    assert!(told.contains("more.safetensors"), "{told}");
+    std::fs::remove_file(&more).unwrap();
+    // Who decides that it may be used for patients may do so later, and take it back.
+    let decided = [&import[..], &["--for-clinical-use", "Dr. Example"]].concat();
+    assert!(!said(&model(&scratch, &decided)).contains("not for clinical use"));
+    assert!(said(&model(&scratch, &["list"])).contains("Dr. Example"));
+    assert!(said(&model(&scratch, &import)).contains("not for clinical use"));
+
     // A byte that changes is found.
     let file = scratch.path("data/models/tiny/checkpoint/config.json");
     let mut bytes = std::fs::read(&file).unwrap();

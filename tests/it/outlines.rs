@@ -1,58 +1,121 @@
-//! Outlines by the network: from a study to a SEG and a report, with a model of random weights.
+//! Outlines by the network: from a study to a SEG and a report.
 
-use imaging::{FlatMask, Picture};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use domain::VolumeGeometry;
+use imaging::{FlatMask, Mask, Picture};
 use neighbours::phantom::Phantom;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use system_tests::{Habits, Hospital, eventually, model_set, study};
 
-use crate::model::{import_tiny, model};
+use crate::model::import_tiny;
+use crate::script::{Script, said};
 
-/// The model reads `[SEG]` in the question, too: with one there is a mask, without there is none in so short
-/// an answer.
 const WORKFLOW: &str = "workflow: outlines
-on: { study: { complete: { quiet: 200ms } } }
+on: { study: { complete: { quiet: 500ms } } }
 nodes:
-  drawn:
-    plugin: segmentation
-    with:
-      method: network
-      targets: [liver, lesion]
-      prompt: 'Outline the {target}: [SEG]'
-      tokens_max: 1
-  nothing:
-    plugin: segmentation
-    with: { method: network, targets: [spleen], prompt: 'Where is the {target}?', tokens_max: 1 }
+  drawn: { plugin: segmentation, with: { method: network, targets: [liver, lesion] } }
+  nothing: { plugin: segmentation, with: { method: network, targets: [spleen] } }
 deliver:
   - { to: pacs, what: [seg, sr] }
   - { to: ehr, what: [oru] }
 ";
 
-/// What the model draws for a slice, asked on the command line: how many pixels.
-fn drawn(hospital: &Hospital, phantom: &Phantom, target: &str) -> u64 {
-    // Soft tissue: 400 Hounsfield units about 40, from black to white.
-    let gray = |it: i16| {
-        let share = (f32::from(it) - 39.5) / 399.0 + 0.5;
-        (0..=255_u8).rev().find(|it| f32::from(*it) <= (share * 255.0).round()).unwrap_or(0)
+/// Brighter than any soft tissue of the phantom.
+const BRIGHT: u8 = 200;
+
+/// A model that outlines what is bright in the picture it is shown: as one, or for lesions in two halves. It
+/// does not know a spleen.
+fn drawing(question: &Value) -> Value {
+    let content = &question["messages"][0]["content"];
+    let url = content[0]["image_url"]["url"].as_str().unwrap();
+    let png = BASE64_STANDARD.decode(url.split_once(";base64,").unwrap().1).unwrap();
+    let picture = Picture::decode(&png).unwrap();
+    let columns = picture.width as usize;
+    let mask = |is_wanted: &dyn Fn(usize) -> bool| {
+        let pixels = picture.rgb.chunks(3).enumerate();
+        let pixels = pixels.map(|(at, it)| it[0] >= BRIGHT && is_wanted(at % columns)).collect();
+        let mask = FlatMask { height: picture.height, width: picture.width, pixels };
+        json!({"size": [picture.height, picture.width], "counts": mask.to_text()})
     };
-    let rgb = phantom.hounsfield_units().into_iter().flat_map(|it| [gray(it); 3]).collect();
-    let side = u32::from(phantom.size);
-    let slice = hospital.scratch.path("slice.png");
-    std::fs::write(&slice, Picture::new(side, side, rgb).unwrap().to_png().unwrap()).unwrap();
-    let prompt = format!("Outline the {target}: [SEG]");
-    let image = slice.display().to_string();
-    let arguments = ["run", "tiny", "--prompt", &prompt, "--image", &image, "--max-tokens", "1"];
-    let output = model(&hospital.scratch, &[&arguments[..], &["--json"]].concat());
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let counts = answer["masks"][0]["counts"].as_str().unwrap();
-    let mask = FlatMask::parse(side, side, counts).unwrap();
-    mask.pixels.iter().filter(|it| **it).count() as u64
+    let text = content[1]["text"].as_str().unwrap();
+    if text.contains("spleen") {
+        said("I see none.", &[])
+    } else if text.contains("lesion") {
+        let halves = [mask(&|it| it < columns / 2), mask(&|it| it >= columns / 2)];
+        said("[SEG] and [SEG].", &halves)
+    } else {
+        said("It is [SEG].", &[mask(&|_| true)])
+    }
 }
 
-/// PAP-05, PAP-06, PAP-14: what the model draws into the slices is the SEG, measured in mL; where it draws
-/// nothing, nobody is told that there is none.
+/// What is bright in a phantom, slice by slice along the patient.
+fn bright(phantom: &Phantom) -> Mask {
+    // 400 Hounsfield units about 40, from black to white.
+    let is_bright = |it: i16| (f32::from(it) - 39.5) / 399.0 + 0.5 >= f32::from(BRIGHT) / 255.0;
+    let slices = (0..phantom.slices).flat_map(|it| phantom.hounsfield_units(it));
+    let size = usize::from(phantom.size);
+    Mask {
+        shape: [usize::from(phantom.slices), size, size],
+        voxels: slices.map(is_bright).collect(),
+    }
+}
+
+/// PAP-05, PAP-06, PAP-14: what the model draws into each slice is the outline there, voxel by voxel, and is
+/// measured; where it draws nothing, nobody is told that there is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() {
-    let habits = Habits { workflows: &[("outlines", WORKFLOW)], ..Habits::default() };
+    let script = Script::open(drawing);
+    let model = script.as_model();
+    let habits =
+        Habits { workflows: &[("outlines", WORKFLOW)], destinations: &model, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    // Each slice is another, and they come from the top.
+    let phantom = Phantom { lean: 7.5, slices: 5, ..study("outlines") };
+    let files = phantom.files();
+    let reversed: Vec<&[u8]> = files.iter().rev().map(Vec::as_slice).collect();
+    hospital.modality().store(&reversed).await.unwrap();
+    let runs = hospital.ended_runs(1).await;
+
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    assert_eq!(run["run"]["status"], "completed", "{run}");
+    assert_eq!(script.asked().len(), 3 * usize::from(phantom.slices));
+    let outlined = &run["outputs"]["drawn"]["segmentations"][0];
+    let geometry: VolumeGeometry = serde_json::from_value(outlined["geometry"].clone()).unwrap();
+    let expected = bright(&phantom);
+    let digest = hex::encode(Sha256::digest(expected.packed()));
+    let millilitres = expected.millilitres(&geometry);
+    assert!(expected.count() > 1000);
+    for (index, target) in ["liver", "lesion"].into_iter().enumerate() {
+        let segment = &outlined["segments"][index];
+        assert_eq!(segment["label"], target);
+        assert!(segment["mask"].to_string().contains(&digest), "{} {digest}", segment["mask"]);
+        let measured = segment["measurements"][0]["value"].as_f64().unwrap();
+        assert!((measured - millilitres).abs() < 1e-9 * millilitres, "{measured} {millilitres}");
+        let finding = &run["outputs"]["drawn"]["findings"][index];
+        assert_eq!(finding["presence"], "possible");
+    }
+    let parameters = &outlined["algorithm"]["parameters"];
+    assert_eq!(
+        (&parameters["model"], &parameters["warning"]),
+        (&json!("scripted"), &json!("not for clinical use"))
+    );
+    assert_eq!(run["outputs"]["nothing"]["findings"][0]["presence"], "unknown");
+    let classes: Vec<String> =
+        hospital.pacs.received().iter().map(|it| it.sop_class.clone()).collect();
+    assert_eq!(classes, ["1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"]);
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    for expected in ["spleen not segmented: the network drew nothing", "not for clinical use"] {
+        assert!(oru.contains(expected), "{expected}: {oru}");
+    }
+}
+
+/// With the network itself: an answer that is cut off is no outline, and nothing of it is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_answer_of_the_network_is_no_outline() {
+    let cut = WORKFLOW.replace("targets: [liver, lesion]", "targets: [liver], tokens_max: 1");
+    let habits = Habits { workflows: &[("outlines", cut.as_str())], ..Habits::default() };
     let hospital = Hospital::with(habits).await;
     import_tiny(&hospital.scratch, &model_set());
     let site = std::fs::read_to_string(hospital.scratch.path("isocenter.yaml")).unwrap();
@@ -62,33 +125,11 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
         events.as_array().unwrap().iter().any(|it| it["kind"] == "model_exchanged").then_some(())
     })
     .await;
-    let phantom = study("outlines");
-
-    hospital.send(&phantom).await;
+    hospital.send(&study("cut")).await;
     let runs = hospital.ended_runs(1).await;
-
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
-    assert_eq!(run["run"]["status"], "completed", "{run}");
-    let outlined = &run["outputs"]["drawn"]["segmentations"][0];
-    let parameters = &outlined["algorithm"]["parameters"];
-    assert_eq!(parameters["model"], "tiny");
-    assert_eq!(parameters["model_sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(parameters["warning"], "not for clinical use");
-    for (index, target) in ["liver", "lesion"].into_iter().enumerate() {
-        let segment = &outlined["segments"][index];
-        let expected = drawn(&hospital, &phantom, target) * u64::from(phantom.slices);
-        assert!(expected > 0);
-        assert_eq!((&segment["label"], &segment["voxels"]), (&target.into(), &expected.into()));
-        let millilitres = expected as f64 * phantom.pixel * phantom.pixel * phantom.spacing / 1e3;
-        let measured = segment["measurements"][0]["value"].as_f64().unwrap();
-        assert!((measured - millilitres).abs() < 1e-9 * millilitres, "{measured} {millilitres}");
-    }
-    let unknown = &run["outputs"]["nothing"]["findings"][0];
-    assert_eq!(unknown["presence"], "unknown");
-    assert!(run["outputs"]["nothing"]["segmentations"].is_null());
-    let classes: Vec<String> =
-        hospital.pacs.received().iter().map(|it| it.sop_class.clone()).collect();
-    assert_eq!(classes, ["1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"]);
-    let [oru] = hospital.ehr.received().try_into().unwrap();
-    assert!(oru.contains("spleen not segmented: the network drew nothing"), "{oru}");
+    let drawn = run["nodes"].as_array().unwrap().iter().find(|it| it["node"] == "drawn");
+    let reason = drawn.map(|it| it["reason"].to_string()).unwrap_or_default();
+    assert!(reason.contains("answer_cut") && reason.contains("after 1 tokens"), "{run}");
+    assert!(run["outputs"]["drawn"].is_null() && hospital.pacs.received().is_empty(), "{run}");
 }

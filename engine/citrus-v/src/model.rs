@@ -208,6 +208,11 @@ impl CitrusV {
         Self { recall: Mutex::new(Recall::new(bytes)), ..self }
     }
 
+    /// Forgets what it remembers.
+    pub fn forget_all(&self) {
+        self.recall().forget_all();
+    }
+
     /// Bytes that keys and values of a token take.
     pub fn bytes_of_token(&self) -> usize {
         let text = &self.config.text;
@@ -269,14 +274,35 @@ impl CitrusV {
         pictures: &[Picture],
         bounds: PixelBounds,
     ) -> Result<Question, ModelError> {
+        let shown = pictures.iter().map(|it| self.fitted(it, bounds));
+        self.question_of(messages, shown.collect::<Result<_, _>>()?)
+    }
+
+    /// A picture as the vision tower sees it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is of no use.
+    pub fn fitted(&self, picture: &Picture, bounds: PixelBounds) -> Result<Picture, ModelError> {
+        Ok(fitted(picture, &self.config.vision, bounds)?)
+    }
+
+    /// The same as [`question`](Self::question), of pictures that are [`fitted`](Self::fitted).
+    ///
+    /// # Errors
+    ///
+    /// Fails if there are more or fewer than the text has places for.
+    pub fn question_of(
+        &self,
+        messages: &[Message],
+        shown: Vec<Picture>,
+    ) -> Result<Question, ModelError> {
         let vision = &self.config.vision;
-        let (mut all, mut grids, mut shown) = (Vec::new(), Vec::new(), Vec::new());
-        for picture in pictures {
-            let picture = fitted(picture, vision, bounds)?;
-            let (tensor, grid) = patches(&picture, vision, &self.device)?;
+        let (mut all, mut grids) = (Vec::new(), Vec::new());
+        for picture in &shown {
+            let (tensor, grid) = patches(picture, vision, &self.device)?;
             all.push(tensor);
             grids.push(grid);
-            shown.push(picture);
         }
         let ids = self.tokens.encode(&rendered(messages))?;
         let ids = expanded(&ids, self.config.tokens.image, &grids, vision.merge)?;

@@ -73,6 +73,17 @@ impl Recall {
         self.bytes_max > 0
     }
 
+    /// Keeps nothing of all it has.
+    pub(crate) fn forget_all(&mut self) {
+        self.kept.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether there is room for so many bytes.
+    pub(crate) const fn could_keep(&self, bytes: usize) -> bool {
+        bytes <= self.bytes_max
+    }
+
     /// The features of a picture.
     pub(crate) fn features(&mut self, of: &Digest) -> Option<Tensor> {
         let is_it = |it: &What| matches!(it, What::Features(digest, _) if digest == of);
@@ -127,7 +138,7 @@ impl Recall {
 
     /// Keeps what was read. Beginnings of it are not kept beside it.
     pub(crate) fn keep_read(&mut self, passage: Passage, cache: Cache, segs: Segs) {
-        if self.knows(&passage) {
+        if self.knows(&passage) || !self.could_keep(cache.bytes()) {
             return;
         }
         let mut freed = 0;
@@ -142,7 +153,7 @@ impl Recall {
     }
 
     fn keep(&mut self, what: What, bytes: usize) {
-        if bytes > self.bytes_max {
+        if !self.could_keep(bytes) {
             return;
         }
         self.bytes += bytes;

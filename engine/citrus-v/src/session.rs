@@ -20,6 +20,7 @@ pub struct Session {
     pictures: Option<Vec<(usize, Digest)>>,
     /// Tokens that had been read before it began.
     recalled: usize,
+    was_put_aside: bool,
     /// Features of the pictures seen so far.
     features: Vec<Tensor>,
     /// Embeddings of the question, once all pictures were seen.
@@ -68,11 +69,6 @@ impl Session {
         &self.said
     }
 
-    /// Tokens that are in memory.
-    pub fn tokens(&self) -> usize {
-        self.cache.len()
-    }
-
     /// Tokens that were not read for it, because they had been read for another.
     pub const fn recalled(&self) -> usize {
         self.recalled
@@ -86,6 +82,7 @@ impl Session {
     /// Gives its memory back. Question and words are read again when it goes on. What an answer that has
     /// ended means to draw stays: nothing is read for it any more.
     pub fn forget(&mut self) {
+        self.was_put_aside = true;
         self.cache = Cache::default();
         self.hidden = None;
         if self.ending.is_none() {
@@ -168,6 +165,7 @@ impl CitrusV {
             // Pictures that came as patches only cannot be told apart.
             pictures: pictures.filter(|it| it.len() == question.grids.len()),
             recalled: 0,
+            was_put_aside: false,
             question,
             positions,
             features: Vec::new(),
@@ -255,7 +253,8 @@ impl CitrusV {
             return Ok(());
         };
         if let Some((cache, segs)) = self.recall().beginning(&passage, all.saturating_sub(1))? {
-            if session.said.is_empty() {
+            // One that was put aside finds its own question again: nobody has asked that before.
+            if session.recalled == 0 && !session.was_put_aside {
                 session.recalled = cache.len();
             }
             session.cache = cache;
@@ -269,7 +268,7 @@ impl CitrusV {
         let asked = session.question.ids.len();
         let Some(passage) = session.passage(asked) else { return Ok(()) };
         let mut recall = self.recall();
-        if !recall.knows(&passage) {
+        if !recall.knows(&passage) && recall.could_keep(session.cache.bytes()) {
             let segs = session.segs.iter().filter(|(at, _)| *at < asked).cloned().collect();
             recall.keep_read(passage, session.cache.beginning(asked)?, segs);
         }
@@ -434,7 +433,8 @@ impl CitrusV {
         let Some(seg) = self.config().seg.as_ref().map(|it| it.token) else { return Ok(()) };
         for at in 0..hidden.dim(0)? {
             if session.token(before + at) == Some(seg) {
-                session.segs.push((before + at, hidden.narrow(0, at, 1)?));
+                // By itself: a part of a piece would keep all of it.
+                session.segs.push((before + at, hidden.narrow(0, at, 1)?.copy()?));
             }
         }
         Ok(())

@@ -273,6 +273,30 @@ impl Plan {
         self.tensors.values().map(|it| it.shape.iter().product::<usize>() as u64).sum()
     }
 
+    /// Bytes that it takes in memory on a CPU: in f32, or, of the products of the language model, in eight bits
+    /// where rows can be cut in blocks. An embedding that is the output layer, too, is there twice.
+    pub fn bytes_on_cpu(&self, is_eight_bit: bool) -> u64 {
+        let table = "language_model.embed_tokens.weight";
+        let is_tied = !self.tensors.contains_key("lm_head.weight");
+        let of = |(name, it): (&String, &Place)| {
+            let count = it.shape.iter().product::<usize>() as u64;
+            let last = it.shape.last().copied().unwrap_or_default();
+            let is_cut = last.is_multiple_of(GgmlDType::Q8_0.block_size()) && it.shape.len() == 2;
+            let product = if is_eight_bit && is_cut && is_of_text(name) {
+                let blocks = count / GgmlDType::Q8_0.block_size() as u64;
+                blocks * GgmlDType::Q8_0.type_size() as u64
+            } else {
+                count * 4
+            };
+            match name == table {
+                true if is_tied => count * 4 + product,
+                true => count * 4,
+                false => product,
+            }
+        };
+        self.tensors.iter().map(of).sum()
+    }
+
     /// Bytes of all its tensors.
     pub fn bytes(&self) -> u64 {
         let of = |it: &Place| it.shape.iter().product::<usize>() * it.kind.bytes();
@@ -352,6 +376,11 @@ pub struct Weights {
     variables: Option<Mutex<BTreeMap<String, Var>>>,
 }
 
+/// Whether a tensor is of the language model.
+fn is_of_text(name: &str) -> bool {
+    name.starts_with("language_model.") || name == "lm_head.weight"
+}
+
 impl Weights {
     /// Maps the files of a plan. Tensors come out with this precision on `device`.
     ///
@@ -369,8 +398,8 @@ impl Weights {
         };
         let mut files = Vec::new();
         for path in &plan.files {
-            // SAFETY: nobody writes to the files of a checkpoint that is in use: the store keeps
-            // them under the name of their digest and replaces them whole.
+            // SAFETY: nobody writes to the files of a checkpoint that is in use: they are the site's own, or,
+            // linked, of somebody who was told that they must not change.
             files.push(unsafe { MmapedSafetensors::new(path) }?);
         }
         let (device, too_odd) = (device.clone(), Mutex::default());
@@ -442,8 +471,7 @@ impl Weights {
     /// Fails if it is not there or cannot be read.
     pub fn product(&self, name: &str) -> Result<Product, WeightsError> {
         let full = self.get(name)?;
-        let is_of_text = name.starts_with("language_model.") || name == "lm_head.weight";
-        if !self.is_eight || !is_of_text {
+        if !self.is_eight || !is_of_text(name) {
             return Ok(Product::Full(full));
         }
         if full.dim(1)? % GgmlDType::Q8_0.block_size() != 0 {

@@ -98,6 +98,9 @@ const PIXELS_MAX: u64 = 2_000_000;
 const PICTURES_MAX: usize = 16;
 const PICTURE_BYTES_MAX: usize = 192 << 20;
 
+/// Most bytes of text of a question.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
 /// A question that nobody can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -129,6 +132,14 @@ impl InferRequest {
         let bytes: usize = self.pictures.iter().map(String::len).sum();
         if self.pictures.len() > PICTURES_MAX || bytes > PICTURE_BYTES_MAX {
             return told("at most 16 pictures, and 192 MiB of them in base 64");
+        }
+        let placed = self.messages.iter().try_fold(0_usize, |sum, it| sum.checked_add(it.pictures));
+        if placed != Some(self.pictures.len()) {
+            return told("the messages have places for more or fewer pictures than there are");
+        }
+        let text: usize = self.messages.iter().map(|it| it.text.len()).sum();
+        if text > TEXT_BYTES_MAX {
+            return told("at most 1 MiB of text");
         }
         if self.mask_pictures.iter().any(|it| *it >= self.pictures.len()) {
             return told("mask_pictures names a picture that is not there; the first is 0");
@@ -197,7 +208,8 @@ pub struct InferAnswer {
     pub masks: Vec<AnswerMask>,
     /// Tokens of question and answer.
     pub tokens: [usize; 2],
-    /// Tokens of the question that were not read again, because a question before began alike.
+    /// Tokens of the question that were not read again, because one before began alike. Plugins are not told:
+    /// they would learn what others have asked.
     #[serde(default)]
     pub recalled: usize,
     /// Milliseconds from when it was asked.
@@ -208,6 +220,9 @@ pub struct InferAnswer {
     /// Digest of its files; filled in by the engine.
     #[serde(default)]
     pub digest: String,
+    /// Whether its products were computed in eight bits; filled in by the engine.
+    #[serde(default)]
+    pub is_eight_bit: bool,
     /// What has to be said with it; filled in by the engine.
     #[serde(default)]
     pub warning: Option<String>,

@@ -1,5 +1,5 @@
 //! What bytes mean: DICOM headers and character sets, HL7 delimiters and escapes, units and
-//! reference ranges of laboratories, canonical JSON, the answers of a vision-language model.
+//! reference ranges of laboratories, canonical JSON, reports in prose, the answers of a vision-language model.
 //!
 //! Everything here takes bytes of a stranger and gives a value or says what is wrong. Read
 //! [`dicom_header`] first: it stands between the network and every other reader of DICOM.
@@ -21,4 +21,5 @@ mod iso_2022;
 pub mod jcs;
 pub mod model_answer;
 pub mod reference_range;
+pub mod report_text;
 pub mod unit;

@@ -13,6 +13,7 @@
 //! - No size is trusted before it is multiplied out with a limit (SEC-24).
 
 pub mod components;
+pub mod display;
 pub mod mask;
 pub mod overlay;
 pub mod picture;
@@ -20,6 +21,7 @@ pub mod resize;
 pub mod rle;
 pub mod slice;
 pub mod volume;
+pub mod window;
 
 pub use mask::Mask;
 pub use picture::{Picture, PictureError};

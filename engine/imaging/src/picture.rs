@@ -164,7 +164,70 @@ pub fn smart_size(
 
 #[cfg(test)]
 mod tests {
+    use encoding::model_answer::CitedBox;
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Least and most pixels, as a release was trained, served and shown.
+    const BOUNDS: [(u64, u64); 3] = [(200_704, 1_003_520), (3136, 65_535), (3136, 12_845_056)];
+
+    proptest! {
+        /// Whole blocks, as many pixels as may be, and nearly the shape of the picture; what has its size
+        /// already keeps it.
+        #[test]
+        fn pap_04_a_size_is_of_whole_blocks_within_its_bounds_and_stays(
+            height in 1_u32..4000,
+            width in 1_u32..4000,
+            bounds in 0_usize..3,
+        ) {
+            let (least, most) = BOUNDS[bounds];
+            let found = smart_size(height, width, 28, least..=most);
+            let (long, short) = (height.max(width), height.min(width));
+            prop_assert_eq!(found.is_err(), f64::from(long) / f64::from(short) > 200.0);
+            let Ok((rows, columns)) = found else { return Ok(()) };
+            prop_assert!(rows > 0 && columns > 0 && rows % 28 == 0 && columns % 28 == 0);
+            let pixels = u64::from(rows) * u64::from(columns);
+            // A side cannot be shorter than a block, however many pixels that makes.
+            prop_assert!(pixels <= most || rows == 28 || columns == 28, "{rows} x {columns}");
+            prop_assert!(pixels >= least, "{rows} x {columns}");
+            if pixels <= most {
+                prop_assert_eq!(smart_size(rows, columns, 28, least..=most).ok(), Some((rows, columns)));
+            }
+        }
+
+        /// A corner that goes into the picture as the model sees it, in whole pixels of that, and back, is off
+        /// by half of such a pixel, and by less than one of its own.
+        #[test]
+        fn pap_04_corners_come_back_to_where_they_were(
+            height in 28_u32..2500,
+            width in 28_u32..2500,
+            bounds in 0_usize..3,
+            corners in prop::array::uniform4(0.0_f64..1.0),
+        ) {
+            let (least, most) = BOUNDS[bounds];
+            let (rows, columns) = smart_size(height, width, 28, least..=most).unwrap();
+            let across = f64::from(width) / f64::from(columns);
+            let down = f64::from(height) / f64::from(rows);
+            let [a, b, c, d] = corners;
+            let source = [a.min(c), b.min(d), a.max(c), b.max(d)];
+            let size = [width, height, width, height].map(f64::from);
+            let source: [f64; 4] = std::array::from_fn(|it| source[it] * size[it]);
+            let scale = [across, down, across, down];
+            let seen: [f64; 4] = std::array::from_fn(|it| (source[it] / scale[it]).round());
+            let cited = CitedBox { label: String::new(), corners: seen, at: 0..0 };
+            let Ok((back, is_cut)) = cited.on_source([columns, rows], [width, height]) else {
+                prop_assert!(seen[0] >= seen[2] || seen[1] >= seen[3] || seen[0] >= f64::from(columns)
+                    || seen[1] >= f64::from(rows));
+                return Ok(());
+            };
+            prop_assert!(!is_cut);
+            for it in 0..4 {
+                let off = (f64::from(back[it]) - source[it]).abs();
+                prop_assert!(off <= scale[it] / 2.0 + 1.0, "{off} of {}", scale[it]);
+            }
+        }
+    }
 
     /// Three kilobytes may say that they are three gigabytes.
     #[test]

@@ -106,6 +106,34 @@ pub fn read(path: &Path) -> Result<Slice, SliceError> {
 }
 
 fn check_plane(object: &DefaultDicomObject, rows: u32, columns: u32) -> Result<(), SliceError> {
+    check_pixels(object, rows, columns)?;
+    let not = |what: &str| Err(SliceError::NotASlice { what: what.to_owned() });
+    if integer(object, tags::SAMPLES_PER_PIXEL, "Samples per Pixel")? != 1 {
+        return not("it is in colour");
+    }
+    // PS3.3, C.8.2.1.1.1: a projection along the patient has no thickness to measure with.
+    let kinds = object
+        .element(tags::IMAGE_TYPE)
+        .ok()
+        .and_then(|it| it.to_multi_str().ok().map(|it| it.to_vec()));
+    if kinds.is_some_and(|it| it.iter().any(|it| it.trim() == "LOCALIZER")) {
+        return not("it is a localizer");
+    }
+    // Hounsfield units are what they are; other values mean what their picture shows.
+    let is_inverted =
+        text(object, tags::PHOTOMETRIC_INTERPRETATION).is_some_and(|it| it == "MONOCHROME1");
+    if is_inverted && text(object, tags::MODALITY).is_none_or(|it| it != "CT") {
+        return not("its bright is dark (MONOCHROME1)");
+    }
+    Ok(())
+}
+
+/// Whether there is one frame of no more pixels than may be.
+pub(crate) fn check_pixels(
+    object: &DefaultDicomObject,
+    rows: u32,
+    columns: u32,
+) -> Result<(), SliceError> {
     let not = |what: &str| Err(SliceError::NotASlice { what: what.to_owned() });
     let pixels = u64::from(rows) * u64::from(columns);
     if pixels == 0 || pixels > PIXELS_MAX as u64 {
@@ -113,9 +141,6 @@ fn check_plane(object: &DefaultDicomObject, rows: u32, columns: u32) -> Result<(
     }
     if text(object, tags::NUMBER_OF_FRAMES).is_some_and(|it| it != "1" && it != "0") {
         return not("it has several frames");
-    }
-    if integer(object, tags::SAMPLES_PER_PIXEL, "Samples per Pixel")? != 1 {
-        return not("it is in colour");
     }
     Ok(())
 }
@@ -129,7 +154,11 @@ fn check_orthonormal(o: &[f64; 6]) -> Result<(), SliceError> {
 }
 
 /// Stored values through the rescale of the modality (DIN-80).
-fn values(object: &DefaultDicomObject, rows: u32, columns: u32) -> Result<Vec<f32>, SliceError> {
+pub(crate) fn values(
+    object: &DefaultDicomObject,
+    rows: u32,
+    columns: u32,
+) -> Result<Vec<f32>, SliceError> {
     let undecodable = |error: &dyn std::error::Error| SliceError::Undecodable {
         reason: ErrorChain(error).to_string(),
     };
@@ -143,12 +172,16 @@ fn values(object: &DefaultDicomObject, rows: u32, columns: u32) -> Result<Vec<f3
     Ok(values)
 }
 
-fn text(object: &DefaultDicomObject, tag: Tag) -> Option<String> {
+pub(crate) fn text(object: &DefaultDicomObject, tag: Tag) -> Option<String> {
     let text = object.element(tag).ok()?.to_str().ok()?;
     Some(text.trim_matches(['\0', ' ']).to_owned()).filter(|it| !it.is_empty())
 }
 
-fn integer(object: &DefaultDicomObject, tag: Tag, name: &'static str) -> Result<u32, SliceError> {
+pub(crate) fn integer(
+    object: &DefaultDicomObject,
+    tag: Tag,
+    name: &'static str,
+) -> Result<u32, SliceError> {
     // Rows and columns of any other representation than US are somebody's attack (SEC-24).
     let element = object.element(tag).map_err(|_| SliceError::Missing { name })?;
     let is_short =

@@ -16,7 +16,6 @@ use domain::{ErrorChain, InferAnswer, InferRequest, Role};
 use imaging::Picture;
 
 use crate::job::{AtWork, Job};
-use crate::model_store::bytes_on_cpu;
 use crate::scheduler::{Ended, Limits, Scheduler, Stopped};
 use crate::wire::{Ask, InferFault, Say};
 use crate::{frame, memory};
@@ -26,6 +25,9 @@ const QUEUE_MAX: usize = 64;
 
 /// How often it says that it is alive while it works.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// How long after the last question all is forgotten that was remembered of patients.
+const FORGETS: Duration = Duration::from_mins(10);
 
 /// Most bytes of what was seen and read of late that are remembered.
 const REMEMBERED_BYTES_MAX: u64 = 1 << 30;
@@ -76,17 +78,16 @@ pub(crate) fn load(
     let precision =
         if is_eight_bit && device.is_cpu() { Precision::Eight } else { Precision::Full(kind) };
     if device.is_cpu() {
-        let parameters = Plan::read(checkpoint).map_err(|it| told(&it))?.parameters();
-        if let Some(reason) = too_little(parameters, is_eight_bit, memory::available()) {
+        let needed = Plan::read(checkpoint).map_err(|it| told(&it))?.bytes_on_cpu(is_eight_bit);
+        if let Some(reason) = too_little(needed, is_eight_bit, memory::available()) {
             return Err(reason);
         }
     }
     CitrusV::load(checkpoint, precision, &device).map_err(|it| told(&it))
 }
 
-/// What to say if there is too little memory for so many weights.
-fn too_little(parameters: u64, is_eight_bit: bool, available: Option<u64>) -> Option<String> {
-    let needed = bytes_on_cpu(parameters, is_eight_bit);
+/// What to say if there is too little memory for so many bytes of weights.
+fn too_little(needed: u64, is_eight_bit: bool, available: Option<u64>) -> Option<String> {
     let available = available.filter(|it| *it < needed)?;
     let giga = |it: u64| it as f64 / 1e9;
     let hint = if is_eight_bit { "" } else { ", import it with --eight-bit" };
@@ -141,9 +142,12 @@ impl Host {
         loop {
             // Without work there is time to wait; with work, only what is there already is taken.
             if self.scheduler.is_empty() && self.incoming.is_empty() {
-                match asked.recv_timeout(Duration::from_mins(1)) {
+                match asked.recv_timeout(FORGETS) {
                     Ok(ask) => self.take(ask),
-                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.scheduler.network().model.forget_all();
+                        continue;
+                    }
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
             }
@@ -191,7 +195,7 @@ impl Host {
         let waited = asked.elapsed();
         let rest = request.deadline_ms.map(|it| Duration::from_millis(it).saturating_sub(waited));
         let deadline = rest.map(|it| now + it);
-        let added = self.begin(id, *request, is_heard).and_then(|job| {
+        let added = self.begin(id, *request, (is_heard, asked)).and_then(|job| {
             let added = self.scheduler.add(id, job, priority, now, deadline);
             added.map_err(|it| InferFault::refused(it.to_string()))
         });
@@ -201,10 +205,23 @@ impl Host {
         }
     }
 
-    fn begin(&self, id: u64, request: InferRequest, is_heard: bool) -> Result<Job, InferFault> {
+    fn begin(
+        &self,
+        id: u64,
+        request: InferRequest,
+        heard: (bool, Instant),
+    ) -> Result<Job, InferFault> {
         let model = &self.scheduler.network().model;
-        let pictures = request.pictures.iter().map(|it| picture(it));
-        let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
+        let bounds = request.pixels.map(|[min, max]| PixelBounds { min, max });
+        let bounds = bounds.unwrap_or_default();
+        let refused = |error: ModelError| InferFault::refused(ErrorChain(&error).to_string());
+        // One by one: of each only what the model sees is kept.
+        let (mut pictures, mut sources) = (Vec::new(), Vec::new());
+        for it in &request.pictures {
+            let picture = picture(it)?;
+            sources.push([picture.width, picture.height]);
+            pictures.push(model.fitted(&picture, bounds).map_err(refused)?);
+        }
         let messages: Vec<Message> = request
             .messages
             .iter()
@@ -218,10 +235,7 @@ impl Host {
                 text: it.text.clone(),
             })
             .collect();
-        let bounds = request.pixels.map(|[min, max]| PixelBounds { min, max });
-        let refused = |error: ModelError| InferFault::refused(ErrorChain(&error).to_string());
-        let question = model.question(&messages, &pictures, bounds.unwrap_or_default());
-        let question = question.map_err(refused)?;
+        let question = model.question_of(&messages, pictures).map_err(refused)?;
         let stop = ["<|im_end|>", "<|endoftext|>"].iter().filter_map(|it| model.tokens().id(it));
         let sampling = &request.sampling;
         let decoding = Decoding {
@@ -233,8 +247,7 @@ impl Host {
             seed: sampling.seed,
         };
         let session = model.begin(question, &decoding).map_err(refused)?;
-        let sources = pictures.iter().map(|it| [it.width, it.height]).collect();
-        Ok(Job::new(id, session, sources, request, is_heard))
+        Ok(Job::new(id, session, sources, request, heard))
     }
 
     fn answer(&mut self, ended: Ended<AtWork>) -> io::Result<()> {
@@ -283,12 +296,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_into_memory_is_told_with_what_to_do() {
-        assert_eq!(too_little(8, false, None), None);
-        assert_eq!(too_little(8, false, Some(32)), None);
-        let told = too_little(8_300_000_000, false, Some(16_000_000_000)).unwrap();
+        assert_eq!(too_little(32, false, None), None);
+        assert_eq!(too_little(32, false, Some(32)), None);
+        let told = too_little(33_200_000_000, false, Some(16_000_000_000)).unwrap();
         assert!(told.contains("33.2 GB") && told.contains("--eight-bit"), "{told}");
-        let told = too_little(8_300_000_000, true, Some(4_000_000_000)).unwrap();
-        assert!(told.contains("8.8 GB") && !told.contains("--eight-bit"), "{told}");
+        let told = too_little(13_300_000_000, true, Some(4_000_000_000)).unwrap();
+        assert!(told.contains("13.3 GB") && !told.contains("--eight-bit"), "{told}");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use domain::{AnswerMask, ErrorChain, InferAnswer, InferRequest};
 use crate::scheduler::Network;
 use crate::wire::{InferFault, answer_of, mask_of};
 
+/// Most masks that are drawn in one step: each takes memory of its own, and others wait meanwhile.
+const DRAWN_AT_ONCE: usize = 8;
+
 /// A question at work.
 pub(crate) struct Job {
     id: u64,
@@ -31,11 +34,11 @@ impl Job {
         session: Session,
         sources: Vec<[u32; 2]>,
         request: InferRequest,
-        is_heard: bool,
+        (is_heard, asked): (bool, Instant),
     ) -> Self {
         // The session has them as the network sees them.
         let request = InferRequest { pictures: Vec::new(), ..request };
-        let (drawn, told, asked) = (Vec::new(), 0, Instant::now());
+        let (drawn, told) = (Vec::new(), 0);
         Self { id, session, sources, request, drawn, is_heard, told, asked }
     }
 
@@ -138,7 +141,8 @@ impl Network for AtWork {
         let Some(first) = job.undrawn() else { return Ok(()) };
         let picture = job.request.mask_picture(first);
         let of_it = |it: &usize| job.request.mask_picture(*it) == picture;
-        let segs: Vec<usize> = (first..job.session.segs()).filter(of_it).collect();
+        let segs = (first..job.session.segs()).filter(of_it).take(DRAWN_AT_ONCE);
+        let segs: Vec<usize> = segs.collect();
         let drawn = self.model.draw(&job.session, &segs, picture)?;
         job.drawn.resize_with(job.session.segs(), || None);
         for (seg, drawn) in segs.into_iter().zip(drawn) {

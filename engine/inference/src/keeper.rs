@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use citrus_v::compute::MEMORY_STAYS;
-use domain::{ErrorChain, InferAnswer};
+use domain::InferAnswer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::frame;
-use crate::shared::{Open, Questions, Start};
+use crate::shared::{Heard, Open, Questions, Start};
 use crate::wire::{Ask, InferFault, Say};
 
 /// How often a question is asked again because the process ended with it.
@@ -26,6 +26,12 @@ const TRIES_MAX: u32 = 3;
 
 /// How long to wait before the process is started again, after it could not be.
 const REST: Duration = Duration::from_secs(2);
+
+/// How often the keeper looks how it is with the process.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Why a process ends that nobody can ask.
+const UNASKED: &str = "nobody asks it any more";
 
 /// Longest wait for the weights to be read, from a slow disk.
 const LOAD_MAX: Duration = Duration::from_mins(30);
@@ -75,8 +81,8 @@ pub(crate) struct Keeper {
     pub(crate) tell: watch::Sender<State>,
     /// How long a process that has questions may say nothing.
     pub(crate) patience: Duration,
-    /// Whether the files of the checkpoint were read and are what was taken in.
-    pub(crate) is_verified: bool,
+    /// Counts the processes.
+    pub(crate) number: u32,
 }
 
 impl Keeper {
@@ -90,11 +96,8 @@ impl Keeper {
                     Ok(ended) => warn!(reason = ended, "the model's process ended"),
                     Err(error) => {
                         warn!(%error, "the model's process cannot be started");
-                        self.tell.send_replace(State::Unusable(error.to_string()));
-                        // Whoever waits for it has had a try.
-                        for open in self.questions.lock().values_mut() {
-                            open.tries += 1;
-                        }
+                        // Whoever waits for it is told; the next who asks finds it mended, perhaps.
+                        self.refuse_all(&error.to_string());
                         tokio::time::sleep(REST).await;
                     }
                 }
@@ -105,7 +108,11 @@ impl Keeper {
 
     /// Starts a process, asks it everything that is open, and goes on until it ends.
     async fn process(&mut self) -> io::Result<String> {
-        if let Err(reason) = self.verify().await {
+        let verified = tokio::select! {
+            verified = self.start.verify() => verified,
+            () = self.tell.closed() => return Ok(UNASKED.to_owned()),
+        };
+        if let Err(reason) = verified {
             self.refuse_all(&reason);
             return Ok(reason);
         }
@@ -124,7 +131,11 @@ impl Keeper {
             .kill_on_drop(true)
             .spawn()?;
         let (mut reader, mut writer) = UnixStream::from_std(ours)?.into_split();
-        match tokio::time::timeout(LOAD_MAX, hear(&mut reader)).await?? {
+        let first = tokio::select! {
+            first = tokio::time::timeout(LOAD_MAX, hear(&mut reader)) => first??,
+            () = self.tell.closed() => return Ok(UNASKED.to_owned()),
+        };
+        match first {
             Say::Ready => info!(process = child.id(), "the model is loaded"),
             Say::Unusable { reason } => {
                 self.refuse_all(&reason);
@@ -139,24 +150,11 @@ impl Keeper {
         let listening = listen(reader, self.questions.clone(), pulse.clone(), tell);
         let listening = tokio::spawn(listening);
         let outcome = self.converse(&mut writer, &pulse, ended).await;
-        // It has closed its socket, or hangs; what is left of it goes.
+        // It has closed its socket, or hangs; what is left of it goes. What it said before is heard.
         _ = child.kill().await;
-        listening.abort();
+        _ = listening.await;
         self.tell.send_replace(State::Resting);
         Ok(outcome)
-    }
-
-    /// What answers is known to the byte: before the first start, all files are read.
-    async fn verify(&mut self) -> Result<(), String> {
-        if self.is_verified {
-            return Ok(());
-        }
-        let Start { card, checkpoint, .. } = self.start.clone();
-        let outcome = tokio::task::spawn_blocking(move || card.verify(&checkpoint)).await;
-        let told = |error: &dyn std::error::Error| ErrorChain(error).to_string();
-        outcome.map_err(|it| told(&it))?.map_err(|it| told(&it))?;
-        self.is_verified = true;
-        Ok(())
     }
 
     async fn converse(
@@ -165,19 +163,18 @@ impl Keeper {
         pulse: &Pulse,
         mut ended: oneshot::Receiver<String>,
     ) -> String {
-        let ask = |(id, open): (&u64, &mut Open)| {
-            open.tries += 1;
-            let is_heard = open.heard.as_mut().map(super::shared::Heard::begin_again).is_some();
-            Ask::Infer { id: *id, request: open.request.clone(), is_heard }
-        };
-        let open: Vec<Ask> = self.questions.lock().iter_mut().map(ask).collect();
-        for ask in open {
-            if let Err(error) = write(writer, &ask).await {
-                return error.to_string();
-            }
-        }
-        let mut look = tokio::time::interval(self.patience / 4);
+        self.number += 1;
+        let mut look = tokio::time::interval(LOOK.min(self.patience / 4));
+        // The question that is asked by itself, if there is one; the others are held back.
+        let mut alone = None;
         loop {
+            let is_over = |it: u64| !self.questions.lock().contains_key(&it);
+            if alone.is_none_or(is_over) {
+                match self.hand_out(writer).await {
+                    Ok(suspect) => alone = suspect,
+                    Err(error) => return error.to_string(),
+                }
+            }
             tokio::select! {
                 how = &mut ended => return how.unwrap_or_default(),
                 _ = look.tick() => {
@@ -187,30 +184,48 @@ impl Keeper {
                         return format!("it has said nothing for {:?}", self.patience);
                     }
                 }
-                asked = self.asked.recv() => {
-                    let Some(bell) = asked else { return "nobody asks it any more".to_owned() };
-                    let Bell::Ask(ask) = bell else { continue };
-                    if let Err(error) = self.ask(writer, ask).await {
-                        return error.to_string();
+                asked = self.asked.recv() => match asked {
+                    None => return UNASKED.to_owned(),
+                    Some(Bell::Ask(cancel @ Ask::Cancel { .. })) => {
+                        if let Err(error) = self.write(writer, &cancel).await {
+                            return error.to_string();
+                        }
                     }
+                    // Handed out with the next turn.
+                    Some(Bell::Ask(Ask::Infer { .. }) | Bell::Load) => {}
                 }
             }
         }
     }
 
-    async fn ask(&self, writer: &mut OwnedWriteHalf, ask: Ask) -> io::Result<()> {
-        if let Ask::Infer { id, .. } = &ask {
-            match self.questions.lock().get_mut(id) {
-                Some(open) if open.tries == 0 => open.tries = 1,
-                // Asked when the process was started, or taken back.
-                _ => return Ok(()),
-            }
+    /// Asks a process what it has not been asked. A question that two have ended with is asked by itself: it may
+    /// be the one they ended of, and the others are not to end with it again.
+    async fn hand_out(&self, writer: &mut OwnedWriteHalf) -> io::Result<Option<u64>> {
+        let is_suspect = |it: &Open| it.tries + 1 >= TRIES_MAX && it.asked_of != self.number;
+        let suspect = self.questions.lock().iter().find(|it| is_suspect(it.1)).map(|it| *it.0);
+        loop {
+            let next = {
+                let mut questions = self.questions.lock();
+                let is_next = |id: u64, it: &Open| {
+                    it.asked_of != self.number && suspect.is_none_or(|it| it == id)
+                };
+                let next = questions.iter_mut().find(|(id, it)| is_next(**id, it));
+                next.map(|(id, open)| {
+                    open.tries += 1;
+                    open.asked_of = self.number;
+                    let is_heard = open.heard.as_mut().map(Heard::begin_again).is_some();
+                    Ask::Infer { id: *id, request: open.request.clone(), is_heard }
+                })
+            };
+            let Some(ask) = next else { return Ok(suspect) };
+            self.write(writer, &ask).await?;
         }
-        // A process that hangs takes no more at some time; whoever looks after it goes on.
-        match tokio::time::timeout(self.patience, write(writer, &ask)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+    }
+
+    /// A process that hangs takes no more at some time; whoever looks after it goes on.
+    async fn write(&self, writer: &mut OwnedWriteHalf, ask: &Ask) -> io::Result<()> {
+        let frame = frame::written(ask)?;
+        tokio::time::timeout(self.patience, writer.write_all(&frame)).await?
     }
 
     /// Gives up on what the process ended with again and again.
@@ -288,10 +303,6 @@ fn end(mut open: Open, outcome: Result<InferAnswer, InferFault>) {
     });
     // Whoever asked may have gone.
     _ = open.reply.send(outcome);
-}
-
-async fn write(writer: &mut OwnedWriteHalf, ask: &Ask) -> io::Result<()> {
-    writer.write_all(&frame::written(ask)?).await
 }
 
 async fn hear(reader: &mut OwnedReadHalf) -> io::Result<Say> {

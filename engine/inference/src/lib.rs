@@ -6,7 +6,7 @@
 //! [`shared`] is the engine's side of it, whose `keeper` starts that process and starts it again;
 //! [`site_model`] is the one at work, which another can take the place of. [`wire`] is what all of
 //! them say, [`openai`] the same as other programs say it, and [`remote`] a model that another machine has.
-//! [`bench`] times one, and says how far two are apart.
+//! [`mod@bench`] times one, and says how far two are apart.
 //!
 //! **Invariants**
 //!

@@ -41,6 +41,9 @@ pub struct ModelCard {
     pub files: BTreeMap<String, String>,
     /// How many numbers it has.
     pub parameters: u64,
+    /// Bytes it takes in memory on a CPU; nought on cards of before it was known.
+    #[serde(default)]
+    pub bytes_on_cpu: u64,
     /// Bytes of its weights, as they lie on the disk.
     pub bytes: u64,
     /// What kinds of numbers they are.
@@ -73,6 +76,16 @@ impl ModelCard {
     ///
     /// Fails if one is not what was taken in.
     pub fn verify(&self, checkpoint: &Path) -> Result<(), StoreError> {
+        // One more file of weights would be read, too.
+        let entries = fs::read_dir(checkpoint).into_iter().flatten().flatten();
+        for entry in
+            entries.filter(|it| it.path().extension().is_some_and(|it| it == "safetensors"))
+        {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            if !self.files.contains_key(&file) {
+                return Err(StoreError::Changed { name: self.name.clone(), file });
+            }
+        }
         for (file, digest) in &self.files {
             let path = checkpoint.join(file);
             if digest_of(&path).map_err(io_error(&path))? != *digest {
@@ -81,17 +94,6 @@ impl ModelCard {
         }
         Ok(())
     }
-
-    /// Bytes the weights take on a CPU.
-    pub const fn bytes_on_cpu(&self) -> u64 {
-        bytes_on_cpu(self.parameters, self.is_eight_bit)
-    }
-}
-
-/// Bytes that so many weights take on a CPU, which computes in f32; in eight bits about so many: 34 bytes
-/// for 32 numbers.
-pub(crate) const fn bytes_on_cpu(parameters: u64, is_eight_bit: bool) -> u64 {
-    if is_eight_bit { parameters / 32 * 34 } else { parameters * 4 }
 }
 
 /// How a checkpoint is taken in.
@@ -179,7 +181,8 @@ impl ModelStore {
         Self { folder }
     }
 
-    /// Takes a checkpoint in, once its headers fit its configuration. The same again changes nothing.
+    /// Takes a checkpoint in, once its headers fit its configuration. The same again changes only what is said
+    /// of it: where it is from, its licence, and who has decided that it may be used for patients, if anybody.
     ///
     /// # Errors
     ///
@@ -198,7 +201,13 @@ impl ModelStore {
         if place.join(CARD).exists() {
             let (there, card) = (self.card(import.name)?, found.card(import)?);
             let is_same = there.digest == card.digest && there.is_eight_bit == card.is_eight_bit;
-            return if is_same { Ok(there) } else { Err(StoreError::Taken(card.name)) };
+            if !is_same {
+                return Err(StoreError::Taken(card.name));
+            }
+            if there != card {
+                write_card(&place, &card)?;
+            }
+            return Ok(card);
         }
         // Made beside its place and then moved there: half a model is never seen.
         let fresh = self.folder.join(format!(".{}.part", import.name));
@@ -218,9 +227,7 @@ impl ModelStore {
         }
         // What lies here now is what counts.
         let card = Found::in_folder(&files)?.card(import)?;
-        let text = serde_json::to_string_pretty(&card)
-            .map_err(|it| StoreError::BadCard { path: fresh.join(CARD), reason: it.to_string() })?;
-        fs::write(fresh.join(CARD), text + "\n").map_err(io_error(&fresh))?;
+        write_card(&fresh, &card)?;
         fs::rename(&fresh, &place).map_err(io_error(&place))?;
         Ok(card)
     }
@@ -322,6 +329,7 @@ impl Found {
             digest: hex::encode(Sha256::digest(lines.concat())),
             files,
             parameters: self.plan.parameters(),
+            bytes_on_cpu: self.plan.bytes_on_cpu(import.is_eight_bit),
             bytes: self.plan.bytes(),
             kinds,
             draws_masks: self.config.seg.is_some(),
@@ -331,6 +339,15 @@ impl Found {
             clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),
         })
     }
+}
+
+/// Puts a card into the folder of a model, in the place of the one that may be there.
+fn write_card(folder: &Path, card: &ModelCard) -> Result<(), StoreError> {
+    let (path, fresh) = (folder.join(CARD), folder.join(format!("{CARD}.part")));
+    let text = serde_json::to_string_pretty(card)
+        .map_err(|it| StoreError::BadCard { path: path.clone(), reason: it.to_string() })?;
+    fs::write(&fresh, text + "\n").map_err(io_error(&fresh))?;
+    fs::rename(&fresh, &path).map_err(io_error(&path))
 }
 
 fn read_card(path: &Path) -> Result<ModelCard, StoreError> {

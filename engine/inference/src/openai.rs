@@ -280,14 +280,23 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
         answer.flaws.push("NoMasksSaid".to_owned());
         return Ok(answer);
     };
-    let said = text.matches("[SEG]").count();
-    if said != 0 && said != masks.len() {
-        let text = format!("the answer has {said} [SEG] and {} masks", masks.len());
+    // Those of the question are drawn, too, by servers that keep to the release.
+    let count = |text: &str| text.matches("[SEG]").count();
+    let said = count(text);
+    let all = said + request.messages.iter().map(|it| count(&it.text)).sum::<usize>();
+    if all != 0 && ![said, all].contains(&masks.len()) {
+        let text = format!(
+            "question and answer have {all} [SEG], the answer {said}, and there are {} masks",
+            masks.len()
+        );
         return Err(InferFault::unavailable(text));
     }
     for (seg, mask) in masks.iter().enumerate() {
         let said = at(mask, "/picture").as_u64().and_then(|it| usize::try_from(it).ok());
         let picture = said.unwrap_or_else(|| request.mask_picture(seg));
+        if picture >= sources.len() && !sources.is_empty() {
+            return Err(InferFault::unavailable("a mask lies on a picture that was not sent"));
+        }
         let read = read_mask(mask, sources.get(picture).copied())?;
         answer.masks.push(AnswerMask { picture, ..read });
     }

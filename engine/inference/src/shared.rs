@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use citrus_v::Compute;
-use domain::{InferAnswer, InferRequest};
+use domain::{ErrorChain, InferAnswer, InferRequest};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -32,6 +32,8 @@ pub(crate) struct Open {
     pub(crate) tries: u32,
     pub(crate) reply: oneshot::Sender<Result<InferAnswer, InferFault>>,
     pub(crate) heard: Option<Heard>,
+    /// Which process was asked last, by its number.
+    pub(crate) asked_of: u32,
 }
 
 /// Who hears an answer word by word.
@@ -101,6 +103,16 @@ pub struct Start {
     pub compute: Compute,
 }
 
+impl Start {
+    /// What answers is known to the byte: all files are read.
+    pub(crate) async fn verify(&self) -> Result<(), String> {
+        let Self { card, checkpoint, .. } = self.clone();
+        let outcome = tokio::task::spawn_blocking(move || card.verify(&checkpoint)).await;
+        let told = |error: &dyn std::error::Error| ErrorChain(error).to_string();
+        outcome.map_err(|it| told(&it))?.map_err(|it| told(&it))
+    }
+}
+
 /// The model of a site, in a process of its own.
 pub struct SharedModel {
     start: Start,
@@ -131,7 +143,7 @@ impl SharedModel {
             asked,
             tell,
             patience,
-            is_verified: false,
+            number: 0,
         };
         let keeper = tokio::spawn(keeper.keep());
         let places = Semaphore::new(QUEUE_MAX);
@@ -161,17 +173,22 @@ impl SharedModel {
             return Ok(());
         }
         self.bell.send(Bell::Load).await.map_err(|_| gone())?;
-        let is_known = |it: &State| matches!(it, State::Ready | State::Unusable(_));
-        loop {
-            state.changed().await.map_err(|_| gone())?;
-            let now = state.borrow_and_update().clone();
-            if is_known(&now) {
-                return match now {
-                    State::Unusable(reason) => Err(InferFault::unavailable(reason)),
-                    _ => Ok(()),
-                };
-            }
+        state.changed().await.map_err(|_| gone())?;
+        match state.borrow_and_update().clone() {
+            State::Ready => Ok(()),
+            State::Unusable(reason) => Err(InferFault::unavailable(reason)),
+            // It is told only of one that was ready.
+            State::Resting => Err(InferFault::unavailable("it ended as soon as it was loaded")),
         }
+    }
+
+    /// Reads its files, and says whether they are what was taken in.
+    ///
+    /// # Errors
+    ///
+    /// Says which is not.
+    pub(crate) async fn verify(&self) -> Result<(), InferFault> {
+        self.start.verify().await.map_err(InferFault::unavailable)
     }
 
     /// Ends its process, once everybody has their answer: whoever asks it holds it.
@@ -234,7 +251,7 @@ impl SharedModel {
         let request = Box::new(request);
         let is_heard = listener.is_some();
         let heard = listener.map(Heard::new);
-        let open = Open { request: request.clone(), tries: 0, reply, heard };
+        let open = Open { request: request.clone(), tries: 0, reply, heard, asked_of: 0 };
         self.questions.lock().insert(id, open);
         let (questions, bell) = (self.questions.clone(), self.bell.clone());
         let _taken_back = TakenBack { id, questions, bell };
@@ -243,6 +260,7 @@ impl SharedModel {
         let mut answer = answer.await.map_err(|_| gone())??;
         answer.model.clone_from(&self.start.card.name);
         answer.digest.clone_from(&self.start.card.digest);
+        answer.is_eight_bit = self.start.card.is_eight_bit;
         answer.warning = self.start.card.warning().map(str::to_owned);
         Ok(answer)
     }

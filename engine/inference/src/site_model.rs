@@ -38,11 +38,19 @@ impl Served {
         }
     }
 
+    /// As it was taken in.
+    async fn verify(&self) -> Result<(), InferFault> {
+        match self {
+            Self::Here(model) => model.verify().await,
+            Self::Elsewhere(_) => Ok(()),
+        }
+    }
+
     /// Bytes that it takes of this machine's memory. Of a GPU's, it shows when it is loaded.
     fn bytes(&self) -> u64 {
         match self {
             Self::Here(model) if model.started_with().compute != Compute::Cuda => {
-                model.card().bytes_on_cpu()
+                model.card().bytes_on_cpu
             }
             _ => 0,
         }
@@ -79,7 +87,8 @@ impl SiteModel {
         let now = now.ok_or_else(|| InferFault::unavailable("no model is at work"))?;
         let rest = limit.map(|it| it.saturating_sub(begun.elapsed()));
         let deadline_ms = rest.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-        now.infer(InferRequest { deadline_ms, ..request }).await
+        let answer = now.infer(InferRequest { deadline_ms, ..request }).await?;
+        Ok(InferAnswer { recalled: 0, ..answer })
     }
 
     /// Puts another one to work, one after the other. What was asked before is answered by the one that was
@@ -90,26 +99,23 @@ impl SiteModel {
     ///
     /// Says why the new one cannot be loaded. The old one goes on then.
     pub async fn exchange(&self, next: Served, available: Option<u64>) -> Result<(), InferFault> {
-        if available.is_none_or(|it| it >= next.bytes()) {
+        let has_room = available.is_none_or(|it| it >= next.bytes());
+        if has_room || matches!(&*self.now.read().await, Some(Served::Elsewhere(_))) {
             next.load().await?;
             *self.now.write().await = Some(next);
             return Ok(());
         }
+        // What takes its time without the memory is done first.
+        next.verify().await?;
         let mut now = self.now.write().await;
-        let mut before = None;
-        match now.take() {
-            Some(Served::Here(old)) => {
-                before = Some(old.started_with().clone());
-                old.ended().await;
-            }
-            other => *now = other,
-        }
+        let Some(Served::Here(old)) = now.take() else { return Ok(()) };
+        let before = old.started_with().clone();
+        old.ended().await;
         let outcome = next.load().await;
-        match (&outcome, before) {
-            (Ok(()), _) => *now = Some(next),
-            (Err(_), Some(start)) => *now = Some(Served::Here(SharedModel::start(start))),
-            (Err(_), None) => {}
-        }
+        *now = Some(match outcome {
+            Ok(()) => next,
+            Err(_) => Served::Here(SharedModel::start(before)),
+        });
         outcome
     }
 }

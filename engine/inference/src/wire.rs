@@ -54,6 +54,7 @@ pub(crate) fn answer_of(
         milliseconds: 0,
         model: String::new(),
         digest: String::new(),
+        is_eight_bit: false,
         warning: None,
         text,
     }

@@ -60,6 +60,7 @@ fn start(engine: PathBuf, name: &str) -> Start {
         digest: "0".to_owned(),
         files: BTreeMap::new(),
         parameters: 1,
+        bytes_on_cpu: 4,
         bytes: 4,
         kinds: Vec::new(),
         draws_masks: false,

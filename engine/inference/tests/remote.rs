@@ -172,7 +172,7 @@ async fn pap_01_what_may_help_is_tried_again_and_what_may_not_is_told() {
         // Nobody is followed elsewhere (SEC-33).
         (Reply::Says(302, String::new()), true, "302", 1),
         (Reply::Says(401, String::new()), true, "401", 1),
-        (good("[SEG] and [SEG]", &json!([mask()])), true, "2 [SEG] and 1 masks", 1),
+        (good("[SEG] and [SEG]", &json!([mask()])), true, "the answer 2, and there are 1 masks", 1),
         (good("[SEG]", &json!([{"size": [4, 4]}])), true, "no `size` and `counts`", 1),
         (
             good("x", &json!([{"size": [999_999_999, 999_999_999], "counts": "0"}])),

@@ -37,6 +37,8 @@ pub struct Phantom {
     pub pixel: f64,
     /// Distance of slices, in mm.
     pub spacing: f64,
+    /// How far each slice lies to the side of the one before, in mm.
+    pub lean: f64,
 }
 
 impl Default for Phantom {
@@ -51,6 +53,7 @@ impl Default for Phantom {
             slices: 40,
             pixel: 1.5,
             spacing: 3.0,
+            lean: 0.0,
         }
     }
 }
@@ -94,17 +97,18 @@ impl Phantom {
         }
     }
 
-    /// Hounsfield units of a slice, row by row: all slices are alike.
-    pub fn hounsfield_units(&self) -> Vec<i16> {
+    /// Hounsfield units of a slice, row by row.
+    pub fn hounsfield_units(&self, slice: u16) -> Vec<i16> {
+        let aside = self.lean * f64::from(slice);
         let middle = f64::from(self.size) / 2.0 - 0.5;
         let place = |index: u16| (f64::from(index) - middle) * self.pixel;
         let rows = (0..self.size).map(place);
         let places = rows.flat_map(|y| (0..self.size).map(move |column| (place(column), y)));
-        places.map(|(x, y)| Self::value(x, y)).collect()
+        places.map(|(x, y)| Self::value(x - aside, y)).collect()
     }
 
-    fn pixels(&self) -> PrimitiveValue {
-        let stored = self.hounsfield_units().into_iter().map(|it| it + 1024);
+    fn pixels(&self, slice: u16) -> PrimitiveValue {
+        let stored = self.hounsfield_units(slice).into_iter().map(|it| it + 1024);
         stored.flat_map(i16::to_le_bytes).collect::<Vec<u8>>().into()
     }
 
@@ -172,7 +176,7 @@ impl Phantom {
         }
         let none = DataSetSequence::<InMemDicomObject>::empty();
         set.put(DataElement::new(tags::REFERENCED_STUDY_SEQUENCE, VR::SQ, none));
-        set.put(DataElement::new(tags::PIXEL_DATA, VR::OW, self.pixels()));
+        set.put(DataElement::new(tags::PIXEL_DATA, VR::OW, self.pixels(slice)));
         if !self.placer.is_empty() {
             set.put(self.request());
         }

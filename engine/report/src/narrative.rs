@@ -86,7 +86,7 @@ fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
     let split = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let mut findings: Vec<String> =
         results.findings.iter().flat_map(|it| split(&it.text)).collect();
-    if findings.is_empty() {
+    if findings.is_empty() && results.sections.is_empty() {
         findings.push("No findings.".to_owned());
     }
     let mut sections = vec![("Findings".to_owned(), findings)];

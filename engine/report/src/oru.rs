@@ -334,8 +334,11 @@ fn own_filler(results: &ResultSet) -> String {
     results.known_as().simple().to_string().chars().take(20).collect()
 }
 
+/// What was found, and what is said in prose. That there is nothing is only said where nobody says anything.
 fn findings(results: &ResultSet) -> String {
-    let lines: Vec<&str> = results.findings.iter().map(|it| it.text.as_str()).collect();
+    let findings = results.findings.iter().map(|it| it.text.clone());
+    let prose = results.sections.iter().map(|it| format!("{}:\n{}", it.title.meaning, it.text));
+    let lines: Vec<String> = findings.chain(prose).collect();
     if lines.is_empty() { "No findings.".to_owned() } else { lines.join("\n") }
 }
 

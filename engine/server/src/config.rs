@@ -86,6 +86,26 @@ pub(crate) struct ModelConfig {
     pub(crate) for_clinical_use: Option<String>,
 }
 
+impl ModelConfig {
+    /// Keys that would have no effect.
+    fn problem(&self) -> Option<String> {
+        let has_here = self.digest.is_some() || self.device != Compute::Auto;
+        let has_there = self.key_file.is_some() || self.for_clinical_use.is_some();
+        match self.url {
+            Some(_) if has_here => Some(
+                "model: `digest` and `device` are for a model of this machine, not for one with `url`"
+                    .to_owned(),
+            ),
+            None if has_there => Some(
+                "model: `key_file` and `for_clinical_use` are for a model with `url`; for one of this \
+                 machine see `isocenter model import --for-clinical-use`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
 /// `dicom:`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -348,6 +368,7 @@ impl Config {
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
         }
+        problems.extend(self.model.as_ref().and_then(ModelConfig::problem));
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
         for (name, it) in &self.destinations {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contracts::Model;
 use inference::{
-    ModelStore, RemoteConfig, RemoteModel, Served, SharedModel, SiteModel, Start, memory,
+    ModelCard, ModelStore, RemoteConfig, RemoteModel, Served, SharedModel, SiteModel, Start, memory,
 };
 use plugin_host::PluginHost;
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ struct Now {
     config: Option<ModelConfig>,
     /// What the trail says of it.
     about: Value,
+    card: Option<ModelCard>,
     model: Option<Arc<SiteModel>>,
 }
 
@@ -69,7 +70,8 @@ impl ModelAtWork {
     pub(crate) async fn take(&self, config: Option<&ModelConfig>) -> Option<Exchange> {
         let _turn = self.turn.lock().await;
         let before = self.lock().clone();
-        if before.config.as_ref() == config {
+        if before.config.as_ref() == config && config.is_none_or(|it| self.card(it) == before.card)
+        {
             return None;
         }
         let Some(config) = config else {
@@ -98,11 +100,18 @@ impl ModelAtWork {
     fn lend(&self, config: &ModelConfig, about: Value, model: Arc<SiteModel>) {
         let lent: Arc<dyn Model> = Arc::<SiteModel>::clone(&model);
         self.host.lend(Some(lent));
-        *self.lock() = Now { config: Some(config.clone()), about, model: Some(model) };
+        let (card, config) = (self.card(config), Some(config.clone()));
+        *self.lock() = Now { config, about, card, model: Some(model) };
     }
 
     fn lock(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the store says of a model of this machine.
+    fn card(&self, model: &ModelConfig) -> Option<ModelCard> {
+        let store = ModelStore::new(self.data.join("models"));
+        store.card(&model.name).ok().filter(|_| model.url.is_none())
     }
 
     /// A model as the site file names it, with what the trail says of it. It is not loaded yet.
@@ -129,7 +138,10 @@ impl ModelAtWork {
             return Err(Failure::new(text));
         }
         let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
-        let about = json!({"name": card.name, "digest": card.digest});
+        let about = json!({
+            "name": card.name, "digest": card.digest, "is_eight_bit": card.is_eight_bit,
+            "clinical_use_decided_by": card.clinical_use_decided_by,
+        });
         let checkpoint = store.checkpoint(&model.name);
         let start = Start { engine, checkpoint, card, compute: model.device };
         Ok((Served::Here(SharedModel::start(start)), about))

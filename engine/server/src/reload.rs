@@ -1,5 +1,5 @@
 //! Takes in what changes while the engine runs: workflows that were activated, plugins that were
-//! replaced, and what the site file says of peers and destinations. Runs that go on keep what they
+//! replaced, and what the site file says of peers, destinations and the model. Runs that go on keep what they
 //! began with.
 
 use std::collections::BTreeMap;
@@ -55,13 +55,17 @@ impl Reload {
     /// Looks again and again.
     pub(crate) async fn watch(self, seen: Seen) {
         let Seen { mut file, mut plugins, mut activations } = seen;
+        let mut before = file.clone();
         loop {
             tokio::time::sleep(LOOK).await;
+            // One that is being written is not whole yet: it is taken in once it stays the same.
             let now = self.file();
-            if now != file {
-                file = now;
+            let is_whole = now == before && !now.trim().is_empty();
+            if now != file && is_whole {
+                file.clone_from(&now);
                 self.take_site_file().await;
             }
+            before = now;
             let now = self.host.stamp_now();
             let has_plugins = now != plugins;
             if has_plugins {

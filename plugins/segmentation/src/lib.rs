@@ -21,8 +21,10 @@
 //! `method: network` shows the shared model every slice of CT and MR, in the order of the patient, and asks
 //! for each target; what it draws is the outline (PAP-05). CT is shown in a window that suits the target, or
 //! in `window: { center: 40, width: 400 }`; MR between its darkest and brightest hundredth. `prompt` is
-//! what is asked, `{target}` in it the target; `tokens_max` how long an answer may be. Where nothing is
-//! drawn, the result says so, and not that there is none (PAP-06).
+//! what is asked, `{target}` in it the target; `tokens_max` how long an answer may be. What is drawn is told as
+//! possible; where nothing is drawn, the result says so, and not that there is none (PAP-06). An answer that
+//! is cut off, or has not a mask for every `[SEG]`, is rejected. Every slice is a question for every target: give
+//! the node a `timeout` that suits (10 minutes, if not said).
 //!
 //! Every series that is a regular stack is worked on. If none is, the input is rejected as
 //! `geometry_inconsistent` (or `pixels_undecodable`), and the reason names what is wrong with which
@@ -37,11 +39,12 @@ use domain::{
     SeriesInput, SeriesInstanceUid,
 };
 use imaging::Mask;
+use imaging::window::Window;
 use plugin_api::{Context, HostError, Level, NodeError, Plugin, VolumeRef, export_plugin};
 use serde::Deserialize;
 
 use crate::network::{Asked, PROMPT, View};
-pub use crate::target::{Target, Window};
+pub use crate::target::Target;
 
 /// CT Image Storage. Other classes of the modality CT are localizers or multi-frame.
 const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -52,10 +55,15 @@ const MR_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.4";
 /// Outlines structures.
 pub struct Outline;
 
-/// What a workflow sets under `with:`.
+/// What a workflow sets under `with:`, once it was checked.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Method")]
+pub struct Settings(Method);
+
+/// How to outline, and what.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "method", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Settings {
+pub enum Method {
     /// By Hounsfield units.
     Threshold {
         /// What to outline.
@@ -82,6 +90,36 @@ pub enum Settings {
 #[serde(try_from = "Target")]
 pub struct OfThreshold(Target);
 
+/// Most tokens of an answer that may be asked for.
+const TOKENS_MAX: usize = 32_768;
+
+impl TryFrom<Method> for Settings {
+    type Error = String;
+
+    fn try_from(method: Method) -> Result<Self, String> {
+        let targets = method.targets();
+        let is_doubled =
+            targets.iter().enumerate().any(|(at, it)| targets.iter().skip(at + 1).any(|b| b == it));
+        if targets.is_empty() || is_doubled {
+            return Err("`targets` names at least one target, and none twice".to_owned());
+        }
+        if let Method::Network { window, prompt, tokens_max, .. } = &method {
+            if targets.len() > 1 && prompt.as_ref().is_some_and(|it| !it.contains("{target}")) {
+                let text = "`prompt` asks the same for all targets: put {target} into it";
+                return Err(text.to_owned());
+            }
+            if tokens_max.is_some_and(|it| !(1..=TOKENS_MAX).contains(&it)) {
+                return Err(format!("`tokens_max` is from 1 to {TOKENS_MAX}"));
+            }
+            let is_usable = |it: &Window| it.center.is_finite() && it.width >= 1.0;
+            if window.as_ref().is_some_and(|it| !is_usable(it)) {
+                return Err("`window` has a width of 1 or more".to_owned());
+            }
+        }
+        Ok(Self(method))
+    }
+}
+
 impl TryFrom<Target> for OfThreshold {
     type Error = String;
 
@@ -102,13 +140,13 @@ impl Plugin for Outline {
         settings: &Settings,
         input: NodeInput,
     ) -> Result<NodeOutput, NodeError> {
+        let method = &settings.0;
         let study =
             input.study.ok_or_else(|| NodeError::rejected("no_study", "there is no study"))?;
-        let series: Vec<&SeriesInput> =
-            study.series.iter().filter(|it| settings.takes(it)).collect();
+        let series: Vec<&SeriesInput> = study.series.iter().filter(|it| method.takes(it)).collect();
         if series.is_empty() {
-            let reason = format!("none of {} series is {}", study.series.len(), settings.wanted());
-            return Err(NodeError::rejected(settings.lacking(), reason));
+            let reason = format!("none of {} series is {}", study.series.len(), method.wanted());
+            return Err(NodeError::rejected(method.lacking(), reason));
         }
         let mut output = NodeOutput::default();
         let mut problems = Problems::default();
@@ -118,7 +156,7 @@ impl Plugin for Outline {
             match context.read_volume(&it.series) {
                 Ok(volume) => {
                     let seen = Seen { series: it, volume: &volume };
-                    outline(context, settings, &seen, &at, &mut output)?;
+                    outline(context, method, &seen, &at, &mut output)?;
                 }
                 Err(HostError::Rejected(reason)) => problems.add(&it.series, &reason),
                 Err(HostError::Unavailable(reason)) => return Err(NodeError::Unavailable(reason)),
@@ -132,7 +170,14 @@ impl Plugin for Outline {
     }
 }
 
-impl Settings {
+impl Method {
+    fn targets(&self) -> Vec<Target> {
+        match self {
+            Self::Threshold { targets } => targets.iter().map(|it| it.0).collect(),
+            Self::Network { targets, .. } => targets.clone(),
+        }
+    }
+
     /// Whether it works on such a series.
     fn takes(&self, series: &SeriesInput) -> bool {
         let has = |class: &str| series.instances.iter().any(|it| it.sop_class.as_str() == class);
@@ -185,55 +230,54 @@ impl Problems {
 /// Outlines all targets in a series. `at` says how far the work is, from how much of the series is done.
 fn outline(
     context: &Context<'_>,
-    settings: &Settings,
+    method: &Method,
     seen: &Seen<'_>,
     at: &dyn Fn(f64) -> f64,
     output: &mut NodeOutput,
 ) -> Result<(), NodeError> {
-    let mut segments = Vec::new();
-    let algorithm = match settings {
-        Settings::Threshold { targets } => {
-            let targets: Vec<Target> = targets.iter().map(|it| it.0).collect();
-            for target in &targets {
-                let mask = threshold::mask(*target, seen.volume);
-                output.findings.push(finding(*target, &mask, seen.volume, absent(*target)));
-                segments.extend(segment(context, *target, &mask, seen)?);
-            }
-            threshold::algorithm(&targets, Outline::VERSION)
+    let (targets, mut segments) = (method.targets(), Vec::new());
+    let algorithm = if let Method::Threshold { .. } = method {
+        for target in &targets {
+            let mask = threshold::mask(*target, seen.volume);
+            output.findings.push(by_threshold(*target, &mask, seen.volume));
+            segments.extend(segment(context, *target, &mask, seen)?);
         }
-        Settings::Network { targets, .. } => {
-            let mut all = Vec::new();
-            for (index, target) in targets.iter().enumerate() {
-                let part = |share: f64| at((index as f64 + share) / targets.len() as f64);
-                let (mask, asked) = by_network(context, settings, *target, seen, &part)?;
-                let said = finding(*target, &mask, seen.volume, not_segmented(*target));
-                output.findings.push(said);
-                segments.extend(segment(context, *target, &mask, seen)?);
-                all.push(asked);
+        threshold::algorithm(&targets, Outline::VERSION)
+    } else {
+        let mut all: Vec<Asked> = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            let part = |share: f64| at((index as f64 + share) / targets.len() as f64);
+            let (mask, asked) = drawn(context, method, *target, seen, &part)?;
+            output.findings.push(by_network(*target, &mask, seen.volume, &asked));
+            segments.extend(segment(context, *target, &mask, seen)?);
+            if all.last().is_some_and(|it| !it.is_by_the_same(&asked)) {
+                let reason = "the model was exchanged for another between two targets";
+                return Err(NodeError::Unavailable(reason.to_owned()));
             }
-            network::algorithm(&all, Outline::VERSION)
+            all.push(asked);
         }
+        network::algorithm(&all, Outline::VERSION)
     };
     put(segments, algorithm, seen, output);
     Ok(())
 }
 
-fn by_network(
+fn drawn(
     context: &Context<'_>,
-    settings: &Settings,
+    method: &Method,
     target: Target,
     seen: &Seen<'_>,
     part: &dyn Fn(f64) -> f64,
 ) -> Result<(Mask, Asked), NodeError> {
-    let (window, prompt, tokens_max) = match settings {
-        Settings::Network { window, prompt, tokens_max, .. } => {
+    let (window, prompt, tokens_max) = match method {
+        Method::Network { window, prompt, tokens_max, .. } => {
             (*window, prompt.as_deref(), *tokens_max)
         }
-        Settings::Threshold { .. } => (None, None, None),
+        Method::Threshold { .. } => (None, None, None),
     };
     let is_ct = seen.series.instances.iter().any(|it| it.sop_class.as_str() == CT_IMAGE_STORAGE);
     let window = match window {
-        _ if !is_ct => network::spread(seen.volume.values),
+        _ if !is_ct => Window::over(seen.volume.values),
         Some(window) => window,
         None => target.window(),
     };
@@ -279,33 +323,61 @@ fn volume_of(millilitres: f64) -> Measurement {
     }
 }
 
-/// What is said of a target: `otherwise`, if nothing was outlined.
-fn finding(
-    target: Target,
-    mask: &Mask,
-    volume: &VolumeRef<'_>,
-    otherwise: (Presence, String),
-) -> Finding {
+/// What is said of a target that Hounsfield units tell: where none are its, there is none.
+fn by_threshold(target: Target, mask: &Mask, volume: &VolumeRef<'_>) -> Finding {
     let (name, (_, code)) = (target.name(), target.codes());
     let (presence, text) = if mask.count() == 0 {
-        otherwise
+        (Presence::Absent, format!("No {name} found by threshold."))
     } else {
-        let millilitres = mask.millilitres(&volume.geometry);
-        (Presence::Present, format!("Volume of {name}: {millilitres:.1} mL."))
+        (Presence::Present, measured(name, mask, volume))
     };
     Finding { code, site: None, presence, text }
 }
 
-/// Where no Hounsfield units are those of a target, there is none.
-fn absent(target: Target) -> (Presence, String) {
-    (Presence::Absent, format!("No {} found by threshold.", target.name()))
+/// What is said of a target that the network was asked for: what it draws may be it, and that it draws nothing
+/// says nothing of what is there (PAP-06).
+fn by_network(target: Target, mask: &Mask, volume: &VolumeRef<'_>, asked: &Asked) -> Finding {
+    let (name, (_, code)) = (target.name(), target.codes());
+    let (presence, text) = if mask.count() == 0 {
+        let text = format!("{name} not segmented: the network drew nothing. There may be one.");
+        (Presence::Unknown, text)
+    } else {
+        (Presence::Possible, measured(name, mask, volume))
+    };
+    Finding { code, site: None, presence, text: format!("{text} {}", asked.whose()) }
 }
 
-/// That a network draws nothing says nothing of what is there (PAP-06).
-fn not_segmented(target: Target) -> (Presence, String) {
-    let name = target.name();
-    let text = format!("{name} not segmented: the network drew nothing. There may be one.");
-    (Presence::Unknown, text)
+fn measured(name: &str, mask: &Mask, volume: &VolumeRef<'_>) -> String {
+    format!("Volume of {name}: {:.1} mL.", mask.millilitres(&volume.geometry))
 }
 
 export_plugin!(Outline);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_right_are_refused() {
+        let read = |it: serde_json::Value| serde_json::from_value::<Settings>(it);
+        let network = |more: serde_json::Value| {
+            let mut all = serde_json::json!({"method": "network", "targets": ["liver", "spleen"]});
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            read(all)
+        };
+        assert!(network(serde_json::json!({})).is_ok());
+        assert!(network(serde_json::json!({"prompt": "where is the {target}?"})).is_ok());
+        for (more, reason) in [
+            (serde_json::json!({"prompt": "where is it?"}), "{target}"),
+            (serde_json::json!({"targets": []}), "at least one"),
+            (serde_json::json!({"targets": ["liver", "liver"]}), "none twice"),
+            (serde_json::json!({"tokens_max": 0}), "from 1 to"),
+            (serde_json::json!({"window": {"center": 40, "width": 0}}), "width"),
+            (serde_json::json!({"windows": 3}), "unknown"),
+            (serde_json::json!({"method": "threshold", "targets": ["liver"]}), "method: network"),
+        ] {
+            let told = network(more).unwrap_err().to_string();
+            assert!(told.contains(reason), "{reason}: {told}");
+        }
+    }
+}

@@ -7,20 +7,17 @@ use base64::prelude::BASE64_STANDARD;
 use domain::{
     Algorithm, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance, VolumeGeometry,
 };
+use imaging::window::Window;
 use imaging::{FlatMask, Mask, Picture};
 use plugin_api::{Context, NodeError, VolumeRef};
 
-use crate::target::{Target, Window};
+use crate::target::Target;
 
 /// How the release is asked.
 pub(crate) const PROMPT: &str = "Please help segment the {target} in this scan.";
 
 /// Most tokens of an answer: it names what it drew.
 const TOKENS_MAX: usize = 512;
-
-/// Share of the voxels that are darker than black, and brighter than white, where there are no Hounsfield
-/// units.
-const OUTLIERS: f64 = 0.01;
 
 /// What the model is told and shown.
 pub(crate) struct View<'a> {
@@ -35,9 +32,62 @@ pub(crate) struct Asked {
     target: Target,
     prompt: String,
     window: Window,
+    by: Option<By>,
+}
+
+/// Which model answered.
+#[derive(Clone, PartialEq, Eq)]
+struct By {
     model: String,
     digest: String,
+    is_eight_bit: bool,
     warning: Option<String>,
+}
+
+impl By {
+    fn of(answer: InferAnswer) -> Self {
+        let InferAnswer { model, digest, is_eight_bit, warning, .. } = answer;
+        Self { model, digest, is_eight_bit, warning }
+    }
+}
+
+impl Asked {
+    /// Takes in who answered: one volume is not outlined by two models.
+    fn by(&mut self, by: By) -> Result<(), NodeError> {
+        if self.by.as_ref().is_some_and(|it| *it != by) {
+            let reason = "the model was exchanged for another in the middle of a volume";
+            return Err(NodeError::Unavailable(reason.to_owned()));
+        }
+        self.by = Some(by);
+        Ok(())
+    }
+
+    /// Whether both were answered by one model.
+    pub(crate) fn is_by_the_same(&self, other: &Self) -> bool {
+        self.by == other.by
+    }
+
+    /// What has to be said with what was outlined.
+    pub(crate) fn whose(&self) -> String {
+        let Some(by) = &self.by else { return String::new() };
+        let warning = by.warning.as_ref().map(|it| format!(", {it}")).unwrap_or_default();
+        format!("Outlined by model {}{warning}.", by.model)
+    }
+}
+
+/// Whether an answer is whole, and has a mask for every `[SEG]` in it and in the question.
+fn check(answer: &InferAnswer, prompt: &str) -> Result<(), NodeError> {
+    if answer.is_cut {
+        let reason = format!("an answer is cut off after {} tokens", answer.tokens[1]);
+        return Err(NodeError::rejected("answer_cut", reason));
+    }
+    let count = |text: &str| text.matches("[SEG]").count();
+    let (said, drawn) = (count(prompt) + count(&answer.text), answer.masks.len());
+    if said != drawn || answer.flaws.iter().any(|it| it == "NoMasksSaid") {
+        let reason = format!("question and answer have {said} [SEG], and {drawn} masks were drawn");
+        return Err(NodeError::rejected("masks_missing", reason));
+    }
+    Ok(())
 }
 
 /// Asks about each slice. `done` hears which share of them was asked.
@@ -51,8 +101,7 @@ pub(crate) fn drawn(
     let geometry = &volume.geometry;
     let prompt = view.prompt.replace("{target}", target.name());
     let pixels = geometry.rows as usize * geometry.columns as usize;
-    let (model, digest, warning) = Default::default();
-    let mut asked = Asked { target, prompt, window: view.window, model, digest, warning };
+    let mut asked = Asked { target, prompt, window: view.window, by: None };
     let mut slices = Vec::new();
     for values in volume.values.chunks(pixels.max(1)) {
         if context.is_cancelled() {
@@ -62,8 +111,9 @@ pub(crate) fn drawn(
         let picture = picture.map_err(|it| NodeError::rejected("slice_unusable", it))?;
         let question = question(&asked.prompt, &picture, view.tokens_max);
         let answer = context.ask(&question).map_err(|it| it.into_node_error("model_refused"))?;
+        check(&answer, &asked.prompt)?;
         slices.push(united(&answer, geometry).map_err(NodeError::Unavailable)?);
-        (asked.model, asked.digest, asked.warning) = (answer.model, answer.digest, answer.warning);
+        asked.by(By::of(answer))?;
         done(slices.len() as f64 / geometry.positions.len().max(1) as f64);
     }
     let mask = Mask::of_slices(geometry, &slices).ok_or_else(|| {
@@ -86,37 +136,9 @@ fn question(prompt: &str, picture: &[u8], tokens_max: Option<usize>) -> InferReq
 
 /// A slice as a picture, from black to white over the window.
 fn shown(geometry: &VolumeGeometry, values: &[f32], window: Window) -> Result<Vec<u8>, String> {
-    let rgb = values.iter().flat_map(|it| [gray(*it, window); 3]).collect();
+    let rgb = values.iter().flat_map(|it| [window.gray(*it); 3]).collect();
     let picture = Picture::new(geometry.columns, geometry.rows, rgb);
     picture.and_then(|it| it.to_png()).map_err(|it| it.to_string())
-}
-
-/// How bright a value is (PS3.3, C.11.2.1.2.1).
-fn gray(value: f32, Window { center, width }: Window) -> u8 {
-    let share = if width <= 1.0 {
-        f32::from(u8::from(value > center - 0.5))
-    } else {
-        (value - (center - 0.5)) / (width - 1.0) + 0.5
-    };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-    let gray = (share.clamp(0.0, 1.0) * 255.0).round() as u8;
-    gray
-}
-
-/// A window over nearly all values, where they mean nothing by themselves, as of MR.
-pub(crate) fn spread(values: &[f32]) -> Window {
-    let mut sorted: Vec<f32> = values.iter().copied().filter(|it| it.is_finite()).collect();
-    sorted.sort_by(f32::total_cmp);
-    let count = sorted.len();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of the length"
-    )]
-    let skipped = (count as f64 * OUTLIERS) as usize;
-    let low = sorted.get(skipped).copied().unwrap_or_default();
-    let high = sorted.get(count.saturating_sub(skipped + 1)).copied().unwrap_or_default();
-    Window { center: f32::midpoint(low, high) + 0.5, width: high - low + 1.0 }
 }
 
 /// All that was drawn into a slice.
@@ -144,9 +166,12 @@ pub(crate) fn algorithm(all: &[Asked], version: &str) -> Algorithm {
         parameters.insert(format!("{name} prompt"), it.prompt.clone());
         let window = format!("{} wide about {}", it.window.width, it.window.center);
         parameters.insert(format!("{name} window"), window);
-        parameters.insert("model".to_owned(), it.model.clone());
-        parameters.insert("model_sha256".to_owned(), it.digest.clone());
-        if let Some(warning) = &it.warning {
+        let Some(by) = &it.by else { continue };
+        let numbers = if by.is_eight_bit { "eight bits" } else { "as they are" };
+        parameters.insert("model".to_owned(), by.model.clone());
+        parameters.insert("model_sha256".to_owned(), by.digest.clone());
+        parameters.insert("model_weights".to_owned(), numbers.to_owned());
+        if let Some(warning) = &by.warning {
             parameters.insert("warning".to_owned(), warning.clone());
         }
     }
@@ -159,18 +184,6 @@ mod tests {
     use domain::{AnswerMask, Runs};
 
     use super::*;
-
-    #[test]
-    fn a_window_goes_from_black_to_white() {
-        let soft = Window { center: 40.0, width: 400.0 };
-        let found = [-1000.0, -160.0, 39.5, 239.0, 3000.0].map(|it| gray(it, soft));
-        assert_eq!(found, [0, 0, 128, 255, 255]);
-        assert_eq!([0.0, 1.0].map(|it| gray(it, Window { center: 1.0, width: 1.0 })), [0, 255]);
-        let values: Vec<f32> = (0..=1000_u16).map(f32::from).chain([1e9, f32::NAN]).collect();
-        let found = spread(&values);
-        assert_eq!((gray(9.0, found), gray(992.0, found)), (0, 255));
-        assert_eq!(gray(500.0, found), 127);
-    }
 
     #[test]
     fn all_masks_of_a_slice_are_one_and_none_of_another_size_is_taken() {

@@ -1,6 +1,7 @@
 //! What can be outlined: names, codes, and how each is looked at.
 
 use domain::Code;
+use imaging::window::Window;
 use serde::Deserialize;
 
 /// What to outline.
@@ -33,16 +34,6 @@ pub enum Target {
     Bladder,
     /// Anything that should not be there.
     Lesion,
-}
-
-/// Hounsfield units that are shown from black to white.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Window {
-    /// In the middle.
-    pub center: f32,
-    /// From black to white.
-    pub width: f32,
 }
 
 impl Target {

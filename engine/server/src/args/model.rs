@@ -93,7 +93,7 @@ pub(crate) struct RunFlags {
     /// Pictures, PNG or JPEG.
     #[arg(long = "image")]
     pub(crate) images: Vec<PathBuf>,
-    /// Which picture, counted from 0, the first [SEG] is drawn into, which the second, and so on; the last
+    /// Which picture, counted from 0, the first `[SEG]` is drawn into, which the second, and so on; the last
     /// holds for all further ones. Left out: the first picture for all.
     #[arg(long, value_delimiter = ',')]
     pub(crate) mask_pictures: Vec<usize>,

@@ -62,18 +62,18 @@ fn weights(card: &ModelCard) -> String {
     let giga = |it: u64| it as f64 / 1e9;
     let kinds = card.kinds.join(", ");
     let mut text = format!("{:.2} billion numbers of {kinds}", giga(card.parameters));
-    let needed = giga(card.bytes_on_cpu());
+    let needed = giga(card.bytes_on_cpu);
     if card.is_eight_bit {
         text = format!("{text}, computed in eight bits where that can be; about {needed:.1} GB");
-    } else if card.bytes != card.bytes_on_cpu() {
+    } else if card.bytes != card.bytes_on_cpu {
         text = format!("{text}; a CPU computes in f32 and needs {needed:.1} GB for them");
     }
-    let memory = memory::total().filter(|it| *it < card.bytes_on_cpu());
+    let memory = memory::total().filter(|it| *it < card.bytes_on_cpu);
     if let Some(memory) = memory {
         let there = giga(memory);
         text = format!("{text}: this machine has {there:.1} GB, which is not enough");
         if !card.is_eight_bit {
-            text.push_str("; --eight-bit needs about a quarter");
+            text.push_str("; --eight-bit needs less than half");
         }
     }
     text
