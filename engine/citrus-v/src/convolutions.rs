@@ -4,7 +4,8 @@ use candle_core::{Module, Result, Tensor};
 use cpu_kernels::patches::patches;
 
 use crate::ops::Linear;
-use crate::weights::{Product, Weights, WeightsError};
+use crate::plan::WeightsError;
+use crate::weights::{Product, Weights};
 
 /// A transposed convolution of 2 x 2 pixels in steps of two, as one product.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 //! [`model`] is the way in: it loads a checkpoint, reads a question, answers it in one pass and draws a
 //! mask for every `[SEG]`; [`session`] does the same step by step, for many at once, with the [`cache`]
 //! of each, and remembers what was asked of late (`recall`). A checkpoint is described by [`config`],
-//! from which [`layout`] knows every tensor; [`weights`] compares that with the headers of the files,
-//! whose [`names`] may be any of those in use. [`tokens`] and [`preprocess`] put text and pictures into
-//! numbers, [`positions`] says where they stand, [`compute`] on which device they lie; [`vision`],
-//! [`text`] and [`sam`] are the three networks, made of [`ops`] and [`convolutions`], and [`decoding`]
-//! chooses words. [`losses`] is what training makes smaller.
+//! from which [`layout`] knows every tensor; [`plan`] compares that with the headers of the files, whose
+//! [`names`] may be any of those in use, and [`weights`] maps them. [`tokens`] and [`preprocess`] put text and
+//! pictures into numbers, [`positions`] says where they stand, [`compute`] on which device they lie;
+//! [`vision`], [`text`] and [`sam`] are the three networks, made of [`ops`] and [`convolutions`], and
+//! [`decoding`] chooses words. [`losses`] is what training makes smaller.
 //!
 //! **Invariants**
 //!
@@ -26,6 +26,7 @@ pub mod losses;
 pub mod model;
 pub mod names;
 pub mod ops;
+pub mod plan;
 pub mod positions;
 pub mod preprocess;
 mod recall;
@@ -41,7 +42,8 @@ pub use compute::Compute;
 pub use config::{Config, ConfigError, SamConfig};
 pub use decoding::Decoding;
 pub use model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};
+pub use plan::{Plan, WeightsError};
 pub use preprocess::PixelBounds;
 pub use session::{Need, Session};
 pub use tokens::{Message, Speaker};
-pub use weights::{Plan, Precision, Weights, WeightsError};
+pub use weights::{Precision, Weights};

@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigError, SegConfig};
 use crate::decoding::Decoding;
 use crate::layout::layout;
 use crate::ops::Linear;
+use crate::plan::{Plan, WeightsError};
 use crate::positions::{Grid, PlacesError};
 use crate::preprocess::{PixelBounds, fitted, patches, square};
 use crate::recall::{Recall, digest};
@@ -20,7 +21,7 @@ use crate::session::Need;
 use crate::text::Text;
 use crate::tokens::{Message, Tokens, TokensError, expanded, rendered};
 use crate::vision::Vision;
-use crate::weights::{Plan, Precision, Weights, WeightsError};
+use crate::weights::{Precision, Weights};
 
 /// Why the model cannot be had, or does not answer.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,8 @@ use candle_core::{D, DType, Module, Result, Tensor};
 use cpu_kernels::packed::Packed;
 use cpu_kernels::rows::{self, Activation};
 
-use crate::weights::{Product, Weights, WeightsError};
+use crate::plan::WeightsError;
+use crate::weights::{Product, Weights};
 
 /// `x W^T + b`.
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@ use candle_core::{DType, Device, Module, Result, Tensor};
 use crate::cache::Cache;
 use crate::config::TextConfig;
 use crate::ops::{Linear, RmsNorm, attention, rotated, silu_times};
+use crate::plan::WeightsError;
 use crate::positions::frequencies;
-use crate::weights::{Weights, WeightsError};
+use crate::weights::Weights;
 
 /// The model.
 pub struct Text {

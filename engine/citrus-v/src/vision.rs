@@ -4,8 +4,9 @@ use candle_core::{D, DType, Device, Module, Result, Tensor};
 
 use crate::config::VisionConfig;
 use crate::ops::{Linear, RmsNorm, attention, rotated, silu_times};
+use crate::plan::WeightsError;
 use crate::positions::{Grid, Windows, patch_angles};
-use crate::weights::{Weights, WeightsError};
+use crate::weights::Weights;
 
 /// Of RMSNorm; the configuration has no say in it.
 const EPS: f64 = 1e-6;

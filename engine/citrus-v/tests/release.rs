@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use citrus_v::layout::layout;
 use citrus_v::names::{Meaning, meaning};
-use citrus_v::weights::Kind;
+use citrus_v::plan::Kind;
 use citrus_v::{Config, Plan};
 use serde_json::{Map, json};
 

@@ -51,7 +51,9 @@ pub fn run(checkpoint: &Path, is_eight_bit: bool, compute: Compute) -> io::Resul
     std::thread::Builder::new()
         .name("questions".to_owned())
         .spawn(move || listen(reader, &sender))?;
-    let (limits, remembered) = room(memory::available(), model.bytes_of_token() as u64);
+    // What a GPU has, nobody says here: it is taken to have room for what is usual.
+    let available = memory::available().filter(|_| model.device().is_cpu());
+    let (limits, remembered) = room(available, model.bytes_of_token() as u64);
     let at_work = AtWork::new(model.remembering(remembered));
     Host {
         socket,
@@ -100,7 +102,8 @@ fn too_little(needed: u64, is_eight_bit: bool, available: Option<u64>) -> Option
 }
 
 /// How much there may be at once beside the weights, and bytes that are remembered: half of what is
-/// available for keys and values, an eighth to remember, and the rest for what a step needs.
+/// available for keys and values, an eighth to remember, and the rest for what a step needs. Where nobody knows,
+/// nothing is remembered.
 fn room(available: Option<u64>, bytes_of_token: u64) -> (Limits, usize) {
     let mut limits = Limits::default();
     let Some(available) = available else { return (limits, 0) };

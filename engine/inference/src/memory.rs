@@ -5,9 +5,20 @@ pub fn total() -> Option<u64> {
     said("/proc/meminfo", "MemTotal:")
 }
 
-/// Bytes that can be had without anything else having to go.
+/// Bytes that can be had without anything else having to go: of the machine, and of the container that this is
+/// in, if it is in one.
 pub fn available() -> Option<u64> {
-    said("/proc/meminfo", "MemAvailable:")
+    let machine = said("/proc/meminfo", "MemAvailable:");
+    [machine, container()].into_iter().flatten().min()
+}
+
+/// Bytes that a container's limit leaves (cgroup v2).
+fn container() -> Option<u64> {
+    let number = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
 /// Bytes that this process has in memory.

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use citrus_v::layout::layout;
-use citrus_v::weights::Kind;
+use citrus_v::plan::Kind;
 use citrus_v::{Config, ConfigError, Plan, WeightsError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -53,6 +53,9 @@ pub struct ModelCard {
     /// Whether the products of its language model are computed in eight bits.
     #[serde(default)]
     pub is_eight_bit: bool,
+    /// Tensors that stay as they are beside those in eight bits.
+    #[serde(default)]
+    pub not_in_eight_bits: Vec<String>,
     /// Where it is from, as whoever took it in says.
     pub source: String,
     /// Its licence, as whoever took it in says.
@@ -334,6 +337,7 @@ impl Found {
             kinds,
             draws_masks: self.config.seg.is_some(),
             is_eight_bit: import.is_eight_bit,
+            not_in_eight_bits: if import.is_eight_bit { self.plan.too_odd() } else { Vec::new() },
             source: import.source.to_owned(),
             licence: import.licence.to_owned(),
             clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),

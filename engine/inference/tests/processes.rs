@@ -65,6 +65,7 @@ fn start(engine: PathBuf, name: &str) -> Start {
         kinds: Vec::new(),
         draws_masks: false,
         is_eight_bit: false,
+        not_in_eight_bits: Vec::new(),
         source: String::new(),
         licence: String::new(),
         clinical_use_decided_by: None,

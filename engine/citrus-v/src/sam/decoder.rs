@@ -5,8 +5,9 @@ use candle_core::{DType, Module, Result, Tensor};
 use crate::config::SamConfig;
 use crate::convolutions::ConvUp;
 use crate::ops::{LayerNorm, Linear, Mlp, attention, gelu};
+use crate::plan::WeightsError;
 use crate::sam::Seen;
-use crate::weights::{Weights, WeightsError};
+use crate::weights::Weights;
 
 /// Of LayerNorm between prompts and picture.
 const EPS: f64 = 1e-5;

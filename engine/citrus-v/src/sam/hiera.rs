@@ -5,7 +5,8 @@ use candle_core::{Module, Result, Tensor};
 use crate::config::SamConfig;
 use crate::convolutions::ConvOverlapping;
 use crate::ops::{LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
-use crate::weights::{Weights, WeightsError};
+use crate::plan::WeightsError;
+use crate::weights::Weights;
 
 /// Of LayerNorm in the trunk.
 const EPS: f64 = 1e-6;

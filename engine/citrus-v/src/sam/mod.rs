@@ -9,7 +9,8 @@ use candle_core::{D, DType, Module, Result, Tensor};
 
 use crate::config::SamConfig;
 use crate::ops::{Linear, doubled};
-use crate::weights::{Weights, WeightsError};
+use crate::plan::WeightsError;
+use crate::weights::Weights;
 use decoder::{Decoder, Drawn};
 use hiera::Hiera;
 use prompt::{Prompt, PromptEncoder};

@@ -5,7 +5,8 @@ use candle_core::{D, Module, Result, Tensor};
 use crate::config::SamConfig;
 use crate::convolutions::ConvPatch;
 use crate::ops::{LayerNorm, Linear, gelu};
-use crate::weights::{Weights, WeightsError};
+use crate::plan::WeightsError;
+use crate::weights::Weights;
 
 /// Of LayerNorm over channels.
 const EPS: f64 = 1e-6;

@@ -51,6 +51,10 @@ fn import(flags: &ImportFlags) -> Result<(), Failure> {
     let card = store(&flags.place)?.import(&import).map_err(|it| failed(&it))?;
     line(format_args!("{}: {}", card.name, card.digest));
     line(format_args!("  {}", weights(&card)));
+    if !card.not_in_eight_bits.is_empty() {
+        let names = card.not_in_eight_bits.join(", ");
+        line(format_args!("  rows that cannot be cut in blocks of 32 stay as they are: {names}"));
+    }
     if let Some(warning) = card.warning() {
         line(format_args!("  {warning}: --for-clinical-use WHO, once somebody has decided so"));
     }
