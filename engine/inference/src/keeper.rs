@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::frame;
-use crate::shared::{Heard, Open, Questions, Start};
+use crate::questions::{Heard, Open, Questions, Start};
 use crate::wire::{Ask, InferFault, Say};
 
 /// How often a question is asked again because the process ended with it.
@@ -311,4 +311,78 @@ async fn hear(reader: &mut OwnedReadHalf) -> io::Result<Say> {
     let mut json = Vec::new();
     reader.take(frame::length(head)?).read_to_end(&mut json).await?;
     frame::read(&json)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use citrus_v::Compute;
+    use domain::{InferRequest, Priority, Sampling};
+
+    use super::*;
+    use crate::model_store::ModelCard;
+
+    fn keeper() -> Keeper {
+        let card = ModelCard {
+            name: String::new(),
+            digest: String::new(),
+            files: BTreeMap::new(),
+            parameters: 0,
+            bytes_on_cpu: 0,
+            bytes: 0,
+            kinds: Vec::new(),
+            draws_masks: false,
+            is_eight_bit: false,
+            not_in_eight_bits: Vec::new(),
+            source: String::new(),
+            licence: String::new(),
+            clinical_use_decided_by: None,
+        };
+        let nowhere = || "nowhere".into();
+        let start = Start { engine: nowhere(), checkpoint: nowhere(), card, compute: Compute::Cpu };
+        let (asked, tell) = (mpsc::channel(1).1, watch::channel(State::Resting).0);
+        let patience = Duration::from_secs(1);
+        Keeper { start, questions: Questions::default(), asked, tell, patience, number: 7 }
+    }
+
+    fn open(tries: u32) -> Open {
+        let request = InferRequest {
+            priority: Priority::Routine,
+            deadline_ms: None,
+            messages: Vec::new(),
+            pictures: Vec::new(),
+            mask_pictures: Vec::new(),
+            pixels: None,
+            sampling: Sampling::default(),
+        };
+        let reply = oneshot::channel().0;
+        Open { request: Box::new(request), tries, reply, heard: None, asked_of: 6 }
+    }
+
+    #[tokio::test]
+    async fn what_two_processes_have_ended_with_is_asked_by_itself() {
+        let keeper = keeper();
+        for (id, tries) in [(1, 2), (2, 0), (3, 2), (4, 1)] {
+            keeper.questions.lock().insert(id, open(tries));
+        }
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (_, mut writer) = ours.into_split();
+        let asked = |keeper: &Keeper| {
+            let questions = keeper.questions.lock();
+            let asked = questions.iter().filter(|it| it.1.asked_of == 7);
+            asked.map(|(id, it)| (*id, it.tries)).collect::<Vec<_>>()
+        };
+        assert_eq!(keeper.hand_out(&mut writer).await.unwrap(), Some(1));
+        assert_eq!(asked(&keeper), [(1, 3)]);
+        keeper.questions.lock().remove(&1);
+        assert_eq!(keeper.hand_out(&mut writer).await.unwrap(), Some(3));
+        assert_eq!(asked(&keeper), [(3, 3)]);
+        keeper.questions.lock().remove(&3);
+        assert_eq!(keeper.hand_out(&mut writer).await.unwrap(), None);
+        assert_eq!(asked(&keeper), [(2, 1), (4, 2)]);
+        // Nothing is asked twice.
+        assert_eq!(keeper.hand_out(&mut writer).await.unwrap(), None);
+        assert_eq!(asked(&keeper), [(2, 1), (4, 2)]);
+    }
 }
