@@ -123,7 +123,7 @@ fn a_broken_workflow_shows_all_of_its_problems_at_once() {
         "workflow::cycle",
         "workflow::unknown_kind",
         "no plugin provides `segmentatoin`",
-        "loaded: faulty, lab-report-parsing, segmentation",
+        "loaded: cot-reporting, faulty, lab-report-parsing, segmentation",
         "wrong.yaml:4:",
     ] {
         assert!(text.contains(expected), "{expected} is not in:\n{text}");
