@@ -55,6 +55,16 @@ async fn pap_02_a_report_is_drafted_without_the_thoughts_behind_it() {
     assert!(content[1]["text"].as_str().unwrap().contains("step by step"), "{content}");
 }
 
+/// PAP-02: what sets nothing apart is all the answer, and the reader is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_02_an_answer_without_marks_says_so() {
+    let script = one_after_the_other(&["Lungs are clear."]);
+    let hospital = hospital(&script, "task: report").await;
+    let (_, received) = drafted(&hospital).await;
+    let [oru] = received.try_into().unwrap();
+    assert!(oru.contains("Lungs are clear.") && oru.contains("thoughts and answer apart"), "{oru}");
+}
+
 /// PAP-02: what cannot be taken apart is looked at by a person, and nothing of it is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_02_an_answer_that_cannot_be_read_sends_nothing() {

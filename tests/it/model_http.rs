@@ -22,11 +22,11 @@ impl Drop for Ending {
     }
 }
 
-/// Asks a server over HTTP, as any program would. Gives status and body.
-fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
+/// Asks a server over HTTP, as any program would. Gives head and body.
+fn exchange(address: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/chat/completions HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
@@ -34,8 +34,14 @@ fn post(address: &str, path: &str, body: &str) -> (u16, Value) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// Status and body of what a server answers whole.
+fn post(address: &str, body: &str) -> (u16, Value) {
+    let (head, body) = exchange(address, body);
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or_default())
+    (status, serde_json::from_str(&body).unwrap_or_default())
 }
 
 /// `isocenter model serve`, and where it listens.
@@ -63,7 +69,7 @@ fn pap_01_clients_of_the_release_are_answered_over_http() {
     let ask = |content: Value, tokens: usize| {
         let messages = json!([{"role": "user", "content": content}]);
         let body = json!({"model": "tiny", "max_tokens": tokens, "messages": messages});
-        post(&address, "/v1/chat/completions", &body.to_string())
+        post(&address, &body.to_string())
     };
     for query in about["queries"].as_array().unwrap() {
         let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
@@ -125,7 +131,7 @@ impl Served {
     }
 
     fn post(&self, body: &Value) -> Value {
-        let (status, answer) = post(&self.address, "/v1/chat/completions", &body.to_string());
+        let (status, answer) = post(&self.address, &body.to_string());
         assert_eq!(status, 200, "{answer}");
         answer
     }
@@ -133,17 +139,7 @@ impl Served {
 
 /// What a server sent bit by bit: the data of each event.
 fn events(address: &str, body: &Value) -> Vec<String> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let body = body.to_string();
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.0\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, body) = exchange(address, &body.to_string());
     assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
     body.lines().filter_map(|it| it.strip_prefix("data: ")).map(str::to_owned).collect()
 }
@@ -180,7 +176,7 @@ fn what_cannot_be_answered_is_told_before_anything_is_streamed() {
     let served = Served::open();
     let more = json!({"stream": true, "mask_pictures": [3]});
     let body = served.body("?", &[], &more).to_string();
-    let (status, answer) = post(&served.address, "/v1/chat/completions", &body);
+    let (status, answer) = post(&served.address, &body);
     assert_eq!(status, 400);
     assert!(answer["error"]["message"].as_str().unwrap().contains("mask_pictures"), "{answer}");
 }

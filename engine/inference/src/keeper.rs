@@ -315,8 +315,6 @@ async fn hear(reader: &mut OwnedReadHalf) -> io::Result<Say> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use citrus_v::Compute;
     use domain::{InferRequest, Priority, Sampling};
 
@@ -324,23 +322,13 @@ mod tests {
     use crate::model_store::ModelCard;
 
     fn keeper() -> Keeper {
-        let card = ModelCard {
-            name: String::new(),
-            digest: String::new(),
-            files: BTreeMap::new(),
-            parameters: 0,
-            bytes_on_cpu: 0,
-            bytes: 0,
-            kinds: Vec::new(),
-            draws_masks: false,
-            is_eight_bit: false,
-            not_in_eight_bits: Vec::new(),
-            source: String::new(),
-            licence: String::new(),
-            clinical_use_decided_by: None,
-        };
         let nowhere = || "nowhere".into();
-        let start = Start { engine: nowhere(), checkpoint: nowhere(), card, compute: Compute::Cpu };
+        let start = Start {
+            engine: nowhere(),
+            checkpoint: nowhere(),
+            card: ModelCard::default(),
+            compute: Compute::Cpu,
+        };
         let (asked, tell) = (mpsc::channel(1).1, watch::channel(State::Resting).0);
         let patience = Duration::from_secs(1);
         Keeper { start, questions: Questions::default(), asked, tell, patience, number: 7 }

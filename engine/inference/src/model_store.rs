@@ -31,7 +31,7 @@ const CARD: &str = "card.json";
 const CHECKPOINT: &str = "checkpoint";
 
 /// What is known of a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// What the site calls it.
     pub name: String,

@@ -2,7 +2,6 @@
 //! scripts that say what such a process says first, and never answer.
 #![expect(clippy::unwrap_used, reason = "a panic says no")]
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,21 +54,7 @@ impl Drop for Scratch {
 const READY: &str = r#"{"say":"ready"}"#;
 
 fn start(engine: PathBuf, name: &str) -> Start {
-    let card = ModelCard {
-        name: name.to_owned(),
-        digest: "0".to_owned(),
-        files: BTreeMap::new(),
-        parameters: 1,
-        bytes_on_cpu: 4,
-        bytes: 4,
-        kinds: Vec::new(),
-        draws_masks: false,
-        is_eight_bit: false,
-        not_in_eight_bits: Vec::new(),
-        source: String::new(),
-        licence: String::new(),
-        clinical_use_decided_by: None,
-    };
+    let card = ModelCard { name: name.to_owned(), bytes_on_cpu: 4, ..ModelCard::default() };
     let checkpoint = Path::new("nowhere").to_owned();
     Start { engine, checkpoint, card, compute: Compute::Cpu }
 }

@@ -66,7 +66,7 @@ impl ModelAtWork {
     }
 
     /// Takes in what the site file says now. Loading may take minutes; whoever asks meanwhile is answered
-    /// by the one that is at work. Gives nothing, if it is the same as before.
+    /// by the one that is at work, or waits, where there is memory for one only. Gives nothing, if it is the same as before.
     pub(crate) async fn take(&self, config: Option<&ModelConfig>) -> Option<Exchange> {
         let _turn = self.turn.lock().await;
         let before = self.lock().clone();

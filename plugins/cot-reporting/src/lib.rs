@@ -109,15 +109,14 @@ impl Plugin for Draft {
         context.progress(0.1);
         let prompt = prompt(settings, &input)?;
         let question = question(&prompt, pictures, settings.tokens_max);
-        let said = ask(context, &question)?;
-        let mut sections = match settings.task {
-            Task::Report => report(&said.answer),
+        let (mut sections, said) = match settings.task {
+            Task::Report => {
+                let said = ask(context, &question)?;
+                (report(&said.answer), said)
+            }
             Task::Vqa => {
-                let answer = match answered(settings.answer, &settings.options, &said.answer) {
-                    Some(answer) => answer,
-                    None => again(context, settings, &question)?,
-                };
-                vec![findings(format!("{prompt}\n{answer}"))]
+                let (answer, said) = answer_of_its_kind(context, settings, &question)?;
+                (vec![findings(format!("{prompt}\n{answer}"))], said)
             }
         };
         sections.push(comment(&said, &instances));
@@ -208,18 +207,23 @@ fn ask(context: &Context<'_>, question: &InferRequest) -> Result<InferAnswer, No
     Ok(said)
 }
 
-/// The question once more, by chance another way, since the answer was of no use.
-fn again(
+/// An answer of the kind that is wanted, with all that was said with it. One of another kind is asked for once
+/// more, by chance another way.
+fn answer_of_its_kind(
     context: &Context<'_>,
     settings: &Settings,
     question: &InferRequest,
-) -> Result<String, NodeError> {
-    context.log(Level::Warning, "the answer is of another kind than asked for: asked once more");
+) -> Result<(String, InferAnswer), NodeError> {
     let sampling = Sampling { temperature: 0.7, seed: 1, ..question.sampling.clone() };
-    let said = ask(context, &InferRequest { sampling, ..question.clone() })?;
-    answered(settings.answer, &settings.options, &said.answer).ok_or_else(|| {
-        NodeError::rejected("answer_invalid", "twice the answer was of another kind than asked for")
-    })
+    for question in [question.clone(), InferRequest { sampling, ..question.clone() }] {
+        let said = ask(context, &question)?;
+        if let Some(answer) = answered(settings.answer, &settings.options, &said.answer) {
+            return Ok((answer, said));
+        }
+        context.log(Level::Warning, "the answer is of another kind than asked for");
+    }
+    let reason = "twice the answer was of another kind than asked for";
+    Err(NodeError::rejected("answer_invalid", reason))
 }
 
 fn report(answer: &str) -> Vec<Section> {
@@ -246,8 +250,13 @@ fn comment(said: &InferAnswer, instances: &[SopInstanceUid]) -> Section {
             Some([left, top, right, bottom]) => format!(
                 "{label}: columns {left} to {right}, rows {top} to {bottom} of image {first}"
             ),
-            None => format!("{label}: cited at a place that is not on the image"),
+            None => format!("{label}: cited at a place that cannot be found on the image"),
         });
+    }
+    if said.flaws.iter().any(|it| it == "Unmarked") {
+        lines.push(
+            "The model did not set thoughts and answer apart: both may stand here.".to_owned(),
+        );
     }
     let digest = if said.digest.is_empty() { String::new() } else { format!(" {}", said.digest) };
     let warning = said.warning.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();

@@ -36,6 +36,24 @@ pub(crate) enum ModelCommand {
     Serve(ServeModelFlags),
 }
 
+/// How large the model sees pictures.
+#[derive(Args)]
+pub(crate) struct PixelFlags {
+    /// Least pixels the model sees of a picture.
+    #[arg(long, default_value_t = 200_704)]
+    pub(crate) min_pixels: u64,
+    /// Most pixels.
+    #[arg(long, default_value_t = 1_003_520)]
+    pub(crate) max_pixels: u64,
+}
+
+impl PixelFlags {
+    /// Least and most.
+    pub(crate) const fn bounds(&self) -> [u64; 2] {
+        [self.min_pixels, self.max_pixels]
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct ServeModelFlags {
     /// Which.
@@ -46,12 +64,8 @@ pub(crate) struct ServeModelFlags {
     /// Where to compute: `cuda` for a GPU or not at all, `cpu`, or `auto` for a GPU if there is one.
     #[arg(long, default_value = "auto")]
     pub(crate) device: Compute,
-    /// Least pixels the model sees of a picture.
-    #[arg(long, default_value_t = 200_704)]
-    pub(crate) min_pixels: u64,
-    /// Most pixels.
-    #[arg(long, default_value_t = 1_003_520)]
-    pub(crate) max_pixels: u64,
+    #[command(flatten)]
+    pub(crate) pixels: PixelFlags,
     #[command(flatten)]
     pub(crate) place: Place,
 }
@@ -66,8 +80,8 @@ pub(crate) struct ImportFlags {
     /// Links to its files where they lie, instead of copying them: they must not change.
     #[arg(long)]
     pub(crate) link: bool,
-    /// Computes the products of the language model in eight bits: a quarter of the memory, and answers
-    /// that may differ.
+    /// Computes the products of the language model in eight bits: less than half the memory, and
+    /// answers that may differ.
     #[arg(long)]
     pub(crate) eight_bit: bool,
     /// Where it is from.
@@ -110,12 +124,8 @@ pub(crate) struct RunFlags {
     /// With chance: the same seed says the same.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Least and most pixels the model sees of a picture.
-    #[arg(long, default_value_t = 200_704)]
-    pub(crate) min_pixels: u64,
-    /// Most pixels.
-    #[arg(long, default_value_t = 1_003_520)]
-    pub(crate) max_pixels: u64,
+    #[command(flatten)]
+    pub(crate) pixels: PixelFlags,
     /// Where to compute: `cuda` for a GPU or not at all, `cpu`, or `auto` for a GPU if there is one.
     #[arg(long, default_value = "auto")]
     pub(crate) device: Compute,

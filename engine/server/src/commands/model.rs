@@ -120,7 +120,7 @@ async fn run(flags: &RunFlags) -> Result<(), Failure> {
         }],
         pictures: pictures.iter().map(|it| BASE64_STANDARD.encode(it)).collect(),
         mask_pictures: flags.mask_pictures.clone(),
-        pixels: Some([flags.min_pixels, flags.max_pixels]),
+        pixels: Some(flags.pixels.bounds()),
         sampling: Sampling {
             tokens_max: flags.max_tokens,
             temperature: flags.temperature,

@@ -60,7 +60,7 @@ pub(crate) async fn serve(flags: &ServeModelFlags) -> Result<(), Failure> {
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(complete))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Served { model, pixels: [flags.min_pixels, flags.max_pixels] });
+        .with_state(Served { model, pixels: flags.pixels.bounds() });
     axum::serve(listener, routes).await.map_err(|it| failed(&it))
 }
 
