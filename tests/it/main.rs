@@ -23,6 +23,7 @@ mod outlines;
 mod plugins;
 mod reference;
 mod retention;
+mod review;
 mod script;
 mod study;
 mod timers;

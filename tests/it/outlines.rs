@@ -85,7 +85,7 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     let geometry: VolumeGeometry = serde_json::from_value(outlined["geometry"].clone()).unwrap();
     let expected = bright(&phantom);
     let digest = hex::encode(Sha256::digest(expected.packed()));
-    let millilitres = expected.millilitres(&geometry);
+    let millilitres = expected.millilitres(&geometry).unwrap();
     assert!(expected.count() > 1000);
     for (index, target) in ["liver", "lesion"].into_iter().enumerate() {
         let segment = &outlined["segments"][index];

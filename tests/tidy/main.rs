@@ -20,15 +20,15 @@ const FUNCTION_LINES_MAX: usize = 60;
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["encoding"],
-    &["contracts", "cpu-kernels", "imaging", "plugin-api", "workflow"],
+    &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "report"],
-    &["archive", "dimse", "hl7", "inference", "orchestrator", "plugin-host", "store"],
+    &["archive", "dimse", "fhir", "hl7", "inference", "orchestrator", "plugin-host", "store"],
     &["neighbours"],
     &["server", "xtask"],
 ];
 
 /// What a plugin may lean on.
-const OFFERED_TO_PLUGINS: &[&str] = &["domain", "encoding", "imaging", "plugin-api"];
+const OFFERED_TO_PLUGINS: &[&str] = &["domain", "encoding", "evaluation", "imaging", "plugin-api"];
 
 /// Folders that a newcomer opens, each with a page that says what is in it.
 const FOLDERS_WITH_README: &[&str] =

@@ -20,9 +20,9 @@ impl FolderDestination {
 
 const fn extension(kind: OutputKind) -> &'static str {
     match kind {
-        OutputKind::Seg | OutputKind::Sr => "dcm",
-        OutputKind::Oru => "hl7",
-        OutputKind::Json => "json",
+        OutputKind::Oru | OutputKind::Mdm => "hl7",
+        OutputKind::Fhir | OutputKind::Json => "json",
+        _ => "dcm",
     }
 }
 

@@ -7,28 +7,73 @@ use serde::{Deserialize, Serialize};
 pub enum OutputKind {
     /// DICOM Segmentation.
     Seg,
-    /// DICOM Comprehensive 3D SR, TID 1500.
+    /// DICOM Comprehensive 3D SR, TID 1500: measurements.
     Sr,
+    /// DICOM Enhanced SR, TID 2000: the report in words.
+    Narrative,
+    /// DICOM Grayscale Softcopy Presentation State: regions over the images.
+    Pr,
+    /// DICOM Secondary Capture: what was found, drawn into copies of the images.
+    Sc,
+    /// DICOM Encapsulated PDF: the report as pages.
+    Pdf,
+    /// DICOM Key Object Selection: that what was sent is not to be used. Nobody asks for it.
+    Rejection,
     /// HL7 ORU^R01.
     Oru,
+    /// HL7 MDM: the report as a document.
+    Mdm,
+    /// FHIR R4 transaction bundle.
+    Fhir,
     /// The result set itself.
     Json,
 }
 
 impl OutputKind {
+    /// All that a workflow can ask for.
+    pub const ALL: [Self; 10] = [
+        Self::Seg,
+        Self::Sr,
+        Self::Narrative,
+        Self::Pr,
+        Self::Sc,
+        Self::Pdf,
+        Self::Oru,
+        Self::Mdm,
+        Self::Fhir,
+        Self::Json,
+    ];
+
     /// As workflow files and file names spell it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Seg => "seg",
             Self::Sr => "sr",
+            Self::Narrative => "narrative",
+            Self::Pr => "pr",
+            Self::Sc => "sc",
+            Self::Pdf => "pdf",
+            Self::Rejection => "rejection",
             Self::Oru => "oru",
+            Self::Mdm => "mdm",
+            Self::Fhir => "fhir",
             Self::Json => "json",
         }
     }
 
     /// Whether it is a DICOM object.
     pub const fn is_dicom(self) -> bool {
-        matches!(self, Self::Seg | Self::Sr)
+        !self.is_for_ehr() && !matches!(self, Self::Json)
+    }
+
+    /// Whether it is a DICOM object with pixels.
+    pub const fn is_image(self) -> bool {
+        matches!(self, Self::Seg | Self::Sc)
+    }
+
+    /// Whether it is for those who treat: nobody unsigned gets there by default (HL7-52).
+    pub const fn is_for_ehr(self) -> bool {
+        matches!(self, Self::Oru | Self::Mdm | Self::Fhir)
     }
 }
 
@@ -39,6 +84,9 @@ pub struct Output {
     pub kind: OutputKind,
     /// SOP Instance UID or MSH-10: the same on every try.
     pub id: String,
+    /// Series Instance UID, for a DICOM object.
+    #[serde(default)]
+    pub series: String,
     /// SOP class, for a DICOM object.
     pub sop_class: String,
     /// A DICOM file, the text of a message in UTF-8, or JSON.
@@ -52,6 +100,8 @@ pub enum DestinationKind {
     Dicom,
     /// Takes HL7 messages.
     Mllp,
+    /// Takes FHIR bundles.
+    Fhir,
     /// Takes files of any kind.
     Folder,
 }

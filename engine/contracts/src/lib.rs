@@ -13,6 +13,7 @@ mod intake;
 mod live;
 mod model;
 mod node_runner;
+mod review;
 mod rows;
 mod run_rows;
 mod store;
@@ -30,10 +31,14 @@ pub use intake::{
 pub use live::Live;
 pub use model::{Model, ModelFault};
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
+pub use review::{
+    DecideReview, LockChange, NewVersion, OpenReview, ReviewRefusal, ReviewStep, ReviewStore,
+    ReviewVersion, ReviewView, Reviewer,
+};
 pub use rows::{
     Announced, Associations, ClaimedDelivery, DeliveryEnd, DeliveryView, InstanceRecord,
     MessageKept, MessageRecord, MessageSnapshot, MessageStep, OrderSnapshot, PatientView,
-    RunSnapshot, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
+    RunSnapshot, SentBefore, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
 };
 pub use run_rows::{
     ClaimedNode, NewDelivery, NewRun, NewTask, NodeChange, NodeState, RunEnd, RunRecord, RunStep,

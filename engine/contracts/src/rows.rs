@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use uuid::Uuid;
 
+use crate::review::ReviewVersion;
 use crate::run_rows::{NewRun, NewTask, RunRecord, SeriesSnapshot};
-use crate::{Answers, InstanceArrival, MessageArrival, OutputKind, PluginPin};
+use crate::{Answers, InstanceArrival, MessageArrival, Output, OutputKind, PluginPin};
 
 /// An instance with what its header says.
 #[derive(Clone, Debug)]
@@ -226,8 +227,6 @@ pub struct ClaimedDelivery {
     pub what: Vec<OutputKind>,
     /// Which try this is.
     pub attempt: i32,
-    /// How often it was sent before under another identity.
-    pub revision: u32,
     /// Transaction UID of this try, should it ask for storage commitment. Never used before.
     pub transaction: String,
 }
@@ -255,6 +254,21 @@ pub struct DeliveryView {
     pub accession: String,
     /// The message the run is about.
     pub message: Option<MessageSnapshot>,
+    /// The last state that people gave the result.
+    pub reviewed: Option<ReviewVersion>,
+    /// Which of the run's versions this is.
+    pub revision: u32,
+    /// What the destination has of it.
+    pub before: Option<SentBefore>,
+}
+
+/// What a destination has of a result.
+#[derive(Clone, Debug)]
+pub struct SentBefore {
+    /// Which state people had given it then; nought, if none.
+    pub version: u32,
+    /// What was sent, without its bytes.
+    pub outputs: Vec<Output>,
 }
 
 /// A patient, as reports need it.

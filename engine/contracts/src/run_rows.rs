@@ -80,6 +80,8 @@ pub enum NodeState {
     Ready,
     /// Somebody works on it.
     Running,
+    /// For a person.
+    InReview,
     /// It gave what it should.
     Done,
     /// It gave nothing.
@@ -97,6 +99,7 @@ impl NodeState {
             Self::Waiting => "waiting",
             Self::Ready => "ready",
             Self::Running => "running",
+            Self::InReview => "in_review",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Skipped => "skipped",

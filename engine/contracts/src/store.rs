@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::{
     ClaimedDelivery, ClaimedNode, CommitmentStore, DeliveryEnd, DeliveryView, InstanceRecord, Kept,
-    MessageKept, MessageRecord, MessageSnapshot, MessageStep, Output, RunRecord, RunStep,
-    StudySnapshot, StudyStep, WorkKind,
+    MessageKept, MessageRecord, MessageSnapshot, MessageStep, Output, ReviewStore, RunRecord,
+    RunStep, StudySnapshot, StudyStep, WorkKind,
 };
 
 /// Why the database did not do what it was asked. Nothing of it was done.
@@ -39,7 +39,7 @@ pub type Compose<'a> = Box<dyn FnOnce(&DeliveryView) -> Result<Vec<Output>, Stri
 
 /// What the engine remembers. Each function is one transaction, and puts on record what it does.
 #[async_trait]
-pub trait Store: CommitmentStore {
+pub trait Store: CommitmentStore + ReviewStore {
     /// Keeps an instance and what it says of its series, study and patient.
     async fn keep_instance(&self, record: InstanceRecord) -> Result<Kept, StoreError>;
 
@@ -98,7 +98,7 @@ pub trait Store: CommitmentStore {
     async fn claim_delivery(&self, lease: Duration) -> Result<Option<ClaimedDelivery>, StoreError>;
 
     /// What a delivery is made of, to look up what composing will need.
-    async fn view_delivery(&self, delivery: Uuid) -> Result<DeliveryView, StoreError>;
+    async fn view_delivery(&self, delivery: &ClaimedDelivery) -> Result<DeliveryView, StoreError>;
 
     /// Composes a delivery with the identity of this moment, and keeps what came of it. Gives
     /// what was composed before if the identity has not changed since. The inner error is the

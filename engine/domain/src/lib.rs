@@ -19,6 +19,7 @@ mod node_io;
 mod order;
 mod patient;
 mod result_set;
+mod review;
 mod uid;
 
 pub use ae_title::{AeTitle, InvalidAeTitle};
@@ -36,9 +37,10 @@ pub use node_io::{
 pub use order::{Order, OrderAction, OrderKey};
 pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use result_set::{
-    Algorithm, Amended, Code, Finding, InputInstance, Measurement, Presence, ResultSet,
-    ResultStatus, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    Algorithm, Amended, Code, Finding, InputInstance, Measurement, PatientSpace, Presence, Region,
+    ResultSet, ResultStatus, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
+pub use review::{Attestation, Meaning, Person, ReviewState};
 pub use uid::{
     InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
     TransferSyntaxUid, derived_uid, is_harmless_uid,

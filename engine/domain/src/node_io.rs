@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Finding, LabRow, Observation, Section, Segmentation, SeriesInstanceUid, SopClassUid,
+    Finding, LabRow, Observation, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid,
     SopInstanceUid, StudyInstanceUid,
 };
 
@@ -97,6 +97,9 @@ pub struct NodeOutput {
     /// Outlines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segmentations: Vec<Segmentation>,
+    /// Boxes on single images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// Rows of a laboratory report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub laboratory: Vec<LabRow>,
@@ -106,6 +109,15 @@ pub struct NodeOutput {
 }
 
 impl NodeOutput {
+    /// Takes in what another node found.
+    pub fn add(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.segmentations.extend(other.segmentations);
+        self.regions.extend(other.regions);
+        self.laboratory.extend(other.laboratory);
+        self.sections.extend(other.sections);
+    }
+
     /// The files it speaks of.
     pub fn artifacts(&self) -> impl Iterator<Item = &ArtifactRef> {
         self.segmentations.iter().flat_map(|it| &it.segments).map(|it| &it.mask)

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{ArtifactRef, LabRow, SeriesInstanceUid, SopClassUid, SopInstanceUid};
+use crate::derived_uid;
+use crate::{ArtifactRef, Attestation, LabRow, SeriesInstanceUid, SopClassUid, SopInstanceUid};
 
 /// What one run concludes (OUT-01). Every encoding is a pure function of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,9 +18,13 @@ pub struct ResultSet {
     pub status: ResultStatus,
     /// When the last node had ended.
     pub concluded: Timestamp,
-    /// How often it was sent before, under another identity of the patient (HL7-34).
+    /// Which of the run's versions it is: each change of the patient's identity, of the orders, and
+    /// by a person makes another (HL7-34, OUT-83).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
+    /// Who changed, signed or took it back last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attested: Option<Attestation>,
     /// The result of an earlier run that it adds to or replaces (DIN-52).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amends: Option<Amended>,
@@ -27,6 +32,9 @@ pub struct ResultSet {
     pub findings: Vec<Finding>,
     /// What was outlined.
     pub segmentations: Vec<Segmentation>,
+    /// What was marked on single images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<Region>,
     /// What a laboratory measured.
     pub laboratory: Vec<LabRow>,
     /// Parts of a report in prose.
@@ -56,14 +64,10 @@ pub struct Amended {
 impl ResultSet {
     /// What all UIDs of its objects are derived from (DIN-64).
     pub fn name(&self) -> String {
-        name_of(self.run, self.revision)
-    }
-
-    /// The same of the result before it, if there is one.
-    pub fn predecessor(&self) -> Option<String> {
-        match self.revision.checked_sub(1) {
-            Some(before) => Some(name_of(self.run, before)),
-            None => self.amends.map(|it| name_of(it.run, 0)),
+        if self.revision == 0 {
+            self.run.to_string()
+        } else {
+            format!("{} {}", self.run, self.revision)
         }
     }
 
@@ -72,14 +76,10 @@ impl ResultSet {
         self.amends.filter(|it| it.is_replaced).map_or(self.run, |it| it.first)
     }
 
-    /// Whether receivers have an earlier version of it.
-    pub fn is_correction(&self) -> bool {
-        self.revision > 0 || self.amends.is_some_and(|it| it.is_replaced)
+    /// Names an outlined thing in all encodings and all versions of a run (OUT-16).
+    pub fn tracking_uid(&self, tracking_id: &str) -> String {
+        derived_uid(&[&self.run.to_string(), "tracking", tracking_id])
     }
-}
-
-fn name_of(run: Uuid, revision: u32) -> String {
-    if revision == 0 { run.to_string() } else { format!("{run} {revision}") }
 }
 
 /// A version of a workflow.
@@ -194,35 +194,79 @@ pub struct Segment {
     pub mask: ArtifactRef,
     /// How many voxels are set.
     pub voxels: u64,
+    /// Whether a person has changed the mask.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_edited: bool,
     /// What was measured on it.
     pub measurements: Vec<Measurement>,
 }
 
-/// A regular stack of slices in the patient's space (PS3.3, C.7.6.2).
+/// The grid a mask is drawn on: a regular stack of slices, or one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VolumeGeometry {
-    /// Frame of Reference UID.
-    pub frame_of_reference: String,
     /// Rows of a slice.
     pub rows: u32,
     /// Columns of a slice.
     pub columns: u32,
-    /// Direction of the rows, then of the columns.
-    pub orientation: [f64; 6],
-    /// Between rows, then between columns, in mm.
-    pub pixel_spacing: [f64; 2],
-    /// Between slices along the normal, in mm.
-    pub slice_spacing: f64,
-    /// Nominal thickness of a slice, in mm.
-    pub slice_thickness: f64,
-    /// Centre of the first pixel of each slice, in order along the normal.
-    pub positions: Vec<[f64; 3]>,
+    /// Between rows, then between columns, in mm; nothing, where a pixel has no known size (DIN-82).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_spacing: Option<[f64; 2]>,
+    /// Where it lies in the patient. Nothing for an image that does not say (radiographs,
+    /// ultrasound, photographs): then its pixels are all there is (OUT-17).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<PatientSpace>,
     /// The instance of each slice.
     pub instances: Vec<SopInstanceUid>,
     /// SOP class of the instances.
     pub sop_class: SopClassUid,
     /// Whether the source had been compressed with loss.
     pub lossy: bool,
+}
+
+impl VolumeGeometry {
+    /// How many slices.
+    pub const fn slices(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Pixels of a slice.
+    pub const fn pixels(&self) -> usize {
+        self.rows as usize * self.columns as usize
+    }
+}
+
+/// Where a regular stack of slices lies in the patient (PS3.3, C.7.6.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PatientSpace {
+    /// Frame of Reference UID.
+    pub frame_of_reference: String,
+    /// Direction of the rows, then of the columns.
+    pub orientation: [f64; 6],
+    /// Between slices along the normal, in mm.
+    pub slice_spacing: f64,
+    /// Nominal thickness of a slice, in mm.
+    pub slice_thickness: f64,
+    /// Centre of the first pixel of each slice, in order along the normal.
+    pub positions: Vec<[f64; 3]>,
+}
+
+/// A box on one image (OUT-30).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Region {
+    /// What it is said to show, in words of its own (PAP-07).
+    pub label: String,
+    /// The series of the image.
+    pub series: SeriesInstanceUid,
+    /// The image.
+    pub instance: SopInstanceUid,
+    /// Its SOP class.
+    pub sop_class: SopClassUid,
+    /// Columns and rows of the image.
+    pub size: [u32; 2],
+    /// Left, top, right and bottom in pixels; 0, 0 is the upper left corner of the first pixel.
+    pub corners: [u32; 4],
+    /// What marked it.
+    pub algorithm: Algorithm,
 }
 
 /// What computed something (OUT-15, OUT-33).

@@ -3,10 +3,10 @@
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::PixelDecoder as _;
-use domain::ErrorChain;
+use domain::{ErrorChain, VolumeGeometry};
 
 use crate::Picture;
-use crate::slice::{SliceError, check_pixels, integer, text, values};
+use crate::slice::{SliceError, check_pixels, integer, text, uid, values};
 use crate::window::Window;
 
 /// The picture of an instance: grey values through the window its file names, or over nearly all of them;
@@ -41,6 +41,44 @@ pub fn shown(file: &[u8]) -> Result<Picture, SliceError> {
     };
     Picture::new(columns, rows, rgb)
         .map_err(|error| SliceError::Undecodable { reason: ErrorChain(&error).to_string() })
+}
+
+/// The grid of an image by itself, whatever it says of the patient's space: what is drawn on it, is drawn
+/// on its pixels (OUT-17).
+///
+/// # Errors
+///
+/// Says what is wrong with the file.
+pub fn grid(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
+    let object = OpenFileOptions::new()
+        .from_reader(file)
+        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    let lossy = text(&object, tags::LOSSY_IMAGE_COMPRESSION).is_some_and(|it| it == "01");
+    Ok(VolumeGeometry {
+        rows: integer(&object, tags::ROWS, "Rows")?,
+        columns: integer(&object, tags::COLUMNS, "Columns")?,
+        pixel_spacing: calibrated(&object),
+        space: None,
+        instances: vec![uid(&object, tags::SOP_INSTANCE_UID, "SOP Instance UID")?],
+        sop_class: uid(&object, tags::SOP_CLASS_UID, "SOP Class UID")?,
+        lossy,
+    })
+}
+
+/// Between rows and columns, in mm, if the image says what that is in the patient (DIN-82): by
+/// calibration, or at the detector with the magnification.
+fn calibrated(object: &DefaultDicomObject) -> Option<[f64; 2]> {
+    let pair = |tag| -> Option<[f64; 2]> {
+        let pair: [f64; 2] = object.element(tag).ok()?.to_multi_float64().ok()?.try_into().ok()?;
+        pair.iter().all(|it| it.is_finite() && *it > 0.0).then_some(pair)
+    };
+    let kind = text(object, tags::PIXEL_SPACING_CALIBRATION_TYPE).unwrap_or_default();
+    if matches!(kind.as_str(), "GEOMETRY" | "FIDUCIAL") {
+        return pair(tags::PIXEL_SPACING);
+    }
+    let factor = text(object, tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR)?;
+    let factor: f64 = factor.parse().ok().filter(|it: &f64| it.is_finite() && *it >= 1.0)?;
+    pair(tags::IMAGER_PIXEL_SPACING).map(|it| it.map(|it| it / factor))
 }
 
 /// The first window of a file (PS3.3, C.11.2.1.2).

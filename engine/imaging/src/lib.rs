@@ -1,7 +1,7 @@
 //! Pixels: from the files of a series to a volume in Hounsfield units, and what is cut out of it.
 //!
 //! Read in the order of the work: [`mod@slice`] decodes one file, [`volume`] stacks slices and refuses
-//! a stack that is not regular, [`mask`] and [`components`] cut shapes out, measured in mL.
+//! a stack that is not regular, [`mask`] and [`components`] cut shapes out, [`quantity`] measures them.
 //! Beside it lie flat pictures: [`mod@picture`] decodes them, [`resize`] fits them to what a network
 //! sees, [`rle`] is how their masks are written, [`overlay`]
 //! draws what was found.
@@ -17,6 +17,7 @@ pub mod display;
 pub mod mask;
 pub mod overlay;
 pub mod picture;
+pub mod quantity;
 pub mod resize;
 pub mod rle;
 pub mod slice;

@@ -4,6 +4,13 @@ use domain::VolumeGeometry;
 
 use crate::rle::FlatMask;
 
+/// Volume of a voxel in mL, where it is known.
+pub fn voxel_millilitres(geometry: &VolumeGeometry) -> Option<f64> {
+    let space = geometry.space.as_ref()?;
+    let [rows, columns] = geometry.pixel_spacing?;
+    Some(rows * columns * space.slice_spacing / 1000.0)
+}
+
 /// A shape on the grid of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
@@ -16,7 +23,7 @@ pub struct Mask {
 impl Mask {
     /// The voxels for which `is_in` holds.
     pub fn of(geometry: &VolumeGeometry, values: &[f32], is_in: impl Fn(f32) -> bool) -> Self {
-        let shape = [geometry.positions.len(), geometry.rows as usize, geometry.columns as usize];
+        let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
         Self { shape, voxels: values.iter().map(|it| is_in(*it)).collect() }
     }
 
@@ -24,7 +31,7 @@ impl Mask {
     pub fn of_slices(geometry: &VolumeGeometry, slices: &[FlatMask]) -> Option<Self> {
         let (rows, columns) = (geometry.rows, geometry.columns);
         let fits = slices.iter().all(|it| (it.height, it.width) == (rows, columns));
-        if !fits || slices.len() != geometry.positions.len() {
+        if !fits || slices.len() != geometry.slices() {
             return None;
         }
         let shape = [slices.len(), rows as usize, columns as usize];
@@ -36,10 +43,20 @@ impl Mask {
         self.voxels.iter().filter(|it| **it).count() as u64
     }
 
-    /// Its volume in mL: voxels times the spacing of rows, columns and slices (DIN-82).
-    pub fn millilitres(&self, geometry: &VolumeGeometry) -> f64 {
-        let [rows, columns] = geometry.pixel_spacing;
-        self.count() as f64 * rows * columns * geometry.slice_spacing / 1000.0
+    /// One that was packed; nothing, if it is not of the size of the grid.
+    pub fn unpacked(geometry: &VolumeGeometry, packed: &[u8]) -> Option<Self> {
+        let voxels = geometry.slices() * geometry.pixels();
+        let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
+        (packed.len() == voxels.div_ceil(8)).then(|| Self {
+            shape,
+            voxels: (0..voxels).map(|at| encoding::bits::is_set(packed, at)).collect(),
+        })
+    }
+
+    /// Its volume in mL: voxels times the spacing of rows, columns and slices (DIN-82). Nothing, where
+    /// these are not known.
+    pub fn millilitres(&self, geometry: &VolumeGeometry) -> Option<f64> {
+        Some(self.count() as f64 * voxel_millilitres(geometry)?)
     }
 
     /// One bit a voxel, lowest first, without a gap between slices (OUT-11).

@@ -204,7 +204,7 @@ fn numbers<const N: usize>(
     numbers.try_into().map_err(|_| missing())
 }
 
-fn uid<T: std::str::FromStr>(
+pub(crate) fn uid<T: std::str::FromStr>(
     object: &DefaultDicomObject,
     tag: Tag,
     name: &'static str,

@@ -1,6 +1,6 @@
 //! Slices stacked into a volume, or the reason why they are none (DIN-81, PAP-21). Pure.
 
-use domain::VolumeGeometry;
+use domain::{PatientSpace, VolumeGeometry};
 
 use crate::slice::Slice;
 
@@ -72,14 +72,16 @@ pub fn stack(mut slices: Vec<Slice>) -> Result<Volume, GeometryError> {
         return Err(GeometryError { problems });
     }
     let geometry = VolumeGeometry {
-        frame_of_reference: first.frame_of_reference.clone(),
         rows: first.rows,
         columns: first.columns,
-        orientation: first.orientation,
-        pixel_spacing: first.spacing,
-        slice_spacing: spacing,
-        slice_thickness: if first.thickness > 0.0 { first.thickness } else { spacing },
-        positions: slices.iter().map(|it| it.position).collect(),
+        pixel_spacing: Some(first.spacing),
+        space: Some(PatientSpace {
+            frame_of_reference: first.frame_of_reference.clone(),
+            orientation: first.orientation,
+            slice_spacing: spacing,
+            slice_thickness: if first.thickness > 0.0 { first.thickness } else { spacing },
+            positions: slices.iter().map(|it| it.position).collect(),
+        }),
         instances: slices.iter().map(|it| it.instance.clone()).collect(),
         sop_class: first.sop_class.clone(),
         lossy: slices.iter().any(|it| it.is_lossy),
@@ -194,10 +196,11 @@ mod tests {
     #[test]
     fn pap_21_slices_are_sorted_by_position_not_by_arrival() {
         let volume = stacked(|_, _| {}).unwrap();
-        let heights: Vec<f64> = volume.geometry.positions.iter().map(|it| it[2]).collect();
+        let space = volume.geometry.space.unwrap();
+        let heights: Vec<f64> = space.positions.iter().map(|it| it[2]).collect();
         assert_eq!(heights, [0.0, 2.0, 4.0, 6.0]);
         assert!((volume.values[6] - 2.0).abs() < 1e-6);
-        assert!((volume.geometry.slice_spacing - 2.0).abs() < 1e-9);
+        assert!((space.slice_spacing - 2.0).abs() < 1e-9);
     }
 
     #[test]

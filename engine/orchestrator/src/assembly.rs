@@ -19,11 +19,11 @@ use workflow::{
 };
 
 use crate::completion::{Completeness, after, completeness};
-use crate::drive::{Pins, begin_step};
 use crate::facts::{
     content_key, definition_key, input_key, inputs, message_facts, series_items, study_facts,
 };
 use crate::orchestrator::{AFTER_FAILURE, ActiveWorkflow, Destinations, Orchestrator, POLL};
+use crate::step::{Pins, begin_step};
 
 /// How what is told of a study begins that a workflow has given up.
 const GIVEN_UP: &str = "given up";

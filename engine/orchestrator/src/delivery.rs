@@ -5,20 +5,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, SendError, Sent, SeriesSnapshot,
-    StoreError, WorkKind,
+    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, OutputKind, SendError, Sent, SentBefore,
+    SeriesSnapshot, StoreError, WorkKind,
 };
 use domain::{
-    Algorithm, ErrorChain, InputInstance, PatientId, ResultSet, ResultStatus, Segment, Segmentation,
+    Algorithm, ErrorChain, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, Segment,
+    SopInstanceUid,
 };
 use encoding::dicom_header::{Encoding, Header};
 use encoding::file_meta;
-use report::{About, StudyAbout, compose};
+use imaging::Picture;
+use report::status::words;
+use report::{About, Before, SentObject, StudyAbout, Writing, compose, overlay};
 use tracing::{error, info, warn};
 
+use crate::content::drafted;
 use crate::intake::header_at;
 use crate::orchestrator::{AFTER_FAILURE, LEASE, Orchestrator, POLL, RENEWAL, SiteDestination};
 use crate::record;
+use crate::step::unverified;
 
 /// Most tries before a person is asked: about six hours with the waits between them.
 const ATTEMPTS_MAX: i32 = 80;
@@ -127,8 +132,9 @@ impl Orchestrator {
     ) -> Result<Vec<Output>, DeliveryEnd> {
         let attempt = delivery.attempt;
         let lost = |error: StoreError| again(attempt, ErrorChain(&error).to_string());
-        let view = self.store.view_delivery(delivery.id).await.map_err(lost)?;
+        let view = self.store.view_delivery(delivery).await.map_err(lost)?;
         let masks = self.masks(&view).await.map_err(|reason| again(attempt, reason))?;
+        let pictures = self.pictures(delivery, &view, &masks).await;
         let study = self.study_about(&view).await?;
         let mut is_stale = false;
         let stale = &mut is_stale;
@@ -137,15 +143,27 @@ impl Orchestrator {
                 return Err(reason);
             }
             // Another node may have ended since the masks were read.
-            *stale = segments(view).any(|it| !masks.contains_key(&it.mask.sha256));
+            let content = content(view);
+            *stale = segments(&content).any(|it| !masks.contains_key(&it.mask.sha256));
             if *stale {
                 return Err("another node ended meanwhile".to_owned());
             }
-            let about = self.about(view, study);
-            let results = ResultSet { revision: delivery.revision, ..results(view, &about) };
-            let header = &site.header;
-            compose(&delivery.what, &results, &about, &masks, &self.templates, header)
-                .map_err(|error| ErrorChain(&error).to_string())
+            let (about, results) = (self.about(view, study), results(view));
+            let words = words(results.status);
+            let is_for_ehr = delivery.what.iter().any(|it| it.is_for_ehr());
+            if is_for_ehr && words.needs_banner && !words.is_void && !site.allow_unverified {
+                return Err(unverified(&delivery.destination));
+            }
+            let writing = Writing {
+                results: &results,
+                about: &about,
+                words,
+                masks: &masks,
+                pictures: &pictures,
+                templates: &self.templates,
+                recipient: &site.recipient,
+            };
+            compose(&delivery.what, &writing).map_err(|error| ErrorChain(&error).to_string())
         };
         match self.store.compose_delivery(delivery, Box::new(composed)).await {
             Ok(Ok(outputs)) => Ok(outputs),
@@ -157,12 +175,37 @@ impl Orchestrator {
 
     async fn masks(&self, view: &DeliveryView) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let mut masks = BTreeMap::new();
-        for segment in segments(view) {
+        for segment in segments(&content(view)) {
             let content = self.archive.artifact(&segment.mask).await;
             let content = content.map_err(|error| format!("a mask cannot be read: {error}"))?;
             masks.insert(segment.mask.sha256.clone(), content);
         }
         Ok(masks)
+    }
+
+    /// The images that something is to be drawn into. One that cannot be shown is missed when it is drawn.
+    async fn pictures(
+        &self,
+        delivery: &ClaimedDelivery,
+        view: &DeliveryView,
+        masks: &BTreeMap<String, Vec<u8>>,
+    ) -> BTreeMap<SopInstanceUid, Picture> {
+        if !delivery.what.contains(&OutputKind::Sc) {
+            return BTreeMap::new();
+        }
+        let wanted = overlay::key_images(&results(view), masks);
+        let stored = view.series.iter().flat_map(|it| &it.instances);
+        let files: Vec<_> = stored
+            .filter(|it| wanted.iter().any(|wanted| wanted.instance == it.instance))
+            .map(|it| (it.instance.clone(), self.archive.path_of(&it.sha256)))
+            .collect();
+        let shown = move || {
+            let picture = |(instance, path): (SopInstanceUid, std::path::PathBuf)| {
+                Some((instance, imaging::display::shown(&std::fs::read(path).ok()?).ok()?))
+            };
+            files.into_iter().filter_map(picture).collect()
+        };
+        tokio::task::spawn_blocking(shown).await.unwrap_or_default()
     }
 
     /// The study as its first image describes it.
@@ -205,8 +248,19 @@ impl Orchestrator {
             study,
             orders: orders.collect(),
             engine: self.engine.clone(),
+            before: view.before.as_ref().map(before),
         }
     }
+}
+
+fn before(sent: &SentBefore) -> Before {
+    let object = |it: &Output| SentObject {
+        kind: it.kind,
+        sop_class: it.sop_class.clone(),
+        series: it.series.clone(),
+        id: it.id.clone(),
+    };
+    Before { version: sent.version, objects: sent.outputs.iter().map(object).collect() }
 }
 
 /// A date, or nothing: what goes into reports is what its representation says (PS3.5, 6.2).
@@ -222,8 +276,8 @@ fn time(text: &str) -> String {
     if is_time { text.to_owned() } else { String::new() }
 }
 
-fn segments(view: &DeliveryView) -> impl Iterator<Item = &Segment> {
-    view.outputs.values().flat_map(|it| &it.segmentations).flat_map(|it| &it.segments)
+fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {
+    content.segmentations.iter().flat_map(|it| &it.segments)
 }
 
 /// Why nothing may be sent for this run just now (HL7-43, HL7-44).
@@ -251,30 +305,37 @@ fn header_of(path: &Path) -> Option<Header> {
     header_at(path, at, length.checked_sub(at)?, Encoding::of(&syntax)).ok()
 }
 
-/// All that the nodes of a run found, as one result (OUT-01).
-fn results(view: &DeliveryView, about: &About) -> ResultSet {
+/// All that a run found, as people left it, or as its nodes drafted it (OUT-01).
+fn results(view: &DeliveryView) -> ResultSet {
     let inputs = view.series.iter().flat_map(|it: &SeriesSnapshot| &it.instances);
     let input = |it: &contracts::StoredInstance| InputInstance {
         instance: it.instance.clone(),
         sha256: it.sha256.clone(),
     };
-    let segmentations: Vec<Segmentation> =
-        view.outputs.iter().flat_map(|(node, it)| segmentations(view, node, it, about)).collect();
-    let outputs = || view.outputs.values();
-    let status = if view.has_failures { ResultStatus::AiPartial } else { ResultStatus::AiDraft };
+    let content = content(view);
+    let drafted = if view.has_failures { ResultStatus::AiPartial } else { ResultStatus::AiDraft };
     ResultSet {
         run: view.run.id,
         workflow: view.run.workflow.clone(),
-        status,
+        status: view.reviewed.as_ref().map_or(drafted, |it| it.state.status()),
         concluded: view.concluded,
-        revision: 0,
+        revision: view.revision,
+        attested: view.reviewed.as_ref().map(|it| it.attestation.clone()),
         amends: view.run.amends,
-        findings: outputs().flat_map(|it| it.findings.clone()).collect(),
-        segmentations,
-        laboratory: outputs().flat_map(|it| it.laboratory.clone()).collect(),
-        sections: outputs().flat_map(|it| it.sections.clone()).collect(),
+        findings: content.findings,
+        segmentations: content.segmentations,
+        regions: content.regions,
+        laboratory: content.laboratory,
+        sections: content.sections,
         inputs: inputs.map(input).collect(),
         algorithms: algorithms(view),
+    }
+}
+
+fn content(view: &DeliveryView) -> NodeOutput {
+    match &view.reviewed {
+        Some(reviewed) => reviewed.content.clone(),
+        None => drafted(&view.outputs, &view.plugins, &view.run),
     }
 }
 
@@ -286,25 +347,6 @@ fn algorithms(view: &DeliveryView) -> Vec<Algorithm> {
         parameters: BTreeMap::from([("plugin_sha256".to_owned(), it.digest.clone())]),
     };
     view.plugins.values().map(algorithm).collect()
-}
-
-/// The outlines of a node, with where they come from (OUT-33).
-fn segmentations(
-    view: &DeliveryView,
-    node: &str,
-    output: &domain::NodeOutput,
-    about: &About,
-) -> Vec<Segmentation> {
-    let mut found = output.segmentations.clone();
-    for segmentation in &mut found {
-        let parameters = &mut segmentation.algorithm.parameters;
-        if let Some(plugin) = view.plugins.get(node) {
-            parameters.insert("plugin_sha256".to_owned(), plugin.digest.clone());
-        }
-        parameters.insert("run_id".to_owned(), about.run.to_string());
-        parameters.insert("workflow_sha256".to_owned(), view.run.workflow.digest.clone());
-    }
-    found
 }
 
 fn again(attempt: i32, reason: String) -> DeliveryEnd {

@@ -2,8 +2,9 @@
 //!
 //! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides
 //! which workflows take a study and when, `completion` whether it is complete, [`drive`] has
-//! their nodes worked on, [`delivery`] composes and sends, `commitment` answers for what is
-//! kept. [`Orchestrator`] ties them, and keeps them going.
+//! their nodes worked on and `step` says what each outcome changes, [`review`] takes in what people
+//! decide, [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`]
+//! ties them, and keeps them going.
 //!
 //! **Invariants**
 //!
@@ -15,6 +16,7 @@
 pub mod assembly;
 mod commitment;
 mod completion;
+mod content;
 pub mod delivery;
 pub mod drive;
 mod facts;
@@ -22,7 +24,10 @@ mod input;
 pub mod intake;
 mod orchestrator;
 mod record;
+pub mod review;
+mod step;
 
 pub use drive::{cancel_run, retry_run};
 pub use intake::IntakeService;
 pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};
+pub use review::{Current, Decision, ReviewDesk};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contracts::{Archive, CommitmentReporter, Destination, Live, NodeRunner, Store};
 use domain::{ErrorChain, WorkflowRef};
-use report::{Engine, MessageHeader, Templates};
+use report::{Engine, Recipient, Templates};
 use tracing::error;
 use workflow::Workflow;
 
@@ -36,8 +36,8 @@ pub struct ActiveWorkflow {
 pub struct SiteDestination {
     /// Where to.
     pub destination: Arc<dyn Destination>,
-    /// How messages to it begin.
-    pub header: MessageHeader,
+    /// Who it is, and what it wants things written as.
+    pub recipient: Recipient,
     /// Whether it takes reports that nobody has signed (HL7-52).
     pub allow_unverified: bool,
     /// Whether it gets a report anew whose patient turned out to be another (HL7-34). If not, it

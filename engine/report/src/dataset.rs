@@ -5,7 +5,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
-use domain::{Algorithm, Code};
+use domain::{Algorithm, Code, ResultSet};
 use encoding::file_meta::FileMeta;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -88,6 +88,15 @@ impl Set {
         self
     }
 
+    /// Adds binary fractions of single precision.
+    #[must_use]
+    pub fn singles(mut self, tag: Tag, values: &[f64]) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "pixels, and half ones")]
+        let values = values.iter().map(|it| *it as f32).collect();
+        self.0.put(DataElement::new(tag, VR::FL, PrimitiveValue::F32(values)));
+        self
+    }
+
     /// Adds the name of an element.
     #[must_use]
     pub fn tag(mut self, tag: Tag, value: Tag) -> Self {
@@ -114,6 +123,21 @@ impl Set {
     #[must_use]
     pub fn code(self, tag: Tag, code: &Code) -> Self {
         self.sequence(tag, vec![code_item(code)])
+    }
+
+    /// Adds signed numbers of 32 bits.
+    #[must_use]
+    pub fn signed(mut self, tag: Tag, values: &[i32]) -> Self {
+        let values = PrimitiveValue::I32(values.iter().copied().collect());
+        self.0.put(DataElement::new(tag, VR::SL, values));
+        self
+    }
+
+    /// Takes an element away.
+    #[must_use]
+    pub fn without(mut self, tag: Tag) -> Self {
+        self.0.remove_element(tag);
+        self
     }
 
     /// The file of this object.
@@ -178,6 +202,16 @@ pub fn time(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%H%M%S").to_string()
 }
 
+/// Date and time of a time, on the clock of the site.
+pub fn date_time(at: Timestamp) -> String {
+    format!("{}{}", date(at), time(at))
+}
+
+/// When a result became what it is: when the last node had ended, or a person decided.
+pub fn made_at(results: &ResultSet) -> Timestamp {
+    results.attested.as_ref().map_or(results.concluded, |it| it.at)
+}
+
 /// What the objects of one series have in common.
 pub struct SeriesAbout<'a> {
     /// Modality.
@@ -199,9 +233,9 @@ pub fn common(
     study: &StudyAbout,
     series: &SeriesAbout<'_>,
     (sop_class, sop_instance): (&str, &str),
-    at: Timestamp,
+    results: &ResultSet,
 ) -> Set {
-    let engine = &about.engine;
+    let (engine, at) = (&about.engine, made_at(results));
     let set = Set::default()
         .text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192")
         .text(tags::INSTANCE_CREATION_DATE, VR::DA, &date(at))
@@ -253,7 +287,7 @@ fn contribution(about: &About, at: Timestamp) -> Set {
         .text(tags::MANUFACTURER_MODEL_NAME, VR::LO, &engine.model)
         .text(tags::DEVICE_SERIAL_NUMBER, VR::LO, &engine.serial)
         .text(tags::SOFTWARE_VERSIONS, VR::LO, &engine.version)
-        .text(tags::CONTRIBUTION_DATE_TIME, VR::DT, &format!("{}{}", date(at), time(at)))
+        .text(tags::CONTRIBUTION_DATE_TIME, VR::DT, &date_time(at))
         .text(tags::CONTRIBUTION_DESCRIPTION, VR::ST, &format!("run {}", about.run))
         .code(
             tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE,

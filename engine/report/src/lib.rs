@@ -1,8 +1,10 @@
-//! Findings put in words and objects: DICOM SEG and SR, HL7 ORU with PDF or text, JSON.
+//! Findings put in words and objects: DICOM SEG, SR, GSPS, SC and PDF, HL7 ORU and MDM, FHIR, JSON.
 //!
 //! [`mod@compose`] is the one way in; [`status`] holds the one table that all encodings take their
-//! status from. [`seg`], [`sr`] and [`oru`] write what it asks for with the pieces of [`dataset`];
-//! [`narrative`] puts it in words, which [`pdf`] sets in pages.
+//! status from. [`seg`], [`sr`], `narrative_sr`, `presentation_state`, [`overlay`], `encapsulated_pdf`
+//! and `rejection` write objects with the pieces of [`dataset`] and `content_tree`; `messages` is
+//! what [`mod@templates`] write HL7 from, `fhir` a bundle; [`narrative`] puts it in words, which [`pdf`]
+//! sets in pages.
 //!
 //! **Invariants**
 //!
@@ -10,14 +12,26 @@
 //! - Nothing leaves without saying that a machine made it, until a person has signed (OUT-03).
 
 pub mod compose;
+mod content_tree;
 pub mod dataset;
+mod encapsulated_pdf;
+mod fhir;
+mod lettering;
+mod messages;
 pub mod narrative;
-pub mod oru;
+mod narrative_sr;
+pub mod overlay;
 pub mod pdf;
+mod presentation_state;
+mod recipient;
+mod rejection;
 pub mod seg;
 pub mod sr;
 pub mod status;
+pub mod templates;
 
-pub use compose::{About, Engine, ReportError, StudyAbout, compose};
-pub use oru::{MessageHeader, ReportForm, TemplateError, Templates};
+pub use compose::{About, Before, Engine, ReportError, SentObject, StudyAbout, Writing, compose};
 pub use pdf::{Fonts, PdfError};
+pub use recipient::{Recipient, ReportForm};
+pub use seg::SegmentationForm;
+pub use templates::{TemplateError, Templates};

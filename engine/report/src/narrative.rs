@@ -1,12 +1,16 @@
 //! A report in words, for people: the same content whatever it is printed on.
 
-use domain::{Abnormality, LabRow, ResultSet};
+use domain::{Abnormality, LabRow, Region, ResultSet};
 
 use jiff::Timestamp;
 
 use crate::compose::About;
-use crate::oru::{IMAGING, LABORATORY};
+use crate::dataset::made_at;
+use crate::messages::{IMAGING, LABORATORY};
 use crate::status::{BANNER, Words};
+
+/// Headings of what is listed rather than told in prose.
+const LISTED: [&str; 4] = ["Findings", "Measurements", "Regions", "Laboratory"];
 
 /// Decimal places of measurements: a thousandth of a mL.
 const PLACES: usize = 3;
@@ -34,15 +38,23 @@ impl Narrative {
         let title = if about.study.is_some() { IMAGING.1 } else { LABORATORY.1 };
         let makers: Vec<String> =
             results.algorithms.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
-        let concluded = results.concluded.strftime("%Y-%m-%d %H:%M UTC");
+        let at = made_at(results);
+        let time = at.strftime("%Y-%m-%d %H:%M UTC");
         Self {
             title: title.to_owned(),
             banner: if words.needs_banner { BANNER } else { "" },
-            facts: facts(about),
+            facts: facts(results, about),
             sections: sections(results),
-            concluded: results.concluded,
-            colophon: format!("{}, {concluded}, run {}", makers.join(", "), results.run),
+            concluded: at,
+            colophon: format!("{}, {time}, run {}", makers.join(", "), results.run),
         }
+    }
+
+    /// What was found, without what is said in prose: lines of findings, measurements and laboratory.
+    pub fn listed(&self) -> Vec<String> {
+        let is_listed = |heading: &str| LISTED.contains(&heading);
+        let listed = self.sections.iter().filter(|(heading, _)| is_listed(heading));
+        listed.flat_map(|(_, lines)| lines.clone()).collect()
     }
 
     /// All of it as plain text, a line each.
@@ -62,7 +74,7 @@ impl Narrative {
     }
 }
 
-fn facts(about: &About) -> Vec<(&'static str, String)> {
+fn facts(results: &ResultSet, about: &About) -> Vec<(&'static str, String)> {
     let who = &about.demographics;
     // Components of a name are read with spaces; alphabetic and ideographic beside each other.
     let name: Vec<String> =
@@ -78,8 +90,17 @@ fn facts(about: &About) -> Vec<(&'static str, String)> {
         ("Accession number", accession),
         ("Study", study.description),
         ("Study date", study.date),
+        ("Signed", signed(results)),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// Who stands for it, when, and what the signature means (21 CFR 11.50).
+fn signed(results: &ResultSet) -> String {
+    let Some(attested) = &results.attested else { return String::new() };
+    let Some(meaning) = attested.meaning else { return String::new() };
+    let (name, at) = (attested.by.printed_name(), attested.at.strftime("%Y-%m-%d %H:%M UTC"));
+    format!("{name}, {}, {at}: {}", attested.by.organization, meaning.name())
 }
 
 fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
@@ -89,7 +110,7 @@ fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
     if findings.is_empty() && results.sections.is_empty() {
         findings.push("No findings.".to_owned());
     }
-    let mut sections = vec![("Findings".to_owned(), findings)];
+    let mut sections = vec![(LISTED[0].to_owned(), findings)];
     let segments = results.segmentations.iter().flat_map(|it| &it.segments);
     let measured = |segment: &domain::Segment, it: &domain::Measurement| {
         let (name, unit) = (&it.code.meaning, &it.unit.value);
@@ -97,11 +118,18 @@ fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
     };
     let measurements: Vec<String> =
         segments.flat_map(|it| it.measurements.iter().map(move |m| measured(it, m))).collect();
-    sections.push(("Measurements".to_owned(), measurements));
-    sections.push(("Laboratory".to_owned(), results.laboratory.iter().map(row).collect()));
+    sections.push((LISTED[1].to_owned(), measurements));
+    sections.push((LISTED[2].to_owned(), results.regions.iter().map(region).collect()));
+    sections.push((LISTED[3].to_owned(), results.laboratory.iter().map(row).collect()));
     sections.extend(results.sections.iter().map(|it| (it.title.meaning.clone(), split(&it.text))));
     sections.retain(|(_, lines)| !lines.is_empty());
     sections
+}
+
+fn region(region: &Region) -> String {
+    let [left, top, right, bottom] = region.corners;
+    let Region { label, instance, .. } = region;
+    format!("{label}: columns {left} to {right}, rows {top} to {bottom} of image {instance}")
 }
 
 fn row(row: &LabRow) -> String {

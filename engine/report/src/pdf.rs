@@ -106,6 +106,11 @@ impl Fonts {
         Ok(Self(faces))
     }
 
+    /// The files of the fonts, in order.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|it| it.data.as_slice())
+    }
+
     /// Whether there is nothing to write with.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()

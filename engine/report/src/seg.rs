@@ -1,4 +1,5 @@
-//! DICOM Segmentation, BINARY (PS3.3, A.51; requirements OUT-10, OUT-11, OUT-14..20).
+//! DICOM Segmentation (PS3.3, A.51; requirements OUT-10..20): BINARY, and where a destination wants it,
+//! FRACTIONAL or LABELMAP.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +10,63 @@ use domain::{Code, ResultSet, Segment, Segmentation, VolumeGeometry, derived_uid
 use crate::compose::{About, ReportError, StudyAbout};
 use crate::dataset::{SeriesAbout, Set, code_item, common, parameters, reference};
 use crate::status::Words;
+use serde::{Deserialize, Serialize};
 
 /// Segmentation Storage.
-pub const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+
+/// Label Map Segmentation Storage.
+const LABEL_MAP: &str = "1.2.840.10008.5.1.4.1.1.66.7";
+
+/// As what a destination wants segmentations (OUT-10, OUT-12, OUT-13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SegmentationForm {
+    /// A bit a pixel, a frame for each segment and plane.
+    #[default]
+    Binary,
+    /// A byte a pixel: how much of it belongs to the segment, here nothing or all.
+    Fractional,
+    /// A number a pixel: the segment it belongs to. Segments that overlap cannot be written so.
+    Labelmap,
+}
+
+impl SegmentationForm {
+    /// The SOP class of what it writes.
+    pub const fn sop_class(self) -> &'static str {
+        match self {
+            Self::Binary | Self::Fractional => SEGMENTATION,
+            Self::Labelmap => LABEL_MAP,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Binary => "BINARY",
+            Self::Fractional => "FRACTIONAL",
+            Self::Labelmap => "LABELMAP",
+        }
+    }
+}
 
 /// High enough to stand behind the series of a scanner.
 const SERIES_NUMBER: u32 = 9001;
 
 /// Where a segmentation of a run goes: its series and instance, the same on every try (DIN-64).
-pub fn uids(results: &ResultSet, index: usize) -> (String, String) {
+pub fn uids(results: &ResultSet, index: usize, form: SegmentationForm) -> (String, String) {
     let run = results.name();
-    let series = derived_uid(&[&run, "seg", "series"]);
-    (series, derived_uid(&[&run, "seg", &index.to_string()]))
+    let kind = match form {
+        SegmentationForm::Binary => "seg",
+        SegmentationForm::Fractional => "fractional",
+        SegmentationForm::Labelmap => "labelmap",
+    };
+    let series = derived_uid(&[&run, kind, "series"]);
+    (series, derived_uid(&[&run, kind, &index.to_string()]))
 }
 
-/// One frame: a segment on a plane.
+/// One frame: a segment on a plane; of a label map, a plane.
 struct Frame {
-    segment: usize,
+    segment: Option<usize>,
     plane: usize,
 }
 
@@ -41,9 +82,9 @@ pub fn encode(
     about: &About,
     study: &StudyAbout,
     masks: &BTreeMap<String, Vec<u8>>,
-    words: Words,
+    (words, form): (Words, SegmentationForm),
 ) -> Result<Vec<u8>, ReportError> {
-    let (series_uid, instance_uid) = uids(results, index);
+    let (series_uid, instance_uid) = uids(results, index, form);
     let labels: Vec<&str> = segmentation.segments.iter().map(|it| it.label.as_str()).collect();
     let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
@@ -53,79 +94,137 @@ pub fn encode(
         description: &format!("{prefix}{}", labels.join(", ")),
         instance: u32::try_from(index + 1).unwrap_or(u32::MAX),
     };
-    let (frames, pixels) = frames(segmentation, masks)?;
-    let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results.concluded);
-    let set = image(set, &segmentation.geometry, frames.len());
+    let (frames, pixels) = frames(segmentation, masks, form)?;
+    let class = form.sop_class();
+    let set = common(about, study, &series, (class, &instance_uid), results);
+    let set = image(set, &segmentation.geometry, frames.len(), form);
     let set = references(set, segmentation);
-    let set = dimensions(set, &derived_uid(&[&instance_uid, "dimensions"]));
+    let set = dimensions(set, &derived_uid(&[&instance_uid, "dimensions"]), segmentation, form);
     let segments = segmentation.segments.iter().enumerate();
-    let segments = segments.map(|(at, it)| segment(at, it, segmentation, &instance_uid, words));
+    let segments = segments.map(|(at, it)| segment(at, it, segmentation, results));
+    let segments =
+        (form == SegmentationForm::Labelmap).then(background).into_iter().chain(segments);
     let description = if words.needs_banner { "AI draft, not verified" } else { "" };
     let set = set
-        .text(tags::SEGMENTATION_TYPE, VR::CS, "BINARY")
+        .text(tags::SEGMENTATION_TYPE, VR::CS, form.name())
         .sequence(tags::SEGMENT_SEQUENCE, segments.collect())
         .text(tags::CONTENT_LABEL, VR::CS, "SEGMENTATION")
         .text(tags::CONTENT_DESCRIPTION, VR::LO, description)
-        .text(tags::CONTENT_CREATOR_NAME, VR::PN, "")
+        .text(tags::CONTENT_CREATOR_NAME, VR::PN, &creator(results))
         .sequence(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, vec![shared(&segmentation.geometry)])
         .sequence(
             tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
             frames.iter().map(|it| per_frame(it, segmentation)).collect(),
         )
         .bytes(tags::PIXEL_DATA, VR::OB, pixels);
-    set.to_file(SOP_CLASS, &instance_uid)
+    set.to_file(class, &instance_uid)
+}
+
+/// Who made it what it is: a person, once one has.
+fn creator(results: &ResultSet) -> String {
+    results.attested.as_ref().map(|it| it.by.dicom_name()).unwrap_or_default()
 }
 
 /// The planes on which something is set, and their bits one after the other (OUT-10, OUT-11).
 fn frames(
     segmentation: &Segmentation,
     masks: &BTreeMap<String, Vec<u8>>,
+    form: SegmentationForm,
 ) -> Result<(Vec<Frame>, Vec<u8>), ReportError> {
     let geometry = &segmentation.geometry;
-    let plane_bits = geometry.rows as usize * geometry.columns as usize;
-    let planes = geometry.positions.len();
-    let mut frames = Vec::new();
-    let mut flags = Vec::new();
-    for (segment, it) in segmentation.segments.iter().enumerate() {
+    let (plane_bits, planes) = (geometry.pixels(), geometry.slices());
+    let mut flags: Vec<Vec<bool>> = Vec::new();
+    for it in &segmentation.segments {
         let mask = masks.get(&it.mask.sha256).ok_or(ReportError::MaskMissing)?;
         if mask.len() != (plane_bits * planes).div_ceil(8) {
             return Err(ReportError::MaskMissing);
         }
-        for plane in 0..planes {
-            let bits = plane * plane_bits..(plane + 1) * plane_bits;
-            let before = flags.len();
-            flags.extend(bits.map(|at| encoding::bits::is_set(mask, at)));
-            if flags.get(before..).is_some_and(|it| it.contains(&true)) {
-                frames.push(Frame { segment, plane });
-            } else {
-                flags.truncate(before);
+        flags.push((0..plane_bits * planes).map(|at| encoding::bits::is_set(mask, at)).collect());
+    }
+    if form == SegmentationForm::Labelmap {
+        return labelled(&flags, plane_bits);
+    }
+    let mut frames = Vec::new();
+    let mut kept: Vec<&[bool]> = Vec::new();
+    for (segment, it) in flags.iter().enumerate() {
+        for (plane, pixels) in it.chunks(plane_bits.max(1)).enumerate() {
+            if pixels.contains(&true) {
+                frames.push(Frame { segment: Some(segment), plane });
+                kept.push(pixels);
             }
         }
     }
     if frames.is_empty() {
         return Err(ReportError::NothingToSend("seg"));
     }
-    let mut pixels = encoding::bits::pack(flags);
+    let mut pixels = match form {
+        SegmentationForm::Fractional => {
+            kept.concat().into_iter().map(|it| if it { u8::MAX } else { 0 }).collect()
+        }
+        _ => encoding::bits::pack(kept.concat()),
+    };
     pixels.resize(pixels.len().next_multiple_of(2), 0);
     Ok((frames, pixels))
 }
 
-fn image(set: Set, geometry: &VolumeGeometry, frames: usize) -> Set {
+/// The number of a segment in each pixel, nought being none; every plane on which there is one.
+fn labelled(flags: &[Vec<bool>], plane_bits: usize) -> Result<(Vec<Frame>, Vec<u8>), ReportError> {
+    let mut labels = vec![0_u8; flags.first().map_or(0, Vec::len)];
+    for (segment, it) in flags.iter().enumerate() {
+        let number = u8::try_from(segment + 1).map_err(|_| ReportError::Overlapping)?;
+        for (label, _) in labels.iter_mut().zip(it).filter(|(_, is_in)| **is_in) {
+            if *label != 0 {
+                return Err(ReportError::Overlapping);
+            }
+            *label = number;
+        }
+    }
+    let (mut frames, mut pixels) = (Vec::new(), Vec::new());
+    for (plane, it) in labels.chunks(plane_bits.max(1)).enumerate() {
+        if it.iter().any(|it| *it != 0) {
+            frames.push(Frame { segment: None, plane });
+            pixels.extend_from_slice(it);
+        }
+    }
+    if frames.is_empty() {
+        return Err(ReportError::NothingToSend("seg"));
+    }
+    pixels.resize(pixels.len().next_multiple_of(2), 0);
+    Ok((frames, pixels))
+}
+
+fn image(set: Set, geometry: &VolumeGeometry, frames: usize, form: SegmentationForm) -> Set {
     let size = |it: u32| u16::try_from(it).unwrap_or(u16::MAX);
+    let bits = if form == SegmentationForm::Binary { 1 } else { 8 };
+    let set = match &geometry.space {
+        Some(space) => set
+            .text(tags::FRAME_OF_REFERENCE_UID, VR::UI, &space.frame_of_reference)
+            .text(tags::POSITION_REFERENCE_INDICATOR, VR::LO, ""),
+        None => set,
+    };
+    let set = match form {
+        SegmentationForm::Binary => set,
+        SegmentationForm::Fractional => set
+            .text(tags::SEGMENTATION_FRACTIONAL_TYPE, VR::CS, "OCCUPANCY")
+            .short(tags::MAXIMUM_FRACTIONAL_VALUE, u16::from(u8::MAX)),
+        SegmentationForm::Labelmap => set.short(tags::PIXEL_PADDING_VALUE, 0),
+    };
     set.texts(tags::IMAGE_TYPE, VR::CS, &["DERIVED".to_owned(), "PRIMARY".to_owned()])
-        .text(tags::FRAME_OF_REFERENCE_UID, VR::UI, &geometry.frame_of_reference)
-        .text(tags::POSITION_REFERENCE_INDICATOR, VR::LO, "")
         .short(tags::SAMPLES_PER_PIXEL, 1)
         .text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2")
         .text(tags::NUMBER_OF_FRAMES, VR::IS, &frames.to_string())
         .short(tags::ROWS, size(geometry.rows))
         .short(tags::COLUMNS, size(geometry.columns))
-        .short(tags::BITS_ALLOCATED, 1)
-        .short(tags::BITS_STORED, 1)
-        .short(tags::HIGH_BIT, 0)
+        .short(tags::BITS_ALLOCATED, bits)
+        .short(tags::BITS_STORED, bits)
+        .short(tags::HIGH_BIT, bits - 1)
         .short(tags::PIXEL_REPRESENTATION, 0)
         .text(tags::LOSSY_IMAGE_COMPRESSION, VR::CS, if geometry.lossy { "01" } else { "00" })
-        .text(tags::SEGMENTS_OVERLAP, VR::CS, "UNDEFINED")
+        .text(
+            tags::SEGMENTS_OVERLAP,
+            VR::CS,
+            if form == SegmentationForm::Labelmap { "NO" } else { "UNDEFINED" },
+        )
 }
 
 /// Common Instance Reference (PS3.3, C.12.2).
@@ -139,8 +238,13 @@ fn references(set: Set, segmentation: &Segmentation) -> Set {
     set.sequence(tags::REFERENCED_SERIES_SEQUENCE, vec![series])
 }
 
-/// Segment first, then position (OUT-18).
-fn dimensions(set: Set, organization: &str) -> Set {
+/// Segment first, then position (OUT-18); each only where there is one.
+fn dimensions(
+    set: Set,
+    organization: &str,
+    segmentation: &Segmentation,
+    form: SegmentationForm,
+) -> Set {
     let index = |pointer, group, label: &str| {
         Set::default()
             .text(tags::DIMENSION_ORGANIZATION_UID, VR::UI, organization)
@@ -150,39 +254,33 @@ fn dimensions(set: Set, organization: &str) -> Set {
     };
     let organization_item =
         Set::default().text(tags::DIMENSION_ORGANIZATION_UID, VR::UI, organization);
-    set.sequence(tags::DIMENSION_ORGANIZATION_SEQUENCE, vec![organization_item]).sequence(
-        tags::DIMENSION_INDEX_SEQUENCE,
-        vec![
-            index(
-                tags::REFERENCED_SEGMENT_NUMBER,
-                tags::SEGMENT_IDENTIFICATION_SEQUENCE,
-                "Referenced Segment Number",
-            ),
-            index(
-                tags::IMAGE_POSITION_PATIENT,
-                tags::PLANE_POSITION_SEQUENCE,
-                "Image Position Patient",
-            ),
-        ],
-    )
-}
-
-/// UID that names an outlined thing in all encodings of a run (OUT-16).
-pub fn tracking_uid(segmentation_uid: &str, number: usize) -> String {
-    derived_uid(&[segmentation_uid, "tracking", &number.to_string()])
+    let segment = (form != SegmentationForm::Labelmap).then(|| {
+        index(
+            tags::REFERENCED_SEGMENT_NUMBER,
+            tags::SEGMENT_IDENTIFICATION_SEQUENCE,
+            "Referenced Segment Number",
+        )
+    });
+    let position = if segmentation.geometry.space.is_some() {
+        Some(index(
+            tags::IMAGE_POSITION_PATIENT,
+            tags::PLANE_POSITION_SEQUENCE,
+            "Image Position Patient",
+        ))
+    } else if segment.is_none() {
+        Some(index(tags::FRAME_LABEL, tags::FRAME_CONTENT_SEQUENCE, "Frame Label"))
+    } else {
+        None
+    };
+    set.sequence(tags::DIMENSION_ORGANIZATION_SEQUENCE, vec![organization_item])
+        .sequence(tags::DIMENSION_INDEX_SEQUENCE, segment.into_iter().chain(position).collect())
 }
 
 fn number(at: usize) -> u16 {
     u16::try_from(at + 1).unwrap_or(u16::MAX)
 }
 
-fn segment(
-    at: usize,
-    segment: &Segment,
-    segmentation: &Segmentation,
-    instance_uid: &str,
-    words: Words,
-) -> Set {
+fn segment(at: usize, segment: &Segment, segmentation: &Segmentation, results: &ResultSet) -> Set {
     let algorithm = &segmentation.algorithm;
     let identification = Set::default()
         .code(tags::ALGORITHM_FAMILY_CODE_SEQUENCE, &algorithm_family())
@@ -194,11 +292,26 @@ fn segment(
         .text(tags::SEGMENT_LABEL, VR::LO, &segment.label)
         .code(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &segment.category)
         .code(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, &segment.kind)
-        .text(tags::SEGMENT_ALGORITHM_TYPE, VR::CS, words.segment_algorithm)
+        .text(
+            tags::SEGMENT_ALGORITHM_TYPE,
+            VR::CS,
+            if segment.is_edited { "SEMIAUTOMATIC" } else { "AUTOMATIC" },
+        )
         .text(tags::SEGMENT_ALGORITHM_NAME, VR::LO, &algorithm.name)
         .sequence(tags::SEGMENTATION_ALGORITHM_IDENTIFICATION_SEQUENCE, vec![identification])
         .text(tags::TRACKING_ID, VR::UT, &segment.tracking_id)
-        .text(tags::TRACKING_UID, VR::UI, &tracking_uid(instance_uid, at))
+        .text(tags::TRACKING_UID, VR::UI, &results.tracking_uid(&segment.tracking_id))
+}
+
+/// What a label map says of pixels that belong to no segment.
+fn background() -> Set {
+    let code = Code::new("125040", "DCM", "Background");
+    Set::default()
+        .short(tags::SEGMENT_NUMBER, 0)
+        .text(tags::SEGMENT_LABEL, VR::LO, "Background")
+        .code(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &code)
+        .code(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, &code)
+        .text(tags::SEGMENT_ALGORITHM_TYPE, VR::CS, "MANUAL")
 }
 
 /// What kind of algorithm: CID 7162. Everything a plugin does counts as such.
@@ -207,12 +320,12 @@ pub fn algorithm_family() -> Code {
 }
 
 fn shared(geometry: &VolumeGeometry) -> Set {
-    let orientation =
-        Set::default().decimals(tags::IMAGE_ORIENTATION_PATIENT, &geometry.orientation);
+    let Some(space) = &geometry.space else { return Set::default() };
+    let orientation = Set::default().decimals(tags::IMAGE_ORIENTATION_PATIENT, &space.orientation);
     let measures = Set::default()
-        .decimals(tags::SLICE_THICKNESS, &[geometry.slice_thickness])
-        .decimals(tags::SPACING_BETWEEN_SLICES, &[geometry.slice_spacing])
-        .decimals(tags::PIXEL_SPACING, &geometry.pixel_spacing);
+        .decimals(tags::SLICE_THICKNESS, &[space.slice_thickness])
+        .decimals(tags::SPACING_BETWEEN_SLICES, &[space.slice_spacing])
+        .decimals(tags::PIXEL_SPACING, &geometry.pixel_spacing.unwrap_or_default());
     Set::default()
         .sequence(tags::PLANE_ORIENTATION_SEQUENCE, vec![orientation])
         .sequence(tags::PIXEL_MEASURES_SEQUENCE, vec![measures])
@@ -220,11 +333,16 @@ fn shared(geometry: &VolumeGeometry) -> Set {
 
 fn per_frame(frame: &Frame, segmentation: &Segmentation) -> Set {
     let geometry = &segmentation.geometry;
-    let position = geometry.positions.get(frame.plane).copied().unwrap_or_default();
     let source =
         geometry.instances.get(frame.plane).map(domain::SopInstanceUid::as_str).unwrap_or_default();
-    let index =
-        [u32::from(number(frame.segment)), u32::try_from(frame.plane + 1).unwrap_or(u32::MAX)];
+    let plane = u32::try_from(frame.plane + 1).unwrap_or(u32::MAX);
+    let by_plane = geometry.space.is_some() || frame.segment.is_none();
+    let index: Vec<u32> = frame
+        .segment
+        .map(|it| u32::from(number(it)))
+        .into_iter()
+        .chain(by_plane.then_some(plane))
+        .collect();
     let purpose = Code::new("121322", "DCM", "Source image for image processing operation");
     let source = reference(geometry.sop_class.as_str(), source)
         .text(tags::SPATIAL_LOCATIONS_PRESERVED, VR::CS, "YES")
@@ -236,11 +354,26 @@ fn per_frame(frame: &Frame, segmentation: &Segmentation) -> Set {
         )
         .sequence(tags::SOURCE_IMAGE_SEQUENCE, vec![source]);
     let content = Set::default().longs(tags::DIMENSION_INDEX_VALUES, &index);
-    let plane = Set::default().decimals(tags::IMAGE_POSITION_PATIENT, &position);
-    let segment = Set::default().short(tags::REFERENCED_SEGMENT_NUMBER, number(frame.segment));
-    Set::default()
+    let content = match (frame.segment, &geometry.space) {
+        (None, None) => content.text(tags::FRAME_LABEL, VR::LO, &plane.to_string()),
+        _ => content,
+    };
+    let set = Set::default()
         .sequence(tags::DERIVATION_IMAGE_SEQUENCE, vec![derivation])
-        .sequence(tags::FRAME_CONTENT_SEQUENCE, vec![content])
-        .sequence(tags::PLANE_POSITION_SEQUENCE, vec![plane])
-        .sequence(tags::SEGMENT_IDENTIFICATION_SEQUENCE, vec![segment])
+        .sequence(tags::FRAME_CONTENT_SEQUENCE, vec![content]);
+    let set = match &geometry.space {
+        Some(space) => {
+            let position = space.positions.get(frame.plane).copied().unwrap_or_default();
+            let plane = Set::default().decimals(tags::IMAGE_POSITION_PATIENT, &position);
+            set.sequence(tags::PLANE_POSITION_SEQUENCE, vec![plane])
+        }
+        None => set,
+    };
+    match frame.segment {
+        Some(segment) => {
+            let segment = Set::default().short(tags::REFERENCED_SEGMENT_NUMBER, number(segment));
+            set.sequence(tags::SEGMENT_IDENTIFICATION_SEQUENCE, vec![segment])
+        }
+        None => set,
+    }
 }

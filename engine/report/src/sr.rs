@@ -1,14 +1,16 @@
 //! Measurement report: Comprehensive 3D SR with TID 1500 (PS3.16; requirements OUT-30..34).
 
-use std::collections::BTreeMap;
-
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, Presence, ResultSet, Segment, Segmentation, derived_uid};
+use domain::{Algorithm, Code, Presence, Region, ResultSet, Segment, Segmentation, derived_uid};
 
 use crate::compose::{About, ReportError, StudyAbout};
-use crate::dataset::{SeriesAbout, Set, code_item, common, parameters, reference};
-use crate::seg;
+use crate::content_tree::{
+    code, container, dcm, document, evidence, item, language, observers, predecessors, procedure,
+    requests, template, text, uid_reference,
+};
+use crate::dataset::{SeriesAbout, Set, common, parameters, reference};
+use crate::seg::{self, SegmentationForm};
 use crate::status::{BANNER, Words};
 
 /// Comprehensive 3D SR Storage.
@@ -17,18 +19,10 @@ pub const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.88.34";
 /// Behind the segmentations of the run.
 const SERIES_NUMBER: u32 = 9002;
 
-fn dcm(value: &str, meaning: &str) -> Code {
-    Code::new(value, "DCM", meaning)
-}
-
-/// The name of the report of a run, the same on every try (DIN-64).
-pub fn uid(results: &ResultSet) -> String {
-    uids_of(&results.name()).1
-}
-
-/// Series and instance of the report of this name.
-fn uids_of(name: &str) -> (String, String) {
-    (derived_uid(&[name, "sr", "series"]), derived_uid(&[name, "sr", "0"]))
+/// Series and instance of the report of a run, the same on every try (DIN-64).
+pub fn uids(results: &ResultSet) -> (String, String) {
+    let name = results.name();
+    (derived_uid(&[&name, "sr", "series"]), derived_uid(&[&name, "sr", "0"]))
 }
 
 /// Writes the report of a run.
@@ -41,179 +35,43 @@ pub fn encode(
     about: &About,
     study: &StudyAbout,
     words: Words,
+    form: SegmentationForm,
 ) -> Result<Vec<u8>, ReportError> {
-    let instance_uid = uid(results);
+    let (series_uid, instance_uid) = uids(results);
     let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "SR",
-        uid: &uids_of(&results.name()).0,
+        uid: &series_uid,
         number: SERIES_NUMBER,
         description: &format!("{prefix}measurements"),
         instance: 1,
     };
-    let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results.concluded)
+    let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results)
         .sequence(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new())
-        .sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new())
-        .text(tags::COMPLETION_FLAG, VR::CS, words.completion)
-        .text(tags::VERIFICATION_FLAG, VR::CS, words.verification)
-        .text(tags::PRELIMINARY_FLAG, VR::CS, words.preliminary);
-    let set = if words.completion == "PARTIAL" {
-        let why = "a step of the workflow failed";
-        set.text(tags::COMPLETION_FLAG_DESCRIPTION, VR::LO, why)
-    } else {
-        set
-    };
-    let set = evidence(set, results, study);
-    let set = predecessor(set, results, study);
+        .sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
+    let set = document(set, results, words);
+    let set = evidence(set, results, study, form);
+    let set = predecessors(set, about, study, SOP_CLASS);
     let set = requests(set, about, study);
     let set = set
         .text(tags::VALUE_TYPE, VR::CS, "CONTAINER")
         .code(tags::CONCEPT_NAME_CODE_SEQUENCE, &dcm("126000", "Imaging Measurement Report"))
         .text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE")
         .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1500")])
-        .sequence(tags::CONTENT_SEQUENCE, content(results, about, words));
+        .sequence(tags::CONTENT_SEQUENCE, content(results, about, words, form));
     set.to_file(SOP_CLASS, &instance_uid)
 }
 
-/// The report this one follows (PS3.3, C.17.2: Predecessor Documents).
-fn predecessor(set: Set, results: &ResultSet, study: &StudyAbout) -> Set {
-    let Some(name) = results.predecessor() else { return set };
-    let (series, instance) = uids_of(&name);
-    let series = Set::default()
-        .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![reference(SOP_CLASS, &instance)])
-        .text(tags::SERIES_INSTANCE_UID, VR::UI, &series);
-    let study = Set::default().sequence(tags::REFERENCED_SERIES_SEQUENCE, vec![series]).text(
-        tags::STUDY_INSTANCE_UID,
-        VR::UI,
-        &study.uid,
-    );
-    set.sequence(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, vec![study])
-}
-
-fn template(identifier: &str) -> Set {
-    Set::default().text(tags::MAPPING_RESOURCE, VR::CS, "DCMR").text(
-        tags::TEMPLATE_IDENTIFIER,
-        VR::CS,
-        identifier,
-    )
-}
-
-/// Every instance the report refers to, once: the sources and the segmentations (OUT-34).
-fn evidence(set: Set, results: &ResultSet, study: &StudyAbout) -> Set {
-    let mut evidence: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
-    for it in &results.segmentations {
-        let class = it.geometry.sop_class.as_str();
-        let instances = it.geometry.instances.iter().map(|it| (it.as_str(), class));
-        evidence.entry(it.series.as_str()).or_default().extend(instances);
-    }
-    let outlines: Vec<(String, String)> =
-        (0..results.segmentations.len()).map(|it| seg::uids(results, it)).collect();
-    for (series, instance) in &outlines {
-        evidence.entry(series).or_default().insert(instance, seg::SOP_CLASS);
-    }
-    let item = |(uid, instances): (&str, BTreeMap<&str, &str>)| {
-        let instances = instances.into_iter().map(|(it, class)| reference(class, it));
-        Set::default().sequence(tags::REFERENCED_SOP_SEQUENCE, instances.collect()).text(
-            tags::SERIES_INSTANCE_UID,
-            VR::UI,
-            uid,
-        )
-    };
-    let series: Vec<Set> = evidence.into_iter().map(item).collect();
-    if series.is_empty() {
-        return set;
-    }
-    let study = Set::default().sequence(tags::REFERENCED_SERIES_SEQUENCE, series).text(
-        tags::STUDY_INSTANCE_UID,
-        VR::UI,
-        &study.uid,
-    );
-    set.sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![study])
-}
-
-/// The orders the report answers (PS3.3, C.17.2).
-fn requests(set: Set, about: &About, study: &StudyAbout) -> Set {
-    if about.orders.is_empty() {
-        return set;
-    }
-    let request = |order: &domain::Order| {
-        let accession =
-            if order.key.accession.is_empty() { &study.accession } else { &order.key.accession };
-        let item = Set::default()
-            .identifier(tags::ACCESSION_NUMBER, accession)
-            .sequence(tags::REFERENCED_STUDY_SEQUENCE, Vec::new())
-            .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
-            .text(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, &order.procedure)
-            .identifier(tags::REQUESTED_PROCEDURE_ID, &order.key.requested_procedure)
-            .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &order.key.placer)
-            .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &order.key.filler);
-        let has_code = [&order.procedure_code, &order.procedure, &order.procedure_scheme]
-            .iter()
-            .all(|it| !it.is_empty());
-        let codes = if has_code {
-            let (value, scheme) = (&order.procedure_code, &order.procedure_scheme);
-            vec![code_item(&Code::new(value, scheme, &order.procedure))]
-        } else {
-            Vec::new()
-        };
-        item.sequence(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, codes)
-    };
-    set.sequence(tags::REFERENCED_REQUEST_SEQUENCE, about.orders.iter().map(request).collect())
-}
-
-/// One item of the content tree (PS3.3, C.17.3).
-fn item(relationship: &str, value_type: &str, name: &Code) -> Set {
-    Set::default()
-        .text(tags::RELATIONSHIP_TYPE, VR::CS, relationship)
-        .text(tags::VALUE_TYPE, VR::CS, value_type)
-        .code(tags::CONCEPT_NAME_CODE_SEQUENCE, name)
-}
-
-fn text(relationship: &str, name: &Code, value: &str) -> Set {
-    item(relationship, "TEXT", name).text(tags::TEXT_VALUE, VR::UT, value)
-}
-
-fn code(relationship: &str, name: &Code, value: &Code) -> Set {
-    item(relationship, "CODE", name).code(tags::CONCEPT_CODE_SEQUENCE, value)
-}
-
-fn uid_reference(relationship: &str, name: &Code, value: &str) -> Set {
-    item(relationship, "UIDREF", name).text(tags::UID, VR::UI, value)
-}
-
-fn container(name: &Code, items: Vec<Set>) -> Set {
-    item("CONTAINS", "CONTAINER", name)
-        .text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE")
-        .sequence(tags::CONTENT_SEQUENCE, items)
-}
-
-fn content(results: &ResultSet, about: &About, words: Words) -> Vec<Set> {
-    let engine = &about.engine;
-    let context = "HAS OBS CONTEXT";
-    let english = Code::new("en-US", "RFC5646", "English (United States)");
-    let language = dcm("121049", "Language of Content Item and Descendants");
-    let device_uid = derived_uid(&["device", &engine.serial]);
-    let reported = about.orders.first().filter(|it| {
-        !it.procedure_code.is_empty() && !it.procedure_scheme.is_empty() && !it.procedure.is_empty()
-    });
-    let procedure = reported.map_or_else(
-        || Code::new("25045-6", "LN", "CT unspecified body region"),
-        |it| Code::new(&it.procedure_code, &it.procedure_scheme, &it.procedure),
-    );
-    let mut items = vec![
-        code("HAS CONCEPT MOD", &language, &english),
-        code(context, &dcm("121005", "Observer Type"), &dcm("121007", "Device")),
-        uid_reference(context, &dcm("121012", "Device Observer UID"), &device_uid),
-        text(context, &dcm("121013", "Device Observer Name"), &engine.name),
-        text(context, &dcm("121014", "Device Observer Manufacturer"), &engine.manufacturer),
-        text(context, &dcm("121015", "Device Observer Model Name"), &engine.model),
-        text(context, &dcm("121016", "Device Observer Serial Number"), &engine.serial),
-        code("HAS CONCEPT MOD", &dcm("121058", "Procedure reported"), &procedure),
-    ];
+fn content(results: &ResultSet, about: &About, words: Words, form: SegmentationForm) -> Vec<Set> {
+    let reported =
+        procedure(about).unwrap_or_else(|| Code::new("18748-4", "LN", "Diagnostic imaging study"));
+    let mut items = vec![language()];
+    items.extend(observers(results, about));
+    items.push(code("HAS CONCEPT MOD", &dcm("121058", "Procedure reported"), &reported));
     if words.needs_banner {
         items.push(text("CONTAINS", &dcm("121106", "Comment"), BANNER));
     }
-    let groups = measurement_groups(results);
+    let groups = measurement_groups(results, form);
     if !groups.is_empty() {
         items.push(container(&dcm("126010", "Imaging Measurements"), groups));
     }
@@ -237,51 +95,113 @@ fn finding(finding: &domain::Finding) -> Set {
     text("CONTAINS", &dcm("121071", "Finding"), &said)
 }
 
-fn measurement_groups(results: &ResultSet) -> Vec<Set> {
+fn measurement_groups(results: &ResultSet, form: SegmentationForm) -> Vec<Set> {
     let mut groups = Vec::new();
     for (index, segmentation) in results.segmentations.iter().enumerate() {
-        let (_, uid) = seg::uids(results, index);
+        let (_, uid) = seg::uids(results, index, form);
         for (at, segment) in segmentation.segments.iter().enumerate() {
-            groups.push(measurement_group(segmentation, segment, at, &uid));
+            let number = u16::try_from(at + 1).unwrap_or(u16::MAX);
+            let outlined =
+                reference(form.sop_class(), &uid).short(tags::REFERENCED_SEGMENT_NUMBER, number);
+            // An image by itself has a frame for each segment.
+            let outlined = match segmentation.geometry.space {
+                Some(_) => outlined,
+                None => outlined.text(tags::REFERENCED_FRAME_NUMBER, VR::IS, &number.to_string()),
+            };
+            groups.push(measurement_group(results, segmentation, segment, outlined));
         }
     }
+    let regions = results.regions.iter().enumerate();
+    groups.extend(regions.map(|(at, it)| planar_group(results, it, at)));
     groups
 }
 
-/// TID 1411: measurements of a volume (PS3.16).
+/// By what a marked box is tracked in all encodings of a run.
+pub(crate) fn region_name(region: &Region, at: usize) -> String {
+    format!("region {} of {}", at + 1, region.instance)
+}
+
+/// TID 1410: a box on an image (OUT-30), with the words it was marked with (PAP-07).
+fn planar_group(results: &ResultSet, region: &Region, at: usize) -> Set {
+    let context = "HAS OBS CONTEXT";
+    let name = region_name(region, at);
+    let [left, top, right, bottom] = region.corners.map(f64::from);
+    let points = [left, top, right, top, right, bottom, left, bottom, left, top];
+    let image = reference(region.sop_class.as_str(), region.instance.as_str());
+    let image = Set::default()
+        .text(tags::RELATIONSHIP_TYPE, VR::CS, "SELECTED FROM")
+        .text(tags::VALUE_TYPE, VR::CS, "IMAGE")
+        .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![image]);
+    let outline = item("CONTAINS", "SCOORD", &dcm("111030", "Image Region"))
+        .text(tags::GRAPHIC_TYPE, VR::CS, "POLYLINE")
+        .singles(tags::GRAPHIC_DATA, &points)
+        .sequence(tags::CONTENT_SEQUENCE, vec![image]);
+    let mut items = vec![
+        text(context, &dcm("112039", "Tracking Identifier"), &name),
+        uid_reference(
+            context,
+            &dcm("112040", "Tracking Unique Identifier"),
+            &results.tracking_uid(&name),
+        ),
+        code("CONTAINS", &dcm("121071", "Finding"), &Code::new("52988006", "SCT", "Lesion")),
+        text("CONTAINS", &dcm("121106", "Comment"), &region.label),
+    ];
+    items.extend(algorithm(&region.algorithm));
+    items.push(outline);
+    container(&dcm("125007", "Measurement Group"), items)
+        .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1410")])
+}
+
+/// TID 1411: measurements of a volume; TID 1410 of an image by itself (PS3.16).
 fn measurement_group(
+    results: &ResultSet,
     segmentation: &Segmentation,
     segment: &Segment,
-    at: usize,
-    segmentation_uid: &str,
+    outlined: Set,
 ) -> Set {
     let context = "HAS OBS CONTEXT";
-    let tracking = seg::tracking_uid(segmentation_uid, at);
-    let number = u16::try_from(at + 1).unwrap_or(u16::MAX);
-    let referenced =
-        reference(seg::SOP_CLASS, segmentation_uid).short(tags::REFERENCED_SEGMENT_NUMBER, number);
+    let tracking = results.tracking_uid(&segment.tracking_id);
+    let is_volume = segmentation.geometry.space.is_some();
+    let (template_name, reference_name) = if is_volume {
+        ("1411", dcm("121191", "Referenced Segment"))
+    } else {
+        ("1410", dcm("121214", "Referenced Segmentation Frame"))
+    };
     let mut items = vec![
         text(context, &dcm("112039", "Tracking Identifier"), &segment.tracking_id),
         uid_reference(context, &dcm("112040", "Tracking Unique Identifier"), &tracking),
         code("CONTAINS", &dcm("121071", "Finding"), &segment.kind),
-        item("CONTAINS", "IMAGE", &dcm("121191", "Referenced Segment"))
-            .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![referenced]),
-        uid_reference(
+        item("CONTAINS", "IMAGE", &reference_name)
+            .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![outlined]),
+        source(segmentation),
+    ];
+    items.extend(algorithm(&segmentation.algorithm));
+    items.extend(segment.measurements.iter().map(measurement));
+    container(&dcm("125007", "Measurement Group"), items)
+        .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template(template_name)])
+}
+
+/// TID 4019: who measured, and how.
+/// What was outlined: the series, or the one image.
+fn source(segmentation: &Segmentation) -> Set {
+    let geometry = &segmentation.geometry;
+    let image = geometry.instances.first().filter(|_| geometry.space.is_none());
+    match image {
+        Some(instance) => {
+            let image = reference(geometry.sop_class.as_str(), instance.as_str());
+            item("CONTAINS", "IMAGE", &dcm("121233", "Source image for segmentation"))
+                .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![image])
+        }
+        None => uid_reference(
             "CONTAINS",
             &dcm("121232", "Source series for segmentation"),
             segmentation.series.as_str(),
         ),
-    ];
-    items.extend(algorithm(segmentation));
-    items.extend(segment.measurements.iter().map(measurement));
-    container(&dcm("125007", "Measurement Group"), items)
-        .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1411")])
+    }
 }
 
-/// TID 4019: who measured, and how.
-fn algorithm(segmentation: &Segmentation) -> Vec<Set> {
+fn algorithm(algorithm: &Algorithm) -> Vec<Set> {
     let modifier = "HAS CONCEPT MOD";
-    let algorithm = &segmentation.algorithm;
     let mut items = vec![
         text(modifier, &dcm("111001", "Algorithm Name"), &algorithm.name),
         text(modifier, &dcm("111003", "Algorithm Version"), &algorithm.version),

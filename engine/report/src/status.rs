@@ -11,35 +11,75 @@ pub struct Words {
     pub verification: &'static str,
     /// Preliminary Flag (0040,A496).
     pub preliminary: &'static str,
-    /// Segment Algorithm Type (0062,0008).
-    pub segment_algorithm: &'static str,
-    /// OBR-25 and OBX-11.
-    pub hl7: &'static str,
+    /// OBR-25.
+    pub order: &'static str,
+    /// OBX-11.
+    pub observation: &'static str,
+    /// TXA-17.
+    pub document: &'static str,
+    /// `DiagnosticReport.status`.
+    pub report: &'static str,
+    /// `Observation.status`.
+    pub fhir_observation: &'static str,
     /// Whether the banner has to be shown.
     pub needs_banner: bool,
+    /// Whether it is no result any more, only the word that there was one.
+    pub is_void: bool,
 }
 
 /// What every unsigned result says of itself (OUT-03).
 pub const BANNER: &str = "AI-generated - not verified by a physician";
 
-/// The row of a status. Nothing may be sent for one that has none.
-pub const fn words(status: ResultStatus) -> Option<Words> {
+/// What stands in the place of a result that was taken back.
+pub const VOID: &str = "This result was taken back and is not to be used";
+
+/// The row of a status.
+pub const fn words(status: ResultStatus) -> Words {
     let draft = Words {
         completion: "COMPLETE",
         verification: "UNVERIFIED",
         preliminary: "PRELIMINARY",
-        segment_algorithm: "AUTOMATIC",
-        // Table 0085: results entered, not verified. `P` would say verified.
-        hl7: "R",
+        // Tables 0123 and 0085: results entered, not verified. `P` would say verified.
+        order: "R",
+        observation: "R",
+        document: "DO",
+        report: "preliminary",
+        fhir_observation: "preliminary",
         needs_banner: true,
+        is_void: false,
+    };
+    let signed = Words {
+        verification: "VERIFIED",
+        preliminary: "FINAL",
+        order: "F",
+        observation: "F",
+        document: "LA",
+        report: "final",
+        fhir_observation: "final",
+        needs_banner: false,
+        ..draft
     };
     match status {
-        ResultStatus::AiDraft => Some(draft),
-        ResultStatus::AiPartial => Some(Words { completion: "PARTIAL", ..draft }),
-        ResultStatus::HumanEdited => {
-            Some(Words { segment_algorithm: "SEMIAUTOMATIC", hl7: "P", ..draft })
+        ResultStatus::AiDraft => draft,
+        ResultStatus::AiPartial => {
+            Words { completion: "PARTIAL", document: "IN", report: "partial", ..draft }
         }
-        // Signing needs a verifying observer, which no result carries yet.
-        ResultStatus::Signed | ResultStatus::Amended | ResultStatus::Withdrawn => None,
+        ResultStatus::HumanEdited => Words { order: "P", observation: "P", ..draft },
+        ResultStatus::Signed => signed,
+        ResultStatus::Amended => Words {
+            order: "C",
+            observation: "C",
+            report: "amended",
+            fhir_observation: "amended",
+            ..signed
+        },
+        ResultStatus::Withdrawn => Words {
+            order: "X",
+            observation: "W",
+            report: "entered-in-error",
+            fhir_observation: "entered-in-error",
+            is_void: true,
+            ..draft
+        },
     }
 }

@@ -9,9 +9,11 @@ use uuid::Uuid;
 
 mod configure;
 mod model;
+mod token;
 
 pub(crate) use configure::{DestinationCommand, PluginCommand, PluginLanguage, WorkflowCommand};
 pub(crate) use model::{BenchFlags, ImportFlags, ModelCommand, RunFlags, ServeModelFlags};
+pub(crate) use token::TokenCommand;
 
 /// A workflow engine for hospital images and documents.
 #[derive(Parser)]
@@ -188,6 +190,11 @@ pub(crate) enum Command {
     Patient {
         #[command(subcommand)]
         command: PatientCommand,
+    },
+    /// Makes, shows and revokes what lets people decide about results.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// Sends something to somebody, to try a connection.
     Send {

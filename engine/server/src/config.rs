@@ -8,15 +8,18 @@ use contracts::VersionPolicy;
 use dimse::Network;
 use domain::AeTitle;
 use inference::Compute;
-use report::ReportForm;
 use serde::Deserialize;
 use store::IdentityDomains;
 
 use crate::args::{LogFormat, Place, ServeFlags};
 use crate::output::Failure;
 
+mod destinations;
 mod keeping;
 
+pub(crate) use destinations::{
+    DestinationConfig, FhirServerConfig, OnError, OnIdentityChange, RemoteConfig,
+};
 pub(crate) use keeping::{DiskConfig, Keeping, RetentionConfig};
 
 /// Everything a site says of itself.
@@ -250,89 +253,6 @@ impl From<&IdentityConfig> for IdentityDomains {
     }
 }
 
-/// One of `destinations`: exactly one of `dicom`, `mllp` and `folder`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DestinationConfig {
-    /// A PACS.
-    #[serde(default)]
-    pub(crate) dicom: Option<RemoteConfig>,
-    /// An EHR.
-    #[serde(default)]
-    pub(crate) mllp: Option<MllpConfig>,
-    /// A folder.
-    #[serde(default)]
-    pub(crate) folder: Option<PathBuf>,
-    /// Whether it takes results that nobody has signed. Think before you say yes: an EHR may show
-    /// them to clinicians and patients.
-    #[serde(default)]
-    pub(crate) allow_unverified: bool,
-    /// What it gets if the patient of a report turns out to be another: `resend` the report anew
-    /// (a new SR that refers to the old, an ORU with status C), or `nothing`: it hears of the merge
-    /// itself.
-    #[serde(default)]
-    pub(crate) on_identity_change: OnIdentityChange,
-    /// What becomes of the others if it does not take one for good: `continue`, or `block`: it gets
-    /// nothing more until a person has looked (`isocenter destination resume`).
-    #[serde(default)]
-    pub(crate) on_error: OnError,
-}
-
-/// What becomes of the others if a destination does not take one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum OnError {
-    #[default]
-    Continue,
-    Block,
-}
-
-/// What a destination gets if the patient of a report turns out to be another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum OnIdentityChange {
-    #[default]
-    Nothing,
-    Resend,
-}
-
-/// A PACS.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RemoteConfig {
-    /// Host and port.
-    pub(crate) address: String,
-    /// Its AE title.
-    pub(crate) ae_title: AeTitle,
-    /// Whether a report has arrived only once it has confirmed storage commitment.
-    #[serde(default)]
-    pub(crate) commitment: bool,
-}
-
-/// An EHR.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MllpConfig {
-    /// Host and port.
-    pub(crate) address: String,
-    /// MSH-5 of what we send.
-    #[serde(default)]
-    pub(crate) application: String,
-    /// MSH-6 of what we send.
-    #[serde(default)]
-    pub(crate) facility: String,
-    /// Its character set (table 0211).
-    #[serde(default = "utf8")]
-    pub(crate) character_set: String,
-    /// As what it wants the report itself, beside its findings: `none`, `text` (FT) or `pdf` (ED).
-    #[serde(default)]
-    pub(crate) report: ReportForm,
-}
-
-fn utf8() -> String {
-    "UNICODE UTF-8".to_owned()
-}
-
 impl Config {
     /// The site file, if there is one.
     pub(crate) fn read(place: &Place) -> Result<Self, Failure> {
@@ -372,10 +292,7 @@ impl Config {
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
         for (name, it) in &self.destinations {
-            let count = [it.dicom.is_some(), it.mllp.is_some(), it.folder.is_some()];
-            if count.iter().filter(|it| **it).count() != 1 {
-                problems.push(format!("destination `{name}` needs one of dicom, mllp and folder"));
-            }
+            problems.extend(it.problem(name));
             let address = it.dicom.as_ref().map(|it| &it.address);
             let address = address.or(it.mllp.as_ref().map(|it| &it.address));
             problems.extend(address.and_then(|it| no_port(&format!("destination `{name}`"), it)));

@@ -6,7 +6,7 @@ use contracts::{Intake, Live};
 use dimse::{Network, Peer, Timers};
 use domain::AeTitle;
 use encoding::hl7_charset::Hl7Charset;
-use orchestrator::IntakeService;
+use orchestrator::{IntakeService, ReviewDesk};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -55,7 +55,7 @@ pub(crate) async fn open_doors(
     guests: &Guests,
     intake: &Arc<IntakeService>,
     closed: &watch::Receiver<bool>,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    (metrics, desk): (metrics_exporter_prometheus::PrometheusHandle, ReviewDesk),
     tasks: &mut JoinSet<()>,
 ) -> Result<Doors, Failure> {
     let mut doors = Doors::default();
@@ -81,7 +81,7 @@ pub(crate) async fn open_doors(
         doors.http = listener.local_addr().ok().map(|it| it.to_string());
         let intake = Arc::clone(intake);
         tasks.spawn(async move {
-            if let Err(error) = http::serve(listener, intake, metrics).await {
+            if let Err(error) = http::serve(listener, intake, metrics, desk).await {
                 error!(%error, "health and metrics are no longer answered");
             }
         });

@@ -1,4 +1,4 @@
-//! `/healthz` and `/metrics`.
+//! `/healthz` and `/metrics`, and `/api` for people who review.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use contracts::Intake;
 use metrics_exporter_prometheus::PrometheusHandle;
-use orchestrator::IntakeService;
+use orchestrator::{IntakeService, ReviewDesk};
 use tokio::net::TcpListener;
+
+mod reviews;
 
 #[derive(Clone)]
 struct Shared {
@@ -23,11 +25,13 @@ pub(crate) async fn serve(
     listener: TcpListener,
     intake: Arc<IntakeService>,
     metrics: PrometheusHandle,
+    desk: ReviewDesk,
 ) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(show_metrics))
-        .with_state(Shared { intake, metrics });
+        .with_state(Shared { intake, metrics })
+        .merge(reviews::routes(desk));
     axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
 use dimse::Reporter;
 use domain::{Action, ErrorChain, Event, Subject};
-use orchestrator::{IntakeService, Orchestrator};
+use orchestrator::{IntakeService, Orchestrator, ReviewDesk};
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
@@ -130,10 +130,15 @@ async fn work(
     put_on_record(&store, "engine_started", &site).await;
     let lost = store.end_association(None).await;
     lost.map_err(|error| Failure::from_error("the database does not answer", &error))?;
+    let desk = ReviewDesk {
+        store: Arc::<store::PgStore>::clone(&store),
+        archive: Arc::clone(&site.archive),
+    };
     let guests = Guests::default();
     guests.set(&site.config, flags);
     let doors =
-        open_doors(&site.config, flags, &guests, &intake, &closed, metrics, &mut tasks).await?;
+        open_doors(&site.config, flags, &guests, &intake, &closed, (metrics, desk), &mut tasks)
+            .await?;
     let seen = Seen { file: site.config.text.clone(), plugins: site.host.stamp(), activations };
     let reload = spawn_orchestrator(site, (guests, keeping), (&store, &place, flags), &mut tasks);
     tasks.spawn(until_closed(reload.watch(seen), closed.clone()));

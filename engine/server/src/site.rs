@@ -8,14 +8,15 @@ use contracts::{Archive, Destination};
 use dimse::{DicomDestination, Remote, Timers};
 use domain::AeTitle;
 use encoding::hl7_charset::Hl7Charset;
+use fhir::{FhirConfig, FhirDestination};
 use hl7::MllpDestination;
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
-use report::{Fonts, MessageHeader, PdfError, ReportForm, Templates};
+use report::{Fonts, PdfError, Recipient, ReportForm, SegmentationForm, Templates};
 
 use crate::args::{Place, ServeFlags};
 use crate::commands::audit::public_key;
-use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange};
+use crate::config::{Config, DestinationConfig, FhirServerConfig, OnError, OnIdentityChange};
 use crate::model_at_work::ModelAtWork;
 use crate::output::Failure;
 use crate::workflows::{files, named_twice, read_all, rendered};
@@ -151,10 +152,10 @@ pub(crate) fn add_stand_ins(destinations: &mut Destinations, flags: &ServeFlags,
     let Some(folder) = &flags.folder else { return };
     for name in texts.iter().flat_map(|it| workflow::destinations(it)) {
         let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
-        let header = header(&name, "", "", "UNICODE UTF-8");
+        let recipient = recipient(&name, "", "", "UNICODE UTF-8");
         let site = SiteDestination {
             destination,
-            header,
+            recipient,
             allow_unverified: true,
             resends_on_identity_change: true,
             pauses_on_failure: false,
@@ -175,24 +176,33 @@ fn destination(
     config: &DestinationConfig,
     calling: &AeTitle,
 ) -> Result<SiteDestination, Failure> {
-    let plain = || header(name, "", "", "UNICODE UTF-8");
-    let (destination, header): (Arc<dyn Destination>, _) = match config {
+    let plain = || recipient(name, "", "", "UNICODE UTF-8");
+    let (destination, recipient): (Arc<dyn Destination>, _) = match config {
         DestinationConfig { dicom: Some(remote), .. } => {
-            let commitment = remote.commitment;
+            let (commitment, segmentation) = (remote.commitment, remote.segmentation);
             let remote = Remote {
                 address: remote.address.clone(),
                 called: remote.ae_title.clone(),
                 calling: calling.clone(),
                 timers: Timers::default(),
             };
-            (Arc::new(DicomDestination::new(remote, commitment)), plain())
+            let recipient = Recipient { segmentation, ..plain() };
+            (Arc::new(DicomDestination::new(remote, commitment)), recipient)
         }
         DestinationConfig { mllp: Some(ehr), .. } => {
             let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
                 .map_err(|error| Failure::from_error(&format!("destination `{name}`"), &error))?;
-            let header = header(name, &ehr.application, &ehr.facility, &ehr.character_set);
-            let header = MessageHeader { report: ehr.report, ..header };
-            (Arc::new(MllpDestination::new(ehr.address.clone(), charset)), header)
+            let known = recipient(name, &ehr.application, &ehr.facility, &ehr.character_set);
+            let recipient = Recipient { report: ehr.report, ..known };
+            (Arc::new(MllpDestination::new(ehr.address.clone(), charset)), recipient)
+        }
+        DestinationConfig { fhir: Some(server), .. } => {
+            (
+                Arc::new(FhirDestination::new(fhir_server(name, server)?).map_err(|error| {
+                    Failure::from_error(&format!("destination `{name}`"), &error)
+                })?),
+                plain(),
+            )
         }
         DestinationConfig { folder: Some(folder), .. } => {
             (Arc::new(FolderDestination::new(folder.clone())), plain())
@@ -201,15 +211,27 @@ fn destination(
     };
     Ok(SiteDestination {
         destination,
-        header,
+        recipient,
         allow_unverified: config.allow_unverified,
         resends_on_identity_change: config.on_identity_change == OnIdentityChange::Resend,
         pauses_on_failure: config.on_error == OnError::Block,
     })
 }
 
-fn header(name: &str, application: &str, facility: &str, character_set: &str) -> MessageHeader {
-    MessageHeader {
+/// Where a FHIR server is, with the key that is in a file of its own.
+fn fhir_server(name: &str, config: &FhirServerConfig) -> Result<FhirConfig, Failure> {
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read_to_string(path).map_err(|error| {
+            let text = format!("destination `{name}`: cannot read `{}`", path.display());
+            Failure::from_error(&text, &error)
+        })
+    };
+    let key = config.key_file.as_ref().map(read).transpose()?;
+    Ok(FhirConfig { url: config.url.clone(), key: key.map(|it| it.trim().to_owned()) })
+}
+
+fn recipient(name: &str, application: &str, facility: &str, character_set: &str) -> Recipient {
+    Recipient {
         destination: name.to_owned(),
         sending_application: "ISOCENTER".to_owned(),
         sending_facility: "AI".to_owned(),
@@ -217,5 +239,6 @@ fn header(name: &str, application: &str, facility: &str, character_set: &str) ->
         receiving_facility: facility.to_owned(),
         character_set: character_set.to_owned(),
         report: ReportForm::None,
+        segmentation: SegmentationForm::Binary,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use contracts::DestinationKind;
+use contracts::{DestinationKind, OutputKind};
 use domain::WorkflowRef;
 use orchestrator::{ActiveWorkflow, Destinations};
 use plugin_host::PluginHost;
@@ -92,10 +92,14 @@ fn activated(workflow: workflow::Workflow, file: &WorkflowFile) -> ActiveWorkflo
 
 /// What each kind of destination takes.
 fn taken(kind: DestinationKind) -> Vec<&'static str> {
+    let named = |is_taken: &dyn Fn(OutputKind) -> bool| {
+        OutputKind::ALL.into_iter().filter(|it| is_taken(*it)).map(OutputKind::name).collect()
+    };
     match kind {
-        DestinationKind::Dicom => vec!["seg", "sr"],
-        DestinationKind::Mllp => vec!["oru"],
-        DestinationKind::Folder => vec!["seg", "sr", "oru", "json"],
+        DestinationKind::Dicom => named(&|it| it.is_dicom()),
+        DestinationKind::Mllp => named(&|it| matches!(it, OutputKind::Oru | OutputKind::Mdm)),
+        DestinationKind::Fhir => named(&|it| it == OutputKind::Fhir),
+        DestinationKind::Folder => named(&|_| true),
     }
 }
 

@@ -81,7 +81,7 @@ impl Store for PgStore {
         Ok(self.claim_delivery_row(lease).await?)
     }
 
-    async fn view_delivery(&self, delivery: Uuid) -> Result<DeliveryView, StoreError> {
+    async fn view_delivery(&self, delivery: &ClaimedDelivery) -> Result<DeliveryView, StoreError> {
         Ok(self.view_delivery_row(delivery).await?)
     }
 

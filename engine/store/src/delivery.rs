@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, NewTask, Output, PluginPin, StoreError,
+    ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, NewTask, Output, PluginPin, RunRecord,
+    SentBefore, StoreError,
 };
 use domain::{Action, Event, Outcome, Subject, derived_uid};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ impl PgStore {
         let mut tx = self.pool.begin().await?;
         // In order per destination and patient (HL7-14). A lease that ran out is taken over: the
         // names of what is sent are the same on every try.
-        let row: Option<(Uuid, Uuid, i32, String, Value, i32, i32)> = sqlx::query_as(
+        let row: Option<(Uuid, Uuid, i32, String, Value, i32)> = sqlx::query_as(
             "update delivery set state = 'sending', attempt = attempt + 1,
                 lease_until = clock_timestamp() + $1 * interval '1 second'
              where id = (
@@ -36,15 +37,14 @@ impl PgStore {
                       and e.patient is not distinct from d.patient
                       and e.state in ('queued', 'sending'))
                 order by d.position limit 1 for update skip locked)
-             returning id, run, index, destination, what, attempt, revision",
+             returning id, run, index, destination, what, attempt",
         )
         .bind(lease.as_secs_f64())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((id, run, index, destination, what, attempt, revision)) = row else {
+        let Some((id, run, index, destination, what, attempt)) = row else {
             return Ok(None);
         };
-        let revision = u32::try_from(revision).unwrap_or_default();
         let index = usize::try_from(index).map_err(|_| inconsistent("a negative index"))?;
         let what = serde_json::from_value(what)?;
         // Another one for every try: a transaction UID is never used again (DIN-32).
@@ -54,8 +54,7 @@ impl PgStore {
             .bind(&transaction)
             .execute(&mut *tx)
             .await?;
-        let delivery =
-            ClaimedDelivery { id, run, index, destination, what, attempt, revision, transaction };
+        let delivery = ClaimedDelivery { id, run, index, destination, what, attempt, transaction };
         let event =
             event(&mut tx, &delivery, "delivery_started", json!({"attempt": attempt})).await?;
         append(&mut tx, &event).await?;
@@ -80,20 +79,25 @@ impl PgStore {
         if renewed.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Superseded.into()) }
     }
 
-    pub(crate) async fn view_delivery_row(&self, id: Uuid) -> Result<DeliveryView> {
+    pub(crate) async fn view_delivery_row(
+        &self,
+        delivery: &ClaimedDelivery,
+    ) -> Result<DeliveryView> {
         let mut tx = self.pool.begin().await?;
         identity::lock_shared(&mut tx).await?;
-        let (run,): (Uuid,) = sqlx::query_as("select run from delivery where id = $1")
-            .bind(id)
-            .fetch_one(&mut *tx)
-            .await?;
-        let view = self.view(&mut tx, run).await?;
+        let view = self.view(&mut tx, delivery).await?;
         tx.commit().await?;
         Ok(view)
     }
 
-    async fn view(&self, tx: &mut PgConnection, id: Uuid) -> Result<DeliveryView> {
+    async fn view(
+        &self,
+        tx: &mut PgConnection,
+        delivery: &ClaimedDelivery,
+    ) -> Result<DeliveryView> {
+        let id = delivery.run;
         let run = run::record(tx, id, false).await?;
+        let before = self.before(tx, delivery, &run).await?;
         let patient = match run.patient {
             Some(root) => Some(identity::view(tx, root).await?),
             None => None,
@@ -125,8 +129,37 @@ impl PgStore {
             orders: orders(tx, study).await?,
             accession,
             message,
+            reviewed: self.versions(tx, id, true).await?.pop(),
+            revision: 0,
+            before,
             run,
         })
+    }
+
+    /// What a destination has of a run, or of the one it replaces or adds to.
+    async fn before(
+        &self,
+        tx: &mut PgConnection,
+        delivery: &ClaimedDelivery,
+        run: &RunRecord,
+    ) -> Result<Option<SentBefore>> {
+        let row: Option<(Uuid, i32)> = sqlx::query_as(
+            "select sent, sent_version from delivery where sent is not null
+                and (id = $1 or run = $2 and destination = $3)
+             order by id = $1 desc, index = $4 desc, position desc limit 1",
+        )
+        .bind(delivery.id)
+        .bind(run.amends.map(|it| it.run))
+        .bind(&delivery.destination)
+        .bind(i32::try_from(delivery.index).unwrap_or_default())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((sent, version)) = row else { return Ok(None) };
+        // What is over was removed: then nothing can be said of it.
+        let Some(content) = payload::read(tx, &self.keys, sent).await? else { return Ok(None) };
+        let mut outputs: Vec<Output> = serde_json::from_slice(&content)?;
+        outputs.iter_mut().for_each(|it| it.bytes = Vec::new());
+        Ok(Some(SentBefore { version: u32::try_from(version).unwrap_or_default(), outputs }))
     }
 
     pub(crate) async fn compose_delivery_row(
@@ -137,12 +170,13 @@ impl PgStore {
         let mut tx = self.pool.begin().await?;
         identity::lock_shared(&mut tx).await?;
         let (composed, identity) = current(&mut tx, delivery).await?;
-        let view = self.view(&mut tx, delivery.run).await?;
+        let mut view = self.view(&mut tx, delivery).await?;
         let stamp = stamp(&view);
         if let (Some(composed), true) = (composed, identity.as_deref() == Some(stamp.as_str())) {
             let content = payload::read_there(&mut tx, &self.keys, composed).await?;
             return Ok(Ok(serde_json::from_slice(&content)?));
         }
+        view.revision = revision(&mut tx, delivery.run, &stamp).await?;
         let outputs = match compose(&view) {
             Ok(outputs) => outputs,
             Err(reason) => return Ok(Err(reason)),
@@ -202,7 +236,9 @@ impl PgStore {
             commitment::settle(&mut tx, &delivery.transaction).await?;
         }
         if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
-            let now = who(&self.view(&mut tx, delivery.run).await?);
+            let view = self.view(&mut tx, delivery).await?;
+            note_sent(&mut tx, delivery, identity.as_deref(), version_of(&view)).await?;
+            let now = who(&view);
             if identity.is_some_and(|it| it.split(' ').next() != now.split(' ').next()) {
                 sqlx::query("update delivery set is_stale = true where id = $1")
                     .bind(delivery.id)
@@ -247,7 +283,56 @@ fn stamp(view: &DeliveryView) -> String {
         format!("{} {patient} {}", it.id, it.is_cancelled)
     };
     let orders: Vec<String> = view.orders.iter().map(order).collect();
-    format!("{};{}", who(view), orders.join(","))
+    format!("{};{};{}", who(view), orders.join(","), version_of(view))
+}
+
+/// Which state people have given the result; nought, if none.
+fn version_of(view: &DeliveryView) -> u32 {
+    view.reviewed.as_ref().map_or(0, |it| it.attestation.version)
+}
+
+/// The number of a stamp among those of a run, from nought in the order of their coming.
+async fn revision(tx: &mut PgConnection, run: Uuid, stamp: &str) -> Result<u32> {
+    // One at a time: two stamps that come together get two numbers.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('revision ' || $1::text, 0))")
+        .bind(run)
+        .execute(&mut *tx)
+        .await?;
+    let (number,): (i32,) = sqlx::query_as(
+        "with known as (select number from run_revision where run = $1 and stamp = $2),
+            made as (insert into run_revision (run, stamp, number)
+                select $1, $2, coalesce((select max(number) + 1 from run_revision where run = $1), 0)
+                where not exists (select from known) returning number)
+         select number from known union all select number from made",
+    )
+    .bind(run)
+    .bind(stamp)
+    .fetch_one(tx)
+    .await?;
+    Ok(u32::try_from(number).unwrap_or_default())
+}
+
+/// Remembers what the destination has. If people went on meanwhile, it is to get that, too.
+async fn note_sent(
+    tx: &mut PgConnection,
+    delivery: &ClaimedDelivery,
+    stamp: Option<&str>,
+    now: u32,
+) -> Result<()> {
+    let version = stamp.and_then(|it| it.rsplit(';').next()).and_then(|it| it.parse().ok());
+    let version: u32 = version.unwrap_or_default();
+    sqlx::query(
+        "update delivery set sent = composed, sent_version = $2,
+            state = case when $3 then 'queued' else state end,
+            ended_at = case when $3 then null else ended_at end
+         where id = $1",
+    )
+    .bind(delivery.id)
+    .bind(i32::try_from(version).unwrap_or(i32::MAX))
+    .bind(version != now)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 fn who(view: &DeliveryView) -> String {
@@ -285,7 +370,10 @@ async fn event(
     Ok(Event::engine(kind, Action::E, subject, detail))
 }
 
-async fn plugins(tx: &mut PgConnection, run: Uuid) -> Result<BTreeMap<String, PluginPin>> {
+pub(crate) async fn plugins(
+    tx: &mut PgConnection,
+    run: Uuid,
+) -> Result<BTreeMap<String, PluginPin>> {
     let rows: Vec<(String, Value)> = sqlx::query_as(
         "select node, plugin from node where run = $1 and plugin is not null and output is not null",
     )

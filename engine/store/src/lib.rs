@@ -34,9 +34,11 @@ mod payload;
 mod pg_store;
 mod query;
 mod retention;
+mod review;
 mod run;
 mod sealer;
 mod task;
+mod token;
 pub mod trail_file;
 
 pub use activation::ActivationLine;
@@ -53,3 +55,4 @@ pub use query::{
 };
 pub use retention::{Expired, RetainedKind, RetentionTerms};
 pub use sealer::Sealer;
+pub use token::TokenLine;

@@ -445,7 +445,6 @@ impl PgStore {
             sqlx::query(
                 "update delivery set is_stale = false,
                     state = case when $2 then 'queued' else state end,
-                    revision = revision + case when $2 then 1 else 0 end,
                     run_after = now(), ended_at = case when $2 then null else ended_at end,
                     reason = case when $2 then 'sent anew: the patient turned out to be another'
                         else reason end

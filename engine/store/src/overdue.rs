@@ -20,7 +20,7 @@ impl PgStore {
         .await?;
         let nodes: Vec<(Uuid, Option<String>)> = sqlx::query_as(
             "update node set due_at = null where due_at < clock_timestamp()
-                and state in ('waiting', 'ready', 'running') returning run, node",
+                and state in ('waiting', 'ready', 'running', 'in_review') returning run, node",
         )
         .fetch_all(&mut *tx)
         .await?;

@@ -78,7 +78,11 @@ const MESSAGES: &str = "from message m join payload p on p.id in (m.raw, m.docum
             where t.decided_at is null and t.subject ->> 'message' = m.id::text)";
 
 const RESULTS: &str = "from run r join payload p on p.id in
-        (select output from node where run = r.id union select composed from delivery where run = r.id)
+        (select output from node where run = r.id
+            union select composed from delivery where run = r.id
+            union select sent from delivery where run = r.id
+            union select unnest(array[content, difference]) from run_version where run = r.id
+            union select unnest(array[draft, final, difference]) from labelled_pair where run = r.id)
     where p.removed_at is null and r.ended_at < now() - $1 * interval '1 second'
         and not exists (select from delivery d where d.run = r.id
             and d.state in ('queued', 'sending', 'promised'))

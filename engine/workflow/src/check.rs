@@ -13,7 +13,8 @@ use crate::spec::{
 };
 use crate::workflow::{
     AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, KINDS, Late, Node,
-    Overdue, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Workflow, settings,
+    Overdue, ROLES, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Work, Workflow,
+    settings,
 };
 
 /// Most nodes of a workflow.
@@ -206,9 +207,10 @@ impl<'a> Checker<'a> {
                 let help = "check the spelling under `after`";
                 self.add("workflow::unknown_node", after, "no node has this name", message, help);
             }
-            self.check_plugin(node);
+            self.check_work(name, node);
             self.check_shape(name, node);
         }
+        self.check_reviews(nodes);
         for (name, _) in stuck(nodes) {
             let message = format!("node `{}` waits for itself, in a circle", name.value);
             let help = "break the circle by removing one `after`";
@@ -240,8 +242,68 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_plugin(&mut self, node: &NodeSpec) {
-        let plugin = &node.plugin;
+    /// A step is the work of a plugin or of a person.
+    fn check_work(&mut self, name: &Spanned<String>, node: &NodeSpec) {
+        let code = "workflow::shape";
+        match (&node.plugin, &node.review) {
+            (Some(plugin), None) => self.check_plugin(plugin, node),
+            (None, Some(review)) => self.check_review(name, review, node),
+            _ => {
+                let message = format!("node `{}` needs `plugin` or `review`, not both", name.value);
+                self.add(code, name, "this node", message, "name who does the work");
+            }
+        }
+    }
+
+    /// What only a plugin can be told; and that a role is one that tokens can have.
+    fn check_review(&mut self, name: &Spanned<String>, role: &Spanned<String>, node: &NodeSpec) {
+        let code = "workflow::shape";
+        if !ROLES.contains(&role.value.as_str()) {
+            let message = format!("nobody can have the role `{}`", role.value);
+            self.add(code, role, "this", message, format!("one of: {}", ROLES.join(", ")));
+        }
+        let is_odd = node.with.is_some()
+            || node.for_each.is_some()
+            || node.is_final
+            || node.only_between.is_some()
+            || !node.on_failure_of.is_empty();
+        if is_odd {
+            let message = "a review has `after`, `join`, `when` and `sla`, and nothing else";
+            self.add(code, name, "this node", message, "remove the other keys");
+        }
+    }
+
+    /// A person signs what a run found, all of it: nothing may be found beside or after.
+    fn check_reviews(&mut self, nodes: &NodeMap) {
+        let by_name = |wanted: &str| nodes.0.iter().find(|(it, _)| it.value == wanted);
+        for (name, review) in nodes.0.iter().filter(|(_, it)| it.review.is_some()) {
+            let mut before: BTreeSet<&str> = BTreeSet::new();
+            let mut open: Vec<&NodeSpec> = vec![review];
+            while let Some(node) = open.pop() {
+                for after in &node.after {
+                    if before.insert(after.value.as_str()) {
+                        open.extend(by_name(&after.value).map(|(_, it)| it));
+                    }
+                }
+            }
+            let is_usual =
+                |it: &NodeSpec| it.plugin.is_some() && !it.is_final && it.on_failure_of.is_empty();
+            let beside = nodes
+                .0
+                .iter()
+                .filter(|(it, node)| is_usual(node) && !before.contains(it.value.as_str()));
+            for (other, _) in beside {
+                let message = format!(
+                    "`{}` is not seen in the review `{}`: it would be found and never signed",
+                    other.value, name.value
+                );
+                let help = format!("let `{}` come after `{}`", name.value, other.value);
+                self.add("workflow::review", other, "this node", message, help);
+            }
+        }
+    }
+
+    fn check_plugin(&mut self, plugin: &Spanned<String>, node: &NodeSpec) {
         if !self.surroundings.plugins.contains(&plugin.value) {
             let loaded: Vec<&str> = self.surroundings.plugins.iter().map(String::as_str).collect();
             let help = format!("loaded: {}", loaded.join(", "));
@@ -268,10 +330,16 @@ impl<'a> Checker<'a> {
         let on_failure_of: Vec<String> =
             spec.on_failure_of.iter().map(|it| it.value.clone()).collect();
         let known: Vec<String> = after.iter().chain(&on_failure_of).cloned().collect();
+        let work = match (&spec.plugin, &spec.review) {
+            (None, Some(role)) => Work::Review { role: role.value.clone() },
+            (plugin, _) => {
+                let name = plugin.as_ref().map(|it| it.value.clone()).unwrap_or_default();
+                Work::Plugin { name, settings: settings(&spec) }
+            }
+        };
         Node {
-            settings: settings(&spec),
+            work,
             name: name.value,
-            plugin: spec.plugin.value,
             after,
             join: match spec.join {
                 JoinSpec::All => Join::All,
@@ -315,7 +383,8 @@ impl<'a> Checker<'a> {
                 self.add("workflow::unknown_kind", what, "this", message, help);
             } else if takes.is_some_and(|it| !it.contains(&kind)) {
                 let message = format!("`{}` does not take `{kind}`", spec.to.value);
-                let help = "DICOM destinations take seg and sr, MLLP ones oru, folders everything";
+                let help = "DICOM destinations take seg, sr, narrative, pr, sc and pdf, MLLP ones oru and mdm, \
+                     FHIR ones fhir, folders everything";
                 self.add("workflow::kind_not_taken", what, "this", message, help);
             }
         }

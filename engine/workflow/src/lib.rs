@@ -34,8 +34,8 @@ pub use schema::schema;
 pub use trial::{Outcome, Trial, trial};
 pub use workflow::{
     AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node, Overdue,
-    Priority, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Workflow,
-    destinations, plugin_settings, read, reread,
+    Priority, ROLES, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Work,
+    Workflow, destinations, plugin_settings, read, reread,
 };
 
 #[cfg(test)]

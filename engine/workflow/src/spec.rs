@@ -218,9 +218,15 @@ pub(crate) enum LateSpec {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeSpec {
-    /// What does the work.
-    #[schemars(with = "String")]
-    pub(crate) plugin: Spanned<String>,
+    /// The plugin that does the work. A step has this or `review`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(crate) plugin: Option<Spanned<String>>,
+    /// The role of the person who does it: looks at everything that was found, changes, signs or
+    /// rejects it. Every step of a plugin has to come before.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub(crate) review: Option<Spanned<String>>,
     /// What to tell it.
     #[serde(default)]
     #[schemars(with = "Option<Value>")]
@@ -311,7 +317,9 @@ pub(crate) struct DeliverySpec {
     /// A destination of the site file.
     #[schemars(with = "String")]
     pub(crate) to: Spanned<String>,
-    /// `seg`, `sr`, `oru`, `json`.
+    /// DICOM `seg` (masks), `sr` (measurements), `narrative` (the report as SR), `pr` (regions as
+    /// presentation state), `sc` (pictures with everything drawn in), `pdf`; HL7 `oru`, `mdm`;
+    /// `fhir`; `json`.
     #[schemars(with = "Vec<String>")]
     pub(crate) what: Vec<Spanned<String>>,
     /// The steps that must be done. All, if it is left out.

@@ -10,7 +10,11 @@ use crate::problem::{InvalidWorkflow, Problem};
 use crate::spec::{NodeSpec, Spec, TestSpec};
 
 /// What reports can be encoded as.
-pub(crate) const KINDS: &[&str] = &["seg", "sr", "oru", "json"];
+pub(crate) const KINDS: &[&str] =
+    &["seg", "sr", "narrative", "pr", "sc", "pdf", "oru", "mdm", "fhir", "json"];
+
+/// In which roles people review.
+pub const ROLES: &[&str] = &["radiologist", "laboratory", "physician"];
 
 /// A workflow that can run.
 #[derive(Clone, Debug)]
@@ -159,10 +163,8 @@ pub enum Priority {
 pub struct Node {
     /// Its name, unique in the workflow.
     pub name: String,
-    /// What does the work.
-    pub plugin: String,
-    /// What to tell it.
-    pub settings: Value,
+    /// What does the work, or who.
+    pub work: Work,
     /// The steps it comes after.
     pub after: Vec<String>,
     /// How many of them must have done their work.
@@ -185,6 +187,41 @@ pub struct Node {
     pub retry: Retry,
     /// How long one try may take.
     pub timeout: Duration,
+}
+
+/// What does the work of a step, or who.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// A plugin.
+    Plugin {
+        /// Its name.
+        name: String,
+        /// What to tell it.
+        settings: Value,
+    },
+    /// A person, who looks at everything that was found (OUT-80).
+    Review {
+        /// In which role.
+        role: String,
+    },
+}
+
+impl Node {
+    /// The plugin that does the work, if one does.
+    pub fn plugin(&self) -> Option<&str> {
+        match &self.work {
+            Work::Plugin { name, .. } => Some(name),
+            Work::Review { .. } => None,
+        }
+    }
+
+    /// The role of the person who does the work, if one does.
+    pub fn role(&self) -> Option<&str> {
+        match &self.work {
+            Work::Plugin { .. } => None,
+            Work::Review { role } => Some(role),
+        }
+    }
 }
 
 /// How many of the steps before must have done their work.
@@ -254,7 +291,7 @@ pub struct Retry {
 pub struct Delivery {
     /// A destination of the site file.
     pub to: String,
-    /// `seg`, `sr`, `oru`, `json`.
+    /// `seg`, `sr`, `narrative`, `pr`, `sc`, `pdf`, `oru`, `mdm`, `fhir`, `json`.
     pub what: Vec<String>,
     /// The steps that must be done.
     pub after: Vec<String>,
@@ -316,7 +353,8 @@ pub fn reread(file: &str, text: &str) -> Result<Workflow, InvalidWorkflow> {
 pub fn plugin_settings(text: &str) -> Vec<(String, Value)> {
     let spec: Result<Spec, _> = serde_saphyr::from_str(text);
     let nodes = spec.map(|it| it.nodes.0).unwrap_or_default();
-    nodes.into_iter().map(|(_, node)| (node.plugin.value.clone(), settings(&node))).collect()
+    let plugin = |node: &NodeSpec| Some((node.plugin.as_ref()?.value.clone(), settings(node)));
+    nodes.iter().filter_map(|(_, node)| plugin(node)).collect()
 }
 
 /// The destinations a file names. Nothing, if the file cannot be read.
@@ -331,6 +369,24 @@ pub(crate) fn settings(node: &NodeSpec) -> Value {
 }
 
 impl Workflow {
+    /// All steps that come before these, and these.
+    pub fn closure<'a>(&'a self, of: &'a [String]) -> BTreeSet<&'a str> {
+        let mut all: BTreeSet<&str> = of.iter().map(String::as_str).collect();
+        // Each node comes after those it waits for: one pass from the end reaches all.
+        for node in self.nodes.iter().rev() {
+            if all.contains(node.name.as_str()) {
+                all.extend(node.after.iter().chain(&node.on_failure_of).map(String::as_str));
+            }
+        }
+        all
+    }
+
+    /// Whether somebody has to have signed before this is sent.
+    pub fn is_after_review(&self, delivery: &Delivery) -> bool {
+        let before = self.closure(&delivery.after);
+        self.nodes.iter().any(|it| it.role().is_some() && before.contains(it.name.as_str()))
+    }
+
     /// The node a step of a run belongs to: `bone`, or `bone.2`, the second it was done for.
     pub fn node_of(&self, step: &str) -> Option<&Node> {
         let name = step.split('.').next().unwrap_or(step);

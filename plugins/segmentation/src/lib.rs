@@ -22,7 +22,8 @@
 //! for each target; what it draws is the outline (PAP-05). CT is shown in a window that suits the target, or
 //! in `window: { center: 40, width: 400 }`; MR between its darkest and brightest hundredth. `prompt` is
 //! what is asked, `{target}` in it the target; `tokens_max` how long an answer may be. What is drawn is told as
-//! possible; where nothing is drawn, the result says so, and not that there is none (PAP-06). An answer that
+//! possible; where nothing is drawn, the result says so, and not that there is none (PAP-06). Radiographs,
+//! ultrasound and photographs are shown as their files say, each image by itself. An answer that
 //! is cut off, or has not a mask for every `[SEG]`, is rejected. Every slice is a question for every target: give
 //! the node a `timeout` that suits (10 minutes, if not said).
 //!
@@ -35,15 +36,17 @@ mod target;
 mod threshold;
 
 use domain::{
-    Algorithm, Code, Finding, Measurement, NodeInput, NodeOutput, Presence, Segment, Segmentation,
-    SeriesInput, SeriesInstanceUid,
+    Algorithm, Finding, NodeInput, NodeOutput, Presence, Segment, Segmentation, SeriesInput,
+    SeriesInstanceUid, SopInstanceUid, VolumeGeometry,
 };
 use imaging::Mask;
+use imaging::display::{grid, shown};
+use imaging::quantity::measured;
 use imaging::window::Window;
 use plugin_api::{Context, HostError, Level, NodeError, Plugin, VolumeRef, export_plugin};
 use serde::Deserialize;
 
-use crate::network::{Asked, PROMPT, View};
+use crate::network::{Asked, PROMPT, Pages, View};
 pub use crate::target::Target;
 
 /// CT Image Storage. Other classes of the modality CT are localizers or multi-frame.
@@ -51,6 +54,9 @@ const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 
 /// MR Image Storage.
 const MR_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.4";
+
+/// Equipment whose images are looked at one by one, as their files say they are to be shown.
+const FLAT: [&str; 12] = ["CR", "DX", "MG", "US", "SC", "XC", "ES", "OP", "DMS", "GM", "RF", "XA"];
 
 /// Outlines structures.
 pub struct Outline;
@@ -153,13 +159,10 @@ impl Plugin for Outline {
         for (index, it) in series.iter().enumerate() {
             let at = |share: f64| (index as f64 + share) / series.len() as f64;
             context.progress(at(0.0));
-            match context.read_volume(&it.series) {
-                Ok(volume) => {
-                    let seen = Seen { series: it, volume: &volume };
-                    outline(context, method, &seen, &at, &mut output)?;
-                }
-                Err(HostError::Rejected(reason)) => problems.add(&it.series, &reason),
-                Err(HostError::Unavailable(reason)) => return Err(NodeError::Unavailable(reason)),
+            if is_flat(it) {
+                images(context, method, it, &at, (&mut output, &mut problems))?;
+            } else {
+                volume(context, method, it, &at, (&mut output, &mut problems))?;
             }
             if context.is_cancelled() {
                 return Err(NodeError::Unavailable("the run was cancelled".to_owned()));
@@ -181,28 +184,105 @@ impl Method {
     /// Whether it works on such a series.
     fn takes(&self, series: &SeriesInput) -> bool {
         let has = |class: &str| series.instances.iter().any(|it| it.sop_class.as_str() == class);
-        has(CT_IMAGE_STORAGE) || matches!(self, Self::Network { .. }) && has(MR_IMAGE_STORAGE)
+        let is_network = matches!(self, Self::Network { .. });
+        has(CT_IMAGE_STORAGE) || is_network && (has(MR_IMAGE_STORAGE) || is_flat(series))
     }
 
     const fn wanted(&self) -> &'static str {
         match self {
             Self::Threshold { .. } => "a CT",
-            Self::Network { .. } => "a CT or MR",
+            Self::Network { .. } => "CT, MR or of images that stand by themselves",
         }
     }
 
     const fn lacking(&self) -> &'static str {
         match self {
             Self::Threshold { .. } => "no_ct_series",
-            Self::Network { .. } => "no_volume_series",
+            Self::Network { .. } => "no_series_to_outline",
         }
     }
 }
 
-/// A series and its voxels.
+fn is_flat(series: &SeriesInput) -> bool {
+    FLAT.contains(&series.modality.as_str())
+}
+
+/// What is outlined: a series as a volume, or one of its images.
 struct Seen<'a> {
     series: &'a SeriesInput,
-    volume: &'a VolumeRef<'a>,
+    geometry: VolumeGeometry,
+    of: Of<'a>,
+}
+
+enum Of<'a> {
+    Volume(&'a VolumeRef<'a>),
+    Image { instance: &'a SopInstanceUid, png: Vec<u8> },
+}
+
+impl Seen<'_> {
+    /// By what things in it are tracked.
+    fn name(&self) -> &str {
+        match &self.of {
+            Of::Volume(_) => self.series.series.as_str(),
+            Of::Image { instance, .. } => instance.as_str(),
+        }
+    }
+}
+
+/// Outlines all targets in a series of slices.
+fn volume(
+    context: &Context<'_>,
+    method: &Method,
+    series: &SeriesInput,
+    at: &dyn Fn(f64) -> f64,
+    (output, problems): (&mut NodeOutput, &mut Problems),
+) -> Result<(), NodeError> {
+    match context.read_volume(&series.series) {
+        Ok(volume) => {
+            let geometry = volume.geometry.clone();
+            let seen = Seen { series, geometry, of: Of::Volume(&volume) };
+            outline(context, method, &seen, at, output)
+        }
+        Err(HostError::Rejected(reason)) => {
+            problems.add(&series.series, &reason);
+            Ok(())
+        }
+        Err(HostError::Unavailable(reason)) => Err(NodeError::Unavailable(reason)),
+    }
+}
+
+/// Outlines all targets in each image of a series.
+fn images(
+    context: &Context<'_>,
+    method: &Method,
+    series: &SeriesInput,
+    at: &dyn Fn(f64) -> f64,
+    (output, problems): (&mut NodeOutput, &mut Problems),
+) -> Result<(), NodeError> {
+    let mut instances: Vec<&SopInstanceUid> =
+        series.instances.iter().map(|it| &it.instance).collect();
+    instances.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    for (index, instance) in instances.iter().enumerate() {
+        let part = |share: f64| at((index as f64 + share) / instances.len() as f64);
+        let file = context.read_instance(instance).map_err(|it| it.into_node_error("no_image"))?;
+        match image(file) {
+            Ok((geometry, png)) => {
+                let seen = Seen { series, geometry, of: Of::Image { instance, png } };
+                outline(context, method, &seen, &part, output)?;
+            }
+            Err(reason) => problems.add(&series.series, &reason),
+        }
+    }
+    Ok(())
+}
+
+/// The grid of an image and its picture as PNG.
+fn image(file: &[u8]) -> Result<(VolumeGeometry, Vec<u8>), String> {
+    let undecodable =
+        |reason: &dyn std::fmt::Display| format!("an image cannot be decoded: {reason}");
+    let geometry = grid(file).map_err(|it| undecodable(&it))?;
+    let picture = shown(file).map_err(|it| undecodable(&it))?;
+    Ok((geometry, picture.to_png().map_err(|it| undecodable(&it))?))
 }
 
 /// Why series were not worked on.
@@ -236,10 +316,10 @@ fn outline(
     output: &mut NodeOutput,
 ) -> Result<(), NodeError> {
     let (targets, mut segments) = (method.targets(), Vec::new());
-    let algorithm = if let Method::Threshold { .. } = method {
+    let algorithm = if let (Method::Threshold { .. }, Of::Volume(volume)) = (method, &seen.of) {
         for target in &targets {
-            let mask = threshold::mask(*target, seen.volume);
-            output.findings.push(by_threshold(*target, &mask, seen.volume));
+            let mask = threshold::mask(*target, volume);
+            output.findings.push(by_threshold(*target, &mask, &seen.geometry));
             segments.extend(segment(context, *target, &mask, seen)?);
         }
         threshold::algorithm(&targets, Outline::VERSION)
@@ -248,7 +328,7 @@ fn outline(
         for (index, target) in targets.iter().enumerate() {
             let part = |share: f64| at((index as f64 + share) / targets.len() as f64);
             let (mask, asked) = drawn(context, method, *target, seen, &part)?;
-            output.findings.push(by_network(*target, &mask, seen.volume, &asked));
+            output.findings.push(by_network(*target, &mask, &seen.geometry, &asked));
             segments.extend(segment(context, *target, &mask, seen)?);
             if all.last().is_some_and(|it| !it.is_by_the_same(&asked)) {
                 let reason = "the model was exchanged for another between two targets";
@@ -276,13 +356,14 @@ fn drawn(
         Method::Threshold { .. } => (None, None, None),
     };
     let is_ct = seen.series.instances.iter().any(|it| it.sop_class.as_str() == CT_IMAGE_STORAGE);
-    let window = match window {
-        _ if !is_ct => Window::over(seen.volume.values),
-        Some(window) => window,
-        None => target.window(),
+    let pages = match &seen.of {
+        Of::Image { png, .. } => Pages::Image(png.clone()),
+        Of::Volume(volume) if !is_ct => Pages::Slices(volume, Window::over(volume.values)),
+        Of::Volume(volume) => Pages::Slices(volume, window.unwrap_or_else(|| target.window())),
     };
-    let view = View { prompt: prompt.unwrap_or(PROMPT), tokens_max, window };
-    network::drawn(context, target, &view, seen.volume, &|share| context.progress(part(share)))
+    let view = View { prompt: prompt.unwrap_or(PROMPT), tokens_max };
+    let shown = (&seen.geometry, &pages);
+    network::drawn(context, target, &view, shown, &|share| context.progress(part(share)))
 }
 
 /// A target that was found, as it is kept.
@@ -301,54 +382,53 @@ fn segment(
         label: target.name().to_owned(),
         category,
         kind,
-        tracking_id: format!("{} {}", target.name(), seen.series.series),
+        tracking_id: format!("{} {}", target.name(), seen.name()),
         mask: kept.map_err(|it| it.into_node_error("mask_too_large"))?,
         voxels: mask.count(),
-        measurements: vec![volume_of(mask.millilitres(&seen.volume.geometry))],
+        is_edited: false,
+        measurements: measured(mask, &seen.geometry),
     }))
 }
 
 fn put(segments: Vec<Segment>, algorithm: Algorithm, seen: &Seen<'_>, output: &mut NodeOutput) {
     if !segments.is_empty() {
-        let (series, geometry) = (seen.series.series.clone(), seen.volume.geometry.clone());
+        let (series, geometry) = (seen.series.series.clone(), seen.geometry.clone());
         output.segmentations.push(Segmentation { series, geometry, segments, algorithm });
     }
 }
 
-fn volume_of(millilitres: f64) -> Measurement {
-    Measurement {
-        code: Code::new("118565006", "SCT", "Volume"),
-        value: millilitres,
-        unit: Code::new("mL", "UCUM", "milliliter"),
-    }
-}
-
 /// What is said of a target that Hounsfield units tell: where none are its, there is none.
-fn by_threshold(target: Target, mask: &Mask, volume: &VolumeRef<'_>) -> Finding {
+fn by_threshold(target: Target, mask: &Mask, geometry: &VolumeGeometry) -> Finding {
     let (name, (_, code)) = (target.name(), target.codes());
     let (presence, text) = if mask.count() == 0 {
         (Presence::Absent, format!("No {name} found by threshold."))
     } else {
-        (Presence::Present, measured(name, mask, volume))
+        (Presence::Present, told(name, mask, geometry))
     };
     Finding { code, site: None, presence, text }
 }
 
 /// What is said of a target that the network was asked for: what it draws may be it, and that it draws nothing
 /// says nothing of what is there (PAP-06).
-fn by_network(target: Target, mask: &Mask, volume: &VolumeRef<'_>, asked: &Asked) -> Finding {
+fn by_network(target: Target, mask: &Mask, geometry: &VolumeGeometry, asked: &Asked) -> Finding {
     let (name, (_, code)) = (target.name(), target.codes());
     let (presence, text) = if mask.count() == 0 {
         let text = format!("{name} not segmented: the network drew nothing. There may be one.");
         (Presence::Unknown, text)
     } else {
-        (Presence::Possible, measured(name, mask, volume))
+        (Presence::Possible, told(name, mask, geometry))
     };
     Finding { code, site: None, presence, text: format!("{text} {}", asked.whose()) }
 }
 
-fn measured(name: &str, mask: &Mask, volume: &VolumeRef<'_>) -> String {
-    format!("Volume of {name}: {:.1} mL.", mask.millilitres(&volume.geometry))
+/// The first of what was measured: volume or area.
+fn told(name: &str, mask: &Mask, geometry: &VolumeGeometry) -> String {
+    let first = measured(mask, geometry).into_iter().next();
+    let told = |it: domain::Measurement| {
+        let unit = it.unit.value.trim_matches(['{', '}']);
+        format!("{} of {name}: {:.1} {unit}.", it.code.meaning, it.value)
+    };
+    first.map(told).unwrap_or_default()
 }
 
 export_plugin!(Outline);

@@ -1,5 +1,6 @@
 //! Outlines by the shared model, slice by slice in the order of the patient (PAP-05).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -24,14 +25,13 @@ pub(crate) struct View<'a> {
     pub(crate) prompt: &'a str,
     /// Tokens at most, if not as many as usual.
     pub(crate) tokens_max: Option<usize>,
-    pub(crate) window: Window,
 }
 
 /// What the model was asked about a target, and which it was.
 pub(crate) struct Asked {
     target: Target,
     prompt: String,
-    window: Window,
+    window: Option<Window>,
     by: Option<By>,
 }
 
@@ -90,31 +90,56 @@ fn check(answer: &InferAnswer, prompt: &str) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Asks about each slice. `done` hears which share of them was asked.
+/// What the model is shown: slice by slice of a volume, or one image.
+pub(crate) enum Pages<'a> {
+    /// Slices, through a window.
+    Slices(&'a VolumeRef<'a>, Window),
+    /// A picture as PNG.
+    Image(Vec<u8>),
+}
+
+impl Pages<'_> {
+    const fn window(&self) -> Option<Window> {
+        match self {
+            Self::Slices(_, window) => Some(*window),
+            Self::Image(_) => None,
+        }
+    }
+
+    fn page(&self, geometry: &VolumeGeometry, index: usize) -> Result<Cow<'_, [u8]>, String> {
+        match self {
+            Self::Image(png) => Ok(Cow::Borrowed(png)),
+            Self::Slices(volume, window) => {
+                let values = volume.values.chunks(geometry.pixels().max(1)).nth(index);
+                shown(geometry, values.unwrap_or_default(), *window).map(Cow::Owned)
+            }
+        }
+    }
+}
+
+/// Asks about each page. `done` hears which share of them was asked.
 pub(crate) fn drawn(
     context: &Context<'_>,
     target: Target,
     view: &View<'_>,
-    volume: &VolumeRef<'_>,
+    (geometry, pages): (&VolumeGeometry, &Pages<'_>),
     done: &dyn Fn(f64),
 ) -> Result<(Mask, Asked), NodeError> {
-    let geometry = &volume.geometry;
     let prompt = view.prompt.replace("{target}", target.name());
-    let pixels = geometry.rows as usize * geometry.columns as usize;
-    let mut asked = Asked { target, prompt, window: view.window, by: None };
+    let mut asked = Asked { target, prompt, window: pages.window(), by: None };
     let mut slices = Vec::new();
-    for values in volume.values.chunks(pixels.max(1)) {
+    for index in 0..geometry.slices() {
         if context.is_cancelled() {
             return Err(NodeError::Unavailable("the run was cancelled".to_owned()));
         }
-        let picture = shown(geometry, values, view.window);
+        let picture = pages.page(geometry, index);
         let picture = picture.map_err(|it| NodeError::rejected("slice_unusable", it))?;
         let question = question(&asked.prompt, &picture, view.tokens_max);
         let answer = context.ask(&question).map_err(|it| it.into_node_error("model_refused"))?;
         check(&answer, &asked.prompt)?;
         slices.push(united(&answer, geometry).map_err(NodeError::Unavailable)?);
         asked.by(By::of(answer))?;
-        done(slices.len() as f64 / geometry.positions.len().max(1) as f64);
+        done(slices.len() as f64 / geometry.slices().max(1) as f64);
     }
     let mask = Mask::of_slices(geometry, &slices).ok_or_else(|| {
         NodeError::Unavailable("the volume has not as many slices as it says".to_owned())
@@ -164,8 +189,9 @@ pub(crate) fn algorithm(all: &[Asked], version: &str) -> Algorithm {
     for it in all {
         let name = it.target.name();
         parameters.insert(format!("{name} prompt"), it.prompt.clone());
-        let window = format!("{} wide about {}", it.window.width, it.window.center);
-        parameters.insert(format!("{name} window"), window);
+        if let Some(Window { center, width }) = it.window {
+            parameters.insert(format!("{name} window"), format!("{width} wide about {center}"));
+        }
         let Some(by) = &it.by else { continue };
         let numbers = if by.is_eight_bit { "eight bits" } else { "as they are" };
         parameters.insert("model".to_owned(), by.model.clone());
@@ -188,10 +214,8 @@ mod tests {
     #[test]
     fn all_masks_of_a_slice_are_one_and_none_of_another_size_is_taken() {
         let geometry: VolumeGeometry = serde_json::from_value(serde_json::json!({
-            "frame_of_reference": "1.2", "rows": 2, "columns": 3, "orientation": [1, 0, 0, 0, 1, 0],
-            "pixel_spacing": [1, 1], "slice_spacing": 1, "slice_thickness": 1,
-            "positions": [[0, 0, 0]], "instances": ["1.2.3"], "sop_class": "1.2.840.10008.5.1.4.1.1.2",
-            "lossy": false,
+            "rows": 2, "columns": 3, "instances": ["1.2.3"],
+            "sop_class": "1.2.840.10008.5.1.4.1.1.1", "lossy": false,
         }))
         .unwrap();
         let mask = |pixels: [u8; 6], height: u32, width: u32| {

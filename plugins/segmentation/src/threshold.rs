@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use domain::Algorithm;
 use imaging::Mask;
 use imaging::components::{Component, Connectivity, components, fill_holes, keep, keep_large};
+use imaging::mask::voxel_millilitres;
 use plugin_api::VolumeRef;
 
 use crate::target::Target;
@@ -22,8 +23,7 @@ pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
     let parts = match target {
         Target::Bone => keep_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
         Target::Lung => {
-            let [rows, columns] = volume.geometry.pixel_spacing;
-            let voxel = rows * columns * volume.geometry.slice_spacing / 1000.0;
+            let voxel = voxel_millilitres(&volume.geometry).unwrap_or_default();
             let parts = components(&all, Connectivity::TwentySix);
             let is_lung = |part: &&Component| {
                 !part.touches_edge && part.voxels.len() as f64 * voxel >= LUNG_MILLILITRES_MIN

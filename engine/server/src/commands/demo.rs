@@ -206,7 +206,7 @@ impl Scene {
         heading("What the PACS received");
         for it in self.pacs.received() {
             let kind = match it.sop_class.as_str() {
-                report::seg::SOP_CLASS => "Segmentation",
+                "1.2.840.10008.5.1.4.1.1.66.4" => "Segmentation",
                 report::sr::SOP_CLASS => "Comprehensive 3D SR",
                 other => other,
             };

@@ -1,13 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::workflow::{AT_MOST_DEFAULT, Completion, ForEach, Late, Retry, StudyTrigger, Trigger};
+use crate::workflow::{
+    AT_MOST_DEFAULT, Completion, ForEach, Late, Retry, StudyTrigger, Trigger, Work,
+};
 
 fn node(index: usize, after: &[usize], attempts: u32) -> Node {
     Node {
         name: format!("n{index}"),
-        plugin: "plugin".to_owned(),
-        settings: serde_json::Value::Null,
+        work: Work::Plugin { name: "plugin".to_owned(), settings: serde_json::Value::Null },
         after: after.iter().map(|it| format!("n{it}")).collect(),
         join: Join::All,
         for_each: None,

@@ -1,0 +1,65 @@
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Most bytes of a bundle.
+const BUNDLE_MAX: usize = 64 << 20;
+
+type Received = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A FHIR server that takes every transaction and keeps it.
+pub struct FhirServer {
+    received: Received,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl FhirServer {
+    /// Opens a server.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the port cannot be had.
+    pub async fn open(listen: SocketAddr) -> std::io::Result<Self> {
+        let received = Received::default();
+        let routes = Router::new()
+            .route("/fhir", post(keep))
+            .layer(DefaultBodyLimit::max(BUNDLE_MAX))
+            .with_state(Arc::clone(&received));
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(async move {
+            // It ends when the server is dropped.
+            _ = axum::serve(listener, routes).await;
+        });
+        Ok(Self { received, address, task })
+    }
+
+    /// Its base.
+    pub fn url(&self) -> String {
+        format!("http://{}/fhir", self.address)
+    }
+
+    /// What it was sent so far, in order.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for FhirServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn keep(State(received): State<Received>, body: Bytes) -> (StatusCode, &'static str) {
+    received.lock().unwrap_or_else(PoisonError::into_inner).push(body.to_vec());
+    (StatusCode::OK, "{\"resourceType\":\"Bundle\",\"type\":\"transaction-response\"}")
+}

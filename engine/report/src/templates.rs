@@ -1,0 +1,229 @@
+//! What a site writes messages with: templates and fonts.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use domain::{Code, ErrorChain, LabRow};
+use encoding::hl7_escape::Delimiters;
+use tera::{Context, Kwargs, State, Tera};
+
+use crate::compose::{ReportError, Writing};
+use crate::messages::{
+    CodeView, DocumentView, MeasurementRow, Notice, OrderRow, PatientRow, View, laboratory, view,
+};
+use crate::narrative::Narrative;
+use crate::pdf::{self, Fonts};
+use crate::recipient::{Recipient, ReportForm};
+use crate::seg::SegmentationForm;
+use crate::status::BANNER;
+
+/// Names of the templates, in the program and in a site's folder.
+pub const ORU: &str = "oru.hl7";
+/// See [`ORU`].
+pub const MDM: &str = "mdm.hl7";
+
+/// Why a template is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// A file cannot be read.
+    #[error("cannot read the template `{file}`")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is no template, or does not work out.
+    #[error("{0}")]
+    Template(String),
+}
+
+/// The templates of the program.
+const OWN: [(&str, &str); 2] = [
+    (ORU, include_str!("../../../templates/hl7/oru.hl7")),
+    (MDM, include_str!("../../../templates/hl7/mdm.hl7")),
+];
+
+/// What a site writes with: templates and fonts.
+pub struct Templates {
+    tera: Tera,
+    fonts: Fonts,
+}
+
+impl Templates {
+    /// The templates of the program, replaced by those of the same name in `folder`; pages are set in
+    /// `fonts`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if one cannot be read, or does not work out on an example: a site hears of it when
+    /// the engine starts, not when the first report is due.
+    pub fn open(folder: Option<&Path>, fonts: Fonts) -> Result<Self, TemplateError> {
+        let mut tera = Tera::default();
+        tera.register_filter("hl7", |value: &str, _: Kwargs, _: &State| {
+            Delimiters::default().escaped(value)
+        });
+        for (name, own) in OWN {
+            let replaced = folder.map(|it| it.join(name)).filter(|it| it.exists());
+            let text = match &replaced {
+                Some(path) => std::fs::read_to_string(path).map_err(|source| {
+                    TemplateError::Io { file: path.display().to_string(), source }
+                })?,
+                None => own.to_owned(),
+            };
+            let unusable = |it: tera::Error| TemplateError::Template(it.to_string());
+            tera.add_raw_template(name, &text).map_err(unusable)?;
+        }
+        let templates = Self { tera, fonts };
+        for (name, _) in OWN {
+            templates.render(name, &example())?;
+        }
+        Ok(templates)
+    }
+
+    /// What pages are set in.
+    pub(crate) const fn fonts(&self) -> &Fonts {
+        &self.fonts
+    }
+
+    /// Fills in the message for a run.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the template does not work out, or no page can be set.
+    pub(crate) fn oru(
+        &self,
+        writing: &Writing<'_>,
+        control_id: &str,
+    ) -> Result<String, ReportError> {
+        let document = self.document(writing, writing.recipient.report)?;
+        Ok(self.render(ORU, &view(writing, control_id, document))?)
+    }
+
+    /// Fills in the document message for a run. A document has content: text, if nothing else is wanted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::oru`].
+    pub(crate) fn mdm(
+        &self,
+        writing: &Writing<'_>,
+        control_id: &str,
+    ) -> Result<String, ReportError> {
+        let form = match writing.recipient.report {
+            ReportForm::None => ReportForm::Text,
+            other => other,
+        };
+        let document = self.document(writing, form)?;
+        Ok(self.render(MDM, &view(writing, control_id, document))?)
+    }
+
+    fn document(
+        &self,
+        writing: &Writing<'_>,
+        form: ReportForm,
+    ) -> Result<Option<DocumentView>, ReportError> {
+        if writing.words.is_void {
+            return Ok(None);
+        }
+        let narrative = || Narrative::of(writing.results, writing.about, writing.words);
+        let view = |value_type, text, pdf| Ok(Some(DocumentView { value_type, text, pdf }));
+        match form {
+            ReportForm::None => Ok(None),
+            ReportForm::Text => view("FT", narrative().text(), String::new()),
+            ReportForm::Pdf => {
+                let pages = pdf::encode(&narrative(), &self.fonts)?;
+                view("ED", String::new(), BASE64_STANDARD.encode(pages))
+            }
+        }
+    }
+
+    fn render(&self, name: &str, view: &View<'_>) -> Result<String, TemplateError> {
+        let chain = |error: tera::Error| TemplateError::Template(ErrorChain(&error).to_string());
+        let context = Context::from_serialize(view).map_err(chain)?;
+        let text = self.tera.render(name, &context).map_err(chain)?;
+        let segments: Vec<&str> =
+            text.lines().map(str::trim_end).filter(|it| !it.is_empty()).collect();
+        if !segments.first().is_some_and(|it| it.starts_with("MSH|")) {
+            return Err(TemplateError::Template("a message begins with `MSH|`".to_owned()));
+        }
+        Ok(segments.join("\r") + "\r")
+    }
+}
+
+/// Enough of everything to find a misspelt name in a template.
+fn example() -> View<'static> {
+    static HEADER: Recipient = Recipient {
+        destination: String::new(),
+        sending_application: String::new(),
+        sending_facility: String::new(),
+        receiving_application: String::new(),
+        receiving_facility: String::new(),
+        character_set: String::new(),
+        report: ReportForm::None,
+        segmentation: SegmentationForm::Binary,
+    };
+    let text = || "1".to_owned();
+    let code = || Code::new("1", "LN", "text");
+    let row = LabRow {
+        entry_name: text(),
+        result: text(),
+        reference: text(),
+        unit: text(),
+        code: text(),
+        scheme: text(),
+        abnormality: domain::Abnormality::Normal,
+        flag_received: text(),
+        disagrees: false,
+    };
+    View {
+        header: &HEADER,
+        control_id: "1",
+        time: text(),
+        run: text(),
+        banner: BANNER,
+        status: "R",
+        observation_status: "R",
+        report: CodeView { code: "1", text: "text" },
+        patient: PatientRow {
+            id: text(),
+            issuer: text(),
+            name: text(),
+            birth_date: text(),
+            sex: text(),
+        },
+        orders: vec![OrderRow {
+            placer: text(),
+            filler: text(),
+            accession: text(),
+            requested_procedure: text(),
+            code: text(),
+            text: text(),
+            scheme: text(),
+            observed: text(),
+        }],
+        study_uid: text(),
+        findings: text(),
+        measurements: vec![MeasurementRow {
+            code: code(),
+            of: text(),
+            value: text(),
+            unit: code(),
+        }],
+        laboratory: vec![laboratory(&row)],
+        producer: text(),
+        document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
+        notice: Notice {
+            event: "T02",
+            structure: "MDM_T02",
+            number: text(),
+            parent: text(),
+            completion: "DO",
+            availability: "AV",
+            signed_by: text(),
+            interpreter: text(),
+            signed_at: text(),
+        },
+    }
+}

@@ -1,0 +1,301 @@
+//! `/api`: people's work on results (OUT-80..83). Every call needs a token; answers are JSON, masks bytes.
+
+use std::net::SocketAddr;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
+use contracts::{ReviewRefusal, ReviewVersion, Reviewer, StoreError};
+use domain::{ErrorChain, Meaning, NodeOutput};
+use jiff::Timestamp;
+use orchestrator::{Current, Decision, ReviewDesk};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::error;
+use uuid::Uuid;
+
+/// Most bytes of a result that somebody sends.
+const CONTENT_MAX: usize = 16 << 20;
+
+/// Most bytes of a mask.
+const MASK_MAX: usize = 512 << 20;
+
+/// Why a call is not answered.
+enum Problem {
+    /// No token, or one that is not valid now.
+    NotLetIn,
+    /// Not over a network that anybody may listen to.
+    TooFar,
+    /// The decision cannot be.
+    Refused(ReviewRefusal),
+    /// What was sent is no result.
+    Unreadable(String),
+    /// It may be later.
+    Unavailable,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::NotLetIn => (StatusCode::UNAUTHORIZED, "a valid token is needed".to_owned()),
+            Self::TooFar => {
+                let text = "only from this machine: put a proxy with TLS before it";
+                (StatusCode::FORBIDDEN, text.to_owned())
+            }
+            Self::Refused(refusal) => {
+                let status = match refusal {
+                    ReviewRefusal::Unknown(_) => StatusCode::NOT_FOUND,
+                    ReviewRefusal::Forbidden(_) => StatusCode::FORBIDDEN,
+                    ReviewRefusal::Conflict(_) => StatusCode::CONFLICT,
+                    ReviewRefusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                };
+                (status, refusal.to_string())
+            }
+            Self::Unreadable(text) => (StatusCode::BAD_REQUEST, text),
+            Self::Unavailable => {
+                let text = "the database or the archive does not answer: try again";
+                (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
+            }
+        };
+        (status, Json(json!({ "problem": text }))).into_response()
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        error!(error = %ErrorChain(&error), "a review cannot go on");
+        Self::Unavailable
+    }
+}
+
+impl From<std::io::Error> for Problem {
+    fn from(error: std::io::Error) -> Self {
+        error!(%error, "a mask cannot be read or kept");
+        Self::Unavailable
+    }
+}
+
+impl From<ReviewRefusal> for Problem {
+    fn from(refusal: ReviewRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The routes, with what lets people in.
+pub(crate) fn routes(desk: ReviewDesk) -> Router {
+    Router::new()
+        .route("/api/reviews", get(list))
+        .route("/api/runs/{run}/result", get(show).put(edit))
+        .route("/api/runs/{run}/claim", post(claim))
+        .route("/api/runs/{run}/release", post(release))
+        .route("/api/runs/{run}/sign", post(sign))
+        .route("/api/runs/{run}/reject", post(reject))
+        .route("/api/runs/{run}/amend", post(amend))
+        .route("/api/runs/{run}/withdraw", post(withdraw))
+        .layer(DefaultBodyLimit::max(CONTENT_MAX))
+        .route("/api/runs/{run}/masks/{digest}", get(mask))
+        .route("/api/masks", put(keep_mask).layer(DefaultBodyLimit::max(MASK_MAX)))
+        .layer(middleware::from_fn_with_state(desk.clone(), let_in))
+        .with_state(desk)
+}
+
+/// Lets those in who have a token, and call from this machine: a token must not cross a network in the open.
+async fn let_in(
+    State(desk): State<ReviewDesk>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if !peer.ip().is_loopback() {
+        return Err(Problem::TooFar);
+    }
+    let token = bearer(request.headers()).ok_or(Problem::NotLetIn)?.to_owned();
+    let reviewer = desk.let_in(&token).await?.ok_or(Problem::NotLetIn)?;
+    request.extensions_mut().insert(reviewer);
+    Ok(next.run(request).await)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+async fn list(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!(desk.open(&by).await?)))
+}
+
+async fn show(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(shown(&desk.look(run, &by).await??)))
+}
+
+fn shown(current: &Current) -> Value {
+    let view = &current.view;
+    let version = |it: &ReviewVersion| {
+        json!({
+            "version": it.attestation.version, "state": it.state, "by": it.attestation.by,
+            "at": it.attestation.at, "meaning": it.attestation.meaning,
+            "digest": it.attestation.digest, "content": it.content,
+        })
+    };
+    let lock = view.lock.as_ref().map(|(who, until)| json!({"by": who.person, "until": until}));
+    json!({
+        "run": view.run.id,
+        "workflow": view.run.workflow,
+        "study": view.run.study,
+        "waits": view.open,
+        "state": view.versions.last().map(|it| it.state),
+        "digest": current.digest,
+        "content": current.content,
+        "versions": view.versions.iter().map(version).collect::<Vec<_>>(),
+        "lock": lock,
+    })
+}
+
+async fn decide(
+    desk: &ReviewDesk,
+    run: Uuid,
+    by: &Reviewer,
+    decision: Decision,
+) -> Result<Json<Value>, Problem> {
+    desk.decide(run, by, decision, Timestamp::now()).await??;
+    Ok(Json(shown(&desk.look(run, by).await??)))
+}
+
+/// Reads what was sent. A misspelt key is an error, for it was meant to say something.
+fn read<T: for<'a> Deserialize<'a>>(body: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::Unreadable(error.to_string()))
+}
+
+/// Signing repeats the token: who signs is there, not only their open window (21 CFR 11.200).
+async fn check_token(desk: &ReviewDesk, by: &Reviewer, token: &str) -> Result<(), Problem> {
+    let again = desk.let_in(token).await?;
+    if again.is_some_and(|it| it.token == by.token) { Ok(()) } else { Err(Problem::NotLetIn) }
+}
+
+async fn claim(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+) -> Result<Json<Value>, Problem> {
+    decide(&desk, run, &by, Decision::Claim).await
+}
+
+async fn release(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+) -> Result<Json<Value>, Problem> {
+    decide(&desk, run, &by, Decision::Release).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditBody {
+    seen: String,
+    content: Box<NodeOutput>,
+}
+
+async fn edit(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let EditBody { seen, content } = read(&body)?;
+    decide(&desk, run, &by, Decision::Edit { seen, content }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignBody {
+    seen: String,
+    meaning: Meaning,
+    token: String,
+}
+
+async fn sign(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let SignBody { seen, meaning, token } = read(&body)?;
+    check_token(&desk, &by, &token).await?;
+    decide(&desk, run, &by, Decision::Sign { seen, meaning }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasonBody {
+    seen: String,
+    reason: String,
+    token: String,
+}
+
+async fn reject(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let ReasonBody { seen, reason, token } = read(&body)?;
+    check_token(&desk, &by, &token).await?;
+    decide(&desk, run, &by, Decision::Reject { seen, reason }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AmendBody {
+    seen: String,
+    content: Box<NodeOutput>,
+    reason: String,
+    token: String,
+}
+
+async fn amend(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let AmendBody { seen, content, reason, token } = read(&body)?;
+    check_token(&desk, &by, &token).await?;
+    decide(&desk, run, &by, Decision::Amend { seen, content, reason }).await
+}
+
+async fn withdraw(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path(run): Path<Uuid>,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let ReasonBody { seen, reason, token } = read(&body)?;
+    check_token(&desk, &by, &token).await?;
+    decide(&desk, run, &by, Decision::Withdraw { seen, reason }).await
+}
+
+async fn mask(
+    State(desk): State<ReviewDesk>,
+    Extension(by): Extension<Reviewer>,
+    Path((run, digest)): Path<(Uuid, String)>,
+) -> Result<Response, Problem> {
+    let current = desk.look(run, &by).await??;
+    let bits = desk.mask(&current, &digest).await?;
+    let bits =
+        bits.ok_or_else(|| ReviewRefusal::Unknown("the result has no such mask".to_owned()))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bits).into_response())
+}
+
+async fn keep_mask(State(desk): State<ReviewDesk>, body: Bytes) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!(desk.keep_mask(body.to_vec()).await?)))
+}
