@@ -105,7 +105,7 @@ fn a_broken_workflow_shows_all_of_its_problems_at_once() {
          nodes:\n  a: { plugin: segmentatoin }\n  \
          b: { plugin: segmentation, with: { method: magic }, after: [c] }\n  \
          d: { plugin: lab-report-parsing, after: [d] }\n\
-         deliver: [{ to: pacs, what: [pdf], after: [b] }]\n",
+         deliver: [{ to: pacs, what: [fax], after: [b] }]\n",
     );
     let mut check = std::process::Command::new(program());
     check.args(["check", "--workflows"]).arg(scratch.path("workflows"));

@@ -267,6 +267,8 @@ pub struct DeliveryView {
 pub struct SentBefore {
     /// Which state people had given it then; nought, if none.
     pub version: u32,
+    /// Whether it is of this run, not of the one it replaces or adds to.
+    pub is_own: bool,
     /// What was sent, without its bytes.
     pub outputs: Vec<Output>,
 }

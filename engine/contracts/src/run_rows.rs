@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    Amended, Event, ExchangedDocument, NodeOutput, SeriesInstanceUid, SopClassUid, SopInstanceUid,
-    StudyInstanceUid, WorkflowRef,
+    Amended, Event, ExchangedDocument, KnownReport, NodeOutput, SeriesInstanceUid, SopClassUid,
+    SopInstanceUid, StudyInstanceUid, WorkflowRef,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{OutputKind, PluginPin};
+use crate::{OrderSnapshot, OutputKind, PluginPin};
 
 /// A series, as decisions need it.
 #[derive(Clone, Debug)]
@@ -233,4 +233,8 @@ pub struct ClaimedNode {
     pub document: Option<ExchangedDocument>,
     /// What the other nodes gave so far.
     pub outputs: BTreeMap<String, NodeOutput>,
+    /// The orders that ask for the study.
+    pub orders: Vec<OrderSnapshot>,
+    /// What people have reported of the patient, the newest first.
+    pub reports: Vec<KnownReport>,
 }

@@ -31,8 +31,8 @@ pub use inference::{
 };
 pub use laboratory::{Abnormality, LabRow, Observation};
 pub use node_io::{
-    ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, NodeInput, NodeOutput, SeriesInput,
-    SeriesInstance, StudyInput,
+    ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput,
+    OrderInput, SeriesInput, SeriesInstance, StudyInput,
 };
 pub use order::{Order, OrderAction, OrderKey};
 pub use patient::{Demographics, DemographicsChange, PatientId};

@@ -14,8 +14,36 @@ pub struct NodeInput {
     pub study: Option<StudyInput>,
     /// The laboratory results or document, if the run is about a message.
     pub document: Option<ExchangedDocument>,
+    /// What was asked for, if the study was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderInput>,
+    /// What people have reported of the patient, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<KnownReport>,
     /// What the nodes before this one found, by their name.
     pub earlier: BTreeMap<String, NodeOutput>,
+}
+
+/// What was asked for, as plugins see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderInput {
+    /// Words for it.
+    pub procedure: String,
+    /// Why: history and question.
+    pub reason: String,
+    /// `S` (stat), `R` (routine) and others of table 0485.
+    pub priority: String,
+}
+
+/// A report that somebody stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownReport {
+    /// Whether it is of the study of the run; if not, it is of an earlier one.
+    pub is_of_study: bool,
+    /// Date of the study, `YYYYMMDD`, as far as it is known.
+    pub date: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// A study, as plugins see it.

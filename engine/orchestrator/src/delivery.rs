@@ -260,7 +260,11 @@ fn before(sent: &SentBefore) -> Before {
         series: it.series.clone(),
         id: it.id.clone(),
     };
-    Before { version: sent.version, objects: sent.outputs.iter().map(object).collect() }
+    Before {
+        version: sent.version,
+        is_own: sent.is_own,
+        objects: sent.outputs.iter().map(object).collect(),
+    }
 }
 
 /// A date, or nothing: what goes into reports is what its representation says (PS3.5, 6.2).

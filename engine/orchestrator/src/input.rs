@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use contracts::{Archive, ClaimedNode, NodeFailure, SeriesSnapshot};
-use domain::{NodeInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
+use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot};
+use domain::{NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
 use workflow::{Item, Node};
 
 /// The input of a node: the study or message of the run, and what the nodes before it found.
@@ -22,7 +22,18 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>
     NodeInput {
         study,
         document: claimed.document.clone(),
+        order: claimed.orders.iter().find(|it| !it.is_cancelled).map(order_input),
+        reports: claimed.reports.clone(),
         earlier: earlier.map(|(name, it)| (name.clone(), it.clone())).collect(),
+    }
+}
+
+fn order_input(snapshot: &OrderSnapshot) -> OrderInput {
+    let order = &snapshot.order;
+    OrderInput {
+        procedure: order.procedure.clone(),
+        reason: order.reason.clone(),
+        priority: order.priority.clone(),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct About {
 pub struct Before {
     /// Which state people had given it then; nought, if none.
     pub version: u32,
+    /// Whether it is of this run, not of the one it replaces or adds to.
+    pub is_own: bool,
     /// What was sent.
     pub objects: Vec<SentObject>,
 }

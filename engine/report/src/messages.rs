@@ -161,7 +161,7 @@ pub(crate) fn view<'a>(
 fn statuses(writing: &Writing<'_>) -> (&'static str, &'static str) {
     let Writing { results, about, words, .. } = *writing;
     let version = results.attested.as_ref().map_or(0, |it| it.version);
-    let is_again = about.before.as_ref().is_some_and(|it| it.version == version);
+    let is_again = about.before.as_ref().is_some_and(|it| it.is_own && it.version == version);
     let replaces = results.amends.is_some_and(|it| it.is_replaced);
     if !words.is_void && (is_again || replaces && about.before.is_some()) {
         return ("C", "C");
@@ -190,6 +190,8 @@ fn notice(writing: &Writing<'_>) -> Notice {
         (_, true, _) => "T11",
         (None, ..) => "T02",
         (Some(_), _, true) => "T10",
+        // Another run that adds to what it has is a document of its own.
+        (Some(before), ..) if !before.is_own && results.known_as() == results.run => "T02",
         (Some(_), ..) => "T08",
     };
     let signed = results.attested.as_ref().filter(|it| it.meaning.is_some() && !words.is_void);

@@ -143,8 +143,8 @@ impl PgStore {
         delivery: &ClaimedDelivery,
         run: &RunRecord,
     ) -> Result<Option<SentBefore>> {
-        let row: Option<(Uuid, i32)> = sqlx::query_as(
-            "select sent, sent_version from delivery where sent is not null
+        let row: Option<(Uuid, i32, bool)> = sqlx::query_as(
+            "select sent, sent_version, id = $1 from delivery where sent is not null
                 and (id = $1 or run = $2 and destination = $3)
              order by id = $1 desc, index = $4 desc, position desc limit 1",
         )
@@ -154,12 +154,13 @@ impl PgStore {
         .bind(i32::try_from(delivery.index).unwrap_or_default())
         .fetch_optional(&mut *tx)
         .await?;
-        let Some((sent, version)) = row else { return Ok(None) };
+        let Some((sent, version, is_own)) = row else { return Ok(None) };
         // What is over was removed: then nothing can be said of it.
         let Some(content) = payload::read(tx, &self.keys, sent).await? else { return Ok(None) };
         let mut outputs: Vec<Output> = serde_json::from_slice(&content)?;
         outputs.iter_mut().for_each(|it| it.bytes = Vec::new());
-        Ok(Some(SentBefore { version: u32::try_from(version).unwrap_or_default(), outputs }))
+        let version = u32::try_from(version).unwrap_or_default();
+        Ok(Some(SentBefore { version, is_own, outputs }))
     }
 
     pub(crate) async fn compose_delivery_row(
@@ -206,6 +207,12 @@ impl PgStore {
     ) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         identity::lock_shared(&mut tx).await?;
+        // Before the delivery, as whoever changes the run does: what people decide meanwhile is either
+        // seen here, or finds the delivery ended.
+        sqlx::query("select 1 from run where id = $1 for share")
+            .bind(delivery.run)
+            .execute(&mut *tx)
+            .await?;
         let (_, identity) = current(&mut tx, delivery).await?;
         let (state, reason, wait, kind, outcome) = told(&end);
         sqlx::query(

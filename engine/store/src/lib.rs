@@ -27,6 +27,7 @@ mod export;
 mod identity;
 mod intake;
 mod keys;
+mod known_reports;
 mod merge;
 mod message;
 mod overdue;

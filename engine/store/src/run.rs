@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::assembly::run_series;
+use crate::assembly::{orders, run_series};
 use crate::error::{Result, inconsistent, stored};
 use crate::event::{announce, append, append_all};
 use crate::{Keys, PgStore, identity, payload, retention, task};
@@ -43,8 +43,21 @@ impl PgStore {
         };
         let series = run_series(&mut tx, id).await?;
         let outputs = self.outputs(&mut tx, id).await?;
+        let study = run.study.as_ref().map(ToString::to_string);
+        let orders = orders(&mut tx, study.as_deref()).await?;
+        let reports = self.known_reports(&mut tx, &run).await?;
         tx.commit().await?;
-        Ok(Some(ClaimedNode { run, node, attempt, plugin, series, document, outputs }))
+        Ok(Some(ClaimedNode {
+            run,
+            node,
+            attempt,
+            plugin,
+            series,
+            document,
+            outputs,
+            orders,
+            reports,
+        }))
     }
 
     pub(crate) async fn renew_node_row(

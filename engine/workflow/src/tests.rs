@@ -43,7 +43,7 @@ fn every_mistake_has_its_own_name() {
     check(&GOOD.replace("after: [early]", "after: [earyl]"), &["workflow::unknown_node"]);
     check(&GOOD.replace("plugin: reader", "plugin: raeder"), &["workflow::unknown_plugin"]);
     check(&GOOD.replace("to: pacs", "to: pasc"), &["workflow::unknown_destination"]);
-    check(&GOOD.replace("[seg]", "[pdf]"), &["workflow::unknown_kind"]);
+    check(&GOOD.replace("[seg]", "[fax]"), &["workflow::unknown_kind"]);
     check(&GOOD.replace("[seg]", "[oru]"), &["workflow::kind_not_taken"]);
     check(&GOOD.replace("workflow: good", "workflow: Not Good"), &["workflow::bad_name"]);
     check(&GOOD.replace("study.modalities", "study.modality"), &["workflow::condition"]);

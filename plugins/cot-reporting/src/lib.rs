@@ -1,43 +1,44 @@
-//! Has the shared model look at images and drafts a report, or an answer to a question.
+//! Has the shared model look at images or texts and drafts what it says.
 //!
 //! ```yaml
 //! draft: { plugin: cot-reporting, with: { task: report } }
 //! tube: { plugin: cot-reporting, with: { task: vqa, question: 'Is there a tube?', answer: true-false } }
+//! heart: { plugin: cot-reporting, with: { task: detect, target: heart } }
 //! ```
 //!
-//! `task: report` (PAP-02) asks for a report with its steps of thought. The thoughts stay out of it (OUT-41);
-//! the answer becomes findings and impression. `task: vqa` (PAP-08) asks one `question`; `answer` says of
-//! which kind the answer has to be: `short`, `open`, `true-false`, or `choice` among `options`. One that is
-//! none of these is asked for once more, and then rejected.
+//! | task | what is asked | what comes of it |
+//! |---|---|---|
+//! | `report` (PAP-02) | a report with steps of thought | findings and impression; the thoughts stay out of it (OUT-41) |
+//! | `detect` (PAP-07) | where `target` is | a box for each place, with its own label |
+//! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` among `options` |
+//! | `text-qa` (PAP-09) | `question` about texts: a message, reports, what nodes before wrote | the same, with how many texts it is from |
+//! | `compare` (PAP-15) | nothing: nodes before have drafted | where draft and the report that somebody signed differ |
 //!
-//! Both look at the first `pictures` images (1, if not said) of `modalities` (CR and DX, if not said), in the
-//! order of their UIDs, as the file says they are to be shown. `prompt` is what is asked instead of the usual;
-//! `{findings}` in it stands for what the nodes before found. `tokens_max` is how long an answer may be.
+//! Images are the first `pictures` (1, if not said) of `modalities` (CR and DX, if not said), in the order of
+//! their UIDs; with `middle: true` those about the middle, for key images of a stack. They are shown as their
+//! files say. `prompt` is a template that is asked instead of the usual (Tera): `order.procedure`,
+//! `order.reason`, `findings` of nodes before, `earlier` reports with `date` and `text`, `question`,
+//! `options`, `target`, `texts`. `tokens_max` is how long an answer may be.
 //!
-//! An answer that cannot be taken apart, or was cut off, is rejected: a person has to look, and nothing of
-//! it is sent. Regions that the answer cites are listed under "Comment", with the model that said so.
+//! An answer that cannot be taken apart, was cut off, or is twice of another kind than asked for, is rejected: a
+//! person has to look, and nothing of it is sent. What does not fit together is flagged under "Comment": text
+//! against findings and measurements of nodes before, a side that is marked on the other. The rules know eleven
+//! findings of the chest in English and Chinese (`claims.rs`), and say nothing of others.
 
 mod answer;
+mod ask;
+mod claims;
+mod draft;
+mod prompt;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use domain::{
-    Code, InferAnswer, InferRequest, NodeInput, NodeOutput, Priority, Role, Sampling, Section,
-    SopInstanceUid, StudyInput, Utterance,
-};
-use encoding::report_text::ReportText;
-use imaging::display::shown;
-use plugin_api::{Context, HostError, Level, NodeError, Plugin, export_plugin};
+use domain::{InferAnswer, NodeInput, NodeOutput, Presence, Section, StudyInput};
+use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
-use crate::answer::{Kind, answered, cleaned};
-
-/// How the release is asked for a report.
-const REPORT: &str =
-    "Evaluate the provided chest radiograph and compile a report. Let's think step by step.";
-
-/// What is not as it should be with an answer, and can be lived with: all of it is the answer then.
-const HARMLESS: [&str; 2] = ["Unmarked", "NoMasksSaid"];
+use crate::answer::Kind;
+use crate::ask::{Seen, answer_of_its_kind, ask, question, seen};
+use crate::draft::{comment, discrepancies, findings, flags, regions, report};
+use crate::prompt::Asked;
 
 /// Drafts reports.
 pub struct Draft;
@@ -48,9 +49,12 @@ pub struct Draft;
 pub struct Settings {
     /// What is to be done.
     pub task: Task,
-    /// The question of a `vqa`.
+    /// The question of a `vqa` or `text-qa`.
     #[serde(default)]
     pub question: Option<String>,
+    /// What a `detect` looks for.
+    #[serde(default)]
+    pub target: Option<String>,
     /// What kind of answer it has to have.
     #[serde(default)]
     pub answer: Kind,
@@ -66,6 +70,9 @@ pub struct Settings {
     /// How many of them.
     #[serde(default = "one")]
     pub pictures: usize,
+    /// Whether they are those about the middle.
+    #[serde(default, rename = "middle")]
+    pub is_middle: bool,
     /// Most tokens of an answer.
     #[serde(default)]
     pub tokens_max: Option<usize>,
@@ -73,12 +80,30 @@ pub struct Settings {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Task {
     /// A report.
     Report,
-    /// An answer to a question.
+    /// Places of something.
+    Detect,
+    /// An answer to a question about images.
     Vqa,
+    /// An answer to a question about texts.
+    TextQa,
+    /// Where a draft and a signed report differ.
+    Compare,
+}
+
+impl Task {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Detect => "detect",
+            Self::Vqa => "vqa",
+            Self::TextQa => "text-qa",
+            Self::Compare => "compare",
+        }
+    }
 }
 
 fn radiographs() -> Vec<String> {
@@ -99,169 +124,121 @@ impl Plugin for Draft {
         settings: &Settings,
         input: NodeInput,
     ) -> Result<NodeOutput, NodeError> {
-        let study = input.study.as_ref();
-        let study = study.ok_or_else(|| NodeError::rejected("no_study", "there is no study"))?;
-        let instances = chosen(settings, study)?;
-        let mut pictures = Vec::new();
-        for instance in &instances {
-            pictures.push(picture(context, instance)?);
+        if settings.task == Task::Compare {
+            return compared(&input);
         }
+        let seen = match settings.task {
+            Task::TextQa => Vec::new(),
+            _ => seen(context, settings, study(&input)?)?,
+        };
         context.progress(0.1);
-        let prompt = prompt(settings, &input)?;
-        let question = question(&prompt, pictures, settings.tokens_max);
-        let (mut sections, said) = match settings.task {
+        let mut asked = Asked::of(&input);
+        let prompt = prompt(settings, &mut asked)?;
+        let question = question(&prompt, &seen, settings.tokens_max);
+        let (mut output, said) = match settings.task {
             Task::Report => {
                 let said = ask(context, &question)?;
-                (report(&said.answer), said)
+                let sections = report(&said.answer);
+                (NodeOutput { sections, ..NodeOutput::default() }, said)
             }
-            Task::Vqa => {
+            Task::Detect => {
+                let said = ask(context, &question)?;
+                (detected(settings, &said, &seen)?, said)
+            }
+            Task::Vqa | Task::TextQa | Task::Compare => {
                 let (answer, said) = answer_of_its_kind(context, settings, &question)?;
-                (vec![findings(format!("{prompt}\n{answer}"))], said)
+                let from = match settings.task {
+                    Task::TextQa => format!("\n(From {} texts.)", asked.texts()),
+                    _ => String::new(),
+                };
+                let sections = vec![findings(format!("{}\n{answer}{from}", asked.question))];
+                (NodeOutput { sections, ..NodeOutput::default() }, said)
             }
         };
-        sections.push(comment(&said, &instances));
-        Ok(NodeOutput { sections, ..NodeOutput::default() })
+        output.regions = regions(&said, &seen, Self::VERSION);
+        let text: Vec<&str> = output.sections.iter().map(|it| it.text.as_str()).collect();
+        let flags = flags(&text.join("\n"), &input, &output.regions);
+        output.sections.push(comment(&said, &flags));
+        Ok(output)
     }
 }
 
-/// The images that are looked at.
-fn chosen(settings: &Settings, study: &StudyInput) -> Result<Vec<SopInstanceUid>, NodeError> {
-    let wanted = study.series.iter().filter(|it| settings.modalities.contains(&it.modality));
-    let mut all: Vec<SopInstanceUid> =
-        wanted.flat_map(|it| it.instances.iter().map(|it| it.instance.clone())).collect();
-    all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    all.truncate(settings.pictures);
-    if all.is_empty() {
-        let reason = format!("the study has no image of {}", settings.modalities.join(", "));
-        return Err(NodeError::rejected("no_image", reason));
+fn study(input: &NodeInput) -> Result<&StudyInput, NodeError> {
+    input.study.as_ref().ok_or_else(|| NodeError::rejected("no_study", "there is no study"))
+}
+
+/// What is asked.
+fn prompt(settings: &Settings, asked: &mut Asked) -> Result<String, NodeError> {
+    let wrong = |code, reason: &str| Err(NodeError::rejected(code, reason));
+    let is_question = matches!(settings.task, Task::Vqa | Task::TextQa);
+    if is_question && settings.question.is_none() {
+        return wrong("no_question", "`task: vqa` and `task: text-qa` need a `question`");
     }
-    Ok(all)
-}
-
-/// An image as PNG, in base 64.
-fn picture(context: &Context<'_>, instance: &SopInstanceUid) -> Result<String, NodeError> {
-    let unusable = |reason: String| {
-        NodeError::rejected("image_unusable", format!("instance {instance}: {reason}"))
-    };
-    let file = context.read_instance(instance).map_err(|it| it.into_node_error("no_image"))?;
-    let picture = shown(file).map_err(|it| unusable(it.to_string()))?;
-    let png = picture.to_png().map_err(|it| unusable(it.to_string()))?;
-    Ok(BASE64_STANDARD.encode(png))
-}
-
-/// What is asked, with what the nodes before found.
-fn prompt(settings: &Settings, input: &NodeInput) -> Result<String, NodeError> {
-    let usual = match settings.task {
-        Task::Report => Some(REPORT),
-        Task::Vqa => settings.question.as_deref(),
-    };
-    let text = settings
-        .prompt
-        .as_deref()
-        .or(usual)
-        .ok_or_else(|| NodeError::rejected("no_question", "`task: vqa` needs a `question`"))?;
-    let found = input.earlier.values().flat_map(|it| &it.findings).map(|it| it.text.as_str());
-    let mut text = text.replace("{findings}", &found.collect::<Vec<_>>().join("\n"));
+    if settings.task == Task::Detect && settings.target.is_none() {
+        return wrong("no_target", "`task: detect` needs a `target`");
+    }
     if settings.answer == Kind::Choice && settings.options.is_empty() {
-        return Err(NodeError::rejected("no_options", "`answer: choice` needs `options`"));
+        return wrong("no_options", "`answer: choice` needs `options`");
     }
+    if settings.task == Task::TextQa && asked.texts() == 0 {
+        return wrong("no_text", "there is no text to answer from");
+    }
+    asked.question = settings.question.clone().unwrap_or_default();
+    asked.target = settings.target.clone().unwrap_or_default();
     if settings.answer == Kind::Choice {
-        text = format!("{text}\nOptions: {}", settings.options.join("; "));
+        asked.options.clone_from(&settings.options);
     }
-    Ok(text)
+    let filled = asked.fill(settings.task.name(), settings.prompt.as_deref());
+    filled.map_err(|reason| NodeError::rejected("prompt_unusable", reason))
 }
 
-fn question(prompt: &str, pictures: Vec<String>, tokens_max: Option<usize>) -> InferRequest {
-    let usual = Sampling::default();
-    InferRequest {
-        priority: Priority::Routine,
-        deadline_ms: None,
-        messages: vec![Utterance {
-            role: Role::User,
-            text: prompt.to_owned(),
-            pictures: pictures.len(),
-        }],
-        pictures,
-        mask_pictures: Vec::new(),
-        pixels: None,
-        sampling: Sampling { tokens_max: tokens_max.unwrap_or(usual.tokens_max), ..usual },
-    }
-}
-
-/// An answer that is whole and can be taken apart.
-fn ask(context: &Context<'_>, question: &InferRequest) -> Result<InferAnswer, NodeError> {
-    let said = context.ask(question).map_err(|error| match error {
-        HostError::Rejected(reason) => NodeError::rejected("model_refused", reason),
-        HostError::Unavailable(reason) => NodeError::Unavailable(reason),
-    })?;
-    if said.is_cut {
-        let reason = format!("the answer is cut off after {} tokens", said.tokens[1]);
-        return Err(NodeError::rejected("answer_cut", reason));
-    }
-    let flaws: Vec<&str> =
-        said.flaws.iter().map(String::as_str).filter(|it| !HARMLESS.contains(it)).collect();
-    if !flaws.is_empty() {
-        let reason = format!("the answer cannot be taken apart: {}", flaws.join(", "));
-        return Err(NodeError::rejected("answer_unreadable", reason));
-    }
-    Ok(said)
-}
-
-/// An answer of the kind that is wanted, with all that was said with it. One of another kind is asked for once
-/// more, by chance another way.
-fn answer_of_its_kind(
-    context: &Context<'_>,
+/// What a detector says in words: where it is, or that the model did not find it, which says nothing of what is
+/// there (PAP-06). Boxes that lie nowhere on the image are no answer.
+fn detected(
     settings: &Settings,
-    question: &InferRequest,
-) -> Result<(String, InferAnswer), NodeError> {
-    let sampling = Sampling { temperature: 0.7, seed: 1, ..question.sampling.clone() };
-    for question in [question.clone(), InferRequest { sampling, ..question.clone() }] {
-        let said = ask(context, &question)?;
-        if let Some(answer) = answered(settings.answer, &settings.options, &said.answer) {
-            return Ok((answer, said));
-        }
-        context.log(Level::Warning, "the answer is of another kind than asked for");
+    said: &InferAnswer,
+    seen: &[Seen],
+) -> Result<NodeOutput, NodeError> {
+    let target = settings.target.clone().unwrap_or_default();
+    let found = regions(said, seen, Draft::VERSION).len();
+    if found < said.boxes.len() {
+        let lost = said.boxes.len() - found;
+        let reason = format!("{lost} of {} boxes lie nowhere on the image", said.boxes.len());
+        return Err(NodeError::rejected("boxes_misplaced", reason));
     }
-    let reason = "twice the answer was of another kind than asked for";
-    Err(NodeError::rejected("answer_invalid", reason))
+    let (presence, text) = if found == 0 {
+        (Presence::Unknown, format!("{target}: not located by the network. There may be one."))
+    } else {
+        (Presence::Possible, format!("{target}: located at {found} places."))
+    };
+    let code = domain::Code::new("located", "99ISOCENTER", "Located structure");
+    let finding = domain::Finding { code, site: None, presence, text };
+    Ok(NodeOutput { findings: vec![finding], ..NodeOutput::default() })
 }
 
-fn report(answer: &str) -> Vec<Section> {
-    let ReportText { findings: seen, impression } = ReportText::parse(&cleaned(answer));
-    let mut sections = vec![findings(seen)];
-    if !impression.is_empty() {
-        let title = Code::new("19005-8", "LN", "Impression");
-        sections.push(Section { title, text: impression });
+/// Where the draft of the nodes before and the report that somebody signed for this study differ.
+fn compared(input: &NodeInput) -> Result<NodeOutput, NodeError> {
+    let ours: Vec<String> = input.earlier.values().map(prompt::written).collect();
+    let ours = ours.join("\n");
+    let theirs = input.reports.iter().find(|it| it.is_of_study);
+    let Some(theirs) = theirs else {
+        let reason = "nobody has reported this study yet: there is nothing to compare with";
+        return Err(NodeError::rejected("no_report", reason));
+    };
+    if ours.trim().is_empty() {
+        return Err(NodeError::rejected(
+            "no_draft",
+            "no node before this one has written anything",
+        ));
     }
-    sections
-}
-
-fn findings(text: String) -> Section {
-    Section { title: Code::new("59776-5", "LN", "Procedure Findings"), text }
-}
-
-/// Where the model looked, and which model it was.
-fn comment(said: &InferAnswer, instances: &[SopInstanceUid]) -> Section {
-    let mut lines = Vec::new();
-    let first = instances.first().map(ToString::to_string).unwrap_or_default();
-    for it in &said.boxes {
-        let label = cleaned(if it.label.is_empty() { "region" } else { &it.label });
-        lines.push(match it.on_picture {
-            Some([left, top, right, bottom]) => format!(
-                "{label}: columns {left} to {right}, rows {top} to {bottom} of image {first}"
-            ),
-            None => format!("{label}: cited at a place that cannot be found on the image"),
-        });
-    }
-    if said.flaws.iter().any(|it| it == "Unmarked") {
-        lines.push(
-            "The model did not set thoughts and answer apart: both may stand here.".to_owned(),
-        );
-    }
-    let digest = if said.digest.is_empty() { String::new() } else { format!(" {}", said.digest) };
-    let warning = said.warning.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-    lines.push(format!("Drafted by model {}{digest}{warning}.", said.model));
-    Section { title: Code::new("121106", "DCM", "Comment"), text: lines.join("\n") }
+    let text =
+        "Compared by rules that know eleven findings of the chest; others were not compared.";
+    let title = domain::Code::new("121106", "DCM", "Comment");
+    Ok(NodeOutput {
+        findings: discrepancies(&ours, &theirs.text),
+        sections: vec![Section { title, text: text.to_owned() }],
+        ..NodeOutput::default()
+    })
 }
 
 export_plugin!(Draft);
