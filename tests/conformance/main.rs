@@ -2,7 +2,15 @@
 //!
 //! A binary of its own, and one test at a time: some checks of a harness look at how long an answer
 //! takes while others misbehave, which says nothing on a machine that is busy with other tests.
-#![expect(clippy::unwrap_used, reason = "in a test, a panic is the way to say no")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "in a test, a panic is the way to say no"
+)]
+
+mod outputs;
+#[path = "../it/script.rs"]
+mod script;
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -50,7 +50,10 @@ impl Script {
 
     /// The line of the site file that names it.
     pub(crate) fn as_model(&self) -> String {
-        format!("model: {{ name: scripted, url: \"http://{}/v1\" }}\n", self.address)
+        format!(
+            "model: {{ name: scripted, url: \"http://{}/v1\", pixels: [3136, 1003520] }}\n",
+            self.address
+        )
     }
 }
 

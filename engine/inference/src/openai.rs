@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::{AnswerMask, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
+use imaging::picture::smart_size;
 use imaging::{FlatMask, Picture};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -256,19 +257,29 @@ fn kind(base64: &str) -> &'static str {
     if base64.starts_with("/9j/") { "image/jpeg" } else { "image/png" }
 }
 
-/// Reads a server's answer.
+/// Reads a server's answer. `pixels` are the least and the most that it shows the model of a picture.
 ///
 /// # Errors
 ///
 /// Fails if it has no text, or masks that are none or not as many as the text says.
-pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, InferFault> {
+pub fn answer(
+    value: &Value,
+    request: &InferRequest,
+    pixels: Option<[u64; 2]>,
+) -> Result<InferAnswer, InferFault> {
     let Some(text) = at(value, "/choices/0/message/content").as_str() else {
         return Err(InferFault::unavailable("the answer has no choices[0].message.content"));
     };
     let sources = request.pictures.iter().map(|it| size_of(it));
     let sources: Vec<[u32; 2]> = sources.collect::<Result<_, _>>()?;
-    // How large the server made the picture, it does not say: its boxes stay where they are cited.
-    let mut answer = answer_of(text.to_owned(), None, sources.first().copied());
+    // How large the server made the picture, it does not say. Where the site does not either, boxes stay
+    // where they are cited.
+    let seen = pixels.zip(sources.first()).and_then(|(bounds, [width, height])| {
+        let [least, most] = bounds;
+        let (rows, columns) = smart_size(*height, *width, BLOCK, least..=most).ok()?;
+        Some([columns, rows])
+    });
+    let mut answer = answer_of(text.to_owned(), seen, sources.first().copied());
     answer.is_cut = at(value, "/choices/0/finish_reason") != "stop";
     let count = |it: &str| usize::try_from(at(value, it).as_u64().unwrap_or(0)).unwrap_or(0);
     answer.tokens = [count("/usage/prompt_tokens"), count("/usage/completion_tokens")];
@@ -302,6 +313,9 @@ pub fn answer(value: &Value, request: &InferRequest) -> Result<InferAnswer, Infe
     }
     Ok(answer)
 }
+
+/// Sides of pictures are in whole multiples of this, as the vision tower of Qwen2.5-VL is given them.
+const BLOCK: u32 = 28;
 
 /// What lies at a path, or nothing.
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {

@@ -37,6 +37,9 @@ pub struct RemoteConfig {
     pub name: String,
     /// What proves that we may ask.
     pub key: Option<String>,
+    /// Least and most pixels of a picture as the server shows it to the model (MIN_PIXELS, MAX_PIXELS): where
+    /// they are known, boxes of answers are placed on the picture (PAP-04).
+    pub pixels: Option<[u64; 2]>,
     /// Who of the site has decided that it may be used for patients. Nobody: it may not.
     pub clinical_use_decided_by: Option<String>,
 }
@@ -155,7 +158,7 @@ impl RemoteModel {
         request: &InferRequest,
         begin: Instant,
     ) -> Result<InferAnswer, InferFault> {
-        let mut answer = openai::answer(value, request)?;
+        let mut answer = openai::answer(value, request, self.config.pixels)?;
         answer.milliseconds = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         answer.model.clone_from(&self.config.name);
         answer.warning = match self.config.clinical_use_decided_by {

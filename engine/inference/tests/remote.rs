@@ -69,6 +69,7 @@ impl Stub {
             url: self.url.clone(),
             name: "citrus".to_owned(),
             key: Some("secret".to_owned()),
+            pixels: None,
             clinical_use_decided_by: None,
         };
         RemoteModel::new(config).unwrap()

@@ -130,13 +130,16 @@ fn imaging_study(writing: &Writing<'_>, uid: &str) -> Value {
 /// The patient, by what the receiver calls them.
 fn subject(writing: &Writing<'_>) -> Value {
     let patient = &writing.about.patient;
-    let mut identifier = json!({ "value": patient.value });
-    if !patient.issuer.is_empty() {
-        identifier["assigner"] = json!({ "display": patient.issuer });
+    let mut subject = json!({ "type": "Patient" });
+    if !patient.value.is_empty() {
+        let mut identifier = json!({ "value": patient.value });
+        if !patient.issuer.is_empty() {
+            identifier["assigner"] = json!({ "display": patient.issuer });
+        }
+        subject["identifier"] = identifier;
     }
     let name = writing.about.demographics.name.replace(['^', '='], " ");
     let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut subject = json!({ "type": "Patient", "identifier": identifier });
     if !name.is_empty() {
         subject["display"] = json!(name);
     }

@@ -112,6 +112,7 @@ pub(crate) fn encode(
         .text(tags::DERIVATION_DESCRIPTION, VR::ST, "what was found, drawn into the image")
         .text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES")
         .text(tags::PATIENT_ORIENTATION, VR::CS, "")
+        .text(tags::LATERALITY, VR::CS, "")
         .sequence(tags::SOURCE_IMAGE_SEQUENCE, vec![source])
         .short(tags::SAMPLES_PER_PIXEL, 3)
         .text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "RGB")

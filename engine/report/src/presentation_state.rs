@@ -76,6 +76,7 @@ pub(crate) fn encode(
         .sequence(tags::REFERENCED_IMAGE_SEQUENCE, images(group));
     let banner = words.needs_banner.then_some(BANNER);
     common(about, study, &series, (SOP_CLASS, &instance_uid), results)
+        .text(tags::LATERALITY, VR::CS, "")
         .text(tags::CONTENT_LABEL, VR::CS, "AI_REGIONS")
         .text(tags::CONTENT_DESCRIPTION, VR::LO, banner.unwrap_or_default())
         .text(tags::PRESENTATION_CREATION_DATE, VR::DA, &date(at))

@@ -200,7 +200,7 @@ fn image(set: Set, geometry: &VolumeGeometry, frames: usize, form: SegmentationF
         Some(space) => set
             .text(tags::FRAME_OF_REFERENCE_UID, VR::UI, &space.frame_of_reference)
             .text(tags::POSITION_REFERENCE_INDICATOR, VR::LO, ""),
-        None => set,
+        None => set.text(tags::PATIENT_ORIENTATION, VR::CS, ""),
     };
     let set = match form {
         SegmentationForm::Binary => set,

@@ -101,11 +101,10 @@ fn measurement_groups(results: &ResultSet, form: SegmentationForm) -> Vec<Set> {
         let (_, uid) = seg::uids(results, index, form);
         for (at, segment) in segmentation.segments.iter().enumerate() {
             let number = u16::try_from(at + 1).unwrap_or(u16::MAX);
-            let outlined =
-                reference(form.sop_class(), &uid).short(tags::REFERENCED_SEGMENT_NUMBER, number);
-            // An image by itself has a frame for each segment.
+            let outlined = reference(form.sop_class(), &uid);
+            // An image by itself has a frame for each segment. A frame or a segment is named, not both.
             let outlined = match segmentation.geometry.space {
-                Some(_) => outlined,
+                Some(_) => outlined.short(tags::REFERENCED_SEGMENT_NUMBER, number),
                 None => outlined.text(tags::REFERENCED_FRAME_NUMBER, VR::IS, &number.to_string()),
             };
             groups.push(measurement_group(results, segmentation, segment, outlined));

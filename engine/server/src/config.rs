@@ -84,6 +84,10 @@ pub(crate) struct ModelConfig {
     /// A file with what proves there that we may ask.
     #[serde(default)]
     pub(crate) key_file: Option<PathBuf>,
+    /// Least and most pixels of a picture as that machine shows it to the model: without them, boxes that it
+    /// cites are not placed on the image.
+    #[serde(default)]
+    pub(crate) pixels: Option<[u64; 2]>,
     /// Who of the site has decided that a model of another machine may be used for patients.
     #[serde(default)]
     pub(crate) for_clinical_use: Option<String>,
@@ -93,14 +97,15 @@ impl ModelConfig {
     /// Keys that would have no effect.
     fn problem(&self) -> Option<String> {
         let has_here = self.digest.is_some() || self.device != Compute::Auto;
-        let has_there = self.key_file.is_some() || self.for_clinical_use.is_some();
+        let has_there =
+            self.key_file.is_some() || self.pixels.is_some() || self.for_clinical_use.is_some();
         match self.url {
             Some(_) if has_here => Some(
                 "model: `digest` and `device` are for a model of this machine, not for one with `url`"
                     .to_owned(),
             ),
             None if has_there => Some(
-                "model: `key_file` and `for_clinical_use` are for a model with `url`; for one of this \
+                "model: `key_file`, `pixels` and `for_clinical_use` are for a model with `url`; for one of this \
                  machine see `isocenter model import --for-clinical-use`"
                     .to_owned(),
             ),

@@ -124,7 +124,8 @@ impl ModelAtWork {
             let about = json!({"name": model.name, "url": url});
             let (name, clinical_use_decided_by) =
                 (model.name.clone(), model.for_clinical_use.clone());
-            let remote = RemoteConfig { url, name, key, clinical_use_decided_by };
+            let pixels = model.pixels;
+            let remote = RemoteConfig { url, name, key, pixels, clinical_use_decided_by };
             let remote = RemoteModel::new(remote).map_err(|it| unusable(&it))?;
             return Ok((Served::Elsewhere(remote), about));
         }

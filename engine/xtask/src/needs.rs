@@ -21,6 +21,10 @@ pub(crate) const DCMTK: Need = Need { package: "dcmtk", is_there: || is_on_path(
 pub(crate) const DICOM3TOOLS: Need =
     Need { package: "dicom3tools", is_there: || is_on_path("dciodvfy") };
 
+/// A reader of PDF that is not ours.
+pub(crate) const POPPLER: Need =
+    Need { package: "poppler-utils", is_there: || is_on_path("pdfinfo") };
+
 /// What reports as PDF are written with.
 pub(crate) const FONTS: Need =
     Need { package: "fonts-dejavu-core", is_there: || has_font("dejavu/DejaVuSans.ttf") };

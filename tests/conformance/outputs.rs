@@ -1,0 +1,211 @@
+//! One output of every kind on real studies, in the eyes of others (OUT-10..73).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use imaging::{FlatMask, Picture};
+use serde_json::{Value, json};
+use system_tests::{Habits, Hospital, eventually, material};
+
+use crate::script::{Script, said};
+use crate::{ALONE, passes};
+
+const WORKFLOW: &str = "workflow: everything
+on: { study: { complete: { quiet: 2s } } }
+nodes:
+  outlined: { plugin: segmentation, with: { method: network, targets: [lung, lesion] } }
+  draft: { plugin: cot-reporting, after: [outlined], with: { task: report, modalities: [CT, MR, CR, US] } }
+deliver:
+  - { to: files, what: [seg, sr, narrative, pr, sc, pdf, oru, mdm, fhir, json] }
+  - { to: labels, what: [seg] }
+  - { to: shares, what: [seg] }
+";
+
+/// What is sent: with a frame of reference and without, in the patient's axes and across them.
+const STUDIES: [&str; 4] =
+    ["ct_liver_3slices", "cr/CR-MONO1-10-chest", "wg04/US1_RLE.dcm", "mr_series_16slices"];
+
+/// A model that outlines what is bright, the left half as one thing and the right as another, and reports with
+/// two boxes.
+fn drawing(question: &Value) -> Value {
+    let content = &question["messages"][0]["content"];
+    let text = content.as_array().unwrap().last().unwrap()["text"].as_str().unwrap();
+    if !text.contains("segment") {
+        return said(
+            "<think>'right_lung' with bbox [2, 3, 20, 21], then {\"Part\":\"heart\",\"bbox\":\
+             \"[10, 4, 25, 24]\"}</think><answer>Findings: Lungs are clear.\n\
+             Impression: Normal.</answer>",
+            &[],
+        );
+    }
+    let url = content[0]["image_url"]["url"].as_str().unwrap();
+    let png = BASE64_STANDARD.decode(url.split_once(";base64,").unwrap().1).unwrap();
+    let picture = Picture::decode(&png).unwrap();
+    let columns = picture.width as usize;
+    let is_left = text.contains("lung");
+    let pixels = picture.rgb.chunks(3).enumerate();
+    let is_in = |at: usize| (at % columns < columns / 2) == is_left;
+    let pixels = pixels.map(|(at, it)| it[0] >= 90 && is_in(at)).collect();
+    let mask = FlatMask { height: picture.height, width: picture.width, pixels };
+    let mask = json!({"size": [picture.height, picture.width], "counts": mask.to_text()});
+    said("It is [SEG].", &[mask])
+}
+
+/// Sends the files of a folder as they are.
+fn send(python: &Path, folder: &Path, address: &str) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/send_all.py");
+    let output = Command::new(python).arg(script).arg(folder).arg(address).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Copies studies of the material with File Meta Information, which one of them lacks.
+fn prepared(python: &Path, material: &Path, to: &Path) -> BTreeMap<String, PathBuf> {
+    let script = "import sys, os, glob, pydicom
+root, to, names = sys.argv[1], sys.argv[2], sys.argv[3:]
+for name in names:
+    path = os.path.join(root, name)
+    for file in sorted(glob.glob(path + '/*')) if os.path.isdir(path) else [path]:
+        data = pydicom.dcmread(file, force=True)
+        meta = data.file_meta if 'TransferSyntaxUID' in data.file_meta else pydicom.dataset.FileMetaDataset()
+        syntax = meta.get('TransferSyntaxUID', pydicom.uid.ImplicitVRLittleEndian)
+        meta.TransferSyntaxUID = syntax
+        meta.MediaStorageSOPClassUID = data.SOPClassUID
+        meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+        data.file_meta = meta
+        kept = os.path.join(to, data.SOPInstanceUID)
+        data.save_as(kept, enforce_file_format=True)
+        print(data.SOPInstanceUID, kept)";
+    fs::create_dir_all(to).unwrap();
+    let mut command = Command::new(python);
+    command.args(["-c", script]).arg(material).arg(to).args(STUDIES);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let pairs = said.lines().filter_map(|it| it.split_once(' '));
+    pairs.map(|(uid, path)| (uid.to_owned(), PathBuf::from(path))).collect()
+}
+
+/// Whether an independent reader sees the masks of a run where they were drawn.
+fn check_masks(python: &Path, seg: &Path, outlined: &Value, files: &Value, artifacts: &Path) {
+    let mask = |it: &Value| {
+        let digest = it["mask"]["sha256"].as_str().unwrap();
+        find(artifacts, digest).unwrap().display().to_string()
+    };
+    let segments = outlined["segments"].as_array().unwrap();
+    let geometry = &outlined["geometry"];
+    let asked = json!({
+        "instances": geometry["instances"], "rows": geometry["rows"],
+        "columns": geometry["columns"], "files": files,
+        "masks": segments.iter().map(mask).collect::<Vec<_>>(),
+    });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/overlay.py");
+    let mut reader = Command::new(python);
+    reader.arg(script).arg(seg);
+    let reader = reader.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut reader = reader.spawn().unwrap();
+    reader.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
+    let output = reader.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let trouble = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("equal"), "{}: {said}{trouble}", seg.display());
+}
+
+/// A file of this name, anywhere below a folder.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?;
+    for path in entries.map(|it| it.unwrap().path()) {
+        if path.is_dir() {
+            if let Some(found) = find(&path, name) {
+                return Some(found);
+            }
+        } else if path.file_name().is_some_and(|it| it.to_string_lossy().starts_with(name)) {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// OUT-10..73: the harness finds no fault with any kind of output, and others see masks where they were drawn.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_drawn() {
+    let Some((reference, python)) = material() else { return };
+    let _alone = ALONE.lock().await;
+    let script = Script::open(drawing);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let folder = system_tests::Scratch::default();
+    let shelf = folder.path("pacs");
+    let others = neighbours::Pacs::open(&shelf, "OTHERS".parse().unwrap(), any).await.unwrap();
+    let out = folder.path("out");
+    let pacs = |form: &str| {
+        format!(
+            "{{ dicom: {{ address: \"{}\", ae_title: OTHERS, segmentation: {form} }} }}",
+            others.address()
+        )
+    };
+    let more = format!(
+        "  files: {{ folder: {}, allow_unverified: true }}\n  labels: {}\n  shares: {}\n{}",
+        out.display(),
+        pacs("labelmap"),
+        pacs("fractional"),
+        script.as_model(),
+    );
+    let workflows = [("everything", WORKFLOW)];
+    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    let sources = folder.path("sources");
+    let files = prepared(&python, &reference.join("material/dicom"), &sources);
+    let answers = send(&python, &sources, &hospital.engine.dicom);
+    assert_eq!(answers.lines().filter(|it| it.starts_with("0000")).count(), 21, "{answers}");
+
+    let runs = hospital.ended_runs(STUDIES.len()).await;
+
+    let mut harness = Command::new(&python);
+    harness.arg(reference.join("harness/output_check.py")).arg(&out);
+    passes(harness);
+    let files: BTreeMap<_, _> =
+        files.iter().map(|(uid, path)| (uid.clone(), path.display().to_string())).collect();
+    let artifacts = hospital.scratch.path("data/archive");
+    let mut compared = 0;
+    for run in &runs {
+        let id = run["id"].as_str().unwrap();
+        assert_eq!(run["status"], "completed", "{run}");
+        let shown = hospital.ask(&["run", "show", id]);
+        let outlined = shown["outputs"]["outlined"]["segmentations"].as_array().unwrap();
+        for (index, it) in outlined.iter().enumerate() {
+            let seg = out.join(id).join(format!("seg-{}.dcm", index + 1));
+            check_masks(&python, &seg, it, &json!(files), &artifacts);
+            compared += 1;
+        }
+        assert!(out.join(id).join("pr-1.dcm").exists() && out.join(id).join("sc-1.dcm").exists());
+    }
+    assert_eq!(compared, STUDIES.len());
+    // Label maps and fractions of the same, for those who want them.
+    let received = eventually("label maps and fractions", async || {
+        let all = others.received();
+        (all.len() == 2 * STUDIES.len()).then_some(all)
+    })
+    .await;
+    for it in &received {
+        let source = |run: &&Value| {
+            let shown = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
+            let outlined = shown["outputs"]["outlined"]["segmentations"][0].clone();
+            refers_to(&python, &it.path, outlined["series"].as_str().unwrap()).then_some(outlined)
+        };
+        let outlined = runs.iter().find_map(|it| source(&it)).unwrap();
+        check_masks(&python, &it.path, &outlined, &json!(files), &artifacts);
+    }
+}
+
+/// Whether an object names a series as its source.
+fn refers_to(python: &Path, object: &Path, series: &str) -> bool {
+    let script = "import sys, pydicom
+data = pydicom.dcmread(sys.argv[1], stop_before_pixels=True)
+print(data.ReferencedSeriesSequence[0].SeriesInstanceUID)";
+    let output = Command::new(python).args(["-c", script]).arg(object).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim() == series
+}
