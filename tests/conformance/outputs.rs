@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture};
 use serde_json::{Value, json};
-use system_tests::{Habits, Hospital, eventually, material};
+use system_tests::api::{call, token};
+use system_tests::{Habits, Hospital, eventually, material, study};
 
 use crate::script::{Script, said};
 use crate::{ALONE, passes};
@@ -208,4 +209,73 @@ data = pydicom.dcmread(sys.argv[1], stop_before_pixels=True)
 print(data.ReferencedSeriesSequence[0].SeriesInstanceUID)";
     let output = Command::new(python).args(["-c", script]).arg(object).output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim() == series
+}
+
+const REVIEWED: &str = "workflow: reviewed
+on: { study: { complete: { quiet: 200ms } } }
+nodes:
+  bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } }
+  sign: { review: radiologist, after: [bone] }
+deliver:
+  - { to: files, what: [seg, sr, narrative, sc, pdf, oru, mdm, fhir, json], after: [bone] }
+";
+
+/// OUT-02, ACC-08: what is signed, amended and withdrawn is as sound as a draft, with a name in three scripts.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_02_what_people_sign_amend_and_withdraw_is_sound() {
+    let Some((reference, python)) = material() else { return };
+    let _alone = ALONE.lock().await;
+    let folder = system_tests::Scratch::default();
+    let out = folder.path("out");
+    let more = format!("  files: {{ folder: {}, allow_unverified: true }}\n", out.display());
+    let workflows = [("reviewed", REVIEWED)];
+    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    hospital.send(&study("signed")).await;
+    let token = token(&hospital, "radiologist", "Wang^XiaoDong^^Dr");
+    let api = |method: &str, path: &str, body: Option<&Value>| {
+        let (status, answer) = call(&hospital.engine.http, Some(&token), (method, path), body);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let open = eventually("the draft", async || {
+        let open = api("GET", "/api/reviews", None);
+        open.as_array().is_some_and(|it| !it.is_empty()).then_some(open)
+    })
+    .await;
+    let run = open[0]["run"].as_str().unwrap().to_owned();
+    let path = |what: &str| format!("/api/runs/{run}/{what}");
+    let report = out.join(&run).join("fhir-1.json");
+    let checked = async |status: &str| {
+        let wanted = format!("\"status\": \"{status}\"");
+        eventually(status, async || {
+            let text = fs::read_to_string(&report).ok()?;
+            text.contains(&wanted).then_some(())
+        })
+        .await;
+        let mut harness = Command::new(&python);
+        harness.arg(reference.join("harness/output_check.py")).arg(&out);
+        passes(harness);
+    };
+    checked("preliminary").await;
+    let seen = api("GET", &path("result"), None);
+    let mut content = seen["content"].clone();
+    content["sections"] = json!([{
+        "title": {"value": "19005-8", "scheme": "LN", "meaning": "Impression"},
+        "text": "Normal. 未见异常。 طبيعي 正常 정상",
+    }]);
+    let edit = json!({"seen": seen["digest"], "content": content});
+    let edited = api("PUT", &path("result"), Some(&edit));
+    let sign = json!({"seen": edited["digest"], "meaning": "corrected", "token": token});
+    let signed = api("POST", &path("sign"), Some(&sign));
+    checked("final").await;
+    content["findings"][0]["text"] = json!("Less.");
+    let amend = json!({"seen": signed["digest"], "content": content, "reason": "more to say",
+        "token": token});
+    let amended = api("POST", &path("amend"), Some(&amend));
+    checked("amended").await;
+    let withdraw = json!({"seen": amended["digest"], "reason": "wrong study", "token": token});
+    api("POST", &path("withdraw"), Some(&withdraw));
+    checked("entered-in-error").await;
+    assert!(out.join(&run).join("rejection-1.dcm").exists());
 }

@@ -1,11 +1,9 @@
 //! A draft in the hands of a radiologist, and what everybody gets of it (OUT-02, OUT-80..83, ACC-14, ACC-19).
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use neighbours::phantom::Phantom;
 use neighbours::{Ehr, FhirServer, order_message};
 use serde_json::{Value, json};
+use system_tests::api::{call, call_raw, token};
 use system_tests::{Habits, Hospital, Scratch, eventually, study};
 
 const WORKFLOW: &str = "
@@ -96,56 +94,6 @@ impl Ward {
         assert_eq!(status, 200, "{result}");
         result
     }
-}
-
-/// A token for somebody.
-fn token(hospital: &Hospital, role: &str, name: &str) -> String {
-    let output = hospital.command(&[
-        "token",
-        "create",
-        "--role",
-        role,
-        "--name",
-        name,
-        "--organization",
-        "Hospital",
-    ]);
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// Asks the engine over HTTP.
-fn call(
-    address: &str,
-    token: Option<&str>,
-    (method, path): (&str, &str),
-    body: Option<&Value>,
-) -> (u16, Value) {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let (status, answer) = call_raw(address, token, (method, path), body.as_bytes());
-    (status, serde_json::from_slice(&answer).unwrap_or_default())
-}
-
-fn call_raw(
-    address: &str,
-    token: Option<&str>,
-    (method, path): (&str, &str),
-    body: &[u8],
-) -> (u16, Vec<u8>) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let bearer = token.map(|it| format!("Authorization: Bearer {it}\r\n")).unwrap_or_default();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: isocenter\r\nConnection: close\r\n{bearer}\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
-    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-    (status, answer[end + 4..].to_vec())
 }
 
 /// A field of the first segment of a kind.

@@ -7,6 +7,8 @@
     reason = "in a test, a panic is the way to say no"
 )]
 
+pub mod api;
+
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,0 +1,59 @@
+//! The engine's `/api`, as a client of it sees it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::Hospital;
+
+/// A token for somebody.
+pub fn token(hospital: &Hospital, role: &str, name: &str) -> String {
+    let output = hospital.command(&[
+        "token",
+        "create",
+        "--role",
+        role,
+        "--name",
+        name,
+        "--organization",
+        "Hospital",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Asks the engine over HTTP.
+pub fn call(
+    address: &str,
+    token: Option<&str>,
+    (method, path): (&str, &str),
+    body: Option<&Value>,
+) -> (u16, Value) {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let (status, answer) = call_raw(address, token, (method, path), body.as_bytes());
+    (status, serde_json::from_slice(&answer).unwrap_or_default())
+}
+
+/// The same with bytes.
+pub fn call_raw(
+    address: &str,
+    token: Option<&str>,
+    (method, path): (&str, &str),
+    body: &[u8],
+) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let bearer = token.map(|it| format!("Authorization: Bearer {it}\r\n")).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: isocenter\r\nConnection: close\r\n{bearer}\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    (status, answer[end + 4..].to_vec())
+}
