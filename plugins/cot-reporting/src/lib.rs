@@ -222,8 +222,9 @@ fn compared(input: &NodeInput) -> Result<NodeOutput, NodeError> {
     let ours = ours.join("\n");
     let theirs = input.reports.iter().find(|it| it.is_of_study);
     let Some(theirs) = theirs else {
+        // It may come: the workflow says how often to look again.
         let reason = "nobody has reported this study yet: there is nothing to compare with";
-        return Err(NodeError::rejected("no_report", reason));
+        return Err(NodeError::Unavailable(reason.to_owned()));
     };
     if ours.trim().is_empty() {
         return Err(NodeError::rejected(
