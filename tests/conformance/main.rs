@@ -9,8 +9,6 @@
 )]
 
 mod outputs;
-#[path = "../it/script.rs"]
-mod script;
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use system_tests::api::{call, token};
 use system_tests::{Habits, Hospital, eventually, material, study};
 
-use crate::script::{Script, said};
 use crate::{ALONE, passes};
+use system_tests::script::{Script, said};
 
 const WORKFLOW: &str = "workflow: everything
 on: { study: { complete: { quiet: 2s } } }
@@ -185,7 +185,16 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
         assert!(out.join(id).join("pr-1.dcm").exists() && out.join(id).join("sc-1.dcm").exists());
     }
     assert_eq!(compared, STUDIES.len());
-    // Label maps and fractions of the same, for those who want them.
+    check_others(&python, &others, &hospital, (&runs, &files, &artifacts)).await;
+}
+
+/// Label maps and fractions of the same, for those who want them.
+async fn check_others(
+    python: &Path,
+    others: &neighbours::Pacs,
+    hospital: &Hospital,
+    (runs, files, artifacts): (&[Value], &BTreeMap<String, String>, &Path),
+) {
     let received = eventually("label maps and fractions", async || {
         let all = others.received();
         (all.len() == 2 * STUDIES.len()).then_some(all)
@@ -195,10 +204,10 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
         let source = |run: &&Value| {
             let shown = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
             let outlined = shown["outputs"]["outlined"]["segmentations"][0].clone();
-            refers_to(&python, &it.path, outlined["series"].as_str().unwrap()).then_some(outlined)
+            refers_to(python, &it.path, outlined["series"].as_str().unwrap()).then_some(outlined)
         };
         let outlined = runs.iter().find_map(|it| source(&it)).unwrap();
-        check_masks(&python, &it.path, &outlined, &json!(files), &artifacts);
+        check_masks(python, &it.path, &outlined, &json!(files), artifacts);
     }
 }
 

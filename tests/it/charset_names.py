@@ -1,16 +1,34 @@
 """Names as independent readers show them (pydicom for DICOM, Python's codecs for HL7).
 
 list FOLDER: character set, bytes and text of the patient's name of every DICOM file.
-check OUT PACS: compares the names in SEG, SR and ORU with OUT/expected.tsv.
+check OUT PACS: compares the names in every object, message and bundle with OUT/expected.tsv.
 """
 
+import io
+import json
 import pathlib
 import sys
 import warnings
 
 import pydicom
+import pypdf
 
 warnings.simplefilter("ignore")
+
+KINDS = {
+    "Segmentation Storage",
+    "Comprehensive 3D SR Storage",
+    "Enhanced SR Storage",
+    "Secondary Capture Image Storage",
+    "Encapsulated PDF Storage",
+    "ORU",
+    "GB",
+    "MDM",
+    "FHIR",
+}
+
+# Letters that readers take out of pages in the shape they have there.
+UNSHAPED = {chr(it) for it in range(0x0600, 0x0700)}
 
 
 def listed(folder):
@@ -46,9 +64,16 @@ def checked(out, pacs):
     for path in pathlib.Path(pacs).rglob("*.dcm"):
         data = pydicom.dcmread(path, stop_before_pixels=True)
         names = objects.setdefault(str(data.PatientID), {})
-        names[data.Modality] = str(data.PatientName).rstrip("=")
+        kind = data.SOPClassUID.name
+        names[kind] = str(data.PatientName).rstrip("=")
         if data.SpecificCharacterSet != "ISO_IR 192":
-            names[data.Modality] = "not UTF-8"
+            names[kind] = "not UTF-8"
+        if kind.startswith("Encapsulated PDF"):
+            pages = pypdf.PdfReader(io.BytesIO(data.EncapsulatedDocument)).pages
+            letters = set("".join(it.extract_text() for it in pages))
+            missing = set(str(data.PatientName)) - letters - set("^= ")
+            if missing and not missing & UNSHAPED:
+                names[kind] = f"pages without {missing}"
     wrong, count = 0, 0
     for line in (out / "expected.tsv").read_text(encoding="utf8").splitlines():
         patient, name = line.split("\t")
@@ -56,8 +81,13 @@ def checked(out, pacs):
         found = dict(objects.get(patient, {}))
         found["ORU"] = of_message(out / f"{patient}.utf8.hl7", "utf8")
         found["GB"] = of_message(out / f"{patient}.gb.hl7", "gb18030")
+        found["MDM"] = of_message(out / f"{patient}.mdm.hl7", "gb18030")
+        bundle = json.loads((out / f"{patient}.json").read_text(encoding="utf8"))
+        subject = bundle["entry"][-2]["resource"]["subject"]
+        words = name.replace("^", " ").replace("=", " ").split()
+        found["FHIR"] = name if subject["display"].split() == words else subject["display"]
         plain = "=".join(it.rstrip("^") for it in name.split("="))
-        if set(found) != {"SEG", "SR", "ORU", "GB"} or any(
+        if set(found) != KINDS or any(
             "=".join(it.rstrip("^") for it in value.split("=")) != plain for value in found.values()
         ):
             wrong += 1

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use neighbours::Ehr;
 use neighbours::phantom::Phantom;
+use neighbours::{Ehr, FhirServer};
 use system_tests::{Habits, Hospital, eventually, python, reference};
 
 const WORKFLOW: &str = "
@@ -13,9 +13,10 @@ workflow: names
 on: { study: { complete: { quiet: 300ms } } }
 nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
 deliver:
-  - { to: pacs, what: [seg, sr], after: [bone] }
+  - { to: pacs, what: [seg, sr, narrative, sc, pdf], after: [bone] }
   - { to: ehr, what: [oru], after: [bone] }
-  - { to: gb, what: [oru], after: [bone] }
+  - { to: gb, what: [oru, mdm], after: [bone] }
+  - { to: registry, what: [fhir], after: [bone] }
 ";
 
 /// Specific Character Set, bytes of the name, and the name.
@@ -113,13 +114,31 @@ async fn send_all(hospital: &Hospital, names: &[Name]) {
     }
 }
 
+/// Whether two messages name somebody so, in UTF-8 and in GB 18030.
+fn check_messages(utf8: &[u8], gb: &[u8], charset: &str, name: &str) {
+    let shown = std::str::from_utf8(utf8).unwrap();
+    for group in name.split('=').filter(|it| !it.is_empty()) {
+        // Five components at most, and in another order behind the third: all names have fewer.
+        assert!(shown.contains(group.trim_end_matches('^')), "{charset} {name}: {shown}");
+    }
+    let decoded = encoding::hl7_charset::Hl7Charset::parse(
+        "GB 18030-2000",
+        encoding::hl7_charset::Hl7Charset::Utf8,
+    );
+    let (decoded, is_whole) = decoded.unwrap().decode(gb);
+    assert!(is_whole && decoded.contains(name.split('=').next().unwrap()), "{charset} {name}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn din_73_names_come_out_of_every_output_as_they_went_in() {
     let scratch = system_tests::Scratch::default();
     let gb = Ehr::open(&scratch.path("gb"), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let registry = FhirServer::open("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let destination = format!(
-        "  gb: {{ mllp: {{ address: \"{}\", character_set: GB 18030-2000 }}, allow_unverified: true }}\n",
-        gb.address()
+        "  gb: {{ mllp: {{ address: \"{}\", character_set: GB 18030-2000 }}, allow_unverified: true }}\n  \
+         registry: {{ fhir: {{ url: \"{}\" }}, allow_unverified: true }}\n",
+        gb.address(),
+        registry.url(),
     );
     let habits = Habits {
         workflows: &[("names", WORKFLOW)],
@@ -135,7 +154,7 @@ async fn din_73_names_come_out_of_every_output_as_they_went_in() {
     send_all(&hospital, &names).await;
     let runs = hospital.ended_runs(names.len()).await;
     assert!(runs.iter().all(|it| it["status"] == "completed"), "{runs:?}");
-    eventually("all messages", async || (gb.received_raw().len() == names.len()).then_some(()))
+    eventually("all messages", async || (gb.received_raw().len() == 2 * names.len()).then_some(()))
         .await;
 
     let out = scratch.path("out");
@@ -147,20 +166,20 @@ async fn din_73_names_come_out_of_every_output_as_they_went_in() {
             let is_it = |it: &&Vec<u8>| it.windows(pid.len()).any(|it| it == pid.as_bytes());
             all.iter().find(is_it).unwrap().clone()
         };
-        let (utf8, gb) = (of(hospital.ehr.received_raw()), of(gb.received_raw()));
-        let shown = String::from_utf8(utf8.clone()).unwrap();
-        for group in name.split('=').filter(|it| !it.is_empty()) {
-            // Five components at most, and in another order behind the third: all names have fewer.
-            assert!(shown.contains(group.trim_end_matches('^')), "{charset} {name}: {shown}");
-        }
-        let decoded = encoding::hl7_charset::Hl7Charset::parse(
-            "GB 18030-2000",
-            encoding::hl7_charset::Hl7Charset::Utf8,
-        );
-        let (decoded, is_whole) = decoded.unwrap().decode(&gb);
-        assert!(is_whole && decoded.contains(name.split('=').next().unwrap()), "{charset} {name}");
+        let of_kind = |kind: &str| {
+            let is_it = |it: &Vec<u8>| it.windows(kind.len()).any(|it| it == kind.as_bytes());
+            of(gb.received_raw().into_iter().filter(is_it).collect())
+        };
+        let (utf8, gb, mdm) =
+            (of(hospital.ehr.received_raw()), of_kind("ORU^R01"), of_kind("MDM^T02"));
+        let value = format!("\"value\": \"N{number}\"");
+        let is_it = |it: &&Vec<u8>| String::from_utf8_lossy(it).contains(&value);
+        let bundle = registry.received().iter().find(is_it).unwrap().clone();
+        check_messages(&utf8, &gb, charset, name);
         std::fs::write(out.join(format!("N{number}.utf8.hl7")), utf8).unwrap();
         std::fs::write(out.join(format!("N{number}.gb.hl7")), gb).unwrap();
+        std::fs::write(out.join(format!("N{number}.mdm.hl7")), mdm).unwrap();
+        std::fs::write(out.join(format!("N{number}.json")), bundle).unwrap();
         _ = writeln!(expected, "N{number}\t{name}");
     }
     let Some((_, python)) = readers else { return };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use system_tests::{Habits, Hospital, study};
 
-use crate::script::{Script, said};
+use system_tests::script::{Script, said};
 
 /// A model that gives these answers, the last one again and again.
 fn one_after_the_other(answers: &[&str]) -> Script {

@@ -24,7 +24,6 @@ mod plugins;
 mod reference;
 mod retention;
 mod review;
-mod script;
 mod study;
 mod timers;
 mod trail;

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use system_tests::{Habits, Hospital, eventually, model_set, study};
 
 use crate::model::import_tiny;
-use crate::script::{Script, said};
+use system_tests::script::{Script, said};
 
 const WORKFLOW: &str = "workflow: outlines
 on: { study: { complete: { quiet: 500ms } } }

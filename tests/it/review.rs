@@ -159,6 +159,11 @@ async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     assert_eq!((finals.len(), field(&finals[0], "OBR", 25).as_str()), (1, "F"));
     assert_eq!(report(&ward.registry, 1).await["status"], "final");
 
+    amend_and_withdraw(&ward, &run, &signed, &document).await;
+}
+
+/// What follows a signature.
+async fn amend_and_withdraw(ward: &Ward, run: &str, signed: &Value, document: &str) {
     // Amended: a document of its own that replaces the first.
     let mut content = signed["content"].clone();
     content["findings"][0]["text"] = json!("Even less bone.");
@@ -187,7 +192,7 @@ async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     assert_eq!(report(&ward.registry, 3).await["status"], "entered-in-error");
 
     // OUT-83: every state stays readable, with who and when.
-    let versions = ward.result(&run)["versions"].clone();
+    let versions = ward.result(run)["versions"].clone();
     let states: Vec<&str> =
         versions.as_array().unwrap().iter().map(|it| it["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["edited", "signed", "amended", "withdrawn"]);

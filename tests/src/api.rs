@@ -54,6 +54,6 @@ pub fn call_raw(
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
-    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-    (status, answer[end + 4..].to_vec())
+    let status = answer.get(9..12).and_then(|it| std::str::from_utf8(it).ok()).unwrap();
+    (status.parse().unwrap(), answer.split_off(end + 4))
 }

@@ -8,6 +8,7 @@
 )]
 
 pub mod api;
+pub mod script;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};

@@ -37,7 +37,7 @@ pub struct RemoteConfig {
     pub name: String,
     /// What proves that we may ask.
     pub key: Option<String>,
-    /// Least and most pixels of a picture as the server shows it to the model (MIN_PIXELS, MAX_PIXELS): where
+    /// Least and most pixels of a picture as the server shows it to the model (`MIN_PIXELS`, `MAX_PIXELS`): where
     /// they are known, boxes of answers are placed on the picture (PAP-04).
     pub pixels: Option<[u64; 2]>,
     /// Who of the site has decided that it may be used for patients. Nobody: it may not.

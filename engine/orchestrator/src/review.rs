@@ -216,13 +216,12 @@ impl ReviewDesk {
 
 /// What a result says now.
 fn current(view: ReviewView) -> Current {
-    let (content, digest) = match view.versions.last() {
-        Some(last) => (last.content.clone(), last.attestation.digest.clone()),
-        None => {
-            let content = drafted(&view.outputs, &view.plugins, &view.run);
-            let digest = digest_of(&content);
-            (content, digest)
-        }
+    let (content, digest) = if let Some(last) = view.versions.last() {
+        (last.content.clone(), last.attestation.digest.clone())
+    } else {
+        let content = drafted(&view.outputs, &view.plugins, &view.run);
+        let digest = digest_of(&content);
+        (content, digest)
     };
     Current { view, content, digest }
 }
@@ -351,8 +350,8 @@ impl Desk<'_> {
     ) -> NewVersion {
         let draft = self.draft();
         let mut difference = difference::between(&draft, &content, self.masks);
-        if !reason.is_empty() {
-            difference["reason"] = json!(reason);
+        if let (false, Some(parts)) = (reason.is_empty(), difference.as_object_mut()) {
+            parts.insert("reason".to_owned(), json!(reason));
         }
         let document = self.last().map_or(0, |it| it.attestation.document);
         let is_amended = state == ReviewState::Amended;

@@ -172,37 +172,47 @@ pub fn compose(what: &[OutputKind], writing: &Writing<'_>) -> Result<Vec<Output>
 }
 
 fn written(kind: OutputKind, writing: &Writing<'_>) -> Result<Vec<Output>, ReportError> {
-    let results = writing.results;
-    let study = || writing.about.study.as_ref().ok_or(ReportError::NothingToSend(kind.name()));
-    let object = |(series, id): (String, String), class: &str, bytes: Vec<u8>| Output {
-        kind,
-        id,
-        series,
-        sop_class: class.to_owned(),
-        bytes,
+    let plain = |id: String, bytes: Vec<u8>| {
+        let (series, sop_class) = (String::new(), String::new());
+        Ok(vec![Output { kind, id, series, sop_class, bytes }])
     };
-    let plain = |id: String, bytes: Vec<u8>| Output {
-        kind,
-        id,
-        series: String::new(),
-        sop_class: String::new(),
-        bytes,
+    match kind {
+        OutputKind::Oru => {
+            let id = control_id(writing, "oru");
+            let message = writing.templates.oru(writing, &id)?;
+            plain(id, message.into_bytes())
+        }
+        OutputKind::Mdm => {
+            let id = control_id(writing, "mdm");
+            let message = writing.templates.mdm(writing, &id)?;
+            plain(id, message.into_bytes())
+        }
+        OutputKind::Fhir => plain(fhir::id(writing), json(&fhir::bundle(writing)?)?),
+        OutputKind::Json => plain(writing.results.run.to_string(), json(writing.results)?),
+        _ => {
+            let study = writing.about.study.as_ref();
+            objects(kind, writing, study.ok_or(ReportError::NothingToSend(kind.name()))?)
+        }
+    }
+}
+
+/// DICOM objects of a kind.
+fn objects(
+    kind: OutputKind,
+    writing: &Writing<'_>,
+    study: &StudyAbout,
+) -> Result<Vec<Output>, ReportError> {
+    let results = writing.results;
+    let object = |(series, id): (String, String), class: &str, bytes: Vec<u8>| {
+        let sop_class = class.to_owned();
+        Output { kind, id, series, sop_class, bytes }
     };
     Ok(match kind {
-        OutputKind::Seg => return segmentations(writing, study()?),
-        OutputKind::Sr => {
-            let form = writing.recipient.segmentation;
-            let bytes = sr::encode(results, writing.about, study()?, writing.words, form)?;
-            vec![object(sr::uids(results), sr::SOP_CLASS, bytes)]
-        }
-        OutputKind::Narrative => {
-            let bytes = narrative_sr::encode(writing, study()?)?;
-            vec![object(narrative_sr::uids(writing), narrative_sr::SOP_CLASS, bytes)]
-        }
+        OutputKind::Seg => return segmentations(writing, study),
         OutputKind::Pr => {
             let groups = presentation_state::groups(writing).into_iter().enumerate();
             let state = |(index, group): (usize, presentation_state::Group<'_>)| {
-                let bytes = presentation_state::encode(writing, study()?, index, &group)?;
+                let bytes = presentation_state::encode(writing, study, index, &group)?;
                 let uids = presentation_state::uids(writing, index);
                 Ok(object(uids, presentation_state::SOP_CLASS, bytes))
             };
@@ -211,34 +221,28 @@ fn written(kind: OutputKind, writing: &Writing<'_>) -> Result<Vec<Output>, Repor
         OutputKind::Sc => {
             let images = overlay::key_images(results, writing.masks).into_iter().enumerate();
             let picture = |(index, image): (usize, overlay::KeyImage)| {
-                let bytes = overlay::encode(writing, study()?, index, &image)?;
+                let bytes = overlay::encode(writing, study, index, &image)?;
                 Ok(object(overlay::uids(writing, index), overlay::SOP_CLASS, bytes))
             };
             images.map(picture).collect::<Result<_, ReportError>>()?
         }
+        OutputKind::Narrative => {
+            let bytes = narrative_sr::encode(writing, study)?;
+            vec![object(narrative_sr::uids(writing), narrative_sr::SOP_CLASS, bytes)]
+        }
         OutputKind::Pdf => {
-            let bytes = encapsulated_pdf::encode(writing, study()?)?;
+            let bytes = encapsulated_pdf::encode(writing, study)?;
             vec![object(encapsulated_pdf::uids(writing), encapsulated_pdf::SOP_CLASS, bytes)]
         }
         OutputKind::Rejection => {
-            let bytes = rejection::encode(writing, study()?)?;
+            let bytes = rejection::encode(writing, study)?;
             vec![object(rejection::uids(writing), rejection::SOP_CLASS, bytes)]
         }
-        OutputKind::Oru => {
-            let id = control_id(writing, "oru");
-            let message = writing.templates.oru(writing, &id)?;
-            vec![plain(id, message.into_bytes())]
+        _ => {
+            let form = writing.recipient.segmentation;
+            let bytes = sr::encode(results, writing.about, study, writing.words, form)?;
+            vec![object(sr::uids(results), sr::SOP_CLASS, bytes)]
         }
-        OutputKind::Mdm => {
-            let id = control_id(writing, "mdm");
-            let message = writing.templates.mdm(writing, &id)?;
-            vec![plain(id, message.into_bytes())]
-        }
-        OutputKind::Fhir => {
-            let bundle = fhir::bundle(writing)?;
-            vec![plain(fhir::id(writing), json(&bundle)?)]
-        }
-        OutputKind::Json => vec![plain(results.run.to_string(), json(results)?)],
     })
 }
 

@@ -76,9 +76,9 @@ fn reference(writing: &Writing<'_>, name: &str) -> Value {
 
 /// Makes it, or replaces what has its identifier (OUT-73).
 fn entry(writing: &Writing<'_>, name: &str, mut resource: Value) -> Value {
-    let kind = resource["resourceType"].as_str().unwrap_or_default().to_owned();
+    let kind = resource.get("resourceType").and_then(Value::as_str).unwrap_or_default().to_owned();
     let identifier = identifier(writing, name);
-    resource["identifier"] = json!([{ "system": SYSTEM, "value": identifier }]);
+    put(&mut resource, "identifier", json!([{ "system": SYSTEM, "value": identifier }]));
     json!({
         "fullUrl": url(writing, name),
         "resource": resource,
@@ -134,16 +134,23 @@ fn subject(writing: &Writing<'_>) -> Value {
     if !patient.value.is_empty() {
         let mut identifier = json!({ "value": patient.value });
         if !patient.issuer.is_empty() {
-            identifier["assigner"] = json!({ "display": patient.issuer });
+            put(&mut identifier, "assigner", json!({ "display": patient.issuer }));
         }
-        subject["identifier"] = identifier;
+        put(&mut subject, "identifier", identifier);
     }
     let name = writing.about.demographics.name.replace(['^', '='], " ");
     let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
     if !name.is_empty() {
-        subject["display"] = json!(name);
+        put(&mut subject, "display", json!(name));
     }
     subject
+}
+
+/// Sets a part of a resource.
+fn put(resource: &mut Value, name: &str, value: Value) {
+    if let Some(parts) = resource.as_object_mut() {
+        parts.insert(name.to_owned(), value);
+    }
 }
 
 fn concept(code: &Code) -> Value {
@@ -153,7 +160,7 @@ fn concept(code: &Code) -> Value {
     }
     let mut coding = json!({ "code": code.value, "display": code.meaning });
     if let Some(system) = system {
-        coding["system"] = json!(system);
+        put(&mut coding, "system", json!(system));
     }
     json!({ "coding": [coding], "text": code.meaning })
 }
@@ -176,11 +183,11 @@ fn observations(writing: &Writing<'_>) -> Vec<(String, Value)> {
     for (index, it) in results.findings.iter().enumerate() {
         let mut one = observation(writing, &it.code);
         if !is_void {
-            one["valueCodeableConcept"] = concept(&presence(it.presence));
-            one["note"] = json!([{ "text": it.text }]);
+            put(&mut one, "valueCodeableConcept", concept(&presence(it.presence)));
+            put(&mut one, "note", json!([{ "text": it.text }]));
         }
         if let Some(site) = &it.site {
-            one["bodySite"] = concept(site);
+            put(&mut one, "bodySite", concept(site));
         }
         all.push((format!("finding-{index}"), one));
     }
@@ -188,12 +195,16 @@ fn observations(writing: &Writing<'_>) -> Vec<(String, Value)> {
     for (index, segment) in segments.enumerate() {
         for (at, it) in segment.measurements.iter().enumerate() {
             let mut one = observation(writing, &it.code);
-            one["bodySite"] = concept(&segment.kind);
+            put(&mut one, "bodySite", concept(&segment.kind));
             if !is_void {
-                one["valueQuantity"] = json!({
-                    "value": it.value, "unit": it.unit.meaning,
-                    "system": "http://unitsofmeasure.org", "code": it.unit.value,
-                });
+                put(
+                    &mut one,
+                    "valueQuantity",
+                    json!({
+                        "value": it.value, "unit": it.unit.meaning,
+                        "system": "http://unitsofmeasure.org", "code": it.unit.value,
+                    }),
+                );
             }
             all.push((format!("measurement-{index}-{at}"), one));
         }
@@ -215,7 +226,7 @@ fn observation(writing: &Writing<'_>, code: &Code) -> Value {
         "device": reference(writing, "device"),
     });
     if writing.about.study.is_some() {
-        resource["derivedFrom"] = json!([reference(writing, "study")]);
+        put(&mut resource, "derivedFrom", json!([reference(writing, "study")]));
     }
     resource
 }
@@ -228,17 +239,21 @@ fn laboratory(writing: &Writing<'_>, row: &LabRow) -> Value {
     }
     match row.result.parse::<f64>() {
         Ok(value) if value.is_finite() => {
-            one["valueQuantity"] = json!({ "value": value, "unit": row.unit });
+            put(&mut one, "valueQuantity", json!({ "value": value, "unit": row.unit }));
         }
-        _ => one["valueString"] = json!(row.result),
+        _ => put(&mut one, "valueString", json!(row.result)),
     }
     if !row.reference.is_empty() {
-        one["referenceRange"] = json!([{ "text": row.reference }]);
+        put(&mut one, "referenceRange", json!([{ "text": row.reference }]));
     }
     if row.abnormality != Abnormality::Unknown {
         let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
         let flag = row.abnormality.flag();
-        one["interpretation"] = json!([{ "coding": [{ "system": system, "code": flag }] }]);
+        put(
+            &mut one,
+            "interpretation",
+            json!([{ "coding": [{ "system": system, "code": flag }] }]),
+        );
     }
     one
 }
@@ -275,17 +290,17 @@ fn report(writing: &Writing<'_>, observations: &[String]) -> Result<Value, Repor
         resource.as_object_mut().map(|it| it.remove("result"));
     }
     if is_imaging {
-        resource["imagingStudy"] = json!([reference(writing, "study")]);
+        put(&mut resource, "imagingStudy", json!([reference(writing, "study")]));
     }
     let orders = about.orders.iter().filter(|it| !it.key.accession.is_empty());
     let order = |it: &domain::Order| json!({ "type": "ServiceRequest", "identifier": { "value": it.key.accession } });
     let orders: Vec<Value> = orders.map(order).collect();
     if !orders.is_empty() {
-        resource["basedOn"] = json!(orders);
+        put(&mut resource, "basedOn", json!(orders));
     }
     if let Some(attested) = results.attested.as_ref().filter(|it| it.meaning.is_some()) {
         let who = json!([{ "type": "Practitioner", "display": attested.by.printed_name() }]);
-        resource["resultsInterpreter"] = who;
+        put(&mut resource, "resultsInterpreter", who);
     }
     if words.is_void {
         return Ok(resource);
@@ -295,13 +310,16 @@ fn report(writing: &Writing<'_>, observations: &[String]) -> Result<Value, Repor
     let banner = words.needs_banner.then(|| BANNER.to_owned());
     let conclusion: Vec<String> = banner.into_iter().chain(conclusion).collect();
     if !conclusion.is_empty() {
-        resource["conclusion"] = json!(conclusion.join("\n"));
+        put(&mut resource, "conclusion", json!(conclusion.join("\n")));
     }
     if !writing.templates.fonts().is_empty() {
         let pages = pdf::encode(&narrative, writing.templates.fonts())?;
         let data = BASE64_STANDARD.encode(pages);
-        resource["presentedForm"] =
-            json!([{ "contentType": "application/pdf", "data": data, "title": narrative.title }]);
+        put(
+            &mut resource,
+            "presentedForm",
+            json!([{ "contentType": "application/pdf", "data": data, "title": narrative.title }]),
+        );
     }
     Ok(resource)
 }
@@ -351,7 +369,7 @@ fn provenance(writing: &Writing<'_>) -> Value {
         "agent": agents,
     });
     if !entities.is_empty() {
-        resource["entity"] = json!(entities);
+        put(&mut resource, "entity", json!(entities));
     }
     json!({
         "fullUrl": url(writing, "provenance"),

@@ -30,11 +30,12 @@ const SMALL: f32 = 8.5;
 const LEADING: f32 = 1.4;
 
 /// Where Debian has fonts that are of use: for most scripts, and for Chinese, Japanese and Korean.
-const USUAL: [&str; 4] = [
+const USUAL: [&str; 5] = [
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
     "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
     "/usr/share/fonts/truetype/droid/DroidSansFallbackFull.ttf",
+    "/usr/share/fonts/truetype/nanum/NanumGothic.ttf",
 ];
 
 /// Why no page can be made.
@@ -43,7 +44,7 @@ pub enum PdfError {
     /// There is nothing to write with.
     #[error(
         "no font is there to write a PDF with: apt-get install fonts-dejavu-core \
-         fonts-droid-fallback, or name files under `fonts`"
+         fonts-droid-fallback fonts-nanum, or name files under `fonts`"
     )]
     NoFont,
     /// A file is none.

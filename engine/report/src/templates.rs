@@ -166,17 +166,6 @@ fn example() -> View<'static> {
     };
     let text = || "1".to_owned();
     let code = || Code::new("1", "LN", "text");
-    let row = LabRow {
-        entry_name: text(),
-        result: text(),
-        reference: text(),
-        unit: text(),
-        code: text(),
-        scheme: text(),
-        abnormality: domain::Abnormality::Normal,
-        flag_received: text(),
-        disagrees: false,
-    };
     View {
         header: &HEADER,
         control_id: "1",
@@ -186,13 +175,7 @@ fn example() -> View<'static> {
         status: "R",
         observation_status: "R",
         report: CodeView { code: "1", text: "text" },
-        patient: PatientRow {
-            id: text(),
-            issuer: text(),
-            name: text(),
-            birth_date: text(),
-            sex: text(),
-        },
+        patient: example_patient(),
         orders: vec![OrderRow {
             placer: text(),
             filler: text(),
@@ -211,7 +194,7 @@ fn example() -> View<'static> {
             value: text(),
             unit: code(),
         }],
-        laboratory: vec![laboratory(&row)],
+        laboratory: vec![laboratory(&example_row())],
         producer: text(),
         document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
         notice: Notice {
@@ -225,5 +208,25 @@ fn example() -> View<'static> {
             interpreter: text(),
             signed_at: text(),
         },
+    }
+}
+
+fn example_patient() -> PatientRow {
+    let text = || "1".to_owned();
+    PatientRow { id: text(), issuer: text(), name: text(), birth_date: text(), sex: text() }
+}
+
+fn example_row() -> LabRow {
+    let text = || "1".to_owned();
+    LabRow {
+        entry_name: text(),
+        result: text(),
+        reference: text(),
+        unit: text(),
+        code: text(),
+        scheme: text(),
+        abnormality: domain::Abnormality::Normal,
+        flag_received: text(),
+        disagrees: false,
     }
 }

@@ -158,7 +158,9 @@ impl PgStore {
         // What is over was removed: then nothing can be said of it.
         let Some(content) = payload::read(tx, &self.keys, sent).await? else { return Ok(None) };
         let mut outputs: Vec<Output> = serde_json::from_slice(&content)?;
-        outputs.iter_mut().for_each(|it| it.bytes = Vec::new());
+        for it in &mut outputs {
+            it.bytes = Vec::new();
+        }
         let version = u32::try_from(version).unwrap_or_default();
         Ok(Some(SentBefore { version, is_own, outputs }))
     }

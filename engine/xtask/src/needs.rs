@@ -29,11 +29,15 @@ pub(crate) const POPPLER: Need =
 pub(crate) const FONTS: Need =
     Need { package: "fonts-dejavu-core", is_there: || has_font("dejavu/DejaVuSans.ttf") };
 
-/// The same for Chinese, Japanese and Korean.
+/// The same for Chinese and Japanese.
 pub(crate) const CJK_FONTS: Need = Need {
     package: "fonts-droid-fallback",
     is_there: || has_font("droid/DroidSansFallbackFull.ttf"),
 };
+
+/// The same for Hangul.
+pub(crate) const HANGUL_FONTS: Need =
+    Need { package: "fonts-nanum", is_there: || has_font("nanum/NanumGothic.ttf") };
 
 /// What Python environments are made with.
 pub(crate) const PYTHON_VENV: Need = Need { package: "python3-venv", is_there: has_venv };

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::demo::target_folder;
 use crate::needs::{
-    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, POPPLER, POSTGRESQL, PYTHON_VENV, provide,
+    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, POPPLER, POSTGRESQL, PYTHON_VENV, provide,
 };
 use crate::{Outcome, cargo, heading, root, run};
 
@@ -66,7 +66,16 @@ fn goldens(reference: &Path) -> PathBuf {
 fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
     clock.step("format", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
     clock.step("what has to be installed", || {
-        provide(&[POSTGRESQL, DCMTK, DICOM3TOOLS, POPPLER, PYTHON_VENV, FONTS, CJK_FONTS])
+        provide(&[
+            POSTGRESQL,
+            DCMTK,
+            DICOM3TOOLS,
+            POPPLER,
+            PYTHON_VENV,
+            FONTS,
+            CJK_FONTS,
+            HANGUL_FONTS,
+        ])
     })?;
     clock.step("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
     clock.step("lints", || {

@@ -45,18 +45,20 @@ pub(crate) struct Sides {
     pub(crate) right: bool,
 }
 
+/// How sides are written.
+static LEFT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i)\bleft\b|_left\b|\bleft_|左").ok());
+static RIGHT: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i)\bright\b|_right\b|\bright_|右").ok());
+static BOTH: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?i)\bbilateral(?:ly)?\b|\bboth\b|双侧|两侧|双肺").ok());
+
 impl Sides {
     /// The sides a text names.
     pub(crate) fn of(text: &str) -> Self {
         let has = |pattern: &LazyLock<Option<Regex>>| {
             pattern.as_ref().is_some_and(|it| it.is_match(text))
         };
-        static LEFT: LazyLock<Option<Regex>> =
-            LazyLock::new(|| Regex::new(r"(?i)\bleft\b|_left\b|\bleft_|左").ok());
-        static RIGHT: LazyLock<Option<Regex>> =
-            LazyLock::new(|| Regex::new(r"(?i)\bright\b|_right\b|\bright_|右").ok());
-        static BOTH: LazyLock<Option<Regex>> =
-            LazyLock::new(|| Regex::new(r"(?i)\bbilateral(?:ly)?\b|\bboth\b|双侧|两侧|双肺").ok());
         let both = has(&BOTH);
         Self { left: both || has(&LEFT), right: both || has(&RIGHT) }
     }

@@ -98,7 +98,7 @@ pub(crate) fn flags(text: &str, input: &NodeInput, regions: &[Region]) -> Vec<St
     for it in regions {
         let named = Sides::of(&it.label);
         let [columns, _] = it.size;
-        let middle = (it.corners[0] + it.corners[2]) / 2;
+        let middle = it.corners[0].midpoint(it.corners[2]);
         // Images of the chest are looked at as if the patient stood before us: the left is at the right.
         let shown = Sides { left: middle > columns / 2, right: middle < columns / 2 };
         if named.contradict(shown) {

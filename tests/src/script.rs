@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 /// The server of such a model. It keeps what it was asked.
-pub(crate) struct Script {
+pub struct Script {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 /// What it answers.
-pub(crate) fn said(text: &str, masks: &[Value]) -> Value {
+pub fn said(text: &str, masks: &[Value]) -> Value {
     json!({
         "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1},
@@ -23,7 +23,7 @@ pub(crate) fn said(text: &str, masks: &[Value]) -> Value {
 
 impl Script {
     /// Answers what it is asked by `answer`.
-    pub(crate) fn open(mut answer: impl FnMut(&Value) -> Value + Send + 'static) -> Self {
+    pub fn open(mut answer: impl FnMut(&Value) -> Value + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::<Mutex<Vec<Value>>>::default();
@@ -44,12 +44,12 @@ impl Script {
     }
 
     /// What it was asked.
-    pub(crate) fn asked(&self) -> Vec<Value> {
+    pub fn asked(&self) -> Vec<Value> {
         self.asked.lock().unwrap().clone()
     }
 
     /// The line of the site file that names it.
-    pub(crate) fn as_model(&self) -> String {
+    pub fn as_model(&self) -> String {
         format!(
             "model: {{ name: scripted, url: \"http://{}/v1\", pixels: [3136, 1003520] }}\n",
             self.address
