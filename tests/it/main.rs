@@ -12,6 +12,7 @@ mod documents;
 mod doors;
 mod drafts;
 mod identity;
+mod injection;
 mod isolation;
 mod laboratory;
 mod mistakes;

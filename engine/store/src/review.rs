@@ -254,20 +254,9 @@ impl PgStore {
         .execute(&mut *tx)
         .await?;
         if let Some(draft) = &new.draft {
-            let draft = serde_json::to_vec(draft)?;
-            let draft = payload::keep(tx, &self.keys, patient, "draft", &draft).await?;
-            sqlx::query(
-                "insert into labelled_pair (id, run, source, origin, draft, final, difference)
-                 values ($1, $2, 'review', $3, $4, $5, $6)",
-            )
-            .bind(Uuid::now_v7())
-            .bind(run)
-            .bind(number.to_string())
-            .bind(draft.id)
-            .bind(kept.id)
-            .bind(difference.id)
-            .execute(&mut *tx)
-            .await?;
+            let origin = number.to_string();
+            self.keep_pair(tx, (run, patient), draft, ("review", &origin, kept.id, difference.id))
+                .await?;
         }
         sqlx::query(
             "update delivery set state = 'queued', run_after = now(), ended_at = null, attempt = 0,
@@ -283,6 +272,32 @@ impl PgStore {
             "difference": difference.id, "meaning": new.meaning,
         });
         Ok(detail.as_object().cloned().unwrap_or_default())
+    }
+
+    /// Keeps a draft and what became of it, to learn from.
+    pub(crate) async fn keep_pair(
+        &self,
+        tx: &mut PgConnection,
+        (run, patient): (Uuid, Option<Uuid>),
+        draft: &NodeOutput,
+        (source, origin, kept, difference): (&str, &str, Uuid, Uuid),
+    ) -> Result<()> {
+        let draft = serde_json::to_vec(draft)?;
+        let draft = payload::keep(tx, &self.keys, patient, "draft", &draft).await?;
+        sqlx::query(
+            "insert into labelled_pair (id, run, source, origin, draft, final, difference)
+             values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing",
+        )
+        .bind(Uuid::now_v7())
+        .bind(run)
+        .bind(source)
+        .bind(origin)
+        .bind(draft.id)
+        .bind(kept)
+        .bind(difference)
+        .execute(tx)
+        .await?;
+        Ok(())
     }
 }
 
