@@ -77,10 +77,24 @@ create table labelled_pair (
     unique (run, source, origin)
 );
 
+-- What came back from outside and may be a correction of a draft: a SEG or SR of a workstation, a report
+-- of the RIS.
+create table returned (
+    source     text        not null,
+    origin     text        not null,
+    sha256     text,
+    study      text,
+    accession  text,
+    at         timestamptz not null default clock_timestamp(),
+    decided_at timestamptz,
+    primary key (source, origin)
+);
+create index returned_open on returned (at) where decided_at is null;
+
 do $$
 begin
     if exists (select from pg_roles where rolname = 'isocenter_app') then
-        grant select, insert, update, delete on token, review_lock, labelled_pair to isocenter_app;
+        grant select, insert, update, delete on token, review_lock, labelled_pair, returned to isocenter_app;
         grant select, insert on run_version, run_revision to isocenter_app;
     end if;
 end

@@ -105,3 +105,30 @@ async fn hl7_60_a_report_comes_as_text_or_as_pdf_as_the_destination_wants() {
         assert!(shown.contains(&format!("白细胞 {row:03}: 12.{row} ")), "row {row}:\n{shown}");
     }
 }
+
+/// A template of the site that makes a message without a patient: nothing is sent, and a person hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_02_what_is_not_sound_is_not_sent_and_goes_to_a_person() {
+    let folder = Scratch::default();
+    let own = include_str!("../../templates/hl7/oru.hl7");
+    let without: Vec<&str> = own.lines().filter(|it| !it.starts_with("PID|")).collect();
+    folder.write("templates/oru.hl7", &without.join("\n"));
+    let more = format!("templates: {}\n", folder.path("templates").display());
+    let workflow = "workflow: one
+on: { message: { type: ORU^R01 } }
+nodes: { table: { plugin: lab-report-parsing } }
+deliver: [{ to: ehr, what: [oru] }]
+";
+    let workflows = [("one", workflow)];
+    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+
+    assert_eq!(hospital.send_message(&message(2)).await, "AA");
+    hospital.ended_runs(1).await;
+
+    let deliveries = hospital.ask(&["delivery", "list"]);
+    assert_eq!(deliveries[0]["state"], "failed", "{deliveries}");
+    assert!(deliveries[0]["reason"].as_str().unwrap().contains("there is no PID"), "{deliveries}");
+    assert_eq!(hospital.ask(&["task", "list"])[0]["kind"], "delivery_failed");
+    assert!(hospital.ehr.received().is_empty());
+}

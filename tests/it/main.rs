@@ -7,6 +7,7 @@
 
 mod charsets;
 mod commitment;
+mod corrections;
 mod database;
 mod documents;
 mod doors;

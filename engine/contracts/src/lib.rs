@@ -32,8 +32,8 @@ pub use live::Live;
 pub use model::{Model, ModelFault};
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
 pub use review::{
-    DecideReview, LockChange, NewVersion, OpenReview, ReviewRefusal, ReviewStep, ReviewStore,
-    ReviewVersion, ReviewView, Reviewer,
+    DecideReview, LockChange, NewVersion, OpenReview, Returned, ReturnedPair, ReturnedWhat,
+    ReviewRefusal, ReviewStep, ReviewStore, ReviewVersion, ReviewView, Reviewer,
 };
 pub use rows::{
     Announced, Associations, ClaimedDelivery, DeliveryEnd, DeliveryView, InstanceRecord,

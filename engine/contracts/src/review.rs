@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use domain::{Attestation, Meaning, NodeOutput, Person, ReviewState};
+use domain::{Attestation, ExchangedDocument, Meaning, NodeOutput, Person, ReviewState};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -139,6 +139,46 @@ pub enum ReviewRefusal {
 pub type DecideReview<'a> =
     Box<dyn FnOnce(&ReviewView) -> Result<ReviewStep, ReviewRefusal> + Send + 'a>;
 
+/// Something that came back from outside.
+#[derive(Clone, Debug)]
+pub struct Returned {
+    /// What it is: `seg`, `sr`, `oru` or `mdm`.
+    pub source: String,
+    /// The instance or message.
+    pub origin: String,
+    /// What is in it.
+    pub what: ReturnedWhat,
+    /// Runs on its study, or on studies of its accession number.
+    pub runs: Vec<ReviewView>,
+    /// Which of these runs composed which object.
+    pub followed: Vec<(String, Uuid)>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub enum ReturnedWhat {
+    /// An object in the archive.
+    Instance {
+        /// SHA-256 of its data set.
+        sha256: String,
+    },
+    /// A message.
+    Message(ExchangedDocument),
+}
+
+/// A draft and what somebody outside made of it.
+#[derive(Clone, Debug)]
+pub struct ReturnedPair {
+    /// The run that drafted.
+    pub run: Uuid,
+    /// The draft.
+    pub draft: NodeOutput,
+    /// What became of it.
+    pub content: NodeOutput,
+    /// What is other.
+    pub difference: Value,
+}
+
 /// What the store remembers of people's work.
 #[async_trait]
 pub trait ReviewStore: Send + Sync {
@@ -151,6 +191,17 @@ pub trait ReviewStore: Send + Sync {
     /// A run for somebody to look at. Who looked is put on record (AUD-08).
     async fn view_review(&self, run: Uuid, by: &Reviewer)
     -> Result<Option<ReviewView>, StoreError>;
+
+    /// The oldest thing that came back and was not looked at.
+    async fn next_returned(&self) -> Result<Option<Returned>, StoreError>;
+
+    /// Puts on record what became of it: the pairs it makes with drafts.
+    async fn settle_returned(
+        &self,
+        source: &str,
+        origin: &str,
+        pairs: Vec<ReturnedPair>,
+    ) -> Result<(), StoreError>;
 
     /// Changes what was made of a run. Nothing is changed if the decision is refused.
     async fn change_review(

@@ -4,7 +4,7 @@
 //! a stack that is not regular, [`mask`] and [`components`] cut shapes out, [`quantity`] measures them.
 //! Beside it lie flat pictures: [`mod@picture`] decodes them, [`resize`] fits them to what a network
 //! sees, [`rle`] is how their masks are written, [`overlay`]
-//! draws what was found.
+//! draws what was found. [`mod@returned`] reads masks that others made.
 //!
 //! **Invariants**
 //!
@@ -19,6 +19,7 @@ pub mod overlay;
 pub mod picture;
 pub mod quantity;
 pub mod resize;
+pub mod returned;
 pub mod rle;
 pub mod slice;
 pub mod volume;

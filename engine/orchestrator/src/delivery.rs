@@ -16,7 +16,7 @@ use encoding::dicom_header::{Encoding, Header};
 use encoding::file_meta;
 use imaging::Picture;
 use report::status::words;
-use report::{About, Before, SentObject, StudyAbout, Writing, compose, overlay};
+use report::{About, Before, ReportError, SentObject, StudyAbout, Writing, compose, overlay};
 use tracing::{error, info, warn};
 
 use crate::content::drafted;
@@ -136,8 +136,8 @@ impl Orchestrator {
         let masks = self.masks(&view).await.map_err(|reason| again(attempt, reason))?;
         let pictures = self.pictures(delivery, &view, &masks).await;
         let study = self.study_about(&view).await?;
-        let mut is_stale = false;
-        let stale = &mut is_stale;
+        let (mut is_stale, mut is_unsound) = (false, false);
+        let (stale, unsound) = (&mut is_stale, &mut is_unsound);
         let composed = |view: &DeliveryView| {
             if let Some(reason) = blocked(view) {
                 return Err(reason);
@@ -163,11 +163,16 @@ impl Orchestrator {
                 templates: &self.templates,
                 recipient: &site.recipient,
             };
-            compose(&delivery.what, &writing).map_err(|error| ErrorChain(&error).to_string())
+            compose(&delivery.what, &writing).map_err(|error| {
+                *unsound = matches!(error, ReportError::Unsound(_));
+                ErrorChain(&error).to_string()
+            })
         };
         match self.store.compose_delivery(delivery, Box::new(composed)).await {
             Ok(Ok(outputs)) => Ok(outputs),
             Ok(Err(reason)) if is_stale => Err(again(attempt, reason)),
+            // Somebody has to look: a template of the site, or a mistake of ours.
+            Ok(Err(reason)) if is_unsound => Err(DeliveryEnd::Failed { reason, pauses: false }),
             Ok(Err(reason)) => Err(DeliveryEnd::Blocked { reason }),
             Err(error) => Err(lost(error)),
         }

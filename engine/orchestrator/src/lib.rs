@@ -3,7 +3,8 @@
 //! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides
 //! which workflows take a study and when, `completion` whether it is complete, [`drive`] has
 //! their nodes worked on and `step` says what each outcome changes, [`review`] takes in what people
-//! decide, [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`]
+//! decide, `corrections` what comes back from
+//! outside, [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`]
 //! ties them, and keeps them going.
 //!
 //! **Invariants**
@@ -17,6 +18,7 @@ pub mod assembly;
 mod commitment;
 mod completion;
 mod content;
+mod corrections;
 pub mod delivery;
 pub mod drive;
 mod facts;

@@ -85,6 +85,8 @@ impl Orchestrator {
         tasks.spawn(async move { it.take_up_abandoned().await });
         let it = this();
         tasks.spawn(async move { it.answer_commitments().await });
+        let it = this();
+        tasks.spawn(async move { it.take_in_corrections().await });
         for _ in 0..nodes {
             let it = this();
             tasks.spawn(async move { it.work_on_nodes().await });

@@ -29,7 +29,7 @@ use crate::content::drafted;
 use crate::step::{step_of, subject};
 
 mod change;
-mod difference;
+pub(crate) mod difference;
 
 /// How long somebody has a result under their hands, unless they do something.
 const LOCK: Duration = Duration::from_mins(30);

@@ -12,7 +12,7 @@ use crate::recipient::Recipient;
 use crate::status::Words;
 use crate::templates::{TemplateError, Templates};
 use crate::{
-    encapsulated_pdf, fhir, narrative_sr, overlay, presentation_state, rejection, seg, sr,
+    encapsulated_pdf, fhir, gate, narrative_sr, overlay, presentation_state, rejection, seg, sr,
 };
 
 /// What a report says beside its findings.
@@ -130,6 +130,9 @@ pub enum ReportError {
     /// The library cannot write an object.
     #[error("an object cannot be written")]
     Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was written is not what it should be.
+    #[error("what was written is not sound, and is not sent: {0}")]
+    Unsound(String),
     /// A template does not work out.
     #[error("a template cannot be filled in")]
     Template(#[from] TemplateError),
@@ -167,6 +170,10 @@ pub fn compose(what: &[OutputKind], writing: &Writing<'_>) -> Result<Vec<Output>
     }
     if outputs.is_empty() {
         return Err(ReportError::NothingToSend("anything it is to be sent as"));
+    }
+    let problems: Vec<String> = outputs.iter().flat_map(gate::problems).collect();
+    if !problems.is_empty() {
+        return Err(ReportError::Unsound(problems.join("; ")));
     }
     Ok(outputs)
 }

@@ -4,7 +4,7 @@
 //! status from. [`seg`], [`sr`], `narrative_sr`, `presentation_state`, [`overlay`], `encapsulated_pdf`
 //! and `rejection` write objects with the pieces of [`dataset`] and `content_tree`; `messages` is
 //! what [`mod@templates`] write HL7 from, `fhir` a bundle; [`narrative`] puts it in words, which [`pdf`]
-//! sets in pages.
+//! sets in pages. `gate` reads everything back before it leaves.
 //!
 //! **Invariants**
 //!
@@ -16,6 +16,7 @@ mod content_tree;
 pub mod dataset;
 mod encapsulated_pdf;
 mod fhir;
+mod gate;
 mod lettering;
 mod messages;
 pub mod narrative;
@@ -25,6 +26,7 @@ pub mod pdf;
 mod presentation_state;
 mod recipient;
 mod rejection;
+pub mod returned;
 pub mod seg;
 pub mod sr;
 pub mod status;

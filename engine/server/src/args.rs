@@ -196,6 +196,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Shows what people made of drafts: in reviews, and what came back from workstations and the RIS.
+    Corrections(Listing),
     /// Sends something to somebody, to try a connection.
     Send {
         #[command(subcommand)]

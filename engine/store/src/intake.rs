@@ -1,4 +1,4 @@
-use contracts::{InstanceRecord, Kept, NewTask, VersionPolicy};
+use contracts::{InstanceRecord, Kept, NewTask, OutputKind, VersionPolicy};
 use domain::{Action, Actor, Event, Outcome, Subject};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::event::{announce, append};
-use crate::{PgStore, identity, retention, task};
+use crate::{PgStore, identity, retention, returned, task};
 
 impl PgStore {
     pub(crate) async fn keep_instance_row(&self, record: &InstanceRecord) -> Result<Kept> {
@@ -77,6 +77,15 @@ async fn keep(
     insert(tx, record, kept == Kept::New || replaces, &flags).await?;
     if kept == Kept::New || replaces {
         wake(tx, record).await?;
+        let kind = match record.modality.as_str() {
+            "SEG" => Some(OutputKind::Seg),
+            "SR" => Some(OutputKind::Sr),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            let (instance, sha256) = (&record.instance, &record.sha256);
+            returned::note_instance(tx, instance, sha256, &record.study, kind).await?;
+        }
     }
     Ok(kept)
 }

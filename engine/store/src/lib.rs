@@ -35,6 +35,7 @@ mod payload;
 mod pg_store;
 mod query;
 mod retention;
+mod returned;
 mod review;
 mod run;
 mod sealer;
@@ -55,5 +56,6 @@ pub use query::{
     Why, WhyStudy,
 };
 pub use retention::{Expired, RetainedKind, RetentionTerms};
+pub use returned::CorrectionLine;
 pub use sealer::Sealer;
 pub use token::TokenLine;

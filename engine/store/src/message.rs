@@ -1,4 +1,4 @@
-use contracts::{Answers, MessageEffect, MessageKept, MessageRecord};
+use contracts::{Answers, MessageEffect, MessageKept, MessageRecord, OutputKind};
 use domain::{
     Action, Actor, Demographics, DemographicsChange, Event, ExchangedDocument, Order, OrderAction,
     Outcome, PatientId, Subject,
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::event::{announce, append};
 use crate::merge::Word;
-use crate::{PgStore, identity, merge, payload};
+use crate::{PgStore, identity, merge, payload, returned};
 
 /// What the effects of a message say about the message itself.
 #[derive(Default)]
@@ -117,8 +117,16 @@ impl PgStore {
         .bind(&arrival.problem)
         .bind(arrival.problem.is_some())
         .bind(&arrival.answers.application)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
+        let kind = match arrival.message_type.get(..3) {
+            Some("ORU") => Some(OutputKind::Oru),
+            Some("MDM") => Some(OutputKind::Mdm),
+            _ => None,
+        };
+        if let (Some(kind), Some(_), false) = (kind, document, about.accession.is_empty()) {
+            returned::note_message(tx, record.id, &about.accession, kind).await?;
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use contracts::{
-    DecideReview, LockChange, NewVersion, OpenReview, ReviewRefusal, ReviewStore, ReviewVersion,
-    ReviewView, Reviewer, StoreError,
+    DecideReview, LockChange, NewVersion, OpenReview, Returned, ReturnedPair, ReviewRefusal,
+    ReviewStore, ReviewVersion, ReviewView, Reviewer, StoreError,
 };
 use domain::{Action, Actor, Attestation, Event, Meaning, NodeOutput, Person, ReviewState};
 use jiff::Timestamp;
@@ -49,6 +49,19 @@ impl ReviewStore for PgStore {
         by: &Reviewer,
     ) -> std::result::Result<Option<ReviewView>, StoreError> {
         Ok(self.view_review_rows(run, by).await?)
+    }
+
+    async fn next_returned(&self) -> std::result::Result<Option<Returned>, StoreError> {
+        Ok(self.next_returned_row().await?)
+    }
+
+    async fn settle_returned(
+        &self,
+        source: &str,
+        origin: &str,
+        pairs: Vec<ReturnedPair>,
+    ) -> std::result::Result<(), StoreError> {
+        Ok(self.settle_returned_row(source, origin, pairs).await?)
     }
 
     async fn change_review(
@@ -112,7 +125,7 @@ impl PgStore {
     }
 
     /// A run with everything that a person needs; locked, if something is to be changed.
-    async fn review(
+    pub(crate) async fn review(
         &self,
         tx: &mut PgConnection,
         id: Uuid,

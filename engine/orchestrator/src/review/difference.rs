@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::change::find;
 
 /// What was changed, part by part; parts that are the same are left out.
-pub(super) fn between(
+pub(crate) fn between(
     draft: &NodeOutput,
     now: &NodeOutput,
     masks: &BTreeMap<String, Vec<u8>>,

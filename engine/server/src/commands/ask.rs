@@ -115,6 +115,16 @@ pub(crate) async fn run(command: RunCommand) -> Result<ExitCode, Failure> {
     }
 }
 
+pub(crate) async fn corrections(listing: &Listing) -> Result<(), Failure> {
+    let opened = Opened::open(&listing.place).await?;
+    let rows = opened.store.corrections(listing.limit, person()).await;
+    opened.close().await;
+    let rows = rows.map_err(|error| failed(&error))?;
+    show(listing, &rows, &["run", "source", "origin", "at"], |it| {
+        vec![it.run.to_string(), it.source.clone(), it.origin.clone(), it.at.clone()]
+    })
+}
+
 /// Says how a decision went. Exit code 1 if there was nothing to decide.
 pub(crate) async fn finish(
     opened: Opened,

@@ -45,6 +45,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Delivery { command } => ask::delivery(command).await,
         Command::Task { command } => ask::task(command).await,
         Command::Patient { command } => patient::patient(command).await.map(done),
+        Command::Corrections(listing) => ask::corrections(&listing).await.map(done),
         Command::Token { command } => token::token(command).await,
         Command::Send { command } => send::send(command).await.map(done),
         Command::Audit { command: AuditCommand::Verify { file, key } } => {

@@ -1,0 +1,91 @@
+//! Corrections that come back from outside, matched with the drafts they are of (OUT-81).
+
+use std::process::Command;
+
+use neighbours::order_message;
+use neighbours::phantom::Phantom;
+use serde_json::Value;
+use system_tests::{Habits, Hospital, eventually, python};
+
+const WORKFLOW: &str = "
+workflow: drafted
+on: { study: { complete: { quiet: 200ms } } }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver: [{ to: pacs, what: [seg, sr] }]
+";
+
+async fn drafted() -> Hospital {
+    let workflows = [("drafted", WORKFLOW)];
+    let hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let phantom = Phantom { slices: 3, ..Phantom::default() };
+    assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
+    hospital.send(&phantom).await;
+    hospital.ended_runs(1).await;
+    hospital
+}
+
+async fn corrections(hospital: &Hospital, count: usize) -> Vec<Value> {
+    eventually("the correction", async || {
+        let all = hospital.ask(&["corrections"]).as_array().cloned()?;
+        (all.len() >= count).then_some(all)
+    })
+    .await
+}
+
+/// The final report of the RIS is kept beside the draft it is of; one that is not final is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_81_a_final_report_of_the_ris_is_matched_by_its_accession_number() {
+    let hospital = drafted().await;
+    let message = |id: &str, accession: &str, status: &str| {
+        format!(
+            "MSH|^~\\&|RIS|HOSP|ISOCENTER|AI|20260102||ORU^R01|{id}|P|2.5.1\r\
+             PID|1||DEMO-1^^^^MR||PHANTOM^ONE\r\
+             OBR|1|P-{accession}|F-{accession}|24627-2^CT Chest^LN||||||||||||||{accession}\r\
+             OBX|1|TX|59776-5^Findings^LN||Findings: Bone as drafted.\\.br\\Impression: Normal.||||||{status}\r"
+        )
+    };
+    let known = Phantom::default();
+    let (accession, patient) = (known.accession.as_str(), known.patient_id.as_str());
+    let of = |id: &str, accession: &str, status: &str| {
+        message(id, accession, status).replace("DEMO-1^^^^MR", &format!("{patient}^^^^MR"))
+    };
+    assert_eq!(hospital.send_message(&of("R1", accession, "P")).await, "AA");
+    assert_eq!(hospital.send_message(&of("R2", "ANOTHER", "F")).await, "AA");
+    let stranger = message("R3", accession, "F").replace("DEMO-1^^^^MR", "STRANGER^^^^MR");
+    assert_eq!(hospital.send_message(&stranger).await, "AA");
+    assert_eq!(hospital.send_message(&of("R4", accession, "F")).await, "AA");
+    let all = corrections(&hospital, 1).await;
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0]["source"], "oru");
+    let sections = all[0]["difference"]["sections"].to_string();
+    assert!(sections.contains("Normal."), "{sections}");
+}
+
+/// A SEG with the same Tracking UID and other pixels is a correction; our own that comes back is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_81_a_seg_that_comes_back_is_matched_by_what_it_tracks() {
+    let Some(python) = python() else { return };
+    let hospital = drafted().await;
+    let received = hospital.pacs.received();
+    let seg = received.iter().find(|it| it.sop_class.ends_with(".66.4")).unwrap();
+    let ours = std::fs::read(&seg.path).unwrap();
+    hospital.modality().store(&[&ours]).await.unwrap();
+    let changed = hospital.scratch.path("changed.dcm");
+    let script = "import sys, pydicom, numpy
+data = pydicom.dcmread(sys.argv[1])
+bits = numpy.frombuffer(data.PixelData, numpy.uint8).copy()
+bits[: len(bits) // 2] = 0
+data.PixelData = bits.tobytes()
+data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+data.SeriesInstanceUID = pydicom.uid.generate_uid()
+data.save_as(sys.argv[2])";
+    let status = Command::new(python).args(["-c", script]).arg(&seg.path).arg(&changed).status();
+    assert!(status.unwrap().success());
+    let theirs = std::fs::read(&changed).unwrap();
+    hospital.modality().store(&[&theirs]).await.unwrap();
+    let all = corrections(&hospital, 1).await;
+    assert_eq!((all.len(), all[0]["source"].as_str()), (1, Some("seg")), "{all:?}");
+    let segment = &all[0]["difference"]["segments"][0];
+    let dice = segment["dice"].as_f64().unwrap();
+    assert!(dice > 0.0 && dice < 1.0, "{segment}");
+}
