@@ -1,4 +1,4 @@
-//! How well a laboratory report was read: the protocol of MedDocBench (PAP-68).
+//! How well a laboratory report was read: the protocol of `MedDocBench` (PAP-68).
 //!
 //! Both sides are brought to one form, rows are matched one to one by the similarity of their names, as well as
 //! possible for the whole document, and then each of the four fields is right or wrong. The denominators are
@@ -114,7 +114,7 @@ fn matched<'a>(read: &'a [Row], truth: &'a [Row]) -> Vec<(&'a Row, &'a Row)> {
         let more = [a.result == b.result, a.reference == b.reference, a.unit == b.unit];
         #[expect(clippy::cast_possible_truncation, reason = "between nought and the scale")]
         let whole = (alike * SCALE) as i64;
-        whole * 4 + more.into_iter().filter(|it| *it).count() as i64
+        whole * 4 + more.into_iter().map(i64::from).sum::<i64>()
     };
     let (fewer, more, is_turned) =
         if read.len() <= truth.len() { (read, truth, false) } else { (truth, read, true) };

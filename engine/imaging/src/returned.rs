@@ -71,9 +71,8 @@ pub fn read(path: &Path) -> Result<Vec<Returned>, SliceError> {
             }
             let is_set = |at: usize| match bits {
                 1 => encoding::bits::is_set(&data, index * pixels + at),
-                _ => data.get(index * pixels + at).is_some_and(|it| match is_labels {
-                    true => u32::from(*it) == *number,
-                    false => *it > u8::MAX / 2,
+                _ => data.get(index * pixels + at).is_some_and(|it| {
+                    if is_labels { u32::from(*it) == *number } else { *it > u8::MAX / 2 }
                 }),
             };
             let kept = segment.images.entry(image.clone()).or_insert_with(|| vec![false; pixels]);

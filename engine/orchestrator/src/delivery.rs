@@ -160,10 +160,10 @@ impl Orchestrator {
                 words,
                 masks: &masks,
                 pictures: &pictures,
-                templates: &self.templates,
+                fonts: self.templates.fonts(),
                 recipient: &site.recipient,
             };
-            compose(&delivery.what, &writing).map_err(|error| {
+            compose(&delivery.what, &writing, &self.templates).map_err(|error| {
                 *unsound = matches!(error, ReportError::Unsound(_));
                 ErrorChain(&error).to_string()
             })

@@ -1,145 +1,13 @@
 //! From findings to what is sent.
 
-use std::collections::BTreeMap;
-
 use contracts::{Output, OutputKind};
-use domain::{Demographics, Order, PatientId, ResultSet, SopInstanceUid, derived_uid};
-use imaging::Picture;
-use uuid::Uuid;
+use domain::derived_uid;
 
-use crate::pdf::PdfError;
-use crate::recipient::Recipient;
-use crate::status::Words;
-use crate::templates::{TemplateError, Templates};
+use crate::templates::Templates;
+use crate::writing::{ReportError, StudyAbout, Writing};
 use crate::{
     encapsulated_pdf, fhir, gate, narrative_sr, overlay, presentation_state, rejection, seg, sr,
 };
-
-/// What a report says beside its findings.
-#[derive(Clone, Debug)]
-pub struct About {
-    /// The run.
-    pub run: Uuid,
-    /// By what the patient is known now (DIN-63).
-    pub patient: PatientId,
-    /// Who that is.
-    pub demographics: Demographics,
-    /// The study, if it is about one.
-    pub study: Option<StudyAbout>,
-    /// The orders it answers.
-    pub orders: Vec<Order>,
-    /// Us.
-    pub engine: Engine,
-    /// What the destination has of it, if it has anything.
-    pub before: Option<Before>,
-}
-
-/// What a destination has of a result.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Before {
-    /// Which state people had given it then; nought, if none.
-    pub version: u32,
-    /// Whether it is of this run, not of the one it replaces or adds to.
-    pub is_own: bool,
-    /// What was sent.
-    pub objects: Vec<SentObject>,
-}
-
-/// Something that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SentObject {
-    /// What it is.
-    pub kind: OutputKind,
-    /// SOP class, for a DICOM object.
-    pub sop_class: String,
-    /// Series Instance UID, for a DICOM object.
-    pub series: String,
-    /// SOP Instance UID or MSH-10.
-    pub id: String,
-}
-
-/// A study, as its images describe it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StudyAbout {
-    /// Study Instance UID.
-    pub uid: String,
-    /// Study Date.
-    pub date: String,
-    /// Study Time.
-    pub time: String,
-    /// Study ID.
-    pub id: String,
-    /// Study Description.
-    pub description: String,
-    /// Accession Number.
-    pub accession: String,
-}
-
-/// How the engine names itself (OUT-19).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Engine {
-    /// Its AE title.
-    pub name: String,
-    /// Who makes it.
-    pub manufacturer: String,
-    /// What it is.
-    pub model: String,
-    /// Which of them.
-    pub serial: String,
-    /// Which version.
-    pub version: String,
-}
-
-/// Everything that something is written from, and for whom.
-#[derive(Clone, Copy)]
-pub struct Writing<'a> {
-    /// What was found.
-    pub results: &'a ResultSet,
-    /// Whose it is and what about.
-    pub about: &'a About,
-    /// How far it may be trusted, in the words of each encoding.
-    pub words: Words,
-    /// Masks, by their digest.
-    pub masks: &'a BTreeMap<String, Vec<u8>>,
-    /// Images that something is drawn into ([`overlay::key_images`]).
-    pub pictures: &'a BTreeMap<SopInstanceUid, Picture>,
-    /// What messages and pages are made with.
-    pub templates: &'a Templates,
-    /// Who gets it.
-    pub recipient: &'a Recipient,
-}
-
-/// Why nothing can be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// There is nothing of this kind in the findings.
-    #[error("the run found nothing that can be sent as `{0}`")]
-    NothingToSend(&'static str),
-    /// What was taken back was never there.
-    #[error("the result was taken back before it was sent")]
-    NothingSent,
-    /// A mask is not there, or not of the size of its volume.
-    #[error("a mask is missing or of the wrong size")]
-    MaskMissing,
-    /// A label map has one number for each pixel.
-    #[error("segments overlap, or are too many: they cannot be sent as a label map")]
-    Overlapping,
-    /// An image is not there, or cannot be shown.
-    #[error("an image to draw into is missing")]
-    ImageMissing,
-    /// The library cannot write an object.
-    #[error("an object cannot be written")]
-    Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What was written is not what it should be.
-    #[error("what was written is not sound, and is not sent: {0}")]
-    Unsound(String),
-    /// A template does not work out.
-    #[error("a template cannot be filled in")]
-    Template(#[from] TemplateError),
-    /// No page can be made.
-    #[error(transparent)]
-    Pdf(#[from] PdfError),
-}
 
 /// Writes what a delivery asks for, in the order to send it in: segmentations before the report
 /// that refers to them (OUT-34).
@@ -147,7 +15,11 @@ pub enum ReportError {
 /// # Errors
 ///
 /// Says why nothing can be sent.
-pub fn compose(what: &[OutputKind], writing: &Writing<'_>) -> Result<Vec<Output>, ReportError> {
+pub fn compose(
+    what: &[OutputKind],
+    writing: &Writing<'_>,
+    templates: &Templates,
+) -> Result<Vec<Output>, ReportError> {
     let mut kinds = what.to_vec();
     // A report refers to its segmentations: whoever gets it gets them (OUT-34).
     if kinds.contains(&OutputKind::Sr) || kinds.contains(&OutputKind::Narrative) {
@@ -166,7 +38,7 @@ pub fn compose(what: &[OutputKind], writing: &Writing<'_>) -> Result<Vec<Output>
     kinds.dedup();
     let mut outputs = Vec::new();
     for kind in kinds {
-        outputs.extend(written(kind, writing)?);
+        outputs.extend(written(kind, writing, templates)?);
     }
     if outputs.is_empty() {
         return Err(ReportError::NothingToSend("anything it is to be sent as"));
@@ -178,7 +50,11 @@ pub fn compose(what: &[OutputKind], writing: &Writing<'_>) -> Result<Vec<Output>
     Ok(outputs)
 }
 
-fn written(kind: OutputKind, writing: &Writing<'_>) -> Result<Vec<Output>, ReportError> {
+fn written(
+    kind: OutputKind,
+    writing: &Writing<'_>,
+    templates: &Templates,
+) -> Result<Vec<Output>, ReportError> {
     let plain = |id: String, bytes: Vec<u8>| {
         let (series, sop_class) = (String::new(), String::new());
         Ok(vec![Output { kind, id, series, sop_class, bytes }])
@@ -186,12 +62,12 @@ fn written(kind: OutputKind, writing: &Writing<'_>) -> Result<Vec<Output>, Repor
     match kind {
         OutputKind::Oru => {
             let id = control_id(writing, "oru");
-            let message = writing.templates.oru(writing, &id)?;
+            let message = templates.oru(writing, &id)?;
             plain(id, message.into_bytes())
         }
         OutputKind::Mdm => {
             let id = control_id(writing, "mdm");
-            let message = writing.templates.mdm(writing, &id)?;
+            let message = templates.mdm(writing, &id)?;
             plain(id, message.into_bytes())
         }
         OutputKind::Fhir => plain(fhir::id(writing), json(&fhir::bundle(writing)?)?),

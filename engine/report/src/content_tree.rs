@@ -6,10 +6,11 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, ResultSet, derived_uid};
 
-use crate::compose::{About, SentObject, StudyAbout};
 use crate::dataset::{Set, code_item, date_time, reference};
-use crate::seg::{self, SegmentationForm};
+use crate::recipient::SegmentationForm;
+use crate::seg;
 use crate::status::Words;
+use crate::writing::{About, SentObject, StudyAbout};
 
 pub(crate) fn dcm(value: &str, meaning: &str) -> Code {
     Code::new(value, "DCM", meaning)

@@ -10,7 +10,7 @@ use encoding::file_meta::FileMeta;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::compose::{About, ReportError, StudyAbout};
+use crate::writing::{About, ReportError, StudyAbout};
 
 /// Explicit VR Little Endian (OUT-20).
 const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";

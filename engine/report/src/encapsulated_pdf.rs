@@ -4,10 +4,10 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, derived_uid};
 
-use crate::compose::{ReportError, StudyAbout, Writing};
 use crate::dataset::{SeriesAbout, common, date_time, made_at};
-use crate::narrative::Narrative;
+use crate::narrative::{IMAGING, LABORATORY, Narrative};
 use crate::pdf;
+use crate::writing::{ReportError, StudyAbout, Writing};
 
 /// Encapsulated PDF Storage.
 pub(crate) const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.104.1";
@@ -29,7 +29,7 @@ pub(crate) fn uids(writing: &Writing<'_>) -> (String, String) {
 pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8>, ReportError> {
     let Writing { results, about, words, .. } = writing;
     let narrative = Narrative::of(results, about, *words);
-    let mut pages = pdf::encode(&narrative, writing.templates.fonts())?;
+    let mut pages = pdf::encode(&narrative, writing.fonts)?;
     let length = u32::try_from(pages.len()).map_err(|it| ReportError::Unwritable(Box::new(it)))?;
     pages.resize(pages.len().next_multiple_of(2), 0);
     let (series_uid, instance_uid) = uids(writing);
@@ -42,8 +42,7 @@ pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8
         instance: 1,
     };
     let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results);
-    let title =
-        if about.study.is_some() { crate::messages::IMAGING } else { crate::messages::LABORATORY };
+    let title = if about.study.is_some() { IMAGING } else { LABORATORY };
     set.text(tags::CONVERSION_TYPE, VR::CS, "WSD")
         .text(tags::ACQUISITION_DATE_TIME, VR::DT, &date_time(made_at(results)))
         .text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES")

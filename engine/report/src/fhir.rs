@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::compose::{ReportError, Writing};
 use crate::dataset::made_at;
-use crate::messages::{IMAGING, LABORATORY, own_filler};
-use crate::narrative::Narrative;
+use crate::messages::own_filler;
+use crate::narrative::{IMAGING, LABORATORY, Narrative};
 use crate::pdf;
 use crate::status::{BANNER, VOID};
+use crate::writing::{ReportError, Writing};
 
 /// Under which our identifiers are.
 const SYSTEM: &str = "urn:isocenter:result";
@@ -312,8 +312,8 @@ fn report(writing: &Writing<'_>, observations: &[String]) -> Result<Value, Repor
     if !conclusion.is_empty() {
         put(&mut resource, "conclusion", json!(conclusion.join("\n")));
     }
-    if !writing.templates.fonts().is_empty() {
-        let pages = pdf::encode(&narrative, writing.templates.fonts())?;
+    if !writing.fonts.is_empty() {
+        let pages = pdf::encode(&narrative, writing.fonts)?;
         let data = BASE64_STANDARD.encode(pages);
         put(
             &mut resource,

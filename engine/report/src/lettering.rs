@@ -3,8 +3,8 @@
 use ab_glyph::{Font as _, FontRef, PxScale, ScaleFont as _, point};
 use imaging::Picture;
 
-use crate::compose::ReportError;
-use crate::pdf::{Fonts, PdfError};
+use crate::fonts::{Fonts, PdfError};
+use crate::writing::ReportError;
 
 /// Letters are this part of the height of an image, and at least so many pixels.
 const LETTER_SHARE: u32 = 28;

@@ -1,10 +1,10 @@
 //! Findings put in words and objects: DICOM SEG, SR, GSPS, SC and PDF, HL7 ORU and MDM, FHIR, JSON.
 //!
-//! [`mod@compose`] is the one way in; [`status`] holds the one table that all encodings take their
+//! [`mod@compose`] is the one way in; [`Writing`] is everything that it works from; [`status`] holds the one table that all encodings take their
 //! status from. [`seg`], [`sr`], `narrative_sr`, `presentation_state`, [`overlay`], `encapsulated_pdf`
 //! and `rejection` write objects with the pieces of [`dataset`] and `content_tree`; `messages` is
 //! what [`mod@templates`] write HL7 from, `fhir` a bundle; [`narrative`] puts it in words, which [`pdf`]
-//! sets in pages. `gate` reads everything back before it leaves.
+//! sets in pages with [`fonts`]. `gate` reads everything back before it leaves.
 //!
 //! **Invariants**
 //!
@@ -16,6 +16,7 @@ mod content_tree;
 pub mod dataset;
 mod encapsulated_pdf;
 mod fhir;
+pub mod fonts;
 mod gate;
 mod lettering;
 mod messages;
@@ -31,9 +32,12 @@ pub mod seg;
 pub mod sr;
 pub mod status;
 pub mod templates;
+mod writing;
 
-pub use compose::{About, Before, Engine, ReportError, SentObject, StudyAbout, Writing, compose};
-pub use pdf::{Fonts, PdfError};
-pub use recipient::{Recipient, ReportForm};
-pub use seg::SegmentationForm;
-pub use templates::{TemplateError, Templates};
+pub use compose::compose;
+pub use fonts::{Fonts, PdfError};
+pub use recipient::{Recipient, ReportForm, SegmentationForm};
+pub use templates::Templates;
+pub use writing::{
+    About, Before, Engine, ReportError, SentObject, StudyAbout, TemplateError, Writing,
+};

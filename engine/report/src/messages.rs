@@ -6,16 +6,11 @@ use encoding::hl7_escape::Delimiters;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::compose::{About, Writing};
 use crate::dataset::made_at;
+use crate::narrative::{IMAGING, LABORATORY};
 use crate::recipient::Recipient;
 use crate::status::{BANNER, VOID, Words};
-
-/// Results of imaging (LOINC).
-pub(crate) const IMAGING: (&str, &str) = ("18748-4", "Diagnostic imaging study");
-
-/// Results of a laboratory (LOINC; HL7-64).
-pub(crate) const LABORATORY: (&str, &str) = ("11502-2", "Laboratory report");
+use crate::writing::{About, Writing};
 
 /// Decimal places of measurements: a thousandth of a mL.
 const PLACES: usize = 3;

@@ -4,10 +4,15 @@ use domain::{Abnormality, LabRow, Region, ResultSet};
 
 use jiff::Timestamp;
 
-use crate::compose::About;
 use crate::dataset::made_at;
-use crate::messages::{IMAGING, LABORATORY};
 use crate::status::{BANNER, Words};
+use crate::writing::About;
+
+/// Results of imaging (LOINC).
+pub(crate) const IMAGING: (&str, &str) = ("18748-4", "Diagnostic imaging study");
+
+/// Results of a laboratory (LOINC; HL7-64).
+pub(crate) const LABORATORY: (&str, &str) = ("11502-2", "Laboratory report");
 
 /// Headings of what is listed rather than told in prose.
 const LISTED: [&str; 4] = ["Findings", "Measurements", "Regions", "Laboratory"];

@@ -4,13 +4,13 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, derived_uid};
 
-use crate::compose::{ReportError, StudyAbout, Writing};
 use crate::content_tree::{
     container, dcm, document, evidence, language, observers, predecessors, requests, template, text,
 };
 use crate::dataset::{SeriesAbout, Set, common};
 use crate::narrative::Narrative;
 use crate::status::BANNER;
+use crate::writing::{ReportError, StudyAbout, Writing};
 
 /// Enhanced SR Storage.
 pub(crate) const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.88.22";

@@ -8,10 +8,10 @@ use dicom_dictionary_std::tags;
 use domain::{Code, Segmentation, SopInstanceUid, derived_uid};
 use imaging::{FlatMask, Picture, overlay};
 
-use crate::compose::{ReportError, StudyAbout, Writing};
 use crate::dataset::{SeriesAbout, code_item, common, reference};
 use crate::lettering::write;
 use crate::status::BANNER;
+use crate::writing::{ReportError, StudyAbout, Writing};
 
 /// Secondary Capture Image Storage.
 pub const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.7";
@@ -90,7 +90,7 @@ pub(crate) fn encode(
     let lines: Vec<(&str, [u8; 3])> = std::iter::once((banner, [255, 255, 0]))
         .chain(legend.iter().map(|(name, colour)| (name.as_str(), *colour)))
         .collect();
-    write(&mut picture, &lines, writing.templates.fonts())?;
+    write(&mut picture, &lines, writing.fonts)?;
     let (series_uid, instance_uid) = uids(writing, index);
     let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {

@@ -7,9 +7,9 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Region, derived_uid};
 
-use crate::compose::{ReportError, StudyAbout, Writing};
 use crate::dataset::{SeriesAbout, Set, common, date, made_at, reference, time};
 use crate::status::BANNER;
+use crate::writing::{ReportError, StudyAbout, Writing};
 
 /// Grayscale Softcopy Presentation State Storage.
 pub(crate) const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.11.1";

@@ -5,10 +5,10 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::derived_uid;
 
-use crate::compose::{ReportError, SentObject, StudyAbout, Writing};
 use crate::content_tree::{dcm, item, objects, observers, of_study, requests, template, text};
 use crate::dataset::{SeriesAbout, Set, common, reference};
 use crate::status::VOID;
+use crate::writing::{ReportError, SentObject, StudyAbout, Writing};
 
 /// Key Object Selection Document Storage.
 pub(crate) const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.88.59";

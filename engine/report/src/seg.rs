@@ -7,47 +7,10 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, ResultSet, Segment, Segmentation, VolumeGeometry, derived_uid};
 
-use crate::compose::{About, ReportError, StudyAbout};
 use crate::dataset::{SeriesAbout, Set, code_item, common, parameters, reference};
+use crate::recipient::SegmentationForm;
 use crate::status::Words;
-use serde::{Deserialize, Serialize};
-
-/// Segmentation Storage.
-const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
-
-/// Label Map Segmentation Storage.
-const LABEL_MAP: &str = "1.2.840.10008.5.1.4.1.1.66.7";
-
-/// As what a destination wants segmentations (OUT-10, OUT-12, OUT-13).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SegmentationForm {
-    /// A bit a pixel, a frame for each segment and plane.
-    #[default]
-    Binary,
-    /// A byte a pixel: how much of it belongs to the segment, here nothing or all.
-    Fractional,
-    /// A number a pixel: the segment it belongs to. Segments that overlap cannot be written so.
-    Labelmap,
-}
-
-impl SegmentationForm {
-    /// The SOP class of what it writes.
-    pub const fn sop_class(self) -> &'static str {
-        match self {
-            Self::Binary | Self::Fractional => SEGMENTATION,
-            Self::Labelmap => LABEL_MAP,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Binary => "BINARY",
-            Self::Fractional => "FRACTIONAL",
-            Self::Labelmap => "LABELMAP",
-        }
-    }
-}
+use crate::writing::{About, ReportError, StudyAbout};
 
 /// High enough to stand behind the series of a scanner.
 const SERIES_NUMBER: u32 = 9001;

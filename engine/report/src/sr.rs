@@ -4,14 +4,15 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Algorithm, Code, Presence, Region, ResultSet, Segment, Segmentation, derived_uid};
 
-use crate::compose::{About, ReportError, StudyAbout};
 use crate::content_tree::{
     code, container, dcm, document, evidence, item, language, observers, predecessors, procedure,
     requests, template, text, uid_reference,
 };
 use crate::dataset::{SeriesAbout, Set, common, parameters, reference};
-use crate::seg::{self, SegmentationForm};
+use crate::recipient::SegmentationForm;
+use crate::seg;
 use crate::status::{BANNER, Words};
+use crate::writing::{About, ReportError, StudyAbout};
 
 /// Comprehensive 3D SR Storage.
 pub const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.88.34";

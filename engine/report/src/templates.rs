@@ -8,36 +8,20 @@ use domain::{Code, ErrorChain, LabRow};
 use encoding::hl7_escape::Delimiters;
 use tera::{Context, Kwargs, State, Tera};
 
-use crate::compose::{ReportError, Writing};
+use crate::fonts::Fonts;
 use crate::messages::{
     CodeView, DocumentView, MeasurementRow, Notice, OrderRow, PatientRow, View, laboratory, view,
 };
 use crate::narrative::Narrative;
-use crate::pdf::{self, Fonts};
-use crate::recipient::{Recipient, ReportForm};
-use crate::seg::SegmentationForm;
+use crate::pdf;
+use crate::recipient::{Recipient, ReportForm, SegmentationForm};
 use crate::status::BANNER;
+use crate::writing::{ReportError, TemplateError, Writing};
 
 /// Names of the templates, in the program and in a site's folder.
 pub const ORU: &str = "oru.hl7";
 /// See [`ORU`].
 pub const MDM: &str = "mdm.hl7";
-
-/// Why a template is of no use.
-#[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// A file cannot be read.
-    #[error("cannot read the template `{file}`")]
-    Io {
-        /// The file.
-        file: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It is no template, or does not work out.
-    #[error("{0}")]
-    Template(String),
-}
 
 /// The templates of the program.
 const OWN: [(&str, &str); 2] = [
@@ -83,7 +67,7 @@ impl Templates {
     }
 
     /// What pages are set in.
-    pub(crate) const fn fonts(&self) -> &Fonts {
+    pub const fn fonts(&self) -> &Fonts {
         &self.fonts
     }
 
