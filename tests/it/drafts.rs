@@ -101,3 +101,106 @@ async fn pap_08_an_answer_of_another_kind_is_asked_for_once_more() {
         }
     }
 }
+
+/// PAP-07: each box has its own label, in pixels of the image; one beside the image is no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_07_what_is_located_is_a_region_with_its_own_label() {
+    let boxes = "```json\n[{\"bbox_2d\": [14, 28, 140, 280], \"label\": \"heart\"}, \
+                 {\"bbox_2d\": [200, 28, 250, 280], \"label\": \"left lung\"}]\n```";
+    let script = one_after_the_other(&[boxes]);
+    let hospital = hospital(&script, "task: detect, target: heart").await;
+    let (run, received) = drafted(&hospital).await;
+    let regions = run["outputs"]["draft"]["regions"].as_array().unwrap();
+    let labels: Vec<&str> = regions.iter().map(|it| it["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["heart", "left lung"], "{run}");
+    let size: Vec<u64> = serde_json::from_value(regions[0]["size"].clone()).unwrap();
+    let corners: Vec<u64> = serde_json::from_value(regions[0]["corners"].clone()).unwrap();
+    assert!(corners[2] <= size[0] && corners[3] <= size[1] && corners[0] > 0, "{regions:?}");
+    assert!(received[0].contains("heart: located at 2 places."), "{received:?}");
+    let asked = script.asked()[0]["messages"][0]["content"][1]["text"].clone();
+    assert_eq!(asked, "Locate the heart, output its bbox coordinates using JSON format.");
+
+    let far = "```json\n[{\"bbox_2d\": [9000, 9000, 9100, 9100], \"label\": \"heart\"}]\n```";
+    let script = one_after_the_other(&[far]);
+    let hospital = self::hospital(&script, "task: detect, target: heart").await;
+    let (run, received) = drafted(&hospital).await;
+    assert!(run["nodes"][0]["reason"].as_str().unwrap().contains("boxes_misplaced"), "{run}");
+    assert!(received.is_empty());
+}
+
+/// PAP-06: where nothing is located, nobody is told that there is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_06_what_is_not_located_is_unknown() {
+    let script = one_after_the_other(&["I cannot see it."]);
+    let hospital = hospital(&script, "task: detect, target: heart").await;
+    let (run, _) = drafted(&hospital).await;
+    let finding = &run["outputs"]["draft"]["findings"][0];
+    assert_eq!(finding["presence"], "unknown", "{run}");
+}
+
+/// PAP-09: a question about texts is answered from what came, and says from how many texts.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_09_a_question_about_a_message_is_answered_from_its_text() {
+    let script = one_after_the_other(&["<answer>high</answer>"]);
+    let workflow = "workflow: asked
+on: { message: { type: ORU^R01 } }
+nodes:
+  ask: { plugin: cot-reporting, with: { task: text-qa, question: 'How is the CRP?', answer: choice, options: [high, normal] } }
+deliver: [{ to: ehr, what: [oru] }]
+";
+    let model = script.as_model();
+    let workflows = [("asked", workflow)];
+    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    let message = "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|T1|P|2.5.1\r\
+                   PID|1||77^^^HOSP^MR||DOE^JANE\rOBR|1|PL|FL|1^CRP^LN\r\
+                   OBX|1|NM|1988-5^CRP^LN||98|mg/L|<5|H|||F\r";
+    assert_eq!(hospital.send_message(message).await, "AA");
+    let runs = hospital.ended_runs(1).await;
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let text = run["outputs"]["ask"]["sections"][0]["text"].as_str().unwrap();
+    assert_eq!(text, "How is the CRP?\nhigh\n(Texts it is from: 1.)");
+    let asked = script.asked()[0].to_string();
+    assert!(asked.contains("CRP: 98 mg/L <5") && asked.contains("high; normal"), "{asked}");
+}
+
+/// PAP-15: a draft is compared with the report that somebody signed, once there is one; what differs is named,
+/// and a contradiction within the draft is flagged.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_15_a_draft_is_compared_with_the_signed_report() {
+    let answer =
+        "<think>a</think><answer>Findings: Left pneumothorax.\nImpression: Pneumothorax.</answer>";
+    let script = one_after_the_other(&[answer]);
+    let workflow = "workflow: second
+on: { study: { complete: { quiet: 200ms } } }
+nodes:
+  draft: { plugin: cot-reporting, with: { task: report, modalities: [CT] } }
+  compare: { plugin: cot-reporting, after: [draft], with: { task: compare }, retry: { attempts: 50, backoff: 200ms } }
+deliver: [{ to: ehr, what: [oru], after: [compare] }]
+";
+    let model = script.as_model();
+    let workflows = [("second", workflow)];
+    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    let phantom = neighbours::phantom::Phantom { slices: 1, ..Default::default() };
+    let order = neighbours::order_message(&phantom, "O1");
+    assert_eq!(hospital.send_message(&order).await, "AA");
+    hospital.send(&phantom).await;
+    // The report comes later: the comparison waits for it.
+    system_tests::eventually("the draft", async || (!script.asked().is_empty()).then_some(()))
+        .await;
+    let (patient, accession) = (&phantom.patient_id, &phantom.accession);
+    let report = format!(
+        "MSH|^~\\&|RIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|R1|P|2.5.1\r\
+         PID|1||{patient}^^^^MR||X\r\
+         OBR|1|P-{accession}|F-{accession}|24627-2^CT Chest^LN||||||||||||||{accession}\r\
+         OBX|1|TX|59776-5^Findings^LN||No pneumothorax. Lungs are clear.||||||F\r"
+    );
+    assert_eq!(hospital.send_message(&report).await, "AA");
+    let runs = hospital.ended_runs(1).await;
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let finding = &run["outputs"]["compare"]["findings"][0];
+    let text = finding["text"].as_str().unwrap();
+    assert!(text.contains("pneumothorax: there for the first, not there for the second"), "{run}");
+    assert_eq!(finding["presence"], "possible");
+}

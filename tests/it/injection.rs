@@ -85,7 +85,7 @@ impl Site {
             shape.push(it.sop_class.clone());
         }
         for it in self.hospital.ehr.received().iter().skip(before.1) {
-            shape.extend(it.split('\r').map(|it| outline(it)));
+            shape.extend(it.split('\r').map(outline));
         }
         for it in self.registry.received().iter().skip(before.2) {
             let bundle: Value = serde_json::from_slice(it).unwrap();

@@ -97,7 +97,7 @@ pub struct Writing<'a> {
     pub words: Words,
     /// Masks, by their digest.
     pub masks: &'a BTreeMap<String, Vec<u8>>,
-    /// Images that something is drawn into ([`overlay::key_images`]).
+    /// Images that something is drawn into.
     pub pictures: &'a BTreeMap<SopInstanceUid, Picture>,
     /// What pages and pictures are written with.
     pub fonts: &'a Fonts,

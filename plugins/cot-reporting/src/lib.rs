@@ -148,7 +148,7 @@ impl Plugin for Draft {
             Task::Vqa | Task::TextQa | Task::Compare => {
                 let (answer, said) = answer_of_its_kind(context, settings, &question)?;
                 let from = match settings.task {
-                    Task::TextQa => format!("\n(From {} texts.)", asked.texts()),
+                    Task::TextQa => format!("\n(Texts it is from: {}.)", asked.texts()),
                     _ => String::new(),
                 };
                 let sections = vec![findings(format!("{}\n{answer}{from}", asked.question))];
