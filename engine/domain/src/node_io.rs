@@ -7,7 +7,8 @@ use crate::{
     SopInstanceUid, StudyInstanceUid,
 };
 
-/// What a node is given to work on. Nothing in it says who the patient is.
+/// What a node is given to work on. No field of it says who the patient is; words of others, in orders,
+/// reports and documents, may.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeInput {
     /// The study, if the run is about one.

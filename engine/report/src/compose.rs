@@ -1,7 +1,7 @@
 //! From findings to what is sent.
 
 use contracts::{Output, OutputKind};
-use domain::derived_uid;
+use domain::{ResultSet, derived_uid};
 
 use crate::templates::Templates;
 use crate::writing::{ReportError, StudyAbout, Writing};
@@ -71,12 +71,25 @@ fn written(
             plain(id, message.into_bytes())
         }
         OutputKind::Fhir => plain(fhir::id(writing), json(&fhir::bundle(writing)?)?),
-        OutputKind::Json => plain(writing.results.run.to_string(), json(writing.results)?),
+        OutputKind::Json => plain(writing.results.run.to_string(), json(&kept(writing))?),
         _ => {
             let study = writing.about.study.as_ref();
             objects(kind, writing, study.ok_or(ReportError::NothingToSend(kind.name()))?)
         }
     }
+}
+
+/// The result itself; of one that was taken back, only that it was.
+fn kept(writing: &Writing<'_>) -> ResultSet {
+    let mut results = writing.results.clone();
+    if writing.words.is_void {
+        results.findings.clear();
+        results.segmentations.clear();
+        results.regions.clear();
+        results.laboratory.clear();
+        results.sections.clear();
+    }
+    results
 }
 
 /// DICOM objects of a kind.

@@ -88,72 +88,85 @@ fn creator(results: &ResultSet) -> String {
     results.attested.as_ref().map(|it| it.by.dicom_name()).unwrap_or_default()
 }
 
-/// The planes on which something is set, and their bits one after the other (OUT-10, OUT-11).
+/// The planes on which something is set, and their pixels one after the other (OUT-10, OUT-11).
 fn frames(
     segmentation: &Segmentation,
     masks: &BTreeMap<String, Vec<u8>>,
     form: SegmentationForm,
 ) -> Result<(Vec<Frame>, Vec<u8>), ReportError> {
     let geometry = &segmentation.geometry;
-    let (plane_bits, planes) = (geometry.pixels(), geometry.slices());
-    let mut flags: Vec<Vec<bool>> = Vec::new();
-    for it in &segmentation.segments {
-        let mask = masks.get(&it.mask.sha256).ok_or(ReportError::MaskMissing)?;
-        if mask.len() != (plane_bits * planes).div_ceil(8) {
-            return Err(ReportError::MaskMissing);
-        }
-        flags.push((0..plane_bits * planes).map(|at| encoding::bits::is_set(mask, at)).collect());
-    }
-    if form == SegmentationForm::Labelmap {
-        return labelled(&flags, plane_bits);
-    }
-    let mut frames = Vec::new();
-    let mut kept: Vec<&[bool]> = Vec::new();
-    for (segment, it) in flags.iter().enumerate() {
-        for (plane, pixels) in it.chunks(plane_bits.max(1)).enumerate() {
-            if pixels.contains(&true) {
-                frames.push(Frame { segment: Some(segment), plane });
-                kept.push(pixels);
-            }
-        }
-    }
+    let (pixels, planes) = (geometry.pixels(), geometry.slices());
+    let mask = |it: &Segment| {
+        let mask =
+            masks.get(&it.mask.sha256).filter(|it| it.len() == (pixels * planes).div_ceil(8));
+        mask.map(Vec::as_slice).ok_or(ReportError::MaskMissing)
+    };
+    let masks: Vec<&[u8]> =
+        segmentation.segments.iter().map(mask).collect::<Result<_, ReportError>>()?;
+    let (frames, mut written) = match form {
+        SegmentationForm::Labelmap => labelled(&masks, pixels, planes)?,
+        _ => separate(&masks, pixels, planes, form),
+    };
     if frames.is_empty() {
         return Err(ReportError::NothingToSend("seg"));
     }
-    let mut pixels = match form {
-        SegmentationForm::Fractional => {
-            kept.concat().into_iter().map(|it| if it { u8::MAX } else { 0 }).collect()
+    written.resize(written.len().next_multiple_of(2), 0);
+    Ok((frames, written))
+}
+
+/// The flags of one plane of a mask.
+fn plane(mask: &[u8], pixels: usize, plane: usize) -> impl Iterator<Item = bool> {
+    (plane * pixels..(plane + 1) * pixels).map(|at| encoding::bits::is_set(mask, at))
+}
+
+/// A frame for each segment and plane.
+fn separate(
+    masks: &[&[u8]],
+    pixels: usize,
+    planes: usize,
+    form: SegmentationForm,
+) -> (Vec<Frame>, Vec<u8>) {
+    let mut frames = Vec::new();
+    let mut kept = Vec::new();
+    for (segment, mask) in masks.iter().enumerate() {
+        for index in (0..planes).filter(|it| plane(mask, pixels, *it).any(|it| it)) {
+            frames.push(Frame { segment: Some(segment), plane: index });
+            kept.push((*mask, index));
         }
-        _ => encoding::bits::pack(kept.concat()),
+    }
+    let flags = kept.into_iter().flat_map(|(mask, index)| plane(mask, pixels, index));
+    let written = match form {
+        SegmentationForm::Fractional => flags.map(|it| if it { u8::MAX } else { 0 }).collect(),
+        _ => encoding::bits::pack(flags),
     };
-    pixels.resize(pixels.len().next_multiple_of(2), 0);
-    Ok((frames, pixels))
+    (frames, written)
 }
 
 /// The number of a segment in each pixel, nought being none; every plane on which there is one.
-fn labelled(flags: &[Vec<bool>], plane_bits: usize) -> Result<(Vec<Frame>, Vec<u8>), ReportError> {
-    let mut labels = vec![0_u8; flags.first().map_or(0, Vec::len)];
-    for (segment, it) in flags.iter().enumerate() {
-        let number = u8::try_from(segment + 1).map_err(|_| ReportError::Overlapping)?;
-        for (label, _) in labels.iter_mut().zip(it).filter(|(_, is_in)| **is_in) {
-            if *label != 0 {
-                return Err(ReportError::Overlapping);
+fn labelled(
+    masks: &[&[u8]],
+    pixels: usize,
+    planes: usize,
+) -> Result<(Vec<Frame>, Vec<u8>), ReportError> {
+    let (mut frames, mut written) = (Vec::new(), Vec::new());
+    for index in 0..planes {
+        let mut labels = vec![0_u8; pixels];
+        for (segment, mask) in masks.iter().enumerate() {
+            let number = u8::try_from(segment + 1).map_err(|_| ReportError::Overlapping)?;
+            let set = labels.iter_mut().zip(plane(mask, pixels, index)).filter(|(_, it)| *it);
+            for (label, _) in set {
+                if *label != 0 {
+                    return Err(ReportError::Overlapping);
+                }
+                *label = number;
             }
-            *label = number;
+        }
+        if labels.iter().any(|it| *it != 0) {
+            frames.push(Frame { segment: None, plane: index });
+            written.extend(labels);
         }
     }
-    let (mut frames, mut pixels) = (Vec::new(), Vec::new());
-    for (plane, it) in labels.chunks(plane_bits.max(1)).enumerate() {
-        if it.iter().any(|it| *it != 0) {
-            frames.push(Frame { segment: None, plane });
-            pixels.extend_from_slice(it);
-        }
-    }
-    if frames.is_empty() {
-        return Err(ReportError::NothingToSend("seg"));
-    }
-    pixels.resize(pixels.len().next_multiple_of(2), 0);
-    Ok((frames, pixels))
+    Ok((frames, written))
 }
 
 fn image(set: Set, geometry: &VolumeGeometry, frames: usize, form: SegmentationForm) -> Set {
