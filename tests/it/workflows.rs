@@ -281,3 +281,32 @@ async fn messages_and_documents_start_workflows_of_their_own() {
     started.sort_unstable();
     assert_eq!(started, ["discharge", "discharge", "document"]);
 }
+
+/// A workflow without nodes passes images on, byte by byte, also where images and order are of two patients:
+/// nothing stands between a modality and its PACS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_without_nodes_passes_images_on_as_they_came() {
+    let routing = "workflow: routing
+on: { study: { complete: { quiet: 200ms } } }
+deliver: [{ to: pacs, what: [images] }]
+";
+    let habits = Habits { workflows: &[("routing", routing)], ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    let phantom = study("routed");
+    let other = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
+    assert_eq!(hospital.send_message(&neighbours::order_message(&other, "O1")).await, "AA");
+    hospital.send(&phantom).await;
+    let runs = hospital.ended_runs(1).await;
+    assert_eq!(runs[0]["status"], "completed");
+    let received = hospital.pacs.received();
+    assert_eq!(received.len(), usize::from(phantom.slices));
+    let data_set = |file: &[u8]| {
+        let (at, _) = encoding::file_meta::split(file).unwrap();
+        file[at..].to_vec()
+    };
+    let sent: Vec<Vec<u8>> = phantom.files().iter().map(|it| data_set(it)).collect();
+    for it in &received {
+        let got = data_set(&std::fs::read(&it.path).unwrap());
+        assert!(sent.contains(&got), "{}", it.sop_instance);
+    }
+}

@@ -18,6 +18,19 @@ impl FolderDestination {
     }
 }
 
+impl FolderDestination {
+    async fn write(&self, run: &str, files: Vec<(String, Vec<u8>)>) -> Result<Sent, SendError> {
+        let folder = self.folder.join(run);
+        let write = move || {
+            fs::create_dir_all(&folder)?;
+            files.iter().try_for_each(|(name, bytes)| replace(&folder.join(name), bytes))
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other);
+        let written = written.and_then(|it| it).map(|()| Sent::Acknowledged);
+        written.map_err(|it| SendError::Retryable(it.to_string()))
+    }
+}
+
 const fn extension(kind: OutputKind) -> &'static str {
     match kind {
         OutputKind::Oru | OutputKind::Mdm => "hl7",
@@ -32,23 +45,27 @@ impl Destination for FolderDestination {
         DestinationKind::Folder
     }
 
+    async fn send_part(
+        &self,
+        run: &str,
+        _: &str,
+        output: &Output,
+        (index, _): (usize, usize),
+    ) -> Result<Sent, SendError> {
+        let name = format!("{}-{}.{}", output.kind.name(), index + 1, extension(output.kind));
+        self.write(run, vec![(name, output.bytes.clone())]).await
+    }
+
     async fn send(&self, run: &str, _: &str, outputs: &[Output]) -> Result<Sent, SendError> {
-        let folder = self.folder.join(run);
         let mut counts: BTreeMap<OutputKind, usize> = BTreeMap::new();
         let mut files = Vec::new();
         for output in outputs {
             let count = counts.entry(output.kind).or_default();
             *count += 1;
             let name = format!("{}-{count}.{}", output.kind.name(), extension(output.kind));
-            files.push((folder.join(name), output.bytes.clone()));
+            files.push((name, output.bytes.clone()));
         }
-        let write = move || {
-            fs::create_dir_all(&folder)?;
-            files.iter().try_for_each(|(path, bytes)| replace(path, bytes))
-        };
-        let written = tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other);
-        let written = written.and_then(|it| it).map(|()| Sent::Acknowledged);
-        written.map_err(|it| SendError::Retryable(it.to_string()))
+        self.write(run, files).await
     }
 }
 

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputKind {
+    /// The images themselves, as they were received.
+    Images,
     /// DICOM Segmentation.
     Seg,
     /// DICOM Comprehensive 3D SR, TID 1500: measurements.
@@ -31,7 +33,8 @@ pub enum OutputKind {
 
 impl OutputKind {
     /// All that a workflow can ask for.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Images,
         Self::Seg,
         Self::Sr,
         Self::Narrative,
@@ -47,6 +50,7 @@ impl OutputKind {
     /// As workflow files and file names spell it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Images => "images",
             Self::Seg => "seg",
             Self::Sr => "sr",
             Self::Narrative => "narrative",
@@ -91,6 +95,9 @@ pub struct Output {
     pub sop_class: String,
     /// A DICOM file, the text of a message in UTF-8, or JSON.
     pub bytes: Vec<u8>,
+    /// SHA-256 of the data set in the archive, for an image as it was received: its bytes are read when it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<String>,
 }
 
 /// What kind of neighbour a destination is.
@@ -148,4 +155,19 @@ pub trait Destination: Send + Sync {
         transaction: &str,
         outputs: &[Output],
     ) -> Result<Sent, SendError>;
+
+    /// Sends one of several, which do not fit into memory together; `place` is its number and how many there are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::send`].
+    async fn send_part(
+        &self,
+        run: &str,
+        transaction: &str,
+        output: &Output,
+        _place: (usize, usize),
+    ) -> Result<Sent, SendError> {
+        self.send(run, transaction, std::slice::from_ref(output)).await
+    }
 }

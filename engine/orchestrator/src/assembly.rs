@@ -132,10 +132,12 @@ impl Decision<'_> {
         active: &ActiveWorkflow,
         trigger: &StudyTrigger,
     ) -> Verdict {
-        if is_cancelled(&study.orders) {
+        // What only passes images on concludes nothing: nothing stands between a modality and a PACS.
+        let is_routing = active.workflow.nodes.is_empty();
+        if is_cancelled(&study.orders) && !is_routing {
             return Verdict::No("the order was cancelled".to_owned());
         }
-        if let Some(conflict) = conflict(study) {
+        if let Some(conflict) = conflict(study).filter(|_| !is_routing) {
             return Verdict::Person("identity_conflict", conflict, None);
         }
         let inputs = inputs(&study.series);

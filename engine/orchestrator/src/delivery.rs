@@ -108,7 +108,7 @@ impl Orchestrator {
         };
         let failed = |reason| DeliveryEnd::Failed { reason, pauses: site.pauses_on_failure };
         let (run, transaction) = (delivery.run.to_string(), &delivery.transaction);
-        match site.destination.send(&run, transaction, &outputs).await {
+        match self.send(site, (&run, transaction), outputs).await {
             Ok(Sent::Acknowledged) => DeliveryEnd::Delivered,
             Ok(Sent::Promised) => DeliveryEnd::Promised,
             Err(SendError::Refused(reason)) => failed(reason),
@@ -122,6 +122,38 @@ impl Orchestrator {
                 again(delivery.attempt, reason)
             }
         }
+    }
+
+    /// Sends what was composed at once, and images one after the other as they are read.
+    async fn send(
+        &self,
+        site: &SiteDestination,
+        (run, transaction): (&str, &str),
+        outputs: Vec<Output>,
+    ) -> Result<Sent, SendError> {
+        let (images, composed): (Vec<Output>, Vec<Output>) =
+            outputs.into_iter().partition(|it| it.stored.is_some());
+        let count = images.len();
+        for (index, mut image) in images.into_iter().enumerate() {
+            let path = self.archive.path_of(image.stored.as_deref().unwrap_or_default());
+            let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+            let gone = "an image of its study is not in the archive any more";
+            image.bytes = match read {
+                Ok(Ok(bytes)) => bytes,
+                _ => return Err(SendError::Refused(gone.to_owned())),
+            };
+            // A transaction is of one request.
+            let number = format!("{transaction}.{index}");
+            let own = domain::derived_uid(&["image", &number]);
+            let sent = site.destination.send_part(run, &own, &image, (index, count)).await?;
+            if sent == Sent::Promised {
+                tracing::debug!(run, "an image was taken and not committed yet");
+            }
+        }
+        if composed.is_empty() {
+            return Ok(Sent::Acknowledged);
+        }
+        site.destination.send(run, transaction, &composed).await
     }
 
     /// What to send: composed now, or before with the same identity.
@@ -139,7 +171,9 @@ impl Orchestrator {
         let (mut is_stale, mut is_unsound) = (false, false);
         let (stale, unsound) = (&mut is_stale, &mut is_unsound);
         let composed = |view: &DeliveryView| {
-            if let Some(reason) = blocked(view) {
+            // Images between a modality and a PACS are held up by nothing.
+            let is_routing = delivery.what == [OutputKind::Images];
+            if let Some(reason) = blocked(view).filter(|_| !is_routing) {
                 return Err(reason);
             }
             // Another node may have ended since the masks were read.

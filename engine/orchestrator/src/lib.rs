@@ -12,7 +12,7 @@
 //! - Decisions are pure functions of rows, made in the transaction that writes what follows.
 //! - What was begun and not ended when the engine died is taken up again when its lease runs out;
 //!   nothing but the database remembers what is going on.
-//! - A patient conflict sends nothing (HL7-44).
+//! - A patient conflict sends nothing that was concluded (HL7-44); images that are only passed on go.
 
 pub mod assembly;
 mod commitment;

@@ -30,7 +30,7 @@ pub fn compose(
             return Err(ReportError::NothingSent);
         }
         // What objects said stays in the archive; a note says that they are not to be used.
-        let has_objects = kinds.iter().any(|it| it.is_dicom());
+        let has_objects = kinds.iter().any(|it| it.is_dicom() && *it != OutputKind::Images);
         kinds.retain(|it| !it.is_dicom());
         kinds.extend(has_objects.then_some(OutputKind::Rejection));
     }
@@ -57,7 +57,7 @@ fn written(
 ) -> Result<Vec<Output>, ReportError> {
     let plain = |id: String, bytes: Vec<u8>| {
         let (series, sop_class) = (String::new(), String::new());
-        Ok(vec![Output { kind, id, series, sop_class, bytes }])
+        Ok(vec![Output { kind, id, series, sop_class, bytes, stored: None }])
     };
     match kind {
         OutputKind::Oru => {
@@ -70,6 +70,7 @@ fn written(
             let message = templates.mdm(writing, &id)?;
             plain(id, message.into_bytes())
         }
+        OutputKind::Images => Ok(images(writing)),
         OutputKind::Fhir => plain(fhir::id(writing), json(&fhir::bundle(writing)?)?),
         OutputKind::Json => plain(writing.results.run.to_string(), json(&kept(writing))?),
         _ => {
@@ -92,6 +93,19 @@ fn kept(writing: &Writing<'_>) -> ResultSet {
     results
 }
 
+/// The images of the run, by where they lie.
+fn images(writing: &Writing<'_>) -> Vec<Output> {
+    let image = |it: &domain::InputInstance| Output {
+        kind: OutputKind::Images,
+        id: it.instance.to_string(),
+        series: String::new(),
+        sop_class: String::new(),
+        bytes: Vec::new(),
+        stored: Some(it.sha256.clone()),
+    };
+    writing.results.inputs.iter().map(image).collect()
+}
+
 /// DICOM objects of a kind.
 fn objects(
     kind: OutputKind,
@@ -101,7 +115,7 @@ fn objects(
     let results = writing.results;
     let object = |(series, id): (String, String), class: &str, bytes: Vec<u8>| {
         let sop_class = class.to_owned();
-        Output { kind, id, series, sop_class, bytes }
+        Output { kind, id, series, sop_class, bytes, stored: None }
     };
     Ok(match kind {
         OutputKind::Seg => return segmentations(writing, study),
@@ -162,7 +176,7 @@ fn segmentations(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<Output
         let bytes = seg::encode(results, index, it, about, study, masks, (*words, form))?;
         let (series, id) = seg::uids(results, index, form);
         let sop_class = form.sop_class().to_owned();
-        outputs.push(Output { kind: OutputKind::Seg, id, series, sop_class, bytes });
+        outputs.push(Output { kind: OutputKind::Seg, id, series, sop_class, bytes, stored: None });
     }
     Ok(outputs)
 }

@@ -79,7 +79,8 @@ pub(crate) fn problems(output: &Output) -> Vec<String> {
         OutputKind::Oru => message(output, &["PID", "OBR", "OBX"]),
         OutputKind::Mdm => message(output, &["EVN", "PID", "PV1", "TXA"]),
         OutputKind::Fhir => bundle(output),
-        OutputKind::Json => Vec::new(),
+        // What was received is passed on as it is.
+        OutputKind::Json | OutputKind::Images => Vec::new(),
         _ => object(output),
     };
     found.into_iter().map(|it| format!("{}: {it}", output.kind.name())).collect()
@@ -278,7 +279,7 @@ mod tests {
 
     fn output(kind: OutputKind, text: &str) -> Output {
         let (id, bytes) = ("1".to_owned(), text.as_bytes().to_vec());
-        Output { kind, id, series: String::new(), sop_class: String::new(), bytes }
+        Output { kind, id, series: String::new(), sop_class: String::new(), bytes, stored: None }
     }
 
     #[test]

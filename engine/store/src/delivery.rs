@@ -114,7 +114,9 @@ impl PgStore {
             None => None,
         };
         let (concluded, has_failures): (i64, bool) = sqlx::query_as(
-            "select micros(max(changed_at)), bool_or(state = 'failed') from node where run = $1",
+            "select micros(coalesce(max(n.changed_at), max(r.started_at))),
+                coalesce(bool_or(n.state = 'failed'), false)
+             from run r left join node n on n.run = r.id where r.id = $1",
         )
         .bind(id)
         .fetch_one(&mut *tx)

@@ -433,15 +433,16 @@ impl PgStore {
         wants_correction: &(dyn for<'a> Fn(&'a str) -> bool + Sync),
     ) -> Result<u64> {
         let mut tx = self.pool.begin().await?;
-        let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
-            "select id, run, destination from delivery where is_stale
+        let rows: Vec<(Uuid, Uuid, String, bool)> = sqlx::query_as(
+            "select id, run, destination, what <> '[\"images\"]' from delivery where is_stale
                 and state in ('delivered', 'promised')
              order by position limit 100 for update skip locked",
         )
         .fetch_all(&mut *tx)
         .await?;
-        for (id, run, destination) in &rows {
-            let is_wanted = wants_correction(destination);
+        for (id, run, destination, is_ours) in &rows {
+            // Images that were passed on stay what they are: who has them hears of merges, too.
+            let is_wanted = *is_ours && wants_correction(destination);
             sqlx::query(
                 "update delivery set is_stale = false,
                     state = case when $2 then 'queued' else state end,

@@ -36,7 +36,9 @@ impl<'a> Checker<'a> {
         self.check_name(&spec.workflow);
         let trigger = self.trigger(&spec.workflow, spec.on);
         let priority = spec.priority.and_then(|it| self.priority(&it));
-        self.check_nodes(&spec.workflow, &spec.nodes);
+        let is_routing = !spec.deliver.is_empty()
+            && spec.deliver.iter().all(|it| it.what.iter().all(|it| it.value == "images"));
+        self.check_nodes(&spec.workflow, &spec.nodes, is_routing);
         // What only runs after a failure, or after everything, is waited for only by name.
         let is_usual = |it: &NodeSpec| !it.is_final && it.on_failure_of.is_empty();
         let usual = spec.nodes.0.iter().filter(|(_, it)| is_usual(it));
@@ -185,10 +187,12 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_nodes(&mut self, workflow: &Spanned<String>, nodes: &NodeMap) {
+    fn check_nodes(&mut self, workflow: &Spanned<String>, nodes: &NodeMap, is_routing: bool) {
         let names: BTreeSet<&str> = nodes.0.iter().map(|(it, _)| it.value.as_str()).collect();
-        if nodes.0.is_empty() || nodes.0.len() > NODES_MAX {
-            let message = format!("a workflow has from one to {NODES_MAX} nodes");
+        if nodes.0.is_empty() && !is_routing || nodes.0.len() > NODES_MAX {
+            let message = format!(
+                "a workflow has from one to {NODES_MAX} nodes, or sends nothing but `images`"
+            );
             self.add("workflow::nodes", workflow, "of this workflow", message, "");
         }
         for (index, (name, node)) in nodes.0.iter().enumerate() {

@@ -405,7 +405,8 @@ impl Run {
             return;
         }
         self.settled.insert(index);
-        if needed.iter().any(|(_, it)| *it == NodeProgress::Done) {
+        let has_some = needed.iter().any(|(_, it)| *it == NodeProgress::Done);
+        if has_some || delivery.after.is_empty() {
             actions.push(Action::Deliver { index });
         } else {
             let reason = "every node it waits for was skipped".to_owned();

@@ -33,7 +33,8 @@ pub(crate) struct Spec {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) priority: Option<Spanned<String>>,
-    /// Its steps, by name.
+    /// Its steps, by name. A workflow that only passes images on has none.
+    #[serde(default)]
     #[schemars(with = "std::collections::BTreeMap<String, NodeSpec>")]
     pub(crate) nodes: NodeMap,
     /// What goes where.
@@ -317,7 +318,7 @@ pub(crate) struct DeliverySpec {
     /// A destination of the site file.
     #[schemars(with = "String")]
     pub(crate) to: Spanned<String>,
-    /// DICOM `seg` (masks), `sr` (measurements), `narrative` (the report as SR), `pr` (regions as
+    /// `images` as they were received; DICOM `seg` (masks), `sr` (measurements), `narrative` (the report as SR), `pr` (regions as
     /// presentation state), `sc` (pictures with everything drawn in), `pdf`; HL7 `oru`, `mdm`;
     /// `fhir`; `json`.
     #[schemars(with = "Vec<String>")]
@@ -407,7 +408,7 @@ pub(crate) struct ExpectedSpec {
 }
 
 /// Nodes in the order of the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct NodeMap(pub(crate) Vec<(Spanned<String>, NodeSpec)>);
 
 impl<'de> Deserialize<'de> for NodeMap {

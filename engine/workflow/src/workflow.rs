@@ -11,7 +11,7 @@ use crate::spec::{NodeSpec, Spec, TestSpec};
 
 /// What reports can be encoded as.
 pub(crate) const KINDS: &[&str] =
-    &["seg", "sr", "narrative", "pr", "sc", "pdf", "oru", "mdm", "fhir", "json"];
+    &["images", "seg", "sr", "narrative", "pr", "sc", "pdf", "oru", "mdm", "fhir", "json"];
 
 /// In which roles people review.
 pub const ROLES: &[&str] = &["radiologist", "laboratory", "physician"];
@@ -291,7 +291,7 @@ pub struct Retry {
 pub struct Delivery {
     /// A destination of the site file.
     pub to: String,
-    /// `seg`, `sr`, `narrative`, `pr`, `sc`, `pdf`, `oru`, `mdm`, `fhir`, `json`.
+    /// `images`, `seg`, `sr`, `narrative`, `pr`, `sc`, `pdf`, `oru`, `mdm`, `fhir`, `json`.
     pub what: Vec<String>,
     /// The steps that must be done.
     pub after: Vec<String>,
