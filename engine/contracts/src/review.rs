@@ -70,6 +70,8 @@ pub struct ReviewView {
     pub versions: Vec<ReviewVersion>,
     /// Who has it under their hands, and until when.
     pub lock: Option<(Reviewer, Timestamp)>,
+    /// Whether a later run has taken its place.
+    pub is_replaced: bool,
 }
 
 /// What becomes of the lock.

@@ -269,8 +269,10 @@ pub struct SentBefore {
     pub version: u32,
     /// Whether it is of this run, not of the one it replaces or adds to.
     pub is_own: bool,
-    /// What was sent, without its bytes.
+    /// What was sent last, without its bytes.
     pub outputs: Vec<Output>,
+    /// All that was ever tried to send.
+    pub tried: Vec<Output>,
 }
 
 /// A patient, as reports need it.

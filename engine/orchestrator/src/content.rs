@@ -1,6 +1,6 @@
 //! What a run found, all of it together. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{PluginPin, RunRecord};
 use domain::{Algorithm, NodeOutput};
@@ -12,8 +12,17 @@ pub(crate) fn drafted(
     run: &RunRecord,
 ) -> NodeOutput {
     let mut all = NodeOutput::default();
+    let mut names = BTreeSet::new();
     for (node, output) in outputs {
         let mut output = output.clone();
+        // Two nodes may track things by one name: each is a thing of its own.
+        for it in output.segmentations.iter_mut().flat_map(|it| &mut it.segments) {
+            let mut number = 1;
+            while !names.insert(it.tracking_id.clone()) {
+                number += 1;
+                it.tracking_id = format!("{} ({node} {number})", it.tracking_id);
+            }
+        }
         let plugin = plugins.get(node);
         let outlined = output.segmentations.iter_mut().map(|it| &mut it.algorithm);
         let marked = output.regions.iter_mut().map(|it| &mut it.algorithm);

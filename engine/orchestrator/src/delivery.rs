@@ -173,7 +173,10 @@ impl Orchestrator {
         let composed = |view: &DeliveryView| {
             // Images between a modality and a PACS are held up by nothing.
             let is_routing = delivery.what == [OutputKind::Images];
-            if let Some(reason) = blocked(view).filter(|_| !is_routing) {
+            // That something is not to be used is told whatever became of order and patient since.
+            let is_taken_back =
+                view.reviewed.as_ref().is_some_and(|it| words(it.state.status()).is_void);
+            if let Some(reason) = blocked(view).filter(|_| !is_routing && !is_taken_back) {
                 return Err(reason);
             }
             // Another node may have ended since the masks were read.
@@ -287,9 +290,15 @@ impl Orchestrator {
             study,
             orders: orders.collect(),
             engine: self.engine.clone(),
-            before: view.before.as_ref().map(before),
+            before: known(view).map(before),
         }
     }
+}
+
+/// What a destination has: what it acknowledged. Of what is to be taken back, also what may have arrived.
+fn known(view: &DeliveryView) -> Option<&SentBefore> {
+    let is_void = view.reviewed.as_ref().is_some_and(|it| words(it.state.status()).is_void);
+    view.before.as_ref().filter(|it| is_void || !it.outputs.is_empty())
 }
 
 fn before(sent: &SentBefore) -> Before {
@@ -303,6 +312,7 @@ fn before(sent: &SentBefore) -> Before {
         version: sent.version,
         is_own: sent.is_own,
         objects: sent.outputs.iter().map(object).collect(),
+        tried: sent.tried.iter().map(object).collect(),
     }
 }
 

@@ -216,7 +216,11 @@ impl ReviewDesk {
 
 /// What a result says now.
 fn current(view: ReviewView) -> Current {
-    let (content, digest) = if let Some(last) = view.versions.last() {
+    // What waits anew after it was decided about (a retried run) begins with what was found by now.
+    let is_reopened =
+        |it: &&ReviewVersion| !view.open.is_empty() && it.state != ReviewState::Edited;
+    let last = view.versions.last().filter(|it| !is_reopened(it));
+    let (content, digest) = if let Some(last) = last {
         (last.content.clone(), last.attestation.digest.clone())
     } else {
         let content = drafted(&view.outputs, &view.plugins, &view.run);
@@ -316,6 +320,10 @@ impl Desk<'_> {
     fn check_signed(&self) -> Result<&ReviewVersion, ReviewRefusal> {
         let is_signed =
             |it: &&ReviewVersion| matches!(it.state, ReviewState::Signed | ReviewState::Amended);
+        if self.found.view.is_replaced {
+            let text = "a later run has taken its place: decide about that one";
+            return Err(ReviewRefusal::Conflict(text.to_owned()));
+        }
         let text = "it is not signed, or was taken back";
         self.last().filter(is_signed).ok_or_else(|| ReviewRefusal::Conflict(text.to_owned()))
     }

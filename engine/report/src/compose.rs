@@ -26,7 +26,8 @@ pub fn compose(
         kinds.push(OutputKind::Seg);
     }
     if writing.words.is_void {
-        if writing.about.before.is_none() {
+        // Another run's result is not taken back with this one.
+        if !writing.about.before.as_ref().is_some_and(|it| it.is_own) {
             return Err(ReportError::NothingSent);
         }
         // What objects said stays in the archive; a note says that they are not to be used.
@@ -39,6 +40,12 @@ pub fn compose(
     let mut outputs = Vec::new();
     for kind in kinds {
         outputs.extend(written(kind, writing, templates)?);
+    }
+    let has_objects =
+        writing.about.before.as_ref().is_some_and(|it| it.is_own && !it.tried.is_empty());
+    if outputs.is_empty() && has_objects && what.iter().any(|it| it.is_dicom()) {
+        // A person has taken out all that was sent before.
+        outputs = written(OutputKind::Rejection, writing, templates)?;
     }
     if outputs.is_empty() {
         return Err(ReportError::NothingToSend("anything it is to be sent as"));

@@ -31,7 +31,7 @@ pub(crate) fn uids(writing: &Writing<'_>) -> (String, String) {
 /// Fails if it has nothing, or the library cannot write it.
 pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8>, ReportError> {
     let Writing { results, about, .. } = writing;
-    let sent: Vec<&SentObject> = about.before.iter().flat_map(|it| &it.objects).collect();
+    let sent: Vec<&SentObject> = about.before.iter().flat_map(|it| &it.tried).collect();
     let sent: Vec<&SentObject> =
         sent.into_iter().filter(|it| !it.series.is_empty() && it.sop_class != SOP_CLASS).collect();
     if sent.is_empty() {

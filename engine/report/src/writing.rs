@@ -37,8 +37,10 @@ pub struct Before {
     pub version: u32,
     /// Whether it is of this run, not of the one it replaces or adds to.
     pub is_own: bool,
-    /// What was sent.
+    /// What was sent last.
     pub objects: Vec<SentObject>,
+    /// All that was ever tried to send: of what was not acknowledged, some may have arrived.
+    pub tried: Vec<SentObject>,
 }
 
 /// Something that was sent.

@@ -6,7 +6,9 @@ use contracts::{
     SentBefore, StoreError,
 };
 use domain::{Action, Event, Outcome, Subject, derived_uid};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -159,12 +161,51 @@ impl PgStore {
         let Some((sent, version, is_own)) = row else { return Ok(None) };
         // What is over was removed: then nothing can be said of it.
         let Some(content) = payload::read(tx, &self.keys, sent).await? else { return Ok(None) };
-        let mut outputs: Vec<Output> = serde_json::from_slice(&content)?;
-        for it in &mut outputs {
-            it.bytes = Vec::new();
-        }
+        let SentRecord { last, tried } = serde_json::from_slice(&content)?;
+        let is_known = !last.is_empty() || is_own && !tried.is_empty();
         let version = u32::try_from(version).unwrap_or_default();
-        Ok(Some(SentBefore { version, is_own, outputs }))
+        let before = SentBefore { version, is_own, outputs: last, tried };
+        Ok(is_known.then_some(before))
+    }
+
+    /// Remembers, before anything is sent, what may arrive; and once it has, that it has.
+    async fn note_sent(
+        &self,
+        tx: &mut PgConnection,
+        delivery: &ClaimedDelivery,
+        (patient, outputs): (Option<Uuid>, &[Output]),
+        version: Option<u32>,
+    ) -> Result<()> {
+        let before: Option<Option<Uuid>> =
+            sqlx::query_scalar("select sent from delivery where id = $1")
+                .bind(delivery.id)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let mut record = SentRecord::default();
+        if let Some(Some(before)) = before
+            && let Some(content) = payload::read(tx, &self.keys, before).await?
+        {
+            record = serde_json::from_slice(&content)?;
+        }
+        let heads = outputs.iter().map(|it| Output { bytes: Vec::new(), ..it.clone() });
+        let heads: Vec<Output> = heads.collect();
+        let new = heads.iter().filter(|it| !record.tried.iter().any(|tried| tried.id == it.id));
+        let new: Vec<Output> = new.cloned().collect();
+        record.tried.extend(new);
+        if version.is_some() {
+            record.last = heads;
+        }
+        let content = serde_json::to_vec(&record)?;
+        let kept = payload::keep(tx, &self.keys, patient, "sent", &content).await?;
+        sqlx::query(
+            "update delivery set sent = $2, sent_version = coalesce($3, sent_version) where id = $1",
+        )
+        .bind(delivery.id)
+        .bind(kept.id)
+        .bind(version.map(|it| i32::try_from(it).unwrap_or(i32::MAX)))
+        .execute(tx)
+        .await?;
+        Ok(())
     }
 
     pub(crate) async fn compose_delivery_row(
@@ -181,7 +222,7 @@ impl PgStore {
             let content = payload::read_there(&mut tx, &self.keys, composed).await?;
             return Ok(Ok(serde_json::from_slice(&content)?));
         }
-        view.revision = revision(&mut tx, delivery.run, &stamp).await?;
+        view.revision = revision(&mut tx, delivery.run, &numbered(&view, &stamp)?).await?;
         let outputs = match compose(&view) {
             Ok(outputs) => outputs,
             Err(reason) => return Ok(Err(reason)),
@@ -195,6 +236,7 @@ impl PgStore {
             .bind(&stamp)
             .execute(&mut *tx)
             .await?;
+        self.note_sent(&mut tx, delivery, (view.run.patient, &outputs), None).await?;
         let ids: Vec<Value> =
             outputs.iter().map(|it| json!({"kind": it.kind, "id": it.id})).collect();
         let detail = json!({"outputs": ids, "payload": kept.id, "salted_sha256": kept.digest});
@@ -217,7 +259,7 @@ impl PgStore {
             .bind(delivery.run)
             .execute(&mut *tx)
             .await?;
-        let (_, identity) = current(&mut tx, delivery).await?;
+        let (composed, identity) = current(&mut tx, delivery).await?;
         let (state, reason, wait, kind, outcome) = told(&end);
         sqlx::query(
             "update delivery set state = $2, reason = $3, lease_until = null,
@@ -248,7 +290,15 @@ impl PgStore {
         }
         if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
             let view = self.view(&mut tx, delivery).await?;
-            note_sent(&mut tx, delivery, identity.as_deref(), version_of(&view)).await?;
+            let version = identity.as_deref().and_then(|it| it.rsplit(';').next());
+            let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
+            if let Some(composed) = composed {
+                let content = payload::read_there(&mut tx, &self.keys, composed).await?;
+                let outputs: Vec<Output> = serde_json::from_slice(&content)?;
+                let sent = (view.run.patient, outputs.as_slice());
+                self.note_sent(&mut tx, delivery, sent, Some(version)).await?;
+            }
+            go_on(&mut tx, delivery, version, version_of(&view)).await?;
             let now = who(&view);
             if identity.is_some_and(|it| it.split(' ').next() != now.split(' ').next()) {
                 sqlx::query("update delivery set is_stale = true where id = $1")
@@ -323,34 +373,50 @@ async fn revision(tx: &mut PgConnection, run: Uuid, stamp: &str) -> Result<u32> 
     Ok(u32::try_from(number).unwrap_or_default())
 }
 
-/// Remembers what the destination has. If people went on meanwhile, it is to get that, too.
-async fn note_sent(
-    tx: &mut PgConnection,
-    delivery: &ClaimedDelivery,
-    stamp: Option<&str>,
-    now: u32,
-) -> Result<()> {
-    let version = stamp.and_then(|it| it.rsplit(';').next()).and_then(|it| it.parse().ok());
-    let version: u32 = version.unwrap_or_default();
-    sqlx::query(
-        "update delivery set sent = composed, sent_version = $2,
-            state = case when $3 then 'queued' else state end,
-            ended_at = case when $3 then null else ended_at end
-         where id = $1",
-    )
-    .bind(delivery.id)
-    .bind(i32::try_from(version).unwrap_or(i32::MAX))
-    .bind(version != now)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
 fn who(view: &DeliveryView) -> String {
     match &view.patient {
         Some(patient) => format!("{} {}", patient.id, patient.version),
         None => "nobody".to_owned(),
     }
+}
+
+/// What a destination was sent.
+#[derive(Default, Serialize, Deserialize)]
+struct SentRecord {
+    /// Last, and acknowledged.
+    last: Vec<Output>,
+    /// Ever, whether it arrived or not.
+    tried: Vec<Output>,
+}
+
+/// What a number is given for: everything that what is composed depends on. The same number is the same content,
+/// whoever gets it.
+fn numbered(view: &DeliveryView, stamp: &str) -> Result<String> {
+    let bodies: Vec<_> = view.orders.iter().map(|it| &it.order).collect();
+    let before: Vec<&str> =
+        view.before.iter().flat_map(|it| &it.outputs).map(|it| it.id.as_str()).collect();
+    let concluded = view.concluded.as_microsecond();
+    let plugins: Vec<&String> = view.plugins.values().map(|it| &it.digest).collect();
+    let all = json!([view.outputs, bodies, before, concluded, view.has_failures, plugins]);
+    let digest = hex::encode(Sha256::digest(serde_json::to_vec(&all)?));
+    Ok(format!("{stamp};{digest}"))
+}
+
+/// Queues a delivery again that has ended, if people went on meanwhile.
+async fn go_on(
+    tx: &mut PgConnection,
+    delivery: &ClaimedDelivery,
+    sent: u32,
+    now: u32,
+) -> Result<()> {
+    if sent == now {
+        return Ok(());
+    }
+    sqlx::query("update delivery set state = 'queued', ended_at = null where id = $1")
+        .bind(delivery.id)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
 /// What was composed so far. Fails if this try is not the current one.

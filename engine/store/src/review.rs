@@ -89,7 +89,7 @@ impl PgStore {
                     where l.run = n.run and l.until > clock_timestamp())
              from node n join run r on r.id = n.run
                 join workflow_version w on w.name = r.workflow and w.digest = r.digest
-             where n.state = 'in_review' and r.status = 'running' order by n.changed_at limit 1000",
+             where n.state = 'in_review' and r.status = 'running' order by n.changed_at limit 100000",
         )
         .fetch_all(&self.pool)
         .await?;
@@ -159,10 +159,17 @@ impl PgStore {
             }
             None => None,
         };
+        let (is_replaced,): (bool,) = sqlx::query_as(
+            "select exists (select from run where amends ->> 'run' = $1::text
+                and (amends ->> 'is_replaced')::boolean)",
+        )
+        .bind(id)
+        .fetch_one(&mut *tx)
+        .await?;
         let outputs = self.outputs(tx, id).await?;
         let plugins = plugins(tx, id).await?;
         let versions = self.versions(tx, id, false).await?;
-        Ok(Some(ReviewView { run, open, outputs, plugins, versions, lock }))
+        Ok(Some(ReviewView { run, open, outputs, plugins, versions, lock, is_replaced }))
     }
 
     /// The states that people gave a run's result, in order; with `only_last`, the last one.
@@ -272,9 +279,10 @@ impl PgStore {
                 .await?;
         }
         sqlx::query(
-            "update delivery set state = 'queued', run_after = now(), ended_at = null, attempt = 0,
+            "update delivery set state = 'queued', run_after = now(), ended_at = null,
                 reason = 'sent anew: ' || $2
-             where run = $1 and state in ('delivered', 'promised')",
+             where run = $1 and sent is not null
+                and state in ('delivered', 'promised', 'blocked', 'failed')",
         )
         .bind(run)
         .bind(new.state.name())

@@ -279,6 +279,12 @@ impl<'a> Checker<'a> {
 
     /// A person signs what a run found, all of it: nothing may be found beside or after.
     fn check_reviews(&mut self, nodes: &NodeMap) {
+        let mut reviews = nodes.0.iter().filter(|(_, it)| it.review.is_some());
+        if let (Some(_), Some((second, _))) = (reviews.next(), reviews.next()) {
+            let message = format!("`{}` is a second review", second.value);
+            let help = "a result is signed once: let another workflow, or another person, begin where this ends";
+            self.add("workflow::review", second, "this node", message, help);
+        }
         let by_name = |wanted: &str| nodes.0.iter().find(|(it, _)| it.value == wanted);
         for (name, review) in nodes.0.iter().filter(|(_, it)| it.review.is_some()) {
             let mut before: BTreeSet<&str> = BTreeSet::new();

@@ -246,9 +246,18 @@ impl Run {
                 self.settled.remove(&index);
             }
         }
-        for progress in self.nodes.values_mut() {
+        let mut again: Vec<String> = Vec::new();
+        for (step, progress) in &mut self.nodes {
             if matches!(progress, NodeProgress::Failed | NodeProgress::Unreachable) {
                 *progress = NodeProgress::Waiting;
+                again.extend(workflow.node_of(step).map(|it| it.name.clone()));
+            }
+        }
+        // Who has signed has not seen what is found now.
+        for review in workflow.nodes.iter().filter(|it| it.role().is_some()) {
+            let before = workflow.closure(&review.after);
+            if again.iter().any(|it| before.contains(it.as_str())) {
+                self.nodes.insert(review.name.clone(), NodeProgress::Waiting);
             }
         }
     }
