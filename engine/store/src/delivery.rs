@@ -289,29 +289,41 @@ impl PgStore {
             commitment::settle(&mut tx, &delivery.transaction).await?;
         }
         if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
-            let view = self.view(&mut tx, delivery).await?;
-            let version = identity.as_deref().and_then(|it| it.rsplit(';').next());
-            let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
-            if let Some(composed) = composed {
-                let content = payload::read_there(&mut tx, &self.keys, composed).await?;
-                let outputs: Vec<Output> = serde_json::from_slice(&content)?;
-                let sent = (view.run.patient, outputs.as_slice());
-                self.note_sent(&mut tx, delivery, sent, Some(version)).await?;
-            }
-            go_on(&mut tx, delivery, version, version_of(&view)).await?;
-            let now = who(&view);
-            if identity.is_some_and(|it| it.split(' ').next() != now.split(' ').next()) {
-                sqlx::query("update delivery set is_stale = true where id = $1")
-                    .bind(delivery.id)
-                    .execute(&mut *tx)
-                    .await?;
-                let kind = "identity_changed_after_delivery";
-                let late = event(&mut tx, delivery, kind, json!({})).await?;
-                append(&mut tx, &late).await?;
-            }
+            self.note_arrival(&mut tx, delivery, composed, identity).await?;
         }
         announce(&mut tx, "delivery").await?;
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Remembers what the destination has now, and whether it is to get something else by now.
+    async fn note_arrival(
+        &self,
+        tx: &mut PgConnection,
+        delivery: &ClaimedDelivery,
+        composed: Option<Uuid>,
+        identity: Option<String>,
+    ) -> Result<()> {
+        let view = self.view(tx, delivery).await?;
+        let version = identity.as_deref().and_then(|it| it.rsplit(';').next());
+        let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
+        if let Some(composed) = composed {
+            let content = payload::read_there(tx, &self.keys, composed).await?;
+            let outputs: Vec<Output> = serde_json::from_slice(&content)?;
+            let sent = (view.run.patient, outputs.as_slice());
+            self.note_sent(tx, delivery, sent, Some(version)).await?;
+        }
+        go_on(tx, delivery, version, version_of(&view)).await?;
+        let now = who(&view);
+        if identity.is_some_and(|it| it.split(' ').next() != now.split(' ').next()) {
+            sqlx::query("update delivery set is_stale = true where id = $1")
+                .bind(delivery.id)
+                .execute(&mut *tx)
+                .await?;
+            let kind = "identity_changed_after_delivery";
+            let late = event(tx, delivery, kind, json!({})).await?;
+            append(tx, &late).await?;
+        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::append;
 use crate::{PgStore, identity, payload, run};
 
@@ -81,7 +81,12 @@ impl PgStore {
         .await?;
         let mut views: Vec<ReviewView> = Vec::new();
         for id in runs {
-            views.extend(self.review(&mut tx, id, false).await?);
+            match self.review(&mut tx, id, false).await {
+                Ok(view) => views.extend(view),
+                // What a run found was removed: there is nothing left to match with.
+                Err(Error::Store(StoreError::Inconsistent(_))) => {}
+                Err(error) => return Err(error),
+            }
         }
         let what = match sha256 {
             Some(sha256) => ReturnedWhat::Instance { sha256 },
