@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::dataset::made_at;
-use crate::narrative::{IMAGING, LABORATORY};
+use crate::narrative::{IMAGING, LABORATORY, region};
 use crate::recipient::Recipient;
 use crate::status::{BANNER, VOID, Words};
 use crate::writing::{About, Writing};
@@ -291,7 +291,8 @@ fn findings(results: &ResultSet, words: Words) -> String {
     }
     let findings = results.findings.iter().map(|it| it.text.clone());
     let prose = results.sections.iter().map(|it| format!("{}:\n{}", it.title.meaning, it.text));
-    let lines: Vec<String> = findings.chain(prose).collect();
+    let regions = results.regions.iter().map(region);
+    let lines: Vec<String> = findings.chain(prose).chain(regions).collect();
     if lines.is_empty() { "No findings.".to_owned() } else { lines.join("\n") }
 }
 

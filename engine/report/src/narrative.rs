@@ -131,7 +131,8 @@ fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
     sections
 }
 
-fn region(region: &Region) -> String {
+/// Where something was marked, in words.
+pub(crate) fn region(region: &Region) -> String {
     let [left, top, right, bottom] = region.corners;
     let Region { label, instance, .. } = region;
     format!("{label}: columns {left} to {right}, rows {top} to {bottom} of image {instance}")

@@ -143,7 +143,12 @@ fn planar_group(results: &ResultSet, region: &Region, at: usize) -> Set {
             &dcm("112040", "Tracking Unique Identifier"),
             &results.tracking_uid(&name),
         ),
-        code("CONTAINS", &dcm("121071", "Finding"), &Code::new("52988006", "SCT", "Lesion")),
+        // What a label means is not known: it is a code of our own (OUT-14).
+        code(
+            "CONTAINS",
+            &dcm("121071", "Finding"),
+            &Code::new("region", "99ISOCENTER", "Region the model cites"),
+        ),
         text("CONTAINS", &dcm("121106", "Comment"), &region.label),
     ];
     items.extend(algorithm(&region.algorithm));
