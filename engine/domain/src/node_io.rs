@@ -91,6 +91,18 @@ pub struct ExchangedDocument {
     pub attachments: Vec<Attachment>,
 }
 
+impl ExchangedDocument {
+    /// What somebody stands for in words: observations that are text, and final or corrected (tables 0125, 0085).
+    pub fn final_words(&self) -> String {
+        let is_meant = |it: &&Observation| {
+            matches!(it.value_type.as_str(), "TX" | "FT" | "ST" | "CF")
+                && matches!(it.status.as_str(), "F" | "C")
+        };
+        let words = self.observations.iter().filter(is_meant).map(|it| it.value.as_str());
+        words.collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// What a document message says of its document (HL7 v2.5.1, 9.6.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentAbout {

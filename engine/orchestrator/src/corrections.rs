@@ -15,9 +15,6 @@ use crate::content::drafted;
 use crate::orchestrator::{AFTER_FAILURE, Orchestrator, POLL};
 use crate::review::difference;
 
-/// Observations that are words (table 0125).
-const WORDS: [&str; 3] = ["TX", "FT", "ST"];
-
 impl Orchestrator {
     /// Looks at what came back, one after the other.
     pub(crate) async fn take_in_corrections(&self) {
@@ -35,14 +32,13 @@ impl Orchestrator {
 
     async fn take_in(&self, it: Returned) {
         let pairs = match &it.what {
-            ReturnedWhat::Message(document) => it
-                .runs
-                .iter()
-                .filter_map(|run| {
-                    let text = words(document)?;
-                    pair(run, in_words(run, sections(&text)), &BTreeMap::new())
-                })
-                .collect(),
+            ReturnedWhat::Message(document) => {
+                // What nobody stands for yet is no correction.
+                let sections = sections(&document.final_words());
+                let runs = it.runs.iter().filter(|_| !sections.is_empty());
+                let pair = |run| pair(run, in_words(run, sections.clone()), &BTreeMap::new());
+                runs.filter_map(pair).collect()
+            }
             ReturnedWhat::Instance { sha256 } => {
                 let path = self.archive.path_of(sha256);
                 if it.source == "seg" {
@@ -130,16 +126,6 @@ async fn reported_anew(it: &Returned, path: PathBuf) -> Vec<ReturnedPair> {
             pair(run, in_words(run, document.sections.clone()), &BTreeMap::new())
         });
     pairs.collect()
-}
-
-/// The final words of a message; nothing, if nobody stands for it yet (table 0085).
-fn words(document: &domain::ExchangedDocument) -> Option<String> {
-    let is_final = |it: &&domain::Observation| {
-        WORDS.contains(&it.value_type.as_str()) && matches!(it.status.as_str(), "F" | "C")
-    };
-    let words = document.observations.iter().filter(is_final).map(|it| it.value.as_str());
-    let text = words.collect::<Vec<_>>().join("\n");
-    Some(text).filter(|it| !it.trim().is_empty())
 }
 
 fn sections(text: &str) -> Vec<Section> {

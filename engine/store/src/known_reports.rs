@@ -10,9 +10,6 @@ use crate::payload;
 /// Most reports a plugin is given.
 const REPORTS_MAX: usize = 5;
 
-/// Observations that are words (table 0125).
-const WORDS: [&str; 4] = ["TX", "FT", "ST", "CF"];
-
 impl PgStore {
     /// What people have reported of the patient of a run, the newest first: what was signed here, and what the
     /// RIS has sent. Nobody's, if it is not known whose the run is.
@@ -55,7 +52,7 @@ impl PgStore {
         for (document, is_of_study, date) in sent {
             let Some(content) = payload::read(tx, &self.keys, document).await? else { continue };
             let document: ExchangedDocument = serde_json::from_slice(&content)?;
-            reports.push(KnownReport { is_of_study, date, text: words(&document) });
+            reports.push(KnownReport { is_of_study, date, text: document.final_words() });
         }
         for (content, _, is_of_study, date) in signed {
             let Some(content) = payload::read(tx, &self.keys, content).await? else { continue };
@@ -66,16 +63,6 @@ impl PgStore {
         reports.truncate(REPORTS_MAX);
         Ok(reports)
     }
-}
-
-/// What a message says in words.
-fn words(document: &ExchangedDocument) -> String {
-    // Only what somebody stands for: final, or corrected (table 0085).
-    let is_meant = |it: &&domain::Observation| {
-        WORDS.contains(&it.value_type.as_str()) && matches!(it.status.as_str(), "F" | "C")
-    };
-    let words = document.observations.iter().filter(is_meant);
-    words.map(|it| it.value.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 /// What a result says in words.
