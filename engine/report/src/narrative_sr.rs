@@ -78,6 +78,9 @@ fn sections(writing: &Writing<'_>) -> Vec<Set> {
         };
         sections.push((it.title.clone(), name, vec![it.text.clone()]));
     }
+    for (_, _, texts) in &mut sections {
+        texts.retain(|it| !it.trim().is_empty());
+    }
     sections.retain(|(_, _, texts)| !texts.is_empty());
     let mut is_first = words.needs_banner;
     let mut written = Vec::new();

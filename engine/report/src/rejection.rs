@@ -54,7 +54,10 @@ pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8
     let evidence = vec![of_study(study, objects(&sent))];
     set.sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, evidence)
         .text(tags::VALUE_TYPE, VR::CS, "CONTAINER")
-        .code(tags::CONCEPT_NAME_CODE_SEQUENCE, &dcm("113001", "Rejected for Quality Reasons"))
+        .code(
+            tags::CONCEPT_NAME_CODE_SEQUENCE,
+            &dcm("113037", "Rejected for Patient Safety Reasons"),
+        )
         .text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE")
         .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("2010")])
         .sequence(tags::CONTENT_SEQUENCE, items)

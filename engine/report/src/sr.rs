@@ -103,10 +103,14 @@ fn measurement_groups(results: &ResultSet, form: SegmentationForm) -> Vec<Set> {
         for (at, segment) in segmentation.segments.iter().enumerate() {
             let number = u16::try_from(at + 1).unwrap_or(u16::MAX);
             let outlined = reference(form.sop_class(), &uid);
-            // An image by itself has a frame for each segment. A frame or a segment is named, not both.
-            let outlined = match segmentation.geometry.space {
-                Some(_) => outlined.short(tags::REFERENCED_SEGMENT_NUMBER, number),
-                None => outlined.text(tags::REFERENCED_FRAME_NUMBER, VR::IS, &number.to_string()),
+            // An image by itself has a frame for each segment, but for label maps. A frame or a segment is
+            // named, not both.
+            let is_framed =
+                segmentation.geometry.space.is_none() && form != SegmentationForm::Labelmap;
+            let outlined = if is_framed {
+                outlined.text(tags::REFERENCED_FRAME_NUMBER, VR::IS, &number.to_string())
+            } else {
+                outlined.short(tags::REFERENCED_SEGMENT_NUMBER, number)
             };
             groups.push(measurement_group(results, segmentation, segment, outlined));
         }

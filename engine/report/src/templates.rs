@@ -99,7 +99,8 @@ impl Templates {
             ReportForm::None => ReportForm::Text,
             other => other,
         };
-        let document = self.document(writing, form)?;
+        // A cancellation has no content (9.3.11).
+        let document = self.document(writing, form)?.filter(|_| !writing.words.is_void);
         Ok(self.render(MDM, &view(writing, control_id, document))?)
     }
 
@@ -109,7 +110,14 @@ impl Templates {
         form: ReportForm,
     ) -> Result<Option<DocumentView>, ReportError> {
         if writing.words.is_void {
-            return Ok(None);
+            // The report that the receiver has is emptied under its own key.
+            let value_type = match form {
+                ReportForm::None => return Ok(None),
+                ReportForm::Text => "FT",
+                ReportForm::Pdf => "ED",
+            };
+            let (text, pdf) = (String::new(), String::new());
+            return Ok(Some(DocumentView { value_type, text, pdf }));
         }
         let narrative = || Narrative::of(writing.results, writing.about, writing.words);
         let view = |value_type, text, pdf| Ok(Some(DocumentView { value_type, text, pdf }));

@@ -14,18 +14,31 @@ const CONCEPTS: &[(&str, &str)] = &[
     ("pneumonia", r"pneumonias?|肺炎"),
     ("atelectasis", r"atelecta(?:sis|ses)|肺不张"),
     ("nodule", r"nodules?|结节"),
-    ("mass", r"mass(?:es)?|肿块"),
+    ("mass", r"\bmass(?:es)?\b|肿块"),
     ("fracture", r"fractures?|骨折"),
     ("cardiomegaly", r"cardiomegaly|enlarged heart|心影增大|心脏增大"),
     ("edema", r"o?edema|水肿"),
     ("emphysema", r"emphysema|肺气肿"),
 ];
 
-/// Words that turn a claim round, where they come before it in its sentence.
-const NEGATION: &str = r"\b(?:no|not|without|absence of|free of|negative for|rules? out|denies)\b|未见|无明显|没有|无|排除";
+/// Words that turn a claim round, where they come before it in its part of the sentence.
+const NEGATION: &str = r"\b(?:no|not|without|absence of|free of|negative for|ruled? out|denies)\b|未见|无明显|没有|无|排除";
 
-/// Words that leave it open.
-const DOUBT: &str = r"\b(?:possible|possibly|probable|may|might|suspected|suspicious|cannot be excluded|questionable)\b|可能|疑似|考虑|不除外";
+/// The same where they come right behind it.
+const NEGATION_BEHIND: &str =
+    r"^[^.,，。;]{0,20}\b(?:is|are|was|were)\s+(?:not|absent)\b|^\s*(?:absent|未见)";
+
+/// Words that leave it open, also where they deny a denial.
+const DOUBT: &str = r"\b(?:possible|possibly|probable|may|might|suspected|suspicious|questionable)\b|\b(?:cannot|can not|could not|not)\b[^.,;]{0,20}\b(?:ruled? out|excluded?)\b|可能|疑似|考虑|不能排除|不排除|不除外";
+
+/// What sounds like a denial and is none.
+const NO_CHANGE: &str = r"\bno\b[^.,;]{0,25}\bchanges?\b";
+
+/// What ends the reach of a denial before it.
+const TURN: &str = r"\bbut\b|\bhowever\b|\bwith\b|但";
+
+/// What begins a new claim behind a comma, rather than going on with a list.
+const ANEW: &str = r"\b(?:small|large|moderate|mild|severe|left|right|there (?:is|are))\b|左|右|双|少量|大量|可见|见";
 
 /// A claim of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,28 +93,53 @@ pub(crate) fn claims(text: &str) -> Vec<Claim> {
     let Some(ends) = SENTENCES.as_ref() else { return all };
     for sentence in ends.split(text) {
         for (concept, pattern) in CONCEPTS {
-            let Ok(pattern) = Regex::new(&format!("(?i){pattern}")) else { continue };
-            let Some(found) = pattern.find(sentence) else { continue };
-            let before = sentence.get(..found.start()).unwrap_or_default();
-            let presence = presence(sentence, before);
-            all.push(Claim { concept, presence, sides: Sides::of(sentence) });
+            let Some(pattern) = regex_of(pattern) else { continue };
+            for found in pattern.find_iter(sentence) {
+                let before = sentence.get(..found.start()).unwrap_or_default();
+                let behind = sentence.get(found.end()..).unwrap_or_default();
+                let (near, clause) = (near(before), clause(before, found.as_str(), behind));
+                let presence = presence(&near, &clause, behind);
+                all.push(Claim { concept, presence, sides: Sides::of(&clause) });
+            }
         }
     }
     all
 }
 
-fn presence(sentence: &str, before: &str) -> Presence {
-    let is_in = |words: &str, text: &str| {
-        Regex::new(&format!("(?i){words}")).is_ok_and(|it| it.is_match(text))
-    };
-    // "But" ends what is denied before it.
-    let reach = Regex::new(r"(?i)\bbut\b|\bhowever\b|但").ok();
-    let near = reach.and_then(|it| it.split(before).last().map(str::to_owned));
-    let near = near.unwrap_or_else(|| before.to_owned());
-    if is_in(NEGATION, &near) {
-        Presence::Absent
-    } else if is_in(DOUBT, sentence) {
+fn regex_of(text: &str) -> Option<Regex> {
+    Regex::new(&format!("(?i){text}")).ok()
+}
+
+fn is_in(words: &str, text: &str) -> bool {
+    regex_of(words).is_some_and(|it| it.is_match(text))
+}
+
+/// As far back as a denial reaches: to a word that turns the sentence, or to a comma behind which something new
+/// is said.
+fn near(before: &str) -> String {
+    let last = regex_of(TURN).and_then(|it| it.split(before).last().map(str::to_owned));
+    let near = last.unwrap_or_else(|| before.to_owned());
+    match near.rsplit_once([',', '，', '、']) {
+        Some((_, tail)) if is_in(ANEW, tail) => tail.to_owned(),
+        _ => near,
+    }
+}
+
+/// The part of the sentence between commas, for the side it names.
+fn clause(before: &str, found: &str, behind: &str) -> String {
+    let commas = [',', '，'];
+    let head = before.rsplit(commas).next().unwrap_or_default();
+    let tail = behind.split(commas).next().unwrap_or_default();
+    format!("{head}{found}{tail}")
+}
+
+fn presence(near: &str, clause: &str, behind: &str) -> Presence {
+    let without = regex_of(NO_CHANGE).map(|it| it.replace_all(near, "").into_owned());
+    let near = without.unwrap_or_else(|| near.to_owned());
+    if is_in(DOUBT, &near) || is_in(DOUBT, clause) {
         Presence::Possible
+    } else if is_in(NEGATION, &near) || is_in(NEGATION_BEHIND, behind) {
+        Presence::Absent
     } else {
         Presence::Present
     }
@@ -167,6 +205,24 @@ mod tests {
             ("No effusion but a nodule.", vec![("pleural effusion", Absent), ("nodule", Present)]),
             ("右肺见结节。未见气胸。", vec![("nodule", Present), ("pneumothorax", Absent)]),
             ("Lungs are clear.", vec![]),
+            ("Cannot rule out pneumothorax.", vec![("pneumothorax", Possible)]),
+            ("不能排除气胸", vec![("pneumothorax", Possible)]),
+            ("No change in the large right pneumothorax.", vec![("pneumothorax", Present)]),
+            ("未见骨折，左侧气胸", vec![("pneumothorax", Present), ("fracture", Absent)]),
+            ("Pneumothorax is not seen.", vec![("pneumothorax", Absent)]),
+            ("Massive effusion.", vec![("pleural effusion", Present)]),
+            (
+                "No left pneumothorax, small right pneumothorax.",
+                vec![("pneumothorax", Absent), ("pneumothorax", Present)],
+            ),
+            (
+                "No effusion, pneumothorax or consolidation.",
+                vec![
+                    ("pneumothorax", Absent),
+                    ("pleural effusion", Absent),
+                    ("consolidation", Absent),
+                ],
+            ),
         ] {
             assert_eq!(told(text), expected, "{text}");
         }

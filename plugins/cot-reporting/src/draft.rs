@@ -15,7 +15,10 @@ use crate::prompt;
 /// Findings and impression.
 pub(crate) fn report(answer: &str) -> Vec<Section> {
     let ReportText { findings: seen, impression } = ReportText::parse(&cleaned(answer));
-    let mut sections = vec![findings(seen)];
+    let mut sections = Vec::new();
+    if !seen.is_empty() || impression.is_empty() {
+        sections.push(findings(seen));
+    }
     if !impression.is_empty() {
         let title = Code::new("19005-8", "LN", "Impression");
         sections.push(Section { title, text: impression });

@@ -38,7 +38,7 @@ use serde::Deserialize;
 use crate::answer::Kind;
 use crate::ask::{Seen, answer_of_its_kind, ask, question, seen};
 use crate::draft::{comment, discrepancies, findings, flags, regions, report};
-use crate::prompt::Asked;
+use crate::prompt::{Asked, written};
 
 /// Drafts reports.
 pub struct Draft;
@@ -156,8 +156,7 @@ impl Plugin for Draft {
             }
         };
         output.regions = regions(&said, &seen, Self::VERSION);
-        let text: Vec<&str> = output.sections.iter().map(|it| it.text.as_str()).collect();
-        let flags = flags(&text.join("\n"), &input, &output.regions);
+        let flags = flags(&written(&output), &input, &output.regions);
         output.sections.push(comment(&said, &flags));
         Ok(output)
     }
@@ -218,7 +217,7 @@ fn detected(
 
 /// Where the draft of the nodes before and the report that somebody signed for this study differ.
 fn compared(input: &NodeInput) -> Result<NodeOutput, NodeError> {
-    let ours: Vec<String> = input.earlier.values().map(prompt::written).collect();
+    let ours: Vec<String> = input.earlier.values().map(written).collect();
     let ours = ours.join("\n");
     let theirs = input.reports.iter().find(|it| it.is_of_study);
     let Some(theirs) = theirs else {

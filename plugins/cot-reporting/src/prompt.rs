@@ -94,11 +94,14 @@ fn texts(input: &NodeInput) -> Vec<String> {
     came.into_iter().chain(reports).chain(written).map(|it| quoted(&it)).collect()
 }
 
-/// What a node has put in words.
+/// What a node says in words: neither what it was asked, nor what it cannot say.
 pub(crate) fn written(output: &NodeOutput) -> String {
-    let findings = output.findings.iter().map(|it| it.text.clone());
+    let is_said = |it: &&domain::Finding| it.presence != domain::Presence::Unknown;
+    let findings = output.findings.iter().filter(is_said).map(|it| it.text.clone());
     let sections = output.sections.iter().filter(|it| it.title.value != "121106");
-    let sections = sections.map(|it| it.text.clone());
+    let is_question = |it: &&str| it.trim_end().ends_with(['?', '\u{ff1f}']);
+    let sections = sections
+        .map(|it| it.text.lines().filter(|it| !is_question(it)).collect::<Vec<_>>().join("\n"));
     findings.chain(sections).collect::<Vec<_>>().join("\n")
 }
 

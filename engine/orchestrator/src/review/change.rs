@@ -64,6 +64,9 @@ fn check_texts(content: &NodeOutput) -> Result<(), ReviewRefusal> {
             )));
         }
     }
+    if regions.iter().any(|it| it.label.trim().is_empty()) {
+        return Err(invalid("a region has a label".to_owned()));
+    }
     let segments = segmentations.iter().flat_map(|it| &it.segments);
     if segments.clone().any(|it| it.label.is_empty() || it.label.chars().count() > 64) {
         return Err(invalid("a segment has a label of 1 to 64 letters".to_owned()));
