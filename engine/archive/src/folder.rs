@@ -50,9 +50,9 @@ impl Destination for FolderDestination {
         run: &str,
         _: &str,
         output: &Output,
-        (index, _): (usize, usize),
+        number: usize,
     ) -> Result<Sent, SendError> {
-        let name = format!("{}-{}.{}", output.kind.name(), index + 1, extension(output.kind));
+        let name = format!("{}-{}.{}", output.kind.name(), number + 1, extension(output.kind));
         self.write(run, vec![(name, output.bytes.clone())]).await
     }
 

@@ -156,7 +156,7 @@ pub trait Destination: Send + Sync {
         outputs: &[Output],
     ) -> Result<Sent, SendError>;
 
-    /// Sends one of several, which do not fit into memory together; `place` is its number and how many there are.
+    /// Sends one of several, which do not fit into memory together; `number` is its place among them, from nought.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ pub trait Destination: Send + Sync {
         run: &str,
         transaction: &str,
         output: &Output,
-        _place: (usize, usize),
+        _number: usize,
     ) -> Result<Sent, SendError> {
         self.send(run, transaction, std::slice::from_ref(output)).await
     }

@@ -155,6 +155,18 @@ pub enum Presence {
     Unknown,
 }
 
+impl Presence {
+    /// The qualifier for it (SNOMED CT).
+    pub fn code(self) -> Code {
+        match self {
+            Self::Present => Code::new("52101004", "SCT", "Present"),
+            Self::Absent => Code::new("272519000", "SCT", "Absent"),
+            Self::Possible => Code::new("371930009", "SCT", "Possible"),
+            Self::Unknown => Code::new("261665006", "SCT", "Unknown"),
+        }
+    }
+}
+
 /// A number with what it measures and in what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {

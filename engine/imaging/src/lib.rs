@@ -4,7 +4,7 @@
 //! a stack that is not regular, [`mask`] and [`components`] cut shapes out, [`quantity`] measures them.
 //! Beside it lie flat pictures: [`mod@picture`] decodes them, [`resize`] fits them to what a network
 //! sees, [`rle`] is how their masks are written, [`overlay`]
-//! draws what was found. [`mod@returned`] reads masks that others made.
+//! draws what was found. [`mod@returned`] reads masks that others made, with [`items`].
 //!
 //! **Invariants**
 //!
@@ -14,6 +14,7 @@
 
 pub mod components;
 pub mod display;
+pub mod items;
 pub mod mask;
 pub mod overlay;
 pub mod picture;

@@ -7,6 +7,7 @@ use std::path::Path;
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
 
+use crate::items::{items, word};
 use crate::slice::{SliceError, integer, text};
 
 /// Most pixels of all frames together: a segment on a whole body.
@@ -52,10 +53,8 @@ pub fn read(path: &Path) -> Result<Vec<Returned>, SliceError> {
     let is_labels = text(&file, tags::SEGMENTATION_TYPE).is_some_and(|it| it == "LABELMAP");
     let mut all: Vec<(u32, Returned)> = Vec::new();
     for it in items(&file, tags::SEGMENT_SEQUENCE) {
-        let word =
-            |tag| it.element(tag).ok().and_then(|it| it.to_str().ok().map(|it| trimmed(&it)));
-        let Some(tracking_uid) = word(tags::TRACKING_UID) else { continue };
-        let label = word(tags::SEGMENT_LABEL).unwrap_or_default();
+        let Some(tracking_uid) = word(it, tags::TRACKING_UID) else { continue };
+        let label = word(it, tags::SEGMENT_LABEL).unwrap_or_default();
         let number = number(it, tags::SEGMENT_NUMBER);
         let size = [rows, columns];
         all.push((number, Returned { tracking_uid, label, size, images: BTreeMap::new() }));
@@ -63,7 +62,8 @@ pub fn read(path: &Path) -> Result<Vec<Returned>, SliceError> {
     let pixels = usize::try_from(pixels).map_err(|_| not("its frames are beyond the limit"))?;
     for (index, frame) in frames.iter().enumerate() {
         let Some(image) = source(frame) else { continue };
-        let of = first(frame, tags::SEGMENT_IDENTIFICATION_SEQUENCE)
+        let of = items(frame, tags::SEGMENT_IDENTIFICATION_SEQUENCE)
+            .first()
             .map_or(0, |it| number(it, tags::REFERENCED_SEGMENT_NUMBER));
         for (number, segment) in &mut all {
             if !is_labels && *number != of {
@@ -84,27 +84,13 @@ pub fn read(path: &Path) -> Result<Vec<Returned>, SliceError> {
     Ok(all.into_iter().map(|(_, it)| it).collect())
 }
 
-fn trimmed(text: &str) -> String {
-    text.trim_matches(['\0', ' ']).to_owned()
-}
-
-fn items(object: &InMemDicomObject, tag: dicom_core::Tag) -> Vec<&InMemDicomObject> {
-    let element = object.element(tag).ok();
-    element.and_then(|it| it.items()).map(|it| it.iter().collect()).unwrap_or_default()
-}
-
-fn first(object: &InMemDicomObject, tag: dicom_core::Tag) -> Option<&InMemDicomObject> {
-    items(object, tag).first().copied()
-}
-
 fn number(object: &InMemDicomObject, tag: dicom_core::Tag) -> u32 {
     object.element(tag).ok().and_then(|it| it.to_int().ok()).unwrap_or_default()
 }
 
 /// The image a frame was drawn on.
 fn source(frame: &InMemDicomObject) -> Option<String> {
-    let derivation = first(frame, tags::DERIVATION_IMAGE_SEQUENCE)?;
-    let image = first(derivation, tags::SOURCE_IMAGE_SEQUENCE)?;
-    let uid = image.element(tags::REFERENCED_SOP_INSTANCE_UID).ok()?.to_str().ok()?;
-    Some(trimmed(&uid))
+    let derivation = items(frame, tags::DERIVATION_IMAGE_SEQUENCE).first()?;
+    let image = items(derivation, tags::SOURCE_IMAGE_SEQUENCE).first()?;
+    word(image, tags::REFERENCED_SOP_INSTANCE_UID)
 }

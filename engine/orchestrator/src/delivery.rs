@@ -133,7 +133,6 @@ impl Orchestrator {
     ) -> Result<Sent, SendError> {
         let (images, composed): (Vec<Output>, Vec<Output>) =
             outputs.into_iter().partition(|it| it.stored.is_some());
-        let count = images.len();
         for (index, mut image) in images.into_iter().enumerate() {
             let path = self.archive.path_of(image.stored.as_deref().unwrap_or_default());
             let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
@@ -145,7 +144,7 @@ impl Orchestrator {
             // A transaction is of one request.
             let number = format!("{transaction}.{index}");
             let own = domain::derived_uid(&["image", &number]);
-            let sent = site.destination.send_part(run, &own, &image, (index, count)).await?;
+            let sent = site.destination.send_part(run, &own, &image, index).await?;
             if sent == Sent::Promised {
                 tracing::debug!(run, "an image was taken and not committed yet");
             }

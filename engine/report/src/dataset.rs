@@ -5,7 +5,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
-use domain::{Algorithm, Code, ResultSet};
+use domain::{Algorithm, Code, ResultSet, derived_uid};
 use encoding::file_meta::FileMeta;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -210,6 +210,12 @@ pub fn date_time(at: Timestamp) -> String {
 /// When a result became what it is: when the last node had ended, or a person decided.
 pub fn made_at(results: &ResultSet) -> Timestamp {
     results.attested.as_ref().map_or(results.concluded, |it| it.at)
+}
+
+/// Series and instance of an object of a result, the same on every try (DIN-64).
+pub fn uids(results: &ResultSet, kind: &str, index: usize) -> (String, String) {
+    let uid = |what: &str| derived_uid(&[&results.name(), kind, what]);
+    (uid("series"), uid(&index.to_string()))
 }
 
 /// What the objects of one series have in common.

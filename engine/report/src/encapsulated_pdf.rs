@@ -2,9 +2,9 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, derived_uid};
+use domain::Code;
 
-use crate::dataset::{SeriesAbout, common, date_time, made_at};
+use crate::dataset::{self, SeriesAbout, common, date_time, made_at};
 use crate::narrative::{IMAGING, LABORATORY, Narrative};
 use crate::pdf;
 use crate::writing::{ReportError, StudyAbout, Writing};
@@ -17,8 +17,7 @@ const SERIES_NUMBER: u32 = 9006;
 
 /// Series and instance of the pages (DIN-64).
 pub(crate) fn uids(writing: &Writing<'_>) -> (String, String) {
-    let name = writing.results.name();
-    (derived_uid(&[&name, "pdf", "series"]), derived_uid(&[&name, "pdf", "0"]))
+    dataset::uids(writing.results, "pdf", 0)
 }
 
 /// Writes the pages of a run.
@@ -33,12 +32,11 @@ pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8
     let length = u32::try_from(pages.len()).map_err(|it| ReportError::Unwritable(Box::new(it)))?;
     pages.resize(pages.len().next_multiple_of(2), 0);
     let (series_uid, instance_uid) = uids(writing);
-    let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "DOC",
         uid: &series_uid,
         number: SERIES_NUMBER,
-        description: &format!("{prefix}report"),
+        description: &words.series("report"),
         instance: 1,
     };
     let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results);

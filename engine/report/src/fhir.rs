@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use domain::{Abnormality, Code, LabRow, Presence, derived_uid};
+use domain::{Abnormality, Code, LabRow, derived_uid};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -183,7 +183,7 @@ fn observations(writing: &Writing<'_>) -> Vec<(String, Value)> {
     for (index, it) in results.findings.iter().enumerate() {
         let mut one = observation(writing, &it.code);
         if !is_void {
-            put(&mut one, "valueCodeableConcept", concept(&presence(it.presence)));
+            put(&mut one, "valueCodeableConcept", concept(&it.presence.code()));
             put(&mut one, "note", json!([{ "text": it.text }]));
         }
         if let Some(site) = &it.site {
@@ -256,15 +256,6 @@ fn laboratory(writing: &Writing<'_>, row: &LabRow) -> Value {
         );
     }
     one
-}
-
-fn presence(presence: Presence) -> Code {
-    match presence {
-        Presence::Present => Code::new("52101004", "SCT", "Present"),
-        Presence::Absent => Code::new("272519000", "SCT", "Absent"),
-        Presence::Possible => Code::new("371930009", "SCT", "Possible"),
-        Presence::Unknown => Code::new("261665006", "SCT", "Unknown"),
-    }
 }
 
 fn report(writing: &Writing<'_>, observations: &[String]) -> Result<Value, ReportError> {

@@ -2,12 +2,12 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, derived_uid};
+use domain::Code;
 
 use crate::content_tree::{
     container, dcm, document, evidence, language, observers, predecessors, requests, template, text,
 };
-use crate::dataset::{SeriesAbout, Set, common};
+use crate::dataset::{self, SeriesAbout, Set, common};
 use crate::narrative::Narrative;
 use crate::status::BANNER;
 use crate::writing::{ReportError, StudyAbout, Writing};
@@ -20,8 +20,7 @@ const SERIES_NUMBER: u32 = 9003;
 
 /// Series and instance of the report of a run (DIN-64).
 pub(crate) fn uids(writing: &Writing<'_>) -> (String, String) {
-    let name = writing.results.name();
-    (derived_uid(&[&name, "narrative", "series"]), derived_uid(&[&name, "narrative", "0"]))
+    dataset::uids(writing.results, "narrative", 0)
 }
 
 /// Writes the report of a run.
@@ -32,12 +31,11 @@ pub(crate) fn uids(writing: &Writing<'_>) -> (String, String) {
 pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8>, ReportError> {
     let Writing { results, about, words, .. } = writing;
     let (series_uid, instance_uid) = uids(writing);
-    let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "SR",
         uid: &series_uid,
         number: SERIES_NUMBER,
-        description: &format!("{prefix}report"),
+        description: &words.series("report"),
         instance: 1,
     };
     let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results)

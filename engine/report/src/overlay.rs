@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, Segmentation, SopInstanceUid, derived_uid};
+use domain::{Code, Segmentation, SopInstanceUid};
 use imaging::{FlatMask, Picture, overlay};
 
-use crate::dataset::{SeriesAbout, code_item, common, reference};
+use crate::dataset::{self, SeriesAbout, code_item, common, reference};
 use crate::lettering::write;
 use crate::status::BANNER;
 use crate::writing::{ReportError, StudyAbout, Writing};
@@ -66,9 +66,7 @@ fn fullest(segmentation: &Segmentation, masks: &BTreeMap<String, Vec<u8>>) -> Op
 
 /// Series and instance of a picture (DIN-64).
 pub(crate) fn uids(writing: &Writing<'_>, index: usize) -> (String, String) {
-    let name = writing.results.name();
-    let instance = derived_uid(&[&name, "sc", &index.to_string()]);
-    (derived_uid(&[&name, "sc", "series"]), instance)
+    dataset::uids(writing.results, "sc", index)
 }
 
 /// Writes the picture of an image with everything that was found in it.
@@ -92,12 +90,11 @@ pub(crate) fn encode(
         .collect();
     write(&mut picture, &lines, writing.fonts)?;
     let (series_uid, instance_uid) = uids(writing, index);
-    let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "OT",
         uid: &series_uid,
         number: SERIES_NUMBER,
-        description: &format!("{prefix}overlay"),
+        description: &words.series("overlay"),
         instance: u32::try_from(index + 1).unwrap_or(u32::MAX),
     };
     let size = |it: u32| u16::try_from(it).unwrap_or(u16::MAX);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Region, derived_uid};
+use domain::Region;
 
-use crate::dataset::{SeriesAbout, Set, common, date, made_at, reference, time};
+use crate::dataset::{self, SeriesAbout, Set, common, date, made_at, reference, time};
 use crate::status::BANNER;
 use crate::writing::{ReportError, StudyAbout, Writing};
 
@@ -39,9 +39,7 @@ pub(crate) fn groups<'a>(writing: &Writing<'a>) -> Vec<Group<'a>> {
 
 /// Series and instance of a state (DIN-64).
 pub(crate) fn uids(writing: &Writing<'_>, index: usize) -> (String, String) {
-    let name = writing.results.name();
-    let instance = derived_uid(&[&name, "pr", &index.to_string()]);
-    (derived_uid(&[&name, "pr", "series"]), instance)
+    dataset::uids(writing.results, "pr", index)
 }
 
 /// Writes the state of a group.
@@ -57,12 +55,11 @@ pub(crate) fn encode(
 ) -> Result<Vec<u8>, ReportError> {
     let Writing { results, about, words, .. } = writing;
     let (series_uid, instance_uid) = uids(writing, index);
-    let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "PR",
         uid: &series_uid,
         number: SERIES_NUMBER,
-        description: &format!("{prefix}regions"),
+        description: &words.series("regions"),
         instance: u32::try_from(index + 1).unwrap_or(u32::MAX),
     };
     let at = made_at(results);

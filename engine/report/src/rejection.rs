@@ -3,10 +3,9 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::derived_uid;
 
 use crate::content_tree::{dcm, item, objects, observers, of_study, requests, template, text};
-use crate::dataset::{SeriesAbout, Set, common, reference};
+use crate::dataset::{self, SeriesAbout, Set, common, reference};
 use crate::status::VOID;
 use crate::writing::{ReportError, SentObject, StudyAbout, Writing};
 
@@ -18,10 +17,9 @@ const SERIES_NUMBER: u32 = 9009;
 
 /// Series and instance of the note (DIN-64).
 pub(crate) fn uids(writing: &Writing<'_>) -> (String, String) {
-    let name = writing.results.name();
-    let destination = &writing.recipient.destination;
-    let uid = |what| derived_uid(&[&name, "rejection", destination, what]);
-    (uid("series"), uid("0"))
+    // What is taken back is what this destination has.
+    let kind = format!("rejection {}", writing.recipient.destination);
+    dataset::uids(writing.results, &kind, 0)
 }
 
 /// Writes the note that takes back what a destination has.

@@ -5,6 +5,7 @@ use std::path::Path;
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
 use domain::{Code, Section};
+use imaging::items::{items, word};
 
 /// A document of somebody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub fn read(path: &Path) -> Option<ReturnedDocument> {
     for study in items(&file, tags::PREDECESSOR_DOCUMENTS_SEQUENCE) {
         for series in items(study, tags::REFERENCED_SERIES_SEQUENCE) {
             let instances = items(series, tags::REFERENCED_SOP_SEQUENCE);
-            let name = |it: &&InMemDicomObject| word(it, tags::REFERENCED_SOP_INSTANCE_UID);
+            let name = |it: &InMemDicomObject| word(it, tags::REFERENCED_SOP_INSTANCE_UID);
             document.predecessors.extend(instances.iter().filter_map(name));
         }
     }
@@ -54,21 +55,11 @@ fn collect(container: &InMemDicomObject, title: &Code, sections: &mut Vec<Sectio
 }
 
 fn title(item: &InMemDicomObject) -> Code {
-    let code = items(item, tags::CONCEPT_NAME_CODE_SEQUENCE).first().copied();
+    let code = items(item, tags::CONCEPT_NAME_CODE_SEQUENCE).first();
     let part = |tag| code.and_then(|it| word(it, tag)).unwrap_or_default();
     Code {
         value: part(tags::CODE_VALUE),
         scheme: part(tags::CODING_SCHEME_DESIGNATOR),
         meaning: part(tags::CODE_MEANING),
     }
-}
-
-fn items(object: &InMemDicomObject, tag: dicom_core::Tag) -> Vec<&InMemDicomObject> {
-    let element = object.element(tag).ok();
-    element.and_then(|it| it.items()).map(|it| it.iter().collect()).unwrap_or_default()
-}
-
-fn word(object: &InMemDicomObject, tag: dicom_core::Tag) -> Option<String> {
-    let text = object.element(tag).ok()?.to_str().ok()?;
-    Some(text.trim_matches(['\0', ' ']).to_owned()).filter(|it| !it.is_empty())
 }

@@ -7,7 +7,7 @@ use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, ResultSet, Segment, Segmentation, VolumeGeometry, derived_uid};
 
-use crate::dataset::{SeriesAbout, Set, code_item, common, parameters, reference};
+use crate::dataset::{self, SeriesAbout, Set, code_item, common, parameters, reference};
 use crate::recipient::SegmentationForm;
 use crate::status::Words;
 use crate::writing::{About, ReportError, StudyAbout};
@@ -17,14 +17,12 @@ const SERIES_NUMBER: u32 = 9001;
 
 /// Where a segmentation of a run goes: its series and instance, the same on every try (DIN-64).
 pub fn uids(results: &ResultSet, index: usize, form: SegmentationForm) -> (String, String) {
-    let run = results.name();
     let kind = match form {
         SegmentationForm::Binary => "seg",
         SegmentationForm::Fractional => "fractional",
         SegmentationForm::Labelmap => "labelmap",
     };
-    let series = derived_uid(&[&run, kind, "series"]);
-    (series, derived_uid(&[&run, kind, &index.to_string()]))
+    dataset::uids(results, kind, index)
 }
 
 /// One frame: a segment on a plane; of a label map, a plane.
@@ -49,12 +47,11 @@ pub fn encode(
 ) -> Result<Vec<u8>, ReportError> {
     let (series_uid, instance_uid) = uids(results, index, form);
     let labels: Vec<&str> = segmentation.segments.iter().map(|it| it.label.as_str()).collect();
-    let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "SEG",
         uid: &series_uid,
         number: SERIES_NUMBER,
-        description: &format!("{prefix}{}", labels.join(", ")),
+        description: &words.series(&labels.join(", ")),
         instance: u32::try_from(index + 1).unwrap_or(u32::MAX),
     };
     let (frames, pixels) = frames(segmentation, masks, form)?;

@@ -2,13 +2,13 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Algorithm, Code, Presence, Region, ResultSet, Segment, Segmentation, derived_uid};
+use domain::{Algorithm, Code, Region, ResultSet, Segment, Segmentation};
 
 use crate::content_tree::{
     code, container, dcm, document, evidence, item, language, observers, predecessors, procedure,
     requests, template, text, uid_reference,
 };
-use crate::dataset::{SeriesAbout, Set, common, parameters, reference};
+use crate::dataset::{self, SeriesAbout, Set, common, parameters, reference};
 use crate::recipient::SegmentationForm;
 use crate::seg;
 use crate::status::{BANNER, Words};
@@ -22,8 +22,7 @@ const SERIES_NUMBER: u32 = 9002;
 
 /// Series and instance of the report of a run, the same on every try (DIN-64).
 pub fn uids(results: &ResultSet) -> (String, String) {
-    let name = results.name();
-    (derived_uid(&[&name, "sr", "series"]), derived_uid(&[&name, "sr", "0"]))
+    dataset::uids(results, "sr", 0)
 }
 
 /// Writes the report of a run.
@@ -39,12 +38,11 @@ pub fn encode(
     form: SegmentationForm,
 ) -> Result<Vec<u8>, ReportError> {
     let (series_uid, instance_uid) = uids(results);
-    let prefix = if words.needs_banner { "AI: " } else { "" };
     let series = SeriesAbout {
         modality: "SR",
         uid: &series_uid,
         number: SERIES_NUMBER,
-        description: &format!("{prefix}measurements"),
+        description: &words.series("measurements"),
         instance: 1,
     };
     let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results)
@@ -86,12 +84,7 @@ fn content(results: &ResultSet, about: &About, words: Words, form: SegmentationF
 
 /// What was found or not found, in words (OUT-31).
 fn finding(finding: &domain::Finding) -> Set {
-    let presence = match finding.presence {
-        Presence::Present => Code::new("52101004", "SCT", "Present"),
-        Presence::Absent => Code::new("272519000", "SCT", "Absent"),
-        Presence::Possible => Code::new("371930009", "SCT", "Possible"),
-        Presence::Unknown => Code::new("261665006", "SCT", "Unknown"),
-    };
+    let presence = finding.presence.code();
     let said = format!("{} ({}): {}", finding.code.meaning, presence.meaning, finding.text);
     text("CONTAINS", &dcm("121071", "Finding"), &said)
 }

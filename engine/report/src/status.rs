@@ -27,6 +27,14 @@ pub struct Words {
     pub is_void: bool,
 }
 
+impl Words {
+    /// A Series Description that says who made it (OUT-03).
+    pub fn series(&self, description: &str) -> String {
+        let prefix = if self.needs_banner { "AI: " } else { "" };
+        format!("{prefix}{description}")
+    }
+}
+
 /// What every unsigned result says of itself (OUT-03).
 pub const BANNER: &str = "AI-generated - not verified by a physician";
 

@@ -90,12 +90,7 @@ pub(crate) fn routes(desk: ReviewDesk) -> Router {
     Router::new()
         .route("/api/reviews", get(list))
         .route("/api/runs/{run}/result", get(show).put(edit))
-        .route("/api/runs/{run}/claim", post(claim))
-        .route("/api/runs/{run}/release", post(release))
-        .route("/api/runs/{run}/sign", post(sign))
-        .route("/api/runs/{run}/reject", post(reject))
-        .route("/api/runs/{run}/amend", post(amend))
-        .route("/api/runs/{run}/withdraw", post(withdraw))
+        .route("/api/runs/{run}/{decision}", post(decide))
         .layer(DefaultBodyLimit::max(CONTENT_MAX))
         .route("/api/runs/{run}/masks/{digest}", get(mask))
         .route("/api/masks", put(keep_mask).layer(DefaultBodyLimit::max(MASK_MAX)))
@@ -161,7 +156,8 @@ fn shown(current: &Current) -> Value {
     })
 }
 
-async fn decide(
+/// Takes in a decision, and answers with the result as it stands then.
+async fn taken_in(
     desk: &ReviewDesk,
     run: Uuid,
     by: &Reviewer,
@@ -182,22 +178,6 @@ async fn check_token(desk: &ReviewDesk, by: &Reviewer, token: &str) -> Result<()
     if again.is_some_and(|it| it.token == by.token) { Ok(()) } else { Err(Problem::NotLetIn) }
 }
 
-async fn claim(
-    State(desk): State<ReviewDesk>,
-    Extension(by): Extension<Reviewer>,
-    Path(run): Path<Uuid>,
-) -> Result<Json<Value>, Problem> {
-    decide(&desk, run, &by, Decision::Claim).await
-}
-
-async fn release(
-    State(desk): State<ReviewDesk>,
-    Extension(by): Extension<Reviewer>,
-    Path(run): Path<Uuid>,
-) -> Result<Json<Value>, Problem> {
-    decide(&desk, run, &by, Decision::Release).await
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EditBody {
@@ -212,7 +192,7 @@ async fn edit(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let EditBody { seen, content } = read(&body)?;
-    decide(&desk, run, &by, Decision::Edit { seen, content }).await
+    taken_in(&desk, run, &by, Decision::Edit { seen, content }).await
 }
 
 #[derive(Deserialize)]
@@ -223,34 +203,12 @@ struct SignBody {
     token: String,
 }
 
-async fn sign(
-    State(desk): State<ReviewDesk>,
-    Extension(by): Extension<Reviewer>,
-    Path(run): Path<Uuid>,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    let SignBody { seen, meaning, token } = read(&body)?;
-    check_token(&desk, &by, &token).await?;
-    decide(&desk, run, &by, Decision::Sign { seen, meaning }).await
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReasonBody {
     seen: String,
     reason: String,
     token: String,
-}
-
-async fn reject(
-    State(desk): State<ReviewDesk>,
-    Extension(by): Extension<Reviewer>,
-    Path(run): Path<Uuid>,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    let ReasonBody { seen, reason, token } = read(&body)?;
-    check_token(&desk, &by, &token).await?;
-    decide(&desk, run, &by, Decision::Reject { seen, reason }).await
 }
 
 #[derive(Deserialize)]
@@ -262,26 +220,38 @@ struct AmendBody {
     token: String,
 }
 
-async fn amend(
+/// Everything that is decided and is no edit.
+async fn decide(
     State(desk): State<ReviewDesk>,
     Extension(by): Extension<Reviewer>,
-    Path(run): Path<Uuid>,
+    Path((run, what)): Path<(Uuid, String)>,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
-    let AmendBody { seen, content, reason, token } = read(&body)?;
-    check_token(&desk, &by, &token).await?;
-    decide(&desk, run, &by, Decision::Amend { seen, content, reason }).await
-}
-
-async fn withdraw(
-    State(desk): State<ReviewDesk>,
-    Extension(by): Extension<Reviewer>,
-    Path(run): Path<Uuid>,
-    body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    let ReasonBody { seen, reason, token } = read(&body)?;
-    check_token(&desk, &by, &token).await?;
-    decide(&desk, run, &by, Decision::Withdraw { seen, reason }).await
+    let (decision, token) = match what.as_str() {
+        "claim" => (Decision::Claim, None),
+        "release" => (Decision::Release, None),
+        "sign" => {
+            let SignBody { seen, meaning, token } = read(&body)?;
+            (Decision::Sign { seen, meaning }, Some(token))
+        }
+        "amend" => {
+            let AmendBody { seen, content, reason, token } = read(&body)?;
+            (Decision::Amend { seen, content, reason }, Some(token))
+        }
+        "reject" => {
+            let ReasonBody { seen, reason, token } = read(&body)?;
+            (Decision::Reject { seen, reason }, Some(token))
+        }
+        "withdraw" => {
+            let ReasonBody { seen, reason, token } = read(&body)?;
+            (Decision::Withdraw { seen, reason }, Some(token))
+        }
+        _ => return Err(ReviewRefusal::Unknown("there is no such call".to_owned()).into()),
+    };
+    if let Some(token) = token {
+        check_token(&desk, &by, &token).await?;
+    }
+    taken_in(&desk, run, &by, decision).await
 }
 
 async fn mask(
