@@ -158,3 +158,51 @@ async fn din_15_an_idle_association_and_a_trickling_pdu_are_aborted() {
     assert!(trickle.join().unwrap() < SHORT * 25);
     remote(&address, "CT1").echo().await.unwrap();
 }
+
+/// An HL7 listener for at most one connection of an address.
+async fn hl7_listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
+    let config = hl7::Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        rules: Arc::default(),
+        senders: hl7::Sender(Arc::new(|it| it.is_loopback())),
+        connections_per_peer_max: 1,
+        connections_max: 8,
+        timers: hl7::connection::Timers::default(),
+    };
+    let nobody = Nobody(Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap()));
+    let listener = hl7::Listener::bind(config, Arc::new(nobody)).await.unwrap();
+    let address = listener.address().unwrap().to_string();
+    let (closing, closed) = watch::channel(false);
+    tokio::spawn(listener.listen(closed));
+    (address, closing)
+}
+
+/// Connects and sends a message.
+fn sending(address: &str) -> TcpStream {
+    let message = "MSH|^~\\&|A|B|C|D|20260102103000||ORU^R01^ORU_R01|1|P|2.5.1\rPID|1||1\r";
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(format!("\x0b{message}\x1c\r").as_bytes()).unwrap();
+    stream
+}
+
+/// Whether the peer answered, rather than closed the connection.
+fn is_answered(mut stream: &TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 64]), Ok(read) if read > 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_02_a_connection_waits_for_the_end_of_the_one_before_and_not_for_ever() {
+    let scratch = Scratch::default();
+    let (address, _closing) = hl7_listener(&scratch).await;
+
+    let first = sending(&address);
+    assert!(is_answered(&first));
+    let second = sending(&address);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(first);
+    assert!(is_answered(&second), "the one before had ended");
+
+    let third = sending(&address);
+    assert!(!is_answered(&third), "the second is still open");
+}

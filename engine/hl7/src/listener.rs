@@ -3,15 +3,23 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use contracts::Intake;
 use domain::ErrorChain;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument as _, info_span, warn};
 
 use crate::connection::{Timers, serve};
 use crate::receiver::Rules;
+
+/// How often a connection beyond the limit looks for a place, and how long it waits between.
+const PLACE_TRIES: u32 = 40;
+const PLACE_WAIT: Duration = Duration::from_millis(25);
+
+/// Most connections that wait for a place at once.
+const WAITING_MAX: usize = 64;
 
 /// How the HL7 listener behaves.
 #[derive(Clone, Debug)]
@@ -45,7 +53,7 @@ pub struct Listener {
     socket: TcpListener,
     config: Config,
     intake: Arc<dyn Intake>,
-    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Arc<Places>,
 }
 
 impl Listener {
@@ -56,7 +64,13 @@ impl Listener {
     /// Fails if the address is taken or not ours.
     pub async fn bind(config: Config, intake: Arc<dyn Intake>) -> std::io::Result<Self> {
         let socket = TcpListener::bind(config.listen).await?;
-        Ok(Self { socket, config, intake, connections: Arc::default() })
+        let places = Places {
+            connections: Mutex::default(),
+            waiting: Semaphore::new(WAITING_MAX),
+            per_peer_max: config.connections_per_peer_max,
+            max: config.connections_max,
+        };
+        Ok(Self { socket, config, intake, places: Arc::new(places) })
     }
 
     /// Where it is.
@@ -79,7 +93,7 @@ impl Listener {
                 Ok((stream, address)) => self.receive(stream, address),
                 Err(error) => {
                     warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -90,15 +104,16 @@ impl Listener {
             warn!(peer = %address, "a connection from outside the allowed networks was closed");
             return;
         }
-        let Some(place) = self.place(address.ip()) else {
-            warn!(peer = %address, "a connection beyond the limit was closed");
-            return;
-        };
         // Without it each answer waits for the peer's delayed acknowledgement.
         _ = stream.set_nodelay(true);
         let (intake, config) = (Arc::clone(&self.intake), self.config.clone());
+        let places = Arc::clone(&self.places);
         let span = info_span!("connection", peer = %address);
         let served = async move {
+            let Some(place) = places.wait_for_one(address.ip()).await else {
+                warn!("a connection beyond the limit was closed");
+                return;
+            };
             let peer = address.ip().to_string();
             let outcome = serve(stream, &peer, config.rules, config.timers, intake.as_ref()).await;
             if let Err(error) = outcome {
@@ -108,29 +123,56 @@ impl Listener {
         };
         tokio::spawn(served.instrument(span));
     }
+}
 
-    fn place(&self, address: IpAddr) -> Option<Place> {
+/// The places for connections, all and of each address.
+struct Places {
+    connections: Mutex<HashMap<IpAddr, usize>>,
+    waiting: Semaphore,
+    per_peer_max: usize,
+    max: usize,
+}
+
+impl Places {
+    /// A place, at once or after a short wait: a peer with a connection for each message opens the
+    /// next before the end of the last was read here.
+    async fn wait_for_one(self: Arc<Self>, address: IpAddr) -> Option<Place> {
+        if let Some(place) = self.take_one(address) {
+            return Some(place);
+        }
+        let _waiting = self.waiting.try_acquire().ok()?;
+        for _ in 0..PLACE_TRIES {
+            tokio::time::sleep(PLACE_WAIT).await;
+            if let Some(place) = self.take_one(address) {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    fn take_one(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = connections.values().sum();
-        let count = connections.entry(address).or_default();
-        if total >= self.config.connections_max || *count >= self.config.connections_per_peer_max {
+        let of_peer = connections.get(&address).copied().unwrap_or_default();
+        if total >= self.max || of_peer >= self.per_peer_max {
             return None;
         }
-        *count += 1;
+        connections.insert(address, of_peer + 1);
         drop(connections);
-        Some(Place { connections: Arc::clone(&self.connections), address })
+        Some(Place { places: Arc::clone(self), address })
     }
 }
 
 /// A place among the connections, given back when dropped.
 struct Place {
-    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Arc<Places>,
     address: IpAddr,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections =
+            self.places.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = connections.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {

@@ -216,7 +216,7 @@ pub(crate) struct Hl7Config {
     /// Sending applications (MSH-3) that are taken. All, if it is left out.
     #[serde(default)]
     pub(crate) applications: Vec<String>,
-    /// Most connections of one address at once.
+    /// Most connections of one address at once; one more waits a second for the end of another.
     #[serde(default = "per_peer_max")]
     pub(crate) connections_per_peer: usize,
 }
