@@ -22,6 +22,7 @@ mod model_exchange;
 mod model_http;
 mod operation;
 mod outlines;
+mod papers;
 mod plugins;
 mod reference;
 mod retention;

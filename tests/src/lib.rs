@@ -8,6 +8,7 @@
 )]
 
 pub mod api;
+pub mod paper;
 pub mod script;
 
 use std::fs::{self, File};

@@ -39,6 +39,8 @@ pub struct InstanceRecord {
     pub accession: String,
     /// Modality (0008,0060).
     pub modality: String,
+    /// Whether this engine made it: Manufacturer (0008,0070).
+    pub is_own: bool,
     /// Body part (0018,0015).
     pub body_part: String,
     /// Study description (0008,1030).

@@ -20,6 +20,8 @@ pub struct SeriesSnapshot {
     pub series: SeriesInstanceUid,
     /// Its modality.
     pub modality: String,
+    /// Whether this engine made it.
+    pub is_own: bool,
     /// Its body part.
     pub body_part: String,
     /// Its description.

@@ -44,6 +44,9 @@ pub struct LabRow {
     pub flag_received: String,
     /// Whether the sender's flag says something else than ours (PAP-12).
     pub disagrees: bool,
+    /// Why a person has to look at it, if it was read from paper and is not sure (PAP-31).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub doubt: String,
 }
 
 /// What comparing a result with its reference says (table 0078, HL7-63).

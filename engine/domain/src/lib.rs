@@ -9,6 +9,9 @@
 //! - What identifies a patient can be stored and sent, but not shown by mistake: its `Debug` says
 //!   nothing (SEC-37).
 
+/// Who makes what this engine makes, as objects say it: Manufacturer (0008,0070).
+pub const MANUFACTURER: &str = "Isocenter";
+
 mod ae_title;
 mod error_chain;
 mod event;

@@ -112,6 +112,11 @@ pub fn canonical(text: &str) -> Unit {
     }
 }
 
+/// The units that are known: how each is spelt, in small letters, and its UCUM code.
+pub fn spellings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SPELLINGS.iter().copied()
+}
+
 /// `text` with full-width and superscript characters in their plain form (NFKC for what occurs).
 pub fn folded_text(text: &str) -> String {
     text.chars().map(folded).collect()

@@ -84,54 +84,54 @@ pub fn macro_average(documents: &[Counts]) -> Score {
 
 /// Compares what was read of a document with what it says.
 pub fn compare(read: &[Row], truth: &[Row]) -> Counts {
-    let read: Vec<Row> = read.iter().map(plain).collect();
-    let truth: Vec<Row> = truth.iter().map(plain).collect();
     let fields = |rows: &[Row]| rows.len() as u64 * 4;
-    let pairs = matched(&read, &truth);
-    let right = pairs.iter().map(|(a, b)| {
-        let same = [
-            a.entry_name == b.entry_name,
-            a.result == b.result,
-            a.reference == b.reference,
-            a.unit == b.unit,
-        ];
+    let right = matched(read, truth).into_iter().map(|(_, _, same)| {
         same.into_iter().filter(|it| *it).count() as u64
     });
-    Counts { right: right.sum(), read: fields(&read), true_ones: fields(&truth) }
+    Counts { right: right.sum(), read: fields(read), true_ones: fields(truth) }
 }
 
-/// Rows of both sides, each once, with the greatest similarity of names over all (Hungarian method). Among names
-/// that are the same, the one whose other fields agree comes first.
-fn matched<'a>(read: &'a [Row], truth: &'a [Row]) -> Vec<(&'a Row, &'a Row)> {
+/// Rows of both sides, each once, by their places, with the greatest similarity of names over all (Hungarian
+/// method), and which of name, result, reference and unit agree. Among names that are the same, the one whose
+/// other fields agree comes first.
+pub fn matched(read: &[Row], truth: &[Row]) -> Vec<(usize, usize, [bool; 4])> {
     if read.is_empty() || truth.is_empty() {
         return Vec::new();
     }
-    let weight = |a: &Row, b: &Row| -> i64 {
-        let alike = strsim::normalized_levenshtein(&a.entry_name, &b.entry_name);
-        if alike < SIMILARITY_MIN {
-            return 0;
-        }
-        let more = [a.result == b.result, a.reference == b.reference, a.unit == b.unit];
-        #[expect(clippy::cast_possible_truncation, reason = "between nought and the scale")]
-        let whole = (alike * SCALE) as i64;
-        whole * 4 + more.into_iter().map(i64::from).sum::<i64>()
-    };
-    let (fewer, more, is_turned) =
-        if read.len() <= truth.len() { (read, truth, false) } else { (truth, read, true) };
+    let read: Vec<Row> = read.iter().map(plain).collect();
+    let truth: Vec<Row> = truth.iter().map(plain).collect();
+    let is_turned = read.len() > truth.len();
+    let (fewer, more) = if is_turned { (&truth, &read) } else { (&read, &truth) };
     let weights = Matrix::from_fn(fewer.len(), more.len(), |(row, column)| {
-        match (fewer.get(row), more.get(column)) {
-            (Some(a), Some(b)) if is_turned => weight(b, a),
-            (Some(a), Some(b)) => weight(a, b),
-            _ => 0,
-        }
+        fewer.get(row).zip(more.get(column)).map_or(0, |(a, b)| weight(a, b))
     });
     let (_, places) = kuhn_munkres(&weights);
     let pair = |(row, column): (usize, usize)| {
         let (a, b) = (fewer.get(row)?, more.get(column)?);
-        let (read, truth) = if is_turned { (b, a) } else { (a, b) };
-        (weight(read, truth) > 0).then_some((read, truth))
+        let (first, second) = if is_turned { (column, row) } else { (row, column) };
+        (weight(a, b) > 0).then(|| (first, second, same(a, b)))
     };
     places.into_iter().enumerate().filter_map(pair).collect()
+}
+
+fn same(a: &Row, b: &Row) -> [bool; 4] {
+    [
+        a.entry_name == b.entry_name,
+        a.result == b.result,
+        a.reference == b.reference,
+        a.unit == b.unit,
+    ]
+}
+
+fn weight(a: &Row, b: &Row) -> i64 {
+    let alike = strsim::normalized_levenshtein(&a.entry_name, &b.entry_name);
+    if alike < SIMILARITY_MIN {
+        return 0;
+    }
+    let [_, more @ ..] = same(a, b);
+    #[expect(clippy::cast_possible_truncation, reason = "between nought and the scale")]
+    let whole = (alike * SCALE) as i64;
+    whole * 4 + more.into_iter().map(i64::from).sum::<i64>()
 }
 
 /// A row in the one form: full-width letters folded, small letters, no spaces, units in UCUM, the marks of

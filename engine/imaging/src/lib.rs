@@ -14,6 +14,7 @@
 
 pub mod components;
 pub mod display;
+pub mod enclosed;
 pub mod items;
 pub mod mask;
 pub mod overlay;

@@ -8,8 +8,8 @@ use workflow::{Facts, MessageFacts, OrderFacts, SeriesFacts, SeriesItem, StudyFa
 
 use crate::orchestrator::ActiveWorkflow;
 
-/// Series that machines derive from others: they neither start nor change a run.
-const DERIVED: &[&str] = &["SEG", "SR", "PR", "KO", "DOC"];
+/// Series that are derived from others: they neither start nor change a run. Nor does what this engine made.
+const DERIVED: &[&str] = &["SEG", "SR", "PR", "KO"];
 
 /// The instances a run works on.
 pub(crate) fn inputs(series: &[SeriesSnapshot]) -> Vec<StoredInstance> {
@@ -107,5 +107,5 @@ pub(crate) fn series_items(series: &[SeriesSnapshot]) -> Vec<SeriesItem> {
 }
 
 fn is_original(series: &SeriesSnapshot) -> bool {
-    !DERIVED.contains(&series.modality.as_str())
+    !series.is_own && !DERIVED.contains(&series.modality.as_str())
 }

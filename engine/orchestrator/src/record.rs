@@ -16,6 +16,7 @@ const SOP_INSTANCE: Tag = Tag(0x0008, 0x0018);
 pub(crate) const STUDY_DATE: Tag = Tag(0x0008, 0x0020);
 pub(crate) const STUDY_TIME: Tag = Tag(0x0008, 0x0030);
 pub(crate) const ACCESSION: Tag = Tag(0x0008, 0x0050);
+const MANUFACTURER: Tag = Tag(0x0008, 0x0070);
 const MODALITY: Tag = Tag(0x0008, 0x0060);
 pub(crate) const STUDY_DESCRIPTION: Tag = Tag(0x0008, 0x1030);
 const SERIES_DESCRIPTION: Tag = Tag(0x0008, 0x103E);
@@ -80,6 +81,7 @@ pub(crate) fn record(
         demographics: demographics(header, &mut quality_flags),
         accession: accession(header, &mut quality_flags),
         modality: plain(MODALITY),
+        is_own: header.ascii(MANUFACTURER) == Some(domain::MANUFACTURER),
         body_part: plain(BODY_PART),
         study_description: text(STUDY_DESCRIPTION),
         series_description: text(SERIES_DESCRIPTION),

@@ -10,6 +10,9 @@ use domain::{
 use crate::NodeError;
 use crate::abi::v1::{Buffer, Bytes, HostTable, Status, VolumeView};
 
+/// What is not as it should be with an answer, and can be lived with: all of it is the answer then.
+const HARMLESS: [&str; 2] = ["Unmarked", "NoMasksSaid"];
+
 /// Set by [`crate::cancel`], cleared before each call.
 pub(crate) static CANCELLED: AtomicBool = AtomicBool::new(false);
 
@@ -162,6 +165,26 @@ impl<'a> Context<'a> {
             serde_json::to_vec(question).map_err(|it| HostError::Rejected(it.to_string()))?;
         let answer = self.infer(&question)?;
         serde_json::from_slice(&answer).map_err(|it| HostError::Unavailable(it.to_string()))
+    }
+
+    /// Asks the shared model, and takes only an answer that is whole and can be taken apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`NodeError::Rejected`] for a question or answer that cannot be used, else unavailable.
+    pub fn ask_whole(&self, question: &InferRequest) -> Result<InferAnswer, NodeError> {
+        let said = self.ask(question).map_err(|it| it.into_node_error("model_refused"))?;
+        if said.is_cut {
+            let reason = format!("the answer is cut off after {} tokens", said.tokens[1]);
+            return Err(NodeError::rejected("answer_cut", reason));
+        }
+        let flaws: Vec<&str> =
+            said.flaws.iter().map(String::as_str).filter(|it| !HARMLESS.contains(it)).collect();
+        if !flaws.is_empty() {
+            let reason = format!("the answer cannot be taken apart: {}", flaws.join(", "));
+            return Err(NodeError::rejected("answer_unreadable", reason));
+        }
+        Ok(said)
     }
 
     /// Asks the shared model; request and response are JSON ([`InferRequest`], [`InferAnswer`]).

@@ -5,7 +5,7 @@ use dicom_dictionary_std::tags;
 use domain::Code;
 
 use crate::dataset::{self, SeriesAbout, common, date_time, made_at};
-use crate::narrative::{IMAGING, LABORATORY, Narrative};
+use crate::narrative::{Narrative, kind};
 use crate::pdf;
 use crate::writing::{ReportError, StudyAbout, Writing};
 
@@ -40,7 +40,7 @@ pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8
         instance: 1,
     };
     let set = common(about, study, &series, (SOP_CLASS, &instance_uid), results);
-    let title = if about.study.is_some() { IMAGING } else { LABORATORY };
+    let title = kind(results, about);
     set.text(tags::CONVERSION_TYPE, VR::CS, "WSD")
         .text(tags::ACQUISITION_DATE_TIME, VR::DT, &date_time(made_at(results)))
         .text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES")

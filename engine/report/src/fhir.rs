@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::dataset::made_at;
 use crate::messages::own_filler;
-use crate::narrative::{IMAGING, LABORATORY, Narrative};
+use crate::narrative::{IMAGING, Narrative, kind};
 use crate::pdf;
 use crate::status::{BANNER, VOID};
 use crate::writing::{ReportError, Writing};
@@ -261,8 +261,8 @@ fn laboratory(writing: &Writing<'_>, row: &LabRow) -> Value {
 fn report(writing: &Writing<'_>, observations: &[String]) -> Result<Value, ReportError> {
     let Writing { results, about, words, .. } = *writing;
     let narrative = Narrative::of(results, about, words);
-    let is_imaging = about.study.is_some();
-    let (code, category) = if is_imaging { (IMAGING, "RAD") } else { (LABORATORY, "LAB") };
+    let code = kind(results, about);
+    let category = if code == IMAGING { "RAD" } else { "LAB" };
     let shown = if words.is_void { VOID.to_owned() } else { narrative.text() };
     let system = "http://terminology.hl7.org/CodeSystem/v2-0074";
     let mut resource = json!({
@@ -280,7 +280,7 @@ fn report(writing: &Writing<'_>, observations: &[String]) -> Result<Value, Repor
     if observations.is_empty() {
         resource.as_object_mut().map(|it| it.remove("result"));
     }
-    if is_imaging {
+    if about.study.is_some() {
         put(&mut resource, "imagingStudy", json!([reference(writing, "study")]));
     }
     let orders = about.orders.iter().filter(|it| !it.key.accession.is_empty());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::dataset::made_at;
-use crate::narrative::{IMAGING, LABORATORY, region};
+use crate::narrative::{IMAGING, kind, region};
 use crate::recipient::Recipient;
 use crate::status::{BANNER, VOID, Words};
 use crate::writing::{About, Writing};
@@ -122,7 +122,7 @@ pub(crate) fn view<'a>(
     let Writing { results, about, words, recipient, .. } = *writing;
     let (order_status, observation_status) = statuses(writing);
     let time = hl7_time(made_at(results));
-    let (code, text) = if about.study.is_some() { IMAGING } else { LABORATORY };
+    let (code, text) = kind(results, about);
     let names: Vec<String> =
         results.algorithms.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
     View {
@@ -263,10 +263,11 @@ fn orders(results: &ResultSet, about: &About, time: &str) -> Vec<OrderRow> {
         observed: observed.clone(),
     };
     // A table made by a machine never goes out under the numbers of the laboratory (HL7-64).
-    if about.study.is_some() && !about.orders.is_empty() {
+    let is_imaging = kind(results, about) == IMAGING;
+    if is_imaging && !about.orders.is_empty() {
         return about.orders.iter().map(row).collect();
     }
-    let (code, text) = if about.study.is_some() { IMAGING } else { LABORATORY };
+    let (code, text) = kind(results, about);
     vec![OrderRow {
         placer: String::new(),
         filler: own_filler(results),

@@ -40,7 +40,7 @@ pub struct Narrative {
 impl Narrative {
     /// The report of a run.
     pub fn of(results: &ResultSet, about: &About, words: Words) -> Self {
-        let title = if about.study.is_some() { IMAGING.1 } else { LABORATORY.1 };
+        let (_, title) = kind(results, about);
         let makers: Vec<String> =
             results.algorithms.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
         let at = made_at(results);
@@ -131,6 +131,12 @@ fn sections(results: &ResultSet) -> Vec<(String, Vec<String>)> {
     sections
 }
 
+/// What the report is of. A laboratory report that came as pictures is one all the same (HL7-64).
+pub(crate) fn kind(results: &ResultSet, about: &About) -> (&'static str, &'static str) {
+    let is_imaging = about.study.is_some() && results.laboratory.is_empty();
+    if is_imaging { IMAGING } else { LABORATORY }
+}
+
 /// Where something was marked, in words.
 pub(crate) fn region(region: &Region) -> String {
     let [left, top, right, bottom] = region.corners;
@@ -146,5 +152,8 @@ fn row(row: &LabRow) -> String {
         Abnormality::Normal => "",
         it => it.flag(),
     };
-    format!("{entry_name}: {result} {unit}{reference} {flag}").trim_end().to_owned()
+    let doubt =
+        if row.doubt.is_empty() { String::new() } else { format!(" (to be checked: {})", row.doubt) };
+    let line = format!("{entry_name}: {result} {unit}{reference} {flag}");
+    format!("{}{doubt}", line.trim_end())
 }

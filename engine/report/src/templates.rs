@@ -220,5 +220,6 @@ fn example_row() -> LabRow {
         abnormality: domain::Abnormality::Normal,
         flag_received: text(),
         disagrees: false,
+        doubt: String::new(),
     }
 }

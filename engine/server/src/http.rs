@@ -1,17 +1,21 @@
-//! `/healthz` and `/metrics`, and `/api` for people who review.
+//! `/healthz` and `/metrics`, and `/api` for people who review and for pages that come over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::middleware;
+use axum::routing::{get, post};
 use contracts::Intake;
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{IntakeService, ReviewDesk};
 use tokio::net::TcpListener;
 
+mod documents;
+mod entry;
+mod problem;
 mod reviews;
 
 #[derive(Clone)]
@@ -30,9 +34,19 @@ pub(crate) async fn serve(
     let routes = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(show_metrics))
-        .with_state(Shared { intake, metrics })
-        .merge(reviews::routes(desk));
+        .with_state(Shared { intake: Arc::clone(&intake), metrics })
+        .merge(interface(intake, desk));
     axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+/// `/api`, for those who have a token.
+fn interface(intake: Arc<IntakeService>, desk: ReviewDesk) -> Router {
+    let documents = Router::new()
+        .route("/api/documents", post(documents::keep))
+        .layer(DefaultBodyLimit::max(documents::FILE_MAX))
+        .with_state(intake);
+    let letting_in = middleware::from_fn_with_state(desk.clone(), entry::let_in);
+    documents.merge(reviews::routes(desk)).layer(letting_in)
 }
 
 /// Whether anything can be taken. Says no more than that (SEC-56).

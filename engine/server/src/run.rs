@@ -230,7 +230,7 @@ fn spawn_orchestrator(
         templates: site.templates,
         engine: Engine {
             name,
-            manufacturer: "Isocenter".to_owned(),
+            manufacturer: domain::MANUFACTURER.to_owned(),
             model: "Isocenter".to_owned(),
             serial: "1".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

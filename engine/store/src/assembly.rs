@@ -257,7 +257,8 @@ pub(crate) fn time(micros: i64) -> Result<Timestamp> {
 
 async fn study_series(tx: &mut PgConnection, uid: &str) -> Result<Vec<SeriesSnapshot>> {
     let rows: Vec<SeriesRow> = sqlx::query_as(
-        "select s.uid, s.modality, s.body_part, s.description, i.uid, i.sop_class, i.sha256
+        "select s.uid, s.modality, s.body_part, s.description, i.uid, i.sop_class, i.sha256,
+            i.is_own
          from instance i join series s on s.uid = i.series
          where i.study = $1 and i.is_current order by s.uid, i.uid",
     )
@@ -267,12 +268,13 @@ async fn study_series(tx: &mut PgConnection, uid: &str) -> Result<Vec<SeriesSnap
     grouped(rows)
 }
 
-type SeriesRow = (String, String, String, String, String, String, String);
+type SeriesRow = (String, String, String, String, String, String, String, bool);
 
 /// The instances of a run, by series.
 pub(crate) async fn run_series(tx: &mut PgConnection, run: Uuid) -> Result<Vec<SeriesSnapshot>> {
     let rows: Vec<SeriesRow> = sqlx::query_as(
-        "select s.uid, s.modality, s.body_part, s.description, i.uid, i.sop_class, i.sha256
+        "select s.uid, s.modality, s.body_part, s.description, i.uid, i.sop_class, i.sha256,
+            i.is_own
          from run_instance r join instance i on i.uid = r.uid and i.sha256 = r.sha256
             join series s on s.uid = i.series
          where r.run = $1 order by s.uid, i.uid",
@@ -285,14 +287,24 @@ pub(crate) async fn run_series(tx: &mut PgConnection, run: Uuid) -> Result<Vec<S
 
 fn grouped(rows: Vec<SeriesRow>) -> Result<Vec<SeriesSnapshot>> {
     let mut all: Vec<SeriesSnapshot> = Vec::new();
-    for (series, modality, body_part, description, instance, sop_class, sha256) in rows {
+    for (series, modality, body_part, description, instance, sop_class, sha256, is_own) in rows {
         let instance =
             StoredInstance { instance: stored(&instance)?, sop_class: stored(&sop_class)?, sha256 };
         match all.last_mut() {
-            Some(last) if last.series.as_str() == series => last.instances.push(instance),
+            Some(last) if last.series.as_str() == series => {
+                last.is_own |= is_own;
+                last.instances.push(instance);
+            }
             _ => {
                 let (series, instances) = (stored(&series)?, vec![instance]);
-                all.push(SeriesSnapshot { series, modality, body_part, description, instances });
+                all.push(SeriesSnapshot {
+                    series,
+                    modality,
+                    is_own,
+                    body_part,
+                    description,
+                    instances,
+                });
             }
         }
     }

@@ -191,7 +191,8 @@ async fn insert(
 ) -> Result<()> {
     sqlx::query(
         "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes,
-            calling_ae, is_current, flags) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            calling_ae, is_current, flags, is_own)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(&record.instance)
     .bind(&record.sha256)
@@ -203,6 +204,7 @@ async fn insert(
     .bind(&record.arrival.calling_ae)
     .bind(is_current)
     .bind(flags)
+    .bind(record.is_own)
     .execute(tx)
     .await?;
     Ok(())

@@ -39,6 +39,14 @@ pub(crate) const CJK_FONTS: Need = Need {
 pub(crate) const HANGUL_FONTS: Need =
     Need { package: "fonts-nanum", is_there: || has_font("nanum/NanumGothic.ttf") };
 
+/// The reader of letters that `lab-report-parsing` opens as a library.
+pub(crate) const TESSERACT: Need =
+    Need { package: "tesseract-ocr", is_there: || has_language("eng") };
+
+/// Its Chinese.
+pub(crate) const TESSERACT_CHINESE: Need =
+    Need { package: "tesseract-ocr-chi-sim", is_there: || has_language("chi_sim") };
+
 /// What Python environments are made with.
 pub(crate) const PYTHON_VENV: Need = Need { package: "python3-venv", is_there: has_venv };
 
@@ -58,6 +66,12 @@ fn has_venv() -> bool {
 
 fn has_font(file: &str) -> bool {
     Path::new("/usr/share/fonts/truetype").join(file).exists()
+}
+
+/// Whether Tesseract 4 or 5 knows a language, where Debian puts it.
+fn has_language(name: &str) -> bool {
+    let folder = |major: &str| Path::new("/usr/share/tesseract-ocr").join(major).join("tessdata");
+    ["5", "4.00"].iter().any(|it| folder(it).join(format!("{name}.traineddata")).exists())
 }
 
 fn is_on_path(program: &str) -> bool {

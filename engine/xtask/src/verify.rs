@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use crate::demo::target_folder;
 use crate::needs::{
-    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, POPPLER, POSTGRESQL, PYTHON_VENV, provide,
+    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, POPPLER, POSTGRESQL, PYTHON_VENV, TESSERACT,
+    TESSERACT_CHINESE, provide,
 };
 use crate::{Outcome, cargo, heading, root, run};
 
@@ -75,6 +76,8 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
             FONTS,
             CJK_FONTS,
             HANGUL_FONTS,
+            TESSERACT,
+            TESSERACT_CHINESE,
         ])
     })?;
     clock.step("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;

@@ -7,13 +7,10 @@ use domain::{
     SopInstanceUid, StudyInput, Utterance,
 };
 use imaging::display::shown;
-use plugin_api::{Context, HostError, Level, NodeError};
+use plugin_api::{Context, Level, NodeError};
 
 use crate::Settings;
 use crate::answer::answered;
-
-/// What is not as it should be with an answer, and can be lived with: all of it is the answer then.
-const HARMLESS: [&str; 2] = ["Unmarked", "NoMasksSaid"];
 
 /// An image that is looked at.
 #[derive(Clone, Debug)]
@@ -84,28 +81,6 @@ pub(crate) fn question(prompt: &str, seen: &[Seen], tokens_max: Option<usize>) -
     }
 }
 
-/// An answer that is whole and can be taken apart.
-pub(crate) fn ask(
-    context: &Context<'_>,
-    question: &InferRequest,
-) -> Result<InferAnswer, NodeError> {
-    let said = context.ask(question).map_err(|error| match error {
-        HostError::Rejected(reason) => NodeError::rejected("model_refused", reason),
-        HostError::Unavailable(reason) => NodeError::Unavailable(reason),
-    })?;
-    if said.is_cut {
-        let reason = format!("the answer is cut off after {} tokens", said.tokens[1]);
-        return Err(NodeError::rejected("answer_cut", reason));
-    }
-    let flaws: Vec<&str> =
-        said.flaws.iter().map(String::as_str).filter(|it| !HARMLESS.contains(it)).collect();
-    if !flaws.is_empty() {
-        let reason = format!("the answer cannot be taken apart: {}", flaws.join(", "));
-        return Err(NodeError::rejected("answer_unreadable", reason));
-    }
-    Ok(said)
-}
-
 /// An answer of the kind that is wanted, with all that was said with it. One of another kind is asked for once
 /// more, by chance another way.
 pub(crate) fn answer_of_its_kind(
@@ -115,7 +90,7 @@ pub(crate) fn answer_of_its_kind(
 ) -> Result<(String, InferAnswer), NodeError> {
     let sampling = Sampling { temperature: 0.7, seed: 1, ..question.sampling.clone() };
     for question in [question.clone(), InferRequest { sampling, ..question.clone() }] {
-        let said = ask(context, &question)?;
+        let said = context.ask_whole(&question)?;
         if let Some(answer) = answered(settings.answer, &settings.options, &said.answer) {
             return Ok((answer, said));
         }

@@ -36,7 +36,7 @@ use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
 use crate::answer::Kind;
-use crate::ask::{Seen, answer_of_its_kind, ask, question, seen};
+use crate::ask::{Seen, answer_of_its_kind, question, seen};
 use crate::draft::{comment, discrepancies, findings, flags, regions, report};
 use crate::prompt::{Asked, written};
 
@@ -137,12 +137,12 @@ impl Plugin for Draft {
         let question = question(&prompt, &seen, settings.tokens_max);
         let (mut output, said) = match settings.task {
             Task::Report => {
-                let said = ask(context, &question)?;
+                let said = context.ask_whole(&question)?;
                 let sections = report(&said.answer);
                 (NodeOutput { sections, ..NodeOutput::default() }, said)
             }
             Task::Detect => {
-                let said = ask(context, &question)?;
+                let said = context.ask_whole(&question)?;
                 (detected(settings, &said, &seen)?, said)
             }
             Task::Vqa | Task::TextQa | Task::Compare => {

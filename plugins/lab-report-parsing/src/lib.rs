@@ -1,24 +1,51 @@
-//! Makes a table of a laboratory report, and says what is not as usual.
+//! Reads laboratory reports and other documents: what came as observations of a message, and what is on paper.
 //!
 //! ```yaml
 //! table: { plugin: lab-report-parsing }
+//! paper: { plugin: lab-report-parsing, with: { readers: [letters, model], doubts: keep } }
 //! ```
 //!
-//! Reads the observations of an ORU message. Each numeric, structured or textual observation with
-//! a result becomes a row with the paper's four columns (`entry_name`, `result`, `reference`,
-//! `unit`); units are brought to UCUM where they are known, values are never converted. Whether a
-//! row is abnormal is computed anew from result and reference (HL7-63, PAP-12); where the sender's
-//! flag says otherwise the row is marked as disagreeing. Where nothing can be computed the flag
-//! stays empty: it never means normal.
+//! | task | what comes of it |
+//! |---|---|
+//! | `table` (PAP-10) | a row with the paper's four columns for each result, and what is not as usual |
+//! | `question` (PAP-11) | the result of one entry, `question` |
+//! | `abnormal` (PAP-12) | the rows, and where the model's list of abnormal ones differs from what is computed |
+//! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
+//!
+//! Each numeric, structured or textual observation of an ORU message with a result is a row. Where there is none,
+//! papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and
+//! photographs. A page is cut out of its surroundings, turned upright and levelled (PAP-30), what is wrong with
+//! its picture is said (PAP-36), and two `readers` read it without knowing of one another (PAP-31): `letters`,
+//! those of the PDF or as Tesseract recognises them, and the shared `model`. What they do not agree about is
+//! marked on its row. With `doubts: refuse`, as long as nothing else is said, such a paper is rejected: a person
+//! has to look; `keep` is for workflows in which a person reviews all there is. Pages that recognition alone, or
+//! the model alone, has read are always doubtful.
+//!
+//! Units are brought to UCUM where they are known, values are never converted. Whether a row is abnormal is
+//! computed anew from result and reference (HL7-63); where the sender's flag says otherwise the row is marked as
+//! disagreeing. Where nothing can be computed the flag stays empty: it never means normal.
 
-use domain::{Abnormality, Code, Finding, LabRow, NodeInput, NodeOutput, Observation, Presence};
-use encoding::{reference_range, unit};
+mod agree;
+mod answers;
+mod general;
+mod page;
+mod reading;
+mod received;
+mod row;
+mod sources;
+mod table;
+
+use domain::{Code, LabRow, NodeInput, NodeOutput, Section};
+use imaging::Picture;
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
-/// Kinds of value (OBX-2) that are a result and not a document or an address.
-const RESULTS: &[&str] =
-    &["NM", "SN", "ST", "TX", "FT", "CE", "CWE", "CNE", "CF", "NR", "IS", "ID", "DT", "TS", ""];
+pub use page::Flaw;
+pub use reading::Reader;
+
+use crate::reading::Reading;
+use crate::row::{Fields, finding, row};
+use crate::sources::{Paper, papers};
 
 /// Makes tables of reports.
 pub struct Table;
@@ -26,127 +53,246 @@ pub struct Table;
 /// What a workflow sets under `with:`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {}
+pub struct Settings {
+    /// What is to be done.
+    #[serde(default)]
+    pub task: Task,
+    /// The entry that a `question` is about.
+    #[serde(default)]
+    pub question: Option<String>,
+    /// Who reads what is on paper.
+    #[serde(default = "both", deserialize_with = "reading::readers")]
+    pub readers: Vec<Reader>,
+    /// What is done about what is not sure.
+    #[serde(default)]
+    pub doubts: Doubts,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// A table of all results.
+    #[default]
+    Table,
+    /// One of them.
+    Question,
+    /// Those that are not as usual.
+    Abnormal,
+    /// A document of any kind.
+    Document,
+}
+
+/// What is done about what is not sure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubts {
+    /// The paper is rejected.
+    #[default]
+    Refuse,
+    /// They are marked, for the person who reviews.
+    Keep,
+}
+
+fn both() -> Vec<Reader> {
+    vec![Reader::Letters, Reader::Model]
+}
 
 impl Plugin for Table {
     const NAME: &'static str = "lab-report-parsing";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     type Settings = Settings;
 
-    fn process(_: &Context<'_>, _: &Settings, input: NodeInput) -> Result<NodeOutput, NodeError> {
-        let document = input
-            .document
-            .ok_or_else(|| NodeError::rejected("no_document", "there is no message to read"))?;
-        let received = document.observations.len();
-        let laboratory: Vec<LabRow> = document.observations.iter().filter_map(row).collect();
+    fn process(
+        context: &Context<'_>,
+        settings: &Settings,
+        input: NodeInput,
+    ) -> Result<NodeOutput, NodeError> {
+        if settings.task == Task::Document {
+            return document(context, settings, &papers_of(context, &input)?);
+        }
+        let observations = input.document.iter().flat_map(|it| &it.observations);
+        let received: Vec<LabRow> = observations.filter_map(received::received).collect();
+        let (laboratory, reading, papers) = if received.is_empty() {
+            let papers = papers_of(context, &input)?;
+            let reading = reading::read(context, &settings.readers, &papers)?;
+            (reading.rows.iter().map(read_row).collect(), reading, papers)
+        } else {
+            (received, Reading::default(), Vec::new())
+        };
         if laboratory.is_empty() {
-            let reason = format!("none of {received} observations has a result");
+            let reason = "there is no result in the message or on its papers";
             return Err(NodeError::rejected("no_results", reason));
         }
-        let findings = laboratory.iter().filter_map(finding).collect();
-        Ok(NodeOutput { laboratory, findings, ..NodeOutput::default() })
+        match settings.task {
+            Task::Question => question(context, settings, &laboratory, reading, &papers),
+            Task::Abnormal => abnormal(context, settings, laboratory, reading, &papers),
+            Task::Table | Task::Document => table(settings, laboratory, reading),
+        }
     }
 }
 
-fn row(observation: &Observation) -> Option<LabRow> {
-    let is_result = RESULTS.contains(&observation.value_type.as_str());
-    if !is_result || observation.value.is_empty() {
-        return None;
+/// The papers of an input, if there are any.
+fn papers_of(context: &Context<'_>, input: &NodeInput) -> Result<Vec<Paper>, NodeError> {
+    let papers = papers(context, input)?;
+    if papers.is_empty() {
+        let reason = "there is neither a result nor a paper to read";
+        return Err(NodeError::rejected("no_document", reason));
     }
-    let unit = unit::canonical(&observation.unit).text;
-    let abnormality = reference_range::compare(&observation.value, &observation.reference, &unit);
-    let entry_name =
-        if observation.name.is_empty() { &observation.code } else { &observation.name };
-    Some(LabRow {
-        entry_name: entry_name.clone(),
-        result: observation.value.clone(),
-        reference: observation.reference.clone(),
-        unit,
-        code: observation.code.clone(),
-        scheme: observation.scheme.clone(),
-        abnormality,
-        flag_received: observation.flag.clone(),
-        disagrees: disagrees(abnormality, &observation.flag),
-    })
+    Ok(papers)
 }
 
-/// Whether the sender says something else. What either side leaves open is no disagreement.
-fn disagrees(ours: Abnormality, received: &str) -> bool {
-    let theirs = match received {
-        "N" | "NEG" => Abnormality::Normal,
-        "H" | "HH" | ">" => Abnormality::High,
-        "L" | "LL" | "<" => Abnormality::Low,
-        "A" | "AA" | "POS" => Abnormality::Abnormal,
-        _ => return false,
+fn read_row((entry, doubt): &(table::Entry, String)) -> LabRow {
+    let table::Entry { name, result, reference, unit, flag } = entry;
+    let row = row(&Fields { name, result, reference, unit, flag });
+    let mut doubt = doubt.clone();
+    if row.disagrees {
+        let more = format!("the paper marks it {flag}");
+        doubt = if doubt.is_empty() { more } else { format!("{doubt}; {more}") };
+    }
+    LabRow { doubt, ..row }
+}
+
+/// The output, or a rejection where a person has to look and nobody will.
+fn settled(
+    settings: &Settings,
+    output: NodeOutput,
+    (remarks, doubts): (Vec<String>, Vec<String>),
+    is_doubtful: bool,
+) -> Result<NodeOutput, NodeError> {
+    if is_doubtful && settings.doubts == Doubts::Refuse {
+        // Reasons are read by more people than results: no word of the paper is in them.
+        let count = doubts.len();
+        let reason = format!("the readers do not agree, or only one has read ({count} doubts)");
+        return Err(NodeError::rejected("doubtful", reason));
+    }
+    let doubts = doubts.into_iter().map(|it| format!("To be checked: {it}."));
+    let lines: Vec<String> = doubts.chain(remarks).collect();
+    let mut output = output;
+    if !lines.is_empty() {
+        let title = Code::new("121106", "DCM", "Comment");
+        output.sections.push(Section { title, text: lines.join("\n") });
+    }
+    Ok(output)
+}
+
+fn table(
+    settings: &Settings,
+    laboratory: Vec<LabRow>,
+    reading: Reading,
+) -> Result<NodeOutput, NodeError> {
+    let doubtful = laboratory.iter().filter(|it| !it.doubt.is_empty());
+    let doubts: Vec<String> =
+        doubtful.map(|it| format!("{}: {}", it.entry_name, it.doubt)).collect();
+    let is_doubtful = reading.is_doubtful || !doubts.is_empty();
+    let findings = laboratory.iter().filter_map(finding).collect();
+    let output = NodeOutput { laboratory, findings, ..NodeOutput::default() };
+    settled(settings, output, (reading.remarks, doubts), is_doubtful)
+}
+
+fn question(
+    context: &Context<'_>,
+    settings: &Settings,
+    laboratory: &[LabRow],
+    reading: Reading,
+    papers: &[Paper],
+) -> Result<NodeOutput, NodeError> {
+    let Some(asked) = &settings.question else {
+        return Err(NodeError::rejected("no_question", "`task: question` needs a `question`"));
     };
-    let is_abnormal =
-        |it| matches!(it, Abnormality::High | Abnormality::Low | Abnormality::Abnormal);
-    match (ours, theirs) {
-        (Abnormality::Unknown, _) => false,
-        // `A` says that something is wrong, not in which direction.
-        (ours, Abnormality::Abnormal) => !is_abnormal(ours),
-        (Abnormality::Abnormal, theirs) => !is_abnormal(theirs),
-        (ours, theirs) => ours != theirs,
+    let rows = answers::about(laboratory, asked);
+    let [row] = rows.as_slice() else {
+        let reason = format!("{} entries have this name", rows.len());
+        return Err(NodeError::rejected("no_such_entry", reason));
+    };
+    let mut doubts = Vec::new();
+    if settings.readers.contains(&Reader::Model) && !papers.is_empty() {
+        let pages = papers.iter().flat_map(|it| &it.pages);
+        let said: Result<Vec<String>, NodeError> =
+            pages.map(|it| answers::simple(context, asked, it)).collect();
+        let said = said?;
+        if !said.iter().any(|it| answers::plain(it) == answers::plain(&row.result)) {
+            doubts.push(format!("the model answers {}", said.join(", ")));
+        }
     }
+    doubts.extend((!row.doubt.is_empty()).then(|| row.doubt.clone()));
+    let text = format!("{}: {} {}", row.entry_name, row.result, row.unit).trim_end().to_owned();
+    let title = Code::new("59776-5", "LN", "Procedure Findings");
+    let sections = vec![Section { title, text }];
+    let is_doubtful = !doubts.is_empty();
+    let output = NodeOutput { sections, ..NodeOutput::default() };
+    settled(settings, output, (reading.remarks, doubts), is_doubtful)
 }
 
-fn finding(row: &LabRow) -> Option<Finding> {
-    let direction = match row.abnormality {
-        Abnormality::High => "above",
-        Abnormality::Low => "below",
-        Abnormality::Abnormal => "not as in",
-        Abnormality::Normal | Abnormality::Unknown => return None,
-    };
-    let LabRow { entry_name, result, reference, unit, .. } = row;
-    let text = format!("{entry_name}: {result} {unit} is {direction} the reference {reference}.");
-    let code = Code::new("263654008", "SCT", "Abnormal");
-    Some(Finding { code, site: None, presence: Presence::Present, text })
+fn abnormal(
+    context: &Context<'_>,
+    settings: &Settings,
+    laboratory: Vec<LabRow>,
+    mut reading: Reading,
+    papers: &[Paper],
+) -> Result<NodeOutput, NodeError> {
+    if settings.readers.contains(&Reader::Model) && !papers.is_empty() {
+        let mut said = std::collections::BTreeMap::new();
+        for page in papers.iter().flat_map(|it| &it.pages) {
+            said.extend(answers::complex(context, page)?);
+        }
+        let differences = answers::differences(&laboratory, &said);
+        reading.is_doubtful |= !differences.is_empty();
+        let lines = differences.into_iter().map(|it| format!("To be checked: {it}."));
+        reading.remarks.splice(0..0, lines);
+    }
+    let kept = laboratory.into_iter().filter(|it| it.abnormality.is_abnormal());
+    table(settings, kept.collect(), reading)
+}
+
+fn document(
+    context: &Context<'_>,
+    settings: &Settings,
+    papers: &[Paper],
+) -> Result<NodeOutput, NodeError> {
+    let general::Read { documents, remarks, doubts } = general::read(context, &settings.readers, papers)?;
+    let title = Code::new("59776-5", "LN", "Procedure Findings");
+    let section =
+        |it: &general::Document| Section { title: title.clone(), text: general::words(it) };
+    let sections = documents.iter().map(section).collect();
+    let is_doubtful = !doubts.is_empty();
+    let output = NodeOutput { sections, ..NodeOutput::default() };
+    settled(settings, output, (remarks, doubts), is_doubtful)
+}
+
+/// How a page lay on its picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// Corners of the page in the picture, clockwise from the upper left one, if it lay on something.
+    pub corners: Option<[(f32, f32); 4]>,
+    /// How often it had to be turned by 90 degrees, clockwise, to stand upright.
+    pub quarters: u8,
+    /// How far its lines leaned before, in degrees.
+    pub lean: f64,
+    /// How far they still lean.
+    pub rest: f64,
+    /// What is wrong with the picture.
+    pub flaws: Vec<Flaw>,
+}
+
+/// Says how a page lies on a picture (PAP-30, PAP-36).
+///
+/// # Errors
+///
+/// Says why it cannot be looked at.
+pub fn held(picture: &Picture) -> Result<Held, NodeError> {
+    page::held(picture)
+}
+
+/// Reads the rows of a paper, by its letters or by recognition, without the model.
+///
+/// # Errors
+///
+/// Says why it cannot be read.
+pub fn read(bytes: &[u8], media_type: &str) -> Result<Vec<[String; 4]>, NodeError> {
+    let pages = page::of_file(bytes, media_type)?;
+    let rows = table::entries(&pages).into_iter();
+    Ok(rows.map(|it| [it.name, it.result, it.reference, it.unit]).collect())
 }
 
 export_plugin!(Table);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(value: &str, unit: &str, reference: &str, flag: &str, expected: (&str, bool)) {
-        let observation = Observation {
-            value_type: "NM".to_owned(),
-            code: "6690-2".to_owned(),
-            name: "Leukocytes".to_owned(),
-            value: value.to_owned(),
-            unit: unit.to_owned(),
-            reference: reference.to_owned(),
-            flag: flag.to_owned(),
-            ..Observation::default()
-        };
-        let row = row(&observation).unwrap();
-        assert_eq!((row.abnormality.flag(), row.disagrees), expected);
-    }
-
-    #[test]
-    fn pap_12_the_flag_is_recomputed_and_compared_with_the_senders() {
-        check("12.3", "10^9/L", "3.5-9.5", "H", ("H", false));
-        check("12.3", "10^9/L", "3.5-9.5", "N", ("H", true));
-        check("12.3", "10^9/L", "3.5-9.5", "A", ("H", false));
-        check("6", "10^9/L", "3.5-9.5 ×10⁹/L", "", ("N", false));
-        check("6", "10^9/L", "3.5-9.5 g/L", "H", ("", false));
-        check("1+", "", "Negative", "A", ("A", false));
-        check("1+", "", "Negative", "N", ("A", true));
-    }
-
-    #[test]
-    fn an_observation_without_a_result_is_no_row() {
-        assert_eq!(
-            row(&Observation { value_type: "NM".to_owned(), ..Observation::default() }),
-            None
-        );
-        let document = Observation {
-            value_type: "ED".to_owned(),
-            value: "x".to_owned(),
-            ..Observation::default()
-        };
-        assert_eq!(row(&document), None);
-    }
-}

@@ -299,6 +299,7 @@ fn series(numbers: &BTreeSet<u64>) -> Vec<SeriesSnapshot> {
     vec![SeriesSnapshot {
         series: "1.2.3.0".parse().unwrap(),
         modality: "CT".to_owned(),
+        is_own: false,
         body_part: String::new(),
         description: String::new(),
         instances: numbers.iter().map(instance).collect(),

@@ -1,22 +1,20 @@
 //! `/api`: people's work on results (OUT-80..83). Every call needs a token; answers are JSON, masks bytes.
 
-use std::net::SocketAddr;
-
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use contracts::{ReviewRefusal, ReviewVersion, Reviewer, StoreError};
-use domain::{ErrorChain, Meaning, NodeOutput};
+use contracts::{ReviewRefusal, ReviewVersion, Reviewer};
+use domain::{Meaning, NodeOutput};
 use jiff::Timestamp;
 use orchestrator::{Current, Decision, ReviewDesk};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::error;
 use uuid::Uuid;
+
+use super::problem::Problem;
 
 /// Most bytes of a result that somebody sends.
 const CONTENT_MAX: usize = 16 << 20;
@@ -24,68 +22,7 @@ const CONTENT_MAX: usize = 16 << 20;
 /// Most bytes of a mask.
 const MASK_MAX: usize = 512 << 20;
 
-/// Why a call is not answered.
-enum Problem {
-    /// No token, or one that is not valid now.
-    NotLetIn,
-    /// Not over a network that anybody may listen to.
-    TooFar,
-    /// The decision cannot be.
-    Refused(ReviewRefusal),
-    /// What was sent is no result.
-    Unreadable(String),
-    /// It may be later.
-    Unavailable,
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let (status, text) = match self {
-            Self::NotLetIn => (StatusCode::UNAUTHORIZED, "a valid token is needed".to_owned()),
-            Self::TooFar => {
-                let text = "only from this machine: put a proxy with TLS before it";
-                (StatusCode::FORBIDDEN, text.to_owned())
-            }
-            Self::Refused(refusal) => {
-                let status = match refusal {
-                    ReviewRefusal::Unknown(_) => StatusCode::NOT_FOUND,
-                    ReviewRefusal::Forbidden(_) => StatusCode::FORBIDDEN,
-                    ReviewRefusal::Conflict(_) => StatusCode::CONFLICT,
-                    ReviewRefusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                };
-                (status, refusal.to_string())
-            }
-            Self::Unreadable(text) => (StatusCode::BAD_REQUEST, text),
-            Self::Unavailable => {
-                let text = "the database or the archive does not answer: try again";
-                (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
-            }
-        };
-        (status, Json(json!({ "problem": text }))).into_response()
-    }
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        error!(error = %ErrorChain(&error), "a review cannot go on");
-        Self::Unavailable
-    }
-}
-
-impl From<std::io::Error> for Problem {
-    fn from(error: std::io::Error) -> Self {
-        error!(%error, "a mask cannot be read or kept");
-        Self::Unavailable
-    }
-}
-
-impl From<ReviewRefusal> for Problem {
-    fn from(refusal: ReviewRefusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-/// The routes, with what lets people in.
+/// The routes.
 pub(crate) fn routes(desk: ReviewDesk) -> Router {
     Router::new()
         .route("/api/reviews", get(list))
@@ -94,28 +31,7 @@ pub(crate) fn routes(desk: ReviewDesk) -> Router {
         .layer(DefaultBodyLimit::max(CONTENT_MAX))
         .route("/api/runs/{run}/masks/{digest}", get(mask))
         .route("/api/masks", put(keep_mask).layer(DefaultBodyLimit::max(MASK_MAX)))
-        .layer(middleware::from_fn_with_state(desk.clone(), let_in))
         .with_state(desk)
-}
-
-/// Lets those in who have a token, and call from this machine: a token must not cross a network in the open.
-async fn let_in(
-    State(desk): State<ReviewDesk>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if !peer.ip().is_loopback() {
-        return Err(Problem::TooFar);
-    }
-    let token = bearer(request.headers()).ok_or(Problem::NotLetIn)?.to_owned();
-    let reviewer = desk.let_in(&token).await?.ok_or(Problem::NotLetIn)?;
-    request.extensions_mut().insert(reviewer);
-    Ok(next.run(request).await)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 async fn list(

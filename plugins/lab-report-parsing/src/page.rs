@@ -1,0 +1,163 @@
+//! Pages of paper: from bytes to words with their places.
+
+pub(crate) mod ink;
+pub(crate) mod pdf;
+pub(crate) mod phrases;
+pub(crate) mod quality;
+pub(crate) mod straighten;
+pub(crate) mod tesseract;
+
+use image::GrayImage;
+use imaging::Picture;
+use plugin_api::NodeError;
+
+use phrases::Bounds;
+pub use quality::Flaw;
+use straighten::Upright;
+use tesseract::{Language, Phrase, Reader};
+
+use crate::Held;
+use crate::table::lines::is_han;
+use crate::table::wording::is_like_unit;
+
+/// Most pages of one document that are read.
+pub(crate) const PAGES_MAX: usize = 20;
+
+/// Words, or a run of them that belong to one another, and where they stand on the page.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Word {
+    /// What it says.
+    pub(crate) text: String,
+    /// Left edge; the origin is the page's upper left corner.
+    pub(crate) left: f32,
+    /// Upper edge.
+    pub(crate) top: f32,
+    /// Right edge.
+    pub(crate) right: f32,
+    /// Lower edge.
+    pub(crate) bottom: f32,
+    /// What it says if it is Chinese, where that is not sure.
+    pub(crate) chinese: Option<String>,
+}
+
+impl Word {
+    pub(crate) fn middle(&self) -> f32 {
+        f32::midpoint(self.left, self.right)
+    }
+
+    pub(crate) fn height(&self) -> f32 {
+        (self.bottom - self.top).max(1.0)
+    }
+}
+
+/// A page that was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Page {
+    /// Its words, in no particular order.
+    pub(crate) words: Vec<Word>,
+    /// Whether they were recognised in a picture, and letters may be mistaken for one another.
+    pub(crate) is_recognised: bool,
+    /// What is wrong with the picture.
+    pub(crate) flaws: Vec<Flaw>,
+    /// The page upright and straight, as a person would hold it.
+    pub(crate) picture: Option<GrayImage>,
+}
+
+/// Reads the pages of a PDF: those with letters as they are, pictures by recognition.
+pub(crate) fn of_pdf(bytes: &[u8]) -> Result<Vec<Page>, NodeError> {
+    let sheets = pdf::sheets(bytes)?;
+    let read = |it: pdf::Sheet| match it {
+        pdf::Sheet::Letters(words, gray) => {
+            Ok(Page { words, picture: Some(gray), ..Page::default() })
+        }
+        pdf::Sheet::Picture(gray) => of_gray(&gray),
+    };
+    sheets.into_iter().map(read).collect()
+}
+
+/// Reads a file of a type that is known.
+pub(crate) fn of_file(bytes: &[u8], media_type: &str) -> Result<Vec<Page>, NodeError> {
+    match media_type {
+        "application/pdf" => of_pdf(bytes),
+        "image/png" | "image/jpeg" => {
+            let unreadable = |it: imaging::PictureError| {
+                NodeError::rejected("picture_unreadable", it.to_string())
+            };
+            Ok(vec![of_picture(&Picture::decode(bytes).map_err(unreadable)?)?])
+        }
+        other => {
+            let reason = format!("a file of type {other} is no page");
+            Err(NodeError::rejected("media_type", reason))
+        }
+    }
+}
+
+/// Reads a photograph or scan.
+pub(crate) fn of_picture(picture: &Picture) -> Result<Page, NodeError> {
+    of_gray(&gray(picture)?)
+}
+
+/// How a page lies on a picture.
+pub(crate) fn held(picture: &Picture) -> Result<Held, NodeError> {
+    let gray = gray(picture)?;
+    let upright = straighten::upright(&gray, &mut Reader::open()?)?;
+    let flaws = quality::flaws(&gray, &upright);
+    let rest = straighten::lean(&upright.picture);
+    let Upright { corners, quarters, lean, .. } = upright;
+    Ok(Held { corners, quarters, lean, rest, flaws })
+}
+
+fn gray(picture: &Picture) -> Result<GrayImage, NodeError> {
+    let values = picture.rgb.chunks_exact(3).map(brightness).collect();
+    let gray = GrayImage::from_raw(picture.width, picture.height, values);
+    gray.ok_or_else(|| NodeError::rejected("no_picture", "the picture has no pixels"))
+}
+
+/// Of red, green and blue, and what follows (ITU-R BT.601, in whole numbers).
+pub(crate) fn brightness(pixel: &[u8]) -> u8 {
+    let [red, green, blue, ..] = *pixel else { return u8::MAX };
+    let sum = u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114;
+    u8::try_from(sum / 1000).unwrap_or(u8::MAX)
+}
+
+fn of_gray(gray: &GrayImage) -> Result<Page, NodeError> {
+    let mut reader = Reader::open()?;
+    let upright = straighten::upright(gray, &mut reader)?;
+    let flaws = quality::flaws(gray, &upright);
+    let words = read(&upright, &mut reader)?;
+    Ok(Page { words, is_recognised: true, flaws, picture: Some(upright.picture) })
+}
+
+/// Reads the phrases of a page, each for itself. On a Chinese page each is read as Latin and as Chinese, and what
+/// makes more sense is taken.
+fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
+    let mut words = Vec::new();
+    for bounds in &page.phrases {
+        let latin = reader.phrase(&page.sheet, *bounds, Language::English)?;
+        let chosen = if page.is_chinese && !latin.is_number(85.0) {
+            let chinese = reader.phrase(&page.sheet, *bounds, Language::Chinese)?;
+            chosen(latin, chinese, *bounds)
+        } else {
+            latin
+        };
+        words.extend(chosen.words);
+    }
+    Ok(words)
+}
+
+fn chosen(latin: Phrase, chinese: Phrase, [left, top, right, bottom]: Bounds) -> Phrase {
+    let is_plain = latin.is_number(40.0) || is_like_unit(&latin.text());
+    // One Latin letter is no name; one Chinese letter is.
+    let is_one = (right - left) * 2 < (bottom - top) * 3 && !chinese.words.is_empty();
+    if !is_plain && (latin.certainty <= chinese.certainty || is_one) {
+        return chinese;
+    }
+    let other = chinese.text().replace(' ', "");
+    let mut latin = latin;
+    if let [word] = latin.words.as_mut_slice()
+        && other.contains(is_han)
+    {
+        word.chinese = Some(other);
+    }
+    latin
+}

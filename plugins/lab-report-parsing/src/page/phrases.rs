@@ -1,0 +1,220 @@
+//! Where something is written on a page: phrases, without the rules between them.
+
+use image::{GrayImage, Luma};
+use imageproc::distance_transform::Norm;
+use imageproc::filter::gaussian_blur_f32;
+use imageproc::morphology::dilate;
+use imageproc::region_labelling::{Connectivity, connected_components};
+
+use super::ink::ink;
+use super::straighten::LETTER_HEIGHT;
+
+/// Longest gap inside a phrase, in heights of a capital: more than a blank, less than a column.
+const GAP: f32 = 0.62;
+
+/// A line of ink as long as this, in heights of a capital, is a rule.
+const RULE: f32 = 4.0;
+
+/// Thickest rule, in pixels.
+const RULE_THICK: u32 = 9;
+
+/// How much a page is blurred against its grain, in pixels.
+const SOFTNESS: f32 = 1.1;
+
+/// A box around something: left, top, right, bottom, the last two not in it.
+pub(crate) type Bounds = [u32; 4];
+
+/// The page without its rules, and the boxes around its phrases.
+pub(crate) fn phrases(sheet: &GrayImage) -> (GrayImage, Vec<Bounds>) {
+    let soft = gaussian_blur_f32(sheet, SOFTNESS);
+    let mut ink = ink(&soft, 25, 18);
+    for (x, y) in rules(&ink) {
+        ink.put_pixel(x, y, Luma([0]));
+    }
+    let boxes = boxes(&smeared(&ink), &ink);
+    (clean(&soft, &ink), joined(boxes))
+}
+
+/// Ink on white: grain, shadows and rules are gone.
+fn clean(soft: &GrayImage, ink: &GrayImage) -> GrayImage {
+    let near = dilate(ink, Norm::LInf, 2);
+    GrayImage::from_fn(soft.width(), soft.height(), |x, y| {
+        let value = if is_ink(&near, x, y) { soft.get_pixel(x, y).0[0] } else { u8::MAX };
+        Luma([value])
+    })
+}
+
+/// The pixels of long straight lines of ink, but for the letters that cross them.
+fn rules(ink: &GrayImage) -> Vec<(u32, u32)> {
+    let (width, height) = ink.dimensions();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred pixels")]
+    let long = (RULE * LETTER_HEIGHT) as u32;
+    let level = runs(height, width, long, |y, x| is_ink(ink, x, y)).into_iter();
+    let upright = runs(width, height, long, |x, y| is_ink(ink, x, y)).into_iter();
+    let mut found: Vec<(u32, u32)> = Vec::new();
+    for (y, x) in level {
+        let (from, to) = thickness(height, y, |it| is_ink(ink, x, it));
+        if to - from <= RULE_THICK {
+            found.extend((from.saturating_sub(1)..(to + 1).min(height)).map(|it| (x, it)));
+        }
+    }
+    for (x, y) in upright {
+        let (from, to) = thickness(width, x, |it| is_ink(ink, it, y));
+        if to - from <= RULE_THICK {
+            found.extend((from.saturating_sub(1)..(to + 1).min(width)).map(|it| (it, y)));
+        }
+    }
+    found
+}
+
+fn is_ink(ink: &GrayImage, x: u32, y: u32) -> bool {
+    ink.get_pixel_checked(x, y).is_some_and(|it| it.0[0] > 0)
+}
+
+/// The places of all runs of at least `long`, with breaks of two at most.
+fn runs(lines: u32, length: u32, long: u32, is_ink: impl Fn(u32, u32) -> bool) -> Vec<(u32, u32)> {
+    let mut found = Vec::new();
+    for line in 0..lines {
+        let (mut start, mut last): (Option<u32>, u32) = (None, 0);
+        for at in 0..=length + 3 {
+            if at < length && is_ink(line, at) {
+                start.get_or_insert(at);
+                last = at;
+            } else if let Some(from) = start.filter(|_| at > last + 2) {
+                if last - from >= long {
+                    found.extend((from..=last).map(|it| (line, it)));
+                }
+                start = None;
+            }
+        }
+    }
+    found
+}
+
+/// How far the ink reaches to both sides of a place.
+fn thickness(length: u32, at: u32, is_ink: impl Fn(u32) -> bool) -> (u32, u32) {
+    let from = (0..at).rev().take_while(|it| is_ink(*it)).last().unwrap_or(at);
+    let to = (at..length).take_while(|it| is_ink(*it)).last().unwrap_or(at);
+    (from, to + 1)
+}
+
+/// The ink with short gaps between letters filled.
+fn smeared(ink: &GrayImage) -> GrayImage {
+    let mut smeared = ink.clone();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some pixels")]
+    let gap = (GAP * LETTER_HEIGHT) as u32;
+    for y in 0..ink.height() {
+        let mut last: Option<u32> = None;
+        for x in 0..ink.width() {
+            if !is_ink(ink, x, y) {
+                continue;
+            }
+            if let Some(from) = last.filter(|it| x - it <= gap) {
+                (from + 1..x).for_each(|it| smeared.put_pixel(it, y, Luma([u8::MAX])));
+            }
+            last = Some(x);
+        }
+    }
+    smeared
+}
+
+/// Boxes around what hangs together, of the ink in it.
+fn boxes(smeared: &GrayImage, ink: &GrayImage) -> Vec<Bounds> {
+    let labels = connected_components(smeared, Connectivity::Eight, Luma([0]));
+    let count = labels.pixels().map(|it| it.0[0]).max().unwrap_or(0);
+    let mut found = vec![([u32::MAX, u32::MAX, 0, 0], 0_u32); count as usize + 1];
+    for (x, y, label) in labels.enumerate_pixels() {
+        if let Some(([left, top, right, bottom], dots)) = found.get_mut(label.0[0] as usize) {
+            *left = x.min(*left);
+            *top = y.min(*top);
+            *right = (x + 1).max(*right);
+            *bottom = (y + 1).max(*bottom);
+            *dots += u32::from(is_ink(ink, x, y));
+        }
+    }
+    let is_written = |(it, dots): &([u32; 4], u32)| {
+        let [left, top, right, bottom] = *it;
+        let (wide, high) = (right.saturating_sub(left), bottom.saturating_sub(top));
+        // Not grain, and not a picture or the edge of the page.
+        *dots >= 8 && wide.max(high) >= 4 && (high as f32) < 4.0 * LETTER_HEIGHT
+    };
+    found.into_iter().skip(1).filter(is_written).map(|(it, _)| it).collect()
+}
+
+/// Boxes that are parts of one phrase, put together: points, dashes, strokes above one another.
+fn joined(mut boxes: Vec<Bounds>) -> Vec<Bounds> {
+    boxes.sort_by_key(|it| it[0]);
+    let mut is_changed = true;
+    while is_changed {
+        is_changed = false;
+        let mut kept: Vec<Bounds> = Vec::new();
+        for it in boxes {
+            match kept.iter_mut().find(|other| belong(other, &it)) {
+                Some(other) => {
+                    *other = around(*other, it);
+                    is_changed = true;
+                }
+                None => kept.push(it),
+            }
+        }
+        boxes = kept;
+    }
+    // What is left of a rule, or of the dirt of a scanner, is lower than any letter that stands alone.
+    boxes.retain(|[_, top, _, bottom]| (bottom - top) as f32 >= 0.4 * LETTER_HEIGHT);
+    boxes
+}
+
+fn around(a: Bounds, b: Bounds) -> Bounds {
+    [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]
+}
+
+fn is_dash([left, top, right, bottom]: &Bounds) -> bool {
+    let (wide, high) = ((right - left) as f32, (bottom - top) as f32);
+    high < 0.35 * LETTER_HEIGHT && (0.15 * LETTER_HEIGHT..1.5 * LETTER_HEIGHT).contains(&wide)
+}
+
+fn belong(a: &Bounds, b: &Bounds) -> bool {
+    let span = |from: u32, to: u32| to as f32 - from as f32;
+    let [_, top, _, bottom] = around(*a, *b);
+    let across = span(a[0].max(b[0]), a[2].min(b[2]));
+    let down = span(a[1].max(b[1]), a[3].min(b[3]));
+    let (low_a, low_b) = (span(a[1], a[3]), span(b[1], b[3]));
+    let is_one_line = span(top, bottom) <= 1.5 * LETTER_HEIGHT;
+    // A dash stands between blanks.
+    let has_dash = [a, b].iter().any(|it| is_dash(it));
+    let gap = if has_dash { 2.0 * GAP } else { GAP };
+    let is_beside = across >= -gap * LETTER_HEIGHT && down >= 0.5 * low_a.min(low_b);
+    let is_above = across >= 0.5 * span(a[0], a[2]).min(span(b[0], b[2])) && down >= -0.35 * LETTER_HEIGHT;
+    is_one_line && (is_beside || is_above)
+}
+
+/// A number with the point that is to be seen in it: what recognition loses most often, and worst.
+pub(crate) fn with_point(sheet: &GrayImage, bounds: Bounds, text: &str) -> Option<String> {
+    const DARK: u8 = 215;
+    if text.len() < 2 || !text.chars().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let [left, top, right, bottom] = bounds;
+    let part = image::imageops::crop_imm(sheet, left, top, right - left, bottom - top).to_image();
+    let dark = GrayImage::from_fn(part.width(), part.height(), |x, y| {
+        Luma([if part.get_pixel(x, y).0[0] < DARK { u8::MAX } else { 0 }])
+    });
+    let mut parts = boxes(&dark, &dark);
+    parts.sort_by_key(|it| it[0]);
+    let high = part.height() as f32;
+    let is_digit = |it: &&Bounds| (it[3] - it[1]) as f32 > 0.6 * high;
+    let is_point = |it: &&Bounds| {
+        let (wide, tall) = ((it[2] - it[0]) as f32, (it[3] - it[1]) as f32);
+        wide < 0.35 * high && tall < 0.35 * high && it[1] as f32 > 0.6 * high
+    };
+    let points: Vec<&Bounds> = parts.iter().filter(is_point).collect();
+    let digits: Vec<&Bounds> = parts.iter().filter(is_digit).collect();
+    let [point] = points.as_slice() else { return None };
+    if digits.len() != text.len() {
+        return None;
+    }
+    let before = digits.iter().filter(|it| it[0] < point[0]).count();
+    let (whole, rest) = text.split_at_checked(before)?;
+    let is_inside = !whole.is_empty() && !rest.is_empty();
+    is_inside.then(|| format!("{whole}.{rest}"))
+}

@@ -1,0 +1,337 @@
+//! Debian's Tesseract, opened as a library: a plugin starts no process.
+#![expect(unsafe_code, reason = "Tesseract has a C interface (capi.h); every call is argued below")]
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_int, c_uchar, c_void};
+use std::sync::OnceLock;
+
+use image::{GrayImage, Luma};
+use libloading::Library;
+use plugin_api::NodeError;
+
+use super::Word;
+use super::phrases::{Bounds, with_point};
+use crate::table::lines::is_han;
+
+/// Names of the library, the newest first.
+const LIBRARIES: [&str; 2] = ["libtesseract.so.5", "libtesseract.so.4"];
+
+/// What is read, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Language {
+    /// A phrase whose language is not known.
+    Any,
+    /// A phrase in Latin letters and figures.
+    English,
+    /// A phrase in Chinese.
+    Chinese,
+}
+
+impl Language {
+    const fn data(self) -> &'static CStr {
+        match self {
+            Self::Any => c"chi_sim+eng",
+            Self::English => c"eng",
+            Self::Chinese => c"chi_sim",
+        }
+    }
+
+    /// How a phrase is looked at, and how much enlarged, until it is read with certainty: as one line, or as
+    /// it is, without looking for letters first, which finds short Chinese words that the other does not see.
+    const fn attempts(self) -> &'static [(c_int, f32)] {
+        match self {
+            Self::Any => &[(ONE_LINE, 1.0)],
+            Self::English => &[(ONE_LINE, 1.0), (ONE_LINE, 1.4), (ONE_LINE, 1.9)],
+            Self::Chinese => &[(ONE_LINE, 1.0), (ONE_LINE, 1.4), (RAW_LINE, 1.0), (RAW_LINE, 1.4)],
+        }
+    }
+}
+
+/// `PSM_SINGLE_LINE`.
+const ONE_LINE: c_int = 7;
+
+/// `PSM_RAW_LINE`.
+const RAW_LINE: c_int = 13;
+
+/// A phrase that is read with this certainty, of a hundred, is not read again.
+const CERTAIN: f32 = 80.0;
+
+/// What the certainty of a raw line is worth: now and then it begins with a letter that is not there.
+const RAW_TRUST: f32 = 0.85;
+
+/// White around a phrase, in pixels.
+const MARGIN: u32 = 14;
+
+/// A page with this share of Chinese letters is Chinese.
+const CHINESE_SHARE: f32 = 0.12;
+
+/// What pages are brought to before they are read, in dots per inch.
+const RESOLUTION: c_int = 300;
+
+type Handle = *mut c_void;
+
+/// The functions of `capi.h` that are used.
+struct Functions {
+    create: unsafe extern "C" fn() -> Handle,
+    delete: unsafe extern "C" fn(Handle),
+    init: unsafe extern "C" fn(Handle, *const c_char, *const c_char) -> c_int,
+    set_variable: unsafe extern "C" fn(Handle, *const c_char, *const c_char) -> c_int,
+    set_mode: unsafe extern "C" fn(Handle, c_int),
+    set_image: unsafe extern "C" fn(Handle, *const c_uchar, c_int, c_int, c_int, c_int),
+    set_resolution: unsafe extern "C" fn(Handle, c_int),
+    table: unsafe extern "C" fn(Handle, c_int) -> *mut c_char,
+    free_text: unsafe extern "C" fn(*mut c_char),
+    /// `omp_set_max_active_levels` of the OpenMP that Tesseract was built with.
+    set_parallel_levels: Option<unsafe extern "C" fn(c_int)>,
+}
+
+impl Functions {
+    /// The library of this process. It is never closed.
+    fn get() -> Result<&'static Self, NodeError> {
+        static FUNCTIONS: OnceLock<Option<Functions>> = OnceLock::new();
+        let missing = "Tesseract 5 (libtesseract5, tesseract-ocr-eng, -chi-sim) is not installed";
+        let functions = FUNCTIONS.get_or_init(Self::load).as_ref();
+        functions.ok_or_else(|| NodeError::Unavailable(missing.to_owned()))
+    }
+
+    fn load() -> Option<Self> {
+        // SAFETY: the system's own library; its initialisers set up static tables and nothing else.
+        let library = LIBRARIES.iter().find_map(|it| unsafe { Library::new(*it) }.ok())?;
+        let library: &'static Library = Box::leak(Box::new(library));
+        // SAFETY: Tesseract has it open already, if it uses it.
+        let threads = unsafe { Library::new("libgomp.so.1") }.ok();
+        let threads: Option<&'static Library> = threads.map(|it| &*Box::leak(Box::new(it)));
+        Some(Self {
+            create: symbol(library, "TessBaseAPICreate")?,
+            delete: symbol(library, "TessBaseAPIDelete")?,
+            init: symbol(library, "TessBaseAPIInit3")?,
+            set_variable: symbol(library, "TessBaseAPISetVariable")?,
+            set_mode: symbol(library, "TessBaseAPISetPageSegMode")?,
+            set_image: symbol(library, "TessBaseAPISetImage")?,
+            set_resolution: symbol(library, "TessBaseAPISetSourceResolution")?,
+            table: symbol(library, "TessBaseAPIGetTsvText")?,
+            free_text: symbol(library, "TessDeleteText")?,
+            set_parallel_levels: threads.and_then(|it| symbol(it, "omp_set_max_active_levels")),
+        })
+    }
+}
+
+fn symbol<T: Copy>(library: &'static Library, name: &str) -> Option<T> {
+    // SAFETY: every field of `Functions` has the type that `capi.h` of versions 4 and 5 declares for its name.
+    let found = unsafe { library.get::<T>(name) };
+    found.ok().map(|it| *it)
+}
+
+/// What was read of a phrase.
+pub(crate) struct Phrase {
+    /// Its words, where they stand on the page.
+    pub(crate) words: Vec<Word>,
+    /// How certain they are, of a hundred.
+    pub(crate) certainty: f32,
+}
+
+impl Phrase {
+    /// What it says.
+    pub(crate) fn text(&self) -> String {
+        self.words.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether it is figures and their marks, and as certain as this.
+    pub(crate) fn is_number(&self, certainty: f32) -> bool {
+        let letters = || self.words.iter().flat_map(|it| it.text.chars());
+        let is_figure = |it: &char| it.is_ascii_digit() || "<>=.:-+~^*/%".contains(*it);
+        let figures = letters().filter(char::is_ascii_digit).count();
+        figures * 2 >= letters().count().max(1)
+            && letters().all(|it| is_figure(&it))
+            && self.certainty > certainty
+    }
+}
+
+/// Recognisers, one for each language that was asked for.
+pub(crate) struct Reader {
+    functions: &'static Functions,
+    open: BTreeMap<Language, Recogniser>,
+}
+
+impl Reader {
+    /// # Errors
+    ///
+    /// Unavailable where Tesseract is not installed.
+    pub(crate) fn open() -> Result<Self, NodeError> {
+        Ok(Self { functions: Functions::get()?, open: BTreeMap::new() })
+    }
+
+    fn of(&mut self, language: Language) -> Result<&Recogniser, NodeError> {
+        if !self.open.contains_key(&language) {
+            self.open.insert(language, Recogniser::open(self.functions, language)?);
+        }
+        let found = self.open.get(&language);
+        found.ok_or_else(|| NodeError::Unavailable("Tesseract is not there".to_owned()))
+    }
+
+    /// How much of some phrases makes sense: letters, by how certain they are. And whether they are Chinese.
+    pub(crate) fn sense(
+        &mut self,
+        sheet: &GrayImage,
+        phrases: &[Bounds],
+    ) -> Result<(f32, bool), NodeError> {
+        let (mut all, mut chinese) = (0.0, 0.0);
+        for bounds in phrases {
+            let read = self.phrase(sheet, *bounds, Language::Any)?;
+            let count = |is: fn(char) -> bool| {
+                let letters = read.words.iter().flat_map(|it| it.text.chars());
+                letters.filter(|it| is(*it)).count() as f32
+            };
+            let weight = (read.certainty / 100.0).powi(2);
+            all += weight * count(char::is_alphanumeric);
+            chinese += weight * count(is_han);
+        }
+        Ok((all, chinese > CHINESE_SHARE * all))
+    }
+
+    /// Reads one phrase of a page: once more in other sizes where it is not certain.
+    pub(crate) fn phrase(
+        &mut self,
+        sheet: &GrayImage,
+        bounds: Bounds,
+        language: Language,
+    ) -> Result<Phrase, NodeError> {
+        let mut best = Phrase { words: Vec::new(), certainty: 0.0 };
+        for (mode, scale) in language.attempts() {
+            let mut other = self.phrase_at(sheet, bounds, language, (*mode, *scale))?;
+            if *mode == RAW_LINE {
+                other.certainty *= RAW_TRUST;
+            }
+            if other.certainty > best.certainty {
+                best = other;
+            }
+            if best.certainty >= CERTAIN {
+                break;
+            }
+        }
+        if let [word] = best.words.as_mut_slice()
+            && let Some(text) = with_point(sheet, bounds, &word.text)
+        {
+            word.text = text;
+        }
+        Ok(best)
+    }
+
+    fn phrase_at(
+        &mut self,
+        sheet: &GrayImage,
+        [left, top, right, bottom]: Bounds,
+        language: Language,
+        (mode, scale): (c_int, f32),
+    ) -> Result<Phrase, NodeError> {
+        let (width, height) = (right - left, bottom - top);
+        let part = image::imageops::crop_imm(sheet, left, top, width, height).to_image();
+        let part = super::straighten::resized(&part, scale);
+        let (wide, high) = part.dimensions();
+        let mut alone =
+            GrayImage::from_pixel(wide + 2 * MARGIN, high + 2 * MARGIN, Luma([u8::MAX]));
+        image::imageops::replace(&mut alone, &part, i64::from(MARGIN), i64::from(MARGIN));
+        let found = self.of(language)?.read(&alone, mode)?;
+        let letters = |it: &Word| it.text.chars().count() as f32;
+        let all: f32 = found.iter().map(|(word, _)| letters(word)).sum();
+        let sum: f32 = found.iter().map(|(word, certainty)| letters(word) * certainty).sum();
+        let moved = |(it, _): (Word, f32)| Word {
+            left: (it.left - MARGIN as f32) / scale + left as f32,
+            right: (it.right - MARGIN as f32) / scale + left as f32,
+            // All words of a phrase stand on one line.
+            top: top as f32,
+            bottom: bottom as f32,
+            ..it
+        };
+        let certainty = if all > 0.0 { sum / all } else { 0.0 };
+        Ok(Phrase { words: found.into_iter().map(moved).collect(), certainty })
+    }
+}
+
+/// A handle of the library with its language.
+struct Recogniser {
+    functions: &'static Functions,
+    handle: Handle,
+}
+
+impl Recogniser {
+    /// Unavailable where the language is not installed.
+    fn open(functions: &'static Functions, language: Language) -> Result<Self, NodeError> {
+        // SAFETY: takes nothing, gives a handle that `drop` deletes.
+        let handle = unsafe { (functions.create)() };
+        let this = Self { functions, handle };
+        if let Some(set_levels) = functions.set_parallel_levels {
+            // SAFETY: sets a number of this thread. Threads of a library that wait for one another in circles
+            // take seven times as long on a busy machine.
+            unsafe { set_levels(0) };
+        }
+        if handle.is_null() {
+            return Err(NodeError::Unavailable("Tesseract has no memory".to_owned()));
+        }
+        // SAFETY: the handle is alive; no folder means the one it was built for; text ends with 0.
+        let failed =
+            unsafe { (functions.init)(handle, std::ptr::null(), language.data().as_ptr()) };
+        if failed != 0 {
+            let missing = "Tesseract has no data for English or Chinese (tesseract-ocr-chi-sim)";
+            return Err(NodeError::Unavailable(missing.to_owned()));
+        }
+        // What it would say on standard error is about letters of patients.
+        this.set(c"debug_file", c"/dev/null");
+        Ok(this)
+    }
+
+    fn set(&self, name: &CStr, value: &CStr) {
+        // SAFETY: the handle is alive, both texts end with 0 and are copied.
+        let _is_known =
+            unsafe { (self.functions.set_variable)(self.handle, name.as_ptr(), value.as_ptr()) };
+    }
+
+    /// The words of a picture, and how certain each is.
+    fn read(&self, sheet: &GrayImage, mode: c_int) -> Result<Vec<(Word, f32)>, NodeError> {
+        let too_large = || NodeError::rejected("picture_too_large", "a page is too large to read");
+        let width = c_int::try_from(sheet.width()).map_err(|_| too_large())?;
+        let height = c_int::try_from(sheet.height()).map_err(|_| too_large())?;
+        let pixels = sheet.as_raw().as_ptr();
+        // SAFETY: the handle is alive.
+        unsafe { (self.functions.set_mode)(self.handle, mode) };
+        // SAFETY: one byte a pixel, `width` bytes a row, `height` rows: what a `GrayImage` holds. It is copied.
+        unsafe { (self.functions.set_image)(self.handle, pixels, width, height, 1, width) };
+        // SAFETY: the handle is alive and has an image.
+        unsafe { (self.functions.set_resolution)(self.handle, RESOLUTION) };
+        // SAFETY: the handle is alive and has an image; gives text that ends with 0, or nothing.
+        let table = unsafe { (self.functions.table)(self.handle, 0) };
+        if table.is_null() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: not null, ends with 0, and lives until it is freed below.
+        let text = unsafe { CStr::from_ptr(table) }.to_string_lossy().into_owned();
+        // SAFETY: it came from this library and is freed once.
+        unsafe { (self.functions.free_text)(table) };
+        Ok(text.lines().filter_map(word).collect())
+    }
+}
+
+impl Drop for Recogniser {
+    fn drop(&mut self) {
+        if !self.handle.is_null() {
+            // SAFETY: came from `create`, is deleted once.
+            unsafe { (self.functions.delete)(self.handle) };
+        }
+    }
+}
+
+/// A row of the table: level, page, block, paragraph, line, word, left, top, width, height, certainty, text.
+fn word(row: &str) -> Option<(Word, f32)> {
+    let fields: Vec<&str> = row.splitn(12, '\t').collect();
+    let ["5", .., left, top, width, height, certainty, text] = fields.as_slice() else {
+        return None;
+    };
+    let number = |it: &str| it.parse::<f32>().ok();
+    let (left, top) = (number(left)?, number(top)?);
+    let (right, bottom) = (left + number(width)?, top + number(height)?);
+    let certainty = number(certainty)?;
+    let text = text.trim();
+    let is_there = certainty >= 0.0 && !text.is_empty();
+    let text = text.to_owned();
+    is_there.then_some((Word { text, left, top, right, bottom, chinese: None }, certainty))
+}

@@ -1,0 +1,281 @@
+//! Lines under headings, put into rows.
+
+use std::collections::BTreeMap;
+
+use super::Entry;
+use super::headings::{Heading, Role, headings};
+use super::lines::{Line, lines, text};
+use crate::page::{Page, Word};
+
+/// Lines closer than this to the one before, in heights of their letters, may go on with it.
+const CONTINUED: f32 = 1.9;
+
+/// What begins a line below a table, before a colon.
+const ENDS: &[&str] = &[
+    "备注",
+    "检验者",
+    "审核者",
+    "检验医师",
+    "检验日期",
+    "报告时间",
+    "报告日期",
+    "采样时间",
+    "接收时间",
+    "采集时间",
+    "送检",
+    "注",
+    "说明",
+    "建议",
+    "note",
+    "comment",
+    "remark",
+    "report",
+    "verified",
+    "authoris",
+    "authoriz",
+    "collect",
+    "receiv",
+    "print",
+    "approved",
+    "technician",
+    "signature",
+    "performed",
+    "specimen",
+];
+
+/// What begins such a line without a colon.
+const CLOSINGS: &[&str] =
+    &["本报告", "此报告", "end of report", "this report", "page ", "* ", "第1页", "** "];
+
+/// A column and how far it reaches.
+struct Column {
+    role: Role,
+    until: f32,
+}
+
+/// The rows of a document. A page without headings goes on with those of the page before.
+pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut last: Vec<Heading> = Vec::new();
+    for page in pages {
+        let lines = lines(&page.words);
+        let tables = tables(&lines, &mut last);
+        for (headings, body) in tables {
+            for panel in panels(&headings) {
+                entries.extend(rows(&panel, body));
+            }
+        }
+    }
+    entries.retain(|it| !it.name.is_empty() && !it.result.is_empty());
+    entries
+}
+
+/// Headings with the lines below them, up to the next headings or the end of the table.
+fn tables<'a>(lines: &'a [Line], last: &mut Vec<Heading>) -> Vec<(Vec<Heading>, &'a [Line])> {
+    let starts: Vec<(usize, Vec<Heading>)> =
+        lines.iter().enumerate().filter_map(|(at, it)| Some((at, headings(it)?))).collect();
+    let end = |from: usize, to: usize| {
+        let body = lines.get(from..to).unwrap_or_default();
+        body.iter().position(is_end).map_or(body, |it| body.get(..it).unwrap_or_default())
+    };
+    if starts.is_empty() && !last.is_empty() {
+        return vec![(last.clone(), end(0, lines.len()))];
+    }
+    let mut tables = Vec::new();
+    for (index, (at, found)) in starts.iter().enumerate() {
+        let to = starts.get(index + 1).map_or(lines.len(), |(it, _)| *it);
+        tables.push((found.clone(), end(at + 1, to)));
+        last.clone_from(found);
+    }
+    tables
+}
+
+fn is_end(line: &Line) -> bool {
+    let text = encoding::unit::folded_text(&text(line)).to_lowercase();
+    let is_keyed = |it: &&str| {
+        let key = text.split(':').next().unwrap_or_default();
+        text.starts_with(*it) && text.contains(':') && key.chars().count() <= 24
+    };
+    ENDS.iter().any(is_keyed) || CLOSINGS.iter().any(|it| text.starts_with(it))
+}
+
+/// Tables beside one another: each begins where a role comes again.
+fn panels(headings: &[Heading]) -> Vec<Vec<(Heading, f32, f32)>> {
+    let mut panels: Vec<Vec<Heading>> = Vec::new();
+    for heading in headings {
+        let is_again = |panel: &Vec<Heading>| {
+            heading.role != Role::Other && panel.iter().any(|it| it.role == heading.role)
+        };
+        match panels.last_mut() {
+            Some(panel) if !is_again(panel) => panel.push(heading.clone()),
+            _ => panels.push(vec![heading.clone()]),
+        }
+    }
+    // What stands before a repeated heading belongs to the panel that it opens: 序号, 项目, 结果, 序号, 项目, 结果.
+    for at in 1..panels.len() {
+        let (left, right) = panels.split_at_mut(at);
+        if let (Some(left), Some(right)) = (left.last_mut(), right.first_mut())
+            && left.last().is_some_and(|it| it.role == Role::Other)
+            && left.first().is_some_and(|it| it.role == Role::Other)
+            && let Some(number) = left.pop()
+        {
+            right.insert(0, number);
+        }
+    }
+    let edges: Vec<f32> = panels
+        .iter()
+        .map(|it| it.first().map_or(0.0, |it| it.left))
+        .skip(1)
+        .chain([f32::MAX])
+        .collect();
+    let mut from = f32::MIN;
+    let with_edges = panels.into_iter().zip(edges).map(|(panel, to)| {
+        let bounded = panel.into_iter().map(|it| (it, from, to)).collect();
+        from = to;
+        bounded
+    });
+    with_edges.collect()
+}
+
+/// The rows of one table.
+fn rows(panel: &[(Heading, f32, f32)], body: &[Line]) -> Vec<Entry> {
+    let Some((_, from, to)) = panel.first() else { return Vec::new() };
+    let is_inside = |it: &&Word| it.middle() >= *from && it.middle() < *to;
+    let body: Vec<Line> =
+        body.iter().map(|line| line.iter().filter(is_inside).cloned().collect()).collect();
+    let headings: Vec<&Heading> = panel.iter().map(|(it, ..)| it).collect();
+    let columns = columns(&headings, &body);
+    let mut rows = Rows::default();
+    for line in body.iter().filter(|it| !it.is_empty()) {
+        rows.take(line, &columns);
+    }
+    rows.done
+}
+
+/// Columns meet where the fewest words stand, between one heading and the next.
+fn columns(headings: &[&Heading], body: &[Line]) -> Vec<Column> {
+    let mut headings = headings.to_vec();
+    headings.sort_by(|a, b| a.left.total_cmp(&b.left));
+    let words: Vec<&Word> = body.iter().flatten().collect();
+    let columns = headings.iter().enumerate().map(|(at, heading)| {
+        let next = headings.get(at + 1);
+        let until = next.map_or(f32::MAX, |next| gutter(heading, next, &words));
+        Column { role: heading.role, until }
+    });
+    columns.collect()
+}
+
+fn gutter(heading: &Heading, next: &Heading, words: &[&Word]) -> f32 {
+    const STEPS: u16 = 120;
+    let from = f32::midpoint(heading.left, heading.right);
+    let to = f32::midpoint(next.left, next.right);
+    let place = |it: u16| from + (to - from) * f32::from(it) / f32::from(STEPS);
+    let covered = |it: u16| {
+        let x = place(it);
+        let on_word = words.iter().filter(|it| it.left < x && x < it.right).count();
+        let on_heading = [heading, next].iter().filter(|it| it.left < x && x < it.right).count();
+        on_word * 4 + on_heading
+    };
+    let counts: Vec<usize> = (0..=STEPS).map(covered).collect();
+    let least = counts.iter().min().copied().unwrap_or(0);
+    // The widest gap among the emptiest.
+    let (mut best, mut start) = ((0, 0), None);
+    for (at, count) in counts.iter().chain([&usize::MAX]).enumerate() {
+        match (start, *count == least) {
+            (None, true) => start = Some(at),
+            (Some(first), false) => {
+                if at - first > best.1 - best.0 {
+                    best = (first, at);
+                }
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    let middle = usize::midpoint(best.0, best.1.saturating_sub(1));
+    place(u16::try_from(middle).unwrap_or(STEPS / 2))
+}
+
+/// Rows as they grow.
+#[derive(Default)]
+struct Rows {
+    done: Vec<Entry>,
+    /// A name that waits for a result on the next line, and where it ended.
+    waiting: Option<(String, f32)>,
+    /// Lower edge of the line before.
+    bottom: f32,
+}
+
+impl Rows {
+    fn take(&mut self, line: &Line, columns: &[Column]) {
+        let mut cells: BTreeMap<Role, Vec<Word>> = BTreeMap::new();
+        for word in line {
+            let column = columns.iter().find(|it| word.middle() < it.until);
+            let role = column.map_or(Role::Other, |it| it.role);
+            cells.entry(role).or_default().push(word.clone());
+        }
+        if let Some([name]) = cells.get_mut(&Role::Name).map(Vec::as_mut_slice)
+            && let Some(chinese) = name.chinese.take()
+        {
+            name.text = chinese;
+        }
+        let cell = |role| cells.get(&role).map(|it| text(it)).unwrap_or_default();
+        let mut entry = Entry {
+            name: cell(Role::Name),
+            result: cell(Role::Result),
+            reference: cell(Role::Reference),
+            unit: cell(Role::Unit),
+            flag: cell(Role::Flag),
+        };
+        let top = line.iter().map(|it| it.top).fold(f32::MAX, f32::min);
+        let height = line.iter().map(Word::height).fold(0.0, f32::max);
+        let is_close = |bottom: f32| top - bottom < (CONTINUED - 1.0) * height;
+        if entry.result.is_empty() {
+            self.goes_on(entry, is_close(self.bottom), top + height);
+        } else {
+            if let Some((name, bottom)) = self.waiting.take()
+                && entry.name.is_empty()
+                && is_close(bottom)
+            {
+                entry.name = name;
+            }
+            self.done.push(entry);
+        }
+        self.bottom = top + height;
+    }
+
+    /// A line without a result: more of the row before, or the beginning of the next.
+    fn goes_on(&mut self, more: Entry, is_close: bool, bottom: f32) {
+        let is_begun = |it: &Entry| {
+            let open = |a, b| it.name.matches(a).count() > it.name.matches(b).count();
+            open('(', ')') || open('[', ']') || it.name.ends_with(['-', ',', '/', '+'])
+        };
+        match self.done.last_mut() {
+            Some(row) if is_close && more.name.is_empty() => {
+                join(&mut row.reference, &more.reference);
+                join(&mut row.unit, &more.unit);
+            }
+            Some(row) if is_close && (is_begun(row) || starts_small(&more.name)) => {
+                join(&mut row.name, &more.name);
+                join(&mut row.reference, &more.reference);
+                join(&mut row.unit, &more.unit);
+            }
+            _ if !more.name.is_empty() => self.waiting = Some((more.name, bottom)),
+            _ => {}
+        }
+    }
+}
+
+fn starts_small(name: &str) -> bool {
+    name.starts_with(|it: char| it.is_lowercase() || it == '(' || it == '[')
+}
+
+fn join(text: &mut String, more: &str) {
+    if more.is_empty() {
+        return;
+    }
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.push_str(more);
+}

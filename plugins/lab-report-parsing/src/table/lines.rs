@@ -1,0 +1,60 @@
+//! Words, put into lines.
+
+use crate::page::Word;
+
+/// Words whose heights overlap by this share stand on one line.
+const OVERLAP: f32 = 0.4;
+
+/// The words of a line, from left to right.
+pub(crate) type Line = Vec<Word>;
+
+/// The lines of a page from top to bottom. A line may rise or fall a little: each word is held against the
+/// one before it, not against the whole.
+pub(crate) fn lines(words: &[Word]) -> Vec<Line> {
+    let mut words: Vec<&Word> = words.iter().collect();
+    words.sort_by(|a, b| a.left.total_cmp(&b.left));
+    let mut lines: Vec<Line> = Vec::new();
+    for word in words {
+        let overlap = |line: &Line| line.last().map_or(0.0, |it| shared(it, word));
+        let best = lines.iter_mut().max_by(|a, b| overlap(a).total_cmp(&overlap(b)));
+        match best {
+            Some(line) if overlap(line) >= OVERLAP => line.push(word.clone()),
+            _ => lines.push(vec![word.clone()]),
+        }
+    }
+    let middle = |line: &Line| {
+        line.iter().map(|it| f32::midpoint(it.top, it.bottom)).sum::<f32>() / line.len() as f32
+    };
+    lines.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
+    lines
+}
+
+/// How much of the lower of two words is beside the other.
+fn shared(a: &Word, b: &Word) -> f32 {
+    let both = a.bottom.min(b.bottom) - a.top.max(b.top);
+    both / a.height().min(b.height())
+}
+
+/// Words as one text: a blank where there is a gap, unless both sides are Chinese.
+pub(crate) fn text(words: &[Word]) -> String {
+    let mut text = String::new();
+    let mut before: Option<&Word> = None;
+    for word in words {
+        if let Some(before) = before {
+            let gap = (word.left - before.right) / before.height().min(word.height());
+            let is_han = |it: Option<char>| it.is_some_and(is_han);
+            let are_han = is_han(before.text.chars().last()) && is_han(word.text.chars().next());
+            if gap > 0.15 && !(are_han && gap < 1.0) {
+                text.push(' ');
+            }
+        }
+        text.push_str(&word.text);
+        before = Some(word);
+    }
+    text
+}
+
+/// Whether a character is Chinese, or a mark that is set as wide as one.
+pub(crate) fn is_han(character: char) -> bool {
+    matches!(character, '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff01}'..='\u{ff60}')
+}

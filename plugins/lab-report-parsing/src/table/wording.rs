@@ -1,0 +1,257 @@
+//! Cells of a table, put right by rule: marks go where marks belong, and letters that recognition takes for one
+//! another are told apart where only one of them makes sense. A value is never guessed.
+
+use std::sync::LazyLock;
+
+use encoding::unit::{canonical, folded_text, spellings};
+use regex::Regex;
+
+use super::Entry;
+
+/// Marks that laboratories put beside results.
+const MARKS: &[&str] = &[
+    "*", "**", "↑", "↓", "↑↑", "↓↓", "H", "L", "HH", "LL", "N", "A", "高", "低", "偏高", "偏低", "异常", "POS", "NEG", "★", "▲", "▼",
+];
+
+/// Units that are not in the table of UCUM spellings, and are printed all the same.
+const UNITS: &[&str] = &[
+    "{cells}/uL", "{titer}", "{Ratio}", "pg/{cell}", "g/mL", "ug/g", "mg/g", "mg/24h", "g/24h", "mmol/24h", "copies/mL", "IU/mL", "S/CO", "COI", "AU/mL",
+    "RU/mL", "kU/L", "mOsm/kg", "/HP", "/LP", "cells/uL", "个/uL", "mm/1h", "mL/min", "nmol/min", "ng/(mL·h)", "10^6/uL", "10^3/uL", "10^9/L", "10^12/L",
+    "10*6/uL", "10*3/uL", "10*9/L", "10*12/L", "sec", "INR",
+];
+
+/// The row with its cells as they were meant.
+pub(crate) fn settled(entry: Entry, is_recognised: bool) -> Entry {
+    let (result, mark) = without_mark(&entry.result);
+    let (name, _) = without_mark(&entry.name);
+    let flag = if entry.flag.is_empty() { mark } else { entry.flag };
+    let (reference, unit) = apart(entry.reference, entry.unit);
+    if !is_recognised {
+        return Entry { name, result, reference, unit, flag };
+    }
+    Entry {
+        name: brackets(&name),
+        result: figures(&result),
+        reference: range(&reference),
+        unit: self::unit(&unit),
+        flag,
+    }
+}
+
+/// A reference and the unit that is printed in one column with it.
+fn apart(reference: String, unit: String) -> (String, String) {
+    if !unit.is_empty() {
+        return (reference, unit);
+    }
+    let ends = [reference.rsplit_once(' '), reference.split_once(' ').map(|(a, b)| (b, a))];
+    let split = ends.into_iter().flatten().find(|(_, it)| is_like_unit(it));
+    let split = split.map(|(range, unit)| (range.trim().to_owned(), unit.to_owned()));
+    split.unwrap_or((reference, unit))
+}
+
+/// A cell, and the mark before or behind it.
+fn without_mark(cell: &str) -> (String, String) {
+    let is_mark = |it: &str| MARKS.contains(&it);
+    let trimmed = cell.trim();
+    if let Some((rest, last)) = trimmed.rsplit_once(' ')
+        && is_mark(last)
+    {
+        return (rest.trim().to_owned(), last.to_owned());
+    }
+    if let Some((first, rest)) = trimmed.split_once(' ')
+        && matches!(first, "*" | "**" | "★" | "▲" | "▼" | "↑" | "↓")
+    {
+        return (rest.trim().to_owned(), first.to_owned());
+    }
+    let ends = ['↑', '↓', '*', '★'];
+    let bare = trimmed.trim_end_matches(ends);
+    if bare.is_empty() || bare.len() == trimmed.len() {
+        return (trimmed.to_owned(), String::new());
+    }
+    let mark = trimmed.get(bare.len()..).unwrap_or_default();
+    (bare.trim().to_owned(), mark.to_owned())
+}
+
+/// A name whose brackets are of one kind: `(#/volume]` is none that anybody sets.
+fn brackets(name: &str) -> String {
+    let mut letters: Vec<char> = name.chars().collect();
+    let mut open: Option<usize> = None;
+    for at in 0..letters.len() {
+        let here = letters.get(at).copied().unwrap_or_default();
+        match here {
+            '(' | '[' | '{' => open = Some(at),
+            ')' | ']' | '}' => {
+                if let Some(from) = open.take() {
+                    let there = letters.get(from).copied().unwrap_or_default();
+                    let is_square = there == '[' || here == ']';
+                    let (a, b) = match (there, here) {
+                        ('(', ')') | ('[', ']') | ('{', '}') => (there, here),
+                        _ if is_square => ('[', ']'),
+                        _ => ('(', ')'),
+                    };
+                    if let Some(it) = letters.get_mut(from) {
+                        *it = a;
+                    }
+                    if let Some(it) = letters.get_mut(at) {
+                        *it = b;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    strokes(&letters)
+}
+
+/// A name whose strokes between small letters are letters: `glutamy!`, `Troponin |`.
+fn strokes(letters: &[char]) -> String {
+    let at = |it: usize| letters.get(it).copied().unwrap_or(' ');
+    let letter = |(index, it): (usize, &char)| {
+        let before = if index == 0 { ' ' } else { at(index - 1) };
+        match it {
+            '!' | '|' if before.is_lowercase() => 'l',
+            '|' if before == ' ' && at(index + 1) == ' ' => 'I',
+            it => *it,
+        }
+    };
+    letters.iter().enumerate().map(letter).collect()
+}
+
+/// Letters that stand for figures, in a cell that is one number.
+fn figures(cell: &str) -> String {
+    static NUMBER: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2})([0-9OolI|SB.,:+-]+)$").ok());
+    static MARKED: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2}[0-9]+(?:\.[0-9]+)?) [^0-9]{1,2}$").ok());
+    let folded = folded_text(cell);
+    let folded = folded.trim();
+    // A mark that no alphabet of the reader has.
+    if let Some(found) = MARKED.as_ref().and_then(|it| it.captures(folded)) {
+        return found.get(1).map_or_else(String::new, |it| it.as_str().to_owned());
+    }
+    let close: String = folded.chars().filter(|it| !it.is_whitespace()).collect();
+    let digits = close.chars().filter(char::is_ascii_digit).count();
+    let is_number = NUMBER.as_ref().is_some_and(|it| it.is_match(&close));
+    if !is_number || digits * 2 < close.chars().count() {
+        return folded.to_owned();
+    }
+    close.chars().map(figure).collect()
+}
+
+fn figure(letter: char) -> char {
+    match letter {
+        'O' | 'o' => '0',
+        'l' | 'I' | '|' => '1',
+        'S' => '5',
+        'B' => '8',
+        it => it,
+    }
+}
+
+/// A range whose figures are figures and whose dash is one.
+fn range(cell: &str) -> String {
+    static TO: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([0-9OolI|.]+) ?t[o0] ?([0-9OolI|.]+)$").ok());
+    static DASH: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([0-9OolI|.]+) ?([-~–—一]+) ?([0-9OolI|.]+)$").ok());
+    static SIGN: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([0-9.]+) ?([^0-9A-Za-z.<>≤≥:/^* ]) ?([0-9.]+)$").ok());
+    static BOUND: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([<>≤≥]) ?([0-9OolI|.:]+)$").ok());
+    let folded = folded_text(cell).replace('《', "<").replace('》', ">");
+    let folded = folded.trim();
+    let numbers = |it: Option<regex::Match<'_>>| -> String {
+        it.map_or("", |it| it.as_str()).chars().map(figure).collect()
+    };
+    if let Some(found) = TO.as_ref().and_then(|it| it.captures(folded)) {
+        return format!("{} to {}", numbers(found.get(1)), numbers(found.get(2)));
+    }
+    if let Some(found) = DASH.as_ref().and_then(|it| it.captures(folded)) {
+        let dash = found.get(2).map_or("-", |it| it.as_str()).replace(['–', '—', '一'], "-");
+        return format!("{}{dash}{}", numbers(found.get(1)), numbers(found.get(3)));
+    }
+    // Between two numbers, no other sign makes sense.
+    if let Some(found) = SIGN.as_ref().and_then(|it| it.captures(folded)) {
+        return format!("{}-{}", numbers(found.get(1)), numbers(found.get(3)));
+    }
+    if let Some(found) = BOUND.as_ref().and_then(|it| it.captures(folded)) {
+        let sign = found.get(1).map_or("", |it| it.as_str());
+        return format!("{sign}{}", numbers(found.get(2)));
+    }
+    folded.to_owned()
+}
+
+/// Whether something is printed as a unit, and nothing else.
+fn is_unit(text: &str) -> bool {
+    canonical(text).is_ucum || UNITS.contains(&text)
+}
+
+/// Whether something is printed as a unit is, or nearly.
+pub(crate) fn is_like_unit(text: &str) -> bool {
+    text.chars().any(char::is_alphabetic) && is_unit(&unit(text)) || text == "%"
+}
+
+/// The unit that is printed like this one. One that is as near to two is left as it was read.
+fn unit(cell: &str) -> String {
+    let close: String = folded_text(cell).chars().filter(|it| !it.is_whitespace()).collect();
+    let close = close.trim_matches(['|', '_', '.', ',']).to_owned();
+    if close.is_empty() || is_unit(&close) {
+        return close;
+    }
+    if close.ends_with('%') && close.chars().count() <= 3 {
+        return "%".to_owned();
+    }
+    let key = alike(&close);
+    // Twice the letters that differ; a stroke that was lost counts as half of one.
+    let allowed = match key.chars().count() {
+        0..2 => 0,
+        2 => 1,
+        it => 2 * (it / 4).clamp(1, 3),
+    };
+    let distance = |spelt: &str| {
+        let other = alike(spelt);
+        if other.replace('/', "") == key { 1 } else { 2 * strsim::levenshtein(&other, &key) }
+    };
+    let known = UNITS.iter().map(|it| (*it, *it)).chain(spellings());
+    let begins_other = |it: &str| alike(it).chars().next() != key.chars().next();
+    let mut near: Vec<(usize, bool, String)> = known
+        .map(|(spelt, unit)| (distance(spelt), begins_other(spelt), canonical(unit).text))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    match near.as_slice() {
+        [(least, begins, unit), (next, other, _), ..]
+            if *least <= allowed && (least, begins) < (next, other) =>
+        {
+            unit.clone()
+        }
+        _ => close,
+    }
+}
+
+/// Why a result cannot be what the paper says: its point was lost on the way.
+pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
+    let numbers = |text: &str| -> Vec<String> {
+        let is_part = |it: char| it.is_ascii_digit() || it == '.';
+        text.split(|it| !is_part(it)).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+    };
+    let bounds = numbers(&folded_text(&entry.reference));
+    let is_whole = entry.result.len() > 1 && entry.result.chars().all(|it| it.is_ascii_digit());
+    let have_points = !bounds.is_empty() && bounds.iter().all(|it| it.contains('.'));
+    (is_whole && have_points).then_some("it has no decimal point, its reference has")
+}
+
+/// Letters that are printed alike, as one.
+fn alike(text: &str) -> String {
+    let one = |it: char| match it {
+        'l' | 'I' | '|' | 'L' | 'i' => '1',
+        'o' | 'O' => '0',
+        'μ' | 'µ' => 'u',
+        '×' | 'X' => 'x',
+        '*' | '^' => '^',
+        '9' | 'q' => 'g',
+        '5' | 'S' => 's',
+        it => it.to_ascii_lowercase(),
+    };
+    text.chars().map(one).collect()
+}

@@ -1,0 +1,195 @@
+//! Laboratory reports on paper, from the door to the EHR: over HTTP, in a message, as DICOM (HL7-64, PAP-10..13,
+//! PAP-31).
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use system_tests::api::{call, call_raw, token};
+use system_tests::paper::{Distortion, Paper, as_jpeg, distorted, report, scanned};
+use system_tests::script::{Script, said};
+use system_tests::{Habits, Hospital, Scratch, eventually};
+
+const WORKFLOW: &str = include_str!("../../workflows/lab-report-from-paper.yaml");
+
+/// The rows of a report as the model would write them down.
+fn markdown(paper: &Paper) -> String {
+    let row = |[name, result, reference, unit]: [&str; 4]| {
+        format!("| {name} | {result} | {reference} | {unit} |\n")
+    };
+    let rows = paper.rows.iter().map(|it| row([&it.name, &it.result, &it.reference, &it.unit]));
+    "| entry_name | result | reference | unit |\n|---|---|---|---|\n".to_owned()
+        + &rows.collect::<String>()
+}
+
+/// A hospital with the shipped workflow, or another, and a model that says this of every page.
+async fn hospital(answer: String, workflow: &str) -> (Hospital, Script) {
+    let script = Script::open(move |_| said(&answer, &[]));
+    let model = script.as_model();
+    let workflows = [("paper", workflow)];
+    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
+    (Hospital::with(habits).await, script)
+}
+
+/// The run of a paper when it waits for its review, or has ended.
+async fn waiting(hospital: &Hospital, token: &str) -> Value {
+    let http = &hospital.engine.http;
+    let open = eventually("a review", async || {
+        let (_, open) = call(http, Some(token), ("GET", "/api/reviews"), None);
+        open.as_array().and_then(|it| it.first().cloned())
+    });
+    let run = open.await["run"].as_str().unwrap().to_owned();
+    call(http, Some(token), ("GET", &format!("/api/runs/{run}/result")), None).1
+}
+
+/// HL7-64, PAP-31: what both readers read of a scan waits for the laboratory; signed, it is a laboratory report
+/// with its own number, and says that a machine has read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_64_a_scan_goes_over_http_to_the_laboratory_and_signed_to_the_ehr() {
+    let folder = Scratch::default();
+    let paper = report(2);
+    let page = scanned(&paper.pdf, 200, &folder.path(""));
+    let jpeg = as_jpeg(&distorted(&page, Distortion::Quarters(1), 2));
+    let (hospital, script) = hospital(markdown(&paper), WORKFLOW).await;
+    let person = token(&hospital, "laboratory", "Reader^Ruth");
+    let path = "/api/documents?patient=77&issuer=HOSP&name=Scan&number=D-1";
+
+    let (status, first) = call_raw(&hospital.engine.http, Some(&person), ("POST", path), &jpeg);
+    assert_eq!(status, 201, "{}", String::from_utf8_lossy(&first));
+    let (status, again) = call_raw(&hospital.engine.http, Some(&person), ("POST", path), &jpeg);
+    assert_eq!((status, again), (201, first), "the same twice is kept once");
+
+    let result = waiting(&hospital, &person).await;
+    let rows = result["content"]["laboratory"].as_array().unwrap();
+    assert!(rows.len() + 1 >= paper.rows.len(), "{} of {}", rows.len(), paper.rows.len());
+    let doubtful = rows.iter().filter(|it| it.get("doubt").is_some()).count();
+    assert!(doubtful * 4 < rows.len(), "{doubtful} doubts: {rows:?}");
+    let comment = result["content"]["sections"][0]["text"].as_str().unwrap();
+    assert!(comment.contains("Read by model scripted"), "{comment}");
+    assert!(comment.contains("the page was turned"), "{comment}");
+    assert!(hospital.ehr.received().is_empty(), "nobody has signed");
+    assert_eq!(script.asked().len(), 1, "one page, one run");
+
+    let run = result["run"].as_str().unwrap();
+    let body = json!({ "seen": result["digest"], "meaning": "approved", "token": person });
+    let sign = format!("/api/runs/{run}/sign");
+    assert_eq!(call(&hospital.engine.http, Some(&person), ("POST", &sign), Some(&body)).0, 200);
+    let oru = eventually("the report", async || hospital.ehr.received().first().cloned()).await;
+    for expected in [
+        "PID|1||77^^^HOSP^MR",
+        "11502-2^Laboratory report^LN",
+        "AI^AI document extraction^99ISOCENTER",
+        "|F|||",
+    ] {
+        assert!(oru.contains(expected), "{expected}: {oru}");
+    }
+    assert_eq!(hospital.ended_runs(1).await.len(), 1);
+}
+
+/// PAP-31: what the readers do not agree about is marked for the person; without one, the paper is rejected.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_31_disagreement_goes_to_a_person() {
+    let paper = report(3);
+    let mut other = report(3);
+    other.rows[0].result = "99999".to_owned();
+    let pdf = BASE64_STANDARD.encode(&paper.pdf);
+    let message = format!(
+        "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01^ORU_R01|L1|P|2.5.1\r\
+         PID|1||77^^^HOSP^MR||WANG^XIAODONG\r\
+         OBR|1|PL9|FL9|11502-2^Laboratory report^LN\r\
+         OBX|1|ED|11502-2^Report^LN|1|^application^pdf^Base64^{pdf}||||||F"
+    );
+    let (kept, _) = hospital(markdown(&other), WORKFLOW).await;
+    let person = token(&kept, "laboratory", "Reader^Ruth");
+    assert_eq!(kept.send_message(&message).await, "AA");
+    let result = waiting(&kept, &person).await;
+    let rows = result["content"]["laboratory"].as_array().unwrap();
+    let doubts: Vec<&str> = rows.iter().filter_map(|it| it["doubt"].as_str()).collect();
+    assert_eq!(doubts, ["the model reads the result as 99999"]);
+    assert_eq!(rows[0]["result"], paper.rows[0].result.as_str());
+
+    let alone = "workflow: alone\non: { document: {} }\n\
+        nodes: { read: { plugin: lab-report-parsing } }\n\
+        deliver: [{ to: ehr, what: [oru], after: [read] }]\n";
+    let (refused, _) = hospital(markdown(&other), alone).await;
+    assert_eq!(refused.send_message(&message).await, "AA");
+    let runs = refused.ended_runs(1).await;
+    let run = refused.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    assert_eq!(run["run"]["status"], "failed", "{run}");
+    assert!(run.to_string().contains("doubtful"), "{run}");
+    assert!(refused.ehr.received().is_empty());
+}
+
+/// PAP-10: what the model says is taken by its headings; what is no table is no report.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_10_an_answer_without_a_table_is_rejected() {
+    let paper = report(2);
+    let (hospital, _) = hospital("I see a page.".to_owned(), WORKFLOW).await;
+    let person = token(&hospital, "laboratory", "Reader^Ruth");
+    let path = ("POST", "/api/documents?patient=77");
+    assert_eq!(call_raw(&hospital.engine.http, Some(&person), path, &paper.pdf).0, 201);
+    let runs = hospital.ended_runs(1).await;
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    assert!(run.to_string().contains("answer_unreadable"), "{run}");
+    assert!(hospital.ehr.received().is_empty());
+}
+
+/// PAP-11..13: a question, the abnormal ones, a document of another kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_11_to_13_questions_about_papers_are_answered_by_both_readers() {
+    let paper = report(2);
+    let (name, result) = (paper.rows[1].name.clone(), paper.rows[1].result.clone());
+    let workflow = |with: &str| {
+        format!(
+            "workflow: ask\non: {{ document: {{}} }}\n\
+             nodes: {{ read: {{ plugin: lab-report-parsing, with: {with} }} }}\n"
+        )
+    };
+    let asked = async |answers: Vec<String>, with: String| {
+        let mut answers = answers.into_iter().cycle();
+        let script = Script::open(move |_| said(&answers.next().unwrap(), &[]));
+        let model = script.as_model();
+        let workflow = workflow(&with);
+        let workflows = [("ask", workflow.as_str())];
+        let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
+        let hospital = Hospital::with(habits).await;
+        let person = token(&hospital, "laboratory", "Reader^Ruth");
+        let path = ("POST", "/api/documents?patient=77");
+        assert_eq!(call_raw(&hospital.engine.http, Some(&person), path, &paper.pdf).0, 201);
+        let runs = hospital.ended_runs(1).await;
+        hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()])
+    };
+    let table = markdown(&paper);
+    let with = format!("{{ task: question, question: \"{name}\" }}");
+    let run = asked(vec![table.clone(), result.clone()], with.clone()).await;
+    let text = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with(&format!("{name}: {result}")), "{run}");
+    let run = asked(vec![table.clone(), "0".to_owned()], with).await;
+    assert!(run.to_string().contains("doubtful"), "{run}");
+
+    let run = asked(vec![table, "{}".to_owned()], "{ task: abnormal, doubts: keep }".to_owned()).await;
+    let rows = run["outputs"]["read"]["laboratory"].as_array().unwrap();
+    assert!(rows.iter().all(|it| it["abnormality"] != "normal"), "{run}");
+    let comment = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap();
+    assert_eq!(comment.matches("the model does not name").count(), rows.len(), "{comment}");
+
+    let kind = r#"{"kind": "laboratory_report", "fields": {"reported": "2026-11-02 10:24 Verified by: J. Smith", "specimen": "Serum"}}"#;
+    let run = asked(vec![kind.to_owned()], "{ task: document }".to_owned()).await;
+    let text = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap_or_default();
+    assert!(text.contains("kind: laboratory_report") && text.contains("specimen: Serum"), "{run}");
+}
+
+/// SEC-56: who has no token brings nothing in; what is no page is not taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_56_pages_come_only_from_those_who_may_and_only_pages() {
+    let (hospital, _) = hospital(String::new(), WORKFLOW).await;
+    let person = token(&hospital, "laboratory", "Reader^Ruth");
+    let post = |token: Option<&str>, path: &str, body: &[u8]| {
+        call_raw(&hospital.engine.http, token, ("POST", path), body).0
+    };
+    let path = "/api/documents?patient=77";
+    assert_eq!(post(None, path, b"%PDF-1.7"), 401);
+    assert_eq!(post(Some("x"), path, b"%PDF-1.7"), 401);
+    assert_eq!(post(Some(&person), path, b"MZ\x90"), 415);
+    assert_eq!(post(Some(&person), "/api/documents", b"%PDF-1.7"), 400);
+    assert_eq!(post(Some(&person), "/api/documents?patient=7&pateint=8", b"%PDF-1.7"), 400);
+}
