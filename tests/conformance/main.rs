@@ -9,6 +9,7 @@
 )]
 
 mod outputs;
+mod shipped;
 
 use std::net::TcpListener;
 use std::process::Command;
