@@ -15,15 +15,17 @@ use krilla::page::PageSettings;
 use krilla::surface::Surface;
 use krilla::text::{Font, TextDirection};
 
+use catalogue::one;
 pub use catalogue::{Analyte, CATALOGUE};
-pub use photograph::{Damage, Distortion, as_jpeg, corners_of, damaged, distorted};
+pub use photograph::{Damage, Distortion, as_jpeg, corners_of, damaged, distorted, turned};
 
 /// A4, in points.
 const WIDTH: f32 = 595.28;
 const HEIGHT: f32 = 841.89;
 
 /// Fonts for Latin letters, and the one for Chinese.
-const LATIN: [&str; 3] = ["dejavu/DejaVuSans.ttf", "nanum/NanumGothic.ttf", "dejavu/DejaVuSansMono.ttf"];
+const LATIN: [&str; 3] =
+    ["dejavu/DejaVuSans.ttf", "nanum/NanumGothic.ttf", "dejavu/DejaVuSansMono.ttf"];
 const LATIN_BOLD: &str = "dejavu/DejaVuSans-Bold.ttf";
 const CHINESE: &str = "droid/DroidSansFallbackFull.ttf";
 
@@ -81,9 +83,14 @@ pub struct Paper {
 
 /// The report of a seed. Layouts take turns.
 pub fn report(seed: u64) -> Paper {
+    report_saying(seed, "")
+}
+
+/// The same with a line of somebody's own above and below its table.
+pub fn report_saying(seed: u64, line: &str) -> Paper {
     let mut rng = Rng::with_seed(seed);
     let index = usize::try_from(seed % Layout::ALL.len() as u64).unwrap();
-    let layout = Layout::ALL[index];
+    let layout = *Layout::ALL.get(index).unwrap();
     let count = rng.usize(5..if layout == Layout::Panels { 25 } else { 22 });
     let mut chosen: Vec<&Analyte> = CATALOGUE.iter().collect();
     rng.shuffle(&mut chosen);
@@ -91,6 +98,7 @@ pub fn report(seed: u64) -> Paper {
         chosen.into_iter().take(count).map(|it| it.row(&mut rng, layout.is_chinese())).collect();
     let mut sheet = Sheet::new(&mut rng);
     sheet.head(&mut rng, layout);
+    sheet.say(line);
     match layout {
         Layout::Plain => plain(&mut sheet, &rows),
         Layout::Grid => grid(&mut sheet, &rows),
@@ -100,6 +108,7 @@ pub fn report(seed: u64) -> Paper {
         Layout::Coded => coded(&mut sheet, &rows),
     }
     sheet.foot(layout);
+    sheet.say(line);
     Paper { layout, pdf: sheet.pdf(), rows }
 }
 
@@ -134,7 +143,7 @@ fn font(file: &str) -> (Font, FontVec) {
 impl Sheet {
     fn new(rng: &mut Rng) -> Self {
         let size = 8.5 + rng.f32() * 1.5;
-        let latin = font(LATIN[rng.usize(..LATIN.len())]);
+        let latin = font(one(rng, &LATIN));
         let (bold, (chinese, _)) = (font(LATIN_BOLD), font(CHINESE));
         let pitch = size * (1.5 + rng.f32() * 0.5);
         Self { texts: Vec::new(), rules: Vec::new(), latin, bold, chinese, size, pitch, y: 60.0 }
@@ -153,19 +162,37 @@ impl Sheet {
         self.rules.push((from, y, to, y + 0.6));
     }
 
+    fn say(&mut self, line: &str) {
+        if !line.is_empty() {
+            self.next();
+            self.put(50.0, line);
+            self.next();
+        }
+    }
+
     fn next(&mut self) {
         self.y += self.pitch;
     }
 
     fn head(&mut self, rng: &mut Rng, layout: Layout) {
-        let title = if layout.is_chinese() { "华东中心医院检验报告单" } else { "Riverside Laboratory Report" };
+        let title = if layout.is_chinese() {
+            "华东中心医院检验报告单"
+        } else {
+            "Riverside Laboratory Report"
+        };
         self.texts.push((170.0, self.y, 15.0, true, title.to_owned()));
         self.y += 28.0;
         let number = rng.u32(100_000..999_999);
         let line = if layout.is_chinese() {
-            [format!("姓名：李小梅    性别：女    年龄：{}岁", rng.u32(18..80)), format!("病历号：{number}    标本：血清")]
+            [
+                format!("姓名：李小梅    性别：女    年龄：{}岁", rng.u32(18..80)),
+                format!("病历号：{number}    标本：血清"),
+            ]
         } else {
-            [format!("Patient: Mary Sample    Sex: F    Age: {}", rng.u32(18..80)), format!("ID: {number}    Specimen: Serum")]
+            [
+                format!("Patient: Mary Sample    Sex: F    Age: {}", rng.u32(18..80)),
+                format!("ID: {number}    Specimen: Serum"),
+            ]
         };
         for text in line {
             self.put(50.0, &text);
@@ -183,7 +210,11 @@ impl Sheet {
         };
         self.put(50.0, text);
         self.next();
-        let note = if layout.is_chinese() { "本报告仅对该标本负责" } else { "This report is for the named patient only." };
+        let note = if layout.is_chinese() {
+            "本报告仅对该标本负责"
+        } else {
+            "This report is for the named patient only."
+        };
         self.put(50.0, note);
     }
 
@@ -205,10 +236,20 @@ impl Sheet {
     }
 
     /// Draws a text in pieces of one font each. A Chinese letter is as wide as it is high.
-    fn draw(&self, surface: &mut Surface<'_>, x: f32, y: f32, size: f32, is_bold: bool, text: &str) {
+    fn draw(
+        &self,
+        surface: &mut Surface<'_>,
+        x: f32,
+        y: f32,
+        size: f32,
+        is_bold: bool,
+        text: &str,
+    ) {
         let latin = if is_bold { &self.bold } else { &self.latin };
         let mut x = x;
-        for piece in text.chars().collect::<Vec<_>>().chunk_by(|a, b| is_chinese(*a) == is_chinese(*b)) {
+        for piece in
+            text.chars().collect::<Vec<_>>().chunk_by(|a, b| is_chinese(*a) == is_chinese(*b))
+        {
             let text: String = piece.iter().collect();
             let is_chinese = piece.iter().any(|it| is_chinese(*it));
             let font = if is_chinese { &self.chinese } else { &latin.0 };
@@ -254,7 +295,9 @@ fn grid(sheet: &mut Sheet, rows: &[PaperRow]) {
     sheet.next();
     for row in rows {
         sheet.rule(50.0, 546.0);
-        for (x, text) in columns.into_iter().zip([&row.reference, &row.name, &row.unit, &row.result]) {
+        for (x, text) in
+            columns.into_iter().zip([&row.reference, &row.name, &row.unit, &row.result])
+        {
             sheet.put(x, text);
         }
         sheet.next();
@@ -276,10 +319,11 @@ fn sections(sheet: &mut Sheet, rng: &mut Rng, rows: &[PaperRow]) {
     sheet.rule(50.0, 546.0);
     for (index, row) in rows.iter().enumerate() {
         if index % 6 == 0 {
-            sheet.heading(75.0, ["HAEMATOLOGY", "BIOCHEMISTRY", "SEROLOGY", "HORMONES"][index / 6 % 4]);
+            let titles = ["HAEMATOLOGY", "BIOCHEMISTRY", "SEROLOGY", "HORMONES"];
+            sheet.heading(75.0, titles.iter().cycle().nth(index / 6).unwrap());
             sheet.next();
         }
-        let method = ["Calc", "ISE", "ELISA", "Photom"][rng.usize(..4)];
+        let method = one(rng, &["Calc", "ISE", "ELISA", "Photom"]);
         let number = (index + 1).to_string();
         let (first, rest) = in_two(&row.name);
         let cells = [&number, first, method, &row.result, &row.unit, &row.reference];
@@ -296,8 +340,10 @@ fn sections(sheet: &mut Sheet, rng: &mut Rng, rows: &[PaperRow]) {
 
 /// A long name, broken before a bracket.
 fn in_two(name: &str) -> (&str, &str) {
-    match name.find(" (") {
-        Some(at) if name.len() > 24 => (&name[..at], &name[at + 1..]),
+    match name.split_once(" (") {
+        Some((first, _)) if name.len() > 24 => {
+            (first, name.get(first.len() + 1..).unwrap_or_default())
+        }
         _ => (name, ""),
     }
 }
@@ -350,15 +396,22 @@ fn coded(sheet: &mut Sheet, rows: &[PaperRow]) {
     let columns = [54.0, 120.0, 290.0, 370.0, 470.0, 546.0];
     let top = sheet.y - sheet.size - 2.0;
     sheet.rule(50.0, 546.0);
-    for (x, text) in columns.into_iter().zip(["代号", "项目名称", "检验结果", "参考区间", "单位"]) {
+    for (x, text) in columns.into_iter().zip(["代号", "项目名称", "检验结果", "参考区间", "单位"])
+    {
         sheet.heading(x, text);
     }
     sheet.next();
     for (index, row) in rows.iter().enumerate() {
         sheet.rule(50.0, 546.0);
         let code = format!("L{:03}", index * 7 + 11);
-        let result = if row.flag.is_empty() { row.result.clone() } else { format!("{} {}", row.result, row.flag) };
-        for (x, text) in columns.into_iter().zip([&code, &row.name, &result, &row.reference, &row.unit]) {
+        let result = if row.flag.is_empty() {
+            row.result.clone()
+        } else {
+            format!("{} {}", row.result, row.flag)
+        };
+        for (x, text) in
+            columns.into_iter().zip([&code, &row.name, &result, &row.reference, &row.unit])
+        {
             sheet.put(x, text);
         }
         sheet.next();

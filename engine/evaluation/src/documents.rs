@@ -85,9 +85,9 @@ pub fn macro_average(documents: &[Counts]) -> Score {
 /// Compares what was read of a document with what it says.
 pub fn compare(read: &[Row], truth: &[Row]) -> Counts {
     let fields = |rows: &[Row]| rows.len() as u64 * 4;
-    let right = matched(read, truth).into_iter().map(|(_, _, same)| {
-        same.into_iter().filter(|it| *it).count() as u64
-    });
+    let right = matched(read, truth)
+        .into_iter()
+        .map(|(_, _, same)| same.into_iter().filter(|it| *it).count() as u64);
     Counts { right: right.sum(), read: fields(read), true_ones: fields(truth) }
 }
 

@@ -41,18 +41,10 @@ pub(crate) fn record(
     file: &Quarantined,
     header: &Header,
 ) -> Result<InstanceRecord, Refusal> {
-    let refuse = |reason, comment: &str| Refusal::new(reason, comment);
-    let class = header.ascii(SOP_CLASS).unwrap_or_default();
-    if class != arrival.sop_class {
-        let comment = "(0008,0016) is not the Affected SOP Class UID";
-        return Err(refuse(RefusalReason::DoesNotMatchClass, comment));
-    }
-    if header.ascii(SOP_INSTANCE) != Some(arrival.sop_instance.as_str()) {
-        let comment = "(0008,0018) is not the Affected SOP Instance UID";
-        return Err(refuse(RefusalReason::InvalidInstance, comment));
-    }
+    let class = class(&arrival, header)?;
     let missing = |what: &str| {
-        refuse(RefusalReason::DoesNotMatchClass, &format!("no valid {what} in the data set"))
+        let comment = format!("no valid {what} in the data set");
+        Refusal::new(RefusalReason::DoesNotMatchClass, comment)
     };
     let uid = |tag| header.ascii(tag).unwrap_or_default();
     let mut quality_flags = Vec::new();
@@ -96,6 +88,20 @@ pub(crate) fn record(
         quality_flags,
         arrival,
     })
+}
+
+/// The SOP Class UID, if class and instance are those that were announced.
+fn class<'a>(arrival: &InstanceArrival, header: &'a Header) -> Result<&'a str, Refusal> {
+    let class = header.ascii(SOP_CLASS).unwrap_or_default();
+    if class != arrival.sop_class {
+        let comment = "(0008,0016) is not the Affected SOP Class UID";
+        return Err(Refusal::new(RefusalReason::DoesNotMatchClass, comment));
+    }
+    if header.ascii(SOP_INSTANCE) != Some(arrival.sop_instance.as_str()) {
+        let comment = "(0008,0018) is not the Affected SOP Instance UID";
+        return Err(Refusal::new(RefusalReason::InvalidInstance, comment));
+    }
+    Ok(class)
 }
 
 /// A name. A malformed one is kept and flagged, and the instance is not used: nothing could refer to

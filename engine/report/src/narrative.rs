@@ -152,8 +152,11 @@ fn row(row: &LabRow) -> String {
         Abnormality::Normal => "",
         it => it.flag(),
     };
-    let doubt =
-        if row.doubt.is_empty() { String::new() } else { format!(" (to be checked: {})", row.doubt) };
+    let doubt = if row.doubt.is_empty() {
+        String::new()
+    } else {
+        format!(" (to be checked: {})", row.doubt)
+    };
     let line = format!("{entry_name}: {result} {unit}{reference} {flag}");
     format!("{}{doubt}", line.trim_end())
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::demo::target_folder;
 use crate::needs::{
-    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, POPPLER, POSTGRESQL, PYTHON_VENV, TESSERACT,
-    TESSERACT_CHINESE, provide,
+    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, POPPLER, POSTGRESQL, PYTHON_VENV,
+    TESSERACT, TESSERACT_CHINESE, provide,
 };
 use crate::{Outcome, cargo, heading, root, run};
 

@@ -216,9 +216,15 @@ mod tests {
     #[test]
     fn pap_13_other_kinds_are_told_apart_in_both_languages() {
         let kind = |lines: &[&str]| by_letters(&[page(lines)], &kinds().unwrap()).kind;
-        assert_eq!(kind(&["Radiology report", "Findings: clear", "Impression: normal"]), "imaging_report");
+        assert_eq!(
+            kind(&["Radiology report", "Findings: clear", "Impression: normal"]),
+            "imaging_report"
+        );
         assert_eq!(kind(&["出院小结", "入院诊断：肺炎", "出院诊断：肺炎"]), "discharge_summary");
-        assert_eq!(kind(&["Laboratory report", "Test Result Reference range"]), "laboratory_report");
+        assert_eq!(
+            kind(&["Laboratory report", "Test Result Reference range"]),
+            "laboratory_report"
+        );
         assert_eq!(kind(&["Dear colleague"]), "");
     }
 }

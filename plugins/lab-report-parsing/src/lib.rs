@@ -250,7 +250,8 @@ fn document(
     settings: &Settings,
     papers: &[Paper],
 ) -> Result<NodeOutput, NodeError> {
-    let general::Read { documents, remarks, doubts } = general::read(context, &settings.readers, papers)?;
+    let general::Read { documents, remarks, doubts } =
+        general::read(context, &settings.readers, papers)?;
     let title = Code::new("59776-5", "LN", "Procedure Findings");
     let section =
         |it: &general::Document| Section { title: title.clone(), text: general::words(it) };

@@ -17,8 +17,12 @@ use straighten::Upright;
 use tesseract::{Language, Phrase, Reader};
 
 use crate::Held;
+use crate::table::headings::role;
 use crate::table::lines::is_han;
 use crate::table::wording::is_like_unit;
+
+/// What stands for letters that could not be read.
+pub(crate) const UNREAD: char = char::REPLACEMENT_CHARACTER;
 
 /// Most pages of one document that are read.
 pub(crate) const PAGES_MAX: usize = 20;
@@ -133,23 +137,49 @@ fn of_gray(gray: &GrayImage) -> Result<Page, NodeError> {
 fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
     let mut words = Vec::new();
     for bounds in &page.phrases {
-        let latin = reader.phrase(&page.sheet, *bounds, Language::English)?;
-        let chosen = if page.is_chinese && !latin.is_number(85.0) {
-            let chinese = reader.phrase(&page.sheet, *bounds, Language::Chinese)?;
-            chosen(latin, chinese, *bounds)
+        let mut of = |language| reader.phrase(&page.sheet, *bounds, language);
+        let chosen = if page.is_chinese {
+            let glance = of(Language::Glance)?;
+            if glance.is_number(85.0) {
+                glance
+            } else {
+                let chinese = of(Language::Chinese)?;
+                // What is surely Chinese is not read as Latin again.
+                let is_sure = chinese.is_chinese() && chinese.certainty >= 80.0;
+                let latin = if is_sure { glance } else { of(Language::English)? };
+                chosen(latin, chinese, *bounds)
+            }
         } else {
-            latin
+            of(Language::English)?
         };
+        if chosen.words.is_empty() {
+            words.extend(unread(*bounds));
+        }
         words.extend(chosen.words);
     }
     Ok(words)
 }
 
+/// Something is written there, and nobody can read it: it is not left out. Specks are.
+fn unread([left, top, right, bottom]: Bounds) -> Option<Word> {
+    let [left, top, right, bottom] = [left, top, right, bottom].map(|it| it as f32);
+    let (wide, high) = (right - left, bottom - top);
+    let letter = straighten::LETTER_HEIGHT;
+    let is_letters = (0.7 * letter..1.8 * letter).contains(&high) && wide >= 1.5 * letter;
+    let text = UNREAD.to_string();
+    is_letters.then_some(Word { text, left, top, right, bottom, chinese: None })
+}
+
 fn chosen(latin: Phrase, chinese: Phrase, [left, top, right, bottom]: Bounds) -> Phrase {
+    if role(&chinese.text().replace(' ', "")).is_some() {
+        return chinese;
+    }
     let is_plain = latin.is_number(40.0) || is_like_unit(&latin.text());
     // One Latin letter is no name; one Chinese letter is.
     let is_one = (right - left) * 2 < (bottom - top) * 3 && !chinese.words.is_empty();
-    if !is_plain && (latin.certainty <= chinese.certainty || is_one) {
+    // Latin read as Chinese is mostly Latin; Chinese read as Latin may look like words.
+    let favour = if chinese.is_chinese() { 15.0 } else { 0.0 };
+    if !is_plain && (latin.certainty <= chinese.certainty + favour || is_one) {
         return chinese;
     }
     let other = chinese.text().replace(' ', "");

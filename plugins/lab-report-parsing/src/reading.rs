@@ -29,7 +29,9 @@ pub(crate) fn readers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Reader>,
     let wrong = |it: &str| Err(serde::de::Error::custom(it));
     match readers.as_slice() {
         [] => wrong("`readers` names nobody"),
-        [a, b] if a == b => wrong("`readers` names the same one twice: they have to be independent"),
+        [a, b] if a == b => {
+            wrong("`readers` names the same one twice: they have to be independent")
+        }
         [_] | [_, _] => Ok(readers),
         _ => wrong("`readers` are `letters`, `model`, or both"),
     }
@@ -74,9 +76,9 @@ pub(crate) fn read(
                 let agreement = agreed(letters, &model);
                 let words = |it: &Entry| format!("{} = {} {}", it.name, it.result, it.unit);
                 let others = agreement.others.iter().map(words);
-                reading.remarks.extend(
-                    others.map(|it| format!("To be checked: only the model reads {it}.")),
-                );
+                reading
+                    .remarks
+                    .extend(others.map(|it| format!("To be checked: only the model reads {it}.")));
                 reading.is_doubtful |= !agreement.others.is_empty();
                 reading.rows.extend(agreement.rows);
             }

@@ -35,8 +35,7 @@ mod tests {
         let empty = Observation { value_type: "NM".to_owned(), ..Observation::default() };
         assert_eq!(received(&empty), None);
         let value = "x".to_owned();
-        let document =
-            Observation { value_type: "ED".to_owned(), value, ..Observation::default() };
+        let document = Observation { value_type: "ED".to_owned(), value, ..Observation::default() };
         assert_eq!(received(&document), None);
     }
 }

@@ -26,54 +26,96 @@ enum Usual {
 impl Analyte {
     /// A row of a report with a result that is usual or not.
     pub(super) fn row(&self, rng: &mut Rng, is_chinese: bool) -> PaperRow {
+        let dash = one(rng, if is_chinese { &["-", "～", "--"] } else { &["-", " - ", " to "] });
+        let (result, reference, place) = self.measured(rng, dash, is_chinese);
+        let flag = match (place, is_chinese, &self.usual) {
+            (Place::Usual, ..) => "",
+            (_, true, Usual::Negative) => "阳性",
+            (_, false, Usual::Negative) => "POS",
+            (Place::Above, true, _) => "偏高",
+            (Place::Below, true, _) => "偏低",
+            (Place::Above, false, _) => "H",
+            (Place::Below, false, _) => "L",
+        };
+        let name = if is_chinese { self.chinese } else { self.english };
+        let [name, unit, flag] = [name, self.unit, flag].map(str::to_owned);
+        PaperRow { name, result, reference, unit, flag }
+    }
+
+    /// A result, what is usual, and where the one is of the other.
+    fn measured(&self, rng: &mut Rng, dash: &str, is_chinese: bool) -> (String, String, Place) {
         let decimals = self.decimals;
         let number = |it: f64| format!("{it:.decimals$}");
-        let pick = |rng: &mut Rng, low: f64, high: f64| low + (high - low) * (rng.f64() * 2.0 - 0.5).max(0.02);
-        let dash = if is_chinese { ["-", "～", "--"][rng.usize(..3)] } else { ["-", " - ", " to "][rng.usize(..3)] };
-        let (result, reference, is_high, is_low) = match self.usual {
+        let mut pick = |low: f64, high: f64| {
+            let text = number(low + (high - low) * (rng.f64() * 2.0 - 0.5).max(0.02));
+            let value: f64 = text.parse().unwrap();
+            (text, value)
+        };
+        let place = |is_above: bool, is_below: bool| match (is_above, is_below) {
+            (true, _) => Place::Above,
+            (_, true) => Place::Below,
+            _ => Place::Usual,
+        };
+        match self.usual {
             Usual::Between(low, high) => {
-                let text = number(pick(rng, low, high));
-                let value: f64 = text.parse().unwrap();
-                (text, format!("{}{dash}{}", number(low), number(high)), value > high, value < low)
+                let (text, value) = pick(low, high);
+                let usual = format!("{}{dash}{}", number(low), number(high));
+                (text, usual, place(value > high, value < low))
             }
             Usual::Below(high) => {
-                let text = number(pick(rng, 0.0, high));
-                let value: f64 = text.parse().unwrap();
-                (text, format!("<{}", number(high)), value >= high, false)
+                let (text, value) = pick(0.0, high);
+                (text, format!("<{}", number(high)), place(value >= high, false))
             }
             Usual::Above(low) => {
-                let text = number(pick(rng, low * 0.6, low * 1.6));
-                let value: f64 = text.parse().unwrap();
-                (text, format!(">{}", number(low)), false, value <= low)
+                let (text, value) = pick(low * 0.6, low * 1.6);
+                (text, format!(">{}", number(low)), place(false, value <= low))
             }
             Usual::Negative => {
                 let is_positive = rng.u8(..4) == 0;
-                let words = if is_chinese { ["阴性", "阳性"] } else { ["Negative", "Positive"] };
-                (words[usize::from(is_positive)].to_owned(), words[0].to_owned(), is_positive, false)
+                let [negative, positive] =
+                    if is_chinese { ["阴性", "阳性"] } else { ["Negative", "Positive"] };
+                let result = if is_positive { positive } else { negative };
+                (result.to_owned(), negative.to_owned(), place(is_positive, false))
             }
             Usual::Titer(most) => {
-                let text = format!("1:{}", [20, 40, 80, 160][rng.usize(..4)]);
-                (text.clone(), format!("<1:{most}"), false, false)
+                let text = format!("1:{}", one(rng, &[20, 40, 80, 160]));
+                (text, format!("<1:{most}"), Place::Usual)
             }
-        };
-        let flag = match (is_high, is_low, is_chinese, &self.usual) {
-            (true, _, _, Usual::Negative) => if is_chinese { "阳性" } else { "POS" },
-            (true, _, true, _) => "偏高",
-            (_, true, true, _) => "偏低",
-            (true, _, false, _) => "H",
-            (_, true, false, _) => "L",
-            _ => "",
-        };
-        let name = if is_chinese { self.chinese } else { self.english };
-        PaperRow { name: name.to_owned(), result, reference, unit: self.unit.to_owned(), flag: flag.to_owned() }
+        }
     }
 }
 
-const fn between(english: &'static str, chinese: &'static str, unit: &'static str, low: f64, high: f64, decimals: usize) -> Analyte {
+/// Where a result is of what is usual.
+#[derive(Clone, Copy)]
+enum Place {
+    Usual,
+    Above,
+    Below,
+}
+
+/// One of some, by chance.
+pub(super) fn one<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
+    *all.get(rng.usize(..all.len())).unwrap()
+}
+
+const fn between(
+    english: &'static str,
+    chinese: &'static str,
+    unit: &'static str,
+    low: f64,
+    high: f64,
+    decimals: usize,
+) -> Analyte {
     Analyte { english, chinese, unit, usual: Usual::Between(low, high), decimals }
 }
 
-const fn other(english: &'static str, chinese: &'static str, unit: &'static str, usual: Usual, decimals: usize) -> Analyte {
+const fn other(
+    english: &'static str,
+    chinese: &'static str,
+    unit: &'static str,
+    usual: Usual,
+    decimals: usize,
+) -> Analyte {
     Analyte { english, chinese, unit, usual, decimals }
 }
 

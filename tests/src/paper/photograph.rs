@@ -21,18 +21,22 @@ pub enum Distortion {
     Warp,
 }
 
-/// The picture of a page, with grain and a little blur, distorted.
-pub fn distorted(page: &GrayImage, distortion: Distortion, seed: u64) -> GrayImage {
-    let mut rng = Rng::with_seed(seed);
-    let page = match distortion {
+/// A page as it lies.
+pub fn turned(page: &GrayImage, distortion: Distortion, seed: u64) -> GrayImage {
+    match distortion {
         Distortion::None => page.clone(),
         Distortion::Quarters(1) => rotate90(page),
         Distortion::Quarters(2) => rotate180(page),
         Distortion::Quarters(_) => rotate270(page),
         Distortion::Lean(degrees) => leaned(page, degrees),
-        Distortion::Warp => warped(page, &mut rng),
-    };
-    let mut page = gaussian_blur_f32(&page, 0.6);
+        Distortion::Warp => warped(page, &mut Rng::with_seed(seed)),
+    }
+}
+
+/// The picture of a page as it lies, with grain and a little blur.
+pub fn distorted(page: &GrayImage, distortion: Distortion, seed: u64) -> GrayImage {
+    let mut rng = Rng::with_seed(seed ^ 0x5eed);
+    let mut page = gaussian_blur_f32(&turned(page, distortion, seed), 0.6);
     for pixel in page.pixels_mut() {
         let grain = (rng.f32() + rng.f32() + rng.f32() - 1.5) * 14.0;
         let value = f32::from(pixel.0[0]).mul_add(0.93, 8.0) + grain;

@@ -75,8 +75,7 @@ pub(super) async fn keep(
         ..ExchangedDocument::default()
     };
     let patient = Some(patient);
-    let effects =
-        vec![MessageEffect::Document { patient, document, accession: about.accession }];
+    let effects = vec![MessageEffect::Document { patient, document, accession: about.accession }];
     let arrival = MessageArrival {
         address: by.person.name,
         raw: body.to_vec(),

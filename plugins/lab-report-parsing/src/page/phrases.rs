@@ -47,7 +47,11 @@ fn clean(soft: &GrayImage, ink: &GrayImage) -> GrayImage {
 /// The pixels of long straight lines of ink, but for the letters that cross them.
 fn rules(ink: &GrayImage) -> Vec<(u32, u32)> {
     let (width, height) = ink.dimensions();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundred pixels")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "some hundred pixels"
+    )]
     let long = (RULE * LETTER_HEIGHT) as u32;
     let level = runs(height, width, long, |y, x| is_ink(ink, x, y)).into_iter();
     let upright = runs(width, height, long, |x, y| is_ink(ink, x, y)).into_iter();
@@ -184,7 +188,8 @@ fn belong(a: &Bounds, b: &Bounds) -> bool {
     let has_dash = [a, b].iter().any(|it| is_dash(it));
     let gap = if has_dash { 2.0 * GAP } else { GAP };
     let is_beside = across >= -gap * LETTER_HEIGHT && down >= 0.5 * low_a.min(low_b);
-    let is_above = across >= 0.5 * span(a[0], a[2]).min(span(b[0], b[2])) && down >= -0.35 * LETTER_HEIGHT;
+    let is_above =
+        across >= 0.5 * span(a[0], a[2]).min(span(b[0], b[2])) && down >= -0.35 * LETTER_HEIGHT;
     is_one_line && (is_beside || is_above)
 }
 

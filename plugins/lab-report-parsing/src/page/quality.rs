@@ -175,8 +175,7 @@ fn has_crease(look: &Look<'_>) -> bool {
     let paper = |x: u32, y: u32| {
         (look.ink.get_pixel(x, y).0[0] == 0).then(|| f32::from(look.page.get_pixel(x, y).0[0]))
     };
-    creased(width, height, paper)
-        || creased(height, width, |along, at| paper(at, along))
+    creased(width, height, paper) || creased(height, width, |along, at| paper(at, along))
 }
 
 /// Lines of a crease are looked for in so many parts of the page, and it has to be in nearly all of them.
@@ -186,7 +185,10 @@ fn creased(length: u32, lines: u32, paper: impl Fn(u32, u32) -> Option<f32>) -> 
     let reach = (lines / 60).max(4);
     let part_mean = |part: u32, at: u32| {
         let range = length * part / PARTS..length * (part + 1) / PARTS;
-        let (sum, count) = range.step_by(3).filter_map(|it| paper(it, at)).fold((0.0, 0.0), |sum, it| (sum.0 + it, sum.1 + 1.0));
+        let (sum, count) = range
+            .step_by(3)
+            .filter_map(|it| paper(it, at))
+            .fold((0.0, 0.0), |sum, it| (sum.0 + it, sum.1 + 1.0));
         if count > 0.0 { sum / count } else { f32::NAN }
     };
     let means: Vec<Vec<f32>> =

@@ -134,7 +134,8 @@ pub(crate) fn corners(picture: &GrayImage) -> Option<Corners> {
     });
     let outlines = find_contours::<i32>(&mask);
     let outer = outlines.into_iter().filter(|it| it.border_type == BorderType::Outer);
-    let largest = outer.max_by(|a, b| contour_area(&a.points).total_cmp(&contour_area(&b.points)))?;
+    let largest =
+        outer.max_by(|a, b| contour_area(&a.points).total_cmp(&contour_area(&b.points)))?;
     let area = contour_area(&largest.points);
     if area < PAGE_SHARE_MIN * f64::from(width) * f64::from(height) {
         return None;
@@ -145,7 +146,8 @@ pub(crate) fn corners(picture: &GrayImage) -> Option<Corners> {
     // What is no page, but a bright patch of any shape, does not fill its corners.
     let is_filled = area > 0.9 * quad_area(fine);
     // And a shadow has no edge.
-    (is_filled && has_edges(&small, fine)).then(|| fine.map(|(x, y)| ((x + 0.5) * scale, (y + 0.5) * scale)))
+    (is_filled && has_edges(&small, fine))
+        .then(|| fine.map(|(x, y)| ((x + 0.5) * scale, (y + 0.5) * scale)))
 }
 
 fn shrunk(picture: &GrayImage) -> (GrayImage, f32) {
@@ -185,7 +187,8 @@ fn triangle(a: (f32, f32), b: (f32, f32), c: (f32, f32)) -> f32 {
 
 /// Clockwise from the corner that is nearest to the picture's upper left.
 fn in_order(mut corners: Corners) -> Corners {
-    let centre = corners.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0 / 4.0, sum.1 + it.1 / 4.0));
+    let centre =
+        corners.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0 / 4.0, sum.1 + it.1 / 4.0));
     let angle = |it: &(f32, f32)| (it.1 - centre.1).atan2(it.0 - centre.0);
     corners.sort_by(|a, b| angle(a).total_cmp(&angle(b)));
     let sum = |it: &(f32, f32)| it.0 + it.1;
@@ -298,7 +301,11 @@ fn cut_out(picture: &GrayImage, corners: Corners) -> GrayImage {
     let Some(projection) = Projection::from_control_points(corners, to) else {
         return picture.clone();
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides of a picture")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sides of a picture"
+    )]
     let mut page = GrayImage::new((width as u32).max(1), (height as u32).max(1));
     let white = Border::Constant(Luma([u8::MAX]));
     warp_into(picture, projection, Interpolation::Bicubic, white, &mut page);
@@ -327,7 +334,11 @@ fn places(page: &GrayImage) -> (Vec<(f64, f64)>, f64) {
 /// How sharply ink is gathered in lines that lean by `degrees`.
 fn sharpness(ink: &[(f64, f64)], reach: f64, degrees: f64) -> f64 {
     let (sine, cosine) = degrees.to_radians().sin_cos();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no less than nought")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no less than nought"
+    )]
     let bin = |(x, y): &(f64, f64)| (y * cosine - x * sine + reach + 1.0).max(0.0) as usize;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "half a diagonal")]
     let mut rows = vec![0.0_f64; (2.0 * reach) as usize + 4];
@@ -378,7 +389,11 @@ fn level(page: &GrayImage, lean: f64) -> GrayImage {
     let turn = Projection::translate(wide / 2.0, high / 2.0)
         * Projection::rotate(angle)
         * Projection::translate(-width / 2.0, -height / 2.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides of a picture")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "sides of a picture"
+    )]
     let mut turned = GrayImage::new(wide.ceil() as u32, high.ceil() as u32);
     let white = Border::Constant(Luma([u8::MAX]));
     warp_into(page, turn, Interpolation::Bicubic, white, &mut turned);
@@ -398,12 +413,13 @@ fn letter_height(page: &GrayImage) -> Option<f32> {
     // Grain of paper and of JPEG is no ink.
     let dark = ink(&gaussian_blur_f32(page, 0.8), 15, 30);
     let outlines = find_contours::<i32>(&dark);
-    let heights = outlines.iter().filter(|it| it.border_type == BorderType::Outer).filter_map(|it| {
-        let ys = || it.points.iter().map(|it| it.y);
-        let xs = || it.points.iter().map(|it| it.x);
-        let (high, wide) = (ys().max()? - ys().min()? + 1, xs().max()? - xs().min()? + 1);
-        ((6..200).contains(&high) && wide < 3 * high && high < 6 * wide).then_some(high)
-    });
+    let heights =
+        outlines.iter().filter(|it| it.border_type == BorderType::Outer).filter_map(|it| {
+            let ys = || it.points.iter().map(|it| it.y);
+            let xs = || it.points.iter().map(|it| it.x);
+            let (high, wide) = (ys().max()? - ys().min()? + 1, xs().max()? - xs().min()? + 1);
+            ((6..200).contains(&high) && wide < 3 * high && high < 6 * wide).then_some(high)
+        });
     let mut heights: Vec<i32> = heights.collect();
     heights.sort_unstable();
     // Of letters, two thirds are small ones; capitals and figures are the rest.

@@ -17,10 +17,12 @@ use crate::table::lines::is_han;
 const LIBRARIES: [&str; 2] = ["libtesseract.so.5", "libtesseract.so.4"];
 
 /// What is read, and as what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     /// A phrase whose language is not known.
     Any,
+    /// A phrase that may be in Latin letters and figures, looked at once.
+    Glance,
     /// A phrase in Latin letters and figures.
     English,
     /// A phrase in Chinese.
@@ -31,7 +33,7 @@ impl Language {
     const fn data(self) -> &'static CStr {
         match self {
             Self::Any => c"chi_sim+eng",
-            Self::English => c"eng",
+            Self::English | Self::Glance => c"eng",
             Self::Chinese => c"chi_sim",
         }
     }
@@ -40,7 +42,7 @@ impl Language {
     /// it is, without looking for letters first, which finds short Chinese words that the other does not see.
     const fn attempts(self) -> &'static [(c_int, f32)] {
         match self {
-            Self::Any => &[(ONE_LINE, 1.0)],
+            Self::Any | Self::Glance => &[(ONE_LINE, 1.0)],
             Self::English => &[(ONE_LINE, 1.0), (ONE_LINE, 1.4), (ONE_LINE, 1.9)],
             Self::Chinese => &[(ONE_LINE, 1.0), (ONE_LINE, 1.4), (RAW_LINE, 1.0), (RAW_LINE, 1.4)],
         }
@@ -136,6 +138,12 @@ impl Phrase {
         self.words.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether most of its letters are Chinese.
+    pub(crate) fn is_chinese(&self) -> bool {
+        let letters = || self.words.iter().flat_map(|it| it.text.chars());
+        letters().filter(|it| is_han(*it)).count() * 2 > letters().count()
+    }
+
     /// Whether it is figures and their marks, and as certain as this.
     pub(crate) fn is_number(&self, certainty: f32) -> bool {
         let letters = || self.words.iter().flat_map(|it| it.text.chars());
@@ -150,7 +158,7 @@ impl Phrase {
 /// Recognisers, one for each language that was asked for.
 pub(crate) struct Reader {
     functions: &'static Functions,
-    open: BTreeMap<Language, Recogniser>,
+    open: BTreeMap<&'static CStr, Recogniser>,
 }
 
 impl Reader {
@@ -162,10 +170,11 @@ impl Reader {
     }
 
     fn of(&mut self, language: Language) -> Result<&Recogniser, NodeError> {
-        if !self.open.contains_key(&language) {
-            self.open.insert(language, Recogniser::open(self.functions, language)?);
+        let data = language.data();
+        if !self.open.contains_key(data) {
+            self.open.insert(data, Recogniser::open(self.functions, data)?);
         }
-        let found = self.open.get(&language);
+        let found = self.open.get(data);
         found.ok_or_else(|| NodeError::Unavailable("Tesseract is not there".to_owned()))
     }
 
@@ -256,7 +265,7 @@ struct Recogniser {
 
 impl Recogniser {
     /// Unavailable where the language is not installed.
-    fn open(functions: &'static Functions, language: Language) -> Result<Self, NodeError> {
+    fn open(functions: &'static Functions, data: &CStr) -> Result<Self, NodeError> {
         // SAFETY: takes nothing, gives a handle that `drop` deletes.
         let handle = unsafe { (functions.create)() };
         let this = Self { functions, handle };
@@ -269,8 +278,7 @@ impl Recogniser {
             return Err(NodeError::Unavailable("Tesseract has no memory".to_owned()));
         }
         // SAFETY: the handle is alive; no folder means the one it was built for; text ends with 0.
-        let failed =
-            unsafe { (functions.init)(handle, std::ptr::null(), language.data().as_ptr()) };
+        let failed = unsafe { (functions.init)(handle, std::ptr::null(), data.as_ptr()) };
         if failed != 0 {
             let missing = "Tesseract has no data for English or Chinese (tesseract-ocr-chi-sim)";
             return Err(NodeError::Unavailable(missing.to_owned()));

@@ -19,6 +19,8 @@ pub(crate) enum Role {
     Flag,
     /// Something else: numbers of rows, short names, methods.
     Other,
+    /// What its cells show: its heading is not known, or was not read.
+    Unknown,
 }
 
 const NAMES: &[(&str, Role)] = &[
@@ -146,17 +148,33 @@ fn nearly(key: &str) -> Option<Role> {
     NAMES.iter().find(near).map(|(_, role)| *role)
 }
 
-/// The headings of a line: none, unless one is of names and one of results.
+/// The headings of a line: none, unless two are known, and all there have to be may be among them.
 pub(crate) fn headings(line: &Line) -> Option<Vec<Heading>> {
     let mut found: Vec<Heading> = Vec::new();
     let mut at = 0;
-    while at < line.len() {
+    while let Some(word) = line.get(at) {
         let (heading, taken) = first(line.get(at..).unwrap_or_default());
-        found.extend(heading);
         at += taken;
+        match (heading, found.last_mut()) {
+            (Some(heading), _) => found.push(heading),
+            (None, Some(last))
+                if last.role == Role::Unknown && word.left - last.right < GAP * word.height() =>
+            {
+                last.right = word.right;
+            }
+            (None, _) => {
+                let (left, right) = (word.left, word.right);
+                found.push(Heading { role: Role::Unknown, left, right });
+            }
+        }
     }
     let has = |role| found.iter().any(|it| it.role == role);
-    (has(Role::Name) && has(Role::Result)).then_some(found)
+    let needed = [Role::Name, Role::Result];
+    let known = [Role::Name, Role::Result, Role::Reference, Role::Unit];
+    let missing = needed.iter().filter(|it| !has(**it)).count();
+    let unknown = found.iter().filter(|it| it.role == Role::Unknown).count();
+    let count = known.iter().filter(|it| has(**it)).count();
+    (count >= 2 && missing <= unknown.min(1)).then_some(found)
 }
 
 /// The longest heading at the beginning of words, and how many of them it takes.

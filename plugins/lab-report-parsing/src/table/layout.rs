@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Entry;
 use super::headings::{Heading, Role, headings};
 use super::lines::{Line, lines, text};
+use super::wording::is_like_unit;
 use crate::page::{Page, Word};
 
 /// Lines closer than this to the one before, in heights of their letters, may go on with it.
@@ -104,7 +105,8 @@ fn panels(headings: &[Heading]) -> Vec<Vec<(Heading, f32, f32)>> {
     let mut panels: Vec<Vec<Heading>> = Vec::new();
     for heading in headings {
         let is_again = |panel: &Vec<Heading>| {
-            heading.role != Role::Other && panel.iter().any(|it| it.role == heading.role)
+            !matches!(heading.role, Role::Other | Role::Unknown)
+                && panel.iter().any(|it| it.role == heading.role)
         };
         match panels.last_mut() {
             Some(panel) if !is_again(panel) => panel.push(heading.clone()),
@@ -144,12 +146,36 @@ fn rows(panel: &[(Heading, f32, f32)], body: &[Line]) -> Vec<Entry> {
     let body: Vec<Line> =
         body.iter().map(|line| line.iter().filter(is_inside).cloned().collect()).collect();
     let headings: Vec<&Heading> = panel.iter().map(|(it, ..)| it).collect();
-    let columns = columns(&headings, &body);
+    let mut columns = columns(&headings, &body);
+    name_unknown(&mut columns, &body);
     let mut rows = Rows::default();
     for line in body.iter().filter(|it| !it.is_empty()) {
         rows.take(line, &columns);
     }
+    without_numbers(&mut rows.done);
     rows.done
+}
+
+/// Takes the numbers of rows out of their names, where their column has no heading that was read: they count.
+fn without_numbers(entries: &mut [Entry]) {
+    let number = |it: &Entry| {
+        let (number, name) = it.name.split_once(' ')?;
+        let number: usize = number.trim_end_matches(['.', ')', '、']).parse().ok()?;
+        Some((number, name.trim().to_owned()))
+    };
+    let numbers: Vec<usize> = entries.iter().filter_map(number).map(|it| it.0).collect();
+    let counts = numbers.array_windows().filter(|[a, b]| b.wrapping_sub(*a) == 1).count();
+    if numbers.len() < 3
+        || numbers.len() * 10 < entries.len() * 7
+        || counts * 10 < numbers.len() * 6
+    {
+        return;
+    }
+    for entry in entries {
+        if let Some((_, name)) = number(entry) {
+            entry.name = name;
+        }
+    }
 }
 
 /// Columns meet where the fewest words stand, between one heading and the next.
@@ -163,6 +189,56 @@ fn columns(headings: &[&Heading], body: &[Line]) -> Vec<Column> {
         Column { role: heading.role, until }
     });
     columns.collect()
+}
+
+/// Gives columns whose heading is not known the role that is missing and that their cells look like.
+fn name_unknown(columns: &mut [Column], body: &[Line]) {
+    let mut from = f32::MIN;
+    for at in 0..columns.len() {
+        let Some(Column { role, until }) = columns.get(at) else { continue };
+        let inside = from..*until;
+        from = *until;
+        if *role != Role::Unknown {
+            continue;
+        }
+        let cells = body.iter().filter_map(|line| {
+            let inside = line.iter().filter(|it| inside.contains(&it.middle()));
+            let cell: Vec<Word> = inside.cloned().collect();
+            (!cell.is_empty()).then(|| text(&cell))
+        });
+        let cells: Vec<String> = cells.collect();
+        let is_free = |it: &Role| !columns.iter().any(|column| column.role == *it);
+        let likely = |it: &Role| {
+            let like = cells.iter().filter(|cell| looks_like(cell, *it)).count();
+            like * 5 >= cells.len() * 3 && like > 0
+        };
+        let roles = [Role::Reference, Role::Unit, Role::Result, Role::Name];
+        let found = roles.into_iter().filter(is_free).find(likely).unwrap_or(Role::Other);
+        if let Some(column) = columns.get_mut(at) {
+            column.role = found;
+        }
+    }
+}
+
+/// Whether a cell is one that such a column has.
+fn looks_like(cell: &str, role: Role) -> bool {
+    let has_figure = cell.contains(|it: char| it.is_ascii_digit());
+    let folded = encoding::unit::folded_text(cell);
+    let is_quality = ["阴性", "阳性", "Negative", "Positive"].contains(&folded.as_str());
+    match role {
+        Role::Reference => {
+            let inner = folded.get(1..).unwrap_or_default();
+            let is_range = inner.contains(['-', '~']) || folded.contains(" to ");
+            has_figure && (is_range || folded.starts_with(['<', '>', '≤', '≥'])) || is_quality
+        }
+        Role::Unit => is_like_unit(&folded),
+        Role::Result => {
+            let number = folded.trim_start_matches(['<', '>', '≤', '≥', '=', '+', '-']);
+            number.starts_with(|it: char| it.is_ascii_digit()) || is_quality
+        }
+        Role::Name => folded.chars().filter(|it| it.is_alphabetic()).count() >= 1 && !is_quality,
+        Role::Flag | Role::Other | Role::Unknown => false,
+    }
 }
 
 fn gutter(heading: &Heading, next: &Heading, words: &[&Word]) -> f32 {

@@ -29,7 +29,7 @@ pub(crate) fn entries(text: &str) -> Option<Vec<Entry>> {
                 Some(Role::Reference) => entry.reference = cell,
                 Some(Role::Unit) => entry.unit = cell,
                 Some(Role::Flag) => entry.flag = cell,
-                Some(Role::Other) | None => {}
+                Some(Role::Other | Role::Unknown) | None => {}
             }
         }
         take(&mut entries, entry);
@@ -106,18 +106,19 @@ mod tests {
 
     #[test]
     fn pap_10_missing_columns_merged_rows_strokes_and_doubled_names_are_read() {
-        check("| Test | Result |\n|--|--|\n| A | 1 |\n| A | 2 |", &[
-            ["A", "1", "", ""],
-            ["A", "2", "", ""],
-        ]);
-        check("| Test | Result | Reference |\n|-|-|-|\n| A\\|B | 1 | men 1-2 |\n| | | women 1-3 |", &[
-            ["A|B", "1", "men 1-2 women 1-3", ""],
-        ]);
+        check(
+            "| Test | Result |\n|--|--|\n| A | 1 |\n| A | 2 |",
+            &[["A", "1", "", ""], ["A", "2", "", ""]],
+        );
+        check(
+            "| Test | Result | Reference |\n|-|-|-|\n| A\\|B | 1 | men 1-2 |\n| | | women 1-3 |",
+            &[["A|B", "1", "men 1-2 women 1-3", ""]],
+        );
         // Two pages, each with its headings.
-        check("| Test | Result |\n|-|-|\n| A | 1 |\n\n| Result | Test |\n|-|-|\n| 2 | B |", &[
-            ["A", "1", "", ""],
-            ["B", "2", "", ""],
-        ]);
+        check(
+            "| Test | Result |\n|-|-|\n| A | 1 |\n\n| Result | Test |\n|-|-|\n| 2 | B |",
+            &[["A", "1", "", ""], ["B", "2", "", ""]],
+        );
         assert_eq!(entries("I cannot read this page."), None);
         assert_eq!(entries("| a | b |\n|-|-|\n| 1 | 2 |"), None);
     }

@@ -7,17 +7,52 @@ use encoding::unit::{canonical, folded_text, spellings};
 use regex::Regex;
 
 use super::Entry;
+use crate::page::UNREAD;
 
 /// Marks that laboratories put beside results.
 const MARKS: &[&str] = &[
-    "*", "**", "↑", "↓", "↑↑", "↓↓", "H", "L", "HH", "LL", "N", "A", "高", "低", "偏高", "偏低", "异常", "POS", "NEG", "★", "▲", "▼",
+    "*", "**", "↑", "↓", "↑↑", "↓↓", "H", "L", "HH", "LL", "N", "A", "高", "低", "偏高", "偏低",
+    "异常", "POS", "NEG", "★", "▲", "▼",
 ];
 
 /// Units that are not in the table of UCUM spellings, and are printed all the same.
 const UNITS: &[&str] = &[
-    "{cells}/uL", "{titer}", "{Ratio}", "pg/{cell}", "g/mL", "ug/g", "mg/g", "mg/24h", "g/24h", "mmol/24h", "copies/mL", "IU/mL", "S/CO", "COI", "AU/mL",
-    "RU/mL", "kU/L", "mOsm/kg", "/HP", "/LP", "cells/uL", "个/uL", "mm/1h", "mL/min", "nmol/min", "ng/(mL·h)", "10^6/uL", "10^3/uL", "10^9/L", "10^12/L",
-    "10*6/uL", "10*3/uL", "10*9/L", "10*12/L", "sec", "INR",
+    "{cells}/uL",
+    "{titer}",
+    "{Ratio}",
+    "pg/{cell}",
+    "g/mL",
+    "ug/g",
+    "mg/g",
+    "mg/24h",
+    "g/24h",
+    "mmol/24h",
+    "copies/mL",
+    "IU/mL",
+    "S/CO",
+    "COI",
+    "AU/mL",
+    "RU/mL",
+    "kU/L",
+    "mOsm/kg",
+    "/HP",
+    "/LP",
+    "cells/uL",
+    "个/uL",
+    "mm/1h",
+    "mL/min",
+    "nmol/min",
+    "ng/(mL·h)",
+    "10^6/uL",
+    "10^3/uL",
+    "10^9/L",
+    "10^12/L",
+    "10*6/uL",
+    "10*3/uL",
+    "10*9/L",
+    "10*12/L",
+    "sec",
+    "INR",
 ];
 
 /// The row with its cells as they were meant.
@@ -198,7 +233,8 @@ fn unit(cell: &str) -> String {
     if close.is_empty() || is_unit(&close) {
         return close;
     }
-    if close.ends_with('%') && close.chars().count() <= 3 {
+    let is_percent = ["Yo", "yo", "%o", "°/o"].contains(&close.as_str());
+    if is_percent || close.ends_with('%') && close.chars().count() <= 3 {
         return "%".to_owned();
     }
     let key = alike(&close);
@@ -229,8 +265,12 @@ fn unit(cell: &str) -> String {
     }
 }
 
-/// Why a result cannot be what the paper says: its point was lost on the way.
+/// Why a row cannot be what the paper says: it was not all read, or the point of its result was lost on the way.
 pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
+    let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
+    if cells.iter().any(|it| it.contains(UNREAD)) {
+        return Some("some of it could not be read");
+    }
     let numbers = |text: &str| -> Vec<String> {
         let is_part = |it: char| it.is_ascii_digit() || it == '.';
         text.split(|it| !is_part(it)).filter(|it| !it.is_empty()).map(str::to_owned).collect()
