@@ -24,6 +24,7 @@ mod operation;
 mod outlines;
 mod papers;
 mod plugins;
+mod receivers;
 mod reference;
 mod retention;
 mod review;

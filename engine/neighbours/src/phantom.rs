@@ -138,7 +138,7 @@ impl Phantom {
         text(tags::STUDY_TIME, VR::TM, "101500");
         text(tags::ACCESSION_NUMBER, VR::SH, &self.accession);
         text(tags::MODALITY, VR::CS, "CT");
-        text(tags::MANUFACTURER, VR::LO, "Isocenter");
+        text(tags::MANUFACTURER, VR::LO, "Phantom");
         text(tags::REFERRING_PHYSICIAN_NAME, VR::PN, "");
         text(tags::STUDY_DESCRIPTION, VR::LO, "CT chest phantom");
         text(tags::SERIES_DESCRIPTION, VR::LO, "axial");

@@ -176,3 +176,20 @@ fn shown(gray: &GrayImage) -> Result<Picture, imaging::PictureError> {
     let rgb = gray.as_raw().iter().flat_map(|it| [*it; 3]).collect();
     Picture::new(gray.width(), gray.height(), rgb)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Settings;
+
+    /// PAP-31: what reads a page twice with one reader agrees with itself.
+    #[test]
+    fn pap_31_the_same_reader_twice_is_refused() {
+        let settings = |text: &str| serde_json::from_str::<Settings>(text);
+        assert!(settings("{}").unwrap().readers.len() == 2);
+        assert!(settings(r#"{"readers": ["letters"]}"#).is_ok());
+        let problem = |text: &str| settings(text).err().unwrap().to_string();
+        assert!(problem(r#"{"readers": ["model", "model"]}"#).contains("independent"));
+        assert!(problem(r#"{"readers": []}"#).contains("nobody"));
+        assert!(problem(r#"{"readers": ["model", "letters", "model"]}"#).contains("both"));
+    }
+}
