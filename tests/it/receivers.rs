@@ -46,7 +46,7 @@ impl Receiver {
         .await;
         assert_eq!(new.len(), count);
         known.extend(new.iter().cloned());
-        new.iter().filter_map(|it| dump(it)).map(|it| Said(it)).collect()
+        new.iter().filter_map(|it| dump(it)).map(Said).collect()
     }
 }
 

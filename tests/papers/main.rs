@@ -115,6 +115,7 @@ fn pap_68_generated_reports_are_read() {
                         break;
                     }
                     for (way, counts) in read_in_ways(seed, many.is_some()) {
+                        println!("{seed} {way} {counts:?}");
                         let mut found = found.lock().unwrap();
                         found.entry(way.to_owned()).or_default().push(counts);
                     }

@@ -34,6 +34,7 @@ mod received;
 mod row;
 mod sources;
 mod table;
+mod vocabulary;
 
 use domain::{Code, LabRow, NodeInput, NodeOutput, Section};
 use imaging::Picture;

@@ -1,6 +1,6 @@
 //! Pages of paper: from bytes to words with their places.
 
-pub(crate) mod ink;
+pub(crate) mod gray;
 pub(crate) mod pdf;
 pub(crate) mod phrases;
 pub(crate) mod quality;
@@ -17,9 +17,9 @@ use straighten::Upright;
 use tesseract::{Language, Phrase, Reader};
 
 use crate::Held;
-use crate::table::headings::role;
-use crate::table::lines::is_han;
-use crate::table::wording::is_like_unit;
+use crate::vocabulary::is_han;
+use crate::vocabulary::roles::role;
+use crate::vocabulary::units::is_like_unit;
 
 /// What stands for letters that could not be read.
 pub(crate) const UNREAD: char = char::REPLACEMENT_CHARACTER;
@@ -112,16 +112,9 @@ pub(crate) fn held(picture: &Picture) -> Result<Held, NodeError> {
 }
 
 fn gray(picture: &Picture) -> Result<GrayImage, NodeError> {
-    let values = picture.rgb.chunks_exact(3).map(brightness).collect();
+    let values = picture.rgb.chunks_exact(3).map(gray::brightness).collect();
     let gray = GrayImage::from_raw(picture.width, picture.height, values);
     gray.ok_or_else(|| NodeError::rejected("no_picture", "the picture has no pixels"))
-}
-
-/// Of red, green and blue, and what follows (ITU-R BT.601, in whole numbers).
-pub(crate) fn brightness(pixel: &[u8]) -> u8 {
-    let [red, green, blue, ..] = *pixel else { return u8::MAX };
-    let sum = u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114;
-    u8::try_from(sum / 1000).unwrap_or(u8::MAX)
 }
 
 fn of_gray(gray: &GrayImage) -> Result<Page, NodeError> {
@@ -164,7 +157,7 @@ fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
 fn unread([left, top, right, bottom]: Bounds) -> Option<Word> {
     let [left, top, right, bottom] = [left, top, right, bottom].map(|it| it as f32);
     let (wide, high) = (right - left, bottom - top);
-    let letter = straighten::LETTER_HEIGHT;
+    let letter = phrases::LETTER_HEIGHT;
     let is_letters = (0.7 * letter..1.8 * letter).contains(&high) && wide >= 1.5 * letter;
     let text = UNREAD.to_string();
     is_letters.then_some(Word { text, left, top, right, bottom, chinese: None })

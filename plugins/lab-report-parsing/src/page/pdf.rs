@@ -16,7 +16,8 @@ use hayro::{PixmapSettings, RenderCache, RenderSettings, render};
 use image::GrayImage;
 use plugin_api::NodeError;
 
-use super::{PAGES_MAX, Word, brightness};
+use super::gray::brightness;
+use super::{PAGES_MAX, Word};
 
 /// What pictures of pages are drawn with, in pixels a point: 200 dots per inch.
 const SCALE: f32 = 200.0 / 72.0;

@@ -6,8 +6,10 @@ use imageproc::filter::gaussian_blur_f32;
 use imageproc::morphology::dilate;
 use imageproc::region_labelling::{Connectivity, connected_components};
 
-use super::ink::ink;
-use super::straighten::LETTER_HEIGHT;
+use super::gray::ink;
+
+/// Height that letters are brought to, in pixels: what Tesseract was trained with, about.
+pub(crate) const LETTER_HEIGHT: f32 = 28.0;
 
 /// Longest gap inside a phrase, in heights of a capital: more than a blank, less than a column.
 const GAP: f32 = 0.62;

@@ -3,7 +3,7 @@
 use image::GrayImage;
 use imageproc::filter::gaussian_blur_f32;
 
-use super::ink::ink;
+use super::gray::ink;
 use super::straighten::{Corners, Upright};
 
 /// Something that makes a page hard to read.

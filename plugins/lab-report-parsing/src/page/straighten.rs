@@ -12,8 +12,8 @@ use imageproc::geometry::{contour_area, convex_hull};
 use imageproc::point::Point;
 use plugin_api::NodeError;
 
-use super::ink::ink;
-use super::phrases::{Bounds, phrases};
+use super::gray::{ink, resized};
+use super::phrases::{Bounds, LETTER_HEIGHT, phrases};
 use super::tesseract::Reader;
 
 /// Longest side of what edges and lines are looked for in.
@@ -27,9 +27,6 @@ const TABLE_SHARE_MIN: f64 = 0.3;
 
 /// How far lines may lean, in degrees.
 const LEAN_MAX: f64 = 15.0;
-
-/// Height that letters are brought to, in pixels: what Tesseract was trained with, about.
-pub(crate) const LETTER_HEIGHT: f32 = 28.0;
 
 /// Most pixels of a page that is read.
 const PIXELS_MAX: f32 = 14e6;
@@ -154,17 +151,6 @@ fn shrunk(picture: &GrayImage) -> (GrayImage, f32) {
     let (width, height) = picture.dimensions();
     let scale = (width.max(height) as f32 / SEARCH_SIDE as f32).max(1.0);
     (resized(picture, 1.0 / scale), scale)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and small")]
-pub(crate) fn resized(picture: &GrayImage, scale: f32) -> GrayImage {
-    let side = |it: u32| ((it as f32 * scale).round() as u32).max(1);
-    let (width, height) = (side(picture.width()), side(picture.height()));
-    if (width, height) == picture.dimensions() {
-        return picture.clone();
-    }
-    let filter = image::imageops::FilterType::CatmullRom;
-    image::imageops::resize(picture, width, height, filter)
 }
 
 /// The largest four-sided figure with its corners on a hull: a corner is left out where that costs least.

@@ -11,7 +11,7 @@ use plugin_api::NodeError;
 
 use super::Word;
 use super::phrases::{Bounds, with_point};
-use crate::table::lines::is_han;
+use crate::vocabulary::is_han;
 
 /// Names of the library, the newest first.
 const LIBRARIES: [&str; 2] = ["libtesseract.so.5", "libtesseract.so.4"];
@@ -235,7 +235,7 @@ impl Reader {
     ) -> Result<Phrase, NodeError> {
         let (width, height) = (right - left, bottom - top);
         let part = image::imageops::crop_imm(sheet, left, top, width, height).to_image();
-        let part = super::straighten::resized(&part, scale);
+        let part = super::gray::resized(&part, scale);
         let (wide, high) = part.dimensions();
         let mut alone =
             GrayImage::from_pixel(wide + 2 * MARGIN, high + 2 * MARGIN, Luma([u8::MAX]));

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Entry;
-use super::headings::{Heading, Role, headings};
+use super::headings::{Heading, headings};
 use super::lines::{Line, lines, text};
-use super::wording::is_like_unit;
 use crate::page::{Page, Word};
+use crate::vocabulary::roles::Role;
+use crate::vocabulary::units::is_like_unit;
 
 /// Lines closer than this to the one before, in heights of their letters, may go on with it.
 const CONTINUED: f32 = 1.9;

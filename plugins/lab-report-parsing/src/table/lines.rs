@@ -1,6 +1,7 @@
 //! Words, put into lines.
 
 use crate::page::Word;
+use crate::vocabulary::is_han;
 
 /// Words whose heights overlap by this share stand on one line.
 const OVERLAP: f32 = 0.4;
@@ -52,9 +53,4 @@ pub(crate) fn text(words: &[Word]) -> String {
         before = Some(word);
     }
     text
-}
-
-/// Whether a character is Chinese, or a mark that is set as wide as one.
-pub(crate) fn is_han(character: char) -> bool {
-    matches!(character, '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{ff01}'..='\u{ff60}')
 }

@@ -1,7 +1,7 @@
 //! Tables in Markdown, as the model writes them: columns go by their headings, not by their order (PAP-10).
 
 use super::Entry;
-use super::headings::{Role, role};
+use crate::vocabulary::roles::{Role, role};
 
 /// The rows of all tables in a text. A column that is missing is empty; a row that is shorter than its headings
 /// or has no name goes on with the one before. Nothing, if there is no table with names and results.

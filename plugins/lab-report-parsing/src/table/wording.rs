@@ -3,56 +3,17 @@
 
 use std::sync::LazyLock;
 
-use encoding::unit::{canonical, folded_text, spellings};
+use encoding::unit::folded_text;
 use regex::Regex;
 
 use super::Entry;
 use crate::page::UNREAD;
+use crate::vocabulary::units::{self, is_like_unit};
 
 /// Marks that laboratories put beside results.
 const MARKS: &[&str] = &[
     "*", "**", "↑", "↓", "↑↑", "↓↓", "H", "L", "HH", "LL", "N", "A", "高", "低", "偏高", "偏低",
     "异常", "POS", "NEG", "★", "▲", "▼",
-];
-
-/// Units that are not in the table of UCUM spellings, and are printed all the same.
-const UNITS: &[&str] = &[
-    "{cells}/uL",
-    "{titer}",
-    "{Ratio}",
-    "pg/{cell}",
-    "g/mL",
-    "ug/g",
-    "mg/g",
-    "mg/24h",
-    "g/24h",
-    "mmol/24h",
-    "copies/mL",
-    "IU/mL",
-    "S/CO",
-    "COI",
-    "AU/mL",
-    "RU/mL",
-    "kU/L",
-    "mOsm/kg",
-    "/HP",
-    "/LP",
-    "cells/uL",
-    "个/uL",
-    "mm/1h",
-    "mL/min",
-    "nmol/min",
-    "ng/(mL·h)",
-    "10^6/uL",
-    "10^3/uL",
-    "10^9/L",
-    "10^12/L",
-    "10*6/uL",
-    "10*3/uL",
-    "10*9/L",
-    "10*12/L",
-    "sec",
-    "INR",
 ];
 
 /// The row with its cells as they were meant.
@@ -68,7 +29,7 @@ pub(crate) fn settled(entry: Entry, is_recognised: bool) -> Entry {
         name: brackets(&name),
         result: figures(&result),
         reference: range(&reference),
-        unit: self::unit(&unit),
+        unit: units::unit(&unit),
         flag,
     }
 }
@@ -216,55 +177,6 @@ fn range(cell: &str) -> String {
     folded.to_owned()
 }
 
-/// Whether something is printed as a unit, and nothing else.
-fn is_unit(text: &str) -> bool {
-    canonical(text).is_ucum || UNITS.contains(&text)
-}
-
-/// Whether something is printed as a unit is, or nearly.
-pub(crate) fn is_like_unit(text: &str) -> bool {
-    text.chars().any(char::is_alphabetic) && is_unit(&unit(text)) || text == "%"
-}
-
-/// The unit that is printed like this one. One that is as near to two is left as it was read.
-fn unit(cell: &str) -> String {
-    let close: String = folded_text(cell).chars().filter(|it| !it.is_whitespace()).collect();
-    let close = close.trim_matches(['|', '_', '.', ',']).to_owned();
-    if close.is_empty() || is_unit(&close) {
-        return close;
-    }
-    let is_percent = ["Yo", "yo", "%o", "°/o"].contains(&close.as_str());
-    if is_percent || close.ends_with('%') && close.chars().count() <= 3 {
-        return "%".to_owned();
-    }
-    let key = alike(&close);
-    // Twice the letters that differ; a stroke that was lost counts as half of one.
-    let allowed = match key.chars().count() {
-        0..2 => 0,
-        2 => 1,
-        it => 2 * (it / 4).clamp(1, 3),
-    };
-    let distance = |spelt: &str| {
-        let other = alike(spelt);
-        if other.replace('/', "") == key { 1 } else { 2 * strsim::levenshtein(&other, &key) }
-    };
-    let known = UNITS.iter().map(|it| (*it, *it)).chain(spellings());
-    let begins_other = |it: &str| alike(it).chars().next() != key.chars().next();
-    let mut near: Vec<(usize, bool, String)> = known
-        .map(|(spelt, unit)| (distance(spelt), begins_other(spelt), canonical(unit).text))
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    match near.as_slice() {
-        [(least, begins, unit), (next, other, _), ..]
-            if *least <= allowed && (least, begins) < (next, other) =>
-        {
-            unit.clone()
-        }
-        _ => close,
-    }
-}
-
 /// Why a row cannot be what the paper says: it was not all read, or the point of its result was lost on the way.
 pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
     let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
@@ -279,19 +191,4 @@ pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
     let is_whole = entry.result.len() > 1 && entry.result.chars().all(|it| it.is_ascii_digit());
     let have_points = !bounds.is_empty() && bounds.iter().all(|it| it.contains('.'));
     (is_whole && have_points).then_some("it has no decimal point, its reference has")
-}
-
-/// Letters that are printed alike, as one.
-fn alike(text: &str) -> String {
-    let one = |it: char| match it {
-        'l' | 'I' | '|' | 'L' | 'i' => '1',
-        'o' | 'O' => '0',
-        'μ' | 'µ' => 'u',
-        '×' | 'X' => 'x',
-        '*' | '^' => '^',
-        '9' | 'q' => 'g',
-        '5' | 'S' => 's',
-        it => it.to_ascii_lowercase(),
-    };
-    text.chars().map(one).collect()
 }
