@@ -11,9 +11,12 @@ use crate::orchestrator::ActiveWorkflow;
 /// Series that are derived from others: they neither start nor change a run. Nor does what this engine made.
 const DERIVED: &[&str] = &["SEG", "SR", "PR", "KO"];
 
+/// The modality of Encapsulated PDF.
+const PAPER: &str = "DOC";
+
 /// The instances a run works on.
 pub(crate) fn inputs(series: &[SeriesSnapshot]) -> Vec<StoredInstance> {
-    let original = series.iter().filter(|it| is_original(it));
+    let original = originals(series).into_iter();
     let mut instances: Vec<_> = original.flat_map(|it| it.instances.clone()).collect();
     instances.sort();
     instances
@@ -103,9 +106,41 @@ pub(crate) fn series_items(series: &[SeriesSnapshot]) -> Vec<SeriesItem> {
             instances: i64::try_from(it.instances.len()).unwrap_or(i64::MAX),
         },
     };
-    series.iter().filter(|it| is_original(it)).map(item).collect()
+    originals(series).into_iter().map(item).collect()
 }
 
-fn is_original(series: &SeriesSnapshot) -> bool {
-    !series.is_own && !DERIVED.contains(&series.modality.as_str())
+/// What a run is about: images; or, where a study has none, its papers. A report that somebody adds to images as
+/// PDF is no reason to look at them again.
+fn originals(series: &[SeriesSnapshot]) -> Vec<&SeriesSnapshot> {
+    let is_original = |it: &&SeriesSnapshot| !it.is_own && !DERIVED.contains(&it.modality.as_str());
+    let (papers, images): (Vec<_>, Vec<_>) =
+        series.iter().filter(is_original).partition(|it| it.modality == PAPER);
+    if images.is_empty() { papers } else { images }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(modality: &str, is_own: bool) -> SeriesSnapshot {
+        SeriesSnapshot {
+            series: "1.2.3".parse().unwrap(),
+            modality: modality.to_owned(),
+            is_own,
+            body_part: String::new(),
+            description: String::new(),
+            instances: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_run_is_about_images_or_else_about_papers_and_never_about_what_we_made() {
+        let modalities = |all: &[SeriesSnapshot]| {
+            originals(all).iter().map(|it| it.modality.clone()).collect::<Vec<_>>().join(" ")
+        };
+        let all = [series("CT", false), series("DOC", false), series("SEG", false)];
+        assert_eq!(modalities(&all), "CT");
+        assert_eq!(modalities(&all[1..]), "DOC");
+        assert_eq!(modalities(&[series("DOC", true), series("OT", true)]), "");
+    }
 }
