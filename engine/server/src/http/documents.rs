@@ -77,10 +77,10 @@ pub(super) async fn keep(
     let patient = Some(patient);
     let effects = vec![MessageEffect::Document { patient, document, accession: about.accession }];
     let arrival = MessageArrival {
-        address: by.person.name,
+        address: "HTTP".to_owned(),
         raw: body.to_vec(),
         sha256,
-        sending_application: "HTTP".to_owned(),
+        sending_application: by.person.name,
         sending_facility: by.person.organization,
         message_type: MESSAGE_TYPE.to_owned(),
         control_id: number,
