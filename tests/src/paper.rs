@@ -162,6 +162,27 @@ impl Sheet {
         self.rules.push((from, y, to, y + 0.6));
     }
 
+    /// A row of headings.
+    fn headings(&mut self, columns: &[f32], texts: &[&str]) {
+        for (x, text) in columns.iter().zip(texts) {
+            self.heading(*x, text);
+        }
+    }
+
+    /// A row of cells.
+    fn cells<const N: usize>(&mut self, columns: &[f32], texts: [impl AsRef<str>; N]) {
+        for (x, text) in columns.iter().zip(texts) {
+            self.put(*x, text.as_ref());
+        }
+    }
+
+    /// The last rule of a grid, and its upright ones from the top.
+    fn frame(&mut self, columns: &[f32], top: f32) {
+        self.rule(50.0, 546.0);
+        let bottom = self.y - self.size - 2.0;
+        self.rules.extend(columns.iter().map(|x| (x - 4.0, top, x - 3.4, bottom)));
+    }
+
     fn say(&mut self, line: &str) {
         if !line.is_empty() {
             self.next();
@@ -271,15 +292,11 @@ fn width(font: &FontVec, text: &str, size: f32) -> f32 {
 
 fn plain(sheet: &mut Sheet, rows: &[PaperRow]) {
     let columns = [50.0, 270.0, 340.0, 390.0, 470.0];
-    for (x, text) in columns.into_iter().zip(["Test", "Result", "Flag", "Unit", "Reference"]) {
-        sheet.heading(x, text);
-    }
+    sheet.headings(&columns, &["Test", "Result", "Flag", "Unit", "Reference"]);
     sheet.next();
     for row in rows {
         let cells = [&row.name, &row.result, &row.flag, &row.unit, &row.reference];
-        for (x, text) in columns.into_iter().zip(cells) {
-            sheet.put(x, text);
-        }
+        sheet.cells(&columns, cells);
         sheet.next();
     }
 }
@@ -289,32 +306,20 @@ fn grid(sheet: &mut Sheet, rows: &[PaperRow]) {
     let headings = ["Reference range", "Analyte", "Unit", "Value"];
     let top = sheet.y - sheet.size - 2.0;
     sheet.rule(50.0, 546.0);
-    for (x, text) in columns.into_iter().zip(headings) {
-        sheet.heading(x, text);
-    }
+    sheet.headings(&columns, &headings);
     sheet.next();
     for row in rows {
         sheet.rule(50.0, 546.0);
-        for (x, text) in
-            columns.into_iter().zip([&row.reference, &row.name, &row.unit, &row.result])
-        {
-            sheet.put(x, text);
-        }
+        sheet.cells(&columns, [&row.reference, &row.name, &row.unit, &row.result]);
         sheet.next();
     }
-    sheet.rule(50.0, 546.0);
-    let bottom = sheet.y - sheet.size - 2.0;
-    for x in columns {
-        sheet.rules.push((x - 4.0, top, x - 3.4, bottom));
-    }
+    sheet.frame(&columns, top);
 }
 
 fn sections(sheet: &mut Sheet, rng: &mut Rng, rows: &[PaperRow]) {
     let columns = [50.0, 75.0, 245.0, 310.0, 375.0, 450.0];
     let headings = ["No.", "Test name", "Method", "Result", "Units", "Reference interval"];
-    for (x, text) in columns.into_iter().zip(headings) {
-        sheet.heading(x, text);
-    }
+    sheet.headings(&columns, &headings);
     sheet.next();
     sheet.rule(50.0, 546.0);
     for (index, row) in rows.iter().enumerate() {
@@ -327,9 +332,7 @@ fn sections(sheet: &mut Sheet, rng: &mut Rng, rows: &[PaperRow]) {
         let number = (index + 1).to_string();
         let (first, rest) = in_two(&row.name);
         let cells = [&number, first, method, &row.result, &row.unit, &row.reference];
-        for (x, text) in columns.into_iter().zip(cells) {
-            sheet.put(x, text);
-        }
+        sheet.cells(&columns, cells);
         if !rest.is_empty() {
             sheet.y += sheet.size * 1.15;
             sheet.put(75.0, rest);
@@ -352,17 +355,13 @@ fn chinese(sheet: &mut Sheet, rows: &[PaperRow]) {
     let columns = [50.0, 90.0, 270.0, 340.0, 385.0, 465.0];
     let headings = ["序号", "检验项目", "结果", "提示", "单位", "参考范围"];
     sheet.rule(45.0, 550.0);
-    for (x, text) in columns.into_iter().zip(headings) {
-        sheet.heading(x, text);
-    }
+    sheet.headings(&columns, &headings);
     sheet.next();
     sheet.rule(45.0, 550.0);
     for (index, row) in rows.iter().enumerate() {
         let number = (index + 1).to_string();
         let cells = [&number, &row.name, &row.result, &row.flag, &row.unit, &row.reference];
-        for (x, text) in columns.into_iter().zip(cells) {
-            sheet.put(x, text);
-        }
+        sheet.cells(&columns, cells);
         sheet.next();
     }
     sheet.rule(45.0, 550.0);
@@ -396,10 +395,7 @@ fn coded(sheet: &mut Sheet, rows: &[PaperRow]) {
     let columns = [54.0, 120.0, 290.0, 370.0, 470.0, 546.0];
     let top = sheet.y - sheet.size - 2.0;
     sheet.rule(50.0, 546.0);
-    for (x, text) in columns.into_iter().zip(["代号", "项目名称", "检验结果", "参考区间", "单位"])
-    {
-        sheet.heading(x, text);
-    }
+    sheet.headings(&columns, &["代号", "项目名称", "检验结果", "参考区间", "单位"]);
     sheet.next();
     for (index, row) in rows.iter().enumerate() {
         sheet.rule(50.0, 546.0);
@@ -409,16 +405,8 @@ fn coded(sheet: &mut Sheet, rows: &[PaperRow]) {
         } else {
             format!("{} {}", row.result, row.flag)
         };
-        for (x, text) in
-            columns.into_iter().zip([&code, &row.name, &result, &row.reference, &row.unit])
-        {
-            sheet.put(x, text);
-        }
+        sheet.cells(&columns, [&code, &row.name, &result, &row.reference, &row.unit]);
         sheet.next();
     }
-    sheet.rule(50.0, 546.0);
-    let bottom = sheet.y - sheet.size - 2.0;
-    for x in columns {
-        sheet.rules.push((x - 4.0, top, x - 3.4, bottom));
-    }
+    sheet.frame(&columns, top);
 }

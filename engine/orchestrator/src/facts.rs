@@ -84,11 +84,13 @@ pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
     let files: BTreeSet<&String> =
         message.document.attachments.iter().map(|it| &it.media_type).collect();
     let about = message.document.about.as_ref();
+    let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
     let message = MessageFacts {
+        files: count(message.document.attachments.len()),
         media_types: files.into_iter().cloned().collect(),
         document_kind: about.map(|it| it.kind.clone()).unwrap_or_default(),
         kind: message.message_type.clone(),
-        observations: i64::try_from(observations.len()).unwrap_or(i64::MAX),
+        observations: count(observations.len()),
         codes: observations.iter().map(|it| it.code.clone()).collect(),
     };
     Facts { message, ..Facts::default() }

@@ -67,7 +67,9 @@ pub struct MessageFacts {
     pub observations: i64,
     /// Codes of its observations.
     pub codes: Vec<String>,
-    /// Types of the files in it: `["application/pdf"]`.
+    /// How many files are in it.
+    pub files: i64,
+    /// Types of the files in it, each once: `["application/pdf"]`.
     pub media_types: Vec<String>,
     /// What kind of document it is about (TXA-2).
     pub document_kind: String,
@@ -183,6 +185,7 @@ impl Facts {
                 kind: "ORU^R01".to_owned(),
                 observations: 1,
                 codes: one("6690-2"),
+                files: 1,
                 media_types: one("application/pdf"),
                 document_kind: "DI".to_owned(),
             },

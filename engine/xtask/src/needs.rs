@@ -68,10 +68,9 @@ fn has_font(file: &str) -> bool {
     Path::new("/usr/share/fonts/truetype").join(file).exists()
 }
 
-/// Whether Tesseract 4 or 5 knows a language, where Debian puts it.
+/// Whether Tesseract 5 knows a language, where Debian puts it.
 fn has_language(name: &str) -> bool {
-    let folder = |major: &str| Path::new("/usr/share/tesseract-ocr").join(major).join("tessdata");
-    ["5", "4.00"].iter().any(|it| folder(it).join(format!("{name}.traineddata")).exists())
+    Path::new("/usr/share/tesseract-ocr/5/tessdata").join(format!("{name}.traineddata")).exists()
 }
 
 fn is_on_path(program: &str) -> bool {

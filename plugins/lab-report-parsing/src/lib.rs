@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `table` (PAP-10) | a row with the paper's four columns for each result, and what is not as usual |
 //! | `question` (PAP-11) | the result of one entry, `question` |
-//! | `abnormal` (PAP-12) | the rows, and where the model's list of abnormal ones differs from what is computed |
+//! | `abnormal` (PAP-12) | the rows that are not as usual, and where the model's list of them differs from what is computed |
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
 //! Each numeric, structured or textual observation of an ORU message with a result is a row. Where there is none,
@@ -37,11 +37,10 @@ mod table;
 mod vocabulary;
 
 use domain::{Code, LabRow, NodeInput, NodeOutput, Section};
-use imaging::Picture;
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
-pub use page::Flaw;
+pub use page::{Flaw, Held, held};
 pub use reading::Reader;
 
 use crate::reading::Reading;
@@ -163,8 +162,7 @@ fn settled(
 ) -> Result<NodeOutput, NodeError> {
     if is_doubtful && settings.doubts == Doubts::Refuse {
         // Reasons are read by more people than results: no word of the paper is in them.
-        let count = doubts.len();
-        let reason = format!("the readers do not agree, or only one has read ({count} doubts)");
+        let reason = "the readers do not agree, or only one has read";
         return Err(NodeError::rejected("doubtful", reason));
     }
     let doubts = doubts.into_iter().map(|it| format!("To be checked: {it}."));
@@ -260,30 +258,6 @@ fn document(
     let is_doubtful = !doubts.is_empty();
     let output = NodeOutput { sections, ..NodeOutput::default() };
     settled(settings, output, (remarks, doubts), is_doubtful)
-}
-
-/// How a page lay on its picture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Held {
-    /// Corners of the page in the picture, clockwise from the upper left one, if it lay on something.
-    pub corners: Option<[(f32, f32); 4]>,
-    /// How often it had to be turned by 90 degrees, clockwise, to stand upright.
-    pub quarters: u8,
-    /// How far its lines leaned before, in degrees.
-    pub lean: f64,
-    /// How far they still lean.
-    pub rest: f64,
-    /// What is wrong with the picture.
-    pub flaws: Vec<Flaw>,
-}
-
-/// Says how a page lies on a picture (PAP-30, PAP-36).
-///
-/// # Errors
-///
-/// Says why it cannot be looked at.
-pub fn held(picture: &Picture) -> Result<Held, NodeError> {
-    page::held(picture)
 }
 
 /// Reads the rows of a paper, by its letters or by recognition, without the model.

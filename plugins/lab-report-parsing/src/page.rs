@@ -16,7 +16,6 @@ pub use quality::Flaw;
 use straighten::Upright;
 use tesseract::{Language, Phrase, Reader};
 
-use crate::Held;
 use crate::vocabulary::is_han;
 use crate::vocabulary::roles::role;
 use crate::vocabulary::units::is_like_unit;
@@ -68,7 +67,7 @@ pub(crate) struct Page {
 }
 
 /// Reads the pages of a PDF: those with letters as they are, pictures by recognition.
-pub(crate) fn of_pdf(bytes: &[u8]) -> Result<Vec<Page>, NodeError> {
+fn of_pdf(bytes: &[u8]) -> Result<Vec<Page>, NodeError> {
     let sheets = pdf::sheets(bytes)?;
     let read = |it: pdf::Sheet| match it {
         pdf::Sheet::Letters(words, gray) => {
@@ -101,8 +100,27 @@ pub(crate) fn of_picture(picture: &Picture) -> Result<Page, NodeError> {
     of_gray(&gray(picture)?)
 }
 
-/// How a page lies on a picture.
-pub(crate) fn held(picture: &Picture) -> Result<Held, NodeError> {
+/// How a page lay on its picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// Corners of the page in the picture, clockwise from the upper left one, if it lay on something.
+    pub corners: Option<[(f32, f32); 4]>,
+    /// How often it had to be turned by 90 degrees, clockwise, to stand upright.
+    pub quarters: u8,
+    /// How far its lines leaned before, in degrees.
+    pub lean: f64,
+    /// How far they still lean.
+    pub rest: f64,
+    /// What is wrong with the picture.
+    pub flaws: Vec<Flaw>,
+}
+
+/// Says how a page lies on a picture (PAP-30, PAP-36).
+///
+/// # Errors
+///
+/// Says why it cannot be looked at.
+pub fn held(picture: &Picture) -> Result<Held, NodeError> {
     let gray = gray(picture)?;
     let upright = straighten::upright(&gray, &mut Reader::open()?)?;
     let flaws = quality::flaws(&gray, &upright);

@@ -171,6 +171,7 @@ fn message(path: &Path) -> Option<Facts> {
         kind: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
         observations: i64::try_from(codes.len()).unwrap_or(i64::MAX),
         codes,
+        files: i64::try_from(document.attachments.len()).unwrap_or(i64::MAX),
         media_types: document.attachments.into_iter().map(|it| it.media_type).collect(),
         document_kind: document.about.map(|it| it.kind).unwrap_or_default(),
     };

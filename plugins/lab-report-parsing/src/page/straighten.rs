@@ -109,7 +109,7 @@ fn within(picture: &GrayImage) -> GrayImage {
 }
 
 /// The corners of a bright page on a darker table.
-pub(crate) fn corners(picture: &GrayImage) -> Option<Corners> {
+fn corners(picture: &GrayImage) -> Option<Corners> {
     let (small, scale) = shrunk(picture);
     let small = gaussian_blur_f32(&small, 2.0);
     let level = otsu_level(&small);

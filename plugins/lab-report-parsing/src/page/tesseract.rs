@@ -13,8 +13,8 @@ use super::Word;
 use super::phrases::{Bounds, with_point};
 use crate::vocabulary::is_han;
 
-/// Names of the library, the newest first.
-const LIBRARIES: [&str; 2] = ["libtesseract.so.5", "libtesseract.so.4"];
+/// The library, as Debian names it.
+const LIBRARY: &str = "libtesseract.so.5";
 
 /// What is read, and as what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Functions {
 
     fn load() -> Option<Self> {
         // SAFETY: the system's own library; its initialisers set up static tables and nothing else.
-        let library = LIBRARIES.iter().find_map(|it| unsafe { Library::new(*it) }.ok())?;
+        let library = unsafe { Library::new(LIBRARY) }.ok()?;
         let library: &'static Library = Box::leak(Box::new(library));
         // SAFETY: Tesseract has it open already, if it uses it.
         let threads = unsafe { Library::new("libgomp.so.1") }.ok();
@@ -119,7 +119,7 @@ impl Functions {
 }
 
 fn symbol<T: Copy>(library: &'static Library, name: &str) -> Option<T> {
-    // SAFETY: every field of `Functions` has the type that `capi.h` of versions 4 and 5 declares for its name.
+    // SAFETY: every field of `Functions` has the type that `capi.h` of version 5 declares for its name.
     let found = unsafe { library.get::<T>(name) };
     found.ok().map(|it| *it)
 }

@@ -1,6 +1,7 @@
 //! Lines under headings, put into rows.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::Entry;
 use super::headings::{Heading, headings};
@@ -48,6 +49,12 @@ const ENDS: &[&str] = &[
 /// What begins such a line without a colon.
 const CLOSINGS: &[&str] =
     &["本报告", "此报告", "end of report", "this report", "page ", "* ", "第1页", "** "];
+
+/// One of several tables beside one another: its headings, and from where to where it reaches.
+struct Panel {
+    headings: Vec<Heading>,
+    inside: Range<f32>,
+}
 
 /// A column and how far it reaches.
 struct Column {
@@ -102,7 +109,7 @@ fn is_end(line: &Line) -> bool {
 }
 
 /// Tables beside one another: each begins where a role comes again.
-fn panels(headings: &[Heading]) -> Vec<Vec<(Heading, f32, f32)>> {
+fn panels(headings: &[Heading]) -> Vec<Panel> {
     let mut panels: Vec<Vec<Heading>> = Vec::new();
     for heading in headings {
         let is_again = |panel: &Vec<Heading>| {
@@ -132,22 +139,20 @@ fn panels(headings: &[Heading]) -> Vec<Vec<(Heading, f32, f32)>> {
         .chain([f32::MAX])
         .collect();
     let mut from = f32::MIN;
-    let with_edges = panels.into_iter().zip(edges).map(|(panel, to)| {
-        let bounded = panel.into_iter().map(|it| (it, from, to)).collect();
+    let with_edges = panels.into_iter().zip(edges).map(|(headings, to)| {
+        let inside = from..to;
         from = to;
-        bounded
+        Panel { headings, inside }
     });
     with_edges.collect()
 }
 
 /// The rows of one table.
-fn rows(panel: &[(Heading, f32, f32)], body: &[Line]) -> Vec<Entry> {
-    let Some((_, from, to)) = panel.first() else { return Vec::new() };
-    let is_inside = |it: &&Word| it.middle() >= *from && it.middle() < *to;
+fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
+    let is_inside = |it: &&Word| panel.inside.contains(&it.middle());
     let body: Vec<Line> =
         body.iter().map(|line| line.iter().filter(is_inside).cloned().collect()).collect();
-    let headings: Vec<&Heading> = panel.iter().map(|(it, ..)| it).collect();
-    let mut columns = columns(&headings, &body);
+    let mut columns = columns(&panel.headings, &body);
     name_unknown(&mut columns, &body);
     let mut rows = Rows::default();
     for line in body.iter().filter(|it| !it.is_empty()) {
@@ -180,7 +185,7 @@ fn without_numbers(entries: &mut [Entry]) {
 }
 
 /// Columns meet where the fewest words stand, between one heading and the next.
-fn columns(headings: &[&Heading], body: &[Line]) -> Vec<Column> {
+fn columns(headings: &[Heading], body: &[Line]) -> Vec<Column> {
     let mut headings = headings.to_vec();
     headings.sort_by(|a, b| a.left.total_cmp(&b.left));
     let words: Vec<&Word> = body.iter().flatten().collect();

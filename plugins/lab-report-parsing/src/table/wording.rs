@@ -1,5 +1,5 @@
 //! Cells of a table, put right by rule: marks go where marks belong, and letters that recognition takes for one
-//! another are told apart where only one of them makes sense. A value is never guessed.
+//! another are told apart where only one of them makes sense: `O` in a number is a nought. No figure is added.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::Entry;
 use crate::page::UNREAD;
-use crate::vocabulary::units::{self, is_like_unit};
+use crate::vocabulary::units::{self, is_like_unit, is_unit};
 
 /// Marks that laboratories put beside results.
 const MARKS: &[&str] = &[
@@ -16,12 +16,16 @@ const MARKS: &[&str] = &[
     "异常", "POS", "NEG", "★", "▲", "▼",
 ];
 
+/// Marks that are no letters.
+const SIGNS: [char; 6] = ['*', '★', '↑', '↓', '▲', '▼'];
+
 /// The row with its cells as they were meant.
 pub(crate) fn settled(entry: Entry, is_recognised: bool) -> Entry {
     let (result, mark) = without_mark(&entry.result);
-    let (name, _) = without_mark(&entry.name);
+    let name = entry.name.trim().trim_matches(SIGNS).trim().to_owned();
     let flag = if entry.flag.is_empty() { mark } else { entry.flag };
-    let (reference, unit) = apart(entry.reference, entry.unit);
+    let is_named = if is_recognised { is_like_unit } else { is_unit };
+    let (reference, unit) = apart(entry.reference, entry.unit, is_named);
     if !is_recognised {
         return Entry { name, result, reference, unit, flag };
     }
@@ -35,37 +39,34 @@ pub(crate) fn settled(entry: Entry, is_recognised: bool) -> Entry {
 }
 
 /// A reference and the unit that is printed in one column with it.
-fn apart(reference: String, unit: String) -> (String, String) {
+fn apart(reference: String, unit: String, is_named: fn(&str) -> bool) -> (String, String) {
     if !unit.is_empty() {
         return (reference, unit);
     }
     let ends = [reference.rsplit_once(' '), reference.split_once(' ').map(|(a, b)| (b, a))];
-    let split = ends.into_iter().flatten().find(|(_, it)| is_like_unit(it));
+    let split = ends.into_iter().flatten().find(|(_, it)| is_named(it));
     let split = split.map(|(range, unit)| (range.trim().to_owned(), unit.to_owned()));
     split.unwrap_or((reference, unit))
 }
 
-/// A cell, and the mark before or behind it.
+/// A result, and the mark before or behind it. Letters are marks only behind a number: `12.3 H`, not `Group A`.
 fn without_mark(cell: &str) -> (String, String) {
-    let is_mark = |it: &str| MARKS.contains(&it);
     let trimmed = cell.trim();
+    let is_number = |it: &str| {
+        it.trim_start_matches(['<', '>', '≤', '≥', '=']).starts_with(|it: char| it.is_ascii_digit())
+    };
     if let Some((rest, last)) = trimmed.rsplit_once(' ')
-        && is_mark(last)
+        && MARKS.contains(&last)
+        && is_number(rest)
     {
         return (rest.trim().to_owned(), last.to_owned());
     }
-    if let Some((first, rest)) = trimmed.split_once(' ')
-        && matches!(first, "*" | "**" | "★" | "▲" | "▼" | "↑" | "↓")
-    {
-        return (rest.trim().to_owned(), first.to_owned());
-    }
-    let ends = ['↑', '↓', '*', '★'];
-    let bare = trimmed.trim_end_matches(ends);
+    let bare = trimmed.trim_matches(SIGNS).trim();
     if bare.is_empty() || bare.len() == trimmed.len() {
         return (trimmed.to_owned(), String::new());
     }
-    let mark = trimmed.get(bare.len()..).unwrap_or_default();
-    (bare.trim().to_owned(), mark.to_owned())
+    let mark: String = trimmed.chars().filter(|it| SIGNS.contains(it)).collect();
+    (bare.to_owned(), mark)
 }
 
 /// A name whose brackets are of one kind: `(#/volume]` is none that anybody sets.
@@ -118,7 +119,7 @@ fn figures(cell: &str) -> String {
     static NUMBER: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2})([0-9OolI|SB.,:+-]+)$").ok());
     static MARKED: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2}[0-9]+(?:\.[0-9]+)?) [^0-9]{1,2}$").ok());
+        LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2}[0-9]+(?:\.[0-9]+)?) [^0-9+-]{1,2}$").ok());
     let folded = folded_text(cell);
     let folded = folded.trim();
     // A mark that no alphabet of the reader has.
@@ -191,4 +192,38 @@ pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
     let is_whole = entry.result.len() > 1 && entry.result.chars().all(|it| it.is_ascii_digit());
     let have_points = !bounds.is_empty() && bounds.iter().all(|it| it.contains('.'));
     (is_whole && have_points).then_some("it has no decimal point, its reference has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(is_recognised: bool, cells: [&str; 4], expected: [&str; 5]) {
+        let [name, result, reference, unit] = cells.map(str::to_owned);
+        let entry = Entry { name, result, reference, unit, flag: String::new() };
+        let Entry { name, result, reference, unit, flag } = settled(entry, is_recognised);
+        assert_eq!([name, result, reference, unit, flag], expected);
+    }
+
+    #[test]
+    fn marks_go_where_marks_belong_and_letters_of_names_stay() {
+        check(
+            false,
+            ["★Vitamin A", "12.3 H", "10-12", ""],
+            ["Vitamin A", "12.3", "10-12", "", "H"],
+        );
+        check(false, ["Hepatitis A", "Group A", "", ""], ["Hepatitis A", "Group A", "", "", ""]);
+        check(false, ["WBC", "* 5.1↓", "", ""], ["WBC", "5.1", "", "", "*↓"]);
+        check(true, ["Protein", "3 +", "Negative", ""], ["Protein", "3+", "Negative", "", ""]);
+        check(true, ["WBC", "5.1 ?", "", ""], ["WBC", "5.1", "", "", ""]);
+    }
+
+    #[test]
+    fn letters_that_are_taken_for_figures_are_figures_in_numbers_only() {
+        check(true, ["WBC", "10.l", "O t0 3", "lO*9/L"], ["WBC", "10.1", "0 to 3", "10*9/L", ""]);
+        check(true, ["Colour", "Ol", "", ""], ["Colour", "Ol", "", "", ""]);
+        check(false, ["WBC", "10.l", "", ""], ["WBC", "10.l", "", "", ""]);
+        check(true, ["WBC", "5", "3.5-9.5 g/L", ""], ["WBC", "5", "3.5-9.5", "g/L", ""]);
+    }
 }

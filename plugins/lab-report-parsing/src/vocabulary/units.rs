@@ -43,7 +43,7 @@ const UNITS: &[&str] = &[
 ];
 
 /// Whether something is printed as a unit, and nothing else.
-fn is_unit(text: &str) -> bool {
+pub(crate) fn is_unit(text: &str) -> bool {
     canonical(text).is_ucum || UNITS.contains(&text)
 }
 
