@@ -111,6 +111,43 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     }
 }
 
+/// Network and Hounsfield units beside one another: who reads the finding hears that they differ, if it is by more
+/// than the workflow lets pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_network_draws_is_held_against_hounsfield_units() {
+    let node = |least: &str| {
+        format!(
+            "{{ plugin: segmentation, with: {{ method: network, targets: [body, liver], agree: {least} }} }}"
+        )
+    };
+    let (strict, lenient) = (node("0.99"), node("0.01"));
+    let workflow = format!(
+        "workflow: beside\non: {{ study: {{ complete: {{ quiet: 500ms }} }} }}\nnodes:\n  strict: {strict}\n  lenient: {lenient}\n"
+    );
+    let script = Script::open(drawing);
+    let model = script.as_model();
+    let habits =
+        Habits { workflows: &[("beside", &workflow)], destinations: &model, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    hospital.send(&study("beside")).await;
+    let runs = hospital.ended_runs(1).await;
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+
+    let said = |node: &str, finding: usize| {
+        run["outputs"][node]["findings"][finding]["text"].as_str().unwrap().to_owned()
+    };
+    assert!(said("strict", 0).contains("outline body differently: Dice 0."), "{run}");
+    // Hounsfield units do not tell a liver.
+    for text in [said("strict", 1), said("lenient", 0), said("lenient", 1)] {
+        assert!(!text.contains("differently"), "{text}");
+    }
+    for node in ["strict", "lenient"] {
+        let all = &run["outputs"][node]["segmentations"][0]["algorithm"]["parameters"];
+        assert!(all["body agreement"].as_str().unwrap().starts_with("Dice 0."), "{all}");
+        assert!(all["liver agreement"].is_null(), "{all}");
+    }
+}
+
 /// With the network itself: an answer that is cut off is no outline, and nothing of it is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_answer_of_the_network_is_no_outline() {

@@ -1,8 +1,9 @@
-//! The states of a report, as a receiver of others gets them: dcmtk's `storescp`, read by `dcmdump` (OUT-02).
+//! The states of a report, as receivers of others get them: dcmtk's `storescp` and Orthanc, read by `dcmdump`
+//! (OUT-02).
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -26,28 +27,58 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn open(folder: PathBuf) -> Self {
-        fs::create_dir_all(&folder).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fn storescp(folder: PathBuf) -> Self {
+        let port = free_port();
         let mut process = Command::new("storescp");
         process.args(["+xa", "-od"]).arg(&folder).args(["-aet", "WS", &port.to_string()]);
+        Self::open(process, folder, port)
+    }
+
+    fn orthanc(folder: PathBuf) -> Self {
+        let port = free_port();
+        let site = json!({ "StorageDirectory": folder, "IndexDirectory": folder, "DicomAet": "WS",
+            "DicomPort": port, "HttpServerEnabled": false });
+        let file = folder.with_extension("json");
+        fs::write(&file, site.to_string()).unwrap();
+        let mut process = Command::new("/usr/sbin/Orthanc");
+        process.arg(&file);
+        Self::open(process, folder, port)
+    }
+
+    fn open(mut process: Command, folder: PathBuf, port: u16) -> Self {
+        fs::create_dir_all(&folder).unwrap();
         let process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { process, folder, port }
     }
 
-    /// Waits for new files, so many, and gives what each says of itself.
+    /// Waits for new objects, so many, and gives what each says of itself.
     async fn new_ones(&self, known: &mut BTreeSet<PathBuf>, count: usize) -> Vec<Said> {
         let new = eventually("the objects", async || {
-            let files = fs::read_dir(&self.folder).unwrap().map(|it| it.unwrap().path());
-            let new: Vec<PathBuf> = files.filter(|it| !known.contains(it)).collect();
-            let are_whole = new.iter().all(|it| dump(it).is_some());
-            (new.len() >= count && are_whole).then_some(new)
+            let files = files(&self.folder).into_iter().filter(|it| !known.contains(it));
+            let new: Vec<_> = files.filter_map(|it| dump(&it).map(|said| (it, said))).collect();
+            (new.len() >= count).then_some(new)
         })
         .await;
         assert_eq!(new.len(), count);
-        known.extend(new.iter().cloned());
-        new.iter().filter_map(|it| dump(it)).map(Said).collect()
+        new.into_iter()
+            .map(|(file, said)| {
+                known.insert(file);
+                Said(said)
+            })
+            .collect()
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The files in a folder and in those below it. What comes and goes meanwhile may be missing.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .flat_map(|it| if it.path().is_dir() { files(&it.path()) } else { vec![it.path()] })
+        .collect()
 }
 
 impl Drop for Receiver {
@@ -87,11 +118,22 @@ fn flags(all: &[Said]) -> BTreeSet<[&str; 3]> {
         .collect()
 }
 
-/// Draft, edited, signed, amended and withdrawn, each under new UIDs with what it follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_02_storescp_gets_every_state_of_a_report() {
     let scratch = Scratch::default();
-    let receiver = Receiver::open(scratch.path("received"));
+    gets_every_state(&Receiver::storescp(scratch.path("received"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn out_02_orthanc_gets_every_state_of_a_report() {
+    let scratch = Scratch::default();
+    gets_every_state(&Receiver::orthanc(scratch.path("received"))).await;
+}
+
+/// Draft, edited, signed, amended and withdrawn, each under new UIDs with what it follows.
+async fn gets_every_state(receiver: &Receiver) {
+    eventually("the receiver", async || TcpStream::connect(("127.0.0.1", receiver.port)).ok())
+        .await;
     let more = format!(
         "  workstation: {{ dicom: {{ address: \"127.0.0.1:{}\", ae_title: WS }} }}\n",
         receiver.port
@@ -100,7 +142,7 @@ async fn out_02_storescp_gets_every_state_of_a_report() {
     let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
     let hospital = Hospital::with(habits).await;
     let person = token(&hospital, "radiologist", "Doe^Jane^^Dr");
-    hospital.send(&study("storescp")).await;
+    hospital.send(&study("states")).await;
     let mut known = BTreeSet::new();
     let draft = receiver.new_ones(&mut known, 4).await;
     assert_eq!(flags(&draft), BTreeSet::from([["COMPLETE", "UNVERIFIED", "PRELIMINARY"]]));

@@ -17,6 +17,10 @@ pub(crate) const POSTGRESQL: Need = Need { package: "postgresql", is_there: has_
 /// A modality and a PACS that are not ours.
 pub(crate) const DCMTK: Need = Need { package: "dcmtk", is_there: || is_on_path("storescu") };
 
+/// A PACS that keeps what it gets, and is not ours.
+pub(crate) const ORTHANC: Need =
+    Need { package: "orthanc", is_there: || Path::new("/usr/sbin/Orthanc").exists() };
+
 /// A validator of DICOM objects that is not ours.
 pub(crate) const DICOM3TOOLS: Need =
     Need { package: "dicom3tools", is_there: || is_on_path("dciodvfy") };
@@ -107,8 +111,13 @@ pub(crate) fn provide(needs: &[Need]) -> Outcome {
     };
     // Old lists often do: an update that fails is no reason to stop.
     _ = apt(&["update", "-qq"]);
-    let install: Vec<&str> = ["install", "-y", "-qq"].into_iter().chain(missing).collect();
-    if apt(&install) && needs.iter().all(|it| (it.is_there)()) {
+    let install: Vec<&str> =
+        ["install", "-y", "-qq"].into_iter().chain(missing.iter().copied()).collect();
+    let is_installed = apt(&install);
+    if missing.contains(&ORTHANC.package) {
+        keep_orthanc_from_running(&prefix);
+    }
+    if is_installed && needs.iter().all(|it| (it.is_there)()) {
         return Ok(());
     }
     Err(format!("the installation did not work. Please run:\n\n    sudo {line}\n\nand try again."))
@@ -141,5 +150,16 @@ fn keep_debian_from_making_a_cluster(prefix: &[String]) {
     if prefix.is_empty() && !file.exists() {
         _ = std::fs::create_dir_all(folder);
         _ = std::fs::write(file, "create_main_cluster = false\n");
+    }
+}
+
+/// The package starts a server that listens on every network. Who wants it says `systemctl enable orthanc`.
+fn keep_orthanc_from_running(prefix: &[String]) {
+    let line = [prefix, &["systemctl".to_owned()]].concat();
+    if let Some((program, before)) = line.split_first() {
+        let mut stop = Command::new(program);
+        stop.args(before).args(["disable", "--now", "orthanc"]);
+        // Where no services are managed, none was started.
+        _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::demo::target_folder;
 use crate::needs::{
-    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, POPPLER, POSTGRESQL, PYTHON_VENV,
+    CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, ORTHANC, POPPLER, POSTGRESQL, PYTHON_VENV,
     TESSERACT, TESSERACT_CHINESE, provide,
 };
 use crate::{Outcome, cargo, heading, root, run};
@@ -70,6 +70,7 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Outcome {
         provide(&[
             POSTGRESQL,
             DCMTK,
+            ORTHANC,
             DICOM3TOOLS,
             POPPLER,
             PYTHON_VENV,

@@ -27,10 +27,14 @@
 //! is cut off, or has not a mask for every `[SEG]`, is rejected. Every slice is a question for every target: give
 //! the node a `timeout` that suits (10 minutes, if not said).
 //!
+//! `agree: 0.8` holds what the network draws on CT against `method: threshold`, for the targets that knows. Where the
+//! Dice coefficient is less, the finding says so; it is always kept with what outlined the target.
+//!
 //! Every series that is a regular stack is worked on. If none is, the input is rejected as
 //! `geometry_inconsistent` (or `pixels_undecodable`), and the reason names what is wrong with which
 //! series: nothing is measured on a guess.
 
+mod agreement;
 mod network;
 mod target;
 mod threshold;
@@ -46,6 +50,7 @@ use imaging::window::Window;
 use plugin_api::{Context, HostError, Level, NodeError, Plugin, VolumeRef, export_plugin};
 use serde::Deserialize;
 
+use crate::agreement::Agreement;
 use crate::network::{Asked, PROMPT, Pages, View};
 pub use crate::target::Target;
 
@@ -88,6 +93,9 @@ pub enum Method {
         /// Most tokens of an answer.
         #[serde(default)]
         tokens_max: Option<usize>,
+        /// Least Dice coefficient of this and Hounsfield units that nobody need hear of.
+        #[serde(default)]
+        agree: Option<f64>,
     },
 }
 
@@ -109,7 +117,14 @@ impl TryFrom<Method> for Settings {
         if targets.is_empty() || is_doubled {
             return Err("`targets` names at least one target, and none twice".to_owned());
         }
-        if let Method::Network { window, prompt, tokens_max, .. } = &method {
+        if let Method::Network { window, prompt, tokens_max, agree, .. } = &method {
+            if agree.is_some_and(|it| !(0.0..=1.0).contains(&it)) {
+                return Err("`agree` is a Dice coefficient, from 0 to 1".to_owned());
+            }
+            if agree.is_some() && targets.iter().all(|it| it.range().is_none()) {
+                let text = "`agree` needs a target that Hounsfield units tell: bone, lung or body";
+                return Err(text.to_owned());
+            }
             if targets.len() > 1 && prompt.as_ref().is_some_and(|it| !it.contains("{target}")) {
                 let text = "`prompt` asks the same for all targets: put {target} into it";
                 return Err(text.to_owned());
@@ -220,6 +235,11 @@ enum Of<'a> {
 }
 
 impl Seen<'_> {
+    /// Whether its numbers are Hounsfield units.
+    fn is_ct(&self) -> bool {
+        self.series.instances.iter().any(|it| it.sop_class.as_str() == CT_IMAGE_STORAGE)
+    }
+
     /// By what things in it are tracked.
     fn name(&self) -> &str {
         match &self.of {
@@ -324,11 +344,16 @@ fn outline(
         }
         threshold::algorithm(&targets, Outline::VERSION)
     } else {
-        let mut all: Vec<Asked> = Vec::new();
+        let (mut all, mut agreements): (Vec<Asked>, Vec<Agreement>) = (Vec::new(), Vec::new());
         for (index, target) in targets.iter().enumerate() {
             let part = |share: f64| at((index as f64 + share) / targets.len() as f64);
             let (mask, asked) = drawn(context, method, *target, seen, &part)?;
-            output.findings.push(by_network(*target, &mask, &seen.geometry, &asked));
+            let mut finding = by_network(*target, &mask, &seen.geometry, &asked);
+            if let Some(agreement) = agreement(method, *target, &mask, seen) {
+                finding.text.extend(agreement.doubt());
+                agreements.push(agreement);
+            }
+            output.findings.push(finding);
             segments.extend(segment(context, *target, &mask, seen)?);
             if all.last().is_some_and(|it| !it.is_by_the_same(&asked)) {
                 let reason = "the model was exchanged for another between two targets";
@@ -336,7 +361,11 @@ fn outline(
             }
             all.push(asked);
         }
-        network::algorithm(&all, Outline::VERSION)
+        let mut algorithm = network::algorithm(&all, Outline::VERSION);
+        for it in &agreements {
+            it.put(&mut algorithm);
+        }
+        algorithm
     };
     put(segments, algorithm, seen, output);
     Ok(())
@@ -355,15 +384,21 @@ fn drawn(
         }
         Method::Threshold { .. } => (None, None, None),
     };
-    let is_ct = seen.series.instances.iter().any(|it| it.sop_class.as_str() == CT_IMAGE_STORAGE);
     let pages = match &seen.of {
         Of::Image { png, .. } => Pages::Image(png.clone()),
-        Of::Volume(volume) if !is_ct => Pages::Slices(volume, Window::over(volume.values)),
+        Of::Volume(volume) if !seen.is_ct() => Pages::Slices(volume, Window::over(volume.values)),
         Of::Volume(volume) => Pages::Slices(volume, window.unwrap_or_else(|| target.window())),
     };
     let view = View { prompt: prompt.unwrap_or(PROMPT), tokens_max };
     let shown = (&seen.geometry, &pages);
     network::drawn(context, target, &view, shown, &|share| context.progress(part(share)))
+}
+
+/// How well the network and Hounsfield units agree, if that is asked for and both can outline it.
+fn agreement(method: &Method, target: Target, mask: &Mask, seen: &Seen<'_>) -> Option<Agreement> {
+    let Method::Network { agree: Some(least), .. } = method else { return None };
+    let Of::Volume(volume) = &seen.of else { return None };
+    seen.is_ct().then(|| Agreement::of(target, mask, volume, *least)).flatten()
 }
 
 /// A target that was found, as it is kept.
@@ -454,6 +489,8 @@ mod tests {
             (serde_json::json!({"tokens_max": 0}), "from 1 to"),
             (serde_json::json!({"window": {"center": 40, "width": 0}}), "width"),
             (serde_json::json!({"windows": 3}), "unknown"),
+            (serde_json::json!({"agree": 0.8}), "bone, lung or body"),
+            (serde_json::json!({"agree": 1.2, "targets": ["bone"]}), "from 0 to 1"),
             (serde_json::json!({"method": "threshold", "targets": ["liver"]}), "method: network"),
         ] {
             let told = network(more).unwrap_err().to_string();

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use citrus_v::{CitrusV, Decoding, Message, Need};
 
 use crate::sam::assert_mask;
-use crate::{Set, assert_close, picture};
+use crate::{Set, assert_close, device, picture};
 
 #[test]
 fn questions_are_answered_and_drawn_as_by_the_reference() {
@@ -36,7 +36,7 @@ fn numbers_of_half_the_length_come_close() {
     for set in Set::with("citrus/infer.json") {
         let folder = set.path("ckpt/citrus_tiny");
         let [whole, half] =
-            [DType::F32, DType::F16].map(|it| CitrusV::load(&folder, it, &Device::Cpu).unwrap());
+            [DType::F32, DType::F16].map(|it| CitrusV::load(&folder, it, &device()).unwrap());
         let about = set.json("citrus/infer.json");
         for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
             let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
@@ -51,7 +51,7 @@ fn numbers_of_half_the_length_come_close() {
                     ControlFlow::Continue(())
                 };
                 model.answer(&question, &decoding, &mut seen).unwrap();
-                Tensor::new(logits, &Device::Cpu).unwrap()
+                Tensor::new(logits, &device()).unwrap()
             };
             let off = apart(&first(&half), &first(&whole));
             assert!(off > 0.0 && off < 3e-2, "{index}: {off}");
@@ -67,7 +67,7 @@ fn numbers_of_half_the_length_come_close() {
 }
 
 fn check(set: &Set, kind: DType) {
-    let model = CitrusV::load(&set.path("ckpt/citrus_tiny"), kind, &Device::Cpu).unwrap();
+    let model = CitrusV::load(&set.path("ckpt/citrus_tiny"), kind, &device()).unwrap();
     let about = set.json("citrus/infer.json");
     for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
         let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));

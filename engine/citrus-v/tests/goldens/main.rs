@@ -14,12 +14,24 @@ mod training;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
 use citrus_v::PixelBounds;
+use citrus_v::compute::Compute;
 use imaging::Picture;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+/// Where all of it is computed: on the CPU, or where `ISOCENTER_DEVICE` says (`cuda`). It is one device:
+/// tensors of two openings of a GPU do not meet.
+fn device() -> Device {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+        let said = std::env::var("ISOCENTER_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+        said.parse::<Compute>().unwrap().device().unwrap().0
+    });
+    DEVICE.clone()
+}
 
 /// A set of inputs and outputs.
 struct Set(PathBuf);
@@ -51,7 +63,7 @@ impl Set {
     }
 
     fn tensors(&self, name: &str) -> Tensors {
-        Tensors(candle_core::safetensors::load(self.path(name), &Device::Cpu).unwrap())
+        Tensors(candle_core::safetensors::load(self.path(name), &device()).unwrap())
     }
 
     /// Files of a folder that begin so, in order.

@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
-use candle_core::Device;
 use citrus_v::{Config, SamConfig};
 use imaging::picture::smart_size;
 use imaging::resize::{Filter, resized};
 use imaging::{FlatMask, Picture};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Set, assert_close};
+use crate::{Set, assert_close, device};
 
 fn config(set: &Set) -> Config {
     Config::parse(&std::fs::read_to_string(set.path("ckpt/qwen_tiny/config.json")).unwrap())
@@ -72,7 +71,7 @@ fn patches_and_planes_are_those_of_the_reference() {
             let fitted =
                 citrus_v::preprocess::fitted(&picture, &config.vision, set.bounds()).unwrap();
             let (patches, grid) =
-                citrus_v::preprocess::patches(&fitted, &config.vision, &Device::Cpu).unwrap();
+                citrus_v::preprocess::patches(&fitted, &config.vision, &device()).unwrap();
             rows.push(patches);
             grids.extend(grid.map(|it| i64::try_from(it).unwrap()));
         }
@@ -83,11 +82,11 @@ fn patches_and_planes_are_those_of_the_reference() {
         let text = std::fs::read_to_string(set.path("ckpt/sam2_tiny_fb/config.json")).unwrap();
         let sam = SamConfig::parse(&text).unwrap();
         let picture = set.pictures().remove(0);
-        let plane = citrus_v::preprocess::square(&picture, &sam, &Device::Cpu).unwrap();
+        let plane = citrus_v::preprocess::square(&picture, &sam, &device()).unwrap();
         let every = u32::try_from(sam.image).unwrap();
         let rows: Vec<u32> = (0..every).step_by(4).collect();
         let some =
-            plane.index_select(&candle_core::Tensor::new(rows, &Device::Cpu).unwrap(), 2).unwrap();
+            plane.index_select(&candle_core::Tensor::new(rows, &device()).unwrap(), 2).unwrap();
         let expected = set.tensors("sam/preprocess.safetensors");
         assert_close("normalized", &some, expected.get("normalized_0_every4th_row"), 2e-6, 0.0);
     }

@@ -2,17 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use citrus_v::positions::{Windows, patch_angles, text_positions};
 use citrus_v::text::{Turn, causal_mask};
 use citrus_v::tokens::{Tokens, rendered};
 use citrus_v::{CitrusV, Decoding, Message, Question, Speaker};
 use serde_json::Value;
 
-use crate::{Set, Tensors, assert_close};
+use crate::{Set, Tensors, assert_close, device};
 
 fn model(set: &Set) -> CitrusV {
-    CitrusV::load(&set.path("ckpt/qwen_tiny"), DType::F32, &Device::Cpu).unwrap()
+    CitrusV::load(&set.path("ckpt/qwen_tiny"), DType::F32, &device()).unwrap()
 }
 
 fn grids(tensors: &Tensors) -> Vec<[usize; 3]> {
@@ -48,7 +48,7 @@ fn the_vision_tower_is_that_of_the_reference() {
         assert_eq!(windows.order, expected.ids("window_index"));
         let ends: Vec<i64> = windows.ends.iter().map(|it| i64::try_from(*it).unwrap()).collect();
         assert_eq!(ends, expected.numbers("cu_window_seqlens"));
-        let angles = Tensor::new(patch_angles(vision, &grids), &Device::Cpu).unwrap();
+        let angles = Tensor::new(patch_angles(vision, &grids), &device()).unwrap();
         assert_close("rot_pos_emb", &angles, expected.get("rot_pos_emb"), 1e-5, 1e-5);
         let mut seen = 0;
         let mut check = |name: &str, found: &Tensor| {
@@ -95,7 +95,7 @@ fn turn_of(model: &CitrusV, question: &Question) -> (Turn, [Vec<i64>; 3], i64) {
     let (image, merge) = (config.tokens.image, config.vision.merge);
     let found = text_positions(&question.ids, image, &question.grids, merge).unwrap();
     let [time, row, column] = &found.axes;
-    let turn = Turn::of(&config.text, &[[time, row, column]], &Device::Cpu).unwrap();
+    let turn = Turn::of(&config.text, &[[time, row, column]], &device()).unwrap();
     (turn, found.axes, found.delta)
 }
 
@@ -122,7 +122,7 @@ fn prompts_are_read_and_answered_as_by_the_reference() {
                     assert_close(&name, found, expected.get(&name), 1e-4, 1e-4);
                 }
             };
-            let mask = causal_mask(question.ids.len(), 0, &[], &Device::Cpu, DType::F32).unwrap();
+            let mask = causal_mask(question.ids.len(), 0, &[], &device(), DType::F32).unwrap();
             let embedded = embedded.unsqueeze(0).unwrap();
             let hidden =
                 model.text().traced(&embedded, &turn, mask.as_ref(), None, &mut check).unwrap();
@@ -144,7 +144,7 @@ fn prompts_are_read_and_answered_as_by_the_reference() {
                 model.tokens().decode(&answer.ids).unwrap(),
                 prompt["greedy_text"].as_str().unwrap()
             );
-            let logits = Tensor::new(logits, &Device::Cpu).unwrap();
+            let logits = Tensor::new(logits, &device()).unwrap();
             assert_close("greedy_logits", &logits, expected.get("greedy_logits"), 1e-3, 0.0);
             let decoding = Decoding { repetition_penalty: 1.3, ..decoding };
             let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
@@ -204,8 +204,8 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
     let rows: Vec<[&[i64]; 3]> = (0..grids.len())
         .map(|row| [0, 1, 2].map(|axis| &all[axis][row * length..(row + 1) * length]))
         .collect();
-    let turn = Turn::of(&config.text, &rows, &Device::Cpu).unwrap();
-    let mask = causal_mask(length, 0, &padding, &Device::Cpu, DType::F32).unwrap();
+    let turn = Turn::of(&config.text, &rows, &device()).unwrap();
+    let mask = causal_mask(length, 0, &padding, &device(), DType::F32).unwrap();
     let embeddings = Tensor::stack(&embeddings, 0).unwrap();
     let hidden = model.text().forward(&embeddings, &turn, mask.as_ref(), None).unwrap();
     let logits = model.text().logits(&hidden).unwrap();

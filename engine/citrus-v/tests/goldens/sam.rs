@@ -1,6 +1,6 @@
 //! SAM2, from checkpoints in both namings.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use citrus_v::layout::sam_layout;
 use citrus_v::names::{Meaning, meaning};
 use citrus_v::sam::prompt::{Label, Point, Prompt};
@@ -9,7 +9,7 @@ use citrus_v::{Plan, SamConfig, Weights};
 use imaging::FlatMask;
 use serde_json::Value;
 
-use crate::{Set, Tensors, assert_close};
+use crate::{Set, Tensors, assert_close, device};
 
 /// The checkpoints of a set: as Facebook names tensors, and, where there is one, as others do.
 fn checkpoints(set: &Set) -> Vec<&'static str> {
@@ -23,7 +23,7 @@ fn sam(set: &Set, folder: &str) -> Sam {
     let config = SamConfig::parse(&text).unwrap();
     let plan = Plan::read(&folder).unwrap();
     plan.check(&sam_layout(&config)).unwrap();
-    let weights = Weights::open(plan, DType::F32, &Device::Cpu).unwrap();
+    let weights = Weights::open(plan, DType::F32, &device()).unwrap();
     Sam::load(&weights, &config).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn input(set: &Set) -> Tensor {
         let name = format!("u8_{index}");
         let side = u32::try_from(bytes.get(&name).dim(0).unwrap()).unwrap();
         let picture = imaging::Picture::new(side, side, bytes.bytes(&name)).unwrap();
-        citrus_v::preprocess::normalized(&picture, &Device::Cpu).unwrap()
+        citrus_v::preprocess::normalized(&picture, &device()).unwrap()
     };
     Tensor::cat(&[plane(0), plane(1)], 0).unwrap()
 }
@@ -104,7 +104,7 @@ fn channels_first(map: &Tensor) -> Tensor {
 fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
     let side = u32::try_from(x.dim(axis).unwrap()).unwrap();
     let rows: Vec<u32> = (0..side).step_by(4).collect();
-    x.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), axis).unwrap()
+    x.index_select(&Tensor::new(rows, &device()).unwrap(), axis).unwrap()
 }
 
 /// Points, labels, boxes and masks of a case.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
 use citrus_v::losses::{
     IGNORED, clip, cosine_schedule, dice_loss, gradient_scaled, mask_loss, token_loss,
@@ -15,7 +15,7 @@ use citrus_v::tokens::Tokens;
 use citrus_v::{CitrusV, Config, Plan, Question, Weights};
 use serde_json::Value;
 
-use crate::{Set, Tensors, assert_close};
+use crate::{Set, Tensors, assert_close, device};
 
 /// A model that can be changed, and the batch it learns from.
 struct Lesson {
@@ -57,8 +57,7 @@ impl Lesson {
         let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
         let config = Config::parse(&text).unwrap();
         let tokens = Tokens::open(&folder, config.seg.as_ref().map(|it| it.token)).unwrap();
-        let weights =
-            Weights::open_for_training(Plan::read(&folder).unwrap(), &Device::Cpu).unwrap();
+        let weights = Weights::open_for_training(Plan::read(&folder).unwrap(), &device()).unwrap();
         let model = CitrusV::of(config, tokens, &weights).unwrap();
         let batch = set.tensors("citrus/train_batch.safetensors");
         let length = batch.get("input_ids").dim(1).unwrap();
@@ -93,9 +92,9 @@ impl Lesson {
         let embedded = Tensor::stack(&embedded.collect::<Vec<_>>(), 0).unwrap();
         let axes: Vec<[&[i64]; 3]> =
             self.axes.iter().map(|it| [&it[0], &it[1], &it[2]].map(Vec::as_slice)).collect();
-        let turn = Turn::of(&config.text, &axes, &Device::Cpu).unwrap();
+        let turn = Turn::of(&config.text, &axes, &device()).unwrap();
         let length = self.ids[0].len();
-        let mask = causal_mask(length, 0, &self.padding, &Device::Cpu, DType::F32).unwrap();
+        let mask = causal_mask(length, 0, &self.padding, &device(), DType::F32).unwrap();
         let hidden = self.model.text().forward(&embedded, &turn, mask.as_ref(), None).unwrap();
         let logits = self.model.text().logits(&hidden).unwrap();
         let seg = config.seg.as_ref().unwrap().token;
@@ -150,7 +149,7 @@ fn squares(batch: &Tensors) -> Tensor {
     let bytes = batch.bytes("g_u8");
     let planes = bytes.chunks(bytes.len() / count).map(|it| {
         let picture = imaging::Picture::new(side, side, it.to_vec()).unwrap();
-        citrus_v::preprocess::normalized(&picture, &Device::Cpu).unwrap()
+        citrus_v::preprocess::normalized(&picture, &device()).unwrap()
     });
     Tensor::cat(&planes.collect::<Vec<_>>(), 0).unwrap()
 }
@@ -183,7 +182,7 @@ fn total(judged: &Judged, weights: &Value) -> Tensor {
 fn token_loss_is_that_of_the_reference() {
     for set in Set::with("qwen/token_loss.safetensors") {
         let expected = set.tensors("qwen/token_loss.safetensors");
-        let model = CitrusV::load(&set.path("ckpt/qwen_tiny"), DType::F32, &Device::Cpu).unwrap();
+        let model = CitrusV::load(&set.path("ckpt/qwen_tiny"), DType::F32, &device()).unwrap();
         let config = model.config();
         let (ids, labels) = (expected.ids("input_ids"), expected.numbers("labels"));
         assert!(labels.contains(&IGNORED));
@@ -208,8 +207,8 @@ fn token_loss_is_that_of_the_reference() {
         );
         let found = found.unwrap();
         let axes = [&found.axes[0], &found.axes[1], &found.axes[2]].map(Vec::as_slice);
-        let turn = Turn::of(&config.text, &[axes], &Device::Cpu).unwrap();
-        let mask = causal_mask(ids.len(), 0, &[], &Device::Cpu, DType::F32).unwrap();
+        let turn = Turn::of(&config.text, &[axes], &device()).unwrap();
+        let mask = causal_mask(ids.len(), 0, &[], &device(), DType::F32).unwrap();
         let question = Question { ids, patches, grids, fitted: Vec::new() };
         let embedded = model.embedded(&question).unwrap().unsqueeze(0).unwrap();
         let hidden = model.text().forward(&embedded, &turn, mask.as_ref(), None).unwrap();
@@ -377,8 +376,8 @@ fn packed_samples_are_read_as_by_the_reference() {
         assert_eq!(places, expected.numbers("text_position_ids"));
         let (model, config) = (&lesson.model, lesson.model.config());
         let axes = [&positions[0], &positions[1], &positions[2]].map(Vec::as_slice);
-        let turn = Turn::of(&config.text, &[axes], &Device::Cpu).unwrap();
-        let mask = packed_mask(&ends[1..], &Device::Cpu, DType::F32).unwrap();
+        let turn = Turn::of(&config.text, &[axes], &device()).unwrap();
+        let mask = packed_mask(&ends[1..], &device(), DType::F32).unwrap();
         let patches = Some(Tensor::cat(&lesson.patches, 0).unwrap());
         let question =
             Question { ids: ids.clone(), patches, grids: lesson.grids.clone(), fitted: Vec::new() };
