@@ -122,7 +122,8 @@ impl Tensors {
     }
 
     fn numbers(&self, name: &str) -> Vec<i64> {
-        let tensor = self.get(name).to_dtype(DType::I64).unwrap();
+        // A GPU has no way from every kind of number to this one.
+        let tensor = self.get(name).to_device(&Device::Cpu).unwrap().to_dtype(DType::I64).unwrap();
         tensor.flatten_all().unwrap().to_vec1().unwrap()
     }
 
