@@ -1,6 +1,7 @@
 //! An engine in a process of its own, with neighbours, for tests of the whole.
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::panic,
     clippy::unwrap_used,
@@ -8,6 +9,7 @@
 )]
 
 pub mod api;
+pub mod faults;
 pub mod paper;
 pub mod script;
 
@@ -34,10 +36,11 @@ pub fn program() -> PathBuf {
     program
 }
 
-/// The folder of built programs and plugins.
+/// The folder of built programs and plugins: that of this program, or above that of this test.
 pub fn target() -> PathBuf {
     let here = std::env::current_exe().unwrap();
-    here.ancestors().nth(2).unwrap().to_owned()
+    let folder = here.parent().unwrap();
+    if folder.ends_with("deps") { folder.parent().unwrap() } else { folder }.to_owned()
 }
 
 /// The folder with reference material. Without it, says so.
@@ -303,9 +306,13 @@ pub fn remote(address: &str, calling: &str) -> Remote {
 
 /// Kills the private database of a data folder, with everything it started.
 pub fn kill_database(data: &Path) -> bool {
+    database_pid(data).is_some_and(|it| kill_process(it, Signal::KILL).is_ok())
+}
+
+/// The process of the private database of a data folder, from which all others of it stem.
+pub fn database_pid(data: &Path) -> Option<Pid> {
     let lock = fs::read_to_string(data.join("pg/data/postmaster.pid")).unwrap_or_default();
-    let pid = lock.lines().next().and_then(|it| it.trim().parse().ok()).and_then(Pid::from_raw);
-    pid.is_some_and(|it| kill_process(it, Signal::KILL).is_ok())
+    lock.lines().next().and_then(|it| it.trim().parse().ok()).and_then(Pid::from_raw)
 }
 
 /// The root of the project.
@@ -350,6 +357,11 @@ impl Engine {
         // It may be dead already.
         _ = self.child.kill();
         self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Its number among the processes.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to end, and waits until it has.

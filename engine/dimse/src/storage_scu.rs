@@ -1,12 +1,14 @@
 //! Asks of others: C-ECHO and C-STORE as service class user (PS3.4, Annexes A and B), and storage
 //! commitment for what was sent (PS3.4, Annex J; DIN-34).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::SopReference;
 use contracts::{CommitmentResult, Destination, DestinationKind, Output, SendError, Sent};
 use encoding::file_meta;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use crate::commitment_data::{REQUEST, read_result, write_request};
@@ -27,6 +29,12 @@ struct Object<'a> {
     sop_instance: &'a str,
     transfer_syntax: String,
     data_set: &'a [u8],
+}
+
+impl Object<'_> {
+    fn taken(&self) -> Taken {
+        (self.sop_instance.to_owned(), Sha256::digest(self.data_set).into())
+    }
 }
 
 impl Remote {
@@ -133,12 +141,20 @@ pub struct DicomDestination {
     /// Whether reports have arrived only once the PACS has committed them (DIN-34).
     is_to_commit: bool,
     open: Mutex<Option<Conversation>>,
+    /// What was taken of deliveries that are not whole yet: another try leaves it out.
+    taken: Mutex<BTreeSet<Taken>>,
 }
+
+/// SOP Instance UID of an object, and SHA-256 of its data set.
+type Taken = (String, [u8; 32]);
+
+/// Most of them kept, deliveries that never became whole. Without them, more is sent again than has to be.
+const TAKEN_MAX: usize = 10_000;
 
 impl DicomDestination {
     /// A destination at `remote`; with `is_to_commit`, it is asked for storage commitment.
     pub fn new(remote: Remote, is_to_commit: bool) -> Self {
-        Self { remote, is_to_commit, open: Mutex::new(None) }
+        Self { remote, is_to_commit, open: Mutex::default(), taken: Mutex::default() }
     }
 
     async fn conversation(&self, objects: &[Object<'_>]) -> Result<Conversation, ScuError> {
@@ -156,6 +172,14 @@ impl DicomDestination {
             wanted.extend(plainly(COMMITMENT));
         }
         self.remote.associate(&wanted, &[]).await
+    }
+
+    async fn note_taken(&self, one: Taken) {
+        let mut taken = self.taken.lock().await;
+        if taken.len() >= TAKEN_MAX {
+            taken.clear();
+        }
+        taken.insert(one);
     }
 
     /// Asks for commitment of what was just sent.
@@ -201,9 +225,14 @@ impl Destination for DicomDestination {
         let objects: Option<Vec<_>> = outputs.iter().map(|it| object(&it.bytes)).collect();
         let objects = objects.ok_or(ScuError::NotAFile)?;
         let mut conversation = self.conversation(&objects).await?;
-        for object in &objects {
-            conversation.store(object).await?;
+        let all: Vec<Taken> = objects.iter().map(Object::taken).collect();
+        for (object, taken) in objects.iter().zip(&all) {
+            if !self.taken.lock().await.contains(taken) {
+                conversation.store(object).await?;
+                self.note_taken(taken.clone()).await;
+            }
         }
+        self.taken.lock().await.retain(|it| !all.contains(it));
         if self.is_to_commit {
             return self.commit(conversation, transaction, &objects).await;
         }

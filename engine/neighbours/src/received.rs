@@ -34,6 +34,8 @@ struct Shelf {
     /// What it was asked to commit and has not answered, by transaction; answers it was given.
     asked: Mutex<Vec<CommitmentRequest>>,
     answers: Mutex<Vec<CommitmentResult>>,
+    /// It has room for so many more things, and then for so many not.
+    room: Mutex<[usize; 2]>,
 }
 
 impl Shelf {
@@ -45,7 +47,27 @@ impl Shelf {
             messages: Mutex::default(),
             asked: Mutex::default(),
             answers: Mutex::default(),
+            room: Mutex::default(),
         }))
+    }
+
+    fn has_room(&self) -> Result<(), Refusal> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *room {
+            [0, 0] => Ok(()),
+            [0, not] => {
+                *not -= 1;
+                Err(Refusal::new(RefusalReason::OutOfResources, "no room"))
+            }
+            [some, _] => {
+                *some -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn refuse(&self, after: usize, count: usize) {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = [after, count];
     }
 }
 
@@ -60,6 +82,7 @@ impl Intake for Shelf {
     }
 
     async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
+        self.has_room()?;
         let path = self.archive.path_of(&file.sha256);
         let full =
             |error: io::Error| Refusal::new(RefusalReason::OutOfResources, error.to_string());
@@ -71,6 +94,7 @@ impl Intake for Shelf {
     }
 
     async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
+        self.has_room()?;
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(arrival.raw);
         Ok(arrival.answers)
     }
@@ -171,6 +195,11 @@ impl Pacs {
         self.shelf.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Takes so many instances more, and has no room for the next `count`.
+    pub fn refuse(&self, after: usize, count: usize) {
+        self.shelf.refuse(after, count);
+    }
+
     /// What it was sent so far, in order.
     pub fn received(&self) -> Vec<ReceivedInstance> {
         self.shelf.instances.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -218,6 +247,11 @@ impl Ehr {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes so many messages more, and has no room for the next `count`.
+    pub fn refuse(&self, after: usize, count: usize) {
+        self.shelf.refuse(after, count);
     }
 
     /// What it was sent so far, in order.

@@ -1,10 +1,11 @@
-//! The two commands: `cargo demo` and `cargo verify`.
+//! The two commands, `cargo demo` and `cargo verify`, and a long one: `cargo faults`.
 //!
-//! Both find what they need, or install it with the distribution's package manager where they may
+//! They find what they need, or install it with the distribution's package manager where they may
 //! (root, or sudo without a password); else they say exactly what to run, and stop.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 mod demo;
+mod faults;
 mod needs;
 mod verify;
 
@@ -20,7 +21,8 @@ fn main() -> ExitCode {
         // `cargo demo -- --once`, as with `cargo run`, is the same as `cargo demo --once`.
         Some("demo") => demo::demo(&arguments.filter(|one| one != "--").collect::<Vec<_>>()),
         Some("verify") => verify::verify(),
-        _ => Err("say `cargo demo` or `cargo verify`".to_owned()),
+        Some("faults") => faults::faults(&arguments.collect::<Vec<_>>()),
+        _ => Err("say `cargo demo`, `cargo verify` or `cargo faults`".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
