@@ -1,6 +1,6 @@
 //! Faults, seeded: what breaks, when, and what has to hold afterwards (ACC-04).
 //!
-//! A [`Ward`] is a hospital whose every connection goes through a [`Proxy`]. A round sends an order and a
+//! A [`Ward`] is a hospital whose every connection goes through a proxy. A round sends an order and a
 //! study through it, breaks one thing at one moment, and looks at what came of it. The same seed breaks the
 //! same thing at the same moment; what the machine was doing then is its own affair.
 
