@@ -126,12 +126,12 @@ impl Kind {
         let pause = async || tokio::time::sleep(how_long).await;
         match self {
             Self::EngineKilled => ward.kill_engine(),
-            Self::EngineFrozen => frozen(&[ward.engine()], how_long).await,
+            Self::EngineFrozen => frozen(family(ward.engine()), how_long).await,
             Self::DatabaseKilled => signal(&ward.database(), Signal::KILL),
             Self::DatabaseStopped => {
                 signal(&ward.database().into_iter().take(1).collect::<Vec<_>>(), Signal::QUIT);
             }
-            Self::DatabaseFrozen => frozen(&ward.database(), how_long).await,
+            Self::DatabaseFrozen => frozen(ward.database(), how_long).await,
             Self::PluginsKilled => signal(&plugin_hosts(ward.engine()), Signal::KILL),
             Self::StudyCut => ward.modality_way.set(Some(Break::Cut(Way::There, bytes))),
             Self::StudyAnswerLost => ward.modality_way.set(Some(Break::AnswerLost)),
@@ -160,8 +160,7 @@ impl Kind {
     }
 }
 
-async fn frozen(processes: &[i32], how_long: Duration) {
-    let all: Vec<i32> = processes.iter().flat_map(|it| family(*it)).collect();
+async fn frozen(all: Vec<i32>, how_long: Duration) {
     signal(&all, Signal::STOP);
     tokio::time::sleep(how_long).await;
     signal(&all, Signal::CONT);
