@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use system_tests::api::{call, token};
-use system_tests::{Habits, Hospital, Scratch, eventually, study};
+use system_tests::{Habits, Hospital, Scratch, eventually, files, study};
 
 const WORKFLOW: &str = "workflow: seen
 on: { study: { complete: { quiet: 200ms } } }
@@ -71,14 +71,6 @@ impl Receiver {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The files in a folder and in those below it. What comes and goes meanwhile may be missing.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .flat_map(|it| if it.path().is_dir() { files(&it.path()) } else { vec![it.path()] })
-        .collect()
 }
 
 impl Drop for Receiver {

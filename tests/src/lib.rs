@@ -315,6 +315,12 @@ pub fn database_pid(data: &Path) -> Option<Pid> {
     lock.lines().next().and_then(|it| it.trim().parse().ok()).and_then(Pid::from_raw)
 }
 
+/// The files in a folder and in those below it. What comes and goes meanwhile may be missing.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
+    entries.flat_map(|it| if it.is_dir() { files(&it) } else { vec![it] }).collect()
+}
+
 /// The root of the project.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

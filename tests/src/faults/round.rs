@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::kind::Kind;
 use super::proxy::{Break, Way};
 use super::ward::{SLICES, Ward};
-use crate::program;
+use crate::{files, program};
 
 /// Longest time from the first byte to the last delivery.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -343,11 +343,6 @@ fn digest_of(file: &Path) -> [u8; 32] {
 fn control_id(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
     text.split('|').nth(9).unwrap_or_default().to_owned()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
-    entries.flat_map(|it| if it.is_dir() { files(&it) } else { vec![it] }).collect()
 }
 
 #[cfg(test)]
