@@ -7,7 +7,6 @@
 mod commits;
 mod gate;
 mod kind;
-mod processes;
 mod proxy;
 mod round;
 mod ward;

@@ -10,7 +10,9 @@
 
 pub mod api;
 pub mod faults;
+pub mod measuring;
 pub mod paper;
+mod processes;
 pub mod script;
 
 use std::fs::{self, File};

@@ -44,8 +44,7 @@ impl PgStore {
         now: Timestamp,
         decide: DecideStudy<'_>,
     ) -> Result<bool> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let due: Option<(String,)> = sqlx::query_as(
             "select uid from study where look_at <= at_micros($1)
              order by look_at limit 1 for update skip locked",
@@ -93,8 +92,7 @@ impl PgStore {
     }
 
     pub(crate) async fn decide_message_row(&self, decide: DecideMessage<'_>) -> Result<bool> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let due: Option<(Uuid,)> = sqlx::query_as(
             "select id from message where not decided order by received_at limit 1
              for update skip locked",

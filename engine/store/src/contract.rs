@@ -17,7 +17,7 @@ use crate::event::append_all;
 #[async_trait]
 impl Store for PgStore {
     async fn keep_instance(&self, record: InstanceRecord) -> Result<Kept, StoreError> {
-        Ok(self.keep_instance_row(&record).await?)
+        self.groups.keep(record).await
     }
 
     async fn keep_message(&self, record: MessageRecord) -> Result<MessageKept, StoreError> {

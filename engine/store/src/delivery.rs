@@ -85,8 +85,7 @@ impl PgStore {
         &self,
         delivery: &ClaimedDelivery,
     ) -> Result<DeliveryView> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let view = self.view(&mut tx, delivery).await?;
         tx.commit().await?;
         Ok(view)
@@ -213,8 +212,7 @@ impl PgStore {
         delivery: &ClaimedDelivery,
         compose: Compose<'_>,
     ) -> Result<std::result::Result<Vec<Output>, String>> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let (composed, identity) = current(&mut tx, delivery).await?;
         let mut view = self.view(&mut tx, delivery).await?;
         let stamp = stamp(&view);
@@ -251,8 +249,7 @@ impl PgStore {
         delivery: &ClaimedDelivery,
         end: DeliveryEnd,
     ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         // Before the delivery, as whoever changes the run does: what people decide meanwhile is either
         // seen here, or finds the delivery ended.
         sqlx::query("select 1 from run where id = $1 for share")

@@ -8,17 +8,26 @@ use crate::pg_store::CHANNEL;
 /// Adds an event to the trail, within the transaction of what it tells of (AUD-05).
 pub(crate) async fn append(connection: &mut PgConnection, event: &Event) -> Result<Uuid> {
     let body = body_of(event)?;
-    // What has no canonical form could never be sealed.
-    encoding::jcs::canonical(&body).map_err(|it| inconsistent(it.to_string()))?;
     let id = Uuid::now_v7();
     sqlx::query("select audit.append($1, $2)").bind(id).bind(body).execute(connection).await?;
     Ok(id)
 }
 
+/// The same for several, in order.
 pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) -> Result<()> {
-    for event in events {
-        append(connection, event).await?;
+    if events.is_empty() {
+        return Ok(());
     }
+    let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
+    let bodies = events.iter().map(body_of).collect::<Result<Vec<_>>>()?;
+    sqlx::query(
+        "select audit.append(id, body)
+         from unnest($1::uuid[], $2::jsonb[]) with ordinality it (id, body, place) order by place",
+    )
+    .bind(&ids)
+    .bind(&bodies)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -26,6 +35,8 @@ pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) 
 fn body_of(event: &Event) -> Result<serde_json::Value> {
     let mut body = serde_json::to_value(event)?;
     remove_nulls(&mut body);
+    // What has no canonical form could never be sealed.
+    encoding::jcs::canonical(&body).map_err(|it| inconsistent(it.to_string()))?;
     Ok(body)
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::PgStore;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::append;
 use crate::identity;
 
@@ -36,8 +36,7 @@ impl PgStore {
     }
 
     async fn export_rows(&self, study: &str, actor: Actor) -> Result<Option<StudyExport>> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let row: Option<(Option<Uuid>,)> =
             sqlx::query_as("select patient_root(patient) from study where uid = $1")
                 .bind(study)

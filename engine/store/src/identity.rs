@@ -3,15 +3,12 @@
 
 use domain::{Action, Actor, Demographics, DemographicsChange, Event, PatientId, Subject};
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::event::append;
 use contracts::PatientView;
-
-/// Advisory lock of everything that reads or changes identity. Merges take it alone.
-const IDENTITY_LOCK: i64 = 0x1D_0001;
 
 /// How many authorities give out patient identifiers at a site (DIN-60).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,19 +34,19 @@ impl IdentityDomains {
     }
 }
 
-/// Keeps merges away until the transaction ends; others may read identity beside us.
-pub(crate) async fn lock_shared(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("select pg_advisory_xact_lock_shared($1)")
-        .bind(IDENTITY_LOCK)
-        .execute(connection)
-        .await?;
-    Ok(())
+// An advisory lock of everything that reads or changes identity comes before any other question of its
+// transaction: what is read then sees the merges that were waited for.
+const SHARED: &str = "begin; select pg_advisory_xact_lock_shared(x'1D0001'::bigint)";
+const ALONE: &str = "begin; select pg_advisory_xact_lock(x'1D0001'::bigint)";
+
+/// A transaction that keeps merges away until it ends; others may read identity beside it.
+pub(crate) async fn begin_shared(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
+    Ok(pool.begin_with(SHARED).await?)
 }
 
-/// Keeps everybody away who reads or changes identity, until the transaction ends.
-pub(crate) async fn lock_alone(connection: &mut PgConnection) -> Result<()> {
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(IDENTITY_LOCK).execute(connection).await?;
-    Ok(())
+/// A transaction that keeps everybody away who reads or changes identity, until it ends.
+pub(crate) async fn begin_alone(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {
+    Ok(pool.begin_with(ALONE).await?)
 }
 
 /// The patient whom `id` names, made if there is none. Not yet resolved through merges.

@@ -1,33 +1,44 @@
 use contracts::{InstanceRecord, Kept, NewTask, OutputKind, VersionPolicy};
 use domain::{Action, Actor, Event, Outcome, Subject};
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::event::{announce, append};
-use crate::{PgStore, identity, retention, returned, task};
+use crate::{IdentityDomains, identity, retention, returned, task};
 
-impl PgStore {
-    pub(crate) async fn keep_instance_row(&self, record: &InstanceRecord) -> Result<Kept> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
-        let patient = match &record.patient {
-            Some(id) => {
-                let found =
-                    identity::find_or_add(&mut tx, &self.domains, id, &record.demographics).await?;
-                Some((found, identity::root_of(&mut tx, found).await?))
-            }
-            None => None,
-        };
-        let kept = keep(&mut tx, record, patient).await?;
-        tell(&mut tx, record, patient.map(|it| it.1), kept).await?;
-        if matches!(kept, Kept::New | Kept::OtherVersion) {
-            announce(&mut tx, "assembly").await?;
+/// Keeps an instance in a transaction of its own.
+pub(crate) async fn keep_alone(
+    pool: &PgPool,
+    domains: &IdentityDomains,
+    record: &InstanceRecord,
+) -> Result<Kept> {
+    let mut tx = identity::begin_shared(pool).await?;
+    let kept = keep_within(&mut tx, domains, record).await?;
+    tx.commit().await?;
+    Ok(kept)
+}
+
+/// Keeps an instance of which nothing is known yet.
+pub(crate) async fn keep_within(
+    tx: &mut PgConnection,
+    domains: &IdentityDomains,
+    record: &InstanceRecord,
+) -> Result<Kept> {
+    let patient = match &record.patient {
+        Some(id) => {
+            let found = identity::find_or_add(tx, domains, id, &record.demographics).await?;
+            Some((found, identity::root_of(tx, found).await?))
         }
-        tx.commit().await?;
-        Ok(kept)
+        None => None,
+    };
+    let kept = keep(tx, record, patient).await?;
+    tell(tx, record, patient.map(|it| it.1), kept).await?;
+    if matches!(kept, Kept::New | Kept::OtherVersion) {
+        announce(tx, "assembly").await?;
     }
+    Ok(kept)
 }
 
 async fn keep(
@@ -210,12 +221,8 @@ async fn insert(
     Ok(())
 }
 
-async fn tell(
-    tx: &mut PgConnection,
-    record: &InstanceRecord,
-    patient: Option<Uuid>,
-    kept: Kept,
-) -> Result<()> {
+/// What the trail says of it.
+pub(crate) fn event_of(record: &InstanceRecord, patient: Option<Uuid>, kept: Kept) -> Event {
     let (kind, action) = match kept {
         Kept::New => ("instance_received", Action::C),
         Kept::Identical => ("duplicate_received", Action::R),
@@ -238,7 +245,16 @@ async fn tell(
     let actor = Actor::peer(&record.arrival.calling_ae, &record.arrival.address);
     let is_bad = matches!(kept, Kept::Flagged | Kept::VersionRefused);
     let outcome = if is_bad { Outcome::MinorFailure } else { Outcome::Success };
-    let event = Event::engine(kind, action, subject.clone(), detail).by(actor).ended(outcome);
+    Event::engine(kind, action, subject, detail).by(actor).ended(outcome)
+}
+
+async fn tell(
+    tx: &mut PgConnection,
+    record: &InstanceRecord,
+    patient: Option<Uuid>,
+    kept: Kept,
+) -> Result<()> {
+    let event = event_of(record, patient, kept);
     append(tx, &event).await?;
     let reason = match kept {
         Kept::New | Kept::Identical => return Ok(()),
@@ -250,7 +266,7 @@ async fn tell(
         Kept::Flagged => "instances contradict their study or series; they are kept and not used",
     };
     // One for a study, however many instances: a modality that repeats a series makes hundreds.
-    let subject = Subject { instance: None, ..subject };
-    let new = NewTask { kind: kind.to_owned(), subject, reason: reason.to_owned() };
+    let subject = Subject { instance: None, ..event.subject };
+    let new = NewTask { kind: event.kind, subject, reason: reason.to_owned() };
     task::open_once(tx, &new).await
 }

@@ -1,7 +1,7 @@
 //! What the engine remembers: the trail and everything that follows from it, in PostgreSQL.
 //!
-//! Read [`PgStore`] first, then the operations in the order a study meets them: `intake`,
-//! `message`, `identity` and `merge` keep what arrives, `assembly` starts runs, `run` drives
+//! Read [`PgStore`] first, then the operations in the order a study meets them: `intake_group`,
+//! `intake`, `message`, `identity` and `merge` keep what arrives, `assembly` starts runs, `run` drives
 //! them, `delivery` sends what they found, `commitment` answers for what is kept, `retention`
 //! removes what is over. `sealer` closes events into signed batches, [`trail_file`] exports and
 //! verifies them without a database. [`cluster`] runs a private PostgreSQL where the site has
@@ -26,6 +26,7 @@ mod event;
 mod export;
 mod identity;
 mod intake;
+mod intake_group;
 mod keys;
 mod known_reports;
 mod merge;

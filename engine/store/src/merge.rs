@@ -378,8 +378,7 @@ impl PgStore {
         request: Uuid,
         actor: Actor,
     ) -> std::result::Result<(), UnmergeError> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_alone(&mut tx).await?;
+        let mut tx = identity::begin_alone(&self.pool).await?;
         let row: Option<(Uuid, Uuid, String)> = sqlx::query_as(
             "select from_patient, to_patient, asked_by from unmerge_request
              where id = $1 and approved_at is null for update",

@@ -23,11 +23,6 @@ struct About {
 
 impl PgStore {
     pub(crate) async fn keep_message_row(&self, record: &MessageRecord) -> Result<MessageKept> {
-        let mut tx = self.pool.begin().await?;
-        if let Some(answer) = repeated(&mut tx, record).await? {
-            tx.commit().await?;
-            return Ok(MessageKept::Repeated(answer));
-        }
         let is_harmless = |it: &MessageEffect| {
             matches!(
                 it,
@@ -36,10 +31,14 @@ impl PgStore {
                     | MessageEffect::Document { .. }
             )
         };
-        if record.arrival.effects.iter().all(is_harmless) {
-            identity::lock_shared(&mut tx).await?;
+        let mut tx = if record.arrival.effects.iter().all(is_harmless) {
+            identity::begin_shared(&self.pool).await?
         } else {
-            identity::lock_alone(&mut tx).await?;
+            identity::begin_alone(&self.pool).await?
+        };
+        if let Some(answer) = repeated(&mut tx, record).await? {
+            tx.commit().await?;
+            return Ok(MessageKept::Repeated(answer));
         }
         let about = self.about(&mut tx, record).await?;
         self.insert_message(&mut tx, record, &about).await?;

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::error::Error;
+use crate::intake_group::Groups;
 use crate::{IdentityDomains, Keys};
 
 /// Most connections to the database at once.
@@ -23,6 +24,7 @@ pub struct PgStore {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<Keys>,
     pub(crate) domains: IdentityDomains,
+    pub(crate) groups: Groups,
     announced: Arc<Announced>,
 }
 
@@ -93,7 +95,8 @@ impl PgStore {
             .connect_with(options)
             .await
             .map_err(OpenError::Connect)?;
-        Ok(Self { pool, keys, domains, announced: Arc::default() })
+        let groups = Groups::begin(pool.clone(), domains.clone());
+        Ok(Self { pool, keys, domains, groups, announced: Arc::default() })
     }
 
     /// Begins to listen for what other connections announce. Polling goes on beside it: an

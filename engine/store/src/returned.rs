@@ -57,8 +57,7 @@ type Row = (String, String, Option<String>, Option<String>, Option<String>);
 impl PgStore {
     /// The oldest thing that came and was not looked at, with the runs it may be of.
     pub(crate) async fn next_returned_row(&self) -> Result<Option<Returned>> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let row: Option<Row> = sqlx::query_as(
             "select source, origin, sha256, study, accession from returned
              where decided_at is null order by at limit 1",
@@ -133,8 +132,7 @@ impl PgStore {
         origin: &str,
         pairs: Vec<ReturnedPair>,
     ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         for pair in &pairs {
             let record = run::record(&mut tx, pair.run, false).await?;
             let content = serde_json::to_vec(&pair.content)?;

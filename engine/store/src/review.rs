@@ -114,8 +114,7 @@ impl PgStore {
     }
 
     async fn view_review_rows(&self, run: Uuid, by: &Reviewer) -> Result<Option<ReviewView>> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let Some(view) = self.review(&mut tx, run, false).await? else { return Ok(None) };
         let subject = run::subject(&view.run, "");
         let event = Event::engine("review_read", Action::R, subject, json!({}));
@@ -205,8 +204,7 @@ impl PgStore {
         by: &Reviewer,
         decide: DecideReview<'_>,
     ) -> Result<std::result::Result<(), ReviewRefusal>> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let Some(view) = self.review(&mut tx, id, true).await? else {
             return Ok(Err(ReviewRefusal::Unknown("there is no such run".to_owned())));
         };

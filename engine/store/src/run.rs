@@ -86,8 +86,7 @@ impl PgStore {
         attempt: Option<(&str, i32)>,
         decide: DecideRun<'_>,
     ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        identity::lock_shared(&mut tx).await?;
+        let mut tx = identity::begin_shared(&self.pool).await?;
         let current = record(&mut tx, run, true).await?;
         if let Some((node, attempt)) = attempt {
             let row: Option<(i32,)> = sqlx::query_as(

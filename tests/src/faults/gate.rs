@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream, tcp, unix};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::processes::signal;
+use crate::processes::signal;
 
 /// On which side of a commit the engine is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

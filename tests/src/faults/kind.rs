@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::process::Signal;
 
-use super::processes::{family, plugin_hosts, signal};
+use crate::processes::{family, plugin_hosts, signal};
 use super::proxy::{Break, Way};
 use super::ward::Ward;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use neighbours::{Ehr, Pacs};
 use rustix::process::Pid;
 
-use super::processes::family;
+use crate::processes::family;
 use super::proxy::Proxy;
 use crate::{Habits, Hospital, Scratch, database_pid};
 

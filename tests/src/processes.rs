@@ -28,7 +28,7 @@ fn children(parent: i32) -> Vec<i32> {
 }
 
 /// The children of an engine that run plugins.
-pub(super) fn plugin_hosts(engine: i32) -> Vec<i32> {
+pub(crate) fn plugin_hosts(engine: i32) -> Vec<i32> {
     let is_host = |id: &i32| {
         let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         line.split(|it| *it == 0).nth(1) == Some(b"plugin-host")
@@ -37,12 +37,12 @@ pub(super) fn plugin_hosts(engine: i32) -> Vec<i32> {
 }
 
 /// A process and its children.
-pub(super) fn family(id: i32) -> Vec<i32> {
+pub(crate) fn family(id: i32) -> Vec<i32> {
     [vec![id], children(id)].concat()
 }
 
 /// Sends a signal to those that are still there.
-pub(super) fn signal(ids: &[i32], signal: Signal) {
+pub(crate) fn signal(ids: &[i32], signal: Signal) {
     for id in ids.iter().filter_map(|it| Pid::from_raw(*it)) {
         // It may have ended meanwhile.
         _ = kill_process(id, signal);

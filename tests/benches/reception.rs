@@ -1,0 +1,106 @@
+//! How fast instances are taken, beside others who take the same ones in the same minutes.
+//!
+//! `cargo bench -p system-tests --bench reception -- ROUNDS [CASE [RECEIVER...]]`
+
+use std::fs;
+use std::io::Write as _;
+use std::time::Instant;
+
+use system_tests::Scratch;
+use system_tests::measuring::{Load, Receiver, median, store_all, table};
+
+const CASES: [Load; 4] = [
+    Load { name: "0.5 MB", instances: 500, size: 512, associations: 1 },
+    Load { name: "0.5 MB", instances: 500, size: 512, associations: 4 },
+    Load { name: "0.5 MB", instances: 500, size: 512, associations: 16 },
+    Load { name: "2 KB", instances: 2000, size: 16, associations: 4 },
+];
+
+/// Rates, and milliseconds of processor time for each instance.
+#[derive(Default, Clone)]
+struct Measured {
+    rates: Vec<f64>,
+    cpu: Vec<f64>,
+}
+
+#[tokio::main]
+async fn main() {
+    let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
+    let rounds: usize = said.next().map_or(5, |it| it.parse().expect("a number of rounds"));
+    let only: Option<usize> = said.next().map(|it| it.parse().expect("a number of a case"));
+    let mut receivers = vec![Receiver::isocenter().await];
+    receivers.extend(Receiver::storescp().await);
+    receivers.extend(Receiver::orthanc().await);
+    receivers.extend(Receiver::pynetdicom().await);
+    let named: Vec<String> = said.collect();
+    receivers.retain(|it| named.is_empty() || named.iter().any(|name| name == it.name));
+    let mut rows = Vec::new();
+    for (_, load) in CASES.iter().enumerate().filter(|(at, _)| only.is_none_or(|it| it == *at)) {
+        let mut all = vec![Measured::default(); receivers.len()];
+        let mut loops = Vec::new();
+        for round in 0..rounds {
+            for turn in 0..receivers.len() {
+                let at = (turn + round) % receivers.len();
+                measure(&receivers[at], load, &mut all[at]).await;
+            }
+            loops.push(write_and_flush(load));
+        }
+        rows.extend(receivers.iter().zip(&all).map(|(it, own)| row(it, load, own, &all[0])));
+        rows.push(vec![
+            load.name.to_owned(),
+            String::new(),
+            "write and flush, no network".to_owned(),
+            format!("{:.0}", median(&loops)),
+            String::new(),
+            ratio(&all[0].rates, &loops),
+            String::new(),
+        ]);
+        println!("{}", table(HEAD, &rows));
+    }
+}
+
+const HEAD: &[&str] =
+    &["instances", "associations", "receiver", "instances/s", "MB/s", "isocenter : it", "CPU ms each"];
+
+async fn measure(receiver: &Receiver, load: &Load, into: &mut Measured) {
+    let files = load.files(&uuid::Uuid::now_v7().to_string());
+    receiver.tidy();
+    let before = receiver.cpu();
+    let time = store_all(&receiver.remote, files, load.associations).await;
+    into.rates.push(load.instances as f64 / time.as_secs_f64());
+    into.cpu.push((receiver.cpu() - before) * 1000.0 / load.instances as f64);
+}
+
+/// Instances per second of a loop that does nothing but write and flush a file for each.
+fn write_and_flush(load: &Load) -> f64 {
+    let scratch = Scratch::default();
+    let files = load.files(&uuid::Uuid::now_v7().to_string());
+    rustix::fs::sync();
+    let begin = Instant::now();
+    for (number, file) in files.iter().enumerate() {
+        let mut out = fs::File::create(scratch.path(&number.to_string())).unwrap();
+        out.write_all(file).unwrap();
+        out.sync_all().unwrap();
+    }
+    files.len() as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn row(receiver: &Receiver, load: &Load, own: &Measured, ours: &Measured) -> Vec<String> {
+    let rate = median(&own.rates);
+    let bytes = f64::from(load.size).powi(2) * 2.0;
+    vec![
+        load.name.to_owned(),
+        load.associations.to_string(),
+        receiver.name.to_owned(),
+        format!("{rate:.0}"),
+        format!("{:.0}", rate * bytes / 1e6),
+        ratio(&ours.rates, &own.rates),
+        format!("{:.2}", median(&own.cpu)),
+    ]
+}
+
+/// The median of the ratios of what was measured in the same round.
+fn ratio(ours: &[f64], theirs: &[f64]) -> String {
+    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    format!("{:.2}", median(&ratios))
+}

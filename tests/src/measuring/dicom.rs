@@ -1,0 +1,71 @@
+//! Instances as fast as somebody takes them.
+
+use std::time::{Duration, Instant};
+
+use dimse::Remote;
+use neighbours::phantom::Phantom;
+
+/// What is sent: so many instances of so many pixels each, with so many associations at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// What it is called in tables.
+    pub name: &'static str,
+    /// How many instances.
+    pub instances: usize,
+    /// Rows and columns of each; two bytes a pixel.
+    pub size: u16,
+    /// How many associations share them.
+    pub associations: usize,
+}
+
+impl Load {
+    /// The files, of a study that nobody has seen yet.
+    pub fn files(&self, seed: &str) -> Vec<Vec<u8>> {
+        let (size, seed) = (self.size, seed.to_owned());
+        let phantom = Phantom { seed, size, slices: 1, ..crate::study("") };
+        let file = phantom.files().remove(0);
+        let uid = phantom.instance_uid(0);
+        (0..self.instances).map(|it| renumbered(&file, &uid, it)).collect()
+    }
+}
+
+/// The same file as another instance of the same series, whose UID is as long.
+pub fn renumbered(file: &[u8], uid: &str, number: usize) -> Vec<u8> {
+    let kept = uid.len() - 6;
+    let fresh = format!("{}{:06}", &uid[..kept], number);
+    replaced(file, uid.as_bytes(), fresh.as_bytes())
+}
+
+fn replaced(file: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut bytes = file.to_vec();
+    // UIDs stand before the pixels.
+    let head = bytes.len().min(4096);
+    let places: Vec<usize> =
+        (0..head.saturating_sub(old.len())).filter(|at| bytes[*at..].starts_with(old)).collect();
+    assert!(!places.is_empty(), "the file does not name its UID");
+    for at in places {
+        bytes[at..at + old.len()].copy_from_slice(new);
+    }
+    bytes
+}
+
+/// Sends all files, shared out among so many associations, and gives the time until the last was
+/// released.
+pub async fn store_all(remote: &Remote, files: Vec<Vec<u8>>, associations: usize) -> Duration {
+    let mut shares: Vec<Vec<Vec<u8>>> = vec![Vec::new(); associations];
+    for (number, file) in files.into_iter().enumerate() {
+        shares[number % associations].push(file);
+    }
+    let begin = Instant::now();
+    let sending = shares.into_iter().map(|share| {
+        let remote = remote.clone();
+        tokio::spawn(async move {
+            let share: Vec<&[u8]> = share.iter().map(Vec::as_slice).collect();
+            remote.store(&share).await.unwrap();
+        })
+    });
+    for sender in sending.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    begin.elapsed()
+}

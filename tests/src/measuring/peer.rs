@@ -1,0 +1,197 @@
+//! Who takes instances beside us.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use dimse::{Remote, Timers};
+use rustix::process::Pid;
+
+use crate::processes::family;
+use crate::{Habits, Hospital, Scratch, python, remote};
+
+/// Longest wait for a peer to answer for the first time.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// P-DATA that every peer is asked to take.
+const PDU_BYTES: u32 = 131_072;
+
+/// A workflow that takes nothing of what is sent, so that all receivers do the same: keep.
+const IDLE: &str = "
+workflow: idle
+on: { study: { when: '\"XA\" in study.modalities', complete: { quiet: 20s } } }
+nodes: { look: { review: radiologist } }
+";
+
+/// A pynetdicom server that writes what comes as it came.
+const PYNETDICOM: &str = "
+import sys, itertools
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+number = itertools.count()
+def keep(event):
+    with open(f'{sys.argv[2]}/{next(number)}', 'wb') as file:
+        file.write(event.encoded_dataset())
+    return 0
+ae = AE(ae_title='ISOCENTER')
+ae.maximum_pdu_size = int(sys.argv[3])
+ae.maximum_associations = 64
+ae.supported_contexts = AllStoragePresentationContexts
+ae.add_supported_context('1.2.840.10008.1.1')
+ae.start_server(('127.0.0.1', int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE, keep)])
+";
+
+/// A running server for C-STORE.
+pub struct Receiver {
+    /// What it is called in tables.
+    pub name: &'static str,
+    /// Where it is.
+    pub remote: Remote,
+    /// Where it keeps the bytes of what it gets.
+    folder: PathBuf,
+    process: u32,
+    held: Held,
+}
+
+enum Held {
+    Engine(Box<Hospital>),
+    Child { child: Child, _scratch: Scratch },
+}
+
+impl Receiver {
+    /// This engine, with its private database.
+    pub async fn isocenter() -> Self {
+        let habits = Habits { workflows: &[("idle", IDLE)], ..Habits::default() };
+        let hospital = Hospital::with(habits).await;
+        let (remote, process) = (hospital.modality(), hospital.engine.id());
+        let folder = hospital.scratch.path("data/archive/instances");
+        assert!(folder.exists(), "the archive is elsewhere");
+        let held = Held::Engine(Box::new(hospital));
+        Self { name: "isocenter", remote, folder, process, held }
+    }
+
+    /// `storescp` of dcmtk, a process for each association, writing bytes as they come.
+    pub async fn storescp() -> Option<Self> {
+        let pdu = PDU_BYTES.to_string();
+        Self::child("storescp", |port, folder, _| {
+            let mut command = Command::new("storescp");
+            command.args(["-q", "+B", "--fork", "--max-pdu", &pdu, "-aet", "ISOCENTER", "-od"]);
+            command.arg(folder).arg(port.to_string());
+            command
+        })
+        .await
+    }
+
+    /// Orthanc, with a thread for each association.
+    pub async fn orthanc() -> Option<Self> {
+        Self::child("Orthanc", |port, folder, scratch| {
+            let config = serde_json::json!({
+                "Name": "bench", "DicomAet": "ISOCENTER", "DicomPort": port, "HttpServerEnabled": false,
+                "StorageDirectory": folder, "IndexDirectory": scratch.path("index"),
+                "DicomThreadsCount": 16, "MaximumPduLength": PDU_BYTES, "DicomCheckCalledAet": false,
+                "DicomAlwaysAllowStore": true, "DicomAlwaysAllowEcho": true,
+            });
+            let mut command = Command::new("Orthanc");
+            command.arg(scratch.write("orthanc.json", &config.to_string()));
+            command
+        })
+        .await
+    }
+
+    /// pynetdicom, writing bytes as they come.
+    pub async fn pynetdicom() -> Option<Self> {
+        let python = python()?;
+        Self::child("pynetdicom", |port, folder, scratch| {
+            let mut command = Command::new(python);
+            command.arg(scratch.write("server.py", PYNETDICOM)).arg(port.to_string());
+            command.arg(folder).arg(PDU_BYTES.to_string());
+            command
+        })
+        .await
+    }
+
+    async fn child(
+        name: &'static str,
+        command: impl FnOnce(u16, &Path, &Scratch) -> Command,
+    ) -> Option<Self> {
+        let scratch = Scratch::default();
+        let folder = scratch.path("received");
+        fs::create_dir_all(&folder).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = command(port, &folder, &scratch);
+        // Without it those built on dcmtk wait 40 ms for each answer's acknowledgement.
+        command.env("TCP_NODELAY", "1");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let remote = Remote { timers: Timers::default(), ..remote(&format!("127.0.0.1:{port}"), "CT1") };
+        let begin = std::time::Instant::now();
+        while remote.echo().await.is_err() {
+            assert!(begin.elapsed() < START_TIME_MAX, "{name} does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let process = child.id();
+        Some(Self { name, remote, folder, process, held: Held::Child { child, _scratch: scratch } })
+    }
+
+    /// The engine, if this is ours.
+    pub fn hospital(&self) -> Option<&Hospital> {
+        match &self.held {
+            Held::Engine(hospital) => Some(hospital),
+            Held::Child { .. } => None,
+        }
+    }
+
+    /// Removes the bytes of what it got, behind its back, so that all find the same room on the disk and in
+    /// memory; and has the disk come to rest.
+    pub fn tidy(&self) {
+        for file in crate::files(&self.folder) {
+            fs::remove_file(file).unwrap();
+        }
+        rustix::fs::sync();
+    }
+
+    /// Seconds of processor time it and everything it started have used; children that ended count.
+    pub fn cpu(&self) -> f64 {
+        self.processes().into_iter().map(cpu_seconds).sum()
+    }
+
+    /// Memory its processes take just now, in MB: what they share is counted once.
+    pub fn memory_mb(&self) -> f64 {
+        self.processes().into_iter().map(proportional_mb).sum()
+    }
+
+    fn processes(&self) -> BTreeSet<i32> {
+        let data = self.hospital().map(|it| it.scratch.path("data"));
+        let database = data.and_then(|it| crate::database_pid(&it));
+        let first = database.map(Pid::as_raw_nonzero).map(|it| it.get());
+        first.into_iter().chain([self.process.cast_signed()]).flat_map(family).collect()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Held::Child { child, .. } = &mut self.held {
+            // It may have ended already.
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+}
+
+/// Seconds of processor time of a process, and of its children that ended.
+fn cpu_seconds(process: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let (_, after) = stat.rsplit_once(')').unwrap_or_default();
+    let fields = after.split_whitespace().skip(11).take(4);
+    let ticks: f64 = fields.filter_map(|it| it.parse::<f64>().ok()).sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Memory of a process, what is shared divided by those who share it (`Pss` of proc(5)).
+fn proportional_mb(process: i32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|it| it.strip_prefix("Pss:")).unwrap_or_default();
+    let kb: f64 = line.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(0.0);
+    kb / 1024.0
+}

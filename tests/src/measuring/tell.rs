@@ -1,0 +1,109 @@
+//! Numbers, for people.
+
+use std::fmt::Write as _;
+
+/// The middle of some numbers.
+pub fn median(numbers: &[f64]) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        it if it % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// A table in Markdown.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let head: Vec<String> = head.iter().map(ToString::to_string).collect();
+    let rule = vec!["---".to_owned(); head.len()];
+    let body: String = rows.iter().map(|it| line(it)).collect();
+    line(&head) + &line(&rule) + &body
+}
+
+/// One line of a plot.
+pub struct Series {
+    /// What it is of.
+    pub name: String,
+    /// Its points; x is a place on the axis, counted from 0.
+    pub points: Vec<f64>,
+}
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 360.0;
+const LEFT: f64 = 70.0;
+const BOTTOM: f64 = 50.0;
+const TOP: f64 = 40.0;
+const RIGHT: f64 = 130.0;
+
+/// Colours that people who do not see colours can tell apart (Okabe and Ito).
+const COLOURS: [&str; 5] = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"];
+
+/// A plot in SVG of `series` over `places`, from zero up.
+pub fn plot(title: &str, unit: &str, places: &[String], series: &[Series]) -> String {
+    let highest = series.iter().flat_map(|it| &it.points).copied().fold(0.0, f64::max).max(1e-9);
+    let step = nice(highest / 4.0);
+    let top = (highest / step).ceil() * step;
+    let (width, height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+    let x = |place: usize| LEFT + width * (place as f64 + 0.5) / places.len().max(1) as f64;
+    let y = |value: f64| TOP + height * (1.0 - value / top);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+         <text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{title}</text>\n"
+    );
+    let mut value = 0.0;
+    while value <= top * 1.0001 {
+        let at = y(value);
+        _ = writeln!(
+            svg,
+            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+            LEFT + width,
+            LEFT - 6.0,
+            at + 4.0
+        );
+        value += step;
+    }
+    for (place, name) in places.iter().enumerate() {
+        let at = x(place);
+        _ = writeln!(
+            svg,
+            "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{name}</text>",
+            HEIGHT - BOTTOM + 18.0
+        );
+    }
+    _ = writeln!(svg, "<text x=\"8\" y=\"{}\">{unit}</text>", TOP - 8.0);
+    for (number, line) in series.iter().enumerate() {
+        let colour = COLOURS[number % COLOURS.len()];
+        let points: Vec<String> = (line.points.iter().enumerate())
+            .map(|(place, value)| format!("{:.1},{:.1}", x(place), y(*value)))
+            .collect();
+        _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            points.join(" ")
+        );
+        for point in &points {
+            let (px, py) = point.split_once(',').unwrap();
+            _ = writeln!(svg, "<circle cx=\"{px}\" cy=\"{py}\" r=\"3\" fill=\"{colour}\"/>");
+        }
+        _ = writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{}\" fill=\"{colour}\">{}</text>",
+            WIDTH - RIGHT + 10.0,
+            TOP + 16.0 * (number as f64 + 1.0),
+            line.name
+        );
+    }
+    svg + "</svg>\n"
+}
+
+/// A round number not below `value`: 1, 2 or 5 times a power of ten.
+fn nice(value: f64) -> f64 {
+    let power = 10_f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|it| it * power).find(|it| *it >= value).unwrap_or(value)
+}
