@@ -61,7 +61,7 @@ impl Orchestrator {
             let studies = self.decide_next_study().await;
             let messages = self.decide_next_message().await;
             match (studies, messages) {
-                (Ok(false), Ok(false)) => self.store.wait_for(WorkKind::Assembly, POLL / 2).await,
+                (Ok(false), Ok(false)) => self.store.wait_for(WorkKind::Assembly, POLL / 5).await,
                 (Ok(_), Ok(_)) => {}
                 (Err(error), _) | (_, Err(error)) => {
                     error!(error = %ErrorChain(&error), "nothing can be decided");

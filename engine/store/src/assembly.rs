@@ -44,6 +44,11 @@ impl PgStore {
         now: Timestamp,
         decide: DecideStudy<'_>,
     ) -> Result<bool> {
+        // Mostly there is nothing to do, and one question is enough.
+        let look = "select exists (select from study where look_at <= at_micros($1))";
+        if !sqlx::query_scalar(look).bind(now.as_microsecond()).fetch_one(&self.pool).await? {
+            return Ok(false);
+        }
         let mut tx = identity::begin_shared(&self.pool).await?;
         let due: Option<(String,)> = sqlx::query_as(
             "select uid from study where look_at <= at_micros($1)
@@ -92,6 +97,10 @@ impl PgStore {
     }
 
     pub(crate) async fn decide_message_row(&self, decide: DecideMessage<'_>) -> Result<bool> {
+        let look = "select exists (select from message where not decided)";
+        if !sqlx::query_scalar(look).fetch_one(&self.pool).await? {
+            return Ok(false);
+        }
         let mut tx = identity::begin_shared(&self.pool).await?;
         let due: Option<(Uuid,)> = sqlx::query_as(
             "select id from message where not decided order by received_at limit 1

@@ -32,7 +32,7 @@ pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) 
 }
 
 /// What of an event is hashed: everything that is set.
-fn body_of(event: &Event) -> Result<serde_json::Value> {
+pub(crate) fn body_of(event: &Event) -> Result<serde_json::Value> {
     let mut body = serde_json::to_value(event)?;
     remove_nulls(&mut body);
     // What has no canonical form could never be sealed.

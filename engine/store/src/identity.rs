@@ -36,8 +36,11 @@ impl IdentityDomains {
 
 // An advisory lock of everything that reads or changes identity comes before any other question of its
 // transaction: what is read then sees the merges that were waited for.
-const SHARED: &str = "begin; select pg_advisory_xact_lock_shared(x'1D0001'::bigint)";
-const ALONE: &str = "begin; select pg_advisory_xact_lock(x'1D0001'::bigint)";
+// Plans are made once: what is asked is always found by its keys.
+pub(crate) const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
+    select pg_advisory_xact_lock_shared(x'1D0001'::bigint)";
+const ALONE: &str = "begin; set local plan_cache_mode = force_generic_plan;
+    select pg_advisory_xact_lock(x'1D0001'::bigint)";
 
 /// A transaction that keeps merges away until it ends; others may read identity beside it.
 pub(crate) async fn begin_shared(pool: &PgPool) -> Result<Transaction<'static, Postgres>> {

@@ -4,16 +4,15 @@
 //! What a group can be kept with few statements is decided by [`plain`]: a new instance of a series that is
 //! known and says the same. All else goes its own way (`intake::keep_within`), in the same transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use contracts::{InstanceRecord, Kept, StoreError};
-use sqlx::{PgConnection, PgPool};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::IdentityDomains;
 use crate::error::Result;
-use crate::event::append_all;
+use crate::event::body_of;
 use crate::identity;
 use crate::intake::{event_of, keep_alone, keep_within};
 
@@ -38,8 +37,10 @@ impl Groups {
         let (to, mut from) = mpsc::channel(WAITING_MAX);
         tokio::spawn(async move {
             let mut group = Vec::new();
+            // One connection for all groups, as long as it lasts.
+            let mut held = None;
             while from.recv_many(&mut group, GROUP_MAX).await > 0 {
-                keep_group(&pool, &domains, std::mem::take(&mut group)).await;
+                keep_group(&pool, &domains, &mut held, std::mem::take(&mut group)).await;
             }
         });
         Self(to)
@@ -57,14 +58,31 @@ impl Groups {
     }
 }
 
-async fn keep_group(pool: &PgPool, domains: &IdentityDomains, mut group: Vec<Waiting>) {
+async fn keep_group(
+    pool: &PgPool,
+    domains: &IdentityDomains,
+    held: &mut Option<PoolConnection<Postgres>>,
+    mut group: Vec<Waiting>,
+) {
     // Everybody locks studies in the same order.
     group.sort_by(|a, b| key(&a.record).cmp(&key(&b.record)));
     let records: Vec<&InstanceRecord> = group.iter().map(|it| &it.record).collect();
-    let kept = match try_group(pool, domains, &records).await {
-        Ok(kept) => kept.into_iter().map(Ok).collect(),
-        Err(error) if group.len() == 1 => vec![Err(error.into())],
-        // One of them is to blame, and the others shall not suffer for it.
+    let was_held = held.is_some();
+    let connection = match held.take() {
+        Some(connection) => Ok(connection),
+        None => pool.acquire().await,
+    };
+    let tried = match connection {
+        Ok(connection) => try_group(connection, domains, &records).await,
+        Err(error) => Err(error.into()),
+    };
+    let kept = match tried {
+        Ok((connection, kept)) => {
+            *held = Some(connection);
+            kept.into_iter().map(Ok).collect()
+        }
+        Err(error) if group.len() == 1 && !was_held => vec![Err(error.into())],
+        // One of them is to blame and the others shall not suffer for it; or the connection had ended.
         Err(_) => one_by_one(pool, domains, &records).await,
     };
     for (waiting, kept) in group.into_iter().zip(kept) {
@@ -89,20 +107,20 @@ async fn one_by_one(
     kept
 }
 
+/// Keeps a group, and gives the connection back if it is still good.
 async fn try_group(
-    pool: &PgPool,
+    mut connection: PoolConnection<Postgres>,
     domains: &IdentityDomains,
     records: &[&InstanceRecord],
-) -> Result<Vec<Kept>> {
-    let mut tx = identity::begin_shared(pool).await?;
-    let studies = lock_studies(&mut tx, records).await?;
+) -> Result<(PoolConnection<Postgres>, Vec<Kept>)> {
+    let mut tx = connection.begin_with(identity::SHARED).await?;
     let known = known(&mut tx, domains, records).await?;
     let mut kept = vec![Kept::New; records.len()];
     let mut together = Vec::new();
     for (at, (record, known)) in records.iter().zip(&known).enumerate() {
         let twin = |it: &&&InstanceRecord| it.instance == record.instance;
         let is_only = records.iter().filter(twin).count() == 1;
-        match plain(record, studies.get(&record.study), known).filter(|_| is_only) {
+        match plain(record, known).filter(|_| is_only) {
             Some(patient) => together.push((*record, patient)),
             None => kept[at] = keep_within(&mut tx, domains, record).await?,
         }
@@ -111,28 +129,16 @@ async fn try_group(
         keep_plain(&mut tx, &together).await?;
     }
     tx.commit().await?;
-    Ok(kept)
-}
-
-/// Locks the studies that are known, and gives the patient of each as of now.
-async fn lock_studies(
-    tx: &mut PgConnection,
-    records: &[&InstanceRecord],
-) -> Result<BTreeMap<String, Option<Uuid>>> {
-    let studies: BTreeSet<&str> = records.iter().map(|it| it.study.as_str()).collect();
-    let studies: Vec<&str> = studies.into_iter().collect();
-    let rows: Vec<(String, Option<Uuid>)> = sqlx::query_as(
-        "select uid, patient_root(patient) from study where uid = any($1) order by uid for update",
-    )
-    .bind(&studies)
-    .fetch_all(tx)
-    .await?;
-    Ok(rows.into_iter().collect())
+    Ok((connection, kept))
 }
 
 /// What is known of an instance before it is kept.
 #[derive(sqlx::FromRow)]
 struct Known {
+    /// Whether its study is known; then it is locked.
+    has_study: bool,
+    /// The patient of its study, as of now.
+    study_patient: Option<Uuid>,
     /// The study of its series, if that is known.
     study: Option<String>,
     modality: Option<String>,
@@ -142,26 +148,36 @@ struct Known {
     has_versions: bool,
 }
 
+/// Locks the studies that are known, and reads what there is. If somebody adds a series or a version of an
+/// instance while a study is waited for, it is not seen here: what was taken for plain is refused by the
+/// database's keys then, and goes its own way after all.
 async fn known(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
     records: &[&InstanceRecord],
 ) -> Result<Vec<Known>> {
-    let series: Vec<&str> = records.iter().map(|it| it.series.as_str()).collect();
-    let instances: Vec<&str> = records.iter().map(|it| it.instance.as_str()).collect();
+    let column = |of: fn(&InstanceRecord) -> &str| -> Vec<&str> {
+        records.iter().map(|it| of(it)).collect()
+    };
     let names = records.iter().map(|it| it.patient.as_ref().map(|it| domains.key(it)));
-    let (values, issuers): (Vec<Option<String>>, Vec<Option<String>>) = names.map(Option::unzip).unzip();
+    let (values, issuers): (Vec<Option<String>>, Vec<Option<String>>) =
+        names.map(Option::unzip).unzip();
     let rows = sqlx::query_as(
-        "select s.study, s.modality, s.frame_of_reference, patient_root(p.patient) as patient,
+        "with locked as materialized (
+            select uid, patient from study where uid = any($1) order by uid for update)
+         select l.uid is not null as has_study, patient_root(l.patient) as study_patient,
+            s.study, s.modality, s.frame_of_reference, patient_root(p.patient) as patient,
             exists (select from instance i where i.uid = a.instance) as has_versions
-         from unnest($1::text[], $2::text[], $3::text[], $4::text[])
-            with ordinality a (series, instance, value, issuer, place)
+         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+            with ordinality a (study, series, instance, value, issuer, place)
+         left join locked l on l.uid = a.study
          left join series s on s.uid = a.series
          left join patient_identifier p on p.value = a.value and p.issuer = a.issuer
          order by a.place",
     )
-    .bind(&series)
-    .bind(&instances)
+    .bind(column(|it| &it.study))
+    .bind(column(|it| &it.series))
+    .bind(column(|it| &it.instance))
     .bind(&values)
     .bind(&issuers)
     .fetch_all(tx)
@@ -171,14 +187,11 @@ async fn known(
 
 /// The patient of an instance of which there is nothing more to find out: it is new, its series is
 /// known, and it contradicts neither that nor its study (DIN-61). Pure.
-fn plain(
-    record: &InstanceRecord,
-    study_patient: Option<&Option<Uuid>>,
-    known: &Known,
-) -> Option<Option<Uuid>> {
+fn plain(record: &InstanceRecord, known: &Known) -> Option<Option<Uuid>> {
     let frame = known.frame_of_reference.as_deref();
     let is_plain = !known.has_versions
-        && study_patient == Some(&known.patient)
+        && known.has_study
+        && known.study_patient == known.patient
         && record.patient.is_some() == known.patient.is_some()
         && known.study.as_deref() == Some(&record.study)
         && known.modality.as_deref() == Some(&record.modality)
@@ -202,6 +215,10 @@ async fn keep_plain(
         together.iter().map(|it| i64::try_from(it.0.bytes).unwrap_or(i64::MAX)).collect();
     let own: Vec<bool> = together.iter().map(|it| it.0.is_own).collect();
     let associations: Vec<Uuid> = together.iter().map(|it| it.0.arrival.association).collect();
+    let events = together.iter().map(|(record, patient)| event_of(record, *patient, Kept::New));
+    let bodies = events.map(|it| body_of(&it)).collect::<Result<Vec<_>>>()?;
+    let events: Vec<Uuid> = bodies.iter().map(|_| Uuid::now_v7()).collect();
+    // Nobody is told: when its study is looked at next stands in its row, and is not yet.
     sqlx::query(
         "with a as (select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
                 $6::text[], $7::bigint[], $8::text[], $9::jsonb[], $10::bool[], $11::uuid[])
@@ -216,7 +233,7 @@ async fn keep_plain(
             woken as (update study set last_received = clock_timestamp(),
                     look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
                 where uid in (select study from a))
-         select pg_notify($12, 'assembly')",
+         select audit.append(id, body) from unnest($12::uuid[], $13::jsonb[]) it (id, body)",
     )
     .bind(column(|it| &it.instance))
     .bind(column(|it| &it.sha256))
@@ -229,10 +246,9 @@ async fn keep_plain(
     .bind(&flags)
     .bind(&own)
     .bind(&associations)
-    .bind(crate::pg_store::CHANNEL)
+    .bind(&events)
+    .bind(&bodies)
     .execute(&mut *tx)
     .await?;
-    let events: Vec<_> =
-        together.iter().map(|(record, patient)| event_of(record, *patient, Kept::New)).collect();
-    append_all(tx, &events).await
+    Ok(())
 }
