@@ -63,10 +63,10 @@ const HEAD: &[&str] =
     &["instances", "associations", "receiver", "instances/s", "MB/s", "isocenter : it", "CPU ms each"];
 
 async fn measure(receiver: &Receiver, load: &Load, into: &mut Measured) {
-    let files = load.files(&uuid::Uuid::now_v7().to_string());
+    let shares = load.shares();
     receiver.tidy();
     let before = receiver.cpu();
-    let time = store_all(&receiver.remote, files, load.associations).await;
+    let time = store_all(&receiver.remote, shares).await;
     into.rates.push(load.instances as f64 / time.as_secs_f64());
     into.cpu.push((receiver.cpu() - before) * 1000.0 / load.instances as f64);
 }
@@ -74,7 +74,7 @@ async fn measure(receiver: &Receiver, load: &Load, into: &mut Measured) {
 /// Instances per second of a loop that does nothing but write and flush a file for each.
 fn write_and_flush(load: &Load) -> f64 {
     let scratch = Scratch::default();
-    let files = load.files(&uuid::Uuid::now_v7().to_string());
+    let files = load.shares().concat();
     rustix::fs::sync();
     let begin = Instant::now();
     for (number, file) in files.iter().enumerate() {

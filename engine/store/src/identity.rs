@@ -37,7 +37,7 @@ impl IdentityDomains {
 // An advisory lock of everything that reads or changes identity comes before any other question of its
 // transaction: what is read then sees the merges that were waited for.
 // Plans are made once: what is asked is always found by its keys.
-pub(crate) const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
+const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
     select pg_advisory_xact_lock_shared(x'1D0001'::bigint)";
 const ALONE: &str = "begin; set local plan_cache_mode = force_generic_plan;
     select pg_advisory_xact_lock(x'1D0001'::bigint)";

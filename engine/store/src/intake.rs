@@ -20,8 +20,7 @@ pub(crate) async fn keep_alone(
     Ok(kept)
 }
 
-/// Keeps an instance of which nothing is known yet.
-pub(crate) async fn keep_within(
+async fn keep_within(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
     record: &InstanceRecord,

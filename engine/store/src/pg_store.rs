@@ -95,7 +95,7 @@ impl PgStore {
             .connect_with(options)
             .await
             .map_err(OpenError::Connect)?;
-        let groups = Groups::begin(pool.clone(), domains.clone());
+        let groups = Groups::begin(&pool, &domains);
         Ok(Self { pool, keys, domains, groups, announced: Arc::default() })
     }
 

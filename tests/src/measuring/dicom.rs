@@ -19,13 +19,17 @@ pub struct Load {
 }
 
 impl Load {
-    /// The files, of a study that nobody has seen yet.
-    pub fn files(&self, seed: &str) -> Vec<Vec<u8>> {
-        let (size, seed) = (self.size, seed.to_owned());
-        let phantom = Phantom { seed, size, slices: 1, ..crate::study("") };
-        let file = phantom.files().remove(0);
-        let uid = phantom.instance_uid(0);
-        (0..self.instances).map(|it| renumbered(&file, &uid, it)).collect()
+    /// The files for each association, of a study of its own that nobody has seen yet.
+    pub fn shares(&self) -> Vec<Vec<Vec<u8>>> {
+        let each = self.instances / self.associations;
+        let share = |_| {
+            let (size, seed) = (self.size, uuid::Uuid::now_v7().to_string());
+            let phantom = Phantom { seed, size, slices: 1, ..crate::study("") };
+            let file = phantom.files().remove(0);
+            let uid = phantom.instance_uid(0);
+            (0..each).map(|it| renumbered(&file, &uid, it)).collect()
+        };
+        (0..self.associations).map(share).collect()
     }
 }
 
@@ -49,13 +53,8 @@ fn replaced(file: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends all files, shared out among so many associations, and gives the time until the last was
-/// released.
-pub async fn store_all(remote: &Remote, files: Vec<Vec<u8>>, associations: usize) -> Duration {
-    let mut shares: Vec<Vec<Vec<u8>>> = vec![Vec::new(); associations];
-    for (number, file) in files.into_iter().enumerate() {
-        shares[number % associations].push(file);
-    }
+/// Sends each share with an association of its own, and gives the time until the last was released.
+pub async fn store_all(remote: &Remote, shares: Vec<Vec<Vec<u8>>>) -> Duration {
     let begin = Instant::now();
     let sending = shares.into_iter().map(|share| {
         let remote = remote.clone();
