@@ -14,6 +14,13 @@ use uuid::Uuid;
 /// A file that was kept more recently is not removed.
 const REMOVABLE_AGE_MIN: Duration = Duration::from_hours(1);
 
+/// How much of a data set is kept at hand: more than the header of most images has.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What comes in smaller pieces is collected. More than 128 KiB would be asked of the system anew for
+/// every file.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// An archive on a disk.
 pub struct DiskArchive {
     quarantine: PathBuf,
@@ -75,25 +82,33 @@ impl Archive for DiskArchive {
         let file = options.write(true).create_new(true).mode(0o600).open(&path)?;
         let meta = meta.to_bytes();
         let meta_bytes = meta.len() as u64;
-        let quarantined = Quarantined { path, meta_bytes, bytes: 0, sha256: String::new() };
-        let mut file = io::BufWriter::with_capacity(256 * 1024, file);
+        let (sha256, head) = (String::new(), Vec::new());
+        let quarantined = Quarantined { path, meta_bytes, bytes: 0, sha256, head };
+        let mut file = io::BufWriter::with_capacity(BUFFER_BYTES, file);
         file.write_all(&meta)?;
         Ok(Box::new(Writer { file, hasher: Sha256::new(), quarantined }))
     }
 
     async fn keep(&self, file: Quarantined) -> io::Result<()> {
         let target = self.path_of(&file.sha256);
-        on_disk_thread(move || {
-            let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-            if is_there_anew(&target)? {
-                // Whoever put it there may not have come to this yet.
-                return File::open(&folder)?.sync_all();
+        let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
+        let placed = on_disk_thread(move || {
+            if is_there_anew(&target)? && is_data_set(&target, &file.sha256)? {
+                // Whoever put it there may not have come to flushing it yet.
+                return File::open(&target);
             }
-            File::open(&file.path)?.sync_all()?;
+            let placed = File::open(&file.path)?;
             fs::rename(&file.path, &target)?;
-            File::open(&folder)?.sync_all()
-        })
-        .await
+            Ok(placed)
+        });
+        let placed = placed.await?;
+        // Side by side. Until both are done a loss of power may leave a name without its bytes; that is why
+        // bytes that are there already are read before they count.
+        let (bytes, name) = tokio::join!(
+            on_disk_thread(move || placed.sync_all()),
+            on_disk_thread(move || File::open(&folder)?.sync_all()),
+        );
+        bytes.and(name)
     }
 
     fn instances(&self) -> &Path {
@@ -106,12 +121,7 @@ impl Archive for DiskArchive {
 
     async fn is_intact(&self, sha256: &str) -> io::Result<bool> {
         let (path, expected) = (self.path_of(sha256), sha256.to_owned());
-        on_disk_thread(move || match File::open(path) {
-            Ok(file) => Ok(data_set_digest(file)?.is_some_and(|it| it == expected)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        })
-        .await
+        on_disk_thread(move || is_data_set(&path, &expected)).await
     }
 
     async fn remove(&self, file: Removable<'_>) -> io::Result<bool> {
@@ -195,6 +205,15 @@ async fn on_disk_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
+/// Whether a file is there and holds the data set with this digest: reads all of it.
+fn is_data_set(path: &Path, expected: &str) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => Ok(data_set_digest(file)?.is_some_and(|it| it == expected)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// SHA-256 of what follows the File Meta Information, or nothing if there is none.
 fn data_set_digest(mut file: File) -> io::Result<Option<String>> {
     let mut start = Vec::new();
@@ -216,6 +235,8 @@ impl Incoming for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.quarantined.bytes += bytes.len() as u64;
+        let wanted = HEAD_BYTES_MAX - self.quarantined.head.len().min(HEAD_BYTES_MAX);
+        self.quarantined.head.extend(bytes.get(..wanted).unwrap_or(bytes));
         self.file.write_all(bytes)
     }
 

@@ -33,6 +33,8 @@ pub struct Quarantined {
     pub bytes: u64,
     /// SHA-256 of the data set, in hex.
     pub sha256: String,
+    /// The first bytes of the data set, so that what most headers say need not be read again.
+    pub head: Vec<u8>,
 }
 
 impl Drop for Quarantined {
