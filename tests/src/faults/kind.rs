@@ -6,9 +6,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::process::Signal;
 
-use crate::processes::{family, plugin_hosts, signal};
 use super::proxy::{Break, Way};
 use super::ward::Ward;
+use crate::processes::{family, plugin_hosts, signal};
 
 /// Something that breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

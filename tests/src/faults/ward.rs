@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use neighbours::{Ehr, Pacs};
 use rustix::process::Pid;
 
-use crate::processes::family;
 use super::proxy::Proxy;
+use crate::processes::family;
 use crate::{Habits, Hospital, Scratch, database_pid};
 
 /// What is done with each study: once it is whole, and once.

@@ -124,7 +124,8 @@ impl Receiver {
         // Without it those built on dcmtk wait 40 ms for each answer's acknowledgement.
         command.env("TCP_NODELAY", "1");
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        let remote = Remote { timers: Timers::default(), ..remote(&format!("127.0.0.1:{port}"), "CT1") };
+        let remote =
+            Remote { timers: Timers::default(), ..remote(&format!("127.0.0.1:{port}"), "CT1") };
         let begin = std::time::Instant::now();
         while remote.echo().await.is_err() {
             assert!(begin.elapsed() < START_TIME_MAX, "{name} does not answer");
@@ -142,11 +143,18 @@ impl Receiver {
         }
     }
 
-    /// Removes the bytes of what it got, behind its back, so that all find the same room on the disk and in
-    /// memory; and has the disk come to rest.
+    /// How many instances it has the bytes of.
+    pub fn kept(&self) -> usize {
+        let has_bytes = |it: &PathBuf| fs::metadata(it).is_ok_and(|it| it.len() > 0);
+        crate::files(&self.folder).iter().filter(|it| has_bytes(it)).count()
+    }
+
+    /// Empties the files of what it got, behind its back, so that all find the same room on the disk and in
+    /// memory; and has the disk come to rest. They are not removed: who makes new files would have to look
+    /// for names among those that have just become free.
     pub fn tidy(&self) {
         for file in crate::files(&self.folder) {
-            fs::remove_file(file).unwrap();
+            fs::File::create(file).unwrap();
         }
         rustix::fs::sync();
     }
