@@ -5,17 +5,10 @@
 use std::process::ExitCode;
 
 use system_tests::faults::{Count, Gated, rounds};
+use system_tests::given;
 
 const USAGE: &str =
     "cargo faults -- [--rounds 100] [--seed 1] [--hospitals 2], or cargo faults -- --commits EVERY";
-
-/// What was said after a name, or what is meant without.
-fn given(arguments: &[String], name: &str, otherwise: u64) -> Option<u64> {
-    match arguments.iter().position(|it| it == name) {
-        None => Some(otherwise),
-        Some(at) => arguments.get(at + 1)?.parse().ok(),
-    }
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod faults;
+pub mod fuzzing;
 pub mod measuring;
 pub mod paper;
 mod processes;
@@ -69,6 +70,14 @@ pub fn material() -> Option<(PathBuf, PathBuf)> {
         println!("not run: ISOCENTER_REFERENCE or the independent readers are not there");
     }
     both
+}
+
+/// The number that was said after a name at a command line, or what is meant without.
+pub fn given(arguments: &[String], name: &str, otherwise: u64) -> Option<u64> {
+    match arguments.iter().position(|it| it == name) {
+        None => Some(otherwise),
+        Some(at) => arguments.get(at + 1)?.parse().ok(),
+    }
 }
 
 /// A study that nobody has ordered, of three slices; another for each seed.

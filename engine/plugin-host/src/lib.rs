@@ -18,7 +18,7 @@ pub mod child;
 mod host;
 pub mod library;
 mod package;
-mod protocol;
+pub mod protocol;
 mod sandbox;
 mod worker;
 

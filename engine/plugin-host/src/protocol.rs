@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Longest JSON of a frame.
-pub(crate) const JSON_BYTES_MAX: u32 = 64 << 20;
+pub const JSON_BYTES_MAX: u32 = 64 << 20;
 
 /// Longest attachment of a frame: the mask of a whole body.
-pub(crate) const BLOB_BYTES_MAX: u32 = 1 << 30;
+pub const BLOB_BYTES_MAX: u32 = 1 << 30;
 
 /// What the engine asks.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
-pub(crate) enum Ask {
+pub enum Ask {
     /// Are these settings good?
     Check {
         /// What a workflow sets under `with:`.
@@ -50,7 +50,7 @@ pub(crate) enum Ask {
 /// What a child says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-pub(crate) enum Say {
+pub enum Say {
     /// This is a plugin, and this is which.
     Ready {
         /// Its name.
@@ -88,7 +88,12 @@ pub(crate) enum Say {
     },
 }
 
-pub(crate) fn header(json: &[u8], blob: &[u8]) -> io::Result<[u8; 8]> {
+/// The header of a frame.
+///
+/// # Errors
+///
+/// Fails if a part is longer than it may be.
+pub fn header(json: &[u8], blob: &[u8]) -> io::Result<[u8; 8]> {
     let length = |bytes: &[u8], limit: u32| {
         u32::try_from(bytes.len()).ok().filter(|it| *it <= limit).ok_or(io::ErrorKind::InvalidData)
     };
@@ -97,8 +102,12 @@ pub(crate) fn header(json: &[u8], blob: &[u8]) -> io::Result<[u8; 8]> {
     Ok([a, b, c, d, e, f, g, h])
 }
 
-/// The lengths in a header, if they are within their limits.
-pub(crate) fn lengths(header: [u8; 8]) -> io::Result<(u32, u32)> {
+/// The lengths in a header.
+///
+/// # Errors
+///
+/// Fails if they are not within their limits.
+pub fn lengths(header: [u8; 8]) -> io::Result<(u32, u32)> {
     let [a, b, c, d, e, f, g, h] = header;
     let (json, blob) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
     if json > JSON_BYTES_MAX || blob > BLOB_BYTES_MAX {
@@ -107,18 +116,24 @@ pub(crate) fn lengths(header: [u8; 8]) -> io::Result<(u32, u32)> {
     Ok((json, blob))
 }
 
-pub(crate) fn write_frame(
-    out: &mut impl Write,
-    what: &impl Serialize,
-    blob: &[u8],
-) -> io::Result<()> {
+/// Writes a frame.
+///
+/// # Errors
+///
+/// Fails if `out` does, or a part is too long.
+pub fn write_frame(out: &mut impl Write, what: &impl Serialize, blob: &[u8]) -> io::Result<()> {
     let json = serde_json::to_vec(what).map_err(io::Error::other)?;
     out.write_all(&header(&json, blob)?)?;
     out.write_all(&json)?;
     out.write_all(blob)
 }
 
-pub(crate) fn read_frame<T: DeserializeOwned>(source: &mut impl Read) -> io::Result<T> {
+/// Reads a frame, and steps over what is attached.
+///
+/// # Errors
+///
+/// Fails if `source` does or ends, or what it says is not understood.
+pub fn read_frame<T: DeserializeOwned>(source: &mut impl Read) -> io::Result<T> {
     let mut header = [0; 8];
     source.read_exact(&mut header)?;
     let (json, blob) = lengths(header)?;

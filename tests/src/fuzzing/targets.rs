@@ -1,0 +1,288 @@
+//! Who reads what comes from outside, and what good input looks like.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Cursor;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use dimse::message::{Assembler, Command, STORE, Step, fragments};
+use dimse::negotiation::{self, Load};
+use dimse::{Config, Peer, Timers};
+use encoding::dicom_header::{Encoding, read_encoded};
+use hl7::frame::{Decoder, Frame, framed};
+use imaging::rle::FlatMask;
+use neighbours::order_message;
+use neighbours::phantom::Phantom;
+use plugin_host::protocol::{Ask, Say, read_frame, write_frame};
+
+use super::Target;
+
+const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+
+/// All of them.
+pub fn all() -> Vec<Target> {
+    vec![
+        Target::new("pdu", vec![association_request(&[1, 3]), association_request(&[5])], pdu),
+        Target::new("dimse", vec![conversation(16), conversation(4096)], dimse),
+        Target::new("dicom_header", data_sets(), dicom_header),
+        Target::new(
+            "mllp",
+            vec![framed(&order()), [framed(&order()), framed(b"MSH|")].concat()],
+            mllp,
+        ),
+        Target::new("hl7", messages(), hl7_message),
+        Target::new("workflow", workflows(), workflow_file),
+        Target::new("rle", masks(), rle),
+        Target::new("plugin_protocol", frames(), plugin_protocol),
+    ]
+}
+
+/// An A-ASSOCIATE-RQ (PS3.8, 9.3.2) that asks for CT images in each of these contexts.
+fn association_request(contexts: &[u8]) -> Vec<u8> {
+    let item = |kind: u8, body: &[u8]| {
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&[kind, 0], &length[..], body].concat()
+    };
+    let mut body = vec![0, 1, 0, 0];
+    body.extend(b"ISOCENTER       CT1             ");
+    body.extend([0; 32]);
+    body.extend(item(0x10, b"1.2.840.10008.3.1.1.1"));
+    for id in contexts {
+        let syntaxes = [item(0x40, EXPLICIT.as_bytes()), item(0x40, b"1.2.840.10008.1.2")].concat();
+        body.extend(item(
+            0x20,
+            &[&[*id, 0, 0, 0], &item(0x30, CT.as_bytes())[..], &syntaxes].concat(),
+        ));
+    }
+    let roles = item(0x54, &[&[0, 25], CT.as_bytes(), &[1, 1]].concat());
+    let user =
+        [item(0x51, &[0, 2, 0, 0]), item(0x52, b"1.2.3"), roles, item(0x55, b"PEER")].concat();
+    body.extend(item(0x50, &user));
+    [&[1, 0], &u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+fn pdu(bytes: &[u8]) {
+    let peer = Peer { ae_title: None, networks: vec!["0.0.0.0/0".parse().unwrap()] };
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        ae_title: "ISOCENTER".parse().unwrap(),
+        peers: Arc::new(contracts::Live::new(vec![peer])),
+        associations_max: 10,
+        associations_per_peer_max: 10,
+        pdu_bytes_max: 131_072,
+        timers: Timers::default(),
+    };
+    let answer =
+        negotiation::answer(&config, Load::default(), IpAddr::V4(Ipv4Addr::LOCALHOST), bytes);
+    if let negotiation::Answer::Accept(agreed, _) = answer {
+        let ids: BTreeSet<u8> = agreed.contexts.iter().map(|it| it.0).collect();
+        assert_eq!(ids.len(), agreed.contexts.len(), "a context was accepted twice");
+    }
+}
+
+/// P-DATA of a C-STORE, in fragments of so many bytes, each PDU after two bytes with its length.
+fn conversation(size: usize) -> Vec<u8> {
+    let command = Command::request(1, STORE, 7, CT, "1.2.3").to_bytes();
+    let data = vec![7; 300];
+    let mut bytes = Vec::new();
+    for (content, is_command) in [(command, 1_u8), (data, 0)] {
+        let count = content.chunks(size).count();
+        for (at, piece) in content.chunks(size).enumerate() {
+            let control = is_command | if at + 1 == count { 2 } else { 0 };
+            let length = u32::try_from(piece.len() + 2).unwrap().to_be_bytes();
+            let value = [&length[..], &[1, control], piece].concat();
+            let whole = u32::try_from(value.len()).unwrap().to_be_bytes();
+            let pdu = [&[4, 0], &whole[..], &value].concat();
+            bytes.extend(u16::try_from(pdu.len()).unwrap().to_be_bytes());
+            bytes.extend(pdu);
+        }
+    }
+    bytes
+}
+
+fn dimse(mut bytes: &[u8]) {
+    let mut assembler = Assembler::default();
+    while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+        let (pdu, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+        let Ok(found) = fragments(pdu) else { return };
+        for fragment in found {
+            match assembler.push(fragment) {
+                Ok(Step::Command(command)) => {
+                    _ = command.answer(dimse::message::Status::SUCCESS, "ä").to_bytes();
+                }
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+        bytes = rest;
+    }
+}
+
+/// How data sets are written; the first byte of an input says which it is.
+const SYNTAXES: [&str; 5] = [
+    EXPLICIT,
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.4.50",
+];
+
+fn data_sets() -> Vec<Vec<u8>> {
+    let phantom = Phantom { size: 8, slices: 1, placer: "P1".to_owned(), ..Phantom::default() };
+    let file = phantom.files().remove(0);
+    let (start, _) = encoding::file_meta::split(&file).unwrap();
+    let explicit = &file[start..];
+    // A sequence in a sequence, of unknown length, and a name in Japanese.
+    let implicit = b"\x08\x00\x05\x00\x0e\x00\x00\x00\\ISO 2022 IR 87\x10\x00\x10\x00\x0a\x00\x00\x00Y^T=\x1b$B;3\x1b\
+        \x40\x00\x75\x02\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff\x40\x00\x75\x02\xff\xff\xff\xff\
+        \xfe\xff\xdd\xe0\x00\x00\x00\x00\xfe\xff\x0d\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00";
+    let encapsulated =
+        b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\x00\x00\x00\x00\
+        \xfe\xff\x00\xe0\x04\x00\x00\x00\x01\x02\x03\x04\xfe\xff\xdd\xe0\x00\x00\x00\x00";
+    let named = |syntax: u8, bytes: &[u8]| [&[syntax], bytes].concat();
+    let before_pixels = explicit.windows(4).position(|it| it == [0xE0, 0x7F, 0x10, 0]).unwrap();
+    vec![
+        named(0, explicit),
+        named(1, implicit),
+        named(2, explicit),
+        named(3, &[0x4B, 0x04, 0x00]),
+        named(4, &[&explicit[..before_pixels], encapsulated].concat()),
+    ]
+}
+
+fn dicom_header(bytes: &[u8]) {
+    let Some((first, data_set)) = bytes.split_first() else { return };
+    let encoding = Encoding::of(SYNTAXES[usize::from(*first) % SYNTAXES.len()]);
+    if let Ok(header) = read_encoded(Cursor::new(data_set), data_set.len() as u64, encoding) {
+        for (group, element) in [(8, 0x0060), (0x10, 0x0010), (0x10, 0x0020), (0x20, 0x0032)] {
+            let tag = encoding::dicom_header::Tag(group, element);
+            _ = (
+                header.text(tag),
+                header.ascii(tag),
+                header.decimals(tag),
+                header.unsigned_short(tag),
+            );
+        }
+    }
+}
+
+fn order() -> Vec<u8> {
+    order_message(&Phantom::default(), "1").into_bytes()
+}
+
+/// However a stream is cut, the same messages are in it.
+fn mllp(bytes: &[u8]) {
+    let found = |size: usize| {
+        let mut decoder = Decoder::default();
+        let mut all: Vec<Frame> = Vec::new();
+        for piece in bytes.chunks(size) {
+            decoder.push(piece);
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => all.push(frame),
+                    Ok(None) => break,
+                    Err(_) => return all,
+                }
+            }
+        }
+        all
+    };
+    let size = usize::from(bytes.first().copied().unwrap_or(1)).max(1);
+    let (whole, cut) = (found(bytes.len().max(1)), found(size));
+    assert!(whole == cut, "cut into {size} it is something else");
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let merge = "MSH|^~\\&|ADT|H|I|AI|20260102||ADT^A40^ADT_A39|7|P|2.5.1\rEVN||20260102\rPID|1||A^^^MR~B^^^NI||D^J\rMRG|C^^^MR";
+    let report = "MSH|^~\\&|LAB|H|I|AI|20260102||ORU^R01|8|P|2.4|||AL|NE||UNICODE UTF-8\rPID|1||A^^^MR\rOBR|1|P|F|L^Labor^L\r\
+        OBX|1|NM|718-7^Hb^LN||13,5|g/dL|12-16|N|||F\rOBX|2|ED|P^^L||^application^pdf^Base64^JVBERi0=\rNTE|1||a\\F\\b\\X41\\\\.br\\";
+    let mut all = vec![order()];
+    all.extend([merge, report].map(|it| it.as_bytes().to_vec()));
+    all.push([&b"FHS|^~\\&\rBHS|^~\\&\r"[..], &order(), b"\rBTS|1\rFTS|1"].concat());
+    all
+}
+
+fn hl7_message(bytes: &[u8]) {
+    let rules = hl7::Rules::default();
+    let all = match hl7::batch::split(bytes) {
+        Some(batch) => batch.messages,
+        None => vec![bytes.to_vec()],
+    };
+    for message in all {
+        if let Ok(judged) = hl7::receiver::judge(&message, &rules) {
+            let problem = hl7::Problem::wrong(207, "", "no");
+            let answer = hl7::acknowledgement::not_kept(&judged.message, &problem, "1", "2026");
+            let read = hl7::Message::parse(&answer, rules.charset);
+            assert!(read.is_ok(), "our answer cannot be read");
+        }
+    }
+}
+
+fn workflows() -> Vec<Vec<u8>> {
+    let files = fs::read_dir(crate::root().join("workflows")).unwrap().map(|it| it.unwrap().path());
+    files
+        .filter(|it| it.extension().is_some_and(|it| it == "yaml"))
+        .map(|it| fs::read(it).unwrap())
+        .collect()
+}
+
+fn workflow_file(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    match workflow::reread("fuzz.yaml", &text) {
+        Ok(workflow) => _ = workflow::trial(&workflow),
+        Err(invalid) => assert!(!invalid.problems.is_empty(), "refused without a reason"),
+    }
+}
+
+/// Height and width, then the text.
+fn masks() -> Vec<Vec<u8>> {
+    let mask = |height: u32, width: u32| {
+        let pixels = (0..height * width).map(|it| it % 7 < 3).collect();
+        let text = FlatMask { height, width, pixels }.to_text();
+        [&height.to_le_bytes()[..], &width.to_le_bytes(), text.as_bytes()].concat()
+    };
+    vec![mask(1, 1), mask(24, 40), mask(100, 3)]
+}
+
+fn rle(bytes: &[u8]) {
+    let Some((height, rest)) = bytes.split_first_chunk::<4>() else { return };
+    let Some((width, text)) = rest.split_first_chunk::<4>() else { return };
+    let (height, width) = (u32::from_le_bytes(*height), u32::from_le_bytes(*width));
+    let Ok(mask) = FlatMask::parse(height, width, &String::from_utf8_lossy(text)) else { return };
+    let again = FlatMask::parse(height, width, &mask.to_text()).unwrap();
+    assert!(again.pixels == mask.pixels, "a mask comes back otherwise");
+}
+
+fn frames() -> Vec<Vec<u8>> {
+    let frame = |what: &Say, blob: &[u8]| {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, what, blob).unwrap();
+        bytes
+    };
+    let asked = {
+        let mut bytes = Vec::new();
+        let settings = serde_json::json!({"targets": ["bone"]});
+        write_frame(&mut bytes, &Ask::Check { settings }, &[]).unwrap();
+        bytes
+    };
+    let done = Say::Done { status: 0, body: "{\"findings\":[]}".to_owned() };
+    vec![
+        frame(&Say::Artifact, &[1; 100]),
+        frame(&Say::Log { level: 1, message: "hm".to_owned() }, &[]),
+        [
+            frame(&Say::Ready { name: "a".to_owned(), version: "1".to_owned() }, &[]),
+            frame(&done, &[]),
+        ]
+        .concat(),
+        asked,
+    ]
+}
+
+fn plugin_protocol(bytes: &[u8]) {
+    let mut said = Cursor::new(bytes);
+    while read_frame::<Say>(&mut said).is_ok() {}
+    let mut asked = Cursor::new(bytes);
+    while read_frame::<Ask>(&mut asked).is_ok() {}
+}
