@@ -8,6 +8,7 @@
 mod charsets;
 mod commitment;
 mod corrections;
+mod damage;
 mod database;
 mod documents;
 mod doors;

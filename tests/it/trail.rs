@@ -13,17 +13,6 @@ fn verify(file: &std::path::Path, key: &std::path::Path) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Whether the database took a statement from one of its users, and what it said.
-fn sql(hospital: &Hospital, user: &str, statement: &str) -> (bool, String) {
-    let data = hospital.scratch.path("data");
-    let key = data.join(format!("keys/database-{user}.key"));
-    let mut command = Command::new("psql");
-    command.arg("-h").arg(data.join("pg/run")).args(["-U", &format!("isocenter_{user}")]);
-    command.args(["-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statement]);
-    let output = command.env("PGPASSWORD", std::fs::read_to_string(key).unwrap()).output().unwrap();
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn aud_03_an_export_is_verified_without_the_engine_and_tampering_is_found() {
     let mut hospital = Hospital::open().await;
@@ -99,7 +88,7 @@ async fn aud_02_seals_keep_their_order_over_many_transactions() {
 async fn aud_04_the_engine_itself_cannot_change_the_trail() {
     let hospital = Hospital::open().await;
     hospital.send_message("MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR").await;
-    let sql = |user: &str, statement: &str| sql(&hospital, user, statement);
+    let sql = |user: &str, statement: &str| hospital.sql(user, statement);
 
     assert!(sql("app", "select count(*) from audit.event").0);
     for statement in [

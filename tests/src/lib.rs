@@ -259,6 +259,17 @@ impl Hospital {
         command.env_remove("SUDO_USER").env("USER", user).output().unwrap()
     }
 
+    /// Whether the private database took a statement from one of its users, and what it said.
+    pub fn sql(&self, user: &str, statement: &str) -> (bool, String) {
+        let data = self.scratch.path("data");
+        let key = data.join(format!("keys/database-{user}.key"));
+        let mut command = Command::new("psql");
+        command.arg("-h").arg(data.join("pg/run")).args(["-U", &format!("isocenter_{user}")]);
+        command.args(["-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statement]);
+        let output = command.env("PGPASSWORD", fs::read_to_string(key).unwrap()).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// The modality.
     pub fn modality(&self) -> Remote {
         remote(&self.engine.dicom, "CT1")

@@ -40,10 +40,9 @@ impl DiskArchive {
             fs::remove_dir_all(&quarantine)?;
         }
         let archive = Self::beside(folder);
-        make_folder(&archive.quarantine)?;
+        // All at once and on the disk, so that a file's folder never goes with a loss of power.
+        archive.folders().try_for_each(|it| make_folder(&it))?;
         for kept in [&archive.instances, &archive.artifacts] {
-            // All at once and on the disk, so that a file's folder never goes with a loss of power.
-            (0..=u8::MAX).try_for_each(|it| make_folder(&kept.join(format!("{it:02x}"))))?;
             File::open(kept)?.sync_all()?;
         }
         File::open(folder)?.sync_all()?;
@@ -59,12 +58,37 @@ impl DiskArchive {
         }
     }
 
+    /// Every folder that files are put in.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let kept = [&self.instances, &self.artifacts]
+            .into_iter()
+            .flat_map(|kept| (0..=u8::MAX).map(move |it| kept.join(format!("{it:02x}"))));
+        std::iter::once(self.quarantine.clone()).chain(kept)
+    }
+
+    pub(crate) fn quarantine_folder(&self) -> &Path {
+        &self.quarantine
+    }
+
+    pub(crate) fn instances_folder(&self) -> &Path {
+        &self.instances
+    }
+
+    /// Where that is put which nobody may take for what it was.
+    pub(crate) fn aside_folder(&self) -> PathBuf {
+        self.instances.with_file_name("aside")
+    }
+
+    pub(crate) fn instance_path(&self, sha256: &str) -> PathBuf {
+        place(&self.instances, sha256, "dcm")
+    }
+
     fn artifact_path(&self, sha256: &str) -> PathBuf {
         place(&self.artifacts, sha256, "bin")
     }
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
@@ -116,7 +140,7 @@ impl Archive for DiskArchive {
     }
 
     fn path_of(&self, sha256: &str) -> PathBuf {
-        place(&self.instances, sha256, "dcm")
+        self.instance_path(sha256)
     }
 
     async fn is_intact(&self, sha256: &str) -> io::Result<bool> {
@@ -206,7 +230,7 @@ async fn on_disk_thread<T: Send + 'static>(
 }
 
 /// Whether a file is there and holds the data set with this digest: reads all of it.
-fn is_data_set(path: &Path, expected: &str) -> io::Result<bool> {
+pub(crate) fn is_data_set(path: &Path, expected: &str) -> io::Result<bool> {
     match File::open(path) {
         Ok(file) => Ok(data_set_digest(file)?.is_some_and(|it| it == expected)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

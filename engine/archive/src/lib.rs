@@ -11,6 +11,8 @@
 
 mod disk;
 mod folder;
+mod survey;
 
 pub use disk::DiskArchive;
 pub use folder::FolderDestination;
+pub use survey::Survey;

@@ -70,7 +70,8 @@ pub fn answers(
     let first = Condition::of(&accept)
         .holds(code == "CA")
         .then(|| acknowledge(message, &plain, (code, told), accept_id, now));
-    let kind = response(&message.msh(9, 1), &message.msh(9, 2), message.delimiters.component);
+    let type_code = message.delimiters.escaped(&message.msh(9, 1));
+    let kind = response(&type_code, &event(message), message.delimiters.component);
     let application = by_application
         .then(|| acknowledge(message, &kind, (original, problem), application_id, now));
     let code = if first.is_none() && application.is_some() { original } else { code };
@@ -93,8 +94,13 @@ fn original_code(problem: Option<&Problem>) -> &'static str {
     }
 }
 
+/// MSH-9.2, as it may stand in a message: what it means may hold what separates segments.
+fn event(message: &Message) -> String {
+    message.delimiters.escaped(&message.msh(9, 2))
+}
+
 fn kind_of_plain(message: &Message) -> String {
-    let (event, c) = (message.msh(9, 2), message.delimiters.component);
+    let (event, c) = (event(message), message.delimiters.component);
     if event.is_empty() { "ACK".to_owned() } else { format!("ACK{c}{event}{c}ACK") }
 }
 
@@ -218,6 +224,14 @@ mod tests {
         let [accept, application] = answered("OMI^O23^OMI_O23", "2.5.1", "AL|AL", None);
         assert_eq!(accept, "MSH|^~\\&|ISO|AI|RIS|H|20260102||ACK^O23^ACK|A1|P|2.5.1\rMSA|CA|M1\r");
         assert!(application.contains("|ORI^O24^ORI_O24|A2|"), "{application}");
+    }
+
+    /// Found by the attack of `cargo fuzzing`: what the trigger event means may be the end of a segment.
+    #[test]
+    fn hl7_12_an_event_that_is_none_breaks_no_answer() {
+        let [answer, _] = answered("ORU^R01\\\\.br\\", "2.5.1", "|", None);
+        assert!(Message::parse(answer.as_bytes(), Hl7Charset::Utf8).is_ok(), "{answer}");
+        assert_eq!(answer.matches('\r').count(), 2, "{answer}");
     }
 
     #[test]

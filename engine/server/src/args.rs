@@ -217,7 +217,7 @@ pub(crate) enum Command {
         listing: Listing,
     },
     /// Looks for what is not as it should be.
-    Doctor(Listing),
+    Doctor(DoctorFlags),
     /// Writes what the engine conforms to: the DICOM Conformance Statement, the HL7 profile.
     Conformance {
         /// Which.
@@ -275,6 +275,18 @@ pub(crate) struct Listing {
     /// How many.
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: i64,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DoctorFlags {
+    /// Put right what can be put right without losing anything, take the rest out of use and note it.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Read the bytes of all images.
+    #[arg(long)]
+    pub(crate) read_all: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 #[derive(Subcommand)]

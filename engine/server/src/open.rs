@@ -15,6 +15,8 @@ use crate::output::Failure;
 pub(crate) struct Opened {
     pub(crate) store: Arc<PgStore>,
     pub(crate) cluster: Option<Arc<Cluster>>,
+    /// How to own the database, where that is known.
+    pub(crate) owner: Option<PgConnectOptions>,
 }
 
 impl Opened {
@@ -41,8 +43,8 @@ impl Opened {
             .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
         let (cluster, owner, app) = database(config, place, data).await?;
         let domains = IdentityDomains::from(&config.identity);
-        match connected(owner, app, keys, domains).await {
-            Ok(store) => Ok(Self { store: Arc::new(store), cluster }),
+        match connected(owner.clone(), app, keys, domains).await {
+            Ok(store) => Ok(Self { store: Arc::new(store), cluster, owner }),
             Err(failure) => {
                 if let Some(cluster) = cluster.filter(|it| it.is_ours()) {
                     cluster.stop().await;

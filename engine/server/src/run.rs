@@ -77,7 +77,7 @@ pub(crate) async fn run(
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
     let _lock = lock(&data)?;
     let site = Site::read(place, flags, &[]).await?;
-    let Opened { store, cluster } = Opened::open_in(&site.config, place, &data).await?;
+    let Opened { store, cluster, .. } = Opened::open_in(&site.config, place, &data).await?;
     let open =
         Open { store: Arc::clone(&store), cluster: cluster.clone(), data, place: place.clone() };
     let outcome = work(site, open, flags, metrics, stopped, opened).await;

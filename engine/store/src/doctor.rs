@@ -1,8 +1,24 @@
+//! What the database holds that cannot be, and what is done about it.
+//!
+//! What can be put right without losing anything is put right; what cannot is noted in the trail and given
+//! to a person, once, and counts as dealt with from then on.
+
+use contracts::{NewTask, StoreError};
+use domain::{Action, Actor, Event, Outcome, Subject};
 use serde::Serialize;
+use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
 
 use crate::PgStore;
-use crate::error::Error;
-use contracts::StoreError;
+use crate::error::{Error, Result};
+use crate::event::append;
+use crate::task;
+
+mod checks;
+
+use checks::{CHECKS, GUARDS, Remedy};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -15,87 +31,175 @@ pub struct Check {
     pub found: String,
 }
 
-/// A name, a query that counts what is wrong, what it means.
-const COUNTS: &[(&str, &str, &str)] = &[
-    (
-        "the trail refuses changes",
-        "select 6 - count(*) from pg_trigger where tgenabled <> 'D' and tgname in
-            ('event_stays', 'event_stays_whole', 'seal_stays', 'seal_stays_whole',
-             'batch_stays', 'batch_stays_whole')",
-        "guards are missing; run: isocenter store prepare",
-    ),
-    (
-        "the engine cannot write the trail but through audit.append",
-        "select count(*) from unnest(array['audit.event', 'audit.seal', 'audit.batch']) t,
-            unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p
-         where has_table_privilege(current_user, t, p)",
-        "the database user may write the trail; run: isocenter store prepare --as-owner URL",
-    ),
-    (
-        "every event is sealed within a minute",
-        "select count(*) from audit.event e
-         where at < now() - interval '1 minute' and at > now() - interval '1 day'
-            and not exists (select from audit.seal s where s.event = e.id)",
-        "events wait for their seal: is the engine running, does a transaction hang?",
-    ),
-    (
-        "every current instance has its event",
-        "select count(*) from instance i where is_current and not exists
-            (select from audit.event e where e.study = i.study and e.instance = i.uid
-                and e.kind = 'instance_received')",
-        "instances without an event: projections and trail differ",
-    ),
-    (
-        "every event of an instance has its row",
-        "select count(*) from audit.event e where e.kind = 'instance_received' and not exists
-            (select from instance i where i.uid = e.instance)",
-        "events without an instance: projections and trail differ",
-    ),
-    (
-        "every run has its beginning in the trail",
-        "select count(*) from run r where not exists
-            (select from audit.event e where e.run = r.id and e.kind = 'run_started')",
-        "runs without an event: projections and trail differ",
-    ),
-    (
-        "every ended run has its end in the trail",
-        "select count(*) from run r where ended_at is not null and not exists
-            (select from audit.event e where e.run = r.id
-                and e.kind in ('run_completed', 'run_failed', 'run_cancelled'))",
-        "ended runs without an event: projections and trail differ",
-    ),
-    (
-        "every delivery that arrived is in the trail",
-        "select count(*) from delivery d where state = 'delivered' and not exists
-            (select from audit.event e where e.run = d.run and e.kind = 'delivered')",
-        "deliveries without an event: projections and trail differ",
-    ),
-    (
-        "no node hangs",
-        "select count(*) from node where state = 'running' and lease_until < now() - interval '5 minutes'",
-        "nodes whose worker is gone: is the engine running?",
-    ),
-    (
-        "no delivery has failed",
-        "select count(*) from delivery where state = 'failed'",
-        "see: isocenter delivery list --failed",
-    ),
-];
+impl Check {
+    /// A thing of which so many are wrong.
+    pub fn counted(name: &'static str, wrong: usize, advice: &str) -> Self {
+        let found = if wrong == 0 { "yes".to_owned() } else { format!("{wrong}: {advice}") };
+        Self { name, is_good: wrong == 0, found }
+    }
+}
+
+/// An instance that is to be had, as the database has it.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct FiledInstance {
+    /// SHA-256 of its data set: the name of its file.
+    pub sha256: String,
+    /// Length of its data set.
+    pub bytes: i64,
+}
 
 impl PgStore {
-    /// Compares the projections with the trail, and looks for missing guards.
+    /// Compares the projections with the trail, and looks for missing guards and for what hangs.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn examine(&self) -> Result<Vec<Check>, StoreError> {
+    pub async fn examine(&self) -> std::result::Result<Vec<Check>, StoreError> {
         let mut checks = Vec::new();
-        for (name, query, advice) in COUNTS {
+        for check in CHECKS {
             let (count,): (i64,) =
-                sqlx::query_as(*query).fetch_one(&self.pool).await.map_err(Error::from)?;
-            let found = if count == 0 { "yes".to_owned() } else { format!("{count}: {advice}") };
-            checks.push(Check { name, is_good: count == 0, found });
+                sqlx::query_as(check.count).fetch_one(&self.pool).await.map_err(Error::from)?;
+            let wrong = usize::try_from(count).unwrap_or_default();
+            checks.push(Check::counted(check.name, wrong, check.advice));
         }
         Ok(checks)
     }
+
+    /// Does about what [`examine`](Self::examine) finds what can be done, and puts it on record. Says of each
+    /// what was done.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn repair(&self, by: &Actor) -> std::result::Result<Vec<String>, StoreError> {
+        let mut done = Vec::new();
+        for check in CHECKS {
+            let count = match check.remedy {
+                Remedy::None => 0,
+                Remedy::Change(statement) => self.change(check.name, statement, by).await?,
+                Remedy::Note(query) => self.note(check.name, check.advice, query, by).await?,
+            };
+            if count > 0 {
+                done.push(format!("{}: {count}", check.name));
+            }
+        }
+        Ok(done)
+    }
+
+    async fn change(&self, name: &str, statement: &'static str, by: &Actor) -> Result<u64> {
+        let mut tx = self.pool.begin().await?;
+        let count = sqlx::query(statement).execute(&mut *tx).await?.rows_affected();
+        if count > 0 {
+            let detail = json!({"check": name, "count": count});
+            let event = Event::engine("damage_repaired", Action::U, Subject::default(), detail);
+            append(&mut tx, &event.by(by.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(count)
+    }
+
+    /// Notes what differs: study, instance and run of each.
+    async fn note(&self, name: &str, advice: &str, query: &'static str, by: &Actor) -> Result<u64> {
+        let mut tx = self.pool.begin().await?;
+        let rows: Vec<(Option<String>, Option<String>, Option<Uuid>)> =
+            sqlx::query_as(query).fetch_all(&mut *tx).await?;
+        for (study, instance, run) in &rows {
+            let subject = Subject {
+                study: study.clone(),
+                instance: instance.clone(),
+                run: *run,
+                ..Subject::default()
+            };
+            note(&mut tx, name, advice, subject, by).await?;
+        }
+        tx.commit().await?;
+        Ok(rows.len() as u64)
+    }
+
+    /// The instances whose files should be there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn filed_instances(&self) -> std::result::Result<Vec<FiledInstance>, StoreError> {
+        let query =
+            "select distinct on (sha256) sha256, bytes from instance where not is_file_gone";
+        Ok(sqlx::query_as(query).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// Takes instances out of use whose file is not what it was. If one comes again, it is taken in again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn isolate(
+        &self,
+        sha256: &str,
+        why: &'static str,
+        by: &Actor,
+    ) -> std::result::Result<(), StoreError> {
+        Ok(self.isolate_rows(sha256, why, by).await?)
+    }
+
+    async fn isolate_rows(&self, sha256: &str, why: &'static str, by: &Actor) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "update instance set removed_at = coalesce(removed_at, clock_timestamp()), is_file_gone = true
+             where sha256 = $1 and not is_file_gone returning study, uid",
+        )
+        .bind(sha256)
+        .fetch_all(&mut *tx)
+        .await?;
+        for (study, instance) in rows {
+            let subject =
+                Subject { study: Some(study), instance: Some(instance), ..Subject::default() };
+            let advice = "an image cannot be used: have it sent again";
+            note(&mut tx, why, advice, subject, by).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Puts on record that something is wrong that concerns all, and gives it to a person.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn note_damage(
+        &self,
+        name: &str,
+        advice: &str,
+        by: &Actor,
+    ) -> std::result::Result<(), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        note(&mut tx, name, advice, Subject::default(), by).await?;
+        Ok(tx.commit().await.map_err(Error::from)?)
+    }
+}
+
+async fn note(
+    tx: &mut PgConnection,
+    name: &str,
+    advice: &str,
+    subject: Subject,
+    by: &Actor,
+) -> Result<()> {
+    let event = Event::engine("damage_noted", Action::E, subject.clone(), json!({"check": name}));
+    append(tx, &event.by(by.clone()).ended(Outcome::SeriousFailure)).await?;
+    let reason = format!("{name}: not so; {advice}");
+    task::open_once(tx, &NewTask { kind: "damage".to_owned(), subject, reason }).await
+}
+
+/// Sets up again what keeps the trail from being changed, as the owner of the database.
+///
+/// # Errors
+///
+/// Fails if the database does, or does not let this user.
+pub async fn restore_guards(owner: PgConnectOptions) -> std::result::Result<(), StoreError> {
+    let restored = async {
+        let mut connection = PgConnection::connect_with(&owner).await?;
+        sqlx::raw_sql(GUARDS).execute(&mut connection).await?;
+        connection.close().await
+    };
+    Ok(restored.await.map_err(Error::from)?)
 }

@@ -46,7 +46,7 @@ pub mod trail_file;
 
 pub use activation::ActivationLine;
 pub use destination::DestinationLine;
-pub use doctor::Check;
+pub use doctor::{Check, FiledInstance, restore_guards};
 pub use export::StudyExport;
 pub use identity::IdentityDomains;
 pub use keys::{Keys, KeysError, plugin_key};

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::{StoreError, WorkKind};
+use ed25519_dalek::VerifyingKey;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -111,6 +112,11 @@ impl PgStore {
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         });
+    }
+
+    /// The key that what is sealed is verified with.
+    pub fn trail_key(&self) -> VerifyingKey {
+        self.keys.trail_public()
     }
 
     /// Closes all connections.

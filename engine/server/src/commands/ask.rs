@@ -236,18 +236,3 @@ pub(crate) async fn task(command: TaskCommand) -> Result<ExitCode, Failure> {
         }
     }
 }
-
-/// Exit code 1 if something is not as it should be.
-pub(crate) async fn doctor(listing: &Listing) -> Result<ExitCode, Failure> {
-    let opened = Opened::open(&listing.place).await?;
-    opened.store.ping().await.map_err(|error| failed(&error))?;
-    let checks = opened.store.examine().await;
-    opened.close().await;
-    let checks = checks.map_err(|error| failed(&error))?;
-    show(listing, &checks, &["", "check", "found"], |it| {
-        let mark = if it.is_good { "ok" } else { "!!" };
-        vec![mark.to_owned(), it.name.to_owned(), it.found.clone()]
-    })?;
-    let is_good = checks.iter().all(|it| it.is_good);
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}

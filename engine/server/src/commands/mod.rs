@@ -5,6 +5,7 @@ pub(crate) mod audit;
 mod check;
 mod demo;
 mod destination;
+mod doctor;
 mod export;
 mod model;
 mod model_serve;
@@ -53,7 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit { command } => audit::audit(command).await.map(done),
         Command::Retention { dry_run, listing } => retention::retention(dry_run, &listing).await,
-        Command::Doctor(listing) => ask::doctor(&listing).await,
+        Command::Doctor(flags) => doctor::doctor(&flags).await,
         Command::Store { command: StoreCommand::Prepare { as_owner } } => {
             prepare(&as_owner).await.map(done)
         }

@@ -1,0 +1,167 @@
+//! Damage of every kind is found, and put right or taken out of use, and nothing is lost by that (ACC-04).
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use neighbours::phantom::Phantom;
+use serde_json::Value;
+use system_tests::{Habits, Hospital, files, study};
+
+const WORKFLOW: &str = "
+workflow: bone
+on: { study: { when: 'study.instances == 3', complete: { quiet: 300ms } } }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver:
+  - { to: pacs, what: [seg], after: [bone] }
+  - { to: ehr, what: [oru], after: [bone] }
+";
+
+/// What is planted in the database, and the check that is to find it.
+const PLANTED: [(&str, &str); 12] = [
+    ("no node hangs", "update node set state = 'running', lease_until = now() - interval '1 hour'
+        where run = (select id from run order by started_at limit 1)"),
+    ("no node is leased for longer than a day", "update node set state = 'running',
+        lease_until = now() + interval '10 days'
+        where run = (select id from run order by started_at offset 1 limit 1)"),
+    ("no node waits for a time more than a month away", "update node set state = 'ready',
+        run_after = now() + interval '100 days'
+        where run = (select id from run order by started_at offset 2 limit 1)"),
+    ("no delivery is leased for longer than a day", "update delivery set state = 'sending',
+        lease_until = now() + interval '10 days' where position = (select min(position) from delivery)"),
+    ("no delivery waits for a time more than a month away", "update delivery set state = 'queued',
+        run_after = now() + interval '100 days' where position = (select max(position) from delivery)"),
+    ("no study waits for a time more than a month away", "update study
+        set look_at = now() + interval '100 days' where accession <> 'LEFT'"),
+    ("every study was looked at, or will be", "update study set look_at = null, told = '{}'
+        where accession = 'LEFT'"),
+    ("every current instance has its event", "insert into instance (uid, sha256, series, study, sop_class,
+            transfer_syntax, bytes, calling_ae, is_current)
+        select uid || '.9', sha256, series, study, sop_class, transfer_syntax, bytes, calling_ae, true
+        from instance where study = (select study from run order by started_at limit 1) limit 1"),
+    ("every event of an instance has its row", "delete from instance where uid = (select i.uid from instance i
+        join study s on s.uid = i.study where s.accession = 'LEFT' limit 1)"),
+    ("every run has its beginning in the trail", "insert into run (id, workflow, digest, patient, study,
+            priority, input_key, state, status, reason, ended_at)
+        select '00000000-0000-4000-8000-000000000001', workflow, digest, patient, study, priority, 'planted',
+            state, 'completed', reason, now() from run limit 1"),
+    ("every delivery that arrived is in the trail", "insert into delivery (id, run, index, destination, what,
+            state, ended_at)
+        select gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 7, destination, what, 'delivered',
+            now() from delivery limit 1"),
+    ("the engine cannot write the trail but through audit.append",
+        "grant insert on audit.event to isocenter_app"),
+];
+
+const BREAK: &str = "alter table audit.event disable trigger event_stays;
+    update audit.event set body = jsonb_set(body, '{detail,planted}', '1') where kind = 'run_started'";
+const UNBREAK: &str = "alter table audit.event disable trigger event_stays;
+    update audit.event set body = body #- '{detail,planted}' where kind = 'run_started'";
+const CHAIN: &str = "the trail is what was sealed and signed";
+
+fn age(path: &Path) {
+    let file = File::options().append(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
+}
+
+/// Plants what can happen to files. Gives the checks that are to find it.
+fn damage_files(hospital: &Hospital) -> Vec<&'static str> {
+    let data = hospital.scratch.path("data");
+    let archive = data.join("archive");
+    let mut kept = files(&archive.join("instances"));
+    kept.sort();
+    fs::remove_file(&kept[0]).unwrap();
+    let torn = File::options().write(true).open(&kept[1]).unwrap();
+    torn.set_len(torn.metadata().unwrap().len() - 10).unwrap();
+    let mut bytes = fs::read(&kept[2]).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&kept[2], bytes).unwrap();
+    let orphan = archive.join("instances/ab").join(format!("ab{}.dcm", "0".repeat(62)));
+    let leftover = archive.join("quarantine/half");
+    for path in [&orphan, &leftover] {
+        fs::write(path, "half").unwrap();
+        age(path);
+    }
+    let is_empty = |it: &u8| fs::remove_dir(archive.join(format!("instances/{it:02x}"))).is_ok();
+    (0..=u8::MAX).find(is_empty).expect("a folder without a file");
+    let key = data.join("keys/payload.key");
+    fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
+    vec![
+        "every instance has its file",
+        "every file is as long as it was",
+        "every file has the bytes it had",
+        "every file belongs to an instance",
+        "the quarantine holds only what is coming in",
+        "the folders of the archive are there",
+        "nobody else may read the keys",
+    ]
+}
+
+/// The names of what is not as it should be.
+fn bad(checks: &Value) -> Vec<&str> {
+    let all = checks.as_array().unwrap().iter();
+    all.filter(|it| it["is_good"] == false).map(|it| it["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
+    let workflows = [("bone", WORKFLOW)];
+    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    for seed in ["one", "two", "three"] {
+        hospital.send(&study(seed)).await;
+    }
+    let left = Phantom { accession: "LEFT".to_owned(), slices: 4, ..study("left") };
+    hospital.send(&left).await;
+    hospital.ended_runs(3).await;
+    assert_eq!(bad(&hospital.ask(&["doctor", "--read-all"])), [""; 0]);
+
+    // The engine would mend some of it by itself.
+    hospital.engine.kill();
+    let mut expected = damage_files(&hospital);
+    for (check, statement) in PLANTED {
+        let (is_done, said) = hospital.sql("admin", statement);
+        assert!(is_done, "{check}: {said}");
+        expected.push(check);
+    }
+    let (is_done, said) = hospital.sql("admin", BREAK);
+    assert!(is_done, "{said}");
+    expected.extend([
+        "every ended run has its end in the trail",
+        "the trail refuses changes",
+        CHAIN,
+    ]);
+    // A file that says the database runs while it does not.
+    system_tests::kill_database(&hospital.scratch.path("data"));
+
+    let found = hospital.ask(&["doctor", "--read-all"]);
+    let mut found = bad(&found);
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+
+    let after = hospital.ask(&["doctor", "--read-all", "--repair"]);
+    assert_eq!(bad(&after), [CHAIN], "what was sealed cannot be put right");
+    let tasks = hospital.ask(&["task", "list"]);
+    let damage = |it: &&Value| it["kind"] == "damage";
+    assert!(tasks.as_array().unwrap().iter().filter(damage).count() >= 9, "{tasks}");
+    assert_eq!(files(&hospital.scratch.path("data/archive/aside")).len(), 3);
+
+    // Whoever finds out what was changed in the trail can change it back, and not unseen.
+    hospital.restart();
+    let (is_done, said) = hospital.sql("admin", UNBREAK);
+    assert!(is_done, "{said}");
+    hospital.ask(&["doctor", "--read-all", "--repair"]);
+    for seed in ["one", "two", "three"] {
+        hospital.send(&study(seed)).await;
+    }
+    hospital.send(&left).await;
+    let doctor = hospital.ask(&["doctor", "--read-all"]);
+    assert_eq!(bad(&doctor), [""; 0], "{doctor}");
+    let (is_done, said) = hospital.sql(
+        "admin",
+        "do $$ begin assert not exists (select from instance
+        where removed_at is not null); end $$",
+    );
+    assert!(is_done, "what came again is not in use: {said}");
+}
