@@ -131,8 +131,7 @@ async fn aud_03_batches_missing_at_the_end_of_the_database_are_found() {
         assert!(export().status.success());
     }
 
-    let (is_done, said) = sql(
-        &hospital,
+    let (is_done, said) = hospital.sql(
         "admin",
         "begin; set local session_replication_role = replica;
          create temporary table gone on commit drop as select min(first_seq) as seq from

@@ -74,7 +74,14 @@ struct Lane {
 impl Lane {
     async fn work(mut self, mut from: mpsc::Receiver<Waiting>) {
         let mut group = Vec::new();
-        while from.recv_many(&mut group, GROUP_MAX).await > 0 {
+        // Who closes the pool waits for the connection that is held here.
+        let mut closed = self.pool.close_event();
+        loop {
+            tokio::select! {
+                biased;
+                count = from.recv_many(&mut group, GROUP_MAX) => if count == 0 { return },
+                () = &mut closed => return,
+            }
             self.keep_group(std::mem::take(&mut group)).await;
         }
     }

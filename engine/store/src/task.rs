@@ -27,10 +27,12 @@ pub(crate) async fn open(connection: &mut PgConnection, task: &NewTask) -> Resul
 pub(crate) async fn open_once(connection: &mut PgConnection, task: &NewTask) -> Result<()> {
     let subject = serde_json::to_value(&task.subject)?;
     let (is_open,): (bool,) = sqlx::query_as(
-        "select exists (select from task where decided_at is null and kind = $1 and subject = $2)",
+        "select exists (select from task where decided_at is null and kind = $1 and subject = $2
+            and reason = $3)",
     )
     .bind(&task.kind)
     .bind(&subject)
+    .bind(&task.reason)
     .fetch_one(&mut *connection)
     .await?;
     if is_open { Ok(()) } else { open(connection, task).await }

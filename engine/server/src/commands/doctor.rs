@@ -150,7 +150,9 @@ impl Patient<'_> {
     }
 
     async fn broken_link(&self, sealer: &Sealer, export: &Path) -> Option<String> {
-        let mut file = match fs::File::create(export) {
+        let folder = export.parent().unwrap_or(&self.data);
+        let created = fs::create_dir_all(folder).and_then(|()| fs::File::create(export));
+        let mut file = match created {
             Ok(file) => BufWriter::new(file),
             Err(error) => return Some(error.to_string()),
         };
