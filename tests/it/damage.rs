@@ -117,6 +117,9 @@ async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     let doctor = hospital.ask(&["doctor", "--read-all"]);
     assert_eq!(bad(&doctor), [""; 0], "{doctor}");
 
+    // An export seals what is there.
+    let export = hospital.scratch.path("trail.jsonl");
+    assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
     // The engine would mend some of it by itself.
     hospital.engine.kill();
     let mut expected = damage_files(&hospital);

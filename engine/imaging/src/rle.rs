@@ -58,7 +58,9 @@ impl FlatMask {
     /// The lengths of its runs, column by column, beginning with what is outside.
     pub fn runs(&self) -> Vec<u32> {
         let (width, mut runs, mut inside, mut run) = (self.width as usize, Vec::new(), false, 0);
-        for column in 0..width {
+        // Where there are no rows, there may be any number of columns.
+        let columns = width.min(self.pixels.len());
+        for column in 0..columns {
             for pixel in self.pixels.iter().skip(column).step_by(width) {
                 if *pixel != inside {
                     runs.push(run);
@@ -183,6 +185,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Found by the attack of `cargo fuzzing`: it took seconds.
+    #[test]
+    fn a_mask_without_rows_is_written_at_once() {
+        let mask = FlatMask::parse(0, u32::MAX, "0").unwrap();
+        assert_eq!(mask.runs(), [0]);
+    }
 
     proptest! {
         #[test]
