@@ -29,6 +29,7 @@ mod receivers;
 mod reference;
 mod retention;
 mod review;
+mod safe_mode;
 mod study;
 mod timers;
 mod trail;

@@ -228,10 +228,15 @@ impl Hospital {
 
     /// Starts the engine again after it was killed.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same, with more to say to it.
+    pub fn restart_with(&mut self, flags: &[&str]) {
         let config = self.scratch.path("isocenter.yaml");
         let log = self.scratch.path("log");
-        self.engine =
-            Engine::start(&["--config", config.to_str().unwrap(), "--trust-loopback"], &log);
+        let usual = ["--config", config.to_str().unwrap(), "--trust-loopback"];
+        self.engine = Engine::start(&[&usual, flags].concat(), &log);
     }
 
     /// Asks the engine's command line something, and gives its answer read as JSON.

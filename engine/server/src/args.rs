@@ -58,6 +58,9 @@ pub(crate) struct ServeFlags {
     /// A folder that stands for every destination the site file does not name.
     #[arg(long)]
     pub(crate) folder: Option<PathBuf>,
+    /// Take nothing in, work on nothing and send nothing until each is released: see `isocenter hold`.
+    #[arg(long)]
+    pub(crate) safe_mode: bool,
     /// Take from every peer on this machine, whatever it calls itself.
     #[arg(long)]
     pub(crate) trust_loopback: bool,
@@ -216,6 +219,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Shows and releases what is held after a start in safe mode.
+    Hold {
+        #[command(subcommand)]
+        command: HoldCommand,
+    },
     /// Looks for what is not as it should be.
     Doctor(DoctorFlags),
     /// Writes what the engine conforms to: the DICOM Conformance Statement, the HL7 profile.
@@ -277,7 +285,21 @@ pub(crate) struct Listing {
     pub(crate) limit: i64,
 }
 
-#[derive(clap::Args)]
+#[derive(Subcommand)]
+pub(crate) enum HoldCommand {
+    /// Shows what is held.
+    List(Listing),
+    /// Releases a part: it goes on where it stood.
+    Release {
+        /// Which.
+        #[arg(value_parser = store::PARTS)]
+        part: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Args)]
 pub(crate) struct DoctorFlags {
     /// Put right what can be put right without losing anything, take the rest out of use and note it.
     #[arg(long)]

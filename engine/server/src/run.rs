@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
 use dimse::Reporter;
-use domain::{Action, ErrorChain, Event, Subject};
+use domain::{Action, Actor, ErrorChain, Event, Subject};
 use orchestrator::{IntakeService, Orchestrator, ReviewDesk};
 use plugin_host::PluginLimits;
 use report::Engine;
@@ -29,7 +29,7 @@ use crate::open::Opened;
 use crate::output::{Failure, line};
 use crate::reload::{Reload, Seen, addresses};
 use crate::site::{Site, own_ae_title};
-use crate::surroundings::Surroundings;
+use crate::surroundings::{HELD, Surroundings};
 use crate::{activation, telemetry};
 
 /// Deliveries that are made at once.
@@ -108,6 +108,7 @@ async fn work(
 ) -> Result<(), Failure> {
     store.listen();
     let intake = intake(&store, &site);
+    hold(&store, &intake, flags.safe_mode).await?;
     let mut tasks = JoinSet::new();
     if let Some(cluster) = &cluster {
         let cluster = Arc::clone(cluster);
@@ -155,6 +156,25 @@ async fn work(
     tasks.shutdown().await;
     if let Err(error) = sealer.seal().await {
         warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
+    }
+    Ok(())
+}
+
+/// Holds everything, if this is to be a start in safe mode; and what was held before is held still.
+async fn hold(
+    store: &store::PgStore,
+    intake: &IntakeService,
+    is_safe_mode: bool,
+) -> Result<(), Failure> {
+    let no_answer = |error| Failure::from_error("the database does not answer", &error);
+    if is_safe_mode {
+        store.hold_all(&Actor::engine()).await.map_err(no_answer)?;
+    }
+    for held in store.held().await.map_err(no_answer)? {
+        warn!(part = held.part, "held; see `isocenter hold list`");
+        if held.part == "intake" {
+            intake.set_closed(Some(Refusal::new(RefusalReason::OutOfResources, HELD)));
+        }
     }
     Ok(())
 }

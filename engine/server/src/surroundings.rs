@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often what is over is removed.
 const PASS: Duration = Duration::from_mins(10);
 
+/// Why nothing is taken in safe mode.
+pub(crate) const HELD: &str = "the engine is in safe mode";
+
 /// How full a disk is.
 struct Fill {
     percent: u64,
@@ -64,9 +67,10 @@ async fn watch(store: &PgStore, intake: &IntakeService, data: &Path, keeping: &L
         has_warned = is_filling;
         let is_full = fill
             .is_some_and(|it| it.free < FREE_BYTES_MIN || it.percent > u64::from(limits.refuse));
-        let ping = tokio::time::timeout(Duration::from_secs(5), store.ping());
-        let why = match ping.await {
-            Ok(Ok(())) => is_full.then_some("the disk is full"),
+        let held = tokio::time::timeout(Duration::from_secs(5), store.is_intake_held());
+        let why = match held.await {
+            Ok(Ok(true)) => Some(HELD),
+            Ok(Ok(false)) => is_full.then_some("the disk is full"),
             _ => Some("the database does not answer"),
         };
         let why = why.map(|it| Refusal::new(RefusalReason::OutOfResources, it));

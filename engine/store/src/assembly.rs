@@ -45,7 +45,8 @@ impl PgStore {
         decide: DecideStudy<'_>,
     ) -> Result<bool> {
         // Mostly there is nothing to do, and one question is enough.
-        let look = "select exists (select from study where look_at <= at_micros($1))";
+        let look = "select exists (select from study where look_at <= at_micros($1))
+            and not exists (select from held where part = 'workflows')";
         if !sqlx::query_scalar(look).bind(now.as_microsecond()).fetch_one(&self.pool).await? {
             return Ok(false);
         }
@@ -97,7 +98,8 @@ impl PgStore {
     }
 
     pub(crate) async fn decide_message_row(&self, decide: DecideMessage<'_>) -> Result<bool> {
-        let look = "select exists (select from message where not decided)";
+        let look = "select exists (select from message where not decided)
+            and not exists (select from held where part = 'workflows')";
         if !sqlx::query_scalar(look).fetch_one(&self.pool).await? {
             return Ok(false);
         }

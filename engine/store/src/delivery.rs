@@ -32,6 +32,7 @@ impl PgStore {
                 select d.id from delivery d
                 where ((d.state = 'queued' and d.run_after <= clock_timestamp())
                     or (d.state = 'sending' and d.lease_until < clock_timestamp()))
+                  and not exists (select from held where part = 'deliveries')
                   and not exists (select from destination_state s where s.name = d.destination
                       and (s.is_paused or s.open_until > clock_timestamp()))
                   and not exists (select 1 from delivery e

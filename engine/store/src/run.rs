@@ -23,6 +23,7 @@ impl PgStore {
              where (run, node) = (
                 select n.run, n.node from node n join run r on r.id = n.run
                 where n.state = 'ready' and n.run_after <= clock_timestamp() and r.status = 'running'
+                    and not exists (select from held where part = 'workflows')
                 order by n.priority, n.run_after limit 1 for update of n skip locked)
              returning run, node, attempt, plugin",
         )

@@ -1,8 +1,9 @@
 //! Between the engine and its database: counts what is committed, and kills the engine at one of them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
@@ -116,32 +117,70 @@ async fn pass(engine: TcpStream, state: &State) -> io::Result<()> {
     engine.set_nodelay(true)?;
     let ((from_engine, to_engine), (from_database, to_database)) =
         (engine.into_split(), database.into_split());
-    // What is to happen when the next answer comes.
-    let last = Mutex::new(None);
+    let wire = Wire { last: Mutex::new(None), is_idle: AtomicBool::new(true) };
     tokio::try_join!(
-        there(from_engine, to_database, &last, state),
-        back(from_database, to_engine, &last, state),
+        there(from_engine, to_database, &wire, state),
+        back(from_database, to_engine, &wire, state),
     )?;
     Ok(())
+}
+
+/// What one connection is at.
+struct Wire {
+    /// What is to happen when the next answer comes.
+    last: Mutex<Option<Point>>,
+    /// Whether the database is in no transaction: what is asked of it now commits by itself.
+    is_idle: AtomicBool,
+}
+
+/// What a database says when it is done, and in no transaction (ReadyForQuery).
+const IDLE: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
+
+/// The same, inside of a transaction.
+const WITHIN: [u8; 6] = [b'Z', 0, 0, 0, 5, b'T'];
+
+/// Statements of a connection that change something and were prepared under a name.
+#[derive(Default)]
+struct Changes(BTreeSet<Vec<u8>>);
+
+impl Changes {
+    /// Takes in a message, and says whether it carries out such a statement (Parse, Bind).
+    fn carries_out(&mut self, message: &[u8]) -> bool {
+        let mut texts = message.get(5..).unwrap_or_default().split(|it| *it == 0);
+        let (Some(first), Some(second)) = (texts.next(), texts.next()) else { return false };
+        match message.first() {
+            Some(b'P') => {
+                let changes = ["insert", "update", "delete", "select keep_together"];
+                if changes.iter().any(|it| second.starts_with(it.as_bytes())) {
+                    self.0.insert(first.to_vec());
+                }
+                false
+            }
+            Some(b'B') => self.0.contains(second),
+            _ => false,
+        }
+    }
 }
 
 async fn there(
     mut from: tcp::OwnedReadHalf,
     mut to: unix::OwnedWriteHalf,
-    last: &Mutex<Option<Point>>,
+    wire: &Wire,
     state: &State,
 ) -> io::Result<()> {
     let (mut heard, mut piece) = (Vec::new(), vec![0; 16 * 1024]);
-    let mut has_begun = false;
+    let (mut has_begun, mut changes) = (false, Changes::default());
     loop {
         while let Some(length) = message(&heard, has_begun) {
             let one: Vec<u8> = heard.drain(..length).collect();
             // Requests before the beginning (for TLS) have a code of their own.
             has_begun |= one.len() > 8;
-            let point = if one.ends_with(b"COMMIT\0") { state.count() } else { None };
+            let commits_itself = changes.carries_out(&one) && wire.is_idle.load(Ordering::SeqCst);
+            let is_commit = commits_itself || one.ends_with(b"COMMIT\0");
+            let point = if is_commit { state.count() } else { None };
             match point {
                 Some(point) if point.side == Side::Before => return Err(state.kill(point)),
-                Some(point) => *last.lock().unwrap() = Some(point),
+                Some(point) => *wire.last.lock().unwrap() = Some(point),
                 None => {}
             }
             to.write_all(&one).await?;
@@ -165,14 +204,18 @@ fn message(heard: &[u8], has_begun: bool) -> Option<usize> {
 async fn back(
     mut from: unix::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
-    last: &Mutex<Option<Point>>,
+    wire: &Wire,
     state: &State,
 ) -> io::Result<()> {
     let mut piece = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut piece).await?;
-        let is_done = count > 0 && piece.first() == Some(&b'C');
-        if let Some(point) = is_done.then(|| last.lock().unwrap().take()).flatten() {
+        let said = &piece[..count];
+        let (is_done, is_within) = (said.ends_with(&IDLE), said.ends_with(&WITHIN));
+        if is_done || is_within {
+            wire.is_idle.store(is_done, Ordering::SeqCst);
+        }
+        if let Some(point) = is_done.then(|| wire.last.lock().unwrap().take()).flatten() {
             return Err(state.kill(point));
         }
         match count {

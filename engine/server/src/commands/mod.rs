@@ -7,6 +7,7 @@ mod demo;
 mod destination;
 mod doctor;
 mod export;
+mod hold;
 mod model;
 mod model_serve;
 mod patient;
@@ -54,6 +55,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit { command } => audit::audit(command).await.map(done),
         Command::Retention { dry_run, listing } => retention::retention(dry_run, &listing).await,
+        Command::Hold { command } => hold::hold(command).await,
         Command::Doctor(flags) => doctor::doctor(&flags).await,
         Command::Store { command: StoreCommand::Prepare { as_owner } } => {
             prepare(&as_owner).await.map(done)

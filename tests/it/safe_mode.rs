@@ -1,0 +1,61 @@
+//! A start in safe mode: everything is held, and released part by part.
+
+use std::time::Duration;
+
+use system_tests::{Habits, Hospital, eventually, study};
+
+const WORKFLOW: &str = "
+workflow: bone
+on: { study: { when: 'study.instances == 3', complete: { quiet: 300ms } } }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver: [{ to: pacs, what: [seg], after: [bone] }]
+";
+
+const ORDER: &str = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
+
+fn held(hospital: &Hospital) -> Vec<String> {
+    let rows = hospital.ask(&["hold", "list"]);
+    rows.as_array().unwrap().iter().map(|it| it["part"].as_str().unwrap().to_owned()).collect()
+}
+
+fn release(hospital: &Hospital, part: &str) {
+    let output = hospital.command(&["hold", "release", part]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
+    let workflows = [("bone", WORKFLOW)];
+    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    hospital.engine.terminate();
+    hospital.restart_with(&["--safe-mode"]);
+    assert_eq!(held(&hospital), ["deliveries", "intake", "workflows"]);
+    let (files, modality) = (study("one").files(), hospital.modality());
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    let refused = modality.store(&files).await.unwrap_err().to_string();
+    assert!(refused.contains("congest") || refused.contains("reject"), "{refused}");
+    assert_eq!(hospital.send_message(ORDER).await, "AE");
+
+    release(&hospital, "intake");
+    eventually("the intake to open", async || modality.store(&files).await.ok()).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 0);
+
+    // What is held stays so, however the engine starts next.
+    hospital.engine.kill();
+    hospital.restart();
+    assert_eq!(held(&hospital), ["deliveries", "workflows"]);
+    release(&hospital, "workflows");
+    eventually("the run to end", async || {
+        let runs = hospital.ask(&["runs"]);
+        (runs[0]["status"] == "completed").then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(hospital.pacs.received().is_empty());
+    release(&hospital, "deliveries");
+    hospital.ended_runs(1).await;
+    assert_eq!(hospital.pacs.received().len(), 1);
+    let again = hospital.command(&["hold", "release", "deliveries"]);
+    assert!(!again.status.success(), "what is not held cannot be released");
+}
