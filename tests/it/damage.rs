@@ -98,6 +98,18 @@ fn damage_files(hospital: &Hospital) -> Vec<&'static str> {
     ]
 }
 
+fn no_patient_is_in_the_support_file(hospital: &Hospital, phantom: &Phantom) {
+    let to = hospital.scratch.path("support.json");
+    assert!(hospital.command(&["support", to.to_str().unwrap()]).status.success());
+    let text = fs::read_to_string(to).unwrap();
+    let study = phantom.study_uid();
+    for secret in [&phantom.patient_id, &phantom.patient_name, &phantom.accession, &study] {
+        assert!(!text.contains(secret.as_str()), "{secret} is in {text}");
+    }
+    // UIDs of anything, and keys of the engine's own for patients.
+    assert!(!text.contains("2.25.") && text.contains("instance_received"), "{text}");
+}
+
 /// The names of what is not as it should be.
 fn bad(checks: &Value) -> Vec<&str> {
     let all = checks.as_array().unwrap().iter();
@@ -120,6 +132,7 @@ async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     // An export seals what is there.
     let export = hospital.scratch.path("trail.jsonl");
     assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
+    no_patient_is_in_the_support_file(&hospital, &left);
     // The engine would mend some of it by itself.
     hospital.engine.kill();
     let mut expected = damage_files(&hospital);

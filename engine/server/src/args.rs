@@ -224,6 +224,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: HoldCommand,
     },
+    /// Writes a file for whoever is asked for help, with nothing of any patient in it.
+    Support {
+        /// Where to.
+        to: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Looks for what is not as it should be.
     Doctor(DoctorFlags),
     /// Writes what the engine conforms to: the DICOM Conformance Statement, the HL7 profile.

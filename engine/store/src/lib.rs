@@ -41,6 +41,7 @@ mod returned;
 mod review;
 mod run;
 mod sealer;
+mod support;
 mod task;
 mod token;
 pub mod trail_file;

@@ -14,6 +14,7 @@ mod patient;
 mod plugin;
 mod retention;
 mod send;
+mod support;
 mod token;
 mod why;
 mod workflow;
@@ -55,6 +56,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Audit { command } => audit::audit(command).await.map(done),
         Command::Retention { dry_run, listing } => retention::retention(dry_run, &listing).await,
+        Command::Support { to, place } => support::support(&to, &place).await,
         Command::Hold { command } => hold::hold(command).await,
         Command::Doctor(flags) => doctor::doctor(&flags).await,
         Command::Store { command: StoreCommand::Prepare { as_owner } } => {
