@@ -1,19 +1,36 @@
 //! How fast instances are taken, beside others who take the same ones in the same minutes.
 //!
-//! `cargo bench -p system-tests --bench reception -- ROUNDS [CASE [RECEIVER...]]`
+//! `cargo bench -p system-tests --bench reception -- ROUNDS [CASE [RECEIVER...]]`. The table goes to the
+//! terminal, a plot of the rates into `target/reception.svg`.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench that cannot go on has nothing to say"
+)]
 
 use std::fs;
 use std::io::Write as _;
 use std::time::Instant;
 
 use system_tests::Scratch;
-use system_tests::measuring::{Load, Receiver, median, store_all, table};
+use system_tests::measuring::{Load, Receiver, Series, median, plot, store_all, table};
 
 const CASES: [Load; 4] = [
     Load { name: "0.5 MB", instances: 500, size: 512, associations: 1 },
     Load { name: "0.5 MB", instances: 500, size: 512, associations: 4 },
     Load { name: "0.5 MB", instances: 500, size: 512, associations: 16 },
     Load { name: "2 KB", instances: 2000, size: 16, associations: 4 },
+];
+
+const HEAD: &[&str] = &[
+    "instances",
+    "associations",
+    "receiver",
+    "instances/s",
+    "MB/s",
+    "isocenter : it",
+    "CPU ms each",
 ];
 
 /// Rates, and milliseconds of processor time for each instance.
@@ -26,61 +43,66 @@ struct Measured {
 #[tokio::main]
 async fn main() {
     let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
-    let rounds: usize = said.next().map_or(5, |it| it.parse().expect("a number of rounds"));
-    let only: Option<usize> = said.next().map(|it| it.parse().expect("a number of a case"));
-    let mut receivers = vec![Receiver::isocenter().await];
-    receivers.extend(Receiver::storescp().await);
-    receivers.extend(Receiver::orthanc().await);
-    receivers.extend(Receiver::pynetdicom().await);
-    let named: Vec<String> = said.collect();
-    receivers.retain(|it| named.is_empty() || named.iter().any(|name| name == it.name));
+    let rounds: usize = said.next().map_or(5, |it| it.parse().unwrap());
+    let only: Option<usize> = said.next().map(|it| it.parse().unwrap());
+    let receivers = receivers(&said.collect::<Vec<_>>()).await;
     let mut rows = Vec::new();
+    let mut series: Vec<Series> = receivers.iter().map(|it| Series::new(it.name)).collect();
+    let mut places = Vec::new();
     for (_, load) in CASES.iter().enumerate().filter(|(at, _)| only.is_none_or(|it| it == *at)) {
-        let mut all = vec![Measured::default(); receivers.len()];
-        let mut loops = Vec::new();
-        for round in 0..rounds {
-            for turn in 0..receivers.len() {
-                let at = (turn + round) % receivers.len();
-                measure(&receivers[at], load, &mut all[at]).await;
-            }
-            loops.push(write_and_flush(load));
-        }
+        let (all, loops) = compare(&receivers, load, rounds).await;
         rows.extend(receivers.iter().zip(&all).map(|(it, own)| row(it, load, own, &all[0])));
-        rows.push(vec![
-            load.name.to_owned(),
-            String::new(),
-            "write and flush, no network".to_owned(),
-            format!("{:.0}", median(&loops)),
-            String::new(),
-            ratio(&all[0].rates, &loops),
-            String::new(),
-        ]);
+        rows.push(row_of_loop(load, &loops, &all[0]));
         println!("{}", table(HEAD, &rows));
+        places.push(format!("{}, {}", load.name, load.associations));
+        for (line, own) in series.iter_mut().zip(&all) {
+            line.points.push(median(&own.rates));
+        }
     }
+    let title = "Instances taken, by size and associations";
+    let svg = plot(title, "instances/s", &places, &series);
+    fs::write(system_tests::root().join("target/reception.svg"), svg).unwrap();
 }
 
-const HEAD: &[&str] = &[
-    "instances",
-    "associations",
-    "receiver",
-    "instances/s",
-    "MB/s",
-    "isocenter : it",
-    "CPU ms each",
-];
+/// Ours first, then those of the others that are named, or all.
+async fn receivers(named: &[String]) -> Vec<Receiver> {
+    let mut others = Vec::new();
+    others.extend(Receiver::storescp().await);
+    others.extend(Receiver::orthanc().await);
+    others.extend(Receiver::pynetdicom().await);
+    others.retain(|it| named.is_empty() || named.iter().any(|name| name == it.name));
+    let mut all = vec![Receiver::isocenter().await];
+    all.append(&mut others);
+    all
+}
+
+/// Each in turn, round after round; who begins changes.
+async fn compare(receivers: &[Receiver], load: &Load, rounds: usize) -> (Vec<Measured>, Vec<f64>) {
+    let mut all = vec![Measured::default(); receivers.len()];
+    let mut loops = Vec::new();
+    for round in 0..rounds {
+        for turn in 0..receivers.len() {
+            let at = (turn + round) % receivers.len();
+            measure(&receivers[at], load, &mut all[at]).await;
+        }
+        loops.push(write_and_flush(load));
+    }
+    (all, loops)
+}
 
 async fn measure(receiver: &Receiver, load: &Load, into: &mut Measured) {
     let shares = load.shares();
+    let count: usize = shares.iter().map(Vec::len).sum();
     receiver.tidy();
     let before = receiver.cpu();
     let time = store_all(&receiver.remote, shares).await;
     // Some write the last ones a moment after they have answered.
     let begin = Instant::now();
-    while receiver.kept() < load.instances {
+    while receiver.kept() < count {
         assert!(begin.elapsed().as_secs() < 10, "{} has only {}", receiver.name, receiver.kept());
     }
-    into.rates.push(load.instances as f64 / time.as_secs_f64());
-    into.cpu.push((receiver.cpu() - before) * 1000.0 / load.instances as f64);
+    into.rates.push(count as f64 / time.as_secs_f64());
+    into.cpu.push((receiver.cpu() - before) * 1000.0 / count as f64);
 }
 
 /// Instances per second of a loop that does nothing but write and flush a file for each.
@@ -108,6 +130,18 @@ fn row(receiver: &Receiver, load: &Load, own: &Measured, ours: &Measured) -> Vec
         format!("{:.0}", rate * bytes / 1e6),
         ratio(&ours.rates, &own.rates),
         format!("{:.2}", median(&own.cpu)),
+    ]
+}
+
+fn row_of_loop(load: &Load, loops: &[f64], ours: &Measured) -> Vec<String> {
+    vec![
+        load.name.to_owned(),
+        "-".to_owned(),
+        "write and flush, no network".to_owned(),
+        format!("{:.0}", median(loops)),
+        "-".to_owned(),
+        ratio(&ours.rates, loops),
+        "-".to_owned(),
     ]
 }
 

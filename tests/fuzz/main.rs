@@ -1,5 +1,4 @@
 //! A short attack on everything that reads what comes from outside. `cargo fuzzing` does the same for long.
-#![expect(clippy::panic, reason = "in a test, a panic is the way to say no")]
 
 use system_tests::fuzzing;
 

@@ -116,6 +116,28 @@ fn bad(checks: &Value) -> Vec<&str> {
     all.filter(|it| it["is_good"] == false).map(|it| it["name"].as_str().unwrap()).collect()
 }
 
+/// Kills the engine, which would mend some of it by itself, and damages what there is. Gives the checks that
+/// are to find it.
+fn damage(hospital: &mut Hospital) -> Vec<&'static str> {
+    hospital.engine.kill();
+    let mut expected = damage_files(hospital);
+    for (check, statement) in PLANTED {
+        let (is_done, said) = hospital.sql("admin", statement);
+        assert!(is_done, "{check}: {said}");
+        expected.push(check);
+    }
+    let (is_done, said) = hospital.sql("admin", BREAK);
+    assert!(is_done, "{said}");
+    expected.extend([
+        "every ended run has its end in the trail",
+        "the trail refuses changes",
+        CHAIN,
+    ]);
+    // A file that says the database runs while it does not.
+    system_tests::kill_database(&hospital.scratch.path("data"));
+    expected
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     let workflows = [("bone", WORKFLOW)];
@@ -133,23 +155,7 @@ async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     let export = hospital.scratch.path("trail.jsonl");
     assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
     no_patient_is_in_the_support_file(&hospital, &left);
-    // The engine would mend some of it by itself.
-    hospital.engine.kill();
-    let mut expected = damage_files(&hospital);
-    for (check, statement) in PLANTED {
-        let (is_done, said) = hospital.sql("admin", statement);
-        assert!(is_done, "{check}: {said}");
-        expected.push(check);
-    }
-    let (is_done, said) = hospital.sql("admin", BREAK);
-    assert!(is_done, "{said}");
-    expected.extend([
-        "every ended run has its end in the trail",
-        "the trail refuses changes",
-        CHAIN,
-    ]);
-    // A file that says the database runs while it does not.
-    system_tests::kill_database(&hospital.scratch.path("data"));
+    let mut expected = damage(&mut hospital);
 
     let found = hospital.ask(&["doctor", "--read-all"]);
     let mut found = bad(&found);

@@ -6,6 +6,7 @@
 
 mod targets;
 
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -142,7 +143,10 @@ fn change(bytes: &mut Vec<u8>, good: &[Vec<u8>], random: &mut Rng) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn peak_memory_kb() -> Option<u64> {

@@ -133,7 +133,7 @@ struct Wire {
     is_idle: AtomicBool,
 }
 
-/// What a database says when it is done, and in no transaction (ReadyForQuery).
+/// What a database says when it is done, and in no transaction (`ReadyForQuery`).
 const IDLE: [u8; 6] = [b'Z', 0, 0, 0, 5, b'I'];
 
 /// The same, inside of a transaction.

@@ -36,7 +36,7 @@ impl Load {
 /// The same file as another instance of the same series, whose UID is as long.
 pub fn renumbered(file: &[u8], uid: &str, number: usize) -> Vec<u8> {
     let kept = uid.len() - 6;
-    let fresh = format!("{}{:06}", &uid[..kept], number);
+    let fresh = format!("{}{:06}", uid.get(..kept).unwrap(), number);
     replaced(file, uid.as_bytes(), fresh.as_bytes())
 }
 

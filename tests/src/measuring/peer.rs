@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
+use std::num::NonZeroI32;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -172,7 +173,7 @@ impl Receiver {
     fn processes(&self) -> BTreeSet<i32> {
         let data = self.hospital().map(|it| it.scratch.path("data"));
         let database = data.and_then(|it| crate::database_pid(&it));
-        let first = database.map(Pid::as_raw_nonzero).map(|it| it.get());
+        let first = database.map(Pid::as_raw_nonzero).map(NonZeroI32::get);
         first.into_iter().chain([self.process.cast_signed()]).flat_map(family).collect()
     }
 }

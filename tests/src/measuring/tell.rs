@@ -31,6 +31,13 @@ pub struct Series {
     pub points: Vec<f64>,
 }
 
+impl Series {
+    /// A line without points yet.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), points: Vec::new() }
+    }
+}
+
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 70.0;
@@ -78,28 +85,35 @@ pub fn plot(title: &str, unit: &str, places: &[String], series: &[Series]) -> St
     }
     _ = writeln!(svg, "<text x=\"8\" y=\"{}\">{unit}</text>", TOP - 8.0);
     for (number, line) in series.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let points: Vec<String> = (line.points.iter().enumerate())
-            .map(|(place, value)| format!("{:.1},{:.1}", x(place), y(*value)))
-            .collect();
-        _ = writeln!(
-            svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-            points.join(" ")
-        );
-        for point in &points {
-            let (px, py) = point.split_once(',').unwrap();
-            _ = writeln!(svg, "<circle cx=\"{px}\" cy=\"{py}\" r=\"3\" fill=\"{colour}\"/>");
-        }
-        _ = writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{}\" fill=\"{colour}\">{}</text>",
-            WIDTH - RIGHT + 10.0,
-            TOP + 16.0 * (number as f64 + 1.0),
-            line.name
-        );
+        draw(&mut svg, number, line, &x, &y);
     }
     svg + "</svg>\n"
+}
+
+/// One line of a plot, with its points and its name.
+fn draw(
+    svg: &mut String,
+    number: usize,
+    line: &Series,
+    x: &impl Fn(usize) -> f64,
+    y: &impl Fn(f64) -> f64,
+) {
+    let colour = COLOURS[number % COLOURS.len()];
+    let points: Vec<String> = (line.points.iter().enumerate())
+        .map(|(place, value)| format!("{:.1},{:.1}", x(place), y(*value)))
+        .collect();
+    let text = points.join(" ");
+    _ = writeln!(
+        svg,
+        "<polyline points=\"{text}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>"
+    );
+    for point in &points {
+        let (px, py) = point.split_once(',').unwrap();
+        _ = writeln!(svg, "<circle cx=\"{px}\" cy=\"{py}\" r=\"3\" fill=\"{colour}\"/>");
+    }
+    let (left, top) = (WIDTH - RIGHT + 10.0, TOP + 16.0 * (number as f64 + 1.0));
+    let name = &line.name;
+    _ = writeln!(svg, "<text x=\"{left}\" y=\"{top}\" fill=\"{colour}\">{name}</text>");
 }
 
 /// A round number not below `value`: 1, 2 or 5 times a power of ten.

@@ -21,7 +21,7 @@ pub(crate) async fn support(to: &Path, place: &Place) -> Result<ExitCode, Failur
     opened.close().await;
     let checks = checks.map_err(|error| failed(&error))?;
     let counts = counts.map_err(|error| failed(&error))?;
-    let disk = rustix::fs::statvfs(&config.data(place)).ok();
+    let disk = rustix::fs::statvfs(config.data(place)).ok();
     let free = disk.map(|it| it.f_bavail * it.f_frsize);
     let bundle = json!({
         "isocenter": env!("CARGO_PKG_VERSION"),
