@@ -1,9 +1,11 @@
 //! What benches share: who is measured beside us, what is sent, and how numbers are told.
 
 mod dicom;
+mod messages;
 mod peer;
 mod tell;
 
 pub use dicom::{Load, renumbered, store_all};
+pub use messages::{Acknowledger, acknowledge_all};
 pub use peer::Receiver;
-pub use tell::{Series, median, plot, table};
+pub use tell::{Series, median, percentile, plot, table};

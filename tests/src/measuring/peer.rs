@@ -56,6 +56,11 @@ pub struct Receiver {
     held: Held,
 }
 
+/// A hospital whose engine only keeps what comes.
+pub(super) async fn idle_hospital() -> Hospital {
+    Hospital::with(Habits { workflows: &[("idle", IDLE)], ..Habits::default() }).await
+}
+
 enum Held {
     Engine(Box<Hospital>),
     Child { child: Child, _scratch: Scratch },
@@ -64,8 +69,7 @@ enum Held {
 impl Receiver {
     /// This engine, with its private database.
     pub async fn isocenter() -> Self {
-        let habits = Habits { workflows: &[("idle", IDLE)], ..Habits::default() };
-        let hospital = Hospital::with(habits).await;
+        let hospital = idle_hospital().await;
         let (remote, process) = (hospital.modality(), hospital.engine.id());
         let folder = hospital.scratch.path("data/archive/instances");
         assert!(folder.exists(), "the archive is elsewhere");

@@ -14,6 +14,14 @@ pub fn median(numbers: &[f64]) -> f64 {
     }
 }
 
+/// What so many in a hundred do not exceed.
+pub fn percentile(numbers: &[f64], hundredths: usize) -> f64 {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() * hundredths).div_ceil(100).max(1) - 1;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
+}
+
 /// A table in Markdown.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));

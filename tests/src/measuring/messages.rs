@@ -1,0 +1,137 @@
+//! Messages as fast as somebody acknowledges them.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hl7::frame::framed;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::{Hospital, Scratch, python};
+
+/// Longest wait for a peer to answer for the first time.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The server of python-hl7, which reads each message and acknowledges it.
+const PYTHON_HL7: &str = "
+import asyncio, sys, hl7
+from hl7.mllp import start_hl7_server
+async def serve(reader, writer):
+    try:
+        while not writer.is_closing():
+            message = await reader.readmessage()
+            writer.writemessage(message.create_ack())
+            await writer.drain()
+    except asyncio.IncompleteReadError:
+        pass
+async def main():
+    async with await start_hl7_server(serve, host='127.0.0.1', port=int(sys.argv[1])) as server:
+        await server.serve_forever()
+asyncio.run(main())
+";
+
+/// A running server for HL7 v2.
+pub struct Acknowledger {
+    /// What it is called in tables.
+    pub name: &'static str,
+    /// Where it is.
+    pub address: String,
+    /// The engine, if this is ours.
+    pub hospital: Option<Hospital>,
+    child: Option<(Child, Scratch)>,
+}
+
+impl Acknowledger {
+    /// This engine, with its private database.
+    pub async fn isocenter() -> Self {
+        let hospital = super::peer::idle_hospital().await;
+        let address = hospital.engine.mllp.clone();
+        Self { name: "isocenter", address, hospital: Some(hospital), child: None }
+    }
+
+    /// python-hl7.
+    pub async fn python_hl7() -> Option<Self> {
+        let python = python()?;
+        let scratch = Scratch::default();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(python);
+        command.arg(scratch.write("server.py", PYTHON_HL7)).arg(port.to_string());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let address = format!("127.0.0.1:{port}");
+        let begin = Instant::now();
+        while TcpStream::connect(&address).await.is_err() {
+            assert!(begin.elapsed() < START_TIME_MAX, "python-hl7 does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let child = Some((child, scratch));
+        Some(Self { name: "python-hl7", address, hospital: None, child })
+    }
+}
+
+impl Drop for Acknowledger {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.child {
+            // It may have ended already.
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+}
+
+/// A laboratory report (ORU^R01) of about 7.5 KB.
+fn laboratory_report(control_id: &str) -> Vec<u8> {
+    let mut text = format!(
+        "MSH|^~\\&|LAB|HOSP|ISOCENTER|AI|20260102101500||ORU^R01^ORU_R01|{control_id}|P|2.5.1\r\
+         PID|1||4711^^^HOSP^MR||DEMO^PHANTOM||19700101|O\rPV1|1|O\r\
+         OBR|1|P1|F1|24323-8^Comprehensive metabolic panel^LN|||20260102093000\r"
+    );
+    for number in 1..=75 {
+        _ = write!(
+            text,
+            "OBX|{number}|NM|2345-{number}^Substance number {number} in serum^LN||{}.{}|mmol/L|3.9-6.1|N|||F|||20260102\r",
+            number % 9,
+            number % 7
+        );
+    }
+    text.into_bytes()
+}
+
+/// Sends messages over so many connections, each waiting for its acknowledgement before the next. Gives the
+/// time for all, and the time of each in milliseconds.
+pub async fn acknowledge_all(
+    address: &str,
+    connections: usize,
+    each: usize,
+) -> (Duration, Vec<f64>) {
+    let begin = Instant::now();
+    let sending = (0..connections).map(|_| {
+        let address = address.to_owned();
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut times = Vec::with_capacity(each);
+            let mut answer = Vec::new();
+            for _ in 0..each {
+                let id = uuid::Uuid::now_v7().simple().to_string();
+                let message = framed(&laboratory_report(id.get(12..).unwrap()));
+                let sent = Instant::now();
+                stream.write_all(&message).await.unwrap();
+                answer.clear();
+                while !answer.ends_with(&[0x1C, b'\r']) {
+                    assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the peer hung up");
+                }
+                times.push(sent.elapsed().as_secs_f64() * 1000.0);
+                let said = String::from_utf8_lossy(&answer);
+                assert!(said.contains("MSA|AA"), "{said}");
+            }
+            times
+        })
+    });
+    let mut times = Vec::new();
+    for sender in sending.collect::<Vec<_>>() {
+        times.extend(sender.await.unwrap());
+    }
+    (begin.elapsed(), times)
+}
