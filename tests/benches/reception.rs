@@ -46,6 +46,7 @@ async fn main() {
     let rounds: usize = said.next().map_or(5, |it| it.parse().unwrap());
     let only: Option<usize> = said.next().map(|it| it.parse().unwrap());
     let receivers = receivers(&said.collect::<Vec<_>>()).await;
+    tell_memory("idle", &receivers);
     let mut rows = Vec::new();
     let mut series: Vec<Series> = receivers.iter().map(|it| Series::new(it.name)).collect();
     let mut places = Vec::new();
@@ -59,9 +60,16 @@ async fn main() {
             line.points.push(median(&own.rates));
         }
     }
+    tell_memory("in the end", &receivers);
     let title = "Instances taken, by size and associations";
     let svg = plot(title, "instances/s", &places, &series);
     fs::write(system_tests::root().join("target/reception.svg"), svg).unwrap();
+}
+
+/// What each takes just now, with everything it started: ours with its database.
+fn tell_memory(when: &str, receivers: &[Receiver]) {
+    let each = receivers.iter().map(|it| format!("{} {:.0} MB", it.name, it.memory_mb()));
+    println!("memory, {when}: {}", each.collect::<Vec<_>>().join(", "));
 }
 
 /// Ours first, then those of the others that are named, or all.

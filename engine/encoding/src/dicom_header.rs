@@ -88,7 +88,8 @@ impl Header {
     /// An element in the default repertoire: `UI`, `CS`, `DA`, `DS`, `IS`, `AE`, …
     pub fn ascii(&self, tag: Tag) -> Option<&str> {
         let text = std::str::from_utf8(self.bytes(tag)?).ok()?;
-        Some(text.trim_matches(['\0', ' '])).filter(|it| !it.is_empty())
+        // A zero inside is no character of the default repertoire.
+        Some(text.trim_matches(['\0', ' '])).filter(|it| !it.is_empty() && !it.contains('\0'))
     }
 
     /// An element in the character set of the data set: `LO`, `PN`, `SH`, … (DIN-71).
@@ -103,8 +104,11 @@ impl Header {
 
     fn decoded(&self, bytes: &[u8]) -> Option<Text> {
         let decoded = self.charset.decode(bytes);
-        let text = decoded.text.trim_matches(['\0', ' ']).to_owned();
-        Some(Text { text, is_whole: decoded.is_whole }).filter(|it| !it.text.is_empty())
+        let trimmed = decoded.text.trim_matches(['\0', ' ']);
+        // No database takes a zero inside of a text, and no character set has it.
+        let is_whole = decoded.is_whole && !trimmed.contains('\0');
+        let text = trimmed.replace('\0', "\u{FFFD}");
+        Some(Text { text, is_whole }).filter(|it| !it.text.is_empty())
     }
 
     /// All numbers of an element with VR `DS` or `IS`, or nothing if one is none.

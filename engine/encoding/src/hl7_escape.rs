@@ -121,7 +121,8 @@ fn hexadecimal(digits: &str) -> Option<String> {
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
-    String::from_utf8(bytes?).ok()
+    // No text holds a zero, whoever spells it: a sequence that means one stays as it is.
+    String::from_utf8(bytes?).ok().filter(|it| !it.contains('\0'))
 }
 
 #[cfg(test)]

@@ -72,7 +72,8 @@ impl Message {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let charset = charset_of(bytes, default)?;
         let (text, is_whole) = charset.decode(bytes);
-        let text = normalised(&text);
+        let is_whole = is_whole && !text.contains('\0');
+        let text = normalised(&text.replace('\0', "\u{FFFD}"));
         let no_header = || Problem::refused(100, "the message has no usable MSH segment");
         let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
         let text = joined(&standard_header(&text, delimiters), delimiters);
