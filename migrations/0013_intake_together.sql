@@ -62,6 +62,9 @@ begin
         where (g.value is null) = (n.patient is null) and n.patient is not distinct from t.patient
             -- What others made of ours is compared with what we made.
             and g.modality not in ('SEG', 'SR')
+            -- What has a malformed name is flagged, and used by nothing.
+            and not exists (select from jsonb_array_elements_text(g.flags) it (flag)
+                where starts_with(it.flag, 'identity_'))
             and not exists (select from instance i where i.uid = g.instance)
             and not exists (select from given twin
                 where twin.instance = g.instance and twin.place <> g.place)

@@ -1,4 +1,4 @@
-//! Damage of every kind is found, and put right or taken out of use, and nothing is lost by that (ACC-04).
+//! Damage of every kind is found, and put right, taken out of use or given to a person (ACC-04).
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;

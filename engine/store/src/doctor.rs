@@ -65,28 +65,23 @@ impl PgStore {
         Ok(checks)
     }
 
-    /// Does about what [`examine`](Self::examine) finds what can be done, and puts it on record. Says of each
-    /// what was done.
+    /// Does about what [`examine`](Self::examine) finds what can be done, and puts it on record.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn repair(&self, by: &Actor) -> std::result::Result<Vec<String>, StoreError> {
-        let mut done = Vec::new();
+    pub async fn repair(&self, by: &Actor) -> std::result::Result<(), StoreError> {
         for check in CHECKS {
-            let count = match check.remedy {
-                Remedy::None => 0,
+            match check.remedy {
+                Remedy::None => {}
                 Remedy::Change(statement) => self.change(check.name, statement, by).await?,
                 Remedy::Note(query) => self.note(check.name, check.advice, query, by).await?,
-            };
-            if count > 0 {
-                done.push(format!("{}: {count}", check.name));
             }
         }
-        Ok(done)
+        Ok(())
     }
 
-    async fn change(&self, name: &str, statement: &'static str, by: &Actor) -> Result<u64> {
+    async fn change(&self, name: &str, statement: &'static str, by: &Actor) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         let count = sqlx::query(statement).execute(&mut *tx).await?.rows_affected();
         if count > 0 {
@@ -95,11 +90,11 @@ impl PgStore {
             append(&mut tx, &event.by(by.clone())).await?;
         }
         tx.commit().await?;
-        Ok(count)
+        Ok(())
     }
 
     /// Notes what differs: study, instance and run of each.
-    async fn note(&self, name: &str, advice: &str, query: &'static str, by: &Actor) -> Result<u64> {
+    async fn note(&self, name: &str, advice: &str, query: &'static str, by: &Actor) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         let rows: Vec<(Option<String>, Option<String>, Option<Uuid>)> =
             sqlx::query_as(query).fetch_all(&mut *tx).await?;
@@ -113,7 +108,7 @@ impl PgStore {
             note(&mut tx, name, advice, subject, by).await?;
         }
         tx.commit().await?;
-        Ok(rows.len() as u64)
+        Ok(())
     }
 
     /// The instances whose files should be there.

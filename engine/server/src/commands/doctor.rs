@@ -171,9 +171,6 @@ impl Patient<'_> {
     async fn repair(&self, checks: &[Check], survey: &Survey) -> Result<(), Failure> {
         let (store, by) = (&self.opened.store, person());
         let is_bad = |name: &str| checks.iter().any(|it| it.name == name && !it.is_good);
-        if GUARDED.iter().any(|it| is_bad(it)) {
-            self.guard(&by).await?;
-        }
         store.repair(&by).await.map_err(|error| failed(&error))?;
         for (why, all) in [
             ("every instance has its file", &survey.missing),
@@ -194,6 +191,10 @@ impl Patient<'_> {
         if is_bad(CHAIN) {
             // There is no putting right what was sealed: a person has to find out what happened.
             self.note(CHAIN, "keep the database and its exports as they are", &by).await?;
+        }
+        // Last: whoever may only work in the database may not do this, and the rest is done by then.
+        if GUARDED.iter().any(|it| is_bad(it)) {
+            self.guard(&by).await?;
         }
         Ok(())
     }
