@@ -23,8 +23,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// An archive on a disk.
 pub struct DiskArchive {
-    quarantine: PathBuf,
-    instances: PathBuf,
+    pub(crate) quarantine: PathBuf,
+    pub(crate) instances: PathBuf,
     artifacts: PathBuf,
 }
 
@@ -64,14 +64,6 @@ impl DiskArchive {
             .into_iter()
             .flat_map(|kept| (0..=u8::MAX).map(move |it| kept.join(format!("{it:02x}"))));
         std::iter::once(self.quarantine.clone()).chain(kept)
-    }
-
-    pub(crate) fn quarantine_folder(&self) -> &Path {
-        &self.quarantine
-    }
-
-    pub(crate) fn instances_folder(&self) -> &Path {
-        &self.instances
     }
 
     /// Where that is put which nobody may take for what it was.

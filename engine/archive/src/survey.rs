@@ -60,8 +60,8 @@ impl DiskArchive {
                 survey.folders.push(folder);
                 continue;
             }
-            let is_of_instances = folder.starts_with(self.instances_folder());
-            let is_quarantine = folder == self.quarantine_folder();
+            let is_of_instances = folder.starts_with(&self.instances);
+            let is_quarantine = folder == self.quarantine;
             for path in settled_files(&folder)? {
                 let name = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
                 if is_quarantine {
