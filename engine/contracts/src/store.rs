@@ -29,7 +29,7 @@ pub enum StoreError {
 pub type DecideStudy<'a> = Box<dyn FnOnce(&StudySnapshot) -> StudyStep + Send + 'a>;
 
 /// Decides about a message.
-pub type DecideMessage<'a> = Box<dyn FnOnce(&MessageSnapshot) -> MessageStep + Send + 'a>;
+pub type DecideMessage<'a> = Box<dyn FnMut(&MessageSnapshot) -> MessageStep + Send + 'a>;
 
 /// Decides about a run. Nothing is changed if it gives nothing.
 pub type DecideRun<'a> = Box<dyn FnOnce(&RunRecord) -> Option<RunStep> + Send + 'a>;
@@ -64,8 +64,9 @@ pub trait Store: CommitmentStore + ReviewStore {
         decide: DecideStudy<'_>,
     ) -> Result<bool, StoreError>;
 
-    /// Decides about one message that nobody has decided on. False if there is none.
-    async fn decide_message(&self, decide: DecideMessage<'_>) -> Result<bool, StoreError>;
+    /// Decides about messages that nobody has decided on, the first that came first. False if there are
+    /// none.
+    async fn decide_messages(&self, decide: DecideMessage<'_>) -> Result<bool, StoreError>;
 
     /// Takes the most urgent node for `lease`; nobody else gets it meanwhile.
     async fn claim_node(&self, lease: Duration) -> Result<Option<ClaimedNode>, StoreError>;

@@ -24,6 +24,9 @@ use crate::receiver::{Judged, Rules, judge};
 /// How much is asked of the system at once.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Longest message that is taken apart at once: well under a millisecond.
+const SHORT_BYTES_MAX: usize = 16 * 1024;
+
 /// Fewest bytes per second inside of a message, once it has lasted as long as a partial one may.
 const THROUGHPUT_MIN: u64 = 4 * 1024;
 
@@ -163,10 +166,7 @@ async fn answer(
     rules: &Arc<Rules>,
     intake: &dyn Intake,
 ) -> Vec<Vec<u8>> {
-    // A long message takes its time to be taken apart: on a thread that may be busy.
-    let shared = Arc::clone(rules);
-    let read = tokio::task::spawn_blocking(move || (judge(&bytes, &shared), bytes)).await;
-    let Ok((judged, bytes)) = read else { return Vec::new() };
+    let Some((judged, bytes)) = read(bytes, rules).await else { return Vec::new() };
     let judged = match judged {
         Ok(judged) if judged.message.msh(9, 1) == "ACK" => return Vec::new(),
         Ok(judged) => judged,
@@ -178,7 +178,7 @@ async fn answer(
             return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
         }
     };
-    let message = judged.message.clone();
+    let header = judged.message.header_only();
     let arrival = arrival(judged, bytes, address);
     let outcome = arrival.acknowledgement_code.clone();
     match intake.note_message(arrival).await {
@@ -190,9 +190,18 @@ async fn answer(
             metrics::counter!("hl7_messages_total", "outcome" => "not_kept").increment(1);
             // The sender keeps it and tries again (HL7-10).
             let problem = Problem::wrong(207, "", refusal.comment);
-            vec![not_kept(&message, &problem, &own_id(), &now())]
+            vec![not_kept(&header, &problem, &own_id(), &now())]
         }
     }
+}
+
+/// Takes a message apart: a long one on a thread that may be busy for as long as that takes.
+async fn read(bytes: Vec<u8>, rules: &Arc<Rules>) -> Option<(Result<Judged, Problem>, Vec<u8>)> {
+    if bytes.len() <= SHORT_BYTES_MAX {
+        return Some((judge(&bytes, rules), bytes));
+    }
+    let rules = Arc::clone(rules);
+    tokio::task::spawn_blocking(move || (judge(&bytes, &rules), bytes)).await.ok()
 }
 
 fn arrival(judged: Judged, bytes: Vec<u8>, address: &str) -> MessageArrival {

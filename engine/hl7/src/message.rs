@@ -95,6 +95,13 @@ impl Message {
         self.segments.iter().find(|it| it.name == name)
     }
 
+    /// The message without all that follows its header: enough to answer it.
+    pub fn header_only(&self) -> Self {
+        let segments = self.segments.first().cloned().into_iter().collect();
+        let Self { delimiters, charset, is_whole, .. } = *self;
+        Self { delimiters, charset, is_whole, segments }
+    }
+
     fn header(&self) -> &Segment {
         const EMPTY: &Segment = &Segment { name: String::new(), fields: Vec::new() };
         self.segments.first().unwrap_or(EMPTY)

@@ -59,7 +59,7 @@ impl Orchestrator {
     pub(crate) async fn assemble(&self) {
         loop {
             let studies = self.decide_next_study().await;
-            let messages = self.decide_next_message().await;
+            let messages = self.decide_next_messages().await;
             match (studies, messages) {
                 (Ok(false), Ok(false)) => self.store.wait_for(WorkKind::Assembly, POLL / 5).await,
                 (Ok(_), Ok(_)) => {}
@@ -90,13 +90,13 @@ impl Orchestrator {
         Ok(found)
     }
 
-    async fn decide_next_message(&self) -> Result<bool, contracts::StoreError> {
+    async fn decide_next_messages(&self) -> Result<bool, contracts::StoreError> {
         let (workflows, destinations) = (self.workflows.get(), self.destinations.get());
         let now = Timestamp::now();
         let runner = self.runner.as_ref();
         let decision = Decision { workflows: &workflows, runner, destinations: &destinations, now };
         let decide = Box::new(move |message: &MessageSnapshot| decision.message(message));
-        self.store.decide_message(decide).await
+        self.store.decide_messages(decide).await
     }
 }
 

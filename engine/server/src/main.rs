@@ -28,6 +28,10 @@ use clap::Parser as _;
 use crate::args::{Arguments, Command};
 use crate::output::Failure;
 
+/// Messages and headers are many small texts, made on one thread and dropped on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A plugin's process is no engine: it needs no runtime, and must not have one.

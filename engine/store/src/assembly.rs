@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use contracts::{
-    Announced, Associations, DecideMessage, DecideStudy, MessageSnapshot, MessageStep, NewRun,
-    OrderSnapshot, RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep,
+    Announced, Associations, DecideMessage, DecideStudy, MessageSnapshot, NewRun, OrderSnapshot,
+    RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot, StudyStep,
 };
 use domain::{Action, Event, Subject};
 use jiff::Timestamp;
@@ -13,6 +13,9 @@ use uuid::Uuid;
 use crate::error::{Result, inconsistent, stored};
 use crate::event::{announce, append, append_all};
 use crate::{PgStore, identity, payload, run, task};
+
+/// Most messages that are decided on in one transaction.
+const MESSAGES_MAX: i64 = 16;
 
 impl PgStore {
     pub(crate) async fn end_association_rows(&self, association: Option<Uuid>) -> Result<()> {
@@ -45,8 +48,7 @@ impl PgStore {
         decide: DecideStudy<'_>,
     ) -> Result<bool> {
         // Mostly there is nothing to do, and one question is enough.
-        let look = "select exists (select from study where look_at <= at_micros($1))
-            and not exists (select from held where part = 'workflows')";
+        let look = "select is_study_due(at_micros($1))";
         if !sqlx::query_scalar(look).bind(now.as_microsecond()).fetch_one(&self.pool).await? {
             return Ok(false);
         }
@@ -97,49 +99,61 @@ impl PgStore {
         Ok(())
     }
 
-    pub(crate) async fn decide_message_row(&self, decide: DecideMessage<'_>) -> Result<bool> {
-        let look = "select exists (select from message where not decided)
-            and not exists (select from held where part = 'workflows')";
-        if !sqlx::query_scalar(look).fetch_one(&self.pool).await? {
+    pub(crate) async fn decide_message_rows(&self, mut decide: DecideMessage<'_>) -> Result<bool> {
+        if !sqlx::query_scalar("select is_message_due()").fetch_one(&self.pool).await? {
             return Ok(false);
         }
         let mut tx = identity::begin_shared(&self.pool).await?;
-        let due: Option<(Uuid,)> = sqlx::query_as(
-            "select id from message where not decided order by received_at limit 1
+        let due: Vec<Uuid> = sqlx::query_scalar(
+            "select id from message where not decided order by received_at limit $1
              for update skip locked",
         )
-        .fetch_optional(&mut *tx)
+        .bind(MESSAGES_MAX)
+        .fetch_all(&mut *tx)
         .await?;
-        let Some((id,)) = due else { return Ok(false) };
-        let snapshot = self.message(&mut tx, id).await?;
-        let MessageStep { start, events } = decide(&snapshot);
+        let (mut start, mut events) = (Vec::new(), Vec::new());
+        for snapshot in self.snapshots(&mut tx, &due).await? {
+            let step = decide(&snapshot);
+            start.extend(step.start);
+            events.extend(step.events);
+        }
         append_all(&mut tx, &events).await?;
-        sqlx::query("update message set decided = true where id = $1")
-            .bind(id)
+        sqlx::query("update message set decided = true where id = any($1)")
+            .bind(&due)
             .execute(&mut *tx)
             .await?;
         for new in start {
             self.start_run(&mut tx, new).await?;
         }
         tx.commit().await?;
-        Ok(true)
+        Ok(!due.is_empty())
     }
 
     pub(crate) async fn message(&self, tx: &mut PgConnection, id: Uuid) -> Result<MessageSnapshot> {
-        let (message_type, patient, document): (String, Option<Uuid>, Option<Uuid>) =
-            sqlx::query_as(
-                "select message_type, patient_root(patient), document from message where id = $1",
-            )
-            .bind(id)
-            .fetch_one(&mut *tx)
-            .await?;
-        let document = match document {
-            Some(document) => {
-                serde_json::from_slice(&payload::read_there(tx, &self.keys, document).await?)?
-            }
-            None => domain::ExchangedDocument::default(),
-        };
-        Ok(MessageSnapshot { id, message_type, patient, document })
+        let found = self.snapshots(tx, &[id]).await?.pop();
+        found.ok_or_else(|| inconsistent("a message is missing"))
+    }
+
+    /// Messages, in the order in which they came.
+    async fn snapshots(&self, tx: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<MessageSnapshot>> {
+        let rows: Vec<(Uuid, String, Option<Uuid>, Option<Uuid>)> = sqlx::query_as(
+            "select id, message_type, patient_root(patient), document from message
+             where id = any($1) order by received_at, id",
+        )
+        .bind(ids)
+        .fetch_all(&mut *tx)
+        .await?;
+        let documents: Vec<Uuid> = rows.iter().filter_map(|it| it.3).collect();
+        let mut documents = payload::read_all(tx, &self.keys, &documents).await?;
+        let mut all = Vec::new();
+        for (id, message_type, patient, document) in rows {
+            let document = match document.and_then(|it| documents.remove(&it)) {
+                Some(document) => serde_json::from_slice(&document)?,
+                None => domain::ExchangedDocument::default(),
+            };
+            all.push(MessageSnapshot { id, message_type, patient, document });
+        }
+        Ok(all)
     }
 
     /// Starts a run, unless the same workflow has had the same input (DIN-53).

@@ -17,11 +17,11 @@ use crate::event::append_all;
 #[async_trait]
 impl Store for PgStore {
     async fn keep_instance(&self, record: InstanceRecord) -> Result<Kept, StoreError> {
-        self.groups.keep(record).await
+        self.instances.keep(record).await
     }
 
     async fn keep_message(&self, record: MessageRecord) -> Result<MessageKept, StoreError> {
-        Ok(self.keep_message_row(&record).await?)
+        self.messages.keep(record).await
     }
 
     async fn end_association(&self, association: Option<Uuid>) -> Result<(), StoreError> {
@@ -46,8 +46,8 @@ impl Store for PgStore {
         Ok(self.decide_study_row(now, decide).await?)
     }
 
-    async fn decide_message(&self, decide: DecideMessage<'_>) -> Result<bool, StoreError> {
-        Ok(self.decide_message_row(decide).await?)
+    async fn decide_messages(&self, decide: DecideMessage<'_>) -> Result<bool, StoreError> {
+        Ok(self.decide_message_rows(decide).await?)
     }
 
     async fn claim_node(&self, lease: Duration) -> Result<Option<ClaimedNode>, StoreError> {

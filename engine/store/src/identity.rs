@@ -36,10 +36,13 @@ impl IdentityDomains {
 
 // An advisory lock of everything that reads or changes identity comes before any other question of its
 // transaction: what is read then sees the merges that were waited for.
-// Plans are made once: what is asked is always found by its keys.
-const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
+// Plans are made once, and not from what the tables hold at that moment: what is asked is always found by
+// its keys.
+pub(crate) const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
+    set local enable_seqscan = off;
     select pg_advisory_xact_lock_shared(x'1D0001'::bigint)";
 const ALONE: &str = "begin; set local plan_cache_mode = force_generic_plan;
+    set local enable_seqscan = off;
     select pg_advisory_xact_lock(x'1D0001'::bigint)";
 
 /// A transaction that keeps merges away until it ends; others may read identity beside it.

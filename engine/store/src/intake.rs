@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::event::{announce, append};
+use crate::event::append;
 use crate::{IdentityDomains, identity, retention, returned, task};
 
 /// Keeps an instance in a transaction of its own.
@@ -34,9 +34,6 @@ async fn keep_within(
     };
     let kept = keep(tx, record, patient).await?;
     tell(tx, record, patient.map(|it| it.1), kept).await?;
-    if matches!(kept, Kept::New | Kept::OtherVersion) {
-        announce(tx, "assembly").await?;
-    }
     Ok(kept)
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use contracts::{Answers, MessageEffect, MessageKept, MessageRecord, OutputKind};
 use domain::{
     Action, Actor, Demographics, DemographicsChange, Event, ExchangedDocument, Order, OrderAction,
@@ -5,53 +7,83 @@ use domain::{
 };
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::event::{announce, append};
+use crate::event::append;
 use crate::merge::Word;
-use crate::{PgStore, identity, merge, payload, returned};
+use crate::pg_store::Announced;
+use crate::{IdentityDomains, Keys, identity, merge, payload, returned};
+
+/// How messages are kept.
+#[derive(Clone)]
+pub(crate) struct KeepMessages {
+    pub(crate) pool: PgPool,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) domains: IdentityDomains,
+    pub(crate) announced: Arc<Announced>,
+}
 
 /// What the effects of a message say about the message itself.
 #[derive(Default)]
-struct About {
-    patient: Option<Uuid>,
-    document: Option<ExchangedDocument>,
-    accession: String,
+pub(crate) struct About {
+    pub(crate) document: Option<ExchangedDocument>,
+    pub(crate) accession: String,
 }
 
-impl PgStore {
-    pub(crate) async fn keep_message_row(&self, record: &MessageRecord) -> Result<MessageKept> {
-        let is_harmless = |it: &MessageEffect| {
-            matches!(
-                it,
-                MessageEffect::Patient { .. }
-                    | MessageEffect::Order(_)
-                    | MessageEffect::Document { .. }
-            )
-        };
-        let mut tx = if record.arrival.effects.iter().all(is_harmless) {
-            identity::begin_shared(&self.pool).await?
-        } else {
-            identity::begin_alone(&self.pool).await?
-        };
-        if let Some(answer) = repeated(&mut tx, record).await? {
-            tx.commit().await?;
-            return Ok(MessageKept::Repeated(answer));
+impl About {
+    pub(crate) fn of(effects: &[MessageEffect]) -> Self {
+        let mut about = Self::default();
+        for effect in effects {
+            match effect {
+                MessageEffect::Order(order) => about.accession.clone_from(&order.key.accession),
+                MessageEffect::Document { document, accession, .. } => {
+                    about.document = Some(document.clone());
+                    about.accession.clone_from(accession);
+                }
+                _ => {}
+            }
         }
-        let about = self.about(&mut tx, record).await?;
-        self.insert_message(&mut tx, record, &about).await?;
-        tell(&mut tx, record, &about).await?;
-        self.apply_effects(&mut tx, record).await?;
-        announce(&mut tx, "assembly").await?;
-        tx.commit().await?;
-        Ok(MessageKept::New)
+        about
     }
+}
 
-    /// Whom and what the message is about; adds patients it names for the first time.
-    async fn about(&self, tx: &mut PgConnection, record: &MessageRecord) -> Result<About> {
-        let mut about = About::default();
+/// Keeps a message and does what it asks, in a transaction of its own.
+pub(crate) async fn keep_alone(keep: &KeepMessages, record: &MessageRecord) -> Result<MessageKept> {
+    let is_harmless = |it: &MessageEffect| {
+        matches!(
+            it,
+            MessageEffect::Patient { .. }
+                | MessageEffect::Order(_)
+                | MessageEffect::Document { .. }
+        )
+    };
+    let mut tx = if record.arrival.effects.iter().all(is_harmless) {
+        identity::begin_shared(&keep.pool).await?
+    } else {
+        identity::begin_alone(&keep.pool).await?
+    };
+    if let Some(answer) = repeated(&mut tx, record).await? {
+        tx.commit().await?;
+        return Ok(MessageKept::Repeated(answer));
+    }
+    let about = About::of(&record.arrival.effects);
+    let patient = keep.first_patient(&mut tx, record).await?;
+    keep.insert_message(&mut tx, record, patient, &about).await?;
+    append(&mut tx, &event_of(record, patient, &about.accession)).await?;
+    keep.apply_effects(&mut tx, record).await?;
+    tx.commit().await?;
+    Ok(MessageKept::New)
+}
+
+impl KeepMessages {
+    /// Whom a message is about: the first it names, added if that is for the first time.
+    async fn first_patient(
+        &self,
+        tx: &mut PgConnection,
+        record: &MessageRecord,
+    ) -> Result<Option<Uuid>> {
         for effect in &record.arrival.effects {
             let none = DemographicsChange::default();
             let (id, demographics) = match effect {
@@ -62,35 +94,29 @@ impl PgStore {
                 MessageEffect::Link { one: id, .. }
                 | MessageEffect::MoveEncounter { target: id, .. } => (Some(id), none),
                 MessageEffect::RenumberEncounter { .. } => (None, none),
-                MessageEffect::Order(order) => {
-                    about.accession.clone_from(&order.key.accession);
-                    (order.patient.as_ref(), none)
-                }
-                MessageEffect::Document { patient, document, accession } => {
-                    about.document = Some(document.clone());
-                    about.accession.clone_from(accession);
-                    (patient.as_ref(), none)
-                }
+                MessageEffect::Order(order) => (order.patient.as_ref(), none),
+                MessageEffect::Document { patient, .. } => (patient.as_ref(), none),
             };
-            if let (Some(id), None) = (id, about.patient) {
-                about.patient = Some(self.patient(tx, id, &demographics).await?);
+            if let Some(id) = id {
+                return self.patient(tx, id, &demographics).await.map(Some);
             }
         }
-        Ok(about)
+        Ok(None)
     }
 
     async fn insert_message(
         &self,
         tx: &mut PgConnection,
         record: &MessageRecord,
+        patient: Option<Uuid>,
         about: &About,
     ) -> Result<()> {
         let arrival = &record.arrival;
-        let raw = payload::keep(tx, &self.keys, about.patient, "hl7", &arrival.raw).await?;
+        let raw = payload::keep(tx, &self.keys, patient, "hl7", &arrival.raw).await?;
         let document = match &about.document {
             Some(document) => {
                 let text = serde_json::to_vec(document)?;
-                Some(payload::keep(tx, &self.keys, about.patient, "document", &text).await?.id)
+                Some(payload::keep(tx, &self.keys, patient, "document", &text).await?.id)
             }
             None => None,
         };
@@ -109,7 +135,7 @@ impl PgStore {
         .bind(&arrival.sha256)
         .bind(raw.id)
         .bind(document)
-        .bind(about.patient)
+        .bind(patient)
         .bind(&about.accession)
         .bind(arrival.answers.first.as_deref().unwrap_or_default())
         .bind(&arrival.acknowledgement_code)
@@ -118,12 +144,7 @@ impl PgStore {
         .bind(&arrival.answers.application)
         .execute(&mut *tx)
         .await?;
-        let kind = match arrival.message_type.get(..3) {
-            Some("ORU") => Some(OutputKind::Oru),
-            Some("MDM") => Some(OutputKind::Mdm),
-            _ => None,
-        };
-        if let (Some(kind), Some(_), false) = (kind, document, about.accession.is_empty()) {
+        if let Some(kind) = output_kind(record, about) {
             returned::note_message(tx, record.id, &about.accession, kind).await?;
         }
         Ok(())
@@ -318,11 +339,22 @@ async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Optio
     Ok(Some(Answers { first: Some(first).filter(|it| !it.is_empty()), application }))
 }
 
-async fn tell(tx: &mut PgConnection, record: &MessageRecord, about: &About) -> Result<()> {
+/// As what a message may be a correction of a report of ours, if it may.
+pub(crate) fn output_kind(record: &MessageRecord, about: &About) -> Option<OutputKind> {
+    let kind = match record.arrival.message_type.get(..3) {
+        Some("ORU") => OutputKind::Oru,
+        Some("MDM") => OutputKind::Mdm,
+        _ => return None,
+    };
+    (about.document.is_some() && !about.accession.is_empty()).then_some(kind)
+}
+
+/// What the trail says of it.
+pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession: &str) -> Event {
     let arrival = &record.arrival;
     let subject = Subject {
-        patient: about.patient,
-        accession: Some(about.accession.clone()).filter(|it| !it.is_empty()),
+        patient,
+        accession: Some(accession.to_owned()).filter(|it| !it.is_empty()),
         message: Some(record.id),
         ..Subject::default()
     };
@@ -335,6 +367,5 @@ async fn tell(tx: &mut PgConnection, record: &MessageRecord, about: &About) -> R
     let outcome = if is_taken { Outcome::Success } else { Outcome::MinorFailure };
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
     let kind = if is_taken { "message_received" } else { "message_refused" };
-    append(tx, &Event::engine(kind, Action::C, subject, detail).by(actor).ended(outcome)).await?;
-    Ok(())
+    Event::engine(kind, Action::C, subject, detail).by(actor).ended(outcome)
 }

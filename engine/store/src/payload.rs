@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use aes_gcm::aead::{Aead as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use contracts::StoreError;
@@ -6,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Keys;
-use crate::error::{Result, inconsistent};
+use crate::error::{Error, Result, inconsistent};
 
 /// Length of what makes a ciphertext unique (NIST SP 800-38D).
 const NONCE_BYTES: usize = 12;
@@ -24,6 +26,20 @@ pub(crate) struct KeptPayload {
     pub(crate) digest: String,
 }
 
+/// The key of what is kept of a patient.
+pub(crate) struct PayloadKey {
+    pub(crate) id: Uuid,
+    key: [u8; 32],
+}
+
+impl PayloadKey {
+    /// Opens a key that is kept encrypted itself.
+    pub(crate) fn open(keys: &Keys, id: Uuid, wrapped: &[u8]) -> Result<Self> {
+        let key = decrypted(&keys.payload, wrapped)?.try_into();
+        Ok(Self { id, key: key.map_err(|_| inconsistent("a payload key has the wrong length"))? })
+    }
+}
+
 /// Encrypts `content` with the key of `patient` and keeps it (AUD-06).
 pub(crate) async fn keep(
     connection: &mut PgConnection,
@@ -32,19 +48,25 @@ pub(crate) async fn keep(
     kind: &str,
     content: &[u8],
 ) -> Result<KeptPayload> {
-    let (key_id, key) = key_of(connection, keys, patient).await?;
-    let mut salted = random::<SALT_BYTES>()?.to_vec();
-    salted.extend(content);
-    let digest = hex::encode(Sha256::digest(&salted));
+    let key = key_of(connection, keys, patient).await?;
+    let (sealed, digest) = sealed(&key, content)?;
     let id = Uuid::now_v7();
     sqlx::query("insert into payload (id, key, kind, sealed) values ($1, $2, $3, $4)")
         .bind(id)
-        .bind(key_id)
+        .bind(key.id)
         .bind(kind)
-        .bind(encrypted(&key, &salted)?)
+        .bind(sealed)
         .execute(connection)
         .await?;
     Ok(KeptPayload { id, digest })
+}
+
+/// `content` salted and encrypted, and its digest with the salt.
+pub(crate) fn sealed(key: &PayloadKey, content: &[u8]) -> Result<(Vec<u8>, String)> {
+    let mut salted = random::<SALT_BYTES>()?.to_vec();
+    salted.extend(content);
+    let digest = hex::encode(Sha256::digest(&salted));
+    Ok((encrypted(&key.key, &salted)?, digest))
 }
 
 /// What was kept, or nothing if its key was destroyed or its time was over.
@@ -53,23 +75,54 @@ pub(crate) async fn read(
     keys: &Keys,
     id: Uuid,
 ) -> Result<Option<Vec<u8>>> {
-    let row: Option<(Sealed, Sealed)> = sqlx::query_as(
-        "select p.sealed, k.wrapped from payload p join payload_key k on k.id = p.key
-         where p.id = $1",
+    Ok(rows(connection, keys, &[id]).await?.remove(&id).flatten())
+}
+
+/// The same of many, all of which must be there.
+pub(crate) async fn read_all(
+    connection: &mut PgConnection,
+    keys: &Keys,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Vec<u8>>> {
+    let rows = rows(connection, keys, ids).await?;
+    rows.into_iter().map(|(id, content)| Ok((id, content.ok_or_else(removed)?))).collect()
+}
+
+async fn rows(
+    connection: &mut PgConnection,
+    keys: &Keys,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Option<Vec<u8>>>> {
+    let rows: Vec<(Uuid, Sealed, Sealed)> = sqlx::query_as(
+        "select p.id, p.sealed, k.wrapped from payload p join payload_key k on k.id = p.key
+         where p.id = any($1)",
     )
-    .bind(id)
-    .fetch_optional(connection)
+    .bind(ids)
+    .fetch_all(connection)
     .await?;
-    let (sealed, wrapped) = row.ok_or_else(|| inconsistent("a payload is missing"))?;
-    let (Some(sealed), Some(wrapped)) = (sealed, wrapped) else { return Ok(None) };
-    let key = decrypted(&keys.payload, &wrapped)?;
-    let key: [u8; 32] =
-        key.try_into().map_err(|_| inconsistent("a payload key has the wrong length"))?;
-    let mut salted = decrypted(&key, &sealed)?;
+    let mut all = HashMap::new();
+    for (id, sealed, wrapped) in rows {
+        let content = match sealed.zip(wrapped) {
+            Some((sealed, wrapped)) => {
+                Some(opened(&PayloadKey::open(keys, Uuid::nil(), &wrapped)?, &sealed)?)
+            }
+            None => None,
+        };
+        all.insert(id, content);
+    }
+    if ids.iter().any(|it| !all.contains_key(it)) {
+        return Err(inconsistent("a payload is missing"));
+    }
+    Ok(all)
+}
+
+/// What was encrypted.
+fn opened(key: &PayloadKey, sealed: &[u8]) -> Result<Vec<u8>> {
+    let mut salted = decrypted(&key.key, sealed)?;
     if salted.len() < SALT_BYTES {
         return Err(inconsistent("a payload has no salt"));
     }
-    Ok(Some(salted.split_off(SALT_BYTES)))
+    Ok(salted.split_off(SALT_BYTES))
 }
 
 /// The same, which must be there.
@@ -79,16 +132,18 @@ pub(crate) async fn read_there(
     id: Uuid,
 ) -> Result<Vec<u8>> {
     let content = read(connection, keys, id).await?;
-    content.ok_or_else(|| {
-        inconsistent("a payload was removed: its key was destroyed, or its time was over")
-    })
+    content.ok_or_else(removed)
+}
+
+fn removed() -> Error {
+    inconsistent("a payload was removed: its key was destroyed, or its time was over")
 }
 
 async fn key_of(
     connection: &mut PgConnection,
     keys: &Keys,
     patient: Option<Uuid>,
-) -> Result<(Uuid, [u8; 32])> {
+) -> Result<PayloadKey> {
     let fresh = random::<32>()?;
     sqlx::query(
         "insert into payload_key (id, patient, wrapped) values ($1, $2, $3) on conflict do nothing",
@@ -105,8 +160,7 @@ async fn key_of(
     .bind(patient)
     .fetch_one(connection)
     .await?;
-    let key = decrypted(&keys.payload, &wrapped)?.try_into();
-    Ok((id, key.map_err(|_| inconsistent("a payload key has the wrong length"))?))
+    PayloadKey::open(keys, id, &wrapped)
 }
 
 fn encrypted(key: &[u8; 32], content: &[u8]) -> Result<Vec<u8>> {

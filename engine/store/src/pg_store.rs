@@ -8,7 +8,9 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::error::Error;
-use crate::intake_group::Groups;
+use crate::group::Groups;
+use crate::intake_group::KeepInstances;
+use crate::message::KeepMessages;
 use crate::{IdentityDomains, Keys};
 
 /// Most connections to the database at once.
@@ -24,14 +26,15 @@ pub(crate) const CHANNEL: &str = "isocenter";
 pub struct PgStore {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) domains: IdentityDomains,
-    pub(crate) groups: Groups,
+    pub(crate) instances: Groups<KeepInstances>,
+    pub(crate) messages: Groups<KeepMessages>,
     announced: Arc<Announced>,
 }
 
+/// What wakes those who wait for work.
 #[derive(Default)]
-struct Announced {
-    assembly: Notify,
+pub(crate) struct Announced {
+    pub(crate) assembly: Notify,
     node: Notify,
     delivery: Notify,
     commitment: Notify,
@@ -96,8 +99,21 @@ impl PgStore {
             .connect_with(options)
             .await
             .map_err(OpenError::Connect)?;
-        let groups = Groups::begin(&pool, &domains);
-        Ok(Self { pool, keys, domains, groups, announced: Arc::default() })
+        let announced = Arc::<Announced>::default();
+        let instances = KeepInstances {
+            pool: pool.clone(),
+            domains: domains.clone(),
+            announced: Arc::clone(&announced),
+        };
+        let messages = KeepMessages {
+            pool: pool.clone(),
+            keys: Arc::clone(&keys),
+            domains,
+            announced: Arc::clone(&announced),
+        };
+        let (instances, messages) =
+            (Groups::begin(&pool, &instances), Groups::begin(&pool, &messages));
+        Ok(Self { pool, keys, instances, messages, announced })
     }
 
     /// Begins to listen for what other connections announce. Polling goes on beside it: an

@@ -1,0 +1,141 @@
+//! What waits at the same time is kept together: one question, one transaction, and one flush of the
+//! database's log for all of it. Who waits alone is a group of one.
+
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use contracts::StoreError;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::error::Result;
+
+/// Most of one transaction: it holds the rows it changes until it ends.
+const GROUP_MAX: usize = 64;
+
+/// How many may wait to be taken into a group. Who comes then waits for a place.
+const WAITING_MAX: usize = 256;
+
+/// Most that are kept alone at once, of each lane.
+const ALONE_MAX: usize = 3;
+
+/// How something is kept, together with others like it or alone.
+pub(crate) trait Keep: Clone + Send + Sync + 'static {
+    /// What is kept.
+    type Record: Send + Sync + 'static;
+    /// What became of it.
+    type Kept: Send + 'static;
+
+    /// Groups that are made at once.
+    const LANES: u64;
+
+    /// What became of what was kept together.
+    const NEW: Self::Kept;
+
+    /// What of a record decides on its lane: what must not be kept at the same time by two lanes.
+    fn lane(record: &Self::Record) -> impl Hash;
+
+    /// Keeps those that can be kept together, and gives their places, the first of which is 1.
+    fn together(
+        &self,
+        connection: &mut PgConnection,
+        records: &[&Self::Record],
+    ) -> impl Future<Output = Result<Vec<i64>>> + Send;
+
+    /// Keeps one in a transaction of its own.
+    fn alone(&self, record: &Self::Record) -> impl Future<Output = Result<Self::Kept>> + Send;
+}
+
+/// A record, and who waits for it.
+struct Waiting<K: Keep> {
+    record: K::Record,
+    answer: oneshot::Sender<std::result::Result<K::Kept, StoreError>>,
+}
+
+/// The ways to where groups are made.
+pub(crate) struct Groups<K: Keep>(Vec<mpsc::Sender<Waiting<K>>>);
+
+impl<K: Keep> Groups<K> {
+    /// Begins to make groups, until this is dropped.
+    pub(crate) fn begin(pool: &PgPool, keep: &K) -> Self {
+        let lane = |_| {
+            let (to, from) = mpsc::channel(WAITING_MAX);
+            let (pool, keep) = (pool.clone(), keep.clone());
+            tokio::spawn(Lane { pool, keep, held: None }.work(from));
+            to
+        };
+        Self((0..K::LANES).map(lane).collect())
+    }
+
+    /// Keeps a record, and says so once it is committed.
+    pub(crate) async fn keep(&self, record: K::Record) -> std::result::Result<K::Kept, StoreError> {
+        let ended = || StoreError::Database("the store is being closed".into());
+        let mut hasher = DefaultHasher::new();
+        K::lane(&record).hash(&mut hasher);
+        let lane = usize::try_from(hasher.finish() % K::LANES).unwrap_or_default();
+        let lane = self.0.get(lane).ok_or_else(ended)?;
+        let (answer, answered) = oneshot::channel();
+        lane.send(Waiting { record, answer }).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
+/// Where groups are made, one after the other.
+struct Lane<K> {
+    pool: PgPool,
+    keep: K,
+    /// The connection of the last group, if it is still good.
+    held: Option<PoolConnection<Postgres>>,
+}
+
+impl<K: Keep> Lane<K> {
+    async fn work(mut self, mut from: mpsc::Receiver<Waiting<K>>) {
+        let mut group = Vec::new();
+        // Who closes the pool waits for the connection that is held here.
+        let mut closed = self.pool.close_event();
+        loop {
+            tokio::select! {
+                biased;
+                count = from.recv_many(&mut group, GROUP_MAX) => if count == 0 { return },
+                () = &mut closed => return,
+            }
+            self.keep_group(std::mem::take(&mut group)).await;
+        }
+    }
+
+    async fn keep_group(&mut self, group: Vec<Waiting<K>>) {
+        let records: Vec<&K::Record> = group.iter().map(|it| &it.record).collect();
+        // If one of them is to blame, or the connection has ended, each is tried on its own.
+        let together = self.keep_together(&records).await.unwrap_or_default();
+        let mut alone = JoinSet::new();
+        for (place, waiting) in (1..).zip(group) {
+            if together.contains(&place) {
+                // Who is gone has no use for the answer; what it sent is kept.
+                _ = waiting.answer.send(Ok(K::NEW));
+                continue;
+            }
+            if alone.len() >= ALONE_MAX {
+                alone.join_next().await;
+            }
+            let keep = self.keep.clone();
+            alone.spawn(async move {
+                let kept = keep.alone(&waiting.record).await;
+                _ = waiting.answer.send(kept.map_err(StoreError::from));
+            });
+        }
+        // The next group must find what these have changed.
+        while alone.join_next().await.is_some() {}
+    }
+
+    async fn keep_together(&mut self, records: &[&K::Record]) -> Result<Vec<i64>> {
+        let mut connection = match self.held.take() {
+            Some(connection) => connection,
+            None => self.pool.acquire().await?,
+        };
+        let places = self.keep.together(&mut connection, records).await?;
+        self.held = Some(connection);
+        Ok(places)
+    }
+}
