@@ -112,7 +112,20 @@ async fn sec_38_a_full_disk_sends_everybody_away_until_there_is_room() {
     .await;
     assert!(refused.contains("temporary congestion"), "{refused}");
 
+    eventually("a word on it", async || kinds("intake_closed").await).await;
+
+    // Nearly full: nobody new is let in, those inside may finish.
+    let filling = site.replace("{ warn: 100,", "{ warn: 0, turn_away: 0,");
+    hospital.scratch.write("isocenter.yaml", &filling);
+    eventually("a word on it", async || kinds("intake_narrowed").await).await;
+    let turned_away = hospital.modality().echo().await.unwrap_err();
+    let turned_away = domain::ErrorChain(&turned_away).to_string();
+    assert!(turned_away.contains("temporary congestion"), "{turned_away}");
+    let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
+    assert_eq!(hospital.send_message(message).await, "AA");
+
     hospital.scratch.write("isocenter.yaml", &site);
     eventually("room", async || hospital.modality().store(&files).await.ok()).await;
     hospital.ended_runs(1).await;
+    eventually("a word on it", async || kinds("intake_opened").await).await;
 }

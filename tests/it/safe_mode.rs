@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{Habits, Hospital, eventually, remote, study};
 
 const WORKFLOW: &str = "
 workflow: bone
@@ -58,4 +58,40 @@ async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
     assert_eq!(hospital.pacs.received().len(), 1);
     let again = hospital.command(&["hold", "release", "deliveries"]);
     assert!(!again.status.success(), "what is not held cannot be released");
+}
+
+/// SEC-38: a study of one modality does not wait for all that another has sent before.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_38_who_sends_little_does_not_wait_for_who_sends_much() {
+    let workflows = [("bone", WORKFLOW)];
+    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    hospital.engine.terminate();
+    hospital.restart_with(&["--safe-mode"]);
+    release(&hospital, "intake");
+    for number in 0..12 {
+        let files = study(&format!("busy {number}")).files();
+        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        let busy = remote(&hospital.engine.dicom, "CT1");
+        eventually("it to be taken", async || busy.store(&files).await.ok()).await;
+    }
+    let last = study("the other");
+    let files = last.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    remote(&hospital.engine.dicom, "CT2").store(&files).await.unwrap();
+    release(&hospital, "workflows");
+    release(&hospital, "deliveries");
+    hospital.ended_runs(13).await;
+
+    let events = hospital.ask(&["audit", "show", "--limit", "2000"]);
+    let started: Vec<&str> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["kind"] == "node_started")
+        .map(|it| it["subject"]["study"].as_str().unwrap())
+        .collect();
+    assert_eq!(started.len(), 13);
+    let place = started.iter().position(|it| *it == last.study_uid()).unwrap();
+    // The newest first: it was begun before many that were sent before it.
+    assert!(place >= 4, "{place} of {}", started.len());
 }

@@ -54,7 +54,11 @@ async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         ae_title: "ISOCENTER".parse().unwrap(),
-        peers: Arc::new(Live::new(vec![Peer { ae_title: None, networks: Network::loopback() }])),
+        peers: Arc::new(Live::new(vec![Peer {
+            ae_title: None,
+            networks: Network::loopback(),
+            associations_max: None,
+        }])),
         associations_max: 2,
         associations_per_peer_max: 2,
         pdu_bytes_max: 131_072,

@@ -207,6 +207,15 @@ pub trait Intake: Send + Sync {
     /// Says why not.
     fn is_open(&self) -> Result<(), Refusal>;
 
+    /// Whether somebody new may come in just now. Those inside may go on as long as it is open.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    fn is_admitting(&self) -> Result<(), Refusal> {
+        self.is_open()
+    }
+
     /// Keeps an instance. Once it returns `Ok`, the instance and its event survive a loss of power.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ pub struct Config {
     pub peers: Arc<Live<Vec<Peer>>>,
     /// Most associations at once (DIN-13).
     pub associations_max: usize,
-    /// Most associations of one peer at once.
+    /// Most associations of one address at once.
     pub associations_per_peer_max: usize,
     /// Longest PDU we ask for, in bytes after its header (DIN-07).
     pub pdu_bytes_max: u32,
@@ -35,6 +35,8 @@ pub struct Peer {
     pub ae_title: Option<AeTitle>,
     /// Where it may call from. A name alone proves nothing.
     pub networks: Vec<Network>,
+    /// Most associations of it at once, if it has a limit of its own (SEC-38).
+    pub associations_max: Option<usize>,
 }
 
 impl Peer {

@@ -122,7 +122,7 @@ fn policies(text: &mut String) {
         ("Asynchronous operations", "1/1".to_owned()),
         ("Extended negotiation, storage", "level 2, no coercion".to_owned()),
         ("Role selection", "Storage Commitment Push Model; else the requestor is user".to_owned()),
-        ("Associations", "512; 64 of one address (`dicom.associations_per_peer`)".to_owned()),
+        ("Associations", "512; 256 of one address (`dicom.associations_per_peer`), fewer of one AE if `dicom.peers` says so".to_owned()),
         ("ARTIM", seconds(timers.artim)),
         ("Silence inside of a message", seconds(timers.inactivity)),
         ("Silence between messages", seconds(timers.idle)),

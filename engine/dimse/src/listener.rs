@@ -1,6 +1,7 @@
 //! The door for DICOM: accepts connections, asks who is there, and gives each a task of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use dicom_ul::pdu::{AbortRQServiceProviderReason, Pdu};
 use domain::{Action, Actor, AeTitle, ErrorChain, Event, Outcome, Subject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
@@ -18,8 +19,8 @@ use crate::config::Config;
 use crate::negotiation::{self, Answer, Load, abort};
 use crate::pdu_stream::{Kind, PduError, PduStream};
 
-/// Connections that have not said who they are, per address. More are closed at once, so that
-/// nobody fills the table by saying nothing.
+/// Connections that have not said who they are, per address. One more, and the oldest is closed, so that
+/// nobody keeps others out by saying nothing.
 const STRANGERS_PER_ADDRESS_MAX: usize = 128;
 
 /// An open door.
@@ -34,36 +35,59 @@ struct Shared {
     guests: Mutex<Guests>,
 }
 
+/// Who is inside.
 #[derive(Default)]
 struct Guests {
-    associations: HashMap<IpAddr, usize>,
-    strangers: HashMap<IpAddr, usize>,
+    associations: usize,
+    of_address: HashMap<IpAddr, usize>,
+    of_name: HashMap<AeTitle, usize>,
+    /// Those who have not said who they are, the oldest first.
+    strangers: HashMap<IpAddr, VecDeque<Arc<Notify>>>,
 }
 
-impl Guests {
-    fn total(&self) -> usize {
-        self.associations.values().sum()
+/// Takes one off a count, and forgets who has none left.
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K) {
+    if let Some(count) = counts.get_mut(of) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(of);
+        }
     }
 }
 
-/// Takes one off a count when it is dropped.
-struct Counted {
+/// A connection that has not said who it is, until it is dropped.
+struct Stranger {
     shared: Arc<Shared>,
     address: IpAddr,
-    is_association: bool,
+    /// Told when it has to make room for another.
+    shown_out: Arc<Notify>,
 }
 
-impl Drop for Counted {
+impl Drop for Stranger {
     fn drop(&mut self) {
         let mut guests = self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let table =
-            if self.is_association { &mut guests.associations } else { &mut guests.strangers };
-        if let Some(count) = table.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                table.remove(&self.address);
+        if let Some(strangers) = guests.strangers.get_mut(&self.address) {
+            strangers.retain(|it| !Arc::ptr_eq(it, &self.shown_out));
+            if strangers.is_empty() {
+                guests.strangers.remove(&self.address);
             }
         }
+    }
+}
+
+/// An association that is counted, until it is dropped.
+struct Place {
+    shared: Arc<Shared>,
+    address: IpAddr,
+    name: AeTitle,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut guests = self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.associations -= 1;
+        one_less(&mut guests.of_address, &self.address);
+        one_less(&mut guests.of_name, &self.name);
     }
 }
 
@@ -108,7 +132,7 @@ impl Listener {
     }
 
     fn receive(&self, stream: TcpStream, address: SocketAddr) {
-        let Some(stranger) = self.shared.count_stranger(address.ip()) else { return };
+        let stranger = self.shared.count_stranger(address.ip());
         let shared = Arc::clone(&self.shared);
         let span = info_span!("association", peer = %address);
         tokio::spawn(async move { shared.greet(stream, address, stranger).await }.instrument(span));
@@ -116,36 +140,63 @@ impl Listener {
 }
 
 impl Shared {
-    fn count_stranger(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+    /// Counts somebody in who has not said who they are. If that is one too many of an address, the one
+    /// that has been silent for longest has to go.
+    fn count_stranger(self: &Arc<Self>, address: IpAddr) -> Stranger {
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = guests.strangers.entry(address).or_default();
-        if *count >= STRANGERS_PER_ADDRESS_MAX {
-            return None;
+        let strangers = guests.strangers.entry(address).or_default();
+        if strangers.len() >= STRANGERS_PER_ADDRESS_MAX
+            && let Some(oldest) = strangers.pop_front()
+        {
+            oldest.notify_one();
         }
-        *count += 1;
+        let shown_out = Arc::<Notify>::default();
+        strangers.push_back(Arc::clone(&shown_out));
         drop(guests);
-        Some(Counted { shared: Arc::clone(self), address, is_association: false })
+        Stranger { shared: Arc::clone(self), address, shown_out }
     }
 
     /// Answers the request and counts the peer in, in one step, so that two cannot take one place.
-    fn admit(self: &Arc<Self>, address: IpAddr, bytes: &[u8]) -> (Answer, Option<Counted>) {
+    fn admit(self: &Arc<Self>, address: IpAddr, bytes: &[u8]) -> (Answer, Option<Place>) {
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, _) = negotiation::names(bytes);
+        let of_name = name.as_ref().and_then(|it| guests.of_name.get(it));
         let load = Load {
-            associations: guests.total(),
-            of_peer: guests.associations.get(&address).copied().unwrap_or_default(),
-            is_congested: self.intake.is_open().is_err(),
+            associations: guests.associations,
+            of_address: guests.of_address.get(&address).copied().unwrap_or_default(),
+            of_name: of_name.copied().unwrap_or_default(),
+            is_congested: self.intake.is_admitting().is_err(),
         };
         let answer = negotiation::answer(&self.config, load, address, bytes);
-        if !matches!(answer, Answer::Accept(..)) {
-            return (answer, None);
-        }
-        *guests.associations.entry(address).or_default() += 1;
+        let (Answer::Accept(..), Some(name)) = (&answer, name) else { return (answer, None) };
+        guests.associations += 1;
+        *guests.of_address.entry(address).or_default() += 1;
+        *guests.of_name.entry(name.clone()).or_default() += 1;
         drop(guests);
-        let counted = Counted { shared: Arc::clone(self), address, is_association: true };
-        (answer, Some(counted))
+        (answer, Some(Place { shared: Arc::clone(self), address, name }))
     }
 
-    async fn greet(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stranger: Counted) {
+    /// Asks who is there, and lets them in or turns them away.
+    async fn greet(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stranger: Stranger) {
+        let shown_out = Arc::clone(&stranger.shown_out);
+        let known = tokio::select! {
+            known = self.ask(stream, address) => known,
+            () = shown_out.notified() => return,
+        };
+        // Who is being turned away still takes a place among the strangers.
+        drop(stranger);
+        if let Some((stream, agreed, place)) = known {
+            self.host(stream, agreed, address).await;
+            drop(place);
+        }
+    }
+
+    /// The stream and place of somebody who was let in.
+    async fn ask(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<(PduStream, negotiation::Agreed, Option<Place>)> {
         let timers = self.config.timers;
         let mut stream = PduStream::new(stream, self.config.pdu_bytes_max);
         // The whole request must come within one ARTIM, however its bytes trickle.
@@ -168,21 +219,17 @@ impl Shared {
                 Answer::Abort(negotiation::invalid_parameter(), "the first PDU was too long"),
                 None,
             ),
-            Ok(Err(_)) | Err(_) => return,
+            Ok(Err(_)) | Err(_) => return None,
         };
         match answer {
             Answer::Accept(agreed, pdu) => {
-                drop(stranger);
-                if stream.send(&pdu, timers.response).await.is_ok() {
-                    self.host(stream, agreed, address).await;
-                }
-                drop(place);
+                stream.send(&pdu, timers.response).await.ok()?;
+                Some((stream, agreed, place))
             }
             Answer::Reject(pdu, why) | Answer::Abort(pdu, why) => {
                 self.tell_refused(why, names, address).await;
                 self.turn_away(stream, &pdu).await;
-                // Who is being turned away still takes a place.
-                drop(stranger);
+                None
             }
         }
     }

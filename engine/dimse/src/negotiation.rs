@@ -78,7 +78,9 @@ pub struct Load {
     /// Associations there are.
     pub associations: usize,
     /// Those of the same address.
-    pub of_peer: usize,
+    pub of_address: usize,
+    /// Those of the same name.
+    pub of_name: usize,
     /// Whether nothing can be kept just now.
     pub is_congested: bool,
 }
@@ -141,14 +143,15 @@ fn admitted(
         return permanent(source, "the called AE title is not ours");
     }
     // The same answer for a wrong name and a wrong address: who guesses learns nothing.
-    let is_known =
-        calling.is_some_and(|it| config.peers.get().iter().any(|peer| peer.is(it, address)));
-    if !is_known {
+    let peers = config.peers.get();
+    let peer = calling.and_then(|it| peers.iter().find(|peer| peer.is(it, address)));
+    let Some(peer) = peer else {
         let source = AssociationRJSource::ServiceUser(User::CallingAETitleNotRecognized);
         return permanent(source, "the calling AE title is not on the list for its address");
-    }
+    };
     if load.associations >= config.associations_max
-        || load.of_peer >= config.associations_per_peer_max
+        || load.of_address >= config.associations_per_peer_max
+        || peer.associations_max.is_some_and(|it| load.of_name >= it)
     {
         let reason = Presentation::LocalLimitExceeded;
         let source = AssociationRJSource::ServiceProviderPresentation(reason);

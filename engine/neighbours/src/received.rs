@@ -138,6 +138,7 @@ impl Pacs {
             listen,
             ae_title,
             peers: Arc::new(Live::new(vec![Peer {
+                associations_max: None,
                 ae_title: None,
                 networks: Network::loopback(),
             }])),

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::record::record;
+use crate::turns::Turns;
 
 /// How long an association may take to give an answer before somebody else may.
 const REPLY_LEASE: Duration = Duration::from_mins(1);
@@ -26,27 +27,51 @@ const REPLY_LEASE: Duration = Duration::from_mins(1);
 /// How long to wait for a database that did not answer.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
+/// Most instances that are made durable at once, and most messages. Who comes then waits for its turn.
+const INSTANCES_MAX: usize = 64;
+const MESSAGES_MAX: usize = 64;
+
+/// What is taken just now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Taking {
+    /// Everything.
+    #[default]
+    All,
+    /// Only from those who are inside already, and why.
+    Inside(Refusal),
+    /// Nothing, and why.
+    Nothing(Refusal),
+}
+
 /// The way into the engine for everything that arrives.
 pub struct IntakeService {
     store: Arc<dyn Store>,
     archive: Arc<dyn Archive>,
     versions: VersionPolicy,
-    /// Why nothing can be kept just now, if nothing can.
-    closed: Mutex<Option<Refusal>>,
+    taking: Mutex<Taking>,
+    instance_turns: Turns,
+    message_turns: Turns,
 }
 
 impl IntakeService {
     /// An open intake.
     pub fn new(store: Arc<dyn Store>, archive: Arc<dyn Archive>, versions: VersionPolicy) -> Self {
-        Self { store, archive, versions, closed: Mutex::new(None) }
+        let (instance_turns, message_turns) = (Turns::new(INSTANCES_MAX), Turns::new(MESSAGES_MAX));
+        Self { store, archive, versions, taking: Mutex::default(), instance_turns, message_turns }
     }
 
-    /// Refuses everything from now on, for this reason; or takes everything again.
-    pub fn set_closed(&self, why: Option<Refusal>) {
-        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    /// What is taken from now on. Gives what was taken before.
+    pub fn take(&self, what: Taking) -> Taking {
+        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut taking, what)
+    }
+
+    fn taking(&self) -> Taking {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn try_keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
+        let _place = self.instance_turns.take(&arrival.calling_ae).await;
         let header = read_header(&file, &arrival.transfer_syntax).await?;
         let record = record(arrival, self.versions, &file, &header)?;
         self.archive.keep(file).await.map_err(|error| {
@@ -109,9 +134,16 @@ impl Intake for IntakeService {
     }
 
     fn is_open(&self) -> Result<(), Refusal> {
-        match self.closed.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            Some(why) => Err(why.clone()),
-            None => Ok(()),
+        match self.taking() {
+            Taking::All | Taking::Inside(_) => Ok(()),
+            Taking::Nothing(why) => Err(why),
+        }
+    }
+
+    fn is_admitting(&self) -> Result<(), Refusal> {
+        match self.taking() {
+            Taking::All => Ok(()),
+            Taking::Inside(why) | Taking::Nothing(why) => Err(why),
         }
     }
 
@@ -138,6 +170,7 @@ impl Intake for IntakeService {
 
     async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         self.is_open()?;
+        let _place = self.message_turns.take(&arrival.address).await;
         let answers = arrival.answers.clone();
         let (kind, code) = (arrival.message_type.clone(), arrival.acknowledgement_code.clone());
         let record = MessageRecord { id: Uuid::now_v7(), arrival };

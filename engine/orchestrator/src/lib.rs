@@ -28,8 +28,9 @@ mod orchestrator;
 mod record;
 pub mod review;
 mod step;
+mod turns;
 
 pub use drive::{cancel_run, retry_run};
-pub use intake::IntakeService;
+pub use intake::{IntakeService, Taking};
 pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};
 pub use review::{Current, Decision, ReviewDesk};

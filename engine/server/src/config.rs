@@ -132,7 +132,7 @@ pub(crate) struct DicomConfig {
     /// Longest PDU we ask for, from 4096 to 1048576 bytes.
     #[serde(default = "pdu_bytes_max")]
     pub(crate) pdu_bytes_max: u32,
-    /// Most associations of one peer at once.
+    /// Most associations of one address at once.
     #[serde(default = "per_peer_max")]
     pub(crate) associations_per_peer: usize,
     /// How long to wait for what, in seconds.
@@ -175,8 +175,11 @@ const fn pdu_bytes_max() -> u32 {
     131_072
 }
 
+/// Half of all: one address, perhaps a gateway before many, never keeps all others out.
+pub(crate) const PER_PEER_MAX: usize = 256;
+
 const fn per_peer_max() -> usize {
-    64
+    PER_PEER_MAX
 }
 
 fn own_ae_title() -> AeTitle {
@@ -191,6 +194,9 @@ pub(crate) struct PeerConfig {
     pub(crate) ae_title: AeTitle,
     /// Networks it calls from, such as `10.1.2.0/24`.
     pub(crate) networks: Vec<Network>,
+    /// Most associations of it at once, if it is to have fewer than its address.
+    #[serde(default)]
+    pub(crate) associations: Option<usize>,
     /// Host and port where it listens: storage commitment is answered there.
     #[serde(default)]
     pub(crate) address: Option<String>,
@@ -407,7 +413,7 @@ mod tests {
         check("databse: postgres://x", Some("databse"));
         check("retention: { images: 30d, committed_images: 7d }", Some("for less long"));
         check("retention: { images: 30 }", Some("not a duration"));
-        check("disk: { warn: 96 }", Some("at most `refuse`"));
+        check("disk: { warn: 96 }", Some("none less than the one before"));
         check(
             "destinations: { pacs: { folder: /x, dicom: { address: a:1, ae_title: P } } }",
             Some("one of"),

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use crate::args::ServeFlags;
-use crate::config::{Config, DicomConfig, Hl7Config};
+use crate::config::{Config, DicomConfig, Hl7Config, PER_PEER_MAX, PeerConfig};
 use crate::http;
 use crate::output::Failure;
 use crate::site::own_ae_title;
@@ -29,16 +29,21 @@ impl Guests {
     /// Takes over what a site file says.
     pub(crate) fn set(&self, config: &Config, flags: &ServeFlags) {
         let known = config.dicom.iter().flat_map(|it| it.peers.clone());
-        let mut peers: Vec<Peer> =
-            known.map(|it| Peer { ae_title: Some(it.ae_title), networks: it.networks }).collect();
+        let mut peers: Vec<Peer> = known.map(peer).collect();
         let mut networks = config.hl7.as_ref().map(|it| it.networks.clone()).unwrap_or_default();
         if flags.trust_loopback {
-            peers.push(Peer { ae_title: None, networks: Network::loopback() });
+            let here = Network::loopback();
+            peers.push(Peer { ae_title: None, networks: here, associations_max: None });
             networks.extend(Network::loopback());
         }
         self.peers.set(peers);
         self.networks.set(networks);
     }
+}
+
+fn peer(said: PeerConfig) -> Peer {
+    let PeerConfig { ae_title, networks, associations, .. } = said;
+    Peer { ae_title: Some(ae_title), networks, associations_max: associations }
 }
 
 /// Where the doors are.
@@ -100,7 +105,7 @@ fn dicom_config(
         ae_title,
         peers: Arc::clone(&guests.peers),
         associations_max: 512,
-        associations_per_peer_max: site.map_or(64, |it| it.associations_per_peer),
+        associations_per_peer_max: site.map_or(PER_PEER_MAX, |it| it.associations_per_peer),
         pdu_bytes_max: site.map_or(131_072, |it| it.pdu_bytes_max),
         timers: site.map_or_else(Timers::default, |it| it.timers.timers()),
     })
@@ -126,7 +131,7 @@ fn hl7_config(
         listen,
         rules: Arc::new(rules),
         senders,
-        connections_per_peer_max: site.map_or(64, |it| it.connections_per_peer),
+        connections_per_peer_max: site.map_or(PER_PEER_MAX, |it| it.connections_per_peer),
         connections_max: 512,
         timers: hl7::connection::Timers::default(),
     }))

@@ -4,19 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{get, post};
 use contracts::Intake;
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{IntakeService, ReviewDesk};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use self::problem::Problem;
 
 mod documents;
 mod entry;
 mod problem;
 mod reviews;
+
+/// Most calls to `/api` at once.
+const CALLS_MAX: usize = 32;
 
 #[derive(Clone)]
 struct Shared {
@@ -39,6 +46,16 @@ pub(crate) async fn serve(
     axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
+/// Lets a call in if there is a place for it: what it sends is in memory until it is answered (SEC-38).
+async fn bound(
+    State(places): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let _place = places.try_acquire().map_err(|_| Problem::Unavailable)?;
+    Ok(next.run(request).await)
+}
+
 /// `/api`, for those who have a token.
 fn interface(intake: Arc<IntakeService>, desk: ReviewDesk) -> Router {
     let documents = Router::new()
@@ -46,12 +63,15 @@ fn interface(intake: Arc<IntakeService>, desk: ReviewDesk) -> Router {
         .layer(DefaultBodyLimit::max(documents::FILE_MAX))
         .with_state(intake);
     let letting_in = middleware::from_fn_with_state(desk.clone(), entry::let_in);
-    documents.merge(reviews::routes(desk)).layer(letting_in)
+    let places = Arc::new(Semaphore::new(CALLS_MAX));
+    let bounding = middleware::from_fn_with_state(places, bound);
+    // The last layer is asked first.
+    documents.merge(reviews::routes(desk)).layer(letting_in).layer(bounding)
 }
 
 /// Whether anything can be taken. Says no more than that (SEC-56).
 async fn health(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    match shared.intake.is_open() {
+    match shared.intake.is_admitting() {
         Ok(()) => (StatusCode::OK, "ok\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable\n"),
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
 use dimse::Reporter;
 use domain::{Action, Actor, ErrorChain, Event, Subject};
-use orchestrator::{IntakeService, Orchestrator, ReviewDesk};
+use orchestrator::{IntakeService, Orchestrator, ReviewDesk, Taking};
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
@@ -149,7 +149,8 @@ async fn work(
     info!("stopping");
     // Whoever watches has ended already if nobody does.
     _ = closing.send(true);
-    intake.set_closed(Some(Refusal::new(RefusalReason::OutOfResources, "the engine is stopping")));
+    let why = Refusal::new(RefusalReason::OutOfResources, "the engine is stopping");
+    intake.take(Taking::Nothing(why));
     tokio::time::sleep(GRACE).await;
     let last = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
     intake.note_event(last).await;
@@ -173,7 +174,8 @@ async fn hold(
     for held in store.held().await.map_err(no_answer)? {
         warn!(part = held.part, "held; see `isocenter hold list`");
         if held.part == "intake" {
-            intake.set_closed(Some(Refusal::new(RefusalReason::OutOfResources, HELD)));
+            let why = Refusal::new(RefusalReason::OutOfResources, HELD);
+            intake.take(Taking::Nothing(why));
         }
     }
     Ok(())

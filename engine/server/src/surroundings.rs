@@ -3,25 +3,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use contracts::{
-    Archive, Intake as _, Live, Refusal, RefusalReason, Removable, Store as _, StoreError,
-};
+use contracts::{Archive, Live, Refusal, RefusalReason, Removable, Store as _, StoreError};
 use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
-use orchestrator::IntakeService;
+use orchestrator::{IntakeService, Taking};
 use rustix::fs::statvfs;
 use serde_json::json;
 use store::{PgStore, RetentionTerms};
 use tracing::{error, info, warn};
 
-use crate::config::Keeping;
+use crate::config::{DiskConfig, Keeping};
 
 /// However large the disk is: with less than this free, it is full.
 const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// How often the database and the disk are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Longest wait for an answer of the database.
+const DATABASE_WAIT: Duration = Duration::from_secs(5);
 
 /// How often what is over is removed.
 const PASS: Duration = Duration::from_mins(10);
@@ -54,9 +55,11 @@ impl Surroundings {
     }
 }
 
-/// Closes the intake while the disk is full or the database away, and opens it again (ACC-05).
+/// Narrows the intake and closes it while the disk fills up or the database is away, and opens it again by
+/// itself (ACC-05).
 async fn watch(store: &PgStore, intake: &IntakeService, data: &Path, keeping: &Live<Keeping>) {
     let mut has_warned = false;
+    let mut since = Instant::now();
     loop {
         let limits = keeping.get().disk;
         let fill = fill(data);
@@ -65,22 +68,57 @@ async fn watch(store: &PgStore, intake: &IntakeService, data: &Path, keeping: &L
             warn_of(store, fill.as_ref(), limits.warn).await;
         }
         has_warned = is_filling;
-        let is_full = fill
-            .is_some_and(|it| it.free < FREE_BYTES_MIN || it.percent > u64::from(limits.refuse));
-        let held = tokio::time::timeout(Duration::from_secs(5), store.is_intake_held());
-        let why = match held.await {
-            Ok(Ok(true)) => Some(HELD),
-            Ok(Ok(false)) => is_full.then_some("the disk is full"),
-            _ => Some("the database does not answer"),
-        };
-        let why = why.map(|it| Refusal::new(RefusalReason::OutOfResources, it));
-        match (&why, intake.is_open()) {
-            (Some(why), Ok(())) => error!(reason = why.comment, "the intake is closed"),
-            (None, Err(_)) => info!("the intake is open again"),
-            _ => {}
+        let taking = taking(store, fill.as_ref(), limits).await;
+        let before = intake.take(taking.clone());
+        if before != taking {
+            tell(store, &before, &taking, since.elapsed()).await;
+            since = Instant::now();
         }
-        intake.set_closed(why);
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What can be taken just now.
+async fn taking(store: &PgStore, fill: Option<&Fill>, limits: DiskConfig) -> Taking {
+    let refusal = |why: &str| Refusal::new(RefusalReason::OutOfResources, why);
+    match tokio::time::timeout(DATABASE_WAIT, store.is_intake_held()).await {
+        Ok(Ok(false)) => {}
+        Ok(Ok(true)) => return Taking::Nothing(refusal(HELD)),
+        _ => return Taking::Nothing(refusal("the database does not answer")),
+    }
+    let is_over = |limit: u8| fill.is_some_and(|it| it.percent > u64::from(limit));
+    if is_over(limits.refuse) || fill.is_some_and(|it| it.free < FREE_BYTES_MIN) {
+        Taking::Nothing(refusal("the disk is full"))
+    } else if is_over(limits.turn_away()) {
+        Taking::Inside(refusal("the disk is nearly full"))
+    } else {
+        Taking::All
+    }
+}
+
+/// Puts on record what is taken from now on, and for how long it was otherwise.
+async fn tell(store: &PgStore, before: &Taking, now: &Taking, since: Duration) {
+    let reason = |of: &Taking| match of {
+        Taking::All => None,
+        Taking::Inside(why) | Taking::Nothing(why) => Some(why.comment.clone()),
+    };
+    let kind = match now {
+        Taking::All => "intake_opened",
+        Taking::Inside(_) => "intake_narrowed",
+        Taking::Nothing(_) => "intake_closed",
+    };
+    let (why, was) = (reason(now), reason(before));
+    match &why {
+        None => info!("the intake is open again"),
+        Some(why) => error!(reason = why, kind, "not everything is taken in"),
+    }
+    let detail = json!({"reason": why, "before": was, "seconds_before": since.as_secs()});
+    let outcome = if why.is_none() { Outcome::Success } else { Outcome::MinorFailure };
+    let event = Event::engine(kind, Action::E, Subject::default(), detail).ended(outcome);
+    // Without the database there is nowhere to write it; when it is back, that is written, and why.
+    let told = tokio::time::timeout(DATABASE_WAIT, store.append(vec![event])).await;
+    if !matches!(told, Ok(Ok(()))) {
+        warn!(kind, "it cannot be put on record");
     }
 }
 

@@ -167,10 +167,12 @@ impl PgStore {
         .bind(&new.definition)
         .execute(&mut *tx)
         .await?;
+        let source = source(tx, &new).await?;
         let added = sqlx::query(
             "insert into run (id, workflow, digest, patient, study, message, priority, input_key,
-                state, reason, amends, due_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, at_micros($12))
+                state, reason, amends, due_at, source, turn)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, at_micros($12), $13,
+                next_turn($13))
              on conflict (input_key) do nothing",
         )
         .bind(new.id)
@@ -185,6 +187,7 @@ impl PgStore {
         .bind(&new.reason)
         .bind(new.amends.map(serde_json::to_value).transpose()?)
         .bind(new.due.map(Timestamp::as_microsecond))
+        .bind(source)
         .execute(&mut *tx)
         .await?;
         if added.rows_affected() == 0 {
@@ -205,6 +208,21 @@ impl PgStore {
         run::apply(tx, &self.keys, new.id, new.patient, new.priority, new.step).await?;
         announce(tx, "node").await
     }
+}
+
+/// Who sent what a run is on.
+async fn source(tx: &mut PgConnection, new: &NewRun) -> Result<String> {
+    let instance = new.instances.first();
+    let source: Option<String> = sqlx::query_scalar(
+        "select coalesce((select calling_ae from instance where uid = $1 and sha256 = $2),
+            (select sending_application from message where id = $3))",
+    )
+    .bind(instance.map(|it| it.instance.as_str()))
+    .bind(instance.map(|it| &it.sha256))
+    .bind(new.message)
+    .fetch_one(tx)
+    .await?;
+    Ok(source.unwrap_or_default())
 }
 
 /// Holds back what of an earlier run has not been sent: a later one replaces it.

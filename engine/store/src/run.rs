@@ -24,7 +24,7 @@ impl PgStore {
                 select n.run, n.node from node n join run r on r.id = n.run
                 where n.state = 'ready' and n.run_after <= clock_timestamp() and r.status = 'running'
                     and not exists (select from held where part = 'workflows')
-                order by n.priority, n.run_after limit 1 for update of n skip locked)
+                order by n.priority, n.turn, n.run_after limit 1 for update of n skip locked)
              returning run, node, attempt, plugin",
         )
         .bind(lease.as_secs_f64())
@@ -258,8 +258,9 @@ async fn change_node(
         append(tx, &Event::engine("node_output_kept", Action::C, subject, detail)).await?;
     }
     sqlx::query(
-        "insert into node (run, node, state, plugin, priority, run_after, output, reason, due_at)
-         values ($1, $2, $3, $4, $5, coalesce(at_micros($6), now()), $7, $8, at_micros($9))
+        "insert into node (run, node, state, plugin, priority, run_after, output, reason, due_at, turn)
+         values ($1, $2, $3, $4, $5, coalesce(at_micros($6), now()), $7, $8, at_micros($9),
+            (select turn from run where id = $1))
          on conflict (run, node) do update set
             state = excluded.state, plugin = coalesce(excluded.plugin, node.plugin),
             run_after = excluded.run_after, output = coalesce(excluded.output, node.output),

@@ -64,7 +64,8 @@ fn association_request(contexts: &[u8]) -> Vec<u8> {
 }
 
 fn pdu(bytes: &[u8]) {
-    let peer = Peer { ae_title: None, networks: vec!["0.0.0.0/0".parse().unwrap()] };
+    let networks = vec!["0.0.0.0/0".parse().unwrap()];
+    let peer = Peer { ae_title: None, networks, associations_max: None };
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         ae_title: "ISOCENTER".parse().unwrap(),

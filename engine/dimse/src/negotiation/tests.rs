@@ -13,6 +13,7 @@ fn config() -> Config {
         peers: Arc::new(Live::new(vec![Peer {
             ae_title: Some("CT1".parse().unwrap()),
             networks: Network::loopback(),
+            associations_max: Some(2),
         }])),
         associations_max: 10,
         associations_per_peer_max: 4,
@@ -79,7 +80,8 @@ fn din_13_every_refusal_has_its_reason() {
     let elsewhere = answer(&config(), free, "10.0.0.9".parse().unwrap(), &bytes(good()));
     assert_eq!(rejection(elsewhere), Some([1, 1, 3]));
     assert_eq!(rejection(ask(good(), Load { associations: 10, ..free })), Some([2, 3, 2]));
-    assert_eq!(rejection(ask(good(), Load { of_peer: 4, ..free })), Some([2, 3, 2]));
+    assert_eq!(rejection(ask(good(), Load { of_address: 4, ..free })), Some([2, 3, 2]));
+    assert_eq!(rejection(ask(good(), Load { of_name: 2, ..free })), Some([2, 3, 2]));
     assert_eq!(rejection(ask(good(), Load { is_congested: true, ..free })), Some([2, 3, 1]));
     assert!(matches!(ask(good(), free), Answer::Accept(..)));
 }

@@ -53,22 +53,30 @@ impl RetentionConfig {
 pub(crate) struct DiskConfig {
     /// Fuller than this is worth a warning.
     pub(crate) warn: u8,
+    /// Fuller than this, nobody new is let in; those inside may finish. 90, if that lies between the others.
+    pub(crate) turn_away: Option<u8>,
     /// Fuller than this, nothing more is taken in: senders are told to come again.
     pub(crate) refuse: u8,
 }
 
 impl Default for DiskConfig {
     fn default() -> Self {
-        Self { warn: 80, refuse: 95 }
+        Self { warn: 80, turn_away: None, refuse: 95 }
     }
 }
 
 impl DiskConfig {
+    /// From when on nobody new is let in.
+    pub(crate) fn turn_away(self) -> u8 {
+        self.turn_away.unwrap_or_else(|| 90.max(self.warn).min(self.refuse))
+    }
+
     /// What is wrong with it.
     pub(crate) fn problem(self) -> Option<String> {
-        let is_right = self.warn <= self.refuse && self.refuse <= 100;
+        let rising = [self.warn, self.turn_away(), self.refuse, 100];
+        let is_right = rising.is_sorted();
         (!is_right).then(|| {
-            "disk: `warn` is at most `refuse`, and both are per cent of the disk, up to 100"
+            "disk: `warn`, `turn_away` and `refuse` are per cent of the disk, none less than the one before"
                 .to_owned()
         })
     }

@@ -58,6 +58,7 @@ pub(super) async fn keep(
     Query(about): Query<About>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    intake.is_admitting().map_err(|_| Problem::Unavailable)?;
     let known = TYPES.iter().find(|(start, _)| body.starts_with(start));
     let (_, media_type) = known.ok_or(Problem::UnknownType)?;
     let patient = PatientId::new(&about.patient, &about.issuer)

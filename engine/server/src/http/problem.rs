@@ -1,12 +1,15 @@
 //! Why a call to `/api` is not answered, as the caller sees it.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use contracts::{ReviewRefusal, StoreError};
 use domain::ErrorChain;
 use serde_json::json;
 use tracing::error;
+
+/// After how many seconds somebody may come again.
+const RETRY_AFTER: &str = "5";
 
 /// Why a call is not answered.
 pub(super) enum Problem {
@@ -47,11 +50,17 @@ impl IntoResponse for Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, text.to_owned())
             }
             Self::Unavailable => {
-                let text = "the database or the archive does not answer: try again";
+                let text = "nothing more can be taken just now: try again";
                 (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
             }
         };
-        (status, Json(json!({ "problem": text }))).into_response()
+        let mut response = (status, Json(json!({ "problem": text }))).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        response
     }
 }
 
