@@ -88,7 +88,7 @@ async fn sec_38_who_sends_little_does_not_wait_for_who_sends_much() {
         .unwrap()
         .iter()
         .filter(|it| it["kind"] == "node_started")
-        .map(|it| it["subject"]["study"].as_str().unwrap())
+        .map(|it| it["body"]["subject"]["study"].as_str().unwrap())
         .collect();
     assert_eq!(started.len(), 13);
     let place = started.iter().position(|it| *it == last.study_uid()).unwrap();

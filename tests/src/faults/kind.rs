@@ -84,7 +84,7 @@ impl Kind {
     ];
 
     /// What a seed breaks, and the random numbers that follow.
-    pub(super) fn of(seed: u64) -> (Self, Rng) {
+    pub fn of(seed: u64) -> (Self, Rng) {
         let mut random = Rng::with_seed(seed);
         let kind = random.choice(Self::ALL).unwrap_or(Self::EngineKilled);
         (kind, random)

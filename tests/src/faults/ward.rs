@@ -117,6 +117,11 @@ impl Ward {
         first.map_or_else(Vec::new, |it| family(it.get()))
     }
 
+    /// Where its doors for DICOM and for HL7 are.
+    pub fn doors(&self) -> (String, String) {
+        (self.hospital.engine.dicom.clone(), self.hospital.engine.mllp.clone())
+    }
+
     /// The engine's folder.
     pub fn data(&self) -> PathBuf {
         self.hospital.scratch.path("data")

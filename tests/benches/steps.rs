@@ -1,0 +1,144 @@
+//! How long a step takes whose plugin does nothing, at so many steps a second; and how long after the last
+//! instance a report is there.
+//!
+//! `cargo bench -p system-tests --bench steps -- ROUNDS [STEPS_PER_SECOND]`
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench that cannot go on has nothing to say"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use system_tests::measuring::{median, percentile, table};
+use system_tests::{Habits, Hospital, eventually, study};
+
+/// Steps of a run, one after the other.
+const CHAIN: usize = 10;
+
+/// How long runs are started.
+const LASTS: Duration = Duration::from_secs(10);
+
+/// Studies whose way to the report is timed, one after the other.
+const STUDIES: usize = 20;
+
+const REPORTING: &str = "
+workflow: bone
+on: { study: { complete: { expect: [{ instances: 3 }], enough: [expected], quiet: 60s } } }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver: [{ to: ehr, what: [oru], after: [bone] }]
+";
+
+#[tokio::main]
+async fn main() {
+    let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
+    let rounds: usize = said.next().map_or(5, |it| it.parse().unwrap());
+    let rate: usize = said.next().map_or(200, |it| it.parse().unwrap());
+    let mut rows = Vec::new();
+    for _ in 0..rounds {
+        let hospital = hospital(&chain()).await;
+        let (steps_per_second, times) = steps(&hospital, rate).await;
+        rows.push(vec![
+            format!("{steps_per_second:.0}"),
+            times.len().to_string(),
+            format!("{:.1}", percentile(&times, 50)),
+            format!("{:.1}", percentile(&times, 99)),
+        ]);
+    }
+    println!("{}", table(&["steps/s", "steps", "p50 ms", "p99 ms"], &rows));
+    let hospital = hospital(REPORTING).await;
+    let times = to_the_report(&hospital).await;
+    println!(
+        "from the last instance's acknowledgement to the report at the EHR, {STUDIES} studies: median {:.0} ms, \
+         longest {:.0} ms",
+        median(&times),
+        percentile(&times, 100)
+    );
+}
+
+async fn hospital(workflow: &str) -> Hospital {
+    let workflows = [("bench", workflow)];
+    Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await
+}
+
+/// A workflow of steps that do nothing, each after the one before.
+fn chain() -> String {
+    let mut text = "workflow: bench\non: { message: { type: ORU^R01 } }\nnodes:\n".to_owned();
+    for step in 0..CHAIN {
+        let after = step.checked_sub(1).map_or(String::new(), |it| format!("after: [s{it}], "));
+        writeln!(text, "  s{step}: {{ {after}plugin: faulty, with: {{ fault: look }} }}").unwrap();
+    }
+    text
+}
+
+fn message(number: usize) -> String {
+    format!(
+        "MSH|^~\\&|LAB|H|I|A|20260101||ORU^R01|S{number}|P|2.5.1\rPID|1||7^^^H^MR\r\
+         OBR|1|P|F|x^x^L\rOBX|1|NM|2345-7^Glucose^LN||5.1|mmol/L|||||F"
+    )
+}
+
+/// Starts runs at a steady rate. Gives the steps per second of the whole, and the milliseconds from the begin of
+/// each step to the begin of the next: to claim it, have the plugin work, write down what came of it, and what
+/// follows.
+async fn steps(hospital: &Hospital, rate: usize) -> (f64, Vec<f64>) {
+    // The processes of the plugin are there already.
+    hospital.send_message(&message(0)).await;
+    hospital.ended_runs(1).await;
+    let runs = rate * usize::try_from(LASTS.as_secs()).unwrap() / CHAIN;
+    let begin = Instant::now();
+    for number in 1..=runs {
+        let due = LASTS.mul_f64((number - 1) as f64 / runs as f64);
+        tokio::time::sleep(due.saturating_sub(begin.elapsed())).await;
+        assert_eq!(hospital.send_message(&message(number)).await, "AA");
+    }
+    eventually("all runs to end", async || {
+        let listed = hospital.ask(&["runs", "--limit", "100000"]);
+        let ended = listed.as_array()?.iter().filter(|it| it["status"] == "completed").count();
+        (ended > runs).then_some(())
+    })
+    .await;
+    let events = hospital.ask(&["audit", "show", "--limit", "1000000"]);
+    let mut of_runs = BTreeMap::<String, Vec<f64>>::new();
+    for event in events.as_array().unwrap().iter().filter(|it| it["kind"] == "node_started") {
+        let run = event["body"]["subject"]["run"].as_str().unwrap().to_owned();
+        of_runs.entry(run).or_default().push(moment(event));
+    }
+    let all: Vec<f64> = of_runs.values().flatten().copied().collect();
+    let first = all.iter().copied().fold(f64::MAX, f64::min);
+    let last = all.iter().copied().fold(f64::MIN, f64::max);
+    let mut times = Vec::new();
+    for mut moments in of_runs.into_values() {
+        assert_eq!(moments.len(), CHAIN, "each step is begun once");
+        moments.sort_by(f64::total_cmp);
+        times.extend(moments.windows(2).map(|it| (it[1] - it[0]) * 1000.0));
+    }
+    (all.len() as f64 / (last - first), times)
+}
+
+/// When an event was written, in seconds of its day.
+fn moment(event: &Value) -> f64 {
+    let text = event["at"].as_str().unwrap();
+    let clock = text.get(11..text.len() - 1).unwrap();
+    clock.split(':').fold(0.0, |sum, it| sum * 60.0 + it.parse::<f64>().unwrap())
+}
+
+/// Milliseconds from the acknowledgement of a study's last instance to its report.
+async fn to_the_report(hospital: &Hospital) -> Vec<f64> {
+    let mut times = Vec::new();
+    for number in 0..STUDIES {
+        let before = hospital.ehr.received_raw().len();
+        hospital.send(&study(&format!("latency {number}"))).await;
+        let begin = Instant::now();
+        while hospital.ehr.received_raw().len() == before {
+            assert!(begin.elapsed() < Duration::from_secs(60), "no report comes");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+    }
+    times
+}
