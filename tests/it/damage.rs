@@ -191,3 +191,23 @@ async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     );
     assert!(is_done, "what came again is not in use: {said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aud_06_a_message_that_was_changed_in_the_database_is_found() {
+    let hospital = Hospital::open().await;
+    let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
+    assert_eq!(hospital.send_message(message).await, "AA");
+    let name = "every message has the bytes that came";
+    let found = |of: &[&str]| bad(&hospital.ask(of)).contains(&name);
+    assert!(!found(&["doctor", "--read-all"]));
+    let change = "update payload set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1)
+        where kind = 'hl7'";
+    let (is_done, said) = hospital.sql("admin", change);
+    assert!(is_done, "{said}");
+    assert!(found(&["doctor", "--read-all"]));
+    // There is no putting it right: a person gets it.
+    assert!(found(&["doctor", "--read-all", "--repair"]));
+    let tasks = hospital.ask(&["task", "list"]);
+    let is_told = |it: &Value| it["kind"] == "damage" && !it["subject"]["message"].is_null();
+    assert!(tasks.as_array().unwrap().iter().any(is_told), "{tasks}");
+}

@@ -9,12 +9,14 @@ mod gate;
 mod kind;
 mod proxy;
 mod round;
+mod system;
 mod ward;
 
 pub use commits::Gated;
 pub use gate::Side;
 pub use kind::Kind;
 pub use round::{Count, Flaw, Verdict};
+pub use system::System;
 pub use ward::Ward;
 
 /// Rounds, as the command and the test run them: one after the other in one hospital. `told` hears of each.

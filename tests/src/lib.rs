@@ -29,6 +29,8 @@ use neighbours::{Ehr, Pacs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::faults::System;
+
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -141,6 +143,8 @@ pub struct Hospital {
     pub pacs: Pacs,
     /// The EHR.
     pub ehr: Ehr,
+    /// The system it runs on, as far as something is wrong with that.
+    pub system: Option<System>,
     /// Where everything lies.
     pub scratch: Scratch,
 }
@@ -159,6 +163,8 @@ pub struct Habits<'a> {
     pub resend: bool,
     /// Whether everybody on this machine may come in.
     pub trust_loopback: bool,
+    /// Whether the disk of the engine may become full, and its clock jump.
+    pub is_faulty_system: bool,
     /// More lines under `destinations:` of the site file, and after them.
     pub destinations: &'a str,
 }
@@ -171,6 +177,7 @@ impl Default for Habits<'_> {
             commitment: false,
             resend: false,
             trust_loopback: true,
+            is_faulty_system: false,
             destinations: "",
         }
     }
@@ -222,8 +229,9 @@ impl Hospital {
         if habits.trust_loopback {
             arguments.push("--trust-loopback");
         }
-        let engine = Engine::start(&arguments, &log);
-        Self { engine, pacs, ehr, scratch }
+        let system = habits.is_faulty_system.then(|| System::sound(&scratch.path("system")));
+        let engine = Engine::start_on(system.as_ref(), &arguments, &log);
+        Self { engine, pacs, ehr, system, scratch }
     }
 
     /// Starts the engine again after it was killed.
@@ -236,7 +244,8 @@ impl Hospital {
         let config = self.scratch.path("isocenter.yaml");
         let log = self.scratch.path("log");
         let usual = ["--config", config.to_str().unwrap(), "--trust-loopback"];
-        self.engine = Engine::start(&[&usual, flags].concat(), &log);
+        let arguments = [&usual, flags].concat();
+        self.engine = Engine::start_on(self.system.as_ref(), &arguments, &log);
     }
 
     /// Asks the engine's command line something, and gives its answer read as JSON.
@@ -367,6 +376,11 @@ pub struct Engine {
 impl Engine {
     /// Starts it and waits until its doors are open.
     pub fn start(arguments: &[&str], log: &Path) -> Self {
+        Self::start_on(None, arguments, log)
+    }
+
+    /// The same on a system of which something may be wrong.
+    fn start_on(system: Option<&System>, arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(program());
         command
@@ -374,6 +388,9 @@ impl Engine {
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(log);
+        if let Some(system) = system {
+            system.surround(&mut command);
+        }
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -95,8 +95,12 @@ pub trait Store: CommitmentStore + ReviewStore {
     /// Nodes whose lease has run out: run, node, attempt.
     async fn abandoned_nodes(&self) -> Result<Vec<(Uuid, String, i32)>, StoreError>;
 
-    /// Takes the next delivery that is due.
-    async fn claim_delivery(&self, lease: Duration) -> Result<Option<ClaimedDelivery>, StoreError>;
+    /// Takes the next delivery that is due and that nobody has `in_hand`.
+    async fn claim_delivery(
+        &self,
+        lease: Duration,
+        in_hand: &[Uuid],
+    ) -> Result<Option<ClaimedDelivery>, StoreError>;
 
     /// What a delivery is made of, to look up what composing will need.
     async fn view_delivery(&self, delivery: &ClaimedDelivery) -> Result<DeliveryView, StoreError>;

@@ -38,8 +38,11 @@ impl Orchestrator {
     /// Makes one delivery after the other.
     pub(crate) async fn deliver(&self) {
         loop {
-            match self.store.claim_delivery(LEASE).await {
-                Ok(Some(delivery)) => self.make(delivery).await,
+            match self.store.claim_delivery(LEASE, &self.deliveries_in_hand.all()).await {
+                Ok(Some(delivery)) => {
+                    let _held = self.deliveries_in_hand.take(delivery.id);
+                    self.make(delivery).await;
+                }
                 Ok(None) => self.store.wait_for(WorkKind::Delivery, POLL).await,
                 Err(error) => {
                     error!(error = %ErrorChain(&error), "no delivery can be claimed");

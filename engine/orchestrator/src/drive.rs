@@ -24,7 +24,10 @@ impl Orchestrator {
     pub(crate) async fn work_on_nodes(&self) {
         loop {
             match self.store.claim_node(LEASE).await {
-                Ok(Some(claimed)) => self.work_on(claimed).await,
+                Ok(Some(claimed)) => {
+                    let _held = self.nodes_in_hand.take((claimed.run.id, claimed.node.clone()));
+                    self.work_on(claimed).await;
+                }
                 Ok(None) => self.store.wait_for(WorkKind::Node, POLL).await,
                 Err(error) => {
                     error!(error = %ErrorChain(&error), "no node can be claimed");
@@ -176,6 +179,9 @@ impl Orchestrator {
                 }
             };
             for (run, node, attempt) in abandoned {
+                if self.nodes_in_hand.holds(&(run, node.clone())) {
+                    continue;
+                }
                 warn!(%run, node, attempt, "the worker of a node is gone");
                 let reason = "its worker was gone".to_owned();
                 let lost = Err(NodeFailure::Retryable { reason });

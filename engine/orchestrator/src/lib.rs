@@ -22,6 +22,7 @@ mod corrections;
 pub mod delivery;
 pub mod drive;
 mod facts;
+mod in_hand;
 mod input;
 pub mod intake;
 mod orchestrator;
@@ -31,6 +32,7 @@ mod step;
 mod turns;
 
 pub use drive::{cancel_run, retry_run};
+pub use in_hand::InHand;
 pub use intake::{IntakeService, Taking};
 pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};
 pub use review::{Current, Decision, ReviewDesk};

@@ -6,7 +6,10 @@ use contracts::{Archive, CommitmentReporter, Destination, Live, NodeRunner, Stor
 use domain::{ErrorChain, WorkflowRef};
 use report::{Engine, Recipient, Templates};
 use tracing::error;
+use uuid::Uuid;
 use workflow::Workflow;
+
+use crate::in_hand::InHand;
 
 /// How long to wait after the database failed.
 pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -69,6 +72,10 @@ pub struct Orchestrator {
     pub templates: Templates,
     /// Who we are.
     pub engine: Engine,
+    /// Nodes that are being worked on here.
+    pub nodes_in_hand: InHand<(Uuid, String)>,
+    /// Deliveries that are being made here.
+    pub deliveries_in_hand: InHand<Uuid>,
     /// Workflows of runs that began with another version, read again.
     pub versions: Mutex<BTreeMap<String, Arc<Workflow>>>,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
 use dimse::Reporter;
 use domain::{Action, Actor, ErrorChain, Event, Subject};
-use orchestrator::{IntakeService, Orchestrator, ReviewDesk, Taking};
+use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, Taking};
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
@@ -257,6 +257,8 @@ fn spawn_orchestrator(
             serial: "1".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
+        nodes_in_hand: InHand::default(),
+        deliveries_in_hand: InHand::default(),
         versions: std::sync::Mutex::default(),
     });
     let nodes = PluginLimits::default().processes_max;

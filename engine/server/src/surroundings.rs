@@ -21,6 +21,9 @@ const FREE_BYTES_MIN: u64 = 256 << 20;
 /// How often the database and the disk are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// The least that a clock which is set jumps by. One that is only slewed does not.
+const JUMP_MIN: Duration = Duration::from_secs(2);
+
 /// Longest wait for an answer of the database.
 const DATABASE_WAIT: Duration = Duration::from_secs(5);
 
@@ -50,6 +53,7 @@ impl Surroundings {
     pub(crate) async fn watch(self) {
         tokio::join!(
             watch(&self.store, &self.intake, &self.data, &self.keeping),
+            watch_clock(&self.store),
             remove_what_is_over(&self.store, self.archive.as_ref(), &self.keeping),
         );
     }
@@ -119,6 +123,33 @@ async fn tell(store: &PgStore, before: &Taking, now: &Taking, since: Duration) {
     let told = tokio::time::timeout(DATABASE_WAIT, store.append(vec![event])).await;
     if !matches!(told, Ok(Ok(()))) {
         warn!(kind, "it cannot be put on record");
+    }
+}
+
+/// Looks whether the clock goes as time does. If it has jumped, all that waits for its time is moved with it.
+async fn watch_clock(store: &PgStore) {
+    let mut last: Option<(Instant, i64)> = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let asked = Instant::now();
+        let Ok(clock) = store.clock().await else { continue };
+        if asked.elapsed() > JUMP_MIN / 2 {
+            // It may have said so long ago.
+            continue;
+        }
+        let jumped = last.map_or(0, |(since, then)| {
+            let passed = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX);
+            clock.saturating_sub(then).saturating_sub(passed)
+        });
+        if jumped.unsigned_abs() >= JUMP_MIN.as_micros() as u64 {
+            warn!(milliseconds = jumped / 1000, "the clock jumped; what waits is moved with it");
+            if let Err(error) = store.clock_jumped(jumped).await {
+                error!(error = %ErrorChain(&error), "what waits cannot be moved yet");
+                // Compared with the time before, it is found again.
+                continue;
+            }
+        }
+        last = Some((asked, clock));
     }
 }
 

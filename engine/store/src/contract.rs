@@ -77,8 +77,12 @@ impl Store for PgStore {
         Ok(self.abandoned_rows().await?)
     }
 
-    async fn claim_delivery(&self, lease: Duration) -> Result<Option<ClaimedDelivery>, StoreError> {
-        Ok(self.claim_delivery_row(lease).await?)
+    async fn claim_delivery(
+        &self,
+        lease: Duration,
+        in_hand: &[Uuid],
+    ) -> Result<Option<ClaimedDelivery>, StoreError> {
+        Ok(self.claim_delivery_row(lease, in_hand).await?)
     }
 
     async fn view_delivery(&self, delivery: &ClaimedDelivery) -> Result<DeliveryView, StoreError> {

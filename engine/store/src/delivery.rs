@@ -21,6 +21,7 @@ impl PgStore {
     pub(crate) async fn claim_delivery_row(
         &self,
         lease: Duration,
+        in_hand: &[Uuid],
     ) -> Result<Option<ClaimedDelivery>> {
         let mut tx = self.pool.begin().await?;
         // In order per destination and patient (HL7-14). A lease that ran out is taken over: the
@@ -32,6 +33,7 @@ impl PgStore {
                 select d.id from delivery d
                 where ((d.state = 'queued' and d.run_after <= clock_timestamp())
                     or (d.state = 'sending' and d.lease_until < clock_timestamp()))
+                  and d.id <> all($2)
                   and not exists (select from held where part = 'deliveries')
                   and not exists (select from destination_state s where s.name = d.destination
                       and (s.is_paused or s.open_until > clock_timestamp()))
@@ -43,6 +45,7 @@ impl PgStore {
              returning id, run, index, destination, what, attempt",
         )
         .bind(lease.as_secs_f64())
+        .bind(in_hand)
         .fetch_optional(&mut *tx)
         .await?;
         let Some((id, run, index, destination, what, attempt)) = row else {

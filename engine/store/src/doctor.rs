@@ -7,6 +7,7 @@ use contracts::{NewTask, StoreError};
 use domain::{Action, Actor, Event, Outcome, Subject};
 use serde::Serialize;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::PgStore;
 use crate::error::{Error, Result};
 use crate::event::append;
-use crate::task;
+use crate::{payload, task};
 
 mod checks;
 
@@ -155,6 +156,60 @@ impl PgStore {
         Ok(())
     }
 
+    /// Messages whose bytes are not those that came: reads and decrypts every one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn altered_messages(&self) -> std::result::Result<Vec<Uuid>, StoreError> {
+        Ok(self.altered_message_rows().await?)
+    }
+
+    async fn altered_message_rows(&self) -> Result<Vec<Uuid>> {
+        let (mut altered, mut last) = (Vec::new(), Uuid::nil());
+        let mut connection = self.pool.acquire().await?;
+        loop {
+            let rows: Vec<(Uuid, String, Uuid)> = sqlx::query_as(
+                "select id, sha256, raw from message where id > $1 order by id limit 100",
+            )
+            .bind(last)
+            .fetch_all(&mut *connection)
+            .await?;
+            for (id, sha256, raw) in rows.iter() {
+                let read = match payload::read(&mut connection, &self.keys, *raw).await {
+                    Err(error @ Error::Sql(_)) => return Err(error),
+                    read => read,
+                };
+                // What was destroyed on purpose is no damage.
+                let is_whole = read.is_ok_and(|it| it.is_none_or(|it| digest(&it) == *sha256));
+                if !is_whole {
+                    altered.push(*id);
+                }
+            }
+            match rows.last() {
+                Some((id, ..)) => last = *id,
+                None => return Ok(altered),
+            }
+        }
+    }
+
+    /// Puts on record that the bytes of a message are not those that came, and gives it to a person.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn note_message(
+        &self,
+        message: Uuid,
+        name: &str,
+        by: &Actor,
+    ) -> std::result::Result<(), StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        let subject = Subject { message: Some(message), ..Subject::default() };
+        note(&mut tx, name, "have it sent again", subject, by).await?;
+        Ok(tx.commit().await.map_err(Error::from)?)
+    }
+
     /// Puts on record that something is wrong that concerns all, and gives it to a person.
     ///
     /// # Errors
@@ -170,6 +225,10 @@ impl PgStore {
         note(&mut tx, name, advice, Subject::default(), by).await?;
         Ok(tx.commit().await.map_err(Error::from)?)
     }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
 }
 
 async fn note(

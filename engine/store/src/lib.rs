@@ -15,6 +15,7 @@
 
 mod activation;
 mod assembly;
+mod clock;
 pub mod cluster;
 mod commitment;
 mod contract;

@@ -47,6 +47,8 @@ pub struct MessageLine {
     pub message_type: String,
     /// MSH-10.
     pub control_id: String,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
     /// MSA-1 of the answer.
     pub code: String,
     /// Why it was refused.
@@ -199,7 +201,8 @@ impl PgStore {
     pub async fn messages(&self, limit: i64) -> std::result::Result<Vec<MessageLine>, StoreError> {
         let rows = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                as received_at, sending_application as sender, message_type, control_id, code, problem
+                as received_at, sending_application as sender, message_type, control_id, sha256, code,
+                problem
              from message order by received_at desc limit $1",
         );
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)

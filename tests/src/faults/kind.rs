@@ -10,6 +10,16 @@ use super::proxy::{Break, Way};
 use super::ward::Ward;
 use crate::processes::{family, plugin_hosts, signal};
 
+/// The least that a clock jumps; at most it is about an hour more.
+const SHORTEST_JUMP: Duration = Duration::from_secs(3);
+
+/// Who is sent results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recipient {
+    Pacs,
+    Ehr,
+}
+
 /// Something that breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -23,6 +33,10 @@ pub enum Kind {
     DatabaseStopped,
     /// The database stands still for a while.
     DatabaseFrozen,
+    /// There is no room on the disk for a while, for the engine and the database.
+    DiskFull,
+    /// The clock jumps, of the engine and the database.
+    ClockJumped,
     /// The processes of plugins are killed.
     PluginsKilled,
     /// The modality's connection is cut while it sends.
@@ -59,12 +73,14 @@ pub enum Kind {
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::EngineKilled,
         Self::EngineFrozen,
         Self::DatabaseKilled,
         Self::DatabaseStopped,
         Self::DatabaseFrozen,
+        Self::DiskFull,
+        Self::ClockJumped,
         Self::PluginsKilled,
         Self::StudyCut,
         Self::StudyAnswerLost,
@@ -102,23 +118,16 @@ impl Kind {
         seeds
     }
 
-    /// Whether an answer of a receiver may not have reached the engine, or not been written down there: only
-    /// then may something be sent to it again.
-    pub const fn may_repeat(self) -> bool {
-        matches!(
-            self,
-            Self::EngineKilled
-                | Self::EngineFrozen
-                | Self::DatabaseKilled
-                | Self::DatabaseStopped
-                | Self::DatabaseFrozen
-                | Self::PacsDown
-                | Self::PacsCut
-                | Self::PacsAnswerLost
-                | Self::EhrDown
-                | Self::EhrCut
-                | Self::EhrAnswerLost
-        )
+    /// Whether an answer of this receiver may not have reached the engine, or the engine ended before it was
+    /// written down: only then may something be sent to it again.
+    pub(super) const fn may_repeat(self, to: Recipient) -> bool {
+        match to {
+            _ if matches!(self, Self::EngineKilled) => true,
+            Recipient::Pacs => {
+                matches!(self, Self::PacsDown | Self::PacsCut | Self::PacsAnswerLost)
+            }
+            Recipient::Ehr => matches!(self, Self::EhrDown | Self::EhrCut | Self::EhrAnswerLost),
+        }
     }
 
     /// Breaks it, for at most `how_long` where it mends by itself, after `bytes` where it is cut.
@@ -132,6 +141,16 @@ impl Kind {
                 signal(&ward.database().into_iter().take(1).collect::<Vec<_>>(), Signal::QUIT);
             }
             Self::DatabaseFrozen => frozen(ward.database(), how_long).await,
+            Self::DiskFull => {
+                ward.system().fill_disk(true);
+                pause().await;
+                ward.system().fill_disk(false);
+            }
+            Self::ClockJumped => {
+                let by =
+                    SHORTEST_JUMP + Duration::from_millis(u64::try_from(bytes).unwrap_or(0) * 100);
+                ward.system().set_clock(by, bytes % 2 == 0);
+            }
             Self::PluginsKilled => signal(&plugin_hosts(ward.engine()), Signal::KILL),
             Self::StudyCut => ward.modality_way.set(Some(Break::Cut(Way::There, bytes))),
             Self::StudyAnswerLost => ward.modality_way.set(Some(Break::AnswerLost)),

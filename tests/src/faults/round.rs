@@ -13,7 +13,7 @@ use neighbours::{order_message, send_order};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::kind::Kind;
+use super::kind::{Kind, Recipient};
 use super::proxy::{Break, Way};
 use super::ward::{SLICES, Ward};
 use crate::{files, program};
@@ -161,7 +161,8 @@ impl Ward {
         let mut flaws = Vec::new();
         if sending.await.is_ok_and(|it| it) {
             self.sent.extend(phantom.files().iter().map(|it| digest(it)));
-            self.ordered.push(phantom.accession.clone());
+            let order = order_message(&phantom, &phantom.accession);
+            self.ordered.push((phantom.accession.clone(), hex::encode(Sha256::digest(&order))));
             match self.ended(&phantom).await {
                 Ok(()) => flaws.extend(self.delivered(before, kind)),
                 Err(flaw) => flaws.push(flaw),
@@ -205,31 +206,46 @@ impl Ward {
         let messages = self.ehr.received_raw().into_iter().skip(messages);
         let messages: Vec<_> =
             messages.map(|it| (control_id(&it), Sha256::digest(&it).into())).collect();
-        [wire("PACS", &images, 2, kind), wire("EHR", &messages, 1, kind)].concat()
+        let may_repeat = |to| kind.may_repeat(to);
+        [
+            wire("PACS", &images, 2, may_repeat(Recipient::Pacs)),
+            wire("EHR", &messages, 1, may_repeat(Recipient::Ehr)),
+        ]
+        .concat()
     }
 
     /// What is kept of all rounds, when they are over.
     pub fn end(&self) -> Verdict {
         let mut flaws = self.archived();
-        let messages = self.hospital.ask(&["messages", "--limit", "100000"]);
-        let mut kept = BTreeMap::<&str, usize>::new();
-        for message in messages.as_array().into_iter().flatten() {
-            *kept.entry(message["control_id"].as_str().unwrap_or_default()).or_default() += 1;
-        }
-        for control_id in &self.ordered {
-            match kept.get(control_id.as_str()) {
-                None => flaws.push(Flaw::Lost(format!("message {control_id}"))),
-                Some(1) => {}
-                Some(count) => {
-                    flaws.push(Flaw::Duplicated(format!("message {control_id}: {count}")));
-                }
-            }
-        }
+        flaws.extend(self.messages());
         flaws.extend(self.trail());
-        let doctor = self.hospital.ask(&["doctor"]);
+        // Compares the projections with the trail, and reads every file and every message.
+        let doctor = self.hospital.ask(&["doctor", "--read-all"]);
         let sick = doctor.as_array().into_iter().flatten().filter(|it| it["is_good"] != true);
         flaws.extend(sick.map(|it| Flaw::Unexplained(format!("doctor: {it}"))));
         Verdict { what: "in the end".to_owned(), flaws }
+    }
+
+    /// Whether each order that was acknowledged is there once, with the bytes that were sent.
+    fn messages(&self) -> Vec<Flaw> {
+        let messages = self.hospital.ask(&["messages", "--limit", "100000"]);
+        let text = |it: &Value, name: &str| it[name].as_str().unwrap_or_default().to_owned();
+        let mut kept = BTreeMap::<String, Vec<String>>::new();
+        for message in messages.as_array().into_iter().flatten() {
+            kept.entry(text(message, "control_id")).or_default().push(text(message, "sha256"));
+        }
+        let mut flaws = Vec::new();
+        for (control_id, sha256) in &self.ordered {
+            match kept.get(control_id).map(Vec::as_slice) {
+                None => flaws.push(Flaw::Lost(format!("message {control_id}"))),
+                Some([one]) if one == sha256 => {}
+                Some([_]) => flaws.push(Flaw::Lost(format!("the bytes of message {control_id}"))),
+                Some(all) => {
+                    flaws.push(Flaw::Duplicated(format!("message {control_id}: {}", all.len())));
+                }
+            }
+        }
+        flaws
     }
 
     /// Whether the trail is intact, in the eyes of one who has only an export of it and the key.
@@ -307,7 +323,7 @@ fn is_over(run: &Value) -> bool {
 }
 
 /// What is wrong with what a receiver got: by name, and the digest of each time it came.
-fn wire(who: &str, all: &[(String, [u8; 32])], count: usize, kind: Kind) -> Vec<Flaw> {
+fn wire(who: &str, all: &[(String, [u8; 32])], count: usize, may_repeat: bool) -> Vec<Flaw> {
     let names: BTreeSet<&String> = all.iter().map(|it| &it.0).collect();
     let contents: BTreeSet<&(String, [u8; 32])> = all.iter().collect();
     let mut flaws = Vec::new();
@@ -320,7 +336,7 @@ fn wire(who: &str, all: &[(String, [u8; 32])], count: usize, kind: Kind) -> Vec<
     if contents.len() > names.len() {
         flaws.push(Flaw::Duplicated(format!("{who} has two contents under one name")));
     }
-    if all.len() > names.len() && !kind.may_repeat() {
+    if all.len() > names.len() && !may_repeat {
         flaws.push(Flaw::Unexplained(format!(
             "{who} got {} of {count}, and no answer was lost",
             all.len()
@@ -351,15 +367,16 @@ mod tests {
 
     #[test]
     fn what_a_receiver_should_not_have_got_is_found() {
-        let got = |all: &[(&str, u8)], kind| {
+        let got = |all: &[(&str, u8)], kind: Kind| {
             let all = all.iter().map(|(name, content)| ((*name).to_owned(), [*content; 32]));
-            wire("PACS", &all.collect::<Vec<_>>(), 2, kind)
+            wire("PACS", &all.collect::<Vec<_>>(), 2, kind.may_repeat(Recipient::Pacs))
         };
         let whole = [("seg", 1), ("sr", 2)];
         let again = [("seg", 1), ("sr", 2), ("sr", 2)];
         assert_eq!(got(&whole, Kind::PacsSlow), []);
         assert_eq!(got(&again, Kind::PacsAnswerLost), []);
         assert!(matches!(got(&again, Kind::PacsSlow)[..], [Flaw::Unexplained(_)]));
+        assert!(matches!(got(&again, Kind::EhrAnswerLost)[..], [Flaw::Unexplained(_)]));
         assert!(matches!(got(&whole[..1], Kind::PacsDown)[..], [Flaw::Lost(_)]));
         let more = [whole[0], whole[1], ("other", 3)];
         assert!(matches!(got(&more, Kind::EngineKilled)[..], [Flaw::Duplicated(_)]));

@@ -6,6 +6,7 @@ use neighbours::{Ehr, Pacs};
 use rustix::process::Pid;
 
 use super::proxy::Proxy;
+use super::system::System;
 use crate::processes::family;
 use crate::{Habits, Hospital, Scratch, database_pid};
 
@@ -37,8 +38,8 @@ pub struct Ward {
     pub(super) ehr_way: Proxy,
     /// SHA-256 of each data set that was acknowledged.
     pub(super) sent: Vec<[u8; 32]>,
-    /// MSH-10 of each order that was acknowledged.
-    pub(super) ordered: Vec<String>,
+    /// MSH-10 of each order that was acknowledged, and SHA-256 of its bytes, in hex.
+    pub(super) ordered: Vec<(String, String)>,
     _scratch: Scratch,
 }
 
@@ -64,8 +65,12 @@ impl Ward {
             ehr_way.address(),
         );
         let workflows = [("bone", WORKFLOW)];
-        let habits =
-            Habits { workflows: &workflows, destinations: &destinations, ..Habits::default() };
+        let habits = Habits {
+            workflows: &workflows,
+            destinations: &destinations,
+            is_faulty_system: true,
+            ..Habits::default()
+        };
         let hospital = Hospital::with(habits).await;
         let (modality_way, ris_way) = (Proxy::open().await, Proxy::open().await);
         let ward = Self {
@@ -95,6 +100,7 @@ impl Ward {
         for way in [&self.modality_way, &self.ris_way, &self.pacs_way, &self.ehr_way] {
             way.set(None);
         }
+        self.system().fill_disk(false);
         self.pacs.refuse(0, 0);
         self.ehr.refuse(0, 0);
     }
@@ -104,6 +110,11 @@ impl Ward {
         self.hospital.engine.kill();
         self.hospital.restart();
         self.lead();
+    }
+
+    /// The system that the engine runs on.
+    pub(super) fn system(&self) -> &System {
+        self.hospital.system.as_ref().expect("a ward has one")
     }
 
     /// The process of the engine.

@@ -23,6 +23,7 @@ const GUARDED: [&str; 2] =
     ["the trail refuses changes", "the engine cannot write the trail but through audit.append"];
 
 const CHAIN: &str = "the trail is what was sealed and signed";
+const MESSAGES: &str = "every message has the bytes that came";
 const KEYS: &str = "nobody else may read the keys";
 
 /// What is examined.
@@ -89,6 +90,10 @@ impl Patient<'_> {
         let survey =
             self.archive.survey(&expected, self.reads_all).map_err(|error| of_disk(&error))?;
         let counted = Check::counted;
+        if self.reads_all {
+            let altered = store.altered_messages().await.map_err(|error| failed(&error))?;
+            checks.push(counted(MESSAGES, altered.len(), "messages were changed in the database"));
+        }
         checks.extend([
             counted(
                 "every instance has its file",
@@ -187,6 +192,12 @@ impl Patient<'_> {
             let set = fs::set_permissions(&key, fs::Permissions::from_mode(0o600));
             set.map_err(|error| of_disk(&error))?;
             self.note(KEYS, "others could read a key", &by).await?;
+        }
+        if is_bad(MESSAGES) {
+            for message in store.altered_messages().await.map_err(|error| failed(&error))? {
+                let noted = store.note_message(message, MESSAGES, &by).await;
+                noted.map_err(|error| failed(&error))?;
+            }
         }
         if is_bad(CHAIN) {
             // There is no putting right what was sealed: a person has to find out what happened.
