@@ -96,6 +96,7 @@ impl Message {
     }
 
     /// The message without all that follows its header: enough to answer it.
+    #[must_use]
     pub fn header_only(&self) -> Self {
         let segments = self.segments.first().cloned().into_iter().collect();
         let Self { delimiters, charset, is_whole, .. } = *self;

@@ -21,8 +21,11 @@ const FREE_BYTES_MIN: u64 = 256 << 20;
 /// How often the database and the disk are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The least that a clock which is set jumps by. One that is only slewed does not.
-const JUMP_MIN: Duration = Duration::from_secs(2);
+/// The least that a clock which is set jumps by, in microseconds. One that is only slewed does not.
+const JUMP_MICROS_MIN: u64 = 2_000_000;
+
+/// An answer that took longer may have been given long ago.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// Longest wait for an answer of the database.
 const DATABASE_WAIT: Duration = Duration::from_secs(5);
@@ -133,15 +136,14 @@ async fn watch_clock(store: &PgStore) {
         tokio::time::sleep(LOOK).await;
         let asked = Instant::now();
         let Ok(clock) = store.clock().await else { continue };
-        if asked.elapsed() > JUMP_MIN / 2 {
-            // It may have said so long ago.
+        if asked.elapsed() > ANSWER_MAX {
             continue;
         }
         let jumped = last.map_or(0, |(since, then)| {
             let passed = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX);
             clock.saturating_sub(then).saturating_sub(passed)
         });
-        if jumped.unsigned_abs() >= JUMP_MIN.as_micros() as u64 {
+        if jumped.unsigned_abs() >= JUMP_MICROS_MIN {
             warn!(milliseconds = jumped / 1000, "the clock jumped; what waits is moved with it");
             if let Err(error) = store.clock_jumped(jumped).await {
                 error!(error = %ErrorChain(&error), "what waits cannot be moved yet");

@@ -175,7 +175,7 @@ impl PgStore {
             .bind(last)
             .fetch_all(&mut *connection)
             .await?;
-            for (id, sha256, raw) in rows.iter() {
+            for (id, sha256, raw) in &rows {
                 let read = match payload::read(&mut connection, &self.keys, *raw).await {
                     Err(error @ Error::Sql(_)) => return Err(error),
                     read => read,

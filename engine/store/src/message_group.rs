@@ -5,6 +5,7 @@
 //! own way (`message::keep_alone`).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use contracts::{MessageEffect, MessageKept, MessageRecord};
@@ -51,11 +52,10 @@ impl Keep for KeepMessages {
             if !one.changes_nothing(&known.demographics) {
                 continue;
             }
-            let key = match opened.get(&known.key) {
-                Some(key) => key,
-                None => {
-                    let key = PayloadKey::open(&self.keys, known.key, &known.wrapped)?;
-                    opened.entry(known.key).or_insert(key)
+            let key = match opened.entry(known.key) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    entry.insert(PayloadKey::open(&self.keys, known.key, &known.wrapped)?)
                 }
             };
             rows.push(one, known.patient, key)?;
@@ -176,6 +176,35 @@ async fn known(tx: &mut PgConnection, plain: &[Plain<'_>]) -> Result<HashMap<i64
     Ok(all)
 }
 
+/// Writes payloads, messages, what may be corrections of ours, and events.
+const WRITE: &str = "with g as materialized (
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
+        $6::text[], $7::text[], $8::uuid[], $9::bytea[], $10::uuid[], $11::bytea[],
+        $12::uuid[], $13::uuid[], $14::text[], $15::bytea[], $16::text[], $17::text[],
+        $18::bytea[], $19::text[], $20::uuid[], $21::jsonb[]) with ordinality
+    it (id, address, application, facility, message_type, control_id, sha256, raw,
+        sealed_raw, document, sealed_document, key, patient, accession, acknowledgement,
+        code, problem, application_acknowledgement, returned, event, body, place)
+), raws as (
+    insert into payload (id, key, kind, sealed) select raw, key, 'hl7', sealed_raw from g
+), documents as (
+    insert into payload (id, key, kind, sealed)
+    select document, key, 'document', sealed_document from g where document is not null
+), kept as (
+    insert into message (id, address, sending_application, sending_facility,
+        message_type, control_id, sha256, raw, document, patient, accession,
+        acknowledgement, code, problem, decided, application_acknowledgement)
+    select id, address, application, facility, message_type, control_id, sha256, raw,
+        document, patient, accession, acknowledgement, code, problem,
+        problem is not null, application_acknowledgement
+    from g
+), noted as (
+    insert into returned (source, origin, accession)
+    select returned, id::text, accession from g where returned is not null
+    on conflict do nothing
+)
+select audit.append(event, body) from g order by place";
+
 /// What is written of messages, column by column.
 #[derive(Default)]
 struct Rows<'a> {
@@ -205,7 +234,7 @@ impl<'a> Rows<'a> {
         let sealed = document.map(|it| payload::sealed(key, &it)).transpose()?;
         self.sealed_documents.push(sealed.map(|it| it.0));
         self.documents.push(about.document.as_ref().map(|_| Uuid::now_v7()));
-        self.kinds.push(output_kind(record, about).map(|it| it.name()));
+        self.kinds.push(output_kind(record, about).map(contracts::OutputKind::name));
         self.places.push(one.place);
         self.records.push(record);
         self.patients.push(patient);
@@ -226,58 +255,30 @@ impl<'a> Rows<'a> {
         };
         let problems: Vec<Option<&str>> =
             self.records.iter().map(|it| it.arrival.problem.as_deref()).collect();
-        sqlx::query(
-            "with g as materialized (
-                select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
-                    $6::text[], $7::text[], $8::uuid[], $9::bytea[], $10::uuid[], $11::bytea[],
-                    $12::uuid[], $13::uuid[], $14::text[], $15::bytea[], $16::text[], $17::text[],
-                    $18::bytea[], $19::text[], $20::uuid[], $21::jsonb[]) with ordinality
-                it (id, address, application, facility, message_type, control_id, sha256, raw,
-                    sealed_raw, document, sealed_document, key, patient, accession, acknowledgement,
-                    code, problem, application_acknowledgement, returned, event, body, place)
-            ), raws as (
-                insert into payload (id, key, kind, sealed) select raw, key, 'hl7', sealed_raw from g
-            ), documents as (
-                insert into payload (id, key, kind, sealed)
-                select document, key, 'document', sealed_document from g where document is not null
-            ), kept as (
-                insert into message (id, address, sending_application, sending_facility,
-                    message_type, control_id, sha256, raw, document, patient, accession,
-                    acknowledgement, code, problem, decided, application_acknowledgement)
-                select id, address, application, facility, message_type, control_id, sha256, raw,
-                    document, patient, accession, acknowledgement, code, problem,
-                    problem is not null, application_acknowledgement
-                from g
-            ), noted as (
-                insert into returned (source, origin, accession)
-                select returned, id::text, accession from g where returned is not null
-                on conflict do nothing
-            )
-            select audit.append(event, body) from g order by place",
-        )
-        .bind(self.records.iter().map(|it| it.id).collect::<Vec<_>>())
-        .bind(column(|it| &it.arrival.address))
-        .bind(column(|it| &it.arrival.sending_application))
-        .bind(column(|it| &it.arrival.sending_facility))
-        .bind(column(|it| &it.arrival.message_type))
-        .bind(column(|it| &it.arrival.control_id))
-        .bind(column(|it| &it.arrival.sha256))
-        .bind(&self.raws)
-        .bind(&self.sealed_raws)
-        .bind(&self.documents)
-        .bind(&self.sealed_documents)
-        .bind(&self.keys)
-        .bind(&self.patients)
-        .bind(&self.accessions)
-        .bind(bytes(|it| Some(it.arrival.answers.first.as_deref().unwrap_or_default())))
-        .bind(column(|it| &it.arrival.acknowledgement_code))
-        .bind(problems)
-        .bind(bytes(|it| it.arrival.answers.application.as_deref()))
-        .bind(&self.kinds)
-        .bind(&self.events)
-        .bind(&self.bodies)
-        .execute(tx)
-        .await?;
+        sqlx::query(WRITE)
+            .bind(self.records.iter().map(|it| it.id).collect::<Vec<_>>())
+            .bind(column(|it| &it.arrival.address))
+            .bind(column(|it| &it.arrival.sending_application))
+            .bind(column(|it| &it.arrival.sending_facility))
+            .bind(column(|it| &it.arrival.message_type))
+            .bind(column(|it| &it.arrival.control_id))
+            .bind(column(|it| &it.arrival.sha256))
+            .bind(&self.raws)
+            .bind(&self.sealed_raws)
+            .bind(&self.documents)
+            .bind(&self.sealed_documents)
+            .bind(&self.keys)
+            .bind(&self.patients)
+            .bind(&self.accessions)
+            .bind(bytes(|it| Some(it.arrival.answers.first.as_deref().unwrap_or_default())))
+            .bind(column(|it| &it.arrival.acknowledgement_code))
+            .bind(problems)
+            .bind(bytes(|it| it.arrival.answers.application.as_deref()))
+            .bind(&self.kinds)
+            .bind(&self.events)
+            .bind(&self.bodies)
+            .execute(tx)
+            .await?;
         Ok(())
     }
 }

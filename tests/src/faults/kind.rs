@@ -149,7 +149,7 @@ impl Kind {
             Self::ClockJumped => {
                 let by =
                     SHORTEST_JUMP + Duration::from_millis(u64::try_from(bytes).unwrap_or(0) * 100);
-                ward.system().set_clock(by, bytes % 2 == 0);
+                ward.system().set_clock(by, bytes.is_multiple_of(2));
             }
             Self::PluginsKilled => signal(&plugin_hosts(ward.engine()), Signal::KILL),
             Self::StudyCut => ward.modality_way.set(Some(Break::Cut(Way::There, bytes))),

@@ -23,14 +23,14 @@ const TRICKLE_BYTES: usize = 1_000;
 const TRICKLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// An element in explicit little endian, with a short length.
-fn explicit(group: u16, element: u16, vr: &[u8; 2], text: &str) -> Vec<u8> {
+fn explicit(group: u16, element: u16, vr: [u8; 2], text: &str) -> Vec<u8> {
     let mut value = text.as_bytes().to_vec();
     if value.len() % 2 == 1 {
-        value.push(if vr == b"UI" { 0 } else { b' ' });
+        value.push(if &vr == b"UI" { 0 } else { b' ' });
     }
     let length = u16::try_from(value.len()).unwrap();
     let tag = [group.to_le_bytes(), element.to_le_bytes()].concat();
-    [tag.as_slice(), vr, &length.to_le_bytes(), &value].concat()
+    [tag.as_slice(), &vr, &length.to_le_bytes(), &value].concat()
 }
 
 /// An element of a command set, in implicit little endian.
@@ -67,13 +67,13 @@ fn command(instance: &str) -> Vec<u8> {
 fn header(instance: &str, pixel_bytes: u32) -> Vec<u8> {
     let (study, series) = (uid(), uid());
     let mut bytes = [
-        explicit(0x0008, 0x0016, b"UI", MULTI_FRAME),
-        explicit(0x0008, 0x0018, b"UI", instance),
-        explicit(0x0008, 0x0060, b"CS", "US"),
-        explicit(0x0010, 0x0010, b"PN", "LARGE^OBJECT"),
-        explicit(0x0010, 0x0020, b"LO", "LARGE"),
-        explicit(0x0020, 0x000D, b"UI", &study),
-        explicit(0x0020, 0x000E, b"UI", &series),
+        explicit(0x0008, 0x0016, *b"UI", MULTI_FRAME),
+        explicit(0x0008, 0x0018, *b"UI", instance),
+        explicit(0x0008, 0x0060, *b"CS", "US"),
+        explicit(0x0010, 0x0010, *b"PN", "LARGE^OBJECT"),
+        explicit(0x0010, 0x0020, *b"LO", "LARGE"),
+        explicit(0x0020, 0x000D, *b"UI", &study),
+        explicit(0x0020, 0x000E, *b"UI", &series),
     ]
     .concat();
     bytes.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0]);
