@@ -149,8 +149,7 @@ async fn work(
     info!("stopping");
     // Whoever watches has ended already if nobody does.
     _ = closing.send(true);
-    let why = Refusal::new(RefusalReason::OutOfResources, "the engine is stopping");
-    intake.take(Taking::Nothing(why));
+    intake.take(nothing("the engine is stopping"));
     tokio::time::sleep(GRACE).await;
     let last = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
     intake.note_event(last).await;
@@ -159,6 +158,11 @@ async fn work(
         warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
     }
     Ok(())
+}
+
+/// Nothing is taken in, for this reason.
+fn nothing(why: &str) -> Taking {
+    Taking::Nothing(Refusal::new(RefusalReason::OutOfResources, why))
 }
 
 /// Holds everything, if this is to be a start in safe mode; and what was held before is held still.
@@ -174,8 +178,7 @@ async fn hold(
     for held in store.held().await.map_err(no_answer)? {
         warn!(part = held.part, "held; see `isocenter hold list`");
         if held.part == "intake" {
-            let why = Refusal::new(RefusalReason::OutOfResources, HELD);
-            intake.take(Taking::Nothing(why));
+            intake.take(nothing(HELD));
         }
     }
     Ok(())
