@@ -59,8 +59,10 @@ fn has_no_room(fd: c_int) -> bool {
 }
 
 fn no_room() -> ssize_t {
-    // SAFETY: the error number of this thread.
-    unsafe { *libc::__errno_location() = libc::ENOSPC };
+    // SAFETY: gives the place of the error number of this thread.
+    let error = unsafe { libc::__errno_location() };
+    // SAFETY: nobody else has that place.
+    unsafe { error.write(libc::ENOSPC) };
     -1
 }
 
@@ -131,7 +133,7 @@ pub unsafe extern "C" fn pwritev(
     unsafe { libc::syscall(libc::SYS_pwritev, fd, from, count, at, 0) as ssize_t }
 }
 
-/// clock_gettime(2).
+/// `clock_gettime(2)`.
 // SAFETY: stands for the function of the same name of the C library.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, to: *mut timespec) -> c_int {
