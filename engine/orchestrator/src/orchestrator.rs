@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contracts::{Archive, CommitmentReporter, Destination, Live, NodeRunner, Store};
-use domain::{ErrorChain, WorkflowRef};
+use domain::WorkflowRef;
 use report::{Engine, Recipient, Templates};
-use tracing::error;
 use uuid::Uuid;
 use workflow::Workflow;
 
 use crate::in_hand::InHand;
+use crate::keep_going::keep_going;
 
 /// How long to wait after the database failed.
 pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -80,33 +81,29 @@ pub struct Orchestrator {
     pub versions: Mutex<BTreeMap<String, Arc<Workflow>>>,
 }
 
+/// What goes on as long as the engine does.
+type Part = fn(Arc<Orchestrator>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
 impl Orchestrator {
     /// Does all there is to do, until the futures it gives are dropped: one for decisions, `nodes`
     /// for work on nodes, `deliveries` for sending, one for what others left undone.
     pub async fn run(self: &Arc<Self>, nodes: usize, deliveries: usize) {
         let mut tasks = tokio::task::JoinSet::new();
-        let this = || Arc::clone(self);
-        let it = this();
-        tasks.spawn(async move { it.assemble().await });
-        let it = this();
-        tasks.spawn(async move { it.take_up_abandoned().await });
-        let it = this();
-        tasks.spawn(async move { it.answer_commitments().await });
-        let it = this();
-        tasks.spawn(async move { it.take_in_corrections().await });
+        let mut part = |name: &'static str, work: Part| {
+            let this = Arc::clone(self);
+            tasks.spawn(keep_going(name, move || work(Arc::clone(&this))));
+        };
+        part("decisions", |it| Box::pin(async move { it.assemble().await }));
+        part("abandoned work", |it| Box::pin(async move { it.take_up_abandoned().await }));
+        part("storage commitment", |it| Box::pin(async move { it.answer_commitments().await }));
+        part("corrections", |it| Box::pin(async move { it.take_in_corrections().await }));
         for _ in 0..nodes {
-            let it = this();
-            tasks.spawn(async move { it.work_on_nodes().await });
+            part("nodes", |it| Box::pin(async move { it.work_on_nodes().await }));
         }
         for _ in 0..deliveries {
-            let it = this();
-            tasks.spawn(async move { it.deliver().await });
+            part("deliveries", |it| Box::pin(async move { it.deliver().await }));
         }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(panic) = ended {
-                error!(error = %ErrorChain(&panic), "a part of the orchestrator ended");
-            }
-        }
+        tasks.join_all().await;
     }
 
     /// The workflow of a run, in the version the run began with.

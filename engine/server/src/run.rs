@@ -11,12 +11,13 @@ use std::time::Duration;
 use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
 use dimse::Reporter;
 use domain::{Action, Actor, ErrorChain, Event, Subject};
-use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, Taking};
+use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, Taking, keep_going};
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use store::Sealer;
+use store::cluster::Cluster;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -92,7 +93,7 @@ pub(crate) async fn run(
 /// What the engine works with, once its database is open.
 struct Open {
     store: Arc<store::PgStore>,
-    cluster: Option<Arc<store::cluster::Cluster>>,
+    cluster: Option<Arc<Cluster>>,
     data: PathBuf,
     place: Place,
 }
@@ -110,13 +111,16 @@ async fn work(
     let intake = intake(&store, &site);
     hold(&store, &intake, flags.safe_mode).await?;
     let mut tasks = JoinSet::new();
-    if let Some(cluster) = &cluster {
-        let cluster = Arc::clone(cluster);
-        tasks.spawn(async move { cluster.watch().await });
+    if let Some(cluster) = cluster {
+        watch_over(cluster, &mut tasks);
     }
     let sealer = Arc::new(Sealer::new(Arc::clone(&store), data.join("trail/checkpoints.jsonl")));
     let seals = Arc::clone(&sealer);
-    tasks.spawn(async move { seals.run().await });
+    let seal = move || {
+        let seals = Arc::clone(&seals);
+        async move { seals.run().await }
+    };
+    tasks.spawn(keep_going("sealing", seal));
     let (closing, closed) = watch::channel(false);
     let keeping = Arc::new(Live::new(site.config.keeping()));
     let surroundings = Surroundings {
@@ -158,6 +162,15 @@ async fn work(
         warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
     }
     Ok(())
+}
+
+/// Starts the private database again whenever it ends.
+fn watch_over(cluster: Arc<Cluster>, tasks: &mut JoinSet<()>) {
+    let watch = move || {
+        let cluster = Arc::clone(&cluster);
+        async move { cluster.watch().await }
+    };
+    tasks.spawn(keep_going("the database", watch));
 }
 
 /// Nothing is taken in, for this reason.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use contracts::{Archive, Live, Refusal, RefusalReason, Removable, Store as _, StoreError};
 use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
-use orchestrator::{IntakeService, Taking};
+use orchestrator::{IntakeService, Taking, keep_going};
 use rustix::fs::statvfs;
 use serde_json::json;
 use store::{PgStore, RetentionTerms};
@@ -55,9 +55,11 @@ impl Surroundings {
     /// Watches, and removes what is over, until the future is dropped.
     pub(crate) async fn watch(self) {
         tokio::join!(
-            watch(&self.store, &self.intake, &self.data, &self.keeping),
-            watch_clock(&self.store),
-            remove_what_is_over(&self.store, self.archive.as_ref(), &self.keeping),
+            keep_going("the disk", || watch(&self.store, &self.intake, &self.data, &self.keeping)),
+            keep_going("the clock", || watch_clock(&self.store)),
+            keep_going("retention", || {
+                remove_what_is_over(&self.store, self.archive.as_ref(), &self.keeping)
+            }),
         );
     }
 }

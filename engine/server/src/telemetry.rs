@@ -34,6 +34,8 @@ pub(crate) fn start_log(format: LogFormat, file: Option<&Path>) -> Result<(), Fa
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(is_terminal)
+        // If the log cannot be written, that cannot be said there either: whoever logged must not end of it.
+        .log_internal_errors(false)
         .with_writer(writer);
     // A second call, in a test, changes nothing.
     _ = match format {

@@ -3,12 +3,15 @@
 
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::panic::AssertUnwindSafe;
 
 use contracts::StoreError;
+use futures_util::FutureExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tracing::error;
 
 use crate::error::Result;
 
@@ -71,7 +74,7 @@ impl<K: Keep> Groups<K> {
 
     /// Keeps a record, and says so once it is committed.
     pub(crate) async fn keep(&self, record: K::Record) -> std::result::Result<K::Kept, StoreError> {
-        let ended = || StoreError::Database("the store is being closed".into());
+        let ended = || StoreError::Database("nobody keeps it just now".into());
         let mut hasher = DefaultHasher::new();
         K::lane(&record).hash(&mut hasher);
         let lane = usize::try_from(hasher.finish() % K::LANES).unwrap_or_default();
@@ -101,7 +104,11 @@ impl<K: Keep> Lane<K> {
                 count = from.recv_many(&mut group, GROUP_MAX) => if count == 0 { return },
                 () = &mut closed => return,
             }
-            self.keep_group(std::mem::take(&mut group)).await;
+            let kept = self.keep_group(std::mem::take(&mut group));
+            // Who waits for an answer of a group that failed is told so; the next group is another.
+            if AssertUnwindSafe(kept).catch_unwind().await.is_err() {
+                error!("a group could not be kept: a fault of the program");
+            }
         }
     }
 
