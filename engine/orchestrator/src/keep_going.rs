@@ -26,13 +26,13 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_panics_is_begun_again() {
         let times = AtomicU32::new(0);
         keep_going("a test", || async {
-            assert!(times.fetch_add(1, Ordering::Relaxed) >= 2, "not yet");
+            assert!(times.fetch_add(1, Ordering::Relaxed) >= 1, "not yet");
         })
         .await;
-        assert_eq!(times.load(Ordering::Relaxed), 3);
+        assert_eq!(times.load(Ordering::Relaxed), 2);
     }
 }
