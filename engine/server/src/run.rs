@@ -115,12 +115,7 @@ async fn work(
         watch_over(cluster, &mut tasks);
     }
     let sealer = Arc::new(Sealer::new(Arc::clone(&store), data.join("trail/checkpoints.jsonl")));
-    let seals = Arc::clone(&sealer);
-    let seal = move || {
-        let seals = Arc::clone(&seals);
-        async move { seals.run().await }
-    };
-    tasks.spawn(keep_going("sealing", seal));
+    go_on_sealing(Arc::clone(&sealer), &mut tasks);
     let (closing, closed) = watch::channel(false);
     let keeping = Arc::new(Live::new(site.config.keeping()));
     let surroundings = Surroundings {
@@ -171,6 +166,15 @@ fn watch_over(cluster: Arc<Cluster>, tasks: &mut JoinSet<()>) {
         async move { cluster.watch().await }
     };
     tasks.spawn(keep_going("the database", watch));
+}
+
+/// Seals what is added to the trail.
+fn go_on_sealing(sealer: Arc<Sealer>, tasks: &mut JoinSet<()>) {
+    let seal = move || {
+        let sealer = Arc::clone(&sealer);
+        async move { sealer.run().await }
+    };
+    tasks.spawn(keep_going("sealing", seal));
 }
 
 /// Nothing is taken in, for this reason.
