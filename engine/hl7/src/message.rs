@@ -3,6 +3,8 @@
 //! `hl7-parser` does the taking apart. What it would pass over in silence is refused here before:
 //! blank lines, which end its reading, and line feeds, which it takes for text.
 
+use std::ops::Range;
+
 use encoding::hl7_charset::{CharsetError, Hl7Charset};
 use encoding::hl7_escape::Delimiters;
 
@@ -32,8 +34,9 @@ pub struct Message {
 pub struct Segment {
     /// `MSH`, `PID`, …
     pub name: String,
-    /// Field 1 comes first. In `MSH` that is the separator itself.
-    fields: Vec<String>,
+    text: String,
+    /// Where each field stands in the text. Field 1 comes first; in `MSH` that is the separator itself.
+    fields: Vec<Range<usize>>,
 }
 
 /// Why a message is not taken: what to answer, and what is wrong (HL7-10, table 0357).
@@ -104,7 +107,8 @@ impl Message {
     }
 
     fn header(&self) -> &Segment {
-        const EMPTY: &Segment = &Segment { name: String::new(), fields: Vec::new() };
+        const EMPTY: &Segment =
+            &Segment { name: String::new(), text: String::new(), fields: Vec::new() };
         self.segments.first().unwrap_or(EMPTY)
     }
 
@@ -143,9 +147,14 @@ impl Message {
 }
 
 impl Segment {
+    fn all_fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter_map(|it| self.text.get(it.clone()))
+    }
+
     /// A field as it stands.
     pub fn field(&self, number: usize) -> &str {
-        number.checked_sub(1).and_then(|it| self.fields.get(it)).map_or("", String::as_str)
+        let place = number.checked_sub(1).and_then(|it| self.fields.get(it));
+        place.and_then(|it| self.text.get(it.clone())).unwrap_or_default()
     }
 }
 
@@ -255,17 +264,22 @@ fn segments(text: &str, delimiters: Delimiters) -> Result<Vec<Segment>, Problem>
     if segments.len() != count || parsed.raw_value().len() != text.len() {
         return Err(Problem::refused(100, "the message cannot be taken apart"));
     }
-    let is_long = |it: &String| it.matches(delimiters.repetition).count() >= REPETITIONS_MAX;
-    let repeats = segments.iter().filter(|it| it.name != "MSH").flat_map(|it| &it.fields);
-    if repeats.into_iter().any(is_long) {
+    let is_long = |it: &str| it.matches(delimiters.repetition).count() >= REPETITIONS_MAX;
+    let others = segments.iter().filter(|it| it.name != "MSH");
+    if others.flat_map(Segment::all_fields).any(is_long) {
         return Err(Problem::refused(207, "a field of the message has too many repetitions"));
     }
     Ok(segments)
 }
 
 fn segment(parsed: &hl7_parser::message::Segment<'_>) -> Segment {
-    let fields = parsed.fields().map(|it| it.raw_value().to_owned()).collect();
-    Segment { name: parsed.name.to_owned(), fields }
+    let text = parsed.raw_value();
+    let place = |field: &str| {
+        let start = field.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+        start..start + field.len()
+    };
+    let fields = parsed.fields().map(|it| place(it.raw_value())).collect();
+    Segment { name: parsed.name.to_owned(), text: text.to_owned(), fields }
 }
 
 #[cfg(test)]

@@ -141,13 +141,12 @@ async fn watch_clock(store: &PgStore) {
         if asked.elapsed() > ANSWER_MAX {
             continue;
         }
-        let jumped = last.map_or(0, |(since, then)| {
-            let passed = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX);
-            clock.saturating_sub(then).saturating_sub(passed)
-        });
+        let (since, then) = last.unwrap_or((asked, clock));
+        let passed = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let jumped = clock.saturating_sub(then).saturating_sub(passed);
         if jumped.unsigned_abs() >= JUMP_MICROS_MIN {
             warn!(milliseconds = jumped / 1000, "the clock jumped; what waits is moved with it");
-            if let Err(error) = store.clock_jumped(jumped).await {
+            if let Err(error) = store.clock_jumped(then, jumped).await {
                 error!(error = %ErrorChain(&error), "what waits cannot be moved yet");
                 // Compared with the time before, it is found again.
                 continue;

@@ -9,22 +9,29 @@ use crate::error::{Error, Result};
 use crate::event::append;
 use contracts::StoreError;
 
-/// All that waits for its time, or is measured from a time just gone by. `$1` is in microseconds.
+/// All that waits for its time, or is measured from a time just gone by: what the clock last said, and by how
+/// many microseconds it has jumped.
 const WAITING: &[&str] = &[
-    "update study set look_at = look_at + $1 * interval '1 us',
-        first_received = first_received + $1 * interval '1 us',
-        last_received = last_received + $1 * interval '1 us' where look_at is not null",
-    "update study_association set ended_at = ended_at + $1 * interval '1 us'
+    "update study set look_at = moved(look_at, at_micros($1), $2 * interval '1 us', true),
+        first_received = moved(first_received, at_micros($1), $2 * interval '1 us', false),
+        last_received = moved(last_received, at_micros($1), $2 * interval '1 us', false)
+     where look_at is not null",
+    "update study_association set ended_at = moved(ended_at, at_micros($1), $2 * interval '1 us', false)
      where study in (select uid from study where look_at is not null)",
-    "update node set run_after = run_after + $1 * interval '1 us',
-        lease_until = lease_until + $1 * interval '1 us', due_at = due_at + $1 * interval '1 us'
+    "update node set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', true),
+        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', true),
+        due_at = moved(due_at, at_micros($1), $2 * interval '1 us', true)
      where state in ('waiting', 'ready', 'running', 'in_review')",
-    "update run set due_at = due_at + $1 * interval '1 us' where status = 'running'",
-    "update delivery set run_after = run_after + $1 * interval '1 us',
-        lease_until = lease_until + $1 * interval '1 us' where state in ('queued', 'sending')",
-    "update commitment set run_after = run_after + $1 * interval '1 us',
-        lease_until = lease_until + $1 * interval '1 us' where state in ('asked', 'checked')",
-    "update destination_state set open_until = open_until + $1 * interval '1 us'",
+    "update run set due_at = moved(due_at, at_micros($1), $2 * interval '1 us', true)
+     where status = 'running'",
+    "update delivery set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', true),
+        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', true)
+     where state in ('queued', 'sending')",
+    "update commitment set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', true),
+        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', true)
+     where state in ('asked', 'checked')",
+    "update destination_state
+     set open_until = moved(open_until, at_micros($1), $2 * interval '1 us', true)",
 ];
 
 impl PgStore {
@@ -38,22 +45,22 @@ impl PgStore {
         Ok(now.await.map_err(Error::from)?)
     }
 
-    /// Moves all that waits for its time by as much as the clock has jumped, so that it waits neither longer
-    /// nor shorter, and puts that on record.
+    /// Moves all that waits for its time by as much as the clock has jumped since it said `last`, so that it
+    /// waits neither longer nor shorter, and puts that on record. Both are in microseconds.
     ///
     /// # Errors
     ///
     /// Fails if the database does. Nothing was moved.
-    pub async fn clock_jumped(&self, micros: i64) -> std::result::Result<(), StoreError> {
-        Ok(self.move_times(micros).await?)
+    pub async fn clock_jumped(&self, last: i64, by: i64) -> std::result::Result<(), StoreError> {
+        Ok(self.move_times(last, by).await?)
     }
 
-    async fn move_times(&self, micros: i64) -> Result<()> {
+    async fn move_times(&self, last: i64, by: i64) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         for statement in WAITING {
-            sqlx::query(*statement).bind(micros).execute(&mut *tx).await?;
+            sqlx::query(*statement).bind(last).bind(by).execute(&mut *tx).await?;
         }
-        let detail = json!({"milliseconds": micros / 1000});
+        let detail = json!({"milliseconds": by / 1000});
         append(&mut tx, &Event::engine("clock_jumped", Action::E, Subject::default(), detail))
             .await?;
         tx.commit().await?;

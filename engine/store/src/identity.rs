@@ -38,7 +38,7 @@ impl IdentityDomains {
 // transaction: what is read then sees the merges that were waited for.
 // Plans are made once, and not from what the tables hold at that moment: what is asked is always found by
 // its keys.
-pub(crate) const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
+const SHARED: &str = "begin; set local plan_cache_mode = force_generic_plan;
     set local enable_seqscan = off;
     select pg_advisory_xact_lock_shared(x'1D0001'::bigint)";
 const ALONE: &str = "begin; set local plan_cache_mode = force_generic_plan;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::event::append;
 use crate::merge::Word;
+use crate::message_group::KnownPatients;
 use crate::pg_store::Announced;
 use crate::{IdentityDomains, Keys, identity, merge, payload, returned};
 
@@ -22,6 +23,7 @@ pub(crate) struct KeepMessages {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<Keys>,
     pub(crate) domains: IdentityDomains,
+    pub(crate) known: KnownPatients,
     pub(crate) announced: Arc<Announced>,
 }
 

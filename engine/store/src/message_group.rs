@@ -1,16 +1,16 @@
 //! Messages that wait at the same time are kept together.
 //!
-//! Those of which there is nothing more to find out are kept so: said for the first time, of a patient who
-//! is known and is said to be who they are, with results or a document or nothing at all. All else goes its
-//! own way (`message::keep_alone`).
+//! What can be kept so is decided by `keep_messages` (migration 0017): what is said for the first time, of a
+//! patient who is known and is said to be who they are, with results or a document or nothing at all. All else
+//! goes its own way (`message::keep_alone`).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use contracts::{MessageEffect, MessageKept, MessageRecord};
 use domain::{Demographics, PatientId};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
@@ -18,7 +18,10 @@ use crate::event::body_of;
 use crate::group::Keep;
 use crate::message::{About, KeepMessages, event_of, keep_alone, output_kind};
 use crate::payload::{self, PayloadKey};
-use crate::{IdentityDomains, identity};
+use crate::{IdentityDomains, Keys};
+
+/// Of how many patients what is known is remembered.
+const KNOWN_MAX: usize = 1_000;
 
 impl Keep for KeepMessages {
     type Record = MessageRecord;
@@ -40,32 +43,24 @@ impl Keep for KeepMessages {
         records: &[&MessageRecord],
     ) -> Result<Vec<i64>> {
         let plain = plain(records, &self.domains);
-        if plain.is_empty() {
+        self.known.learn(connection, &self.keys, &plain).await?;
+        let mut rows = Rows::default();
+        for one in &plain {
+            if let Some(known) = self.known.of(&one.name)
+                && one.changes_nothing(&known.demographics)
+            {
+                rows.push(one, &known)?;
+            }
+        }
+        if rows.places.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = connection.begin_with(identity::SHARED).await?;
-        let known = known(&mut tx, &plain).await?;
-        let mut rows = Rows::default();
-        let mut opened = HashMap::new();
-        for one in &plain {
-            let Some(known) = known.get(&one.place) else { continue };
-            if !one.changes_nothing(&known.demographics) {
-                continue;
-            }
-            let key = match opened.entry(known.key) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    entry.insert(PayloadKey::open(&self.keys, known.key, &known.wrapped)?)
-                }
-            };
-            rows.push(one, known.patient, key)?;
-        }
-        if !rows.places.is_empty() {
-            rows.write(&mut tx).await?;
-        }
-        tx.commit().await?;
+        let kept = rows.write(connection).await?;
         self.announced.assembly.notify_one();
-        Ok(rows.places)
+        // What the database did not take, it knows more of than we do.
+        let left = plain.iter().filter(|it| !kept.contains(&it.place));
+        self.known.forget(left.map(|it| &it.name));
+        Ok(kept)
     }
 
     async fn alone(&self, record: &MessageRecord) -> Result<MessageKept> {
@@ -79,8 +74,7 @@ impl Keep for KeepMessages {
 struct Plain<'a> {
     place: i64,
     record: &'a MessageRecord,
-    /// By what its patient is known: value and issuer.
-    name: (String, String),
+    name: Name,
     about: About,
 }
 
@@ -132,78 +126,74 @@ fn only_patient(effects: &[MessageEffect]) -> Option<&PatientId> {
     only
 }
 
-/// What is known of the patient of a message, and the key of what is kept of them.
+/// What is known of a patient, and the key of what is kept of them.
 struct Known {
     patient: Uuid,
+    /// As the database has it, to see whether it still does.
+    stored: serde_json::Value,
     demographics: Demographics,
-    key: Uuid,
-    wrapped: Vec<u8>,
+    key: PayloadKey,
 }
 
-/// By place, of those that are no repetitions.
-async fn known(tx: &mut PgConnection, plain: &[Plain<'_>]) -> Result<HashMap<i64, Known>> {
-    let column = |of: fn(&MessageRecord) -> &str| -> Vec<&str> {
-        plain.iter().map(|it| of(it.record)).collect()
-    };
-    let rows: Vec<(i64, Uuid, serde_json::Value, Uuid, Vec<u8>)> = sqlx::query_as(
-        "select g.place, p.id, p.demographics, k.id, k.wrapped
-         from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                $7::text[])
-            g (place, value, issuer, control_id, sha256, application, facility)
-         join patient_identifier i on i.value = g.value and i.issuer = g.issuer
-         join patient p on p.id = i.patient
-         join payload_key k on k.destroyed_at is null
-            and coalesce(k.patient, '00000000-0000-0000-0000-000000000000') = i.patient
-         where not exists (select from message m
-            where m.control_id = g.control_id and m.sha256 = g.sha256
-                and m.sending_application = g.application and m.sending_facility = g.facility
-                and m.received_at > now() - interval '7 days')",
-    )
-    .bind(plain.iter().map(|it| it.place).collect::<Vec<_>>())
-    .bind(plain.iter().map(|it| it.name.0.as_str()).collect::<Vec<_>>())
-    .bind(plain.iter().map(|it| it.name.1.as_str()).collect::<Vec<_>>())
-    .bind(column(|it| &it.arrival.control_id))
-    .bind(column(|it| &it.arrival.sha256))
-    .bind(column(|it| &it.arrival.sending_application))
-    .bind(column(|it| &it.arrival.sending_facility))
-    .fetch_all(tx)
-    .await?;
-    let mut all = HashMap::new();
-    for (place, patient, demographics, key, wrapped) in rows {
-        let demographics = serde_json::from_value(demographics)?;
-        all.insert(place, Known { patient, demographics, key, wrapped });
+/// What is known of patients of whom messages came lately. It may be out of date: the database takes only what
+/// still holds.
+#[derive(Clone, Default)]
+pub(crate) struct KnownPatients(Arc<Mutex<HashMap<Name, Arc<Known>>>>);
+
+/// By what a patient is known: value and issuer.
+type Name = (String, String);
+
+impl KnownPatients {
+    fn of(&self, name: &Name) -> Option<Arc<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
-    Ok(all)
-}
 
-/// Writes payloads, messages, what may be corrections of ours, and events.
-const WRITE: &str = "with g as materialized (
-    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
-        $6::text[], $7::text[], $8::uuid[], $9::bytea[], $10::uuid[], $11::bytea[],
-        $12::uuid[], $13::uuid[], $14::text[], $15::bytea[], $16::text[], $17::text[],
-        $18::bytea[], $19::text[], $20::uuid[], $21::jsonb[]) with ordinality
-    it (id, address, application, facility, message_type, control_id, sha256, raw,
-        sealed_raw, document, sealed_document, key, patient, accession, acknowledgement,
-        code, problem, application_acknowledgement, returned, event, body, place)
-), raws as (
-    insert into payload (id, key, kind, sealed) select raw, key, 'hl7', sealed_raw from g
-), documents as (
-    insert into payload (id, key, kind, sealed)
-    select document, key, 'document', sealed_document from g where document is not null
-), kept as (
-    insert into message (id, address, sending_application, sending_facility,
-        message_type, control_id, sha256, raw, document, patient, accession,
-        acknowledgement, code, problem, decided, application_acknowledgement)
-    select id, address, application, facility, message_type, control_id, sha256, raw,
-        document, patient, accession, acknowledgement, code, problem,
-        problem is not null, application_acknowledgement
-    from g
-), noted as (
-    insert into returned (source, origin, accession)
-    select returned, id::text, accession from g where returned is not null
-    on conflict do nothing
-)
-select audit.append(event, body) from g order by place";
+    fn forget<'a>(&self, names: impl Iterator<Item = &'a Name>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.for_each(|it| _ = all.remove(it));
+    }
+
+    /// Looks up those of whom nothing is known yet.
+    async fn learn(
+        &self,
+        connection: &mut PgConnection,
+        keys: &Keys,
+        plain: &[Plain<'_>],
+    ) -> Result<()> {
+        let new = |it: &&Plain<'_>| self.of(&it.name).is_none();
+        let names: HashSet<&Name> = plain.iter().filter(new).map(|it| &it.name).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (values, issuers): (Vec<&str>, Vec<&str>) =
+            names.into_iter().map(|(value, issuer)| (value.as_str(), issuer.as_str())).unzip();
+        let rows: Vec<(String, String, Uuid, serde_json::Value, Uuid, Vec<u8>)> = sqlx::query_as(
+            "select i.value, i.issuer, p.id, p.demographics, k.id, k.wrapped
+             from unnest($1::text[], $2::text[]) g (value, issuer)
+             join patient_identifier i on i.value = g.value and i.issuer = g.issuer
+             join patient p on p.id = i.patient
+             join payload_key k on k.destroyed_at is null
+                and coalesce(k.patient, '00000000-0000-0000-0000-000000000000') = i.patient",
+        )
+        .bind(values)
+        .bind(issuers)
+        .fetch_all(connection)
+        .await?;
+        let mut found = HashMap::new();
+        for (value, issuer, patient, stored, key, wrapped) in rows {
+            let demographics = serde_json::from_value(stored.clone())?;
+            let key = PayloadKey::open(keys, key, &wrapped)?;
+            let known = Known { patient, stored, demographics, key };
+            found.insert((value, issuer), Arc::new(known));
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KNOWN_MAX {
+            all.clear();
+        }
+        all.extend(found);
+        Ok(())
+    }
+}
 
 /// What is written of messages, column by column.
 #[derive(Default)]
@@ -211,6 +201,7 @@ struct Rows<'a> {
     places: Vec<i64>,
     records: Vec<&'a MessageRecord>,
     patients: Vec<Uuid>,
+    demographics: Vec<serde_json::Value>,
     keys: Vec<Uuid>,
     raws: Vec<Uuid>,
     sealed_raws: Vec<Vec<u8>>,
@@ -224,11 +215,12 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn push(&mut self, one: &Plain<'a>, patient: Uuid, key: &PayloadKey) -> Result<()> {
+    fn push(&mut self, one: &Plain<'a>, known: &Known) -> Result<()> {
+        let key = &known.key;
         let Plain { record, about, .. } = one;
         let arrival = &record.arrival;
         let document = about.document.as_ref().map(serde_json::to_vec).transpose()?;
-        let event = event_of(record, Some(patient), &about.accession);
+        let event = event_of(record, Some(known.patient), &about.accession);
         self.bodies.push(body_of(&event)?);
         self.sealed_raws.push(payload::sealed(key, &arrival.raw)?.0);
         let sealed = document.map(|it| payload::sealed(key, &it)).transpose()?;
@@ -237,7 +229,8 @@ impl<'a> Rows<'a> {
         self.kinds.push(output_kind(record, about).map(contracts::OutputKind::name));
         self.places.push(one.place);
         self.records.push(record);
-        self.patients.push(patient);
+        self.patients.push(known.patient);
+        self.demographics.push(known.stored.clone());
         self.keys.push(key.id);
         self.raws.push(Uuid::now_v7());
         self.accessions.push(about.accession.clone());
@@ -245,8 +238,8 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// Writes it all with one question.
-    async fn write(&self, tx: &mut PgConnection) -> Result<()> {
+    /// Writes it all with one question, and gives the places of those that were taken.
+    async fn write(&self, connection: &mut PgConnection) -> Result<Vec<i64>> {
         let column = |of: fn(&MessageRecord) -> &str| -> Vec<&str> {
             self.records.iter().map(|it| of(it)).collect()
         };
@@ -255,30 +248,35 @@ impl<'a> Rows<'a> {
         };
         let problems: Vec<Option<&str>> =
             self.records.iter().map(|it| it.arrival.problem.as_deref()).collect();
-        sqlx::query(WRITE)
-            .bind(self.records.iter().map(|it| it.id).collect::<Vec<_>>())
-            .bind(column(|it| &it.arrival.address))
-            .bind(column(|it| &it.arrival.sending_application))
-            .bind(column(|it| &it.arrival.sending_facility))
-            .bind(column(|it| &it.arrival.message_type))
-            .bind(column(|it| &it.arrival.control_id))
-            .bind(column(|it| &it.arrival.sha256))
-            .bind(&self.raws)
-            .bind(&self.sealed_raws)
-            .bind(&self.documents)
-            .bind(&self.sealed_documents)
-            .bind(&self.keys)
-            .bind(&self.patients)
-            .bind(&self.accessions)
-            .bind(bytes(|it| Some(it.arrival.answers.first.as_deref().unwrap_or_default())))
-            .bind(column(|it| &it.arrival.acknowledgement_code))
-            .bind(problems)
-            .bind(bytes(|it| it.arrival.answers.application.as_deref()))
-            .bind(&self.kinds)
-            .bind(&self.events)
-            .bind(&self.bodies)
-            .execute(tx)
-            .await?;
-        Ok(())
+        let places = sqlx::query_scalar(
+            "select keep_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+                $16, $17, $18, $19, $20, $21, $22, $23)",
+        )
+        .bind(&self.places)
+        .bind(self.records.iter().map(|it| it.id).collect::<Vec<_>>())
+        .bind(column(|it| &it.arrival.address))
+        .bind(column(|it| &it.arrival.sending_application))
+        .bind(column(|it| &it.arrival.sending_facility))
+        .bind(column(|it| &it.arrival.message_type))
+        .bind(column(|it| &it.arrival.control_id))
+        .bind(column(|it| &it.arrival.sha256))
+        .bind(&self.raws)
+        .bind(&self.sealed_raws)
+        .bind(&self.documents)
+        .bind(&self.sealed_documents)
+        .bind(&self.keys)
+        .bind(&self.patients)
+        .bind(&self.demographics)
+        .bind(&self.accessions)
+        .bind(bytes(|it| Some(it.arrival.answers.first.as_deref().unwrap_or_default())))
+        .bind(column(|it| &it.arrival.acknowledgement_code))
+        .bind(problems)
+        .bind(bytes(|it| it.arrival.answers.application.as_deref()))
+        .bind(&self.kinds)
+        .bind(&self.events)
+        .bind(&self.bodies)
+        .fetch_all(connection)
+        .await?;
+        Ok(places)
     }
 }

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::group::Groups;
 use crate::intake_group::KeepInstances;
 use crate::message::KeepMessages;
+use crate::message_group::KnownPatients;
 use crate::{IdentityDomains, Keys};
 
 /// Most connections to the database at once.
@@ -109,6 +110,7 @@ impl PgStore {
             pool: pool.clone(),
             keys: Arc::clone(&keys),
             domains,
+            known: KnownPatients::default(),
             announced: Arc::clone(&announced),
         };
         let (instances, messages) =
