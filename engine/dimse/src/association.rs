@@ -222,7 +222,7 @@ impl Association<'_> {
                 message.bytes += bytes.len() as u64;
                 self.check_pace(message)?;
                 match &mut message.data {
-                    Data::Instance(reception) => reception.write(bytes),
+                    Data::Instance(reception) => reception.write(bytes).await,
                     Data::Request(request) => request.write(bytes),
                     Data::Nowhere => {}
                 }

@@ -1,18 +1,20 @@
 //! Answers what a peer asks: C-ECHO and C-STORE (PS3.4, Annexes A and B; DIN-20, DIN-21).
 
-use contracts::{Incoming, InstanceArrival, Intake, Kept, Refusal, RefusalReason};
-use encoding::file_meta::FileMeta;
+use contracts::{InstanceArrival, Intake, Kept, Refusal, RefusalReason};
+use domain::{Action, Actor, Event, Outcome, Subject};
+use serde_json::json;
 use tracing::error;
 use uuid::Uuid;
 
 use crate::message::{Command, ECHO, STORE, Status};
 use crate::negotiation::Agreed;
+use crate::spool::{Meta, Spool};
 
 /// A data set that is coming in, or one whose refusal is settled and that is only read to its end.
 pub(crate) struct Reception {
     command: Command,
     transfer_syntax: String,
-    incoming: Result<Box<dyn Incoming>, Answer>,
+    incoming: Result<Spool, Answer>,
 }
 
 /// Status and comment of a response.
@@ -28,10 +30,10 @@ impl Reception {
         Self { command, transfer_syntax, incoming }
     }
 
-    /// Takes the next bytes. Blocks on the disk, on a thread that may.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         if let Ok(incoming) = &mut self.incoming
-            && let Err(error) = tokio::task::block_in_place(|| incoming.write(bytes))
+            && let Err(error) = incoming.write(bytes).await
         {
             error!(%error, "the quarantine cannot be written");
             self.incoming = Err(out_of_resources());
@@ -48,13 +50,18 @@ impl Reception {
         let Self { command, transfer_syntax, incoming } = self;
         let incoming = match incoming {
             Ok(incoming) => incoming,
-            Err(answer) => return (command, answer),
+            Err(answer) => {
+                tell_refused(&command, &answer, agreed, address, intake).await;
+                return (command, answer);
+            }
         };
-        let file = match tokio::task::block_in_place(|| incoming.finish()) {
+        let file = match incoming.finish().await {
             Ok(file) => file,
             Err(error) => {
                 error!(%error, "the quarantine cannot be written");
-                return (command, out_of_resources());
+                let answer = out_of_resources();
+                tell_refused(&command, &answer, agreed, address, intake).await;
+                return (command, answer);
             }
         };
         let arrival = InstanceArrival {
@@ -77,7 +84,7 @@ fn open(
     transfer_syntax: &str,
     agreed: &Agreed,
     intake: &dyn Intake,
-) -> Result<Box<dyn Incoming>, Answer> {
+) -> Result<Spool, Answer> {
     if command.field != STORE {
         return Err((Status::UNRECOGNIZED_OPERATION, String::new()));
     }
@@ -90,17 +97,34 @@ fn open(
         return Err((Status::INVALID_INSTANCE, "the SOP Instance UID is malformed".to_owned()));
     }
     intake.is_open().map_err(|refusal| (Status::OUT_OF_RESOURCES, refusal.comment))?;
-    let meta = FileMeta {
-        sop_class: &command.sop_class,
-        sop_instance: &command.sop_instance,
-        transfer_syntax,
-        sending_ae: agreed.calling.as_str(),
-        receiving_ae: agreed.called.as_str(),
+    let meta = Meta {
+        sop_class: command.sop_class.clone(),
+        sop_instance: command.sop_instance.clone(),
+        transfer_syntax: transfer_syntax.to_owned(),
+        sending_ae: agreed.calling.to_string(),
+        receiving_ae: agreed.called.to_string(),
     };
-    tokio::task::block_in_place(|| intake.archive().begin(&meta)).map_err(|error| {
-        error!(%error, "the quarantine cannot be written");
-        out_of_resources()
-    })
+    Ok(Spool::new(intake.archive(), meta))
+}
+
+/// Puts on record that an instance was refused before the intake saw it. What is refused while everything is
+/// has one entry for all.
+async fn tell_refused(
+    command: &Command,
+    (status, reason): &Answer,
+    agreed: &Agreed,
+    address: &str,
+    intake: &dyn Intake,
+) {
+    if intake.is_open().is_err() {
+        return;
+    }
+    let subject = Subject { instance: Some(command.sop_instance.clone()), ..Subject::default() };
+    let detail = json!({"reason": reason, "status": format!("{:04X}", status.0)});
+    let event = Event::engine("instance_refused", Action::C, subject, detail)
+        .by(Actor::peer(agreed.calling.as_str(), address))
+        .ended(Outcome::MinorFailure);
+    intake.note_event(event).await;
 }
 
 fn out_of_resources() -> Answer {
