@@ -119,7 +119,8 @@ async fn tell_refused(
     if intake.is_open().is_err() {
         return;
     }
-    let subject = Subject { instance: Some(command.sop_instance.clone()), ..Subject::default() };
+    let instance = Some(command.sop_instance.clone()).filter(|it| domain::is_harmless_uid(it));
+    let subject = Subject { instance, ..Subject::default() };
     let detail = json!({"reason": reason, "status": format!("{:04X}", status.0)});
     let event = Event::engine("instance_refused", Action::C, subject, detail)
         .by(Actor::peer(agreed.calling.as_str(), address))
