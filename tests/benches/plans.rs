@@ -80,8 +80,12 @@ async fn count_pages(hospital: &Hospital) {
 
 /// Sends studies and messages, and gives what the statements cost meanwhile.
 async fn costs(hospital: &Hospital, name: &str) -> Costs {
-    eventually("the engine to take something", async || hospital.modality().echo().await.ok())
-        .await;
+    let files = study(&format!("{name} begin")).files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    eventually("the engine to take something", async || {
+        hospital.modality().store(&files).await.ok()
+    })
+    .await;
     assert!(hospital.sql("admin", "vacuum").0);
     assert!(hospital.sql("admin", "select pg_stat_statements_reset()").0);
     let before = hospital.ehr.received_raw().len();

@@ -118,7 +118,8 @@ async fn sec_38_a_full_disk_sends_everybody_away_until_there_is_room() {
     let filling = site.replace("{ warn: 100,", "{ warn: 0, turn_away: 0,");
     hospital.scratch.write("isocenter.yaml", &filling);
     eventually("a word on it", async || kinds("intake_narrowed").await).await;
-    let turned_away = hospital.modality().echo().await.unwrap_err();
+    hospital.modality().echo().await.unwrap();
+    let turned_away = hospital.modality().store(&files).await.unwrap_err();
     let turned_away = domain::ErrorChain(&turned_away).to_string();
     assert!(turned_away.contains("temporary congestion"), "{turned_away}");
     let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";

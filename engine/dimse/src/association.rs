@@ -14,7 +14,7 @@ use crate::message::{
 };
 use crate::negotiation::{Agreed, abort};
 use crate::pdu_stream::{Kind, PduError, PduStream, data_pdu, data_pdus};
-use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE};
+use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE, VERIFICATION};
 use crate::storage_scp::{Answer, Reception, answer_plain};
 
 /// How long an answer to storage commitment is given on the association of its request; after that
@@ -114,7 +114,9 @@ impl Association<'_> {
         let mut messages = 0;
         let mut replies = Replies::default();
         let outcome = self.converse(&mut stream, &mut messages, &mut replies).await;
-        self.intake.association_ended(self.id).await;
+        if self.agreed.contexts.iter().any(|(_, class, _)| class != VERIFICATION) {
+            self.intake.association_ended(self.id).await;
+        }
         if let Some((_, transaction)) = replies.given.take() {
             let end = ReportEnd::NotReported("the association ended before".to_owned());
             self.intake.end_commitment(self.agreed.calling.as_str(), &transaction, end).await;

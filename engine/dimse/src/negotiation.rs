@@ -157,7 +157,12 @@ fn admitted(
         let source = AssociationRJSource::ServiceProviderPresentation(reason);
         return transient(source, "there are as many associations as there may be");
     }
-    if load.is_congested {
+    // Who only asks whether we are there brings nothing to keep.
+    let only_asks = request
+        .presentation_contexts
+        .iter()
+        .all(|it| it.abstract_syntax.trim_end_matches(['\0', ' ']) == sop_class::VERIFICATION);
+    if load.is_congested && !only_asks {
         let reason = Presentation::TemporaryCongestion;
         let source = AssociationRJSource::ServiceProviderPresentation(reason);
         return transient(source, "nothing can be kept just now");

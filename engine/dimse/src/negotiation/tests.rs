@@ -82,7 +82,13 @@ fn din_13_every_refusal_has_its_reason() {
     assert_eq!(rejection(ask(good(), Load { associations: 10, ..free })), Some([2, 3, 2]));
     assert_eq!(rejection(ask(good(), Load { of_address: 4, ..free })), Some([2, 3, 2]));
     assert_eq!(rejection(ask(good(), Load { of_name: 2, ..free })), Some([2, 3, 2]));
-    assert_eq!(rejection(ask(good(), Load { is_congested: true, ..free })), Some([2, 3, 1]));
+    let storing = || request("ISOCENTER", "CT1", &[(1, CT, &[IMPLICIT_LITTLE_ENDIAN])]);
+    let congested = Load { is_congested: true, ..free };
+    assert_eq!(rejection(ask(storing(), congested)), Some([2, 3, 1]));
+    assert!(
+        matches!(ask(good(), congested), Answer::Accept(..)),
+        "C-ECHO is answered all the same"
+    );
     assert!(matches!(ask(good(), free), Answer::Accept(..)));
 }
 
