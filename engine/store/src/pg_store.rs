@@ -97,7 +97,8 @@ impl PgStore {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(CONNECTION_WAIT)
-            .connect_with(options)
+            // What we ask is small: to compile it takes longer than to answer it.
+            .connect_with(options.options([("jit", "off")]))
             .await
             .map_err(OpenError::Connect)?;
         let announced = Arc::<Announced>::default();
