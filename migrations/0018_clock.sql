@@ -1,14 +1,16 @@
 -- What waits for its time is measured by the database's clock. If that clock jumps, what was written before
 -- is moved with it; what was written after stays.
 
--- Where a time is now that the clock, which last said `last`, has jumped by `by`. A timer lies ahead, a fact
--- behind.
-create function moved(at timestamptz, last timestamptz, by interval, is_timer boolean)
+-- Where a time is now that the clock, which last said `last`, has jumped by `by`:
+-- a `fact` lies behind; a `timer` lies ahead, or is over and waits in a queue; a `deadline` lies ahead, or
+-- was missed. After a jump ahead, what lies further ahead than that cannot be told from what is new, and stays.
+create function moved(at timestamptz, last timestamptz, by interval, kind text)
 returns timestamptz language sql stable as $$
     select case
-        when by > interval '0' and at < last + by then at + by
-        when by < interval '0' and is_timer and at >= last then at + by
-        when by < interval '0' and not is_timer and at > clock_timestamp() then at + by
+        when by > interval '0' then case when at < last + by then at + by else at end
+        when kind = 'fact' then case when at > clock_timestamp() then at + by else at end
+        when at >= last then at + by
+        when kind = 'timer' and at > clock_timestamp() then clock_timestamp()
         else at
     end
 $$;

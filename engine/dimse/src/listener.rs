@@ -35,6 +35,9 @@ struct Shared {
     guests: Mutex<Guests>,
 }
 
+/// What a peer calls itself and us, as far as these are AE titles.
+type Names = (Option<AeTitle>, Option<AeTitle>);
+
 /// Who is inside.
 #[derive(Default)]
 struct Guests {
@@ -178,60 +181,64 @@ impl Shared {
 
     /// Asks who is there, and lets them in or turns them away.
     async fn greet(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stranger: Stranger) {
+        let timers = self.config.timers;
         let shown_out = Arc::clone(&stranger.shown_out);
-        let known = tokio::select! {
-            known = self.ask(stream, address) => known,
+        let mut stream = PduStream::new(stream, self.config.pdu_bytes_max);
+        let asked = tokio::select! {
+            asked = self.ask(&mut stream, address.ip()) => asked,
             () = shown_out.notified() => return,
         };
-        // Who is being turned away still takes a place among the strangers.
-        drop(stranger);
-        if let Some((stream, agreed, place)) = known {
-            self.host(stream, agreed, address).await;
-            drop(place);
-        }
-    }
-
-    /// The stream and place of somebody who was let in.
-    async fn ask(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        address: SocketAddr,
-    ) -> Option<(PduStream, negotiation::Agreed, Option<Place>)> {
-        let timers = self.config.timers;
-        let mut stream = PduStream::new(stream, self.config.pdu_bytes_max);
-        // The whole request must come within one ARTIM, however its bytes trickle.
-        let request = tokio::time::timeout(timers.artim, stream.next(timers.artim)).await;
-        let mut names = (None, None);
-        let (answer, place) = match request {
-            Ok(Ok((Kind::AssociateRq, bytes))) => {
-                names = negotiation::names(bytes);
-                self.admit(address.ip(), bytes)
-            }
-            Ok(Ok(_)) => {
-                let pdu = abort(AbortRQServiceProviderReason::UnexpectedPdu);
-                (Answer::Abort(pdu, "the first PDU was no association request"), None)
-            }
-            Ok(Err(PduError::Unknown(_))) => {
-                let pdu = abort(AbortRQServiceProviderReason::UnrecognizedPdu);
-                (Answer::Abort(pdu, "the first PDU was of an unknown type"), None)
-            }
-            Ok(Err(PduError::TooLong { .. } | PduError::WrongLength)) => (
-                Answer::Abort(negotiation::invalid_parameter(), "the first PDU was too long"),
-                None,
-            ),
-            Ok(Err(_)) | Err(_) => return None,
-        };
+        let Some((answer, place, names)) = asked else { return };
         match answer {
             Answer::Accept(agreed, pdu) => {
-                stream.send(&pdu, timers.response).await.ok()?;
-                Some((stream, agreed, place))
+                drop(stranger);
+                if stream.send(&pdu, timers.response).await.is_ok() {
+                    self.host(stream, agreed, address).await;
+                }
+                drop(place);
             }
             Answer::Reject(pdu, why) | Answer::Abort(pdu, why) => {
                 self.tell_refused(why, names, address).await;
-                self.turn_away(stream, &pdu).await;
-                None
+                // Who is being turned away still takes a place among the strangers.
+                tokio::select! {
+                    () = self.turn_away(stream, &pdu) => {}
+                    () = shown_out.notified() => {}
+                }
+                drop(stranger);
             }
         }
+    }
+
+    /// What a peer asks for is answered with; its place, if it has one now; and what it calls itself and us.
+    async fn ask(
+        self: &Arc<Self>,
+        stream: &mut PduStream,
+        address: IpAddr,
+    ) -> Option<(Answer, Option<Place>, Names)> {
+        let timers = self.config.timers;
+        // The whole request must come within one ARTIM, however its bytes trickle.
+        let request = tokio::time::timeout(timers.artim, stream.next(timers.artim)).await;
+        let nobody = (None, None);
+        let (pdu, why) = match request {
+            Ok(Ok((Kind::AssociateRq, bytes))) => {
+                let names = negotiation::names(bytes);
+                let (answer, place) = self.admit(address, bytes);
+                return Some((answer, place, names));
+            }
+            Ok(Ok(_)) => {
+                let pdu = abort(AbortRQServiceProviderReason::UnexpectedPdu);
+                (pdu, "the first PDU was no association request")
+            }
+            Ok(Err(PduError::Unknown(_))) => {
+                let pdu = abort(AbortRQServiceProviderReason::UnrecognizedPdu);
+                (pdu, "the first PDU was of an unknown type")
+            }
+            Ok(Err(PduError::TooLong { .. } | PduError::WrongLength)) => {
+                (negotiation::invalid_parameter(), "the first PDU was too long")
+            }
+            Ok(Err(_)) | Err(_) => return None,
+        };
+        Some((Answer::Abort(pdu, why), None, nobody))
     }
 
     async fn host(&self, stream: PduStream, agreed: negotiation::Agreed, address: SocketAddr) {
@@ -256,12 +263,7 @@ impl Shared {
     }
 
     /// Says who was refused as what they called themselves: the likeliest reason is a misspelt name.
-    async fn tell_refused(
-        &self,
-        why: &str,
-        (calling, called): (Option<AeTitle>, Option<AeTitle>),
-        address: SocketAddr,
-    ) {
+    async fn tell_refused(&self, why: &str, (calling, called): Names, address: SocketAddr) {
         metrics::counter!("dimse_associations_total", "outcome" => "rejected").increment(1);
         let text =
             |it: Option<AeTitle>| it.map_or_else(|| "unknown".to_owned(), |it| it.to_string());

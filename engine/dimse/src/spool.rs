@@ -69,11 +69,24 @@ impl Spool {
     }
 
     /// Takes the next bytes. Waits for the disk if it is behind.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() < PIECE_BYTES {
-            return Ok(());
+    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE_BYTES - self.piece.len()));
+            let needed = self.piece.len() + now.len();
+            if needed > self.piece.capacity() {
+                self.piece.reserve_exact(PIECE_BYTES.min(2 * needed) - self.piece.len());
+            }
+            self.piece.extend_from_slice(now);
+            bytes = later;
+            if self.piece.len() == PIECE_BYTES {
+                self.hand_over().await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Has a whole piece written, once the one before is.
+    async fn hand_over(&mut self) -> io::Result<()> {
         let (begun, room) = self.settled().await?;
         let mut piece = std::mem::replace(&mut self.piece, room);
         self.state = State::Writing(spawn_blocking(move || {

@@ -116,7 +116,7 @@ async fn tell_refused(
     address: &str,
     intake: &dyn Intake,
 ) {
-    if intake.is_open().is_err() {
+    if command.field != STORE || intake.is_open().is_err() {
         return;
     }
     let instance = Some(command.sop_instance.clone()).filter(|it| domain::is_harmless_uid(it));

@@ -25,7 +25,11 @@ impl Orchestrator {
         loop {
             match self.store.claim_node(LEASE).await {
                 Ok(Some(claimed)) => {
-                    let _held = self.nodes_in_hand.take((claimed.run.id, claimed.node.clone()));
+                    let _held = self.nodes_in_hand.take((
+                        claimed.run.id,
+                        claimed.node.clone(),
+                        claimed.attempt,
+                    ));
                     self.work_on(claimed).await;
                 }
                 Ok(None) => self.store.wait_for(WorkKind::Node, POLL).await,
@@ -179,7 +183,7 @@ impl Orchestrator {
                 }
             };
             for (run, node, attempt) in abandoned {
-                if self.nodes_in_hand.holds(&(run, node.clone())) {
+                if self.nodes_in_hand.holds(&(run, node.clone(), attempt)) {
                     continue;
                 }
                 warn!(%run, node, attempt, "the worker of a node is gone");

@@ -72,6 +72,8 @@ impl IntakeService {
 
     async fn try_keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
         let _place = self.instance_turns.take(&arrival.calling_ae).await;
+        // It may have been closed meanwhile.
+        self.is_open()?;
         let header = read_header(&file, &arrival.transfer_syntax).await?;
         let record = record(arrival, self.versions, &file, &header)?;
         self.archive.keep(file).await.map_err(|error| {
@@ -171,6 +173,8 @@ impl Intake for IntakeService {
     async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         self.is_open()?;
         let _place = self.message_turns.take(&arrival.address).await;
+        // It may have been closed meanwhile.
+        self.is_open()?;
         let answers = arrival.answers.clone();
         let (kind, code) = (arrival.message_type.clone(), arrival.acknowledgement_code.clone());
         let record = MessageRecord { id: Uuid::now_v7(), arrival };

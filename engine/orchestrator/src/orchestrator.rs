@@ -73,8 +73,8 @@ pub struct Orchestrator {
     pub templates: Templates,
     /// Who we are.
     pub engine: Engine,
-    /// Nodes that are being worked on here.
-    pub nodes_in_hand: InHand<(Uuid, String)>,
+    /// Attempts at nodes that are being worked on here.
+    pub nodes_in_hand: InHand<(Uuid, String, i32)>,
     /// Deliveries that are being made here.
     pub deliveries_in_hand: InHand<Uuid>,
     /// Workflows of runs that began with another version, read again.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
@@ -22,8 +23,9 @@ mod entry;
 mod problem;
 mod reviews;
 
-/// Most calls to `/api` at once.
+/// Most calls to `/api` at once, and how long one may take with all it sends.
 const CALLS_MAX: usize = 32;
+const CALL_MAX: Duration = Duration::from_mins(2);
 
 #[derive(Clone)]
 struct Shared {
@@ -53,7 +55,8 @@ async fn bound(
     next: Next,
 ) -> Result<Response, Problem> {
     let _place = places.try_acquire().map_err(|_| Problem::Unavailable)?;
-    Ok(next.run(request).await)
+    // Who sends no further gives the place back.
+    tokio::time::timeout(CALL_MAX, next.run(request)).await.map_err(|_| Problem::Unavailable)
 }
 
 /// `/api`, for those who have a token.
@@ -69,7 +72,7 @@ fn interface(intake: Arc<IntakeService>, desk: ReviewDesk) -> Router {
     documents.merge(reviews::routes(desk)).layer(letting_in).layer(bounding)
 }
 
-/// Whether anything can be taken. Says no more than that (SEC-56).
+/// Whether somebody new may come. Says no more than that (SEC-56).
 async fn health(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     match shared.intake.is_admitting() {
         Ok(()) => (StatusCode::OK, "ok\n"),

@@ -172,7 +172,7 @@ impl PgStore {
             "insert into run (id, workflow, digest, patient, study, message, priority, input_key,
                 state, reason, amends, due_at, source, turn)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, at_micros($12), $13,
-                next_turn($13))
+                next_turn($13, $7))
              on conflict (input_key) do nothing",
         )
         .bind(new.id)
@@ -215,7 +215,7 @@ async fn source(tx: &mut PgConnection, new: &NewRun) -> Result<String> {
     let instance = new.instances.first();
     let source: Option<String> = sqlx::query_scalar(
         "select coalesce((select calling_ae from instance where uid = $1 and sha256 = $2),
-            (select sending_application from message where id = $3))",
+            (select address from message where id = $3))",
     )
     .bind(instance.map(|it| it.instance.as_str()))
     .bind(instance.map(|it| &it.sha256))

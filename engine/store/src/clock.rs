@@ -3,35 +3,43 @@
 
 use domain::{Action, Event, Subject};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::PgStore;
 use crate::error::{Error, Result};
-use crate::event::append;
+use crate::event::body_of;
 use contracts::StoreError;
+
+/// The first half of the keys of events that tell of jumps; the other half is what the clock last said.
+const JUMPS: u64 = 0x1D0C_10CC_0000_8000;
 
 /// All that waits for its time, or is measured from a time just gone by: what the clock last said, and by how
 /// many microseconds it has jumped.
 const WAITING: &[&str] = &[
-    "update study set look_at = moved(look_at, at_micros($1), $2 * interval '1 us', true),
-        first_received = moved(first_received, at_micros($1), $2 * interval '1 us', false),
-        last_received = moved(last_received, at_micros($1), $2 * interval '1 us', false)
+    "update study set look_at = moved(look_at, at_micros($1), $2 * interval '1 us', 'timer'),
+        first_received = moved(first_received, at_micros($1), $2 * interval '1 us', 'fact'),
+        last_received = moved(last_received, at_micros($1), $2 * interval '1 us', 'fact')
      where look_at is not null",
-    "update study_association set ended_at = moved(ended_at, at_micros($1), $2 * interval '1 us', false)
+    "update study_association
+     set ended_at = moved(ended_at, at_micros($1), $2 * interval '1 us', 'fact')
      where study in (select uid from study where look_at is not null)",
-    "update node set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', true),
-        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', true),
-        due_at = moved(due_at, at_micros($1), $2 * interval '1 us', true)
+    "update node set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', 'timer'),
+        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', 'timer'),
+        due_at = moved(due_at, at_micros($1), $2 * interval '1 us', 'deadline')
      where state in ('waiting', 'ready', 'running', 'in_review')",
-    "update run set due_at = moved(due_at, at_micros($1), $2 * interval '1 us', true)
+    "update run set due_at = moved(due_at, at_micros($1), $2 * interval '1 us', 'deadline')
      where status = 'running'",
-    "update delivery set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', true),
-        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', true)
+    "update delivery set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', 'timer'),
+        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', 'timer')
      where state in ('queued', 'sending')",
-    "update commitment set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', true),
-        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', true)
+    "update delivery set ended_at = moved(ended_at, at_micros($1), $2 * interval '1 us', 'fact')
+     where state = 'promised'",
+    "update commitment set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', 'timer'),
+        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', 'timer')
      where state in ('asked', 'checked')",
     "update destination_state
-     set open_until = moved(open_until, at_micros($1), $2 * interval '1 us', true)",
+     set open_until = moved(open_until, at_micros($1), $2 * interval '1 us', 'timer')",
+    "update review_lock set until = moved(until, at_micros($1), $2 * interval '1 us', 'timer')",
 ];
 
 impl PgStore {
@@ -45,8 +53,8 @@ impl PgStore {
         Ok(now.await.map_err(Error::from)?)
     }
 
-    /// Moves all that waits for its time by as much as the clock has jumped since it said `last`, so that it
-    /// waits neither longer nor shorter, and puts that on record. Both are in microseconds.
+    /// Moves what waits for its time by as much as the clock has jumped since it said `last`, and puts that on
+    /// record; once, however often it is asked. Both are in microseconds.
     ///
     /// # Errors
     ///
@@ -57,11 +65,21 @@ impl PgStore {
 
     async fn move_times(&self, last: i64, by: i64) -> Result<()> {
         let mut tx = self.pool.begin().await?;
+        // The answer of an earlier try may have been lost.
+        let event = Uuid::from_u64_pair(JUMPS, last.unsigned_abs());
+        let known = sqlx::query_scalar("select exists (select from audit.event where id = $1)");
+        if known.bind(event).fetch_one(&mut *tx).await? {
+            return Ok(());
+        }
         for statement in WAITING {
             sqlx::query(*statement).bind(last).bind(by).execute(&mut *tx).await?;
         }
         let detail = json!({"milliseconds": by / 1000});
-        append(&mut tx, &Event::engine("clock_jumped", Action::E, Subject::default(), detail))
+        let body = Event::engine("clock_jumped", Action::E, Subject::default(), detail);
+        sqlx::query("select audit.append($1, $2)")
+            .bind(event)
+            .bind(body_of(&body)?)
+            .execute(&mut *tx)
             .await?;
         tx.commit().await?;
         Ok(())

@@ -6,14 +6,15 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::panic::AssertUnwindSafe;
 
 use contracts::StoreError;
+use domain::ErrorChain;
 use futures_util::FutureExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tracing::error;
+use tracing::{error, warn};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Most of one transaction: it holds the rows it changes until it ends.
 const GROUP_MAX: usize = 64;
@@ -114,8 +115,23 @@ impl<K: Keep> Lane<K> {
 
     async fn keep_group(&mut self, group: Vec<Waiting<K>>) {
         let records: Vec<&K::Record> = group.iter().map(|it| &it.record).collect();
-        // If one of them is to blame, or the connection has ended, each is tried on its own.
-        let together = self.keep_together(&records).await.unwrap_or_default();
+        let together = match self.keep_together(&records).await {
+            Ok(together) => together,
+            // Nobody would fare better alone, and each would wait for as long.
+            Err(error) if is_away(&error) => {
+                let away = || StoreError::Database("the database does not answer".into());
+                error!(error = %ErrorChain(&error), "a group cannot be kept");
+                for waiting in group {
+                    _ = waiting.answer.send(Err(away()));
+                }
+                return;
+            }
+            // If one of them is to blame, each is tried on its own.
+            Err(error) => {
+                warn!(error = %ErrorChain(&error), "a group is not kept together");
+                Vec::new()
+            }
+        };
         let mut alone = JoinSet::new();
         for (place, waiting) in (1..).zip(group) {
             if together.contains(&place) {
@@ -145,4 +161,10 @@ impl<K: Keep> Lane<K> {
         self.held = Some(connection);
         Ok(places)
     }
+}
+
+/// Whether there was nobody to answer.
+const fn is_away(error: &Error) -> bool {
+    use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
+    matches!(error, Error::Sql(Io(_) | PoolClosed | PoolTimedOut | WorkerCrashed))
 }
