@@ -131,7 +131,8 @@ impl PgStore {
     async fn why_messages(&self, text: &str) -> Result<(Vec<MessageLine>, Vec<RunDetail>)> {
         let messages: Vec<MessageLine> = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                as received_at, sending_application as sender, message_type, control_id, code, problem
+                as received_at, sending_application as sender, message_type, control_id, sha256, code,
+                problem
              from message where control_id = $1 or id::text = $1 or (accession = $1 and $1 <> '')
                 or patient in (select f from patient_identifier i, patient_family(i.patient) f
                     where i.value = $1)
