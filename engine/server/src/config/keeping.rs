@@ -53,7 +53,7 @@ impl RetentionConfig {
 pub(crate) struct DiskConfig {
     /// Fuller than this is worth a warning.
     pub(crate) warn: u8,
-    /// Fuller than this, no association is accepted and no call over HTTP; those inside may finish, and
+    /// Fuller than this, no association is accepted and no document over HTTP; those inside may finish, and
     /// messages are taken. 90, if that lies between the others.
     pub(crate) turn_away: Option<u8>,
     /// Fuller than this, nothing more is taken in: senders are told to come again.
