@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use system_tests::measuring::{acknowledge_all, fill, table};
+use system_tests::measuring::{REPORTING, acknowledge_all, fill, table};
 use system_tests::{Habits, Hospital, eventually, kill_database, study};
 
 /// Studies and messages that are sent each time.
@@ -22,13 +22,6 @@ const MESSAGES: usize = 100;
 /// Who asks less often is no part of the way.
 const CALLS_MIN: u64 = 20;
 
-const WORKFLOW: &str = "
-workflow: bone
-on: { study: { complete: { expect: [{ instances: 3 }], enough: [expected], quiet: 60s } } }
-nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
-deliver: [{ to: ehr, what: [oru], after: [bone] }]
-";
-
 /// Calls, and pages of each.
 type Costs = BTreeMap<String, (u64, f64)>;
 
@@ -36,7 +29,7 @@ type Costs = BTreeMap<String, (u64, f64)>;
 async fn main() {
     let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
     let size: u64 = said.next().map_or(100_000, |it| it.parse().unwrap());
-    let workflows = [("bone", WORKFLOW)];
+    let workflows = [("bone", REPORTING)];
     let hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
     count_pages(&hospital).await;
     // What is asked for the first time fills caches.

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use system_tests::measuring::{median, percentile, table};
+use system_tests::measuring::{REPORTING, median, percentile, table};
 use system_tests::{Habits, Hospital, eventually, study};
 
 /// Steps of a run, one after the other.
@@ -25,13 +25,6 @@ const LASTS: Duration = Duration::from_secs(10);
 
 /// Studies whose way to the report is timed, one after the other.
 const STUDIES: usize = 20;
-
-const REPORTING: &str = "
-workflow: bone
-on: { study: { complete: { expect: [{ instances: 3 }], enough: [expected], quiet: 60s } } }
-nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
-deliver: [{ to: ehr, what: [oru], after: [bone] }]
-";
 
 #[tokio::main]
 async fn main() {

@@ -52,3 +52,32 @@ async fn aud_04_the_engine_works_in_a_database_it_does_not_own() {
     assert!(engine.terminate().success());
     assert!(!scratch.path("data/pg").exists());
 }
+
+/// Where times are once a clock has jumped: nothing that was due lies ahead because of it, and what was written
+/// after the jump stays (decisions/0011).
+#[tokio::test(flavor = "multi_thread")]
+async fn acc_05_what_waits_moves_with_a_clock_that_jumps() {
+    let hospital = Hospital::open().await;
+    let statement = "do $$
+        declare
+            hour bigint := 3600000000;
+            now timestamptz := clock_timestamp();
+            past timestamptz := now - interval '1 hour';
+            ahead timestamptz := now + interval '1 hour';
+            soon interval := interval '1 minute';
+        begin
+            -- It was an hour ago, and is set on.
+            assert moved(past + soon, micros(past), hour, 'timer') = now + soon;
+            assert moved(past - soon, micros(past), hour, 'fact') = now - soon;
+            assert moved(now + soon, micros(past), hour, 'timer') = now + soon;
+            -- It was in an hour, and is set back.
+            assert moved(ahead + soon, micros(ahead), -hour, 'timer') = now + soon;
+            assert moved(ahead - soon, micros(ahead), -hour, 'timer') <= clock_timestamp();
+            assert moved(ahead - soon, micros(ahead), -hour, 'deadline') = ahead - soon;
+            assert moved(ahead - soon, micros(ahead), -hour, 'fact') = now - soon;
+            assert moved(now - soon, micros(ahead), -hour, 'fact') = now - soon;
+            assert moved(null, micros(ahead), -hour, 'timer') is null;
+        end $$";
+    let (is_done, said) = hospital.sql("admin", statement);
+    assert!(is_done, "{said}");
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use contracts::{FailureReason, SopReference};
 use neighbours::phantom::Phantom;
 use serde_json::Value;
+use system_tests::api::{call_raw, token};
 use system_tests::{Habits, Hospital, eventually, study};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -122,6 +123,14 @@ async fn sec_38_a_full_disk_sends_everybody_away_until_there_is_room() {
     let turned_away = hospital.modality().store(&files).await.unwrap_err();
     let turned_away = domain::ErrorChain(&turned_away).to_string();
     assert!(turned_away.contains("temporary congestion"), "{turned_away}");
+    let token = token(&hospital, "laboratory", "Reader^Ruth");
+    let (status, _) = call_raw(
+        &hospital.engine.http,
+        Some(&token),
+        ("POST", "/api/documents?patient=5"),
+        b"%PDF-1.4",
+    );
+    assert_eq!(status, 503);
     let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
     assert_eq!(hospital.send_message(message).await, "AA");
 

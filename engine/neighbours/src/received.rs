@@ -138,9 +138,9 @@ impl Pacs {
             listen,
             ae_title,
             peers: Arc::new(Live::new(vec![Peer {
-                associations_max: None,
                 ae_title: None,
                 networks: Network::loopback(),
+                associations_max: None,
             }])),
             associations_max: 64,
             associations_per_peer_max: 64,

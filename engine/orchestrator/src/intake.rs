@@ -61,7 +61,7 @@ impl IntakeService {
     }
 
     /// What is taken from now on. Gives what was taken before.
-    pub fn take(&self, what: Taking) -> Taking {
+    pub fn set_taking(&self, what: Taking) -> Taking {
         let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut taking, what)
     }
@@ -171,9 +171,7 @@ impl Intake for IntakeService {
     }
 
     async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
-        self.is_open()?;
         let _place = self.message_turns.take(&arrival.address).await;
-        // It may have been closed meanwhile.
         self.is_open()?;
         let answers = arrival.answers.clone();
         let (kind, code) = (arrival.message_type.clone(), arrival.acknowledgement_code.clone());

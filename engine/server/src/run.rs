@@ -148,7 +148,7 @@ async fn work(
     info!("stopping");
     // Whoever watches has ended already if nobody does.
     _ = closing.send(true);
-    intake.take(nothing("the engine is stopping"));
+    intake.set_taking(nothing("the engine is stopping"));
     tokio::time::sleep(GRACE).await;
     let last = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
     intake.note_event(last).await;
@@ -195,7 +195,7 @@ async fn hold(
     for held in store.held().await.map_err(no_answer)? {
         warn!(part = held.part, "held; see `isocenter hold list`");
         if held.part == "intake" {
-            intake.take(nothing(HELD));
+            intake.set_taking(nothing(HELD));
         }
     }
     Ok(())

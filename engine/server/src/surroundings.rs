@@ -78,7 +78,7 @@ async fn watch(store: &PgStore, intake: &IntakeService, data: &Path, keeping: &L
         }
         has_warned = is_filling;
         let taking = taking(store, fill.as_ref(), limits).await;
-        let before = intake.take(taking.clone());
+        let before = intake.set_taking(taking.clone());
         if before != taking {
             tell(store, &before, &taking, since.elapsed()).await;
             since = Instant::now();

@@ -16,30 +16,30 @@ const JUMPS: u64 = 0x1D0C_10CC_0000_8000;
 /// All that waits for its time, or is measured from a time just gone by: what the clock last said, and by how
 /// many microseconds it has jumped.
 const WAITING: &[&str] = &[
-    "update study set look_at = moved(look_at, at_micros($1), $2 * interval '1 us', 'timer'),
-        first_received = moved(first_received, at_micros($1), $2 * interval '1 us', 'fact'),
-        last_received = moved(last_received, at_micros($1), $2 * interval '1 us', 'fact')
+    "update study set look_at = moved(look_at, $1, $2, 'timer'),
+        first_received = moved(first_received, $1, $2, 'fact'),
+        last_received = moved(last_received, $1, $2, 'fact')
      where look_at is not null",
     "update study_association
-     set ended_at = moved(ended_at, at_micros($1), $2 * interval '1 us', 'fact')
+     set ended_at = moved(ended_at, $1, $2, 'fact')
      where study in (select uid from study where look_at is not null)",
-    "update node set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', 'timer'),
-        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', 'timer'),
-        due_at = moved(due_at, at_micros($1), $2 * interval '1 us', 'deadline')
+    "update node set run_after = moved(run_after, $1, $2, 'timer'),
+        lease_until = moved(lease_until, $1, $2, 'timer'),
+        due_at = moved(due_at, $1, $2, 'deadline')
      where state in ('waiting', 'ready', 'running', 'in_review')",
-    "update run set due_at = moved(due_at, at_micros($1), $2 * interval '1 us', 'deadline')
+    "update run set due_at = moved(due_at, $1, $2, 'deadline')
      where status = 'running'",
-    "update delivery set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', 'timer'),
-        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', 'timer')
+    "update delivery set run_after = moved(run_after, $1, $2, 'timer'),
+        lease_until = moved(lease_until, $1, $2, 'timer')
      where state in ('queued', 'sending')",
-    "update delivery set ended_at = moved(ended_at, at_micros($1), $2 * interval '1 us', 'fact')
+    "update delivery set ended_at = moved(ended_at, $1, $2, 'fact')
      where state = 'promised'",
-    "update commitment set run_after = moved(run_after, at_micros($1), $2 * interval '1 us', 'timer'),
-        lease_until = moved(lease_until, at_micros($1), $2 * interval '1 us', 'timer')
+    "update commitment set run_after = moved(run_after, $1, $2, 'timer'),
+        lease_until = moved(lease_until, $1, $2, 'timer')
      where state in ('asked', 'checked')",
     "update destination_state
-     set open_until = moved(open_until, at_micros($1), $2 * interval '1 us', 'timer')",
-    "update review_lock set until = moved(until, at_micros($1), $2 * interval '1 us', 'timer')",
+     set open_until = moved(open_until, $1, $2, 'timer')",
+    "update review_lock set until = moved(until, $1, $2, 'timer')",
 ];
 
 impl PgStore {

@@ -193,24 +193,7 @@ impl PgStore {
         }
     }
 
-    /// Puts on record that the bytes of a message are not those that came, and gives it to a person.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database does.
-    pub async fn note_message(
-        &self,
-        message: Uuid,
-        name: &str,
-        by: &Actor,
-    ) -> std::result::Result<(), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        let subject = Subject { message: Some(message), ..Subject::default() };
-        note(&mut tx, name, "have it sent again", subject, by).await?;
-        Ok(tx.commit().await.map_err(Error::from)?)
-    }
-
-    /// Puts on record that something is wrong that concerns all, and gives it to a person.
+    /// Puts on record that something is wrong with `subject`, or with all, and gives it to a person.
     ///
     /// # Errors
     ///
@@ -219,10 +202,11 @@ impl PgStore {
         &self,
         name: &str,
         advice: &str,
+        subject: Subject,
         by: &Actor,
     ) -> std::result::Result<(), StoreError> {
         let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        note(&mut tx, name, advice, Subject::default(), by).await?;
+        note(&mut tx, name, advice, subject, by).await?;
         Ok(tx.commit().await.map_err(Error::from)?)
     }
 }

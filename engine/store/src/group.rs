@@ -153,10 +153,17 @@ impl<K: Keep> Lane<K> {
     }
 
     async fn keep_together(&mut self, records: &[&K::Record]) -> Result<Vec<i64>> {
-        let mut connection = match self.held.take() {
-            Some(connection) => connection,
-            None => self.pool.acquire().await?,
-        };
+        if let Some(mut connection) = self.held.take() {
+            match self.keep.together(&mut connection, records).await {
+                // The database was away since the last group, and may be back.
+                Err(error) if is_away(&error) => {}
+                kept => {
+                    self.held = kept.is_ok().then_some(connection);
+                    return kept;
+                }
+            }
+        }
+        let mut connection = self.pool.acquire().await?;
         let places = self.keep.together(&mut connection, records).await?;
         self.held = Some(connection);
         Ok(places)

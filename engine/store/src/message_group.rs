@@ -222,9 +222,8 @@ impl<'a> Rows<'a> {
         let document = about.document.as_ref().map(serde_json::to_vec).transpose()?;
         let event = event_of(record, Some(known.patient), &about.accession);
         self.bodies.push(body_of(&event)?);
-        self.sealed_raws.push(payload::sealed(key, &arrival.raw)?.0);
-        let sealed = document.map(|it| payload::sealed(key, &it)).transpose()?;
-        self.sealed_documents.push(sealed.map(|it| it.0));
+        self.sealed_raws.push(payload::sealed(key, &arrival.raw)?);
+        self.sealed_documents.push(document.map(|it| payload::sealed(key, &it)).transpose()?);
         self.documents.push(about.document.as_ref().map(|_| Uuid::now_v7()));
         self.kinds.push(output_kind(record, about).map(contracts::OutputKind::name));
         self.places.push(one.place);

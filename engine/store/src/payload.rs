@@ -49,24 +49,26 @@ pub(crate) async fn keep(
     content: &[u8],
 ) -> Result<KeptPayload> {
     let key = key_of(connection, keys, patient).await?;
-    let (sealed, digest) = sealed(&key, content)?;
+    let salted = salted(content)?;
+    let digest = hex::encode(Sha256::digest(&salted));
     let id = Uuid::now_v7();
     sqlx::query("insert into payload (id, key, kind, sealed) values ($1, $2, $3, $4)")
         .bind(id)
         .bind(key.id)
         .bind(kind)
-        .bind(sealed)
+        .bind(encrypted(&key.key, &salted)?)
         .execute(connection)
         .await?;
     Ok(KeptPayload { id, digest })
 }
 
-/// `content` salted and encrypted, and its digest with the salt.
-pub(crate) fn sealed(key: &PayloadKey, content: &[u8]) -> Result<(Vec<u8>, String)> {
-    let mut salted = random::<SALT_BYTES>()?.to_vec();
-    salted.extend(content);
-    let digest = hex::encode(Sha256::digest(&salted));
-    Ok((encrypted(&key.key, &salted)?, digest))
+/// `content` as it is kept: salted and encrypted.
+pub(crate) fn sealed(key: &PayloadKey, content: &[u8]) -> Result<Vec<u8>> {
+    encrypted(&key.key, &salted(content)?)
+}
+
+fn salted(content: &[u8]) -> Result<Vec<u8>> {
+    Ok([random::<SALT_BYTES>()?.as_slice(), content].concat())
 }
 
 /// What was kept, or nothing if its key was destroyed or its time was over.
@@ -93,18 +95,18 @@ async fn rows(
     keys: &Keys,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Option<Vec<u8>>>> {
-    let rows: Vec<(Uuid, Sealed, Sealed)> = sqlx::query_as(
-        "select p.id, p.sealed, k.wrapped from payload p join payload_key k on k.id = p.key
+    let rows: Vec<(Uuid, Sealed, Uuid, Sealed)> = sqlx::query_as(
+        "select p.id, p.sealed, k.id, k.wrapped from payload p join payload_key k on k.id = p.key
          where p.id = any($1)",
     )
     .bind(ids)
     .fetch_all(connection)
     .await?;
     let mut all = HashMap::new();
-    for (id, sealed, wrapped) in rows {
+    for (id, sealed, key, wrapped) in rows {
         let content = match sealed.zip(wrapped) {
             Some((sealed, wrapped)) => {
-                Some(opened(&PayloadKey::open(keys, Uuid::nil(), &wrapped)?, &sealed)?)
+                Some(opened(&PayloadKey::open(keys, key, &wrapped)?, &sealed)?)
             }
             None => None,
         };

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 use archive::{DiskArchive, Survey};
 use contracts::StoreError;
-use domain::{Actor, ErrorChain};
+use domain::{Actor, ErrorChain, Subject};
 use store::{Check, Sealer, restore_guards, trail_file};
+use uuid::Uuid;
 
 use crate::args::{DoctorFlags, Listing};
 use crate::commands::ask::{failed, person, show};
@@ -25,6 +26,14 @@ const GUARDED: [&str; 2] =
 const CHAIN: &str = "the trail is what was sealed and signed";
 const MESSAGES: &str = "every message has the bytes that came";
 const KEYS: &str = "nobody else may read the keys";
+
+/// What was found.
+struct Found {
+    checks: Vec<Check>,
+    survey: Survey,
+    /// Messages whose bytes are not those that came.
+    altered: Vec<Uuid>,
+}
 
 /// What is examined.
 struct Patient<'a> {
@@ -65,12 +74,12 @@ fn of_disk(error: &io::Error) -> Failure {
 impl Patient<'_> {
     /// Examines; and, if it is to repair, repairs and examines once more.
     async fn see(&self, is_to_repair: bool) -> Result<Vec<Check>, Failure> {
-        let (checks, survey) = self.examine().await?;
+        let Found { checks, survey, altered } = self.examine().await?;
         if !is_to_repair || checks.iter().all(|it| it.is_good) {
             return Ok(checks);
         }
-        self.repair(&checks, &survey).await?;
-        let (after, _) = self.examine().await?;
+        self.repair(&checks, &survey, altered).await?;
+        let after = self.examine().await?.checks;
         let was_mended = |it: Check| {
             let before = checks.iter().find(|other| other.name == it.name);
             match before.filter(|before| !before.is_good && it.is_good) {
@@ -81,7 +90,7 @@ impl Patient<'_> {
         Ok(after.into_iter().map(was_mended).collect())
     }
 
-    async fn examine(&self) -> Result<(Vec<Check>, Survey), Failure> {
+    async fn examine(&self) -> Result<Found, Failure> {
         let store = &self.opened.store;
         let mut checks = store.examine().await.map_err(|error| failed(&error))?;
         let filed = store.filed_instances().await.map_err(|error| failed(&error))?;
@@ -90,8 +99,9 @@ impl Patient<'_> {
         let survey =
             self.archive.survey(&expected, self.reads_all).map_err(|error| of_disk(&error))?;
         let counted = Check::counted;
+        let mut altered = Vec::new();
         if self.reads_all {
-            let altered = store.altered_messages().await.map_err(|error| failed(&error))?;
+            altered = store.altered_messages().await.map_err(|error| failed(&error))?;
             checks.push(counted(MESSAGES, altered.len(), "messages were changed in the database"));
         }
         checks.extend([
@@ -136,7 +146,7 @@ impl Patient<'_> {
             ),
             self.chain().await,
         ]);
-        Ok((checks, survey))
+        Ok(Found { checks, survey, altered })
     }
 
     /// Whether events, seals and signatures fit each other, and what was exported of them.
@@ -173,7 +183,12 @@ impl Patient<'_> {
         verified.err().map(|it| ErrorChain(&it).to_string())
     }
 
-    async fn repair(&self, checks: &[Check], survey: &Survey) -> Result<(), Failure> {
+    async fn repair(
+        &self,
+        checks: &[Check],
+        survey: &Survey,
+        altered: Vec<Uuid>,
+    ) -> Result<(), Failure> {
         let (store, by) = (&self.opened.store, person());
         let is_bad = |name: &str| checks.iter().any(|it| it.name == name && !it.is_good);
         store.repair(&by).await.map_err(|error| failed(&error))?;
@@ -193,11 +208,10 @@ impl Patient<'_> {
             set.map_err(|error| of_disk(&error))?;
             self.note(KEYS, "others could read a key", &by).await?;
         }
-        if is_bad(MESSAGES) {
-            for message in store.altered_messages().await.map_err(|error| failed(&error))? {
-                let noted = store.note_message(message, MESSAGES, &by).await;
-                noted.map_err(|error| failed(&error))?;
-            }
+        for message in altered {
+            let subject = Subject { message: Some(message), ..Subject::default() };
+            let noted = store.note_damage(MESSAGES, "have it sent again", subject, &by).await;
+            noted.map_err(|error| failed(&error))?;
         }
         if is_bad(CHAIN) {
             // There is no putting right what was sealed: a person has to find out what happened.
@@ -217,7 +231,8 @@ impl Patient<'_> {
     }
 
     async fn note(&self, name: &str, advice: &str, by: &Actor) -> Result<(), Failure> {
-        let noted: Result<(), StoreError> = self.opened.store.note_damage(name, advice, by).await;
+        let noted: Result<(), StoreError> =
+            self.opened.store.note_damage(name, advice, Subject::default(), by).await;
         noted.map_err(|error| failed(&error))
     }
 }
