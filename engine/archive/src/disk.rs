@@ -11,15 +11,10 @@ use encoding::file_meta::{self, FileMeta, META_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::spool::Spool;
+
 /// A file that was kept more recently is not removed.
 const REMOVABLE_AGE_MIN: Duration = Duration::from_hours(1);
-
-/// How much of a data set is kept at hand: more than the header of most images has.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
-
-/// What comes in smaller pieces is collected. More than 128 KiB would be asked of the system anew for
-/// every file.
-const BUFFER_BYTES: usize = 64 * 1024;
 
 /// An archive on a disk.
 pub struct DiskArchive {
@@ -92,17 +87,9 @@ fn place(folder: &Path, sha256: &str, extension: &str) -> PathBuf {
 
 #[async_trait]
 impl Archive for DiskArchive {
-    fn begin(&self, meta: &FileMeta<'_>) -> io::Result<Box<dyn Incoming>> {
+    fn begin(&self, meta: &FileMeta<'_>) -> Box<dyn Incoming> {
         let path = self.quarantine.join(Uuid::now_v7().to_string());
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&path)?;
-        let meta = meta.to_bytes();
-        let meta_bytes = meta.len() as u64;
-        let (sha256, head) = (String::new(), Vec::new());
-        let quarantined = Quarantined { path, meta_bytes, bytes: 0, sha256, head };
-        let mut file = io::BufWriter::with_capacity(BUFFER_BYTES, file);
-        file.write_all(&meta)?;
-        Ok(Box::new(Writer { file, hasher: Sha256::new(), quarantined }))
+        Box::new(Spool::new(path, &meta.to_bytes()))
     }
 
     async fn keep(&self, file: Quarantined) -> io::Result<()> {
@@ -241,29 +228,6 @@ fn data_set_digest(mut file: File) -> io::Result<Option<String>> {
     Ok(Some(hex::encode(hasher.finalize())))
 }
 
-struct Writer {
-    file: io::BufWriter<File>,
-    hasher: Sha256,
-    quarantined: Quarantined,
-}
-
-impl Incoming for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hasher.update(bytes);
-        self.quarantined.bytes += bytes.len() as u64;
-        let wanted = HEAD_BYTES_MAX - self.quarantined.head.len().min(HEAD_BYTES_MAX);
-        self.quarantined.head.extend(bytes.get(..wanted).unwrap_or(bytes));
-        self.file.write_all(bytes)
-    }
-
-    fn finish(self: Box<Self>) -> io::Result<Quarantined> {
-        let Self { file, hasher, mut quarantined } = *self;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        quarantined.sha256 = hex::encode(hasher.finalize());
-        Ok(quarantined)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,9 +244,9 @@ mod tests {
             sending_ae: "CT1",
             receiving_ae: "",
         };
-        let mut file = archive.begin(&meta).unwrap();
-        file.write(b"what an image is made of").unwrap();
-        let file = file.finish().unwrap();
+        let mut file = archive.begin(&meta);
+        file.write(b"what an image is made of").await.unwrap();
+        let file = file.finish().await.unwrap();
         let sha256 = file.sha256.clone();
         archive.keep(file).await.unwrap();
         sha256

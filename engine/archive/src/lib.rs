@@ -11,6 +11,7 @@
 
 mod disk;
 mod folder;
+mod spool;
 mod survey;
 
 pub use disk::DiskArchive;

@@ -5,21 +5,22 @@ use async_trait::async_trait;
 use domain::ArtifactRef;
 use encoding::file_meta::FileMeta;
 
-/// A file that is being received. It is not part of the archive yet.
+/// A file that is being received. It is not part of the archive yet. Dropping it gives it up.
+#[async_trait]
 pub trait Incoming: Send {
-    /// Takes the next bytes of the data set. May block on the disk.
+    /// Takes the next bytes of the data set. Waits if the disk is behind.
     ///
     /// # Errors
     ///
-    /// Fails if the disk does.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Fails if the disk does, or is full.
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Ends the data set.
     ///
     /// # Errors
     ///
-    /// Fails if the disk does.
-    fn finish(self: Box<Self>) -> io::Result<Quarantined>;
+    /// Fails if the disk does, or is full.
+    async fn finish(self: Box<Self>) -> io::Result<Quarantined>;
 }
 
 /// A file that has been received and not been looked at. Dropping it removes it.
@@ -57,11 +58,7 @@ pub enum Removable<'a> {
 #[async_trait]
 pub trait Archive: Send + Sync {
     /// Begins to receive a data set.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the disk does, or is full.
-    fn begin(&self, meta: &FileMeta<'_>) -> io::Result<Box<dyn Incoming>>;
+    fn begin(&self, meta: &FileMeta<'_>) -> Box<dyn Incoming>;
 
     /// Takes a file over. Once it returns, the file would survive a loss of power.
     ///

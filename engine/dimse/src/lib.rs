@@ -25,7 +25,6 @@ pub mod message;
 pub mod negotiation;
 mod pdu_stream;
 pub mod sop_class;
-mod spool;
 pub mod storage_scp;
 pub mod storage_scu;
 

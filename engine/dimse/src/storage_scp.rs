@@ -1,20 +1,20 @@
 //! Answers what a peer asks: C-ECHO and C-STORE (PS3.4, Annexes A and B; DIN-20, DIN-21).
 
-use contracts::{InstanceArrival, Intake, Kept, Refusal, RefusalReason};
+use contracts::{Incoming, InstanceArrival, Intake, Kept, Refusal, RefusalReason};
 use domain::{Action, Actor, Event, Outcome, Subject};
+use encoding::file_meta::FileMeta;
 use serde_json::json;
 use tracing::error;
 use uuid::Uuid;
 
 use crate::message::{Command, ECHO, STORE, Status};
 use crate::negotiation::Agreed;
-use crate::spool::{Meta, Spool};
 
 /// A data set that is coming in, or one whose refusal is settled and that is only read to its end.
 pub(crate) struct Reception {
     command: Command,
     transfer_syntax: String,
-    incoming: Result<Spool, Answer>,
+    incoming: Result<Box<dyn Incoming>, Answer>,
 }
 
 /// Status and comment of a response.
@@ -84,7 +84,7 @@ fn open(
     transfer_syntax: &str,
     agreed: &Agreed,
     intake: &dyn Intake,
-) -> Result<Spool, Answer> {
+) -> Result<Box<dyn Incoming>, Answer> {
     if command.field != STORE {
         return Err((Status::UNRECOGNIZED_OPERATION, String::new()));
     }
@@ -97,14 +97,13 @@ fn open(
         return Err((Status::INVALID_INSTANCE, "the SOP Instance UID is malformed".to_owned()));
     }
     intake.is_open().map_err(|refusal| (Status::OUT_OF_RESOURCES, refusal.comment))?;
-    let meta = Meta {
-        sop_class: command.sop_class.clone(),
-        sop_instance: command.sop_instance.clone(),
-        transfer_syntax: transfer_syntax.to_owned(),
-        sending_ae: agreed.calling.to_string(),
-        receiving_ae: agreed.called.to_string(),
-    };
-    Ok(Spool::new(intake.archive(), meta))
+    Ok(intake.archive().begin(&FileMeta {
+        sop_class: &command.sop_class,
+        sop_instance: &command.sop_instance,
+        transfer_syntax,
+        sending_ae: agreed.calling.as_str(),
+        receiving_ae: agreed.called.as_str(),
+    }))
 }
 
 /// Puts on record that an instance was refused before the intake saw it. What is refused while everything is

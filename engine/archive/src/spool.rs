@@ -1,0 +1,291 @@
+//! A data set on its way to the disk: written in pieces by threads that may wait for the disk, while the
+//! next piece comes in.
+//!
+//! Whole blocks go past the page cache: to find room in there costs more processor time than all the rest of
+//! a write, and it must be on the disk before the sender is answered, either way.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use contracts::{Incoming, Quarantined};
+use rustix::fs::{OFlags, fcntl_setfl};
+use sha2::{Digest as _, Sha256};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// How much is written at once: an image of 512 × 512 × 2 bytes is two pieces, its header included. Two pieces
+/// at most are in memory.
+const PIECE_BYTES: usize = 288 * 1024;
+
+/// Where in memory and in a file that begins and ends which goes past the page cache: the blocks of most file
+/// systems, and a multiple of those of all disks.
+const BLOCK_BYTES: usize = 4096;
+
+/// Less than this is not worth a way of its own.
+const DIRECT_BYTES_MIN: usize = 64 * 1024;
+
+/// How much of a data set is kept at hand: more than the header of most images has.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// A data set that is being received. Dropping it gives it up.
+pub(crate) struct Spool {
+    /// What has not been handed over to be written.
+    piece: Piece,
+    state: State,
+}
+
+enum State {
+    /// Nothing is written just now.
+    Resting(Writer),
+    /// A piece is being written. Its room comes back to be used again.
+    Writing(JoinHandle<io::Result<(Writer, Piece)>>),
+    /// It failed before.
+    Broken,
+}
+
+impl Spool {
+    /// A file at `path` that begins with `meta`. Nothing is asked of the disk yet.
+    pub(crate) fn new(path: PathBuf, meta: &[u8]) -> Self {
+        let mut piece = Piece::default();
+        // Never as much as there is room for.
+        piece.take(meta);
+        Self { piece, state: State::Resting(Writer::new(path, meta.len() as u64)) }
+    }
+
+    /// Has a whole piece written, once the one before is.
+    async fn hand_over(&mut self) -> io::Result<()> {
+        let (mut writer, room) = self.settled().await?;
+        let mut piece = std::mem::replace(&mut self.piece, room);
+        self.state = State::Writing(spawn_blocking(move || {
+            writer.write(piece.bytes())?;
+            piece.clear();
+            Ok((writer, piece))
+        }));
+        Ok(())
+    }
+
+    /// Waits until nothing is being written.
+    async fn settled(&mut self) -> io::Result<(Writer, Piece)> {
+        match std::mem::replace(&mut self.state, State::Broken) {
+            State::Resting(writer) => Ok((writer, Piece::default())),
+            State::Writing(writing) => writing.await.map_err(io::Error::other)?,
+            State::Broken => Err(io::Error::other("it failed before")),
+        }
+    }
+}
+
+#[async_trait]
+impl Incoming for Spool {
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let taken = self.piece.take(bytes);
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.hand_over().await?;
+        }
+    }
+
+    async fn finish(mut self: Box<Self>) -> io::Result<Quarantined> {
+        let (mut writer, _) = self.settled().await?;
+        let last = self.piece;
+        let finished = spawn_blocking(move || {
+            writer.write(last.bytes())?;
+            Ok(writer.finish())
+        });
+        finished.await.map_err(io::Error::other)?
+    }
+}
+
+/// Room for a piece. What would not fit into less begins at a block's border in memory.
+#[derive(Default)]
+struct Piece {
+    room: Vec<u8>,
+    /// How much of the room comes before the border.
+    unused: usize,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        self.room.get(self.unused..).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.room.truncate(self.unused);
+    }
+
+    /// Takes as many of `bytes` as there is room for, and says how many.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let length = self.room.len() - self.unused;
+        let now = bytes.get(..PIECE_BYTES - length).unwrap_or(bytes);
+        let needed = length + now.len();
+        if self.unused + needed > self.room.capacity() {
+            self.grow(if needed > DIRECT_BYTES_MIN { PIECE_BYTES } else { 2 * needed });
+        }
+        self.room.extend_from_slice(now);
+        now.len()
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        let mut room: Vec<u8> = Vec::with_capacity(bytes + BLOCK_BYTES);
+        // Within the room: it is a block longer than what is needed.
+        let unused = room.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        room.resize(unused, 0);
+        room.extend_from_slice(self.bytes());
+        *self = Self { room, unused };
+    }
+}
+
+/// Writes a file, and hashes what follows its File Meta Information.
+struct Writer {
+    file: Option<File>,
+    /// Whether writes go past the page cache just now.
+    is_direct: bool,
+    at: u64,
+    hasher: Sha256,
+    quarantined: Quarantined,
+}
+
+impl Writer {
+    fn new(path: PathBuf, meta_bytes: u64) -> Self {
+        let (sha256, head) = (String::new(), Vec::new());
+        let quarantined = Quarantined { path, meta_bytes, bytes: 0, sha256, head };
+        Self { file: None, is_direct: false, at: 0, hasher: Sha256::new(), quarantined }
+    }
+
+    /// Writes the next piece, of which the first holds all of the File Meta Information. Blocks on the disk.
+    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let skipped = if self.at == 0 { self.quarantined.meta_bytes } else { 0 };
+        let data = usize::try_from(skipped).ok().and_then(|it| piece.get(it..)).unwrap_or_default();
+        self.hasher.update(data);
+        self.quarantined.bytes += data.len() as u64;
+        let wanted = HEAD_BYTES_MAX - self.quarantined.head.len().min(HEAD_BYTES_MAX);
+        self.quarantined.head.extend(data.get(..wanted).unwrap_or(data));
+
+        let blocks = piece.len() - piece.len() % BLOCK_BYTES;
+        let is_worth_it =
+            blocks >= DIRECT_BYTES_MIN && self.at.is_multiple_of(BLOCK_BYTES as u64);
+        let (blocks, rest) = piece.split_at(if is_worth_it { blocks } else { 0 });
+        if !blocks.is_empty() {
+            self.write_blocks(blocks)?;
+        }
+        if !rest.is_empty() {
+            self.write_cached(rest)?;
+        }
+        Ok(())
+    }
+
+    /// Writes past the page cache, if the file system knows how to.
+    fn write_blocks(&mut self, blocks: &[u8]) -> io::Result<()> {
+        if self.set_direct(true).is_ok() {
+            let at = self.at;
+            match self.file()?.write_all_at(blocks, at) {
+                Ok(()) => {
+                    self.at += blocks.len() as u64;
+                    return Ok(());
+                }
+                // It does not, or its blocks are larger than ours.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.write_cached(blocks)
+    }
+
+    fn write_cached(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.set_direct(false)?;
+        let at = self.at;
+        self.file()?.write_all_at(bytes, at)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn set_direct(&mut self, is_direct: bool) -> io::Result<()> {
+        if self.is_direct != is_direct {
+            let flags = if is_direct { OFlags::DIRECT } else { OFlags::empty() };
+            fcntl_setfl(self.file()?, flags)?;
+            self.is_direct = is_direct;
+        }
+        Ok(())
+    }
+
+    /// The file, which is made once there is something to write.
+    fn file(&mut self) -> io::Result<&File> {
+        if self.file.is_none() {
+            let mut options = fs::OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600);
+            self.file = Some(file.open(&self.quarantined.path)?);
+        }
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn finish(mut self) -> Quarantined {
+        self.quarantined.sha256 = hex::encode(self.hasher.finalize());
+        self.quarantined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(count: usize) -> Vec<u8> {
+        (0_u32..).map(|it| (it.wrapping_mul(2_654_435_761) >> 13) as u8).take(count).collect()
+    }
+
+    fn path() -> PathBuf {
+        std::env::temp_dir().join(format!("isocenter-spool-{}", uuid::Uuid::now_v7()))
+    }
+
+    #[tokio::test]
+    async fn din_20_what_comes_in_is_what_lies_on_the_disk_however_long_it_is() {
+        let meta = bytes(334);
+        let sizes = [0, 1, 4096, DIRECT_BYTES_MIN - 334, PIECE_BYTES - 335, PIECE_BYTES - 334];
+        let more = [PIECE_BYTES - 333, PIECE_BYTES, 2 * PIECE_BYTES, 3 * PIECE_BYTES + 12_345];
+        for size in sizes.into_iter().chain(more) {
+            let (path, data) = (path(), bytes(size));
+            let mut spool = Box::new(Spool::new(path.clone(), &meta));
+            for some in data.chunks(100_001) {
+                spool.write(some).await.unwrap();
+            }
+            let file = spool.finish().await.unwrap();
+            assert_eq!(fs::read(&path).unwrap(), [meta.as_slice(), &data].concat(), "{size}");
+            assert_eq!(file.sha256, hex::encode(Sha256::digest(&data)), "{size}");
+            assert_eq!((file.meta_bytes, file.bytes), (334, size as u64));
+            assert_eq!(file.head, data[..size.min(HEAD_BYTES_MAX)]);
+            drop(file);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn a_piece_that_goes_past_the_cache_begins_at_the_border_of_a_block() {
+        let mut piece = Piece::default();
+        let data = bytes(PIECE_BYTES);
+        let mut taken = 0;
+        while taken < data.len() {
+            taken += piece.take(&data[taken..data.len().min(taken + 30_000)]);
+        }
+        assert_eq!(piece.bytes(), data);
+        assert_eq!(piece.bytes().as_ptr().align_offset(BLOCK_BYTES), 0);
+        assert_eq!(piece.take(&data), 0);
+        let room = piece.room.capacity();
+        piece.clear();
+        assert_eq!(piece.take(&data), data.len());
+        assert_eq!((piece.bytes(), piece.room.capacity()), (data.as_slice(), room));
+    }
+
+    #[test]
+    fn what_a_file_system_refuses_to_write_directly_goes_through_the_cache() {
+        let (path, data) = (path(), bytes(DIRECT_BYTES_MIN + 1));
+        let mut writer = Writer::new(path.clone(), 0);
+        // Begins at an odd address, which no file system takes directly.
+        let odd = if data.as_ptr().align_offset(2) == 0 { &data[1..] } else { &data[..DIRECT_BYTES_MIN] };
+        writer.write(odd).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), odd);
+        drop(writer);
+    }
+}
