@@ -31,6 +31,9 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// A data set that is being received. Dropping it gives it up.
 pub(crate) struct Spool {
+    hasher: Sha256,
+    bytes: u64,
+    head: Vec<u8>,
     /// What has not been handed over to be written.
     piece: Piece,
     state: State,
@@ -51,7 +54,16 @@ impl Spool {
         let mut piece = Piece::default();
         // Never as much as there is room for.
         piece.take(meta);
-        Self { piece, state: State::Resting(Writer::new(path, meta.len() as u64)) }
+        let state = State::Resting(Writer::new(path, meta.len() as u64));
+        Self { hasher: Sha256::new(), bytes: 0, head: Vec::new(), piece, state }
+    }
+
+    /// Takes in what comes, while it is still in the processor's cache.
+    fn look_at(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        let wanted = HEAD_BYTES_MAX - self.head.len().min(HEAD_BYTES_MAX);
+        self.head.extend_from_slice(bytes.get(..wanted).unwrap_or(bytes));
     }
 
     /// Has a whole piece written, once the one before is.
@@ -79,6 +91,7 @@ impl Spool {
 #[async_trait]
 impl Incoming for Spool {
     async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.look_at(bytes);
         loop {
             let taken = self.piece.take(bytes);
             bytes = bytes.get(taken..).unwrap_or_default();
@@ -91,12 +104,17 @@ impl Incoming for Spool {
 
     async fn finish(mut self: Box<Self>) -> io::Result<Quarantined> {
         let (mut writer, _) = self.settled().await?;
-        let last = self.piece;
-        let finished = spawn_blocking(move || {
-            writer.write(last.bytes())?;
-            Ok(writer.finish())
+        let Self { hasher, bytes, head, piece, .. } = *self;
+        let written = spawn_blocking(move || {
+            writer.write(piece.bytes())?;
+            Ok(writer.quarantined)
         });
-        finished.await.map_err(io::Error::other)?
+        let sha256 = hex::encode(hasher.finalize());
+        let mut quarantined = written.await.map_err(io::Error::other).flatten()?;
+        quarantined.sha256 = sha256;
+        quarantined.bytes = bytes;
+        quarantined.head = head;
+        Ok(quarantined)
     }
 }
 
@@ -139,32 +157,24 @@ impl Piece {
     }
 }
 
-/// Writes a file, and hashes what follows its File Meta Information.
+/// Writes a file, and removes it if it is given up.
 struct Writer {
+    quarantined: Quarantined,
     file: Option<File>,
     /// Whether writes go past the page cache just now.
     is_direct: bool,
     at: u64,
-    hasher: Sha256,
-    quarantined: Quarantined,
 }
 
 impl Writer {
     fn new(path: PathBuf, meta_bytes: u64) -> Self {
         let (sha256, head) = (String::new(), Vec::new());
         let quarantined = Quarantined { path, meta_bytes, bytes: 0, sha256, head };
-        Self { file: None, is_direct: false, at: 0, hasher: Sha256::new(), quarantined }
+        Self { quarantined, file: None, is_direct: false, at: 0 }
     }
 
-    /// Writes the next piece, of which the first holds all of the File Meta Information. Blocks on the disk.
+    /// Writes the next piece. Blocks on the disk.
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let skipped = if self.at == 0 { self.quarantined.meta_bytes } else { 0 };
-        let data = usize::try_from(skipped).ok().and_then(|it| piece.get(it..)).unwrap_or_default();
-        self.hasher.update(data);
-        self.quarantined.bytes += data.len() as u64;
-        let wanted = HEAD_BYTES_MAX - self.quarantined.head.len().min(HEAD_BYTES_MAX);
-        self.quarantined.head.extend(data.get(..wanted).unwrap_or(data));
-
         let blocks = piece.len() - piece.len() % BLOCK_BYTES;
         let is_worth_it =
             blocks >= DIRECT_BYTES_MIN && self.at.is_multiple_of(BLOCK_BYTES as u64);
@@ -220,11 +230,6 @@ impl Writer {
             self.file = Some(file.open(&self.quarantined.path)?);
         }
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn finish(mut self) -> Quarantined {
-        self.quarantined.sha256 = hex::encode(self.hasher.finalize());
-        self.quarantined
     }
 }
 
@@ -287,5 +292,6 @@ mod tests {
         writer.write(odd).unwrap();
         assert_eq!(fs::read(&path).unwrap(), odd);
         drop(writer);
+        assert!(!path.exists());
     }
 }
