@@ -176,8 +176,7 @@ impl Writer {
     /// Writes the next piece. Blocks on the disk.
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         let blocks = piece.len() - piece.len() % BLOCK_BYTES;
-        let is_worth_it =
-            blocks >= DIRECT_BYTES_MIN && self.at.is_multiple_of(BLOCK_BYTES as u64);
+        let is_worth_it = blocks >= DIRECT_BYTES_MIN && self.at.is_multiple_of(BLOCK_BYTES as u64);
         let (blocks, rest) = piece.split_at(if is_worth_it { blocks } else { 0 });
         if !blocks.is_empty() {
             self.write_blocks(blocks)?;
@@ -238,7 +237,7 @@ mod tests {
     use super::*;
 
     fn bytes(count: usize) -> Vec<u8> {
-        (0_u32..).map(|it| (it.wrapping_mul(2_654_435_761) >> 13) as u8).take(count).collect()
+        (0_u32..).map(|it| it.wrapping_mul(2_654_435_761).to_le_bytes()[2]).take(count).collect()
     }
 
     fn path() -> PathBuf {
@@ -288,7 +287,8 @@ mod tests {
         let (path, data) = (path(), bytes(DIRECT_BYTES_MIN + 1));
         let mut writer = Writer::new(path.clone(), 0);
         // Begins at an odd address, which no file system takes directly.
-        let odd = if data.as_ptr().align_offset(2) == 0 { &data[1..] } else { &data[..DIRECT_BYTES_MIN] };
+        let odd =
+            if data.as_ptr().align_offset(2) == 0 { &data[1..] } else { &data[..DIRECT_BYTES_MIN] };
         writer.write(odd).unwrap();
         assert_eq!(fs::read(&path).unwrap(), odd);
         drop(writer);

@@ -20,14 +20,11 @@ pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) 
     }
     let ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
     let bodies = events.iter().map(body_of).collect::<Result<Vec<_>>>()?;
-    sqlx::query(
-        "select audit.append(id, body)
-         from unnest($1::uuid[], $2::jsonb[]) with ordinality it (id, body, place) order by place",
-    )
-    .bind(&ids)
-    .bind(&bodies)
-    .execute(connection)
-    .await?;
+    sqlx::query("select audit.append($1::uuid[], $2::jsonb[])")
+        .bind(&ids)
+        .bind(&bodies)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

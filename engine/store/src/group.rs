@@ -1,9 +1,11 @@
 //! What waits at the same time is kept together: one question, one transaction, and one flush of the
 //! database's log for all of it. Who waits alone is a group of one.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use contracts::StoreError;
 use domain::ErrorChain;
@@ -12,7 +14,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
@@ -24,6 +28,12 @@ const WAITING_MAX: usize = 256;
 
 /// Most that are kept alone at once, of each lane.
 const ALONE_MAX: usize = 3;
+
+/// Longest wait for a group to have company.
+const GATHER_TIME_MAX: Duration = Duration::from_millis(3);
+
+/// Who has not sent anything for so long is not waited for.
+const COMPANY_TIME: Duration = Duration::from_millis(50);
 
 /// How something is kept, together with others like it or alone.
 pub(crate) trait Keep: Clone + Send + Sync + 'static {
@@ -40,6 +50,9 @@ pub(crate) trait Keep: Clone + Send + Sync + 'static {
 
     /// What of a record decides on its lane: what must not be kept at the same time by two lanes.
     fn lane(record: &Self::Record) -> impl Hash;
+
+    /// On which association it came, if each of them brings one at a time.
+    fn sender(record: &Self::Record) -> Option<Uuid>;
 
     /// Keeps those that can be kept together, and gives their places, the first of which is 1.
     fn together(
@@ -67,7 +80,8 @@ impl<K: Keep> Groups<K> {
         let lane = |_| {
             let (to, from) = mpsc::channel(WAITING_MAX);
             let (pool, keep) = (pool.clone(), keep.clone());
-            tokio::spawn(Lane { pool, keep, held: None }.work(from));
+            let company = Company::default();
+            tokio::spawn(Lane { pool, keep, held: None, company }.work(from));
             to
         };
         Self((0..K::LANES).map(lane).collect())
@@ -86,12 +100,28 @@ impl<K: Keep> Groups<K> {
     }
 }
 
+/// Who sent something a moment ago, and is likely to send the next thing soon.
+#[derive(Default)]
+struct Company(HashMap<Uuid, Instant>);
+
+impl Company {
+    /// Takes in that these have sent something, and gives half of how many there are: while they wait for an
+    /// answer, the other half can send.
+    fn half(&mut self, senders: impl Iterator<Item = Uuid>) -> usize {
+        let now = Instant::now();
+        self.0.extend(senders.map(|it| (it, now)));
+        self.0.retain(|_, last| now.duration_since(*last) < COMPANY_TIME);
+        self.0.len() / 2
+    }
+}
+
 /// Where groups are made, one after the other.
 struct Lane<K> {
     pool: PgPool,
     keep: K,
     /// The connection of the last group, if it is still good.
     held: Option<PoolConnection<Postgres>>,
+    company: Company,
 }
 
 impl<K: Keep> Lane<K> {
@@ -105,11 +135,23 @@ impl<K: Keep> Lane<K> {
                 count = from.recv_many(&mut group, GROUP_MAX) => if count == 0 { return },
                 () = &mut closed => return,
             }
+            self.gather(&mut group, &mut from).await;
             let kept = self.keep_group(std::mem::take(&mut group));
             // Who waits for an answer of a group that failed is told so; the next group is another.
             if AssertUnwindSafe(kept).catch_unwind().await.is_err() {
                 error!("a group could not be kept: a fault of the program");
             }
+        }
+    }
+
+    /// Waits a moment for those who are likely to come: a group costs hardly more than one of it.
+    async fn gather(&mut self, group: &mut Vec<Waiting<K>>, from: &mut mpsc::Receiver<Waiting<K>>) {
+        let until = Instant::now() + GATHER_TIME_MAX;
+        let mut wanted = self.company.half(group.iter().filter_map(|it| K::sender(&it.record)));
+        while group.len() < wanted.min(GROUP_MAX) {
+            let Ok(Some(next)) = timeout_at(until, from.recv()).await else { return };
+            wanted = self.company.half(K::sender(&next.record).into_iter());
+            group.push(next);
         }
     }
 

@@ -30,13 +30,17 @@ impl Keep for KeepInstances {
     type Kept = Kept;
 
     /// Two: while one waits for the disk, the other asks.
-    const LANES: u64 = 2;
+    const LANES: u64 = 1;
 
     const NEW: Kept = Kept::New;
 
     /// Its study, whose row is held.
     fn lane(record: &InstanceRecord) -> impl Hash {
         record.study.clone()
+    }
+
+    fn sender(record: &InstanceRecord) -> Option<Uuid> {
+        Some(record.arrival.association)
     }
 
     async fn together(

@@ -37,6 +37,11 @@ impl Keep for KeepMessages {
         (record.arrival.control_id.clone(), record.arrival.sha256.clone())
     }
 
+    /// Many may be behind one address.
+    fn sender(_: &MessageRecord) -> Option<Uuid> {
+        None
+    }
+
     async fn together(
         &self,
         connection: &mut PgConnection,
