@@ -13,6 +13,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Instant;
 
+use sha2::{Digest as _, Sha256};
 use system_tests::Scratch;
 use system_tests::measuring::{Load, Receiver, Series, median, plot, store_all, table};
 
@@ -53,7 +54,9 @@ async fn main() {
     for (_, load) in CASES.iter().enumerate().filter(|(at, _)| only.is_none_or(|it| it == *at)) {
         let (all, loops) = compare(&receivers, load, rounds).await;
         rows.extend(receivers.iter().zip(&all).map(|(it, own)| row(it, load, own, &all[0])));
-        rows.push(row_of_loop(load, &loops, &all[0]));
+        rows.push(row_of_loop(load, "write and flush, no network", &loops, &all[0]));
+        let hashes: Vec<f64> = (0..rounds).map(|_| hash(load)).collect();
+        rows.push(row_of_loop(load, "SHA-256 on one core, no network", &hashes, &all[0]));
         println!("{}", table(HEAD, &rows));
         places.push(format!("{}, {}", load.name, load.associations));
         for (line, own) in series.iter_mut().zip(&all) {
@@ -127,6 +130,16 @@ fn write_and_flush(load: &Load) -> f64 {
     files.len() as f64 / begin.elapsed().as_secs_f64()
 }
 
+/// Instances per second of a loop that does nothing but hash each, on one core.
+fn hash(load: &Load) -> f64 {
+    let files = load.shares().concat();
+    let begin = Instant::now();
+    for file in &files {
+        std::hint::black_box(Sha256::digest(file));
+    }
+    files.len() as f64 / begin.elapsed().as_secs_f64()
+}
+
 fn row(receiver: &Receiver, load: &Load, own: &Measured, ours: &Measured) -> Vec<String> {
     let rate = median(&own.rates);
     let bytes = f64::from(load.size).powi(2) * 2.0;
@@ -141,11 +154,11 @@ fn row(receiver: &Receiver, load: &Load, own: &Measured, ours: &Measured) -> Vec
     ]
 }
 
-fn row_of_loop(load: &Load, loops: &[f64], ours: &Measured) -> Vec<String> {
+fn row_of_loop(load: &Load, name: &str, loops: &[f64], ours: &Measured) -> Vec<String> {
     vec![
         load.name.to_owned(),
         "-".to_owned(),
-        "write and flush, no network".to_owned(),
+        name.to_owned(),
         format!("{:.0}", median(loops)),
         "-".to_owned(),
         ratio(&ours.rates, loops),

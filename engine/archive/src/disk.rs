@@ -9,6 +9,7 @@ use contracts::{Archive, Incoming, Quarantined, Removable};
 use domain::ArtifactRef;
 use encoding::file_meta::{self, FileMeta, META_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::spool::Spool;
@@ -95,23 +96,22 @@ impl Archive for DiskArchive {
     async fn keep(&self, file: Quarantined) -> io::Result<()> {
         let target = self.path_of(&file.sha256);
         let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-        let placed = on_disk_thread(move || {
-            if is_there_anew(&target)? && is_data_set(&target, &file.sha256)? {
+        // Name and bytes go to the disk side by side. Until both are there a loss of power may leave a name
+        // without its bytes; that is why bytes that are there already are read before they count.
+        let name = on_disk_thread(move || {
+            let placed = if is_there_anew(&target)? && is_data_set(&target, &file.sha256)? {
                 // Whoever put it there may not have come to flushing it yet.
-                return File::open(&target);
-            }
-            let placed = File::open(&file.path)?;
-            fs::rename(&file.path, &target)?;
-            Ok(placed)
+                File::open(&target)?
+            } else {
+                let placed = File::open(&file.path)?;
+                fs::rename(&file.path, &target)?;
+                placed
+            };
+            let name = spawn_blocking(move || File::open(&folder)?.sync_all());
+            placed.sync_all()?;
+            Ok(name)
         });
-        let placed = placed.await?;
-        // Side by side. Until both are done a loss of power may leave a name without its bytes; that is why
-        // bytes that are there already are read before they count.
-        let (bytes, name) = tokio::join!(
-            on_disk_thread(move || placed.sync_all()),
-            on_disk_thread(move || File::open(&folder)?.sync_all()),
-        );
-        bytes.and(name)
+        name.await?.await.map_err(io::Error::other)?
     }
 
     fn instances(&self) -> &Path {
@@ -205,7 +205,7 @@ fn removed(path: &Path, aside: &Path) -> io::Result<bool> {
 async fn on_disk_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Whether a file is there and holds the data set with this digest: reads all of it.

@@ -107,8 +107,7 @@ struct Company(HashMap<Uuid, Instant>);
 impl Company {
     /// Takes in that these have sent something, and gives half of how many there are: while they wait for an
     /// answer, the other half can send.
-    fn half(&mut self, senders: impl Iterator<Item = Uuid>) -> usize {
-        let now = Instant::now();
+    fn half(&mut self, now: Instant, senders: impl Iterator<Item = Uuid>) -> usize {
         self.0.extend(senders.map(|it| (it, now)));
         self.0.retain(|_, last| now.duration_since(*last) < COMPANY_TIME);
         self.0.len() / 2
@@ -146,11 +145,13 @@ impl<K: Keep> Lane<K> {
 
     /// Waits a moment for those who are likely to come: a group costs hardly more than one of it.
     async fn gather(&mut self, group: &mut Vec<Waiting<K>>, from: &mut mpsc::Receiver<Waiting<K>>) {
-        let until = Instant::now() + GATHER_TIME_MAX;
-        let mut wanted = self.company.half(group.iter().filter_map(|it| K::sender(&it.record)));
+        let begin = Instant::now();
+        let first = group.iter().filter_map(|it| K::sender(&it.record));
+        let mut wanted = self.company.half(begin, first);
         while group.len() < wanted.min(GROUP_MAX) {
-            let Ok(Some(next)) = timeout_at(until, from.recv()).await else { return };
-            wanted = self.company.half(K::sender(&next.record).into_iter());
+            let next = timeout_at(begin + GATHER_TIME_MAX, from.recv()).await;
+            let Ok(Some(next)) = next else { return };
+            wanted = self.company.half(Instant::now(), K::sender(&next.record).into_iter());
             group.push(next);
         }
     }
@@ -216,4 +217,22 @@ impl<K: Keep> Lane<K> {
 const fn is_away(error: &Error) -> bool {
     use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
     matches!(error, Error::Sql(Io(_) | PoolClosed | PoolTimedOut | WorkerCrashed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_alone_waits_for_nobody_and_of_many_half_are_waited_for() {
+        let (begin, mut company) = (Instant::now(), Company::default());
+        let senders: Vec<Uuid> = (0..16).map(Uuid::from_u128).collect();
+        let of = |range: std::ops::Range<usize>| senders[range].iter().copied();
+        assert_eq!(company.half(begin, of(0..1)), 0);
+        assert_eq!(company.half(begin, of(0..4)), 2);
+        assert_eq!(company.half(begin + COMPANY_TIME / 2, of(4..16)), 8);
+        // The first four have gone quiet.
+        assert_eq!(company.half(begin + COMPANY_TIME, of(4..5)), 6);
+        assert_eq!(company.half(begin + 2 * COMPANY_TIME, of(9..10)), 0);
+    }
 }
