@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -26,8 +25,8 @@ const GROUP_MAX: usize = 64;
 /// How many may wait to be taken into a group. Who comes then waits for a place.
 const WAITING_MAX: usize = 256;
 
-/// Most that are kept alone at once, of each lane.
-const ALONE_MAX: usize = 3;
+/// Most that are kept alone at once.
+const ALONE_MAX: usize = 6;
 
 /// Longest wait for a group to have company.
 const GATHER_TIME_MAX: Duration = Duration::from_millis(3);
@@ -42,14 +41,8 @@ pub(crate) trait Keep: Clone + Send + Sync + 'static {
     /// What became of it.
     type Kept: Send + 'static;
 
-    /// Groups that are made at once.
-    const LANES: u64;
-
     /// What became of what was kept together.
     const NEW: Self::Kept;
-
-    /// What of a record decides on its lane: what must not be kept at the same time by two lanes.
-    fn lane(record: &Self::Record) -> impl Hash;
 
     /// On which association it came, if each of them brings one at a time.
     fn sender(record: &Self::Record) -> Option<Uuid>;
@@ -71,31 +64,24 @@ struct Waiting<K: Keep> {
     answer: oneshot::Sender<std::result::Result<K::Kept, StoreError>>,
 }
 
-/// The ways to where groups are made.
-pub(crate) struct Groups<K: Keep>(Vec<mpsc::Sender<Waiting<K>>>);
+/// The way to where groups are made, one after the other: a group is the cheaper, the more there are in it.
+pub(crate) struct Groups<K: Keep>(mpsc::Sender<Waiting<K>>);
 
 impl<K: Keep> Groups<K> {
     /// Begins to make groups, until this is dropped.
     pub(crate) fn begin(pool: &PgPool, keep: &K) -> Self {
-        let lane = |_| {
-            let (to, from) = mpsc::channel(WAITING_MAX);
-            let (pool, keep) = (pool.clone(), keep.clone());
-            let company = Company::default();
-            tokio::spawn(Lane { pool, keep, held: None, company }.work(from));
-            to
-        };
-        Self((0..K::LANES).map(lane).collect())
+        let (to, from) = mpsc::channel(WAITING_MAX);
+        let (pool, keep) = (pool.clone(), keep.clone());
+        let company = Company::default();
+        tokio::spawn(Maker { pool, keep, held: None, company }.work(from));
+        Self(to)
     }
 
     /// Keeps a record, and says so once it is committed.
     pub(crate) async fn keep(&self, record: K::Record) -> std::result::Result<K::Kept, StoreError> {
         let ended = || StoreError::Database("nobody keeps it just now".into());
-        let mut hasher = DefaultHasher::new();
-        K::lane(&record).hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish() % K::LANES).unwrap_or_default();
-        let lane = self.0.get(lane).ok_or_else(ended)?;
         let (answer, answered) = oneshot::channel();
-        lane.send(Waiting { record, answer }).await.map_err(|_| ended())?;
+        self.0.send(Waiting { record, answer }).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 }
@@ -114,8 +100,8 @@ impl Company {
     }
 }
 
-/// Where groups are made, one after the other.
-struct Lane<K> {
+/// Makes groups.
+struct Maker<K> {
     pool: PgPool,
     keep: K,
     /// The connection of the last group, if it is still good.
@@ -123,7 +109,7 @@ struct Lane<K> {
     company: Company,
 }
 
-impl<K: Keep> Lane<K> {
+impl<K: Keep> Maker<K> {
     async fn work(mut self, mut from: mpsc::Receiver<Waiting<K>>) {
         let mut group = Vec::new();
         // Who closes the pool waits for the connection that is held here.

@@ -3,7 +3,6 @@
 //! What can be kept so is decided by `keep_together` (migration 0013): new instances of a series that is
 //! known and says the same. All else goes its own way (`intake::keep_alone`).
 
-use std::hash::Hash;
 use std::sync::Arc;
 
 use contracts::{InstanceRecord, Kept};
@@ -29,15 +28,7 @@ impl Keep for KeepInstances {
     type Record = InstanceRecord;
     type Kept = Kept;
 
-    /// Two: while one waits for the disk, the other asks.
-    const LANES: u64 = 1;
-
     const NEW: Kept = Kept::New;
-
-    /// Its study, whose row is held.
-    fn lane(record: &InstanceRecord) -> impl Hash {
-        record.study.clone()
-    }
 
     fn sender(record: &InstanceRecord) -> Option<Uuid> {
         Some(record.arrival.association)

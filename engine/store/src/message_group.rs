@@ -5,7 +5,6 @@
 //! goes its own way (`message::keep_alone`).
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contracts::{MessageEffect, MessageKept, MessageRecord};
@@ -27,15 +26,7 @@ impl Keep for KeepMessages {
     type Record = MessageRecord;
     type Kept = MessageKept;
 
-    /// One: a group is the cheaper, the more there are in it.
-    const LANES: u64 = 1;
-
     const NEW: MessageKept = MessageKept::New;
-
-    /// What tells it from others: of two copies at once, one is a repetition (HL7-13).
-    fn lane(record: &MessageRecord) -> impl Hash {
-        (record.arrival.control_id.clone(), record.arrival.sha256.clone())
-    }
 
     /// Many may be behind one address.
     fn sender(_: &MessageRecord) -> Option<Uuid> {
