@@ -11,13 +11,16 @@ end
 $$;
 
 do $$
+declare
+    holder name := (select tableowner from pg_tables where schemaname = 'audit' and tablename = 'event');
 begin
+    revoke execute on function audit.append(uuid[], jsonb[]) from public;
     if exists (select from pg_roles where rolname = 'isocenter_app') then
-        revoke execute on function audit.append(uuid[], jsonb[]) from public;
         grant execute on function audit.append(uuid[], jsonb[]) to isocenter_app;
     end if;
-    if exists (select from pg_roles where rolname = current_user and rolsuper) then
-        alter function audit.append(uuid[], jsonb[]) owner to isocenter_owner;
+    -- It adds with the rights of whose table it is.
+    if holder <> current_user then
+        execute format('alter function audit.append(uuid[], jsonb[]) owner to %I', holder);
     end if;
 end
 $$;
@@ -50,8 +53,7 @@ begin
         and (g.frame = '' or g.frame = s.frame_of_reference)
     left join patient_identifier n on n.value = g.value and n.issuer = g.issuer
     where (g.value is null) = (n.patient is null)
-        and (n.patient is not distinct from t.patient
-            or patient_root(n.patient) is not distinct from t.patient)
+        and (n.patient is not distinct from t.patient or patient_root(n.patient) = t.patient)
         -- What others made of ours is compared with what we made.
         and g.modality not in ('SEG', 'SR')
         -- What has a malformed name is flagged, and used by nothing.

@@ -52,10 +52,9 @@ async fn main() {
     let mut series: Vec<Series> = receivers.iter().map(|it| Series::new(it.name)).collect();
     let mut places = Vec::new();
     for (_, load) in CASES.iter().enumerate().filter(|(at, _)| only.is_none_or(|it| it == *at)) {
-        let (all, loops) = compare(&receivers, load, rounds).await;
+        let (all, loops, hashes) = compare(&receivers, load, rounds).await;
         rows.extend(receivers.iter().zip(&all).map(|(it, own)| row(it, load, own, &all[0])));
         rows.push(row_of_loop(load, "write and flush, no network", &loops, &all[0]));
-        let hashes: Vec<f64> = (0..rounds).map(|_| hash(load)).collect();
         rows.push(row_of_loop(load, "SHA-256 on one core, no network", &hashes, &all[0]));
         println!("{}", table(HEAD, &rows));
         places.push(format!("{}, {}", load.name, load.associations));
@@ -87,18 +86,23 @@ async fn receivers(named: &[String]) -> Vec<Receiver> {
     all
 }
 
-/// Each in turn, round after round; who begins changes.
-async fn compare(receivers: &[Receiver], load: &Load, rounds: usize) -> (Vec<Measured>, Vec<f64>) {
+/// Each in turn, round after round; who begins changes. Then the loops that do nothing else, in the same rounds.
+async fn compare(
+    receivers: &[Receiver],
+    load: &Load,
+    rounds: usize,
+) -> (Vec<Measured>, Vec<f64>, Vec<f64>) {
     let mut all = vec![Measured::default(); receivers.len()];
-    let mut loops = Vec::new();
+    let (mut loops, mut hashes) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         for turn in 0..receivers.len() {
             let at = (turn + round) % receivers.len();
             measure(&receivers[at], load, &mut all[at]).await;
         }
         loops.push(write_and_flush(load));
+        hashes.push(hash(load));
     }
-    (all, loops)
+    (all, loops, hashes)
 }
 
 async fn measure(receiver: &Receiver, load: &Load, into: &mut Measured) {

@@ -19,11 +19,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// at most are in memory.
 const PIECE_BYTES: usize = 288 * 1024;
 
-/// Where in memory and in a file that begins and ends which goes past the page cache: the blocks of most file
-/// systems, and a multiple of those of all disks.
+/// What goes past the page cache begins and ends at multiples of this, in memory and in the file: the size of
+/// a block of most file systems, and a multiple of those of most disks.
 const BLOCK_BYTES: usize = 4096;
 
-/// Less than this is not worth a way of its own.
+/// Less than this goes through the page cache.
 const DIRECT_BYTES_MIN: usize = 64 * 1024;
 
 /// How much of a data set is kept at hand: more than the header of most images has.
@@ -118,7 +118,7 @@ impl Incoming for Spool {
     }
 }
 
-/// Room for a piece. What would not fit into less begins at a block's border in memory.
+/// Room for a piece. Once it has grown to full size, its bytes begin at a block's border in memory.
 #[derive(Default)]
 struct Piece {
     room: Vec<u8>,
@@ -197,7 +197,7 @@ impl Writer {
                     return Ok(());
                 }
                 // It does not, or its blocks are larger than ours.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                Err(error) if is_refused(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -230,6 +230,11 @@ impl Writer {
         }
         self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
+
+/// Whether it was not so much as tried.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 #[cfg(test)]
@@ -293,5 +298,24 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), odd);
         drop(writer);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_in_the_middle_leaves_nothing_behind() {
+        let folder = path();
+        fs::create_dir(&folder).unwrap();
+        for size in [0, 10, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES] {
+            let mut spool = Spool::new(folder.join("it"), &bytes(334));
+            spool.write(&bytes(size)).await.unwrap();
+            drop(spool);
+            // Who is writing just now notices when it is done.
+            let begin = std::time::Instant::now();
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            while fs::read_dir(&folder).unwrap().count() > 0 {
+                assert!(begin.elapsed().as_secs() < 10, "a file stays");
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+        fs::remove_dir(folder).unwrap();
     }
 }

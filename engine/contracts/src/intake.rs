@@ -78,6 +78,8 @@ impl Refusal {
 pub struct MessageArrival {
     /// From which address.
     pub address: String,
+    /// On which connection, if that brings one after the other.
+    pub connection: Option<Uuid>,
     /// The bytes between the delimiters of the frame.
     pub raw: Vec<u8>,
     /// SHA-256 of `raw`, in hex.

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::acknowledgement::{self, not_kept, refuse_unreadable};
 use crate::batch::split;
@@ -71,6 +72,13 @@ pub enum ConnectionError {
     TooLong,
 }
 
+/// Where messages come from.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    address: &'a str,
+    connection: Uuid,
+}
+
 /// Serves a peer until it closes the connection, or is idle for too long.
 ///
 /// # Errors
@@ -83,6 +91,7 @@ pub async fn serve(
     timers: Timers,
     intake: &dyn Intake,
 ) -> Result<(), ConnectionError> {
+    let from = Origin { address, connection: Uuid::now_v7() };
     let mut decoder = Decoder::default();
     let mut buffer = Vec::with_capacity(READ_BYTES);
     let mut inside_since: Option<(Instant, u64)> = None;
@@ -90,7 +99,7 @@ pub async fn serve(
         while let Some(frame) = decoder.next_frame()? {
             inside_since = None;
             let (answers, is_over) = match frame {
-                Frame::Message(bytes) => (answers(bytes, address, &rules, intake).await, false),
+                Frame::Message(bytes) => (answers(bytes, from, &rules, intake).await, false),
                 Frame::TooLong(head) => {
                     let problem = Problem::refused(207, "the message is too long");
                     let detail = json!({"reason": problem.text});
@@ -136,18 +145,18 @@ pub async fn serve(
 /// Keeps what came in a frame, and gives what to answer, in order.
 async fn answers(
     bytes: Vec<u8>,
-    address: &str,
+    from: Origin<'_>,
     rules: &Arc<Rules>,
     intake: &dyn Intake,
 ) -> Vec<Vec<u8>> {
-    let Some(batch) = split(&bytes) else { return answer(bytes, address, rules, intake).await };
+    let Some(batch) = split(&bytes) else { return answer(bytes, from, rules, intake).await };
     if batch.is_incomplete() {
         let detail = json!({"announced": batch.declared, "came": batch.messages.len()});
-        tell(intake, "batch_incomplete", address, detail).await;
+        tell(intake, "batch_incomplete", from.address, detail).await;
     }
     let mut all = Vec::new();
     for message in &batch.messages {
-        all.extend(answer(message.clone(), address, rules, intake).await);
+        all.extend(answer(message.clone(), from, rules, intake).await);
     }
     vec![batch.answered(&all, &own_id(), &now())]
 }
@@ -162,7 +171,7 @@ async fn tell(intake: &dyn Intake, kind: &str, address: &str, detail: serde_json
 /// acknowledge each other for ever (HL7-12).
 async fn answer(
     bytes: Vec<u8>,
-    address: &str,
+    from: Origin<'_>,
     rules: &Arc<Rules>,
     intake: &dyn Intake,
 ) -> Vec<Vec<u8>> {
@@ -174,12 +183,12 @@ async fn answer(
             metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
             warn!(problem = problem.text, "a message cannot be read");
             let detail = json!({"reason": problem.text, "bytes": bytes.len()});
-            tell(intake, "message_unreadable", address, detail).await;
+            tell(intake, "message_unreadable", from.address, detail).await;
             return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
         }
     };
     let header = judged.message.header_only();
-    let arrival = arrival(judged, bytes, address);
+    let arrival = arrival(judged, bytes, from);
     let outcome = arrival.acknowledgement_code.clone();
     match intake.note_message(arrival).await {
         Ok(Answers { first, application }) => {
@@ -204,7 +213,7 @@ async fn read(bytes: Vec<u8>, rules: &Arc<Rules>) -> Option<(Result<Judged, Prob
     tokio::task::spawn_blocking(move || (judge(&bytes, &rules), bytes)).await.ok()
 }
 
-fn arrival(judged: Judged, bytes: Vec<u8>, address: &str) -> MessageArrival {
+fn arrival(judged: Judged, bytes: Vec<u8>, from: Origin<'_>) -> MessageArrival {
     let Judged { message, effects } = judged;
     let (effects, problem) = match effects {
         Ok(effects) => (effects, None),
@@ -213,7 +222,8 @@ fn arrival(judged: Judged, bytes: Vec<u8>, address: &str) -> MessageArrival {
     let (answers, code) =
         acknowledgement::answers(&message, problem.as_ref(), [&own_id(), &own_id()], &now());
     MessageArrival {
-        address: address.to_owned(),
+        address: from.address.to_owned(),
+        connection: Some(from.connection),
         sha256: hex::encode(Sha256::digest(&bytes)),
         raw: bytes,
         sending_application: message.msh(3, 1),

@@ -44,7 +44,7 @@ pub(crate) trait Keep: Clone + Send + Sync + 'static {
     /// What became of what was kept together.
     const NEW: Self::Kept;
 
-    /// On which association it came, if each of them brings one at a time.
+    /// On which association or connection it came, if that brings one at a time.
     fn sender(record: &Self::Record) -> Option<Uuid>;
 
     /// Keeps those that can be kept together, and gives their places, the first of which is 1.
@@ -86,17 +86,27 @@ impl<K: Keep> Groups<K> {
     }
 }
 
-/// Who sent something a moment ago, and is likely to send the next thing soon.
+/// Who sends one thing after the other, and is likely to send the next one soon.
 #[derive(Default)]
-struct Company(HashMap<Uuid, Instant>);
+struct Company(HashMap<Uuid, Sender>);
+
+struct Sender {
+    last: Instant,
+    /// Not so if it sent one thing only: many open an association for each.
+    is_steady: bool,
+}
 
 impl Company {
-    /// Takes in that these have sent something, and gives half of how many there are: while they wait for an
-    /// answer, the other half can send.
+    /// Takes in that these have sent something now, and gives half of how many there are: while they wait for
+    /// an answer, the other half can send.
     fn half(&mut self, now: Instant, senders: impl Iterator<Item = Uuid>) -> usize {
-        self.0.extend(senders.map(|it| (it, now)));
-        self.0.retain(|_, last| now.duration_since(*last) < COMPANY_TIME);
-        self.0.len() / 2
+        self.0.retain(|_, it| now.duration_since(it.last) < COMPANY_TIME);
+        for sender in senders {
+            let again = |it: &mut Sender| *it = Sender { last: now, is_steady: true };
+            let first = Sender { last: now, is_steady: false };
+            self.0.entry(sender).and_modify(again).or_insert(first);
+        }
+        self.0.values().filter(|it| it.is_steady).count() / 2
     }
 }
 
@@ -214,11 +224,21 @@ mod tests {
         let (begin, mut company) = (Instant::now(), Company::default());
         let senders: Vec<Uuid> = (0..16).map(Uuid::from_u128).collect();
         let of = |range: std::ops::Range<usize>| senders[range].iter().copied();
+        assert_eq!(company.half(begin, of(0..16)), 0);
         assert_eq!(company.half(begin, of(0..1)), 0);
         assert_eq!(company.half(begin, of(0..4)), 2);
         assert_eq!(company.half(begin + COMPANY_TIME / 2, of(4..16)), 8);
         // The first four have gone quiet.
         assert_eq!(company.half(begin + COMPANY_TIME, of(4..5)), 6);
         assert_eq!(company.half(begin + 2 * COMPANY_TIME, of(9..10)), 0);
+    }
+
+    #[test]
+    fn who_comes_once_on_each_of_many_associations_waits_for_nobody() {
+        let (begin, mut company) = (Instant::now(), Company::default());
+        for at in 0..40 {
+            let time = begin + Duration::from_millis(at);
+            assert_eq!(company.half(time, std::iter::once(Uuid::now_v7())), 0);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Instances that wait at the same time are kept together.
 //!
-//! What can be kept so is decided by `keep_together` (migration 0013): new instances of a series that is
+//! What can be kept so is decided by `keep_together` (migrations 0013 and 0019): new instances of a series that is
 //! known and says the same. All else goes its own way (`intake::keep_alone`).
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Messages that wait at the same time are kept together.
 //!
-//! What can be kept so is decided by `keep_messages` (migration 0017): what is said for the first time, of a
+//! What can be kept so is decided by `keep_messages` (migrations 0017 and 0019): what is said for the first time, of a
 //! patient who is known and is said to be who they are, with results or a document or nothing at all. All else
 //! goes its own way (`message::keep_alone`).
 
@@ -28,9 +28,8 @@ impl Keep for KeepMessages {
 
     const NEW: MessageKept = MessageKept::New;
 
-    /// Many may be behind one address.
-    fn sender(_: &MessageRecord) -> Option<Uuid> {
-        None
+    fn sender(record: &MessageRecord) -> Option<Uuid> {
+        record.arrival.connection
     }
 
     async fn together(

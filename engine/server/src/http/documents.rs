@@ -79,6 +79,7 @@ pub(super) async fn keep(
     let effects = vec![MessageEffect::Document { patient, document, accession: about.accession }];
     let arrival = MessageArrival {
         address: "HTTP".to_owned(),
+        connection: None,
         raw: body.to_vec(),
         sha256,
         sending_application: by.person.name,
