@@ -1,7 +1,9 @@
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -22,6 +24,9 @@ pub struct DiskArchive {
     pub(crate) quarantine: PathBuf,
     pub(crate) instances: PathBuf,
     artifacts: PathBuf,
+    /// Data sets that could not be flushed. The system tells that once: the next flush of the same file succeeds
+    /// whether its bytes are on the disk or not.
+    doubtful: Mutex<HashSet<String>>,
 }
 
 impl DiskArchive {
@@ -51,6 +56,7 @@ impl DiskArchive {
             quarantine: folder.join("quarantine"),
             instances: folder.join("instances"),
             artifacts: folder.join("artifacts"),
+            doubtful: Mutex::default(),
         }
     }
 
@@ -74,6 +80,29 @@ impl DiskArchive {
     fn artifact_path(&self, sha256: &str) -> PathBuf {
         place(&self.artifacts, sha256, "bin")
     }
+
+    /// Puts a file in its place, if it is not there already, and flushes it.
+    async fn place_and_flush(&self, file: Quarantined, is_doubtful: bool) -> io::Result<()> {
+        let target = self.instance_path(&file.sha256);
+        let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
+        // Name and bytes go to the disk side by side. Until both are there a loss of power may leave a name
+        // without its bytes; that is why bytes that are there already are read before they count.
+        let name = on_disk_thread(move || {
+            let is_there = !is_doubtful && is_there_anew(&target)?;
+            let placed = if is_there && is_data_set(&target, &file.sha256)? {
+                // Whoever put it there may not have come to flushing it yet.
+                File::open(&target)?
+            } else {
+                let placed = File::open(&file.path)?;
+                fs::rename(&file.path, &target)?;
+                placed
+            };
+            let name = spawn_blocking(move || File::open(&folder)?.sync_all());
+            placed.sync_all()?;
+            Ok(name)
+        });
+        name.await?.await.map_err(io::Error::other)?
+    }
 }
 
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
@@ -94,24 +123,16 @@ impl Archive for DiskArchive {
     }
 
     async fn keep(&self, file: Quarantined) -> io::Result<()> {
-        let target = self.path_of(&file.sha256);
-        let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-        // Name and bytes go to the disk side by side. Until both are there a loss of power may leave a name
-        // without its bytes; that is why bytes that are there already are read before they count.
-        let name = on_disk_thread(move || {
-            let placed = if is_there_anew(&target)? && is_data_set(&target, &file.sha256)? {
-                // Whoever put it there may not have come to flushing it yet.
-                File::open(&target)?
-            } else {
-                let placed = File::open(&file.path)?;
-                fs::rename(&file.path, &target)?;
-                placed
-            };
-            let name = spawn_blocking(move || File::open(&folder)?.sync_all());
-            placed.sync_all()?;
-            Ok(name)
-        });
-        name.await?.await.map_err(io::Error::other)?
+        let sha256 = file.sha256.clone();
+        let doubtful = || self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_doubtful = doubtful().contains(&sha256);
+        let kept = self.place_and_flush(file, is_doubtful).await;
+        match kept {
+            Ok(()) if is_doubtful => _ = doubtful().remove(&sha256),
+            Ok(()) => {}
+            Err(_) => _ = doubtful().insert(sha256),
+        }
+        kept
     }
 
     fn instances(&self) -> &Path {
@@ -230,6 +251,8 @@ fn data_set_digest(mut file: File) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn folder() -> PathBuf {
@@ -250,6 +273,23 @@ mod tests {
         let sha256 = file.sha256.clone();
         archive.keep(file).await.unwrap();
         sha256
+    }
+
+    #[tokio::test]
+    async fn din_20_what_could_not_be_flushed_once_is_written_anew_and_not_taken_for_kept() {
+        let folder = folder();
+        let archive = DiskArchive::open(&folder).unwrap();
+        let sha256 = kept(&archive).await;
+        let inode = || fs::metadata(archive.path_of(&sha256)).unwrap().ino();
+        let first = inode();
+        assert_eq!(kept(&archive).await, sha256);
+        assert_eq!(inode(), first);
+
+        archive.doubtful.lock().unwrap().insert(sha256.clone());
+        assert_eq!(kept(&archive).await, sha256);
+        assert_ne!(inode(), first);
+        assert!(archive.doubtful.lock().unwrap().is_empty());
+        fs::remove_dir_all(folder).unwrap();
     }
 
     fn age(path: &Path, by: Duration) {
