@@ -32,5 +32,6 @@ mod review;
 mod safe_mode;
 mod study;
 mod timers;
+mod together;
 mod trail;
 mod workflows;
