@@ -7,6 +7,7 @@ use std::time::Duration;
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
 use neighbours::phantom::Phantom;
+use system_tests::api::{call_raw, token};
 use system_tests::{Hospital, eventually, remote};
 
 fn connect(address: &str) -> TcpStream {
@@ -43,6 +44,62 @@ async fn sec_22_a_length_bomb_is_refused_with_c000_and_the_engine_goes_on() {
     let events = hospital.ask(&["audit", "show"]);
     let refused = events.as_array().unwrap().iter().find(|it| it["kind"] == "instance_refused");
     assert!(refused.unwrap()["body"]["detail"]["reason"].as_str().unwrap().contains("longer than"));
+}
+
+/// A name that is no UID at all is refused before the data set is looked at, and that is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_21_an_instance_with_a_malformed_name_is_refused_with_0117_and_on_record() {
+    let hospital = Hospital::open().await;
+    let phantom = Phantom { slices: 1, ..Phantom::default() };
+    let (uid, mut file) = (phantom.instance_uid(0), phantom.files().remove(0));
+    let places: Vec<usize> =
+        (0..file.len() - uid.len()).filter(|at| file[*at..].starts_with(uid.as_bytes())).collect();
+    assert_eq!(places.len(), 2, "in the File Meta Information and in the data set");
+    for at in places {
+        file[at + 1] = b' ';
+    }
+
+    let refusal = hospital.modality().store(&[&file]).await.unwrap_err();
+
+    assert!(refusal.to_string().contains("0x0117"), "{refusal}");
+    let refused = eventually("an entry", async || {
+        let events = hospital.ask(&["audit", "show"]);
+        events.as_array().unwrap().iter().find(|it| it["kind"] == "instance_refused").cloned()
+    })
+    .await;
+    assert_eq!(refused["body"]["detail"]["status"], "0117");
+    assert!(refused["body"]["detail"]["reason"].as_str().unwrap().contains("malformed"));
+}
+
+/// What is uploaded is in memory until it is answered: no more than 32 at once, and who stops in the middle keeps
+/// a place only while connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_38_the_places_for_uploads_are_bounded_and_come_back() {
+    let hospital = Hospital::open().await;
+    let token = token(&hospital, "laboratory", "Reader^Ruth");
+    let stop_in_the_middle = || {
+        let mut stream = connect(&hospital.engine.http);
+        let head = format!(
+            "POST /api/documents?patient=5 HTTP/1.1\r\nHost: isocenter\r\n\
+             Authorization: Bearer {token}\r\nContent-Length: 1000\r\n\r\n%PDF"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let upload = || {
+        let to = ("POST", "/api/documents?patient=5");
+        call_raw(&hospital.engine.http, Some(&token), to, b"%PDF-1.4").0
+    };
+    let mut stopped = vec![stop_in_the_middle()];
+    while upload() != 503 {
+        assert!(stopped.len() < 100, "there are places without end");
+        stopped.push(stop_in_the_middle());
+    }
+    assert!(stopped.len() >= 32, "only {} places", stopped.len());
+    hospital.modality().echo().await.unwrap();
+
+    drop(stopped);
+    eventually("a place", async || (upload() == 201).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

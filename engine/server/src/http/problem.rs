@@ -83,3 +83,17 @@ impl From<ReviewRefusal> for Problem {
         Self::Refused(refusal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_turned_away_is_told_when_to_try_again() {
+        let response = Problem::Unavailable.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], RETRY_AFTER);
+        let other = Problem::UnknownType.into_response();
+        assert!(!other.headers().contains_key(header::RETRY_AFTER));
+    }
+}
