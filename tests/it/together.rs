@@ -81,7 +81,7 @@ fn burst(random: &mut fastrand::Rng) -> Vec<Vec<Vec<u8>>> {
         let mut phantom = phantom(study);
         match random.u8(0..12) {
             0 => phantom.patient_id = format!("P{}", random.usize(0..4)),
-            1 => phantom.accession = "OTHER".to_owned(),
+            1 => phantom.accession.push_str("-OTHER"),
             2 => phantom.patient_name = format!("NAME^{}", random.u8(0..3)),
             _ => {}
         }
