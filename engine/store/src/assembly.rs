@@ -20,6 +20,15 @@ const MESSAGES_MAX: i64 = 16;
 impl PgStore {
     pub(crate) async fn end_association_rows(&self, association: Option<Uuid>) -> Result<()> {
         let mut tx = self.pool.begin().await?;
+        // A study before its associations, as everybody does who changes both.
+        sqlx::query(
+            "select from study where uid in (select study from study_association
+                where ended_at is null and association = coalesce($1, association))
+             order by uid for no key update",
+        )
+        .bind(association)
+        .execute(&mut *tx)
+        .await?;
         let ended: Vec<(String,)> = sqlx::query_as(
             "update study_association set ended_at = clock_timestamp()
              where ended_at is null and association = coalesce($1, association) returning study",
@@ -29,13 +38,10 @@ impl PgStore {
         .await?;
         if !ended.is_empty() {
             let studies: Vec<String> = ended.into_iter().map(|(it,)| it).collect();
-            sqlx::query(
-                "update study set look_at = clock_timestamp() where uid in
-                    (select uid from study where uid = any($1) order by uid for no key update)",
-            )
-            .bind(&studies)
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query("update study set look_at = clock_timestamp() where uid = any($1)")
+                .bind(&studies)
+                .execute(&mut *tx)
+                .await?;
             announce(&mut tx, "assembly").await?;
         }
         tx.commit().await?;

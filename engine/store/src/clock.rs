@@ -14,7 +14,8 @@ use contracts::StoreError;
 const JUMPS: u64 = 0x1D0C_10CC_0000_8000;
 
 /// All that waits for its time, or is measured from a time just gone by: what the clock last said, and by how
-/// many microseconds it has jumped.
+/// many microseconds it has jumped. In the order in which everybody takes locks: a study before its associations, a
+/// run before its nodes and deliveries. A database whose clock jumps back finds out late that two wait for each other.
 const WAITING: &[&str] = &[
     "update study set look_at = moved(look_at, $1, $2, 'timer'),
         first_received = moved(first_received, $1, $2, 'fact'),
@@ -23,12 +24,12 @@ const WAITING: &[&str] = &[
     "update study_association
      set ended_at = moved(ended_at, $1, $2, 'fact')
      where study in (select uid from study where look_at is not null)",
+    "update run set due_at = moved(due_at, $1, $2, 'deadline')
+     where status = 'running'",
     "update node set run_after = moved(run_after, $1, $2, 'timer'),
         lease_until = moved(lease_until, $1, $2, 'timer'),
         due_at = moved(due_at, $1, $2, 'deadline')
      where state in ('waiting', 'ready', 'running', 'in_review')",
-    "update run set due_at = moved(due_at, $1, $2, 'deadline')
-     where status = 'running'",
     "update delivery set run_after = moved(run_after, $1, $2, 'timer'),
         lease_until = moved(lease_until, $1, $2, 'timer')
      where state in ('queued', 'sending')",
