@@ -291,7 +291,7 @@ mod tests {
     fn what_a_file_system_refuses_to_write_directly_goes_through_the_cache() {
         let (path, data) = (path(), bytes(DIRECT_BYTES_MIN + 1));
         let mut writer = Writer::new(path.clone(), 0);
-        // Begins at an odd address, which no file system takes directly.
+        // Begins at an odd address, which a file system on a disk does not take directly.
         let odd =
             if data.as_ptr().align_offset(2) == 0 { &data[1..] } else { &data[..DIRECT_BYTES_MIN] };
         writer.write(odd).unwrap();

@@ -20,7 +20,7 @@ const MESSAGES_MAX: i64 = 16;
 impl PgStore {
     pub(crate) async fn end_association_rows(&self, association: Option<Uuid>) -> Result<()> {
         let mut tx = self.pool.begin().await?;
-        // A study before its associations, as everybody does who changes both.
+        // A study before its associations, as the intake and `clock::WAITING` do.
         sqlx::query(
             "select from study where uid in (select study from study_association
                 where ended_at is null and association = coalesce($1, association))

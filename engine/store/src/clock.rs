@@ -14,13 +14,14 @@ use contracts::StoreError;
 const JUMPS: u64 = 0x1D0C_10CC_0000_8000;
 
 /// All that waits for its time, or is measured from a time just gone by: what the clock last said, and by how
-/// many microseconds it has jumped. In the order in which everybody takes locks: a study before its associations, a
-/// run before its nodes and deliveries. A database whose clock jumps back finds out late that two wait for each other.
+/// many microseconds it has jumped. In the order in which intake and runs take their locks: studies by name, a study before
+/// its associations, a run before its nodes and deliveries. A database whose clock jumps back finds out late that two wait
+/// for each other.
 const WAITING: &[&str] = &[
     "update study set look_at = moved(look_at, $1, $2, 'timer'),
         first_received = moved(first_received, $1, $2, 'fact'),
         last_received = moved(last_received, $1, $2, 'fact')
-     where look_at is not null",
+     where uid in (select uid from study where look_at is not null order by uid for no key update)",
     "update study_association
      set ended_at = moved(ended_at, $1, $2, 'fact')
      where study in (select uid from study where look_at is not null)",

@@ -28,11 +28,11 @@ const WAITING_MAX: usize = 256;
 /// Most that are kept alone at once.
 const ALONE_MAX: usize = 6;
 
-/// Longest wait for a group to have company.
+/// Longest wait for others to join a group.
 const GATHER_TIME_MAX: Duration = Duration::from_millis(3);
 
 /// Who has not sent anything for so long is not waited for.
-const COMPANY_TIME: Duration = Duration::from_millis(50);
+const QUIET_TIME: Duration = Duration::from_millis(50);
 
 /// How something is kept, together with others like it or alone.
 pub(crate) trait Keep: Clone + Send + Sync + 'static {
@@ -72,8 +72,8 @@ impl<K: Keep> Groups<K> {
     pub(crate) fn begin(pool: &PgPool, keep: &K) -> Self {
         let (to, from) = mpsc::channel(WAITING_MAX);
         let (pool, keep) = (pool.clone(), keep.clone());
-        let company = Company::default();
-        tokio::spawn(Maker { pool, keep, held: None, company }.work(from));
+        let senders = SteadySenders::default();
+        tokio::spawn(GroupMaker { pool, keep, held: None, senders }.work(from));
         Self(to)
     }
 
@@ -88,7 +88,7 @@ impl<K: Keep> Groups<K> {
 
 /// Who sends one thing after the other, and is likely to send the next one soon.
 #[derive(Default)]
-struct Company(HashMap<Uuid, Sender>);
+struct SteadySenders(HashMap<Uuid, Sender>);
 
 struct Sender {
     last: Instant,
@@ -96,11 +96,11 @@ struct Sender {
     is_steady: bool,
 }
 
-impl Company {
+impl SteadySenders {
     /// Takes in that these have sent something now, and gives half of how many there are: while they wait for
     /// an answer, the other half can send.
     fn half(&mut self, now: Instant, senders: impl Iterator<Item = Uuid>) -> usize {
-        self.0.retain(|_, it| now.duration_since(it.last) < COMPANY_TIME);
+        self.0.retain(|_, it| now.duration_since(it.last) < QUIET_TIME);
         for sender in senders {
             let again = |it: &mut Sender| *it = Sender { last: now, is_steady: true };
             let first = Sender { last: now, is_steady: false };
@@ -111,15 +111,15 @@ impl Company {
 }
 
 /// Makes groups.
-struct Maker<K> {
+struct GroupMaker<K> {
     pool: PgPool,
     keep: K,
     /// The connection of the last group, if it is still good.
     held: Option<PoolConnection<Postgres>>,
-    company: Company,
+    senders: SteadySenders,
 }
 
-impl<K: Keep> Maker<K> {
+impl<K: Keep> GroupMaker<K> {
     async fn work(mut self, mut from: mpsc::Receiver<Waiting<K>>) {
         let mut group = Vec::new();
         // Who closes the pool waits for the connection that is held here.
@@ -143,11 +143,11 @@ impl<K: Keep> Maker<K> {
     async fn gather(&mut self, group: &mut Vec<Waiting<K>>, from: &mut mpsc::Receiver<Waiting<K>>) {
         let begin = Instant::now();
         let first = group.iter().filter_map(|it| K::sender(&it.record));
-        let mut wanted = self.company.half(begin, first);
+        let mut wanted = self.senders.half(begin, first);
         while group.len() < wanted.min(GROUP_MAX) {
             let next = timeout_at(begin + GATHER_TIME_MAX, from.recv()).await;
             let Ok(Some(next)) = next else { return };
-            wanted = self.company.half(Instant::now(), K::sender(&next.record).into_iter());
+            wanted = self.senders.half(Instant::now(), K::sender(&next.record).into_iter());
             group.push(next);
         }
     }
@@ -221,24 +221,24 @@ mod tests {
 
     #[test]
     fn who_is_alone_waits_for_nobody_and_of_many_half_are_waited_for() {
-        let (begin, mut company) = (Instant::now(), Company::default());
-        let senders: Vec<Uuid> = (0..16).map(Uuid::from_u128).collect();
-        let of = |range: std::ops::Range<usize>| senders[range].iter().copied();
-        assert_eq!(company.half(begin, of(0..16)), 0);
-        assert_eq!(company.half(begin, of(0..1)), 0);
-        assert_eq!(company.half(begin, of(0..4)), 2);
-        assert_eq!(company.half(begin + COMPANY_TIME / 2, of(4..16)), 8);
+        let (begin, mut steady) = (Instant::now(), SteadySenders::default());
+        let ids: Vec<Uuid> = (0..16).map(Uuid::from_u128).collect();
+        let of = |range: std::ops::Range<usize>| ids[range].iter().copied();
+        assert_eq!(steady.half(begin, of(0..16)), 0);
+        assert_eq!(steady.half(begin, of(0..1)), 0);
+        assert_eq!(steady.half(begin, of(0..4)), 2);
+        assert_eq!(steady.half(begin + QUIET_TIME / 2, of(4..16)), 8);
         // The first four have gone quiet.
-        assert_eq!(company.half(begin + COMPANY_TIME, of(4..5)), 6);
-        assert_eq!(company.half(begin + 2 * COMPANY_TIME, of(9..10)), 0);
+        assert_eq!(steady.half(begin + QUIET_TIME, of(4..5)), 6);
+        assert_eq!(steady.half(begin + 2 * QUIET_TIME, of(9..10)), 0);
     }
 
     #[test]
     fn who_comes_once_on_each_of_many_associations_waits_for_nobody() {
-        let (begin, mut company) = (Instant::now(), Company::default());
+        let (begin, mut steady) = (Instant::now(), SteadySenders::default());
         for at in 0..40 {
             let time = begin + Duration::from_millis(at);
-            assert_eq!(company.half(time, std::iter::once(Uuid::now_v7())), 0);
+            assert_eq!(steady.half(time, std::iter::once(Uuid::now_v7())), 0);
         }
     }
 }
