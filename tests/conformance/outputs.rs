@@ -140,7 +140,7 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
     let any = "127.0.0.1:0".parse().unwrap();
     let folder = system_tests::Scratch::default();
     let shelf = folder.path("pacs");
-    let others = neighbours::Pacs::open(&shelf, "OTHERS".parse().unwrap(), any).await.unwrap();
+    let others = simulators::Pacs::open(&shelf, "OTHERS".parse().unwrap(), any).await.unwrap();
     let out = folder.path("out");
     let pacs = |form: &str| {
         format!(
@@ -191,7 +191,7 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
 /// Label maps and fractions of the same, for those who want them.
 async fn check_others(
     python: &Path,
-    others: &neighbours::Pacs,
+    others: &simulators::Pacs,
     hospital: &Hospital,
     (runs, files, artifacts): (&[Value], &BTreeMap<String, String>, &Path),
 ) {

@@ -103,7 +103,7 @@ fn shipped() -> BTreeSet<String> {
 /// Puts what PACS and EHR got into one folder. What is only passed on is as its maker made it, faults included.
 fn gather(hospital: &Hospital, out: &Path) {
     let received = hospital.pacs.received();
-    let is_passed_on = |it: &&neighbours::ReceivedInstance| it.sop_class == MAMMOGRAM;
+    let is_passed_on = |it: &&simulators::ReceivedInstance| it.sop_class == MAMMOGRAM;
     assert_eq!(received.iter().filter(is_passed_on).count(), 1);
     for (at, it) in received.iter().filter(|it| !is_passed_on(it)).enumerate() {
         fs::copy(&it.path, out.join(format!("{at}.dcm"))).unwrap();

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use neighbours::phantom::Phantom;
-use neighbours::{Ehr, FhirServer};
+use simulators::phantom::Phantom;
+use simulators::{Ehr, FhirServer};
 use system_tests::{Habits, Hospital, eventually, python, reference};
 
 const WORKFLOW: &str = "

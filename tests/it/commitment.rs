@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use contracts::{FailureReason, SopReference};
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, remote};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -76,7 +76,7 @@ async fn din_32_a_peer_that_has_left_is_called_back() {
     let hospital = Hospital::open().await;
     let stored = store(&hospital, &phantom()).await;
 
-    // The neighbour that can be called is the PACS; it asks and leaves at once.
+    // The peer that can be called is the PACS; it asks and leaves at once.
     let asking = remote(&hospital.engine.dicom, "PACS");
     let here = asking.commit("2.25.7", &stored, Duration::ZERO).await.unwrap();
     assert_eq!(here, None);

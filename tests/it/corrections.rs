@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use neighbours::order_message;
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::order_message;
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, python};
 
 const WORKFLOW: &str = "

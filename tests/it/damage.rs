@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, files, study};
 
 const WORKFLOW: &str = "

@@ -43,7 +43,7 @@ async fn aud_04_the_engine_works_in_a_database_it_does_not_own() {
         ["--config", config.to_str().unwrap(), "--trust-loopback", "--mllp", "127.0.0.1:0"];
     let mut engine = Engine::start(&arguments, &scratch.path("log"));
     let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
-    assert_eq!(neighbours::send_order(&engine.mllp, message).await.unwrap(), "AA");
+    assert_eq!(simulators::send_order(&engine.mllp, message).await.unwrap(), "AA");
 
     let mut doctor = Command::new(program());
     let output = doctor.args(["doctor", "--config"]).arg(config).output().unwrap();

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use neighbours::Ehr;
+use simulators::Ehr;
 use system_tests::{Habits, Hospital, Scratch, eventually, python};
 
 const WORKFLOW: &str = "

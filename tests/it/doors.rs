@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use encoding::hl7_charset::Hl7Charset;
 use hl7::MllpDestination;
-use neighbours::phantom::Phantom;
+use simulators::phantom::Phantom;
 use system_tests::api::{call_raw, token};
 use system_tests::{Hospital, eventually, remote};
 
@@ -178,7 +178,7 @@ async fn sec_37_no_patient_is_named_in_logs_metrics_or_the_trail() {
         ..Phantom::default()
     };
 
-    hospital.send_message(&neighbours::order_message(&phantom, "O1")).await;
+    hospital.send_message(&simulators::order_message(&phantom, "O1")).await;
     hospital
         .send_message("MSH|^~\\&|A|B|C|D|2026||ADT^A08|9|P|2.5.1\rPID|1||CANARYID||CANARYNAME^X")
         .await;

@@ -182,8 +182,8 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
     let workflows = [("second", workflow)];
     let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
     let hospital = Hospital::with(habits).await;
-    let phantom = neighbours::phantom::Phantom { slices: 1, ..Default::default() };
-    let order = neighbours::order_message(&phantom, "O1");
+    let phantom = simulators::phantom::Phantom { slices: 1, ..Default::default() };
+    let order = simulators::order_message(&phantom, "O1");
     assert_eq!(hospital.send_message(&order).await, "AA");
     hospital.send(&phantom).await;
     // The report comes later: the comparison waits for it.

@@ -1,8 +1,8 @@
 //! Who is who: merges before, during and after a run, and conflicts (HL7-30..44).
 
-use neighbours::order_message;
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::order_message;
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, study};
 
 const SLOW: &str = "

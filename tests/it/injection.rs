@@ -1,9 +1,9 @@
 //! Words that are meant to give orders: in an order, and in what a model read off an image or a scan and repeats
 //! (SEC-30). They change the text of the draft they are in, and nothing else.
 
-use neighbours::phantom::Phantom;
-use neighbours::{FhirServer, order_message};
 use serde_json::Value;
+use simulators::phantom::Phantom;
+use simulators::{FhirServer, order_message};
 use system_tests::script::{Script, said};
 use system_tests::{Habits, Hospital, study};
 

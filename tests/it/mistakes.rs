@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use neighbours::phantom::Phantom;
+use simulators::phantom::Phantom;
 use system_tests::{Hospital, Scratch, eventually, program, remote, target};
 
 const SITE: &str = "destinations:

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use imaging::FlatMask;
-use neighbours::phantom::Phantom;
 use serde_json::{Value, json};
+use simulators::phantom::Phantom;
 use system_tests::{Scratch, eventually, model_set, program, reference, study, target};
 
 use crate::plugins::Started;

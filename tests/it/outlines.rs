@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::VolumeGeometry;
 use imaging::{FlatMask, Mask, Picture};
-use neighbours::phantom::Phantom;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, model_set, study};
 
 use crate::model::import_tiny;

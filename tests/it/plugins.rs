@@ -1,7 +1,7 @@
 //! What a bad plugin can do: fail its node, and nothing else.
 
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, program, target};
 
 /// Whether a process with this command line is there.

@@ -124,7 +124,7 @@ async fn send_order(site: &Site, reference: &Path, patient: &str, accession: &st
         .replace("PID_1^^^ADT1", &format!("{patient}^^^ADT1"))
         .replace("|AccessionNumber|", &format!("|{accession}|"))
         .replace("1.2.392.200036.9125.0.198811291108.7", study);
-    assert_eq!(neighbours::send_order(&site.engine.mllp, &order).await.unwrap(), "AA");
+    assert_eq!(simulators::send_order(&site.engine.mllp, &order).await.unwrap(), "AA");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +234,7 @@ async fn a_laboratory_message_of_the_material_gives_its_table() {
     let text = std::fs::read_to_string(path).unwrap();
     let message = text.trim_start_matches('\u{feff}').replace("\r\n", "\r").replace('\n', "\r");
 
-    assert_eq!(neighbours::send_order(&site.engine.mllp, &message).await.unwrap(), "CA");
+    assert_eq!(simulators::send_order(&site.engine.mllp, &message).await.unwrap(), "CA");
     let runs = site.ended_runs(1).await;
 
     let run = site.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use contracts::{FailureReason, SopReference};
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::phantom::Phantom;
 use system_tests::api::{call_raw, token};
 use system_tests::{Habits, Hospital, eventually, study};
 

@@ -1,8 +1,8 @@
 //! A draft in the hands of a radiologist, and what everybody gets of it (OUT-02, OUT-80..83, ACC-14, ACC-19).
 
-use neighbours::phantom::Phantom;
-use neighbours::{Ehr, FhirServer, order_message};
 use serde_json::{Value, json};
+use simulators::phantom::Phantom;
+use simulators::{Ehr, FhirServer, order_message};
 use system_tests::api::{call, call_raw, token};
 use system_tests::{Habits, Hospital, Scratch, eventually, study};
 

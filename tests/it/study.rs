@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
-use neighbours::order_message;
-use neighbours::phantom::Phantom;
+use simulators::order_message;
+use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, kill_database, python, root};
 
 fn phantom() -> Phantom {

@@ -1,7 +1,7 @@
 //! What is kept together with others is kept as it would be alone. The database decides what can be kept
 //! together (migration 0019), the engine on all else; both must come to the same.
 
-use neighbours::phantom::Phantom;
+use simulators::phantom::Phantom;
 use system_tests::measuring::store_all;
 use system_tests::{Habits, Hospital};
 use tokio::task::JoinSet;
@@ -125,7 +125,7 @@ async fn send_all(hospital: &Hospital, messages: &[String]) {
     let mut sending = JoinSet::new();
     for message in messages {
         let (address, message) = (hospital.engine.mllp.clone(), message.clone());
-        sending.spawn(async move { neighbours::send_order(&address, &message).await.unwrap() });
+        sending.spawn(async move { simulators::send_order(&address, &message).await.unwrap() });
     }
     sending.join_all().await;
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use neighbours::phantom::Phantom;
+use simulators::phantom::Phantom;
 use system_tests::{Hospital, program};
 
 fn verify(file: &std::path::Path, key: &std::path::Path) -> (bool, String) {

@@ -1,8 +1,8 @@
 //! Workflows as an integrator meets them: tried, put to work, changed and taken back, while the
 //! engine runs.
 
-use neighbours::phantom::Phantom;
 use serde_json::Value;
+use simulators::phantom::Phantom;
 use system_tests::{
     Engine, Habits, Hospital, Scratch, eventually, kill_database, program, remote, study, target,
 };
@@ -294,7 +294,7 @@ deliver: [{ to: pacs, what: [images] }]
     let hospital = Hospital::with(habits).await;
     let phantom = study("routed");
     let other = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
-    assert_eq!(hospital.send_message(&neighbours::order_message(&other, "O1")).await, "AA");
+    assert_eq!(hospital.send_message(&simulators::order_message(&other, "O1")).await, "AA");
     hospital.send(&phantom).await;
     let runs = hospital.ended_runs(1).await;
     assert_eq!(runs[0]["status"], "completed");

@@ -1,4 +1,4 @@
-//! An engine in a process of its own, with neighbours, for tests of the whole.
+//! An engine in a process of its own, with simulated peers, for tests of the whole.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -24,10 +24,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dimse::{Remote, Timers};
-use neighbours::phantom::Phantom;
-use neighbours::{Ehr, Pacs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use simulators::phantom::Phantom;
+use simulators::{Ehr, Pacs};
 
 use crate::faults::System;
 
@@ -298,7 +298,7 @@ impl Hospital {
 
     /// Sends a message and gives MSA-1 of the answer.
     pub async fn send_message(&self, message: &str) -> String {
-        neighbours::send_order(&self.engine.mllp, message).await.unwrap()
+        simulators::send_order(&self.engine.mllp, message).await.unwrap()
     }
 
     /// Waits until every run and delivery has ended, at least `count` of them. Gives the runs.

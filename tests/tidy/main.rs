@@ -23,7 +23,7 @@ const FLOORS: &[&[&str]] = &[
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "report"],
     &["archive", "dimse", "fhir", "hl7", "inference", "orchestrator", "plugin-host", "store"],
-    &["neighbours"],
+    &["simulators"],
     &["server", "xtask"],
 ];
 

@@ -100,7 +100,7 @@ pub struct Output {
     pub stored: Option<String>,
 }
 
-/// What kind of neighbour a destination is.
+/// What kind of system a destination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DestinationKind {
     /// Takes DICOM objects.

@@ -8,10 +8,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use encoding::file_meta;
-use neighbours::phantom::Phantom;
-use neighbours::{order_message, send_order};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use simulators::phantom::Phantom;
+use simulators::{order_message, send_order};
 
 use super::kind::{Kind, Recipient};
 use super::proxy::{Break, Way};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use neighbours::{Ehr, Pacs};
 use rustix::process::Pid;
+use simulators::{Ehr, Pacs};
 
 use super::proxy::Proxy;
 use super::system::System;
@@ -23,7 +23,7 @@ deliver:
 /// Slices of a study.
 pub(super) const SLICES: u16 = 4;
 
-/// An engine with its neighbours, and what lies between them.
+/// An engine with its simulated peers, and what lies between them.
 pub struct Ward {
     pub(super) hospital: Hospital,
     pub(super) pacs: Pacs,

@@ -12,9 +12,9 @@ use dimse::{Config, Peer, Timers};
 use encoding::dicom_header::{Encoding, read_encoded};
 use hl7::frame::{Decoder, Frame, framed};
 use imaging::rle::FlatMask;
-use neighbours::order_message;
-use neighbours::phantom::Phantom;
 use plugin_host::protocol::{Ask, Say, read_frame, write_frame};
+use simulators::order_message;
+use simulators::phantom::Phantom;
 
 use super::Target;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use dimse::Remote;
-use neighbours::phantom::Phantom;
+use simulators::phantom::Phantom;
 
 /// What is sent: so many instances of so many pixels each, with so many associations at once.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! `cargo demo`: the engine at work, with neighbours of its own.
+//! `cargo demo`: the engine at work, with simulated peers.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dimse::{Remote, Timers};
-use neighbours::phantom::Phantom;
-use neighbours::{Ehr, Pacs, order_message, send_order};
+use simulators::phantom::Phantom;
+use simulators::{Ehr, Pacs, order_message, send_order};
 use store::RunDetail;
 use tokio::sync::{oneshot, watch};
 
@@ -25,7 +25,7 @@ use crate::run;
 /// Longest wait for the runs to end.
 const RUN_TIME_MAX: Duration = Duration::from_mins(3);
 
-/// The neighbours of a demonstration, and where everything lies.
+/// The simulated peers of a demonstration, and where everything lies.
 struct Scene {
     folder: PathBuf,
     pacs: Pacs,
