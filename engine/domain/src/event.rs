@@ -1,6 +1,39 @@
+//! The trail: what happened to whose data, who did it, and how it ended.
+//!
+//! Every kind of event has a type with its fields, named like the kind: [`InstanceReceived`] is
+//! recorded as `instance_received`. `EVENTS.md`, beside this crate's manifest, lists all of them.
+//! To record one:
+//!
+//! ```
+//! use domain::event::StudyExported;
+//! use domain::{Event, Subject};
+//!
+//! let subject = Subject { study: Some("1.2.3".to_owned()), ..Subject::default() };
+//! let event = Event::new(subject, StudyExported { instances: 120 });
+//! assert_eq!(event.kind, "study_exported");
+//! ```
+
+mod body;
+mod catalogue;
+mod kind;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
+
+pub use body::{Details, EventBody, EventDescription};
+pub use catalogue::commitment::*;
+pub use catalogue::delivery::*;
+pub use catalogue::instance::*;
+pub use catalogue::message::*;
+pub use catalogue::operation::*;
+pub use catalogue::patient::*;
+pub use catalogue::review::*;
+pub use catalogue::run::*;
+pub use catalogue::study::*;
+pub use kind::EventKind;
 
 /// One line of the trail: something happened to somebody's data.
 ///
@@ -10,19 +43,19 @@ use uuid::Uuid;
 pub struct Event {
     /// What happened: `instance_received`, `run_started`, …
     pub kind: String,
-    /// Whether something was made, read, changed, removed or executed.
+    /// Whether the subject was created, read, updated, deleted or executed.
     pub action: Action,
-    /// How it went.
+    /// Whether it succeeded.
     pub outcome: Outcome,
     /// Who did it.
     pub actor: Actor,
     /// What it happened to.
     pub subject: Subject,
-    /// What else there is to know.
+    /// The fields of its kind. A field without a value is left out of the trail.
     pub detail: Value,
 }
 
-/// The kind of doing (PS3.15, A.5; table of `EventActionCode`).
+/// The kind of action (PS3.15, A.5; table of `EventActionCode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Created.
@@ -37,17 +70,30 @@ pub enum Action {
     E,
 }
 
-/// How it went (`EventOutcomeIndicator` of PS3.15, A.5).
+impl Action {
+    /// The action as a word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::C => "create",
+            Self::R => "read",
+            Self::U => "update",
+            Self::D => "delete",
+            Self::E => "execute",
+        }
+    }
+}
+
+/// How an event ended (`EventOutcomeIndicator` of PS3.15, A.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Outcome {
-    /// Well.
+    /// It succeeded.
     Success,
-    /// Not, and may go well later.
+    /// It failed, and another attempt may succeed.
     MinorFailure,
-    /// Not.
+    /// It failed for good.
     SeriousFailure,
-    /// Not, and the engine is the worse for it.
+    /// It failed, and the engine itself is impaired.
     MajorFailure,
 }
 
@@ -76,32 +122,43 @@ impl TryFrom<u8> for Outcome {
     }
 }
 
+/// What kind of actor did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorKind {
+    /// The engine itself.
+    Engine,
+    /// A system on the network.
+    Peer,
+    /// A person, at the command line or in review.
+    Person,
+}
+
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// `engine`, `peer` or `person`.
-    pub kind: String,
-    /// AE title, application name, or operating-system user.
+    /// Whether it is the engine, a peer or a person.
+    pub kind: ActorKind,
+    /// AE title, application name, or name of the user.
     pub id: String,
-    /// Network address, if it came over one.
+    /// Network address, if it acted over the network.
     pub address: Option<String>,
 }
 
 impl Actor {
     /// The engine itself.
     pub fn engine() -> Self {
-        Self { kind: "engine".to_owned(), id: "isocenter".to_owned(), address: None }
+        Self { kind: ActorKind::Engine, id: "isocenter".to_owned(), address: None }
     }
 
-    /// Somebody on the network.
+    /// A system on the network, by its AE title or application name.
     pub fn peer(id: &str, address: &str) -> Self {
-        let (kind, id) = ("peer".to_owned(), id.to_owned());
-        Self { kind, id, address: Some(address.to_owned()) }
+        Self { kind: ActorKind::Peer, id: id.to_owned(), address: Some(address.to_owned()) }
     }
 
-    /// Somebody at the command line.
+    /// A person, by user name.
     pub fn person(id: &str) -> Self {
-        Self { kind: "person".to_owned(), id: id.to_owned(), address: None }
+        Self { kind: ActorKind::Person, id: id.to_owned(), address: None }
     }
 }
 
@@ -118,32 +175,54 @@ pub struct Subject {
     pub instance: Option<String>,
     /// The engine's key of a message.
     pub message: Option<Uuid>,
-    /// A run.
+    /// The engine's key of a run.
     pub run: Option<Uuid>,
-    /// A node of that run.
+    /// Name of a node of that run.
     pub node: Option<String>,
-    /// A destination.
+    /// Name of a destination.
     pub destination: Option<String>,
 }
 
 impl Event {
-    /// Something the engine did, that went well.
+    /// An event that the engine itself caused and that succeeded.
+    pub fn new<B: EventBody>(subject: Subject, body: B) -> Self {
+        // The fields of the catalogue are plain values, which always have a JSON form.
+        let detail = serde_json::to_value(body).unwrap_or_default();
+        Self {
+            kind: B::KIND.name().to_owned(),
+            action: B::ACTION,
+            outcome: Outcome::Success,
+            actor: Actor::engine(),
+            subject,
+            detail,
+        }
+    }
+
+    /// Superseded by [`Event::new`].
     pub fn engine(kind: &str, action: Action, subject: Subject, detail: Value) -> Self {
         let (outcome, actor) = (Outcome::Success, Actor::engine());
         Self { kind: kind.to_owned(), action, outcome, actor, subject, detail }
     }
 
-    /// The same, done by somebody else.
+    /// The same event, caused by somebody else.
     #[must_use]
     pub fn by(mut self, actor: Actor) -> Self {
         self.actor = actor;
         self
     }
 
-    /// The same, ended otherwise.
+    /// The same event with another outcome.
     #[must_use]
     pub fn ended(mut self, outcome: Outcome) -> Self {
         self.outcome = outcome;
+        self
+    }
+
+    /// The same event with another action than its kind has: of a merge, the patient whose identity
+    /// ends is deleted.
+    #[must_use]
+    pub fn with_action(mut self, action: Action) -> Self {
+        self.action = action;
         self
     }
 }

@@ -1,33 +1,49 @@
-//! The words of the trade: what every other crate means by a study, an instance, an order, a result.
+//! The terms of the trade: what every other crate means by a study, an instance, an order, a result.
+//!
+//! - [`event`]: the trail's events, one type per kind, and who and what they are about
+//! - [`AeTitle`] and the UID types: identifiers, checked where they are built
+//! - [`PatientId`], [`Demographics`] and [`identity_graph`]: patients, and who turned out to be whom
+//! - [`Order`]: imaging orders and the keys that find them
+//! - [`NodeInput`] and [`NodeOutput`]: what a plugin reads and writes
+//! - [`InferRequest`] and [`InferAnswer`]: what a plugin asks the model
+//! - [`ResultSet`]: what a run found, in the form that every report is encoded from
+//! - [`Observation`]: laboratory results
+//! - [`ReviewState`], [`Attestation`]: what people decide about results
+//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons that
+//!   are stored, each an enum whose variants have one name ([`named_enum!`])
 //!
 //! Types here are values. Each is checked once, where it is built, and needs no check again: a
-//! function that takes an [`AeTitle`] cannot be handed a string of seventeen characters.
+//! function that accepts an [`AeTitle`] cannot be given a string of seventeen characters.
 //!
 //! **Invariants**
 //!
 //! - This crate does no I/O and depends on no other crate of the workspace.
-//! - What identifies a patient can be stored and sent, but not shown by mistake: its `Debug` says
+//! - What identifies a patient can be stored and sent, but not shown by mistake: its `Debug` shows
 //!   nothing (SEC-37).
 
-/// Who makes what this engine makes, as objects say it: Manufacturer (0008,0070).
+/// The manufacturer of the objects that this engine creates: Manufacturer (0008,0070).
 pub const MANUFACTURER: &str = "Isocenter";
 
 mod ae_title;
 mod error_chain;
-mod event;
+pub mod event;
 pub mod identity_graph;
 mod inference;
 mod laboratory;
+mod named;
 mod node_io;
 mod order;
 mod patient;
+mod quality;
 mod result_set;
 mod review;
+mod state;
+mod task;
 mod uid;
 
 pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use error_chain::ErrorChain;
-pub use event::{Action, Actor, Event, Outcome, Subject};
+pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
 pub use inference::{
     AnswerBox, AnswerMask, InferAnswer, InferRequest, InvalidQuestion, Priority, Role, Runs,
     Sampling, Utterance,
@@ -37,13 +53,18 @@ pub use node_io::{
     ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput,
     OrderInput, SeriesInput, SeriesInstance, StudyInput,
 };
-pub use order::{Order, OrderAction, OrderKey};
+pub use order::{Order, OrderAction, OrderKey, OrderMatch};
 pub use patient::{Demographics, DemographicsChange, PatientId};
+pub use quality::QualityFlag;
 pub use result_set::{
     Algorithm, Amended, Code, Finding, InputInstance, Measurement, PatientSpace, Presence, Region,
     ResultSet, ResultStatus, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use review::{Attestation, Meaning, Person, ReviewState};
+pub use state::{
+    BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,
+};
+pub use task::TaskKind;
 pub use uid::{
     InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
     TransferSyntaxUid, derived_uid, is_harmless_uid,

@@ -1,8 +1,10 @@
+//! Imaging orders of the RIS, and the keys that find the order of a study.
+
 use serde::{Deserialize, Serialize};
 
-use crate::{PatientId, StudyInstanceUid};
+use crate::{PatientId, StudyInstanceUid, named_enum};
 
-/// What the RIS asked for (ORM^O01, OMI^O23).
+/// An imaging order of the RIS (ORM^O01, OMI^O23).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Whether it is new, changed or taken back.
@@ -91,4 +93,18 @@ pub enum OrderAction {
     Place,
     /// Taken back: nothing may leave for it (HL7-43).
     Cancel,
+}
+
+named_enum! {
+    /// The rules that find the order of a study, in order: the first that finds any decides (HL7-40).
+    pub enum OrderMatch {
+        /// The order names the Study Instance UID.
+        StudyInstanceUid = "study_instance_uid",
+        /// Both have the same accession number.
+        AccessionNumber = "accession_number",
+        /// Both have the same filler or placer order number.
+        OrderNumber = "order_number",
+        /// Both have the same Requested Procedure ID and patient.
+        RequestedProcedure = "requested_procedure",
+    }
 }

@@ -1,9 +1,11 @@
+//! Review: who decides about results, what a decision makes of a result, what a signature means.
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ResultStatus;
+use crate::{ResultStatus, named_enum};
 
-/// Somebody who may decide about results.
+/// A person who may decide about results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
     /// As it is printed under a report (21 CFR 11.50), or `family^given^middle^prefix^suffix`.
@@ -37,34 +39,23 @@ impl Person {
     }
 }
 
-/// What somebody made of a result (OUT-80).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReviewState {
-    /// Changed, and not signed.
-    Edited,
-    /// Signed.
-    Signed,
-    /// Changed after it was signed, and signed again (OUT-83).
-    Amended,
-    /// A draft that is not to be used.
-    Rejected,
-    /// Taken back after it was signed.
-    Withdrawn,
+named_enum! {
+    /// What a person made of a result (OUT-80).
+    pub enum ReviewState {
+        /// Changed, and not signed.
+        Edited = "edited",
+        /// Signed.
+        Signed = "signed",
+        /// Changed after it was signed, and signed again (OUT-83).
+        Amended = "amended",
+        /// A draft that is not to be used.
+        Rejected = "rejected",
+        /// Withdrawn after it was signed.
+        Withdrawn = "withdrawn",
+    }
 }
 
 impl ReviewState {
-    /// As the database spells it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Edited => "edited",
-            Self::Signed => "signed",
-            Self::Amended => "amended",
-            Self::Rejected => "rejected",
-            Self::Withdrawn => "withdrawn",
-        }
-    }
-
     /// How far the result may be trusted then.
     pub const fn status(self) -> ResultStatus {
         match self {
@@ -76,45 +67,34 @@ impl ReviewState {
     }
 }
 
-/// What a signature says of what is signed (21 CFR 11.50; OUT-82).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Meaning {
-    /// It is right as it was drafted.
-    Approved,
-    /// It is right as the person has changed it.
-    Corrected,
-    /// It is wrong, and not to be used.
-    Rejected,
-}
-
-impl Meaning {
-    /// As reports print it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Approved => "approved",
-            Self::Corrected => "corrected",
-            Self::Rejected => "rejected",
-        }
+named_enum! {
+    /// What a signature means (21 CFR 11.50; OUT-82).
+    pub enum Meaning {
+        /// The result is right as it was drafted.
+        Approved = "approved",
+        /// The result is right as the person changed it.
+        Corrected = "corrected",
+        /// The result is wrong and not to be used.
+        Rejected = "rejected",
     }
 }
 
-/// Who stands for a state of a result.
+/// Who is responsible for a version of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attestation {
-    /// Who.
+    /// The person who edited, signed, rejected or withdrew it.
     pub by: Person,
-    /// Which of the states it is that people have given the result, from 1.
+    /// Number of the version, from 1.
     pub version: u32,
-    /// Which document it is, as of document messages: one that was signed is replaced by another.
+    /// Number of the document in document messages: a signed document is replaced by another.
     pub document: u32,
-    /// The document it replaces.
+    /// Number of the document that this one replaces.
     pub replaces: Option<u32>,
-    /// When.
+    /// When the person decided.
     pub at: Timestamp,
-    /// What the signature means, if it is one.
+    /// What the signature means, if it was signed.
     pub meaning: Option<Meaning>,
-    /// SHA-256 of the content it is bound to, in hex (21 CFR 11.70).
+    /// SHA-256 of the content that the signature is bound to, in hex (21 CFR 11.70).
     pub digest: String,
 }
 

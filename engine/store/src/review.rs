@@ -76,7 +76,7 @@ impl ReviewStore for PgStore {
 
 /// Who did something, for the trail.
 fn actor(by: &Reviewer) -> Actor {
-    Actor { kind: "person".to_owned(), id: by.person.name.clone(), address: None }
+    Actor::person(&by.person.name)
 }
 
 impl PgStore {

@@ -1,0 +1,54 @@
+//! What can be wrong with an instance that is stored nevertheless.
+
+use crate::named_enum;
+
+named_enum! {
+    /// A fault of an instance's header, or a contradiction to its study or series.
+    pub enum QualityFlag {
+        /// Specific Character Set (0008,0005) names a set that the engine does not know.
+        CharsetUnknown = "charset_unknown",
+        /// There is no Patient ID (0010,0020).
+        PatientIdMissing = "patient_id_missing",
+        /// Patient ID (0010,0020) cannot be decoded: it identifies nobody (DIN-74).
+        PatientIdUndecodable = "patient_id_undecodable",
+        /// Patient's Name (0010,0010) cannot be decoded.
+        PatientNameUndecodable = "patient_name_undecodable",
+        /// Accession Number (0008,0050) cannot be decoded.
+        AccessionUndecodable = "accession_undecodable",
+        /// The SOP Instance UID is malformed.
+        InstanceUidMalformed = "identity_sop_instance_uid_malformed",
+        /// The Series Instance UID is malformed.
+        SeriesUidMalformed = "identity_series_uid_malformed",
+        /// The Study Instance UID is malformed.
+        StudyUidMalformed = "identity_study_uid_malformed",
+        /// The patient is another one than that of the study.
+        PatientDiffersFromStudy = "identity_patient_differs_from_study",
+        /// The series is known as part of another study.
+        SeriesOfAnotherStudy = "identity_series_of_another_study",
+        /// The modality is another one than that of the series.
+        ModalityDiffersFromSeries = "identity_modality_differs_from_series",
+        /// The frame of reference is another one than that of the series.
+        FrameOfReferenceDiffersFromSeries = "identity_frame_of_reference_differs_from_series",
+    }
+}
+
+impl QualityFlag {
+    /// Whether it is uncertain what or whom the instance belongs to: it is stored and used by nothing
+    /// (DIN-61).
+    pub const fn is_identity_conflict(self) -> bool {
+        match self {
+            Self::CharsetUnknown
+            | Self::PatientIdMissing
+            | Self::PatientIdUndecodable
+            | Self::PatientNameUndecodable
+            | Self::AccessionUndecodable => false,
+            Self::InstanceUidMalformed
+            | Self::SeriesUidMalformed
+            | Self::StudyUidMalformed
+            | Self::PatientDiffersFromStudy
+            | Self::SeriesOfAnotherStudy
+            | Self::ModalityDiffersFromSeries
+            | Self::FrameOfReferenceDiffersFromSeries => true,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The states of runs, deliveries, commitments and tokens, as the database stores them.
+
+use crate::named_enum;
+
+named_enum! {
+    /// How far a run is.
+    pub enum RunStatus {
+        /// Nodes are open.
+        Running = "running",
+        /// Every node that was needed is done.
+        Completed = "completed",
+        /// A node failed for good.
+        Failed = "failed",
+        /// The run was cancelled.
+        Cancelled = "cancelled",
+    }
+}
+
+named_enum! {
+    /// How far a delivery is.
+    pub enum DeliveryState {
+        /// It waits for its turn.
+        Queued = "queued",
+        /// An attempt is in progress, under a lease.
+        Sending = "sending",
+        /// The destination accepted it; its storage commitment is awaited.
+        AwaitingCommitment = "promised",
+        /// The destination has it.
+        Delivered = "delivered",
+        /// It failed for good; a person has to look.
+        Failed = "failed",
+        /// It must not be sent until [`BlockReason`] is resolved.
+        Blocked = "blocked",
+    }
+}
+
+named_enum! {
+    /// Why a delivery must not be sent.
+    pub enum BlockReason {
+        /// Images and order belong to two patients (HL7-44). A merge of the two resolves it.
+        IdentityConflict = "identity_conflict",
+        /// The order was cancelled (HL7-43).
+        OrderCancelled = "order_cancelled",
+        /// The destination accepts no results that nobody has signed (HL7-52).
+        Unverified = "unverified",
+        /// A later run on more instances replaced the run.
+        Replaced = "replaced",
+        /// The nodes that the delivery needs have no output.
+        NoResult = "no_result",
+        /// The result cannot be expressed in the form that the destination wants.
+        NotComposed = "not_composed",
+    }
+}
+
+named_enum! {
+    /// How far the request of a peer for storage commitment is.
+    pub enum CommitmentState {
+        /// The instances are yet to be checked.
+        Requested = "asked",
+        /// The result is yet to be reported.
+        Checked = "checked",
+        /// The peer has the result.
+        Reported = "reported",
+        /// The peer could not be reached for days; a person has to look.
+        Expired = "given_up",
+    }
+}
+
+named_enum! {
+    /// A part of the engine that a start in safe mode holds until a person releases it.
+    pub enum HoldPart {
+        /// Accepting instances and messages.
+        Intake = "intake",
+        /// Deciding about studies and messages, and working on nodes.
+        Workflows = "workflows",
+        /// Sending results.
+        Deliveries = "deliveries",
+    }
+}
+
+named_enum! {
+    /// Whether a token admits its owner.
+    pub enum TokenState {
+        /// It admits its owner.
+        Valid = "valid",
+        /// Its time is over.
+        Expired = "expired",
+        /// A person revoked it.
+        Revoked = "revoked",
+    }
+}
+
+named_enum! {
+    /// Where a corrected result comes from (OUT-81).
+    pub enum CorrectionSource {
+        /// The review of the engine.
+        Review = "review",
+        /// A SEG of a workstation.
+        Seg = "seg",
+        /// An SR of a workstation.
+        Sr = "sr",
+        /// An ORU message of the RIS.
+        Oru = "oru",
+        /// An MDM message of the RIS.
+        Mdm = "mdm",
+    }
+}
