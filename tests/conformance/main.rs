@@ -14,7 +14,7 @@ mod shipped;
 use std::net::TcpListener;
 use std::process::Command;
 
-use system_tests::{Hospital, material};
+use system_tests::{Hospital, reference_and_python};
 use tokio::sync::Mutex;
 
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -31,7 +31,7 @@ fn passes(mut harness: Command) {
 /// DIN-01..34 over real sockets, with all images of the material.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_01_the_dicom_harness_finds_no_fault() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let _alone = ALONE.lock().await;
     let hospital = Hospital::open().await;
     let (host, port) = hospital.engine.dicom.split_once(':').unwrap();
@@ -48,7 +48,7 @@ async fn din_01_the_dicom_harness_finds_no_fault() {
 /// HL7-01..26 over real sockets, with all messages of the material.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_01_the_mllp_harness_finds_no_fault() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let _alone = ALONE.lock().await;
     let hospital = Hospital::open().await;
     let (host, port) = hospital.engine.mllp.split_once(':').unwrap();

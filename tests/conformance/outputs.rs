@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture};
 use serde_json::{Value, json};
 use system_tests::api::{call, token};
-use system_tests::{Habits, Hospital, eventually, material, study};
+use system_tests::{Habits, Hospital, eventually, reference_and_python, study};
 
 use crate::{ALONE, passes};
 use system_tests::script::{Script, said};
@@ -134,7 +134,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 /// OUT-10..73: the harness finds no fault with any kind of output, and others see masks where they were drawn.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_drawn() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let _alone = ALONE.lock().await;
     let script = Script::open(drawing);
     let any = "127.0.0.1:0".parse().unwrap();
@@ -232,7 +232,7 @@ deliver:
 /// OUT-02, ACC-08: what is signed, amended and withdrawn is as sound as a draft, with a name in three scripts.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_02_what_people_sign_amend_and_withdraw_is_sound() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let _alone = ALONE.lock().await;
     let folder = system_tests::Scratch::default();
     let out = folder.path("out");

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
 use system_tests::script::{Script, said};
-use system_tests::{Habits, Hospital, Scratch, eventually, material};
+use system_tests::{Habits, Hospital, Scratch, eventually, reference_and_python};
 
 use crate::{ALONE, passes};
 
@@ -119,7 +119,7 @@ fn gather(hospital: &Hospital, out: &Path) {
 /// that PACS and EHR got.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_10_what_the_shipped_workflows_send_is_sound() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let _alone = ALONE.lock().await;
     let material = reference.join("material");
     let labs = material.join("documents/lab_reports");

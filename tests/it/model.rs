@@ -43,11 +43,15 @@ fn what_cannot_be_a_model_is_told_with_what_to_do() {
     assert_eq!(model(&scratch, &["list", "--json"]).stdout, b"[]\n");
 }
 
-/// Our own set, and that of the reference material: the same words, and the same masks on the pictures as
-/// they were sent.
+/// The same text, and the same masks on the pictures as they were sent.
 #[test]
-fn a_model_is_taken_in_and_says_and_draws_what_the_reference_does() {
+fn an_imported_model_answers_and_segments_as_the_reference_implementation() {
     check_set(&model_set());
+}
+
+/// The same on the set of the reference material.
+#[test]
+fn an_imported_model_answers_and_segments_as_the_reference_implementation_on_its_material() {
     if let Some(reference) = reference() {
         check_set(&reference.join("model/goldens/public"));
     }

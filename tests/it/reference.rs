@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use system_tests::{Engine, Scratch, eventually, material, program, target};
+use system_tests::{Engine, Scratch, eventually, program, reference, reference_and_python, target};
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -129,7 +129,7 @@ async fn send_order(site: &Site, reference: &Path, patient: &str, accession: &st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_liver_with_its_order_gives_what_independent_readers_confirm() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let site = Site::open();
     let liver = reference.join("material/dicom/ct_liver_3slices");
     let study = "1.2.392.200103.20080913.113635.0.2009.6.22.21.43.10.22941.1";
@@ -158,7 +158,7 @@ async fn a_real_liver_with_its_order_gives_what_independent_readers_confirm() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_81_a_tilted_head_is_rejected_with_tilt_and_spacing_and_no_volume() {
-    let Some((reference, _)) = material() else { return };
+    let Some(reference) = reference() else { return };
     let site = Site::open();
 
     site.send(&reference.join("material/dicom/ct_head_ge_28slices"));
@@ -179,7 +179,7 @@ async fn din_81_a_tilted_head_is_rejected_with_tilt_and_spacing_and_no_volume() 
 /// Every series of the material gives a result, or a reason that `why` shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_series_of_the_material_ends_with_a_result_or_a_reason() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let site = Site::open();
     let said = read_with(
         &python,
@@ -228,7 +228,7 @@ fn is_explained(study: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_laboratory_message_of_the_material_gives_its_table() {
-    let Some((reference, python)) = material() else { return };
+    let Some((reference, python)) = reference_and_python() else { return };
     let site = Site::open();
     let path = reference.join("material/hl7/fhir_converter/LRI_2.0-NG_CBC_Typ_Message.hl7");
     let text = std::fs::read_to_string(path).unwrap();

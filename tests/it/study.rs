@@ -137,7 +137,7 @@ deliver: [{ to: pacs, what: [seg] }]
 /// its study does not wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_50_the_end_of_an_association_is_not_lost_with_the_database() {
-    let Some(python) = python() else { return };
+    let python = python();
     let hospital = Hospital::open().await;
     let phantom = Phantom { slices: 1, ..Phantom::default() };
     let file = hospital.scratch.path("one.dcm");

@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod measuring;
 pub mod paper;
 mod processes;
+pub mod readiness;
 pub mod script;
 
 use std::fs::{self, File};
@@ -30,6 +31,7 @@ use simulators::phantom::Phantom;
 use simulators::{Ehr, Pacs};
 
 use crate::faults::System;
+pub use crate::readiness::{not_run, python, reference, reference_and_python};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -48,30 +50,9 @@ pub fn target() -> PathBuf {
     if folder.ends_with("deps") { folder.parent().unwrap() } else { folder }.to_owned()
 }
 
-/// The folder with reference material. Without it, says so.
-pub fn reference() -> Option<PathBuf> {
-    let said = std::env::var_os("ISOCENTER_REFERENCE").map(PathBuf::from);
-    said.filter(|it| it.exists())
-}
-
 /// A small model with questions, and what the reference implementations answer.
 pub fn model_set() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/citrus-v/tests/goldens/own")
-}
-
-/// The interpreter that has independent readers of DICOM and HL7.
-pub fn python() -> Option<PathBuf> {
-    std::env::var_os("ISOCENTER_PYTHON").map(PathBuf::from).filter(|it| it.exists())
-}
-
-/// Says why a test does nothing, so that nobody takes it for a pass of more.
-#[expect(clippy::print_stdout, reason = "a test talks to its terminal")]
-pub fn material() -> Option<(PathBuf, PathBuf)> {
-    let both = reference().zip(python());
-    if both.is_none() {
-        println!("not run: ISOCENTER_REFERENCE or the independent readers are not there");
-    }
-    both
 }
 
 /// The number that was said after a name at a command line, or what is meant without.

@@ -53,7 +53,7 @@ impl Acknowledger {
 
     /// python-hl7.
     pub async fn python_hl7() -> Option<Self> {
-        let python = python()?;
+        let python = python();
         let scratch = Scratch::default();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(python);

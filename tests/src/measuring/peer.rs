@@ -107,7 +107,7 @@ impl Receiver {
 
     /// pynetdicom, writing bytes as they come.
     pub async fn pynetdicom() -> Option<Self> {
-        let python = python()?;
+        let python = python();
         Self::child("pynetdicom", |port, folder, scratch| {
             let mut command = Command::new(python);
             command.arg(scratch.write("server.py", PYNETDICOM)).arg(port.to_string());

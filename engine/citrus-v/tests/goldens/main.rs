@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic says no")]
 
 mod citrus;
+#[path = "../not_run/mod.rs"]
+mod not_run;
 mod pictures;
 mod qwen;
 mod sam;
@@ -23,6 +25,8 @@ use imaging::Picture;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::not_run::not_run;
+
 /// Where all of it is computed: on the CPU, or where `ISOCENTER_DEVICE` says (`cuda`). It is one device:
 /// tensors of two openings of a GPU do not meet.
 fn device() -> Device {
@@ -37,19 +41,16 @@ fn device() -> Device {
 struct Set(PathBuf);
 
 impl Set {
-    /// The sets that have this file. Without the large one, says so.
-    #[expect(clippy::print_stdout, reason = "a test says what it did not do")]
+    /// The sets that have this file: the project's own, and the one that `ISOCENTER_GOLDENS` names. A
+    /// test that finds neither is listed as not run.
     fn with(file: &str) -> Vec<Self> {
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
         let given = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
         let given = given.filter(|it| it.join("MANIFEST.json").exists());
-        if given.is_none() {
-            println!("own set only: ISOCENTER_GOLDENS names no folder with a MANIFEST.json");
-        }
         let all = std::iter::once(own).chain(given);
         let all: Vec<Self> = all.filter(|it| it.join(file).exists()).map(Self).collect();
         if all.is_empty() {
-            println!("not run: no set has {file}");
+            not_run(&format!("ISOCENTER_GOLDENS names no set with {file}"));
         }
         all
     }

@@ -1,0 +1,47 @@
+//! What a test needs from its surroundings beyond the project itself, and what happens without it.
+//!
+//! Two things may be missing: the folder of reference material (`ISOCENTER_REFERENCE`), and the
+//! Python interpreter with independent readers (`ISOCENTER_PYTHON`), which `cargo verify` installs.
+//! A test that lacks what it needs never passes in silence: below `cargo verify` it is listed as not
+//! run, and subtracted from the tests that passed; anywhere else it fails.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::thread;
+
+/// The file in which tests list themselves as not run, one line each: `cargo verify` names it.
+const NOT_RUN_LIST: &str = "ISOCENTER_NOT_RUN";
+
+/// Lists the calling test as not run; its caller returns. Panics where nobody would read the list.
+pub fn not_run(reason: &str) {
+    let Some(list) = env::var_os(NOT_RUN_LIST) else {
+        panic!("this test cannot run: {reason} (`cargo verify` lists such tests as not run)");
+    };
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    let mut list = OpenOptions::new().create(true).append(true).open(list).unwrap();
+    list.write_all(format!("{name}: {reason}\n").as_bytes()).unwrap();
+}
+
+/// The folder of reference material. Without it the calling test is listed as not run.
+pub fn reference() -> Option<PathBuf> {
+    let folder = env::var_os("ISOCENTER_REFERENCE").map(PathBuf::from).filter(|it| it.exists());
+    if folder.is_none() {
+        not_run("ISOCENTER_REFERENCE names no folder of reference material");
+    }
+    folder
+}
+
+/// The interpreter with independent readers of DICOM, HL7, FHIR and PDF. Panics without it:
+/// `cargo verify` installs it before any test runs.
+pub fn python() -> PathBuf {
+    let interpreter = env::var_os("ISOCENTER_PYTHON").map(PathBuf::from);
+    let interpreter = interpreter.filter(|it| it.exists());
+    interpreter.expect("ISOCENTER_PYTHON names the interpreter that `cargo verify` installs")
+}
+
+/// The folder of reference material, and the interpreter with independent readers.
+pub fn reference_and_python() -> Option<(PathBuf, PathBuf)> {
+    reference().map(|folder| (folder, python()))
+}
