@@ -15,6 +15,7 @@ mod doors;
 mod drafts;
 mod identity;
 mod injection;
+mod installation;
 mod isolation;
 mod laboratory;
 mod mistakes;

@@ -23,4 +23,4 @@ mod sandbox;
 mod worker;
 
 pub use host::{HostError, LoadedPlugin, PluginHost, PluginLimits};
-pub use package::{Manifest, Trust, sign};
+pub use package::{Manifest, Trust, plugins_in, sign};

@@ -160,8 +160,12 @@ fn place(store: &Path, digest: &str, is_folder: bool) -> PathBuf {
     store.join(format!("{digest}.{}", if is_folder { FOLDER } else { "so" }))
 }
 
-/// The plugins in a folder, by name.
-pub(crate) fn found(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The plugins in a folder, sorted by name: libraries, and folders with a `plugin.json`.
+///
+/// # Errors
+///
+/// Fails if the folder cannot be read.
+pub fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?;
     let mut found: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
     found.retain(|it| {

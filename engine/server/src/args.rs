@@ -120,6 +120,9 @@ pub(crate) enum Command {
         /// Where workflows lie.
         #[arg(long)]
         workflows: PathBuf,
+        /// The folder with the plugins to show. The site of the demonstration signs all of them.
+        #[arg(long)]
+        plugins: PathBuf,
         /// The folder with PostgreSQL's programs.
         #[arg(long)]
         pg_bin: Option<PathBuf>,

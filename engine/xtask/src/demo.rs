@@ -1,26 +1,46 @@
 //! `cargo demo`: builds the engine and its plugins, and shows them at work.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::needs::{POSTGRESQL, provide};
-use crate::{Outcome, cargo, heading, root, run};
+use crate::workspace::{crates_to_build, fill_plugin_folder, program, target_folder};
+use crate::{Outcome, build_engine, heading, root, run};
 
-/// What the demonstration is built from.
-const PACKAGES: &[&str] = &["server", "segmentation", "lab-report-parsing"];
-
+/// Builds, fills a folder with the plugins that were built, and runs the demonstration on it.
 pub(crate) fn demo(arguments: &[String]) -> Outcome {
+    heading("1 of 3: what has to be installed");
     provide(&[POSTGRESQL])?;
-    heading("building the engine and its plugins (the first time takes some minutes)");
-    let mut build = cargo(&["build"]);
-    for package in PACKAGES {
-        build.args(["--package", package]);
-    }
-    run(&mut build)?;
-    let program = target_folder().join("debug/isocenter");
-    let mut demo = std::process::Command::new(program);
-    demo.args(["demo", "--workflows"]).arg(root().join("workflows")).args(arguments);
+    let count = crates_to_build()?;
+    heading(&format!(
+        "2 of 3: building the engine and its plugins, {count} crates; the first time takes minutes"
+    ));
+    build_engine(&[])?;
+    heading("3 of 3: the demonstration");
+    show(arguments)
+}
+
+/// Runs the demonstration with the plugins of the workspace, and nothing else that lies in the
+/// target folder: what tests or an earlier build left there cannot help.
+fn show(arguments: &[String]) -> Outcome {
+    let plugins = target_folder().join("demo/plugins");
+    fill_plugin_folder(&plugins, Path::new("debug"))?;
+    let mut demo = Command::new(program("debug"));
+    demo.arg("demo").arg("--workflows").arg(root().join("workflows"));
+    demo.arg("--plugins").arg(&plugins).args(arguments);
     run(&mut demo)
 }
 
-/// Where cargo puts what it builds.
-pub(crate) fn target_folder() -> std::path::PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into)
+/// The demonstration as a step of `cargo verify`: fails if it would build anything anew, since
+/// `cargo demo` and `cargo verify` must share every crate, version and feature.
+pub(crate) fn verify_demo() -> Outcome {
+    let compiled = crate::crates_compiled_by(&mut crate::engine_build(&[])?)?;
+    if !compiled.is_empty() {
+        let list = compiled.join(", ");
+        return Err(format!(
+            "`cargo demo` would build these again after the workspace was built, as their \
+             features differ: {list}"
+        ));
+    }
+    show(&["--once".to_owned()])
 }

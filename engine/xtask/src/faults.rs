@@ -1,12 +1,12 @@
-//! `cargo faults`: breaks things at random for as long as one likes.
+//! `cargo faults`: injects faults at random for as long as one likes.
 
 use std::process::Command;
 
-use crate::demo::target_folder;
 use crate::needs::{POSTGRESQL, provide};
+use crate::workspace::target_folder;
 use crate::{Outcome, cargo, run};
 
-/// Builds everything, and has the harness in `tests/src/faults` run with these arguments.
+/// Builds everything, and runs the harness in `tests/src/faults` with these arguments.
 pub(crate) fn faults(arguments: &[String]) -> Outcome {
     provide(&[POSTGRESQL])?;
     run(&mut cargo(&["build", "--quiet", "--workspace"]))?;

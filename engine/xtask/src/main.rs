@@ -1,13 +1,16 @@
-//! The two commands, `cargo demo` and `cargo verify`, and a long one: `cargo faults`.
+//! The commands of the project: `cargo demo` and `cargo verify`, which a newcomer needs; `cargo faults`,
+//! which runs for long; and `cargo stage`, which packagers need.
 //!
 //! They find what they need, or install it with the distribution's package manager where they may
-//! (root, or sudo without a password); else they say exactly what to run, and stop.
+//! (root, or sudo without a password); else they print what to run, and stop.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 mod demo;
 mod faults;
 mod needs;
+mod stage;
 mod verify;
+mod workspace;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -22,7 +25,8 @@ fn main() -> ExitCode {
         Some("demo") => demo::demo(&arguments.filter(|one| one != "--").collect::<Vec<_>>()),
         Some("verify") => verify::verify(),
         Some("faults") => faults::faults(&arguments.collect::<Vec<_>>()),
-        _ => Err("say `cargo demo`, `cargo verify` or `cargo faults`".to_owned()),
+        Some("stage") => stage::stage(&arguments.filter(|one| one != "--").collect::<Vec<_>>()),
+        _ => Err("run `cargo demo`, `cargo verify`, `cargo faults` or `cargo stage`".to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,7 +60,46 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Says what comes next.
+/// The build of the engine and of every plugin of the workspace.
+pub(crate) fn engine_build(flags: &[&str]) -> Result<Command, String> {
+    let mut build = cargo(&["build", "--package", "server"]);
+    for package in workspace::plugin_packages()? {
+        build.args(["--package", &package]);
+    }
+    build.args(flags);
+    Ok(build)
+}
+
+/// Builds the engine and every plugin of the workspace. Cargo shows how far it is.
+pub(crate) fn build_engine(flags: &[&str]) -> Outcome {
+    run(&mut engine_build(flags)?)
+}
+
+/// Runs a build of cargo, and gives the crates that it compiled.
+pub(crate) fn crates_compiled_by(build: &mut Command) -> Result<Vec<String>, String> {
+    let output = build.current_dir(root()).env("CARGO_TERM_COLOR", "never").output();
+    let output = output.map_err(|error| format!("cargo cannot be run: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(text);
+    }
+    let compiled = text.lines().filter_map(|it| it.trim_start().strip_prefix("Compiling "));
+    Ok(compiled.map(str::to_owned).collect())
+}
+
+/// What a program prints, or why it failed.
+pub(crate) fn output_of(command: &mut Command) -> Result<String, String> {
+    let shown = format!("{command:?}").replace('"', "");
+    let output = command.current_dir(root()).output();
+    let output = output.map_err(|error| format!("this cannot be run ({error}): {shown}"))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("this failed ({}): {shown}\n{reason}", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Prints what comes next.
 pub(crate) fn heading(text: &str) {
     println!("\n=== {text}");
 }

@@ -16,7 +16,6 @@ use crate::commands::ask::show_run;
 use crate::commands::audit;
 use crate::commands::plugin::plugin;
 use crate::commands::send::send_files;
-use crate::config::own_folder;
 use crate::doors::Doors;
 use crate::open::Opened;
 use crate::output::{Failure, line};
@@ -36,10 +35,11 @@ pub(crate) async fn demo(
     once: bool,
     with: Option<PathBuf>,
     workflows: PathBuf,
+    plugins: PathBuf,
     pg_bin: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let scene = Scene::open().await?;
-    let config = scene.write_config(&workflows)?;
+    let config = scene.write_config(&workflows, &plugins)?;
     let place = Place { config: Some(config), data: None, pg_bin };
     let flags = ServeFlags {
         trust_loopback: true,
@@ -47,7 +47,7 @@ pub(crate) async fn demo(
         log_file: Some(scene.folder.join("log")),
         ..ServeFlags::default()
     };
-    sign_plugins(&place).await?;
+    sign_plugins(&plugins, &place).await?;
     heading("The engine starts, with a PostgreSQL of its own");
     line(format_args!("its log is {}", scene.folder.join("log").display()));
     let (stop, stopped) = watch::channel(false);
@@ -75,16 +75,12 @@ pub(crate) async fn demo(
     outcome.and(ended)
 }
 
-/// The plugins of the project. What tests have built beside them is left alone.
-const PLUGINS: [&str; 3] =
-    ["libcot_reporting.so", "liblab_report_parsing.so", "libsegmentation.so"];
-
-/// Signs what was just built with the key of this site: the engine loads nothing else.
-async fn sign_plugins(place: &Place) -> Result<(), Failure> {
+/// Signs every plugin of a folder with the key of this site: the engine loads nothing else.
+async fn sign_plugins(folder: &Path, place: &Place) -> Result<(), Failure> {
     heading("The site signs the plugins that were built");
-    let folder = own_folder().unwrap_or_default();
-    let paths = PLUGINS.iter().map(|it| folder.join(it));
-    let plugins = paths.filter(|it| it.exists()).collect();
+    let plugins = plugin_host::plugins_in(folder).map_err(|error| {
+        Failure::from_error(&format!("cannot list the plugins in `{}`", folder.display()), &error)
+    })?;
     plugin(PluginCommand::Sign { plugins, place: place.clone() }).await
 }
 
@@ -106,10 +102,10 @@ impl Scene {
     }
 
     /// The site file of the demonstration, for people to read.
-    fn write_config(&self, workflows: &Path) -> Result<PathBuf, Failure> {
+    fn write_config(&self, workflows: &Path, plugins: &Path) -> Result<PathBuf, Failure> {
         let path = self.folder.join("isocenter.yaml");
         let text = format!(
-            "data: {}\nworkflows: {}\n\
+            "data: {}\nworkflows: {}\nplugins: {}\n\
              dicom: {{ listen: \"127.0.0.1:0\", peers: [] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\n\
@@ -117,6 +113,7 @@ impl Scene {
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: true }}\n",
             self.folder.join("data").display(),
             workflows.display(),
+            plugins.display(),
             self.pacs.address(),
             self.ehr.address(),
         );

@@ -30,8 +30,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
     match arguments.command {
         Command::Serve { place, flags } => run::serve(&place, &flags).await.map(done),
-        Command::Demo { once, with, workflows, pg_bin } => {
-            demo::demo(once, with, workflows, pg_bin).await.map(done)
+        Command::Demo { once, with, workflows, plugins, pg_bin } => {
+            demo::demo(once, with, workflows, plugins, pg_bin).await.map(done)
         }
         Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
         Command::Test { place, flags } => check::test(&place, &flags).await,
