@@ -141,14 +141,14 @@ fn install_readers(clock: &mut Clock) -> Result<PathBuf, String> {
     clock.step("independent readers", || {
         let done = folder.join("installed");
         let wanted = READERS.join("\n");
-        if std::fs::read_to_string(&done).is_ok_and(|it| it == wanted) {
+        if fs::read_to_string(&done).is_ok_and(|it| it == wanted) {
             return Ok(());
         }
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(READERS);
         run(&mut pip)?;
-        std::fs::write(&done, wanted).map_err(|error| error.to_string())
+        fs::write(&done, wanted).map_err(|error| error.to_string())
     })?;
     Ok(python)
 }
