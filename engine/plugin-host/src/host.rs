@@ -144,7 +144,7 @@ impl PluginHost {
     pub async fn rescan(&self) -> Result<(), HostError> {
         let before = self.plugins.get();
         let mut found = Found { stamp: self.stamp_now(), ..Found::default() };
-        for source in package::found(&self.folder).map_err(io_error(&self.folder))? {
+        for source in package::plugins_in(&self.folder).map_err(io_error(&self.folder))? {
             match self.loaded(&source).await {
                 Ok(plugin) => {
                     let name = plugin.pin.name.clone();
@@ -211,7 +211,7 @@ impl PluginHost {
 
     /// How the folder stands now: changes whenever what lies in it does.
     pub fn stamp_now(&self) -> String {
-        let found = package::found(&self.folder).unwrap_or_default();
+        let found = package::plugins_in(&self.folder).unwrap_or_default();
         found.iter().map(|it| package::stamp(it)).chain([self.trust.stamp()]).collect()
     }
 
