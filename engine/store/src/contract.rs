@@ -10,9 +10,9 @@ use domain::Event;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::PgStore;
+use crate::database::pg_store::PgStore;
 use crate::error::Error;
-use crate::event::append_all;
+use crate::trail::append::append_all;
 
 #[async_trait]
 impl Store for PgStore {

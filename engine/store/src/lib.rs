@@ -1,68 +1,59 @@
-//! What the engine remembers: the trail and everything that follows from it, in PostgreSQL.
+//! What the engine remembers: the audit trail and all state derived from its events, in PostgreSQL.
 //!
-//! Read [`PgStore`] first, then the operations in the order a study meets them: `intake_group`,
-//! `intake`, `message`, `identity` and `merge` keep what arrives, `assembly` starts runs, `run` drives
-//! them, `delivery` sends what they found, `commitment` answers for what is kept, `retention`
-//! removes what is over. `sealer` closes events into signed batches, [`trail_file`] exports and
-//! verifies them without a database. [`cluster`] runs a private PostgreSQL where the site has
-//! none.
+//! One folder per aggregate. A folder uses only the folders above it in this list:
+//!
+//! - `error`: what can go wrong inside an operation.
+//! - `vault`: the keys of a site, and encrypted payloads (everything that identifies a patient).
+//! - `database`: the connection pool ([`PgStore`]), notifications between processes, and
+//!   [`cluster`], a private PostgreSQL for sites that have none.
+//! - `trail`: appends events, seals them into signed batches ([`Sealer`]), and verifies an export
+//!   without a database ([`trail_file`]).
+//! - `patient`: identifiers, demographics, merges and links.
+//! - `run`: studies to decide on, runs, the queue of nodes, tasks for people, missed deadlines.
+//! - `result`: review, corrections that come back, earlier reports.
+//! - `intake`: instances, messages and requests for storage commitment, stored one by one or in
+//!   batches.
+//! - `delivery`: the queue of deliveries, and how destinations fare.
+//! - `admin`: active workflows, access tokens, holds.
+//! - `console`: lists, explanations, exports and support counts for people.
+//! - `upkeep`: retention, clock jumps, integrity checks.
 //!
 //! **Invariants**
 //!
-//! - Every operation is one transaction, and the event that tells of it is part of it.
+//! - Every operation is one transaction, and the event that reports it is part of it.
 //! - Events are added through `audit.append` and never touched again.
 //! - What identifies a patient is never in an event, and encrypted in `payload`.
 
-mod activation;
-mod assembly;
-mod clock;
-pub mod cluster;
-mod commitment;
+mod admin;
+mod console;
 mod contract;
+mod database;
 mod delivery;
-mod destination;
-mod doctor;
 mod error;
-mod event;
-mod export;
-mod group;
-mod held;
-mod identity;
 mod intake;
-mod intake_group;
-mod keys;
-mod known_reports;
-mod merge;
-mod message;
-mod message_group;
-mod overdue;
-mod payload;
-mod pg_store;
-mod query;
-mod retention;
-mod returned;
-mod review;
+mod patient;
+mod result;
 mod run;
-mod sealer;
-mod support;
-mod task;
-mod token;
-pub mod trail_file;
+mod trail;
+mod upkeep;
+mod vault;
 
-pub use activation::ActivationLine;
-pub use destination::DestinationLine;
-pub use doctor::{Check, FiledInstance, restore_guards};
-pub use export::StudyExport;
-pub use held::{HeldLine, PARTS};
-pub use identity::IdentityDomains;
-pub use keys::{Keys, KeysError, plugin_key};
-pub use merge::UnmergeError;
-pub use pg_store::{OpenError, PgStore, prepare};
-pub use query::{
+pub use admin::activation::ActivationLine;
+pub use admin::hold::{HeldLine, PARTS};
+pub use admin::token::TokenLine;
+pub use console::export::StudyExport;
+pub use console::lists::{
     DeliveryLine, EventFilter, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine,
-    Why, WhyStudy,
 };
-pub use retention::{Expired, RetainedKind, RetentionTerms};
-pub use returned::CorrectionLine;
-pub use sealer::Sealer;
-pub use token::TokenLine;
+pub use console::why::{Why, WhyStudy};
+pub use database::cluster;
+pub use database::pg_store::{OpenError, PgStore, prepare};
+pub use delivery::destination::DestinationLine;
+pub use patient::identity::IdentityDomains;
+pub use patient::merge::UnmergeError;
+pub use result::corrections::CorrectionLine;
+pub use trail::file as trail_file;
+pub use trail::sealer::Sealer;
+pub use upkeep::doctor::{Check, FiledInstance, restore_guards};
+pub use upkeep::retention::{Expired, RetainedKind, RetentionTerms};
+pub use vault::keys::{Keys, KeysError, plugin_key};

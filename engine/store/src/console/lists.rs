@@ -1,0 +1,335 @@
+//! What people ask: lists, one run, and why something did or did not happen.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use contracts::StoreError;
+use domain::{Action, Actor, Event, Subject};
+
+use crate::database::pg_store::PgStore;
+use crate::error::{Error, Result};
+use crate::trail::append::append;
+use crate::vault::payload;
+
+/// A study in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct StudyLine {
+    /// Study Instance UID.
+    pub study: String,
+    /// Accession number.
+    pub accession: String,
+    /// What the patient is known by.
+    pub patient: Option<String>,
+    /// Modalities, with a comma between.
+    pub modalities: String,
+    /// How many instances count.
+    pub instances: i64,
+    /// When the last one came.
+    pub last_received: String,
+    /// How many runs there were.
+    pub runs: i64,
+}
+
+/// A message in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct MessageLine {
+    /// The engine's key.
+    pub id: Uuid,
+    /// When it came.
+    pub received_at: String,
+    /// MSH-3.
+    pub sender: String,
+    /// Type and event.
+    pub message_type: String,
+    /// MSH-10.
+    pub control_id: String,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+    /// MSA-1 of the answer.
+    pub code: String,
+    /// Why it was refused.
+    pub problem: Option<String>,
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct RunLine {
+    /// Its key.
+    pub id: Uuid,
+    /// The workflow.
+    pub workflow: String,
+    /// `running`, `completed`, `failed`, `cancelled`.
+    pub status: String,
+    /// Study it is about.
+    pub study: Option<String>,
+    /// Message it is about.
+    pub message: Option<Uuid>,
+    /// Why it was started.
+    pub reason: String,
+    /// When it was started.
+    pub started_at: String,
+    /// When it ended.
+    pub ended_at: Option<String>,
+}
+
+/// A node of a run.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct NodeLine {
+    /// Its name.
+    pub node: String,
+    /// How it stands.
+    pub state: String,
+    /// How often it was tried.
+    pub attempt: i32,
+    /// The plugin, with its version.
+    pub plugin: Option<String>,
+    /// Why it stands so.
+    pub reason: String,
+}
+
+/// A delivery.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct DeliveryLine {
+    /// Its key.
+    pub id: Uuid,
+    /// Its run.
+    pub run: Uuid,
+    /// Where to.
+    pub destination: String,
+    /// What.
+    pub what: Value,
+    /// `queued`, `sending`, `delivered`, `failed`, `blocked`.
+    pub state: String,
+    /// How often it was tried.
+    pub attempt: i32,
+    /// Why it stands so.
+    pub reason: String,
+}
+
+/// Which events are asked for: those that fit everything that is said.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Of a patient, by any identifier.
+    pub patient: Option<String>,
+    /// Of a study.
+    pub study: Option<String>,
+    /// Caused by somebody.
+    pub user: Option<String>,
+    /// Of a result: its run, or a name it went out under.
+    pub result: Option<String>,
+}
+
+/// One run with everything in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunDetail {
+    /// The run.
+    pub run: RunLine,
+    /// Its nodes.
+    pub nodes: Vec<NodeLine>,
+    /// What it sends.
+    pub deliveries: Vec<DeliveryLine>,
+    /// What its nodes found.
+    pub outputs: std::collections::BTreeMap<String, Value>,
+}
+
+/// Something a person has to look at.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct TaskLine {
+    /// Its key.
+    pub id: Uuid,
+    /// What kind.
+    pub kind: String,
+    /// What about.
+    pub subject: Value,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub opened_at: String,
+    /// Who decided, and what.
+    pub decision: Option<String>,
+}
+
+/// An event in a list.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct EventLine {
+    /// When.
+    pub at: String,
+    /// What.
+    pub kind: String,
+    /// All of it.
+    pub body: Value,
+    /// Its place in the chain, once it is sealed.
+    pub seq: Option<i64>,
+}
+
+/// A study as lists show it; a condition or an order may follow.
+pub(crate) const STUDY_COLUMNS: &str = "select s.uid as study, s.accession,
+    (select p.value from patient p where p.id = patient_root(s.patient)) as patient,
+    coalesce((select string_agg(distinct modality, ',') from series
+    where study = s.uid), '') as modalities,
+    (select count(*) from instance i where i.study = s.uid and is_current) as instances,
+    to_char(s.last_received at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+    as last_received,
+    (select count(*) from run r where r.study = s.uid) as runs
+    from study s ";
+
+const RUN_COLUMNS: &str = "select id, workflow, status, study, message, reason,
+    to_char(started_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as started_at,
+    to_char(ended_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as ended_at from run ";
+
+impl PgStore {
+    /// The newest studies.
+    ///
+    /// # Errors
+    ///
+    /// As for all questions: fails if the database does.
+    pub async fn studies(&self, limit: i64) -> std::result::Result<Vec<StudyLine>, StoreError> {
+        let query = format!("{STUDY_COLUMNS} order by s.last_received desc limit $1");
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// The newest messages.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn messages(&self, limit: i64) -> std::result::Result<Vec<MessageLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+                as received_at, sending_application as sender, message_type, control_id, sha256, code,
+                problem
+             from message order by received_at desc limit $1",
+        );
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// The newest runs.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn runs(&self, limit: i64) -> std::result::Result<Vec<RunLine>, StoreError> {
+        let query = format!("{RUN_COLUMNS} order by run.started_at desc limit $1");
+        let rows = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// One run, if there is such a one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn run(&self, id: Uuid) -> std::result::Result<Option<RunDetail>, StoreError> {
+        Ok(self.run_detail(id).await?)
+    }
+
+    pub(crate) async fn run_detail(&self, id: Uuid) -> Result<Option<RunDetail>> {
+        let query = format!("{RUN_COLUMNS} where id = $1");
+        let run: Option<RunLine> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.pool).await?;
+        let Some(run) = run else { return Ok(None) };
+        let nodes = sqlx::query_as(
+            "select node, state, attempt, plugin ->> 'name' || ' ' || (plugin ->> 'version')
+                as plugin, reason from node where run = $1 order by changed_at, node",
+        );
+        let nodes = nodes.bind(id).fetch_all(&self.pool).await?;
+        let deliveries = sqlx::query_as(
+            "select id, run, destination, what, state, attempt, reason from delivery
+             where run = $1 order by index",
+        );
+        let deliveries = deliveries.bind(id).fetch_all(&self.pool).await?;
+        let rows: Vec<(String, Uuid)> =
+            sqlx::query_as("select node, output from node where run = $1 and output is not null")
+                .bind(id)
+                .fetch_all(&self.pool)
+                .await?;
+        let mut outputs = std::collections::BTreeMap::new();
+        let mut connection = self.pool.acquire().await?;
+        for (node, output) in rows {
+            let content = payload::read(&mut connection, &self.keys, output).await?;
+            let value = content
+                .map_or(Value::Null, |it| serde_json::from_slice(&it).unwrap_or(Value::Null));
+            outputs.insert(node, value);
+        }
+        Ok(Some(RunDetail { run, nodes, deliveries, outputs }))
+    }
+
+    /// The newest deliveries, or those that failed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn deliveries(
+        &self,
+        only_failed: bool,
+        limit: i64,
+    ) -> std::result::Result<Vec<DeliveryLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select id, run, destination, what, state, attempt, reason from delivery
+             where not $1 or state in ('failed', 'blocked') order by position desc limit $2",
+        );
+        Ok(rows.bind(only_failed).bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// What waits for a person, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn tasks(&self, limit: i64) -> std::result::Result<Vec<TaskLine>, StoreError> {
+        let rows = sqlx::query_as(
+            "select id, kind, subject, reason,
+                to_char(opened_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as opened_at,
+                decision from task where decided_at is null order by opened_at limit $1",
+        );
+        Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+
+    /// The newest events, all or those that are asked for. Reading is an event too (AUD-08).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn events(
+        &self,
+        of: &EventFilter,
+        limit: i64,
+        actor: Actor,
+    ) -> std::result::Result<Vec<EventLine>, StoreError> {
+        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+        let rows = sqlx::query_as(
+            "select to_char(e.at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at,
+                e.kind, e.body, s.seq
+             from audit.event e left join audit.seal s on s.event = e.id
+             where ($1::text is null or e.patient in (select f from patient_identifier i,
+                        patient_family(i.patient) f where i.value = $1))
+               and ($2::text is null or e.study = $2)
+               and ($3::text is null or e.body #>> '{actor,id}' = $3)
+               and ($4::text is null or e.run in (
+                    select id from run where id::text = $4
+                    union select c.run from audit.event c where c.kind = 'report_composed'
+                        and c.body #> '{detail,outputs}' @> jsonb_build_array(
+                            jsonb_build_object('id', $4::text))))
+             order by e.at desc limit $5",
+        )
+        .bind(&of.patient)
+        .bind(&of.study)
+        .bind(&of.user)
+        .bind(&of.result)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(Error::from)?;
+        let subject = Subject { study: of.study.clone(), ..Subject::default() };
+        // By whom the patient is known must be erasable: it is not named here.
+        let detail = json!({
+            "by_patient": of.patient.is_some(), "user": of.user, "result": of.result,
+        });
+        let event = Event::engine("trail_read", Action::R, subject, detail).by(actor);
+        append(&mut tx, &event).await?;
+        tx.commit().await.map_err(Error::from)?;
+        Ok(rows)
+    }
+}

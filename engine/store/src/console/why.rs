@@ -1,0 +1,180 @@
+use std::collections::BTreeMap;
+
+use contracts::StoreError;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::console::lists::{
+    EventLine, MessageLine, RunDetail, STUDY_COLUMNS, StudyLine, TaskLine,
+};
+use crate::database::pg_store::PgStore;
+use crate::error::{Error, Result};
+
+/// What is known about an accession number, a study, a patient identifier or a message.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Why {
+    /// Patients that belong together with those it names, and stay patients of their own.
+    pub links: Vec<Value>,
+    /// Orders it names.
+    pub orders: Vec<Value>,
+    /// Messages it names.
+    pub messages: Vec<MessageLine>,
+    /// Runs on those messages.
+    pub message_runs: Vec<RunDetail>,
+    /// Studies it names.
+    pub studies: Vec<WhyStudy>,
+    /// What happened at the doors and was never kept.
+    pub refusals: Vec<EventLine>,
+}
+
+/// What is known about a study.
+#[derive(Clone, Debug, Serialize)]
+pub struct WhyStudy {
+    /// The study.
+    pub study: StudyLine,
+    /// What each workflow made of it that did not start, or waits.
+    pub told: BTreeMap<String, String>,
+    /// What ran on it.
+    pub runs: Vec<RunDetail>,
+    /// What waits for a person.
+    pub tasks: Vec<TaskLine>,
+}
+
+impl PgStore {
+    /// Everything that is known about what `text` names.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn why(&self, text: &str) -> std::result::Result<Why, StoreError> {
+        Ok(self.why_rows(text).await?)
+    }
+
+    async fn why_rows(&self, text: &str) -> Result<Why> {
+        let uids: Vec<(String,)> = sqlx::query_as(
+            "select distinct s.uid from study s
+             where s.uid = $1 or (s.accession = $1 and $1 <> '')
+                or s.uid in (select study from imaging_order
+                    where accession = $1 or placer = $1 or filler = $1)
+                or s.uid in (select study from series where uid = $1)
+                or s.uid in (select study from instance where uid = $1)
+                or s.patient in (select f from patient_identifier i, patient_family(i.patient) f
+                    where i.value = $1)
+             order by s.uid limit 100",
+        )
+        .bind(text)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut studies = Vec::new();
+        for (uid,) in uids {
+            studies.push(self.why_study(&uid).await?);
+        }
+        let (messages, message_runs) = self.why_messages(text).await?;
+        Ok(Why {
+            links: self.why_links(text).await?,
+            orders: self.why_orders(text).await?,
+            messages,
+            message_runs,
+            studies,
+            refusals: self.why_refusals(text).await?,
+        })
+    }
+
+    async fn why_links(&self, text: &str) -> Result<Vec<Value>> {
+        let rows: Vec<(Value,)> = sqlx::query_as(
+            "with family as (select distinct f from patient_identifier i,
+                patient_family(i.patient) f where i.value = $1),
+             latest as (select distinct on (one, other) one, other, is_linked from patient_link
+                where one in (select f from family) or other in (select f from family)
+                order by one, other, asserted_at desc, event desc)
+             select jsonb_build_object('with', p.value) from latest l
+                join patient p on p.id = patient_root(
+                    case when l.one in (select f from family) then l.other else l.one end)
+             where l.is_linked order by p.value limit 100",
+        )
+        .bind(text)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(it,)| it).collect())
+    }
+
+    async fn why_study(&self, uid: &str) -> Result<WhyStudy> {
+        let query = format!("{STUDY_COLUMNS} where s.uid = $1");
+        let study = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let study = study.bind(uid).fetch_one(&self.pool).await?;
+        let (told,): (Value,) = sqlx::query_as("select told from study where uid = $1")
+            .bind(uid)
+            .fetch_one(&self.pool)
+            .await?;
+        let runs: Vec<(Uuid,)> =
+            sqlx::query_as("select id from run where study = $1 order by started_at")
+                .bind(uid)
+                .fetch_all(&self.pool)
+                .await?;
+        let tasks = sqlx::query_as(
+            "select id, kind, subject, reason,
+                to_char(opened_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as opened_at,
+                decision from task where subject ->> 'study' = $1 order by opened_at",
+        );
+        let tasks = tasks.bind(uid).fetch_all(&self.pool).await?;
+        let told = serde_json::from_value(told)?;
+        Ok(WhyStudy { study, told, runs: self.details(runs).await?, tasks })
+    }
+
+    async fn details(&self, runs: Vec<(Uuid,)>) -> Result<Vec<RunDetail>> {
+        let mut details = Vec::new();
+        for (run,) in runs {
+            details.extend(self.run_detail(run).await?);
+        }
+        Ok(details)
+    }
+
+    async fn why_messages(&self, text: &str) -> Result<(Vec<MessageLine>, Vec<RunDetail>)> {
+        let messages: Vec<MessageLine> = sqlx::query_as(
+            "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+                as received_at, sending_application as sender, message_type, control_id, sha256, code,
+                problem
+             from message where control_id = $1 or id::text = $1 or (accession = $1 and $1 <> '')
+                or patient in (select f from patient_identifier i, patient_family(i.patient) f
+                    where i.value = $1)
+             order by received_at limit 100",
+        )
+        .bind(text)
+        .fetch_all(&self.pool)
+        .await?;
+        let ids: Vec<Uuid> = messages.iter().map(|it| it.id).collect();
+        let runs: Vec<(Uuid,)> =
+            sqlx::query_as("select id from run where message = any($1) order by started_at")
+                .bind(ids)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok((messages, self.details(runs).await?))
+    }
+
+    async fn why_orders(&self, text: &str) -> Result<Vec<Value>> {
+        let rows: Vec<(Value,)> = sqlx::query_as(
+            "select jsonb_build_object('placer', placer, 'filler', filler, 'accession', accession,
+                'study', study, 'procedure', body ->> 'procedure', 'cancelled', cancelled,
+                'patient', (select p.value from patient p where p.id = patient_root(o.patient)))
+             from imaging_order o
+             where accession = $1 or placer = $1 or filler = $1 or study = $1 limit 100",
+        )
+        .bind(text)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(it,)| it).collect())
+    }
+
+    /// Instances that were refused, by their UID.
+    async fn why_refusals(&self, text: &str) -> Result<Vec<EventLine>> {
+        let rows = sqlx::query_as(
+            "select to_char(e.at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at,
+                e.kind, e.body, s.seq
+             from audit.event e left join audit.seal s on s.event = e.id
+             where e.kind = 'instance_refused' and (e.instance = $1 or e.study = $1)
+             order by e.at limit 100",
+        );
+        rows.bind(text).fetch_all(&self.pool).await.map_err(Error::from)
+    }
+}

@@ -1,0 +1,5 @@
+//! The database itself: the connection pool, notifications, and a private PostgreSQL cluster.
+
+pub mod cluster;
+pub(crate) mod pg_store;
+pub(crate) mod wakeups;
