@@ -13,6 +13,7 @@ mod intake;
 mod live;
 mod model;
 mod node_runner;
+mod output;
 mod review;
 mod rows;
 mod run_rows;
@@ -23,7 +24,8 @@ pub use commitment::{
     CommitmentCheck, CommitmentReport, CommitmentReporter, CommitmentRequest, CommitmentResult,
     CommitmentStore, FailureReason, ReportEnd, SopReference,
 };
-pub use destination::{Destination, DestinationKind, Output, OutputKind, SendError, Sent};
+pub use destination::{Destination, ProbeError, SendError, Sent};
+pub use domain::OutputKind;
 pub use intake::{
     Answers, Encounter, InstanceArrival, Intake, Kept, MergeKind, MessageArrival, MessageEffect,
     Refusal, RefusalReason,
@@ -31,6 +33,7 @@ pub use intake::{
 pub use live::Live;
 pub use model::{Model, ModelFault};
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
+pub use output::{Output, Preferences, ReportForm, SegmentationForm};
 pub use review::{
     DecideReview, LockChange, NewVersion, OpenReview, Returned, ReturnedPair, ReturnedWhat,
     ReviewRefusal, ReviewStep, ReviewStore, ReviewVersion, ReviewView, Reviewer,

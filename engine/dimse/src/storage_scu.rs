@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::SopReference;
-use contracts::{CommitmentResult, Destination, DestinationKind, Output, SendError, Sent};
+use contracts::{
+    CommitmentResult, Destination, Output, Preferences, ProbeError, SegmentationForm, SendError, Sent,
+};
+use domain::OutputKind;
 use encoding::file_meta;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
@@ -140,6 +143,7 @@ pub struct DicomDestination {
     remote: Remote,
     /// Whether reports have arrived only once the PACS has committed them (DIN-34).
     is_to_commit: bool,
+    segmentation: SegmentationForm,
     open: Mutex<Option<Conversation>>,
     /// What was taken of deliveries that are not whole yet: another try leaves it out.
     taken: Mutex<BTreeSet<Taken>>,
@@ -152,9 +156,16 @@ type Taken = (String, [u8; 32]);
 const TAKEN_MAX: usize = 10_000;
 
 impl DicomDestination {
-    /// A destination at `remote`; with `is_to_commit`, it is asked for storage commitment.
-    pub fn new(remote: Remote, is_to_commit: bool) -> Self {
-        Self { remote, is_to_commit, open: Mutex::default(), taken: Mutex::default() }
+    /// A destination at `remote` that accepts segmentations in this form; with `is_to_commit`, it is
+    /// asked for storage commitment.
+    pub fn new(remote: Remote, is_to_commit: bool, segmentation: SegmentationForm) -> Self {
+        Self {
+            remote,
+            is_to_commit,
+            segmentation,
+            open: Mutex::default(),
+            taken: Mutex::default(),
+        }
     }
 
     async fn conversation(&self, objects: &[Object<'_>]) -> Result<Conversation, ScuError> {
@@ -198,7 +209,7 @@ impl DicomDestination {
         // The answer may still come, on an association of the PACS's own.
         conversation.release().await;
         match result {
-            None => Ok(Sent::Promised),
+            None => Ok(Sent::AwaitingCommitment),
             Some(result) if result.failed.is_empty() => Ok(Sent::Acknowledged),
             Some(result) => {
                 let count = result.failed.len();
@@ -212,8 +223,23 @@ impl DicomDestination {
 
 #[async_trait]
 impl Destination for DicomDestination {
-    fn kind(&self) -> DestinationKind {
-        DestinationKind::Dicom
+    fn takes(&self, kind: OutputKind) -> bool {
+        kind.is_dicom()
+    }
+
+    fn preferences(&self) -> Preferences {
+        Preferences { segmentation: self.segmentation, ..Preferences::default() }
+    }
+
+    async fn probe(&self) -> Result<Option<String>, ProbeError> {
+        let Remote { address, called, calling, .. } = &self.remote;
+        self.remote.echo().await.map_err(|error| ProbeError {
+            message: format!(
+                "{called} at {address} does not answer C-ECHO; it must know us as {calling}"
+            ),
+            source: Box::new(error),
+        })?;
+        Ok(Some(format!("{called} at {address} answers C-ECHO")))
     }
 
     async fn send(

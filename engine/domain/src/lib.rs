@@ -33,10 +33,12 @@ mod laboratory;
 mod named;
 mod node_io;
 mod order;
+mod output_kind;
 mod patient;
 mod quality;
 mod result_set;
 mod review;
+pub mod sop_class;
 mod state;
 mod task;
 mod uid;
@@ -54,6 +56,7 @@ pub use node_io::{
     OrderInput, SeriesInput, SeriesInstance, StudyInput,
 };
 pub use order::{Order, OrderAction, OrderKey, OrderMatch};
+pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use quality::QualityFlag;
 pub use result_set::{

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::{Destination, DestinationKind, Output, SendError, Sent};
-use domain::ErrorChain;
+use contracts::{Destination, Output, Preferences, ProbeError, SendError, Sent};
+use domain::{ErrorChain, OutputFormat, OutputKind};
 use encoding::hl7_charset::{CharsetError, Hl7Charset};
+use jiff::Zoned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
@@ -80,13 +81,20 @@ impl From<MllpError> for SendError {
 pub struct MllpDestination {
     address: String,
     charset: Hl7Charset,
+    preferences: Preferences,
     open: Mutex<Option<TcpStream>>,
 }
 
 impl MllpDestination {
     /// A destination at `address`, which reads `charset`.
     pub fn new(address: String, charset: Hl7Charset) -> Self {
-        Self { address, charset, open: Mutex::new(None) }
+        Self { address, charset, preferences: Preferences::default(), open: Mutex::new(None) }
+    }
+
+    /// The same destination, with messages written as it prefers.
+    #[must_use]
+    pub fn with_preferences(self, preferences: Preferences) -> Self {
+        Self { preferences, ..self }
     }
 
     /// Sends a message and waits for its acknowledgement, which it gives.
@@ -170,8 +178,35 @@ async fn converse(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8>, MllpE
 
 #[async_trait]
 impl Destination for MllpDestination {
-    fn kind(&self) -> DestinationKind {
-        DestinationKind::Mllp
+    fn takes(&self, kind: OutputKind) -> bool {
+        match kind.format() {
+            OutputFormat::Hl7 => true,
+            OutputFormat::Dicom | OutputFormat::Fhir | OutputFormat::Json => false,
+        }
+    }
+
+    fn preferences(&self) -> Preferences {
+        self.preferences.clone()
+    }
+
+    /// Sends an NMD^N02 about no patient, marked as training (MSH-11 `T`).
+    async fn probe(&self) -> Result<Option<String>, ProbeError> {
+        let now = Zoned::now();
+        let time = now.strftime("%Y%m%d%H%M%S%z");
+        let message = format!(
+            "MSH|^~\\&|ISOCENTER|AI|{}|{}|{time}||NMD^N02|T{}|T|2.5.1|||AL|NE||{}\r\
+             NCK|{time}\r",
+            self.preferences.application,
+            self.preferences.facility,
+            now.timestamp().as_second(),
+            self.preferences.character_set
+        );
+        let answer = self.exchange(&message).await.map_err(|error| ProbeError {
+            message: format!("{} does not answer", self.address),
+            source: Box::new(error),
+        })?;
+        let msa = answer.segment("MSA").map(|it| answer.value(it, 1, 1)).unwrap_or_default();
+        Ok(Some(format!("{} answers a test message with {msa}", self.address)))
     }
 
     async fn send(&self, _: &str, _: &str, outputs: &[Output]) -> Result<Sent, SendError> {

@@ -113,7 +113,7 @@ impl Orchestrator {
         let (run, transaction) = (delivery.run.to_string(), &delivery.transaction);
         match self.send(site, (&run, transaction), outputs).await {
             Ok(Sent::Acknowledged) => DeliveryEnd::Delivered,
-            Ok(Sent::Promised) => DeliveryEnd::Promised,
+            Ok(Sent::AwaitingCommitment) => DeliveryEnd::Promised,
             Err(SendError::Refused(reason)) => failed(reason),
             Err(SendError::NotApplied(reason)) if delivery.attempt >= NOT_APPLIED_MAX => {
                 failed(format!("{NOT_APPLIED_MAX} tries were not applied: {reason}"))
@@ -148,7 +148,7 @@ impl Orchestrator {
             let number = format!("{transaction}.{index}");
             let own = domain::derived_uid(&["image", &number]);
             let sent = site.destination.send_part(run, &own, &image, index).await?;
-            if sent == Sent::Promised {
+            if sent == Sent::AwaitingCommitment {
                 tracing::debug!(run, "an image was taken and not committed yet");
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::{
-    NewDelivery, NewTask, NodeChange, NodeRunner, NodeState, OutputKind, RunEnd, RunRecord, RunStep,
+    NewDelivery, NewTask, NodeChange, NodeRunner, NodeState, RunEnd, RunRecord, RunStep,
 };
 use domain::{Action as Doing, Event, NodeOutput, Outcome, Subject};
 use jiff::Timestamp;
@@ -238,17 +238,14 @@ impl Writer<'_> {
     fn unverified(&self, index: usize) -> Option<String> {
         let delivery = self.workflow.deliveries.get(index)?;
         let site = self.destinations?.get(&delivery.to)?;
-        let kinds = OutputKind::ALL.into_iter().filter(|it| it.is_for_ehr());
-        let is_for_ehr = kinds.into_iter().any(|it| delivery.what.iter().any(|w| w == it.name()));
+        let is_for_ehr = delivery.what.iter().any(|kind| kind.is_for_ehr());
         let is_reviewed = self.workflow.is_after_review(delivery);
         (is_for_ehr && !is_reviewed && !site.allow_unverified).then(|| unverified(&delivery.to))
     }
 
     fn deliver(&mut self, index: usize, blocked: Option<String>) {
         let Some(delivery) = self.workflow.deliveries.get(index) else { return };
-        let what =
-            OutputKind::ALL.into_iter().filter(|it| delivery.what.iter().any(|w| w == it.name()));
-        let (destination, what) = (delivery.to.clone(), what.collect());
+        let (destination, what) = (delivery.to.clone(), delivery.what.clone());
         self.step.deliveries.push(NewDelivery { index, destination, what, blocked });
     }
 

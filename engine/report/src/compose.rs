@@ -1,7 +1,7 @@
 //! From findings to what is sent.
 
-use contracts::{Output, OutputKind};
-use domain::{ResultSet, derived_uid};
+use contracts::Output;
+use domain::{OutputKind, ResultSet, derived_uid};
 
 use crate::templates::Templates;
 use crate::writing::{ReportError, StudyAbout, Writing};
@@ -156,7 +156,7 @@ fn objects(
             vec![object(rejection::uids(writing), rejection::SOP_CLASS, bytes)]
         }
         _ => {
-            let form = writing.recipient.segmentation;
+            let form = writing.recipient.preferences.segmentation;
             let bytes = sr::encode(results, writing.about, study, writing.words, form)?;
             vec![object(sr::uids(results), sr::SOP_CLASS, bytes)]
         }
@@ -177,7 +177,7 @@ fn control_id(writing: &Writing<'_>, kind: &str) -> String {
 
 fn segmentations(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<Output>, ReportError> {
     let Writing { results, about, words, masks, recipient, .. } = writing;
-    let form = recipient.segmentation;
+    let form = recipient.preferences.segmentation;
     let mut outputs = Vec::new();
     for (index, it) in results.segmentations.iter().enumerate() {
         let bytes = seg::encode(results, index, it, about, study, masks, (*words, form))?;

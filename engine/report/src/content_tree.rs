@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use contracts::SegmentationForm;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, ResultSet, derived_uid};
 
 use crate::dataset::{Set, code_item, date_time, reference};
-use crate::recipient::SegmentationForm;
 use crate::seg;
 use crate::status::Words;
 use crate::writing::{About, SentObject, StudyAbout};

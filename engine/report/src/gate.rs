@@ -2,11 +2,11 @@
 //! nothing of the encoders (PS3.3 attributes of type 1, lengths that fit, the tree of a document; segments of
 //! HL7; entries of a bundle). What fails goes to a person instead.
 
-use contracts::{Output, OutputKind};
+use contracts::Output;
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
-use domain::SopInstanceUid;
+use domain::{OutputKind, SopInstanceUid};
 use serde_json::Value;
 
 /// Attributes that every object has, with a value.

@@ -36,7 +36,7 @@ mod writing;
 
 pub use compose::compose;
 pub use fonts::{Fonts, PdfError};
-pub use recipient::{Recipient, ReportForm, SegmentationForm};
+pub use recipient::Recipient;
 pub use templates::Templates;
 pub use writing::{
     About, Before, Engine, ReportError, SentObject, StudyAbout, TemplateError, Writing,

@@ -17,7 +17,7 @@ const PLACES: usize = 3;
 
 #[derive(Serialize)]
 pub(crate) struct View<'a> {
-    pub(crate) header: &'a Recipient,
+    pub(crate) header: HeaderView<'a>,
     pub(crate) control_id: &'a str,
     pub(crate) time: String,
     pub(crate) run: String,
@@ -34,6 +34,31 @@ pub(crate) struct View<'a> {
     pub(crate) producer: String,
     pub(crate) document: Option<DocumentView>,
     pub(crate) notice: Notice,
+}
+
+/// Fields of the MSH segment (HL7 v2.5.1, 2.14.9).
+#[derive(Default, Serialize)]
+pub(crate) struct HeaderView<'a> {
+    /// Name of the destination in the site file.
+    destination: &'a str,
+    sending_application: &'a str,
+    sending_facility: &'a str,
+    receiving_application: &'a str,
+    receiving_facility: &'a str,
+    character_set: &'a str,
+}
+
+impl<'a> HeaderView<'a> {
+    fn new(recipient: &'a Recipient) -> Self {
+        Self {
+            destination: &recipient.destination,
+            sending_application: &recipient.sending_application,
+            sending_facility: &recipient.sending_facility,
+            receiving_application: &recipient.preferences.application,
+            receiving_facility: &recipient.preferences.facility,
+            character_set: &recipient.preferences.character_set,
+        }
+    }
 }
 
 /// What a document message says of its document (HL7 v2.5.1, 9.6.1).
@@ -126,7 +151,7 @@ pub(crate) fn view<'a>(
     let names: Vec<String> =
         results.algorithms.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
     View {
-        header: recipient,
+        header: HeaderView::new(recipient),
         control_id,
         run: results.run.to_string(),
         banner: if words.is_void {

@@ -42,7 +42,7 @@ pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8
         .sequence(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new())
         .sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
     let set = document(set, results, *words);
-    let set = evidence(set, results, study, writing.recipient.segmentation);
+    let set = evidence(set, results, study, writing.recipient.preferences.segmentation);
     let set = predecessors(set, about, study, SOP_CLASS);
     let set = requests(set, about, study);
     let title = Code::new("18748-4", "LN", "Diagnostic imaging study");

@@ -1,72 +1,29 @@
-use serde::{Deserialize, Serialize};
+//! The recipient of an output: how the engine names itself to a destination, and what the destination
+//! prefers.
 
-/// Segmentation Storage.
-const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+use contracts::Preferences;
 
-/// Label Map Segmentation Storage.
-const LABEL_MAP: &str = "1.2.840.10008.5.1.4.1.1.66.7";
-
-/// As what a destination wants segmentations (OUT-10, OUT-12, OUT-13).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SegmentationForm {
-    /// A bit a pixel, a frame for each segment and plane.
-    #[default]
-    Binary,
-    /// A byte a pixel: how much of it belongs to the segment, here nothing or all.
-    Fractional,
-    /// A number a pixel: the segment it belongs to. Segments that overlap cannot be written so.
-    Labelmap,
-}
-
-impl SegmentationForm {
-    /// The SOP class of what it writes.
-    pub const fn sop_class(self) -> &'static str {
-        match self {
-            Self::Binary | Self::Fractional => SEGMENTATION,
-            Self::Labelmap => LABEL_MAP,
-        }
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Binary => "BINARY",
-            Self::Fractional => "FRACTIONAL",
-            Self::Labelmap => "LABELMAP",
-        }
-    }
-}
-
-/// As what a message carries the report itself, beside its findings (HL7-60).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReportForm {
-    /// Not at all.
-    #[default]
-    None,
-    /// As formatted text (`FT`).
-    Text,
-    /// As a PDF (`ED`).
-    Pdf,
-}
-
-/// Whom something is from and to, and what they want it written as.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// A destination, as messages address it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// Name of the destination.
+    /// Name of the destination in the site file.
     pub destination: String,
-    /// MSH-3.
+    /// MSH-3: the sending application.
     pub sending_application: String,
-    /// MSH-4.
+    /// MSH-4: the sending facility.
     pub sending_facility: String,
-    /// MSH-5.
-    pub receiving_application: String,
-    /// MSH-6.
-    pub receiving_facility: String,
-    /// MSH-18.
-    pub character_set: String,
-    /// As what a message carries the report.
-    pub report: ReportForm,
-    /// As what masks are written.
-    pub segmentation: SegmentationForm,
+    /// How the destination wants its outputs written.
+    pub preferences: Preferences,
+}
+
+impl Recipient {
+    /// The destination of this name, with the names under which the engine sends.
+    pub fn new(destination: &str, preferences: Preferences) -> Self {
+        Self {
+            destination: destination.to_owned(),
+            sending_application: "ISOCENTER".to_owned(),
+            sending_facility: "AI".to_owned(),
+            preferences,
+        }
+    }
 }

@@ -63,7 +63,7 @@ pub(crate) fn encode(writing: &Writing<'_>, study: &StudyAbout) -> Result<Vec<u8
 }
 
 fn referred(sent: &SentObject) -> Set {
-    let is_image = sent.kind.is_image();
+    let is_image = sent.kind.has_pixels();
     let kind = if is_image { "IMAGE" } else { "COMPOSITE" };
     let set = item("CONTAINS", kind, &dcm("121181", "DICOM Object Catalog"));
     // TID 2010: what is referred to has no name of its own.

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use contracts::SegmentationForm;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, ResultSet, Segment, Segmentation, VolumeGeometry, derived_uid};
 
 use crate::dataset::{self, SeriesAbout, Set, code_item, common, parameters, reference};
-use crate::recipient::SegmentationForm;
 use crate::status::Words;
 use crate::writing::{About, ReportError, StudyAbout};
 
@@ -66,7 +66,7 @@ pub fn encode(
         (form == SegmentationForm::Labelmap).then(background).into_iter().chain(segments);
     let description = if words.needs_banner { "AI draft, not verified" } else { "" };
     let set = set
-        .text(tags::SEGMENTATION_TYPE, VR::CS, form.name())
+        .text(tags::SEGMENTATION_TYPE, VR::CS, form.segmentation_type())
         .sequence(tags::SEGMENT_SEQUENCE, segments.collect())
         .text(tags::CONTENT_LABEL, VR::CS, "SEGMENTATION")
         .text(tags::CONTENT_DESCRIPTION, VR::LO, description)
@@ -102,7 +102,9 @@ fn frames(
         segmentation.segments.iter().map(mask).collect::<Result<_, ReportError>>()?;
     let (frames, mut written) = match form {
         SegmentationForm::Labelmap => labelled(&masks, pixels, planes)?,
-        _ => separate(&masks, pixels, planes, form),
+        SegmentationForm::Binary | SegmentationForm::Fractional => {
+            separate(&masks, pixels, planes, form)
+        }
     };
     if frames.is_empty() {
         return Err(ReportError::NothingToSend("seg"));

@@ -1,5 +1,6 @@
 //! Measurement report: Comprehensive 3D SR with TID 1500 (PS3.16; requirements OUT-30..34).
 
+use contracts::SegmentationForm;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Algorithm, Code, Region, ResultSet, Segment, Segmentation};
@@ -9,13 +10,11 @@ use crate::content_tree::{
     requests, template, text, uid_reference,
 };
 use crate::dataset::{self, SeriesAbout, Set, common, parameters, reference};
-use crate::recipient::SegmentationForm;
 use crate::seg;
 use crate::status::{BANNER, Words};
 use crate::writing::{About, ReportError, StudyAbout};
 
-/// Comprehensive 3D SR Storage.
-pub const SOP_CLASS: &str = "1.2.840.10008.5.1.4.1.1.88.34";
+pub use domain::sop_class::COMPREHENSIVE_3D_SR as SOP_CLASS;
 
 /// Behind the segmentations of the run.
 const SERIES_NUMBER: u32 = 9002;

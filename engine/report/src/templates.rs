@@ -4,17 +4,17 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use contracts::ReportForm;
 use domain::{Code, ErrorChain, LabRow};
 use encoding::hl7_escape::Delimiters;
 use tera::{Context, Kwargs, State, Tera};
 
 use crate::fonts::Fonts;
 use crate::messages::{
-    CodeView, DocumentView, MeasurementRow, Notice, OrderRow, PatientRow, View, laboratory, view,
+    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View, laboratory, view,
 };
 use crate::narrative::Narrative;
 use crate::pdf;
-use crate::recipient::{Recipient, ReportForm, SegmentationForm};
 use crate::status::BANNER;
 use crate::writing::{ReportError, TemplateError, Writing};
 
@@ -81,7 +81,7 @@ impl Templates {
         writing: &Writing<'_>,
         control_id: &str,
     ) -> Result<String, ReportError> {
-        let document = self.document(writing, writing.recipient.report)?;
+        let document = self.document(writing, writing.recipient.preferences.report)?;
         Ok(self.render(ORU, &view(writing, control_id, document))?)
     }
 
@@ -95,7 +95,7 @@ impl Templates {
         writing: &Writing<'_>,
         control_id: &str,
     ) -> Result<String, ReportError> {
-        let form = match writing.recipient.report {
+        let form = match writing.recipient.preferences.report {
             ReportForm::None => ReportForm::Text,
             other => other,
         };
@@ -146,20 +146,10 @@ impl Templates {
 
 /// Enough of everything to find a misspelt name in a template.
 fn example() -> View<'static> {
-    static HEADER: Recipient = Recipient {
-        destination: String::new(),
-        sending_application: String::new(),
-        sending_facility: String::new(),
-        receiving_application: String::new(),
-        receiving_facility: String::new(),
-        character_set: String::new(),
-        report: ReportForm::None,
-        segmentation: SegmentationForm::Binary,
-    };
     let text = || "1".to_owned();
     let code = || Code::new("1", "LN", "text");
     View {
-        header: &HEADER,
+        header: HeaderView::default(),
         control_id: "1",
         time: text(),
         run: text(),

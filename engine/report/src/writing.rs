@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contracts::OutputKind;
-use domain::{Demographics, Order, PatientId, ResultSet, SopInstanceUid};
+use domain::{Demographics, Order, OutputKind, PatientId, ResultSet, SopInstanceUid};
 use imaging::Picture;
 use uuid::Uuid;
 

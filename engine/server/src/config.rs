@@ -1,6 +1,6 @@
 //! The site file, `isocenter.yaml`: every key is explained here and shown in `isocenter.example.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,7 @@ use crate::output::Failure;
 mod destinations;
 mod keeping;
 
-pub(crate) use destinations::{
-    DestinationConfig, FhirServerConfig, OnError, OnIdentityChange, RemoteConfig,
-};
+pub(crate) use destinations::{DestinationConfig, OnError, OnIdentityChange};
 pub(crate) use keeping::{DiskConfig, Keeping, RetentionConfig};
 
 /// Everything a site says of itself.
@@ -293,8 +291,8 @@ impl Config {
             }
         }
         for peer in self.dicom.iter().flat_map(|it| &it.peers) {
-            let address = peer.address.as_ref();
-            problems.extend(address.and_then(|it| no_port(&format!("peer {}", peer.ae_title), it)));
+            let problem = peer.address.as_deref().and_then(no_port);
+            problems.extend(problem.map(|problem| format!("peer {}: {problem}", peer.ae_title)));
         }
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
@@ -302,29 +300,11 @@ impl Config {
         problems.extend(self.model.as_ref().and_then(ModelConfig::problem));
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
-        for (name, it) in &self.destinations {
-            problems.extend(it.problem(name));
-            let address = it.dicom.as_ref().map(|it| &it.address);
-            let address = address.or(it.mllp.as_ref().map(|it| &it.address));
-            problems.extend(address.and_then(|it| no_port(&format!("destination `{name}`"), it)));
-            if let Some(pacs) = it.dicom.as_ref().filter(|it| it.commitment) {
-                problems.extend(self.cannot_answer(name, pacs));
-            }
-        }
+        let peers = self.dicom.iter().flat_map(|dicom| &dicom.peers);
+        let callers: BTreeSet<&AeTitle> = peers.map(|peer| &peer.ae_title).collect();
+        let destinations = self.destinations.iter();
+        problems.extend(destinations.flat_map(|(name, config)| config.problems(name, &callers)));
         problems
-    }
-
-    /// A PACS that is to commit calls back: it has to be let in.
-    fn cannot_answer(&self, name: &str, pacs: &RemoteConfig) -> Option<String> {
-        let mut peers = self.dicom.iter().flat_map(|it| &it.peers);
-        let is_known = peers.any(|it| it.ae_title == pacs.ae_title);
-        (!is_known).then(|| {
-            format!(
-                "destination `{name}` is to confirm storage commitment, and {} may not call us: \
-                 name it under `dicom.peers`",
-                pacs.ae_title
-            )
-        })
     }
 
     /// For how long what is kept, and where.
@@ -353,10 +333,10 @@ pub(crate) fn own_folder() -> Option<PathBuf> {
 }
 
 /// An address that cannot be connected to.
-fn no_port(whose: &str, address: &str) -> Option<String> {
+fn no_port(address: &str) -> Option<String> {
     let port = address.rsplit_once(':').filter(|it| !it.0.is_empty());
     let is_one = port.is_some_and(|it| it.1.parse::<u16>().is_ok_and(|it| it > 0));
-    (!is_one).then(|| format!("{whose}: `{address}` has no port: write HOST:PORT, as `pacs:104`"))
+    (!is_one).then(|| format!("`{address}` has no port: write HOST:PORT, as `pacs:104`"))
 }
 
 /// Plaintext beyond this machine has to be meant: an interface by name, and networks (DIN-92).

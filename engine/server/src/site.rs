@@ -4,19 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use archive::{DiskArchive, FolderDestination};
-use contracts::{Archive, Destination};
-use dimse::{DicomDestination, Remote, Timers};
+use contracts::{Archive, Destination, ReportForm};
 use domain::AeTitle;
-use encoding::hl7_charset::Hl7Charset;
-use fhir::{FhirConfig, FhirDestination};
-use hl7::MllpDestination;
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
-use report::{Fonts, PdfError, Recipient, ReportForm, SegmentationForm, Templates};
+use report::{Fonts, PdfError, Recipient, Templates};
 
 use crate::args::{Place, ServeFlags};
 use crate::commands::audit::public_key;
-use crate::config::{Config, DestinationConfig, FhirServerConfig, OnError, OnIdentityChange};
+use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange};
 use crate::model_at_work::ModelAtWork;
 use crate::output::Failure;
 use crate::workflows::{files, named_twice, read_all, rendered};
@@ -57,7 +53,7 @@ impl Site {
         if let Some(problem) = named_twice(&files, &workflows) {
             return Err(Failure::new(problem));
         }
-        let fonts = fonts(&config)?;
+        let fonts = fonts(&config, &destinations)?;
         let templates = Templates::open(config.templates.as_deref(), fonts)
             .map_err(|error| Failure::from_error("a template is of no use", &error))?;
         let host = Arc::new(host);
@@ -66,15 +62,18 @@ impl Site {
     }
 }
 
-/// What pages are set in. Without any, no destination may want pages.
-fn fonts(config: &Config) -> Result<Fonts, Failure> {
-    let unusable = |error: &PdfError| Failure::from_error("no PDF can be written", error);
-    let fonts = Fonts::open(&config.fonts).map_err(|it| unusable(&it))?;
-    let mut messages = config.destinations.values().filter_map(|it| it.mllp.as_ref());
-    if fonts.is_empty() && messages.any(|it| it.report == ReportForm::Pdf) {
-        return Err(unusable(&PdfError::NoFont));
+/// The fonts of PDF reports. Without any font, no destination may prefer its report as PDF.
+fn fonts(config: &Config, destinations: &Destinations) -> Result<Fonts, Failure> {
+    let fonts = Fonts::open(&config.fonts).map_err(|error| no_pdf(&error))?;
+    let mut recipients = destinations.values().map(|site| &site.recipient);
+    if fonts.is_empty() && recipients.any(|it| it.preferences.report == ReportForm::Pdf) {
+        return Err(no_pdf(&PdfError::NoFont));
     }
     Ok(fonts)
+}
+
+fn no_pdf(error: &PdfError) -> Failure {
+    Failure::from_error("no PDF can be written", error)
 }
 
 /// The archive below `data`, and the plugins of `folder` that are trusted, which work with it.
@@ -152,10 +151,9 @@ pub(crate) fn add_stand_ins(destinations: &mut Destinations, flags: &ServeFlags,
     let Some(folder) = &flags.folder else { return };
     for name in texts.iter().flat_map(|it| workflow::destinations(it)) {
         let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
-        let recipient = recipient(&name, "", "", "UNICODE UTF-8");
         let site = SiteDestination {
+            recipient: Recipient::new(&name, destination.preferences()),
             destination,
-            recipient,
             allow_unverified: true,
             resends_on_identity_change: true,
             pauses_on_failure: false,
@@ -176,69 +174,14 @@ fn destination(
     config: &DestinationConfig,
     calling: &AeTitle,
 ) -> Result<SiteDestination, Failure> {
-    let plain = || recipient(name, "", "", "UNICODE UTF-8");
-    let (destination, recipient): (Arc<dyn Destination>, _) = match config {
-        DestinationConfig { dicom: Some(remote), .. } => {
-            let (commitment, segmentation) = (remote.commitment, remote.segmentation);
-            let remote = Remote {
-                address: remote.address.clone(),
-                called: remote.ae_title.clone(),
-                calling: calling.clone(),
-                timers: Timers::default(),
-            };
-            let recipient = Recipient { segmentation, ..plain() };
-            (Arc::new(DicomDestination::new(remote, commitment)), recipient)
-        }
-        DestinationConfig { mllp: Some(ehr), .. } => {
-            let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
-                .map_err(|error| Failure::from_error(&format!("destination `{name}`"), &error))?;
-            let known = recipient(name, &ehr.application, &ehr.facility, &ehr.character_set);
-            let recipient = Recipient { report: ehr.report, ..known };
-            (Arc::new(MllpDestination::new(ehr.address.clone(), charset)), recipient)
-        }
-        DestinationConfig { fhir: Some(server), .. } => {
-            (
-                Arc::new(FhirDestination::new(fhir_server(name, server)?).map_err(|error| {
-                    Failure::from_error(&format!("destination `{name}`"), &error)
-                })?),
-                plain(),
-            )
-        }
-        DestinationConfig { folder: Some(folder), .. } => {
-            (Arc::new(FolderDestination::new(folder.clone())), plain())
-        }
-        _ => return Err(Failure::new(format!("destination `{name}` goes nowhere"))),
-    };
+    let destination = config.kind.open(calling).map_err(|error| {
+        Failure::from_error(&format!("destination `{name}`"), error.as_ref())
+    })?;
     Ok(SiteDestination {
+        recipient: Recipient::new(name, destination.preferences()),
         destination,
-        recipient,
         allow_unverified: config.allow_unverified,
         resends_on_identity_change: config.on_identity_change == OnIdentityChange::Resend,
         pauses_on_failure: config.on_error == OnError::Block,
     })
-}
-
-/// Where a FHIR server is, with the key that is in a file of its own.
-fn fhir_server(name: &str, config: &FhirServerConfig) -> Result<FhirConfig, Failure> {
-    let read = |path: &std::path::PathBuf| {
-        std::fs::read_to_string(path).map_err(|error| {
-            let text = format!("destination `{name}`: cannot read `{}`", path.display());
-            Failure::from_error(&text, &error)
-        })
-    };
-    let key = config.key_file.as_ref().map(read).transpose()?;
-    Ok(FhirConfig { url: config.url.clone(), key: key.map(|it| it.trim().to_owned()) })
-}
-
-fn recipient(name: &str, application: &str, facility: &str, character_set: &str) -> Recipient {
-    Recipient {
-        destination: name.to_owned(),
-        sending_application: "ISOCENTER".to_owned(),
-        sending_facility: "AI".to_owned(),
-        receiving_application: application.to_owned(),
-        receiving_facility: facility.to_owned(),
-        character_set: character_set.to_owned(),
-        report: ReportForm::None,
-        segmentation: SegmentationForm::Binary,
-    }
 }

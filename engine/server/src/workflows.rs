@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use contracts::{DestinationKind, OutputKind};
-use domain::WorkflowRef;
+use domain::{OutputKind, WorkflowRef};
 use orchestrator::{ActiveWorkflow, Destinations};
 use plugin_host::PluginHost;
 use serde_json::Value;
@@ -69,9 +68,12 @@ pub(crate) async fn read_one(
     destinations: &Destinations,
 ) -> Result<ActiveWorkflow, InvalidWorkflow> {
     let plugins: BTreeSet<String> = host.plugins().into_iter().map(|it| it.pin.name).collect();
-    let destinations: BTreeMap<String, Vec<&'static str>> = destinations
+    let destinations: BTreeMap<String, Vec<OutputKind>> = destinations
         .iter()
-        .map(|(name, it)| (name.clone(), taken(it.destination.kind())))
+        .map(|(name, site)| {
+            let takes = |kind: &OutputKind| site.destination.takes(*kind);
+            (name.clone(), OutputKind::requestable().filter(takes).collect())
+        })
         .collect();
     let problems = settings_problems(&file.text, host).await;
     let check = |plugin: &str, settings: &Value| {
@@ -88,19 +90,6 @@ fn activated(workflow: workflow::Workflow, file: &WorkflowFile) -> ActiveWorkflo
     let digest = hex::encode(Sha256::digest(&file.text));
     let reference = WorkflowRef { name: workflow.name.clone(), digest };
     ActiveWorkflow { workflow: Arc::new(workflow), reference, text: file.text.clone() }
-}
-
-/// What each kind of destination takes.
-fn taken(kind: DestinationKind) -> Vec<&'static str> {
-    let named = |is_taken: &dyn Fn(OutputKind) -> bool| {
-        OutputKind::ALL.into_iter().filter(|it| is_taken(*it)).map(OutputKind::name).collect()
-    };
-    match kind {
-        DestinationKind::Dicom => named(&|it| it.is_dicom()),
-        DestinationKind::Mllp => named(&|it| matches!(it, OutputKind::Oru | OutputKind::Mdm)),
-        DestinationKind::Fhir => named(&|it| it == OutputKind::Fhir),
-        DestinationKind::Folder => named(&|_| true),
-    }
 }
 
 /// Plugin, settings, and what the plugin says is wrong with them.

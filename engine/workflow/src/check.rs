@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::OutputKind;
 use serde_saphyr::Spanned;
 
 use crate::condition::{Condition, ConditionError};
@@ -12,7 +13,7 @@ use crate::spec::{
     NodeMap, NodeSpec, OnSpec, OverdueSpec, Spec, StudySpec,
 };
 use crate::workflow::{
-    AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, KINDS, Late, Node,
+    AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node,
     Overdue, ROLES, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Work, Workflow,
     settings,
 };
@@ -37,7 +38,7 @@ impl<'a> Checker<'a> {
         let trigger = self.trigger(&spec.workflow, spec.on);
         let priority = spec.priority.and_then(|it| self.priority(&it));
         let is_routing = !spec.deliver.is_empty()
-            && spec.deliver.iter().all(|it| it.what.iter().all(|it| it.value == "images"));
+            && spec.deliver.iter().flat_map(|it| &it.what).all(is_images);
         self.check_nodes(&spec.workflow, &spec.nodes, is_routing);
         // What only runs after a failure, or after everything, is waited for only by name.
         let is_usual = |it: &NodeSpec| !it.is_final && it.on_failure_of.is_empty();
@@ -371,33 +372,18 @@ impl<'a> Checker<'a> {
     }
 
     fn delivery(&mut self, spec: DeliverySpec, names: &BTreeSet<String>) -> Delivery {
-        let takes = self.surroundings.destinations.get(&spec.to.value);
-        if takes.is_none() {
+        if !self.surroundings.destinations.contains_key(&spec.to.value) {
             let known: Vec<&str> =
                 self.surroundings.destinations.keys().map(String::as_str).collect();
             let message = format!("there is no destination `{}`", spec.to.value);
             let help = format!("destinations of this site: {}", known.join(", "));
-            self.add(
-                "workflow::unknown_destination",
-                &spec.to,
-                "not in the site file",
-                message,
-                help,
-            );
+            let code = "workflow::unknown_destination";
+            self.add(code, &spec.to, "not in the site file", message, help);
         }
-        for what in &spec.what {
-            let kind = what.value.as_str();
-            if !KINDS.contains(&kind) {
-                let message = format!("`{kind}` is nothing that can be sent");
-                let help = format!("one of: {}", KINDS.join(", "));
-                self.add("workflow::unknown_kind", what, "this", message, help);
-            } else if takes.is_some_and(|it| !it.contains(&kind)) {
-                let message = format!("`{}` does not take `{kind}`", spec.to.value);
-                let help = "DICOM destinations take seg, sr, narrative, pr, sc and pdf, MLLP ones oru and mdm, \
-                     FHIR ones fhir, folders everything";
-                self.add("workflow::kind_not_taken", what, "this", message, help);
-            }
-        }
+        let mut what: Vec<OutputKind> =
+            spec.what.iter().filter_map(|kind| self.output_kind(kind, &spec.to.value)).collect();
+        what.sort_unstable();
+        what.dedup();
         for after in spec.after.iter().filter(|it| !names.contains(&it.value)) {
             let message = format!("a delivery waits for `{}`, which does not exist", after.value);
             let help = "check the spelling under `after`";
@@ -408,9 +394,34 @@ impl<'a> Checker<'a> {
         } else {
             spec.after.into_iter().map(|it| it.value).collect()
         };
-        let what = spec.what.into_iter().map(|it| it.value).collect();
         Delivery { to: spec.to.value, what, after }
     }
+
+    /// The kind that a delivery to `destination` names, if there is such a kind.
+    fn output_kind(&mut self, name: &Spanned<String>, destination: &str) -> Option<OutputKind> {
+        let kind = OutputKind::parse(&name.value).filter(|kind| kind.is_requestable());
+        let Some(kind) = kind else {
+            let message = format!("`{}` is nothing that can be sent", name.value);
+            let help = format!("one of: {}", names(OutputKind::requestable()));
+            self.add("workflow::unknown_kind", name, "this", message, help);
+            return None;
+        };
+        let takes = self.surroundings.destinations.get(destination);
+        if let Some(takes) = takes.filter(|takes| !takes.contains(&kind)) {
+            let message = format!("`{destination}` does not take `{}`", name.value);
+            let help = format!("`{destination}` can take {}", names(takes.iter().copied()));
+            self.add("workflow::kind_not_taken", name, "this", message, help);
+        }
+        Some(kind)
+    }
+}
+
+fn is_images(kind: &Spanned<String>) -> bool {
+    OutputKind::parse(&kind.value) == Some(OutputKind::Images)
+}
+
+fn names(kinds: impl Iterator<Item = OutputKind>) -> String {
+    kinds.map(OutputKind::name).collect::<Vec<_>>().join(", ")
 }
 
 fn expected(spec: ExpectSpec) -> Expect {

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use domain::OutputKind;
 use miette::NamedSource;
 use serde_json::Value;
 
@@ -8,10 +9,6 @@ use crate::check::Checker;
 use crate::condition::Condition;
 use crate::problem::{InvalidWorkflow, Problem};
 use crate::spec::{NodeSpec, Spec, TestSpec};
-
-/// What reports can be encoded as.
-pub(crate) const KINDS: &[&str] =
-    &["images", "seg", "sr", "narrative", "pr", "sc", "pdf", "oru", "mdm", "fhir", "json"];
 
 /// In which roles people review.
 pub const ROLES: &[&str] = &["radiologist", "laboratory", "physician"];
@@ -291,8 +288,8 @@ pub struct Retry {
 pub struct Delivery {
     /// A destination of the site file.
     pub to: String,
-    /// `images`, `seg`, `sr`, `narrative`, `pr`, `sc`, `pdf`, `oru`, `mdm`, `fhir`, `json`.
-    pub what: Vec<String>,
+    /// What to send, in the order in which it is sent, each kind once.
+    pub what: Vec<OutputKind>,
     /// The steps that must be done.
     pub after: Vec<String>,
 }
@@ -301,8 +298,8 @@ pub struct Delivery {
 pub struct Surroundings<'a> {
     /// Plugins that are loaded.
     pub plugins: &'a BTreeSet<String>,
-    /// Destinations, and which kinds of report each takes.
-    pub destinations: &'a BTreeMap<String, Vec<&'static str>>,
+    /// Destinations, and which kinds of output each takes.
+    pub destinations: &'a BTreeMap<String, Vec<OutputKind>>,
     /// What is wrong with settings for a plugin.
     pub check_settings: &'a dyn Fn(&str, &Value) -> Option<String>,
 }
@@ -338,8 +335,8 @@ pub fn reread(file: &str, text: &str) -> Result<Workflow, InvalidWorkflow> {
     let spec: Option<Spec> = serde_saphyr::from_str(text).ok();
     let plugins = plugin_settings(text).into_iter().map(|(plugin, _)| plugin).collect();
     let deliver = spec.map(|it| it.deliver).unwrap_or_default();
-    let destinations =
-        deliver.into_iter().map(|it| (it.to.value.clone(), KINDS.to_vec())).collect();
+    let takes_all: Vec<OutputKind> = OutputKind::requestable().collect();
+    let destinations = deliver.into_iter().map(|it| (it.to.value, takes_all.clone())).collect();
     let check_settings = &|_: &str, _: &Value| None;
     read(
         file,

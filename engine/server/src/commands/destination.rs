@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-use dimse::{Remote, Timers};
-use encoding::hl7_charset::Hl7Charset;
-use hl7::MllpDestination;
-use jiff::Zoned;
-
 use crate::args::{DestinationCommand, Place};
 use crate::commands::ask::{failed, finish, person, show};
 use crate::config::{Config, DestinationConfig};
@@ -61,55 +56,16 @@ fn known<'a>(config: &'a Config, name: &str) -> Result<&'a DestinationConfig, Fa
     })
 }
 
+/// Asks a destination for a sign of life.
 async fn test(name: &str, place: &Place) -> Result<(), Failure> {
     let config = Config::read(place)?;
-    let it = known(&config, name)?;
-    if let Some(pacs) = &it.dicom {
-        let remote = Remote {
-            address: pacs.address.clone(),
-            called: pacs.ae_title.clone(),
-            calling: own_ae_title(&config)?,
-            timers: Timers::default(),
-        };
-        remote.echo().await.map_err(|error| {
-            let what = format!(
-                "{name} ({} at {}) does not answer C-ECHO; it must know us as {}",
-                pacs.ae_title, pacs.address, remote.calling
-            );
-            Failure::from_error(&what, &error)
-        })?;
-        line(format_args!("{name}: {} at {} answers C-ECHO", pacs.ae_title, pacs.address));
-    } else if let Some(ehr) = &it.mllp {
-        let charset = Hl7Charset::parse(&ehr.character_set, Hl7Charset::Utf8)
-            .map_err(|error| Failure::from_error("character_set", &error))?;
-        let now = Zoned::now().strftime("%Y%m%d%H%M%S%z").to_string();
-        // A message about nobody that says it is one for training.
-        let message = format!(
-            "MSH|^~\\&|ISOCENTER|AI|{}|{}|{now}||NMD^N02|T{}|T|2.5.1|||AL|NE||{}\r\
-             NCK|{now}\r",
-            ehr.application,
-            ehr.facility,
-            jiff::Timestamp::now().as_second(),
-            ehr.character_set
-        );
-        let answer = MllpDestination::new(ehr.address.clone(), charset).exchange(&message).await;
-        let answer = answer.map_err(|error| {
-            Failure::from_error(&format!("{name} at {} does not answer", ehr.address), &error)
-        })?;
-        let msa = answer.segment("MSA").map(|it| answer.value(it, 1, 1)).unwrap_or_default();
-        line(format_args!("{name}: {} answers a test message with {msa}", ehr.address));
-    } else if let Some(folder) = &it.folder {
-        let probe = folder.join(format!(".isocenter-test-{}", std::process::id()));
-        let tried = std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&probe, b""))
-            .and_then(|()| std::fs::remove_file(&probe));
-        tried.map_err(|error| {
-            Failure::from_error(
-                &format!("{name}: `{}` cannot be written", folder.display()),
-                &error,
-            )
-        })?;
-        line(format_args!("{name}: {} can be written", folder.display()));
+    let known = known(&config, name)?;
+    let destination = known.kind.open(&own_ae_title(&config)?);
+    let destination =
+        destination.map_err(|error| Failure::from_error(name, error.as_ref()))?;
+    let answer = destination.probe().await.map_err(|error| Failure::from_error(name, &error))?;
+    if let Some(answer) = answer {
+        line(format_args!("{name}: {answer}"));
     }
     Ok(())
 }
