@@ -61,7 +61,11 @@ fn the_likeliest_mistakes_are_told_with_what_to_do() {
     workflow("plugin: seg", "plugin: zeg", &["`zegmentation`", "loaded:", "segmentation"]);
     workflow("after: [bone]", "after: [bones]", &["`bones`", "check the spelling under `after`"]);
     // 9. What a destination does not take, 10. a setting that a plugin does not know.
-    workflow("what: [sr]", "what: [oru]", &["does not take `oru`", "can take images, seg, sr, narrative"]);
+    workflow(
+        "what: [sr]",
+        "what: [oru]",
+        &["does not take `oru`", "can take images, seg, sr, narrative"],
+    );
     workflow("[bone] } }", "[spleen] } }", &["`spleen`", "use `method: network`"]);
     // 11. A time without a unit, 12. a field that conditions do not have.
     workflow("quiet: 2s", "quiet: 2", &["`2` is not a duration such as `20s`"]);

@@ -22,7 +22,16 @@ const FLOORS: &[&[&str]] = &[
     &["encoding"],
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "report"],
-    &["archive", "dimse", "hl7", "http-destinations", "inference", "orchestrator", "plugin-host", "store"],
+    &[
+        "archive",
+        "dimse",
+        "hl7",
+        "http-destinations",
+        "inference",
+        "orchestrator",
+        "plugin-host",
+        "store",
+    ],
     &["simulators"],
     &["server", "xtask"],
 ];

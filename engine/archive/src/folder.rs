@@ -122,7 +122,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_kind_is_written_under_its_name_and_number() {
-        let folder = std::env::temp_dir().join(format!("isocenter-folder-{}", uuid::Uuid::now_v7()));
+        let folder =
+            std::env::temp_dir().join(format!("isocenter-folder-{}", uuid::Uuid::now_v7()));
         let destination = FolderDestination::new(folder.clone());
         let outputs = [OutputKind::Seg, OutputKind::Seg, OutputKind::Oru, OutputKind::Fhir];
         assert!(outputs.iter().all(|kind| destination.takes(*kind)));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::SopReference;
 use contracts::{
-    CommitmentResult, Destination, Output, Preferences, ProbeError, SegmentationForm, SendError, Sent,
+    CommitmentResult, Destination, Output, Preferences, ProbeError, SegmentationForm, SendError,
+    Sent,
 };
 use domain::OutputKind;
 use encoding::file_meta;
@@ -159,13 +160,7 @@ impl DicomDestination {
     /// A destination at `remote` that accepts segmentations in this form; with `is_to_commit`, it is
     /// asked for storage commitment.
     pub fn new(remote: Remote, is_to_commit: bool, segmentation: SegmentationForm) -> Self {
-        Self {
-            remote,
-            is_to_commit,
-            segmentation,
-            open: Mutex::default(),
-            taken: Mutex::default(),
-        }
+        Self { remote, is_to_commit, segmentation, open: Mutex::default(), taken: Mutex::default() }
     }
 
     async fn conversation(&self, objects: &[Object<'_>]) -> Result<Conversation, ScuError> {

@@ -188,8 +188,11 @@ mod tests {
 
     #[test]
     fn hl7_52_messages_and_bundles_are_shown_to_clinicians() {
-        let for_ehr: Vec<&str> =
-            OutputKind::ALL.iter().filter(|kind| kind.is_for_ehr()).map(|kind| kind.name()).collect();
+        let for_ehr: Vec<&str> = OutputKind::ALL
+            .iter()
+            .filter(|kind| kind.is_for_ehr())
+            .map(|kind| kind.name())
+            .collect();
         assert_eq!(for_ehr, ["oru", "mdm", "fhir"]);
     }
 }

@@ -26,8 +26,8 @@ pub mod message_type;
 pub mod receiver;
 pub mod sender;
 
+pub use destination_config::MllpDestinationConfig;
 pub use listener::{Config, Listener, Sender};
 pub use message::{Message, Problem};
 pub use receiver::Rules;
-pub use destination_config::MllpDestinationConfig;
 pub use sender::{MllpDestination, MllpError};

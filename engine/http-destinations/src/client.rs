@@ -65,7 +65,8 @@ pub(crate) async fn answer(request: RequestBuilder) -> Result<Response, SendErro
 
 /// Whether another attempt could succeed after an answer with this status.
 pub(crate) fn is_retryable(status: StatusCode) -> bool {
-    let is_passing = status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::TOO_MANY_REQUESTS;
+    let is_passing =
+        status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::TOO_MANY_REQUESTS;
     is_passing || status.is_server_error()
 }
 

@@ -122,9 +122,7 @@ mod tests {
 
     #[test]
     fn out_73_what_may_pass_is_tried_again_and_nothing_else() {
-        let send_error = |code: u16| {
-            send_error(StatusCode::from_u16(code).unwrap(), String::new())
-        };
+        let send_error = |code: u16| send_error(StatusCode::from_u16(code).unwrap(), String::new());
         for code in [408, 429, 500, 502, 503] {
             assert!(matches!(send_error(code), SendError::Retryable(_)), "{code}");
         }

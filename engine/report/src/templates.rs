@@ -11,7 +11,8 @@ use tera::{Context, Kwargs, State, Tera};
 
 use crate::fonts::Fonts;
 use crate::messages::{
-    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View, laboratory, view,
+    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View,
+    laboratory, view,
 };
 use crate::narrative::Narrative;
 use crate::pdf;

@@ -174,9 +174,10 @@ fn destination(
     config: &DestinationConfig,
     calling: &AeTitle,
 ) -> Result<SiteDestination, Failure> {
-    let destination = config.kind.open(calling).map_err(|error| {
-        Failure::from_error(&format!("destination `{name}`"), error.as_ref())
-    })?;
+    let destination = config
+        .kind
+        .open(calling)
+        .map_err(|error| Failure::from_error(&format!("destination `{name}`"), error.as_ref()))?;
     Ok(SiteDestination {
         recipient: Recipient::new(name, destination.preferences()),
         destination,

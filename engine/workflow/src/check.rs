@@ -13,8 +13,8 @@ use crate::spec::{
     NodeMap, NodeSpec, OnSpec, OverdueSpec, Spec, StudySpec,
 };
 use crate::workflow::{
-    AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node,
-    Overdue, ROLES, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Work, Workflow,
+    AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node, Overdue,
+    ROLES, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Work, Workflow,
     settings,
 };
 
@@ -37,8 +37,8 @@ impl<'a> Checker<'a> {
         self.check_name(&spec.workflow);
         let trigger = self.trigger(&spec.workflow, spec.on);
         let priority = spec.priority.and_then(|it| self.priority(&it));
-        let is_routing = !spec.deliver.is_empty()
-            && spec.deliver.iter().flat_map(|it| &it.what).all(is_images);
+        let is_routing =
+            !spec.deliver.is_empty() && spec.deliver.iter().flat_map(|it| &it.what).all(is_images);
         self.check_nodes(&spec.workflow, &spec.nodes, is_routing);
         // What only runs after a failure, or after everything, is waited for only by name.
         let is_usual = |it: &NodeSpec| !it.is_final && it.on_failure_of.is_empty();

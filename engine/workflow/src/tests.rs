@@ -6,8 +6,10 @@ use crate::{InvalidWorkflow, Surroundings, Workflow, read, trial};
 
 fn read_text(text: &str) -> Result<Workflow, InvalidWorkflow> {
     let plugins = BTreeSet::from(["segmentation".to_owned(), "reader".to_owned()]);
-    let destinations =
-        BTreeMap::from([("pacs".to_owned(), vec![OutputKind::Seg, OutputKind::Sr]), ("ehr".to_owned(), vec![OutputKind::Oru])]);
+    let destinations = BTreeMap::from([
+        ("pacs".to_owned(), vec![OutputKind::Seg, OutputKind::Sr]),
+        ("ehr".to_owned(), vec![OutputKind::Oru]),
+    ]);
     let check_settings = &|_: &str, settings: &serde_json::Value| {
         settings.get("wrong").map(|_| "unknown field `wrong`".to_owned())
     };

@@ -61,8 +61,7 @@ async fn test(name: &str, place: &Place) -> Result<(), Failure> {
     let config = Config::read(place)?;
     let known = known(&config, name)?;
     let destination = known.kind.open(&own_ae_title(&config)?);
-    let destination =
-        destination.map_err(|error| Failure::from_error(name, error.as_ref()))?;
+    let destination = destination.map_err(|error| Failure::from_error(name, error.as_ref()))?;
     let answer = destination.probe().await.map_err(|error| Failure::from_error(name, &error))?;
     if let Some(answer) = answer {
         line(format_args!("{name}: {answer}"));
