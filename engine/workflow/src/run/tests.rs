@@ -1,3 +1,4 @@
+use domain::OutputKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -31,7 +32,7 @@ fn workflow(nodes: Vec<Node>) -> Workflow {
         enough: Vec::new(),
     };
     let after = nodes.last().map(|it| it.name.clone()).into_iter().collect();
-    let delivery = Delivery { to: "pacs".to_owned(), what: vec!["seg".to_owned()], after };
+    let delivery = Delivery { to: "pacs".to_owned(), what: vec![OutputKind::Seg], after };
     Workflow {
         name: "test".to_owned(),
         description: String::new(),
