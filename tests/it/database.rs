@@ -67,16 +67,16 @@ async fn acc_05_what_waits_moves_with_a_clock_that_jumps() {
             soon interval := interval '1 minute';
         begin
             -- It was an hour ago, and is set on.
-            assert moved(past + soon, micros(past), hour, 'timer') = now + soon;
-            assert moved(past - soon, micros(past), hour, 'fact') = now - soon;
-            assert moved(now + soon, micros(past), hour, 'timer') = now + soon;
+            assert shifted_time(past + soon, micros(past), hour, 'timer') = now + soon;
+            assert shifted_time(past - soon, micros(past), hour, 'fact') = now - soon;
+            assert shifted_time(now + soon, micros(past), hour, 'timer') = now + soon;
             -- It was in an hour, and is set back.
-            assert moved(ahead + soon, micros(ahead), -hour, 'timer') = now + soon;
-            assert moved(ahead - soon, micros(ahead), -hour, 'timer') <= clock_timestamp();
-            assert moved(ahead - soon, micros(ahead), -hour, 'deadline') = ahead - soon;
-            assert moved(ahead - soon, micros(ahead), -hour, 'fact') = now - soon;
-            assert moved(now - soon, micros(ahead), -hour, 'fact') = now - soon;
-            assert moved(null, micros(ahead), -hour, 'timer') is null;
+            assert shifted_time(ahead + soon, micros(ahead), -hour, 'timer') = now + soon;
+            assert shifted_time(ahead - soon, micros(ahead), -hour, 'timer') <= clock_timestamp();
+            assert shifted_time(ahead - soon, micros(ahead), -hour, 'deadline') = ahead - soon;
+            assert shifted_time(ahead - soon, micros(ahead), -hour, 'fact') = now - soon;
+            assert shifted_time(now - soon, micros(ahead), -hour, 'fact') = now - soon;
+            assert shifted_time(null, micros(ahead), -hour, 'timer') is null;
         end $$";
     let (is_done, said) = hospital.sql("admin", statement);
     assert!(is_done, "{said}");
@@ -90,24 +90,24 @@ async fn sec_38_who_has_sent_nothing_for_long_has_no_turns_saved_up() {
         declare
             first uuid := gen_random_uuid();
         begin
-            assert next_turn('busy', 1::smallint) = 0;
+            assert run_next_turn('busy', 1::smallint) = 0;
             insert into workflow_version (name, digest, definition) values ('w', 'd', '');
             insert into run (id, workflow, digest, priority, input_key, state, reason, source, turn)
             select case it when 1 then first else gen_random_uuid() end, 'w', 'd', 1, 'key ' || it, '{}', '',
                 'busy', it
             from generate_series(1, 40) it;
             -- Its own come one after the other; a new one begins where the others are.
-            assert next_turn('busy', 1::smallint) = 41;
-            assert next_turn('new', 1::smallint) = 40;
+            assert run_next_turn('busy', 1::smallint) = 41;
+            assert run_next_turn('new', 1::smallint) = 40;
             insert into node (run, node, state, priority, turn, run_after)
                 select first, 'n' || it, 'ready', 1, it, now() from generate_series(7, 9) it;
-            assert next_turn('new', 1::smallint) = 7;
+            assert run_next_turn('new', 1::smallint) = 7;
             update node set state = 'running', lease_until = now() + interval '1 minute' where turn = 8;
-            assert next_turn('new', 1::smallint) = 8;
+            assert run_next_turn('new', 1::smallint) = 8;
             -- What is more urgent, or may not begin yet, has turns of its own.
             update node set run_after = now() + interval '1 hour', state = 'ready', lease_until = null;
-            assert next_turn('new', 1::smallint) = 40;
-            assert next_turn('busy', 0::smallint) = 41;
+            assert run_next_turn('new', 1::smallint) = 40;
+            assert run_next_turn('busy', 0::smallint) = 41;
             raise exception 'none of it stays';
         end $$";
     let (_, said) = hospital.sql("admin", statement);

@@ -18,7 +18,7 @@ const ALONE: &str = "do $$
     declare it text;
     begin
         for it in select oid::regprocedure from pg_proc
-            where proname in ('keep_together', 'keep_messages')
+            where proname in ('instance_batch_insert', 'message_batch_insert')
         loop
             execute 'drop function ' || it;
             execute 'create function ' || it
@@ -30,7 +30,7 @@ const ALONE: &str = "do $$
 const KEPT: &str = "do $$
     declare
         line text;
-        passing text[] := '{received_at,first_received,last_received,look_at,told,patient,id,subject,
+        passing text[] := '{received_at,first_received,last_received,look_at,standings,patient,id,subject,
             opened_at,at,created_at}';
     begin
         for line in
@@ -42,7 +42,7 @@ const KEPT: &str = "do $$
             union all select 'patient ' || it.value || p.value || p.demographics::text
                 from patient_identifier it join patient p on p.id = patient_root(it.patient)
             union all select 'task ' || (to_jsonb(it) - passing)::text from task it
-            union all select 'message ' || concat_ws(' ', it.control_id, it.sha256, it.message_type, p.value,
+            union all select 'message ' || concat_ws(' ', it.control_id, it.sha256, it.message_code, it.trigger_event, p.value,
                     it.accession, it.code, it.problem, it.document is null, it.address)
                 from message it join patient p on p.id = patient_root(it.patient)
             union all select 'payloads ' || kind || count(*) from payload group by kind

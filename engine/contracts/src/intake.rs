@@ -89,7 +89,7 @@ pub struct MessageArrival {
     /// MSH-4.
     pub sending_facility: String,
     /// MSH-9, such as `ORU^R01`.
-    pub message_type: String,
+    pub message_type: domain::MessageType,
     /// MSH-10.
     pub control_id: String,
     /// When it was said, by the sender's clock (EVN-2 or MSH-7), if it says so.

@@ -44,7 +44,7 @@ pub use rows::{
     RunSnapshot, SentBefore, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
 };
 pub use run_rows::{
-    ClaimedNode, NewDelivery, NewRun, NewTask, NodeChange, NodeState, RunEnd, RunRecord, RunStep,
-    SeriesSnapshot, StoredInstance,
+    Block, ClaimedNode, NewDelivery, NewRun, NewTask, NodeChange, NodeState, RunEnd, RunRecord,
+    RunStep, SeriesSnapshot, StoredInstance,
 };
 pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};

@@ -64,7 +64,7 @@ pub struct InstanceRecord {
     /// Study ID, for reports.
     pub study_id: String,
     /// What was wrong with the header and did not keep us from reading it.
-    pub quality_flags: Vec<String>,
+    pub quality_flags: Vec<domain::QualityFlag>,
 }
 
 /// What becomes of an instance whose name we have with other content (DIN-22).
@@ -156,8 +156,8 @@ pub struct OrderSnapshot {
     pub patient: Option<Uuid>,
     /// Whether it was taken back.
     pub is_cancelled: bool,
-    /// By what it was found: `study_instance_uid`, `accession_number`, …
-    pub matched_by: String,
+    /// The rule that found it.
+    pub matched_by: domain::OrderMatch,
 }
 
 /// A run, as decisions need it.
@@ -198,7 +198,7 @@ pub struct MessageSnapshot {
     /// The engine's key of it.
     pub id: Uuid,
     /// Its type, such as `ORU^R01`.
-    pub message_type: String,
+    pub message_type: domain::MessageType,
     /// Whose it is, after all merges.
     pub patient: Option<Uuid>,
     /// What it says.
@@ -312,10 +312,7 @@ pub enum DeliveryEnd {
         pauses: bool,
     },
     /// Must not be sent.
-    Blocked {
-        /// Why.
-        reason: String,
-    },
+    Blocked(crate::Block),
 }
 
 /// What there may be to do.

@@ -129,6 +129,15 @@ pub struct NodeChange {
     pub reason: String,
 }
 
+/// Why a delivery must not be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The cause, by which the engine finds out when it is resolved.
+    pub by: domain::BlockReason,
+    /// The cause in a sentence, for people.
+    pub reason: String,
+}
+
 /// Something to send once it is composed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDelivery {
@@ -138,15 +147,15 @@ pub struct NewDelivery {
     pub destination: String,
     /// What.
     pub what: Vec<OutputKind>,
-    /// Why it will not be sent, if it will not.
-    pub blocked: Option<String>,
+    /// Why it must not be sent, if so.
+    pub blocked: Option<Block>,
 }
 
 /// Something a person has to look at.
 #[derive(Clone, Debug)]
 pub struct NewTask {
-    /// What kind: `identity_conflict`, `node_rejected`, `node_failed`, `late_instances`, …
-    pub kind: String,
+    /// Why a person has to look.
+    pub kind: domain::TaskKind,
     /// What about.
     pub subject: domain::Subject,
     /// Why.

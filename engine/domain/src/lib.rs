@@ -30,6 +30,7 @@ pub mod event;
 pub mod identity_graph;
 mod inference;
 mod laboratory;
+mod message_type;
 mod named;
 mod node_io;
 mod order;
@@ -51,6 +52,7 @@ pub use inference::{
     Sampling, Utterance,
 };
 pub use laboratory::{Abnormality, LabRow, Observation};
+pub use message_type::MessageType;
 pub use node_io::{
     ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput,
     OrderInput, SeriesInput, SeriesInstance, StudyInput,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contracts::{Answers, Intake, MessageArrival};
-use domain::{Action, Actor, Event, Outcome, Subject};
+use domain::{Action, Actor, Event, MessageType, Outcome, Subject};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -228,7 +228,7 @@ fn arrival(judged: Judged, bytes: Vec<u8>, from: Origin<'_>) -> MessageArrival {
         raw: bytes,
         sending_application: message.msh(3, 1),
         sending_facility: message.msh(4, 1),
-        message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
+        message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
         control_id: message.msh(10, 1),
         said_at: said_at(&message),
         effects,

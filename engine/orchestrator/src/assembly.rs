@@ -9,7 +9,7 @@ use contracts::{
     MessageSnapshot, MessageStep, NewRun, NewTask, NodeRunner, OrderSnapshot, RunSnapshot,
     StudySnapshot, StudyStep, WorkKind,
 };
-use domain::{Action, Amended, ErrorChain, Event, Subject};
+use domain::{Action, Amended, ErrorChain, Event, Subject, TaskKind};
 use jiff::Timestamp;
 use serde_json::json;
 use tracing::error;
@@ -37,7 +37,7 @@ enum Verdict {
     /// It does not run, and this is why.
     No(String),
     /// It does not run, and a person has to look; we look again then.
-    Person(&'static str, String, Option<Timestamp>),
+    Person(TaskKind, String, Option<Timestamp>),
     /// It has run, and nothing has changed since.
     Ran,
 }
@@ -138,7 +138,7 @@ impl Decision<'_> {
             return Verdict::No("the order was cancelled".to_owned());
         }
         if let Some(conflict) = conflict(study).filter(|_| !is_routing) {
-            return Verdict::Person("identity_conflict", conflict, None);
+            return Verdict::Person(TaskKind::IdentityConflict, conflict, None);
         }
         let inputs = inputs(&study.series);
         if inputs.is_empty() {
@@ -159,7 +159,7 @@ impl Decision<'_> {
             (_, Late::Alert) => {
                 let count: usize = study.series.iter().map(|it| it.instances.len()).sum();
                 let what = format!("instances came after the run; there are {count} now");
-                return Verdict::Person("late_instances", what, None);
+                return Verdict::Person(TaskKind::LateInstances, what, None);
             }
         };
         let amends = last.map(|it| Amended { run: it.id, first: it.first, is_replaced });
@@ -173,7 +173,7 @@ impl Decision<'_> {
                 let text = trigger.when.as_ref().map(|it| it.text().to_owned());
                 Verdict::No(format!("its condition does not hold: {}", text.unwrap_or_default()))
             }
-            Err(error) => Verdict::Person("condition_failed", error.to_string(), None),
+            Err(error) => Verdict::Person(TaskKind::ConditionFailed, error.to_string(), None),
         }
     }
 
@@ -189,7 +189,7 @@ impl Decision<'_> {
         // Who gave up a study does not take it up again when more of it comes.
         let told = study.told.get(&active.reference.name);
         if let Some(text) = told.filter(|it| it.starts_with(GIVEN_UP)) {
-            return Verdict::Person("study_incomplete", text.clone(), None);
+            return Verdict::Person(TaskKind::StudyIncomplete, text.clone(), None);
         }
         match completeness(rule, study, late_since, self.now) {
             Completeness::Complete(reason) => Verdict::Start(reason, amends),
@@ -199,10 +199,12 @@ impl Decision<'_> {
                 let text = format!("the longest wait of {wait} s ran out without {lack}");
                 match then {
                     Overdue::Run => Verdict::Start(text, amends),
-                    Overdue::Hold => Verdict::Person("study_held", text, until),
-                    Overdue::Fail => {
-                        Verdict::Person("study_incomplete", format!("{GIVEN_UP}: {text}"), None)
-                    }
+                    Overdue::Hold => Verdict::Person(TaskKind::StudyHeld, text, until),
+                    Overdue::Fail => Verdict::Person(
+                        TaskKind::StudyIncomplete,
+                        format!("{GIVEN_UP}: {text}"),
+                        None,
+                    ),
                 }
             }
         }
@@ -243,7 +245,7 @@ impl Decision<'_> {
                 if !is_told(&text) {
                     step.events.push(not_started(&name, subject.clone(), &text));
                     let reason = format!("workflow {name}: {text}");
-                    step.tasks.push(NewTask { kind: kind.to_owned(), subject, reason });
+                    step.tasks.push(NewTask { kind, subject, reason });
                 }
                 step.told.insert(name, text);
             }

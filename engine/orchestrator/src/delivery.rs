@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, DeliveryEnd, DeliveryView, Output, OutputKind, SendError, Sent, SentBefore,
-    SeriesSnapshot, StoreError, WorkKind,
+    Block, ClaimedDelivery, DeliveryEnd, DeliveryView, Output, OutputKind, SendError, Sent,
+    SentBefore, SeriesSnapshot, StoreError, WorkKind,
 };
 use domain::{
-    Algorithm, ErrorChain, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, Segment,
-    SopInstanceUid,
+    Algorithm, BlockReason, ErrorChain, InputInstance, NodeOutput, PatientId, ResultSet,
+    ResultStatus, Segment, SopInstanceUid,
 };
 use encoding::dicom_header::{Encoding, Header};
 use encoding::file_meta;
@@ -65,7 +65,7 @@ impl Orchestrator {
             DeliveryEnd::Promised => "promised",
             DeliveryEnd::Again { .. } => "postponed",
             DeliveryEnd::Failed { .. } => "failed",
-            DeliveryEnd::Blocked { .. } => "blocked",
+            DeliveryEnd::Blocked(_) => "blocked",
         };
         metrics::counter!("orchestrator_deliveries_total", "outcome" => label).increment(1);
         match &end {
@@ -73,7 +73,7 @@ impl Orchestrator {
             DeliveryEnd::Promised => info!(%run, destination, "taken, not committed yet"),
             DeliveryEnd::Again { reason, .. }
             | DeliveryEnd::Failed { reason, .. }
-            | DeliveryEnd::Blocked { reason } => {
+            | DeliveryEnd::Blocked(Block { reason, .. }) => {
                 // What a peer says may name a patient: it is shown to who asks, not logged.
                 warn!(%run, destination, label, reason_bytes = reason.len(), "not delivered");
             }
@@ -172,14 +172,17 @@ impl Orchestrator {
         let study = self.study_about(&view).await?;
         let (mut is_stale, mut is_unsound) = (false, false);
         let (stale, unsound) = (&mut is_stale, &mut is_unsound);
+        let mut block = None;
+        let blocked_by = &mut block;
         let composed = |view: &DeliveryView| {
             // Images between a modality and a PACS are held up by nothing.
             let is_routing = delivery.what == [OutputKind::Images];
             // That something is not to be used is told whatever became of order and patient since.
             let is_taken_back =
                 view.reviewed.as_ref().is_some_and(|it| words(it.state.status()).is_void);
-            if let Some(reason) = blocked(view).filter(|_| !is_routing && !is_taken_back) {
-                return Err(reason);
+            if let Some(found) = blocked(view).filter(|_| !is_routing && !is_taken_back) {
+                *blocked_by = Some(found.by);
+                return Err(found.reason);
             }
             // Another node may have ended since the masks were read.
             let content = content(view);
@@ -191,7 +194,8 @@ impl Orchestrator {
             let words = words(results.status);
             let is_for_ehr = delivery.what.iter().any(|it| it.is_for_ehr());
             if is_for_ehr && words.needs_banner && !words.is_void && !site.allow_unverified {
-                return Err(unverified(&delivery.destination));
+                *blocked_by = Some(BlockReason::Unverified);
+                return Err(unverified(&delivery.destination).reason);
             }
             let writing = Writing {
                 results: &results,
@@ -212,7 +216,10 @@ impl Orchestrator {
             Ok(Err(reason)) if is_stale => Err(again(attempt, reason)),
             // Somebody has to look: a template of the site, or a mistake of ours.
             Ok(Err(reason)) if is_unsound => Err(DeliveryEnd::Failed { reason, pauses: false }),
-            Ok(Err(reason)) => Err(DeliveryEnd::Blocked { reason }),
+            Ok(Err(reason)) => {
+                let by = block.unwrap_or(BlockReason::NotComposed);
+                Err(DeliveryEnd::Blocked(Block { by, reason }))
+            }
             Err(error) => Err(lost(error)),
         }
     }
@@ -336,15 +343,17 @@ fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {
 }
 
 /// Why nothing may be sent for this run just now (HL7-43, HL7-44).
-fn blocked(view: &DeliveryView) -> Option<String> {
+fn blocked(view: &DeliveryView) -> Option<Block> {
     if !view.orders.is_empty() && view.orders.iter().all(|it| it.is_cancelled) {
-        return Some("the order was cancelled".to_owned());
+        let reason = "the order was cancelled".to_owned();
+        return Some(Block { by: BlockReason::OrderCancelled, reason });
     }
     let patient = view.run.patient;
     let differs =
         |it: &contracts::OrderSnapshot| it.patient.zip(patient).is_some_and(|(a, b)| a != b);
     if view.orders.iter().any(differs) {
-        return Some("identity_conflict: images and order are of two patients".to_owned());
+        let reason = "identity_conflict: images and order are of two patients".to_owned();
+        return Some(Block { by: BlockReason::IdentityConflict, reason });
     }
     None
 }

@@ -89,7 +89,7 @@ pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
         files: count(message.document.attachments.len()),
         media_types: files.into_iter().cloned().collect(),
         document_kind: about.map(|it| it.kind.clone()).unwrap_or_default(),
-        kind: message.message_type.clone(),
+        kind: message.message_type.to_string(),
         observations: count(observations.len()),
         codes: observations.iter().map(|it| it.code.clone()).collect(),
     };

@@ -174,7 +174,7 @@ impl Intake for IntakeService {
         let _place = self.message_turns.take(&arrival.address).await;
         self.is_open()?;
         let answers = arrival.answers.clone();
-        let (kind, code) = (arrival.message_type.clone(), arrival.acknowledgement_code.clone());
+        let (kind, code) = (arrival.message_type.to_string(), arrival.acknowledgement_code.clone());
         let record = MessageRecord { id: Uuid::now_v7(), arrival };
         let id = record.id;
         match self.store.keep_message(record).await.map_err(|error| unavailable(&error))? {

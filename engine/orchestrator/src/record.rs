@@ -6,7 +6,8 @@ use contracts::{
     InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason, VersionPolicy,
 };
 use domain::{
-    Demographics, PatientId, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid, is_harmless_uid,
+    Demographics, PatientId, QualityFlag, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid,
+    is_harmless_uid,
 };
 use encoding::dicom_charset::Text;
 use encoding::dicom_header::{Header, Tag};
@@ -61,12 +62,20 @@ pub(crate) fn record(
     Ok(InstanceRecord {
         instance: name::<SopInstanceUid>(
             &arrival.sop_instance,
-            "sop_instance",
+            QualityFlag::InstanceUidMalformed,
             &mut quality_flags,
         )?,
         sop_class: class.parse().map_err(|_| missing("SOP Class UID"))?,
-        series: name::<SeriesInstanceUid>(uid(SERIES), "series", &mut quality_flags)?,
-        study: name::<StudyInstanceUid>(uid(STUDY), "study", &mut quality_flags)?,
+        series: name::<SeriesInstanceUid>(
+            uid(SERIES),
+            QualityFlag::SeriesUidMalformed,
+            &mut quality_flags,
+        )?,
+        study: name::<StudyInstanceUid>(
+            uid(STUDY),
+            QualityFlag::StudyUidMalformed,
+            &mut quality_flags,
+        )?,
         sha256: file.sha256.clone(),
         bytes: file.bytes,
         patient,
@@ -106,40 +115,49 @@ fn class<'a>(arrival: &InstanceArrival, header: &'a Header) -> Result<&'a str, R
 
 /// A name. A malformed one is kept and flagged, and the instance is not used: nothing could refer to
 /// it (DIN-21, DIN-61).
-fn name<T: FromStr>(uid: &str, of: &str, flags: &mut Vec<String>) -> Result<String, Refusal> {
+fn name<T: FromStr>(
+    uid: &str,
+    malformed: QualityFlag,
+    flags: &mut Vec<QualityFlag>,
+) -> Result<String, Refusal> {
     if uid.parse::<T>().is_ok() {
         return Ok(uid.to_owned());
     }
     if is_harmless_uid(uid) {
-        flags.push(format!("identity_{of}_uid_malformed"));
+        flags.push(malformed);
         return Ok(uid.to_owned());
     }
+    let of = match malformed {
+        QualityFlag::SeriesUidMalformed => "series",
+        QualityFlag::StudyUidMalformed => "study",
+        _ => "sop_instance",
+    };
     let comment = format!("no valid {of} UID in the data set");
     Err(Refusal::new(RefusalReason::DoesNotMatchClass, comment))
 }
 
 /// Whose it is. A value that cannot be decoded identifies nobody (DIN-74).
-fn patient(header: &Header, flags: &mut Vec<String>) -> Option<PatientId> {
+fn patient(header: &Header, flags: &mut Vec<QualityFlag>) -> Option<PatientId> {
     if !header.has_known_charset() {
-        flags.push("charset_unknown".to_owned());
+        flags.push(QualityFlag::CharsetUnknown);
     }
     let Some(id) = header.text(PATIENT_ID) else {
-        flags.push("patient_id_missing".to_owned());
+        flags.push(QualityFlag::PatientIdMissing);
         return None;
     };
     if !id.is_whole {
-        flags.push("patient_id_undecodable".to_owned());
+        flags.push(QualityFlag::PatientIdUndecodable);
         return None;
     }
     let issuer = header.text(ISSUER).filter(|it| it.is_whole).map(|it| it.text);
     PatientId::new(&id.text, &issuer.unwrap_or_default())
 }
 
-fn accession(header: &Header, flags: &mut Vec<String>) -> String {
+fn accession(header: &Header, flags: &mut Vec<QualityFlag>) -> String {
     match header.text(ACCESSION) {
         Some(it) if it.is_whole => it.text,
         Some(_) => {
-            flags.push("accession_undecodable".to_owned());
+            flags.push(QualityFlag::AccessionUndecodable);
             String::new()
         }
         None => {
@@ -149,11 +167,11 @@ fn accession(header: &Header, flags: &mut Vec<String>) -> String {
     }
 }
 
-fn demographics(header: &Header, flags: &mut Vec<String>) -> Demographics {
+fn demographics(header: &Header, flags: &mut Vec<QualityFlag>) -> Demographics {
     let name = match header.text(PATIENT_NAME) {
         Some(it) if it.is_whole => it.text,
         Some(_) => {
-            flags.push("patient_name_undecodable".to_owned());
+            flags.push(QualityFlag::PatientNameUndecodable);
             String::new()
         }
         None => String::new(),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::{
-    NewDelivery, NewTask, NodeChange, NodeRunner, NodeState, RunEnd, RunRecord, RunStep,
+    Block, NewDelivery, NewTask, NodeChange, NodeRunner, NodeState, RunEnd, RunRecord, RunStep,
 };
-use domain::{Action as Doing, Event, NodeOutput, Outcome, Subject};
+use domain::{Action as Doing, BlockReason, Event, NodeOutput, Outcome, Subject, TaskKind};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -134,7 +134,7 @@ pub(crate) fn unreadable(record: &RunRecord, node: &str) -> RunStep {
             output: None,
             reason: reason.clone(),
         }],
-        tasks: vec![NewTask { kind: "node_given_up".to_owned(), subject, reason: reason.clone() }],
+        tasks: vec![NewTask { kind: TaskKind::NodeGivenUp, subject, reason: reason.clone() }],
         events,
         ..RunStep::default()
     }
@@ -169,7 +169,7 @@ impl Writer<'_> {
                 // What a person has rejected nobody has to look at again.
                 let is_review = self.workflow.node_of(&node).is_some_and(|it| it.role().is_some());
                 let subject = Subject { node: Some(node.clone()), ..self.subject.clone() };
-                let kind = "node_given_up".to_owned();
+                let kind = TaskKind::NodeGivenUp;
                 let task = NewTask { kind, subject, reason: reason.clone() };
                 self.step.tasks.extend((!is_review).then_some(task));
                 self.change(node, NodeState::Failed, reason, None);
@@ -187,7 +187,9 @@ impl Writer<'_> {
                 let blocked = self.unverified(index);
                 self.deliver(index, blocked);
             }
-            Action::HoldBack { index, reason } => self.deliver(index, Some(reason)),
+            Action::HoldBack { index, reason } => {
+                self.deliver(index, Some(Block { by: BlockReason::NoResult, reason }));
+            }
             Action::End(end) => self.end(end),
         }
     }
@@ -235,7 +237,7 @@ impl Writer<'_> {
     }
 
     /// Why an EHR must not get this: nobody has signed it (HL7-52).
-    fn unverified(&self, index: usize) -> Option<String> {
+    fn unverified(&self, index: usize) -> Option<Block> {
         let delivery = self.workflow.deliveries.get(index)?;
         let site = self.destinations?.get(&delivery.to)?;
         let is_for_ehr = delivery.what.iter().any(|kind| kind.is_for_ehr());
@@ -243,7 +245,7 @@ impl Writer<'_> {
         (is_for_ehr && !is_reviewed && !site.allow_unverified).then(|| unverified(&delivery.to))
     }
 
-    fn deliver(&mut self, index: usize, blocked: Option<String>) {
+    fn deliver(&mut self, index: usize, blocked: Option<Block>) {
         let Some(delivery) = self.workflow.deliveries.get(index) else { return };
         let (destination, what) = (delivery.to.clone(), delivery.what.clone());
         self.step.deliveries.push(NewDelivery { index, destination, what, blocked });
@@ -263,8 +265,10 @@ impl Writer<'_> {
 }
 
 /// Why a destination does not get what nobody has signed (HL7-52).
-pub(crate) fn unverified(destination: &str) -> String {
-    format!("`{destination}` takes no unverified results (allow_unverified is not set)")
+pub(crate) fn unverified(destination: &str) -> Block {
+    let reason =
+        format!("`{destination}` takes no unverified results (allow_unverified is not set)");
+    Block { by: BlockReason::Unverified, reason }
 }
 
 fn millis(wait: Duration) -> u64 {

@@ -2,4 +2,5 @@
 
 pub mod cluster;
 pub(crate) mod pg_store;
+pub(crate) mod prepare;
 pub(crate) mod wakeups;

@@ -47,7 +47,8 @@ pub use console::lists::{
 };
 pub use console::why::{Why, WhyStudy};
 pub use database::cluster;
-pub use database::pg_store::{OpenError, PgStore, prepare};
+pub use database::pg_store::{OpenError, PgStore};
+pub use database::prepare::prepare;
 pub use delivery::destination::DestinationLine;
 pub use patient::identity::IdentityDomains;
 pub use patient::merge::UnmergeError;

@@ -150,7 +150,7 @@ impl Changes {
         let (Some(first), Some(second)) = (texts.next(), texts.next()) else { return false };
         match message.first() {
             Some(b'P') => {
-                let changes = ["insert", "update", "delete", "select keep_together"];
+                let changes = ["insert", "update", "delete", "select instance_batch_insert"];
                 if changes.iter().any(|it| second.starts_with(it.as_bytes())) {
                     self.0.insert(first.to_vec());
                 }

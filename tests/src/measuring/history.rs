@@ -12,9 +12,9 @@ const HISTORY: &[&str] = &[
     "insert into patient (id, value, issuer) select md5('p' || n)::uuid, 'P' || n, '' EACH",
     "insert into patient_identifier select 'P' || n, '', md5('p' || n)::uuid EACH",
     "insert into study (uid, patient, accession, description, study_date, study_time, study_id,
-        placer, filler, requested_procedure, told)
+        placer, filler, requested_procedure, standings)
      select '1.2.3.' || n, md5('p' || n)::uuid, 'A' || n, 'CT', '20200101', '', '', '', '', '',
-        '{\"idle\": \"no\"}' EACH",
+        '{\"idle\": {\"reason\": \"no\", \"is_abandoned\": false}}' EACH",
     "insert into series (uid, study, modality, body_part, description, frame_of_reference)
      select '1.2.3.' || n || '.1', '1.2.3.' || n, 'CT', 'CHEST', '', '' EACH",
     "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes, calling_ae,
@@ -33,9 +33,9 @@ const HISTORY: &[&str] = &[
             on conflict do nothing",
     "insert into payload (id, key, kind, sealed) select md5('m' || n)::uuid, md5('past')::uuid, 'hl7', ''
         EACH",
-    "insert into message (id, address, sending_application, sending_facility, message_type, control_id,
-        sha256, raw, patient, acknowledgement, code, decided)
-     select md5('m' || n)::uuid, '127.0.0.1', 'LAB', 'HOSP', 'ORU^R01', 'C' || n, md5('c' || n),
+    "insert into message (id, address, sending_application, sending_facility, message_code, trigger_event,
+        control_id, sha256, raw, patient, acknowledgement, code, decided)
+     select md5('m' || n)::uuid, '127.0.0.1', 'LAB', 'HOSP', 'ORU', 'R01', 'C' || n, md5('c' || n),
         md5('m' || n)::uuid, md5('p' || n)::uuid, '', 'AA', true EACH",
     "insert into run (id, workflow, digest, patient, study, priority, input_key, state, status, reason,
         ended_at, source, turn)

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+use crate::QualityFlag;
 
 /// How the documentation opens.
 const OPENING: &str = "\
@@ -70,7 +71,7 @@ fn an_event_is_written_as_the_trail_has_always_held_it() {
         sop_class: "1.2".to_owned(),
         transfer_syntax: "1.2.840.10008.1.2.1".to_owned(),
         called_ae: "ISOCENTER".to_owned(),
-        flags: vec!["charset_unknown".to_owned()],
+        flags: vec![QualityFlag::CharsetUnknown],
     };
     let subject = Subject { study: Some("1.2.3".to_owned()), ..Subject::default() };
 

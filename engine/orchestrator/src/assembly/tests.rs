@@ -286,7 +286,7 @@ fn order(is_examined: bool) -> OrderSnapshot {
         account: String::new(),
         visit: String::new(),
     };
-    let matched_by = "accession_number".to_owned();
+    let matched_by = domain::OrderMatch::AccessionNumber;
     OrderSnapshot { id: Uuid::nil(), order, patient: None, is_cancelled: false, matched_by }
 }
 

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use contracts::{Answers, Intake, MessageArrival, MessageEffect, Reviewer};
-use domain::{Attachment, ExchangedDocument, PatientId};
+use domain::{Attachment, ExchangedDocument, MessageType, PatientId};
 use orchestrator::IntakeService;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ pub(super) async fn keep(
         sha256,
         sending_application: by.person.name,
         sending_facility: by.person.organization,
-        message_type: MESSAGE_TYPE.to_owned(),
+        message_type: MessageType::new("HTTP", "DOC"),
         control_id: number,
         said_at: None,
         effects,

@@ -35,7 +35,7 @@ impl PgStore {
     async fn hold_rows(&self, by: &Actor) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         for part in PARTS {
-            sqlx::query("insert into held (part) values ($1) on conflict do nothing")
+            sqlx::query("insert into hold (part) values ($1) on conflict do nothing")
                 .bind(part)
                 .execute(&mut *tx)
                 .await?;
@@ -58,7 +58,7 @@ impl PgStore {
 
     async fn release_row(&self, part: &str, by: Actor) -> Result<bool> {
         let mut tx = self.pool.begin().await?;
-        let released = sqlx::query("delete from held where part = $1").bind(part);
+        let released = sqlx::query("delete from hold where part = $1").bind(part);
         if released.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(false);
         }
@@ -78,7 +78,7 @@ impl PgStore {
     ///
     /// Fails if the database does.
     pub async fn held(&self) -> std::result::Result<Vec<HeldLine>, StoreError> {
-        let query = "select part, to_char(since, 'YYYY-MM-DD HH24:MI:SSOF') as since from held
+        let query = "select part, to_char(since, 'YYYY-MM-DD HH24:MI:SSOF') as since from hold
             order by part";
         Ok(sqlx::query_as(query).fetch_all(&self.pool).await.map_err(Error::from)?)
     }
@@ -89,7 +89,7 @@ impl PgStore {
     ///
     /// Fails if it does not.
     pub async fn is_intake_held(&self) -> std::result::Result<bool, StoreError> {
-        let query = "select exists (select from held where part = 'intake')";
+        let query = "select exists (select from hold where part = 'intake')";
         Ok(sqlx::query_scalar(query).fetch_one(&self.pool).await.map_err(Error::from)?)
     }
 }

@@ -198,8 +198,8 @@ impl PgStore {
     pub async fn messages(&self, limit: i64) -> std::result::Result<Vec<MessageLine>, StoreError> {
         let rows = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                as received_at, sending_application as sender, message_type, control_id, sha256, code,
-                problem
+                as received_at, sending_application as sender,
+                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem
              from message order by received_at desc limit $1",
         );
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)

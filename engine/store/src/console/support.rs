@@ -28,7 +28,7 @@ const COUNTS: &[(&str, &str)] = &[
     ("nodes", "select state, count(*) from node group by 1"),
     ("deliveries", "select destination || ' ' || state, count(*) from delivery group by 1"),
     ("open_tasks", "select kind, count(*) from task where decided_at is null group by 1"),
-    ("held", "select part, 1::bigint from held"),
+    ("held", "select part, 1::bigint from hold"),
     ("migrations", "select version::text, 1::bigint from _sqlx_migrations"),
     ("unsealed_events", "select 'waiting', count(*) from audit.event e
         where at > now() - interval '1 day'

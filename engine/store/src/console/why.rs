@@ -103,7 +103,7 @@ impl PgStore {
         let query = format!("{STUDY_COLUMNS} where s.uid = $1");
         let study = sqlx::query_as(sqlx::AssertSqlSafe(query));
         let study = study.bind(uid).fetch_one(&self.pool).await?;
-        let (told,): (Value,) = sqlx::query_as("select told from study where uid = $1")
+        let (told,): (Value,) = sqlx::query_as("select standings from study where uid = $1")
             .bind(uid)
             .fetch_one(&self.pool)
             .await?;
@@ -133,8 +133,8 @@ impl PgStore {
     async fn why_messages(&self, text: &str) -> Result<(Vec<MessageLine>, Vec<RunDetail>)> {
         let messages: Vec<MessageLine> = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
-                as received_at, sending_application as sender, message_type, control_id, sha256, code,
-                problem
+                as received_at, sending_application as sender,
+                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem
              from message where control_id = $1 or id::text = $1 or (accession = $1 and $1 <> '')
                 or patient in (select f from patient_identifier i, patient_family(i.patient) f
                     where i.value = $1)

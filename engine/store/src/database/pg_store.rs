@@ -19,7 +19,7 @@ use crate::vault::keys::Keys;
 const CONNECTIONS_MAX: u32 = 16;
 
 /// Longest wait for one of them. Who waits longer hears that the database is down.
-const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECTION_WAIT: Duration = Duration::from_secs(10);
 
 /// The engine's memory, in a PostgreSQL database.
 pub struct PgStore {
@@ -39,37 +39,9 @@ pub enum OpenError {
     /// Its tables cannot be brought up to date.
     #[error("cannot bring the database up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
-}
-
-/// Brings a database up to date: tables, guards and roles. Asks for a user who may make roles.
-///
-/// # Errors
-///
-/// Fails if the database cannot be reached, or was made by a newer engine.
-pub async fn prepare(options: PgConnectOptions) -> Result<(), OpenError> {
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(CONNECTION_WAIT)
-        .connect_with(options)
-        .await
-        .map_err(OpenError::Connect)?;
-    let migrations = sqlx::migrate!("../../migrations");
-    // Whoever may only work in the database need not own it, once it is up to date.
-    let outcome =
-        if is_up_to_date(&pool, &migrations).await { Ok(()) } else { migrations.run(&pool).await };
-    pool.close().await;
-    outcome.map_err(OpenError::Migrate)
-}
-
-async fn is_up_to_date(pool: &PgPool, migrations: &sqlx::migrate::Migrator) -> bool {
-    let applied: Result<Vec<(i64, Vec<u8>)>, _> = sqlx::query_as(
-        "select version, checksum from _sqlx_migrations where success order by version",
-    )
-    .fetch_all(pool)
-    .await;
-    let known: Vec<(i64, Vec<u8>)> =
-        migrations.iter().map(|it| (it.version, it.checksum.to_vec())).collect();
-    applied.is_ok_and(|it| it == known)
+    /// Its functions and rights cannot be installed.
+    #[error("cannot install the functions of the database")]
+    Install(#[source] sqlx::Error),
 }
 
 impl PgStore {

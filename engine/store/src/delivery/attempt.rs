@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use contracts::{
-    ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, NewTask, Output, RunRecord, SentBefore,
-    StoreError,
+    Block, ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, NewTask, Output, RunRecord,
+    SentBefore, StoreError,
 };
-use domain::{Action, Event, Outcome, Subject, derived_uid};
+use domain::{Action, Event, Outcome, Subject, TaskKind, derived_uid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -40,7 +40,7 @@ impl PgStore {
                 where ((d.state = 'queued' and d.run_after <= clock_timestamp())
                     or (d.state = 'sending' and d.lease_until < clock_timestamp()))
                   and d.id <> all($2)
-                  and not exists (select from held where part = 'deliveries')
+                  and not exists (select from hold where part = 'deliveries')
                   and not exists (select from destination_state s where s.name = d.destination
                       and (s.is_paused or s.open_until > clock_timestamp()))
                   and not exists (select 1 from delivery e
@@ -223,11 +223,12 @@ impl PgStore {
         compose: Compose<'_>,
     ) -> Result<std::result::Result<Vec<Output>, String>> {
         let mut tx = identity::begin_shared(&self.pool).await?;
-        let (composed, identity) = current(&mut tx, delivery).await?;
+        let composed = current(&mut tx, delivery).await?;
         let mut view = self.view(&mut tx, delivery).await?;
         let stamp = stamp(&view);
-        if let (Some(composed), true) = (composed, identity.as_deref() == Some(stamp.as_str())) {
-            let content = payload::read_there(&mut tx, &self.keys, composed).await?;
+        if let Some(payload) = composed.payload.filter(|_| composed.stamp.as_ref() == Some(&stamp))
+        {
+            let content = payload::read_there(&mut tx, &self.keys, payload).await?;
             return Ok(Ok(serde_json::from_slice(&content)?));
         }
         view.revision = revision(&mut tx, delivery.run, &numbered(&view, &stamp)?).await?;
@@ -238,12 +239,17 @@ impl PgStore {
         let content = serde_json::to_vec(&outputs)?;
         let kept =
             payload::keep(&mut tx, &self.keys, view.run.patient, "outputs", &content).await?;
-        sqlx::query("update delivery set composed = $2, identity = $3 where id = $1")
-            .bind(delivery.id)
-            .bind(kept.id)
-            .bind(&stamp)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "update delivery set composed = $2, composed_stamp = $3, composed_patient = $4,
+                composed_version = $5 where id = $1",
+        )
+        .bind(delivery.id)
+        .bind(kept.id)
+        .bind(&stamp)
+        .bind(view.patient.as_ref().map(|it| it.id))
+        .bind(i32::try_from(version_of(&view)).unwrap_or(i32::MAX))
+        .execute(&mut *tx)
+        .await?;
         self.note_sent(&mut tx, delivery, (view.run.patient, &outputs), None).await?;
         let ids: Vec<Value> =
             outputs.iter().map(|it| json!({"kind": it.kind, "id": it.id})).collect();
@@ -266,10 +272,10 @@ impl PgStore {
             .bind(delivery.run)
             .execute(&mut *tx)
             .await?;
-        let (composed, identity) = current(&mut tx, delivery).await?;
+        let composed = current(&mut tx, delivery).await?;
         let (state, reason, wait, kind, outcome) = told(&end);
         sqlx::query(
-            "update delivery set state = $2, reason = $3, lease_until = null,
+            "update delivery set state = $2, reason = $3, lease_until = null, blocked_by = $5,
                 run_after = clock_timestamp() + $4 * interval '1 second',
                 ended_at = case when $2 = 'queued' then null else clock_timestamp() end
              where id = $1",
@@ -278,6 +284,10 @@ impl PgStore {
         .bind(state)
         .bind(reason.replace('\0', ""))
         .bind(wait.unwrap_or_default().as_secs_f64())
+        .bind(match &end {
+            DeliveryEnd::Blocked(block) => Some(block.by.name()),
+            _ => None,
+        })
         .execute(&mut *tx)
         .await?;
         // What a peer says may name a patient: it stays in the row, which can be erased.
@@ -287,7 +297,7 @@ impl PgStore {
         destination::note(&mut tx, &delivery.destination, &end).await?;
         if let DeliveryEnd::Failed { reason, .. } = &end {
             let subject = ended.subject;
-            let kind = "delivery_failed".to_owned();
+            let kind = TaskKind::DeliveryFailed;
             let reason = format!("{}: {reason}", delivery.destination);
             task::open(&mut tx, &NewTask { kind, subject, reason }).await?;
         }
@@ -296,7 +306,7 @@ impl PgStore {
             commitment_answer::settle(&mut tx, &delivery.transaction).await?;
         }
         if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
-            self.note_arrival(&mut tx, delivery, composed, identity).await?;
+            self.note_arrival(&mut tx, delivery, composed).await?;
         }
         announce(&mut tx, "delivery").await?;
         tx.commit().await?;
@@ -308,21 +318,19 @@ impl PgStore {
         &self,
         tx: &mut PgConnection,
         delivery: &ClaimedDelivery,
-        composed: Option<Uuid>,
-        identity: Option<String>,
+        composed: Composed,
     ) -> Result<()> {
         let view = self.view(tx, delivery).await?;
-        let version = identity.as_deref().and_then(|it| it.rsplit(';').next());
-        let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
-        if let Some(composed) = composed {
-            let content = payload::read_there(tx, &self.keys, composed).await?;
+        let version = composed.version.and_then(|it| u32::try_from(it).ok()).unwrap_or_default();
+        if let Some(payload) = composed.payload {
+            let content = payload::read_there(tx, &self.keys, payload).await?;
             let outputs: Vec<Output> = serde_json::from_slice(&content)?;
             let sent = (view.run.patient, outputs.as_slice());
             self.note_sent(tx, delivery, sent, Some(version)).await?;
         }
         go_on(tx, delivery, version, version_of(&view)).await?;
-        let now = who(&view);
-        if identity.is_some_and(|it| it.split(' ').next() != now.split(' ').next()) {
+        let patient = view.patient.as_ref().map(|it| it.id);
+        if composed.stamp.is_some() && composed.patient != patient {
             sqlx::query("update delivery set is_stale = true where id = $1")
                 .bind(delivery.id)
                 .execute(&mut *tx)
@@ -349,14 +357,14 @@ fn told(end: &DeliveryEnd) -> (&'static str, &str, Option<Duration>, &'static st
         DeliveryEnd::Failed { reason, .. } => {
             ("failed", reason, None, "delivery_failed", Outcome::SeriousFailure)
         }
-        DeliveryEnd::Blocked { reason } => {
+        DeliveryEnd::Blocked(Block { reason, .. }) => {
             ("blocked", reason, None, "delivery_blocked", Outcome::MinorFailure)
         }
     }
 }
 
-/// Which identity a report was composed with, and for which orders: if either changes, it is
-/// composed anew, and may turn out to be one that must not be sent.
+/// Everything a report is composed from: identity, orders, version. If any of it changes, the report
+/// is composed again, and may turn out to be one that must not be sent.
 fn stamp(view: &DeliveryView) -> String {
     let order = |it: &contracts::OrderSnapshot| {
         let patient = it.patient.map(|it| it.to_string()).unwrap_or_default();
@@ -438,14 +446,25 @@ async fn go_on(
     Ok(())
 }
 
-/// What was composed so far. Fails if this try is not the current one.
-async fn current(
-    tx: &mut PgConnection,
-    delivery: &ClaimedDelivery,
-) -> Result<(Option<Uuid>, Option<String>)> {
-    let row: Option<(Option<Uuid>, Option<String>)> = sqlx::query_as(
-        "select composed, identity from delivery
-         where id = $1 and attempt = $2 and state = 'sending' for update",
+/// What a delivery consists of so far.
+#[derive(sqlx::FromRow)]
+struct Composed {
+    /// The stored outputs.
+    payload: Option<Uuid>,
+    /// Everything they were composed from.
+    stamp: Option<String>,
+    /// The patient they were composed for.
+    patient: Option<Uuid>,
+    /// The version of the result that they show.
+    version: Option<i32>,
+}
+
+/// What was composed so far. Fails if this attempt is not the current one.
+async fn current(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<Composed> {
+    let row: Option<Composed> = sqlx::query_as(
+        "select composed as payload, composed_stamp as stamp, composed_patient as patient,
+            composed_version as version
+         from delivery where id = $1 and attempt = $2 and state = 'sending' for update",
     )
     .bind(delivery.id)
     .bind(delivery.attempt)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contracts::{CommitmentResult, FailureReason, NewTask, SopReference};
-use domain::{Action, Actor, Event, Outcome, Subject};
+use domain::{Action, Actor, Event, Outcome, Subject, TaskKind};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -68,7 +68,7 @@ impl PgStore {
             let event = Event::engine("delivery_failed", Action::E, subject.clone(), json!({}));
             append(&mut tx, &event.ended(Outcome::SeriousFailure)).await?;
             let reason = format!("{destination} took a report and did not confirm it");
-            let kind = "commitment_missing".to_owned();
+            let kind = TaskKind::CommitmentMissing;
             task::open(&mut tx, &NewTask { kind, subject, reason }).await?;
         }
         tx.commit().await?;

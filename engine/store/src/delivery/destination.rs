@@ -121,7 +121,7 @@ impl PgStore {
         let mut tx = self.pool.begin().await.map_err(Error::from)?;
         let row: Option<(Uuid, String)> = sqlx::query_as(
             "update delivery set state = 'queued', run_after = now(), reason = 'resent by a person',
-                ended_at = null
+                ended_at = null, blocked_by = null
              where id = $1 and (state in ('queued', 'promised', 'failed', 'delivered')
                 or (state = 'blocked' and attempt > 0)) returning run, destination",
         )
@@ -217,7 +217,7 @@ pub(crate) async fn note(tx: &mut PgConnection, name: &str, end: &DeliveryEnd) -
             tell(tx, "destination_paused", name, Outcome::SeriousFailure).await?;
         }
         // It answered: that it did not take this one says nothing of the next.
-        DeliveryEnd::Failed { pauses: false, .. } | DeliveryEnd::Blocked { .. } => {}
+        DeliveryEnd::Failed { pauses: false, .. } | DeliveryEnd::Blocked(_) => {}
     }
     Ok(())
 }

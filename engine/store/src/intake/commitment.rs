@@ -7,7 +7,7 @@ use contracts::{
     CommitmentCheck, CommitmentReport, CommitmentRequest, CommitmentResult, CommitmentStore,
     FailureReason, NewTask, ReportEnd, SopReference, StoreError,
 };
-use domain::{Action, Actor, Event, Outcome, Subject};
+use domain::{Action, Actor, Event, Outcome, Subject, TaskKind};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -264,7 +264,7 @@ impl PgStore {
                 "the answer to storage commitment {transaction} could not be given to {peer} \
                  for {PATIENCE_DAYS} days: {reason}"
             );
-            let kind = "commitment_given_up".to_owned();
+            let kind = TaskKind::CommitmentGivenUp;
             task::open(&mut tx, &NewTask { kind, subject: Subject::default(), reason }).await?;
         }
         tx.commit().await?;

@@ -1,5 +1,5 @@
 use contracts::{InstanceRecord, Kept, NewTask, OutputKind, VersionPolicy};
-use domain::{Action, Actor, Event, Outcome, Subject};
+use domain::{Action, Actor, Event, Outcome, QualityFlag, Subject, TaskKind};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -66,16 +66,16 @@ async fn keep(
     }
     let mut flags = record.quality_flags.clone();
     flags.extend(contradictions(tx, record, patient, study_patient).await?);
+    let is_flagged = flags.iter().any(|it| it.is_identity_conflict());
     let kept = if !versions.is_empty() && record.versions == VersionPolicy::Reject {
         return Ok(Kept::VersionRefused);
     } else if !versions.is_empty() {
         Kept::OtherVersion
-    } else if flags.iter().any(|it| it.starts_with("identity_")) {
+    } else if is_flagged {
         Kept::Flagged
     } else {
         Kept::New
     };
-    let is_flagged = flags.iter().any(|it| it.starts_with("identity_"));
     let replaces =
         kept == Kept::OtherVersion && record.versions == VersionPolicy::Replace && !is_flagged;
     if replaces {
@@ -193,10 +193,10 @@ async fn contradictions(
     record: &InstanceRecord,
     patient: Option<Uuid>,
     study_patient: Option<Uuid>,
-) -> Result<Vec<String>> {
+) -> Result<Vec<QualityFlag>> {
     let mut flags = Vec::new();
     if patient != study_patient {
-        flags.push("identity_patient_differs_from_study".to_owned());
+        flags.push(QualityFlag::PatientDiffersFromStudy);
     }
     let (study, modality, frame): (String, String, String) =
         sqlx::query_as("select study, modality, frame_of_reference from series where uid = $1")
@@ -204,13 +204,13 @@ async fn contradictions(
             .fetch_one(tx)
             .await?;
     if study != record.study {
-        flags.push("identity_series_of_another_study".to_owned());
+        flags.push(QualityFlag::SeriesOfAnotherStudy);
     }
     if modality != record.modality {
-        flags.push("identity_modality_differs_from_series".to_owned());
+        flags.push(QualityFlag::ModalityDiffersFromSeries);
     }
     if !record.frame_of_reference.is_empty() && frame != record.frame_of_reference {
-        flags.push("identity_frame_of_reference_differs_from_series".to_owned());
+        flags.push(QualityFlag::FrameOfReferenceDiffersFromSeries);
     }
     Ok(flags)
 }
@@ -219,12 +219,12 @@ async fn insert(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     is_current: bool,
-    flags: &[String],
+    flags: &[QualityFlag],
 ) -> Result<()> {
     sqlx::query(
         "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes,
-            calling_ae, is_current, flags, is_own)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            calling_ae, is_current, flags, has_identity_conflict, is_own)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&record.instance)
     .bind(&record.sha256)
@@ -235,7 +235,8 @@ async fn insert(
     .bind(i64::try_from(record.bytes).unwrap_or(i64::MAX))
     .bind(&record.arrival.calling_ae)
     .bind(is_current)
-    .bind(flags)
+    .bind(flags.iter().map(|it| it.name()).collect::<Vec<_>>())
+    .bind(flags.iter().any(|it| it.is_identity_conflict()))
     .bind(record.is_own)
     .execute(tx)
     .await?;
@@ -277,17 +278,27 @@ async fn tell(
 ) -> Result<()> {
     let event = event_of(record, patient, kept);
     append(tx, &event).await?;
-    let reason = match kept {
+    let (kind, reason) = match kept {
         Kept::New | Kept::Identical => return Ok(()),
-        Kept::OtherVersion if record.versions == VersionPolicy::Replace => {
-            "instances came again with other content; the new ones count"
+        Kept::OtherVersion => {
+            let reason = if record.versions == VersionPolicy::Replace {
+                "instances came again with other content; the new ones count"
+            } else {
+                "instances came again with other content; the first ones count"
+            };
+            (TaskKind::InstanceVersionReceived, reason)
         }
-        Kept::OtherVersion => "instances came again with other content; the first ones count",
-        Kept::VersionRefused => "instances came again with other content, and were refused",
-        Kept::Flagged => "instances contradict their study or series; they are kept and not used",
+        Kept::VersionRefused => {
+            let reason = "instances came again with other content, and were refused";
+            (TaskKind::InstanceVersionRefused, reason)
+        }
+        Kept::Flagged => {
+            let reason = "instances contradict their study or series; they are kept and not used";
+            (TaskKind::InstanceFlagged, reason)
+        }
     };
     // One for a study, however many instances: a modality that repeats a series makes hundreds.
     let subject = Subject { instance: None, ..event.subject };
-    let new = NewTask { kind: event.kind, subject, reason: reason.to_owned() };
+    let new = NewTask { kind, subject, reason: reason.to_owned() };
     task::open_once(tx, &new).await
 }

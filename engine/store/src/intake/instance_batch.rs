@@ -1,6 +1,6 @@
 //! Instances that wait at the same time are kept together.
 //!
-//! What can be kept so is decided by `keep_together` (migrations 0013 and 0019): new instances of a series that is
+//! What can be kept so is decided by `instance_batch_insert` (migrations/functions): new instances of a series that is
 //! known and says the same. All else goes its own way (`intake::keep_alone`).
 
 use std::sync::Arc;
@@ -45,8 +45,14 @@ impl Keep for KeepInstances {
         let names = records.iter().map(|it| it.patient.as_ref().map(|it| self.domains.key(it)));
         let (values, issuers): (Vec<Option<String>>, Vec<Option<String>>) =
             names.map(Option::unzip).unzip();
-        let flags: Vec<serde_json::Value> =
-            records.iter().map(|it| it.quality_flags.clone().into()).collect();
+        let flags: Vec<serde_json::Value> = records
+            .iter()
+            .map(|it| Ok(serde_json::to_value(&it.quality_flags)?))
+            .collect::<Result<_>>()?;
+        let conflicting: Vec<bool> = records
+            .iter()
+            .map(|it| it.quality_flags.iter().any(|it| it.is_identity_conflict()))
+            .collect();
         let bytes: Vec<i64> =
             records.iter().map(|it| i64::try_from(it.bytes).unwrap_or(i64::MAX)).collect();
         let own: Vec<bool> = records.iter().map(|it| it.is_own).collect();
@@ -56,8 +62,8 @@ impl Keep for KeepInstances {
         let bodies = records.iter().map(|it| body_of(&event_of(it, None, Kept::New)));
         let bodies = bodies.collect::<Result<Vec<_>>>()?;
         let places = sqlx::query_scalar(
-            "select keep_together($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-                $16, $17)",
+            "select instance_batch_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+                $16, $17, $18)",
         )
         .bind(column(|it| &it.study))
         .bind(column(|it| &it.series))
@@ -68,6 +74,7 @@ impl Keep for KeepInstances {
         .bind(bytes)
         .bind(column(|it| &it.arrival.calling_ae))
         .bind(flags)
+        .bind(conflicting)
         .bind(own)
         .bind(associations)
         .bind(column(|it| &it.modality))

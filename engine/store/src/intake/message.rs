@@ -128,16 +128,17 @@ impl KeepMessages {
             None => None,
         };
         sqlx::query(
-            "insert into message (id, address, sending_application, sending_facility, message_type,
-                control_id, sha256, raw, document, patient, accession, acknowledgement, code,
-                problem, decided, application_acknowledgement)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            "insert into message (id, address, sending_application, sending_facility, message_code,
+                trigger_event, control_id, sha256, raw, document, patient, accession,
+                acknowledgement, code, problem, decided, application_acknowledgement)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(record.id)
         .bind(&arrival.address)
         .bind(&arrival.sending_application)
         .bind(&arrival.sending_facility)
-        .bind(&arrival.message_type)
+        .bind(&arrival.message_type.code)
+        .bind(&arrival.message_type.trigger)
         .bind(&arrival.control_id)
         .bind(&arrival.sha256)
         .bind(raw.id)
@@ -348,9 +349,9 @@ async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Optio
 
 /// As what a message may be a correction of a report of ours, if it may.
 pub(crate) fn output_kind(record: &MessageRecord, about: &About) -> Option<OutputKind> {
-    let kind = match record.arrival.message_type.get(..3) {
-        Some("ORU") => OutputKind::Oru,
-        Some("MDM") => OutputKind::Mdm,
+    let kind = match record.arrival.message_type.code.as_str() {
+        "ORU" => OutputKind::Oru,
+        "MDM" => OutputKind::Mdm,
         _ => return None,
     };
     (about.document.is_some() && !about.accession.is_empty()).then_some(kind)
@@ -366,7 +367,7 @@ pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession:
         ..Subject::default()
     };
     let detail = json!({
-        "message_type": arrival.message_type, "control_id": arrival.control_id,
+        "message_type": arrival.message_type.to_string(), "control_id": arrival.control_id,
         "code": arrival.acknowledgement_code, "problem": arrival.problem,
         "bytes": arrival.raw.len(),
     });

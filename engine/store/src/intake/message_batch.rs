@@ -1,6 +1,6 @@
 //! Messages that wait at the same time are kept together.
 //!
-//! What can be kept so is decided by `keep_messages` (migrations 0017 and 0019): what is said for the first time, of a
+//! What can be kept so is decided by `message_batch_insert` (migrations/functions): what is said for the first time, of a
 //! patient who is known and is said to be who they are, with results or a document or nothing at all. All else
 //! goes its own way (`message::keep_alone`).
 
@@ -244,15 +244,16 @@ impl<'a> Rows<'a> {
         let problems: Vec<Option<&str>> =
             self.records.iter().map(|it| it.arrival.problem.as_deref()).collect();
         let places = sqlx::query_scalar(
-            "select keep_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-                $16, $17, $18, $19, $20, $21, $22, $23)",
+            "select message_batch_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+                $16, $17, $18, $19, $20, $21, $22, $23, $24)",
         )
         .bind(&self.places)
         .bind(self.records.iter().map(|it| it.id).collect::<Vec<_>>())
         .bind(column(|it| &it.arrival.address))
         .bind(column(|it| &it.arrival.sending_application))
         .bind(column(|it| &it.arrival.sending_facility))
-        .bind(column(|it| &it.arrival.message_type))
+        .bind(column(|it| &it.arrival.message_type.code))
+        .bind(column(|it| &it.arrival.message_type.trigger))
         .bind(column(|it| &it.arrival.control_id))
         .bind(column(|it| &it.arrival.sha256))
         .bind(&self.raws)

@@ -5,7 +5,7 @@
 
 use contracts::{Encounter, MergeKind, StoreError};
 use domain::identity_graph::{Assertion, roots};
-use domain::{Action, Actor, Event, Outcome, PatientId, Subject};
+use domain::{Action, Actor, BlockReason, Event, Outcome, PatientId, Subject};
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -145,12 +145,14 @@ async fn follow(connection: &mut PgConnection, patient: Uuid) -> Result<()> {
 /// when it was composed (`attempt` counts from then on).
 async fn release_deliveries(connection: &mut PgConnection, patient: Uuid) -> Result<()> {
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "update delivery set state = 'queued', run_after = now(), ended_at = null, reason = ''
-         where state = 'blocked' and attempt > 0 and reason like 'identity_conflict%'
+        "update delivery set state = 'queued', run_after = now(), ended_at = null, reason = '',
+            blocked_by = null
+         where state = 'blocked' and attempt > 0 and blocked_by = $2
             and run in (select id from run where patient in (select patient_family($1)))
          returning run, destination",
     )
     .bind(patient)
+    .bind(BlockReason::IdentityConflict.name())
     .fetch_all(&mut *connection)
     .await?;
     for (run, destination) in rows {
@@ -166,10 +168,10 @@ async fn release_deliveries(connection: &mut PgConnection, patient: Uuid) -> Res
 async fn mark_stale(connection: &mut PgConnection, patient: Uuid) -> Result<()> {
     let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
         "update delivery d set is_stale = true
-         where state in ('delivered', 'promised') and not is_stale and identity is not null
+         where state in ('delivered', 'promised') and not is_stale and composed_stamp is not null
             and run in (select r.id from run r left join study s on s.uid = r.study
                 where coalesce(s.patient, r.patient) in (select patient_family($1)))
-            and split_part(split_part(identity, ';', 1), ' ', 1) <> $1::text
+            and composed_patient is distinct from $1
          returning d.id, d.run, d.destination",
     )
     .bind(patient)

@@ -24,7 +24,7 @@ pub(crate) async fn note_instance(
     kind: OutputKind,
 ) -> Result<()> {
     sqlx::query(
-        "insert into returned (source, origin, sha256, study) values ($1, $2, $3, $4)
+        "insert into correction (source, origin, sha256, study) values ($1, $2, $3, $4)
          on conflict do nothing",
     )
     .bind(kind.name())
@@ -44,7 +44,7 @@ pub(crate) async fn note_message(
     kind: OutputKind,
 ) -> Result<()> {
     sqlx::query(
-        "insert into returned (source, origin, accession) values ($1, $2, $3)
+        "insert into correction (source, origin, accession) values ($1, $2, $3)
          on conflict do nothing",
     )
     .bind(kind.name())
@@ -62,7 +62,7 @@ impl PgStore {
     pub(crate) async fn next_returned_row(&self) -> Result<Option<Returned>> {
         let mut tx = identity::begin_shared(&self.pool).await?;
         let row: Option<Row> = sqlx::query_as(
-            "select source, origin, sha256, study, accession from returned
+            "select source, origin, sha256, study, accession from correction
              where decided_at is null order by at limit 1",
         )
         .fetch_optional(&mut *tx)
@@ -157,7 +157,7 @@ impl PgStore {
             append(&mut tx, &Event::engine("correction_matched", Action::C, subject, detail))
                 .await?;
         }
-        sqlx::query("update returned set decided_at = now() where source = $1 and origin = $2")
+        sqlx::query("update correction set decided_at = now() where source = $1 and origin = $2")
             .bind(source)
             .bind(origin)
             .execute(&mut *tx)

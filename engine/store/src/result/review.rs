@@ -297,7 +297,7 @@ impl PgStore {
                 .await?;
         }
         sqlx::query(
-            "update delivery set state = 'queued', run_after = now(), ended_at = null,
+            "update delivery set state = 'queued', run_after = now(), ended_at = null, blocked_by = null,
                 reason = 'sent anew: ' || $2
              where run = $1 and sent is not null
                 and state in ('delivered', 'promised', 'blocked', 'failed')",

@@ -1,5 +1,5 @@
 use contracts::{DecideMessage, DecideStudy, NewRun, StudyStep};
-use domain::{Action, Event, Subject};
+use domain::{Action, BlockReason, Event, Subject};
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -93,7 +93,7 @@ impl PgStore {
         for new in &step.tasks {
             task::open(tx, new).await?;
         }
-        sqlx::query("update study set look_at = at_micros($2), told = $3 where uid = $1")
+        sqlx::query("update study set look_at = at_micros($2), standings = $3 where uid = $1")
             .bind(uid)
             .bind(step.look_again.map(Timestamp::as_microsecond))
             .bind(serde_json::to_value(&step.told)?)
@@ -207,11 +207,12 @@ async fn source(tx: &mut PgConnection, new: &NewRun) -> Result<String> {
 /// Holds back what of an earlier run has not been sent: a later one replaces it.
 async fn withdraw(tx: &mut PgConnection, new: &NewRun, earlier: Uuid) -> Result<()> {
     let rows: Vec<(String,)> = sqlx::query_as(
-        "update delivery set state = 'blocked', ended_at = now(),
+        "update delivery set state = 'blocked', ended_at = now(), blocked_by = $2,
             reason = 'replaced by a run on all instances'
          where run = $1 and state = 'queued' returning destination",
     )
     .bind(earlier)
+    .bind(BlockReason::Replaced.name())
     .fetch_all(&mut *tx)
     .await?;
     for (destination,) in rows {

@@ -1,7 +1,7 @@
 //! What should have ended by now and has not.
 
 use contracts::NewTask;
-use domain::{Action, Event, Outcome, Subject};
+use domain::{Action, Event, Outcome, Subject, TaskKind};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ impl PgStore {
                 node.as_ref().map_or_else(|| "the run".to_owned(), |it| format!("node {it}"));
             let reason =
                 format!("workflow {}: {what} should have ended by now", record.workflow.name);
-            task::open(&mut tx, &NewTask { kind: kind.to_owned(), subject, reason }).await?;
+            task::open(&mut tx, &NewTask { kind: TaskKind::SlaMissed, subject, reason }).await?;
         }
         tx.commit().await?;
         Ok(all.len() as u64)

@@ -38,7 +38,7 @@ impl PgStore {
             "select m.document, s.uid = $2, s.study_date
              from message m join study s on s.accession = m.accession and m.accession <> ''
                 join payload p on p.id = m.document join payload_key k on k.id = p.key
-             where (m.message_type like 'ORU^R01%' or m.message_type like 'MDM^T%')
+             where (m.message_code = 'ORU' and m.trigger_event = 'R01' or m.message_code = 'MDM')
                 and p.removed_at is null and k.destroyed_at is null
                 and m.patient in (select patient_family($1))
                 and s.patient in (select patient_family($1))

@@ -27,7 +27,7 @@ impl PgStore {
              where (run, node) = (
                 select n.run, n.node from node n join run r on r.id = n.run
                 where n.state = 'ready' and n.run_after <= clock_timestamp() and r.status = 'running'
-                    and not exists (select from held where part = 'workflows')
+                    and not exists (select from hold where part = 'workflows')
                 order by n.priority, n.turn, n.run_after limit 1 for update of n skip locked)
              returning run, node, attempt, plugin",
         )
@@ -269,10 +269,11 @@ async fn queue_delivery(
 ) -> Result<()> {
     let state = if new.blocked.is_some() { "blocked" } else { "queued" };
     let added = sqlx::query(
-        "insert into delivery (id, run, index, destination, what, patient, state, reason, ended_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, case when $7 = 'blocked' then now() end)
+        "insert into delivery (id, run, index, destination, what, patient, state, reason, blocked_by,
+            ended_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, case when $7 = 'blocked' then now() end)
          on conflict (run, index) do update set state = excluded.state, reason = excluded.reason,
-            ended_at = excluded.ended_at, run_after = now()
+            blocked_by = null, ended_at = excluded.ended_at, run_after = now()
          where delivery.state = 'blocked' and excluded.state = 'queued'",
     )
     .bind(Uuid::now_v7())
@@ -282,7 +283,8 @@ async fn queue_delivery(
     .bind(serde_json::to_value(&new.what)?)
     .bind(patient)
     .bind(state)
-    .bind(new.blocked.as_deref().unwrap_or_default())
+    .bind(new.blocked.as_ref().map(|it| it.reason.as_str()).unwrap_or_default())
+    .bind(new.blocked.as_ref().map(|it| it.by.name()))
     .execute(&mut *tx)
     .await?;
     if added.rows_affected() == 0 {
@@ -295,7 +297,7 @@ async fn queue_delivery(
         ..Subject::default()
     };
     let kind = if new.blocked.is_some() { "delivery_blocked" } else { "delivery_queued" };
-    let detail = json!({"what": new.what, "reason": new.blocked});
+    let detail = json!({"what": new.what, "reason": new.blocked.as_ref().map(|it| &it.reason)});
     append(tx, &Event::engine(kind, Action::E, subject, detail)).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use contracts::{
     Announced, Associations, MessageSnapshot, OrderSnapshot, PluginPin, RunSnapshot,
     SeriesSnapshot, StoredInstance, StudySnapshot,
 };
-use domain::NodeOutput;
+use domain::{MessageType, NodeOutput, OrderMatch};
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -15,6 +15,18 @@ use uuid::Uuid;
 use crate::database::pg_store::PgStore;
 use crate::error::{Result, inconsistent, stored};
 use crate::vault::payload;
+
+/// A message that workflows decide about.
+#[derive(sqlx::FromRow)]
+struct MessageRow {
+    id: Uuid,
+    message_code: String,
+    trigger_event: String,
+    /// The patient, after all merges.
+    patient: Option<Uuid>,
+    /// The payload that holds the document.
+    document: Option<Uuid>,
+}
 
 impl PgStore {
     pub(crate) async fn message(&self, tx: &mut PgConnection, id: Uuid) -> Result<MessageSnapshot> {
@@ -28,22 +40,23 @@ impl PgStore {
         tx: &mut PgConnection,
         ids: &[Uuid],
     ) -> Result<Vec<MessageSnapshot>> {
-        let rows: Vec<(Uuid, String, Option<Uuid>, Option<Uuid>)> = sqlx::query_as(
-            "select id, message_type, patient_root(patient), document from message
+        let rows: Vec<MessageRow> = sqlx::query_as(
+            "select id, message_code, trigger_event, patient_root(patient) as patient, document from message
              where id = any($1) order by received_at, id",
         )
         .bind(ids)
         .fetch_all(&mut *tx)
         .await?;
-        let documents: Vec<Uuid> = rows.iter().filter_map(|it| it.3).collect();
+        let documents: Vec<Uuid> = rows.iter().filter_map(|row| row.document).collect();
         let mut documents = payload::read_all(tx, &self.keys, &documents).await?;
         let mut all = Vec::new();
-        for (id, message_type, patient, document) in rows {
-            let document = match document.and_then(|it| documents.remove(&it)) {
+        for row in rows {
+            let document = match row.document.and_then(|it| documents.remove(&it)) {
                 Some(document) => serde_json::from_slice(&document)?,
                 None => domain::ExchangedDocument::default(),
             };
-            all.push(MessageSnapshot { id, message_type, patient, document });
+            let message_type = MessageType { code: row.message_code, trigger: row.trigger_event };
+            all.push(MessageSnapshot { id: row.id, message_type, patient: row.patient, document });
         }
         Ok(all)
     }
@@ -92,7 +105,7 @@ type StudyRow = (Option<Uuid>, String, String, i64, i64, Value);
 pub(crate) async fn study(tx: &mut PgConnection, uid: &str) -> Result<StudySnapshot> {
     let (patient, accession, description, first, last, told): StudyRow = sqlx::query_as(
         "select patient_root(patient), accession, description, micros(first_received),
-            micros(last_received), told from study where uid = $1",
+            micros(last_received), standings from study where uid = $1",
     )
     .bind(uid)
     .fetch_one(&mut *tx)
@@ -174,12 +187,8 @@ fn grouped(rows: Vec<SeriesRow>) -> Result<Vec<SeriesSnapshot>> {
     Ok(all)
 }
 
-/// Key, order, patient, cancelled, and by which rule it was found.
+/// Key, order, patient, cancelled, and which of [`OrderMatch::ALL`] found it.
 type OrderRow = (Uuid, Value, Option<Uuid>, bool, i32);
-
-/// The rules by which orders are found, the first that finds any counts (HL7-40).
-const RULES: &[&str] =
-    &["study_instance_uid", "accession_number", "order_number", "requested_procedure"];
 
 /// The orders that ask for a study.
 pub(crate) async fn orders(
@@ -211,8 +220,8 @@ pub(crate) async fn orders(
             break;
         }
         let order: domain::Order = serde_json::from_value(body)?;
-        let by = usize::try_from(rule).ok().and_then(|it| RULES.get(it));
-        let matched_by = by.copied().unwrap_or_default().to_owned();
+        let matched_by = usize::try_from(rule).ok().and_then(|it| OrderMatch::ALL.get(it));
+        let matched_by = *matched_by.ok_or_else(|| inconsistent("no rule has this number"))?;
         orders.push(OrderSnapshot { id, order, patient, is_cancelled, matched_by });
     }
     Ok(orders)

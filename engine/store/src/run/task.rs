@@ -47,7 +47,7 @@ pub(crate) async fn open(connection: &mut PgConnection, task: &NewTask) -> Resul
     let id = Uuid::now_v7();
     sqlx::query("insert into task (id, kind, subject, reason) values ($1, $2, $3, $4)")
         .bind(id)
-        .bind(&task.kind)
+        .bind(task.kind.name())
         .bind(serde_json::to_value(&task.subject)?)
         .bind(&task.reason)
         .execute(&mut *connection)
@@ -65,7 +65,7 @@ pub(crate) async fn open_once(connection: &mut PgConnection, task: &NewTask) -> 
         "select exists (select from task where decided_at is null and kind = $1 and subject = $2
             and reason = $3)",
     )
-    .bind(&task.kind)
+    .bind(task.kind.name())
     .bind(&subject)
     .bind(&task.reason)
     .fetch_one(&mut *connection)

@@ -18,30 +18,30 @@ const JUMPS: u64 = 0x1D0C_10CC_0000_8000;
 /// its associations, a run before its nodes and deliveries. A database whose clock jumps back finds out late that two wait
 /// for each other.
 const WAITING: &[&str] = &[
-    "update study set look_at = moved(look_at, $1, $2, 'timer'),
-        first_received = moved(first_received, $1, $2, 'fact'),
-        last_received = moved(last_received, $1, $2, 'fact')
+    "update study set look_at = shifted_time(look_at, $1, $2, 'timer'),
+        first_received = shifted_time(first_received, $1, $2, 'fact'),
+        last_received = shifted_time(last_received, $1, $2, 'fact')
      where uid in (select uid from study where look_at is not null order by uid for no key update)",
     "update study_association
-     set ended_at = moved(ended_at, $1, $2, 'fact')
+     set ended_at = shifted_time(ended_at, $1, $2, 'fact')
      where study in (select uid from study where look_at is not null)",
-    "update run set due_at = moved(due_at, $1, $2, 'deadline')
+    "update run set due_at = shifted_time(due_at, $1, $2, 'deadline')
      where status = 'running'",
-    "update node set run_after = moved(run_after, $1, $2, 'timer'),
-        lease_until = moved(lease_until, $1, $2, 'timer'),
-        due_at = moved(due_at, $1, $2, 'deadline')
+    "update node set run_after = shifted_time(run_after, $1, $2, 'timer'),
+        lease_until = shifted_time(lease_until, $1, $2, 'timer'),
+        due_at = shifted_time(due_at, $1, $2, 'deadline')
      where state in ('waiting', 'ready', 'running', 'in_review')",
-    "update delivery set run_after = moved(run_after, $1, $2, 'timer'),
-        lease_until = moved(lease_until, $1, $2, 'timer')
+    "update delivery set run_after = shifted_time(run_after, $1, $2, 'timer'),
+        lease_until = shifted_time(lease_until, $1, $2, 'timer')
      where state in ('queued', 'sending')",
-    "update delivery set ended_at = moved(ended_at, $1, $2, 'fact')
+    "update delivery set ended_at = shifted_time(ended_at, $1, $2, 'fact')
      where state = 'promised'",
-    "update commitment set run_after = moved(run_after, $1, $2, 'timer'),
-        lease_until = moved(lease_until, $1, $2, 'timer')
+    "update commitment set run_after = shifted_time(run_after, $1, $2, 'timer'),
+        lease_until = shifted_time(lease_until, $1, $2, 'timer')
      where state in ('asked', 'checked')",
     "update destination_state
-     set open_until = moved(open_until, $1, $2, 'timer')",
-    "update review_lock set until = moved(until, $1, $2, 'timer')",
+     set open_until = shifted_time(open_until, $1, $2, 'timer')",
+    "update review_lock set until = shifted_time(until, $1, $2, 'timer')",
 ];
 
 impl PgStore {

@@ -4,7 +4,7 @@
 //! to a person, once, and counts as dealt with from then on.
 
 use contracts::{NewTask, StoreError};
-use domain::{Action, Actor, Event, Outcome, Subject};
+use domain::{Action, Actor, Event, Outcome, Subject, TaskKind};
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -226,7 +226,7 @@ async fn note(
     let event = Event::engine("damage_noted", Action::E, subject.clone(), json!({"check": name}));
     append(tx, &event.by(by.clone()).ended(Outcome::SeriousFailure)).await?;
     let reason = format!("{name}: not so; {advice}");
-    task::open_once(tx, &NewTask { kind: "damage".to_owned(), subject, reason }).await
+    task::open_once(tx, &NewTask { kind: TaskKind::Damage, subject, reason }).await
 }
 
 /// Sets up again what keeps the trail from being changed, as the owner of the database.

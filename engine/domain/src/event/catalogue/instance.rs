@@ -1,5 +1,6 @@
 //! Events of DICOM associations and of the instances that arrive over them.
 
+use crate::QualityFlag;
 use crate::event::body::{details, event};
 
 event! {
@@ -36,7 +37,7 @@ details! {
         /// AE title that the sender called.
         called_ae: String,
         /// Quality flags: what was wrong with the header.
-        flags: Vec<String>,
+        flags: Vec<QualityFlag>,
     }
 }
 

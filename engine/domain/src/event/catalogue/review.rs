@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::event::body::{details, event};
-use crate::{Meaning, ReviewState};
+use crate::{CorrectionSource, Meaning, ReviewState, TaskKind};
 
 event! {
     /// A run waits for a person to review its result.
@@ -89,7 +89,7 @@ event! {
     /// A SEG, SR or report from outside corrects a result of the engine; both were stored as a pair (OUT-81).
     pub struct CorrectionMatched: C {
         /// What came back: `seg`, `sr`, `oru`, `mdm`.
-        source: String,
+        source: CorrectionSource,
         /// The engine's key of the stored content.
         payload: Uuid,
         /// Digest of the content with a salt that is erased with the patient's key.
@@ -110,7 +110,7 @@ event! {
         /// The engine's key of the task.
         task: Uuid,
         /// The kind of task.
-        task_kind: String,
+        task_kind: TaskKind,
     }
 }
 

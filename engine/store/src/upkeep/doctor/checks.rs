@@ -20,7 +20,7 @@ pub(super) enum Remedy {
     Note(&'static str),
 }
 
-/// Guards of the trail, as migrations 0001 and 0003 made them.
+/// The guards of the trail, as `migrations/functions/audit_refuse.sql` and `permissions.sql` make them.
 pub(super) const GUARDS: &str = "
     create or replace trigger event_stays before update or delete on audit.event
         for each row execute function audit.refuse();
@@ -186,14 +186,14 @@ pub(super) const CHECKS: &[Look] = &[
     },
     Look {
         name: "every study was looked at, or will be",
-        count: "select count(*) from study s where look_at is null and told = '{}'
+        count: "select count(*) from study s where look_at is null and standings = '{}'
             and exists (select from workflow_version)
             and exists (select from instance i where i.study = s.uid and i.is_current
                 and i.removed_at is null)
             and not exists (select from run r where r.study = s.uid)",
         advice: "studies nobody decides about: their timer is lost",
         remedy: Remedy::Change(
-            "update study s set look_at = now() where look_at is null and told = '{}'
+            "update study s set look_at = now() where look_at is null and standings = '{}'
                 and exists (select from workflow_version)
                 and exists (select from instance i where i.study = s.uid and i.is_current
                     and i.removed_at is null)

@@ -1,6 +1,6 @@
--- People who review: what lets them in, and what they made of results.
+-- Review: what admits people, what they make of results, and the corrections that come back.
 
--- What somebody shows to be let in. Only its digest is kept.
+-- What a person shows to be admitted. Only its digest is stored.
 create table token (
     id           uuid        primary key,
     name         text        not null,
@@ -13,13 +13,13 @@ create table token (
     revoked_at   timestamptz
 );
 
--- What people made of a run's result, state after state, for good. Content and difference are
--- encrypted with the patient's key.
+-- The versions that people made of a run's result, append-only. Content and difference are
+-- encrypted with the patient's key. The states are those of domain::ReviewState.
 create table run_version (
     run        uuid        not null references run (id),
     version    int         not null check (version > 0),
     state      text        not null,
-    -- Which document it is, as of document messages, and which one it replaces.
+    -- The number of the document in document messages, and of the one it replaces.
     document   int         not null,
     replaces   int,
     content    uuid        not null references payload (id),
@@ -35,15 +35,14 @@ create table run_version (
         (state in ('edited', 'withdrawn') or meaning is not null)
 );
 
--- Who has a run's result under their hands just now.
+-- Who is reviewing a run's result at the moment.
 create table review_lock (
     run   uuid        primary key references run (id),
     token uuid        not null references token (id),
     until timestamptz not null
 );
 
--- The versions of a run that were composed: one for each identity of the patient, set of orders and
--- state people gave it.
+-- The composed revisions of a run: one for each identity of the patient, set of orders and version.
 create table run_revision (
     run    uuid not null references run (id),
     stamp  text not null,
@@ -52,23 +51,13 @@ create table run_revision (
     unique (run, number)
 );
 
-alter table delivery drop column revision;
--- What the destination has: what was composed then, and which state people had given it.
-alter table delivery add column sent uuid references payload (id);
-alter table delivery add column sent_version int not null default 0;
-
-alter table node drop constraint node_state;
-alter table node add constraint node_state check (state in
-    ('waiting', 'ready', 'running', 'in_review', 'done', 'failed', 'skipped', 'cancelled'));
-create index node_in_review on node (changed_at) where state = 'in_review';
-
--- A draft and what became of it: what a model is trained with again.
+-- A draft and what became of it: material for training a model again.
 create table labelled_pair (
     id         uuid        primary key,
     run        uuid        not null references run (id),
-    -- `review`, or what came back: `seg`, `sr`, `oru`, `mdm`.
+    -- The names are those of domain::CorrectionSource.
     source     text        not null,
-    -- The version of the run, or the instance or message that came.
+    -- The version of the run, or the instance or message that came back.
     origin     text        not null,
     draft      uuid        not null references payload (id),
     final      uuid        not null references payload (id),
@@ -77,9 +66,9 @@ create table labelled_pair (
     unique (run, source, origin)
 );
 
--- What came back from outside and may be a correction of a draft: a SEG or SR of a workstation, a report
+-- Objects and messages from outside that may correct a draft: a SEG or SR of a workstation, a report
 -- of the RIS.
-create table returned (
+create table correction (
     source     text        not null,
     origin     text        not null,
     sha256     text,
@@ -89,13 +78,17 @@ create table returned (
     decided_at timestamptz,
     primary key (source, origin)
 );
-create index returned_open on returned (at) where decided_at is null;
+create index correction_open on correction (at) where decided_at is null;
 
-do $$
-begin
-    if exists (select from pg_roles where rolname = 'isocenter_app') then
-        grant select, insert, update, delete on token, review_lock, labelled_pair, returned to isocenter_app;
-        grant select, insert on run_version, run_revision to isocenter_app;
-    end if;
-end
-$$;
+-- What a person has to look at. The kinds are those of domain::TaskKind.
+create table task (
+    id         uuid        primary key,
+    kind       text        not null,
+    subject    jsonb       not null,
+    reason     text        not null,
+    opened_at  timestamptz not null default now(),
+    decided_at timestamptz,
+    decided_by text,
+    decision   text
+);
+create index task_open on task (opened_at) where decided_at is null;
