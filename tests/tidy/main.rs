@@ -32,7 +32,7 @@ const FLOORS: &[&[&str]] = &[
         "plugin-host",
         "store",
     ],
-    &["simulators"],
+    &["simulators", "upkeep"],
     &["server", "xtask"],
 ];
 

@@ -1,32 +1,37 @@
-//! The site file, `isocenter.yaml`: every key is explained here and shown in `isocenter.example.yaml`.
+//! The site file, `isocenter.yaml`, as the sum of what each part of the engine declares.
+//!
+//! Every part owns the keys it reads, beside the code that uses them; [`Config`] only puts them
+//! together, and checks what concerns two parts at once. Every key is explained at its field and
+//! shown in `isocenter.example.yaml`. A site file is read once, by [`crate::installation`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use contracts::VersionPolicy;
 use dimse::Network;
 use domain::AeTitle;
-use inference::Compute;
 use serde::Deserialize;
-use store::IdentityDomains;
+use upkeep::disk::DiskMarks;
+use upkeep::housekeeping::UpkeepPolicy;
+use upkeep::retention::RetentionConfig;
 
-use crate::args::{LogFormat, Place, ServeFlags};
-use crate::output::Failure;
+use crate::active_model::ModelConfig;
+use crate::database::IdentityConfig;
+use crate::http::HttpConfig;
+use crate::telemetry::LogFormat;
 
 mod destinations;
-mod keeping;
 
 pub(crate) use destinations::{DestinationConfig, OnError, OnIdentityChange};
-pub(crate) use keeping::{DiskConfig, Keeping, RetentionConfig};
 
-/// Everything a site says of itself.
+/// Everything a site file can say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// The folder for everything the engine keeps.
+    /// The folder for everything the engine stores.
     pub(crate) data: Option<PathBuf>,
-    /// URL of a PostgreSQL database. Without it the engine runs one of its own.
+    /// The URL of a PostgreSQL database. Without it the engine runs one of its own.
     pub(crate) database: Option<String>,
     /// The folder with workflow files.
     pub(crate) workflows: Option<PathBuf>,
@@ -41,75 +46,24 @@ pub(crate) struct Config {
     pub(crate) dicom: Option<DicomConfig>,
     /// The HL7 listener.
     pub(crate) hl7: Option<Hl7Config>,
-    /// Health and metrics.
+    /// The HTTP listener: health, metrics and `/api`.
     pub(crate) http: Option<HttpConfig>,
-    /// Public keys of makers of plugins, in hex or as files; those the site signs itself need none.
+    /// Public keys of plugin makers, in hex or as files. Plugins the site signs itself need none.
     pub(crate) plugin_keys: Vec<String>,
-    /// Names of signed plugins that work in the engine's own process.
+    /// Names of signed plugins that run in the engine's own process.
     pub(crate) inline_plugins: Vec<String>,
     /// The model that plugins may ask.
     pub(crate) model: Option<ModelConfig>,
-    /// Who gives out patient identifiers.
+    /// Who issues patient identifiers.
     pub(crate) identity: IdentityConfig,
     /// Where reports go.
     pub(crate) destinations: BTreeMap<String, DestinationConfig>,
-    /// For how long what is kept.
+    /// How long data are retained.
     pub(crate) retention: RetentionConfig,
-    /// How full the disk may become.
-    pub(crate) disk: DiskConfig,
+    /// At which usage of the disk the engine reacts.
+    pub(crate) disk: DiskMarks,
     /// How the log is written.
     pub(crate) log: LogFormat,
-    /// The file itself.
-    #[serde(skip)]
-    pub(crate) text: String,
-}
-
-/// `model:`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ModelConfig {
-    /// Its name in the store (`isocenter model list`), or, with `url`, on another machine.
-    pub(crate) name: String,
-    /// The digest it has to have in the store (`isocenter model show`). Left out: any.
-    #[serde(default)]
-    pub(crate) digest: Option<String>,
-    /// Where it computes on this machine: `auto` (a GPU, if there is one), `cpu` or `cuda`.
-    #[serde(default)]
-    pub(crate) device: Compute,
-    /// Where another machine has it: the beginning of the address, as `https://models.example/v1`.
-    #[serde(default)]
-    pub(crate) url: Option<String>,
-    /// A file with what proves there that we may ask.
-    #[serde(default)]
-    pub(crate) key_file: Option<PathBuf>,
-    /// Least and most pixels of a picture as that machine shows it to the model: without them, boxes that it
-    /// cites are not placed on the image.
-    #[serde(default)]
-    pub(crate) pixels: Option<[u64; 2]>,
-    /// Who of the site has decided that a model of another machine may be used for patients.
-    #[serde(default)]
-    pub(crate) for_clinical_use: Option<String>,
-}
-
-impl ModelConfig {
-    /// Keys that would have no effect.
-    fn problem(&self) -> Option<String> {
-        let has_here = self.digest.is_some() || self.device != Compute::Auto;
-        let has_there =
-            self.key_file.is_some() || self.pixels.is_some() || self.for_clinical_use.is_some();
-        match self.url {
-            Some(_) if has_here => Some(
-                "model: `digest` and `device` are for a model of this machine, not for one with `url`"
-                    .to_owned(),
-            ),
-            None if has_there => Some(
-                "model: `key_file`, `pixels` and `for_clinical_use` are for a model with `url`; for one of this \
-                 machine see `isocenter model import --for-clinical-use`"
-                    .to_owned(),
-            ),
-            _ => None,
-        }
-    }
 }
 
 /// `dicom:`
@@ -229,50 +183,7 @@ fn processing_ids() -> Vec<String> {
     hl7::Rules::default().processing_ids
 }
 
-/// `http:`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HttpConfig {
-    /// Interface and port.
-    pub(crate) listen: SocketAddr,
-}
-
-/// `identity:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, tag = "domains", rename_all = "lowercase")]
-pub(crate) enum IdentityConfig {
-    /// One authority: an identifier is the same whoever is named as its issuer.
-    #[default]
-    Single,
-    /// Several authorities.
-    Many {
-        /// The one that is meant when none is named.
-        default_issuer: String,
-    },
-}
-
-impl From<&IdentityConfig> for IdentityDomains {
-    fn from(config: &IdentityConfig) -> Self {
-        match config {
-            IdentityConfig::Single => Self::Single,
-            IdentityConfig::Many { default_issuer } => {
-                Self::Many { default_issuer: default_issuer.clone() }
-            }
-        }
-    }
-}
-
 impl Config {
-    /// The site file, if there is one.
-    pub(crate) fn read(place: &Place) -> Result<Self, Failure> {
-        let Some(path) = &place.config else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::from_error(&format!("cannot read the site file `{}`", path.display()), &error)
-        })?;
-        let parsed = Self::parse(&text).map(|it| Self { text: text.clone(), ..it });
-        parsed.map_err(|text| Failure::new(format!("the site file `{}`: {text}", path.display())))
-    }
-
     /// Reads a site file.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
@@ -307,23 +218,9 @@ impl Config {
         problems
     }
 
-    /// For how long what is kept, and where.
-    pub(crate) const fn keeping(&self) -> Keeping {
-        Keeping { terms: self.retention.terms(), disk: self.disk }
-    }
-
-    /// The data folder: said on the command line, in the site file, or where it is by default. From
-    /// the root, for plugins and the database work in folders of their own.
-    pub(crate) fn data(&self, place: &Place) -> PathBuf {
-        let said = place.data.clone().or_else(|| self.data.clone());
-        let said = said.unwrap_or_else(|| PathBuf::from("/var/lib/isocenter"));
-        std::path::absolute(&said).unwrap_or(said)
-    }
-
-    /// The folder with plugins.
-    pub(crate) fn plugins(&self, flags: &ServeFlags, data: &Path) -> PathBuf {
-        let said = flags.plugins.clone().or_else(|| self.plugins.clone());
-        said.unwrap_or_else(|| own_folder().unwrap_or_else(|| data.join("plugins")))
+    /// What the housekeeping has to know.
+    pub(crate) const fn upkeep(&self) -> UpkeepPolicy {
+        UpkeepPolicy { retention: self.retention.terms(), disk: self.disk }
     }
 }
 
@@ -382,16 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn a_data_folder_beside_us_is_named_from_the_root() {
-        let place = Place { data: Some(PathBuf::from("data")), ..Place::default() };
-        let found = Config::default().data(&place);
-        assert!(found.is_absolute() && found.ends_with("data"), "{}", found.display());
-    }
-
-    #[test]
     fn a_misspelt_key_is_an_error() {
         check("databse: postgres://x", Some("databse"));
-        check("retention: { images: 30d, committed_images: 7d }", Some("for less long"));
+        check("retention: { images: 30d, committed_images: 7d }", Some("for less time"));
         check("retention: { images: 30 }", Some("not a duration"));
         check("disk: { warn: 96 }", Some("none less than the one before"));
         check(

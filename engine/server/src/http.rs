@@ -1,4 +1,9 @@
-//! `/healthz` and `/metrics`, and `/api` for people who review and for pages that come over HTTP.
+//! The HTTP interface: `/healthz`, `/metrics`, and `/api` for people who review and for documents.
+//!
+//! * `entry`: who is admitted to `/api`, by token.
+//! * `reviews`: results and the decisions about them.
+//! * `documents`: pages that arrive over HTTP.
+//! * `problem`: why a call is refused, as the caller sees it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +18,7 @@ use axum::routing::{get, post};
 use contracts::Intake;
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{IntakeService, ReviewDesk};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -23,70 +29,81 @@ mod entry;
 mod problem;
 mod reviews;
 
-/// Most calls to `/api` at once, and how long one may take with all it sends.
+/// The greatest number of calls to `/api` at once.
 const CALLS_MAX: usize = 32;
-const CALL_MAX: Duration = Duration::from_mins(2);
 
+/// The longest a call may take, with everything it sends.
+const CALL_TIME_MAX: Duration = Duration::from_mins(2);
+
+/// `http:` of the site file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpConfig {
+    /// Interface and port.
+    pub(crate) listen: SocketAddr,
+}
+
+/// What the HTTP interface answers from.
 #[derive(Clone)]
-struct Shared {
-    intake: Arc<IntakeService>,
-    metrics: PrometheusHandle,
+pub(crate) struct HttpServices {
+    /// Where documents are accepted, and whether anything is.
+    pub(crate) intake: Arc<IntakeService>,
+    /// The counters for `/metrics`.
+    pub(crate) metrics: PrometheusHandle,
+    /// Results that await a decision.
+    pub(crate) reviews: ReviewDesk,
 }
 
 /// Answers until the future is dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    intake: Arc<IntakeService>,
-    metrics: PrometheusHandle,
-    desk: ReviewDesk,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, services: HttpServices) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(show_metrics))
-        .with_state(Shared { intake: Arc::clone(&intake), metrics })
-        .merge(interface(intake, desk));
+        .with_state(services.clone())
+        .merge(api(services));
     axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
-/// Lets a call in if there is a place for it: what it sends is in memory until it is answered (SEC-38).
-async fn bound(
-    State(places): State<Arc<Semaphore>>,
+/// Bounds the calls in flight: the body of each is in memory until it is answered (SEC-38).
+async fn limit_calls(
+    State(permits): State<Arc<Semaphore>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let _place = places.try_acquire().map_err(|_| Problem::Unavailable)?;
-    // Who sends no further gives the place back.
-    tokio::time::timeout(CALL_MAX, next.run(request)).await.map_err(|_| Problem::Unavailable)
+    let _permit = permits.try_acquire().map_err(|_| Problem::Unavailable)?;
+    // A caller that stops sending gives its permit back.
+    tokio::time::timeout(CALL_TIME_MAX, next.run(request)).await.map_err(|_| Problem::Unavailable)
 }
 
-/// `/api`, for those who have a token.
-fn interface(intake: Arc<IntakeService>, desk: ReviewDesk) -> Router {
+/// `/api`, for people with a token.
+fn api(services: HttpServices) -> Router {
+    let HttpServices { intake, reviews, .. } = services;
     let documents = Router::new()
-        .route("/api/documents", post(documents::keep))
-        .layer(DefaultBodyLimit::max(documents::FILE_MAX))
+        .route("/api/documents", post(documents::accept))
+        .layer(DefaultBodyLimit::max(documents::FILE_BYTES_MAX))
         .with_state(intake);
-    let letting_in = middleware::from_fn_with_state(desk.clone(), entry::let_in);
-    let places = Arc::new(Semaphore::new(CALLS_MAX));
-    let bounding = middleware::from_fn_with_state(places, bound);
-    // The last layer is asked first.
-    documents.merge(reviews::routes(desk)).layer(letting_in).layer(bounding)
+    let admission = middleware::from_fn_with_state(reviews.clone(), entry::admit);
+    let permits = Arc::new(Semaphore::new(CALLS_MAX));
+    let limit = middleware::from_fn_with_state(permits, limit_calls);
+    // The layer that is added last runs first.
+    documents.merge(reviews::routes(reviews)).layer(admission).layer(limit)
 }
 
-/// Whether somebody new may come. Says no more than that (SEC-56).
-async fn health(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    match shared.intake.is_admitting() {
+/// Whether new senders are accepted. Discloses no more than that (SEC-56).
+async fn health(State(services): State<HttpServices>) -> (StatusCode, &'static str) {
+    match services.intake.is_admitting() {
         Ok(()) => (StatusCode::OK, "ok\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable\n"),
     }
 }
 
-/// Counts, for somebody on this machine.
+/// The counters, for callers on this machine.
 async fn show_metrics(
-    State(shared): State<Shared>,
+    State(services): State<HttpServices>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
 ) -> (StatusCode, String) {
     if !peer.ip().is_loopback() {
         return (StatusCode::FORBIDDEN, String::new());
     }
-    (StatusCode::OK, shared.metrics.render())
+    (StatusCode::OK, services.metrics.render())
 }

@@ -1,6 +1,12 @@
-//! Takes in what changes while the engine runs: workflows that were activated, plugins that were
-//! replaced, and what the site file says of peers, destinations and the model. Runs that go on keep what they
-//! began with.
+//! Picks up what changes while the engine runs, without a restart.
+//!
+//! * A changed **site file** replaces peers, networks, destinations, retention, disk marks and the
+//!   model. Listeners, folders and the database need a restart. A file that is not sound changes
+//!   nothing.
+//! * Replaced **plugins** are loaded; runs in progress continue with the version they started with.
+//! * **Workflows** that were activated or deactivated apply to the next study.
+//!
+//! Every change, and every change that was refused, is an event in the trail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,144 +15,168 @@ use std::time::Duration;
 use contracts::{Live, Store as _};
 use dimse::Reporter;
 use domain::{Action, AeTitle, ErrorChain, Event, Outcome, Subject};
-use orchestrator::Orchestrator;
+use orchestrator::{Destinations, Orchestrator};
 use plugin_host::PluginHost;
-use serde_json::json;
+use serde_json::{Value, json};
 use store::PgStore;
 use tracing::{error, info};
+use upkeep::housekeeping::UpkeepPolicy;
 
 use crate::activation;
-use crate::args::{Place, ServeFlags};
-use crate::config::{Config, Keeping, ModelConfig};
-use crate::doors::Guests;
-use crate::model_at_work::{Exchange, ModelAtWork};
-use crate::site::{add_stand_ins, destinations};
+use crate::active_model::{ActiveModel, Exchange, ModelConfig};
+use crate::config::Config;
+use crate::installation::Installation;
+use crate::listeners::AllowedSenders;
+use crate::output::Failure;
+use crate::site::{SiteArgs, add_stand_ins, destinations};
 
-/// How often we look.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often site file, plugins and activations are compared.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What can be changed.
+/// The parts of a running engine that can be replaced.
 pub(crate) struct Reload {
     pub(crate) store: Arc<PgStore>,
     pub(crate) orchestrator: Arc<Orchestrator>,
     pub(crate) host: Arc<PluginHost>,
-    pub(crate) model: Arc<ModelAtWork>,
+    pub(crate) model: Arc<ActiveModel>,
     pub(crate) reporter: Arc<Reporter>,
-    pub(crate) guests: Guests,
-    pub(crate) keeping: Arc<Live<Keeping>>,
-    pub(crate) place: Place,
-    pub(crate) flags: ServeFlags,
+    pub(crate) senders: AllowedSenders,
+    pub(crate) upkeep: Arc<Live<UpkeepPolicy>>,
+    pub(crate) installation: Installation,
+    pub(crate) arguments: SiteArgs,
 }
 
-/// What the engine has taken in so far.
-pub(crate) struct Seen {
-    pub(crate) file: String,
+/// What the engine runs with, to notice when it changes.
+pub(crate) struct Stamps {
+    /// The text of the site file.
+    pub(crate) site_file: String,
+    /// Names and times of the plugin files.
     pub(crate) plugins: String,
+    /// The number of changes of activations.
     pub(crate) activations: i64,
 }
 
-/// Where peers listen that may have to be called back.
-pub(crate) fn addresses(config: &Config) -> BTreeMap<AeTitle, String> {
+/// Notices that a file changed, once it has stopped changing.
+struct FileWatch {
+    /// The text that was picked up last.
+    current: String,
+    /// The text at the last look.
+    latest: String,
+}
+
+impl FileWatch {
+    fn new(text: String) -> Self {
+        Self { latest: text.clone(), current: text }
+    }
+
+    /// Whether `text` is a change to pick up. A file that is being written may be empty or cut, so
+    /// it has to be the same at two looks in a row.
+    fn has_changed(&mut self, text: String) -> bool {
+        let is_settled = text == self.latest && !text.trim().is_empty();
+        let has_changed = is_settled && text != self.current;
+        if has_changed {
+            self.current.clone_from(&text);
+        }
+        self.latest = text;
+        has_changed
+    }
+}
+
+/// Where peers listen that have to be called back for storage commitment.
+pub(crate) fn callback_addresses(config: &Config) -> BTreeMap<AeTitle, String> {
     let peers = config.dicom.iter().flat_map(|it| &it.peers);
     peers.filter_map(|it| Some((it.ae_title.clone(), it.address.clone()?))).collect()
 }
 
 impl Reload {
-    /// Looks again and again.
-    pub(crate) async fn watch(self, seen: Seen) {
-        let Seen { mut file, mut plugins, mut activations } = seen;
-        let mut before = file.clone();
+    /// Looks for changes until the future is dropped.
+    pub(crate) async fn watch(self, stamps: Stamps) {
+        let Stamps { site_file, mut plugins, mut activations } = stamps;
+        let mut site_file = FileWatch::new(site_file);
         loop {
-            tokio::time::sleep(LOOK).await;
-            // One that is being written is not whole yet: it is taken in once it stays the same.
-            let now = self.file();
-            let is_whole = now == before && !now.trim().is_empty();
-            if now != file && is_whole {
-                file.clone_from(&now);
-                self.take_site_file().await;
+            tokio::time::sleep(INTERVAL).await;
+            if site_file.has_changed(self.installation.text_now()) {
+                self.reload_site_file().await;
             }
-            before = now;
-            let now = self.host.stamp_now();
-            let has_plugins = now != plugins;
-            if has_plugins {
-                plugins = now;
-                self.take_plugins().await;
+            let plugins_now = self.host.stamp_now();
+            let has_new_plugins = plugins_now != plugins;
+            if has_new_plugins {
+                plugins = plugins_now;
+                self.reload_plugins().await;
             }
-            // Without the database nothing has changed that we could know of.
-            let now = self.store.activation_stamp().await.unwrap_or(activations);
-            if now != activations || has_plugins {
-                activations = now;
-                self.take_workflows().await;
+            // Without the database there is no change that could be known.
+            let activations_now = self.store.activation_stamp().await.unwrap_or(activations);
+            if activations_now != activations || has_new_plugins {
+                activations = activations_now;
+                self.reload_workflows().await;
             }
         }
     }
 
-    fn file(&self) -> String {
-        let path = self.place.config.as_ref();
-        path.and_then(|it| std::fs::read_to_string(it).ok()).unwrap_or_default()
-    }
-
-    async fn take_site_file(&self) {
-        let outcome = Config::read(&self.place).and_then(|config| {
-            let workflows = self.orchestrator.workflows.get();
-            let texts: Vec<&str> = workflows.iter().map(|it| it.text.as_str()).collect();
-            let destinations = destinations(&config, &self.flags, &texts)?;
-            Ok((config, destinations))
-        });
-        let (kind, reason, outcome) = match outcome {
+    async fn reload_site_file(&self) {
+        match self.read_site_file() {
             Ok((config, destinations)) => {
-                self.guests.set(&config, &self.flags);
-                self.keeping.set(config.keeping());
-                self.reporter.replace(addresses(&config));
+                self.senders.set(&config, &self.arguments);
+                self.upkeep.set(config.upkeep());
+                self.reporter.replace(callback_addresses(&config));
                 self.orchestrator.destinations.set(destinations);
-                self.take_model(config.model);
+                self.exchange_model(config.model.clone());
                 info!(
                     "the site file was read again: peers, networks, destinations, retention, disk, \
                      model"
                 );
-                ("site_file_reloaded", String::new(), Outcome::Success)
+                self.record("site_file_reloaded", json!({"reason": ""}), Outcome::Success).await;
             }
             Err(failure) => {
-                error!(reason = failure.text(), "the site file is of no use; all stays as it was");
-                ("site_file_refused", failure.text().to_owned(), Outcome::MinorFailure)
+                let reason = failure.text();
+                error!(reason, "the site file is not sound; all stays as it was");
+                let detail = json!({"reason": reason});
+                self.record("site_file_refused", detail, Outcome::MinorFailure).await;
             }
-        };
-        self.tell(kind, json!({"reason": reason}), outcome).await;
+        }
     }
 
-    /// Exchanges the model beside everything else: loading one takes its time.
-    fn take_model(&self, config: Option<ModelConfig>) {
-        let (model, store) = (Arc::clone(&self.model), Arc::clone(&self.store));
+    /// The site file as it is now, with its destinations and those of the active workflows.
+    fn read_site_file(&self) -> Result<(Arc<Config>, Destinations), Failure> {
+        let config = self.installation.read_again()?.config;
+        let workflows = self.orchestrator.workflows.get();
+        let texts: Vec<&str> = workflows.iter().map(|it| it.text.as_str()).collect();
+        let destinations = destinations(&config, &self.arguments, &texts)?;
+        Ok((config, destinations))
+    }
+
+    /// Exchanges the model in the background: loading one may take minutes.
+    fn exchange_model(&self, config: Option<ModelConfig>) {
+        let model = Arc::clone(&self.model);
+        let store = Arc::clone(&self.store);
         tokio::spawn(async move {
-            let Some(Exchange { detail, outcome }) = model.take(config.as_ref()).await else {
-                return;
-            };
-            let (kind, outcome) = match outcome {
-                Ok(()) => ("model_exchanged", Outcome::Success),
+            let exchange = model.replace(config.as_ref()).await;
+            let Some(Exchange { detail, outcome }) = exchange else { return };
+            match outcome {
+                Ok(()) => record(&store, "model_exchanged", detail, Outcome::Success).await,
                 Err(reason) => {
                     error!(reason, "the model stays as it was");
-                    ("model_refused", Outcome::MinorFailure)
+                    record(&store, "model_refused", detail, Outcome::MinorFailure).await;
                 }
-            };
-            tell(&store, kind, detail, outcome).await;
+            }
         });
     }
 
-    async fn take_plugins(&self) {
-        let (detail, outcome) = match self.host.rescan().await {
+    async fn reload_plugins(&self) {
+        match self.host.rescan().await {
             Ok(()) => {
                 let pins: Vec<_> = self.host.plugins().into_iter().map(|it| it.pin).collect();
-                (json!({"plugins": pins}), Outcome::Success)
+                self.record("plugins_reloaded", json!({"plugins": pins}), Outcome::Success).await;
             }
             Err(error) => {
                 error!(error = %ErrorChain(&error), "the plugins stay as they were");
-                (json!({"reason": ErrorChain(&error).to_string()}), Outcome::MinorFailure)
+                let detail = json!({"reason": ErrorChain(&error).to_string()});
+                self.record("plugins_reloaded", detail, Outcome::MinorFailure).await;
             }
-        };
-        self.tell("plugins_reloaded", detail, outcome).await;
+        }
     }
 
-    async fn take_workflows(&self) {
+    async fn reload_workflows(&self) {
         let active = match self.store.active_workflows().await {
             Ok((active, _)) => active,
             Err(error) => {
@@ -156,24 +186,62 @@ impl Reload {
         };
         let mut destinations = self.orchestrator.destinations.get().as_ref().clone();
         let texts: Vec<&str> = active.iter().map(|it| it.1.as_str()).collect();
-        add_stand_ins(&mut destinations, &self.flags, &texts);
+        add_stand_ins(&mut destinations, &self.arguments, &texts);
         let known = self.orchestrator.workflows.get();
         let read = activation::read(active, &self.host, &destinations, &known).await;
-        let names: Vec<_> = read.iter().map(|it| json!(it.reference)).collect();
+        let references: Vec<_> = read.iter().map(|it| it.reference.clone()).collect();
         self.orchestrator.destinations.set(destinations);
         self.orchestrator.workflows.set(read);
-        info!(count = names.len(), "workflows at work");
-        self.tell("workflows_reloaded", json!({"workflows": names}), Outcome::Success).await;
+        info!(count = references.len(), "active workflows were read again");
+        let detail = json!({"workflows": references});
+        self.record("workflows_reloaded", detail, Outcome::Success).await;
     }
 
-    async fn tell(&self, kind: &str, detail: serde_json::Value, outcome: Outcome) {
-        tell(&self.store, kind, detail, outcome).await;
+    async fn record(&self, kind: &str, detail: Value, outcome: Outcome) {
+        record(&self.store, kind, detail, outcome).await;
     }
 }
 
-async fn tell(store: &PgStore, kind: &str, detail: serde_json::Value, outcome: Outcome) {
+async fn record(store: &PgStore, kind: &str, detail: Value, outcome: Outcome) {
     let event = Event::engine(kind, Action::U, Subject::default(), detail).ended(outcome);
     if let Err(error) = store.append(vec![event]).await {
-        error!(error = %ErrorChain(&error), "a change cannot be put on record");
+        error!(error = %ErrorChain(&error), "a change cannot be recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_picked_up_once_it_has_stopped_changing() {
+        let mut watch = FileWatch::new("a".to_owned());
+        assert!(!watch.has_changed("a".to_owned()));
+        assert!(!watch.has_changed("ab".to_owned()), "it may still be being written");
+        assert!(!watch.has_changed("abc".to_owned()));
+        assert!(watch.has_changed("abc".to_owned()));
+        assert!(!watch.has_changed("abc".to_owned()), "once");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_empty_changes_nothing() {
+        let mut watch = FileWatch::new("a".to_owned());
+        for _ in 0..3 {
+            assert!(!watch.has_changed(" \n".to_owned()));
+        }
+        assert!(!watch.has_changed("a".to_owned()));
+        assert!(!watch.has_changed("a".to_owned()), "it is what it was");
+    }
+
+    #[test]
+    fn only_peers_with_an_address_are_called_back() {
+        let config = Config::parse(
+            "dicom: { listen: 127.0.0.1:104, peers: [
+                { ae_title: CT1, networks: [10.1.0.0/16] },
+                { ae_title: PACS, networks: [10.1.0.0/16], address: \"10.1.0.9:104\" }] }",
+        );
+        let addresses = callback_addresses(&config.unwrap());
+        assert_eq!(addresses.len(), 1);
+        assert_eq!(addresses.get(&"PACS".parse().unwrap()).unwrap(), "10.1.0.9:104");
     }
 }

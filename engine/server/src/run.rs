@@ -1,87 +1,77 @@
 //! The engine from its start to its end.
 //!
-//! [`Site::read`] finds everything that could be wrong before anything listens; [`serve`] opens the
-//! doors last and closes them first.
+//! [`Site::read`] finds everything that could be wrong before anything listens. [`run`] then opens
+//! the database, starts what works in the background, opens the listeners last and closes them
+//! first:
+//!
+//! 1. site file, plugins, workflows and templates are read and checked;
+//! 2. the database is opened, and a start in safe mode holds every part;
+//! 3. the watch over database, disk and clock starts, and so does the sealing of the trail;
+//! 4. active workflows are settled ([`crate::activation`]), and the start is recorded;
+//! 5. the listeners open, the orchestrator works, changes are picked up ([`crate::reload`]);
+//! 6. at the stop, listeners close, those connected may finish, and the trail is sealed.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{Intake, Live, NodeRunner, Refusal, RefusalReason, Store};
+use contracts::{Intake, Live, NodeRunner, Store};
 use dimse::Reporter;
 use domain::{Action, Actor, ErrorChain, Event, Subject};
-use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, Taking, keep_going};
+use metrics_exporter_prometheus::PrometheusHandle;
+use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, keep_going};
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
-use store::Sealer;
 use store::cluster::Cluster;
-use tokio::signal::unix::{SignalKind, signal};
+use store::{PgStore, Sealer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
+use upkeep::admission::{SAFE_MODE, closed};
+use upkeep::housekeeping::{Housekeeping, UpkeepPolicy};
 
-use crate::args::{Place, ServeFlags};
-use crate::config::{Config, Keeping};
-use crate::doors::{Doors, Guests, open_doors};
-use crate::open::Opened;
+use crate::database::Database;
+use crate::http::HttpServices;
+use crate::installation::{Installation, InstallationArgs};
+use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
 use crate::output::{Failure, line};
-use crate::reload::{Reload, Seen, addresses};
-use crate::site::{Site, own_ae_title};
-use crate::surroundings::{HELD, Surroundings};
+use crate::reload::{Reload, Stamps, callback_addresses};
+use crate::site::{Site, SiteArgs, own_ae_title};
 use crate::{activation, telemetry};
 
-/// Deliveries that are made at once.
+/// The number of deliveries that are made at once.
 const DELIVERIES: usize = 4;
 
-/// How long those inside may take to finish when the engine is told to stop.
+/// How long connected senders may take to finish once the engine is stopped.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs the engine until it is told to stop.
-pub(crate) async fn serve(place: &Place, flags: &ServeFlags) -> Result<(), Failure> {
-    let (stop, stopped) = watch::channel(false);
-    let told = tokio::spawn(async move { wait_for_signal(stop).await });
-    let outcome = run(place, flags, stopped, |_| {}).await;
-    told.abort();
-    outcome
-}
-
-async fn wait_for_signal(stop: watch::Sender<bool>) {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        error!("signals cannot be heard: the engine can only be killed");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    // Whoever listens has ended already if nobody does.
-    _ = stop.send(true);
-    std::future::pending::<()>().await;
-}
-
-/// Runs the engine until `stopped` says so. Tells where its doors are once they are open.
+/// Runs the engine until `stopped` turns true. Calls `on_ready` once the listeners are open.
 pub(crate) async fn run(
-    place: &Place,
-    flags: &ServeFlags,
+    installation: &InstallationArgs,
+    arguments: &SiteArgs,
     stopped: watch::Receiver<bool>,
-    opened: impl FnOnce(&Doors),
+    on_ready: impl FnOnce(&ListenerAddresses),
 ) -> Result<(), Failure> {
-    let config = Config::read(place)?;
-    telemetry::start_log(flags.log.unwrap_or(config.log), flags.log_file.as_deref())?;
+    let installation = installation.read()?;
+    let log = arguments.log.unwrap_or(installation.config.log);
+    telemetry::start_log(log, arguments.log_file.as_deref())?;
     let metrics = telemetry::start_metrics()?;
-    let data = config.data(place);
-    std::fs::create_dir_all(&data)
+    std::fs::create_dir_all(&installation.data)
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
-    let _lock = lock(&data)?;
-    let site = Site::read(place, flags, &[]).await?;
-    let Opened { store, cluster, .. } = Opened::open_in(&site.config, place, &data).await?;
-    let open =
-        Open { store: Arc::clone(&store), cluster: cluster.clone(), data, place: place.clone() };
-    let outcome = work(site, open, flags, metrics, stopped, opened).await;
+    let _lock = lock(&installation.data)?;
+    let site = Site::read(&installation, arguments, &[]).await?;
+    let Database { store, cluster, .. } = Database::open(&installation).await?;
+    let engine = EngineParts {
+        store: Arc::clone(&store),
+        cluster: cluster.clone(),
+        installation,
+        arguments: arguments.clone(),
+        metrics,
+    };
+    let outcome = engine.work(site, stopped, on_ready).await;
     // However it ended: a database that was started is stopped.
     store.close().await;
     if let Some(cluster) = cluster {
@@ -91,144 +81,229 @@ pub(crate) async fn run(
 }
 
 /// What the engine works with, once its database is open.
-struct Open {
-    store: Arc<store::PgStore>,
+struct EngineParts {
+    store: Arc<PgStore>,
     cluster: Option<Arc<Cluster>>,
-    data: PathBuf,
-    place: Place,
+    installation: Installation,
+    arguments: SiteArgs,
+    metrics: PrometheusHandle,
 }
 
-/// Opens the doors, and works until `stopped` says so.
-async fn work(
-    mut site: Site,
-    Open { store, cluster, data, place }: Open,
-    flags: &ServeFlags,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
-    stopped: watch::Receiver<bool>,
-    opened: impl FnOnce(&Doors),
-) -> Result<(), Failure> {
-    store.listen();
-    let intake = intake(&store, &site);
-    hold(&store, &intake, flags.safe_mode).await?;
-    let mut tasks = JoinSet::new();
-    if let Some(cluster) = cluster {
-        watch_over(cluster, &mut tasks);
+/// What changes of the site file replace while the engine runs.
+struct LiveParts {
+    senders: AllowedSenders,
+    upkeep: Arc<Live<UpkeepPolicy>>,
+    reporter: Arc<Reporter>,
+}
+
+impl EngineParts {
+    /// Starts everything, works until `stopped` turns true, and ends everything.
+    async fn work(
+        self,
+        mut site: Site,
+        stopped: watch::Receiver<bool>,
+        on_ready: impl FnOnce(&ListenerAddresses),
+    ) -> Result<(), Failure> {
+        let config = Arc::clone(&self.installation.config);
+        self.store.listen();
+        let intake = self.intake(&site);
+        self.hold(&intake).await?;
+        let mut tasks = JoinSet::new();
+        let sealer = self.start_background(&mut tasks);
+        let (closing, until_closed) = watch::channel(false);
+        let live = LiveParts {
+            senders: AllowedSenders::default(),
+            upkeep: Arc::new(Live::new(config.upkeep())),
+            reporter: Arc::new(Reporter::new(callback_addresses(&config))),
+        };
+        let housekeeping = self.housekeeping(&site, &intake, &live);
+        tasks.spawn(until(housekeeping.run(), until_closed.clone()));
+        let activations = activation::settle(&self.store, &mut site, &self.arguments).await?;
+        self.record_start(&site).await;
+        let ended = self.store.end_association(None).await;
+        ended.map_err(|error| Failure::database(&error))?;
+        live.senders.set(&config, &self.arguments);
+        let services = HttpServices {
+            intake: Arc::clone(&intake),
+            metrics: self.metrics.clone(),
+            reviews: ReviewDesk {
+                store: Arc::<PgStore>::clone(&self.store),
+                archive: Arc::clone(&site.archive),
+            },
+        };
+        let listeners =
+            Listeners { config: &config, arguments: &self.arguments, closed: &until_closed };
+        let addresses = listeners.open(&live.senders, services, &mut tasks).await?;
+        let stamps = Stamps {
+            site_file: self.installation.text.clone(),
+            plugins: site.host.stamp(),
+            activations,
+        };
+        let reload = self.start_orchestrator(site, live, &mut tasks);
+        tasks.spawn(until(reload.watch(stamps), until_closed));
+        show_ready(&addresses);
+        on_ready(&addresses);
+        wait_until(stopped).await;
+        info!("stopping");
+        // Without a receiver everything has ended already.
+        _ = closing.send(true);
+        intake.set_taking(closed("the engine is stopping"));
+        tokio::time::sleep(GRACE).await;
+        let event = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
+        intake.note_event(event).await;
+        tasks.shutdown().await;
+        if let Err(error) = sealer.seal().await {
+            warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
+        }
+        Ok(())
     }
-    let sealer = Arc::new(Sealer::new(Arc::clone(&store), data.join("trail/checkpoints.jsonl")));
-    go_on_sealing(Arc::clone(&sealer), &mut tasks);
-    let (closing, closed) = watch::channel(false);
-    let keeping = Arc::new(Live::new(site.config.keeping()));
-    let surroundings = Surroundings {
-        store: Arc::clone(&store),
-        archive: Arc::clone(&site.archive),
-        intake: Arc::clone(&intake),
-        data,
-        keeping: Arc::clone(&keeping),
-    };
-    tasks.spawn(until_closed(surroundings.watch(), closed.clone()));
-    let activations = activation::settled(&store, &mut site, flags).await?;
-    put_on_record(&store, "engine_started", &site).await;
-    let lost = store.end_association(None).await;
-    lost.map_err(|error| Failure::from_error("the database does not answer", &error))?;
-    let desk = ReviewDesk {
-        store: Arc::<store::PgStore>::clone(&store),
-        archive: Arc::clone(&site.archive),
-    };
-    let guests = Guests::default();
-    guests.set(&site.config, flags);
-    let doors =
-        open_doors(&site.config, flags, &guests, &intake, &closed, (metrics, desk), &mut tasks)
-            .await?;
-    let seen = Seen { file: site.config.text.clone(), plugins: site.host.stamp(), activations };
-    let reload = spawn_orchestrator(site, (guests, keeping), (&store, &place, flags), &mut tasks);
-    tasks.spawn(until_closed(reload.watch(seen), closed.clone()));
-    announce(&doors);
-    opened(&doors);
-    wait_until(stopped).await;
-    info!("stopping");
-    // Whoever watches has ended already if nobody does.
-    _ = closing.send(true);
-    intake.set_taking(nothing("the engine is stopping"));
-    tokio::time::sleep(GRACE).await;
-    let last = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
-    intake.note_event(last).await;
-    tasks.shutdown().await;
-    if let Err(error) = sealer.seal().await {
-        warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");
+
+    /// The way in for everything that arrives.
+    fn intake(&self, site: &Site) -> Arc<IntakeService> {
+        let store: Arc<dyn Store> = Arc::<PgStore>::clone(&self.store);
+        let versions = self.installation.config.dicom.as_ref().map(|it| it.versions);
+        let archive = Arc::clone(&site.archive);
+        Arc::new(IntakeService::new(store, archive, versions.unwrap_or_default()))
     }
-    Ok(())
-}
 
-/// Starts the private database again whenever it ends.
-fn watch_over(cluster: Arc<Cluster>, tasks: &mut JoinSet<()>) {
-    let watch = move || {
-        let cluster = Arc::clone(&cluster);
-        async move { cluster.watch().await }
-    };
-    tasks.spawn(keep_going("the database", watch));
-}
-
-/// Seals what is added to the trail.
-fn go_on_sealing(sealer: Arc<Sealer>, tasks: &mut JoinSet<()>) {
-    let seal = move || {
-        let sealer = Arc::clone(&sealer);
-        async move { sealer.run().await }
-    };
-    tasks.spawn(keep_going("sealing", seal));
-}
-
-/// Nothing is taken in, for this reason.
-fn nothing(why: &str) -> Taking {
-    Taking::Nothing(Refusal::new(RefusalReason::OutOfResources, why))
-}
-
-/// Holds everything, if this is to be a start in safe mode; and what was held before is held still.
-async fn hold(
-    store: &store::PgStore,
-    intake: &IntakeService,
-    is_safe_mode: bool,
-) -> Result<(), Failure> {
-    let no_answer = |error| Failure::from_error("the database does not answer", &error);
-    if is_safe_mode {
-        store.hold_all(&Actor::engine()).await.map_err(no_answer)?;
+    /// Holds every part at a start in safe mode. What was held before is still held.
+    async fn hold(&self, intake: &IntakeService) -> Result<(), Failure> {
+        if self.arguments.safe_mode {
+            let held = self.store.hold_all(&Actor::engine()).await;
+            held.map_err(|error| Failure::database(&error))?;
+        }
+        let held = self.store.held().await.map_err(|error| Failure::database(&error))?;
+        for hold in held {
+            warn!(part = hold.part, "held; see `isocenter hold list`");
+            if hold.part == "intake" {
+                intake.set_taking(closed(SAFE_MODE));
+            }
+        }
+        Ok(())
     }
-    for held in store.held().await.map_err(no_answer)? {
-        warn!(part = held.part, "held; see `isocenter hold list`");
-        if held.part == "intake" {
-            intake.set_taking(nothing(HELD));
+
+    /// Starts what runs below everything else: the private database and the sealing of the trail.
+    fn start_background(&self, tasks: &mut JoinSet<()>) -> Arc<Sealer> {
+        if let Some(cluster) = self.cluster.clone() {
+            tasks.spawn(keep_going("the database", move || {
+                let cluster = Arc::clone(&cluster);
+                async move { cluster.watch().await }
+            }));
+        }
+        let checkpoints = self.installation.data.join("trail/checkpoints.jsonl");
+        let sealer = Arc::new(Sealer::new(Arc::clone(&self.store), checkpoints));
+        let running = Arc::clone(&sealer);
+        tasks.spawn(keep_going("sealing", move || {
+            let sealer = Arc::clone(&running);
+            async move { sealer.run().await }
+        }));
+        sealer
+    }
+
+    fn housekeeping(
+        &self,
+        site: &Site,
+        intake: &Arc<IntakeService>,
+        live: &LiveParts,
+    ) -> Housekeeping {
+        Housekeeping {
+            store: Arc::clone(&self.store),
+            archive: Arc::clone(&site.archive),
+            intake: Arc::clone(intake),
+            data: self.installation.data.clone(),
+            policy: Arc::clone(&live.upkeep),
         }
     }
-    Ok(())
+
+    async fn record_start(&self, site: &Site) {
+        let plugins: Vec<_> = site.host.plugins().into_iter().map(|it| it.pin).collect();
+        let workflows: Vec<_> = site.workflows.iter().map(|it| &it.reference).collect();
+        let detail = json!({
+            "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "workflows": workflows,
+            "model": site.model.about(),
+        });
+        let event = Event::engine("engine_started", Action::E, Subject::default(), detail);
+        if let Err(error) = self.store.append(vec![event]).await {
+            error!(error = %ErrorChain(&error), "the start cannot be recorded");
+        }
+    }
+
+    /// Starts the work on studies and deliveries. Returns what picks up changes of the site.
+    fn start_orchestrator(self, site: Site, live: LiveParts, tasks: &mut JoinSet<()>) -> Reload {
+        let LiveParts { senders, upkeep, reporter } = live;
+        let runner: Arc<dyn NodeRunner> = Arc::<plugin_host::PluginHost>::clone(&site.host);
+        let orchestrator = Arc::new(Orchestrator {
+            store: Arc::<PgStore>::clone(&self.store),
+            archive: site.archive,
+            runner,
+            workflows: Live::new(site.workflows),
+            destinations: Live::new(site.destinations),
+            reporter: Arc::<Reporter>::clone(&reporter),
+            templates: site.templates,
+            engine: identity(&self.installation),
+            nodes_in_hand: InHand::default(),
+            deliveries_in_hand: InHand::default(),
+            versions: std::sync::Mutex::default(),
+        });
+        let nodes = PluginLimits::default().processes_max;
+        let running = Arc::clone(&orchestrator);
+        tasks.spawn(async move { running.run(nodes, DELIVERIES).await });
+        Reload {
+            store: self.store,
+            orchestrator,
+            host: site.host,
+            model: Arc::new(site.model),
+            reporter,
+            senders,
+            upkeep,
+            installation: self.installation,
+            arguments: self.arguments,
+        }
+    }
 }
 
-/// Says where the doors are.
-fn announce(doors: &Doors) {
+/// How reports name this engine.
+fn identity(installation: &Installation) -> Engine {
+    let title = own_ae_title(&installation.config);
+    Engine {
+        name: title.map_or_else(|_| String::new(), |it| it.to_string()),
+        manufacturer: domain::MANUFACTURER.to_owned(),
+        model: "Isocenter".to_owned(),
+        serial: "1".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Shows where the listeners are. The demonstration and the tests read this line.
+fn show_ready(addresses: &ListenerAddresses) {
     line(format_args!(
         "ready dicom={} mllp={} http={}",
-        doors.dicom.as_deref().unwrap_or("-"),
-        doors.mllp.as_deref().unwrap_or("-"),
-        doors.http.as_deref().unwrap_or("-"),
+        addresses.dicom.as_deref().unwrap_or("-"),
+        addresses.mllp.as_deref().unwrap_or("-"),
+        addresses.http.as_deref().unwrap_or("-"),
     ));
-    if doors.dicom.is_none() && doors.mllp.is_none() {
+    if addresses.dicom.is_none() && addresses.mllp.is_none() {
         warn!(
-            "nothing can come in: name `dicom` or `hl7` in the site file, or say --dicom, --mllp"
+            "nothing can arrive: name `dicom` or `hl7` in the site file, or start with --dicom or \
+             --mllp"
         );
     }
 }
 
-/// The way in for everything that arrives.
-fn intake(store: &Arc<store::PgStore>, site: &Site) -> Arc<IntakeService> {
-    let store: Arc<dyn Store> = Arc::<store::PgStore>::clone(store);
-    let versions = site.config.dicom.as_ref().map(|it| it.versions);
-    Arc::new(IntakeService::new(store, Arc::clone(&site.archive), versions.unwrap_or_default()))
-}
-
 async fn wait_until(mut stopped: watch::Receiver<bool>) {
-    // An error means that whoever could stop us is gone: that is a stop, too.
+    // Without a sender nobody could stop the engine any more: that is a stop, too.
     _ = stopped.wait_for(|it| *it).await;
 }
 
-/// Keeps a second engine away from the same data.
+/// Runs `work` until the listeners close.
+async fn until(work: impl Future<Output = ()>, mut closed: watch::Receiver<bool>) {
+    tokio::select! {
+        () = work => {}
+        _ = closed.wait_for(|it| *it) => {}
+    }
+}
+
+/// Locks the data folder against a second engine, for as long as the file is open.
 fn lock(data: &Path) -> Result<File, Failure> {
     let path = data.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
@@ -239,68 +314,32 @@ fn lock(data: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-async fn put_on_record(store: &Arc<store::PgStore>, kind: &str, site: &Site) {
-    let plugins: Vec<_> = site.host.plugins().into_iter().map(|it| json!(it.pin)).collect();
-    let workflows: Vec<_> = site.workflows.iter().map(|it| json!(it.reference)).collect();
-    let detail = json!({
-        "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "workflows": workflows,
-        "model": site.model.about(),
-    });
-    let event = Event::engine(kind, Action::E, Subject::default(), detail);
-    if let Err(error) = store.append(vec![event]).await {
-        error!(error = %ErrorChain(&error), "the start cannot be put on record");
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Has everything happen that happens to studies. Gives what takes in changes of the site.
-fn spawn_orchestrator(
-    site: Site,
-    (guests, keeping): (Guests, Arc<Live<Keeping>>),
-    (store, place, flags): (&Arc<store::PgStore>, &Place, &ServeFlags),
-    tasks: &mut JoinSet<()>,
-) -> Reload {
-    let reporter = Arc::new(Reporter::new(addresses(&site.config)));
-    let runner: Arc<dyn NodeRunner> = Arc::<plugin_host::PluginHost>::clone(&site.host);
-    let name = own_ae_title(&site.config).map_or_else(|_| String::new(), |it| it.to_string());
-    let orchestrator = Arc::new(Orchestrator {
-        store: Arc::<store::PgStore>::clone(store),
-        archive: site.archive,
-        runner,
-        workflows: Live::new(site.workflows),
-        destinations: Live::new(site.destinations),
-        reporter: Arc::<Reporter>::clone(&reporter),
-        templates: site.templates,
-        engine: Engine {
-            name,
-            manufacturer: domain::MANUFACTURER.to_owned(),
-            model: "Isocenter".to_owned(),
-            serial: "1".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
-        nodes_in_hand: InHand::default(),
-        deliveries_in_hand: InHand::default(),
-        versions: std::sync::Mutex::default(),
-    });
-    let nodes = PluginLimits::default().processes_max;
-    let running = Arc::clone(&orchestrator);
-    tasks.spawn(async move { running.run(nodes, DELIVERIES).await });
-    Reload {
-        store: Arc::clone(store),
-        orchestrator,
-        host: site.host,
-        model: Arc::new(site.model),
-        reporter,
-        guests,
-        keeping,
-        place: place.clone(),
-        flags: flags.clone(),
+    #[test]
+    fn one_engine_at_a_time_works_with_a_data_folder() {
+        let data = std::env::temp_dir().join(format!("isocenter-lock-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir_all(&data).unwrap();
+        let first = lock(&data).unwrap();
+        assert!(lock(&data).err().unwrap().text().contains("another engine"));
+        drop(first);
+        assert!(lock(&data).is_ok());
+        std::fs::remove_dir_all(data).unwrap();
     }
-}
 
-/// Does something until the doors close.
-async fn until_closed(work: impl Future<Output = ()>, mut closed: watch::Receiver<bool>) {
-    tokio::select! {
-        () = work => {}
-        _ = closed.wait_for(|it| *it) => {}
+    #[tokio::test]
+    async fn work_ends_when_the_listeners_close() {
+        let (closing, closed) = watch::channel(false);
+        closing.send(true).unwrap();
+        until(std::future::pending(), closed).await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_nobody_can_stop_stops() {
+        let (stop, stopped) = watch::channel(false);
+        drop(stop);
+        wait_until(stopped).await;
     }
 }

@@ -1,27 +1,71 @@
 //! A site: everything its files say, read and checked before anything listens.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use archive::{DiskArchive, FolderDestination};
+use clap::Args;
 use contracts::{Archive, Destination, ReportForm};
+
 use domain::AeTitle;
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::{PluginHost, PluginLimits, Trust};
 use report::{Fonts, PdfError, Recipient, Templates};
 
-use crate::args::{Place, ServeFlags};
-use crate::commands::audit::public_key;
-use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange};
-use crate::model_at_work::ModelAtWork;
+use crate::active_model::ActiveModel;
+use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange, own_folder};
+use crate::installation::Installation;
+
 use crate::output::Failure;
+use crate::public_key::public_key;
+use crate::telemetry::LogFormat;
 use crate::workflows::{files, named_twice, read_all, rendered};
+
+/// Parts of a site that the command line names instead of the site file.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SiteArgs {
+    /// The folder with workflow files.
+    #[arg(long)]
+    pub(crate) workflows: Option<PathBuf>,
+    /// The folder with plugins. Default: the folder of this program, then `plugins` in the data
+    /// folder.
+    #[arg(long)]
+    pub(crate) plugins: Option<PathBuf>,
+    /// Where to listen for DICOM.
+    #[arg(long)]
+    pub(crate) dicom: Option<SocketAddr>,
+    /// Where to listen for HL7.
+    #[arg(long)]
+    pub(crate) mllp: Option<SocketAddr>,
+    /// Where to answer `/healthz`, `/metrics` and `/api`.
+    #[arg(long)]
+    pub(crate) http: Option<SocketAddr>,
+    /// A folder that stands for every destination the site file does not name.
+    #[arg(long)]
+    pub(crate) folder: Option<PathBuf>,
+    /// Accept nothing, work on nothing and send nothing until each is released: see
+    /// `isocenter hold`.
+    #[arg(long)]
+    pub(crate) safe_mode: bool,
+    /// Accept every peer on this machine, whatever its AE title.
+    #[arg(long)]
+    pub(crate) trust_loopback: bool,
+    /// Load plugins that nobody has signed. For trials.
+    #[arg(long)]
+    pub(crate) allow_unsigned: bool,
+    /// How to write the log.
+    #[arg(long, value_enum)]
+    pub(crate) log: Option<LogFormat>,
+    /// Where to write the log, instead of standard error.
+    #[arg(long)]
+    pub(crate) log_file: Option<PathBuf>,
+}
 
 /// A site whose files have all been read and checked.
 pub(crate) struct Site {
-    pub(crate) config: Config,
     pub(crate) host: Arc<PluginHost>,
-    pub(crate) model: ModelAtWork,
+    pub(crate) model: ActiveModel,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) destinations: Destinations,
     pub(crate) workflows: Vec<ActiveWorkflow>,
@@ -29,37 +73,47 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Reads everything, and says everything that is wrong.
+    /// Reads everything, and reports everything that is wrong. Destinations that `more` workflows
+    /// name are known, too.
     pub(crate) async fn read(
-        place: &Place,
-        flags: &ServeFlags,
+        installation: &Installation,
+        arguments: &SiteArgs,
         more: &[&str],
     ) -> Result<Self, Failure> {
-        let config = Config::read(place)?;
-        let data = config.data(place);
-        let trust = trust(&config, flags, place)?;
-        let (archive, host) = open_host(&data, &config.plugins(flags, &data), trust).await?;
-        let folder = flags.workflows.clone().or_else(|| config.workflows.clone());
-        let files = folder.as_deref().map(files).transpose()?.unwrap_or_default();
+        let config = &installation.config;
+        let trust = trust(installation, arguments)?;
+        let folder = plugin_folder(installation, arguments);
+        let PluginEnvironment { archive, host } =
+            open_host(&installation.data, &folder, trust).await?;
+        let folder = arguments.workflows.as_ref().or(config.workflows.as_ref());
+        let files = folder.map(|it| files(it)).transpose()?.unwrap_or_default();
         let texts: Vec<&str> =
             files.iter().map(|it| it.text.as_str()).chain(more.iter().copied()).collect();
-        let destinations = destinations(&config, flags, &texts)?;
+        let destinations = destinations(config, arguments, &texts)?;
         let workflows = read_all(&files, &host, &destinations).await.map_err(|problems| {
-            let unused = host.refused().into_iter();
-            let unused = unused.map(|(path, why)| format!("not used: {}: {why}\n", path.display()));
-            let unused: String = unused.collect();
-            Failure::new(format!("\n{}{unused}", rendered(&problems)))
+            Failure::new(format!("\n{}{}", rendered(&problems), refused_plugins(&host)))
         })?;
         if let Some(problem) = named_twice(&files, &workflows) {
             return Err(Failure::new(problem));
         }
-        let fonts = fonts(&config, &destinations)?;
+        let fonts = fonts(config, &destinations)?;
+
         let templates = Templates::open(config.templates.as_deref(), fonts)
-            .map_err(|error| Failure::from_error("a template is of no use", &error))?;
+            .map_err(|error| Failure::from_error("a template cannot be used", &error))?;
         let host = Arc::new(host);
-        let model = ModelAtWork::begin(&config, &data, &host)?;
-        Ok(Self { config, host, model, archive, destinations, workflows, templates })
+        let model = ActiveModel::start(config.model.as_ref(), &installation.data, &host)?;
+        Ok(Self { host, model, archive, destinations, workflows, templates })
     }
+}
+
+/// Plugins that were found and not loaded, a line each: a workflow may lack one of them.
+fn refused_plugins(host: &PluginHost) -> String {
+    let refused = host.refused().into_iter();
+    let mut lines: Vec<String> =
+        refused.map(|(path, reason)| format!("not used: {}: {reason}", path.display())).collect();
+    // A line that is there ends like every other one.
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// The fonts of PDF reports. Without any font, no destination may prefer its report as PDF.
@@ -76,65 +130,81 @@ fn no_pdf(error: &PdfError) -> Failure {
     Failure::from_error("no PDF can be written", error)
 }
 
-/// The archive below `data`, and the plugins of `folder` that are trusted, which work with it.
+/// What plugins run in: the archive they read images from, and the host that loads them.
+pub(crate) struct PluginEnvironment {
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) host: PluginHost,
+}
+
+/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted.
+
 pub(crate) async fn open_host(
     data: &Path,
     folder: &Path,
     trust: Trust,
-) -> Result<(Arc<dyn Archive>, PluginHost), Failure> {
+) -> Result<PluginEnvironment, Failure> {
     let archive = DiskArchive::open(&data.join("archive"))
         .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
     let archive: Arc<dyn Archive> = Arc::new(archive);
     let engine = std::env::current_exe()
         .map_err(|error| Failure::from_error("cannot find this program", &error))?;
-    let (store, limits) = (data.join("plugins"), PluginLimits::default());
+    let store = data.join("plugins");
+    let limits = PluginLimits::default();
     let host = PluginHost::open(engine, folder, store, Arc::clone(&archive), limits, trust)
         .await
         .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
-    Ok((archive, host))
+    Ok(PluginEnvironment { archive, host })
+}
+
+/// The folder with plugins: of the command line, of the site file, or that of this program.
+fn plugin_folder(installation: &Installation, arguments: &SiteArgs) -> PathBuf {
+    let named = arguments.plugins.clone().or_else(|| installation.config.plugins.clone());
+    named.or_else(own_folder).unwrap_or_else(|| installation.data.join("plugins"))
 }
 
 /// Plugins in the folder of a site that it would not load, and why.
 pub(crate) async fn untrusted(
-    config: &Config,
-    flags: &ServeFlags,
-    place: &Place,
+    installation: &Installation,
+    arguments: &SiteArgs,
     scratch: &Path,
 ) -> Result<Vec<String>, Failure> {
-    let data = config.data(place);
-    if flags.allow_unsigned || !data.join("keys").exists() && config.plugin_keys.is_empty() {
+    let has_keys = installation.data.join("keys").exists();
+    let names_keys = !installation.config.plugin_keys.is_empty();
+    if arguments.allow_unsigned || !(has_keys || names_keys) {
         return Ok(Vec::new());
     }
-    let folder = config.plugins(flags, &data);
-    let (_, host) = open_host(scratch, &folder, trust(config, flags, place)?).await?;
-    let refused = host.refused().into_iter();
-    Ok(refused.map(|(path, why)| format!("{}: {why}", path.display())).collect())
+    let folder = plugin_folder(installation, arguments);
+    let opened = open_host(scratch, &folder, trust(installation, arguments)?).await?;
+    let refused = opened.host.refused().into_iter();
+    Ok(refused.map(|(path, reason)| format!("{}: {reason}", path.display())).collect())
 }
 
-/// Whose plugins are loaded: those the site has signed, or whose makers it names.
-fn trust(config: &Config, flags: &ServeFlags, place: &Place) -> Result<Trust, Failure> {
-    if flags.allow_unsigned {
+/// Whose plugins are loaded: those the site has signed, and those of the makers it names.
+fn trust(installation: &Installation, arguments: &SiteArgs) -> Result<Trust, Failure> {
+    let config = &installation.config;
+    if arguments.allow_unsigned {
         if !config.inline_plugins.is_empty() {
-            let text = "`inline_plugins` names plugins for the engine's own process: these have to \
-                        be signed, so start without --allow-unsigned";
-            return Err(Failure::new(text));
+            let text = "`inline_plugins` names plugins for the engine's own process, and these must \
+                        be signed";
+            return Err(Failure::new(text).with_hint("start without --allow-unsigned"));
         }
         return Ok(Trust::Anyone);
     }
-    let own = store::plugin_key(&config.data(place).join("keys"))
+    let own = store::plugin_key(&installation.data.join("keys"))
         .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
     let mut keys = vec![own.verifying_key()];
     for key in &config.plugin_keys {
         keys.push(public_key(key)?);
     }
-    let signatures = config.data(place).join("signatures");
-    Ok(Trust::Signed { keys, inline: config.inline_plugins.clone(), signatures })
+    let inline = config.inline_plugins.clone();
+    let signatures = installation.data.join("signatures");
+    Ok(Trust::Signed { keys, inline, signatures })
 }
 
 /// The destinations of the site file, and the folder for all others that workflows name.
 pub(crate) fn destinations(
     config: &Config,
-    flags: &ServeFlags,
+    arguments: &SiteArgs,
     texts: &[&str],
 ) -> Result<Destinations, Failure> {
     let calling = own_ae_title(config)?;
@@ -142,13 +212,13 @@ pub(crate) fn destinations(
     for (name, it) in &config.destinations {
         destinations.insert(name.clone(), destination(name, it, &calling)?);
     }
-    add_stand_ins(&mut destinations, flags, texts);
+    add_stand_ins(&mut destinations, arguments, texts);
     Ok(destinations)
 }
 
 /// Adds the folder of a trial for every destination that workflows name and the site file does not.
-pub(crate) fn add_stand_ins(destinations: &mut Destinations, flags: &ServeFlags, texts: &[&str]) {
-    let Some(folder) = &flags.folder else { return };
+pub(crate) fn add_stand_ins(destinations: &mut Destinations, arguments: &SiteArgs, texts: &[&str]) {
+    let Some(folder) = &arguments.folder else { return };
     for name in texts.iter().flat_map(|it| workflow::destinations(it)) {
         let destination: Arc<dyn Destination> = Arc::new(FolderDestination::new(folder.clone()));
         let site = SiteDestination {

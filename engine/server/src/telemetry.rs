@@ -1,21 +1,33 @@
-//! The log and the metrics.
+//! The log and the metrics: what the engine reports about itself while it runs.
 
 use std::fs::File;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Mutex;
 
+use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use crate::args::LogFormat;
 use crate::output::Failure;
 
-/// What is logged unless `RUST_LOG` says otherwise.
+/// `log:` of the site file and `--log`: how the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// What is logged unless `RUST_LOG` names another filter.
 const DEFAULT_FILTER: &str = "info,sqlx=warn";
 
-/// Begins to write the log: to `file`, or else to standard error.
+/// Starts the log: in `file`, or else on standard error.
 ///
 /// # Errors
 ///
@@ -34,7 +46,7 @@ pub(crate) fn start_log(format: LogFormat, file: Option<&Path>) -> Result<(), Fa
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(is_terminal)
-        // If the log cannot be written, that cannot be said there either: whoever logged must not end of it.
+        // A log that cannot be written cannot report that either, and must not end the caller.
         .log_internal_errors(false)
         .with_writer(writer);
     // A second call, in a test, changes nothing.
@@ -45,11 +57,11 @@ pub(crate) fn start_log(format: LogFormat, file: Option<&Path>) -> Result<(), Fa
     Ok(())
 }
 
-/// Begins to count.
+/// Starts to count what `/metrics` shows.
 ///
 /// # Errors
 ///
-/// Fails if somebody counts already.
+/// Fails if a recorder was installed before.
 pub(crate) fn start_metrics() -> Result<PrometheusHandle, Failure> {
     let recorder = PrometheusBuilder::new();
     recorder

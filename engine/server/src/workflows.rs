@@ -1,4 +1,4 @@
-//! The workflows of a site, read and checked together.
+//! The workflow files of a site, read and checked together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,28 +19,32 @@ pub(crate) struct WorkflowFile {
     pub(crate) text: String,
 }
 
+impl WorkflowFile {
+    fn read(path: PathBuf) -> std::io::Result<Self> {
+        let text = std::fs::read_to_string(&path)?;
+        Ok(Self { path, text })
+    }
+}
+
 /// The workflow files of a folder, by name.
 pub(crate) fn files(folder: &Path) -> Result<Vec<WorkflowFile>, Failure> {
     let what = format!("cannot read the workflows in `{}`", folder.display());
-    let failed = |error: std::io::Error| Failure::from_error(&what, &error);
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let entries = std::fs::read_dir(folder).map_err(|error| Failure::from_error(&what, &error))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
     paths.retain(|it| it.extension().is_some_and(|it| it == "yaml" || it == "yml"));
     paths.sort();
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).map_err(failed)?;
-        Ok(WorkflowFile { path, text })
-    };
-    paths.into_iter().map(read).collect()
+    let read = paths.into_iter().map(WorkflowFile::read);
+    read.collect::<Result<_, _>>().map_err(|error| Failure::from_error(&what, &error))
 }
 
-/// Reads all workflows, and gives every problem of every file.
+/// Reads all workflows, or reports every problem of every file.
 pub(crate) async fn read_all(
     files: &[WorkflowFile],
     host: &PluginHost,
     destinations: &Destinations,
 ) -> Result<Vec<ActiveWorkflow>, Vec<InvalidWorkflow>> {
-    let (mut active, mut invalid) = (Vec::new(), Vec::new());
+    let mut active = Vec::new();
+    let mut invalid = Vec::new();
     for file in files {
         match read_one(file, host, destinations).await {
             Ok(workflow) => active.push(workflow),
@@ -50,7 +54,7 @@ pub(crate) async fn read_all(
     if invalid.is_empty() { Ok(active) } else { Err(invalid) }
 }
 
-/// Two files that say they are the same workflow.
+/// The problem of two files that claim to be the same workflow.
 pub(crate) fn named_twice(files: &[WorkflowFile], read: &[ActiveWorkflow]) -> Option<String> {
     let mut seen = BTreeMap::new();
     files.iter().zip(read).find_map(|(file, it)| {
@@ -61,7 +65,7 @@ pub(crate) fn named_twice(files: &[WorkflowFile], read: &[ActiveWorkflow]) -> Op
     })
 }
 
-/// Reads one workflow, and gives every problem of it.
+/// Reads one workflow, or reports every problem of it.
 pub(crate) async fn read_one(
     file: &WorkflowFile,
     host: &PluginHost,

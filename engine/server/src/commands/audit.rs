@@ -1,109 +1,160 @@
-//! The trail: shown, exported, verified.
+//! `isocenter audit`: the trail, shown, exported and verified.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{Args, Subcommand};
 use contracts::Store as _;
 use domain::{Action, Event, Subject};
-use ed25519_dalek::VerifyingKey;
-use serde_json::json;
-use store::{EventFilter, Sealer, trail_file};
+use serde_json::{Value, json};
+use store::{EventFilter, EventLine, PgStore, Sealer, trail_file};
 
-use crate::args::AuditCommand;
-use crate::commands::ask::person;
-use crate::config::Config;
-use crate::open::Opened;
-use crate::output::{Failure, json, line, table};
+use super::Execute;
+use crate::installation::InstallationArgs;
+use crate::operator::operator;
+use crate::output::{Failure, ListArgs, line, list};
+use crate::public_key::public_key;
 
-/// Longest wait for the newest events to be sealed.
-const SEALING_MAX: Duration = Duration::from_mins(1);
+/// The longest wait for the newest events to be sealed.
+const SEALING_TIME_MAX: Duration = Duration::from_mins(1);
 
-pub(crate) async fn audit(command: AuditCommand) -> Result<(), Failure> {
-    let failed =
-        |error: &contracts::StoreError| Failure::from_error("the database does not answer", error);
-    match command {
-        AuditCommand::Show { patient, study, user, result, listing } => {
-            let opened = Opened::open(&listing.place).await?;
-            let of = EventFilter { patient, study, user, result };
-            let rows = opened.store.events(&of, listing.limit, person()).await;
-            opened.close().await;
-            let rows = rows.map_err(|error| failed(&error))?;
-            if listing.json {
-                return json(&rows);
+/// Shows, exports or verifies the trail.
+#[derive(Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    command: AuditCommand,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Lists the newest events. Reading them is an event too.
+    Show {
+        /// Only events of a patient, by any identifier.
+        #[arg(long)]
+        patient: Option<String>,
+        /// Only events of a study.
+        #[arg(long)]
+        study: Option<String>,
+        /// Only events caused by an account, an AE title, an application, or `isocenter`.
+        #[arg(long)]
+        user: Option<String>,
+        /// Only events of a result: by its run, or by the UID or control id it was sent under.
+        #[arg(long)]
+        result: Option<String>,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Writes everything that is sealed to a file.
+    Export {
+        /// The file.
+        file: PathBuf,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+    /// Verifies an export. Needs neither data folder nor database.
+    Verify {
+        /// The file.
+        file: PathBuf,
+        /// The file with the public key, or the key in hex.
+        #[arg(long)]
+        key: String,
+    },
+}
+
+const HEADINGS: [&str; 5] = ["seq", "at", "event", "by", "detail"];
+
+impl Execute for Audit {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            AuditCommand::Show { patient, study, user, result, list } => {
+                show(&EventFilter { patient, study, user, result }, list).await
             }
-            let cells = |it: &store::EventLine| {
-                let who = it.body.pointer("/actor/id").and_then(|it| it.as_str());
-                let detail = it.body.get("detail").map(ToString::to_string);
-                let seq = it.seq.map(|it| it.to_string()).unwrap_or_default();
-                let who = who.unwrap_or_default().to_owned();
-                vec![seq, it.at.clone(), it.kind.clone(), who, detail.unwrap_or_default()]
-            };
-            let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-            table(&["seq", "at", "event", "by", "detail"], &rows);
-            Ok(())
-        }
-        AuditCommand::Export { file, place } => {
-            let opened = Opened::open(&place).await?;
-            let data = Config::read(&place)?.data(&place);
-            let detail = json!({});
-            let event = Event::engine("trail_exported", Action::R, Subject::default(), detail);
-            let told = opened.store.append(vec![event.by(person())]).await;
-            told.map_err(|error| failed(&error))?;
-            let checkpoints = data.join("trail/checkpoints.jsonl");
-            let sealer = Sealer::new(std::sync::Arc::clone(&opened.store), checkpoints);
-            let is_whole = sealer.seal_all(SEALING_MAX).await.map_err(|error| failed(&error))?;
-            let events = export(&sealer, &file).await;
-            opened.close().await;
-            line(format_args!("{} events were written to {}", events?, file.display()));
-            if is_whole {
-                return Ok(());
+            AuditCommand::Export { file, installation } => {
+                export(&installation, &file).await?;
+                Ok(ExitCode::SUCCESS)
             }
-            Err(Failure::new(
-                "the newest events are not sealed yet, for a transaction of the database is open: \
-                 they are not in the file; export again later",
-            ))
+            AuditCommand::Verify { file, key } => {
+                verify(&file, &key)?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
-        AuditCommand::Verify { file, key } => verify(&file, &key),
     }
 }
 
-async fn export(sealer: &Sealer, path: &Path) -> Result<u64, Failure> {
-    let cannot = |error: &std::io::Error| {
-        Failure::from_error(&format!("cannot write `{}`", path.display()), error)
-    };
-    let mut out = BufWriter::new(File::create(path).map_err(|error| cannot(&error))?);
+async fn show(filter: &EventFilter, arguments: ListArgs) -> Result<ExitCode, Failure> {
+    let ListArgs { installation, json, limit } = arguments;
+    let events =
+        installation.query(async |store| store.events(filter, limit, operator()).await).await?;
+    list(json, &events, &HEADINGS, cells)
+}
+
+fn cells(event: &EventLine) -> Vec<String> {
+    let actor = event.body.pointer("/actor/id").and_then(Value::as_str);
+    let detail = event.body.get("detail").map(ToString::to_string);
+    vec![
+        event.seq.map(|it| it.to_string()).unwrap_or_default(),
+        event.at.clone(),
+        event.kind.clone(),
+        actor.unwrap_or_default().to_owned(),
+        detail.unwrap_or_default(),
+    ]
+}
+
+/// Seals what is not sealed yet, and writes all that is sealed to `file`.
+pub(super) async fn export(arguments: &InstallationArgs, file: &Path) -> Result<(), Failure> {
+    let installation = arguments.read()?;
+    let checkpoints = installation.data.join("trail/checkpoints.jsonl");
+    let export = installation.with_store(async |store| write(store, checkpoints, file).await);
+    let export = export.await??;
+    line(format_args!("{} events were written to {}", export.events, file.display()));
+    if export.is_whole {
+        return Ok(());
+    }
+    let text = "the newest events are not sealed yet, because a transaction of the database is \
+                open: they are not in the file";
+    Err(Failure::new(text).with_hint("export again later"))
+}
+
+/// What an export holds.
+struct Export {
+    events: u64,
+    /// Whether every event up to the export is in it.
+    is_whole: bool,
+}
+
+async fn write(store: &Arc<PgStore>, checkpoints: PathBuf, file: &Path) -> Result<Export, Failure> {
+    let event = Event::engine("trail_exported", Action::R, Subject::default(), json!({}));
+    let recorded = store.append(vec![event.by(operator())]).await;
+    recorded.map_err(|error| Failure::database(&error))?;
+    let sealer = Sealer::new(Arc::clone(store), checkpoints);
+    let sealed = sealer.seal_all(SEALING_TIME_MAX).await;
+    let is_whole = sealed.map_err(|error| Failure::database(&error))?;
+    let unwritable =
+        |error| Failure::from_error(&format!("cannot write `{}`", file.display()), &error);
+    let mut out = BufWriter::new(File::create(file).map_err(unwritable)?);
     let events = sealer
         .write_all(&mut out)
         .await
         .map_err(|error| Failure::from_error("the trail cannot be exported", &error))?;
-    out.flush().map_err(|error| cannot(&error))?;
-    Ok(events)
+    out.flush().map_err(unwritable)?;
+    Ok(Export { events, is_whole })
 }
 
-/// Checks an export against a public key. Needs nothing else.
-pub(crate) fn verify(path: &Path, key: &str) -> Result<(), Failure> {
+/// Verifies an export with a public key. Needs nothing else.
+pub(super) fn verify(path: &Path, key: &str) -> Result<(), Failure> {
     let key = public_key(key)?;
     let file = File::open(path).map_err(|error| {
         Failure::from_error(&format!("cannot read `{}`", path.display()), &error)
     })?;
-    match trail_file::verify(BufReader::new(file), &key) {
-        Ok(intact) => {
-            let (events, batches, at) = (intact.events, intact.batches, intact.exported_at);
-            line(format_args!(
-                "intact: {events} events in {batches} signed batches, exported {at}"
-            ));
-            Ok(())
-        }
-        Err(broken) => Err(Failure::from_error("NOT INTACT", &broken)),
-    }
-}
-
-/// A public key: a file with one, or the key in hex.
-pub(crate) fn public_key(said: &str) -> Result<VerifyingKey, Failure> {
-    let text = std::fs::read_to_string(said).unwrap_or_else(|_| said.to_owned());
-    let bytes = hex::decode(text.trim()).ok().and_then(|it| <[u8; 32]>::try_from(it).ok());
-    let key = bytes.and_then(|it| VerifyingKey::from_bytes(&it).ok());
-    key.ok_or_else(|| Failure::new("the key is neither a file with a public key nor one in hex"))
+    let intact = trail_file::verify(BufReader::new(file), &key)
+        .map_err(|broken| Failure::from_error("NOT INTACT", &broken))?;
+    line(format_args!(
+        "intact: {} events in {} signed batches, exported {}",
+        intact.events, intact.batches, intact.exported_at
+    ));
+    Ok(())
 }

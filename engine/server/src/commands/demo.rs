@@ -1,25 +1,50 @@
-//! `cargo demo`: the engine at work, with simulated peers.
+//! `isocenter demo`: shows the engine at work between simulated systems of a hospital.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use dimse::{Remote, Timers};
 use simulators::phantom::Phantom;
 use simulators::{Ehr, Pacs, order_message, send_order};
 use store::RunDetail;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
-use crate::args::{LogFormat, Place, PluginCommand, ServeFlags};
-use crate::commands::ask::show_run;
-use crate::commands::audit;
-use crate::commands::plugin::plugin;
-use crate::commands::send::send_files;
-use crate::doors::Doors;
-use crate::open::Opened;
+use super::plugin::sign_all;
+use super::run::show_run;
+use super::send::send_files;
+use super::{Execute, audit};
+use crate::database::Database;
+use crate::installation::InstallationArgs;
+use crate::listeners::ListenerAddresses;
 use crate::output::{Failure, line};
 use crate::run;
+use crate::site::SiteArgs;
+use crate::telemetry::LogFormat;
+
+/// Shows the engine at work: sends it an order and a study, and shows what came out.
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// End when it is shown, instead of keeping the engine running.
+    #[arg(long)]
+    once: bool,
+    /// Send the DICOM files of this folder instead of the generated study.
+    #[arg(long)]
+    with: Option<PathBuf>,
+    /// The folder with workflow files.
+    #[arg(long)]
+    workflows: PathBuf,
+    /// The folder with the plugins to show. The site of the demonstration signs all of them.
+    #[arg(long)]
+    plugins: PathBuf,
+    /// The folder with the programs of PostgreSQL.
+    #[arg(long)]
+    pg_bin: Option<PathBuf>,
+}
 
 /// Longest wait for the runs to end.
 const RUN_TIME_MAX: Duration = Duration::from_mins(3);
@@ -31,57 +56,59 @@ struct Scene {
     ehr: Ehr,
 }
 
-pub(crate) async fn demo(
-    once: bool,
-    with: Option<PathBuf>,
-    workflows: PathBuf,
-    plugins: PathBuf,
-    pg_bin: Option<PathBuf>,
-) -> Result<(), Failure> {
-    let scene = Scene::open().await?;
-    let config = scene.write_config(&workflows, &plugins)?;
-    let place = Place { config: Some(config), data: None, pg_bin };
-    let flags = ServeFlags {
-        trust_loopback: true,
-        log: Some(LogFormat::Text),
-        log_file: Some(scene.folder.join("log")),
-        ..ServeFlags::default()
-    };
-    sign_plugins(&plugins, &place).await?;
-    heading("The engine starts, with a PostgreSQL of its own");
-    line(format_args!("its log is {}", scene.folder.join("log").display()));
-    let (stop, stopped) = watch::channel(false);
-    let (tell, told) = oneshot::channel();
-    let (engine_place, engine_flags) = (place.clone(), flags);
-    let engine = tokio::spawn(async move {
-        let opened = |doors: &Doors| {
-            // Nobody waits for the doors any more if the demonstration was stopped.
-            _ = tell.send(doors.clone());
+impl Execute for Demo {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        let scene = Scene::open().await?;
+        let config = scene.write_config(&self.workflows, &self.plugins)?;
+        let installation =
+            InstallationArgs { config: Some(config), data: None, pg_bin: self.pg_bin };
+        let site = SiteArgs {
+            trust_loopback: true,
+            log: Some(LogFormat::Text),
+            log_file: Some(scene.folder.join("log")),
+            ..SiteArgs::default()
         };
-        run::run(&engine_place, &engine_flags, stopped, opened).await
-    });
-    let Ok(doors) = told.await else {
-        return engine.await.unwrap_or_else(|_| Err(Failure::new("the engine ended")));
-    };
-    let outcome = scene.play(&doors, with.as_deref(), &place).await;
-    if outcome.is_ok() && !once {
-        line("\nThe engine goes on. Stop it with Ctrl-C.");
-        // Without signals there is nothing to wait for.
-        _ = tokio::signal::ctrl_c().await;
+        sign_plugins(&self.plugins, &installation).await?;
+        heading("The engine starts, with a PostgreSQL of its own");
+        line(format_args!("its log is {}", scene.folder.join("log").display()));
+        let (stop, stopped) = watch::channel(false);
+        let (report_addresses, addresses) = oneshot::channel();
+        let engine_installation = installation.clone();
+        let engine = tokio::spawn(async move {
+            let on_ready = |addresses: &ListenerAddresses| {
+                // Without a receiver the demonstration was stopped.
+                _ = report_addresses.send(addresses.clone());
+            };
+            run::run(&engine_installation, &site, stopped, on_ready).await
+        });
+        let Ok(addresses) = addresses.await else {
+            return ended(engine).await.map(|()| ExitCode::SUCCESS);
+        };
+        let outcome = scene.play(&addresses, self.with.as_deref(), &installation).await;
+        if outcome.is_ok() && !self.once {
+            line("\nThe engine keeps running. Stop it with Ctrl-C.");
+            // Without signals there is nothing to wait for.
+            _ = tokio::signal::ctrl_c().await;
+        }
+        // Without a receiver the engine has ended already.
+        _ = stop.send(true);
+        let ended = ended(engine).await;
+        outcome.and(ended).map(|()| ExitCode::SUCCESS)
     }
-    // Whoever could not be told has ended.
-    _ = stop.send(true);
-    let ended = engine.await.unwrap_or_else(|_| Err(Failure::new("the engine ended")));
-    outcome.and(ended)
+}
+
+/// How the engine ended.
+async fn ended(engine: JoinHandle<Result<(), Failure>>) -> Result<(), Failure> {
+    engine.await.unwrap_or_else(|_| Err(Failure::new("the engine ended")))
 }
 
 /// Signs every plugin of a folder with the key of this site: the engine loads nothing else.
-async fn sign_plugins(folder: &Path, place: &Place) -> Result<(), Failure> {
+async fn sign_plugins(folder: &Path, installation: &InstallationArgs) -> Result<(), Failure> {
     heading("The site signs the plugins that were built");
     let plugins = plugin_host::plugins_in(folder).map_err(|error| {
         Failure::from_error(&format!("cannot list the plugins in `{}`", folder.display()), &error)
     })?;
-    plugin(PluginCommand::Sign { plugins, place: place.clone() }).await
+    sign_all(&plugins, installation).await
 }
 
 fn heading(text: &str) {
@@ -122,43 +149,48 @@ impl Scene {
         Ok(path)
     }
 
-    async fn play(&self, doors: &Doors, with: Option<&Path>, place: &Place) -> Result<(), Failure> {
+    async fn play(
+        &self,
+        addresses: &ListenerAddresses,
+        with: Option<&Path>,
+        installation: &InstallationArgs,
+    ) -> Result<(), Failure> {
         let phantom = Phantom::default();
         if with.is_none() {
             heading("The RIS sends an order (HL7 ORM^O01 over MLLP)");
-            let address = doors.mllp.clone().unwrap_or_default();
+            let address = addresses.mllp.clone().unwrap_or_default();
             let answer = send_order(&address, &order_message(&phantom, "DEMO-1")).await;
             let answer = answer.map_err(|error| Failure::from_error("the order", &error))?;
             line(format_args!("accession {}: the engine answered {answer}", phantom.accession));
         }
         heading("The modality sends a study (DICOM C-STORE)");
-        let sent = self.send_study(doors, with, &phantom).await?;
+        let sent = self.send_study(addresses, with, &phantom).await?;
         line(format_args!("{sent} instances were acknowledged"));
         heading("The run");
-        let opened = Opened::open(place).await?;
-        let details = self.watch_runs(&opened).await;
-        opened.close().await;
+        let database = Database::open(&installation.read()?).await?;
+        let details = self.watch_runs(&database).await;
+        database.close().await;
         let details = details?;
         for detail in &details {
             show_run(detail, "");
         }
         self.show_received(&phantom, with.is_none());
-        self.verify(place).await?;
+        self.verify(installation).await?;
         let study = details.iter().find_map(|it| it.run.study.as_deref());
-        self.show_ways_on(study.unwrap_or(&phantom.accession), place);
+        self.show_ways_on(study.unwrap_or(&phantom.accession), installation);
         Ok(())
     }
 
     async fn send_study(
         &self,
-        doors: &Doors,
+        addresses: &ListenerAddresses,
         with: Option<&Path>,
         phantom: &Phantom,
     ) -> Result<usize, Failure> {
         let title =
             |text: &str| text.parse().map_err(|error| Failure::from_error("an AE title", &error));
         let remote = Remote {
-            address: doors.dicom.clone().unwrap_or_default(),
+            address: addresses.dicom.clone().unwrap_or_default(),
             called: title("ISOCENTER")?,
             calling: title("CT1")?,
             timers: Timers::default(),
@@ -169,19 +201,19 @@ impl Scene {
         let files = phantom.files();
         let contents: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
         let sent = remote.store(&contents).await;
-        sent.map_err(|error| Failure::from_error("the study was not taken", &error))?;
+        sent.map_err(|error| Failure::from_error("the study was not accepted", &error))?;
         Ok(files.len())
     }
 
     /// Waits until every run and delivery has ended, and shows each change.
-    async fn watch_runs(&self, opened: &Opened) -> Result<Vec<RunDetail>, Failure> {
+    async fn watch_runs(&self, database: &Database) -> Result<Vec<RunDetail>, Failure> {
         let failed = |error: contracts::StoreError| Failure::from_error("the runs", &error);
         let begin = Instant::now();
         let mut shown: BTreeMap<String, String> = BTreeMap::new();
         loop {
             let mut details = Vec::new();
-            for run in opened.store.runs(50).await.map_err(failed)? {
-                details.extend(opened.store.run(run.id).await.map_err(failed)?);
+            for run in database.store.runs(50).await.map_err(failed)? {
+                details.extend(database.store.run(run.id).await.map_err(failed)?);
             }
             for (name, state) in details.iter().flat_map(states) {
                 if shown.insert(name.clone(), state.clone()).as_ref() != Some(&state) {
@@ -223,17 +255,16 @@ impl Scene {
         }
     }
 
-    async fn verify(&self, place: &Place) -> Result<(), Failure> {
+    async fn verify(&self, installation: &InstallationArgs) -> Result<(), Failure> {
         heading("The trail is exported and verified without the database");
         let file = self.folder.join("trail.jsonl");
-        let export = crate::args::AuditCommand::Export { file: file.clone(), place: place.clone() };
-        audit::audit(export).await?;
+        audit::export(installation, &file).await?;
         let key = self.folder.join("data/keys/trail.pub");
         audit::verify(&file, &key.display().to_string())
     }
 
-    fn show_ways_on(&self, study: &str, place: &Place) {
-        let config = place.config.as_deref().unwrap_or(Path::new("")).display();
+    fn show_ways_on(&self, study: &str, installation: &InstallationArgs) {
+        let config = installation.config.as_deref().unwrap_or(Path::new("")).display();
         heading("Where to look next");
         line(format_args!("site file and data    {}", self.folder.display()));
         line(format_args!("why did that happen   isocenter why {study} --config {config}"));

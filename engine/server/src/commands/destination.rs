@@ -1,52 +1,100 @@
-//! Destinations: how they fare, pausing them, and trying whether they answer.
+//! `isocenter destination`: how destinations fare, pausing them, and trying whether they answer.
 
 use std::process::ExitCode;
 
-use crate::args::{DestinationCommand, Place};
-use crate::commands::ask::{failed, finish, person, show};
+use clap::{Args, Subcommand};
+
+use super::Execute;
 use crate::config::{Config, DestinationConfig};
-use crate::open::Opened;
-use crate::output::{Failure, line};
+use crate::installation::InstallationArgs;
+use crate::operator::operator;
+use crate::output::{Failure, ListArgs, decision, line, list};
 use crate::site::own_ae_title;
 
-pub(crate) async fn destination(command: DestinationCommand) -> Result<ExitCode, Failure> {
-    match command {
-        DestinationCommand::List(listing) => {
-            let opened = Opened::open(&listing.place).await?;
-            let rows = opened.store.destinations().await;
-            opened.close().await;
-            let rows = rows.map_err(|error| failed(&error))?;
-            let headings =
-                ["destination", "state", "waiting", "failed", "last took", "last failed with"];
-            show(&listing, &rows, &headings, |it| {
-                vec![
-                    it.name.clone(),
-                    it.state.clone(),
-                    it.waiting.to_string(),
-                    it.failed.to_string(),
-                    it.last_ok.clone().unwrap_or_default(),
-                    it.last_error.clone(),
-                ]
-            })?;
-            Ok(ExitCode::SUCCESS)
-        }
-        DestinationCommand::Pause { name, place } => pause(&name, true, &place).await,
-        DestinationCommand::Resume { name, place } => pause(&name, false, &place).await,
-        DestinationCommand::Test { name, place } => {
-            test(&name, &place).await.map(|()| ExitCode::SUCCESS)
+/// Lists, pauses and tries destinations.
+#[derive(Args)]
+pub(crate) struct Destination {
+    #[command(subcommand)]
+    command: DestinationCommand,
+}
+
+#[derive(Subcommand)]
+enum DestinationCommand {
+    /// Lists all, with what is queued for them.
+    List(ListArgs),
+    /// Sends nothing more to one until it is resumed. What is queued for it waits.
+    Pause {
+        /// The name of the destination.
+        name: String,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+    /// Resumes sending to one, at once.
+    Resume {
+        /// The name of the destination.
+        name: String,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+    /// Tries whether one answers: with C-ECHO, a test message (processing id T), or a file.
+    Test {
+        /// The name of the destination.
+        name: String,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+}
+
+const HEADINGS: [&str; 6] =
+    ["destination", "state", "waiting", "failed", "last accepted", "last failed with"];
+
+impl Execute for Destination {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            DestinationCommand::List(ListArgs { installation, json, .. }) => {
+                let destinations =
+                    installation.query(async |store| store.destinations().await).await?;
+                list(json, &destinations, &HEADINGS, |it| {
+                    vec![
+                        it.name.clone(),
+                        it.state.clone(),
+                        it.waiting.to_string(),
+                        it.failed.to_string(),
+                        it.last_ok.clone().unwrap_or_default(),
+                        it.last_error.clone(),
+                    ]
+                })
+            }
+            DestinationCommand::Pause { name, installation } => {
+                let is_paused = set_paused(&name, true, &installation).await?;
+                Ok(decision(is_paused, "nothing more is sent to it", "it was paused already"))
+            }
+            DestinationCommand::Resume { name, installation } => {
+                let is_resumed = set_paused(&name, false, &installation).await?;
+                Ok(decision(is_resumed, "sending is resumed", "it was not paused"))
+            }
+            DestinationCommand::Test { name, installation } => {
+                test(&name, &installation).await?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     }
 }
 
-async fn pause(name: &str, is_paused: bool, place: &Place) -> Result<ExitCode, Failure> {
-    known(&Config::read(place)?, name)?;
-    let opened = Opened::open(place).await?;
-    let outcome = opened.store.pause_destination(name, is_paused, person()).await;
-    let done = if is_paused { "nothing more is sent to it" } else { "sending goes on" };
-    finish(opened, outcome, done, "it was so already").await
+/// Pauses or resumes a destination of the site file. Returns whether that changed anything.
+async fn set_paused(
+    name: &str,
+    is_paused: bool,
+    arguments: &InstallationArgs,
+) -> Result<bool, Failure> {
+    let installation = arguments.read()?;
+    find(&installation.config, name)?;
+    installation
+        .query(async |store| store.pause_destination(name, is_paused, operator()).await)
+        .await
 }
 
-fn known<'a>(config: &'a Config, name: &str) -> Result<&'a DestinationConfig, Failure> {
+fn find<'a>(config: &'a Config, name: &str) -> Result<&'a DestinationConfig, Failure> {
     let names: Vec<&str> = config.destinations.keys().map(String::as_str).collect();
     config.destinations.get(name).ok_or_else(|| {
         Failure::new(format!(
@@ -56,11 +104,10 @@ fn known<'a>(config: &'a Config, name: &str) -> Result<&'a DestinationConfig, Fa
     })
 }
 
-/// Asks a destination for a sign of life.
-async fn test(name: &str, place: &Place) -> Result<(), Failure> {
-    let config = Config::read(place)?;
-    let known = known(&config, name)?;
-    let destination = known.kind.open(&own_ae_title(&config)?);
+/// Tries whether a destination answers.
+async fn test(name: &str, arguments: &InstallationArgs) -> Result<(), Failure> {
+    let config = arguments.read()?.config;
+    let destination = find(&config, name)?.kind.open(&own_ae_title(&config)?);
     let destination = destination.map_err(|error| Failure::from_error(name, error.as_ref()))?;
     let answer = destination.probe().await.map_err(|error| Failure::from_error(name, &error))?;
     if let Some(answer) = answer {

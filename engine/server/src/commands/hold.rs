@@ -1,28 +1,48 @@
-//! What is held after a start in safe mode.
+//! `isocenter hold`: parts of the engine that a start in safe mode holds.
 
 use std::process::ExitCode;
 
-use crate::args::HoldCommand;
-use crate::commands::ask::{failed, finish, person, show};
-use crate::open::Opened;
-use crate::output::Failure;
+use clap::{Args, Subcommand};
 
-pub(crate) async fn hold(command: HoldCommand) -> Result<ExitCode, Failure> {
-    match command {
-        HoldCommand::List(listing) => {
-            let opened = Opened::open(&listing.place).await?;
-            let rows = opened.store.held().await;
-            opened.close().await;
-            let rows = rows.map_err(|error| failed(&error))?;
-            show(&listing, &rows, &["held", "since"], |it| {
-                vec![it.part.clone(), it.since.clone()]
-            })?;
-            Ok(ExitCode::SUCCESS)
-        }
-        HoldCommand::Release { part, place } => {
-            let opened = Opened::open(&place).await?;
-            let outcome = opened.store.release(&part, person()).await;
-            finish(opened, outcome, "it goes on", "it was not held").await
+use super::Execute;
+use crate::installation::InstallationArgs;
+use crate::operator::operator;
+use crate::output::{Failure, ListArgs, decision, list};
+
+/// Lists and releases what is held after a start in safe mode.
+#[derive(Args)]
+pub(crate) struct Hold {
+    #[command(subcommand)]
+    command: HoldCommand,
+}
+
+#[derive(Subcommand)]
+enum HoldCommand {
+    /// Lists the parts that are held.
+    List(ListArgs),
+    /// Releases a part: it continues where it stopped.
+    Release {
+        /// The part.
+        #[arg(value_parser = store::PARTS)]
+        part: String,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+}
+
+impl Execute for Hold {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            HoldCommand::List(ListArgs { installation, json, .. }) => {
+                let held = installation.query(async |store| store.held().await).await?;
+                list(json, &held, &["held", "since"], |it| vec![it.part.clone(), it.since.clone()])
+            }
+            HoldCommand::Release { part, installation } => {
+                let is_released = installation
+                    .query(async |store| store.release(&part, operator()).await)
+                    .await?;
+                Ok(decision(is_released, "it continues", "it was not held"))
+            }
         }
     }
 }

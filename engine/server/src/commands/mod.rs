@@ -1,87 +1,122 @@
-//! The commands beside `serve`.
+//! The commands of the program, each in a file of its own.
+//!
+//! A command is a struct: its fields are its arguments, its doc comments are its help, and
+//! [`Execute::execute`] is what it does. To add one, write `commands/<name>.rs`, and name it below:
+//! once as a module, once in the list of commands.
 
-mod ask;
-pub(crate) mod audit;
+mod audit;
 mod check;
+mod conformance;
+mod corrections;
+mod delivery;
 mod demo;
 mod destination;
 mod doctor;
 mod export;
 mod hold;
+mod messages;
 mod model;
-mod model_serve;
+mod model_host;
 mod patient;
 mod plugin;
+mod plugin_host;
 mod retention;
+mod run;
+mod runs;
+mod scratch;
 mod send;
+mod serve;
+mod store;
+mod studies;
 mod support;
+mod task;
+mod test;
 mod token;
 mod why;
 mod workflow;
 
 use std::process::ExitCode;
 
-use crate::args::{Arguments, AuditCommand, Command, Standard, StoreCommand};
-use crate::output::{Failure, line};
-use crate::run;
+use clap::Subcommand;
 
-/// Does what the command line says.
-pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let done = |()| ExitCode::SUCCESS;
-    match arguments.command {
-        Command::Serve { place, flags } => run::serve(&place, &flags).await.map(done),
-        Command::Demo { once, with, workflows, plugins, pg_bin } => {
-            demo::demo(once, with, workflows, plugins, pg_bin).await.map(done)
-        }
-        Command::Check { place, flags } => check::check(&place, &flags).await.map(done),
-        Command::Test { place, flags } => check::test(&place, &flags).await,
-        Command::Export(flags) => export::export(&flags).await,
-        Command::Model { command } => model::model(command).await.map(done),
-        Command::Plugin { command } => plugin::plugin(command).await.map(done),
-        Command::Workflow { command } => workflow::workflow(command).await,
-        Command::Destination { command } => destination::destination(command).await,
-        Command::Studies(listing) => ask::studies(&listing).await.map(done),
-        Command::Messages(listing) => ask::messages(&listing).await.map(done),
-        Command::Runs(listing) => ask::runs(&listing).await.map(done),
-        Command::Run { command } => ask::run(command).await,
-        Command::Why { what, listing } => why::why(&what, &listing).await,
-        Command::Delivery { command } => ask::delivery(command).await,
-        Command::Task { command } => ask::task(command).await,
-        Command::Patient { command } => patient::patient(command).await.map(done),
-        Command::Corrections(listing) => ask::corrections(&listing).await.map(done),
-        Command::Token { command } => token::token(command).await,
-        Command::Send { command } => send::send(command).await.map(done),
-        Command::Audit { command: AuditCommand::Verify { file, key } } => {
-            audit::verify(&file, &key).map(done)
-        }
-        Command::Audit { command } => audit::audit(command).await.map(done),
-        Command::Retention { dry_run, listing } => retention::retention(dry_run, &listing).await,
-        Command::Support { to, place } => support::support(&to, &place).await,
-        Command::Hold { command } => hold::hold(command).await,
-        Command::Doctor(flags) => doctor::doctor(&flags).await,
-        Command::Store { command: StoreCommand::Prepare { as_owner } } => {
-            prepare(&as_owner).await.map(done)
-        }
-        Command::Conformance { of } => {
-            let text = match of {
-                Standard::Dicom => dimse::conformance::statement(),
-                Standard::Hl7 => hl7::conformance::profile(),
-            };
-            line(text.trim_end());
-            Ok(ExitCode::SUCCESS)
-        }
-        // `main` has taken this one: it needs no runtime.
-        Command::PluginHost { .. } | Command::ModelHost { .. } => Ok(ExitCode::FAILURE),
-    }
+use crate::output::Failure;
+
+/// What a command does.
+pub(crate) trait Execute {
+    /// Carries out the command. The exit code is 1 if it found nothing, or something wrong.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what the operator has to know.
+    async fn execute(self) -> Result<ExitCode, Failure>;
 }
 
-async fn prepare(url: &str) -> Result<(), Failure> {
-    let options = url
-        .parse()
-        .map_err(|error: sqlx::Error| Failure::from_error("the database URL", &error))?;
-    store::prepare(options)
-        .await
-        .map_err(|error| Failure::from_error("cannot prepare the database", &error))?;
-    line("the database is up to date");
-    Ok(())
+/// Declares the list of commands.
+macro_rules! commands {
+    (
+        for people { $($name:ident($command:ty),)* }
+        child processes { $($child:ident($process:ty),)* }
+    ) => {
+        /// One command with its arguments.
+        #[derive(Subcommand)]
+        pub(crate) enum Command {
+            $($name(Box<$command>),)*
+            $(#[command(hide = true)] $child($process),)*
+        }
+
+        impl Command {
+            /// Runs the process of a plugin or of the model, if that is the command: it is no
+            /// engine, and must not have a runtime. Returns any other command.
+            pub(crate) fn run_as_child(self) -> Result<ExitCode, Self> {
+                match self {
+                    $(Self::$child(process) => Ok(process.run()),)*
+                    other => Err(other),
+                }
+            }
+
+            /// Carries out the command.
+            pub(crate) async fn execute(self) -> Result<ExitCode, Failure> {
+                match self {
+                    $(Self::$name(command) => command.execute().await,)*
+                    $(Self::$child(process) => Ok(process.run()),)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    for people {
+        Serve(serve::Serve),
+        Demo(demo::Demo),
+        Check(check::Check),
+        Test(test::Test),
+        Workflow(workflow::Workflow),
+        Destination(destination::Destination),
+        Model(model::Model),
+        Plugin(plugin::Plugin),
+        Studies(studies::Studies),
+        Messages(messages::Messages),
+        Runs(runs::Runs),
+        Run(run::Run),
+        Why(why::Why),
+        Export(export::Export),
+        Delivery(delivery::Delivery),
+        Task(task::Task),
+        Patient(patient::Patient),
+        Token(token::Token),
+        Corrections(corrections::Corrections),
+        Send(send::Send),
+        Audit(audit::Audit),
+        Retention(retention::Retention),
+        Hold(hold::Hold),
+        Support(support::Support),
+        Doctor(doctor::Doctor),
+        Conformance(conformance::Conformance),
+        Store(store::Store),
+    }
+    child processes {
+        ModelHost(model_host::ModelHost),
+        PluginHost(plugin_host::PluginHost),
+    }
 }

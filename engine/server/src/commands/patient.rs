@@ -1,45 +1,79 @@
-//! Taking back that two patients were taken for one (HL7-37).
+//! `isocenter patient`: undoing the merge of two patients, by two people (HL7-37).
 
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
 use store::UnmergeError;
+use uuid::Uuid;
 
-use crate::args::PatientCommand;
-use crate::commands::ask::person;
-use crate::open::Opened;
-use crate::output::{Failure, json, line, table};
+use super::Execute;
+use crate::installation::InstallationArgs;
+use crate::operator::operator;
+use crate::output::{Failure, ListArgs, line, list};
 
-pub(crate) async fn patient(command: PatientCommand) -> Result<(), Failure> {
-    let failed = |error: &UnmergeError| Failure::from_error("nothing was changed", error);
-    match command {
-        PatientCommand::Unmerge { source, survivor, place } => {
-            let opened = Opened::open(&place).await?;
-            let request = opened.store.ask_unmerge(&source, &survivor, person()).await;
-            opened.close().await;
-            let request = request.map_err(|error| failed(&error))?;
-            line(format_args!("{request}"));
-            line("a second person approves it with: isocenter patient approve REQUEST");
-        }
-        PatientCommand::Approve { request, place } => {
-            let opened = Opened::open(&place).await?;
-            let outcome = opened.store.approve_unmerge(request, person()).await;
-            opened.close().await;
-            outcome.map_err(|error| failed(&error))?;
-            line("the merge is taken back; what was filed under it is being put right");
-        }
-        PatientCommand::Requests(listing) => {
-            let opened = Opened::open(&listing.place).await?;
-            let rows = opened.store.unmerge_requests().await;
-            opened.close().await;
-            let rows =
-                rows.map_err(|error| Failure::from_error("the database does not answer", &error))?;
-            if listing.json {
-                return json(&rows);
+/// Undoes the merge of two patients. Two people have to agree.
+#[derive(Args)]
+pub(crate) struct Patient {
+    #[command(subcommand)]
+    command: PatientCommand,
+}
+
+#[derive(Subcommand)]
+enum PatientCommand {
+    /// Requests that a merge be undone. Another person has to approve.
+    Unmerge {
+        /// The identifier that was merged away, MRG-1.
+        source: String,
+        /// The identifier that remained, PID-3.
+        survivor: String,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+    /// Lists the requests that await a second person.
+    Requests(ListArgs),
+    /// Undoes a merge at the request of another person.
+    Approve {
+        /// The request, by its key in the list.
+        request: Uuid,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    },
+}
+
+const HEADINGS: [&str; 3] = ["request", "asked by", "since"];
+
+impl Execute for Patient {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            PatientCommand::Unmerge { source, survivor, installation } => {
+                let request = installation
+                    .with_store(async |store| {
+                        store.ask_unmerge(&source, &survivor, operator()).await
+                    })
+                    .await?;
+                line(request.map_err(|error| unchanged(&error))?);
+                line("a second person approves it with: isocenter patient approve REQUEST");
+                Ok(ExitCode::SUCCESS)
             }
-            let cells = |(id, who, since): &(uuid::Uuid, String, String)| {
-                vec![id.to_string(), who.clone(), since.clone()]
-            };
-            let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-            table(&["request", "asked by", "since"], &rows);
+            PatientCommand::Approve { request, installation } => {
+                let outcome = installation
+                    .with_store(async |store| store.approve_unmerge(request, operator()).await)
+                    .await?;
+                outcome.map_err(|error| unchanged(&error))?;
+                line("the merge is undone; what was filed under it is being corrected");
+                Ok(ExitCode::SUCCESS)
+            }
+            PatientCommand::Requests(ListArgs { installation, json, .. }) => {
+                let requests =
+                    installation.query(async |store| store.unmerge_requests().await).await?;
+                list(json, &requests, &HEADINGS, |(id, who, since)| {
+                    vec![id.to_string(), who.clone(), since.clone()]
+                })
+            }
         }
     }
-    Ok(())
+}
+
+fn unchanged(error: &UnmergeError) -> Failure {
+    Failure::from_error("nothing was changed", error)
 }

@@ -1,50 +1,68 @@
-//! What is over: shown, or removed now instead of within minutes.
+//! `isocenter retention`: shows or removes what has expired.
 
 use std::process::ExitCode;
 
 use archive::DiskArchive;
+use clap::Args;
+use upkeep::retention::remove_expired;
 
-use crate::args::Listing;
-use crate::commands::ask::{failed, person, show};
-use crate::config::Config;
-use crate::open::Opened;
-use crate::output::{Failure, line};
-use crate::surroundings::remove_once;
+use super::Execute;
+use crate::installation::Installation;
+use crate::operator::operator;
+use crate::output::{Failure, ListArgs, line, list};
 
-pub(crate) async fn retention(is_dry: bool, listing: &Listing) -> Result<ExitCode, Failure> {
-    let config = Config::read(&listing.place)?;
-    let terms = config.retention.terms();
-    let opened = Opened::open(&listing.place).await?;
-    let outcome = if is_dry {
-        opened.store.expired(&terms).await.map(Ok)
-    } else {
-        let archive = DiskArchive::beside(&config.data(&listing.place).join("archive"));
-        remove_once(&opened.store, &archive, &terms, &person()).await.map(Err)
-    };
-    opened.close().await;
-    match outcome.map_err(|error| failed(&error))? {
-        Ok(mut expired) => {
-            let all = expired.len();
-            expired.truncate(usize::try_from(listing.limit).unwrap_or(usize::MAX));
-            let headings = ["what", "id", "files or payloads", "bytes", "since"];
-            show(listing, &expired, &headings, |it| {
-                let kind = format!("{:?}", it.kind).to_lowercase();
-                vec![
-                    kind,
-                    it.id.clone(),
-                    it.count.to_string(),
-                    it.bytes.to_string(),
-                    it.since.clone(),
-                ]
-            })?;
-            if !listing.json {
-                line(format_args!("{all} would be removed now; nothing was"));
-            }
+/// Removes images, messages and results that have expired, as the engine does automatically.
+#[derive(Args)]
+pub(crate) struct Retention {
+    /// Remove nothing; list what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+const HEADINGS: [&str; 5] = ["what", "id", "files or payloads", "bytes", "since"];
+
+impl Execute for Retention {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        let installation = self.list.installation.read()?;
+        if self.dry_run {
+            show(&installation, &self.list).await
+        } else {
+            remove(&installation).await
         }
-        Err(removed) => line(format_args!(
-            "{} studies, messages and runs, {} files were removed",
-            removed.things, removed.files
-        )),
     }
+}
+
+async fn show(installation: &Installation, arguments: &ListArgs) -> Result<ExitCode, Failure> {
+    let terms = installation.config.retention.terms();
+    let mut expired = installation.query(async |store| store.expired(&terms).await).await?;
+    let count = expired.len();
+    expired.truncate(usize::try_from(arguments.limit).unwrap_or(usize::MAX));
+    let code = list(arguments.json, &expired, &HEADINGS, |it| {
+        vec![
+            format!("{:?}", it.kind).to_lowercase(),
+            it.id.clone(),
+            it.count.to_string(),
+            it.bytes.to_string(),
+            it.since.clone(),
+        ]
+    })?;
+    if !arguments.json {
+        line(format_args!("{count} would be removed now; nothing was"));
+    }
+    Ok(code)
+}
+
+async fn remove(installation: &Installation) -> Result<ExitCode, Failure> {
+    let terms = installation.config.retention.terms();
+    let archive = DiskArchive::beside(&installation.data.join("archive"));
+    let removed = installation
+        .query(async |store| remove_expired(store, &archive, &terms, &operator()).await)
+        .await?;
+    line(format_args!(
+        "{} studies, messages and runs, {} files were removed",
+        removed.items, removed.files
+    ));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,82 +1,107 @@
-//! `isocenter why`: what happened, and what did not.
+//! `isocenter why`: explains what happened, and what did not.
 
 use std::process::ExitCode;
 
-use store::{Why, WhyStudy};
+use clap::Args;
+use serde_json::Value;
+use store::{Why as Explanation, WhyStudy};
 
-use crate::args::Listing;
-use crate::commands::ask::show_run;
-use crate::open::Opened;
-use crate::output::{Failure, json, line};
+use super::Execute;
+use super::run::show_run;
+use crate::output::{Failure, ListArgs, exit_code, json, line};
 
-/// Exit code 1 if nothing is known.
-pub(crate) async fn why(what: &str, listing: &Listing) -> Result<ExitCode, Failure> {
-    let opened = Opened::open(&listing.place).await?;
-    let why = opened.store.why(what).await;
-    opened.close().await;
-    let why = why.map_err(|error| Failure::from_error("the database does not answer", &error))?;
-    let is_known = !(why.orders.is_empty()
+/// Explains what happened to an accession number, study, patient, instance or message, and what did
+/// not. The exit code is 1 if nothing is known.
+#[derive(Args)]
+pub(crate) struct Why {
+    /// The accession number, UID, identifier or control id.
+    what: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+impl Execute for Why {
+    async fn execute(self) -> Result<ExitCode, Failure> {
+        let ListArgs { installation, json: as_json, .. } = self.list;
+        let why = installation.query(async |store| store.why(&self.what).await).await?;
+        let is_known = is_known(&why);
+        if as_json {
+            json(&why)?;
+        } else if is_known {
+            show(&why);
+        } else {
+            line(format_args!(
+                "nothing is known of `{}`: no order, message, study, patient or instance has this \
+                 name",
+                self.what
+            ));
+        }
+        Ok(exit_code(is_known))
+    }
+}
+
+fn is_known(why: &Explanation) -> bool {
+    !(why.orders.is_empty()
         && why.links.is_empty()
         && why.messages.is_empty()
         && why.studies.is_empty()
-        && why.refusals.is_empty());
-    if listing.json {
-        json(&why)?;
-    } else if is_known {
-        explain(&why);
-    } else {
-        line(format_args!(
-            "nothing is known of `{what}`: no order, message, study, patient or instance has this name"
-        ));
-    }
-    Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        && why.refusals.is_empty())
 }
 
-fn explain(why: &Why) {
+fn show(why: &Explanation) {
     for order in &why.orders {
-        let part = |name: &str| order.get(name).and_then(|it| it.as_str()).unwrap_or("-");
-        let cancelled = order.get("cancelled").and_then(serde_json::Value::as_bool);
-        let state = if cancelled == Some(true) { "cancelled" } else { "placed" };
-        let (accession, patient) = (part("accession"), part("patient"));
-        let (procedure, placer) = (part("procedure"), part("placer"));
-        line(format_args!(
-            "order {placer}, accession {accession}, patient {patient}, {procedure}: {state}"
-        ));
+        line(order_line(order));
     }
-    for it in &why.links {
-        let with = it.get("with").and_then(|it| it.as_str()).unwrap_or("-");
-        line(format_args!("belongs together with patient {with}; nothing is shared"));
+    for link in &why.links {
+        let patient = link.get("with").and_then(Value::as_str).unwrap_or("-");
+        line(format_args!("linked to patient {patient}; nothing is shared"));
     }
-    for it in &why.messages {
-        let problem = it.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
-        let (kind, id, sender) = (&it.message_type, &it.control_id, &it.sender);
+    for message in &why.messages {
+        let problem = message.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
         line(format_args!(
-            "message {kind} {id} from {sender} at {}: answered {}{problem}",
-            it.received_at, it.code
+            "message {} {} from {} at {}: answered {}{problem}",
+            message.message_type,
+            message.control_id,
+            message.sender,
+            message.received_at,
+            message.code
         ));
     }
     for run in &why.message_runs {
         show_run(run, "");
     }
-    for it in &why.refusals {
-        let reason = it.body.pointer("/detail/reason").and_then(|it| it.as_str());
-        line(format_args!("instance refused at {}: {}", it.at, reason.unwrap_or_default()));
+    for refusal in &why.refusals {
+        let reason = refusal.body.pointer("/detail/reason").and_then(Value::as_str);
+        line(format_args!("instance refused at {}: {}", refusal.at, reason.unwrap_or_default()));
     }
     for study in &why.studies {
-        explain_study(study);
+        show_study(study);
     }
 }
 
-fn explain_study(study: &WhyStudy) {
-    let it = &study.study;
-    let accession = if it.accession.is_empty() { "none" } else { &it.accession };
+fn order_line(order: &Value) -> String {
+    let part = |name: &str| order.get(name).and_then(Value::as_str).unwrap_or("-");
+    let is_cancelled = order.get("cancelled").and_then(Value::as_bool) == Some(true);
+    format!(
+        "order {}, accession {}, patient {}, {}: {}",
+        part("placer"),
+        part("accession"),
+        part("patient"),
+        part("procedure"),
+        if is_cancelled { "cancelled" } else { "placed" }
+    )
+}
+
+fn show_study(study: &WhyStudy) {
+    let row = &study.study;
     line(format_args!(
-        "study {}: {} instances ({}), patient {}, accession {accession}, last received {}",
-        it.study,
-        it.instances,
-        it.modalities,
-        it.patient.as_deref().unwrap_or("unknown"),
-        it.last_received
+        "study {}: {} instances ({}), patient {}, accession {}, last received {}",
+        row.study,
+        row.instances,
+        row.modalities,
+        row.patient.as_deref().unwrap_or("unknown"),
+        if row.accession.is_empty() { "none" } else { &row.accession },
+        row.last_received
     ));
     for (workflow, reason) in &study.told {
         line(format_args!("  workflow {workflow} did not run: {reason}"));
@@ -85,13 +110,27 @@ fn explain_study(study: &WhyStudy) {
         show_run(run, "  ");
     }
     for task in &study.tasks {
-        let state = task
-            .decision
-            .as_deref()
-            .map_or_else(|| "waits for a person".to_owned(), |it| format!("decided: {it}"));
+        let state = match &task.decision {
+            None => "waits for a person".to_owned(),
+            Some(decision) => format!("decided: {decision}"),
+        };
         line(format_args!("  {} since {}: {}; {state}", task.kind, task.opened_at, task.reason));
     }
     if study.told.is_empty() && study.runs.is_empty() {
         line("  no workflow has looked at it yet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_order_is_one_line_with_dashes_for_what_is_unknown() {
+        let order = json!({"placer": "P1", "accession": "A1", "cancelled": true});
+        assert_eq!(order_line(&order), "order P1, accession A1, patient -, -: cancelled");
+        assert!(order_line(&json!({"procedure": "CT"})).ends_with("patient -, CT: placed"));
     }
 }

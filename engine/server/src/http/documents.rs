@@ -1,4 +1,4 @@
-//! `POST /api/documents`: pages that come over HTTP, kept like a message that carries a file.
+//! `POST /api/documents`: pages that arrive over HTTP, stored like a message that carries a file.
 
 use std::sync::Arc;
 
@@ -12,65 +12,84 @@ use base64::prelude::BASE64_STANDARD;
 use contracts::{Answers, Intake, MessageArrival, MessageEffect, Reviewer};
 use domain::{Attachment, ExchangedDocument, MessageType, PatientId};
 use orchestrator::IntakeService;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
 
-/// Most bytes of a file.
-pub(super) const FILE_MAX: usize = 32 << 20;
+/// The upper bound of a file, in bytes.
+pub(super) const FILE_BYTES_MAX: usize = 32 << 20;
 
-/// What these messages are called, as `message.type` in conditions.
+/// The type of these messages, as `message.type` in conditions.
 const MESSAGE_TYPE: &str = "HTTP^DOC";
 
-/// How files begin, and what they are then.
-const TYPES: [(&[u8], &str); 3] = [
-    (b"%PDF-", "application/pdf"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
+/// A type of file that is accepted.
+struct FileType {
+    /// The first bytes of every file of this type.
+    signature: &'static [u8],
+    media_type: &'static str,
+}
+
+const FILE_TYPES: [FileType; 3] = [
+    FileType { signature: b"%PDF-", media_type: "application/pdf" },
+    FileType { signature: b"\x89PNG\r\n\x1a\n", media_type: "image/png" },
+    FileType { signature: b"\xff\xd8\xff", media_type: "image/jpeg" },
 ];
 
-/// What is said about a file beside it.
+/// The media type of a file, by its first bytes.
+fn media_type(file: &[u8]) -> Option<&'static str> {
+    FILE_TYPES.iter().find(|it| file.starts_with(it.signature)).map(|it| it.media_type)
+}
+
+/// What the query says about the file in the body.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct About {
-    /// Whose it is.
+    /// The identifier of the patient.
     patient: String,
-    /// Who gave that number.
+    /// The issuer of that identifier.
     #[serde(default)]
     issuer: String,
-    /// The order it belongs to.
+    /// The accession number of the order it belongs to.
     #[serde(default)]
     accession: String,
-    /// What it is called.
+    /// The name of the file.
     #[serde(default)]
     name: String,
-    /// The sender's number of it: what comes twice under one number is kept once.
+    /// The sender's number of the file: a file that comes again under its number is stored once.
     #[serde(default)]
     number: String,
 }
 
-/// Keeps a file. The answer is given only when it is kept.
-pub(super) async fn keep(
+/// The answer to a file that is stored.
+#[derive(Serialize)]
+pub(super) struct StoredDocument {
+    number: String,
+    sha256: String,
+    #[serde(rename = "type")]
+    media_type: &'static str,
+}
+
+/// Stores a file. The answer is given only when the file is durable.
+pub(super) async fn accept(
     State(intake): State<Arc<IntakeService>>,
     Extension(by): Extension<Reviewer>,
     Query(about): Query<About>,
     body: Bytes,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<StoredDocument>), Problem> {
     intake.is_admitting().map_err(|_| Problem::Unavailable)?;
-    let known = TYPES.iter().find(|(start, _)| body.starts_with(start));
-    let (_, media_type) = known.ok_or(Problem::UnknownType)?;
+    let media_type = media_type(&body).ok_or(Problem::UnsupportedType)?;
     let patient = PatientId::new(&about.patient, &about.issuer)
-        .ok_or_else(|| Problem::Unreadable("`patient` is no number".to_owned()))?;
+        .ok_or_else(|| Problem::Unreadable("`patient` is no identifier".to_owned()))?;
     let sha256 = hex::encode(Sha256::digest(&body));
     let number = if about.number.is_empty() { sha256.clone() } else { about.number.clone() };
-    let answer = json!({ "number": number, "sha256": sha256, "type": media_type });
+    let answer = StoredDocument { number: number.clone(), sha256: sha256.clone(), media_type };
+    let answer_bytes = serde_json::to_vec(&answer).map_err(|_| Problem::Unavailable)?;
     let document = ExchangedDocument {
         message_type: MESSAGE_TYPE.to_owned(),
         attachments: vec![Attachment {
             name: about.name,
-            media_type: (*media_type).to_owned(),
+            media_type: media_type.to_owned(),
             base64: BASE64_STANDARD.encode(&body),
         }],
         ..ExchangedDocument::default()
@@ -88,10 +107,43 @@ pub(super) async fn keep(
         control_id: number,
         said_at: None,
         effects,
-        answers: Answers { first: Some(answer.to_string().into_bytes()), application: None },
+        answers: Answers { first: Some(answer_bytes), application: None },
         acknowledgement_code: "201".to_owned(),
         problem: None,
     };
     intake.note_message(arrival).await.map_err(|_| Problem::Unavailable)?;
     Ok((StatusCode::CREATED, Json(answer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_what_its_first_bytes_say() {
+        assert_eq!(media_type(b"%PDF-1.7"), Some("application/pdf"));
+        assert_eq!(media_type(b"\x89PNG\r\n\x1a\n\0"), Some("image/png"));
+        assert_eq!(media_type(b"\xff\xd8\xff\xe0"), Some("image/jpeg"));
+        assert_eq!(media_type(b"PK\x03\x04"), None);
+        assert_eq!(media_type(b""), None);
+    }
+
+    #[test]
+    fn the_answer_names_number_digest_and_type() {
+        let answer = StoredDocument {
+            number: "7".to_owned(),
+            sha256: "ab".to_owned(),
+            media_type: "image/png",
+        };
+        let json = serde_json::to_string(&answer).unwrap();
+        assert_eq!(json, r#"{"number":"7","sha256":"ab","type":"image/png"}"#);
+    }
+
+    #[test]
+    fn a_misspelt_parameter_is_an_error() {
+        let parse = |text: &str| serde_json::from_str::<About>(text).is_ok();
+        assert!(parse(r#"{"patient": "77"}"#));
+        assert!(!parse(r#"{"patient": "77", "acession": "A1"}"#));
+        assert!(!parse("{}"));
+    }
 }

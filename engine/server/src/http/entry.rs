@@ -1,4 +1,4 @@
-//! Who is let in to `/api`.
+//! Who is admitted to `/api`: people with a token, calling from this machine.
 
 use std::net::SocketAddr;
 
@@ -10,22 +10,43 @@ use orchestrator::ReviewDesk;
 
 use super::problem::Problem;
 
-/// Lets those in who have a token, and call from this machine: a token must not cross a network in the open.
-pub(super) async fn let_in(
-    State(desk): State<ReviewDesk>,
+/// Admits a caller with a valid token, from this machine only: a token must not cross a network in
+/// plain text. Handlers find the [`contracts::Reviewer`] in the request.
+pub(super) async fn admit(
+    State(reviews): State<ReviewDesk>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     if !peer.ip().is_loopback() {
-        return Err(Problem::TooFar);
+        return Err(Problem::Remote);
     }
-    let token = bearer(request.headers()).ok_or(Problem::NotLetIn)?.to_owned();
-    let reviewer = desk.let_in(&token).await?.ok_or(Problem::NotLetIn)?;
+    let token = bearer(request.headers()).ok_or(Problem::Unauthorized)?.to_owned();
+    let reviewer = reviews.let_in(&token).await?.ok_or(Problem::Unauthorized)?;
     request.extensions_mut().insert(reviewer);
     Ok(next.run(request).await)
 }
 
+/// The token of an `Authorization: Bearer` header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn only_a_bearer_header_carries_a_token() {
+        assert_eq!(bearer(&headers("Bearer iso_x")), Some("iso_x"));
+        assert_eq!(bearer(&headers("Basic iso_x")), None);
+        assert_eq!(bearer(&headers("iso_x")), None);
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
 }

@@ -1,4 +1,5 @@
-//! `/api`: people's work on results (OUT-80..83). Every call needs a token; answers are JSON, masks bytes.
+//! `/api`: people review results (OUT-80..83). Every call needs a token; answers are JSON, masks are
+//! bytes.
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -6,92 +7,139 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use contracts::{ReviewRefusal, ReviewVersion, Reviewer};
-use domain::{Meaning, NodeOutput};
+use contracts::{OpenReview, ReviewRefusal, ReviewVersion, Reviewer};
+use domain::{
+    ArtifactRef, Meaning, NodeOutput, Person, ReviewState, StudyInstanceUid, WorkflowRef,
+};
 use jiff::Timestamp;
 use orchestrator::{Current, Decision, ReviewDesk};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::problem::Problem;
 
-/// Most bytes of a result that somebody sends.
-const CONTENT_MAX: usize = 16 << 20;
+/// The upper bound of a result that is sent here, in bytes.
+const CONTENT_BYTES_MAX: usize = 16 << 20;
 
-/// Most bytes of a mask.
-const MASK_MAX: usize = 512 << 20;
+/// The upper bound of a mask, in bytes.
+const MASK_BYTES_MAX: usize = 512 << 20;
 
-/// The routes.
-pub(crate) fn routes(desk: ReviewDesk) -> Router {
+/// The routes for people who review.
+pub(super) fn routes(reviews: ReviewDesk) -> Router {
     Router::new()
         .route("/api/reviews", get(list))
         .route("/api/runs/{run}/result", get(show).put(edit))
         .route("/api/runs/{run}/{decision}", post(decide))
-        .layer(DefaultBodyLimit::max(CONTENT_MAX))
+        .layer(DefaultBodyLimit::max(CONTENT_BYTES_MAX))
         .route("/api/runs/{run}/masks/{digest}", get(mask))
-        .route("/api/masks", put(keep_mask).layer(DefaultBodyLimit::max(MASK_MAX)))
-        .with_state(desk)
+        .route("/api/masks", put(store_mask).layer(DefaultBodyLimit::max(MASK_BYTES_MAX)))
+        .with_state(reviews)
+}
+
+/// A result as it stands, with its history.
+#[derive(Serialize)]
+struct ResultView {
+    run: Uuid,
+    workflow: WorkflowRef,
+    study: Option<StudyInstanceUid>,
+    /// Nodes that wait for a person.
+    waits: Vec<String>,
+    /// The state of the newest version. Nothing, for a draft.
+    state: Option<ReviewState>,
+    /// SHA-256 of the content: a decision repeats it as `seen`.
+    digest: String,
+    content: NodeOutput,
+    versions: Vec<VersionView>,
+    lock: Option<LockView>,
+}
+
+/// What a person made of a result.
+#[derive(Serialize)]
+struct VersionView {
+    version: u32,
+    state: ReviewState,
+    by: Person,
+    at: Timestamp,
+    meaning: Option<Meaning>,
+    digest: String,
+    content: NodeOutput,
+}
+
+/// Who has claimed a result.
+#[derive(Serialize)]
+struct LockView {
+    by: Person,
+    until: Timestamp,
+}
+
+impl From<Current> for ResultView {
+    fn from(current: Current) -> Self {
+        let Current { view, content, digest } = current;
+        Self {
+            run: view.run.id,
+            workflow: view.run.workflow,
+            study: view.run.study,
+            waits: view.open,
+            state: view.versions.last().map(|it| it.state),
+            digest,
+            content,
+            versions: view.versions.into_iter().map(VersionView::from).collect(),
+            lock: view.lock.map(|(by, until)| LockView { by: by.person, until }),
+        }
+    }
+}
+
+impl From<ReviewVersion> for VersionView {
+    fn from(version: ReviewVersion) -> Self {
+        let ReviewVersion { state, attestation, content } = version;
+        Self {
+            version: attestation.version,
+            state,
+            by: attestation.by,
+            at: attestation.at,
+            meaning: attestation.meaning,
+            digest: attestation.digest,
+            content,
+        }
+    }
 }
 
 async fn list(
-    State(desk): State<ReviewDesk>,
+    State(reviews): State<ReviewDesk>,
     Extension(by): Extension<Reviewer>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!(desk.open(&by).await?)))
+) -> Result<Json<Vec<OpenReview>>, Problem> {
+    Ok(Json(reviews.open(&by).await?))
 }
 
 async fn show(
-    State(desk): State<ReviewDesk>,
+    State(reviews): State<ReviewDesk>,
     Extension(by): Extension<Reviewer>,
     Path(run): Path<Uuid>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(shown(&desk.look(run, &by).await??)))
+) -> Result<Json<ResultView>, Problem> {
+    Ok(Json(reviews.look(run, &by).await??.into()))
 }
 
-fn shown(current: &Current) -> Value {
-    let view = &current.view;
-    let version = |it: &ReviewVersion| {
-        json!({
-            "version": it.attestation.version, "state": it.state, "by": it.attestation.by,
-            "at": it.attestation.at, "meaning": it.attestation.meaning,
-            "digest": it.attestation.digest, "content": it.content,
-        })
-    };
-    let lock = view.lock.as_ref().map(|(who, until)| json!({"by": who.person, "until": until}));
-    json!({
-        "run": view.run.id,
-        "workflow": view.run.workflow,
-        "study": view.run.study,
-        "waits": view.open,
-        "state": view.versions.last().map(|it| it.state),
-        "digest": current.digest,
-        "content": current.content,
-        "versions": view.versions.iter().map(version).collect::<Vec<_>>(),
-        "lock": lock,
-    })
-}
-
-/// Takes in a decision, and answers with the result as it stands then.
-async fn taken_in(
-    desk: &ReviewDesk,
+/// Carries out a decision, and answers with the result as it stands then.
+async fn decided(
+    reviews: &ReviewDesk,
     run: Uuid,
     by: &Reviewer,
     decision: Decision,
-) -> Result<Json<Value>, Problem> {
-    desk.decide(run, by, decision, Timestamp::now()).await??;
-    Ok(Json(shown(&desk.look(run, by).await??)))
+) -> Result<Json<ResultView>, Problem> {
+    reviews.decide(run, by, decision, Timestamp::now()).await??;
+    Ok(Json(reviews.look(run, by).await??.into()))
 }
 
-/// Reads what was sent. A misspelt key is an error, for it was meant to say something.
+/// Parses a body. A misspelt key is an error: the caller meant something by it.
 fn read<T: for<'a> Deserialize<'a>>(body: &Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::Unreadable(error.to_string()))
 }
 
-/// Signing repeats the token: who signs is there, not only their open window (21 CFR 11.200).
-async fn check_token(desk: &ReviewDesk, by: &Reviewer, token: &str) -> Result<(), Problem> {
-    let again = desk.let_in(token).await?;
-    if again.is_some_and(|it| it.token == by.token) { Ok(()) } else { Err(Problem::NotLetIn) }
+/// Checks the token that a signature repeats: the signer is present, not only their open window
+/// (21 CFR 11.200).
+async fn check_token(reviews: &ReviewDesk, by: &Reviewer, token: &str) -> Result<(), Problem> {
+    let signer = reviews.let_in(token).await?;
+    if signer.is_some_and(|it| it.token == by.token) { Ok(()) } else { Err(Problem::Unauthorized) }
 }
 
 #[derive(Deserialize)]
@@ -102,13 +150,13 @@ struct EditBody {
 }
 
 async fn edit(
-    State(desk): State<ReviewDesk>,
+    State(reviews): State<ReviewDesk>,
     Extension(by): Extension<Reviewer>,
     Path(run): Path<Uuid>,
     body: Bytes,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ResultView>, Problem> {
     let EditBody { seen, content } = read(&body)?;
-    taken_in(&desk, run, &by, Decision::Edit { seen, content }).await
+    decided(&reviews, run, &by, Decision::Edit { seen, content }).await
 }
 
 #[derive(Deserialize)]
@@ -136,52 +184,115 @@ struct AmendBody {
     token: String,
 }
 
-/// Everything that is decided and is no edit.
+/// Every decision that is no edit.
 async fn decide(
-    State(desk): State<ReviewDesk>,
+    State(reviews): State<ReviewDesk>,
     Extension(by): Extension<Reviewer>,
-    Path((run, what)): Path<(Uuid, String)>,
+    Path((run, name)): Path<(Uuid, String)>,
     body: Bytes,
-) -> Result<Json<Value>, Problem> {
-    let (decision, token) = match what.as_str() {
-        "claim" => (Decision::Claim, None),
-        "release" => (Decision::Release, None),
-        "sign" => {
-            let SignBody { seen, meaning, token } = read(&body)?;
-            (Decision::Sign { seen, meaning }, Some(token))
-        }
-        "amend" => {
-            let AmendBody { seen, content, reason, token } = read(&body)?;
-            (Decision::Amend { seen, content, reason }, Some(token))
-        }
-        "reject" => {
-            let ReasonBody { seen, reason, token } = read(&body)?;
-            (Decision::Reject { seen, reason }, Some(token))
-        }
-        "withdraw" => {
-            let ReasonBody { seen, reason, token } = read(&body)?;
-            (Decision::Withdraw { seen, reason }, Some(token))
-        }
-        _ => return Err(ReviewRefusal::Unknown("there is no such call".to_owned()).into()),
-    };
-    if let Some(token) = token {
-        check_token(&desk, &by, &token).await?;
+) -> Result<Json<ResultView>, Problem> {
+    let DecisionCall { decision, signed_with } = DecisionCall::parse(&name, &body)?;
+    if let Some(token) = signed_with {
+        check_token(&reviews, &by, &token).await?;
     }
-    taken_in(&desk, run, &by, decision).await
+    decided(&reviews, run, &by, decision).await
+}
+
+/// A decision as it was called for.
+#[derive(Debug)]
+struct DecisionCall {
+    decision: Decision,
+    /// The token that a signature repeats.
+    signed_with: Option<String>,
+}
+
+impl DecisionCall {
+    fn parse(name: &str, body: &Bytes) -> Result<Self, Problem> {
+        Ok(match name {
+            "claim" => Self { decision: Decision::Claim, signed_with: None },
+            "release" => Self { decision: Decision::Release, signed_with: None },
+            "sign" => {
+                let SignBody { seen, meaning, token } = read(body)?;
+                Self { decision: Decision::Sign { seen, meaning }, signed_with: Some(token) }
+            }
+            "amend" => {
+                let AmendBody { seen, content, reason, token } = read(body)?;
+                let decision = Decision::Amend { seen, content, reason };
+                Self { decision, signed_with: Some(token) }
+            }
+            "reject" => {
+                let ReasonBody { seen, reason, token } = read(body)?;
+                Self { decision: Decision::Reject { seen, reason }, signed_with: Some(token) }
+            }
+            "withdraw" => {
+                let ReasonBody { seen, reason, token } = read(body)?;
+                Self { decision: Decision::Withdraw { seen, reason }, signed_with: Some(token) }
+            }
+            _ => return Err(ReviewRefusal::Unknown("there is no such call".to_owned()).into()),
+        })
+    }
 }
 
 async fn mask(
-    State(desk): State<ReviewDesk>,
+    State(reviews): State<ReviewDesk>,
     Extension(by): Extension<Reviewer>,
     Path((run, digest)): Path<(Uuid, String)>,
 ) -> Result<Response, Problem> {
-    let current = desk.look(run, &by).await??;
-    let bits = desk.mask(&current, &digest).await?;
+    let current = reviews.look(run, &by).await??;
+    let bits = reviews.mask(&current, &digest).await?;
     let bits =
         bits.ok_or_else(|| ReviewRefusal::Unknown("the result has no such mask".to_owned()))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bits).into_response())
 }
 
-async fn keep_mask(State(desk): State<ReviewDesk>, body: Bytes) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!(desk.keep_mask(body.to_vec()).await?)))
+async fn store_mask(
+    State(reviews): State<ReviewDesk>,
+    body: Bytes,
+) -> Result<Json<ArtifactRef>, Problem> {
+    Ok(Json(reviews.keep_mask(body.to_vec()).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(name: &str, body: &'static str) -> Result<DecisionCall, Problem> {
+        DecisionCall::parse(name, &Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn a_signature_repeats_the_token() {
+        let body = r#"{"seen": "ab", "meaning": "approved", "token": "iso_x"}"#;
+        let call = parse("sign", body).unwrap();
+        assert_eq!(call.signed_with.as_deref(), Some("iso_x"));
+        assert!(matches!(call.decision, Decision::Sign { .. }));
+        let without = r#"{"seen": "ab", "meaning": "approved"}"#;
+        assert!(matches!(parse("sign", without), Err(Problem::Unreadable(_))));
+    }
+
+    #[test]
+    fn a_claim_needs_no_body_and_no_token() {
+        let call = parse("claim", "").unwrap();
+        assert!(matches!(call.decision, Decision::Claim) && call.signed_with.is_none());
+    }
+
+    #[test]
+    fn a_misspelt_key_or_an_unknown_decision_is_refused() {
+        let body = r#"{"seen": "ab", "raeson": "x", "token": "iso_x"}"#;
+        assert!(matches!(parse("reject", body), Err(Problem::Unreadable(_))));
+        let refused = parse("approve", "{}");
+        assert!(matches!(refused, Err(Problem::Refused(ReviewRefusal::Unknown(_)))));
+    }
+
+    #[test]
+    fn a_lock_is_shown_with_its_person_and_its_end() {
+        let by = Person {
+            name: "Doe^Jane".to_owned(),
+            organization: "City Hospital".to_owned(),
+            role: "radiologist".to_owned(),
+        };
+        let shown = serde_json::to_value(LockView { by, until: Timestamp::UNIX_EPOCH }).unwrap();
+        assert_eq!(shown["by"]["name"], "Doe^Jane");
+        assert_eq!(shown["until"], "1970-01-01T00:00:00Z");
+    }
 }

@@ -1,0 +1,179 @@
+//! How a command gets to the database, whether the engine runs or not.
+//!
+//! A site names a PostgreSQL of its own, or the engine runs a private cluster in the data folder. A
+//! command that comes while the engine runs uses the cluster of the engine; otherwise the command
+//! starts the cluster and stops it again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sqlx::postgres::PgConnectOptions;
+use store::cluster::Cluster;
+use store::{IdentityDomains, Keys, PgStore};
+
+use crate::installation::Installation;
+use crate::output::Failure;
+
+/// `identity:` of the site file: who issues patient identifiers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, tag = "domains", rename_all = "lowercase")]
+pub(crate) enum IdentityConfig {
+    /// One authority: an identifier means the same patient whichever issuer is named.
+    #[default]
+    Single,
+    /// Several authorities.
+    Many {
+        /// The authority that is meant where none is named.
+        default_issuer: String,
+    },
+}
+
+impl IdentityConfig {
+    /// The same as the store understands it.
+    fn domains(&self) -> IdentityDomains {
+        match self {
+            Self::Single => IdentityDomains::Single,
+            Self::Many { default_issuer } => {
+                IdentityDomains::Many { default_issuer: default_issuer.clone() }
+            }
+        }
+    }
+
+    /// The issuer that is meant where none is named; empty with a single authority.
+    pub(crate) fn default_issuer(&self) -> &str {
+        match self {
+            Self::Single => "",
+            Self::Many { default_issuer } => default_issuer,
+        }
+    }
+}
+
+/// An open database, and the cluster that was started for it.
+pub(crate) struct Database {
+    /// The store, connected as the engine's user.
+    pub(crate) store: Arc<PgStore>,
+    /// The private cluster, if the site has no PostgreSQL of its own.
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    /// How to connect as the owner of the database.
+    pub(crate) owner: PgConnectOptions,
+}
+
+impl Database {
+    /// Opens the database of an installation, and brings its tables up to date.
+    pub(crate) async fn open(installation: &Installation) -> Result<Self, Failure> {
+        let data = &installation.data;
+        std::fs::create_dir_all(data).map_err(|error| {
+            let what = format!("cannot make the data folder `{}`", data.display());
+            Failure::from_error(&what, &error)
+        })?;
+        let keys = Keys::open(&data.join("keys"))
+            .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
+        let server = Server::find(installation).await?;
+        let domains = installation.config.identity.domains();
+        match server.connect(keys, domains).await {
+            Ok(store) => {
+                let Server { cluster, owner, .. } = server;
+                Ok(Self { store: Arc::new(store), cluster, owner })
+            }
+            Err(failure) => {
+                if let Some(cluster) = server.cluster.filter(|it| it.is_ours()) {
+                    cluster.stop().await;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Closes it. A cluster that was started for it is stopped; one that ran before keeps running.
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+        if let Some(cluster) = self.cluster
+            && cluster.is_ours()
+        {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// A PostgreSQL that can be connected to.
+struct Server {
+    /// The private cluster, if it is one.
+    cluster: Option<Arc<Cluster>>,
+    /// How to connect as the owner of the database.
+    owner: PgConnectOptions,
+    /// How to connect as the user the engine works as.
+    engine: PgConnectOptions,
+}
+
+impl Server {
+    /// The PostgreSQL of the site, or else the private cluster of the data folder, started if need
+    /// be.
+    async fn find(installation: &Installation) -> Result<Self, Failure> {
+        let url = installation.config.database.clone();
+        match url.or_else(|| std::env::var("DATABASE_URL").ok()) {
+            Some(url) => Self::of_site(&url),
+            None => {
+                Self::private(&installation.data, installation.arguments.pg_bin.as_deref()).await
+            }
+        }
+    }
+
+    fn of_site(url: &str) -> Result<Self, Failure> {
+        let options: PgConnectOptions = url
+            .parse()
+            .map_err(|error: sqlx::Error| Failure::from_error("the database URL", &error))?;
+        Ok(Self { cluster: None, owner: options.clone(), engine: options })
+    }
+
+    async fn private(data: &Path, pg_bin: Option<&Path>) -> Result<Self, Failure> {
+        let cluster = Cluster::start(data, pg_bin)
+            .await
+            .map_err(|error| Failure::from_error("cannot start the database", &error))?;
+        let owner = cluster.admin();
+        let engine = cluster.app();
+        Ok(Self { cluster: Some(Arc::new(cluster)), owner, engine })
+    }
+
+    async fn connect(&self, keys: Keys, domains: IdentityDomains) -> Result<PgStore, Failure> {
+        store::prepare(self.owner.clone())
+            .await
+            .map_err(|error| Failure::from_error("cannot prepare the database", &error))?;
+        PgStore::open(self.engine.clone(), Arc::new(keys), domains)
+            .await
+            .map_err(|error| Failure::from_error("cannot open the database", &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<IdentityConfig, String> {
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_authority_has_no_default_issuer() {
+        let config = parse("{ domains: single }").unwrap();
+        assert_eq!(config.default_issuer(), "");
+        assert!(matches!(config.domains(), IdentityDomains::Single));
+    }
+
+    #[test]
+    fn several_authorities_name_the_one_that_is_meant() {
+        let config = parse("{ domains: many, default_issuer: HOSP }").unwrap();
+        assert_eq!(config.default_issuer(), "HOSP");
+        assert!(parse("{ domains: many }").is_err());
+        assert!(parse("{ domains: some }").is_err());
+    }
+
+    #[test]
+    fn a_site_with_its_own_postgresql_needs_no_cluster() {
+        let server = Server::of_site("postgres://isocenter@db.example:6000/images").unwrap();
+        assert!(server.cluster.is_none());
+        assert_eq!(server.engine.get_host(), "db.example");
+        assert_eq!(server.owner.get_port(), 6000);
+        assert!(Server::of_site("no url").is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! Opens, narrows and closes the intake as the database and the disk allow (ACC-05).
+//!
+//! An acknowledged image is a durable image. While the database does not answer or the disk is
+//! full, nothing could be made durable: the intake refuses, with a reason that makes senders try
+//! again, and opens automatically once there is room. Every change is an event in the trail.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use contracts::{Live, Refusal, RefusalReason, Store as _};
+use domain::{Action, ErrorChain, Event, Outcome, Subject};
+use orchestrator::{IntakeService, Taking};
+use serde_json::json;
+use store::PgStore;
+use tracing::{error, info, warn};
+
+use crate::disk::{DiskLevel, DiskUsage};
+use crate::housekeeping::UpkeepPolicy;
+
+/// How often the database and the disk are examined.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The longest wait for an answer of the database.
+const DATABASE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The reason senders see while a start in safe mode holds the intake.
+pub const SAFE_MODE: &str = "the engine is in safe mode";
+
+/// Nothing is accepted, for a reason that invites the sender to try again later.
+pub fn closed(reason: &str) -> Taking {
+    Taking::Nothing(congestion(reason))
+}
+
+fn congestion(reason: &str) -> Refusal {
+    Refusal::new(RefusalReason::OutOfResources, reason)
+}
+
+/// What the database says about the intake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DatabaseState {
+    /// It answers, and nothing is held.
+    Ready,
+    /// It answers that a person has to release the intake after a start in safe mode.
+    Held,
+    /// It does not answer.
+    Away,
+}
+
+impl DatabaseState {
+    async fn of(store: &PgStore) -> Self {
+        match tokio::time::timeout(DATABASE_TIME_MAX, store.is_intake_held()).await {
+            Ok(Ok(false)) => Self::Ready,
+            Ok(Ok(true)) => Self::Held,
+            Ok(Err(_)) | Err(_) => Self::Away,
+        }
+    }
+}
+
+/// What may be accepted in this state of database and disk. A disk that cannot be measured does
+/// not close the intake: a write that fails does.
+fn admission(database: DatabaseState, disk: Option<DiskLevel>) -> Taking {
+    match (database, disk) {
+        (DatabaseState::Held, _) => closed(SAFE_MODE),
+        (DatabaseState::Away, _) => closed("the database does not answer"),
+        (DatabaseState::Ready, Some(DiskLevel::Full)) => closed("the disk is full"),
+        (DatabaseState::Ready, Some(DiskLevel::NearlyFull)) => {
+            Taking::Inside(congestion("the disk is nearly full"))
+        }
+        (DatabaseState::Ready, Some(DiskLevel::Filling | DiskLevel::Roomy) | None) => Taking::All,
+    }
+}
+
+/// Examines database and disk until the future is dropped, and sets the intake accordingly.
+pub async fn watch(
+    store: &PgStore,
+    intake: &IntakeService,
+    data: &Path,
+    policy: &Live<UpkeepPolicy>,
+) {
+    let mut has_warned = false;
+    let mut since = Instant::now();
+    loop {
+        let marks = policy.get().disk;
+        let usage = DiskUsage::measure(data);
+        let level = usage.map(|it| marks.level(it));
+        let is_filling = usage.is_some_and(|it| it.percent > u64::from(marks.warn));
+        if is_filling && !has_warned {
+            warn_of_disk(store, usage, marks.warn).await;
+        }
+        has_warned = is_filling;
+        let now = admission(DatabaseState::of(store).await, level);
+        let before = intake.set_taking(now.clone());
+        if before != now {
+            record_change(store, &before, &now, since.elapsed()).await;
+            since = Instant::now();
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Why less than everything is accepted. Nothing, if everything is.
+fn reason(taking: &Taking) -> Option<&str> {
+    match taking {
+        Taking::All => None,
+        Taking::Inside(refusal) | Taking::Nothing(refusal) => Some(&refusal.comment),
+    }
+}
+
+/// Records what is accepted from now on, and for how long it was otherwise.
+async fn record_change(store: &PgStore, before: &Taking, now: &Taking, duration: Duration) {
+    let kind = match now {
+        Taking::All => "intake_opened",
+        Taking::Inside(_) => "intake_narrowed",
+        Taking::Nothing(_) => "intake_closed",
+    };
+    match reason(now) {
+        None => info!("the intake is open again"),
+        Some(reason) => error!(reason, kind, "the intake does not accept everything"),
+    }
+    let detail = json!({
+        "reason": reason(now), "before": reason(before), "seconds_before": duration.as_secs(),
+    });
+    let outcome = if reason(now).is_none() { Outcome::Success } else { Outcome::MinorFailure };
+    let event = Event::engine(kind, Action::E, Subject::default(), detail).ended(outcome);
+    // Without the database there is nowhere to write it; the event of its return says why it was
+    // away and for how long.
+    let recorded = tokio::time::timeout(DATABASE_TIME_MAX, store.append(vec![event])).await;
+    if !matches!(recorded, Ok(Ok(()))) {
+        warn!(kind, "a change of the intake cannot be recorded");
+    }
+}
+
+async fn warn_of_disk(store: &PgStore, usage: Option<DiskUsage>, mark: u8) {
+    let percent = usage.map_or(0, |it| it.percent);
+    warn!(percent, mark, "the disk is filling up: make room, or see `isocenter retention`");
+    let detail = json!({"percent": percent, "warn": mark});
+    let event = Event::engine("disk_filling", Action::E, Subject::default(), detail);
+    if let Err(error) = store.append(vec![event.ended(Outcome::MinorFailure)]).await {
+        error!(error = %ErrorChain(&error), "the warning about the disk cannot be recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acc_05_without_the_database_nothing_is_accepted() {
+        for disk in [None, Some(DiskLevel::Roomy), Some(DiskLevel::Full)] {
+            let taking = admission(DatabaseState::Away, disk);
+            assert_eq!(reason(&taking), Some("the database does not answer"), "{disk:?}");
+            assert!(matches!(taking, Taking::Nothing(_)));
+        }
+    }
+
+    #[test]
+    fn safe_mode_closes_the_intake_however_much_room_there_is() {
+        let taking = admission(DatabaseState::Held, Some(DiskLevel::Roomy));
+        assert_eq!(taking, closed(SAFE_MODE));
+    }
+
+    #[test]
+    fn sec_38_the_disk_narrows_the_intake_before_it_closes_it() {
+        let of = |level| admission(DatabaseState::Ready, Some(level));
+        assert_eq!(of(DiskLevel::Roomy), Taking::All);
+        assert_eq!(of(DiskLevel::Filling), Taking::All);
+        assert!(matches!(of(DiskLevel::NearlyFull), Taking::Inside(_)));
+        assert!(matches!(of(DiskLevel::Full), Taking::Nothing(_)));
+    }
+
+    #[test]
+    fn a_disk_that_cannot_be_measured_closes_nothing() {
+        assert_eq!(admission(DatabaseState::Ready, None), Taking::All);
+    }
+
+    #[test]
+    fn a_refusal_invites_the_sender_to_try_again() {
+        let Taking::Nothing(refusal) = closed("for a test") else {
+            unreachable!("a closed intake accepts nothing");
+        };
+        assert_eq!(refusal.reason, RefusalReason::OutOfResources);
+    }
+}

@@ -1,0 +1,49 @@
+//! Runs admission, clock and retention for as long as the engine runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use contracts::{Archive, Live};
+use orchestrator::{IntakeService, keep_going};
+use store::{PgStore, RetentionTerms};
+
+use crate::disk::DiskMarks;
+use crate::{admission, clock, retention};
+
+/// The rules of a site that may change while the engine runs: a new site file replaces them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpkeepPolicy {
+    /// How long data are retained.
+    pub retention: RetentionTerms,
+    /// At which usage of the disk the engine reacts.
+    pub disk: DiskMarks,
+}
+
+/// The watch over an installation: its database, its disk and its clock.
+pub struct Housekeeping {
+    /// The database.
+    pub store: Arc<PgStore>,
+    /// The archive that expired files are removed from.
+    pub archive: Arc<dyn Archive>,
+    /// The intake that is opened and closed.
+    pub intake: Arc<IntakeService>,
+    /// The folder whose disk is measured.
+    pub data: PathBuf,
+    /// The rules that hold now.
+    pub policy: Arc<Live<UpkeepPolicy>>,
+}
+
+impl Housekeeping {
+    /// Runs until the future is dropped. A part that panics is started again.
+    pub async fn run(self) {
+        tokio::join!(
+            keep_going("the disk", || {
+                admission::watch(&self.store, &self.intake, &self.data, &self.policy)
+            }),
+            keep_going("the clock", || clock::watch(&self.store)),
+            keep_going("retention", || {
+                retention::run(&self.store, self.archive.as_ref(), &self.policy)
+            }),
+        );
+    }
+}
