@@ -16,7 +16,6 @@ use report::{Fonts, PdfError, Recipient, Templates};
 use crate::active_model::ActiveModel;
 use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange, own_folder};
 use crate::installation::Installation;
-
 use crate::output::Failure;
 use crate::public_key::public_key;
 use crate::telemetry::LogFormat;
@@ -137,7 +136,6 @@ pub(crate) struct PluginEnvironment {
 }
 
 /// Opens the archive below `data`, and loads the plugins of `folder` that are trusted.
-
 pub(crate) async fn open_host(
     data: &Path,
     folder: &Path,
