@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
-    Archive, InstanceArrival, Intake, Kept, Live, MessageArrival, Quarantined, Refusal,
+    Admission, Answers, Archive, CommitmentIntake, EventSink, InstanceArrival, InstanceIntake,
+    Kept, Live, MessageArrival, MessageIntake, Quarantined, Refusal,
 };
-use dimse::{Config, Listener, Network, Peer, Timers};
+use dimse::{Config, Intakes, Listener, Network, Peer, Timers};
 use domain::Event;
 use system_tests::{Scratch, remote};
 use tokio::sync::watch;
@@ -18,25 +19,36 @@ use tokio::sync::watch;
 /// Takes everything and keeps nothing.
 struct Nobody(Arc<dyn Archive>);
 
+impl Admission for Nobody {
+    fn check_open(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
 #[async_trait]
-impl Intake for Nobody {
+impl InstanceIntake for Nobody {
     fn archive(&self) -> &Arc<dyn Archive> {
         &self.0
-    }
-
-    fn is_open(&self) -> Result<(), Refusal> {
-        Ok(())
     }
 
     async fn keep(&self, _: InstanceArrival, _: Quarantined) -> Result<Kept, Refusal> {
         Ok(Kept::New)
     }
+}
 
-    async fn note_message(&self, arrival: MessageArrival) -> Result<contracts::Answers, Refusal> {
+#[async_trait]
+impl MessageIntake for Nobody {
+    async fn accept_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         Ok(arrival.answers)
     }
+}
 
-    async fn note_event(&self, _: Event) {}
+#[async_trait]
+impl CommitmentIntake for Nobody {}
+
+#[async_trait]
+impl EventSink for Nobody {
+    async fn record_event(&self, _: Event) {}
 }
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -65,7 +77,7 @@ async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
         timers,
     };
     let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap());
-    let listener = Listener::bind(config, Arc::new(Nobody(archive))).await.unwrap();
+    let listener = Listener::bind(config, Intakes::of(&Arc::new(Nobody(archive)))).await.unwrap();
     let address = listener.address().unwrap().to_string();
     let (closing, closed) = watch::channel(false);
     tokio::spawn(listener.listen(closed));
@@ -173,8 +185,10 @@ async fn hl7_listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
         connections_max: 8,
         timers: hl7::connection::Timers::default(),
     };
-    let nobody = Nobody(Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap()));
-    let listener = hl7::Listener::bind(config, Arc::new(nobody)).await.unwrap();
+    let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap());
+    let nobody = Arc::new(Nobody(archive));
+    let messages: Arc<dyn MessageIntake> = Arc::<Nobody>::clone(&nobody);
+    let listener = hl7::Listener::bind(config, messages, nobody).await.unwrap();
     let address = listener.address().unwrap().to_string();
     let (closing, closed) = watch::channel(false);
     tokio::spawn(listener.listen(closed));

@@ -1,3 +1,13 @@
+//! What listeners hand to the engine, and how the engine answers.
+//!
+//! One trait per aggregate, so that a listener, or a service behind it, asks only for what it uses:
+//!
+//! - [`Admission`]: whether anything can be accepted now;
+//! - [`InstanceIntake`]: DICOM instances;
+//! - [`MessageIntake`]: HL7 messages and documents;
+//! - [`CommitmentIntake`]: storage commitment, in both directions;
+//! - [`EventSink`]: what happens at a listener and belongs in the trail.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -196,69 +206,86 @@ pub enum MessageEffect {
     },
 }
 
-/// Takes what listeners receive.
+/// Whether the engine accepts anything now: a full disk or a database that is gone closes it.
+pub trait Admission: Send + Sync {
+    /// Checks that what peers send on connections that are open already can be stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason why nothing can be stored.
+    fn check_open(&self) -> Result<(), Refusal>;
+
+    /// Checks that new connections may be opened. Those that are open may go on as long as
+    /// [`Self::check_open`] succeeds.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason why no new connection is accepted.
+    fn check_admitting(&self) -> Result<(), Refusal> {
+        self.check_open()
+    }
+}
+
+/// Stores the DICOM instances that peers send.
 #[async_trait]
-pub trait Intake: Send + Sync {
-    /// Where data sets are streamed to while they arrive.
+pub trait InstanceIntake: Admission {
+    /// The archive that data sets are streamed to while they arrive.
     fn archive(&self) -> &Arc<dyn Archive>;
 
-    /// Whether anything can be taken just now.
+    /// Stores an instance. Once it returns `Ok`, the instance and its event survive a loss of power.
     ///
     /// # Errors
     ///
-    /// Says why not.
-    fn is_open(&self) -> Result<(), Refusal>;
-
-    /// Whether somebody new may come in just now. Those inside may go on as long as it is open.
-    ///
-    /// # Errors
-    ///
-    /// Says why not.
-    fn is_admitting(&self) -> Result<(), Refusal> {
-        self.is_open()
-    }
-
-    /// Keeps an instance. Once it returns `Ok`, the instance and its event survive a loss of power.
-    ///
-    /// # Errors
-    ///
-    /// Says who is at fault. Nothing was kept.
+    /// Fails with who is at fault. Nothing was stored.
     async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal>;
 
-    /// Keeps a message and does what it asks. Returns the answers to send: those of the first time if the message is a repetition (HL7-13).
-    ///
-    /// # Errors
-    ///
-    /// Nothing was kept; the sender must try again.
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal>;
-
-    /// Takes in that nothing more comes on an association (DIN-50).
+    /// Records that no more instances will come on an association (DIN-50).
     async fn association_ended(&self, _association: Uuid) {}
+}
 
-    /// Keeps a request for storage commitment. It is answered later.
+/// Stores the HL7 messages and documents that peers send.
+#[async_trait]
+pub trait MessageIntake: Admission {
+    /// Stores a message and applies its effects. Returns the acknowledgements to send: those of
+    /// the first time if the message is a repetition (HL7-13).
     ///
     /// # Errors
     ///
-    /// Nothing was kept; the sender must try again.
-    async fn ask_commitment(&self, _request: CommitmentRequest) -> Result<(), Refusal> {
+    /// Fails if nothing was stored; the sender must try again.
+    async fn accept_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal>;
+}
+
+/// Answers storage commitment, and receives the answers to our own requests (PS3.4, Annex J).
+#[async_trait]
+pub trait CommitmentIntake: Send + Sync {
+    /// Stores a request for storage commitment. Its result is computed and reported later.
+    ///
+    /// # Errors
+    ///
+    /// Fails if nothing was stored; the sender must try again.
+    async fn accept_commitment_request(&self, _request: CommitmentRequest) -> Result<(), Refusal> {
         Err(Refusal::new(RefusalReason::OutOfResources, "storage commitment is not offered"))
     }
 
-    /// The answer to a request, once it is known, for the association the request came on. Whoever
-    /// takes it says with [`Intake::end_commitment`] how giving it went.
-    async fn commitment_reply(&self, _peer: &str, _transaction: &str) -> Option<CommitmentResult> {
+    /// Claims the result of a request, once it is known, for the association the request came on.
+    /// The caller ends its claim with [`Self::finish_commitment_reply`].
+    async fn claim_commitment_reply(
+        &self,
+        _peer: &str,
+        _transaction: &str,
+    ) -> Option<CommitmentResult> {
         None
     }
 
-    /// Ends a try to give an answer.
-    async fn end_commitment(&self, _peer: &str, _transaction: &str, _end: ReportEnd) {}
+    /// Ends an attempt to report a result: the peer has acknowledged it, or has not.
+    async fn finish_commitment_reply(&self, _peer: &str, _transaction: &str, _end: ReportEnd) {}
 
-    /// Takes in an answer to a request of ours.
+    /// Stores the result that a peer reports for a request of ours.
     ///
     /// # Errors
     ///
-    /// It could not be kept, or we never asked.
-    async fn note_commitment(
+    /// Fails if the result could not be stored, or no such request was ever sent.
+    async fn accept_commitment_result(
         &self,
         _result: CommitmentResult,
         _peer: &str,
@@ -266,7 +293,13 @@ pub trait Intake: Send + Sync {
     ) -> Result<(), Refusal> {
         Err(Refusal::new(RefusalReason::InvalidInstance, "we asked for no storage commitment"))
     }
+}
 
-    /// Puts on record what happened at a door: a refused association, a broken connection.
-    async fn note_event(&self, event: Event);
+/// Writes events to the trail that concern no stored object: a refused association, a broken
+/// connection, a message that cannot be read.
+#[async_trait]
+pub trait EventSink: Send + Sync {
+    /// Appends an event to the trail. A failure is logged, not returned: the caller has nothing to
+    /// add.
+    async fn record_event(&self, event: Event);
 }

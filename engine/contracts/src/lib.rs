@@ -1,6 +1,6 @@
 //! What the parts of the engine ask of each other.
 //!
-//! Listeners hand what arrives to an [`Intake`]. The orchestrator decides, keeps bytes in an
+//! Listeners hand what arrives to an [`InstanceIntake`] or a [`MessageIntake`]. The orchestrator decides, keeps bytes in an
 //! [`Archive`] and everything else in a [`Store`], has nodes worked on by a [`NodeRunner`] and
 //! reports taken by a [`Destination`].
 //!
@@ -27,8 +27,8 @@ pub use commitment::{
 pub use destination::{Destination, ProbeError, SendError, Sent};
 pub use domain::OutputKind;
 pub use intake::{
-    Answers, Encounter, InstanceArrival, Intake, Kept, MergeKind, MessageArrival, MessageEffect,
-    Refusal, RefusalReason,
+    Admission, Answers, CommitmentIntake, Encounter, EventSink, InstanceArrival, InstanceIntake,
+    Kept, MergeKind, MessageArrival, MessageEffect, MessageIntake, Refusal, RefusalReason,
 };
 pub use live::Live;
 pub use model::{Model, ModelFault};

@@ -1,4 +1,7 @@
-//! The data sets of storage commitment (PS3.3, C.14; PS3.4, J.3). Pure.
+//! Reads and writes the data sets of storage commitment (PS3.3, C.14; PS3.4, J.3).
+//!
+//! Both sides use them: as provider the engine reads requests and writes results, as user it writes
+//! requests and reads results.
 
 use std::io::Cursor;
 
@@ -10,19 +13,19 @@ use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex as _, TransferSyntaxRegistry};
 use encoding::dicom_header::{Encoding, read_encoded};
 
-/// Most bytes of such a data set: some hundred thousand references.
+/// Longest data set that is read: some hundred thousand references.
 pub(crate) const BYTES_MAX: usize = 32 << 20;
 
-/// Event Type ID of an answer in which everything is committed (PS3.4, J.3.3.1).
+/// Event Type ID of a result in which every instance is committed (PS3.4, J.3.3.1).
 pub(crate) const ALL_COMMITTED: u16 = 1;
 
-/// Event Type ID of an answer in which something is not.
+/// Event Type ID of a result in which at least one instance is not committed.
 pub(crate) const FAILURES_EXIST: u16 = 2;
 
 /// Action Type ID of a request (PS3.4, J.3.2.1).
 pub(crate) const REQUEST: u16 = 1;
 
-/// Why a data set is none of storage commitment.
+/// Why a data set is not a valid one of storage commitment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DataSetError {
     #[error("the data set cannot be read")]
@@ -33,17 +36,37 @@ pub(crate) enum DataSetError {
     BadReference,
 }
 
-/// Transaction UID and references of a request.
+/// The content of a request for storage commitment.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RequestData {
+    /// Transaction UID (0008,1195).
+    pub(crate) transaction: String,
+    /// Referenced SOP Sequence (0008,1199).
+    pub(crate) references: Vec<SopReference>,
+}
+
+/// The content of an N-EVENT-REPORT with a result.
+pub(crate) struct ResultData {
+    /// Event Type ID: [`ALL_COMMITTED`] or [`FAILURES_EXIST`].
+    pub(crate) event_type: u16,
+    /// The encoded data set.
+    pub(crate) data_set: Vec<u8>,
+}
+
+/// Reads the data set of a request.
 pub(crate) fn read_request(
     bytes: &[u8],
     transfer_syntax: &str,
-) -> Result<(String, Vec<SopReference>), DataSetError> {
+) -> Result<RequestData, DataSetError> {
     let set = object(bytes, transfer_syntax)?;
     let references = items(&set, tags::REFERENCED_SOP_SEQUENCE).map(reference);
-    Ok((transaction(&set)?, references.collect::<Result<_, _>>()?))
+    Ok(RequestData {
+        transaction: transaction(&set)?,
+        references: references.collect::<Result<_, _>>()?,
+    })
 }
 
-/// An answer.
+/// Reads the data set of a result.
 pub(crate) fn read_result(
     bytes: &[u8],
     transfer_syntax: &str,
@@ -63,7 +86,7 @@ pub(crate) fn read_result(
     })
 }
 
-/// The data set of a request.
+/// Encodes the data set of a request.
 pub(crate) fn write_request(
     transaction: &str,
     references: &[SopReference],
@@ -71,18 +94,19 @@ pub(crate) fn write_request(
 ) -> Vec<u8> {
     let mut set = with_transaction(transaction);
     put_items(&mut set, tags::REFERENCED_SOP_SEQUENCE, references.iter().map(item).collect());
-    written(&set, transfer_syntax)
+    encoded(&set, transfer_syntax)
 }
 
-/// The data set of an answer, and its Event Type ID.
-pub(crate) fn write_result(result: &CommitmentResult, transfer_syntax: &str) -> (u16, Vec<u8>) {
+/// Encodes the data set of a result.
+pub(crate) fn write_result(result: &CommitmentResult, transfer_syntax: &str) -> ResultData {
     let mut set = with_transaction(&result.transaction);
     if !result.committed.is_empty() {
         let committed = result.committed.iter().map(item).collect();
         put_items(&mut set, tags::REFERENCED_SOP_SEQUENCE, committed);
     }
     if result.failed.is_empty() {
-        return (ALL_COMMITTED, written(&set, transfer_syntax));
+        let data_set = encoded(&set, transfer_syntax);
+        return ResultData { event_type: ALL_COMMITTED, data_set };
     }
     let failed = result.failed.iter().map(|(it, reason)| {
         let mut item = item(it);
@@ -91,10 +115,10 @@ pub(crate) fn write_result(result: &CommitmentResult, transfer_syntax: &str) -> 
         item
     });
     put_items(&mut set, tags::FAILED_SOP_SEQUENCE, failed.collect());
-    (FAILURES_EXIST, written(&set, transfer_syntax))
+    ResultData { event_type: FAILURES_EXIST, data_set: encoded(&set, transfer_syntax) }
 }
 
-/// Reads a data set, after our own reader has found no length in it that lies.
+/// Reads a data set, after our own reader has checked that no element claims a false length.
 fn object(bytes: &[u8], transfer_syntax: &str) -> Result<InMemDicomObject, DataSetError> {
     let unreadable = |_| DataSetError::Unreadable;
     let encoding = Encoding::of(transfer_syntax);
@@ -145,10 +169,10 @@ fn put_items(set: &mut InMemDicomObject, tag: Tag, items: Vec<InMemDicomObject>)
     set.put(DataElement::new(tag, VR::SQ, DataSetSequence::from(items)));
 }
 
-fn written(set: &InMemDicomObject, transfer_syntax: &str) -> Vec<u8> {
+fn encoded(set: &InMemDicomObject, transfer_syntax: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(syntax) = TransferSyntaxRegistry.get(transfer_syntax) {
-        // Writing to memory what was just made does not fail; a short data set would show at once.
+        // Writing to memory what was just built does not fail; a short data set would be noticed.
         _ = set.write_dataset_with_ts(&mut bytes, syntax);
     }
     bytes
@@ -157,7 +181,7 @@ fn written(set: &InMemDicomObject, transfer_syntax: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::negotiation::{EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN};
+    use crate::transfer_syntax::{EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN};
 
     fn reference(number: u32) -> SopReference {
         let sop_class = "1.2.840.10008.5.1.4.1.1.2".to_owned();
@@ -172,8 +196,9 @@ mod tests {
                 let committed = vec![reference(1)];
                 let result =
                     CommitmentResult { transaction: "1.2.9".to_owned(), committed, failed };
-                let (written_kind, bytes) = write_result(&result, syntax);
-                assert_eq!((written_kind, read_result(&bytes, syntax)), (kind, Ok(result)));
+                let written = write_result(&result, syntax);
+                assert_eq!(written.event_type, kind);
+                assert_eq!(read_result(&written.data_set, syntax), Ok(result));
             }
         }
     }
@@ -185,7 +210,8 @@ mod tests {
         assert_eq!(read, Err(DataSetError::NoTransaction));
         let bytes = write_request("1.2.9", &[reference(1)], IMPLICIT_LITTLE_ENDIAN);
         let read = read_request(&bytes, IMPLICIT_LITTLE_ENDIAN);
-        assert_eq!(read, Ok(("1.2.9".to_owned(), vec![reference(1)])));
+        let references = vec![reference(1)];
+        assert_eq!(read, Ok(RequestData { transaction: "1.2.9".to_owned(), references }));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Peer {
 
 impl Peer {
     /// Whether an association from `address` as `calling` is this peer's.
-    pub fn is(&self, calling: &AeTitle, address: IpAddr) -> bool {
+    pub fn matches(&self, calling: &AeTitle, address: IpAddr) -> bool {
         self.ae_title.as_ref().is_none_or(|it| it == calling)
             && self.networks.iter().any(|it| it.contains(address))
     }

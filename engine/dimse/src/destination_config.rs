@@ -4,8 +4,8 @@ use contracts::SegmentationForm;
 use domain::AeTitle;
 use serde::Deserialize;
 
+use crate::client_association::Remote;
 use crate::config::Timers;
-use crate::conversation::Remote;
 use crate::storage_scu::DicomDestination;
 
 /// A PACS that accepts reports and images.

@@ -1,12 +1,15 @@
-//! The door for DICOM: accepts connections, asks who is there, and gives each a task of its own.
+//! Listens for DICOM: accepts connections, negotiates, and serves each association in its own task.
+//!
+//! Limits are applied here: all associations, those of one network address, those of one AE title
+//! (DIN-13), and connections that have not sent an association request yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use contracts::Intake;
-use dicom_ul::pdu::{AbortRQServiceProviderReason, Pdu};
+use dicom_ul::pdu::Pdu;
 use domain::{Action, Actor, AeTitle, ErrorChain, Event, Outcome, Subject};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -14,275 +17,294 @@ use tokio::sync::{Notify, watch};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use crate::association::Association;
+use crate::association::{Association, Served};
 use crate::config::Config;
-use crate::negotiation::{self, Answer, Load, abort};
-use crate::pdu_stream::{Kind, PduError, PduStream};
+use crate::intakes::Intakes;
+use crate::negotiation::{self, AbortCause, AeTitles, Answer, Load, Negotiated};
+use crate::pdu_stream::{PduError, PduKind, PduStream};
+use crate::services::AssociationContext;
 
-/// Connections that have not said who they are, per address. One more, and the oldest is closed, so that
-/// nobody keeps others out by saying nothing.
-const STRANGERS_PER_ADDRESS_MAX: usize = 128;
+/// Connections without an association, per network address. One more, and the oldest is closed, so
+/// that a peer cannot keep others out by sending nothing.
+const UNIDENTIFIED_PER_ADDRESS_MAX: usize = 128;
 
-/// An open door.
+/// How long to wait when a connection cannot be accepted, mostly for lack of file handles.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A listener for DICOM associations.
 pub struct Listener {
     socket: TcpListener,
     shared: Arc<Shared>,
 }
 
+/// What all connections of a listener share.
 struct Shared {
     config: Config,
-    intake: Arc<dyn Intake>,
-    guests: Mutex<Guests>,
+    intakes: Intakes,
+    connections: Mutex<Connections>,
 }
 
-/// What a peer calls itself and us, as far as these are AE titles.
-type Names = (Option<AeTitle>, Option<AeTitle>);
-
-/// Who is inside.
+/// The connections that are open.
 #[derive(Default)]
-struct Guests {
+struct Connections {
     associations: usize,
     of_address: HashMap<IpAddr, usize>,
-    of_name: HashMap<AeTitle, usize>,
-    /// Those who have not said who they are, the oldest first.
-    strangers: HashMap<IpAddr, VecDeque<Arc<Notify>>>,
+    of_ae_title: HashMap<AeTitle, usize>,
+    /// Connections without an association, the oldest first: notified when they are to be closed.
+    unidentified: HashMap<IpAddr, VecDeque<Arc<Notify>>>,
 }
 
-/// Takes one off a count, and forgets who has none left.
-fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K) {
-    if let Some(count) = counts.get_mut(of) {
+/// Decrements a count, and removes it at zero.
+fn decrement<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(of);
+            counts.remove(key);
         }
     }
 }
 
-/// A connection that has not said who it is, until it is dropped.
-struct Stranger {
+/// A connection without an association, counted until it is dropped.
+struct Unidentified {
     shared: Arc<Shared>,
     address: IpAddr,
-    /// Told when it has to make room for another.
-    shown_out: Arc<Notify>,
+    /// Notified when the connection is to be closed in favour of a newer one.
+    evicted: Arc<Notify>,
 }
 
-impl Drop for Stranger {
+impl Drop for Unidentified {
     fn drop(&mut self) {
-        let mut guests = self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(strangers) = guests.strangers.get_mut(&self.address) {
-            strangers.retain(|it| !Arc::ptr_eq(it, &self.shown_out));
-            if strangers.is_empty() {
-                guests.strangers.remove(&self.address);
+        let mut connections = self.shared.connections();
+        if let Some(unidentified) = connections.unidentified.get_mut(&self.address) {
+            unidentified.retain(|it| !Arc::ptr_eq(it, &self.evicted));
+            if unidentified.is_empty() {
+                connections.unidentified.remove(&self.address);
             }
         }
     }
 }
 
-/// An association that is counted, until it is dropped.
-struct Place {
+/// An association that counts towards the limits until it is dropped.
+struct AssociationPermit {
     shared: Arc<Shared>,
     address: IpAddr,
-    name: AeTitle,
+    ae_title: AeTitle,
 }
 
-impl Drop for Place {
+impl Drop for AssociationPermit {
     fn drop(&mut self) {
-        let mut guests = self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        guests.associations -= 1;
-        one_less(&mut guests.of_address, &self.address);
-        one_less(&mut guests.of_name, &self.name);
+        let mut connections = self.shared.connections();
+        connections.associations -= 1;
+        decrement(&mut connections.of_address, &self.address);
+        decrement(&mut connections.of_ae_title, &self.ae_title);
     }
+}
+
+/// The first PDU of a connection, answered.
+struct FirstPdu {
+    answer: Answer,
+    /// The permit of an association that was accepted.
+    permit: Option<AssociationPermit>,
+    titles: AeTitles,
 }
 
 impl Listener {
-    /// Opens the door.
+    /// Binds the address of `config`.
     ///
     /// # Errors
     ///
-    /// Fails if the address is taken or not ours.
-    pub async fn bind(config: Config, intake: Arc<dyn Intake>) -> std::io::Result<Self> {
+    /// Fails if the address is in use or does not belong to this machine.
+    pub async fn bind(config: Config, intakes: Intakes) -> std::io::Result<Self> {
         let socket = TcpListener::bind(config.listen).await?;
-        let guests = Mutex::default();
-        Ok(Self { socket, shared: Arc::new(Shared { config, intake, guests }) })
+        let connections = Mutex::default();
+        Ok(Self { socket, shared: Arc::new(Shared { config, intakes, connections }) })
     }
 
-    /// Where it is.
+    /// The address that is listened on, with the port that the system chose if it was zero.
     ///
     /// # Errors
     ///
-    /// Fails if the system does not know.
+    /// Fails if the system does not know the address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Lets peers in until `closing` says so; then waits for those inside to finish their message
-    /// at most as long as they may be silent.
+    /// Accepts connections until `closing` becomes true. Open associations go on in their tasks.
     pub async fn listen(self, mut closing: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                _ = closing.wait_for(|it| *it) => return,
+                _ = closing.wait_for(|is_closing| *is_closing) => return,
             };
             match accepted {
-                Ok((stream, address)) => self.receive(stream, address),
+                Ok((stream, address)) => self.spawn(stream, address),
                 Err(error) => {
-                    // Out of file handles: give those inside time to end.
                     warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 
-    fn receive(&self, stream: TcpStream, address: SocketAddr) {
-        let stranger = self.shared.count_stranger(address.ip());
+    fn spawn(&self, stream: TcpStream, address: SocketAddr) {
+        let unidentified = self.shared.count_unidentified(address.ip());
         let shared = Arc::clone(&self.shared);
         let span = info_span!("association", peer = %address);
-        tokio::spawn(async move { shared.greet(stream, address, stranger).await }.instrument(span));
+        let served = async move { shared.serve(stream, address, unidentified).await };
+        tokio::spawn(served.instrument(span));
     }
 }
 
 impl Shared {
-    /// Counts somebody in who has not said who they are. If that is one too many of an address, the one
-    /// that has been silent for longest has to go.
-    fn count_stranger(self: &Arc<Self>, address: IpAddr) -> Stranger {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let strangers = guests.strangers.entry(address).or_default();
-        if strangers.len() >= STRANGERS_PER_ADDRESS_MAX
-            && let Some(oldest) = strangers.pop_front()
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a new connection. If its address has too many without an association, the oldest of
+    /// them is closed.
+    fn count_unidentified(self: &Arc<Self>, address: IpAddr) -> Unidentified {
+        let mut connections = self.connections();
+        let unidentified = connections.unidentified.entry(address).or_default();
+        if unidentified.len() >= UNIDENTIFIED_PER_ADDRESS_MAX
+            && let Some(oldest) = unidentified.pop_front()
         {
             oldest.notify_one();
         }
-        let shown_out = Arc::<Notify>::default();
-        strangers.push_back(Arc::clone(&shown_out));
-        drop(guests);
-        Stranger { shared: Arc::clone(self), address, shown_out }
+        let evicted = Arc::<Notify>::default();
+        unidentified.push_back(Arc::clone(&evicted));
+        drop(connections);
+        Unidentified { shared: Arc::clone(self), address, evicted }
     }
 
-    /// Answers the request and counts the peer in, in one step, so that two cannot take one place.
-    fn admit(self: &Arc<Self>, address: IpAddr, bytes: &[u8]) -> (Answer, Option<Place>) {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, _) = negotiation::names(bytes);
-        let of_name = name.as_ref().and_then(|it| guests.of_name.get(it));
-        let load = Load {
-            associations: guests.associations,
-            of_address: guests.of_address.get(&address).copied().unwrap_or_default(),
-            of_name: of_name.copied().unwrap_or_default(),
-            is_congested: self.intake.is_admitting().is_err(),
-        };
-        let answer = negotiation::answer(&self.config, load, address, bytes);
-        let (Answer::Accept(..), Some(name)) = (&answer, name) else { return (answer, None) };
-        guests.associations += 1;
-        *guests.of_address.entry(address).or_default() += 1;
-        *guests.of_name.entry(name.clone()).or_default() += 1;
-        drop(guests);
-        (answer, Some(Place { shared: Arc::clone(self), address, name }))
-    }
-
-    /// Asks who is there, and lets them in or turns them away.
-    async fn greet(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stranger: Stranger) {
+    /// Negotiates with a peer, and serves its association if it is accepted.
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        unidentified: Unidentified,
+    ) {
         let timers = self.config.timers;
-        let shown_out = Arc::clone(&stranger.shown_out);
+        let evicted = Arc::clone(&unidentified.evicted);
         let mut stream = PduStream::new(stream, self.config.pdu_bytes_max);
-        let asked = tokio::select! {
-            asked = self.ask(&mut stream, address.ip()) => asked,
-            () = shown_out.notified() => return,
+        let first = tokio::select! {
+            first = self.answer_first_pdu(&mut stream, address.ip()) => first,
+            () = evicted.notified() => return,
         };
-        let Some((answer, place, names)) = asked else { return };
-        match answer {
-            Answer::Accept(agreed, pdu) => {
-                drop(stranger);
+        let Some(FirstPdu { answer, permit, titles }) = first else { return };
+        let (pdu, reason) = match answer {
+            Answer::Accept(negotiated, pdu) => {
+                drop(unidentified);
                 if stream.send(&pdu, timers.response).await.is_ok() {
-                    self.host(stream, agreed, address).await;
+                    self.serve_association(stream, negotiated, address).await;
                 }
-                drop(place);
+                drop(permit);
+                return;
             }
-            Answer::Reject(pdu, why) | Answer::Abort(pdu, why) => {
-                self.tell_refused(why, names, address).await;
-                // Who is being turned away still takes a place among the strangers.
-                tokio::select! {
-                    () = self.turn_away(stream, &pdu) => {}
-                    () = shown_out.notified() => {}
-                }
-                drop(stranger);
-            }
+            Answer::Reject(rejection) => (rejection.pdu(), rejection.reason()),
+            Answer::Abort(cause) => (cause.pdu(), cause.reason()),
+        };
+        self.record_refusal(reason, &titles, address).await;
+        // While it is being refused, the connection still counts as one without an association.
+        tokio::select! {
+            () = self.refuse(stream, &pdu) => {}
+            () = evicted.notified() => {}
         }
+        drop(unidentified);
     }
 
-    /// What a peer asks for is answered with; its place, if it has one now; and what it calls itself and us.
-    async fn ask(
+    /// Reads the first PDU and decides on it. Nothing, if the peer sends none in time.
+    async fn answer_first_pdu(
         self: &Arc<Self>,
         stream: &mut PduStream,
         address: IpAddr,
-    ) -> Option<(Answer, Option<Place>, Names)> {
-        let timers = self.config.timers;
-        // The whole request must come within one ARTIM, however its bytes trickle.
-        let request = tokio::time::timeout(timers.artim, stream.next(timers.artim)).await;
-        let nobody = (None, None);
-        let (pdu, why) = match request {
-            Ok(Ok((Kind::AssociateRq, bytes))) => {
-                let names = negotiation::names(bytes);
-                let (answer, place) = self.admit(address, bytes);
-                return Some((answer, place, names));
-            }
-            Ok(Ok(_)) => {
-                let pdu = abort(AbortRQServiceProviderReason::UnexpectedPdu);
-                (pdu, "the first PDU was no association request")
-            }
-            Ok(Err(PduError::Unknown(_))) => {
-                let pdu = abort(AbortRQServiceProviderReason::UnrecognizedPdu);
-                (pdu, "the first PDU was of an unknown type")
-            }
-            Ok(Err(PduError::TooLong { .. } | PduError::WrongLength)) => {
-                (negotiation::invalid_parameter(), "the first PDU was too long")
-            }
-            Ok(Err(_)) | Err(_) => return None,
+    ) -> Option<FirstPdu> {
+        let artim = self.config.timers.artim;
+        // The whole request must come within one ARTIM, however slowly its bytes arrive.
+        let read = tokio::time::timeout(artim, stream.next(artim)).await;
+        let cause = match read {
+            Ok(Ok((PduKind::AssociateRq, bytes))) => return Some(self.negotiate(address, bytes)),
+            Ok(Ok(_)) => AbortCause::UnexpectedPdu,
+            Ok(Err(PduError::Unknown(_))) => AbortCause::UnknownPdu,
+            Ok(Err(PduError::TooLong { .. } | PduError::WrongLength)) => AbortCause::TooLong,
+            Ok(Err(PduError::Closed | PduError::Io(_) | PduError::Silent)) | Err(_) => return None,
         };
-        Some((Answer::Abort(pdu, why), None, nobody))
+        let answer = Answer::Abort(cause);
+        Some(FirstPdu { answer, permit: None, titles: AeTitles::default() })
     }
 
-    async fn host(&self, stream: PduStream, agreed: negotiation::Agreed, address: SocketAddr) {
-        let calling = agreed.calling.clone();
-        let association = Association {
-            agreed,
-            address: address.ip().to_string(),
+    /// Answers an association request and counts the association, under one lock, so that two
+    /// requests cannot be accepted for one remaining place.
+    fn negotiate(self: &Arc<Self>, address: IpAddr, request: &[u8]) -> FirstPdu {
+        let titles = AeTitles::of_request(request);
+        let mut connections = self.connections();
+        let of_ae_title = titles.calling.as_ref().and_then(|it| connections.of_ae_title.get(it));
+        let load = Load {
+            associations: connections.associations,
+            of_address: connections.of_address.get(&address).copied().unwrap_or_default(),
+            of_ae_title: of_ae_title.copied().unwrap_or_default(),
+            is_congested: self.intakes.admission.check_admitting().is_err(),
+        };
+        let answer = negotiation::answer(&self.config, load, address, request);
+        let Answer::Accept(negotiated, _) = &answer else {
+            return FirstPdu { answer, permit: None, titles };
+        };
+        let ae_title = negotiated.calling.clone();
+        connections.associations += 1;
+        *connections.of_address.entry(address).or_default() += 1;
+        *connections.of_ae_title.entry(ae_title.clone()).or_default() += 1;
+        drop(connections);
+        let permit = AssociationPermit { shared: Arc::clone(self), address, ae_title };
+        FirstPdu { answer, permit: Some(permit), titles }
+    }
+
+    async fn serve_association(
+        &self,
+        stream: PduStream,
+        negotiated: Negotiated,
+        address: SocketAddr,
+    ) {
+        let calling = negotiated.calling.clone();
+        let context = AssociationContext {
             id: Uuid::now_v7(),
-            timers: self.config.timers,
-            intake: self.intake.as_ref(),
+            negotiated,
+            address: address.ip().to_string(),
+            intakes: self.intakes.clone(),
         };
         metrics::counter!("dimse_associations_total", "outcome" => "accepted").increment(1);
-        let (messages, outcome) = association.serve(stream).await;
+        let association = Association { context, timers: self.config.timers };
+        let Served { messages, outcome } = association.serve(stream).await;
         match outcome {
             Ok(()) => info!(%calling, messages, "association released"),
             Err(error) => {
                 warn!(%calling, messages, error = %ErrorChain(&error), "association ended early");
                 let detail = json!({"messages": messages, "reason": error.to_string()});
-                self.tell("association_ended_early", calling.as_str(), address, detail).await;
+                let actor = Actor::peer(calling.as_str(), &address.ip().to_string());
+                self.record("association_ended_early", actor, detail).await;
             }
         }
     }
 
-    /// Says who was refused as what they called themselves: the likeliest reason is a misspelt name.
-    async fn tell_refused(&self, why: &str, (calling, called): Names, address: SocketAddr) {
+    /// Records a refusal with the AE titles of the request: the likeliest reason is a misspelt one.
+    async fn record_refusal(&self, reason: &str, titles: &AeTitles, address: SocketAddr) {
         metrics::counter!("dimse_associations_total", "outcome" => "rejected").increment(1);
-        let text =
-            |it: Option<AeTitle>| it.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
-        let (calling, called) = (text(calling), text(called));
-        warn!(calling, called, reason = why, "association refused");
-        let detail = json!({"reason": why, "called_ae": called});
-        self.tell("association_refused", &calling, address, detail).await;
+        let calling = titles.calling.as_ref().map_or("unknown", AeTitle::as_str);
+        let called = titles.called.as_ref().map_or("unknown", AeTitle::as_str);
+        warn!(calling, called, reason, "association refused");
+        let detail = json!({"reason": reason, "called_ae": called});
+        let actor = Actor::peer(calling, &address.ip().to_string());
+        self.record("association_refused", actor, detail).await;
     }
 
-    async fn turn_away(&self, mut stream: PduStream, pdu: &Pdu) {
-        // The peer may be gone: there is nobody else to tell.
+    async fn refuse(&self, mut stream: PduStream, pdu: &Pdu) {
+        // The peer may be gone: then nothing can be reported to it.
         _ = stream.send(pdu, self.config.timers.response).await;
         stream.wait_for_close(self.config.timers.artim).await;
     }
 
-    async fn tell(&self, kind: &str, who: &str, address: SocketAddr, detail: serde_json::Value) {
+    async fn record(&self, kind: &str, actor: Actor, detail: serde_json::Value) {
         let event = Event::engine(kind, Action::E, Subject::default(), detail)
-            .by(Actor::peer(who, &address.ip().to_string()))
+            .by(actor)
             .ended(Outcome::MinorFailure);
-        self.intake.note_event(event).await;
+        self.intakes.events.record_event(event).await;
     }
 }

@@ -1,4 +1,4 @@
-//! PDUs on a socket: one at a time, never longer than we asked for (PS3.8, 9.3).
+//! PDUs on a socket: one at a time, never longer than was negotiated (PS3.8, 9.3).
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ const ASSOCIATE_BYTES_MAX: u32 = 1 << 20;
 /// Length of A-ASSOCIATE-RJ, A-RELEASE and A-ABORT (PS3.8, 9.3.4 to 9.3.8; DIN-14).
 const SHORT_BYTES: u32 = 4;
 
-/// How much is asked of the system at once.
+/// How much is read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What kind of PDU (PS3.8, 9.3.1).
+/// The type of a PDU (PS3.8, 9.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum PduKind {
     AssociateRq,
     AssociateAc,
     AssociateRj,
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     Abort,
 }
 
-/// Why there is no PDU.
+/// Why no PDU could be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PduError {
     /// The peer closed the connection between PDUs.
@@ -40,58 +40,58 @@ pub enum PduError {
     /// The connection broke.
     #[error("the connection broke")]
     Io(#[from] std::io::Error),
-    /// Nothing came in time.
+    /// The peer neither sent nor received anything in time.
     #[error("the peer was silent for too long")]
     Silent,
-    /// The peer says it sends more than we asked for.
+    /// The peer announces a PDU longer than was negotiated.
     #[error("the peer announced a PDU of {length} bytes, more than the {limit} agreed on")]
     TooLong {
-        /// What it announced.
+        /// The announced length, in bytes.
         length: u32,
-        /// What was agreed.
+        /// The negotiated limit, in bytes.
         limit: u32,
     },
-    /// A type the standard does not know.
+    /// A PDU type that the standard does not define.
     #[error("the peer sent a PDU of the unknown type {0:#04x}")]
     Unknown(u8),
-    /// A length the standard does not allow for this type.
+    /// A length that the standard does not allow for this PDU type.
     #[error("the peer sent a PDU of a wrong length")]
     WrongLength,
 }
 
-/// Buffered PDUs of one connection.
+/// One connection, read PDU by PDU through a buffer.
 pub(crate) struct PduStream {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// How much of the buffer has been handed out.
+    /// Length of the PDU at the start of the buffer that was handed out last.
     used: usize,
     data_bytes_max: u32,
 }
 
 impl PduStream {
-    /// Takes over a connection; P-DATA of more than `data_bytes_max` bytes will be refused.
+    /// Reads PDUs from a connection. P-DATA of more than `data_bytes_max` bytes is refused.
     pub(crate) fn new(stream: TcpStream, data_bytes_max: u32) -> Self {
-        // Without it answers wait for the peer's delayed acknowledgement. A socket that cannot is
-        // slow, not wrong.
+        // Without it responses wait for the delayed acknowledgement of the peer. A socket that
+        // cannot set it is slow, not wrong.
         _ = stream.set_nodelay(true);
         Self { stream, buffer: Vec::new(), used: 0, data_bytes_max }
     }
 
     /// The next PDU, header included. Waits at most `wait` for each arrival of bytes.
-    pub(crate) async fn next(&mut self, wait: Duration) -> Result<(Kind, &[u8]), PduError> {
+    pub(crate) async fn next(&mut self, wait: Duration) -> Result<(PduKind, &[u8]), PduError> {
         self.buffer.drain(..self.used);
         self.used = 0;
         self.fill(HEADER_BYTES, wait).await?;
         let [kind, _, a, b, c, d] = *self.buffer.first_chunk().ok_or(PduError::Closed)?;
         let length = u32::from_be_bytes([a, b, c, d]);
         let (kind, limit) = match kind {
-            0x01 => (Kind::AssociateRq, ASSOCIATE_BYTES_MAX),
-            0x02 => (Kind::AssociateAc, ASSOCIATE_BYTES_MAX),
-            0x03 => (Kind::AssociateRj, SHORT_BYTES),
-            0x04 => (Kind::Data, self.data_bytes_max),
-            0x05 => (Kind::ReleaseRq, SHORT_BYTES),
-            0x06 => (Kind::ReleaseRp, SHORT_BYTES),
-            0x07 => (Kind::Abort, SHORT_BYTES),
+            0x01 => (PduKind::AssociateRq, ASSOCIATE_BYTES_MAX),
+            0x02 => (PduKind::AssociateAc, ASSOCIATE_BYTES_MAX),
+            0x03 => (PduKind::AssociateRj, SHORT_BYTES),
+            0x04 => (PduKind::Data, self.data_bytes_max),
+            0x05 => (PduKind::ReleaseRq, SHORT_BYTES),
+            0x06 => (PduKind::ReleaseRp, SHORT_BYTES),
+            0x07 => (PduKind::Abort, SHORT_BYTES),
             other => return Err(PduError::Unknown(other)),
         };
         if limit == SHORT_BYTES && length != SHORT_BYTES {
@@ -106,7 +106,7 @@ impl PduStream {
         Ok((kind, self.buffer.get(..whole).unwrap_or_default()))
     }
 
-    /// Reads until the buffer holds `length` bytes. What has not come takes no memory.
+    /// Reads until the buffer holds `length` bytes. Memory is reserved only as bytes arrive.
     async fn fill(&mut self, length: usize, wait: Duration) -> Result<(), PduError> {
         while self.buffer.len() < length {
             self.buffer.reserve(READ_BYTES.min(length.max(READ_BYTES) - self.buffer.len()));
@@ -120,6 +120,7 @@ impl PduStream {
         Ok(())
     }
 
+    /// Sends a PDU.
     pub(crate) async fn send(&mut self, pdu: &Pdu, wait: Duration) -> Result<(), PduError> {
         let mut bytes = Vec::new();
         dicom_ul::pdu::write_pdu(&mut bytes, pdu)
@@ -127,6 +128,7 @@ impl PduStream {
         self.send_bytes(&bytes, wait).await
     }
 
+    /// Sends a PDU that is encoded already.
     pub(crate) async fn send_bytes(
         &mut self,
         bytes: &[u8],
@@ -135,11 +137,12 @@ impl PduStream {
         write(&mut self.stream, bytes, wait).await
     }
 
-    /// Waits for the peer to close, so that it reads our last words before the connection is gone.
+    /// Waits for the peer to close the connection, so that it can read the last PDU sent to it.
     pub(crate) async fn wait_for_close(mut self, wait: Duration) {
-        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let stream = &mut self.stream;
+        let buffer = &mut self.buffer;
         let drained = async {
-            // Half a close tells the peer that nothing more comes.
+            // The write half is closed: the peer sees that nothing more will come.
             if stream.shutdown().await.is_err() {
                 return;
             }
@@ -166,22 +169,26 @@ async fn write(
 }
 
 /// The PDUs that carry a data set, none of them longer than `bytes_max`.
-pub(crate) fn data_pdus(context: u8, bytes_max: u32, data: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn data_pdus(
+    context_id: u8,
+    bytes_max: u32,
+    data: &[u8],
+) -> impl Iterator<Item = Vec<u8>> {
     // Twelve bytes of headers; fragments have an even length (PS3.8, D.1).
     let size = (usize::try_from(bytes_max).unwrap_or(1024).max(1024) - 12) & !1;
     let count = data.chunks(size).count();
-    let pdu = move |(index, piece)| data_pdu(context, false, index + 1 == count, piece);
+    let pdu = move |(index, piece)| data_pdu(context_id, false, index + 1 == count, piece);
     data.chunks(size).enumerate().map(pdu)
 }
 
 /// The PDU that carries `data` as one last or not last fragment.
-pub(crate) fn data_pdu(context: u8, is_command: bool, is_last: bool, data: &[u8]) -> Vec<u8> {
+pub(crate) fn data_pdu(context_id: u8, is_command: bool, is_last: bool, data: &[u8]) -> Vec<u8> {
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX - 6);
     let mut bytes = Vec::with_capacity(data.len() + 12);
     bytes.extend([0x04, 0]);
     bytes.extend((length + 6).to_be_bytes());
     bytes.extend((length + 2).to_be_bytes());
-    bytes.extend([context, u8::from(is_command) | u8::from(is_last) << 1]);
+    bytes.extend([context_id, u8::from(is_command) | u8::from(is_last) << 1]);
     bytes.extend(data);
     bytes
 }

@@ -1,33 +1,34 @@
-//! Asks of others: C-ECHO and C-STORE as service class user (PS3.4, Annexes A and B), and storage
-//! commitment for what was sent (PS3.4, Annex J; DIN-34).
+//! The requests that the engine sends: C-ECHO and C-STORE as service class user (PS3.4, Annexes A
+//! and B), and storage commitment for what was stored (PS3.4, Annex J; DIN-34).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contracts::SopReference;
 use contracts::{
     CommitmentResult, Destination, Output, Preferences, ProbeError, SegmentationForm, SendError,
-    Sent,
+    Sent, SopReference,
 };
 use domain::OutputKind;
 use encoding::file_meta;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
+use crate::client_association::{ClientAssociation, Remote, ScuError, check, uncompressed};
 use crate::commitment_data::{REQUEST, read_result, write_request};
-use crate::conversation::{Conversation, Remote, ScuError, Wanted, check, plainly};
-use crate::message::{ACTION, Command, ECHO, EVENT_REPORT, STORE, Status};
+use crate::message::{Command, CommandField, Status};
 use crate::pdu_stream::PduError;
+use crate::presentation_context::{ProposedContext, Role};
 use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE, VERIFICATION};
 
-/// How long an association is kept open for the next report.
-const KEPT_OPEN: Duration = Duration::from_secs(20);
+/// How long an idle association is held open for the next delivery.
+const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// How long we wait on our own association for a PACS to commit. After that it calls us.
+/// How long to wait on our own association for the result of storage commitment. After that the
+/// PACS opens an association to us.
 const COMMITMENT_WAIT: Duration = Duration::from_secs(5);
 
-/// A DICOM file, split into what the wire needs.
+/// A DICOM file, split into the parts of a C-STORE.
 struct Object<'a> {
     sop_class: &'a str,
     sop_instance: &'a str,
@@ -36,63 +37,79 @@ struct Object<'a> {
 }
 
 impl Object<'_> {
-    fn taken(&self) -> Taken {
-        (self.sop_instance.to_owned(), Sha256::digest(self.data_set).into())
+    fn identity(&self) -> ObjectIdentity {
+        ObjectIdentity {
+            sop_instance: self.sop_instance.to_owned(),
+            sha256: Sha256::digest(self.data_set).into(),
+        }
+    }
+
+    fn context(&self) -> ProposedContext {
+        ProposedContext {
+            abstract_syntax: self.sop_class.to_owned(),
+            transfer_syntax: self.transfer_syntax.clone(),
+            role: Role::Scu,
+        }
+    }
+
+    fn reference(&self) -> SopReference {
+        SopReference {
+            sop_class: self.sop_class.to_owned(),
+            sop_instance: self.sop_instance.to_owned(),
+        }
     }
 }
 
 impl Remote {
-    /// Asks whether somebody is there.
+    /// Verifies that the peer answers, by C-ECHO.
     ///
     /// # Errors
     ///
-    /// Says why nobody answers as should be.
+    /// Fails if the peer cannot be reached, refuses the association, or answers with a failure.
     pub async fn echo(&self) -> Result<(), ScuError> {
-        let mut conversation = self.associate(&plainly(VERIFICATION).collect(), &[]).await?;
-        let (context, _) = conversation.context(VERIFICATION, None)?;
-        let request = Command::request(context, ECHO, 0, VERIFICATION, "");
-        let response = conversation.ask(request, &[]).await?;
-        conversation.release().await;
+        let contexts = uncompressed(VERIFICATION, Role::Scu).collect();
+        let mut association = self.associate(&contexts).await?;
+        let context_id = association.context(VERIFICATION, None)?.id;
+        let request = Command::request(context_id, CommandField::C_ECHO, 0, VERIFICATION, "");
+        let response = association.request(request, &[]).await?;
+        association.release().await;
         check(&response)
     }
 
-    /// Sends files with one association.
+    /// Sends DICOM files on one association.
     ///
     /// # Errors
     ///
-    /// Stops at the first file that was not taken, and says why.
+    /// Stops at the first file that was not stored, with the reason.
     pub async fn store(&self, files: &[&[u8]]) -> Result<(), ScuError> {
         let objects: Option<Vec<_>> = files.iter().map(|it| object(it)).collect();
         let objects = objects.ok_or(ScuError::NotAFile)?;
-        let mut conversation = self.associate(&wanted(&objects), &[]).await?;
+        let contexts = objects.iter().map(Object::context).collect();
+        let mut association = self.associate(&contexts).await?;
         for object in &objects {
-            conversation.store(object).await?;
+            association.store(object).await?;
         }
-        conversation.release().await;
+        association.release().await;
         Ok(())
     }
 
-    /// Asks for storage commitment, and waits for the answer on the same association at most as
-    /// long as `wait`.
+    /// Requests storage commitment, and waits up to `wait` for the result on the same association.
     ///
     /// # Errors
     ///
-    /// Says why the request was not taken.
+    /// Fails if the request was not accepted.
     pub async fn commit(
         &self,
         transaction: &str,
         references: &[SopReference],
         wait: Duration,
     ) -> Result<Option<CommitmentResult>, ScuError> {
-        let mut conversation = self.associate(&plainly(COMMITMENT).collect(), &[]).await?;
-        let result = conversation.commit(transaction, references, wait).await?;
-        conversation.release().await;
+        let contexts = uncompressed(COMMITMENT, Role::Scu).collect();
+        let mut association = self.associate(&contexts).await?;
+        let result = association.commit(transaction, references, wait).await?;
+        association.release().await;
         Ok(result)
     }
-}
-
-fn wanted(objects: &[Object<'_>]) -> Wanted {
-    objects.iter().map(|it| (it.sop_class.to_owned(), it.transfer_syntax.clone())).collect()
 }
 
 fn object(file: &[u8]) -> Option<Object<'_>> {
@@ -107,108 +124,121 @@ fn object(file: &[u8]) -> Option<Object<'_>> {
     Some(Object { sop_class: value(2)?, sop_instance: value(3)?, transfer_syntax, data_set })
 }
 
-impl Conversation {
+impl ClientAssociation {
     async fn store(&mut self, object: &Object<'_>) -> Result<(), ScuError> {
-        let (context, _) = self.context(object.sop_class, Some(&object.transfer_syntax))?;
-        let request = Command::request(context, STORE, 0, object.sop_class, object.sop_instance);
-        check(&self.ask(request, object.data_set).await?)
+        let context_id = self.context(object.sop_class, Some(&object.transfer_syntax))?.id;
+        let field = CommandField::C_STORE;
+        let request = Command::request(context_id, field, 0, object.sop_class, object.sop_instance);
+        check(&self.request(request, object.data_set).await?)
     }
 
-    /// Asks for commitment. The answer, if it comes on this association.
+    /// Requests storage commitment. Returns the result if it comes on this association in time.
     async fn commit(
         &mut self,
         transaction: &str,
         references: &[SopReference],
         wait: Duration,
     ) -> Result<Option<CommitmentResult>, ScuError> {
-        let (context, syntax) = self.context(COMMITMENT, None)?;
-        let data_set = write_request(transaction, references, &syntax);
-        let request = Command::request(context, ACTION, 0, COMMITMENT, COMMITMENT_INSTANCE);
-        check(&self.ask(request.of_kind(REQUEST), &data_set).await?)?;
-        let (report, data_set) = match self.hear(wait).await {
-            Ok(heard) => heard,
+        let context = self.context(COMMITMENT, None)?.clone();
+        let data_set = write_request(transaction, references, &context.transfer_syntax);
+        let field = CommandField::N_ACTION;
+        let request = Command::request(context.id, field, 0, COMMITMENT, COMMITMENT_INSTANCE);
+        check(&self.request(request.with_type_id(REQUEST), &data_set).await?)?;
+        let report = match self.receive(wait).await {
+            Ok(report) => report,
             Err(ScuError::Pdu(PduError::Silent)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let result = read_result(&data_set, &syntax).ok();
-        let result = result.filter(|_| report.field == EVENT_REPORT);
-        let is_ours = result.as_ref().is_some_and(|it| it.transaction == transaction);
-        let status = if is_ours { Status::SUCCESS } else { Status::INVALID_ARGUMENT };
-        self.say(&report.answer(status, ""), &[]).await?;
-        Ok(result.filter(|_| is_ours))
+        let result = read_result(&report.data_set, &context.transfer_syntax)
+            .ok()
+            .filter(|_| report.command.field == CommandField::N_EVENT_REPORT)
+            .filter(|result| result.transaction == transaction);
+        let status = if result.is_some() { Status::SUCCESS } else { Status::INVALID_ARGUMENT };
+        self.send(&report.command.response(status, ""), &[]).await?;
+        Ok(result)
     }
 }
 
-/// A PACS that takes reports. Keeps its association open for the next one.
+/// A PACS that reports are delivered to. Its association is held open for the next delivery.
 pub struct DicomDestination {
     remote: Remote,
-    /// Whether reports have arrived only once the PACS has committed them (DIN-34).
-    is_to_commit: bool,
+    /// Whether a delivery is complete only once the PACS has committed it (DIN-34).
+    requires_commitment: bool,
     segmentation: SegmentationForm,
-    open: Mutex<Option<Conversation>>,
-    /// What was taken of deliveries that are not whole yet: another try leaves it out.
-    taken: Mutex<BTreeSet<Taken>>,
+    idle: Mutex<Option<ClientAssociation>>,
+    /// Objects of incomplete deliveries that the PACS has stored: another attempt omits them.
+    stored: Mutex<BTreeSet<ObjectIdentity>>,
 }
 
-/// SOP Instance UID of an object, and SHA-256 of its data set.
-type Taken = (String, [u8; 32]);
+/// Identifies an object that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ObjectIdentity {
+    sop_instance: String,
+    /// SHA-256 of the data set.
+    sha256: [u8; 32],
+}
 
-/// Most of them kept, deliveries that never became whole. Without them, more is sent again than has to be.
-const TAKEN_MAX: usize = 10_000;
+/// Upper bound of the objects remembered for deliveries that never became complete. Beyond it they
+/// are forgotten, and more is sent again than necessary.
+const STORED_MAX: usize = 10_000;
 
 impl DicomDestination {
-    /// A destination at `remote` that accepts segmentations in this form; with `is_to_commit`, it is
-    /// asked for storage commitment.
-    pub fn new(remote: Remote, is_to_commit: bool, segmentation: SegmentationForm) -> Self {
-        Self { remote, is_to_commit, segmentation, open: Mutex::default(), taken: Mutex::default() }
+    /// A destination at `remote` that accepts segmentations in this form. With
+    /// `requires_commitment`, storage commitment is requested for each delivery.
+    pub fn new(remote: Remote, requires_commitment: bool, segmentation: SegmentationForm) -> Self {
+        Self {
+            remote,
+            requires_commitment,
+            segmentation,
+            idle: Mutex::default(),
+            stored: Mutex::default(),
+        }
     }
 
-    async fn conversation(&self, objects: &[Object<'_>]) -> Result<Conversation, ScuError> {
-        let kept = self.open.lock().await.take();
-        if let Some(kept) = kept {
-            let fits =
-                |it: &Object<'_>| kept.context(it.sop_class, Some(&it.transfer_syntax)).is_ok();
-            if kept.used.elapsed() < KEPT_OPEN && objects.iter().all(fits) {
-                return Ok(kept);
+    /// The idle association if it fits these objects, else a new one.
+    async fn association(&self, objects: &[Object<'_>]) -> Result<ClientAssociation, ScuError> {
+        let idle = self.idle.lock().await.take();
+        if let Some(idle) = idle {
+            let fits = objects
+                .iter()
+                .all(|it| idle.context(it.sop_class, Some(&it.transfer_syntax)).is_ok());
+            if fits && idle.last_used.elapsed() < IDLE_MAX {
+                return Ok(idle);
             }
-            kept.release().await;
+            idle.release().await;
         }
-        let mut wanted = wanted(objects);
-        if self.is_to_commit {
-            wanted.extend(plainly(COMMITMENT));
+        let mut contexts: BTreeSet<ProposedContext> = objects.iter().map(Object::context).collect();
+        if self.requires_commitment {
+            contexts.extend(uncompressed(COMMITMENT, Role::Scu));
         }
-        self.remote.associate(&wanted, &[]).await
+        self.remote.associate(&contexts).await
     }
 
-    async fn note_taken(&self, one: Taken) {
-        let mut taken = self.taken.lock().await;
-        if taken.len() >= TAKEN_MAX {
-            taken.clear();
+    async fn note_stored(&self, object: ObjectIdentity) {
+        let mut stored = self.stored.lock().await;
+        if stored.len() >= STORED_MAX {
+            stored.clear();
         }
-        taken.insert(one);
+        stored.insert(object);
     }
 
-    /// Asks for commitment of what was just sent.
+    /// Requests storage commitment of the objects of a delivery.
     async fn commit(
         &self,
-        mut conversation: Conversation,
+        mut association: ClientAssociation,
         transaction: &str,
         objects: &[Object<'_>],
     ) -> Result<Sent, SendError> {
-        let reference = |it: &Object<'_>| SopReference {
-            sop_class: it.sop_class.to_owned(),
-            sop_instance: it.sop_instance.to_owned(),
-        };
-        let references: Vec<SopReference> = objects.iter().map(reference).collect();
-        let result = conversation.commit(transaction, &references, COMMITMENT_WAIT).await?;
-        // The answer may still come, on an association of the PACS's own.
-        conversation.release().await;
+        let references: Vec<SopReference> = objects.iter().map(Object::reference).collect();
+        let result = association.commit(transaction, &references, COMMITMENT_WAIT).await?;
+        // The result may still come, on an association that the PACS opens.
+        association.release().await;
         match result {
             None => Ok(Sent::AwaitingCommitment),
             Some(result) if result.failed.is_empty() => Ok(Sent::Acknowledged),
             Some(result) => {
                 let count = result.failed.len();
-                let reason = result.failed.first().map_or(0, |(_, it)| it.0);
+                let reason = result.failed.first().map_or(0, |(_, reason)| reason.0);
                 let text = format!("the PACS did not commit {count} objects: {reason:#06x}");
                 Err(SendError::Retryable(text))
             }
@@ -245,22 +275,22 @@ impl Destination for DicomDestination {
     ) -> Result<Sent, SendError> {
         let objects: Option<Vec<_>> = outputs.iter().map(|it| object(&it.bytes)).collect();
         let objects = objects.ok_or(ScuError::NotAFile)?;
-        let mut conversation = self.conversation(&objects).await?;
-        let all: Vec<Taken> = objects.iter().map(Object::taken).collect();
-        for (object, taken) in objects.iter().zip(&all) {
-            if !self.taken.lock().await.contains(taken) {
-                conversation.store(object).await?;
-                self.note_taken(taken.clone()).await;
+        let mut association = self.association(&objects).await?;
+        let identities: Vec<ObjectIdentity> = objects.iter().map(Object::identity).collect();
+        for (object, identity) in objects.iter().zip(&identities) {
+            if !self.stored.lock().await.contains(identity) {
+                association.store(object).await?;
+                self.note_stored(identity.clone()).await;
             }
         }
-        self.taken.lock().await.retain(|it| !all.contains(it));
-        if self.is_to_commit {
-            return self.commit(conversation, transaction, &objects).await;
+        self.stored.lock().await.retain(|it| !identities.contains(it));
+        if self.requires_commitment {
+            return self.commit(association, transaction, &objects).await;
         }
-        // Deliveries go side by side: one association is kept, the others are released.
-        let before = self.open.lock().await.replace(conversation);
-        if let Some(before) = before {
-            before.release().await;
+        // Deliveries are concurrent: one association is held open, the others are released.
+        let previous = self.idle.lock().await.replace(association);
+        if let Some(previous) = previous {
+            previous.release().await;
         }
         Ok(Sent::Acknowledged)
     }

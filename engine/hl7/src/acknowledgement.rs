@@ -1,4 +1,4 @@
-//! What a message is answered with (HL7 v2, 2.9; requirements HL7-10..12). Pure.
+//! Writes acknowledgements (HL7 v2.5.1, 2.9; HL7-10 to HL7-12).
 
 use contracts::Answers;
 use encoding::hl7_escape::Delimiters;
@@ -6,18 +6,72 @@ use encoding::hl7_escape::Delimiters;
 use crate::message::{Message, Problem};
 use crate::message_type::response;
 
-/// When a sender wants an acknowledgement (table 0155).
+/// MSA-1 (table 0008).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
+pub enum AcknowledgementCode {
+    /// `AA`: application accept.
+    ApplicationAccept,
+    /// `AE`: application error.
+    ApplicationError,
+    /// `AR`: application reject.
+    ApplicationReject,
+    /// `CA`: commit accept.
+    CommitAccept,
+    /// `CE`: commit error.
+    CommitError,
+    /// `CR`: commit reject.
+    CommitReject,
+}
+
+impl AcknowledgementCode {
+    const ALL: [Self; 6] = [
+        Self::ApplicationAccept,
+        Self::ApplicationError,
+        Self::ApplicationReject,
+        Self::CommitAccept,
+        Self::CommitError,
+        Self::CommitReject,
+    ];
+
+    /// The code in table 0008.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApplicationAccept => "AA",
+            Self::ApplicationError => "AE",
+            Self::ApplicationReject => "AR",
+            Self::CommitAccept => "CA",
+            Self::CommitError => "CE",
+            Self::CommitReject => "CR",
+        }
+    }
+
+    /// The code with this name in table 0008.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    /// The code of the original mode and of application acknowledgements.
+    const fn of_application(problem: Option<&Problem>) -> Self {
+        match problem {
+            None => Self::ApplicationAccept,
+            Some(problem) if problem.is_final => Self::ApplicationReject,
+            Some(_) => Self::ApplicationError,
+        }
+    }
+}
+
+/// When a sender wants an acknowledgement: MSH-15 and MSH-16 (table 0155).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcknowledgementCondition {
     Always,
     Never,
     OnError,
     OnSuccess,
 }
 
-impl Condition {
-    fn of(text: &str) -> Self {
-        match text {
+impl AcknowledgementCondition {
+    fn parse(name: &str) -> Self {
+        match name {
             "AL" => Self::Always,
             "ER" => Self::OnError,
             "SU" => Self::OnSuccess,
@@ -25,90 +79,110 @@ impl Condition {
         }
     }
 
-    const fn holds(self, is_good: bool) -> bool {
+    const fn applies(self, is_success: bool) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::OnError => !is_good,
-            Self::OnSuccess => is_good,
+            Self::OnError => !is_success,
+            Self::OnSuccess => is_success,
         }
     }
 }
 
-/// The answers to `message`, and MSA-1 of the one that counts for the trail.
+/// Message control ids (MSH-10) for the acknowledgements of one message.
+#[derive(Clone, Debug)]
+pub struct OwnIds {
+    /// For the first one.
+    pub accept: String,
+    /// For the application acknowledgement of the enhanced mode.
+    pub application: String,
+}
+
+/// The acknowledgements of a message, before they are sent.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    /// The messages to send.
+    pub answers: Answers,
+    /// The code of the one that counts for the trail.
+    pub code: AcknowledgementCode,
+}
+
+/// Writes the acknowledgements of `message`. `now` is their MSH-7.
 ///
-/// Without MSH-15 and MSH-16 it is one, of the original mode. With either of them it may be two: an
-/// accept acknowledgement, and an application acknowledgement as a message of its own. What is wrong
-/// with the content is said in the latter; where none is wanted, the former says it, so that the
-/// sender hears of it. A sender who wants neither still gets the one of the original mode: over MLLP
-/// it would wait for ever.
-pub fn answers(
+/// Without MSH-15 and MSH-16 there is one, of the original mode. With either of them there may be
+/// two: an accept acknowledgement, and an application acknowledgement as a message of its own.
+/// A problem with the content is stated in the latter; where none is wanted, in the former, so that
+/// the sender learns of it. A sender that wants neither still gets the one of the original mode:
+/// over MLLP it would wait forever.
+pub fn acknowledge(
     message: &Message,
     problem: Option<&Problem>,
-    own_ids: [&str; 2],
+    ids: &OwnIds,
     now: &str,
-) -> (Answers, &'static str) {
-    let [accept_id, application_id] = own_ids;
-    let (accept, application) = (message.msh(15, 1), message.msh(16, 1));
-    let original = original_code(problem);
-    let plain = kind_of_plain(message);
-    let neither = |it: &str| matches!(it, "" | "NE");
-    if neither(&accept) && neither(&application) {
-        let first = acknowledge(message, &plain, (original, problem), accept_id, now);
-        return (Answers { first: Some(first), application: None }, original);
+) -> Acknowledged {
+    let original = AcknowledgementCode::of_application(problem);
+    let plain = plain_type(message);
+    if is_original_mode(message) {
+        let first = write(message, &plain, original, problem, &ids.accept, now);
+        let answers = Answers { first: Some(first), application: None };
+        return Acknowledged { answers, code: original };
     }
-    let is_good = problem.is_none();
-    let is_refused = problem.is_some_and(|it| it.is_final);
-    let by_application = Condition::of(&application).holds(is_good) && !is_refused;
-    let code = match problem {
-        None => "CA",
-        Some(_) if is_refused => "CR",
-        Some(_) if by_application => "CA",
-        Some(_) => "CE",
+    let wants_accept = AcknowledgementCondition::parse(&message.msh(15, 1));
+    let wants_application = AcknowledgementCondition::parse(&message.msh(16, 1));
+    let is_final = problem.is_some_and(|it| it.is_final);
+    let has_application = wants_application.applies(problem.is_none()) && !is_final;
+    let commit = match problem {
+        None => AcknowledgementCode::CommitAccept,
+        Some(_) if is_final => AcknowledgementCode::CommitReject,
+        Some(_) if has_application => AcknowledgementCode::CommitAccept,
+        Some(_) => AcknowledgementCode::CommitError,
     };
-    let told = problem.filter(|_| code != "CA");
-    let first = Condition::of(&accept)
-        .holds(code == "CA")
-        .then(|| acknowledge(message, &plain, (code, told), accept_id, now));
-    let type_code = message.delimiters.escaped(&message.msh(9, 1));
-    let kind = response(&type_code, &event(message), message.delimiters.component);
-    let application = by_application
-        .then(|| acknowledge(message, &kind, (original, problem), application_id, now));
-    let code = if first.is_none() && application.is_some() { original } else { code };
-    (Answers { first, application }, code)
+    let is_accepted = commit == AcknowledgementCode::CommitAccept;
+    let stated = problem.filter(|_| !is_accepted);
+    let first = wants_accept
+        .applies(is_accepted)
+        .then(|| write(message, &plain, commit, stated, &ids.accept, now));
+    let request_type = message.delimiters.escaped(&message.msh(9, 1));
+    let response_type = response(&request_type, &event(message), message.delimiters.component);
+    let application = has_application
+        .then(|| write(message, &response_type, original, problem, &ids.application, now));
+    let code = if first.is_none() && application.is_some() { original } else { commit };
+    Acknowledged { answers: Answers { first, application }, code }
 }
 
-/// The answer that says that nothing was kept, and the sender must try again.
-pub fn not_kept(message: &Message, problem: &Problem, own_id: &str, now: &str) -> Vec<u8> {
-    let neither = |it: String| matches!(it.as_str(), "" | "NE");
-    let is_original = neither(message.msh(15, 1)) && neither(message.msh(16, 1));
-    let code = if is_original { "AE" } else { "CE" };
-    acknowledge(message, &kind_of_plain(message), (code, Some(problem)), own_id, now)
+/// The acknowledgement that nothing was stored, and the sender must try again.
+pub fn not_stored(message: &Message, problem: &Problem, own_id: &str, now: &str) -> Vec<u8> {
+    let code = if is_original_mode(message) {
+        AcknowledgementCode::ApplicationError
+    } else {
+        AcknowledgementCode::CommitError
+    };
+    write(message, &plain_type(message), code, Some(problem), own_id, now)
 }
 
-fn original_code(problem: Option<&Problem>) -> &'static str {
-    match problem {
-        None => "AA",
-        Some(problem) if problem.is_final => "AR",
-        Some(_) => "AE",
-    }
+/// Whether the sender asks for no acknowledgement of the enhanced mode.
+fn is_original_mode(message: &Message) -> bool {
+    [15, 16].into_iter().all(|field| matches!(message.msh(field, 1).as_str(), "" | "NE"))
 }
 
-/// MSH-9.2, as it may stand in a message: what it means may hold what separates segments.
+/// MSH-9.2, escaped: its decoded value may contain a segment separator.
 fn event(message: &Message) -> String {
     message.delimiters.escaped(&message.msh(9, 2))
 }
 
-fn kind_of_plain(message: &Message) -> String {
-    let (event, c) = (event(message), message.delimiters.component);
+/// MSH-9 of a general acknowledgement.
+fn plain_type(message: &Message) -> String {
+    let event = event(message);
+    let c = message.delimiters.component;
     if event.is_empty() { "ACK".to_owned() } else { format!("ACK{c}{event}{c}ACK") }
 }
 
-/// One answer, in the delimiters and character set of the message.
-fn acknowledge(
+/// Writes one acknowledgement, in the delimiters and the character set of the message.
+fn write(
     message: &Message,
-    kind: &str,
-    (code, problem): (&str, Option<&Problem>),
+    message_type: &str,
+    code: AcknowledgementCode,
+    problem: Option<&Problem>,
     own_id: &str,
     now: &str,
 ) -> Vec<u8> {
@@ -121,7 +195,7 @@ fn acknowledge(
         raw(4),
         now.to_owned(),
         String::new(),
-        kind.to_owned(),
+        message_type.to_owned(),
         own_id.to_owned(),
         raw(11),
         raw(12),
@@ -137,18 +211,19 @@ fn acknowledge(
     }
     let f = d.field.to_string();
     let mut text = format!("MSH{f}{}{f}{}\r", raw(2), fields.join(&f));
-    text = format!("{text}MSA{f}{code}{f}{}\r", raw(10));
+    text = format!("{text}MSA{f}{}{f}{}\r", code.name(), raw(10));
     if let Some(problem) = problem {
         text.push_str(&error_segment(d, problem, &message.msh(12, 1)));
     }
-    // What came in this character set goes out in it.
+    // The message was received in this character set: the acknowledgement is sent in it.
     message.charset.encode(&text).unwrap_or_else(|_| text.into_bytes())
 }
 
-/// ERR, as the version of the message has it: one field before 2.5, several since (2.15.5).
+/// ERR in the form of the version of the message: one field before 2.5, several since (2.15.5).
 fn error_segment(d: Delimiters, problem: &Problem, version: &str) -> String {
     let (f, c, s) = (d.field, d.component, d.subcomponent);
-    let (code, text) = (problem.code, d.escaped(&problem.text));
+    let code = problem.code.number();
+    let text = d.escaped(&problem.text);
     if matches!(version, "2.1" | "2.2" | "2.3" | "2.3.1" | "2.4") {
         let mut place = problem.location.split('^').map(ToOwned::to_owned).collect::<Vec<_>>();
         place.resize(3, String::new());
@@ -159,7 +234,8 @@ fn error_segment(d: Delimiters, problem: &Problem, version: &str) -> String {
     format!("ERR{f}{f}{location}{f}{code}{c}{text}{c}HL70357{f}E\r")
 }
 
-/// The answer to what is no message, or to one that is too long: as much as its head tells.
+/// The acknowledgement of what is no message, or of one that is too long, from as much of its head
+/// as can be read.
 pub fn refuse_unreadable(head: &[u8], problem: &Problem, own_id: &str, now: &str) -> Vec<u8> {
     let text = String::from_utf8_lossy(head);
     let line = text.split(['\r', '\n']).next().unwrap_or_default();
@@ -180,12 +256,14 @@ mod tests {
     use encoding::hl7_charset::Hl7Charset;
 
     use super::*;
+    use crate::message::ErrorCode;
 
     fn answered(kind: &str, version: &str, wants: &str, problem: Option<&Problem>) -> [String; 2] {
         let text =
             format!("MSH|^~\\&|RIS|H|ISO|AI|20260101||{kind}|M1|P|{version}|||{wants}\rPID|1||7");
         let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
-        let (answers, _) = answers(&message, problem, ["A1", "A2"], "20260102");
+        let ids = OwnIds { accept: "A1".to_owned(), application: "A2".to_owned() };
+        let answers = acknowledge(&message, problem, &ids, "20260102").answers;
         let text = |it: Option<Vec<u8>>| String::from_utf8(it.unwrap_or_default()).unwrap();
         [text(answers.first), text(answers.application)]
     }
@@ -202,8 +280,8 @@ mod tests {
 
     #[test]
     fn hl7_10_each_sender_gets_the_answers_it_asks_for() {
-        let wrong = Problem::wrong(101, "PID^1^3", "no patient");
-        let refused = Problem::refused(203, "no such version");
+        let wrong = Problem::wrong(ErrorCode::RequiredFieldMissing, "PID^1^3", "no patient");
+        let refused = Problem::refused(ErrorCode::UnsupportedVersion, "no such version");
         for (wants, good, bad, worst) in [
             ("|", ["AA", ""], ["AE", ""], ["AR", ""]),
             ("NE|NE", ["AA", ""], ["AE", ""], ["AR", ""]),
@@ -236,7 +314,7 @@ mod tests {
 
     #[test]
     fn hl7_12_an_error_is_written_as_the_version_of_the_message_has_it() {
-        let problem = Problem::wrong(101, "PID^1^3", "no patient");
+        let problem = Problem::wrong(ErrorCode::RequiredFieldMissing, "PID^1^3", "no patient");
         let [new, _] = answered("ADT^A01", "2.5.1", "|", Some(&problem));
         assert!(new.contains("\rERR||PID^1^3|101^no patient^HL70357|E\r"), "{new}");
         let [old, _] = answered("ADT^A01", "2.3.1", "|", Some(&problem));

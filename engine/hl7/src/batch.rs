@@ -1,14 +1,14 @@
-//! Batches: many messages in one frame (HL7 v2, 2.10.3; HL7-27). Pure.
+//! Batches: several messages in one frame, answered as a batch (HL7 v2, 2.10.3; HL7-27).
 
 use encoding::hl7_escape::Delimiters;
 
-/// Messages that came together.
+/// A batch of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     header: String,
-    /// The messages, each as it would have come alone.
+    /// The messages, each as it would have arrived in a frame of its own.
     pub messages: Vec<Vec<u8>>,
-    /// How many the sender says there are (BTS-1), if it says so.
+    /// Number of messages that the sender declares (BTS-1), if it declares one.
     pub declared: Option<usize>,
 }
 
@@ -42,12 +42,12 @@ pub fn split(frame: &[u8]) -> Option<Batch> {
 }
 
 impl Batch {
-    /// Whether messages got lost on the way: then the sender is told, and what came is kept.
+    /// Whether messages are missing: then the answer states so, and those that arrived are stored.
     pub fn is_incomplete(&self) -> bool {
         self.declared.is_some_and(|it| it != self.messages.len())
     }
 
-    /// The answers to its messages, as a batch.
+    /// The batch of the acknowledgements of its messages.
     pub fn answered(&self, answers: &[Vec<u8>], own_id: &str, now: &str) -> Vec<u8> {
         let as_message = self.header.replacen("BHS", "MSH", 1);
         let d = Delimiters::of_message(&as_message).unwrap_or_default();

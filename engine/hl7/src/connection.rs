@@ -1,9 +1,9 @@
-//! One peer on one connection.
+//! Serves one MLLP connection: reads messages, has them stored, and sends the acknowledgements.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contracts::{Answers, Intake, MessageArrival};
+use contracts::{Answers, EventSink, MessageArrival, MessageIntake};
 use domain::{Action, Actor, Event, MessageType, Outcome, Subject};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -16,22 +16,24 @@ use tokio::time::timeout;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::acknowledgement::{self, not_kept, refuse_unreadable};
+use crate::acknowledgement::{self, OwnIds, not_stored, refuse_unreadable};
 use crate::batch::split;
 use crate::frame::{Decoder, Frame, Garbage, framed};
-use crate::message::{Message, Problem};
+use crate::message::{ErrorCode, Message, Problem};
 use crate::receiver::{Judged, Rules, judge};
 
-/// How much is asked of the system at once.
+/// How much is read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Longest message that is taken apart at once: well under a millisecond.
+/// Longest message that is parsed on the task of its connection: well under a millisecond.
 const SHORT_BYTES_MAX: usize = 16 * 1024;
 
-/// Fewest bytes per second inside of a message, once it has lasted as long as a partial one may.
+/// Lower bound of bytes per second inside a message, once it has lasted as long as one may be
+/// silent.
 const THROUGHPUT_MIN: u64 = 4 * 1024;
 
-/// How long the return after an end may take before it is taken as never coming (HL7-01).
+/// How long the carriage return after the end of a frame may take before it counts as missing
+/// (HL7-01).
 const RETURN_WAIT: Duration = Duration::from_millis(500);
 
 /// How long to wait on a connection (HL7-02).
@@ -39,9 +41,9 @@ const RETURN_WAIT: Duration = Duration::from_millis(500);
 pub struct Timers {
     /// For the next message.
     pub idle: Duration,
-    /// For the next bytes inside of a message.
+    /// For the next bytes inside a message.
     pub partial: Duration,
-    /// For the peer to take an answer.
+    /// For the peer to receive an acknowledgement.
     pub write: Duration,
 }
 
@@ -55,7 +57,7 @@ impl Default for Timers {
     }
 }
 
-/// Why a connection ended before its time.
+/// Why a connection had to be closed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// The connection broke.
@@ -64,7 +66,7 @@ pub enum ConnectionError {
     /// The peer does not speak MLLP.
     #[error("the peer does not speak MLLP")]
     Garbage(#[from] Garbage),
-    /// The peer stopped inside of a message.
+    /// The peer stopped inside a message.
     #[error("the peer was silent inside of a message")]
     Silent,
     /// The message was longer than any may be.
@@ -72,169 +74,198 @@ pub enum ConnectionError {
     TooLong,
 }
 
-/// Where messages come from.
-#[derive(Clone, Copy)]
-struct Origin<'a> {
-    address: &'a str,
-    connection: Uuid,
-}
-
-/// Serves a peer until it closes the connection, or is idle for too long.
-///
-/// # Errors
-///
-/// Says why the connection had to be closed. What was acknowledged stays so.
-pub async fn serve(
-    mut stream: TcpStream,
-    address: &str,
+/// One connection with a peer.
+pub struct Connection {
+    /// Distinguishes this connection from all others.
+    id: Uuid,
+    /// Network address of the peer.
+    address: String,
     rules: Arc<Rules>,
     timers: Timers,
-    intake: &dyn Intake,
-) -> Result<(), ConnectionError> {
-    let from = Origin { address, connection: Uuid::now_v7() };
-    let mut decoder = Decoder::default();
-    let mut buffer = Vec::with_capacity(READ_BYTES);
-    let mut inside_since: Option<(Instant, u64)> = None;
-    loop {
-        while let Some(frame) = decoder.next_frame()? {
-            inside_since = None;
-            let (answers, is_over) = match frame {
-                Frame::Message(bytes) => (answers(bytes, from, &rules, intake).await, false),
-                Frame::TooLong(head) => {
-                    let problem = Problem::refused(207, "the message is too long");
-                    let detail = json!({"reason": problem.text});
-                    tell(intake, "message_unreadable", address, detail).await;
-                    (vec![refuse_unreadable(&head, &problem, &own_id(), &now())], true)
-                }
-            };
-            for answer in answers {
-                let bytes = framed(&answer);
-                let written = stream.write_all(&bytes);
-                timeout(timers.write, written).await.map_err(|_| ConnectionError::Silent)??;
+    messages: Arc<dyn MessageIntake>,
+    events: Arc<dyn EventSink>,
+}
+
+/// A message that was read, and the bytes it was read from.
+struct ReadMessage {
+    judged: Result<Judged, Problem>,
+    bytes: Vec<u8>,
+}
+
+impl Connection {
+    /// A new connection with the peer at `address`.
+    pub fn new(
+        address: String,
+        rules: Arc<Rules>,
+        timers: Timers,
+        messages: Arc<dyn MessageIntake>,
+        events: Arc<dyn EventSink>,
+    ) -> Self {
+        Self { id: Uuid::now_v7(), address, rules, timers, messages, events }
+    }
+
+    /// Serves the peer until it closes the connection, or is idle for too long.
+    ///
+    /// # Errors
+    ///
+    /// Fails with why the connection had to be closed. What was acknowledged stays stored.
+    pub async fn serve(&self, mut stream: TcpStream) -> Result<(), ConnectionError> {
+        let mut decoder = Decoder::default();
+        let mut buffer = Vec::with_capacity(READ_BYTES);
+        let mut inside_since: Option<(Instant, u64)> = None;
+        loop {
+            while let Some(frame) = decoder.next_frame()? {
+                inside_since = None;
+                self.answer_frame(frame, &mut stream).await?;
             }
-            if is_over {
+            let wait = if decoder.ends_without_return() {
+                RETURN_WAIT
+            } else if decoder.is_inside() {
+                self.timers.partial
+            } else {
+                self.timers.idle
+            };
+            buffer.clear();
+            match timeout(wait, stream.read_buf(&mut buffer)).await {
+                Ok(read) => match read? {
+                    0 => return Ok(()),
+                    read => {
+                        decoder.push(&buffer);
+                        let (since, bytes) = inside_since.get_or_insert((Instant::now(), 0));
+                        *bytes += read as u64;
+                        let seconds = *bytes / THROUGHPUT_MIN;
+                        if since.elapsed() > self.timers.partial + Duration::from_secs(seconds) {
+                            return Err(ConnectionError::Silent);
+                        }
+                    }
+                },
+                Err(_) if decoder.ends_without_return() => decoder.push(b"\r"),
+                Err(_) if decoder.is_inside() => return Err(ConnectionError::Silent),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Stores what came in a frame, and sends the acknowledgements in order.
+    async fn answer_frame(
+        &self,
+        frame: Frame,
+        stream: &mut TcpStream,
+    ) -> Result<(), ConnectionError> {
+        let bytes = match frame {
+            Frame::Message(bytes) => bytes,
+            Frame::TooLong(head) => {
+                let problem = Problem::refused(
+                    ErrorCode::ApplicationInternalError,
+                    "the message is too long",
+                );
+                self.record("message_unreadable", json!({"reason": problem.text})).await;
+                let refusal = refuse_unreadable(&head, &problem, &own_id(), &now());
+                self.send(stream, &refusal).await?;
                 return Err(ConnectionError::TooLong);
             }
-        }
-        let wait = match (decoder.ends_without_return(), decoder.is_inside()) {
-            (true, _) => RETURN_WAIT,
-            (_, true) => timers.partial,
-            _ => timers.idle,
         };
-        buffer.clear();
-        match timeout(wait, stream.read_buf(&mut buffer)).await {
-            Ok(read) => match read? {
-                0 => return Ok(()),
-                read => {
-                    decoder.push(&buffer);
-                    let (since, bytes) = inside_since.get_or_insert((Instant::now(), 0));
-                    *bytes += read as u64;
-                    let seconds = *bytes / THROUGHPUT_MIN;
-                    if since.elapsed() > timers.partial + Duration::from_secs(seconds) {
-                        return Err(ConnectionError::Silent);
-                    }
-                }
-            },
-            Err(_) if decoder.ends_without_return() => decoder.push(b"\r"),
-            Err(_) if decoder.is_inside() => return Err(ConnectionError::Silent),
-            Err(_) => return Ok(()),
+        for answer in self.answers(bytes).await {
+            self.send(stream, &answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, stream: &mut TcpStream, answer: &[u8]) -> Result<(), ConnectionError> {
+        let bytes = framed(answer);
+        let written = stream.write_all(&bytes);
+        Ok(timeout(self.timers.write, written).await.map_err(|_| ConnectionError::Silent)??)
+    }
+
+    /// Stores the message or the batch of a frame. Returns the acknowledgements, in order.
+    async fn answers(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        let Some(batch) = split(&bytes) else { return self.answer(bytes).await };
+        if batch.is_incomplete() {
+            let detail = json!({"announced": batch.declared, "came": batch.messages.len()});
+            self.record("batch_incomplete", detail).await;
+        }
+        let mut all = Vec::new();
+        for message in &batch.messages {
+            all.extend(self.answer(message.clone()).await);
+        }
+        vec![batch.answered(&all, &own_id(), &now())]
+    }
+
+    /// Stores a message. Returns its acknowledgements: none for an acknowledgement, else two
+    /// systems would acknowledge each other forever (HL7-12).
+    async fn answer(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        let Some(ReadMessage { judged, bytes }) = self.read(bytes).await else {
+            return Vec::new();
+        };
+        let judged = match judged {
+            Ok(judged) if judged.message.msh(9, 1) == "ACK" => return Vec::new(),
+            Ok(judged) => judged,
+            Err(problem) => {
+                metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
+                warn!(problem = problem.text, "a message cannot be read");
+                let detail = json!({"reason": problem.text, "bytes": bytes.len()});
+                self.record("message_unreadable", detail).await;
+                return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
+            }
+        };
+        let header = judged.message.header_only();
+        let arrival = self.arrival(judged, bytes);
+        let outcome = arrival.acknowledgement_code.clone();
+        match self.messages.accept_message(arrival).await {
+            Ok(Answers { first, application }) => {
+                metrics::counter!("hl7_messages_total", "outcome" => outcome).increment(1);
+                first.into_iter().chain(application).collect()
+            }
+            Err(refusal) => {
+                metrics::counter!("hl7_messages_total", "outcome" => "not_kept").increment(1);
+                // The sender retains it and tries again (HL7-10).
+                let problem =
+                    Problem::wrong(ErrorCode::ApplicationInternalError, "", refusal.comment);
+                vec![not_stored(&header, &problem, &own_id(), &now())]
+            }
         }
     }
-}
 
-/// Keeps what came in a frame, and gives what to answer, in order.
-async fn answers(
-    bytes: Vec<u8>,
-    from: Origin<'_>,
-    rules: &Arc<Rules>,
-    intake: &dyn Intake,
-) -> Vec<Vec<u8>> {
-    let Some(batch) = split(&bytes) else { return answer(bytes, from, rules, intake).await };
-    if batch.is_incomplete() {
-        let detail = json!({"announced": batch.declared, "came": batch.messages.len()});
-        tell(intake, "batch_incomplete", from.address, detail).await;
-    }
-    let mut all = Vec::new();
-    for message in &batch.messages {
-        all.extend(answer(message.clone(), from, rules, intake).await);
-    }
-    vec![batch.answered(&all, &own_id(), &now())]
-}
-
-async fn tell(intake: &dyn Intake, kind: &str, address: &str, detail: serde_json::Value) {
-    let event = Event::engine(kind, Action::C, Subject::default(), detail);
-    let actor = Actor::peer("unknown", address);
-    intake.note_event(event.by(actor).ended(Outcome::MinorFailure)).await;
-}
-
-/// Keeps a message, and gives what to answer: nothing to an acknowledgement, else two systems would
-/// acknowledge each other for ever (HL7-12).
-async fn answer(
-    bytes: Vec<u8>,
-    from: Origin<'_>,
-    rules: &Arc<Rules>,
-    intake: &dyn Intake,
-) -> Vec<Vec<u8>> {
-    let Some((judged, bytes)) = read(bytes, rules).await else { return Vec::new() };
-    let judged = match judged {
-        Ok(judged) if judged.message.msh(9, 1) == "ACK" => return Vec::new(),
-        Ok(judged) => judged,
-        Err(problem) => {
-            metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
-            warn!(problem = problem.text, "a message cannot be read");
-            let detail = json!({"reason": problem.text, "bytes": bytes.len()});
-            tell(intake, "message_unreadable", from.address, detail).await;
-            return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
+    /// Parses a message: a long one on a thread that may block. Nothing, if that thread failed.
+    async fn read(&self, bytes: Vec<u8>) -> Option<ReadMessage> {
+        if bytes.len() <= SHORT_BYTES_MAX {
+            return Some(ReadMessage { judged: judge(&bytes, &self.rules), bytes });
         }
-    };
-    let header = judged.message.header_only();
-    let arrival = arrival(judged, bytes, from);
-    let outcome = arrival.acknowledgement_code.clone();
-    match intake.note_message(arrival).await {
-        Ok(Answers { first, application }) => {
-            metrics::counter!("hl7_messages_total", "outcome" => outcome).increment(1);
-            first.into_iter().chain(application).collect()
-        }
-        Err(refusal) => {
-            metrics::counter!("hl7_messages_total", "outcome" => "not_kept").increment(1);
-            // The sender keeps it and tries again (HL7-10).
-            let problem = Problem::wrong(207, "", refusal.comment);
-            vec![not_kept(&header, &problem, &own_id(), &now())]
-        }
+        let rules = Arc::clone(&self.rules);
+        let read = move || ReadMessage { judged: judge(&bytes, &rules), bytes };
+        tokio::task::spawn_blocking(read).await.ok()
     }
-}
 
-/// Takes a message apart: a long one on a thread that may be busy for as long as that takes.
-async fn read(bytes: Vec<u8>, rules: &Arc<Rules>) -> Option<(Result<Judged, Problem>, Vec<u8>)> {
-    if bytes.len() <= SHORT_BYTES_MAX {
-        return Some((judge(&bytes, rules), bytes));
+    async fn record(&self, kind: &str, detail: serde_json::Value) {
+        let event = Event::engine(kind, Action::C, Subject::default(), detail)
+            .by(Actor::peer("unknown", &self.address))
+            .ended(Outcome::MinorFailure);
+        self.events.record_event(event).await;
     }
-    let rules = Arc::clone(rules);
-    tokio::task::spawn_blocking(move || (judge(&bytes, &rules), bytes)).await.ok()
-}
 
-fn arrival(judged: Judged, bytes: Vec<u8>, from: Origin<'_>) -> MessageArrival {
-    let Judged { message, effects } = judged;
-    let (effects, problem) = match effects {
-        Ok(effects) => (effects, None),
-        Err(problem) => (Vec::new(), Some(problem)),
-    };
-    let (answers, code) =
-        acknowledgement::answers(&message, problem.as_ref(), [&own_id(), &own_id()], &now());
-    MessageArrival {
-        address: from.address.to_owned(),
-        connection: Some(from.connection),
-        sha256: hex::encode(Sha256::digest(&bytes)),
-        raw: bytes,
-        sending_application: message.msh(3, 1),
-        sending_facility: message.msh(4, 1),
-        message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
-        control_id: message.msh(10, 1),
-        said_at: said_at(&message),
-        effects,
-        answers,
-        acknowledgement_code: code.to_owned(),
-        problem: problem.map(|it| it.text),
+    fn arrival(&self, judged: Judged, bytes: Vec<u8>) -> MessageArrival {
+        let Judged { message, effects } = judged;
+        let (effects, problem) = match effects {
+            Ok(effects) => (effects, None),
+            Err(problem) => (Vec::new(), Some(problem)),
+        };
+        let ids = OwnIds { accept: own_id(), application: own_id() };
+        let acknowledged = acknowledgement::acknowledge(&message, problem.as_ref(), &ids, &now());
+        MessageArrival {
+            address: self.address.clone(),
+            connection: Some(self.id),
+            sha256: hex::encode(Sha256::digest(&bytes)),
+            raw: bytes,
+            sending_application: message.msh(3, 1),
+            sending_facility: message.msh(4, 1),
+            message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
+            control_id: message.msh(10, 1),
+            said_at: said_at(&message),
+            effects,
+            answers: acknowledged.answers,
+            acknowledgement_code: acknowledged.code.name().to_owned(),
+            problem: problem.map(|it| it.text),
+        }
     }
 }
 

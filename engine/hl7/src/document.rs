@@ -1,12 +1,12 @@
-//! Results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4). Pure.
+//! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
 use contracts::MessageEffect;
 use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation};
 
-use crate::mapping::patient_id;
 use crate::message::{Message, Segment};
+use crate::patient::patient_id;
 
-/// The results or document a message carries, and its files.
+/// The observations or the document of a message, with the files in it.
 pub(crate) fn document(message: &Message) -> MessageEffect {
     let pid = message.segment("PID");
     let patient = pid.and_then(|it| patient_id(message, it).ok().flatten());
@@ -70,14 +70,15 @@ fn about(message: &Message, txa: &Segment) -> DocumentAbout {
     }
 }
 
-/// A file in OBX-5 (ED): source application ^ type ^ subtype ^ encoding ^ data. Senders write type
+/// A file in OBX-5 (ED): source application ^ type ^ subtype ^ encoding ^ data. Senders spell type
 /// and subtype in many ways.
 fn attachment(message: &Message, obx: &Segment) -> Option<Attachment> {
     if message.value(obx, 2, 1) != "ED" {
         return None;
     }
     let part = |number| message.value(obx, 5, number);
-    let (kind, subtype) = (part(2).to_ascii_lowercase(), part(3).to_ascii_lowercase());
+    let kind = part(2).to_ascii_lowercase();
+    let subtype = part(3).to_ascii_lowercase();
     let is_base64 = part(4).eq_ignore_ascii_case("base64");
     let base64: String = part(5).chars().filter(|it| !it.is_whitespace()).collect();
     if !is_base64 || base64.is_empty() {

@@ -1,14 +1,22 @@
-//! The HL7 v2 side of the engine: takes orders, patients and laboratory results, and sends reports.
+//! The HL7 v2 side of the engine: receives orders, patients and laboratory results, sends reports.
 //!
-//! Read in the order a message travels: [`listener`] opens the door, [`connection`] serves one
-//! peer, [`frame`] finds messages in the stream, [`message`] takes them apart, [`mapping`] says
-//! what they mean (`merging` and `document` with it), [`receiver`] what to answer. [`sender`] walks the other way.
+//! In the order a message travels:
+//!
+//! - [`listener`]: accepts connections and applies their limits;
+//! - [`connection`]: serves one MLLP connection;
+//! - [`frame`], [`batch`]: find messages in the byte stream;
+//! - [`message`]: parses a message into segments, fields and components;
+//! - [`receiver`]: decides whether a message is accepted;
+//! - [`mapping`]: maps it to its effects, with `patient`, `merging` and `document`;
+//! - [`acknowledgement`]: writes the answers.
+//!
+//! [`sender`] sends messages and waits for their acknowledgements; [`conformance`] writes the profile.
 //!
 //! **Invariants**
 //!
-//! - A positive acknowledgement is sent only after the message is kept (HL7-11).
-//! - What cannot be read whole is refused, never read in part: `hl7-parser` would stop at a blank
-//!   line and say nothing.
+//! - A positive acknowledgement is sent only after the message is stored (HL7-11).
+//! - What cannot be parsed completely is refused, never parsed in part: `hl7-parser` would stop at
+//!   a blank line without an error.
 //! - Messages of one connection are answered in order.
 
 pub mod acknowledgement;
@@ -23,11 +31,12 @@ pub mod mapping;
 mod merging;
 pub mod message;
 pub mod message_type;
+mod patient;
 pub mod receiver;
 pub mod sender;
 
 pub use destination_config::MllpDestinationConfig;
 pub use listener::{Config, Listener, Sender};
-pub use message::{Message, Problem};
+pub use message::{ErrorCode, Message, Problem};
 pub use receiver::Rules;
 pub use sender::{MllpDestination, MllpError};

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use contracts::Intake;
+use contracts::{EventSink, MessageIntake};
 use domain::ErrorChain;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument as _, info_span, warn};
 
-use crate::connection::{Timers, serve};
+use crate::connection::{Connection, Timers};
 use crate::receiver::Rules;
 
 /// How often a connection beyond the limit looks for a place, and how long it waits between.
@@ -52,7 +52,8 @@ impl std::fmt::Debug for Sender {
 pub struct Listener {
     socket: TcpListener,
     config: Config,
-    intake: Arc<dyn Intake>,
+    messages: Arc<dyn MessageIntake>,
+    events: Arc<dyn EventSink>,
     places: Arc<Places>,
 }
 
@@ -62,7 +63,11 @@ impl Listener {
     /// # Errors
     ///
     /// Fails if the address is taken or not ours.
-    pub async fn bind(config: Config, intake: Arc<dyn Intake>) -> std::io::Result<Self> {
+    pub async fn bind(
+        config: Config,
+        messages: Arc<dyn MessageIntake>,
+        events: Arc<dyn EventSink>,
+    ) -> std::io::Result<Self> {
         let socket = TcpListener::bind(config.listen).await?;
         let places = Places {
             connections: Mutex::default(),
@@ -70,7 +75,7 @@ impl Listener {
             per_peer_max: config.connections_per_peer_max,
             max: config.connections_max,
         };
-        Ok(Self { socket, config, intake, places: Arc::new(places) })
+        Ok(Self { socket, config, messages, events, places: Arc::new(places) })
     }
 
     /// Where it is.
@@ -106,7 +111,13 @@ impl Listener {
         }
         // Without it each answer waits for the peer's delayed acknowledgement.
         _ = stream.set_nodelay(true);
-        let (intake, config) = (Arc::clone(&self.intake), self.config.clone());
+        let connection = Connection::new(
+            address.ip().to_string(),
+            Arc::clone(&self.config.rules),
+            self.config.timers,
+            Arc::clone(&self.messages),
+            Arc::clone(&self.events),
+        );
         let places = Arc::clone(&self.places);
         let span = info_span!("connection", peer = %address);
         let served = async move {
@@ -114,9 +125,7 @@ impl Listener {
                 warn!("a connection beyond the limit was closed");
                 return;
             };
-            let peer = address.ip().to_string();
-            let outcome = serve(stream, &peer, config.rules, config.timers, intake.as_ref()).await;
-            if let Err(error) = outcome {
+            if let Err(error) = connection.serve(stream).await {
                 warn!(error = %ErrorChain(&error), "connection ended early");
             }
             drop(place);

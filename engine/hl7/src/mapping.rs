@@ -1,21 +1,25 @@
-//! What messages mean (HL7-30..31, HL7-40..43, and the table of `standards.md` §2.4). Pure.
+//! Maps messages to their effects: patients, orders, documents, changes of identity (HL7-30 to
+//! HL7-43, and the table of `standards.md` §2.4).
+//!
+//! Nothing is stored here: [`effects`] reads a message and returns what the intake has to apply.
 
 use contracts::MessageEffect;
-use domain::{DemographicsChange, Order, OrderAction, OrderKey, PatientId};
+use domain::{Order, OrderAction, OrderKey, PatientId};
 
 use crate::document::document;
 use crate::merging::identity_effects;
-use crate::message::{Message, Problem, Repetition, Segment};
+use crate::message::{ErrorCode, Message, Problem, Segment};
+use crate::patient::{demographics, missing_patient, patient_id};
 
-/// What ORC-1 says when an order is taken back (table 0119).
+/// Values of ORC-1 that cancel an order (table 0119).
 const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR"];
 
-/// What `message` asks to change. A message that nothing follows from is kept all the same, and may
-/// start a workflow.
+/// The effects of `message`. A message without effects is stored all the same, and may start a
+/// workflow.
 ///
 /// # Errors
 ///
-/// Says what is missing or contradicts itself. Nothing may be changed.
+/// Fails if something is missing or contradictory. Nothing may be changed then.
 pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     let mut effects = match (message.msh(9, 1).as_str(), message.msh(9, 2).as_str()) {
         ("ADT", event) => match identity_effects(message, event)? {
@@ -27,100 +31,21 @@ pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
         _ => return Ok(Vec::new()),
     };
     if let Some(patient) = message.segment("PID") {
-        let needs_one = message.msh(9, 1) == "ADT";
+        let requires_patient = message.msh(9, 1) == "ADT";
         match patient_id(message, patient)? {
             Some(id) => {
                 let demographics = demographics(message, patient);
                 effects.insert(0, MessageEffect::Patient { id, demographics });
             }
-            None if needs_one => return Err(missing_patient()),
+            None if requires_patient => return Err(missing_patient()),
             None => {}
         }
     }
     Ok(effects)
 }
 
-pub(crate) fn missing_patient() -> Problem {
-    Problem::wrong(101, "PID^1^3", "no patient identifier in PID-3")
-}
-
-/// An identifier with its type, PID-3 or MRG-1.
-pub(crate) struct Identifier {
-    pub(crate) id: PatientId,
-    pub(crate) kind: String,
-}
-
-pub(crate) fn identifiers(
-    message: &Message,
-    segment: &Segment,
-    field: usize,
-) -> Result<Vec<Identifier>, Problem> {
-    let identifier = |it: Repetition<'_>| {
-        let id = PatientId::new(&it.component(1), &it.component(4))?;
-        Some(Identifier { id, kind: it.component(5) })
-    };
-    let is_damaged = |it: Repetition<'_>| it.component(1).contains('\u{fffd}');
-    if message.repetitions(segment, field).any(is_damaged) {
-        return Err(Problem::wrong(102, "PID^1^3", "a patient identifier cannot be decoded"));
-    }
-    Ok(message.repetitions(segment, field).filter_map(identifier).collect())
-}
-
-/// The medical record number if one is named so, else the first identifier, else PID-2.
-pub(crate) fn patient_id(
-    message: &Message,
-    segment: &Segment,
-) -> Result<Option<PatientId>, Problem> {
-    let mut found = identifiers(message, segment, 3)?;
-    if found.is_empty() {
-        found = identifiers(message, segment, 2)?;
-    }
-    let index = found.iter().position(|it| it.kind == "MR").unwrap_or_default();
-    Ok(found.into_iter().nth(index).map(|it| it.id))
-}
-
-/// What PID says of the patient. What is left open stays, what is `""` goes (HL7-21).
-pub(crate) fn demographics(message: &Message, segment: &Segment) -> DemographicsChange {
-    let is_deleted = |field: usize| segment.field(field).starts_with("\"\"");
-    let one = |field: usize, value: String| {
-        let is_said = is_deleted(field) || !value.is_empty();
-        is_said.then_some(value)
-    };
-    let name = name(message, segment);
-    let birth_date: String = message.value(segment, 7, 1).chars().take(8).collect();
-    let is_date = birth_date.len() == 8 && birth_date.bytes().all(|it| it.is_ascii_digit());
-    let sex = match message.value(segment, 8, 1).as_str() {
-        "M" => "M",
-        "F" => "F",
-        "" | "U" => "",
-        _ => "O",
-    };
-    DemographicsChange {
-        name: one(5, if name.contains('\u{fffd}') { String::new() } else { name }),
-        birth_date: one(7, if is_date { birth_date } else { String::new() }),
-        sex: one(8, sex.to_owned()),
-    }
-}
-
-/// The name as DICOM writes it: groups by the representation code of XPN-8 (table 0465).
-fn name(message: &Message, segment: &Segment) -> String {
-    let mut groups = [String::new(), String::new(), String::new()];
-    for repetition in message.repetitions(segment, 5) {
-        // HL7 has suffix before prefix, DICOM prefix before suffix.
-        let parts = [1, 2, 3, 5, 4].map(|number| repetition.component(number)).join("^");
-        let group = match repetition.component(8).as_str() {
-            "I" => 1,
-            "P" => 2,
-            _ => 0,
-        };
-        if let Some(kept) = groups.get_mut(group).filter(|it| it.is_empty()) {
-            parts.trim_end_matches('^').clone_into(kept);
-        }
-    }
-    groups.join("=").trim_end_matches('=').to_owned()
-}
-
-/// The segments of one order: from its ORC, or OBR where there is none, to the next.
+/// The orders of a message. The segments of one order go from its ORC, or its OBR where there is no
+/// ORC, to the next.
 fn orders(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     let patient = match message.segment("PID") {
         Some(pid) => patient_id(message, pid)?,
@@ -150,7 +75,11 @@ fn orders(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     let found: Vec<MessageEffect> =
         groups.into_iter().map(|it| MessageEffect::Order(Box::new(order(it)))).collect();
     if found.is_empty() {
-        return Err(Problem::wrong(101, "ORC", "an order message without ORC or OBR"));
+        return Err(Problem::wrong(
+            ErrorCode::RequiredFieldMissing,
+            "ORC",
+            "an order message without ORC or OBR",
+        ));
     }
     Ok(found)
 }

@@ -1,16 +1,16 @@
-//! ADT messages that change who is who: merges, changes of identifiers, moves and links
-//! (HL7 v2.5.1, 3.3 and 3.6; HL7-30..32). Pure.
+//! Reads ADT messages that change patient identity: merges, changes of identifiers, moves and links
+//! (HL7 v2.5.1, 3.3 and 3.6; HL7-30 to HL7-32).
 
 use contracts::{Encounter, MergeKind, MessageEffect};
 
-use crate::mapping::{Identifier, demographics, identifiers, missing_patient, patient_id};
-use crate::message::{Message, Problem, Segment};
+use crate::message::{ErrorCode, Message, Problem, Segment};
+use crate::patient::{Identifier, demographics, identifiers, missing_patient, patient_id};
 
-/// What an ADT event changes of who is who. Nothing, if it only tells of a patient.
+/// The changes of identity that an ADT event makes. Nothing, if it only describes a patient.
 ///
 /// # Errors
 ///
-/// Says what is missing or contradicts itself.
+/// Fails if something is missing or contradictory.
 pub(crate) fn identity_effects(
     message: &Message,
     event: &str,
@@ -36,7 +36,7 @@ pub(crate) fn identity_effects(
     Ok(Some(effects))
 }
 
-/// Each PID with the MRG after it.
+/// The merges of a message: each PID with the MRG after it.
 fn merges(message: &Message, kind: MergeKind) -> Result<Vec<MessageEffect>, Problem> {
     let mut effects = Vec::new();
     let mut survivor: Option<&Segment> = None;
@@ -45,22 +45,28 @@ fn merges(message: &Message, kind: MergeKind) -> Result<Vec<MessageEffect>, Prob
             "PID" => survivor = Some(segment),
             "MRG" => {
                 let pid = survivor.ok_or_else(missing_patient)?;
-                effects.extend(merge(message, kind, (pid, segment))?);
+                effects.extend(merge(message, kind, pid, segment)?);
             }
             _ => {}
         }
     }
     if effects.is_empty() {
-        return Err(Problem::wrong(101, "MRG^1", "a merge without an MRG segment"));
+        return Err(Problem::wrong(
+            ErrorCode::RequiredFieldMissing,
+            "MRG^1",
+            "a merge without an MRG segment",
+        ));
     }
     Ok(effects)
 }
 
-/// Identifiers merge with those of the same type and authority only (HL7-31).
+/// The merges of one PID and MRG: identifiers merge only with those of the same type and authority
+/// (HL7-31).
 fn merge(
     message: &Message,
     kind: MergeKind,
-    (pid, mrg): (&Segment, &Segment),
+    pid: &Segment,
+    mrg: &Segment,
 ) -> Result<Vec<MessageEffect>, Problem> {
     let survivors = identifiers(message, pid, 3)?;
     let sources = identifiers(message, mrg, 1)?;
@@ -68,18 +74,17 @@ fn merge(
         return Err(missing_patient());
     }
     if sources.is_empty() {
-        return Err(Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1"));
+        return Err(Problem::wrong(
+            ErrorCode::RequiredFieldMissing,
+            "MRG^1^1",
+            "no patient identifier in MRG-1",
+        ));
     }
     let mut effects = Vec::new();
     for source in sources {
-        let is_alike = |it: &&Identifier| {
-            // A change of identifier may be one of its authority (3.3.47); a merge is within one.
-            (kind == MergeKind::Rename || it.id.issuer == source.id.issuer)
-                && (it.kind == source.kind || it.kind.is_empty() || source.kind.is_empty())
-        };
-        let Some(survivor) = survivors.iter().find(is_alike) else {
+        let Some(survivor) = survivors.iter().find(|it| is_compatible(it, &source, kind)) else {
             let text = "PID-3 and MRG-1 are of different types or authorities";
-            return Err(Problem::wrong(204, "MRG^1^1", text));
+            return Err(Problem::wrong(ErrorCode::UnknownKeyIdentifier, "MRG^1^1", text));
         };
         effects.push(MessageEffect::Merge {
             kind,
@@ -91,8 +96,25 @@ fn merge(
     Ok(effects)
 }
 
-/// The number of an account or visit in the segments that keep it, and in MRG.
-fn numbers(message: &Message, what: Encounter) -> (String, String) {
+/// Whether an identifier may replace `source`.
+fn is_compatible(survivor: &Identifier, source: &Identifier, kind: MergeKind) -> bool {
+    // A change of identifier may change its authority (3.3.47); a merge stays within one.
+    let is_same_authority = kind == MergeKind::Rename || survivor.id.issuer == source.id.issuer;
+    let is_same_type = survivor.identifier_type == source.identifier_type
+        || survivor.identifier_type.is_empty()
+        || source.identifier_type.is_empty();
+    is_same_authority && is_same_type
+}
+
+/// The numbers of an account or visit in a message; each may be empty.
+struct EncounterNumbers {
+    /// PID-18 or PV1-19.
+    current: String,
+    /// MRG-3 or MRG-5.
+    prior: String,
+}
+
+fn numbers(message: &Message, what: Encounter) -> EncounterNumbers {
     let (segment, field, merged) = match what {
         Encounter::Account => ("PID", 18, 3),
         Encounter::Visit => ("PV1", 19, 5),
@@ -100,33 +122,35 @@ fn numbers(message: &Message, what: Encounter) -> (String, String) {
     let value = |name: &str, field| {
         message.segment(name).map(|it| message.value(it, field, 1)).unwrap_or_default()
     };
-    (value(segment, field), value("MRG", merged))
+    EncounterNumbers { current: value(segment, field), prior: value("MRG", merged) }
 }
 
-/// Another number, if both are named: nothing is kept of those nobody ordered for.
+/// A change of number, if the message names both. Without both there is nothing to change: accounts
+/// and visits are stored only with orders.
 fn renumbered(message: &Message, what: Encounter) -> Option<MessageEffect> {
-    let (new, old) = numbers(message, what);
-    let is_whole = !new.is_empty() && !old.is_empty() && new != old;
-    is_whole.then_some(MessageEffect::RenumberEncounter { what, old, new })
+    let EncounterNumbers { current: new, prior: old } = numbers(message, what);
+    let is_change = !new.is_empty() && !old.is_empty() && new != old;
+    is_change.then_some(MessageEffect::RenumberEncounter { what, old, new })
 }
 
 fn moved(message: &Message, what: Encounter) -> Result<MessageEffect, Problem> {
-    let (kept, merged) = numbers(message, what);
-    let number = if merged.is_empty() { kept } else { merged };
+    let EncounterNumbers { current, prior } = numbers(message, what);
+    let number = if prior.is_empty() { current } else { prior };
     if number.is_empty() {
         let text = "no number of the account or visit that is to move";
-        return Err(Problem::wrong(101, "MRG^1", text));
+        return Err(Problem::wrong(ErrorCode::RequiredFieldMissing, "MRG^1", text));
     }
     let pid = message.segment("PID").ok_or_else(missing_patient)?;
     let target = patient_id(message, pid)?.ok_or_else(missing_patient)?;
     let mrg = message.segment("MRG").map(|it| identifiers(message, it, 1)).transpose()?;
     let source = mrg.into_iter().flatten().next().map(|it| it.id);
-    let source =
-        source.ok_or_else(|| Problem::wrong(101, "MRG^1^1", "no patient identifier in MRG-1"))?;
+    let source = source.ok_or_else(|| {
+        Problem::wrong(ErrorCode::RequiredFieldMissing, "MRG^1^1", "no patient identifier in MRG-1")
+    })?;
     Ok(MessageEffect::MoveEncounter { what, number, source, target })
 }
 
-/// The patients of the first two PID segments.
+/// A link of the patients in the first two PID segments, or its end.
 fn linked(message: &Message, is_linked: bool) -> Result<MessageEffect, Problem> {
     let mut ids = Vec::new();
     for segment in message.segments().iter().filter(|it| it.name == "PID") {
@@ -136,7 +160,11 @@ fn linked(message: &Message, is_linked: bool) -> Result<MessageEffect, Problem> 
         [one, other, ..] if one != other => {
             Ok(MessageEffect::Link { one: one.clone(), other: other.clone(), is_linked })
         }
-        _ => Err(Problem::wrong(101, "PID^2^3", "a link needs two patients")),
+        _ => Err(Problem::wrong(
+            ErrorCode::RequiredFieldMissing,
+            "PID^2^3",
+            "a link needs two patients",
+        )),
     }
 }
 
@@ -181,9 +209,9 @@ mod tests {
     fn hl7_31_a_merge_across_authorities_or_types_is_refused() {
         for mrg in ["1^^^OTHER^MR", "1^^^HOSP^SS"] {
             let problem = of("A40", &format!("PID|1||2^^^HOSP^MR\rMRG|{mrg}")).unwrap_err();
-            assert_eq!((problem.code, problem.is_final), (204, false));
+            assert_eq!((problem.code.number(), problem.is_final), (204, false));
         }
-        assert_eq!(of("A40", "PID|1||2^^^HOSP^MR").unwrap_err().code, 101);
+        assert_eq!(of("A40", "PID|1||2^^^HOSP^MR").unwrap_err().code.number(), 101);
         assert!(of("A47", "PID|1||2^^^HOSP^MR\rMRG|1^^^OTHER^MR").is_ok());
     }
 
@@ -201,7 +229,10 @@ mod tests {
         let what = Encounter::Account;
         assert_eq!(of("A41", BOTH).unwrap(), [MessageEffect::RenumberEncounter { what, old, new }]);
         assert_eq!(of("A42", BOTH).unwrap(), []);
-        assert_eq!(of("A45", "PID|1||2^^^HOSP^MR\rMRG|1^^^HOSP^MR").unwrap_err().code, 101);
+        assert_eq!(
+            of("A45", "PID|1||2^^^HOSP^MR\rMRG|1^^^HOSP^MR").unwrap_err().code.number(),
+            101
+        );
     }
 
     #[test]
@@ -210,6 +241,6 @@ mod tests {
         let link = |is_linked| MessageEffect::Link { one: id("1"), other: id("2"), is_linked };
         assert_eq!(of("A24", two).unwrap(), [link(true)]);
         assert_eq!(of("A37", two).unwrap(), [link(false)]);
-        assert_eq!(of("A24", "PID|1||1^^^HOSP^MR").unwrap_err().code, 101);
+        assert_eq!(of("A24", "PID|1||1^^^HOSP^MR").unwrap_err().code.number(), 101);
     }
 }

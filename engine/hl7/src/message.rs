@@ -1,87 +1,130 @@
-//! A message taken apart (HL7 v2, chapter 2; requirements HL7-20..26). Pure.
+//! Parses messages into segments, fields and components (HL7 v2, chapter 2; HL7-20 to HL7-26).
 //!
-//! `hl7-parser` does the taking apart. What it would pass over in silence is refused here before:
-//! blank lines, which end its reading, and line feeds, which it takes for text.
+//! The crate `hl7-parser` splits the text. What it would ignore silently is normalised or refused
+//! here before: blank lines, at which it stops, and line feeds, which it reads as text.
 
 use std::ops::Range;
 
 use encoding::hl7_charset::{CharsetError, Hl7Charset};
 use encoding::hl7_escape::Delimiters;
 
-/// Most segments of a message.
+/// Upper bound of the segments of a message.
 const SEGMENTS_MAX: usize = 10_000;
 
-/// Most repetitions of a field (HL7-02).
+/// Upper bound of the repetitions of a field (HL7-02).
 const REPETITIONS_MAX: usize = 1_000;
 
-/// Longest segment name.
+/// Length of a segment name.
 const NAME_BYTES: usize = 3;
 
-/// A message, in segments.
+/// A parsed message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What separates its parts.
+    /// Field, component, repetition, escape and subcomponent separator of the message.
     pub delimiters: Delimiters,
-    /// Its character set.
+    /// The character set of MSH-18, or the default of the endpoint.
     pub charset: Hl7Charset,
-    /// Whether every byte of it could be read.
-    pub is_whole: bool,
+    /// Whether every byte could be decoded.
+    pub is_lossless: bool,
     segments: Vec<Segment>,
 }
 
-/// A segment, with its fields as they stand.
+/// A segment with its fields, not decoded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// `MSH`, `PID`, …
     pub name: String,
     text: String,
-    /// Where each field stands in the text. Field 1 comes first; in `MSH` that is the separator itself.
+    /// The place of each field in the text, field 1 first; in `MSH` that is the separator itself.
     fields: Vec<Range<usize>>,
 }
 
-/// Why a message is not taken: what to answer, and what is wrong (HL7-10, table 0357).
+/// Error condition codes of ERR-3 that the engine answers with (HL7 v2.5.1, table 0357).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// 100: the segments are not in order, or one is missing.
+    SegmentSequence,
+    /// 101: a required field is missing.
+    RequiredFieldMissing,
+    /// 102: a value cannot be decoded.
+    DataTypeError,
+    /// 200: the message type is not supported.
+    UnsupportedMessageType,
+    /// 201: the event code is not supported.
+    UnsupportedEventCode,
+    /// 202: the processing id is not supported.
+    UnsupportedProcessingId,
+    /// 203: the version is not supported.
+    UnsupportedVersion,
+    /// 204: an identifier does not fit what is known.
+    UnknownKeyIdentifier,
+    /// 207: any other reason within the receiving application.
+    ApplicationInternalError,
+}
+
+impl ErrorCode {
+    /// The code in table 0357.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::SegmentSequence => 100,
+            Self::RequiredFieldMissing => 101,
+            Self::DataTypeError => 102,
+            Self::UnsupportedMessageType => 200,
+            Self::UnsupportedEventCode => 201,
+            Self::UnsupportedProcessingId => 202,
+            Self::UnsupportedVersion => 203,
+            Self::UnknownKeyIdentifier => 204,
+            Self::ApplicationInternalError => 207,
+        }
+    }
+}
+
+/// Why a message is refused, as the acknowledgement states it (HL7-10).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Problem {
-    /// Whether it may be sent again once it is mended: `E`, or never: `R`.
+    /// Whether the sender must not send it again (`AR`, `CR`), or may once it is corrected (`AE`,
+    /// `CE`).
     pub is_final: bool,
     /// ERR-3.
-    pub code: u16,
-    /// ERR-2, or nothing.
+    pub code: ErrorCode,
+    /// ERR-2: segment ^ sequence ^ field, or nothing.
     pub location: &'static str,
-    /// What is wrong, without a word of the patient.
+    /// ERR-8: what is wrong, without any patient data.
     pub text: String,
 }
 
 impl Problem {
-    /// The sender must not send it again.
-    pub fn refused(code: u16, text: impl Into<String>) -> Self {
+    /// A problem after which the sender must not send the message again.
+    pub fn refused(code: ErrorCode, text: impl Into<String>) -> Self {
         Self { is_final: true, code, location: "", text: text.into() }
     }
 
-    /// The sender may mend it.
-    pub fn wrong(code: u16, location: &'static str, text: impl Into<String>) -> Self {
+    /// A problem that the sender may correct.
+    pub fn wrong(code: ErrorCode, location: &'static str, text: impl Into<String>) -> Self {
         Self { is_final: false, code, location, text: text.into() }
     }
 }
 
 impl Message {
-    /// Reads the bytes of a frame. `default` is the character set if MSH-18 names none.
+    /// Parses the bytes of a frame. `default` is the character set if MSH-18 names none.
     ///
     /// # Errors
     ///
-    /// Says what is wrong. Nothing was read in part.
+    /// Fails if any part of the message cannot be parsed: it is never read in part.
     pub fn parse(bytes: &[u8], default: Hl7Charset) -> Result<Self, Problem> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let charset = charset_of(bytes, default)?;
-        let (text, is_whole) = charset.decode(bytes);
-        let is_whole = is_whole && !text.contains('\0');
+        let (text, is_lossless) = charset.decode(bytes);
+        let is_lossless = is_lossless && !text.contains('\0');
         let text = normalised(&text.replace('\0', "\u{FFFD}"));
-        let no_header = || Problem::refused(100, "the message has no usable MSH segment");
+        let no_header = || {
+            Problem::refused(ErrorCode::SegmentSequence, "the message has no usable MSH segment")
+        };
         let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
         let text = joined(&standard_header(&text, delimiters), delimiters);
         let segments = segments(&text, delimiters)?;
-        let message = Self { delimiters, charset, is_whole, segments };
+        let message = Self { delimiters, charset, is_lossless, segments };
         if message.header().fields.len() < 9 {
             return Err(no_header());
         }
@@ -98,12 +141,12 @@ impl Message {
         self.segments.iter().find(|it| it.name == name)
     }
 
-    /// The message without all that follows its header: enough to answer it.
+    /// The message with its header only: enough to acknowledge it.
     #[must_use]
     pub fn header_only(&self) -> Self {
         let segments = self.segments.first().cloned().into_iter().collect();
-        let Self { delimiters, charset, is_whole, .. } = *self;
-        Self { delimiters, charset, is_whole, segments }
+        let Self { delimiters, charset, is_lossless, .. } = *self;
+        Self { delimiters, charset, is_lossless, segments }
     }
 
     fn header(&self) -> &Segment {
@@ -125,10 +168,9 @@ impl Message {
             .map_or_else(String::new, |it| it.component(component))
     }
 
-    /// The first repetition of a field, whole and decoded: for text, where components mean nothing.
+    /// A field as decoded text, for fields whose components have no meaning. Repetitions are lines.
     pub fn text(&self, segment: &Segment, field: usize) -> String {
         let raw = segment.field(field);
-        // A repetition of text is a line of text.
         let lines: Vec<String> =
             raw.split(self.delimiters.repetition).map(|it| self.delimiters.unescaped(it)).collect();
         lines.join("\n")
@@ -151,7 +193,7 @@ impl Segment {
         self.fields.iter().filter_map(|it| self.text.get(it.clone()))
     }
 
-    /// A field as it stands.
+    /// A field, not decoded; empty if the segment has no such field. Numbers count from 1.
     pub fn field(&self, number: usize) -> &str {
         let place = number.checked_sub(1).and_then(|it| self.fields.get(it));
         place.and_then(|it| self.text.get(it.clone())).unwrap_or_default()
@@ -183,7 +225,7 @@ impl Repetition<'_> {
     }
 }
 
-/// MSH-18, read before anything else can be: it lies in a segment of ASCII.
+/// The character set of MSH-18, read from the bytes before they can be decoded: MSH is ASCII.
 fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<Hl7Charset, Problem> {
     let line = bytes.split(|it| *it == b'\r' || *it == b'\n').next().unwrap_or_default();
     let Some(separator) = line.get(3) else { return Ok(default) };
@@ -191,8 +233,12 @@ fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<Hl7Charset, Problem> 
     let term = field.split(|it| !it.is_ascii_graphic() && *it != b' ' || *it == b'~').next();
     let term = String::from_utf8_lossy(term.unwrap_or_default());
     Hl7Charset::parse(&term, default).map_err(|error| match error {
-        CharsetError::Unknown(_) => Problem::wrong(102, "MSH^1^18", error.to_string()),
-        CharsetError::DoesNotFit => Problem::refused(207, error.to_string()),
+        CharsetError::Unknown(_) => {
+            Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", error.to_string())
+        }
+        CharsetError::DoesNotFit => {
+            Problem::refused(ErrorCode::ApplicationInternalError, error.to_string())
+        }
     })
 }
 
@@ -202,8 +248,8 @@ fn normalised(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\r")
 }
 
-/// The message with exactly four encoding characters in MSH-2: the parser counts on them. A fifth
-/// (the truncation character of 2.7, or an escape written twice) is left out.
+/// The message with exactly four encoding characters in MSH-2, as the parser requires. A fifth (the
+/// truncation character of 2.7, or an escape character written twice) is removed.
 fn standard_header(text: &str, d: Delimiters) -> String {
     let rest = text.split_once(d.field).and_then(|(_, it)| it.split_once(d.field));
     match rest {
@@ -221,13 +267,13 @@ fn is_segment(line: &str, delimiters: Delimiters) -> bool {
         && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
 }
 
-/// The message with observations and notes whole: some senders break long ones into lines. What is
-/// broken in base64 is put together as it was, what is broken in text becomes lines of text.
+/// The message with observations and notes in one piece: some senders break long ones into lines.
+/// Broken base64 is joined, broken text becomes lines of text.
 fn joined(text: &str, delimiters: Delimiters) -> String {
     let e = delimiters.escape;
     let line_break = format!("{e}.br{e}");
     let mut joined = String::with_capacity(text.len());
-    // Whether the last segment may go on, and whether it is a document.
+    // Whether the last segment may continue, and if so whether it is a document.
     let mut open: Option<bool> = None;
     for line in text.split('\r') {
         match open {
@@ -240,8 +286,8 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
                 if !joined.is_empty() {
                     joined.push('\r');
                 }
-                let may_go_on = line.starts_with("OBX") || line.starts_with("NTE");
-                open = may_go_on.then(|| line.split(delimiters.field).nth(2) == Some("ED"));
+                let may_continue = line.starts_with("OBX") || line.starts_with("NTE");
+                open = may_continue.then(|| line.split(delimiters.field).nth(2) == Some("ED"));
             }
         }
         joined.push_str(line);
@@ -252,22 +298,35 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
 fn segments(text: &str, delimiters: Delimiters) -> Result<Vec<Segment>, Problem> {
     let count = text.split('\r').count();
     if count > SEGMENTS_MAX {
-        return Err(Problem::refused(207, "the message has too many segments"));
+        return Err(Problem::refused(
+            ErrorCode::ApplicationInternalError,
+            "the message has too many segments",
+        ));
     }
     if !text.split('\r').all(|it| is_segment(it, delimiters)) {
-        return Err(Problem::refused(100, "a line of the message is no segment"));
+        return Err(Problem::refused(
+            ErrorCode::SegmentSequence,
+            "a line of the message is no segment",
+        ));
     }
-    let parsed = hl7_parser::parse_message(text)
-        .map_err(|_| Problem::refused(100, "the message cannot be taken apart"))?;
-    // The library ends early rather than fail: compare what it saw with what there is.
+    let parsed = hl7_parser::parse_message(text).map_err(|_| {
+        Problem::refused(ErrorCode::SegmentSequence, "the message cannot be taken apart")
+    })?;
+    // The library stops early rather than fail: compare what it parsed with the whole text.
     let segments: Vec<Segment> = parsed.segments().map(segment).collect();
     if segments.len() != count || parsed.raw_value().len() != text.len() {
-        return Err(Problem::refused(100, "the message cannot be taken apart"));
+        return Err(Problem::refused(
+            ErrorCode::SegmentSequence,
+            "the message cannot be taken apart",
+        ));
     }
     let is_long = |it: &str| it.matches(delimiters.repetition).count() >= REPETITIONS_MAX;
     let others = segments.iter().filter(|it| it.name != "MSH");
     if others.flat_map(Segment::all_fields).any(is_long) {
-        return Err(Problem::refused(207, "a field of the message has too many repetitions"));
+        return Err(Problem::refused(
+            ErrorCode::ApplicationInternalError,
+            "a field of the message has too many repetitions",
+        ));
     }
     Ok(segments)
 }
@@ -354,7 +413,7 @@ mod tests {
         assert_eq!(message.value(pid, 5, 1), "東誠");
         assert_eq!(message.value(pid, 5, 2), "三");
         let unknown = format!("{HEADER}||||||KLINGON");
-        assert_eq!(parse(&unknown).unwrap_err().code, 102);
+        assert_eq!(parse(&unknown).unwrap_err().code, ErrorCode::DataTypeError);
     }
 
     proptest! {

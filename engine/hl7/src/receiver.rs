@@ -1,28 +1,28 @@
-//! What to do with a message (HL7-10, HL7-11). Pure.
+//! Decides whether a message is accepted, and which effects it has (HL7-10, HL7-11).
 
 use contracts::MessageEffect;
 use encoding::hl7_charset::Hl7Charset;
 
 use crate::mapping::effects;
-use crate::message::{Message, Problem};
+use crate::message::{ErrorCode, Message, Problem};
 use crate::message_type::{is_event, is_type};
 
-/// Versions of the standard that are read (HL7-24).
+/// Versions of the standard that are accepted in MSH-12 (HL7-24).
 pub const VERSIONS: &[&str] = &[
     "2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.7.1", "2.8", "2.8.1",
     "2.8.2", "2.9",
 ];
 
-/// What an endpoint takes.
+/// Which messages an endpoint accepts.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Character set of messages whose MSH-18 is empty.
     pub charset: Hl7Charset,
-    /// Processing ids (MSH-11.1) that are taken: production, training, debugging.
+    /// Processing ids (MSH-11.1) that are accepted: production, training, debugging.
     pub processing_ids: Vec<String>,
-    /// Types that are no types of the standard and are taken all the same, as `ZDX^Z01`.
+    /// Message types that are not of the standard and are accepted all the same, such as `ZDX^Z01`.
     pub types: Vec<String>,
-    /// Sending applications (MSH-3) that are taken. All, if there is none.
+    /// Sending applications (MSH-3) that are accepted; all, if the list is empty.
     pub applications: Vec<String>,
 }
 
@@ -37,20 +37,20 @@ impl Default for Rules {
     }
 }
 
-/// A message that was read, and what it asks for, or why it is not taken.
+/// A parsed message, with its effects or the reason why it is refused.
 #[derive(Debug)]
 pub struct Judged {
-    /// The message.
+    /// The parsed message.
     pub message: Message,
-    /// What it asks to change.
+    /// Its effects, or why it is refused.
     pub effects: Result<Vec<MessageEffect>, Problem>,
 }
 
-/// Reads a message and decides about it.
+/// Parses a message and decides on it.
 ///
 /// # Errors
 ///
-/// Fails if it is no message: then there is nothing to keep.
+/// Fails if the bytes are no message: then there is nothing to store.
 pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
     let message = Message::parse(bytes, rules.charset)?;
     let effects = check_header(&message, rules).and_then(|()| effects(&message));
@@ -58,31 +58,48 @@ pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
 }
 
 fn check_header(message: &Message, rules: &Rules) -> Result<(), Problem> {
-    let (kind, event) = (message.msh(9, 1), message.msh(9, 2));
+    let kind = message.msh(9, 1);
+    let event = message.msh(9, 2);
     if message.msh(10, 1).is_empty() {
-        return Err(Problem::wrong(101, "MSH^1^10", "no message control id in MSH-10"));
+        return Err(Problem::wrong(
+            ErrorCode::RequiredFieldMissing,
+            "MSH^1^10",
+            "no message control id in MSH-10",
+        ));
     }
     let version = message.msh(12, 1);
     if !version.is_empty() && !VERSIONS.contains(&version.as_str()) {
-        return Err(Problem::refused(203, "the version in MSH-12 is not supported"));
+        return Err(Problem::refused(
+            ErrorCode::UnsupportedVersion,
+            "the version in MSH-12 is not supported",
+        ));
     }
     let application = message.msh(3, 1);
     if !rules.applications.is_empty() && !rules.applications.contains(&application) {
         let text = "the sending application in MSH-3 is not one this endpoint takes from";
-        return Err(Problem::refused(207, text));
+        return Err(Problem::refused(ErrorCode::ApplicationInternalError, text));
     }
     let processing = message.msh(11, 1);
     if !processing.is_empty() && !rules.processing_ids.contains(&processing) {
-        return Err(Problem::refused(202, "the processing id in MSH-11 is not taken here"));
+        return Err(Problem::refused(
+            ErrorCode::UnsupportedProcessingId,
+            "the processing id in MSH-11 is not taken here",
+        ));
     }
     if rules.types.contains(&format!("{kind}^{event}")) {
         return Ok(());
     }
     if !is_type(&kind) {
-        return Err(Problem::refused(200, "the message type in MSH-9 is not supported"));
+        return Err(Problem::refused(
+            ErrorCode::UnsupportedMessageType,
+            "the message type in MSH-9 is not supported",
+        ));
     }
     if !is_event(&event) {
-        return Err(Problem::refused(201, "the event in MSH-9 is not supported"));
+        return Err(Problem::refused(
+            ErrorCode::UnsupportedEventCode,
+            "the event in MSH-9 is not supported",
+        ));
     }
     Ok(())
 }
@@ -95,7 +112,7 @@ mod tests {
     fn check(header: &str, rules: &Rules, expected: Option<u16>) {
         let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{header}\rPID|1||7^^^H^MR");
         let judged = judge(text.as_bytes(), rules).unwrap();
-        assert_eq!(judged.effects.err().map(|it| it.code), expected, "{header}");
+        assert_eq!(judged.effects.err().map(|it| it.code.number()), expected, "{header}");
     }
 
     #[test]

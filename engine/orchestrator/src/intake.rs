@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    Answers, Archive, CommitmentRequest, CommitmentResult, InstanceArrival, Intake, Kept,
-    MessageArrival, MessageKept, MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd,
-    Store, StoreError, VersionPolicy,
+    Admission, Answers, Archive, CommitmentIntake, CommitmentRequest, CommitmentResult, EventSink,
+    InstanceArrival, InstanceIntake, Kept, MessageArrival, MessageIntake, MessageKept,
+    MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd, Store, StoreError,
+    VersionPolicy,
 };
 use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
 use encoding::dicom_header::{Encoding, Header, HeaderError, read_encoded};
@@ -73,7 +74,7 @@ impl IntakeService {
     async fn try_keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
         let _place = self.instance_turns.take(&arrival.calling_ae).await;
         // It may have been closed meanwhile.
-        self.is_open()?;
+        self.check_open()?;
         let header = read_header(&file, &arrival.transfer_syntax).await?;
         let record = record(arrival, self.versions, &file, &header)?;
         self.archive.keep(file).await.map_err(|error| {
@@ -129,24 +130,26 @@ fn unavailable(error: &StoreError) -> Refusal {
     Refusal::new(RefusalReason::OutOfResources, "the database cannot be written")
 }
 
-#[async_trait]
-impl Intake for IntakeService {
-    fn archive(&self) -> &Arc<dyn Archive> {
-        &self.archive
-    }
-
-    fn is_open(&self) -> Result<(), Refusal> {
+impl Admission for IntakeService {
+    fn check_open(&self) -> Result<(), Refusal> {
         match self.taking() {
             Taking::All | Taking::Inside(_) => Ok(()),
             Taking::Nothing(why) => Err(why),
         }
     }
 
-    fn is_admitting(&self) -> Result<(), Refusal> {
+    fn check_admitting(&self) -> Result<(), Refusal> {
         match self.taking() {
             Taking::All => Ok(()),
             Taking::Inside(why) | Taking::Nothing(why) => Err(why),
         }
+    }
+}
+
+#[async_trait]
+impl InstanceIntake for IntakeService {
+    fn archive(&self) -> &Arc<dyn Archive> {
+        &self.archive
     }
 
     async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
@@ -165,14 +168,29 @@ impl Intake for IntakeService {
             let event = Event::engine("instance_refused", Action::C, subject, detail)
                 .by(Actor::peer(&calling, &address))
                 .ended(Outcome::MinorFailure);
-            self.note_event(event).await;
+            self.record_event(event).await;
         }
         outcome
     }
 
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
+    async fn association_ended(&self, association: Uuid) {
+        let Err(error) = self.store.end_association(Some(association)).await else { return };
+        error!(error = %ErrorChain(&error), "the end of an association cannot be put on record yet");
+        // Its studies would wait for it. If the engine ends first, its next start ends them all.
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            while store.end_association(Some(association)).await.is_err() {
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl MessageIntake for IntakeService {
+    async fn accept_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         let _place = self.message_turns.take(&arrival.address).await;
-        self.is_open()?;
+        self.check_open()?;
         let answers = arrival.answers.clone();
         let (kind, code) = (arrival.message_type.to_string(), arrival.acknowledgement_code.clone());
         let record = MessageRecord { id: Uuid::now_v7(), arrival };
@@ -188,31 +206,26 @@ impl Intake for IntakeService {
             }
         }
     }
+}
 
-    async fn association_ended(&self, association: Uuid) {
-        let Err(error) = self.store.end_association(Some(association)).await else { return };
-        error!(error = %ErrorChain(&error), "the end of an association cannot be put on record yet");
-        // Its studies would wait for it. If the engine ends first, its next start ends them all.
-        let store = Arc::clone(&self.store);
-        tokio::spawn(async move {
-            while store.end_association(Some(association)).await.is_err() {
-                tokio::time::sleep(AFTER_FAILURE).await;
-            }
-        });
-    }
-
-    async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
-        self.is_open()?;
+#[async_trait]
+impl CommitmentIntake for IntakeService {
+    async fn accept_commitment_request(&self, request: CommitmentRequest) -> Result<(), Refusal> {
+        self.check_open()?;
         self.store.keep_commitment(request).await.map_err(|error| unavailable(&error))
     }
 
-    async fn commitment_reply(&self, peer: &str, transaction: &str) -> Option<CommitmentResult> {
+    async fn claim_commitment_reply(
+        &self,
+        peer: &str,
+        transaction: &str,
+    ) -> Option<CommitmentResult> {
         let reply = self.store.claim_commitment_reply(peer, transaction, REPLY_LEASE).await;
         // Without the database there is nothing to say yet; the association asks again.
         reply.unwrap_or_default()
     }
 
-    async fn end_commitment(&self, peer: &str, transaction: &str, end: ReportEnd) {
+    async fn finish_commitment_reply(&self, peer: &str, transaction: &str, end: ReportEnd) {
         let ended = self.store.finish_commitment_report(peer, transaction, end).await;
         if let Err(error) = ended {
             // Its lease runs out, and the answer is given again: the peer knows its transaction.
@@ -220,7 +233,7 @@ impl Intake for IntakeService {
         }
     }
 
-    async fn note_commitment(
+    async fn accept_commitment_result(
         &self,
         result: CommitmentResult,
         peer: &str,
@@ -232,8 +245,11 @@ impl Intake for IntakeService {
         }
         Err(Refusal::new(RefusalReason::InvalidInstance, "we never asked for this transaction"))
     }
+}
 
-    async fn note_event(&self, event: Event) {
+#[async_trait]
+impl EventSink for IntakeService {
+    async fn record_event(&self, event: Event) {
         if let Err(error) = self.store.append(vec![event]).await {
             error!(error = %ErrorChain(&error), "an event cannot be put on record");
         }

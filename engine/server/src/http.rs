@@ -15,7 +15,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use contracts::Intake;
+use contracts::Admission as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{IntakeService, ReviewDesk};
 use serde::Deserialize;
@@ -91,7 +91,7 @@ fn api(services: HttpServices) -> Router {
 
 /// Whether new senders are accepted. Discloses no more than that (SEC-56).
 async fn health(State(services): State<HttpServices>) -> (StatusCode, &'static str) {
-    match services.intake.is_admitting() {
+    match services.intake.check_admitting() {
         Ok(()) => (StatusCode::OK, "ok\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable\n"),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::{Intake, Live};
+use contracts::{EventSink, Live, MessageIntake};
 use dimse::{Network, Peer, Timers};
 use domain::AeTitle;
 use encoding::hl7_charset::Hl7Charset;
@@ -88,8 +88,7 @@ impl Listeners<'_> {
         let Some(config) = dicom_config(site, self.arguments, senders, ae_title) else {
             return Ok(None);
         };
-        let intake: Arc<dyn Intake> = Arc::<IntakeService>::clone(intake);
-        let listener = dimse::Listener::bind(config, intake).await;
+        let listener = dimse::Listener::bind(config, dimse::Intakes::of(intake)).await;
         let listener = listener.map_err(|error| cannot_listen("DICOM", &error))?;
         let address = listener.address().ok().map(|it| it.to_string());
         tasks.spawn(listener.listen(self.closed.clone()));
@@ -104,8 +103,9 @@ impl Listeners<'_> {
     ) -> Result<Option<String>, Failure> {
         let site = self.config.hl7.as_ref();
         let Some(config) = hl7_config(site, self.arguments, senders)? else { return Ok(None) };
-        let intake: Arc<dyn Intake> = Arc::<IntakeService>::clone(intake);
-        let listener = hl7::Listener::bind(config, intake).await;
+        let messages: Arc<dyn MessageIntake> = Arc::<IntakeService>::clone(intake);
+        let events: Arc<dyn EventSink> = Arc::<IntakeService>::clone(intake);
+        let listener = hl7::Listener::bind(config, messages, events).await;
         let listener = listener.map_err(|error| cannot_listen("HL7", &error))?;
         let address = listener.address().ok().map(|it| it.to_string());
         tasks.spawn(listener.listen(self.closed.clone()));

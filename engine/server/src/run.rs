@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{Intake, Live, NodeRunner, Store};
+use contracts::{EventSink as _, Live, NodeRunner, Store};
 use dimse::Reporter;
 use domain::{Action, Actor, ErrorChain, Event, Subject};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -150,7 +150,7 @@ impl EngineParts {
         intake.set_taking(closed("the engine is stopping"));
         tokio::time::sleep(GRACE).await;
         let event = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
-        intake.note_event(event).await;
+        intake.record_event(event).await;
         tasks.shutdown().await;
         if let Err(error) = sealer.seal().await {
             warn!(error = %ErrorChain(&error), "the last events are sealed at the next start");

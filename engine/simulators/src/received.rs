@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
-    Answers, Archive, CommitmentReport, CommitmentReporter as _, CommitmentRequest,
-    CommitmentResult, FailureReason, InstanceArrival, Intake, Kept, Live, MessageArrival,
-    Quarantined, Refusal, RefusalReason, SendError,
+    Admission, Answers, Archive, CommitmentIntake, CommitmentReport, CommitmentReporter as _,
+    CommitmentRequest, CommitmentResult, EventSink, FailureReason, InstanceArrival, InstanceIntake,
+    Kept, Live, MessageArrival, MessageIntake, Quarantined, Refusal, RefusalReason, SendError,
 };
 use dimse::{Config, Network, Peer, Reporter, Timers};
 use domain::{AeTitle, Event};
@@ -71,14 +71,16 @@ impl Shelf {
     }
 }
 
+impl Admission for Shelf {
+    fn check_open(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
 #[async_trait]
-impl Intake for Shelf {
+impl InstanceIntake for Shelf {
     fn archive(&self) -> &Arc<dyn Archive> {
         &self.archive
-    }
-
-    fn is_open(&self) -> Result<(), Refusal> {
-        Ok(())
     }
 
     async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
@@ -92,19 +94,25 @@ impl Intake for Shelf {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner).push(received);
         Ok(Kept::New)
     }
+}
 
-    async fn note_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
+#[async_trait]
+impl MessageIntake for Shelf {
+    async fn accept_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         self.has_room()?;
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).push(arrival.raw);
         Ok(arrival.answers)
     }
+}
 
-    async fn ask_commitment(&self, request: CommitmentRequest) -> Result<(), Refusal> {
+#[async_trait]
+impl CommitmentIntake for Shelf {
+    async fn accept_commitment_request(&self, request: CommitmentRequest) -> Result<(), Refusal> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         Ok(())
     }
 
-    async fn note_commitment(
+    async fn accept_commitment_result(
         &self,
         result: CommitmentResult,
         _: &str,
@@ -113,8 +121,11 @@ impl Intake for Shelf {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(result);
         Ok(())
     }
+}
 
-    async fn note_event(&self, _: Event) {}
+#[async_trait]
+impl EventSink for Shelf {
+    async fn record_event(&self, _: Event) {}
 }
 
 /// A PACS on a port of its own.
@@ -147,8 +158,7 @@ impl Pacs {
             pdu_bytes_max: 131_072,
             timers: Timers::default(),
         };
-        let intake: Arc<dyn Intake> = Arc::<Shelf>::clone(&shelf);
-        let listener = dimse::Listener::bind(config, intake).await?;
+        let listener = dimse::Listener::bind(config, dimse::Intakes::of(&shelf)).await?;
         let address = listener.address()?;
         let (closing, closed) = watch::channel(false);
         let task = tokio::spawn(listener.listen(closed));
@@ -237,8 +247,9 @@ impl Ehr {
             connections_max: 64,
             timers: hl7::connection::Timers::default(),
         };
-        let intake: Arc<dyn Intake> = Arc::<Shelf>::clone(&shelf);
-        let listener = hl7::Listener::bind(config, intake).await?;
+        let messages: Arc<dyn MessageIntake> = Arc::<Shelf>::clone(&shelf);
+        let events: Arc<dyn EventSink> = Arc::<Shelf>::clone(&shelf);
+        let listener = hl7::Listener::bind(config, messages, events).await?;
         let address = listener.address()?;
         let (closing, closed) = watch::channel(false);
         let task = tokio::spawn(listener.listen(closed));

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use dimse::message::{Assembler, Command, STORE, Step, fragments};
+use dimse::message::{Assembler, Command, CommandField, Step, fragments};
 use dimse::negotiation::{self, Load};
 use dimse::{Config, Peer, Timers};
 use encoding::dicom_header::{Encoding, read_encoded};
@@ -77,15 +77,15 @@ fn pdu(bytes: &[u8]) {
     };
     let answer =
         negotiation::answer(&config, Load::default(), IpAddr::V4(Ipv4Addr::LOCALHOST), bytes);
-    if let negotiation::Answer::Accept(agreed, _) = answer {
-        let ids: BTreeSet<u8> = agreed.contexts.iter().map(|it| it.0).collect();
-        assert_eq!(ids.len(), agreed.contexts.len(), "a context was accepted twice");
+    if let negotiation::Answer::Accept(negotiated, _) = answer {
+        let ids: BTreeSet<u8> = negotiated.contexts.iter().map(|it| it.id).collect();
+        assert_eq!(ids.len(), negotiated.contexts.len(), "a context was accepted twice");
     }
 }
 
 /// P-DATA of a C-STORE, in fragments of so many bytes, each PDU after two bytes with its length.
 fn conversation(size: usize) -> Vec<u8> {
-    let command = Command::request(1, STORE, 7, CT, "1.2.3").to_bytes();
+    let command = Command::request(1, CommandField::C_STORE, 7, CT, "1.2.3").to_bytes();
     let data = vec![7; 300];
     let mut bytes = Vec::new();
     for (content, is_command) in [(command, 1_u8), (data, 0)] {
@@ -111,7 +111,7 @@ fn dimse(mut bytes: &[u8]) {
         for fragment in found {
             match assembler.push(fragment) {
                 Ok(Step::Command(command)) => {
-                    _ = command.answer(dimse::message::Status::SUCCESS, "ä").to_bytes();
+                    _ = command.response(dimse::message::Status::SUCCESS, "ä").to_bytes();
                 }
                 Ok(_) => {}
                 Err(_) => return,
@@ -213,8 +213,8 @@ fn hl7_message(bytes: &[u8]) {
     };
     for message in all {
         if let Ok(judged) = hl7::receiver::judge(&message, &rules) {
-            let problem = hl7::Problem::wrong(207, "", "no");
-            let answer = hl7::acknowledgement::not_kept(&judged.message, &problem, "1", "2026");
+            let problem = hl7::Problem::wrong(hl7::ErrorCode::ApplicationInternalError, "", "no");
+            let answer = hl7::acknowledgement::not_stored(&judged.message, &problem, "1", "2026");
             let read = hl7::Message::parse(&answer, rules.charset);
             assert!(read.is_ok(), "our answer cannot be read");
         }

@@ -1,3 +1,5 @@
+//! The requirements on association negotiation, DIN-01 to DIN-13.
+
 use std::sync::Arc;
 
 use contracts::Live;
@@ -5,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Network, Peer, Timers};
+use crate::sop_class;
+use crate::transfer_syntax::{EXPLICIT_LITTLE_ENDIAN, LOSSLESS};
 
 fn config() -> Config {
     Config {
@@ -54,10 +58,10 @@ fn ask(request: AssociationRQ, load: Load) -> Answer {
 }
 
 /// Result, source and reason of a rejection, as on the wire.
-fn rejection(answer: Answer) -> Option<[u8; 3]> {
-    let Answer::Reject(pdu, _) = answer else { return None };
+fn rejection(answer: &Answer) -> Option<[u8; 3]> {
+    let Answer::Reject(rejection) = answer else { return None };
     let mut bytes = Vec::new();
-    dicom_ul::pdu::write_pdu(&mut bytes, &pdu).unwrap();
+    dicom_ul::pdu::write_pdu(&mut bytes, &rejection.pdu()).unwrap();
     Some([bytes[7], bytes[8], bytes[9]])
 }
 
@@ -67,24 +71,24 @@ fn din_13_every_refusal_has_its_reason() {
     let good = || request("ISOCENTER", "CT1", ECHO);
     let version = AssociationRQ { protocol_version: 2, ..good() };
     let context = AssociationRQ { application_context_name: "1.2.3".to_owned(), ..good() };
-    assert_eq!(rejection(ask(version, free)), Some([1, 2, 2]));
-    assert_eq!(rejection(ask(context, free)), Some([1, 1, 2]));
-    assert_eq!(rejection(ask(request("OTHER", "CT1", ECHO), free)), Some([1, 1, 7]));
-    assert_eq!(rejection(ask(request("isocenter", "CT1", ECHO), free)), Some([1, 1, 7]));
-    assert_eq!(rejection(ask(request("ISOCENTER", "CT2", ECHO), free)), Some([1, 1, 3]));
+    assert_eq!(rejection(&ask(version, free)), Some([1, 2, 2]));
+    assert_eq!(rejection(&ask(context, free)), Some([1, 1, 2]));
+    assert_eq!(rejection(&ask(request("OTHER", "CT1", ECHO), free)), Some([1, 1, 7]));
+    assert_eq!(rejection(&ask(request("isocenter", "CT1", ECHO), free)), Some([1, 1, 7]));
+    assert_eq!(rejection(&ask(request("ISOCENTER", "CT2", ECHO), free)), Some([1, 1, 3]));
     // DIN-01: sixteen spaces are no name. The library would not write them.
     let mut blank = bytes(good());
     blank[26..42].fill(b' ');
     let blank = answer(&config(), free, "127.0.0.1".parse().unwrap(), &blank);
-    assert_eq!(rejection(blank), Some([1, 1, 3]));
+    assert_eq!(rejection(&blank), Some([1, 1, 3]));
     let elsewhere = answer(&config(), free, "10.0.0.9".parse().unwrap(), &bytes(good()));
-    assert_eq!(rejection(elsewhere), Some([1, 1, 3]));
-    assert_eq!(rejection(ask(good(), Load { associations: 10, ..free })), Some([2, 3, 2]));
-    assert_eq!(rejection(ask(good(), Load { of_address: 4, ..free })), Some([2, 3, 2]));
-    assert_eq!(rejection(ask(good(), Load { of_name: 2, ..free })), Some([2, 3, 2]));
+    assert_eq!(rejection(&elsewhere), Some([1, 1, 3]));
+    assert_eq!(rejection(&ask(good(), Load { associations: 10, ..free })), Some([2, 3, 2]));
+    assert_eq!(rejection(&ask(good(), Load { of_address: 4, ..free })), Some([2, 3, 2]));
+    assert_eq!(rejection(&ask(good(), Load { of_ae_title: 2, ..free })), Some([2, 3, 2]));
     let storing = || request("ISOCENTER", "CT1", &[(1, CT, &[IMPLICIT_LITTLE_ENDIAN])]);
     let congested = Load { is_congested: true, ..free };
-    assert_eq!(rejection(ask(storing(), congested)), Some([2, 3, 1]));
+    assert_eq!(rejection(&ask(storing(), congested)), Some([2, 3, 1]));
     assert!(
         matches!(ask(good(), congested), Answer::Accept(..)),
         "C-ECHO is answered all the same"
@@ -101,17 +105,18 @@ fn din_04_every_context_is_answered_and_bad_ids_end_the_association() {
         (5, CT, &["1.2.3.4"]),
         (255, CT, &["1.2.840.10008.1.2.4.50"]),
     ];
-    let Answer::Accept(agreed, Pdu::AssociationAC(pdu)) =
+    let Answer::Accept(negotiated, pdu) =
         ask(request("ISOCENTER", "CT1", contexts), Load::default())
     else {
         panic!("not accepted")
     };
+    let Pdu::AssociationAC(pdu) = *pdu else { panic!("{pdu:?}") };
     let reasons: Vec<u8> =
         pdu.presentation_contexts.iter().map(|it| it.reason.clone() as u8).collect();
     assert_eq!(reasons, [0, 3, 4, 0]);
-    assert_eq!(agreed.contexts.len(), 2);
-    assert_eq!(agreed.contexts[0].2, EXPLICIT_LITTLE_ENDIAN);
-    assert_eq!(agreed.send_bytes_max, 16_384);
+    assert_eq!(negotiated.contexts.len(), 2);
+    assert_eq!(negotiated.contexts[0].transfer_syntax, EXPLICIT_LITTLE_ENDIAN);
+    assert_eq!(negotiated.send_bytes_max, 16_384);
 
     let even: &[(u8, &str, &[&str])] = &[(2, CT, &[IMPLICIT_LITTLE_ENDIAN])];
     let twice: &[(u8, &str, &[&str])] =
@@ -126,14 +131,14 @@ fn din_04_every_context_is_answered_and_bad_ids_end_the_association() {
 fn din_06_an_association_without_a_usable_context_is_accepted_to_say_so() {
     let contexts: &[(u8, &str, &[&str])] = &[(1, "1.2.3", &[IMPLICIT_LITTLE_ENDIAN])];
     let answer = ask(request("ISOCENTER", "CT1", contexts), Load::default());
-    assert!(matches!(answer, Answer::Accept(agreed, _) if agreed.contexts.is_empty()));
+    assert!(matches!(answer, Answer::Accept(negotiated, _) if negotiated.contexts.is_empty()));
 }
 
 #[test]
 fn din_05_lossless_goes_before_plain_and_plain_before_lossy() {
     let choice = |proposed: &[&str]| {
         let proposed: Vec<String> = proposed.iter().map(ToString::to_string).collect();
-        choose(&proposed).map(ToOwned::to_owned)
+        TransferSyntaxChoice::LosslessFirst.choose(&proposed).map(ToOwned::to_owned)
     };
     let (lossless, lossy) = ("1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.50");
     assert_eq!(choice(&[IMPLICIT_LITTLE_ENDIAN, lossless]).as_deref(), Some(lossless));
@@ -160,13 +165,19 @@ proptest! {
 #[test]
 fn din_04_what_the_conformance_statement_names_is_accepted() {
     let syntaxes = || LOSSLESS.iter().chain(&[EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN]);
-    for (class, name) in sop_class::STORAGE {
+    for class in sop_class::STORAGE {
         for syntax in syntaxes() {
             let offered = [*syntax];
-            let wanted = [(1, *class, offered.as_slice())];
+            let wanted = [(1, class.uid, offered.as_slice())];
             let answer = ask(request("ISOCENTER", "CT1", &wanted), Load::default());
-            let Answer::Accept(agreed, _) = answer else { panic!("{name}") };
-            assert_eq!(agreed.contexts, [(1, (*class).to_owned(), (*syntax).to_owned())]);
+            let Answer::Accept(negotiated, _) = answer else { panic!("{}", class.name) };
+            let context = PresentationContext {
+                id: 1,
+                abstract_syntax: class.uid.to_owned(),
+                transfer_syntax: (*syntax).to_owned(),
+                role: Role::Scp,
+            };
+            assert_eq!(negotiated.contexts, [context]);
         }
     }
     for class in [sop_class::VERIFICATION, sop_class::COMMITMENT] {
@@ -174,8 +185,25 @@ fn din_04_what_the_conformance_statement_names_is_accepted() {
         let plain = [IMPLICIT_LITTLE_ENDIAN];
         let wanted = [(1, class, plain.as_slice()), (3, class, &deflated)];
         let answer = ask(request("ISOCENTER", "CT1", &wanted), Load::default());
-        let Answer::Accept(agreed, _) = answer else { panic!("{class}") };
-        assert_eq!(agreed.contexts.len(), 1, "what is read at once comes plainly");
+        let Answer::Accept(negotiated, _) = answer else { panic!("{class}") };
+        assert_eq!(negotiated.contexts.len(), 1, "what is read at once comes plainly");
+    }
+}
+
+#[test]
+fn din_09_the_role_of_a_context_is_what_role_selection_left() {
+    for (scu, scp, role) in
+        [(true, false, Role::Scp), (false, true, Role::Scu), (true, true, Role::Both)]
+    {
+        let contexts: &[(u8, &str, &[&str])] =
+            &[(1, sop_class::COMMITMENT, &[IMPLICIT_LITTLE_ENDIAN])];
+        let mut asked = request("ISOCENTER", "CT1", contexts);
+        asked.user_variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(
+            sop_class::COMMITMENT.to_owned(),
+            RequestorRoles { scu, scp },
+        ));
+        let Answer::Accept(negotiated, _) = ask(asked, Load::default()) else { panic!() };
+        assert_eq!(negotiated.contexts[0].role, role);
     }
 }
 
@@ -187,7 +215,8 @@ fn din_09_only_storage_commitment_changes_sides() {
     };
     let mut asked = request("ISOCENTER", "CT1", ECHO);
     asked.user_variables.extend([role(sop_class::COMMITMENT), role(CT)]);
-    let Answer::Accept(_, Pdu::AssociationAC(pdu)) = ask(asked, Load::default()) else { panic!() };
+    let Answer::Accept(_, pdu) = ask(asked, Load::default()) else { panic!() };
+    let Pdu::AssociationAC(pdu) = *pdu else { panic!("{pdu:?}") };
     let granted: Vec<bool> = pdu
         .user_variables
         .iter()

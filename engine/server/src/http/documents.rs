@@ -9,7 +9,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use contracts::{Answers, Intake, MessageArrival, MessageEffect, Reviewer};
+use contracts::{
+    Admission as _, Answers, MessageArrival, MessageEffect, MessageIntake as _, Reviewer,
+};
 use domain::{Attachment, ExchangedDocument, MessageType, PatientId};
 use orchestrator::IntakeService;
 use serde::{Deserialize, Serialize};
@@ -77,7 +79,7 @@ pub(super) async fn accept(
     Query(about): Query<About>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<StoredDocument>), Problem> {
-    intake.is_admitting().map_err(|_| Problem::Unavailable)?;
+    intake.check_admitting().map_err(|_| Problem::Unavailable)?;
     let media_type = media_type(&body).ok_or(Problem::UnsupportedType)?;
     let patient = PatientId::new(&about.patient, &about.issuer)
         .ok_or_else(|| Problem::Unreadable("`patient` is no identifier".to_owned()))?;
@@ -111,7 +113,7 @@ pub(super) async fn accept(
         acknowledgement_code: "201".to_owned(),
         problem: None,
     };
-    intake.note_message(arrival).await.map_err(|_| Problem::Unavailable)?;
+    intake.accept_message(arrival).await.map_err(|_| Problem::Unavailable)?;
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
