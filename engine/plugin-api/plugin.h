@@ -14,7 +14,7 @@
 
 /* How a call ended. */
 typedef uint32_t isocenter_status;
-#define ISOCENTER_OK 0u          /* It did what it was asked. */
+#define ISOCENTER_OK 0u          /* The call succeeded. */
 #define ISOCENTER_REJECTED 1u    /* The input is at fault: the same call would fail again. */
 #define ISOCENTER_UNAVAILABLE 2u /* Something around it is at fault: another try may help. */
 #define ISOCENTER_PANICKED 3u    /* The callee has a bug. */
@@ -48,14 +48,15 @@ typedef struct isocenter_volume {
 
 /* What the engine lends to a plugin, for the length of one call of `process`. Pass `context` back to
  * every function, untouched. Every `problem`, `reference` and `response` is filled in whatever the
- * status: release it. */
+ * status: release it. If the status is ISOCENTER_REJECTED, it holds {"code": …, "reason": …} as JSON,
+ * which `process` may pass on as its own response; otherwise a text for people. */
 typedef struct isocenter_host {
     uint32_t size;
     uint32_t reserved;
     const void *context;
-    /* Writes one line to the engine's log. Name no patient in it. */
+    /* Writes one line to the engine's log. The line must not identify a patient. */
     void (*log)(const void *context, uint32_t level, isocenter_bytes message);
-    /* Says how far the work is, from 0 to 1000. */
+    /* Reports the share of the work that is done, from 0 to 1000. */
     void (*progress)(const void *context, uint32_t per_mille);
     /* Not zero once the run was cancelled. */
     uint32_t (*is_cancelled)(const void *context);
@@ -65,7 +66,7 @@ typedef struct isocenter_host {
     /* Decodes the instances of a series, by its UID, and lends the volume. */
     isocenter_status (*read_volume)(const void *context, isocenter_bytes series,
                                     isocenter_volume *volume, isocenter_buffer *problem);
-    /* Keeps bytes; `reference` becomes JSON that names them. */
+    /* Stores bytes; `reference` becomes JSON with their SHA-256 and length. */
     isocenter_status (*put_artifact)(const void *context, isocenter_bytes content,
                                      isocenter_buffer *reference);
     /* Asks the shared model; `response` becomes JSON. */
@@ -77,17 +78,17 @@ typedef struct isocenter_host {
 typedef struct isocenter_plugin {
     uint32_t size;
     uint32_t reserved;
-    /* Says who the plugin is: JSON with `name` and `version`. */
+    /* Describes the plugin: JSON with `name` and `version`. */
     isocenter_status (*describe)(isocenter_buffer *response);
-    /* Checks what a workflow sets under `with:`, as JSON. Anything but ISOCENTER_OK: `response` says
-     * what is wrong. */
+    /* Checks the settings that a workflow sets under `with:`, as JSON. With any status but ISOCENTER_OK,
+     * `response` names the problem as a text for people. */
     isocenter_status (*check)(isocenter_bytes settings, isocenter_buffer *response);
-    /* Does the work of one node. `request` is JSON: {"settings": …, "input": …}. `response` must be
+    /* Works on one node. `request` is JSON: {"settings": …, "input": …}. `response` must be
      * filled in, whatever the status: with the output as JSON, with {"code": …, "reason": …} if the
-     * status is ISOCENTER_REJECTED, with words for people otherwise. */
+     * status is ISOCENTER_REJECTED, with a text for people otherwise. */
     isocenter_status (*process)(const isocenter_host *host, isocenter_bytes request,
                                 isocenter_buffer *response);
-    /* Asks a call of `process` that is running to end soon. Called from another thread. */
+    /* Requests a running call of `process` to end soon. Called from another thread. */
     void (*cancel)(void);
 } isocenter_plugin;
 

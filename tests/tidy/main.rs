@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["encoding"],
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
-    &["citrus-v", "report"],
+    &["citrus-v", "plugin-toolkit", "report"],
     &[
         "archive",
         "dimse",
@@ -37,7 +37,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// What a plugin may lean on.
-const OFFERED_TO_PLUGINS: &[&str] = &["domain", "encoding", "evaluation", "imaging", "plugin-api"];
+const OFFERED_TO_PLUGINS: &[&str] = &["domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
 
 /// Folders that a newcomer opens, each with a page that says what is in it.
 const FOLDERS_WITH_README: &[&str] =

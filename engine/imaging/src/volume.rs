@@ -1,72 +1,166 @@
-//! Slices stacked into a volume, or the reason why they are none (DIN-81, PAP-21). Pure.
+//! Stacks slices into a volume, or names every problem that makes them none (DIN-81, PAP-21).
+//!
+//! A volume in mL is computed from its spacing, so an irregular stack is an error and never a guess.
 
 use domain::{PatientSpace, VolumeGeometry};
 
 use crate::slice::Slice;
 
-/// Most voxels of a volume: a whole body at 0.5 mm.
+/// Upper bound of the voxels of a volume: a whole body at 0.5 mm.
 const VOXELS_MAX: usize = 4 << 30;
 
-/// Distances between slices may differ by this share of their middle …
+/// Tolerance of the distances between slices, as a share of their median. The larger one of this and
+/// [`SPACING_TOLERANCE_MM`] applies.
 const SPACING_TOLERANCE: f64 = 0.01;
 
-/// … or by this much, in mm, whichever is more.
+/// Tolerance of the distances between slices, in mm.
 const SPACING_TOLERANCE_MM: f64 = 0.1;
 
-/// Directions of slices may differ by this much in each cosine.
+/// Two slices that are less than this far apart, in mm, have the same position.
+const DUPLICATE_DISTANCE_MM: f64 = 1e-3;
+
+/// Tolerance of the orientation of slices, in each direction cosine.
 const ORIENTATION_TOLERANCE: f64 = 1e-3;
 
-/// Slices of a stack without tilt stay this close to one line, in mm per mm of height.
+/// Upper bound of the lateral shift of a stack without tilt, in mm per mm of height.
 const SHEAR_TOLERANCE: f64 = 0.01;
 
-/// A stated tilt of less than this many degrees is none.
+/// A stated gantry tilt of less than this many degrees counts as none.
 const TILT_DEGREES_MIN: f64 = 0.5;
 
 /// A regular stack of slices.
 #[derive(Clone, Debug)]
 pub struct Volume {
-    /// Where its voxels lie.
+    /// Position of the voxels in the patient.
     pub geometry: VolumeGeometry,
-    /// Values in Hounsfield units: slice by slice, row by row.
+    /// Values after the rescale of the modality, in Hounsfield units for CT: slice by slice, row by
+    /// row.
     pub values: Vec<f32>,
 }
 
-/// Why slices are no volume. All that is wrong is named, not only the first.
+/// Why slices are no volume: all problems, not only the first.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{}", problems.join("; "))]
+#[error("{}", joined(problems))]
 pub struct GeometryError {
-    /// What is wrong, each with its numbers.
-    pub problems: Vec<String>,
+    /// The problems, in the order in which they were found. Never empty.
+    pub problems: Vec<VolumeProblem>,
+}
+
+fn joined(problems: &[VolumeProblem]) -> String {
+    let sentences: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    sentences.join("; ")
+}
+
+/// A property of slices because of which they are no regular stack, with its numbers.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum VolumeProblem {
+    /// The series is empty.
+    #[error("there are no slices")]
+    NoSlices,
+    /// Some slices differ from the first one in a property that a stack has only once.
+    #[error("{count} of {total} slices have another {property}")]
+    Mixed {
+        /// The property.
+        property: SliceProperty,
+        /// Number of slices that differ.
+        count: usize,
+        /// Number of slices.
+        total: usize,
+    },
+    /// Frame of Reference UID (0020,0052) is missing.
+    #[error("the slices name no frame of reference")]
+    NoFrameOfReference,
+    /// The slices shift sideways as they go up: the gantry was tilted.
+    #[error(
+        "the stack is sheared by gantry tilt: {measured:.1} degrees measured, {stated:.1} stated"
+    )]
+    Sheared {
+        /// Angle between the stack and the normal of its slices, in degrees.
+        measured: f64,
+        /// The largest Gantry/Detector Tilt (0018,1120), in degrees.
+        stated: f64,
+    },
+    /// Gantry/Detector Tilt (0018,1120) is not zero.
+    #[error("the gantry was tilted by {stated:.1} degrees")]
+    TiltStated {
+        /// The largest tilt, in degrees.
+        stated: f64,
+    },
+    /// A single slice has neither a neighbour nor a thickness.
+    #[error("a single slice without a thickness has no volume")]
+    NoThickness,
+    /// Several slices have the same position.
+    #[error("{count} slices lie where another one lies")]
+    DuplicatePosition {
+        /// Number of slices at the position of their predecessor.
+        count: usize,
+    },
+    /// The distances between slices differ: slices are missing, or were made with several spacings.
+    #[error("the spacing between slices is unequal: {min:.3} to {max:.3} mm")]
+    UnequalSpacing {
+        /// The smallest distance, in mm.
+        min: f64,
+        /// The largest distance, in mm.
+        max: f64,
+    },
+    /// The volume is beyond the limit of memory (SEC-24).
+    #[error("{voxels} voxels are more than can be worked on")]
+    TooLarge {
+        /// Number of voxels.
+        voxels: usize,
+    },
+}
+
+/// A property that all slices of a stack have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SliceProperty {
+    /// Rows (0028,0010) and Columns (0028,0011).
+    Size,
+    /// Image Orientation (Patient) (0020,0037).
+    Orientation,
+    /// Pixel Spacing (0028,0030).
+    PixelSpacing,
+    /// Frame of Reference UID (0020,0052).
+    FrameOfReference,
+}
+
+impl std::fmt::Display for SliceProperty {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Size => "number of rows or columns",
+            Self::Orientation => "orientation",
+            Self::PixelSpacing => "pixel spacing",
+            Self::FrameOfReference => "frame of reference",
+        })
+    }
 }
 
 /// Stacks slices along their normal, whatever their order.
 ///
 /// # Errors
 ///
-/// Names tilt, gaps, unequal distances, doubled positions and mixed sizes, directions or frames of
-/// reference. No volume in mL may be told from such slices.
+/// All [`VolumeProblem`]s of the slices. No volume in mL may be computed from such slices.
 pub fn stack(mut slices: Vec<Slice>) -> Result<Volume, GeometryError> {
     let mut problems = Vec::new();
     let Some(first) = slices.first().cloned() else {
-        return Err(GeometryError { problems: vec!["there are no slices".to_owned()] });
+        return Err(GeometryError { problems: vec![VolumeProblem::NoSlices] });
     };
     let normal = normal(&first.orientation);
-    let height = |it: &Slice| dot(&it.position, &normal);
-    slices.sort_by(|a, b| height(a).total_cmp(&height(b)));
-    check_alike(&first, &slices, &mut problems);
+    slices.sort_by(|a, b| height(a, &normal).total_cmp(&height(b, &normal)));
+    check_mixed(&first, &slices, &mut problems);
     if first.frame_of_reference.is_empty() {
-        problems.push("the slices name no frame of reference".to_owned());
+        problems.push(VolumeProblem::NoFrameOfReference);
     }
     check_tilt(&slices, &normal, &mut problems);
     let gaps: Vec<f64> = slices
         .iter()
         .zip(slices.iter().skip(1))
-        .map(|(lower, upper)| height(upper) - height(lower))
+        .map(|(lower, upper)| height(upper, &normal) - height(lower, &normal))
         .collect();
     let spacing = check_spacing(&gaps, &first, &mut problems);
     let voxels = slices.len() * first.rows as usize * first.columns as usize;
     if voxels > VOXELS_MAX {
-        problems.push(format!("{voxels} voxels are more than can be worked on"));
+        problems.push(VolumeProblem::TooLarge { voxels });
     }
     if !problems.is_empty() {
         return Err(GeometryError { problems });
@@ -90,65 +184,86 @@ pub fn stack(mut slices: Vec<Slice>) -> Result<Volume, GeometryError> {
     Ok(Volume { geometry, values })
 }
 
-fn check_alike(first: &Slice, slices: &[Slice], problems: &mut Vec<String>) {
-    let differ = |a: &[f64], b: &[f64], by: f64| a.iter().zip(b).any(|(a, b)| (a - b).abs() > by);
-    let mut check = |what: &str, is_other: &dyn Fn(&Slice) -> bool| {
-        let count = slices.iter().filter(|it| is_other(it)).count();
-        if count > 0 {
-            problems.push(format!("{count} of {} slices have another {what}", slices.len()));
-        }
-    };
-    check("number of rows or columns", &|it| (it.rows, it.columns) != (first.rows, first.columns));
-    check("orientation", &|it| differ(&it.orientation, &first.orientation, ORIENTATION_TOLERANCE));
-    check("pixel spacing", &|it| {
-        let [a, b] = first.spacing;
-        differ(&it.spacing, &first.spacing, SPACING_TOLERANCE * a.min(b))
-    });
-    check("frame of reference", &|it| it.frame_of_reference != first.frame_of_reference);
+/// Height of a slice along the normal of the stack, in mm.
+fn height(slice: &Slice, normal: &[f64; 3]) -> f64 {
+    dot(&slice.position, normal)
 }
 
-/// Tilt shows as slices that shift sideways as they go up, and is often stated too.
-fn check_tilt(slices: &[Slice], normal: &[f64; 3], problems: &mut Vec<String>) {
+fn check_mixed(first: &Slice, slices: &[Slice], problems: &mut Vec<VolumeProblem>) {
+    let properties = [
+        SliceProperty::Size,
+        SliceProperty::Orientation,
+        SliceProperty::PixelSpacing,
+        SliceProperty::FrameOfReference,
+    ];
+    let total = slices.len();
+    for property in properties {
+        let count = slices.iter().filter(|it| differs(property, it, first)).count();
+        if count > 0 {
+            problems.push(VolumeProblem::Mixed { property, count, total });
+        }
+    }
+}
+
+/// Whether two slices differ in a property by more than its tolerance.
+fn differs(property: SliceProperty, a: &Slice, b: &Slice) -> bool {
+    match property {
+        SliceProperty::Size => (a.rows, a.columns) != (b.rows, b.columns),
+        SliceProperty::Orientation => {
+            is_beyond(&a.orientation, &b.orientation, ORIENTATION_TOLERANCE)
+        }
+        SliceProperty::PixelSpacing => {
+            let [rows, columns] = b.spacing;
+            is_beyond(&a.spacing, &b.spacing, SPACING_TOLERANCE * rows.min(columns))
+        }
+        SliceProperty::FrameOfReference => a.frame_of_reference != b.frame_of_reference,
+    }
+}
+
+/// Whether any two numbers at the same place differ by more than `tolerance`.
+fn is_beyond(a: &[f64], b: &[f64], tolerance: f64) -> bool {
+    a.iter().zip(b).any(|(a, b)| (a - b).abs() > tolerance)
+}
+
+/// Gantry tilt shows as slices that shift sideways as they go up, and is often stated too.
+fn check_tilt(slices: &[Slice], normal: &[f64; 3], problems: &mut Vec<VolumeProblem>) {
     let (Some(first), Some(last)) = (slices.first(), slices.last()) else { return };
-    let way: [f64; 3] = std::array::from_fn(|i| {
+    let shift: [f64; 3] = std::array::from_fn(|i| {
         last.position.get(i).copied().unwrap_or_default()
             - first.position.get(i).copied().unwrap_or_default()
     });
-    let up = dot(&way, normal);
-    let sideways = (dot(&way, &way) - up * up).max(0.0).sqrt();
+    let up = dot(&shift, normal);
+    let sideways = (dot(&shift, &shift) - up * up).max(0.0).sqrt();
     let stated = slices.iter().map(|it| it.tilt.abs()).fold(0.0, f64::max);
     if up > 0.0 && sideways > SHEAR_TOLERANCE * up {
-        let degrees = sideways.atan2(up).to_degrees();
-        problems.push(format!(
-            "the stack is sheared by gantry tilt: {degrees:.1} degrees measured, {stated:.1} stated"
-        ));
+        let measured = sideways.atan2(up).to_degrees();
+        problems.push(VolumeProblem::Sheared { measured, stated });
     } else if stated >= TILT_DEGREES_MIN {
-        problems.push(format!("the gantry was tilted by {stated:.1} degrees"));
+        problems.push(VolumeProblem::TiltStated { stated });
     }
 }
 
-/// The distance between slices, if it is one.
-fn check_spacing(gaps: &[f64], first: &Slice, problems: &mut Vec<String>) -> f64 {
+/// The distance between slices in mm: their mean, or the thickness of a single slice.
+fn check_spacing(gaps: &[f64], first: &Slice, problems: &mut Vec<VolumeProblem>) -> f64 {
     let mut sorted = gaps.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let Some(middle) = sorted.get(sorted.len() / 2).copied() else {
+    let (Some(min), Some(median), Some(max)) =
+        (sorted.first(), sorted.get(sorted.len() / 2), sorted.last())
+    else {
         if first.thickness <= 0.0 {
-            problems.push("a single slice without a thickness has no volume".to_owned());
+            problems.push(VolumeProblem::NoThickness);
         }
         return first.thickness;
     };
-    let tolerance = (SPACING_TOLERANCE * middle).max(SPACING_TOLERANCE_MM);
-    let doubled = gaps.iter().filter(|it| **it < 1e-3).count();
-    if doubled > 0 {
-        problems.push(format!("{doubled} slices lie where another one lies"));
+    let tolerance = (SPACING_TOLERANCE * median).max(SPACING_TOLERANCE_MM);
+    let count = gaps.iter().filter(|it| **it < DUPLICATE_DISTANCE_MM).count();
+    if count > 0 {
+        problems.push(VolumeProblem::DuplicatePosition { count });
     }
-    let (least, most) = (sorted.first().copied(), sorted.last().copied());
-    if let (Some(least), Some(most)) = (least, most)
-        && (middle - least > tolerance || most - middle > tolerance)
-    {
-        problems.push(format!("the spacing between slices is unequal: {least:.3} to {most:.3} mm"));
+    if median - min > tolerance || max - median > tolerance {
+        problems.push(VolumeProblem::UnequalSpacing { min: *min, max: *max });
     }
-    // The mean, not the middle: their sum is the height of the stack.
+    // The mean and not the median: the distances must add up to the height of the stack.
     gaps.iter().sum::<f64>() / gaps.len() as f64
 }
 

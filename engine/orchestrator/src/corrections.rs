@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use contracts::{Returned, ReturnedPair, ReturnedWhat, ReviewView};
 use domain::{Code, ErrorChain, NodeOutput, Section, derived_uid};
 use encoding::report_text::ReportText;
-use imaging::quantity::measured;
-use imaging::{Mask, returned};
+use imaging::measurement::measure;
+use imaging::{Mask, segmentation_reader};
 use tracing::{error, info};
 
 use crate::content::drafted;
@@ -60,7 +60,7 @@ impl Orchestrator {
 
     /// Drafts whose masks a SEG has changed.
     async fn outlined_anew(&self, it: &Returned, path: PathBuf) -> Vec<ReturnedPair> {
-        let read = tokio::task::spawn_blocking(move || returned::read(&path)).await;
+        let read = tokio::task::spawn_blocking(move || segmentation_reader::read(&path)).await;
         let Ok(Ok(segments)) = read else { return Vec::new() };
         let mut pairs = Vec::new();
         for run in &it.runs {
@@ -78,7 +78,7 @@ impl Orchestrator {
         &self,
         run: &ReviewView,
         content: &mut NodeOutput,
-        segments: &[returned::Returned],
+        segments: &[segmentation_reader::TrackedSegment],
         masks: &mut BTreeMap<String, Vec<u8>>,
     ) -> bool {
         let mut has_some = false;
@@ -105,7 +105,7 @@ impl Orchestrator {
                 masks.insert(kept.sha256.clone(), packed);
                 segment.is_edited = segment.mask != kept;
                 (segment.mask, segment.voxels) = (kept, mask.count());
-                segment.measurements = measured(&mask, &geometry);
+                segment.measurements = measure(&mask, &geometry);
                 has_some = true;
             }
         }

@@ -252,7 +252,7 @@ impl Orchestrator {
             .collect();
         let shown = move || {
             let picture = |(instance, path): (SopInstanceUid, std::path::PathBuf)| {
-                Some((instance, imaging::display::shown(&std::fs::read(path).ok()?).ok()?))
+                Some((instance, imaging::rendering::render(&std::fs::read(path).ok()?).ok()?))
             };
             files.into_iter().filter_map(picture).collect()
         };

@@ -1,3 +1,4 @@
+//! The plugin's view of the engine during one call: [`Context`], and the errors of its services.
 #![expect(unsafe_code, reason = "this module is the plugin's side of the library boundary")]
 
 use std::mem::MaybeUninit;
@@ -7,59 +8,104 @@ use domain::{
     ArtifactRef, InferAnswer, InferRequest, SeriesInstanceUid, SopInstanceUid, VolumeGeometry,
 };
 
-use crate::NodeError;
 use crate::abi::v1::{Buffer, Bytes, HostTable, Status, VolumeView};
-
-/// What is not as it should be with an answer, and can be lived with: all of it is the answer then.
-const HARMLESS: [&str; 2] = ["Unmarked", "NoMasksSaid"];
+use crate::{NodeError, Rejection, RejectionCode};
 
 /// Set by [`crate::cancel`], cleared before each call.
 pub(crate) static CANCELLED: AtomicBool = AtomicBool::new(false);
 
-/// How important a line of the log is.
+/// Severity of a line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Level {
-    /// Somebody should look now.
+    /// A person should look now.
     Error = 1,
-    /// Somebody should look.
+    /// A person should look.
     Warning = 2,
-    /// Good to know.
+    /// A normal step of the work.
     Information = 3,
-    /// For the author.
+    /// A detail for the plugin's author.
     Detail = 4,
 }
 
-/// What the engine lends to a plugin while it works on a node.
+/// The services of the engine, lent to a plugin for the length of one call.
 pub struct Context<'a> {
     host: &'a HostTable,
 }
 
-/// A volume, lent by the engine.
+/// A decoded volume, lent by the engine until `process` returns.
 #[derive(Clone, Debug)]
 pub struct VolumeRef<'a> {
-    /// Where its voxels lie.
+    /// Position of the voxels in the patient.
     pub geometry: VolumeGeometry,
-    /// Hounsfield units: slice by slice, row by row.
+    /// Values after the rescale of the modality, in Hounsfield units for CT: slice by slice, row by
+    /// row.
     pub values: &'a [f32],
 }
 
-/// Why the engine could not lend something.
+/// Why a service of the engine failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// What was asked for is at fault: asking again would not help.
-    #[error("{0}")]
-    Rejected(String),
-    /// Asking again may help.
+    /// The request is at fault: the same request would fail again.
+    #[error("{reason}")]
+    Rejected {
+        /// The kind of fault, for decisions.
+        kind: HostRejection,
+        /// The fault as a sentence, for people.
+        reason: String,
+    },
+    /// Something else is at fault: the same request may succeed later.
     #[error("{0}")]
     Unavailable(String),
 }
 
-impl HostError {
-    /// The same as an error of the node; `code` says what an input at fault lacks.
-    pub fn into_node_error(self, code: &str) -> NodeError {
+/// The kinds of faults for which the engine rejects a request of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostRejection {
+    /// The instance or series does not belong to the input of the node.
+    NotInInput,
+    /// The pixels of an instance cannot be decoded.
+    PixelsUndecodable,
+    /// The series is no regular stack of slices, or one of its instances is no slice (DIN-81).
+    GeometryInconsistent,
+    /// The shared model can never answer this question.
+    QuestionRefused,
+    /// A kind that this version of the contract does not know.
+    Other,
+}
+
+impl HostRejection {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [
+        Self::NotInInput,
+        Self::PixelsUndecodable,
+        Self::GeometryInconsistent,
+        Self::QuestionRefused,
+        Self::Other,
+    ];
+
+    /// Stable name of the kind: the `code` of the [`Rejection`] that crosses the boundary.
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Rejected(reason) => NodeError::rejected(code, reason),
+            Self::NotInInput => "not_in_input",
+            Self::PixelsUndecodable => "pixels_undecodable",
+            Self::GeometryInconsistent => "geometry_inconsistent",
+            Self::QuestionRefused => "question_refused",
+            Self::Other => "other",
+        }
+    }
+
+    /// The kind of this name; [`HostRejection::Other`] for a name of a later version.
+    pub fn parse(name: &str) -> Self {
+        Self::ALL.into_iter().find(|it| it.name() == name).unwrap_or(Self::Other)
+    }
+}
+
+impl HostError {
+    /// Converts into an error of the node. `code` is the plugin's own name for a rejected request.
+    pub fn into_node_error(self, code: impl RejectionCode) -> NodeError {
+        match self {
+            Self::Rejected { reason, .. } => NodeError::rejected(code, reason),
             Self::Unavailable(reason) => NodeError::Unavailable(reason),
         }
     }
@@ -70,31 +116,32 @@ impl<'a> Context<'a> {
         Self { host }
     }
 
-    /// Writes one line to the engine's log. Name no patient in it.
+    /// Writes one line to the engine's log. The line must not identify a patient.
     pub fn log(&self, level: Level, message: &str) {
         // SAFETY: the host lends this table, with its context, for the length of the call.
         unsafe { (self.host.log)(self.host.context, level as u32, Bytes::lend(message.as_bytes())) }
     }
 
-    /// Says how far the work is, from 0 to 1.
+    /// Reports the share of the work that is done, from 0 to 1.
     pub fn progress(&self, done: f64) {
         let per_mille = (0..=1000).rev().find(|it| f64::from(*it) <= done * 1000.0).unwrap_or(0);
         // SAFETY: as for `log`.
         unsafe { (self.host.progress)(self.host.context, per_mille) }
     }
 
-    /// Whether the run was cancelled. Ask now and then, and return early.
+    /// Whether the run was cancelled. A plugin polls this during long work and returns early.
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: as for `log`.
-        let told = unsafe { (self.host.is_cancelled)(self.host.context) };
-        told != 0 || CANCELLED.load(Ordering::Relaxed)
+        let flag = unsafe { (self.host.is_cancelled)(self.host.context) };
+        flag != 0 || CANCELLED.load(Ordering::Relaxed)
     }
 
-    /// The file of an instance, as it was received, behind File Meta Information of the engine's.
+    /// Lends the file of an instance: the data set as it was received, behind File Meta Information
+    /// written by the engine.
     ///
     /// # Errors
     ///
-    /// Fails if it is not one of the input's.
+    /// [`HostRejection::NotInInput`] if the instance does not belong to the input of the node.
     pub fn read_instance(&self, instance: &SopInstanceUid) -> Result<&'a [u8], HostError> {
         let mut file = Bytes::lend(&[]);
         let mut problem = MaybeUninit::<Buffer>::uninit();
@@ -103,18 +150,20 @@ impl<'a> Context<'a> {
         let status = unsafe {
             (self.host.read_instance)(self.host.context, name, &raw mut file, problem.as_mut_ptr())
         };
-        // SAFETY: the contract has the host fill it in, whatever the status.
+        // SAFETY: by the contract the host always fills it in.
         let problem = unsafe { problem.assume_init() };
-        judged(status, &problem)?;
+        check_status(status, &problem)?;
         // SAFETY: the host lends the file until `process` returns, which `'a` does not outlive.
         Ok(unsafe { file.as_slice() })
     }
 
-    /// The instances of a series, decoded and stacked.
+    /// Decodes the instances of a series and stacks them into a volume.
     ///
     /// # Errors
     ///
-    /// [`HostError::Rejected`] if the series is no regular stack of slices; it says why.
+    /// [`HostRejection::PixelsUndecodable`] if a file cannot be decoded,
+    /// [`HostRejection::GeometryInconsistent`] if the series is no regular stack of slices; the
+    /// reason names all problems.
     pub fn read_volume(&self, series: &SeriesInstanceUid) -> Result<VolumeRef<'a>, HostError> {
         let mut view = VolumeView::empty();
         let mut problem = MaybeUninit::<Buffer>::uninit();
@@ -123,9 +172,9 @@ impl<'a> Context<'a> {
         let status = unsafe {
             (self.host.read_volume)(self.host.context, name, &raw mut view, problem.as_mut_ptr())
         };
-        // SAFETY: the contract has the host fill it in, whatever the status.
+        // SAFETY: by the contract the host always fills it in.
         let problem = unsafe { problem.assume_init() };
-        judged(status, &problem)?;
+        check_status(status, &problem)?;
         // SAFETY: the host lends the volume until `process` returns, which `'a` does not outlive.
         let geometry = unsafe { view.geometry.as_slice() };
         let geometry = serde_json::from_slice(geometry)
@@ -135,81 +184,109 @@ impl<'a> Context<'a> {
         Ok(VolumeRef { geometry, values })
     }
 
-    /// Keeps what is too large for words, such as a mask, and gives its name.
+    /// Stores content that is too large for JSON, such as a mask, and returns its reference.
     ///
     /// # Errors
     ///
-    /// Fails if it is too large, or cannot be kept.
+    /// Fails if the content is too large, or cannot be stored.
     pub fn put_artifact(&self, content: &[u8]) -> Result<ArtifactRef, HostError> {
         let mut reference = MaybeUninit::<Buffer>::uninit();
         // SAFETY: as for `log`; `content` and `reference` outlive the call.
         let status = unsafe {
-            let room = reference.as_mut_ptr();
-            (self.host.put_artifact)(self.host.context, Bytes::lend(content), room)
+            let response = reference.as_mut_ptr();
+            (self.host.put_artifact)(self.host.context, Bytes::lend(content), response)
         };
-        // SAFETY: the contract has the host fill it in, whatever the status.
+        // SAFETY: by the contract the host always fills it in.
         let reference = unsafe { reference.assume_init() };
-        judged(status, &reference)?;
+        check_status(status, &reference)?;
         serde_json::from_slice(reference.as_slice())
             .map_err(|error| HostError::Unavailable(error.to_string()))
     }
 
-    /// Asks the shared model.
+    /// Asks the shared model. The answer is not checked: see the crate `plugin-toolkit`.
     ///
     /// # Errors
     ///
-    /// [`HostError::Rejected`] if this can never be answered, [`HostError::Unavailable`] if there is no model
-    /// or it cannot answer now.
+    /// [`HostRejection::QuestionRefused`] if this question can never be answered,
+    /// [`HostError::Unavailable`] if there is no model or the model cannot answer now.
     pub fn ask(&self, question: &InferRequest) -> Result<InferAnswer, HostError> {
-        let question =
-            serde_json::to_vec(question).map_err(|it| HostError::Rejected(it.to_string()))?;
+        let question = serde_json::to_vec(question).map_err(|error| HostError::Rejected {
+            kind: HostRejection::QuestionRefused,
+            reason: error.to_string(),
+        })?;
         let answer = self.infer(&question)?;
         serde_json::from_slice(&answer).map_err(|it| HostError::Unavailable(it.to_string()))
     }
 
-    /// Asks the shared model, and takes only an answer that is whole and can be taken apart.
+    /// Asks the shared model with a request and a response in JSON ([`InferRequest`],
+    /// [`InferAnswer`]).
     ///
     /// # Errors
     ///
-    /// As [`NodeError::Rejected`] for a question or answer that cannot be used, else unavailable.
-    pub fn ask_whole(&self, question: &InferRequest) -> Result<InferAnswer, NodeError> {
-        let said = self.ask(question).map_err(|it| it.into_node_error("model_refused"))?;
-        if said.is_cut {
-            let reason = format!("the answer is cut off after {} tokens", said.tokens[1]);
-            return Err(NodeError::rejected("answer_cut", reason));
-        }
-        let flaws: Vec<&str> =
-            said.flaws.iter().map(String::as_str).filter(|it| !HARMLESS.contains(it)).collect();
-        if !flaws.is_empty() {
-            let reason = format!("the answer cannot be taken apart: {}", flaws.join(", "));
-            return Err(NodeError::rejected("answer_unreadable", reason));
-        }
-        Ok(said)
-    }
-
-    /// Asks the shared model; request and response are JSON ([`InferRequest`], [`InferAnswer`]).
-    ///
-    /// # Errors
-    ///
-    /// Fails if there is no model, or it cannot answer in time.
+    /// As [`Context::ask`].
     pub fn infer(&self, request: &[u8]) -> Result<Vec<u8>, HostError> {
         let mut response = MaybeUninit::<Buffer>::uninit();
         // SAFETY: as for `log`; `request` and `response` outlive the call.
         let status = unsafe {
             (self.host.infer)(self.host.context, Bytes::lend(request), response.as_mut_ptr())
         };
-        // SAFETY: the contract has the host fill it in, whatever the status.
+        // SAFETY: by the contract the host always fills it in.
         let response = unsafe { response.assume_init() };
-        judged(status, &response)?;
+        check_status(status, &response)?;
         Ok(response.as_slice().to_vec())
     }
 }
 
-fn judged(status: Status, problem: &Buffer) -> Result<(), HostError> {
-    let text = || String::from_utf8_lossy(problem.as_slice()).into_owned();
+/// Converts the status of a service, and the response that came with it, to a `Result`.
+fn check_status(status: Status, response: &Buffer) -> Result<(), HostError> {
+    let body = response.as_slice();
     match status {
         Status::OK => Ok(()),
-        Status::REJECTED => Err(HostError::Rejected(text())),
-        _ => Err(HostError::Unavailable(text())),
+        Status::REJECTED => Err(match serde_json::from_slice::<Rejection>(body) {
+            Ok(Rejection { code, reason }) => {
+                HostError::Rejected { kind: HostRejection::parse(&code), reason }
+            }
+            Err(_) => HostError::Rejected {
+                kind: HostRejection::Other,
+                reason: String::from_utf8_lossy(body).into_owned(),
+            },
+        }),
+        _ => Err(HostError::Unavailable(String::from_utf8_lossy(body).into_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_of_the_host_keeps_its_kind_and_its_reason() {
+        for kind in HostRejection::ALL {
+            assert_eq!(HostRejection::parse(kind.name()), kind);
+            let rejection = Rejection { code: kind.name().to_owned(), reason: "why".to_owned() };
+            let body = Buffer::from(serde_json::to_vec(&rejection).unwrap());
+            let expected = HostError::Rejected { kind, reason: "why".to_owned() };
+            assert_eq!(check_status(Status::REJECTED, &body), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_rejection_of_an_unknown_kind_is_still_a_rejection() {
+        let body = Buffer::from(br#"{"code": "tomorrow", "reason": "why"}"#.to_vec());
+        let expected = HostError::Rejected { kind: HostRejection::Other, reason: "why".to_owned() };
+        assert_eq!(check_status(Status::REJECTED, &body), Err(expected));
+        let prose = Buffer::from(b"prose".to_vec());
+        assert!(matches!(
+            check_status(Status::REJECTED, &prose),
+            Err(HostError::Rejected { kind: HostRejection::Other, reason }) if reason == "prose"
+        ));
+    }
+
+    #[test]
+    fn every_other_status_may_succeed_later() {
+        for status in [Status::UNAVAILABLE, Status::PANICKED, Status(99)] {
+            let outcome = check_status(status, &Buffer::from(b"busy".to_vec()));
+            assert_eq!(outcome, Err(HostError::Unavailable("busy".to_owned())));
+        }
     }
 }

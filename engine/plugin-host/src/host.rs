@@ -1,4 +1,11 @@
-use std::collections::{BTreeMap, HashMap};
+//! The engine's side of plugins: finds them, starts workers, and runs nodes in them.
+//!
+//! A call takes an idle worker of the pinned library or starts one, sends the request, serves the
+//! plugin's artifacts and questions, and returns the worker if it can be used again. Time limit and
+//! cancellation are enforced from here: a worker that does not end in time is dropped, which kills its
+//! process.
+
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,29 +15,31 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::{Archive, Live, Model, NodeCall, NodeFailure, NodeRunner, PluginPin};
 use domain::{ErrorChain, NodeOutput};
-use plugin_api::Rejection;
 use plugin_api::abi::v1::Status;
+use plugin_api::{HostRejection, Rejection};
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::package::{self, Package, Trust};
-use crate::protocol::{Ask, Say};
-use crate::worker::{Worker, WorkerError, nonsense};
+use crate::catalog::{Catalog, LoadedPlugin, RefusalError, RefusedPlugin};
+use crate::package::{self, Package};
+use crate::protocol::{HostMessage, PluginMessage};
+use crate::signature::Trust;
+use crate::worker::{Worker, WorkerError};
 
-/// How long a cancelled plugin may take to stop by itself.
+/// Time that a cancelled plugin has to return before its worker is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
-/// How long a plugin may take to load and to check settings.
+/// Time that a plugin has to load, and to check settings.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// What a plugin's process may use.
+/// Limits of the processes of plugins.
 #[derive(Clone, Copy, Debug)]
 pub struct PluginLimits {
-    /// Address space of one process.
+    /// Upper bound of the address space of one process, in bytes.
     pub memory_bytes_max: u64,
-    /// Processes at work at once.
+    /// Upper bound of the number of processes that work at the same time.
     pub processes_max: usize,
 }
 
@@ -40,39 +49,30 @@ impl Default for PluginLimits {
     }
 }
 
-/// A plugin that was found.
-#[derive(Clone, Debug)]
-pub struct LoadedPlugin {
-    /// Which.
-    pub pin: PluginPin,
-    /// Where it was found.
-    pub source: PathBuf,
-}
-
-/// Why plugins cannot be had.
+/// Why the folder of plugins cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// A folder or library cannot be read, or a copy not be made.
+    /// A folder cannot be read, or not be made.
     #[error("cannot use `{}`", path.display())]
     Io {
-        /// What.
+        /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Two libraries have the same name.
+    /// Two plugins have the same name.
     #[error("`{}` and `{}` are both called `{name}`; remove one", first.display(), second.display())]
-    Twice {
+    DuplicateName {
         /// The name.
         name: String,
-        /// One library.
+        /// The library or folder that was found first.
         first: PathBuf,
-        /// The other.
+        /// The library or folder that was found second.
         second: PathBuf,
     },
 }
 
-/// Has nodes worked on by plugins, each in a process of its own unless the site says otherwise.
+/// Runs nodes in plugins: each plugin in a process of its own unless the site names it as inline.
 pub struct PluginHost {
     engine: PathBuf,
     folder: PathBuf,
@@ -80,35 +80,26 @@ pub struct PluginHost {
     archive: Arc<dyn Archive>,
     limits: PluginLimits,
     trust: Trust,
-    plugins: Live<Found>,
-    idle: Mutex<HashMap<PluginPin, Vec<Worker>>>,
-    places: Semaphore,
-    /// The same for plugins in this process.
-    inline_places: Arc<Semaphore>,
-    /// What plugins may ask.
+    catalog: Live<Catalog>,
+    idle_workers: Mutex<HashMap<PluginPin, Vec<Worker>>>,
+    /// Bounds the calls that work at the same time.
+    call_permits: Semaphore,
+    /// Bounds the threads of inline plugins. An inline plugin that does not return holds its permit.
+    inline_permits: Arc<Semaphore>,
+    /// The shared model that plugins may ask.
     model: Live<Option<Arc<dyn Model>>>,
-    /// Runs that are being worked on, and how to cancel them.
-    running: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
-}
-
-/// What was found in the folder of plugins.
-#[derive(Clone, Debug, Default)]
-struct Found {
-    plugins: BTreeMap<String, LoadedPlugin>,
-    /// What is no plugin, or must not be one, and why.
-    refused: Vec<(PathBuf, String)>,
-    /// How the folder stood before it was looked at.
-    stamp: String,
+    /// The cancellation flags of runs with calls in flight.
+    cancellations: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
 }
 
 impl PluginHost {
-    /// Finds the plugins in `folder`. `engine` is the program that can be a plugin's process,
-    /// `store` where copies are kept by their digest.
+    /// Finds the plugins in `folder`. `engine` is the program that is started as a plugin's process;
+    /// plugins are copied to `store` under the name of their digest.
     ///
     /// # Errors
     ///
-    /// Fails if a folder cannot be used or a name is taken twice. A library that is no plugin, or
-    /// that nobody trusted has signed, is passed over.
+    /// Fails if a folder cannot be used, or if two plugins have the same name. A plugin that cannot be
+    /// loaded or is not trusted is no error: see [`PluginHost::refused`].
     pub async fn open(
         engine: PathBuf,
         folder: &Path,
@@ -125,261 +116,293 @@ impl PluginHost {
             archive,
             limits,
             trust,
-            plugins: Live::default(),
-            idle: Mutex::default(),
-            places: Semaphore::new(limits.processes_max),
-            inline_places: Arc::new(Semaphore::new(limits.processes_max)),
+            catalog: Live::default(),
+            idle_workers: Mutex::default(),
+            call_permits: Semaphore::new(limits.processes_max),
+            inline_permits: Arc::new(Semaphore::new(limits.processes_max)),
             model: Live::default(),
-            running: Mutex::default(),
+            cancellations: Mutex::default(),
         };
         host.rescan().await?;
         Ok(host)
     }
 
-    /// Looks at the folder again. Runs that go on keep the plugins they began with, by their digest.
+    /// Reads the folder again. Runs in flight keep the plugins they are pinned to, by digest. A plugin
+    /// whose replacement cannot be used stays in use.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be used or a name is taken twice: then all stays as it was.
+    /// Fails if the folder cannot be used, or if two plugins have the same name; nothing changes then.
     pub async fn rescan(&self) -> Result<(), HostError> {
-        let before = self.plugins.get();
-        let mut found = Found { stamp: self.stamp_now(), ..Found::default() };
+        let previous = self.catalog.get();
+        let mut catalog = Catalog { stamp: self.stamp_now(), ..Catalog::default() };
         for source in package::plugins_in(&self.folder).map_err(io_error(&self.folder))? {
-            match self.loaded(&source).await {
+            match self.load(&source).await {
                 Ok(plugin) => {
                     let name = plugin.pin.name.clone();
                     info!(plugin = name, version = plugin.pin.version, "plugin loaded");
-                    if let Some(first) = found.plugins.get(&name) {
-                        let (first, second) = (first.source.clone(), source);
-                        return Err(HostError::Twice { name, first, second });
+                    if let Some(first) = catalog.plugins.get(&name) {
+                        let first = first.source.clone();
+                        return Err(HostError::DuplicateName { name, first, second: source });
                     }
-                    found.plugins.insert(name, plugin);
+                    catalog.plugins.insert(name, plugin);
                 }
-                Err(reason) => {
-                    // What was good goes on until something better is there.
-                    let before = before.plugins.values().find(|it| it.source == source);
-                    if let Some(before) = before {
-                        found.plugins.insert(before.pin.name.clone(), before.clone());
+                Err(error) => {
+                    let reason = ErrorChain(&error).to_string();
+                    let predecessor = previous.plugins.values().find(|it| it.source == source);
+                    if let Some(plugin) = predecessor {
+                        catalog.plugins.insert(plugin.pin.name.clone(), plugin.clone());
                     }
-                    warn!(library = %source.display(), reason, "not a plugin that can be used");
-                    found.refused.push((source, reason));
+                    warn!(library = %source.display(), reason, "plugin refused");
+                    catalog.refused.push(RefusedPlugin { source, reason });
                 }
             }
         }
-        self.plugins.set(found);
+        self.catalog.set(catalog);
         Ok(())
     }
 
-    async fn loaded(&self, source: &Path) -> Result<LoadedPlugin, String> {
-        let package = Package::copied(source, &self.store)
-            .map_err(|it| format!("it cannot be read: {it}"))?;
-        let vouched = package.vouched(&self.trust)?;
-        let worker = self.started(&package.copy).await;
-        let worker = worker.map_err(|error| ErrorChain(&error).to_string())?;
-        if let Some(manifest) = vouched
+    /// Copies, verifies and loads one plugin.
+    async fn load(&self, source: &Path) -> Result<LoadedPlugin, RefusalError> {
+        let package = Package::copy(source, &self.store)?;
+        let manifest = package.verify(&self.trust)?;
+        let worker = self.start_process(&package.copy).await?;
+        if let Some(manifest) = manifest
             && (manifest.name != worker.name || manifest.version != worker.version)
         {
-            return Err("it calls itself otherwise than its signature does".to_owned());
+            return Err(RefusalError::NameMismatch {
+                signed: format!("{} {}", manifest.name, manifest.version),
+                reported: format!("{} {}", worker.name, worker.version),
+            });
         }
         if self.trust.is_inline(&worker.name) && package.copy.is_dir() {
-            return Err("a program of its own cannot be inline: see `inline_plugins`".to_owned());
+            return Err(RefusalError::InlineProgram);
         }
-        let digest = package.digest;
-        let pin = PluginPin { name: worker.name.clone(), version: worker.version.clone(), digest };
+        let pin = PluginPin {
+            name: worker.name.clone(),
+            version: worker.version.clone(),
+            digest: package.digest,
+        };
         Ok(LoadedPlugin { pin, source: source.to_owned() })
     }
 
-    /// Lets plugins ask this model from now on, or none.
+    /// Sets the shared model that plugins may ask from now on, or none.
     pub fn lend(&self, model: Option<Arc<dyn Model>>) {
         self.model.set(model);
     }
 
-    /// The plugins there are.
+    /// The plugins that runs may use, by name.
     pub fn plugins(&self) -> Vec<LoadedPlugin> {
-        self.plugins.get().plugins.values().cloned().collect()
+        self.catalog.get().plugins.values().cloned().collect()
     }
 
-    /// What lies in the folder and is not used, and why.
-    pub fn refused(&self) -> Vec<(PathBuf, String)> {
-        self.plugins.get().refused.clone()
+    /// What lies in the folder and is not used.
+    pub fn refused(&self) -> Vec<RefusedPlugin> {
+        self.catalog.get().refused.clone()
     }
 
-    /// How the folder stood when it was last looked at.
+    /// State of the folder when it was last read.
     pub fn stamp(&self) -> String {
-        self.plugins.get().stamp.clone()
+        self.catalog.get().stamp.clone()
     }
 
-    /// How the folder stands now: changes whenever what lies in it does.
+    /// State of the folder now. It differs from [`PluginHost::stamp`] if anything in the folder changed.
     pub fn stamp_now(&self) -> String {
-        let found = package::plugins_in(&self.folder).unwrap_or_default();
-        found.iter().map(|it| package::stamp(it)).chain([self.trust.stamp()]).collect()
+        let sources = package::plugins_in(&self.folder).unwrap_or_default();
+        sources.iter().map(|it| package::stamp(it)).chain([self.trust.stamp()]).collect()
     }
 
-    /// What is wrong with settings for a plugin, if anything is.
+    /// Checks settings for a plugin. Returns the problem with them, or nothing if they are valid.
     pub async fn check(&self, plugin: &str, settings: Value) -> Option<String> {
-        let found = self.plugins.get();
-        let Some(loaded) = found.plugins.get(plugin) else {
+        let catalog = self.catalog.get();
+        let Some(loaded) = catalog.plugins.get(plugin) else {
             return Some("no such plugin is loaded".to_owned());
         };
-        let asked = async {
-            let mut worker = self.worker(&loaded.pin).await?;
-            worker.ask(&Ask::Check { settings }).await?;
-            match worker.hear().await?.0 {
-                Say::Checked { problem } => {
-                    self.keep_idle(&loaded.pin, worker);
-                    Ok(problem)
-                }
-                _ => Err(nonsense()),
-            }
-        };
-        match tokio::time::timeout(START_TIME_MAX, asked).await {
+        match tokio::time::timeout(START_TIME_MAX, self.check_with(&loaded.pin, settings)).await {
             Ok(Ok(problem)) => problem,
             Ok(Err(error)) => Some(ErrorChain(&error).to_string()),
             Err(_) => Some("the plugin does not answer".to_owned()),
         }
     }
 
+    async fn check_with(
+        &self,
+        pin: &PluginPin,
+        settings: Value,
+    ) -> Result<Option<String>, WorkerError> {
+        let mut worker = self.worker(pin).await?;
+        worker.send(&HostMessage::Check { settings }).await?;
+        let PluginMessage::Checked { problem } = worker.receive().await?.message else {
+            return Err(WorkerError::unexpected_message());
+        };
+        self.release(pin, worker);
+        Ok(problem)
+    }
+
+    /// An idle worker of a plugin, or a new one.
     async fn worker(&self, pin: &PluginPin) -> Result<Worker, WorkerError> {
         let idle = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.get_mut(pin).and_then(Vec::pop)
+            let mut workers = self.idle_workers.lock().unwrap_or_else(PoisonError::into_inner);
+            workers.get_mut(pin).and_then(Vec::pop)
         };
         if let Some(worker) = idle {
             return Ok(worker);
         }
         let package = package::stored(&self.store, &pin.digest);
         if !self.trust.is_inline(&pin.name) {
-            return self.started(&package).await;
+            return self.start_process(&package).await;
         }
-        // One that does not return keeps its place: the engine cannot end it, and starts no more.
-        let place = Arc::clone(&self.inline_places).acquire_owned().await;
-        let closed = |_| WorkerError::Unusable { reason: "the engine is closing".to_owned() };
-        Worker::start_inline(&package, place.map_err(closed)?).await
+        let permit = Arc::clone(&self.inline_permits).acquire_owned().await;
+        Worker::start_inline(&package, permit.map_err(|_| WorkerError::ShuttingDown)?).await
     }
 
-    /// A child that has just loaded `library`.
-    async fn started(&self, library: &Path) -> Result<Worker, WorkerError> {
-        let (archive, memory) = (self.archive.instances(), self.limits.memory_bytes_max);
-        let worker = Worker::start(&self.engine, library, archive, memory);
+    /// Starts a process that loads `library`.
+    async fn start_process(&self, library: &Path) -> Result<Worker, WorkerError> {
+        let archive = self.archive.instances();
+        let worker = Worker::start(&self.engine, library, archive, self.limits.memory_bytes_max);
         match tokio::time::timeout(START_TIME_MAX, worker).await {
             Ok(worker) => worker,
-            Err(_) => Err(WorkerError::Unusable { reason: "it does not load in time".to_owned() }),
+            Err(_) => Err(WorkerError::LoadTimeout),
         }
     }
 
-    /// Keeps a child for the next call. A thread of ours is made in no time.
-    fn keep_idle(&self, pin: &PluginPin, worker: Worker) {
+    /// Makes a worker with a process of its own available to the next call. A thread is started anew
+    /// each time, which costs nothing.
+    fn release(&self, pin: &PluginPin, worker: Worker) {
         if !worker.is_child() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle.entry(pin.clone()).or_default();
-        if kept.len() < self.limits.processes_max {
-            kept.push(worker);
+        let mut workers = self.idle_workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = workers.entry(pin.clone()).or_default();
+        if idle.len() < self.limits.processes_max {
+            idle.push(worker);
         }
     }
 
-    /// Works on a node with one child, and gives the child back if it is still of use.
-    async fn work(
+    /// Runs a node in one worker, and releases the worker if it can be used again.
+    async fn run_in_worker(
         &self,
         call: NodeCall,
-        mut cancelled: watch::Receiver<bool>,
+        mut cancellation: watch::Receiver<bool>,
     ) -> Result<NodeOutput, NodeFailure> {
-        let mut worker = self.worker(&call.plugin).await.map_err(|it| lost(&it))?;
-        let ask = Ask::Process {
+        let mut worker = self.worker(&call.plugin).await.map_err(|it| worker_failure(&it))?;
+        let request = HostMessage::Process {
             settings: call.settings,
             input: Box::new(call.input),
             files: call.files,
         };
-        worker.ask(&ask).await.map_err(|it| lost(&it))?;
-        let (status, body) = tokio::select! {
-            done = self.until_done(&mut worker, &call.plugin) => done?,
-            () = asked_to_stop(&mut cancelled) => {
+        worker.send(&request).await.map_err(|it| worker_failure(&it))?;
+        let done = tokio::select! {
+            done = self.serve_until_done(&mut worker, &call.plugin) => done?,
+            () = cancelled(&mut cancellation) => {
                 worker.cancel().await;
-                let stopped = self.until_done(&mut worker, &call.plugin);
+                let stopped = self.serve_until_done(&mut worker, &call.plugin);
                 if let Ok(Ok(_)) = tokio::time::timeout(CANCEL_GRACE, stopped).await {
-                    self.keep_idle(&call.plugin, worker);
+                    self.release(&call.plugin, worker);
                 }
                 return Err(NodeFailure::Cancelled);
             }
         };
-        // A plugin that panicked may have left anything behind: its process ends here.
-        if status != Status::PANICKED {
-            self.keep_idle(&call.plugin, worker);
+        // A panic may leave the process in any state: it is not used again.
+        if done.status != Status::PANICKED {
+            self.release(&call.plugin, worker);
         }
-        judged(status, &body)
+        done.into_output()
     }
 
-    async fn until_done(
+    /// Serves the plugin's log lines, artifacts and questions until it responds to the request.
+    async fn serve_until_done(
         &self,
         worker: &mut Worker,
         plugin: &PluginPin,
-    ) -> Result<(Status, String), NodeFailure> {
+    ) -> Result<Done, NodeFailure> {
         loop {
-            match worker.hear().await.map_err(|it| lost(&it))? {
-                (Say::Done { status, body }, _) => return Ok((Status(status), body)),
-                (Say::Log { level, message }, _) => match level {
+            let received = worker.receive().await.map_err(|it| worker_failure(&it))?;
+            match received.message {
+                PluginMessage::Done { status, body } => {
+                    return Ok(Done { status: Status(status), body });
+                }
+                PluginMessage::Log { level, message } => match level {
                     1 | 2 => warn!(plugin = plugin.name, message),
                     3 => info!(plugin = plugin.name, message),
                     _ => debug!(plugin = plugin.name, message),
                 },
-                (Say::Artifact, content) => {
-                    let kept = self.archive.keep_artifact(content).await;
-                    kept.map_err(|error| NodeFailure::Retryable {
-                        reason: format!("an artifact cannot be kept: {error}"),
+                PluginMessage::Artifact => {
+                    let stored = self.archive.keep_artifact(received.attachment).await;
+                    stored.map_err(|error| NodeFailure::Retryable {
+                        reason: format!("an artifact cannot be stored: {error}"),
                     })?;
                 }
-                (Say::Infer, question) => {
-                    let answer = self.asked(&question).await;
-                    worker.ask(&answer).await.map_err(|it| lost(&it))?;
+                PluginMessage::Infer => {
+                    let response = self.ask_model(&received.attachment).await;
+                    worker.send(&response).await.map_err(|it| worker_failure(&it))?;
                 }
-                _ => return Err(lost(&nonsense())),
+                PluginMessage::Ready { .. }
+                | PluginMessage::Unusable { .. }
+                | PluginMessage::Checked { .. } => {
+                    return Err(worker_failure(&WorkerError::unexpected_message()));
+                }
             }
         }
     }
 
-    /// What the model says to a plugin's question.
-    async fn asked(&self, question: &[u8]) -> Ask {
+    /// Asks the shared model for a plugin.
+    async fn ask_model(&self, question: &[u8]) -> HostMessage {
         let Some(model) = self.model.get().as_ref().clone() else {
             let body = "no model is configured: `model` in the site file".to_owned();
-            return Ask::Inferred { status: Status::UNAVAILABLE.0, body };
+            return HostMessage::Inferred { status: Status::UNAVAILABLE.0, body };
         };
         match model.infer(question).await {
-            Ok(body) => Ask::Inferred { status: Status::OK.0, body },
+            Ok(body) => HostMessage::Inferred { status: Status::OK.0, body },
+            Err(fault) if fault.is_retryable => {
+                HostMessage::Inferred { status: Status::UNAVAILABLE.0, body: fault.reason }
+            }
             Err(fault) => {
-                let status =
-                    if fault.is_retryable { Status::UNAVAILABLE } else { Status::REJECTED };
-                Ask::Inferred { status: status.0, body: fault.reason }
+                let code = HostRejection::QuestionRefused.name().to_owned();
+                let rejection = Rejection { code, reason: fault.reason };
+                let body = serde_json::to_string(&rejection).unwrap_or_default();
+                HostMessage::Inferred { status: Status::REJECTED.0, body }
             }
         }
     }
 }
 
-/// Waits for a cancellation. Without anybody left who could cancel, for ever.
-async fn asked_to_stop(cancelled: &mut watch::Receiver<bool>) {
-    if cancelled.wait_for(|it| *it).await.is_err() {
+/// Waits for a cancellation; indefinitely if nobody is left who could cancel.
+async fn cancelled(cancellation: &mut watch::Receiver<bool>) {
+    if cancellation.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-fn lost(error: &WorkerError) -> NodeFailure {
+/// The failure of a node whose worker cannot be used.
+fn worker_failure(error: &WorkerError) -> NodeFailure {
     NodeFailure::Retryable { reason: ErrorChain(error).to_string() }
 }
 
-fn judged(status: Status, body: &str) -> Result<NodeOutput, NodeFailure> {
-    let retryable = |reason: String| Err(NodeFailure::Retryable { reason });
-    match status {
-        Status::OK => match serde_json::from_str(body) {
-            Ok(output) => Ok(output),
-            Err(error) => retryable(format!("the plugin's answer is not an output: {error}")),
-        },
-        Status::REJECTED => match serde_json::from_str(body) {
-            Ok(Rejection { code, reason }) => Err(NodeFailure::Rejected { code, reason }),
-            Err(_) => retryable("the plugin rejected its input and does not say why".to_owned()),
-        },
-        Status::UNAVAILABLE => retryable(body.to_owned()),
-        Status::PANICKED => retryable(format!("the plugin panicked: {body}")),
-        Status(other) => retryable(format!("the plugin answered with the unknown status {other}")),
+/// A plugin's response to a request to work on a node.
+struct Done {
+    status: Status,
+    body: String,
+}
+
+impl Done {
+    fn into_output(self) -> Result<NodeOutput, NodeFailure> {
+        let reason = match self.status {
+            Status::OK => match serde_json::from_str(&self.body) {
+                Ok(output) => return Ok(output),
+                Err(error) => format!("the plugin's answer is not an output: {error}"),
+            },
+            Status::REJECTED => match serde_json::from_str(&self.body) {
+                Ok(Rejection { code, reason }) => {
+                    return Err(NodeFailure::Rejected { code, reason });
+                }
+                Err(_) => "the plugin rejected its input without a code and a reason".to_owned(),
+            },
+            Status::UNAVAILABLE => self.body,
+            Status::PANICKED => format!("the plugin panicked: {}", self.body),
+            Status(other) => format!("the plugin answered with the unknown status {other}"),
+        };
+        Err(NodeFailure::Retryable { reason })
     }
 }
 
@@ -391,22 +414,23 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> HostError {
 #[async_trait]
 impl NodeRunner for PluginHost {
     fn pin(&self, plugin: &str) -> Option<PluginPin> {
-        self.plugins.get().plugins.get(plugin).map(|it| it.pin.clone())
+        self.catalog.get().plugins.get(plugin).map(|it| it.pin.clone())
     }
 
     async fn run(&self, call: NodeCall) -> Result<NodeOutput, NodeFailure> {
-        let place = self.places.acquire().await;
-        let _place = place.map_err(|_| NodeFailure::Cancelled)?;
-        let (run, deadline) = (call.run, call.deadline);
-        let cancelled = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.entry(run).or_insert_with(|| watch::channel(false).0).subscribe()
+        let permit = self.call_permits.acquire().await;
+        let _permit = permit.map_err(|_| NodeFailure::Cancelled)?;
+        let run = call.run;
+        let deadline = call.deadline;
+        let cancellation = {
+            let mut flags = self.cancellations.lock().unwrap_or_else(PoisonError::into_inner);
+            flags.entry(run).or_insert_with(|| watch::channel(false).0).subscribe()
         };
-        // Running out of time drops the worker, which ends its process.
-        let outcome = tokio::time::timeout(deadline, self.work(call, cancelled)).await;
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.get(&run).is_some_and(|it| it.receiver_count() == 0) {
-            running.remove(&run);
+        // A timeout drops the worker, which kills its process.
+        let outcome = tokio::time::timeout(deadline, self.run_in_worker(call, cancellation)).await;
+        let mut flags = self.cancellations.lock().unwrap_or_else(PoisonError::into_inner);
+        if flags.get(&run).is_some_and(|it| it.receiver_count() == 0) {
+            flags.remove(&run);
         }
         outcome.unwrap_or_else(|_| {
             let reason = format!("the plugin took longer than {} s", deadline.as_secs());
@@ -415,9 +439,40 @@ impl NodeRunner for PluginHost {
     }
 
     async fn cancel(&self, run: Uuid) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cancel) = running.get(&run) {
-            cancel.send_replace(true);
+        let flags = self.cancellations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flag) = flags.get(&run) {
+            flag.send_replace(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(status: Status, body: &str) -> Result<NodeOutput, NodeFailure> {
+        Done { status, body: body.to_owned() }.into_output()
+    }
+
+    #[test]
+    fn an_output_and_a_rejection_are_taken_as_the_plugin_wrote_them() {
+        assert_eq!(output(Status::OK, "{}"), Ok(NodeOutput::default()));
+        let rejected = output(Status::REJECTED, r#"{"code": "no_study", "reason": "none"}"#);
+        let (code, reason) = ("no_study".to_owned(), "none".to_owned());
+        assert_eq!(rejected, Err(NodeFailure::Rejected { code, reason }));
+    }
+
+    #[test]
+    fn every_fault_of_the_plugin_itself_may_be_retried() {
+        for (status, body) in [
+            (Status::OK, "no JSON"),
+            (Status::REJECTED, "no JSON"),
+            (Status::UNAVAILABLE, "busy"),
+            (Status::PANICKED, "index out of bounds"),
+            (Status(17), ""),
+        ] {
+            let outcome = output(status, body);
+            assert!(matches!(outcome, Err(NodeFailure::Retryable { .. })), "{outcome:?}");
         }
     }
 }

@@ -1,26 +1,39 @@
-//! Loads plugins and has them work, each in a process of its own, but for those that a site has signed
-//! and trusts with the engine's.
+//! Runs plugins: each in a confined process of its own, but for those that a site has signed and named
+//! as inline.
 //!
-//! [`PluginHost`] is the engine's side: it finds libraries, copies them under the name of their
-//! digest, starts a child per call or takes an idle one, and watches its time. [`child`] is what
-//! such a process does, `sandbox` what it may not; [`library`] loads and calls, `protocol` is what both
-//! sides say. An inline plugin is a thread of the engine that does and says the same.
+//! The engine's side:
+//! - [`PluginHost`]: finds plugins, runs nodes in them, enforces time limits and cancellation;
+//! - `worker`: one loaded plugin and its socket; `catalog`: the plugins found at one moment;
+//! - `package`: libraries and folders on disk, their digests and copies; `signature`: signing, and
+//!   verification against the keys that a site trusts.
+//!
+//! The plugin's side, in its own process:
+//! - [`child`]: the loop that answers the engine; `services`: what the plugin may call meanwhile;
+//! - [`library`]: the calls across the C boundary; `sandbox`: what the process cannot do.
+//!
+//! Between both: [`protocol`], the messages and frames on the socket. An inline plugin is a thread of the
+//! engine that speaks the same protocol.
 //!
 //! **Invariants**
 //!
 //! - A library, once loaded, is never unloaded: threads it started may still be running its code.
-//! - The engine's own process runs code of no plugin but those named inline (`inline_plugins`).
-//! - A plugin that panics, crashes, hangs, leaks or talks nonsense fails its node and nothing else,
-//!   unless it is inline.
-//! - A run keeps the library it began with, by its digest.
+//! - The engine's own process runs the code of no plugin but those named under `inline_plugins`.
+//! - A plugin that panics, crashes, hangs, leaks memory or breaks the protocol fails its node and
+//!   nothing else, unless it is inline.
+//! - A run uses the library it began with, by its digest.
 
+mod catalog;
 pub mod child;
 mod host;
 pub mod library;
 mod package;
 pub mod protocol;
 mod sandbox;
+mod services;
+mod signature;
 mod worker;
 
-pub use host::{HostError, LoadedPlugin, PluginHost, PluginLimits};
-pub use package::{Manifest, Trust, plugins_in, sign};
+pub use catalog::{LoadedPlugin, RefusedPlugin};
+pub use host::{HostError, PluginHost, PluginLimits};
+pub use package::plugins_in;
+pub use signature::{Manifest, Trust, VerificationError, sign};

@@ -1,4 +1,8 @@
-//! A shared library that is a plugin, and calls into it.
+//! The host's side of the library boundary: loads a shared library and calls the functions of its
+//! table.
+//!
+//! [`Plugin`] wraps the calls into the plugin. [`HostServices`] is what the plugin calls back while it
+//! works; the functions at the end of the file translate those calls from C.
 #![expect(unsafe_code, reason = "this module is the host's side of the library boundary")]
 
 use std::ffi::c_void;
@@ -7,93 +11,108 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use libloading::Library;
-use plugin_api::Description;
 use plugin_api::abi::v1::{
     Buffer, Bytes, Entry, HostTable, PluginTable, SYMBOL, Status, VolumeView,
 };
+use plugin_api::{Description, HostRejection, Rejection};
 
-/// What the host does for a plugin while it works.
+/// The services that a plugin may call while it works on a node.
 pub trait HostServices {
-    /// Writes one line to the log.
+    /// Writes one line to the log. `level` is 1 error, 2 warning, 3 information, 4 detail.
     fn log(&self, level: u32, message: &str);
 
     /// Whether the run was cancelled.
     fn is_cancelled(&self) -> bool;
 
-    /// The file of an instance. It must stay where it is until the call ends.
+    /// The file of an instance, by SOP Instance UID. The bytes must not move until the call of
+    /// `process` ends.
     ///
     /// # Errors
     ///
-    /// Says what is at fault.
+    /// Fails if the instance does not belong to the node's input, or cannot be read.
     fn instance(&self, uid: &str) -> Result<&[u8], Fault>;
 
-    /// The geometry, as JSON, and values of a series. They must stay where they are until the call
-    /// ends.
+    /// The volume of a series, by Series Instance UID. The slices must not move until the call of
+    /// `process` ends.
     ///
     /// # Errors
     ///
-    /// Says what is at fault.
-    fn volume(&self, series: &str) -> Result<(&[u8], &[f32]), Fault>;
+    /// Fails if the series does not belong to the node's input, or is no regular stack of slices.
+    fn volume(&self, series: &str) -> Result<LentVolume<'_>, Fault>;
 
-    /// Keeps bytes; gives JSON that names them.
+    /// Stores bytes, and returns their reference as JSON (`domain::ArtifactRef`).
     ///
     /// # Errors
     ///
-    /// Says what is at fault.
+    /// Fails if the engine cannot be reached.
     fn put_artifact(&self, content: &[u8]) -> Result<Vec<u8>, Fault>;
 
     /// Asks the shared model; question and answer are JSON.
     ///
     /// # Errors
     ///
-    /// Says what is at fault.
+    /// Fails if the model refuses the question or cannot answer now, or if the run was cancelled.
     fn infer(&self, request: &[u8]) -> Result<Vec<u8>, Fault>;
 }
 
-/// Why a service was not done.
+/// A volume that a service lends to the plugin.
+#[derive(Clone, Copy, Debug)]
+pub struct LentVolume<'a> {
+    /// JSON of `domain::VolumeGeometry`.
+    pub geometry: &'a [u8],
+    /// Values, slice by slice and row by row.
+    pub values: &'a [f32],
+}
+
+/// Why a service failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// What was asked for cannot be had.
-    Rejected(String),
-    /// It may be had later.
+    /// The request is at fault: the same request would fail again.
+    Rejected {
+        /// The kind, by which the plugin decides.
+        kind: HostRejection,
+        /// The fault as a sentence.
+        reason: String,
+    },
+    /// Something else is at fault: the same request may succeed later.
     Unavailable(String),
 }
 
-/// A plugin, loaded for good.
+/// A loaded plugin. Its library is never unloaded.
 #[derive(Clone, Copy)]
 pub struct Plugin {
     table: &'static PluginTable,
 }
 
-/// Why a library is not one of our plugins.
+/// Why a library cannot be used as a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The system could not open the library.
     #[error("cannot open the library `{}`", path.display())]
     Open {
-        /// Where it was looked for.
+        /// Path of the library.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the dynamic linker.
         source: libloading::Error,
     },
-    /// The library does not export what a plugin does.
+    /// The library does not export the symbol of a plugin.
     #[error("`{}` is not a plugin for this engine", path.display())]
     NotAPlugin {
-        /// The library.
+        /// Path of the library.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the dynamic linker.
         source: libloading::Error,
     },
     /// The table is shorter than that of the first release.
-    #[error("`{}` was built against something else than this contract", path.display())]
+    #[error("`{}` was built against another contract than this engine's", path.display())]
     BadTable {
-        /// The library.
+        /// Path of the library.
         path: PathBuf,
     },
-    /// It does not say who it is.
+    /// The plugin does not respond with a name and a version.
     #[error("the plugin does not describe itself: {reason}")]
     BadDescription {
-        /// What is wrong.
+        /// The plugin's error, or that of parsing its response.
         reason: String,
     },
 }
@@ -103,10 +122,10 @@ impl Plugin {
     ///
     /// # Errors
     ///
-    /// Fails if it is not a plugin this engine can read.
+    /// Fails if the library is not a plugin of this contract.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         // SAFETY: running the constructors of a library is the risk of loading plugins at all. It
-        // is taken in a child process that has nothing to lose.
+        // is taken in a child process that holds no data of others.
         let library = unsafe { Library::new(path) }
             .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
         // SAFETY: the symbol's name stands for its type, by the contract of `abi::v1`.
@@ -115,44 +134,45 @@ impl Plugin {
         std::mem::forget(library);
         // SAFETY: the contract lets it be called any time.
         let table = unsafe { entry() };
-        // SAFETY: what it gives lives as long as the library, which is never unloaded.
+        // SAFETY: the table lives as long as the library, which is never unloaded.
         let table = unsafe { table.as_ref() };
-        let whole = |it: &&PluginTable| it.size as usize >= size_of::<PluginTable>();
-        let table = table.filter(whole).ok_or(LoadError::BadTable { path: path.to_owned() })?;
-        Ok(Self { table })
+        match table {
+            Some(table) if table.size as usize >= size_of::<PluginTable>() => Ok(Self { table }),
+            _ => Err(LoadError::BadTable { path: path.to_owned() }),
+        }
     }
 
-    /// Asks the plugin who it is.
+    /// Asks the plugin for its name and version.
     ///
     /// # Errors
     ///
-    /// Fails if it does not say.
+    /// [`LoadError::BadDescription`] if the response is anything else.
     pub fn describe(&self) -> Result<Description, LoadError> {
         let mut response = MaybeUninit::<Buffer>::uninit();
         // SAFETY: `response` outlives the call.
         let status = unsafe { (self.table.describe)(response.as_mut_ptr()) };
-        // SAFETY: the contract has the plugin fill it in, whatever the status.
+        // SAFETY: by the contract the plugin always fills it in.
         let response = unsafe { response.assume_init() };
-        let bad = |reason: String| LoadError::BadDescription { reason };
         if status != Status::OK {
-            return Err(bad(String::from_utf8_lossy(response.as_slice()).into_owned()));
+            let reason = String::from_utf8_lossy(response.as_slice()).into_owned();
+            return Err(LoadError::BadDescription { reason });
         }
-        serde_json::from_slice(response.as_slice()).map_err(|error| bad(error.to_string()))
+        serde_json::from_slice(response.as_slice())
+            .map_err(|error| LoadError::BadDescription { reason: error.to_string() })
     }
 
-    /// Asks whether settings are good. Gives what is wrong with them.
+    /// Checks settings. Returns the problem with them, or nothing if they are valid.
     pub fn check(&self, settings: &[u8]) -> Option<String> {
         let mut response = MaybeUninit::<Buffer>::uninit();
         // SAFETY: `settings` and `response` outlive the call.
         let status = unsafe { (self.table.check)(Bytes::lend(settings), response.as_mut_ptr()) };
-        // SAFETY: the contract has the plugin fill it in, whatever the status.
+        // SAFETY: by the contract the plugin always fills it in.
         let response = unsafe { response.assume_init() };
-        let text = || String::from_utf8_lossy(response.as_slice()).into_owned();
-        (status != Status::OK).then(text)
+        (status != Status::OK).then(|| String::from_utf8_lossy(response.as_slice()).into_owned())
     }
 
-    /// Calls the plugin once and waits for its answer: a status and what goes with it.
-    pub fn process(&self, services: &dyn HostServices, request: &[u8]) -> (Status, Vec<u8>) {
+    /// Calls `process` once, and waits for its response.
+    pub fn process(&self, services: &dyn HostServices, request: &[u8]) -> Response {
         let host = HostTable {
             size: u32::try_from(size_of::<HostTable>()).unwrap_or(u32::MAX),
             reserved: 0,
@@ -166,19 +186,29 @@ impl Plugin {
             infer,
         };
         let mut response = MaybeUninit::<Buffer>::uninit();
-        let room = response.as_mut_ptr();
         // SAFETY: `host`, `request` and `response` outlive the call.
-        let status = unsafe { (self.table.process)(&raw const host, Bytes::lend(request), room) };
-        // SAFETY: the contract has the plugin fill it in, whatever the status.
+        let status = unsafe {
+            (self.table.process)(&raw const host, Bytes::lend(request), response.as_mut_ptr())
+        };
+        // SAFETY: by the contract the plugin always fills it in.
         let response = unsafe { response.assume_init() };
-        (status, response.as_slice().to_vec())
+        Response { status, body: response.as_slice().to_vec() }
     }
 
-    /// Asks a running call to end.
+    /// Requests a running call of `process` to end soon.
     pub fn cancel(&self) {
         // SAFETY: the contract lets it be called from any thread at any time.
         unsafe { (self.table.cancel)() }
     }
+}
+
+/// The response of a plugin to `process`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// How the call ended.
+    pub status: Status,
+    /// The output as JSON, a `plugin_api::Rejection` as JSON, or a text for people, by status.
+    pub body: Vec<u8>,
 }
 
 /// # Safety
@@ -191,21 +221,29 @@ unsafe fn services<'a>(context: *const c_void) -> &'a dyn HostServices {
 
 /// # Safety
 ///
-/// `problem` must be room for one buffer.
-unsafe fn answer(outcome: Result<Vec<u8>, Fault>, problem: *mut Buffer) -> Status {
-    let (status, bytes) = match outcome {
-        Ok(bytes) => (Status::OK, bytes),
-        Err(Fault::Rejected(reason)) => (Status::REJECTED, reason.into_bytes()),
-        Err(Fault::Unavailable(reason)) => (Status::UNAVAILABLE, reason.into_bytes()),
-    };
-    // SAFETY: the caller vouches for the room.
-    unsafe { problem.write(Buffer::from(bytes)) };
+/// `response` must point to space for one buffer.
+unsafe fn respond(outcome: Result<Vec<u8>, Fault>, response: *mut Buffer) -> Status {
+    let (status, bytes) = encoded(outcome);
+    // SAFETY: the caller guarantees the space.
+    unsafe { response.write(Buffer::from(bytes)) };
     status
 }
 
-/// No panic of ours may cross into the plugin.
-fn caught<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work))
+/// The outcome of a service as a status and the bytes of its response.
+fn encoded(outcome: Result<Vec<u8>, Fault>) -> (Status, Vec<u8>) {
+    match outcome {
+        Ok(bytes) => (Status::OK, bytes),
+        Err(Fault::Rejected { kind, reason }) => {
+            let rejection = Rejection { code: kind.name().to_owned(), reason };
+            (Status::REJECTED, serde_json::to_vec(&rejection).unwrap_or_default())
+        }
+        Err(Fault::Unavailable(reason)) => (Status::UNAVAILABLE, reason.into_bytes()),
+    }
+}
+
+/// Catches panics of the host: they must not cross into the plugin.
+fn catch_panic<T>(service: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(service))
         .unwrap_or_else(|_| Err(Fault::Unavailable("the engine has a bug".to_owned())))
 }
 
@@ -214,7 +252,7 @@ unsafe extern "C" fn log(context: *const c_void, level: u32, message: Bytes) {
     let services = unsafe { services(context) };
     // SAFETY: the plugin lends `message` for this call.
     let message = String::from_utf8_lossy(unsafe { message.as_slice() });
-    // A log line is not worth a crash, nor is there anyone to tell of it.
+    // A log line is not worth a crash, and there is nobody to report it to.
     _ = catch_unwind(AssertUnwindSafe(|| services.log(level, &message)));
 }
 
@@ -236,13 +274,13 @@ unsafe extern "C" fn read_instance(
     let services = unsafe { services(context) };
     // SAFETY: the plugin lends `instance` for this call.
     let uid = String::from_utf8_lossy(unsafe { instance.as_slice() });
-    let outcome = caught(|| services.instance(&uid)).map(|content| {
-        // SAFETY: the plugin gives room for one `Bytes`.
+    let outcome = catch_panic(|| services.instance(&uid)).map(|content| {
+        // SAFETY: the plugin provides space for one `Bytes`.
         unsafe { file.write(Bytes::lend(content)) };
         Vec::new()
     });
-    // SAFETY: the plugin gives room for one buffer.
-    unsafe { answer(outcome, problem) }
+    // SAFETY: the plugin provides space for one buffer.
+    unsafe { respond(outcome, problem) }
 }
 
 unsafe extern "C" fn read_volume(
@@ -255,15 +293,18 @@ unsafe extern "C" fn read_volume(
     let services = unsafe { services(context) };
     // SAFETY: the plugin lends `series` for this call.
     let uid = String::from_utf8_lossy(unsafe { series.as_slice() });
-    let outcome = caught(|| services.volume(&uid)).map(|(geometry, values)| {
-        let (count, data) = (values.len(), values.as_ptr());
-        let view = VolumeView { geometry: Bytes::lend(geometry), values: data, count };
-        // SAFETY: the plugin gives room for one `VolumeView`.
+    let outcome = catch_panic(|| services.volume(&uid)).map(|lent| {
+        let view = VolumeView {
+            geometry: Bytes::lend(lent.geometry),
+            values: lent.values.as_ptr(),
+            count: lent.values.len(),
+        };
+        // SAFETY: the plugin provides space for one `VolumeView`.
         unsafe { volume.write(view) };
         Vec::new()
     });
-    // SAFETY: the plugin gives room for one buffer.
-    unsafe { answer(outcome, problem) }
+    // SAFETY: the plugin provides space for one buffer.
+    unsafe { respond(outcome, problem) }
 }
 
 unsafe extern "C" fn put_artifact(
@@ -275,9 +316,9 @@ unsafe extern "C" fn put_artifact(
     let services = unsafe { services(context) };
     // SAFETY: the plugin lends `content` for this call.
     let content = unsafe { content.as_slice() };
-    let outcome = caught(|| services.put_artifact(content));
-    // SAFETY: the plugin gives room for one buffer.
-    unsafe { answer(outcome, reference) }
+    let outcome = catch_panic(|| services.put_artifact(content));
+    // SAFETY: the plugin provides space for one buffer.
+    unsafe { respond(outcome, reference) }
 }
 
 unsafe extern "C" fn infer(
@@ -289,7 +330,7 @@ unsafe extern "C" fn infer(
     let services = unsafe { services(context) };
     // SAFETY: the plugin lends `request` for this call.
     let request = unsafe { request.as_slice() };
-    let outcome = caught(|| services.infer(request));
-    // SAFETY: the plugin gives room for one buffer.
-    unsafe { answer(outcome, response) }
+    let outcome = catch_panic(|| services.infer(request));
+    // SAFETY: the plugin provides space for one buffer.
+    unsafe { respond(outcome, response) }
 }

@@ -1,80 +1,36 @@
-//! Plugins as they lie on a disk: shared libraries, and folders with a program of their own. Finds
-//! them, checks who signed them, and copies them under the name of their digest.
+//! Plugins on disk: shared libraries, and folders that hold a program. Finds them, computes their
+//! digest, and copies them to a store under the name of that digest.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// What a folder of a plugin is named after: `count-series.plugin`.
-const FOLDER: &str = "plugin";
+use crate::signature::signature_path;
 
-/// The file in it that says what to start.
+/// Extension of a plugin that is a folder: `count-series.plugin`.
+const FOLDER_EXTENSION: &str = "plugin";
+
+/// Extension of a plugin that is a shared library.
+const LIBRARY_EXTENSION: &str = "so";
+
+/// The file in a plugin's folder that names the command to start.
 const PROGRAM_FILE: &str = "plugin.json";
 
-/// Most bytes of a plugin that is a folder.
+/// A folder of compiled files that the Python interpreter leaves behind; no part of a plugin.
+const PYTHON_CACHE: &str = "__pycache__";
+
+/// Upper bound of the files of a plugin's folder together, in bytes.
 const FOLDER_BYTES_MAX: u64 = 1 << 30;
 
-/// Whose plugins are loaded.
-#[derive(Clone, Debug)]
-pub enum Trust {
-    /// Everybody's. For trials and for building.
-    Anyone,
-    /// Those signed with one of `keys`.
-    Signed {
-        /// Of the site, and of makers it names.
-        keys: Vec<VerifyingKey>,
-        /// Names of plugins that are trusted with the engine's own process. A crash of theirs is one
-        /// of the engine.
-        inline: Vec<String>,
-        /// Where signatures lie that could not be written beside their plugins.
-        signatures: PathBuf,
-    },
-}
-
-impl Trust {
-    /// Whether a plugin of this name may work in the engine's own process.
-    pub(crate) fn is_inline(&self, plugin: &str) -> bool {
-        matches!(self, Self::Signed { inline, .. } if inline.iter().any(|it| it == plugin))
-    }
-
-    /// Changes whenever a signature that lies apart is made.
-    pub(crate) fn stamp(&self) -> String {
-        match self {
-            Self::Anyone => String::new(),
-            Self::Signed { signatures, .. } => stamp(signatures),
-        }
-    }
-}
-
-/// What a signature of a plugin is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Name of the plugin.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// SHA-256 of the library, or of all files of the folder, in hex.
-    pub sha256: String,
-}
-
-/// A signature, in a file beside the plugin.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Signed {
-    manifest: Manifest,
-    key: String,
-    signature: String,
-}
-
-/// How a plugin that is a program of its own is started (`plugin.json`).
+/// The content of `plugin.json`: how a plugin that is a folder is started.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Program {
-    /// The program and its arguments; it runs in the folder of the plugin.
+    /// The program and its arguments. It is started in the folder of the plugin.
     pub(crate) command: Vec<String>,
 }
 
@@ -85,181 +41,125 @@ impl Program {
     }
 }
 
-/// A plugin that was copied to where it is loaded from.
+/// A plugin that was copied to the store from which it is loaded.
 pub(crate) struct Package {
+    /// The library or folder it was copied from.
     pub(crate) source: PathBuf,
+    /// SHA-256 over all its bytes, in hex: see [`digest_of`].
     pub(crate) digest: String,
+    /// The library or folder in the store.
     pub(crate) copy: PathBuf,
 }
 
 impl Package {
-    /// Copies a plugin under the name of its digest: one that is overwritten while it is mapped would
-    /// take its process down.
-    pub(crate) fn copied(source: &Path, store: &Path) -> io::Result<Self> {
-        let files = files(source)?;
+    /// Copies a plugin to the store, under the name of its digest.
+    // A library that is overwritten while a process maps it takes that process down, so none is loaded
+    // from where a person installs it.
+    pub(crate) fn copy(source: &Path, store: &Path) -> io::Result<Self> {
+        let files = read_files(source)?;
         let digest = digest(&files);
-        let copy = place(store, &digest, source.is_dir());
+        let copy = path_in_store(store, &digest, source.is_dir());
         if !copy.exists() {
-            let fresh = store.join(format!("{digest}.{}.part", Uuid::now_v7()));
+            let partial = store.join(format!("{digest}.{}.part", Uuid::now_v7()));
             if source.is_dir() {
-                for (name, bytes) in &files {
-                    let path = fresh.join(name);
-                    fs::create_dir_all(path.parent().unwrap_or(&fresh))?;
-                    fs::write(path, bytes)?;
+                for file in &files {
+                    let path = partial.join(&file.name);
+                    fs::create_dir_all(path.parent().unwrap_or(&partial))?;
+                    fs::write(path, &file.bytes)?;
                 }
-            } else if let Some((_, bytes)) = files.first() {
-                fs::write(&fresh, bytes)?;
+            } else if let Some(file) = files.first() {
+                fs::write(&partial, &file.bytes)?;
             }
-            match fs::rename(&fresh, &copy) {
-                // Somebody else was faster.
+            match fs::rename(&partial, &copy) {
+                // Another process has copied the same plugin at the same time.
                 Err(_) if copy.exists() => {}
                 other => other?,
             }
         }
         Ok(Self { source: source.to_owned(), digest, copy })
     }
-
-    /// Who vouches for it, if somebody trusted does.
-    pub(crate) fn vouched(&self, trust: &Trust) -> Result<Option<Manifest>, String> {
-        let Trust::Signed { keys, signatures, .. } = trust else { return Ok(None) };
-        let beside = signature_path(&self.source);
-        let apart = apart(signatures, &self.digest);
-        let path = if apart.exists() { apart } else { beside };
-        let text = fs::read_to_string(&path).map_err(|_| {
-            "it is not signed: isocenter plugin sign, or start with --allow-unsigned".to_owned()
-        })?;
-        let broken = |what: &str| format!("`{}`: {what}", path.display());
-        let signed: Signed = serde_json::from_str(&text).map_err(|it| broken(&it.to_string()))?;
-        let key = keys.iter().find(|it| hex::encode(it.to_bytes()) == signed.key);
-        let key = key.ok_or_else(|| {
-            broken(
-                "signed with a key that this site does not trust: isocenter plugin sign, or name \
-                 the key under `plugin_keys`",
-            )
-        })?;
-        let bytes = hex::decode(&signed.signature).unwrap_or_default();
-        let signature = Signature::from_slice(&bytes).map_err(|_| broken("no signature"))?;
-        key.verify_strict(&message(&signed.manifest), &signature)
-            .map_err(|_| broken("the signature does not hold"))?;
-        if signed.manifest.sha256 != self.digest {
-            return Err(broken(
-                "the plugin was changed since it was signed: isocenter plugin sign",
-            ));
-        }
-        Ok(Some(signed.manifest))
-    }
 }
 
-/// Where a plugin of this digest lies in the store.
+/// Path of the plugin of this digest in the store.
 pub(crate) fn stored(store: &Path, digest: &str) -> PathBuf {
-    let folder = place(store, digest, true);
-    if folder.exists() { folder } else { place(store, digest, false) }
+    let folder = path_in_store(store, digest, true);
+    if folder.exists() { folder } else { path_in_store(store, digest, false) }
 }
 
-fn place(store: &Path, digest: &str, is_folder: bool) -> PathBuf {
-    store.join(format!("{digest}.{}", if is_folder { FOLDER } else { "so" }))
+fn path_in_store(store: &Path, digest: &str, is_folder: bool) -> PathBuf {
+    let extension = if is_folder { FOLDER_EXTENSION } else { LIBRARY_EXTENSION };
+    store.join(format!("{digest}.{extension}"))
 }
 
-/// The plugins in a folder, sorted by name: libraries, and folders with a `plugin.json`.
+/// Finds the plugins in a folder, sorted by name: libraries, and folders with a `plugin.json`.
 ///
 /// # Errors
 ///
 /// Fails if the folder cannot be read.
 pub fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?;
-    let mut found: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
-    found.retain(|it| {
-        let extension = it.extension().unwrap_or_default();
-        extension == "so" && it.is_file() || extension == FOLDER && it.join(PROGRAM_FILE).is_file()
+    let mut plugins: Vec<PathBuf> = entries.flatten().map(|it| it.path()).collect();
+    plugins.retain(|path| {
+        let extension = path.extension().unwrap_or_default();
+        extension == LIBRARY_EXTENSION && path.is_file()
+            || extension == FOLDER_EXTENSION && path.join(PROGRAM_FILE).is_file()
     });
-    found.sort();
-    Ok(found)
+    plugins.sort();
+    Ok(plugins)
 }
 
-/// Signs a plugin, in a file beside it, or in `signatures` if its folder is not ours to write to.
-/// Gives where.
-///
-/// # Errors
-///
-/// Fails if the plugin cannot be read or the file not be written.
-pub fn sign(
-    source: &Path,
-    (name, version): (&str, &str),
-    key: &SigningKey,
-    signatures: &Path,
-) -> io::Result<PathBuf> {
-    let sha256 = digest(&files(source)?);
-    let elsewhere = apart(signatures, &sha256);
-    let manifest = Manifest { name: name.to_owned(), version: version.to_owned(), sha256 };
-    let signature = hex::encode(key.sign(&message(&manifest)).to_bytes());
-    let key = hex::encode(key.verifying_key().to_bytes());
-    let path = signature_path(source);
-    let text = serde_json::to_string_pretty(&Signed { manifest, key, signature })? + "\n";
-    match fs::write(&path, &text) {
-        Err(error) if is_not_ours(&error) => {
-            fs::create_dir_all(signatures)?;
-            fs::write(&elsewhere, text)?;
-            Ok(elsewhere)
-        }
-        written => written.map(|()| path),
-    }
-}
-
-fn is_not_ours(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
-}
-
-/// The place of a signature that does not lie beside its plugin.
-fn apart(signatures: &Path, digest: &str) -> PathBuf {
-    signatures.join(format!("{digest}.signed.json"))
-}
-
-fn signature_path(source: &Path) -> PathBuf {
-    let mut name = source.file_name().unwrap_or_default().to_owned();
-    name.push(".signed.json");
-    source.with_file_name(name)
-}
-
-/// What is signed: the same words in the same order for everybody.
-fn message(manifest: &Manifest) -> Vec<u8> {
-    let Manifest { name, version, sha256 } = manifest;
-    format!("isocenter-plugin/v1\n{name}\n{version}\n{sha256}\n").into_bytes()
-}
-
-/// Changes whenever a file of a plugin or its signature does, without reading them.
+/// Summarises the state of a plugin's files and its signature by length and modification time, without
+/// reading them. A different stamp means that the plugin has to be loaded again.
 pub(crate) fn stamp(source: &Path) -> String {
     let mut stamp = String::new();
     let mut paths = vec![source.to_owned(), signature_path(source)];
     while let Some(path) = paths.pop() {
-        let about = fs::metadata(&path).and_then(|it| Ok((it.len(), it.modified()?)));
-        stamp = format!("{stamp}{} {about:?}\n", path.display());
-        if path.is_dir() && !path.ends_with("__pycache__") {
+        let metadata = fs::metadata(&path).and_then(|it| Ok((it.len(), it.modified()?)));
+        stamp = format!("{stamp}{} {metadata:?}\n", path.display());
+        if path.is_dir() && !path.ends_with(PYTHON_CACHE) {
             paths.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|it| it.path()));
         }
     }
     stamp
 }
 
-/// The files of a plugin with their names: one without a name for a library.
-fn files(source: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+/// A file of a plugin.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct PackageFile {
+    /// Path within the plugin's folder; empty for a library.
+    name: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// SHA-256 of a plugin, in hex: of the bytes of a library, or of all names and bytes of a folder.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, or if a folder is too large.
+pub(crate) fn digest_of(source: &Path) -> io::Result<String> {
+    Ok(digest(&read_files(source)?))
+}
+
+/// Reads the files of a plugin, in the order of their names.
+fn read_files(source: &Path) -> io::Result<Vec<PackageFile>> {
     if !source.is_dir() {
-        return Ok(vec![(PathBuf::new(), fs::read(source)?)]);
+        return Ok(vec![PackageFile { name: PathBuf::new(), bytes: fs::read(source)? }]);
     }
     let mut files = Vec::new();
-    let (mut folders, mut bytes) = (vec![source.to_owned()], 0);
+    let mut bytes_total = 0;
+    let mut folders = vec![source.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            // What an interpreter leaves behind is no part of it.
-            if path.is_dir() && !path.ends_with("__pycache__") {
+            if path.is_dir() && !path.ends_with(PYTHON_CACHE) {
                 folders.push(path);
             } else if path.is_file() {
-                bytes += fs::metadata(&path)?.len();
-                if bytes > FOLDER_BYTES_MAX {
+                bytes_total += fs::metadata(&path)?.len();
+                if bytes_total > FOLDER_BYTES_MAX {
                     return Err(io::Error::other("the folder of the plugin is too large"));
                 }
                 let name = path.strip_prefix(source).map_err(io::Error::other)?.to_owned();
-                files.push((name, fs::read(path)?));
+                files.push(PackageFile { name, bytes: fs::read(path)? });
             }
         }
     }
@@ -267,56 +167,135 @@ fn files(source: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     Ok(files)
 }
 
-/// Of a library: that of its bytes. Of a folder: that of all names and bytes.
-fn digest(files: &[(PathBuf, Vec<u8>)]) -> String {
-    if let [(name, bytes)] = files
-        && name.as_os_str().is_empty()
+fn digest(files: &[PackageFile]) -> String {
+    if let [file] = files
+        && file.name.as_os_str().is_empty()
     {
-        return hex::encode(Sha256::digest(bytes));
+        return hex::encode(Sha256::digest(&file.bytes));
     }
     let mut hasher = Sha256::new();
-    for (name, bytes) in files {
-        hasher.update(name.as_os_str().as_encoded_bytes());
+    for file in files {
+        hasher.update(file.name.as_os_str().as_encoded_bytes());
         hasher.update([0]);
-        hasher.update(Sha256::digest(bytes));
+        hasher.update(Sha256::digest(&file.bytes));
     }
     hex::encode(hasher.finalize())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn scratch() -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("isocenter-package-{}", Uuid::now_v7()));
-        fs::create_dir_all(folder.join("p.plugin")).unwrap();
-        fs::write(folder.join("p.plugin/plugin.json"), "{\"command\": [\"x\"]}").unwrap();
-        fs::write(folder.join("p.plugin/main.py"), "pass").unwrap();
-        folder
+    /// A folder of its own for a test, with a plugin `p.plugin` in it.
+    pub(crate) struct Scratch(pub(crate) PathBuf);
+
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            let folder = std::env::temp_dir().join(format!("isocenter-{}", Uuid::now_v7()));
+            fs::create_dir_all(folder.join("p.plugin/lib")).unwrap();
+            fs::write(folder.join("p.plugin/plugin.json"), r#"{"command": ["x", "y"]}"#).unwrap();
+            fs::write(folder.join("p.plugin/lib/main.py"), "pass").unwrap();
+            Self(folder)
+        }
+
+        pub(crate) fn plugin(&self) -> PathBuf {
+            self.0.join("p.plugin")
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
     }
 
     #[test]
-    fn a_plugin_is_vouched_for_only_as_it_was_signed_and_by_whom_the_site_trusts() {
-        let folder = scratch();
-        let source = folder.join("p.plugin");
-        let [ours, theirs] = [[1; 32], [2; 32]].map(|it| SigningKey::from_bytes(&it));
-        let trust = Trust::Signed {
-            keys: vec![ours.verifying_key()],
-            inline: Vec::new(),
-            signatures: folder.join("apart"),
-        };
-        let copied = || Package::copied(&source, &folder).unwrap();
-        assert!(copied().vouched(&trust).unwrap_err().contains("not signed"));
-        sign(&source, ("p", "1"), &theirs, &folder).unwrap();
-        assert!(copied().vouched(&trust).unwrap_err().contains("does not trust"));
-        sign(&source, ("p", "1"), &ours, &folder).unwrap();
-        assert_eq!(copied().vouched(&trust).unwrap().unwrap().name, "p");
-        fs::write(source.join("main.py"), "pass # changed").unwrap();
-        assert!(copied().vouched(&trust).unwrap_err().contains("changed since"));
-        let path = signature_path(&source);
-        let forged = fs::read_to_string(&path).unwrap().replace("\"p\"", "\"q\"");
-        fs::write(path, forged).unwrap();
-        assert!(copied().vouched(&trust).unwrap_err().contains("does not hold"));
-        fs::remove_dir_all(folder).unwrap();
+    fn only_libraries_and_folders_with_a_command_are_plugins() {
+        let scratch = Scratch::new();
+        fs::create_dir_all(scratch.0.join("empty.plugin")).unwrap();
+        fs::create_dir_all(scratch.0.join("folder.so")).unwrap();
+        for name in ["a.so", "notes.txt", "so"] {
+            fs::write(scratch.0.join(name), "x").unwrap();
+        }
+        let names: Vec<String> = plugins_in(&scratch.0)
+            .unwrap()
+            .iter()
+            .map(|it| it.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(names, ["a.so", "p.plugin"]);
+    }
+
+    #[test]
+    fn the_digest_covers_every_name_and_byte_but_what_an_interpreter_leaves_behind() {
+        let scratch = Scratch::new();
+        let first = digest_of(&scratch.plugin()).unwrap();
+        fs::create_dir_all(scratch.plugin().join("__pycache__")).unwrap();
+        fs::write(scratch.plugin().join("__pycache__/main.pyc"), "x").unwrap();
+        assert_eq!(digest_of(&scratch.plugin()).unwrap(), first);
+        fs::rename(scratch.plugin().join("lib/main.py"), scratch.plugin().join("main.py")).unwrap();
+        let renamed = digest_of(&scratch.plugin()).unwrap();
+        assert_ne!(renamed, first);
+        fs::write(scratch.plugin().join("main.py"), "pasS").unwrap();
+        assert_ne!(digest_of(&scratch.plugin()).unwrap(), renamed);
+    }
+
+    #[test]
+    fn the_digest_of_a_library_is_that_of_its_bytes() {
+        let scratch = Scratch::new();
+        let library = scratch.0.join("a.so");
+        fs::write(&library, "abc").unwrap();
+        // FIPS 180-2, B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest_of(&library).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_copy_stays_as_it_was_when_the_plugin_is_replaced() {
+        let scratch = Scratch::new();
+        let store = scratch.0.join("store");
+        fs::create_dir_all(&store).unwrap();
+        let first = Package::copy(&scratch.plugin(), &store).unwrap();
+        fs::write(scratch.plugin().join("lib/main.py"), "changed").unwrap();
+        let second = Package::copy(&scratch.plugin(), &store).unwrap();
+        assert_ne!(first.copy, second.copy);
+        assert_eq!(fs::read(first.copy.join("lib/main.py")).unwrap(), b"pass");
+        assert_eq!(stored(&store, &first.digest), first.copy);
+        // A second copy of the same plugin is the first one, and nothing partial is left.
+        let third = Package::copy(&scratch.plugin(), &store).unwrap();
+        assert_eq!(third.copy, second.copy);
+        assert_eq!(fs::read_dir(&store).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_stored_library_is_found_by_its_digest() {
+        let scratch = Scratch::new();
+        let library = scratch.0.join("a.so");
+        fs::write(&library, "abc").unwrap();
+        let package = Package::copy(&library, &scratch.0).unwrap();
+        assert!(package.copy.ends_with(format!("{}.so", package.digest)));
+        assert_eq!(stored(&scratch.0, &package.digest), package.copy);
+    }
+
+    #[test]
+    fn a_changed_file_or_signature_changes_the_stamp() {
+        let scratch = Scratch::new();
+        let first = stamp(&scratch.plugin());
+        assert_eq!(stamp(&scratch.plugin()), first);
+        fs::write(scratch.plugin().join("lib/main.py"), "longer than before").unwrap();
+        let second = stamp(&scratch.plugin());
+        assert_ne!(second, first);
+        fs::write(signature_path(&scratch.plugin()), "{}").unwrap();
+        assert_ne!(stamp(&scratch.plugin()), second);
+    }
+
+    #[test]
+    fn a_program_file_names_a_command_and_nothing_else() {
+        let scratch = Scratch::new();
+        assert_eq!(Program::read(&scratch.plugin()).unwrap().command, ["x", "y"]);
+        let path = scratch.plugin().join(PROGRAM_FILE);
+        for wrong in ["", "{}", r#"{"command": "x"}"#, r#"{"command": ["x"], "user": "root"}"#] {
+            fs::write(&path, wrong).unwrap();
+            assert!(Program::read(&scratch.plugin()).is_err(), "{wrong}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{Code, Segmentation, SopInstanceUid};
-use imaging::{FlatMask, Picture, overlay};
+use imaging::{FlatMask, Picture, annotation};
 
 use crate::dataset::{self, SeriesAbout, code_item, common, reference};
 use crate::lettering::write;
@@ -143,14 +143,14 @@ fn draw(
             let pixels = it.geometry.pixels();
             let range = slice * pixels..(slice + 1) * pixels;
             let pixels = range.map(|at| encoding::bits::is_set(mask, at)).collect();
-            let colour = overlay::colour(legend.len());
-            overlay::tint(picture, &FlatMask { height, width, pixels }, colour);
+            let colour = annotation::colour(legend.len());
+            annotation::tint_mask(picture, &FlatMask { height, width, pixels }, colour);
             legend.push((segment.label.clone(), colour));
         }
     }
     for it in writing.results.regions.iter().filter(|it| it.instance == image.instance) {
-        let colour = overlay::colour(legend.len());
-        overlay::outline(picture, it.corners, colour);
+        let colour = annotation::colour(legend.len());
+        annotation::draw_box(picture, it.corners, colour);
         legend.push((it.label.clone(), colour));
     }
     Ok(legend)

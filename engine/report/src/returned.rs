@@ -5,7 +5,7 @@ use std::path::Path;
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
 use domain::{Code, Section};
-use imaging::items::{items, word};
+use imaging::sequence_items::{items, text};
 
 /// A document of somebody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Option<ReturnedDocument> {
     for study in items(&file, tags::PREDECESSOR_DOCUMENTS_SEQUENCE) {
         for series in items(study, tags::REFERENCED_SERIES_SEQUENCE) {
             let instances = items(series, tags::REFERENCED_SOP_SEQUENCE);
-            let name = |it: &InMemDicomObject| word(it, tags::REFERENCED_SOP_INSTANCE_UID);
+            let name = |it: &InMemDicomObject| text(it, tags::REFERENCED_SOP_INSTANCE_UID);
             document.predecessors.extend(instances.iter().filter_map(name));
         }
     }
@@ -41,9 +41,9 @@ fn collect(container: &InMemDicomObject, title: &Code, sections: &mut Vec<Sectio
     }
     let mut texts = Vec::new();
     for item in items(container, tags::CONTENT_SEQUENCE) {
-        match word(item, tags::VALUE_TYPE).as_deref() {
-            Some("TEXT") if word(item, tags::RELATIONSHIP_TYPE).as_deref() == Some("CONTAINS") => {
-                texts.extend(word(item, tags::TEXT_VALUE));
+        match text(item, tags::VALUE_TYPE).as_deref() {
+            Some("TEXT") if text(item, tags::RELATIONSHIP_TYPE).as_deref() == Some("CONTAINS") => {
+                texts.extend(text(item, tags::TEXT_VALUE));
             }
             Some("CONTAINER") => collect(item, &self::title(item), sections, depth + 1),
             _ => {}
@@ -56,7 +56,7 @@ fn collect(container: &InMemDicomObject, title: &Code, sections: &mut Vec<Sectio
 
 fn title(item: &InMemDicomObject) -> Code {
     let code = items(item, tags::CONCEPT_NAME_CODE_SEQUENCE).first();
-    let part = |tag| code.and_then(|it| word(it, tag)).unwrap_or_default();
+    let part = |tag| code.and_then(|it| text(it, tag)).unwrap_or_default();
     Code {
         value: part(tags::CODE_VALUE),
         scheme: part(tags::CODING_SCHEME_DESIGNATOR),

@@ -109,7 +109,7 @@ impl Site {
 fn refused_plugins(host: &PluginHost) -> String {
     let refused = host.refused().into_iter();
     let mut lines: Vec<String> =
-        refused.map(|(path, reason)| format!("not used: {}: {reason}", path.display())).collect();
+        refused.map(|it| format!("not used: {}: {}", it.source.display(), it.reason)).collect();
     // A line that is there ends like every other one.
     lines.push(String::new());
     lines.join("\n")
@@ -174,7 +174,7 @@ pub(crate) async fn untrusted(
     let folder = plugin_folder(installation, arguments);
     let opened = open_host(scratch, &folder, trust(installation, arguments)?).await?;
     let refused = opened.host.refused().into_iter();
-    Ok(refused.map(|(path, reason)| format!("{}: {reason}", path.display())).collect())
+    Ok(refused.map(|it| format!("{}: {}", it.source.display(), it.reason)).collect())
 }
 
 /// Whose plugins are loaded: those the site has signed, and those of the makers it names.

@@ -16,7 +16,7 @@ static void release(uint8_t *data, size_t length, size_t capacity) {
     free(data);
 }
 
-/* Gives a text to the engine. */
+/* Responds with a text. */
 static isocenter_status answer(isocenter_status status, const char *text,
                                isocenter_buffer *response) {
     size_t length = strlen(text);
@@ -75,23 +75,17 @@ static isocenter_status check(isocenter_bytes settings, isocenter_buffer *respon
     return answer(ISOCENTER_OK, "", response);
 }
 
-/* Counts one series. Says in `problem` why it cannot be, if it cannot. */
+/* Counts one series. Writes the engine's response to `problem` if the volume cannot be had: it must
+ * be released then. */
 static isocenter_status count_series(const isocenter_host *host, const char *series,
                                      double threshold, size_t *above, size_t *all,
-                                     char *reason, size_t room) {
+                                     isocenter_buffer *problem) {
     isocenter_bytes name = {(const uint8_t *)series, strlen(series)};
     isocenter_volume volume = {{NULL, 0}, NULL, 0};
-    isocenter_buffer problem;
-    isocenter_status status = host->read_volume(host->context, name, &volume, &problem);
-    if (status != ISOCENTER_OK) {
-        snprintf(reason, room, "%.*s", (int)problem.length, (const char *)problem.data);
-        for (char *it = reason; *it != '\0'; it++) {
-            if (*it == '"' || *it == '\\' || *it == '\n') {
-                *it = ' ';
-            }
-        }
+    isocenter_status status = host->read_volume(host->context, name, &volume, problem);
+    if (status == ISOCENTER_OK) {
+        problem->release(problem->data, problem->length, problem->capacity);
     }
-    problem.release(problem.data, problem.length, problem.capacity);
     for (size_t i = 0; status == ISOCENTER_OK && i < volume.count; i++) {
         *above += volume.values[i] > threshold;
         *all += 1;
@@ -112,13 +106,12 @@ static isocenter_status process(const isocenter_host *host, isocenter_bytes requ
         return rejected("settings_invalid", "`threshold` must be a number", response);
     }
     size_t above = 0, all = 0, count = 0;
-    char reason[256] = "the study has no series";
-    isocenter_status status = ISOCENTER_REJECTED;
+    int is_cancelled = 0;
     /* Where "series" is a text, it is the UID of one. */
     const char *key = "\"series\":\"";
     for (char *at = strstr(json, key); at != NULL; at = strstr(at, key)) {
         if (atomic_load(&cancelled) || host->is_cancelled(host->context)) {
-            status = ISOCENTER_UNAVAILABLE;
+            is_cancelled = 1;
             break;
         }
         at += strlen(key);
@@ -127,19 +120,21 @@ static isocenter_status process(const isocenter_host *host, isocenter_bytes requ
             break;
         }
         *end = '\0';
-        status = count_series(host, at, threshold, &above, &all, reason, sizeof reason);
+        isocenter_status status = count_series(host, at, threshold, &above, &all, response);
         if (status != ISOCENTER_OK) {
-            break;
+            /* The engine's response is ours: a code and a reason if it rejects the series. */
+            free(json);
+            return status;
         }
         count++;
         at = end + 1;
     }
     free(json);
-    if (status == ISOCENTER_REJECTED) {
-        return rejected("no_volume", reason, response);
+    if (is_cancelled) {
+        return answer(ISOCENTER_UNAVAILABLE, "the run was cancelled", response);
     }
-    if (status != ISOCENTER_OK) {
-        return answer(ISOCENTER_UNAVAILABLE, "cancelled", response);
+    if (count == 0) {
+        return rejected("no_series", "the study has no series", response);
     }
     const char *line = "counted";
     host->log(host->context, ISOCENTER_INFORMATION,

@@ -14,7 +14,7 @@ OK, REJECTED, UNAVAILABLE, PANICKED = range(4)
 
 
 class Rejected(Exception):
-    """The input is at fault, and would be tomorrow: a person has to look."""
+    """The input is at fault, and another try would fail too: a person has to look."""
 
     def __init__(self, code, reason):
         super().__init__(reason)
@@ -22,7 +22,7 @@ class Rejected(Exception):
 
 
 class Unavailable(Exception):
-    """Something around the node is at fault: another try may help."""
+    """Something around the node is at fault: another try may succeed."""
 
 
 class Cancelled(Unavailable):
@@ -30,38 +30,38 @@ class Cancelled(Unavailable):
 
 
 class Context:
-    """What the engine lends to a plugin while it works on a node."""
+    """The services of the engine, lent for the length of one call."""
 
     def __init__(self, connection, files):
         self._connection = connection
         self.files = files
 
     def log(self, message, level=3):
-        """Writes a line to the engine's log. Name no patient in it."""
-        self._connection.say({"say": "log", "level": level, "message": message})
+        """Writes a line to the engine's log. The line must not identify a patient."""
+        self._connection.send({"type": "log", "level": level, "message": message})
 
     def put_artifact(self, content):
-        """Keeps bytes, and gives the name under which findings refer to them."""
-        self._connection.say({"say": "artifact"}, content)
+        """Stores bytes, and returns the reference that segments hold."""
+        self._connection.send({"type": "artifact"}, content)
         return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
     def infer(self, question):
-        """Asks the shared model (plugins/README.md), and gives its answer."""
-        self._connection.say({"say": "infer"}, json.dumps(question).encode())
-        heard = self._connection.hear()
-        while heard.get("ask") != "inferred":
-            if heard.get("ask") == "cancel":
+        """Asks the shared model (plugins/README.md), and returns its answer."""
+        self._connection.send({"type": "infer"}, json.dumps(question).encode())
+        message = self._connection.receive()
+        while message.get("type") != "inferred":
+            if message.get("type") == "cancel":
                 raise Cancelled("the run was cancelled")
-            heard = self._connection.hear()
-        if heard["status"] == OK:
-            return json.loads(heard["body"])
-        if heard["status"] == REJECTED:
-            raise Rejected("model", heard["body"])
-        raise Unavailable(heard["body"])
+            message = self._connection.receive()
+        if message["status"] == OK:
+            return json.loads(message["body"])
+        if message["status"] == REJECTED:
+            raise Rejected(**json.loads(message["body"]))
+        raise Unavailable(message["body"])
 
     def stop_if_cancelled(self):
-        """Raises if the run was cancelled. Call it now and then."""
-        if self._connection.has_more() and self._connection.hear().get("ask") == "cancel":
+        """Raises if the run was cancelled. Call it regularly during long work."""
+        if self._connection.has_more() and self._connection.receive().get("type") == "cancel":
             raise Cancelled("the run was cancelled")
 
 
@@ -71,25 +71,25 @@ class Connection:
     def __init__(self):
         self._socket = socket.socket(fileno=0)
 
-    def say(self, what, blob=b""):
-        text = json.dumps(what).encode()
+    def send(self, message, blob=b""):
+        text = json.dumps(message).encode()
         self._socket.sendall(struct.pack("<II", len(text), len(blob)) + text + blob)
 
     def has_more(self):
         return bool(select.select([self._socket], [], [], 0)[0])
 
-    def hear(self):
+    def receive(self):
         text, blob = struct.unpack("<II", self._read(8))
-        what = json.loads(self._read(text))
+        message = json.loads(self._read(text))
         self._read(blob)
-        return what
+        return message
 
     def _read(self, length):
         content = b""
         while len(content) < length:
             more = self._socket.recv(min(length - len(content), 1 << 20))
             if not more:
-                # The engine is gone, or has no more to do for us.
+                # The engine has ended, or has no more work for this process.
                 raise SystemExit(0)
             content += more
         return content
@@ -98,19 +98,20 @@ class Connection:
 def run(name, version, process, check=lambda settings: None):
     """Serves the engine until it closes the socket."""
     connection = Connection()
-    connection.say({"say": "ready", "name": name, "version": version})
+    connection.send({"type": "ready", "name": name, "version": version})
     while True:
-        ask = connection.hear()
-        if ask["ask"] == "check":
-            connection.say({"say": "checked", "problem": check(ask["settings"])})
-        elif ask["ask"] == "process":
-            status, body = _work(connection, process, ask)
-            connection.say({"say": "done", "status": status, "body": body})
+        message = connection.receive()
+        if message["type"] == "check":
+            connection.send({"type": "checked", "problem": check(message["settings"])})
+        elif message["type"] == "process":
+            status, body = _run_node(connection, process, message)
+            connection.send({"type": "done", "status": status, "body": body})
 
 
-def _work(connection, process, ask):
+def _run_node(connection, process, message):
+    context = Context(connection, message["files"])
     try:
-        output = process(Context(connection, ask["files"]), ask["settings"], ask["input"])
+        output = process(context, message["settings"], message["input"])
         return OK, json.dumps(output)
     except Rejected as error:
         return REJECTED, json.dumps({"code": error.code, "reason": error.reason})

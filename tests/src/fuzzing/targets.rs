@@ -12,7 +12,7 @@ use dimse::{Config, Peer, Timers};
 use encoding::dicom_header::{Encoding, read_encoded};
 use hl7::frame::{Decoder, Frame, framed};
 use imaging::rle::FlatMask;
-use plugin_host::protocol::{Ask, Say, read_frame, write_frame};
+use plugin_host::protocol::{HostMessage, PluginMessage, read_frame, write_frame};
 use simulators::order_message;
 use simulators::phantom::Phantom;
 
@@ -257,7 +257,7 @@ fn rle(bytes: &[u8]) {
 }
 
 fn frames() -> Vec<Vec<u8>> {
-    let frame = |what: &Say, blob: &[u8]| {
+    let frame = |what: &PluginMessage, blob: &[u8]| {
         let mut bytes = Vec::new();
         write_frame(&mut bytes, what, blob).unwrap();
         bytes
@@ -265,15 +265,15 @@ fn frames() -> Vec<Vec<u8>> {
     let asked = {
         let mut bytes = Vec::new();
         let settings = serde_json::json!({"targets": ["bone"]});
-        write_frame(&mut bytes, &Ask::Check { settings }, &[]).unwrap();
+        write_frame(&mut bytes, &HostMessage::Check { settings }, &[]).unwrap();
         bytes
     };
-    let done = Say::Done { status: 0, body: "{\"findings\":[]}".to_owned() };
+    let done = PluginMessage::Done { status: 0, body: "{\"findings\":[]}".to_owned() };
     vec![
-        frame(&Say::Artifact, &[1; 100]),
-        frame(&Say::Log { level: 1, message: "hm".to_owned() }, &[]),
+        frame(&PluginMessage::Artifact, &[1; 100]),
+        frame(&PluginMessage::Log { level: 1, message: "hm".to_owned() }, &[]),
         [
-            frame(&Say::Ready { name: "a".to_owned(), version: "1".to_owned() }, &[]),
+            frame(&PluginMessage::Ready { name: "a".to_owned(), version: "1".to_owned() }, &[]),
             frame(&done, &[]),
         ]
         .concat(),
@@ -283,7 +283,7 @@ fn frames() -> Vec<Vec<u8>> {
 
 fn plugin_protocol(bytes: &[u8]) {
     let mut said = Cursor::new(bytes);
-    while read_frame::<Say>(&mut said).is_ok() {}
+    while read_frame::<PluginMessage>(&mut said).is_ok() {}
     let mut asked = Cursor::new(bytes);
-    while read_frame::<Ask>(&mut asked).is_ok() {}
+    while read_frame::<HostMessage>(&mut asked).is_ok() {}
 }

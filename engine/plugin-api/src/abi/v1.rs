@@ -1,8 +1,8 @@
 //! First edition of the contract between the engine and a plugin.
 //!
 //! A plugin is a shared library with one exported function, named [`SYMBOL`], that returns a
-//! [`PluginTable`]. Every table begins with its size, so that it can grow at its end: whoever reads
-//! one must not look beyond the size the other side wrote.
+//! [`PluginTable`]. Every table begins with its size, so that it can grow at its end: the reader of a
+//! table must not read beyond the size that the other side wrote.
 //!
 //! **Invariants**
 //!
@@ -30,29 +30,33 @@ pub struct PluginTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Says who the plugin is: JSON with `name` and `version`.
+    /// Describes the plugin: JSON with `name` and `version`.
     pub describe: unsafe extern "C" fn(response: *mut Buffer) -> Status,
-    /// Checks what a workflow sets under `with:`. Gives nothing if it is good, else says what is
-    /// wrong.
+    /// Checks the settings that a workflow sets under `with:`. The response is empty if they are
+    /// valid, and names the problem otherwise.
     pub check: unsafe extern "C" fn(settings: Bytes, response: *mut Buffer) -> Status,
-    /// Does the work of one node.
+    /// Works on one node.
     ///
     /// # Safety
     ///
     /// `host` points to a [`HostTable`] and `request` to UTF-8 JSON, both valid until the return.
     /// `response` points to space for one [`Buffer`], which the callee always fills in: with the
     /// output if the status is [`Status::OK`], with JSON of `code` and `reason` if it is
-    /// [`Status::REJECTED`], with words for people otherwise.
+    /// [`Status::REJECTED`], with a text for people otherwise.
     pub process: unsafe extern "C" fn(
         host: *const HostTable,
         request: Bytes,
         response: *mut Buffer,
     ) -> Status,
-    /// Asks a call of `process` that is running to end soon. Called from another thread.
+    /// Requests a running call of `process` to end soon. Called from another thread.
     pub cancel: unsafe extern "C" fn(),
 }
 
-/// What the engine lends to a plugin, for the length of one call.
+/// The services that the engine lends to a plugin, for the length of one call of `process`.
+///
+/// Where a service has a `problem`, `reference` or `response`, the engine always fills it in: if the
+/// status is [`Status::REJECTED`], with JSON of `code` and `reason`, as in the response of `process`;
+/// if it is [`Status::UNAVAILABLE`], with a text for people.
 #[repr(C)]
 pub struct HostTable {
     /// Bytes of this table.
@@ -63,7 +67,7 @@ pub struct HostTable {
     pub context: *const c_void,
     /// Writes one line to the engine's log: 1 error, 2 warning, 3 information, 4 detail.
     pub log: unsafe extern "C" fn(context: *const c_void, level: u32, message: Bytes),
-    /// Says how far the work is, from 0 to 1000.
+    /// Reports the share of the work that is done, from 0 to 1000.
     pub progress: unsafe extern "C" fn(context: *const c_void, per_mille: u32),
     /// Not zero once the run was cancelled.
     pub is_cancelled: unsafe extern "C" fn(context: *const c_void) -> u32,
@@ -81,13 +85,13 @@ pub struct HostTable {
         volume: *mut VolumeView,
         problem: *mut Buffer,
     ) -> Status,
-    /// Keeps bytes. `reference` becomes JSON that names them.
+    /// Stores bytes. `reference` becomes JSON with their SHA-256 and length.
     pub put_artifact: unsafe extern "C" fn(
         context: *const c_void,
         content: Bytes,
         reference: *mut Buffer,
     ) -> Status,
-    /// Asks the shared model. `response` becomes JSON.
+    /// Asks the shared model. `response` becomes the answer, as JSON.
     pub infer: unsafe extern "C" fn(
         context: *const c_void,
         request: Bytes,
@@ -99,21 +103,21 @@ pub struct HostTable {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct VolumeView {
-    /// Where its voxels lie: JSON of `domain::VolumeGeometry`.
+    /// Position of the voxels in the patient: JSON of `domain::VolumeGeometry`.
     pub geometry: Bytes,
     /// Slice by slice, row by row.
     pub values: *const f32,
-    /// How many.
+    /// Number of values.
     pub count: usize,
 }
 
 impl VolumeView {
-    /// Nothing, to be filled in.
+    /// A view of no values, for the host to fill in.
     pub const fn empty() -> Self {
         Self { geometry: Bytes::lend(&[]), values: std::ptr::null(), count: 0 }
     }
 
-    /// The values.
+    /// Reads the values that were lent.
     ///
     /// # Safety
     ///
@@ -135,7 +139,7 @@ impl VolumeView {
 pub struct Status(pub u32);
 
 impl Status {
-    /// The call did what it was asked.
+    /// The call succeeded.
     pub const OK: Self = Self(0);
     /// The input is at fault: the same call would fail again.
     pub const REJECTED: Self = Self(1);
@@ -154,12 +158,12 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// Lends `bytes`.
+    /// Lends `bytes` to the other side, without copying them.
     pub const fn lend(bytes: &[u8]) -> Self {
         Self { data: bytes.as_ptr(), length: bytes.len() }
     }
 
-    /// Reads what was lent.
+    /// Reads the bytes that were lent.
     ///
     /// # Safety
     ///
@@ -183,7 +187,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Reads the bytes, whichever side they come from.
+    /// Reads the bytes, whichever side allocated them.
     pub fn as_slice(&self) -> &[u8] {
         if self.data.is_null() {
             return &[];

@@ -116,7 +116,7 @@ pub(super) async fn sign_all(
     let key = site_key(&data)?;
     for plugin in plugins {
         let LoadedPlugin { name, version } = load(plugin, Trust::Anyone).await?;
-        let path = sign(plugin, (&name, &version), &key, &signatures).map_err(|error| {
+        let path = sign(plugin, &name, &version, &key, &signatures).map_err(|error| {
             Failure::from_error(&format!("cannot sign `{}`", plugin.display()), &error)
         })?;
         line(format_args!("{name} {version} is signed: {}", path.display()));
@@ -166,7 +166,7 @@ async fn load(plugin: &Path, trust: Trust) -> Result<LoadedPlugin, Failure> {
         return Ok(LoadedPlugin { name: loaded.pin.name, version: loaded.pin.version });
     }
     Err(Failure::new(match opened.host.refused().first() {
-        Some((_, reason)) => format!("`{}`: {reason}", plugin.display()),
+        Some(refused) => format!("`{}`: {}", plugin.display(), refused.reason),
         None => format!(
             "`{}` is neither a library that ends in .so nor a folder that ends in .plugin and \
              holds plugin.json",

@@ -1,18 +1,19 @@
-//! How large an outlined thing is (PAP-14): in mm only where the geometry says what a pixel is (DIN-82).
+//! Measures masks (PAP-14): in mm only where the geometry states the size of a pixel (DIN-82), in pixels
+//! elsewhere.
 
 use domain::{Code, Measurement, VolumeGeometry};
 
 use crate::Mask;
 
-/// What is measured on a mask: volume and longest diameter of a stack, area and longest diameter of
-/// an image. Nothing is measured where nothing is outlined.
-pub fn measured(mask: &Mask, geometry: &VolumeGeometry) -> Vec<Measurement> {
+/// Measures a mask: volume and longest diameter of a stack, area and longest diameter of an image. An empty
+/// mask has no measurements.
+pub fn measure(mask: &Mask, geometry: &VolumeGeometry) -> Vec<Measurement> {
     if mask.count() == 0 {
         return Vec::new();
     }
-    let volume = mask.millilitres(geometry).map(volume_of);
+    let volume = mask.millilitres(geometry).map(volume_measurement);
     let [row, column] = geometry.pixel_spacing.unwrap_or([1.0, 1.0]);
-    let diameter = longest(mask, [row, column]);
+    let diameter = longest_diameter(mask, [row, column]);
     let pixels = Code::new("{pixels}", "UCUM", "pixels");
     let (length, square) = match geometry.pixel_spacing {
         Some(_) => {
@@ -33,7 +34,7 @@ pub fn measured(mask: &Mask, geometry: &VolumeGeometry) -> Vec<Measurement> {
     volume.into_iter().chain(area).chain([long_axis]).collect()
 }
 
-fn volume_of(millilitres: f64) -> Measurement {
+fn volume_measurement(millilitres: f64) -> Measurement {
     Measurement {
         code: Code::new("118565006", "SCT", "Volume"),
         value: millilitres,
@@ -41,15 +42,15 @@ fn volume_of(millilitres: f64) -> Measurement {
     }
 }
 
-/// Greatest distance between two points of the outline within one slice (Feret), where rows and
-/// columns are so far apart. The outline runs half a pixel beyond the centres.
-fn longest(mask: &Mask, [row, column]: [f64; 2]) -> f64 {
+/// The largest distance between two points of the outline within one slice (Feret diameter). `row` and
+/// `column` are the distances of rows and columns. The outline runs half a pixel beyond the centres.
+fn longest_diameter(mask: &Mask, [row, column]: [f64; 2]) -> f64 {
     let [_, rows, columns] = mask.shape;
     let slices = mask.voxels.chunks((rows * columns).max(1));
-    slices.map(|it| diameter(it, columns, [row, column])).fold(0.0, f64::max)
+    slices.map(|it| slice_diameter(it, columns, [row, column])).fold(0.0, f64::max)
 }
 
-fn diameter(pixels: &[bool], columns: usize, [row, column]: [f64; 2]) -> f64 {
+fn slice_diameter(pixels: &[bool], columns: usize, [row, column]: [f64; 2]) -> f64 {
     let mut points = Vec::new();
     for (index, line) in pixels.chunks(columns.max(1)).enumerate() {
         // Only the ends of a row can be on the hull.
@@ -61,40 +62,49 @@ fn diameter(pixels: &[bool], columns: usize, [row, column]: [f64; 2]) -> f64 {
         let y = index as f64;
         for x in [first as f64, last as f64] {
             let around = [(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)];
-            points.extend(around.map(|(x, y)| (x * column, y * row)));
+            points.extend(around.map(|(x, y)| Point { x: x * column, y: y * row }));
         }
     }
-    let hull = hull(points);
-    let mut most = 0.0_f64;
+    let hull = convex_hull(points);
+    let mut longest = 0.0_f64;
     for (at, a) in hull.iter().enumerate() {
         for b in hull.iter().skip(at + 1) {
-            most = most.max((a.0 - b.0).hypot(a.1 - b.1));
+            longest = longest.max((a.x - b.x).hypot(a.y - b.y));
         }
     }
-    most
+    longest
 }
 
-/// The convex hull of points (Andrew's monotone chain).
-fn hull(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+/// A point of a slice, in the unit of the spacing.
+#[derive(Clone, Copy, PartialEq)]
+struct Point {
+    x: f64,
+    y: f64,
+}
+
+/// The convex hull of points (Andrew's monotone chain). Its two ends are in it twice.
+fn convex_hull(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_by(|a, b| a.x.total_cmp(&b.x).then(a.y.total_cmp(&b.y)));
     points.dedup();
-    let half = |points: &mut dyn Iterator<Item = (f64, f64)>| {
-        let mut chain: Vec<(f64, f64)> = Vec::new();
-        for point in points {
-            while let [.., a, b] = chain.as_slice() {
-                let turn = (b.0 - a.0) * (point.1 - a.1) - (b.1 - a.1) * (point.0 - a.0);
-                if turn > 0.0 {
-                    break;
-                }
-                chain.pop();
+    let mut hull = half_hull(points.iter().copied());
+    hull.extend(half_hull(points.iter().rev().copied()));
+    hull
+}
+
+/// One half of the hull, of points in order.
+fn half_hull(points: impl Iterator<Item = Point>) -> Vec<Point> {
+    let mut chain: Vec<Point> = Vec::new();
+    for point in points {
+        while let [.., a, b] = chain.as_slice() {
+            let cross = (b.x - a.x) * (point.y - a.y) - (b.y - a.y) * (point.x - a.x);
+            if cross > 0.0 {
+                break;
             }
-            chain.push(point);
+            chain.pop();
         }
-        chain
-    };
-    let mut all = half(&mut points.iter().copied());
-    all.extend(half(&mut points.iter().rev().copied()));
-    all
+        chain.push(point);
+    }
+    chain
 }
 
 #[cfg(test)]
@@ -126,7 +136,7 @@ mod tests {
     #[test]
     fn pap_14_without_a_spacing_everything_is_in_pixels() {
         let (mask, geometry) = disc(None, None);
-        let found = measured(&mask, &geometry);
+        let found = measure(&mask, &geometry);
         let named = |at: usize| (found[at].code.meaning.as_str(), found[at].unit.value.as_str());
         assert_eq!((named(0), found[0].value.round()), (("Area", "{pixels}"), 5025.0));
         assert_eq!(named(1), ("Long Axis", "{pixels}"));
@@ -143,7 +153,7 @@ mod tests {
             positions: vec![[0.0; 3]],
         };
         let (mask, geometry) = disc(Some([0.5, 0.5]), Some(space));
-        let found = measured(&mask, &geometry);
+        let found = measure(&mask, &geometry);
         assert!((found[0].value - 2.5125).abs() < 1e-9 && found[0].unit.value == "mL");
         assert!((found[1].value - 40.0).abs() <= 0.5 && found[1].unit.value == "mm");
     }
@@ -151,7 +161,7 @@ mod tests {
     #[test]
     fn pap_14_an_image_of_known_spacing_has_an_area_in_square_millimetres() {
         let (mask, geometry) = disc(Some([0.5, 0.5]), None);
-        let area = &measured(&mask, &geometry)[0];
+        let area = &measure(&mask, &geometry)[0];
         assert!((area.value - 1256.25).abs() < 1e-9 && area.unit.value == "mm2");
     }
 
@@ -160,6 +170,6 @@ mod tests {
         let (mut mask, geometry) = disc(None, None);
         mask.voxels = vec![false; 12_000];
         mask.voxels[777] = true;
-        assert!((measured(&mask, &geometry)[1].value - 1.0).abs() < 1e-9);
+        assert!((measure(&mask, &geometry)[1].value - 1.0).abs() < 1e-9);
     }
 }

@@ -1,21 +1,22 @@
-//! An instance as a picture for eyes: radiographs and photographs, and single slices.
+//! Renders an instance as a picture for people: radiographs, photographs, and single slices.
 
+use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::PixelDecoder as _;
-use domain::{ErrorChain, VolumeGeometry};
+use domain::VolumeGeometry;
 
 use crate::Picture;
 use crate::slice::{SliceError, check_pixels, integer, text, uid, values};
 use crate::window::Window;
 
-/// The picture of an instance: grey values through the window its file names, or over nearly all of them;
-/// colours as they are.
+/// Renders an instance: grey values through the first window of its file, or through one over nearly all of
+/// them; colours as they are.
 ///
 /// # Errors
 ///
-/// Says what is wrong with the file, or what of it cannot be shown: several frames, palettes.
-pub fn shown(file: &[u8]) -> Result<Picture, SliceError> {
+/// Fails if the file cannot be decoded, or cannot be shown as one picture: several frames, palettes.
+pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
     let object = OpenFileOptions::new()
         .from_reader(file)
         .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
@@ -26,7 +27,7 @@ pub fn shown(file: &[u8]) -> Result<Picture, SliceError> {
     let rgb = match photometric.as_str() {
         "MONOCHROME1" | "MONOCHROME2" => {
             let values = values(&object, rows, columns)?;
-            let window = named(&object).unwrap_or_else(|| Window::over(&values));
+            let window = window_of(&object).unwrap_or_else(|| Window::over(&values));
             let is_inverted = photometric == "MONOCHROME1";
             let gray = |it: &f32| {
                 let gray = window.gray(*it);
@@ -34,22 +35,21 @@ pub fn shown(file: &[u8]) -> Result<Picture, SliceError> {
             };
             values.iter().flat_map(gray).collect()
         }
-        "RGB" | "YBR_FULL" | "YBR_FULL_422" | "YBR_RCT" | "YBR_ICT" => coloured(&object)?,
+        "RGB" | "YBR_FULL" | "YBR_FULL_422" | "YBR_RCT" | "YBR_ICT" => decode_rgb(&object)?,
         other => {
             return Err(SliceError::NotASlice { what: format!("its colours are {other}") });
         }
     };
-    Picture::new(columns, rows, rgb)
-        .map_err(|error| SliceError::Undecodable { reason: ErrorChain(&error).to_string() })
+    Picture::new(columns, rows, rgb).map_err(|error| SliceError::undecodable(&error))
 }
 
-/// The grid of an image by itself, whatever it says of the patient's space: what is drawn on it, is drawn
-/// on its pixels (OUT-17).
+/// The geometry of a single image, without a position in the patient: a mask of it is a mask of its pixels
+/// (OUT-17).
 ///
 /// # Errors
 ///
-/// Says what is wrong with the file.
-pub fn grid(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
+/// Fails if the file cannot be parsed, or lacks an element of its geometry.
+pub fn image_geometry(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
     let object = OpenFileOptions::new()
         .from_reader(file)
         .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
@@ -57,7 +57,7 @@ pub fn grid(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
     Ok(VolumeGeometry {
         rows: integer(&object, tags::ROWS, "Rows")?,
         columns: integer(&object, tags::COLUMNS, "Columns")?,
-        pixel_spacing: calibrated(&object),
+        pixel_spacing: calibrated_spacing(&object),
         space: None,
         instances: vec![uid(&object, tags::SOP_INSTANCE_UID, "SOP Instance UID")?],
         sop_class: uid(&object, tags::SOP_CLASS_UID, "SOP Class UID")?,
@@ -65,39 +65,42 @@ pub fn grid(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
     })
 }
 
-/// Between rows and columns, in mm, if the image says what that is in the patient (DIN-82): by
-/// calibration, or at the detector with the magnification.
-fn calibrated(object: &DefaultDicomObject) -> Option<[f64; 2]> {
-    let pair = |tag| -> Option<[f64; 2]> {
-        let pair: [f64; 2] = object.element(tag).ok()?.to_multi_float64().ok()?.try_into().ok()?;
-        pair.iter().all(|it| it.is_finite() && *it > 0.0).then_some(pair)
-    };
+/// Distance of rows and of columns in the patient, in mm, if the image states it (DIN-82): as a calibrated
+/// spacing, or as one at the detector with the magnification.
+fn calibrated_spacing(object: &DefaultDicomObject) -> Option<[f64; 2]> {
     let kind = text(object, tags::PIXEL_SPACING_CALIBRATION_TYPE).unwrap_or_default();
     if matches!(kind.as_str(), "GEOMETRY" | "FIDUCIAL") {
-        return pair(tags::PIXEL_SPACING);
+        return spacing(object, tags::PIXEL_SPACING);
     }
     let factor = text(object, tags::ESTIMATED_RADIOGRAPHIC_MAGNIFICATION_FACTOR)?;
     let factor: f64 = factor.parse().ok().filter(|it: &f64| it.is_finite() && *it >= 1.0)?;
-    pair(tags::IMAGER_PIXEL_SPACING).map(|it| it.map(|it| it / factor))
+    spacing(object, tags::IMAGER_PIXEL_SPACING).map(|it| it.map(|millimetres| millimetres / factor))
+}
+
+/// Two positive numbers of an element.
+fn spacing(object: &DefaultDicomObject, tag: Tag) -> Option<[f64; 2]> {
+    let pair: [f64; 2] = object.element(tag).ok()?.to_multi_float64().ok()?.try_into().ok()?;
+    pair.iter().all(|it| it.is_finite() && *it > 0.0).then_some(pair)
 }
 
 /// The first window of a file (PS3.3, C.11.2.1.2).
-fn named(object: &DefaultDicomObject) -> Option<Window> {
-    let first = |tag| object.element(tag).ok()?.to_multi_float32().ok()?.first().copied();
-    let (center, width) = (first(tags::WINDOW_CENTER)?, first(tags::WINDOW_WIDTH)?);
+fn window_of(object: &DefaultDicomObject) -> Option<Window> {
+    let center = first_number(object, tags::WINDOW_CENTER)?;
+    let width = first_number(object, tags::WINDOW_WIDTH)?;
     (center.is_finite() && width.is_finite() && width >= 1.0).then_some(Window { center, width })
 }
 
+fn first_number(object: &DefaultDicomObject, tag: Tag) -> Option<f32> {
+    object.element(tag).ok()?.to_multi_float32().ok()?.first().copied()
+}
+
 /// Red, green and blue, pixel by pixel.
-fn coloured(object: &DefaultDicomObject) -> Result<Vec<u8>, SliceError> {
-    let undecodable = |error: &dyn std::error::Error| SliceError::Undecodable {
-        reason: ErrorChain(error).to_string(),
-    };
+fn decode_rgb(object: &DefaultDicomObject) -> Result<Vec<u8>, SliceError> {
     if integer(object, tags::BITS_ALLOCATED, "Bits Allocated")? != 8 {
         return Err(SliceError::NotASlice { what: "its colours have more than 8 bits".to_owned() });
     }
-    let decoded = object.decode_pixel_data().map_err(|it| undecodable(&it))?;
-    let image = decoded.to_dynamic_image(0).map_err(|it| undecodable(&it))?;
+    let decoded = object.decode_pixel_data().map_err(|it| SliceError::undecodable(&it))?;
+    let image = decoded.to_dynamic_image(0).map_err(|it| SliceError::undecodable(&it))?;
     Ok(image.into_rgb8().into_raw())
 }
 
@@ -137,7 +140,7 @@ mod tests {
     }
 
     fn grays(file: &[u8]) -> Vec<u8> {
-        shown(file).unwrap().rgb.chunks(3).map(|it| it[0]).collect()
+        render(file).unwrap().rgb.chunks(3).map(|it| it[0]).collect()
     }
 
     #[test]
@@ -155,9 +158,9 @@ mod tests {
     #[test]
     fn colours_stay_and_palettes_are_refused() {
         let pixels: Vec<u8> = (0..12).map(|it| it * 20).collect();
-        assert_eq!(shown(&file("RGB", &pixels, None)).unwrap().rgb, pixels);
-        let palette = shown(&file("PALETTE COLOR", &[0, 1, 2, 3], None)).unwrap_err();
+        assert_eq!(render(&file("RGB", &pixels, None)).unwrap().rgb, pixels);
+        let palette = render(&file("PALETTE COLOR", &[0, 1, 2, 3], None)).unwrap_err();
         assert!(palette.to_string().contains("PALETTE COLOR"), "{palette}");
-        assert!(shown(b"no image").is_err());
+        assert!(render(b"no image").is_err());
     }
 }

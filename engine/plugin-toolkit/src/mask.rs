@@ -1,0 +1,111 @@
+//! Masks of an answer: as many as were announced, each of the size of its picture.
+
+use domain::InferAnswer;
+use imaging::FlatMask;
+
+use crate::answer::{AnswerFlaw, AnswerProblem};
+
+/// The token for which the model draws a mask.
+const SEG_TOKEN: &str = "[SEG]";
+
+/// Checks that there is one mask for each `[SEG]` of the question and of the answer.
+///
+/// # Errors
+///
+/// [`AnswerProblem::MasksMissing`].
+pub fn check_masks(answer: &InferAnswer, question: &str) -> Result<(), AnswerProblem> {
+    let expected = question.matches(SEG_TOKEN).count() + answer.text.matches(SEG_TOKEN).count();
+    let found = answer.masks.len();
+    if expected != found || AnswerFlaw::MasksNotDrawn.is_of(answer) {
+        return Err(AnswerProblem::MasksMissing { expected, found });
+    }
+    Ok(())
+}
+
+/// All masks of an answer as one, on a picture of this size. No mask gives an empty one.
+///
+/// # Errors
+///
+/// [`AnswerProblem::MaskSize`] or [`AnswerProblem::MaskUndecodable`].
+pub fn union_of_masks(
+    answer: &InferAnswer,
+    rows: u32,
+    columns: u32,
+) -> Result<FlatMask, AnswerProblem> {
+    let pixels = vec![false; rows as usize * columns as usize];
+    let mut union = FlatMask { height: rows, width: columns, pixels };
+    for mask in &answer.masks {
+        if mask.size != [rows, columns] {
+            return Err(AnswerProblem::MaskSize { found: mask.size, rows, columns });
+        }
+        let decoded = FlatMask::parse(rows, columns, &mask.counts)?;
+        for (pixel, is_set) in union.pixels.iter_mut().zip(decoded.pixels) {
+            *pixel |= is_set;
+        }
+    }
+    Ok(union)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{AnswerMask, Runs};
+
+    use super::*;
+    use crate::test_answer::answer;
+
+    fn mask(pixels: [u8; 6], height: u32, width: u32) -> AnswerMask {
+        let pixels = pixels.map(|it| it == 1).to_vec();
+        let counts = FlatMask { height, width, pixels }.to_text();
+        let drawn = Runs { size: [1, 1], counts: String::new() };
+        AnswerMask { picture: 0, size: [height, width], counts, drawn, iou: None }
+    }
+
+    fn with_masks(text: &str, masks: Vec<AnswerMask>) -> InferAnswer {
+        InferAnswer { masks, ..answer(text) }
+    }
+
+    #[test]
+    fn all_masks_of_a_slice_are_one_and_none_of_another_size_is_taken() {
+        let masks = vec![mask([1, 0, 0, 0, 0, 1], 2, 3), mask([0, 1, 0, 0, 0, 1], 2, 3)];
+        let union = union_of_masks(&with_masks("", masks), 2, 3).unwrap();
+        assert_eq!(union.pixels, [true, true, false, false, false, true]);
+        let none = union_of_masks(&with_masks("", Vec::new()), 2, 3).unwrap();
+        assert_eq!(none.pixels, [false; 6]);
+        let transposed = with_masks("", vec![mask([1, 0, 0, 0, 0, 1], 3, 2)]);
+        let problem = union_of_masks(&transposed, 2, 3).unwrap_err();
+        assert!(matches!(problem, AnswerProblem::MaskSize { found: [3, 2], .. }), "{problem}");
+    }
+
+    #[test]
+    fn sec_24_run_lengths_that_do_not_fit_are_refused() {
+        let mut garbled = with_masks("", vec![mask([1, 0, 0, 0, 0, 1], 2, 3)]);
+        garbled.masks[0].counts = "PPPPPP1".to_owned();
+        let problem = union_of_masks(&garbled, 2, 3).unwrap_err();
+        assert!(matches!(problem, AnswerProblem::MaskUndecodable(_)), "{problem}");
+    }
+
+    #[test]
+    fn there_is_a_mask_for_each_seg_of_question_and_answer() {
+        let one = || vec![mask([1, 0, 0, 0, 0, 1], 2, 3)];
+        assert!(check_masks(&with_masks("It is [SEG].", one()), "liver").is_ok());
+        assert!(check_masks(&with_masks("", one()), "is [SEG] the liver?").is_ok());
+        assert!(check_masks(&with_masks("no liver", Vec::new()), "liver").is_ok());
+        let missing = check_masks(&with_masks("[SEG] [SEG]", one()), "liver").unwrap_err();
+        let (expected, found) = (2, 1);
+        assert!(
+            matches!(missing, AnswerProblem::MasksMissing { expected: a, found: b }
+                if a == expected && b == found),
+            "{missing}"
+        );
+        let more = check_masks(&with_masks("", one()), "liver").unwrap_err();
+        assert!(matches!(more, AnswerProblem::MasksMissing { expected: 0, found: 1 }), "{more}");
+    }
+
+    #[test]
+    fn masks_that_are_announced_and_not_drawn_are_missing() {
+        let mut silent = with_masks("I have segmented the liver.", Vec::new());
+        silent.flaws.push("NoMasksSaid".to_owned());
+        let problem = check_masks(&silent, "liver").unwrap_err();
+        assert!(matches!(problem, AnswerProblem::MasksMissing { .. }), "{problem}");
+    }
+}
