@@ -37,7 +37,8 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// What a plugin may lean on.
-const OFFERED_TO_PLUGINS: &[&str] = &["domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
+const OFFERED_TO_PLUGINS: &[&str] =
+    &["domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
 
 /// Folders that a newcomer opens, each with a page that says what is in it.
 const FOLDERS_WITH_README: &[&str] =

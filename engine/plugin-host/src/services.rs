@@ -140,12 +140,11 @@ impl HostServices for Services<'_> {
 
     fn volume(&self, series: &str) -> Result<LentVolume<'_>, Fault> {
         let series = self.series.get(series).ok_or_else(|| not_in_input("no such series"))?;
-        let decoded = match series.volume.get() {
-            Some(decoded) => decoded,
-            None => {
-                let decoded = self.stack(&series.instances)?;
-                series.volume.get_or_init(|| decoded)
-            }
+        let decoded = if let Some(decoded) = series.volume.get() {
+            decoded
+        } else {
+            let decoded = self.stack(&series.instances)?;
+            series.volume.get_or_init(|| decoded)
         };
         Ok(LentVolume { geometry: &decoded.geometry, values: &decoded.values })
     }

@@ -31,7 +31,7 @@ pub enum AnswerProblem {
     #[error("the answer is no JSON: {0}")]
     NotJson(serde_json::Error),
     /// The answer is not of the kind that was asked for.
-    #[error("{attempts} times the answer was of another kind than asked for")]
+    #[error("{attempts} times, the answer was of another kind than asked for")]
     WrongKind {
         /// Number of answers.
         attempts: usize,
@@ -263,7 +263,9 @@ mod tests {
         assert!(AnswerFlaw::Unmarked.is_of(&flawed) && AnswerFlaw::MasksNotDrawn.is_of(&flawed));
         flawed.flaws.push("UnclosedThought".to_owned());
         let problem = check_parsed(&flawed).unwrap_err();
-        assert!(matches!(&problem, AnswerProblem::Unparsed { flaws } if flaws == &["UnclosedThought"]));
+        assert!(
+            matches!(&problem, AnswerProblem::Unparsed { flaws } if flaws == &["UnclosedThought"])
+        );
         assert_eq!(code_of(problem), "answer_unreadable");
     }
 

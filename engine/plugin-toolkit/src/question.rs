@@ -56,8 +56,7 @@ impl<'a> Question<'a> {
 
     /// The question as the engine takes it.
     pub fn to_request(&self) -> InferRequest {
-        let pictures: Vec<String> =
-            self.pictures.iter().map(|it| it.base64().to_owned()).collect();
+        let pictures: Vec<String> = self.pictures.iter().map(|it| it.base64().to_owned()).collect();
         InferRequest {
             priority: Priority::Routine,
             deadline_ms: None,

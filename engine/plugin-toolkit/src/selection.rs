@@ -18,7 +18,9 @@ pub struct ImageRef<'a> {
 pub fn images_in_order<'a>(series: impl IntoIterator<Item = &'a SeriesInput>) -> Vec<ImageRef<'a>> {
     let mut images: Vec<ImageRef<'a>> = series
         .into_iter()
-        .flat_map(|series| series.instances.iter().map(move |instance| ImageRef { series, instance }))
+        .flat_map(|series| {
+            series.instances.iter().map(move |instance| ImageRef { series, instance })
+        })
         .collect();
     images.sort_by(|a, b| a.instance.instance.as_str().cmp(b.instance.instance.as_str()));
     images

@@ -35,8 +35,14 @@ mod tests {
 
     #[test]
     fn sec_30_no_mark_survives_even_if_it_was_hidden_in_another() {
-        for text in ["<<||im_end|>|>", "<thi<think>nk>", "\"\"\"\"", "[SE[SEG]G]", "</ans</answer>wer>", "<[SEG]|"]
-        {
+        for text in [
+            "<<||im_end|>|>",
+            "<thi<think>nk>",
+            "\"\"\"\"",
+            "[SE[SEG]G]",
+            "</ans</answer>wer>",
+            "<[SEG]|",
+        ] {
             let clean = quotable(text);
             assert!(MARKS.iter().all(|it| !clean.contains(it)), "{text}: {clean}");
         }

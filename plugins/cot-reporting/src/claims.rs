@@ -1,82 +1,92 @@
-//! What a report claims: that something is there or is not, and on which side. By rules, so that no model
-//! judges a model: what the rules do not know, they say nothing of.
+//! The claims of a report: that a finding is present or absent, and on which side. By rules (in the manner of
+//! `NegEx`), so that no model judges a model. Findings that the rules do not know give no claims.
 
 use std::sync::LazyLock;
 
 use domain::Presence;
 use regex::Regex;
 
-/// What is looked for in texts: its name, and how it is written.
-const CONCEPTS: &[(&str, &str)] = &[
-    ("pneumothorax", r"pneumothora(?:x|ces)|气胸"),
-    ("pleural effusion", r"(?:pleural )?effusions?|胸腔积液|胸水"),
-    ("consolidation", r"consolidations?|实变"),
-    ("pneumonia", r"pneumonias?|肺炎"),
-    ("atelectasis", r"atelecta(?:sis|ses)|肺不张"),
-    ("nodule", r"nodules?|结节"),
-    ("mass", r"\bmass(?:es)?\b|肿块"),
-    ("fracture", r"fractures?|骨折"),
-    ("cardiomegaly", r"cardiomegaly|enlarged heart|心影增大|心脏增大"),
-    ("edema", r"o?edema|水肿"),
-    ("emphysema", r"emphysema|肺气肿"),
+/// A finding that the rules know.
+struct Concept {
+    name: &'static str,
+    /// How it is written, in English and Chinese.
+    pattern: &'static str,
+}
+
+const fn concept(name: &'static str, pattern: &'static str) -> Concept {
+    Concept { name, pattern }
+}
+
+/// All findings that the rules know.
+const CONCEPTS: [Concept; 11] = [
+    concept("pneumothorax", r"pneumothora(?:x|ces)|气胸"),
+    concept("pleural effusion", r"(?:pleural )?effusions?|胸腔积液|胸水"),
+    concept("consolidation", r"consolidations?|实变"),
+    concept("pneumonia", r"pneumonias?|肺炎"),
+    concept("atelectasis", r"atelecta(?:sis|ses)|肺不张"),
+    concept("nodule", r"nodules?|结节"),
+    concept("mass", r"\bmass(?:es)?\b|肿块"),
+    concept("fracture", r"fractures?|骨折"),
+    concept("cardiomegaly", r"cardiomegaly|enlarged heart|心影增大|心脏增大"),
+    concept("edema", r"o?edema|水肿"),
+    concept("emphysema", r"emphysema|肺气肿"),
 ];
 
-/// Words that turn a claim round, where they come before it in its part of the sentence.
+/// Words that negate a claim, if they come before it in its part of the sentence.
 const NEGATION: &str = r"\b(?:no|not|without|absence of|free of|negative for|ruled? out|denies)\b|未见|无明显|没有|无|排除";
 
-/// The same where they come right behind it.
-const NEGATION_BEHIND: &str =
+/// Words that negate a claim, if they come directly after it.
+const NEGATION_AFTER: &str =
     r"^[^.,，。;]{0,20}\b(?:is|are|was|were)\s+(?:not|absent)\b|^\s*(?:absent|未见)";
 
-/// Words that leave it open, also where they deny a denial.
-const DOUBT: &str = r"\b(?:possible|possibly|probable|may|might|suspected|suspicious|questionable)\b|\b(?:cannot|can not|could not|not)\b[^.,;]{0,20}\b(?:ruled? out|excluded?)\b|可能|疑似|考虑|不能排除|不排除|不除外";
+/// Words that leave a claim open, also by negating a negation.
+const UNCERTAINTY: &str = r"\b(?:possible|possibly|probable|may|might|suspected|suspicious|questionable)\b|\b(?:cannot|can not|could not|not)\b[^.,;]{0,20}\b(?:ruled? out|excluded?)\b|可能|疑似|考虑|不能排除|不排除|不除外";
 
-/// What sounds like a denial and is none.
+/// Words that look like a negation and are none.
 const NO_CHANGE: &str = r"\bno\b[^.,;]{0,25}\bchanges?\b";
 
-/// What ends the reach of a denial before it.
-const TURN: &str = r"\bbut\b|\bhowever\b|\bwith\b|但";
+/// Words that end the scope of a negation before them.
+const SCOPE_END: &str = r"\bbut\b|\bhowever\b|\bwith\b|但";
 
-/// What begins a new claim behind a comma, rather than going on with a list.
-const ANEW: &str = r"\b(?:small|large|moderate|mild|severe|left|right|there (?:is|are))\b|左|右|双|少量|大量|可见|见";
+/// Words after a comma that begin a new claim, rather than the next item of a list.
+const NEW_CLAIM: &str = r"\b(?:small|large|moderate|mild|severe|left|right|there (?:is|are))\b|左|右|双|少量|大量|可见|见";
 
 /// A claim of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// What.
+    /// Name of the finding.
     pub(crate) concept: &'static str,
-    /// Whether it is there.
+    /// Whether the text says that it is present.
     pub(crate) presence: Presence,
-    /// Which sides it names.
+    /// The sides that the text names for it.
     pub(crate) sides: Sides,
 }
 
-/// Sides of the patient that are named.
+/// Sides of the patient.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sides {
     pub(crate) left: bool,
     pub(crate) right: bool,
 }
 
-/// How sides are written.
+/// Words for the left side, also in labels with underscores.
 static LEFT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?i)\bleft\b|_left\b|\bleft_|左").ok());
+/// Words for the right side.
 static RIGHT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?i)\bright\b|_right\b|\bright_|右").ok());
+/// Words for both sides.
 static BOTH: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(?i)\bbilateral(?:ly)?\b|\bboth\b|双侧|两侧|双肺").ok());
 
 impl Sides {
     /// The sides a text names.
     pub(crate) fn of(text: &str) -> Self {
-        let has = |pattern: &LazyLock<Option<Regex>>| {
-            pattern.as_ref().is_some_and(|it| it.is_match(text))
-        };
-        let both = has(&BOTH);
-        Self { left: both || has(&LEFT), right: both || has(&RIGHT) }
+        let is_both = is_match(&BOTH, text);
+        Self { left: is_both || is_match(&LEFT, text), right: is_both || is_match(&RIGHT, text) }
     }
 
-    /// Whether one names only the side that the other does not.
+    /// Whether each of both names one side only, and these are opposite.
     pub(crate) const fn contradict(self, other: Self) -> bool {
         let only_left = self.left && !self.right;
         let only_right = self.right && !self.left;
@@ -84,115 +94,151 @@ impl Sides {
     }
 }
 
-static SENTENCES: LazyLock<Option<Regex>> =
+fn is_match(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
+    pattern.as_ref().is_some_and(|it| it.is_match(text))
+}
+
+/// The end of a sentence.
+static SENTENCE_END: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"[.;\n。；!?]+(?:\s|$)|[。；\n]").ok());
 
-/// Every claim of a text, sentence by sentence.
-pub(crate) fn claims(text: &str) -> Vec<Claim> {
-    let mut all = Vec::new();
-    let Some(ends) = SENTENCES.as_ref() else { return all };
-    for sentence in ends.split(text) {
-        for (concept, pattern) in CONCEPTS {
-            let Some(pattern) = regex_of(pattern) else { continue };
-            for found in pattern.find_iter(sentence) {
-                let before = sentence.get(..found.start()).unwrap_or_default();
-                let behind = sentence.get(found.end()..).unwrap_or_default();
-                let (near, clause) = (near(before), clause(before, found.as_str(), behind));
-                let presence = presence(&near, &clause, behind);
-                all.push(Claim { concept, presence, sides: Sides::of(&clause) });
+impl Claim {
+    /// All claims of a text, sentence by sentence.
+    pub(crate) fn all_of(text: &str) -> Vec<Self> {
+        let mut claims = Vec::new();
+        let Some(ends) = SENTENCE_END.as_ref() else { return claims };
+        for sentence in ends.split(text) {
+            for concept in &CONCEPTS {
+                let Some(pattern) = regex_of(concept.pattern) else { continue };
+                for found in pattern.find_iter(sentence) {
+                    let before = sentence.get(..found.start()).unwrap_or_default();
+                    let after = sentence.get(found.end()..).unwrap_or_default();
+                    let clause = clause(before, found.as_str(), after);
+                    let presence = presence(&negation_scope(before), &clause, after);
+                    let sides = Sides::of(&clause);
+                    claims.push(Self { concept: concept.name, presence, sides });
+                }
             }
         }
+        claims
     }
-    all
-}
 
-fn regex_of(text: &str) -> Option<Regex> {
-    Regex::new(&format!("(?i){text}")).ok()
-}
-
-fn is_in(words: &str, text: &str) -> bool {
-    regex_of(words).is_some_and(|it| it.is_match(text))
-}
-
-/// As far back as a denial reaches: to a word that turns the sentence, or to a comma behind which something new
-/// is said.
-fn near(before: &str) -> String {
-    let last = regex_of(TURN).and_then(|it| it.split(before).last().map(str::to_owned));
-    let near = last.unwrap_or_else(|| before.to_owned());
-    match near.rsplit_once([',', '，', '、']) {
-        Some((_, tail)) if is_in(ANEW, tail) => tail.to_owned(),
-        _ => near,
+    fn is_present(&self) -> bool {
+        self.presence != Presence::Absent
     }
 }
 
-/// The part of the sentence between commas, for the side it names.
-fn clause(before: &str, found: &str, behind: &str) -> String {
+fn regex_of(pattern: &str) -> Option<Regex> {
+    Regex::new(&format!("(?i){pattern}")).ok()
+}
+
+fn is_in(pattern: &str, text: &str) -> bool {
+    regex_of(pattern).is_some_and(|it| it.is_match(text))
+}
+
+/// The part of a sentence before a finding in which a negation applies to it: from a word that ends the
+/// scope of negations, or from a comma after which a new claim begins.
+fn negation_scope(before: &str) -> String {
+    let last = regex_of(SCOPE_END).and_then(|it| it.split(before).last().map(str::to_owned));
+    let scope = last.unwrap_or_else(|| before.to_owned());
+    match scope.rsplit_once([',', '，', '、']) {
+        Some((_, tail)) if is_in(NEW_CLAIM, tail) => tail.to_owned(),
+        _ => scope,
+    }
+}
+
+/// The part of a sentence between commas, in which a side applies to a finding.
+fn clause(before: &str, found: &str, after: &str) -> String {
     let commas = [',', '，'];
     let head = before.rsplit(commas).next().unwrap_or_default();
-    let tail = behind.split(commas).next().unwrap_or_default();
+    let tail = after.split(commas).next().unwrap_or_default();
     format!("{head}{found}{tail}")
 }
 
-fn presence(near: &str, clause: &str, behind: &str) -> Presence {
-    let without = regex_of(NO_CHANGE).map(|it| it.replace_all(near, "").into_owned());
-    let near = without.unwrap_or_else(|| near.to_owned());
-    if is_in(DOUBT, &near) || is_in(DOUBT, clause) {
+fn presence(scope: &str, clause: &str, after: &str) -> Presence {
+    let without = regex_of(NO_CHANGE).map(|it| it.replace_all(scope, "").into_owned());
+    let scope = without.unwrap_or_else(|| scope.to_owned());
+    if is_in(UNCERTAINTY, &scope) || is_in(UNCERTAINTY, clause) {
         Presence::Possible
-    } else if is_in(NEGATION, &near) || is_in(NEGATION_BEHIND, behind) {
+    } else if is_in(NEGATION, &scope) || is_in(NEGATION_AFTER, after) {
         Presence::Absent
     } else {
         Presence::Present
     }
 }
 
-/// Where two texts contradict each other: one says it is there and the other that it is not, or they name
-/// opposite sides. What only one of them speaks of is listed where `is_all` says so.
-pub(crate) fn contradictions(one: &[Claim], other: &[Claim], is_all: bool) -> Vec<String> {
-    let mut all = Vec::new();
-    let is_there = |it: &Claim| it.presence != Presence::Absent;
-    let mut concepts: Vec<&str> = one.iter().chain(other).map(|it| it.concept).collect();
+/// How a comparison treats findings that only one of the two texts mentions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmatched {
+    /// They are no difference.
+    Ignored,
+    /// They are listed if the text says that they are present.
+    Listed,
+}
+
+/// The contradictions between two texts: a finding is present in one and absent in the other, or on opposite
+/// sides.
+pub(crate) fn contradictions(first: &[Claim], second: &[Claim]) -> Vec<String> {
+    compare(first, second, Unmatched::Ignored)
+}
+
+/// The differences between two texts: the contradictions, and present findings that only one of them mentions.
+pub(crate) fn differences(first: &[Claim], second: &[Claim]) -> Vec<String> {
+    compare(first, second, Unmatched::Listed)
+}
+
+/// Compares two texts finding by finding, in the order of their names.
+fn compare(first: &[Claim], second: &[Claim], unmatched: Unmatched) -> Vec<String> {
+    let mut concepts: Vec<&str> = first.iter().chain(second).map(|it| it.concept).collect();
     concepts.sort_unstable();
     concepts.dedup();
-    for concept in concepts {
-        let of = |claims: &[Claim]| -> Vec<Claim> {
-            claims.iter().filter(|it| it.concept == concept).cloned().collect()
-        };
-        let (a, b) = (of(one), of(other));
-        if a.is_empty() || b.is_empty() {
-            let present = a.iter().chain(&b).any(is_there);
-            if is_all && present {
-                let who = if a.is_empty() { "second" } else { "first" };
-                all.push(format!("{concept}: only the {who} speaks of it"));
-            }
-            continue;
-        }
-        let (there, there_too) = (a.iter().any(is_there), b.iter().any(is_there));
-        if there != there_too {
-            let word = |it: bool| if it { "there" } else { "not there" };
-            let (first, second) = (word(there), word(there_too));
-            all.push(format!("{concept}: {first} for the first, {second} for the second"));
-            continue;
-        }
-        let sides = |claims: &[Claim]| {
-            let present = claims.iter().filter(|it| is_there(it));
-            present.fold(Sides::default(), |sum, it| Sides {
-                left: sum.left || it.sides.left,
-                right: sum.right || it.sides.right,
-            })
-        };
-        if there && sides(&a).contradict(sides(&b)) {
-            all.push(format!("{concept}: on opposite sides"));
-        }
+    concepts
+        .into_iter()
+        .filter_map(|concept| {
+            let first: Vec<&Claim> = first.iter().filter(|it| it.concept == concept).collect();
+            let second: Vec<&Claim> = second.iter().filter(|it| it.concept == concept).collect();
+            let difference = compare_concept(&first, &second, unmatched)?;
+            Some(format!("{concept}: {difference}"))
+        })
+        .collect()
+}
+
+fn compare_concept(first: &[&Claim], second: &[&Claim], unmatched: Unmatched) -> Option<String> {
+    let is_in_first = first.iter().any(|it| it.is_present());
+    let is_in_second = second.iter().any(|it| it.is_present());
+    if first.is_empty() || second.is_empty() {
+        let is_listed = unmatched == Unmatched::Listed && (is_in_first || is_in_second);
+        let text = if first.is_empty() { "second" } else { "first" };
+        return is_listed.then(|| format!("only the {text} speaks of it"));
     }
-    all
+    if is_in_first != is_in_second {
+        let first = presence_name(is_in_first);
+        let second = presence_name(is_in_second);
+        return Some(format!("{first} for the first, {second} for the second"));
+    }
+    let is_opposite = sides_of_present(first).contradict(sides_of_present(second));
+    (is_in_first && is_opposite).then(|| "on opposite sides".to_owned())
+}
+
+const fn presence_name(is_present: bool) -> &'static str {
+    if is_present { "there" } else { "not there" }
+}
+
+/// All sides on which a finding is present.
+fn sides_of_present(claims: &[&Claim]) -> Sides {
+    let present = claims.iter().filter(|it| it.is_present());
+    present.fold(Sides::default(), |sides, claim| Sides {
+        left: sides.left || claim.sides.left,
+        right: sides.right || claim.sides.right,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Vec<(&'static str, Presence)> {
-        claims(text).into_iter().map(|it| (it.concept, it.presence)).collect()
+    fn claimed(text: &str) -> Vec<(&'static str, Presence)> {
+        Claim::all_of(text).into_iter().map(|it| (it.concept, it.presence)).collect()
     }
 
     #[test]
@@ -224,18 +270,18 @@ mod tests {
                 ],
             ),
         ] {
-            assert_eq!(told(text), expected, "{text}");
+            assert_eq!(claimed(text), expected, "{text}");
         }
     }
 
     #[test]
     fn pap_15_what_contradicts_is_named_and_what_agrees_is_not() {
-        let between = |a: &str, b: &str| contradictions(&claims(a), &claims(b), true);
+        let between = |a: &str, b: &str| differences(&Claim::all_of(a), &Claim::all_of(b));
         assert_eq!(between("Left effusion.", "Left pleural effusion, small."), [""; 0]);
         assert!(between("Left effusion.", "Right effusion.")[0].contains("opposite sides"));
         assert!(between("Bilateral effusions.", "Right effusion.").is_empty());
         assert!(between("Pneumothorax.", "No pneumothorax.")[0].contains("not there"));
         assert!(between("A nodule.", "Clear.")[0].contains("only the first"));
-        assert!(contradictions(&claims("A nodule."), &claims("Clear."), false).is_empty());
+        assert!(contradictions(&Claim::all_of("A nodule."), &Claim::all_of("Clear.")).is_empty());
     }
 }

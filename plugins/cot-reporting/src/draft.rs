@@ -1,23 +1,31 @@
-//! Answers as parts of a report: sections, regions, and what does not fit together.
-
-use std::collections::BTreeMap;
+//! Turns an answer of the model into parts of a report: sections, regions, and flags for contradictions
+//! with what is known otherwise.
 
 use domain::{
     Algorithm, Code, Finding, InferAnswer, NodeInput, NodeOutput, Presence, Region, Section,
 };
 use encoding::report_text::ReportText;
 
-use crate::answer::cleaned;
-use crate::ask::Seen;
-use crate::claims::{Sides, claims, contradictions};
+use plugin_toolkit::answer::{AnswerFlaw, box_label, boxes_on_image};
+use plugin_toolkit::model::ModelIdentity;
+use plugin_toolkit::text::printable;
+
+use crate::claims::{Claim, Sides, contradictions, differences};
+use crate::images::ShownImage;
 use crate::prompt;
 
-/// Findings and impression.
-pub(crate) fn report(answer: &str) -> Vec<Section> {
-    let ReportText { findings: seen, impression } = ReportText::parse(&cleaned(answer));
+/// Tolerance of a volume in the text, as a share of the measured one.
+const VOLUME_TOLERANCE: f64 = 0.05;
+
+/// Tolerance of a volume in the text, in mL, in addition to [`VOLUME_TOLERANCE`].
+const VOLUME_TOLERANCE_ML: f64 = 0.5;
+
+/// Findings and impression of a report that the model has written.
+pub(crate) fn report_sections(answer: &str) -> Vec<Section> {
+    let ReportText { findings, impression } = ReportText::parse(&printable(answer));
     let mut sections = Vec::new();
-    if !seen.is_empty() || impression.is_empty() {
-        sections.push(findings(seen));
+    if !findings.is_empty() || impression.is_empty() {
+        sections.push(findings_section(findings));
     }
     if !impression.is_empty() {
         let title = Code::new("19005-8", "LN", "Impression");
@@ -26,93 +34,86 @@ pub(crate) fn report(answer: &str) -> Vec<Section> {
     sections
 }
 
-pub(crate) fn findings(text: String) -> Section {
+/// A section of findings (LOINC 59776-5).
+pub(crate) fn findings_section(text: String) -> Section {
     Section { title: Code::new("59776-5", "LN", "Procedure Findings"), text }
 }
 
-/// What answered, as results name it.
-pub(crate) fn algorithm(said: &InferAnswer, version: &str) -> Algorithm {
-    let mut parameters = BTreeMap::from([
-        ("model".to_owned(), said.model.clone()),
-        ("model_sha256".to_owned(), said.digest.clone()),
-        ("prompt_version".to_owned(), prompt::VERSION.to_owned()),
-    ]);
-    if let Some(warning) = &said.warning {
-        parameters.insert("warning".to_owned(), warning.clone());
-    }
+/// The model and the prompt, as the algorithm of a region.
+fn algorithm(answer: &InferAnswer, version: &str) -> Algorithm {
+    let mut parameters = ModelIdentity::of(answer).parameters();
+    parameters.insert("prompt_version".to_owned(), prompt::VERSION.to_owned());
     let name = "Isocenter chain-of-thought reporting".to_owned();
     Algorithm { name, version: version.to_owned(), parameters }
 }
 
-/// The boxes that the answer cites, on the image they were cited of: the first. One that lies beside it is none
-/// (PAP-04); each has its own label (PAP-07).
-pub(crate) fn regions(said: &InferAnswer, seen: &[Seen], version: &str) -> Vec<Region> {
-    let Some(first) = seen.first() else { return Vec::new() };
-    let algorithm = algorithm(said, version);
-    let region = |it: &domain::AnswerBox| {
-        let [left, top, right, bottom] = it.on_picture?;
-        let [columns, rows] = first.size;
-        let corners = [left, top, right.min(columns), bottom.min(rows)];
-        let is_box = corners[0] < corners[2] && corners[1] < corners[3];
-        is_box.then(|| Region {
-            label: cleaned(if it.label.is_empty() { "region" } else { &it.label }),
-            series: first.series.clone(),
-            instance: first.instance.clone(),
-            sop_class: first.sop_class.clone(),
-            size: first.size,
-            corners,
+/// The boxes that the answer cites, as regions of the first image, which they refer to. A box that does not
+/// lie on the image is dropped (PAP-04); each one has its own label (PAP-07).
+pub(crate) fn regions(answer: &InferAnswer, images: &[ShownImage], version: &str) -> Vec<Region> {
+    let Some(image) = images.first() else { return Vec::new() };
+    let algorithm = algorithm(answer, version);
+    let mut regions = Vec::new();
+    for placed in boxes_on_image(answer, image.size) {
+        regions.push(Region {
+            label: placed.label,
+            series: image.series.clone(),
+            instance: image.instance.clone(),
+            sop_class: image.sop_class.clone(),
+            size: image.size,
+            corners: placed.corners,
             algorithm: algorithm.clone(),
-        })
-    };
-    said.boxes.iter().filter_map(region).collect()
+        });
+    }
+    regions
 }
 
-/// What has to be said with an answer: which model it was, and what is not as it should be.
-pub(crate) fn comment(said: &InferAnswer, flags: &[String]) -> Section {
+/// The comment that goes with an answer: the model it is from, and what a reader has to check.
+pub(crate) fn comment(answer: &InferAnswer, flags: &[String]) -> Section {
     let mut lines: Vec<String> = flags.iter().map(|it| format!("To be checked: {it}.")).collect();
-    let unplaced = said.boxes.iter().filter(|it| it.on_picture.is_none());
-    lines.extend(unplaced.map(|it| {
-        let label = cleaned(if it.label.is_empty() { "region" } else { &it.label });
-        format!("{label}: cited at a place that cannot be found on the image")
-    }));
-    if said.flaws.iter().any(|it| it == "Unmarked") {
+    for cited in answer.boxes.iter().filter(|it| it.on_picture.is_none()) {
+        let label = box_label(&cited.label);
+        lines.push(format!("{label}: cited at a place that cannot be found on the image"));
+    }
+    if AnswerFlaw::Unmarked.is_of(answer) {
         lines.push(
             "The model did not set thoughts and answer apart: both may stand here.".to_owned(),
         );
     }
-    let digest = if said.digest.is_empty() { String::new() } else { format!(" {}", said.digest) };
-    let warning = said.warning.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-    lines.push(format!("Drafted by model {}{digest}{warning}.", said.model));
+    lines.push(ModelIdentity::of(answer).attribution("Drafted"));
     Section { title: Code::new("121106", "DCM", "Comment"), text: lines.join("\n") }
 }
 
-/// What in a drafted text does not fit what else is known: claims against findings of nodes before, sides
-/// against the boxes that were cited, measurements against those that were measured.
+/// Contradictions between a drafted text and what is known otherwise: its claims against findings of earlier
+/// nodes, its volumes against those that were measured, and the sides of labels against their boxes.
 pub(crate) fn flags(text: &str, input: &NodeInput, regions: &[Region]) -> Vec<String> {
-    let drafted = claims(text);
+    let drafted = Claim::all_of(text);
     let mut flags = Vec::new();
     for output in input.earlier.values() {
-        let known = claims(&prompt::written(output));
-        flags.extend(contradictions(&drafted, &known, false).into_iter().map(|it| {
+        let known = Claim::all_of(&prompt::written_text(output));
+        flags.extend(contradictions(&drafted, &known).into_iter().map(|it| {
             format!("the text (first) and an earlier step (second) contradict each other: {it}")
         }));
-        flags.extend(measures(text, output));
+        flags.extend(unknown_volumes(text, output));
     }
-    for it in regions {
-        let named = Sides::of(&it.label);
-        let [columns, _] = it.size;
-        let middle = it.corners[0].midpoint(it.corners[2]);
-        // Images of the chest are looked at as if the patient stood before us: the left is at the right.
-        let shown = Sides { left: middle > columns / 2, right: middle < columns / 2 };
-        if named.contradict(shown) {
-            flags.push(format!("`{}` is marked on the other side of the image", it.label));
+    for region in regions {
+        if Sides::of(&region.label).contradict(side_of(region)) {
+            flags.push(format!("`{}` is marked on the other side of the image", region.label));
         }
     }
     flags
 }
 
-/// Numbers of millilitres in the text that are none of those measured.
-fn measures(text: &str, output: &NodeOutput) -> Vec<String> {
+/// The side of the patient that a box lies on. Images of the chest are shown as if the patient faced the
+/// reader: the patient's left is on the right of the image.
+const fn side_of(region: &Region) -> Sides {
+    let [columns, _] = region.size;
+    let [left, _, right, _] = region.corners;
+    let middle = left.midpoint(right);
+    Sides { left: middle > columns / 2, right: middle < columns / 2 }
+}
+
+/// Volumes in the text that are none of those that an earlier node has measured.
+fn unknown_volumes(text: &str, output: &NodeOutput) -> Vec<String> {
     let measured: Vec<f64> = output
         .segmentations
         .iter()
@@ -127,32 +128,42 @@ fn measures(text: &str, output: &NodeOutput) -> Vec<String> {
     let Ok(pattern) = regex::Regex::new(r"(?i)(\d+(?:\.\d+)?)\s*(?:ml|cc|毫升)") else {
         return Vec::new();
     };
-    let said = pattern.captures_iter(text).filter_map(|it| it.get(1)?.as_str().parse().ok());
-    let is_known = |it: &f64| measured.iter().any(|m| (m - it).abs() <= 0.05 * m.abs() + 0.5);
-    let strange = said.filter(|it| !is_known(it));
-    strange.map(|it: f64| format!("{it} mL in the text is none of the volumes measured")).collect()
+    let written = pattern.captures_iter(text).filter_map(|it| it.get(1)?.as_str().parse().ok());
+    written
+        .filter(|volume| !measured.iter().any(|it| is_same_volume(*volume, *it)))
+        .map(|volume: f64| format!("{volume} mL in the text is none of the volumes measured"))
+        .collect()
 }
 
-/// Where the draft and the report that somebody signed say other things (PAP-15).
-pub(crate) fn discrepancies(ours: &str, theirs: &str) -> Vec<Finding> {
-    let all = contradictions(&claims(ours), &claims(theirs), true);
-    let code = || Code::new("discrepancy", "99ISOCENTER", "Discrepancy between reports");
-    if all.is_empty() {
+fn is_same_volume(written: f64, measured: f64) -> bool {
+    (measured - written).abs() <= VOLUME_TOLERANCE * measured.abs() + VOLUME_TOLERANCE_ML
+}
+
+/// The differences between the draft and the report that a person has signed (PAP-15), as findings.
+pub(crate) fn discrepancies(draft: &str, signed: &str) -> Vec<Finding> {
+    let differences = differences(&Claim::all_of(draft), &Claim::all_of(signed));
+    if differences.is_empty() {
         let text = "Draft (first) and signed report (second) agree in what was looked for.";
-        let presence = Presence::Absent;
-        return vec![Finding { code: code(), site: None, presence, text: text.to_owned() }];
+        return vec![discrepancy(Presence::Absent, text.to_owned())];
     }
-    let finding = |it: String| Finding {
-        code: code(),
-        site: None,
-        presence: Presence::Possible,
-        text: format!("Draft (first) and signed report (second) differ. {it}."),
-    };
-    all.into_iter().map(finding).collect()
+    differences
+        .into_iter()
+        .map(|it| {
+            let text = format!("Draft (first) and signed report (second) differ. {it}.");
+            discrepancy(Presence::Possible, text)
+        })
+        .collect()
+}
+
+fn discrepancy(presence: Presence, text: String) -> Finding {
+    let code = Code::new("discrepancy", "99ISOCENTER", "Discrepancy between reports");
+    Finding { code, site: None, presence, text }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -167,8 +178,8 @@ mod tests {
             earlier: BTreeMap::from([("before".to_owned(), earlier)]),
             ..NodeInput::default()
         };
-        let told = flags("Large pneumothorax on the left.", &input, &[]);
-        assert!(told.len() == 1 && told[0].contains("pneumothorax"), "{told:?}");
+        let found = flags("Large pneumothorax on the left.", &input, &[]);
+        assert!(found.len() == 1 && found[0].contains("pneumothorax"), "{found:?}");
         assert!(flags("No pneumothorax.", &input, &[]).is_empty());
     }
 
@@ -187,9 +198,9 @@ mod tests {
                 parameters: BTreeMap::new(),
             },
         };
-        let told = |label: &str, left| flags("", &NodeInput::default(), &[region(label, left)]);
-        assert!(told("left lung", 70).is_empty() && told("lung", 10).is_empty());
-        assert_eq!(told("left lung", 10).len(), 1);
-        assert_eq!(told("right_lung", 70).len(), 1);
+        let flagged = |label: &str, left| flags("", &NodeInput::default(), &[region(label, left)]);
+        assert!(flagged("left lung", 70).is_empty() && flagged("lung", 10).is_empty());
+        assert_eq!(flagged("left lung", 10).len(), 1);
+        assert_eq!(flagged("right_lung", 70).len(), 1);
     }
 }

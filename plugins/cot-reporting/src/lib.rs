@@ -1,4 +1,4 @@
-//! Has the shared model look at images or texts and drafts what it says.
+//! Drafts reports and answers by the shared model, of images or of texts.
 //!
 //! ```yaml
 //! draft: { plugin: cot-reporting, with: { task: report } }
@@ -6,91 +6,94 @@
 //! heart: { plugin: cot-reporting, with: { task: detect, target: heart } }
 //! ```
 //!
-//! | task | what is asked | what comes of it |
+//! | task | question for the model | output |
 //! |---|---|---|
-//! | `report` (PAP-02) | a report with steps of thought | findings and impression; the thoughts stay out of it (OUT-41) |
+//! | `report` (PAP-02) | a report, step by step | findings and impression, without the thoughts of the model (OUT-41) |
 //! | `detect` (PAP-07) | where `target` is | a box for each place, with its own label |
-//! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` among `options` |
-//! | `text-qa` (PAP-09) | `question` about texts: a message, reports, what nodes before wrote | the same, with how many texts it is from |
-//! | `compare` (PAP-15) | nothing: nodes before have drafted | where draft and the report that somebody signed differ |
+//! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` of `options` |
+//! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
+//! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report |
 //!
-//! Images are the first `pictures` (1, if not said) of `modalities` (CR and DX, if not said), in the order of
-//! their UIDs; with `middle: true` those about the middle, for key images of a stack. They are shown as their
-//! files say. `prompt` is a template that is asked instead of the usual (Tera): `order.procedure`,
-//! `order.reason`, `findings` of nodes before, `earlier` reports with `date` and `text`, `question`,
-//! `options`, `target`, `texts`. `tokens_max` is how long an answer may be.
+//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX), in the order of their UIDs;
+//! with `middle: true` those about the middle, for key images of a stack. They are rendered by the window of
+//! their file. `prompt` is a Tera template that replaces the template of the task, with the variables
+//! `order.procedure`, `order.reason`, `findings` of earlier nodes, `earlier` reports with `date` and `text`,
+//! `question`, `options`, `target`, `texts`. `tokens_max` is the upper bound of an answer.
 //!
-//! An answer that cannot be taken apart, was cut off, or is twice of another kind than asked for, is rejected: a
-//! person has to look, and nothing of it is sent. What does not fit together is flagged under "Comment": text
-//! against findings and measurements of nodes before, a side that is marked on the other. The rules know eleven
-//! findings of the chest in English and Chinese (`claims.rs`), and say nothing of others.
+//! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is rejected: a
+//! person has to look, and nothing of it is sent. Contradictions are flagged under "Comment": of the text with
+//! findings and measurements of earlier nodes, and of a label with the side of its box. The rules know eleven
+//! findings of the chest in English and Chinese (`claims.rs`), and make no claim about others.
 
-mod answer;
-mod ask;
 mod claims;
 mod draft;
+mod images;
 mod prompt;
+mod rejection;
 
-use domain::{InferAnswer, NodeInput, NodeOutput, Presence, Section, StudyInput};
+use domain::{Code, Finding, InferAnswer, NodeInput, NodeOutput, Presence, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
+use plugin_toolkit::answer::check_boxes;
+use plugin_toolkit::kind::{AnswerKind, ask_of_kind};
+use plugin_toolkit::question::Question;
 use serde::Deserialize;
 
-use crate::answer::Kind;
-use crate::ask::{Seen, answer_of_its_kind, question, seen};
-use crate::draft::{comment, discrepancies, findings, flags, regions, report};
-use crate::prompt::{Asked, written};
+use crate::draft::{comment, discrepancies, findings_section, flags, regions, report_sections};
+use crate::images::ShownImages;
+use crate::prompt::{PromptVariables, written_text};
+use crate::rejection::Reason;
 
-/// Drafts reports.
+/// The plugin.
 pub struct Draft;
 
-/// What a workflow sets under `with:`.
+/// The settings of a node, under `with:` of a workflow.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What is to be done.
+    /// The task.
     pub task: Task,
-    /// The question of a `vqa` or `text-qa`.
+    /// The question of `vqa` and `text-qa`.
     #[serde(default)]
     pub question: Option<String>,
-    /// What a `detect` looks for.
+    /// The structure that `detect` locates.
     #[serde(default)]
     pub target: Option<String>,
-    /// What kind of answer it has to have.
+    /// The kind of answer to `question`.
     #[serde(default)]
-    pub answer: Kind,
-    /// What a `choice` is among.
+    pub answer: AnswerKind,
+    /// The options of an answer of the kind `choice`.
     #[serde(default)]
     pub options: Vec<String>,
-    /// What is asked instead of the usual.
+    /// A template that replaces the prompt of the task.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// Of which equipment images are looked at.
+    /// Values of Modality (0008,0060) of the series whose images are shown.
     #[serde(default = "radiographs")]
     pub modalities: Vec<String>,
-    /// How many of them.
+    /// Upper bound of the number of images.
     #[serde(default = "one")]
     pub pictures: usize,
-    /// Whether they are those about the middle.
+    /// Whether the images about the middle are shown instead of the first.
     #[serde(default, rename = "middle")]
     pub is_middle: bool,
-    /// Most tokens of an answer.
+    /// Upper bound of an answer, in tokens, if not the default of the model.
     #[serde(default)]
     pub tokens_max: Option<usize>,
 }
 
-/// What is to be done.
+/// The task of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// A report.
+    /// A report of images.
     Report,
-    /// Places of something.
+    /// Boxes of a structure.
     Detect,
     /// An answer to a question about images.
     Vqa,
     /// An answer to a question about texts.
     TextQa,
-    /// Where a draft and a signed report differ.
+    /// The differences between a draft and a signed report.
     Compare,
 }
 
@@ -124,121 +127,168 @@ impl Plugin for Draft {
         settings: &Settings,
         input: NodeInput,
     ) -> Result<NodeOutput, NodeError> {
-        if settings.task == Task::Compare {
-            return compared(&input);
+        match settings.task {
+            Task::Report => report(context, settings, &input),
+            Task::Detect => detect(context, settings, &input),
+            Task::Vqa | Task::TextQa => answer_question(context, settings, &input),
+            Task::Compare => compare(&input),
         }
-        let seen = match settings.task {
-            Task::TextQa => Vec::new(),
-            _ => seen(context, settings, study(&input)?)?,
-        };
-        context.progress(0.1);
-        let mut asked = Asked::of(&input);
-        let prompt = prompt(settings, &mut asked)?;
-        let question = question(&prompt, &seen, settings.tokens_max);
-        let (mut output, said) = match settings.task {
-            Task::Report => {
-                let said = context.ask_whole(&question)?;
-                let sections = report(&said.answer);
-                (NodeOutput { sections, ..NodeOutput::default() }, said)
-            }
-            Task::Detect => {
-                let said = context.ask_whole(&question)?;
-                (detected(settings, &said, &seen)?, said)
-            }
-            Task::Vqa | Task::TextQa | Task::Compare => {
-                let (answer, said) = answer_of_its_kind(context, settings, &question)?;
-                let from = match settings.task {
-                    Task::TextQa => format!("\n(Texts it is from: {}.)", asked.texts()),
-                    _ => String::new(),
-                };
-                let sections = vec![findings(format!("{}\n{answer}{from}", asked.question))];
-                (NodeOutput { sections, ..NodeOutput::default() }, said)
-            }
-        };
-        output.regions = regions(&said, &seen, Self::VERSION);
-        let flags = flags(&written(&output), &input, &output.regions);
-        output.sections.push(comment(&said, &flags));
-        Ok(output)
     }
 }
 
-fn study(input: &NodeInput) -> Result<&StudyInput, NodeError> {
-    input.study.as_ref().ok_or_else(|| NodeError::rejected("no_study", "there is no study"))
-}
-
-/// What is asked.
-fn prompt(settings: &Settings, asked: &mut Asked) -> Result<String, NodeError> {
-    let wrong = |code, reason: &str| Err(NodeError::rejected(code, reason));
-    let is_question = matches!(settings.task, Task::Vqa | Task::TextQa);
-    if is_question && settings.question.is_none() {
-        return wrong("no_question", "`task: vqa` and `task: text-qa` need a `question`");
-    }
-    if settings.task == Task::Detect && settings.target.is_none() {
-        return wrong("no_target", "`task: detect` needs a `target`");
-    }
-    if settings.answer == Kind::Choice && settings.options.is_empty() {
-        return wrong("no_options", "`answer: choice` needs `options`");
-    }
-    if settings.task == Task::TextQa && asked.texts() == 0 {
-        return wrong("no_text", "there is no text to answer from");
-    }
-    asked.question = settings.question.clone().unwrap_or_default();
-    asked.target = settings.target.clone().unwrap_or_default();
-    if settings.answer == Kind::Choice {
-        asked.options.clone_from(&settings.options);
-    }
-    let filled = asked.fill(settings.task.name(), settings.prompt.as_deref());
-    filled.map_err(|reason| NodeError::rejected("prompt_unusable", reason))
-}
-
-/// What a detector says in words: where it is, or that the model did not find it, which says nothing of what is
-/// there (PAP-06). Boxes that lie nowhere on the image are no answer.
-fn detected(
+/// A report of images.
+fn report(
+    context: &Context<'_>,
     settings: &Settings,
-    said: &InferAnswer,
-    seen: &[Seen],
+    input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
-    let target = settings.target.clone().unwrap_or_default();
-    let found = regions(said, seen, Draft::VERSION).len();
-    if found < said.boxes.len() {
-        let lost = said.boxes.len() - found;
-        let reason = format!("{lost} of {} boxes lie nowhere on the image", said.boxes.len());
-        return Err(NodeError::rejected("boxes_misplaced", reason));
-    }
-    let (presence, text) = if found == 0 {
-        (Presence::Unknown, format!("{target}: not located by the network. There may be one."))
-    } else {
-        (Presence::Possible, format!("{target}: located at {found} places."))
-    };
-    let code = domain::Code::new("located", "99ISOCENTER", "Located structure");
-    let finding = domain::Finding { code, site: None, presence, text };
-    Ok(NodeOutput { findings: vec![finding], ..NodeOutput::default() })
+    let shown = shown_images(context, settings, input)?;
+    let prompt = prompt(settings, PromptVariables::of(input))?;
+    let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
+    let sections = report_sections(&answer.answer);
+    let output = NodeOutput { sections, ..NodeOutput::default() };
+    Ok(with_regions_and_comment(output, &answer, &shown, input))
 }
 
-/// Where the draft of the nodes before and the report that somebody signed for this study differ.
-fn compared(input: &NodeInput) -> Result<NodeOutput, NodeError> {
-    let ours: Vec<String> = input.earlier.values().map(written).collect();
-    let ours = ours.join("\n");
-    let theirs = input.reports.iter().find(|it| it.is_of_study);
-    let Some(theirs) = theirs else {
-        // It may come: the workflow says how often to look again.
+/// The boxes of a structure. If there is none, the model did not find it, which says nothing about what is
+/// there (PAP-06). A box that does not lie on the image makes the answer unusable.
+fn detect(
+    context: &Context<'_>,
+    settings: &Settings,
+    input: &NodeInput,
+) -> Result<NodeOutput, NodeError> {
+    let shown = shown_images(context, settings, input)?;
+    let prompt = prompt(settings, PromptVariables::of(input))?;
+    let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
+    let found = regions(&answer, &shown.images, Draft::VERSION).len();
+    check_boxes(&answer, found)?;
+    let target = settings.target.clone().unwrap_or_default();
+    let finding = Finding {
+        code: Code::new("located", "99ISOCENTER", "Located structure"),
+        site: None,
+        presence: if found == 0 { Presence::Unknown } else { Presence::Possible },
+        text: if found == 0 {
+            format!("{target}: not located by the network. There may be one.")
+        } else {
+            format!("{target}: located at {found} places.")
+        },
+    };
+    let output = NodeOutput { findings: vec![finding], ..NodeOutput::default() };
+    Ok(with_regions_and_comment(output, &answer, &shown, input))
+}
+
+/// An answer to a question about images or texts.
+fn answer_question(
+    context: &Context<'_>,
+    settings: &Settings,
+    input: &NodeInput,
+) -> Result<NodeOutput, NodeError> {
+    let shown = shown_images(context, settings, input)?;
+    let variables = PromptVariables::of(input);
+    let text_count = variables.text_count();
+    let prompt = prompt(settings, variables)?;
+    let question = question(settings, &prompt, &shown);
+    let given = ask_of_kind(context, &question, settings.answer, &settings.options)?;
+    let sources = if settings.task == Task::TextQa {
+        format!("\n(Texts it is from: {text_count}.)")
+    } else {
+        String::new()
+    };
+    let asked = settings.question.clone().unwrap_or_default();
+    let section = findings_section(format!("{asked}\n{}{sources}", given.text));
+    let output = NodeOutput { sections: vec![section], ..NodeOutput::default() };
+    Ok(with_regions_and_comment(output, &given.answer, &shown, input))
+}
+
+/// The differences between the draft of earlier nodes and the report that a person has signed for this study.
+fn compare(input: &NodeInput) -> Result<NodeOutput, NodeError> {
+    let drafts: Vec<String> = input.earlier.values().map(written_text).collect();
+    let draft = drafts.join("\n");
+    let Some(signed) = input.reports.iter().find(|it| it.is_of_study) else {
+        // A report may come: the workflow sets how often the node is tried again.
         let reason = "nobody has reported this study yet: there is nothing to compare with";
         return Err(NodeError::Unavailable(reason.to_owned()));
     };
-    if ours.trim().is_empty() {
-        return Err(NodeError::rejected(
-            "no_draft",
-            "no node before this one has written anything",
-        ));
+    if draft.trim().is_empty() {
+        let reason = "no node before this one has written anything";
+        return Err(NodeError::rejected(Reason::NoDraft, reason));
     }
     let text =
         "Compared by rules that know eleven findings of the chest; others were not compared.";
-    let title = domain::Code::new("121106", "DCM", "Comment");
+    let title = Code::new("121106", "DCM", "Comment");
     Ok(NodeOutput {
-        findings: discrepancies(&ours, &theirs.text),
+        findings: discrepancies(&draft, &signed.text),
         sections: vec![Section { title, text: text.to_owned() }],
         ..NodeOutput::default()
     })
+}
+
+/// The images that the model is shown; none for a question about texts.
+fn shown_images(
+    context: &Context<'_>,
+    settings: &Settings,
+    input: &NodeInput,
+) -> Result<ShownImages, NodeError> {
+    let shown = if settings.task == Task::TextQa {
+        ShownImages::default()
+    } else {
+        let study = input.study.as_ref();
+        let study =
+            study.ok_or_else(|| NodeError::rejected(Reason::NoStudy, "there is no study"))?;
+        ShownImages::of_study(context, settings, study)?
+    };
+    context.progress(0.1);
+    Ok(shown)
+}
+
+/// The prompt of a task. Fails if the settings lack what the task needs.
+fn prompt(settings: &Settings, mut variables: PromptVariables) -> Result<String, NodeError> {
+    let is_question = matches!(settings.task, Task::Vqa | Task::TextQa);
+    if is_question && settings.question.is_none() {
+        let reason = "`task: vqa` and `task: text-qa` need a `question`";
+        return Err(NodeError::rejected(Reason::NoQuestion, reason));
+    }
+    if settings.task == Task::Detect && settings.target.is_none() {
+        let reason = "`task: detect` needs a `target`";
+        return Err(NodeError::rejected(Reason::NoTarget, reason));
+    }
+    if settings.answer == AnswerKind::Choice && settings.options.is_empty() {
+        let reason = "`answer: choice` needs `options`";
+        return Err(NodeError::rejected(Reason::NoOptions, reason));
+    }
+    if settings.task == Task::TextQa && variables.text_count() == 0 {
+        let reason = "there is no text to answer from";
+        return Err(NodeError::rejected(Reason::NoText, reason));
+    }
+    variables.question = settings.question.clone().unwrap_or_default();
+    variables.target = settings.target.clone().unwrap_or_default();
+    if settings.answer == AnswerKind::Choice {
+        variables.options.clone_from(&settings.options);
+    }
+    variables
+        .render(settings.task, settings.prompt.as_deref())
+        .map_err(|reason| NodeError::rejected(Reason::PromptUnusable, reason))
+}
+
+fn question<'a>(settings: &Settings, prompt: &'a str, shown: &'a ShownImages) -> Question<'a> {
+    let question = Question::new(prompt, &shown.pictures);
+    match settings.tokens_max {
+        Some(tokens_max) => question.tokens_max(tokens_max),
+        None => question,
+    }
+}
+
+/// Completes an output with the boxes that the answer cites, and with what a reader has to know of it.
+fn with_regions_and_comment(
+    mut output: NodeOutput,
+    answer: &InferAnswer,
+    shown: &ShownImages,
+    input: &NodeInput,
+) -> NodeOutput {
+    output.regions = regions(answer, &shown.images, Draft::VERSION);
+    let flags = flags(&written_text(&output), input, &output.regions);
+    output.sections.push(comment(answer, &flags));
+    output
 }
 
 export_plugin!(Draft);

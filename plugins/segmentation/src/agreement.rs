@@ -1,4 +1,4 @@
-//! What the network drew beside what Hounsfield units say.
+//! Compares an outline of the network with the one by Hounsfield units.
 
 use domain::Algorithm;
 use evaluation::overlap::dice;
@@ -8,39 +8,42 @@ use plugin_api::VolumeRef;
 use crate::target::Target;
 use crate::threshold;
 
-/// How well both agree on a target.
+/// The agreement of two outlines of a target.
 pub(crate) struct Agreement {
     target: Target,
+    /// Dice coefficient, from 0 to 1.
     dice: f64,
-    least: f64,
+    /// Lower bound of the Dice coefficient, below which a reader must know.
+    dice_min: f64,
 }
 
 impl Agreement {
-    /// Of a target in a CT; nothing, if Hounsfield units do not tell it.
+    /// Compares the outline of a target in a CT; nothing if Hounsfield units do not distinguish the target.
     pub(crate) fn of(
         target: Target,
-        drawn: &Mask,
+        mask: &Mask,
         volume: &VolumeRef<'_>,
-        least: f64,
+        dice_min: f64,
     ) -> Option<Self> {
-        target.range()?;
-        let dice = dice(&drawn.packed(), &threshold::mask(target, volume).packed());
-        Some(Self { target, dice, least })
+        target.hounsfield_range()?;
+        let dice = dice(&mask.packed(), &threshold::mask(target, volume).packed());
+        Some(Self { target, dice, dice_min })
     }
 
-    /// What a reader has to know: nothing, if they agree.
+    /// A sentence for the reader of the finding; nothing if the outlines agree.
     pub(crate) fn doubt(&self) -> Option<String> {
-        let Self { target, dice, least } = self;
-        (dice < least).then(|| {
+        let Self { target, dice, dice_min } = self;
+        (dice < dice_min).then(|| {
             format!(
-                " The network and Hounsfield units outline {} differently: Dice {dice:.2}, less than {least:.2}.",
+                " The network and Hounsfield units outline {} differently: Dice {dice:.2}, less \
+                 than {dice_min:.2}.",
                 target.name()
             )
         })
     }
 
-    /// Keeps it with what outlined them.
-    pub(crate) fn put(&self, algorithm: &mut Algorithm) {
+    /// Records the coefficient among the parameters of the algorithm.
+    pub(crate) fn add_to(&self, algorithm: &mut Algorithm) {
         let text = format!("Dice {:.3} with Hounsfield units", self.dice);
         algorithm.parameters.insert(format!("{} agreement", self.target.name()), text);
     }

@@ -1,18 +1,18 @@
-//! What can be outlined: names, codes, and how each is looked at.
+//! The structures that can be outlined, with their names, codes, and windows.
 
 use domain::Code;
 use imaging::window::Window;
 use serde::Deserialize;
 
-/// What to outline.
+/// A structure to outline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// Bone.
+    /// Cortical and trabecular bone.
     Bone,
     /// Air-filled lung.
     Lung,
-    /// The patient.
+    /// The whole patient, without the table.
     Body,
     /// Liver.
     Liver,
@@ -32,12 +32,21 @@ pub enum Target {
     Brain,
     /// Urinary bladder.
     Bladder,
-    /// Anything that should not be there.
+    /// Any abnormal structure.
     Lesion,
 }
 
+/// Codes of a segment (PS3.3, C.8.20.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentCodes {
+    /// Segmented Property Category Code.
+    pub category: Code,
+    /// Segmented Property Type Code.
+    pub kind: Code,
+}
+
 impl Target {
-    /// Its name in the workflow file, in prompts and in outputs.
+    /// The name in workflow files, in prompts and in outputs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bone => "bone",
@@ -56,8 +65,8 @@ impl Target {
         }
     }
 
-    /// Category and type, CID 7150 and 7151 and wider (OUT-14).
-    pub fn codes(self) -> (Code, Code) {
+    /// The codes of segments: category of CID 7150, type of CID 7151 and wider (OUT-14).
+    pub fn codes(self) -> SegmentCodes {
         let (value, meaning) = match self {
             Self::Bone => ("272673000", "Bone"),
             Self::Lung => ("39607008", "Lung"),
@@ -78,11 +87,11 @@ impl Target {
             Self::Lesion => Code::new("49755003", "SCT", "Morphologically Abnormal Structure"),
             _ => Code::new("91723000", "SCT", "Anatomical Structure"),
         };
-        (category, Code::new(value, "SCT", meaning))
+        SegmentCodes { category, kind: Code::new(value, "SCT", meaning) }
     }
 
-    /// Hounsfield units it has, where those alone tell it from everything else.
-    pub const fn range(self) -> Option<(f32, f32)> {
+    /// Lower and upper bound in Hounsfield units, if these alone distinguish the structure from all others.
+    pub const fn hounsfield_range(self) -> Option<(f32, f32)> {
         match self {
             Self::Bone => Some((300.0, f32::MAX)),
             Self::Lung => Some((-950.0, -400.0)),
@@ -91,7 +100,7 @@ impl Target {
         }
     }
 
-    /// How a person would look at it on CT.
+    /// The window in which a radiologist would look at the structure on CT.
     pub const fn window(self) -> Window {
         match self {
             Self::Bone => Window { center: 400.0, width: 1800.0 },

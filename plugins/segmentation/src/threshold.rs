@@ -1,4 +1,4 @@
-//! Outlines by Hounsfield units alone.
+//! Outlines targets by Hounsfield units alone. The table in the crate documentation defines each target.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use plugin_api::VolumeRef;
 
 use crate::target::Target;
 
-/// Smallest part of bone, in voxels.
+/// Lower bound of a connected part of bone, in voxels.
 const BONE_VOXELS_MIN: usize = 64;
 
-/// Smallest part of lung, in mL.
+/// Lower bound of a connected part of lung, in mL.
 const LUNG_MILLILITRES_MIN: f64 = 1.0;
 
-/// The voxels of a target; none, if Hounsfield units do not tell it.
+/// The voxels of a target; none if Hounsfield units do not distinguish it.
 pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
-    let (low, high) = target.range().unwrap_or((f32::MAX, f32::MIN));
+    let (low, high) = target.hounsfield_range().unwrap_or((f32::MAX, f32::MIN));
     let all = Mask::of(&volume.geometry, volume.values, |hu| low <= hu && hu <= high);
     let parts = match target {
         Target::Bone => keep_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
@@ -38,10 +38,10 @@ pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
     fill_holes(&parts)
 }
 
-/// What outlined them.
+/// The ranges of Hounsfield units, as the algorithm of a segmentation.
 pub(crate) fn algorithm(targets: &[Target], version: &str) -> Algorithm {
     let ranges = targets.iter().filter_map(|target| {
-        let (low, high) = target.range()?;
+        let (low, high) = target.hounsfield_range()?;
         let range = if high > 1e9 { format!(">= {low} HU") } else { format!("{low} to {high} HU") };
         Some((target.name().to_owned(), range))
     });
