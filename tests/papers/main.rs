@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use evaluation::documents::{Counts, Row, compare, macro_average};
 use image::GrayImage;
 use imaging::Picture;
-use lab_report_parsing::{Flaw, held, read};
+use lab_report_parsing::{Flaw, page_position, read};
 use serde_json::Value;
 use system_tests::Scratch;
 use system_tests::paper::{
@@ -177,7 +177,7 @@ fn pap_30_pages_are_turned_upright_levelled_and_cut_out() {
         let page = scanned(&report(seed).pdf, 150, &scratch.path(""));
         for (way, distortion) in WAYS {
             let taken = distorted(&page, distortion, seed);
-            let found = held(&picture(&taken)).unwrap();
+            let found = page_position(&picture(&taken)).unwrap();
             assert!(found.rest.abs() < 0.5, "{seed} {way}: {found:?}");
             let (quarters, lean) = match distortion {
                 Distortion::Quarters(it) => (4 - it, 0.0),
@@ -203,7 +203,7 @@ fn pap_30_pages_are_turned_upright_levelled_and_cut_out() {
 fn pap_36_what_is_wrong_with_a_picture_is_said() {
     let scratch = Scratch::default();
     let page = scanned(&report(3).pdf, 200, &scratch.path(""));
-    let flaws = |page: &GrayImage| held(&picture(page)).unwrap().flaws;
+    let flaws = |page: &GrayImage| page_position(&picture(page)).unwrap().flaws;
     let scan = distorted(&page, Distortion::None, 3);
     assert_eq!(flaws(&scan), []);
     assert_eq!(flaws(&distorted(&page, Distortion::Quarters(1), 3)), [Flaw::Turned]);

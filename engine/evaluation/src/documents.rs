@@ -1,80 +1,84 @@
-//! How well a laboratory report was read: the protocol of `MedDocBench` (PAP-68).
+//! Scores of a laboratory report that was read: the protocol of `MedDocBench` (PAP-68).
 //!
-//! Both sides are brought to one form, rows are matched one to one by the similarity of their names, as well as
-//! possible for the whole document, and then each of the four fields is right or wrong. The denominators are
-//! four fields a row: of what was read for precision, of what there is for recall. No model judges.
+//! Both sides are normalized. Rows are matched one to one by the similarity of their names, with the greatest
+//! sum over the whole document (Hungarian method); then each of the four fields is correct or not. The
+//! denominators are four fields per row: of the rows read for precision, of the true rows for recall. No model
+//! judges.
 
 use encoding::unit::{canonical, folded_text};
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 
-/// Names that are less alike than this are of different things.
+/// Lower bound of the similarity of the names of matched rows.
 const SIMILARITY_MIN: f64 = 0.5;
 
-/// Similarities are matched as whole numbers of this fraction.
+/// Factor by which similarities become whole numbers for the matching.
 const SCALE: f64 = 10_000.0;
 
-/// One row of a report.
+/// A row of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// What was measured.
+    /// Name of the entry.
     pub entry_name: String,
-    /// What came out.
+    /// Result, as printed.
     pub result: String,
-    /// What is usual.
+    /// Reference range, as printed.
     pub reference: String,
-    /// In which unit.
+    /// Unit, as printed.
     pub unit: String,
 }
 
-/// Fields that were read, that there are, and that agree.
+/// Numbers of fields: read, true, and correct.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Agree.
-    pub right: u64,
-    /// Were read.
+    /// Fields that were read correctly.
+    pub correct: u64,
+    /// Fields that were read.
     pub read: u64,
-    /// There are.
-    pub true_ones: u64,
+    /// Fields of the true rows.
+    pub expected: u64,
 }
 
 /// Precision, recall and their harmonic mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
-    /// How much of what was read is right.
+    /// Share of the fields read that are correct.
     pub precision: f64,
-    /// How much of what there is was read.
+    /// Share of the true fields that were read correctly.
     pub recall: f64,
-    /// F1.
+    /// Harmonic mean of both (F1).
     pub f1: f64,
 }
 
 impl Counts {
-    /// Counts of several documents taken together, for the micro average.
+    /// The sum over several documents, for the micro average.
     #[must_use]
     pub fn sum(all: &[Self]) -> Self {
         all.iter().fold(Self::default(), |sum, it| Self {
-            right: sum.right + it.right,
+            correct: sum.correct + it.correct,
             read: sum.read + it.read,
-            true_ones: sum.true_ones + it.true_ones,
+            expected: sum.expected + it.expected,
         })
     }
 
-    /// The score of these counts. Where nothing was to be read and nothing was, all is right.
+    /// The score of these counts. If there was nothing to read and nothing was read, the score is 1.
     pub fn score(self) -> Score {
-        let share = |of: u64| if of == 0 { 1.0 } else { self.right as f64 / of as f64 };
-        if self.read == 0 && self.true_ones == 0 {
+        if self.read == 0 && self.expected == 0 {
             return Score { precision: 1.0, recall: 1.0, f1: 1.0 };
         }
-        let precision = if self.read == 0 { 0.0 } else { share(self.read) };
-        let recall = if self.true_ones == 0 { 0.0 } else { share(self.true_ones) };
+        let precision = share(self.correct, self.read);
+        let recall = share(self.correct, self.expected);
         let sum = precision + recall;
         let f1 = if sum > 0.0 { 2.0 * precision * recall / sum } else { 0.0 };
         Score { precision, recall, f1 }
     }
 }
 
-/// The mean of the scores of documents: each counts the same, however long it is.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// The mean of the scores of documents, each with the same weight (macro average).
 pub fn macro_average(documents: &[Counts]) -> Score {
     let scores: Vec<Score> = documents.iter().map(|it| it.score()).collect();
     let mean =
@@ -82,71 +86,114 @@ pub fn macro_average(documents: &[Counts]) -> Score {
     Score { precision: mean(|it| it.precision), recall: mean(|it| it.recall), f1: mean(|it| it.f1) }
 }
 
-/// Compares what was read of a document with what it says.
+/// Compares the rows that were read from a document with its true rows.
 pub fn compare(read: &[Row], truth: &[Row]) -> Counts {
-    let fields = |rows: &[Row]| rows.len() as u64 * 4;
-    let right = matched(read, truth)
-        .into_iter()
-        .map(|(_, _, same)| same.into_iter().filter(|it| *it).count() as u64);
-    Counts { right: right.sum(), read: fields(read), true_ones: fields(truth) }
+    let fields = Field::ALL.len() as u64;
+    let matched = match_rows(read, truth);
+    Counts {
+        correct: matched.iter().map(|it| fields - it.differing.len() as u64).sum(),
+        read: read.len() as u64 * fields,
+        expected: truth.len() as u64 * fields,
+    }
 }
 
-/// Rows of both sides, each once, by their places, with the greatest similarity of names over all (Hungarian
-/// method), and which of name, result, reference and unit agree. Among names that are the same, the one whose
-/// other fields agree comes first.
-pub fn matched(read: &[Row], truth: &[Row]) -> Vec<(usize, usize, [bool; 4])> {
+/// A row of one side and the row of the other side that it was matched with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchedRows {
+    /// Index of the row on the first side.
+    pub first: usize,
+    /// Index of the row on the second side.
+    pub second: usize,
+    /// The fields that differ after both sides were normalized.
+    pub differing: Vec<Field>,
+}
+
+/// A field of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// [`Row::entry_name`].
+    EntryName,
+    /// [`Row::result`].
+    Result,
+    /// [`Row::reference`].
+    Reference,
+    /// [`Row::unit`].
+    Unit,
+}
+
+impl Field {
+    /// All fields, in the order of a report.
+    pub const ALL: [Self; 4] = [Self::EntryName, Self::Result, Self::Reference, Self::Unit];
+
+    fn value(self, row: &Row) -> &str {
+        match self {
+            Self::EntryName => &row.entry_name,
+            Self::Result => &row.result,
+            Self::Reference => &row.reference,
+            Self::Unit => &row.unit,
+        }
+    }
+
+    /// The fields in which two normalized rows differ.
+    fn differing(a: &Row, b: &Row) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|it| it.value(a) != it.value(b)).collect()
+    }
+}
+
+/// Matches the rows of two sides, each row at most once, with the greatest sum of the similarities of names
+/// (Hungarian method). Among equal names, rows with more equal fields are preferred.
+pub fn match_rows(read: &[Row], truth: &[Row]) -> Vec<MatchedRows> {
     if read.is_empty() || truth.is_empty() {
         return Vec::new();
     }
-    let read: Vec<Row> = read.iter().map(plain).collect();
-    let truth: Vec<Row> = truth.iter().map(plain).collect();
-    let is_turned = read.len() > truth.len();
-    let (fewer, more) = if is_turned { (&truth, &read) } else { (&read, &truth) };
+    let read: Vec<Row> = read.iter().map(normalized).collect();
+    let truth: Vec<Row> = truth.iter().map(normalized).collect();
+    // The method needs at least as many columns as rows.
+    let is_swapped = read.len() > truth.len();
+    let (fewer, more) = if is_swapped { (&truth, &read) } else { (&read, &truth) };
     let weights = Matrix::from_fn(fewer.len(), more.len(), |(row, column)| {
         fewer.get(row).zip(more.get(column)).map_or(0, |(a, b)| weight(a, b))
     });
-    let (_, places) = kuhn_munkres(&weights);
-    let pair = |(row, column): (usize, usize)| {
-        let (a, b) = (fewer.get(row)?, more.get(column)?);
-        let (first, second) = if is_turned { (column, row) } else { (row, column) };
-        (weight(a, b) > 0).then(|| (first, second, same(a, b)))
-    };
-    places.into_iter().enumerate().filter_map(pair).collect()
+    let (_, columns) = kuhn_munkres(&weights);
+    let mut matched = Vec::new();
+    for (row, column) in columns.into_iter().enumerate() {
+        let Some((a, b)) = fewer.get(row).zip(more.get(column)) else { continue };
+        if weight(a, b) > 0 {
+            let (first, second) = if is_swapped { (column, row) } else { (row, column) };
+            matched.push(MatchedRows { first, second, differing: Field::differing(a, b) });
+        }
+    }
+    matched
 }
 
-fn same(a: &Row, b: &Row) -> [bool; 4] {
-    [
-        a.entry_name == b.entry_name,
-        a.result == b.result,
-        a.reference == b.reference,
-        a.unit == b.unit,
-    ]
-}
-
+/// The weight of a match: the similarity of the names, then the number of other fields that are equal. 0 for
+/// rows that must not be matched.
 fn weight(a: &Row, b: &Row) -> i64 {
-    let alike = strsim::normalized_levenshtein(&a.entry_name, &b.entry_name);
-    if alike < SIMILARITY_MIN {
+    let similarity = strsim::normalized_levenshtein(&a.entry_name, &b.entry_name);
+    if similarity < SIMILARITY_MIN {
         return 0;
     }
-    let [_, more @ ..] = same(a, b);
-    #[expect(clippy::cast_possible_truncation, reason = "between nought and the scale")]
-    let whole = (alike * SCALE) as i64;
-    whole * 4 + more.into_iter().map(i64::from).sum::<i64>()
+    #[expect(clippy::cast_possible_truncation, reason = "between zero and the scale")]
+    let similarity = (similarity * SCALE) as i64;
+    let others = [Field::Result, Field::Reference, Field::Unit];
+    let equal = others.into_iter().filter(|it| it.value(a) == it.value(b));
+    similarity * 4 + equal.map(|_| 1).sum::<i64>()
 }
 
-/// A row in the one form: full-width letters folded, small letters, no spaces, units in UCUM, the marks of
-/// ranges alike.
-fn plain(row: &Row) -> Row {
-    let bare = |text: &str| -> String {
-        folded_text(text).to_lowercase().chars().filter(|it| !it.is_whitespace()).collect()
-    };
-    let range = |text: &str| bare(text).replace(['~', '–', '—', '～'], "-").replace("--", "-");
+/// A row in the form in which rows are compared: full-width characters folded, lower case, no white space,
+/// units in UCUM, one dash for all marks of ranges.
+fn normalized(row: &Row) -> Row {
+    let dashes = ['~', '–', '—', '～'];
     Row {
-        entry_name: bare(&row.entry_name),
-        result: bare(&row.result),
-        reference: range(&row.reference),
-        unit: bare(&canonical(&row.unit).text),
+        entry_name: normalized_text(&row.entry_name),
+        result: normalized_text(&row.result),
+        reference: normalized_text(&row.reference).replace(dashes, "-").replace("--", "-"),
+        unit: normalized_text(&canonical(&row.unit).text),
     }
+}
+
+fn normalized_text(text: &str) -> String {
+    folded_text(text).to_lowercase().chars().filter(|it| !it.is_whitespace()).collect()
 }
 
 #[cfg(test)]
@@ -199,10 +246,10 @@ mod tests {
         turned.reverse();
         turned[0][3] = "×10⁹/L";
         turned[2][2] = "3.5～9.5";
-        assert_eq!(compare(&rows(&turned), &rows(&GOLD)).right, 12);
+        assert_eq!(compare(&rows(&turned), &rows(&GOLD)).correct, 12);
         let doubled = [GOLD[0], ["WBC", "1.0", "", ""], GOLD[0]];
         let found = compare(&rows(&doubled), &rows(&GOLD[..1]));
-        assert_eq!((found.right, found.read, found.true_ones), (4, 12, 4));
+        assert_eq!((found.correct, found.read, found.expected), (4, 12, 4));
         assert_eq!(compare(&[], &rows(&GOLD)).score(), Score::default());
         check(compare(&[], &[]).score(), 1.0, 1.0, 1.0);
     }

@@ -1,6 +1,7 @@
-//! How well two results agree. Pure.
+//! Measures the agreement of two results. Pure.
 //!
-//! [`overlap`] compares masks and boxes, [`documents`] what was read of laboratory reports.
+//! - [`overlap`]: masks (Dice coefficient) and boxes (intersection over union);
+//! - [`documents`]: rows that were read from laboratory reports (precision, recall, F1).
 
 pub mod documents;
 pub mod overlap;

@@ -1,26 +1,33 @@
-//! How much of two shapes is the same (PAP-61, PAP-64).
+//! Overlap of masks and boxes (PAP-61, PAP-64).
 
-/// Dice coefficient of two masks of packed bits: twice what both have, over what each has. Two that are
-/// empty are the same.
+/// Dice coefficient of two masks of packed bits: twice the size of their intersection, divided by the sum of
+/// their sizes. Two empty masks have a coefficient of 1.
 pub fn dice(one: &[u8], other: &[u8]) -> f64 {
-    let count = |it: &[u8]| it.iter().map(|it| u64::from(it.count_ones())).sum::<u64>();
-    let both: u64 = one.iter().zip(other).map(|(a, b)| u64::from((a & b).count_ones())).sum();
-    let all = count(one) + count(other);
-    if all == 0 { 1.0 } else { 2.0 * both as f64 / all as f64 }
+    let intersection: u64 =
+        one.iter().zip(other).map(|(a, b)| u64::from((a & b).count_ones())).sum();
+    let sum = bits_set(one) + bits_set(other);
+    if sum == 0 { 1.0 } else { 2.0 * intersection as f64 / sum as f64 }
+}
+
+fn bits_set(mask: &[u8]) -> u64 {
+    mask.iter().map(|it| u64::from(it.count_ones())).sum()
 }
 
 /// Intersection over union of two boxes: left, top, right, bottom.
 pub fn iou(one: [f64; 4], other: [f64; 4]) -> f64 {
-    let area =
-        |[left, top, right, bottom]: [f64; 4]| (right - left).max(0.0) * (bottom - top).max(0.0);
-    let both = area([
+    let intersection = area([
         one[0].max(other[0]),
         one[1].max(other[1]),
         one[2].min(other[2]),
         one[3].min(other[3]),
     ]);
-    let union = area(one) + area(other) - both;
-    if union > 0.0 { both / union } else { 0.0 }
+    let union = area(one) + area(other) - intersection;
+    if union > 0.0 { intersection / union } else { 0.0 }
+}
+
+/// Area of a box; 0 if its corners are inverted.
+fn area([left, top, right, bottom]: [f64; 4]) -> f64 {
+    (right - left).max(0.0) * (bottom - top).max(0.0)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Questions about a report: one entry (PAP-11), and what is not as usual (PAP-12).
+//! Questions about a report: the result of one entry (PAP-11), and the list of abnormal entries (PAP-12).
 
 use std::collections::BTreeMap;
 
@@ -6,45 +6,48 @@ use domain::{Abnormality, LabRow};
 use encoding::reference_range;
 use encoding::unit::folded_text;
 use plugin_api::{Context, NodeError};
+use plugin_toolkit::answer::parse_json;
 use serde::Deserialize;
 
 use crate::page::Page;
-use crate::reading::asked;
-use crate::row::meant;
+use crate::reading::ask_about_page;
+use crate::row::meaning_of_mark;
 
-/// A text in the form in which answers are compared: full-width letters folded, small letters, no blanks, marks of
-/// ranges alike.
-pub(crate) fn plain(text: &str) -> String {
+/// A text in the form in which answers are compared: full-width characters folded, lower case, no white space,
+/// one dash for all marks of ranges.
+pub(crate) fn normalized(text: &str) -> String {
     let folded = folded_text(text).to_lowercase();
-    let bare = folded.chars().filter(|it| !it.is_whitespace());
-    bare.map(|it| if matches!(it, '~' | '～' | '–' | '—') { '-' } else { it }).collect()
+    folded
+        .chars()
+        .filter(|it| !it.is_whitespace())
+        .map(|it| if matches!(it, '~' | '～' | '–' | '—') { '-' } else { it })
+        .collect()
 }
 
-/// The rows that a question is about: of the very name, or else of names that hold it.
-pub(crate) fn about<'a>(rows: &'a [LabRow], question: &str) -> Vec<&'a LabRow> {
-    let key = plain(question);
-    let named = |it: &&LabRow| plain(&it.entry_name) == key;
-    let exact: Vec<&LabRow> = rows.iter().filter(named).collect();
-    if !exact.is_empty() || key.is_empty() {
+/// The rows that a question names: those of exactly this name, or else those whose name contains it.
+pub(crate) fn rows_named<'a>(rows: &'a [LabRow], question: &str) -> Vec<&'a LabRow> {
+    let name = normalized(question);
+    let exact: Vec<&LabRow> = rows.iter().filter(|it| normalized(&it.entry_name) == name).collect();
+    if !exact.is_empty() || name.is_empty() {
         return exact;
     }
-    rows.iter().filter(|it| plain(&it.entry_name).contains(&key)).collect()
+    rows.iter().filter(|it| normalized(&it.entry_name).contains(&name)).collect()
 }
 
-/// What the model says is the result of an entry.
-pub(crate) fn simple(
+/// The result of an entry, as the model reads it on a page.
+pub(crate) fn result_by_model(
     context: &Context<'_>,
     question: &str,
     page: &Page,
 ) -> Result<String, NodeError> {
     let quoted: String = question.chars().filter(|it| !matches!(it, '"' | '\n')).collect();
     let prompt = format!("{}\n\"{quoted}\"", include_str!("../prompts/question.txt").trim());
-    Ok(asked(context, &prompt, page)?.answer.trim().to_owned())
+    Ok(ask_about_page(context, &prompt, page)?.answer.trim().to_owned())
 }
 
-/// What is said of one abnormal entry.
+/// An entry that the model calls abnormal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Abnormal {
+pub(crate) struct AbnormalEntry {
     #[serde(default)]
     pub(crate) result: String,
     #[serde(default)]
@@ -53,72 +56,79 @@ pub(crate) struct Abnormal {
     pub(crate) abnormality: String,
 }
 
-/// The entries that the model calls abnormal.
-pub(crate) fn complex(
+/// The entries of a page that the model calls abnormal, by name.
+pub(crate) fn abnormal_by_model(
     context: &Context<'_>,
     page: &Page,
-) -> Result<BTreeMap<String, Abnormal>, NodeError> {
-    let said = asked(context, include_str!("../prompts/abnormal.txt"), page)?;
-    json(&said.answer)
+) -> Result<BTreeMap<String, AbnormalEntry>, NodeError> {
+    let answer = ask_about_page(context, include_str!("../prompts/abnormal.txt"), page)?;
+    Ok(parse_json(&answer.answer)?)
 }
 
-/// JSON in an answer, with or without a fence around it.
-pub(crate) fn json<T: for<'a> Deserialize<'a>>(answer: &str) -> Result<T, NodeError> {
-    let inner = answer.trim().trim_start_matches("```json").trim_matches('`').trim();
-    serde_json::from_str(inner).map_err(|error| {
-        NodeError::rejected("answer_unreadable", format!("the answer is no JSON: {error}"))
-    })
-}
-
-/// Where the model's list of abnormal entries and the rows differ. Whether an entry is abnormal is computed from
-/// its result and reference; what cannot be computed is for a person.
-pub(crate) fn differences(rows: &[LabRow], said: &BTreeMap<String, Abnormal>) -> Vec<String> {
+/// The differences between the model's list of abnormal entries and the rows. Whether an entry is abnormal is
+/// computed from its result and reference; what cannot be computed is for a person.
+pub(crate) fn differences(
+    rows: &[LabRow],
+    by_model: &BTreeMap<String, AbnormalEntry>,
+) -> Vec<String> {
     let mut differences = Vec::new();
     for row in rows {
-        let name = plain(&row.entry_name);
-        let entry = said.iter().find(|(it, _)| plain(it) == name).map(|(_, it)| it);
-        match (row.abnormality, entry) {
-            (Abnormality::Normal, None) => {}
-            (ours, None) if ours.is_abnormal() => {
+        let name = normalized(&row.entry_name);
+        let listed = by_model.iter().find(|(it, _)| normalized(it) == name);
+        match listed {
+            Some((_, entry)) => differences.extend(difference(row, entry)),
+            None if row.abnormality.is_abnormal() => {
                 differences.push(format!("the model does not name {}", row.entry_name));
             }
-            (_, None) => {}
-            (ours, Some(entry)) => differences.extend(differs(row, ours, entry)),
+            None => {}
         }
     }
-    let is_unknown = |name: &&String| !rows.iter().any(|it| plain(&it.entry_name) == plain(name));
-    let unknown = said.keys().filter(is_unknown);
-    differences.extend(unknown.map(|it| format!("the model names {it}, which is no row")));
+    for name in by_model.keys() {
+        let is_row = rows.iter().any(|it| normalized(&it.entry_name) == normalized(name));
+        if !is_row {
+            differences.push(format!("the model names {name}, which is no row"));
+        }
+    }
     differences
 }
 
-fn differs(row: &LabRow, ours: Abnormality, said: &Abnormal) -> Option<String> {
+/// The difference between a row and the model's entry of it; nothing if both say the same.
+fn difference(row: &LabRow, by_model: &AbnormalEntry) -> Option<String> {
     let name = &row.entry_name;
-    let theirs = match said.abnormality.as_str() {
-        // Negative where positive is usual is not as usual.
-        "阴性" => Some(Abnormality::Abnormal),
-        it => meant(it),
-    };
-    let computed = reference_range::compare(&said.result, &said.reference, &row.unit);
-    if plain(&said.result) != plain(&row.result) {
-        return Some(format!("{name}: the model reads {}", said.result));
+    if normalized(&by_model.result) != normalized(&row.result) {
+        return Some(format!("{name}: the model reads {}", by_model.result));
     }
-    let is_same = match (ours, theirs) {
-        (Abnormality::Unknown, _) | (_, None) => false,
-        (ours, Some(Abnormality::Abnormal)) => ours.is_abnormal(),
-        (ours, Some(theirs)) => ours == theirs,
-    };
-    if is_same && (computed == ours || computed == Abnormality::Unknown) {
+    let computed = row.abnormality;
+    // From the result and reference that the model has read.
+    let recomputed = reference_range::compare(&by_model.result, &by_model.reference, &row.unit);
+    if is_same_abnormality(computed, &by_model.abnormality)
+        && (recomputed == computed || recomputed == Abnormality::Unknown)
+    {
         return None;
     }
-    let ours = match ours {
+    let computed = match computed {
         Abnormality::Unknown => "it cannot be told",
         Abnormality::Normal => "it is as usual",
         Abnormality::High => "it is high",
         Abnormality::Low => "it is low",
         Abnormality::Abnormal => "it is not as usual",
     };
-    Some(format!("{name}: the model says {}, by result and reference {ours}", said.abnormality))
+    let listed = &by_model.abnormality;
+    Some(format!("{name}: the model says {listed}, by result and reference {computed}"))
+}
+
+/// Whether the model's mark of an abnormality means the computed one.
+fn is_same_abnormality(computed: Abnormality, mark: &str) -> bool {
+    let meant = match mark {
+        // A negative result is abnormal where a positive one is usual.
+        "阴性" => Some(Abnormality::Abnormal),
+        _ => meaning_of_mark(mark),
+    };
+    match (computed, meant) {
+        (Abnormality::Unknown, _) | (_, None) => false,
+        (computed, Some(Abnormality::Abnormal)) => computed.is_abnormal(),
+        (computed, Some(meant)) => computed == meant,
+    }
 }
 
 #[cfg(test)]
@@ -143,23 +153,23 @@ mod tests {
     fn pap_11_one_entry_is_found_by_its_name_however_it_is_spelt() {
         let rows = rows();
         let found = |it: &str| {
-            about(&rows, it).iter().map(|it| it.result.as_str()).collect::<Vec<_>>().join(" ")
+            rows_named(&rows, it).iter().map(|it| it.result.as_str()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(found("白细胞"), "12.3");
         assert_eq!(found(" 白 细胞 "), "12.3");
         assert_eq!(found("蛋白"), "130 1+");
         assert_eq!(found("钾"), "");
-        assert_eq!(plain("３.5 ～ ９.５"), plain("3.5-9.5"));
-        assert_eq!(plain("Ｎegative"), plain("NEGATIVE"));
+        assert_eq!(normalized("３.5 ～ ９.５"), normalized("3.5-9.5"));
+        assert_eq!(normalized("Ｎegative"), normalized("NEGATIVE"));
     }
 
     #[test]
     fn pap_12_what_the_model_calls_abnormal_is_computed_anew() {
-        let said = |text: &str| json::<BTreeMap<String, Abnormal>>(text).unwrap();
+        let listed = |text: &str| parse_json::<BTreeMap<String, AbnormalEntry>>(text).unwrap();
         let right = "```json\n{\"白细胞\": {\"result\": \"12.3\", \"reference\": \"3.5～9.5\", \
              \"abnormality\": \"偏高\"}, \"尿蛋白\": {\"result\": \"1+\", \"reference\": \"阴性\", \
              \"abnormality\": \"阳性\"}}\n```";
-        assert_eq!(differences(&rows(), &said(right)), Vec::<String>::new());
+        assert_eq!(differences(&rows(), &listed(right)), Vec::<String>::new());
         let wrong = "{\"白细胞\": {\"result\": \"12.3\", \"reference\": \"3.5-9.5\", \
              \"abnormality\": \"偏低\"}, \"血红蛋白\": {\"result\": \"13.0\"}, \"钾\": {}}";
         let expected = [
@@ -168,7 +178,7 @@ mod tests {
             "the model does not name 尿蛋白",
             "the model names 钾, which is no row",
         ];
-        assert_eq!(differences(&rows(), &said(wrong)), expected);
-        assert!(json::<BTreeMap<String, Abnormal>>("none").is_err());
+        assert_eq!(differences(&rows(), &listed(wrong)), expected);
+        assert!(parse_json::<BTreeMap<String, AbnormalEntry>>("none").is_err());
     }
 }

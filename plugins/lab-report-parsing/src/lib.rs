@@ -1,96 +1,103 @@
-//! Reads laboratory reports and other documents: what came as observations of a message, and what is on paper.
+//! Reads laboratory reports and other documents: observations of messages, and papers.
 //!
 //! ```yaml
 //! table: { plugin: lab-report-parsing }
 //! paper: { plugin: lab-report-parsing, with: { readers: [letters, model], doubts: keep } }
 //! ```
 //!
-//! | task | what comes of it |
+//! | task | output |
 //! |---|---|
-//! | `table` (PAP-10) | a row with the paper's four columns for each result, and what is not as usual |
+//! | `table` (PAP-10) | a row with the paper's four columns for each result, and a finding for each abnormal one |
 //! | `question` (PAP-11) | the result of one entry, `question` |
-//! | `abnormal` (PAP-12) | the rows that are not as usual, and where the model's list of them differs from what is computed |
+//! | `abnormal` (PAP-12) | the abnormal rows, and where the model's list of them differs from the computed one |
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
-//! Each numeric, structured or textual observation of an ORU message with a result is a row. Where there is none,
+//! Each numeric, structured or textual observation of an ORU message with a result is a row. If there is none,
 //! papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and
-//! photographs. A page is cut out of its surroundings, turned upright and levelled (PAP-30), what is wrong with
-//! its picture is said (PAP-36), and two `readers` read it without knowing of one another (PAP-31): `letters`,
-//! those of the PDF or as Tesseract recognises them, and the shared `model`. What they do not agree about is
-//! marked on its row. With `doubts: refuse`, as long as nothing else is said, such a paper is rejected: a person
-//! has to look; `keep` is for workflows in which a person reviews all there is. Pages that recognition alone, or
-//! the model alone, has read are always doubtful.
+//! photographs. A page is cut out of its background, turned upright and levelled (PAP-30), defects of its picture
+//! are reported (PAP-36), and two independent `readers` read it (PAP-31): `letters`, the text of the PDF or text
+//! recognised by Tesseract, and the shared `model`. Where they differ, the row is marked.
 //!
-//! Units are brought to UCUM where they are known, values are never converted. Whether a row is abnormal is
-//! computed anew from result and reference (HL7-63); where the sender's flag says otherwise the row is marked as
-//! disagreeing. Where nothing can be computed the flag stays empty: it never means normal.
+//! With `doubts: refuse`, the default, a paper with marked rows is rejected: a person has to look. `keep` is for
+//! workflows in which a person reviews every result. Pages that only recognition or only the model has read are
+//! always doubtful.
+//!
+//! Units are converted to UCUM notation where they are known; values are never converted. Whether a row is
+//! abnormal is computed from result and reference (HL7-63); a row whose flag from the sender says otherwise is
+//! marked as disagreeing. If nothing can be computed, the flag stays empty, which never means normal.
 
-mod agree;
+mod agreement;
 mod answers;
-mod general;
+mod document;
+mod observation;
 mod page;
 mod reading;
-mod received;
+mod rejection;
 mod row;
 mod sources;
 mod table;
 mod vocabulary;
 
+use std::collections::BTreeMap;
+
 use domain::{Code, LabRow, NodeInput, NodeOutput, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
-pub use page::{Flaw, Held, held};
+pub use page::{Flaw, PagePosition, page_position};
 pub use reading::Reader;
 
-use crate::reading::Reading;
+use crate::answers::normalized;
+use crate::document::DocumentReading;
+use crate::reading::{ReadEntry, Reading};
+use crate::rejection::Reason;
 use crate::row::{Fields, finding, row};
 use crate::sources::{Paper, papers};
 
-/// Makes tables of reports.
+/// The plugin.
 pub struct Table;
 
-/// What a workflow sets under `with:`.
+/// The settings of a node, under `with:` of a workflow.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What is to be done.
+    /// The task.
     #[serde(default)]
     pub task: Task,
-    /// The entry that a `question` is about.
+    /// Name of the entry that the task `question` is about.
     #[serde(default)]
     pub question: Option<String>,
-    /// Who reads what is on paper.
+    /// The readers of papers.
     #[serde(default = "both", deserialize_with = "reading::readers")]
     pub readers: Vec<Reader>,
-    /// What is done about what is not sure.
+    /// The treatment of doubtful readings.
     #[serde(default)]
     pub doubts: Doubts,
 }
 
-/// What is to be done.
+/// The task of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     /// A table of all results.
     #[default]
     Table,
-    /// One of them.
+    /// The result of one entry.
     Question,
-    /// Those that are not as usual.
+    /// The abnormal results.
     Abnormal,
     /// A document of any kind.
     Document,
 }
 
-/// What is done about what is not sure.
+/// The treatment of doubtful readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Doubts {
-    /// The paper is rejected.
+    /// The input is rejected.
     #[default]
     Refuse,
-    /// They are marked, for the person who reviews.
+    /// Doubts are marked, for the person who reviews.
     Keep,
 }
 
@@ -111,68 +118,101 @@ impl Plugin for Table {
         if settings.task == Task::Document {
             return document(context, settings, &papers_of(context, &input)?);
         }
-        let observations = input.document.iter().flat_map(|it| &it.observations);
-        let received: Vec<LabRow> = observations.filter_map(received::received).collect();
-        let (laboratory, reading, papers) = if received.is_empty() {
-            let papers = papers_of(context, &input)?;
-            let reading = reading::read(context, &settings.readers, &papers)?;
-            (reading.rows.iter().map(read_row).collect(), reading, papers)
-        } else {
-            (received, Reading::default(), Vec::new())
-        };
-        if laboratory.is_empty() {
-            let reason = "there is no result in the message or on its papers";
-            return Err(NodeError::rejected("no_results", reason));
-        }
+        let read = ReadInput::read(context, settings, &input)?;
         match settings.task {
-            Task::Question => question(context, settings, &laboratory, reading, &papers),
-            Task::Abnormal => abnormal(context, settings, laboratory, reading, &papers),
-            Task::Table | Task::Document => table(settings, laboratory, reading),
+            Task::Question => question(context, settings, read),
+            Task::Abnormal => abnormal(context, settings, read),
+            Task::Table | Task::Document => table(settings, read.laboratory, read.reading),
         }
     }
 }
 
-/// The papers of an input, if there are any.
+/// The rows of an input, and how they were read.
+struct ReadInput {
+    laboratory: Vec<LabRow>,
+    /// Empty for rows of a message.
+    reading: Reading,
+    /// Empty for rows of a message.
+    papers: Vec<Paper>,
+}
+
+impl ReadInput {
+    /// Takes the observations of the message, or reads the papers if there are none.
+    fn read(
+        context: &Context<'_>,
+        settings: &Settings,
+        input: &NodeInput,
+    ) -> Result<Self, NodeError> {
+        let observations = input.document.iter().flat_map(|it| &it.observations);
+        let received: Vec<LabRow> = observations.filter_map(observation::row_of).collect();
+        if !received.is_empty() {
+            return Ok(Self {
+                laboratory: received,
+                reading: Reading::default(),
+                papers: Vec::new(),
+            });
+        }
+        let papers = papers_of(context, input)?;
+        let reading = reading::read(context, &settings.readers, &papers)?;
+        let laboratory: Vec<LabRow> = reading.rows.iter().map(lab_row).collect();
+        if laboratory.is_empty() {
+            let reason = "there is no result in the message or on its papers";
+            return Err(NodeError::rejected(Reason::NoResults, reason));
+        }
+        Ok(Self { laboratory, reading, papers })
+    }
+
+    /// Whether the model has read papers, and can be asked about them.
+    fn has_model(&self, settings: &Settings) -> bool {
+        settings.readers.contains(&Reader::Model) && !self.papers.is_empty()
+    }
+}
+
+/// The papers of an input. Fails if there are none.
 fn papers_of(context: &Context<'_>, input: &NodeInput) -> Result<Vec<Paper>, NodeError> {
     let papers = papers(context, input)?;
     if papers.is_empty() {
         let reason = "there is neither a result nor a paper to read";
-        return Err(NodeError::rejected("no_document", reason));
+        return Err(NodeError::rejected(Reason::NoDocument, reason));
     }
     Ok(papers)
 }
 
-fn read_row((entry, doubt): &(table::Entry, String)) -> LabRow {
-    let table::Entry { name, result, reference, unit, flag } = entry;
+/// The row of an entry of a paper, with its doubts.
+fn lab_row(read: &ReadEntry) -> LabRow {
+    let table::Entry { name, result, reference, unit, flag } = &read.entry;
     let row = row(&Fields { name, result, reference, unit, flag });
-    let mut doubt = doubt.clone();
+    let mut read = read.clone();
     if row.disagrees {
-        let more = format!("the paper marks it {flag}");
-        doubt = if doubt.is_empty() { more } else { format!("{doubt}; {more}") };
+        read.add_doubt(&format!("the paper marks it {flag}"));
     }
-    LabRow { doubt, ..row }
+    LabRow { doubt: read.doubt, ..row }
 }
 
-/// The output, or a rejection where a person has to look and nobody will.
-fn settled(
+/// Adds remarks and doubts to an output as a comment, or rejects a doubtful one by the settings.
+fn finish(
     settings: &Settings,
-    output: NodeOutput,
-    (remarks, doubts): (Vec<String>, Vec<String>),
+    mut output: NodeOutput,
+    remarks: Vec<String>,
+    doubts: Vec<String>,
     is_doubtful: bool,
 ) -> Result<NodeOutput, NodeError> {
     if is_doubtful && settings.doubts == Doubts::Refuse {
-        // Reasons are read by more people than results: no word of the paper is in them.
+        // More people read reasons than results, so no text of the paper is in them.
         let reason = "the readers do not agree, or only one has read";
-        return Err(NodeError::rejected("doubtful", reason));
+        return Err(NodeError::rejected(Reason::Doubtful, reason));
     }
     let doubts = doubts.into_iter().map(|it| format!("To be checked: {it}."));
     let lines: Vec<String> = doubts.chain(remarks).collect();
-    let mut output = output;
     if !lines.is_empty() {
         let title = Code::new("121106", "DCM", "Comment");
         output.sections.push(Section { title, text: lines.join("\n") });
     }
     Ok(output)
+}
+
+fn findings_section(text: String) -> Section {
+    Section { title: Code::new("59776-5", "LN", "Procedure Findings"), text }
 }
 
 fn table(
@@ -186,62 +226,60 @@ fn table(
     let is_doubtful = reading.is_doubtful || !doubts.is_empty();
     let findings = laboratory.iter().filter_map(finding).collect();
     let output = NodeOutput { laboratory, findings, ..NodeOutput::default() };
-    settled(settings, output, (reading.remarks, doubts), is_doubtful)
+    finish(settings, output, reading.remarks, doubts, is_doubtful)
 }
 
 fn question(
     context: &Context<'_>,
     settings: &Settings,
-    laboratory: &[LabRow],
-    reading: Reading,
-    papers: &[Paper],
+    read: ReadInput,
 ) -> Result<NodeOutput, NodeError> {
-    let Some(asked) = &settings.question else {
-        return Err(NodeError::rejected("no_question", "`task: question` needs a `question`"));
+    let Some(name) = &settings.question else {
+        let reason = "`task: question` needs a `question`";
+        return Err(NodeError::rejected(Reason::NoQuestion, reason));
     };
-    let rows = answers::about(laboratory, asked);
+    let rows = answers::rows_named(&read.laboratory, name);
     let [row] = rows.as_slice() else {
         let reason = format!("{} entries have this name", rows.len());
-        return Err(NodeError::rejected("no_such_entry", reason));
+        return Err(NodeError::rejected(Reason::NoSuchEntry, reason));
     };
     let mut doubts = Vec::new();
-    if settings.readers.contains(&Reader::Model) && !papers.is_empty() {
-        let pages = papers.iter().flat_map(|it| &it.pages);
-        let said: Result<Vec<String>, NodeError> =
-            pages.map(|it| answers::simple(context, asked, it)).collect();
-        let said = said?;
-        if !said.iter().any(|it| answers::plain(it) == answers::plain(&row.result)) {
-            doubts.push(format!("the model answers {}", said.join(", ")));
+    if read.has_model(settings) {
+        let mut results = Vec::new();
+        for page in read.papers.iter().flat_map(|it| &it.pages) {
+            results.push(answers::result_by_model(context, name, page)?);
+        }
+        if results.iter().all(|it| normalized(it) != normalized(&row.result)) {
+            doubts.push(format!("the model answers {}", results.join(", ")));
         }
     }
-    doubts.extend((!row.doubt.is_empty()).then(|| row.doubt.clone()));
-    let text = format!("{}: {} {}", row.entry_name, row.result, row.unit).trim_end().to_owned();
-    let title = Code::new("59776-5", "LN", "Procedure Findings");
-    let sections = vec![Section { title, text }];
+    if !row.doubt.is_empty() {
+        doubts.push(row.doubt.clone());
+    }
+    let text = format!("{}: {} {}", row.entry_name, row.result, row.unit);
+    let sections = vec![findings_section(text.trim_end().to_owned())];
     let is_doubtful = !doubts.is_empty();
     let output = NodeOutput { sections, ..NodeOutput::default() };
-    settled(settings, output, (reading.remarks, doubts), is_doubtful)
+    finish(settings, output, read.reading.remarks, doubts, is_doubtful)
 }
 
 fn abnormal(
     context: &Context<'_>,
     settings: &Settings,
-    laboratory: Vec<LabRow>,
-    mut reading: Reading,
-    papers: &[Paper],
+    mut read: ReadInput,
 ) -> Result<NodeOutput, NodeError> {
-    if settings.readers.contains(&Reader::Model) && !papers.is_empty() {
-        let mut said = std::collections::BTreeMap::new();
-        for page in papers.iter().flat_map(|it| &it.pages) {
-            said.extend(answers::complex(context, page)?);
+    if read.has_model(settings) {
+        let mut by_model = BTreeMap::new();
+        for page in read.papers.iter().flat_map(|it| &it.pages) {
+            by_model.extend(answers::abnormal_by_model(context, page)?);
         }
-        let differences = answers::differences(&laboratory, &said);
-        reading.is_doubtful |= !differences.is_empty();
+        let differences = answers::differences(&read.laboratory, &by_model);
+        read.reading.is_doubtful |= !differences.is_empty();
         let lines = differences.into_iter().map(|it| format!("To be checked: {it}."));
-        reading.remarks.splice(0..0, lines);
+        read.reading.remarks.splice(0..0, lines);
     }
-    let kept = laboratory.into_iter().filter(|it| it.abnormality.is_abnormal());
-    table(settings, kept.collect(), reading)
+    let abnormal = read.laboratory.into_iter().filter(|it| it.abnormality.is_abnormal());
+    table(settings, abnormal.collect(), read.reading)
 }
 
 fn document(
@@ -249,26 +287,24 @@ fn document(
     settings: &Settings,
     papers: &[Paper],
 ) -> Result<NodeOutput, NodeError> {
-    let general::Read { documents, remarks, doubts } =
-        general::read(context, &settings.readers, papers)?;
-    let title = Code::new("59776-5", "LN", "Procedure Findings");
-    let section =
-        |it: &general::Document| Section { title: title.clone(), text: general::words(it) };
-    let sections = documents.iter().map(section).collect();
+    let DocumentReading { documents, remarks, doubts } =
+        document::read(context, &settings.readers, papers)?;
+    let sections = documents.iter().map(|it| findings_section(it.to_text())).collect();
     let is_doubtful = !doubts.is_empty();
     let output = NodeOutput { sections, ..NodeOutput::default() };
-    settled(settings, output, (remarks, doubts), is_doubtful)
+    finish(settings, output, remarks, doubts, is_doubtful)
 }
 
-/// Reads the rows of a paper, by its letters or by recognition, without the model.
+/// Reads the rows of a paper by its text or by recognition, without the model. Each row has name, result,
+/// reference and unit.
 ///
 /// # Errors
 ///
-/// Says why it cannot be read.
+/// Fails if the file is of a type that is not read, or cannot be decoded, or if recognition is not installed.
 pub fn read(bytes: &[u8], media_type: &str) -> Result<Vec<[String; 4]>, NodeError> {
     let pages = page::of_file(bytes, media_type)?;
-    let rows = table::entries(&pages).into_iter();
-    Ok(rows.map(|it| [it.name, it.result, it.reference, it.unit]).collect())
+    let entries = table::entries(&pages).into_iter();
+    Ok(entries.map(|it| [it.name, it.result, it.reference, it.unit]).collect())
 }
 
 export_plugin!(Table);

@@ -1,4 +1,4 @@
-//! Pages of paper: from bytes to words with their places.
+//! Reads pages of paper: from bytes to words with their positions.
 
 pub(crate) mod gray;
 pub(crate) mod pdf;
@@ -16,20 +16,21 @@ pub use quality::Flaw;
 use straighten::Upright;
 use tesseract::{Language, Phrase, Reader};
 
+use crate::rejection::Reason;
 use crate::vocabulary::is_han;
 use crate::vocabulary::roles::role;
 use crate::vocabulary::units::is_like_unit;
 
-/// What stands for letters that could not be read.
+/// The character for text that could not be read.
 pub(crate) const UNREAD: char = char::REPLACEMENT_CHARACTER;
 
-/// Most pages of one document that are read.
+/// Upper bound of the pages of a document.
 pub(crate) const PAGES_MAX: usize = 20;
 
-/// Words, or a run of them that belong to one another, and where they stand on the page.
+/// A word, or a run of words that belong together, with its position on the page.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Word {
-    /// What it says.
+    /// The text.
     pub(crate) text: String,
     /// Left edge; the origin is the page's upper left corner.
     pub(crate) left: f32,
@@ -39,7 +40,7 @@ pub(crate) struct Word {
     pub(crate) right: f32,
     /// Lower edge.
     pub(crate) bottom: f32,
-    /// What it says if it is Chinese, where that is not sure.
+    /// The text if it were Chinese, where the language is uncertain.
     pub(crate) chinese: Option<String>,
 }
 
@@ -56,17 +57,17 @@ impl Word {
 /// A page that was read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Page {
-    /// Its words, in no particular order.
+    /// The words, in no particular order.
     pub(crate) words: Vec<Word>,
-    /// Whether they were recognised in a picture, and letters may be mistaken for one another.
+    /// Whether the words were recognised in a picture, so that characters may be confused.
     pub(crate) is_recognised: bool,
-    /// What is wrong with the picture.
+    /// Defects of the picture.
     pub(crate) flaws: Vec<Flaw>,
-    /// The page upright and straight, as a person would hold it.
+    /// The page, upright and level.
     pub(crate) picture: Option<GrayImage>,
 }
 
-/// Reads the pages of a PDF: those with letters as they are, pictures by recognition.
+/// Reads the pages of a PDF: pages with text as they are, others by recognition.
 fn of_pdf(bytes: &[u8]) -> Result<Vec<Page>, NodeError> {
     let sheets = pdf::sheets(bytes)?;
     let read = |it: pdf::Sheet| match it {
@@ -78,19 +79,19 @@ fn of_pdf(bytes: &[u8]) -> Result<Vec<Page>, NodeError> {
     sheets.into_iter().map(read).collect()
 }
 
-/// Reads a file of a type that is known.
+/// Reads the pages of a file.
 pub(crate) fn of_file(bytes: &[u8], media_type: &str) -> Result<Vec<Page>, NodeError> {
     match media_type {
         "application/pdf" => of_pdf(bytes),
         "image/png" | "image/jpeg" => {
             let unreadable = |it: imaging::PictureError| {
-                NodeError::rejected("picture_unreadable", it.to_string())
+                NodeError::rejected(Reason::PictureUnreadable, it.to_string())
             };
             Ok(vec![of_picture(&Picture::decode(bytes).map_err(unreadable)?)?])
         }
         other => {
             let reason = format!("a file of type {other} is no page");
-            Err(NodeError::rejected("media_type", reason))
+            Err(NodeError::rejected(Reason::MediaType, reason))
         }
     }
 }
@@ -100,39 +101,39 @@ pub(crate) fn of_picture(picture: &Picture) -> Result<Page, NodeError> {
     of_gray(&gray(picture)?)
 }
 
-/// How a page lay on its picture.
+/// The position of a page in its picture.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Held {
-    /// Corners of the page in the picture, clockwise from the upper left one, if it lay on something.
+pub struct PagePosition {
+    /// Corners of the page in the picture, clockwise from the upper left one; nothing if it fills the picture.
     pub corners: Option<[(f32, f32); 4]>,
-    /// How often it had to be turned by 90 degrees, clockwise, to stand upright.
+    /// Number of rotations by 90 degrees, clockwise, after which the page is upright.
     pub quarters: u8,
-    /// How far its lines leaned before, in degrees.
+    /// Angle of its lines before they were levelled, in degrees.
     pub lean: f64,
-    /// How far they still lean.
+    /// Angle of its lines afterwards, in degrees.
     pub rest: f64,
-    /// What is wrong with the picture.
+    /// Defects of the picture.
     pub flaws: Vec<Flaw>,
 }
 
-/// Says how a page lies on a picture (PAP-30, PAP-36).
+/// Finds the position of a page in a picture, and the defects of the picture (PAP-30, PAP-36).
 ///
 /// # Errors
 ///
-/// Says why it cannot be looked at.
-pub fn held(picture: &Picture) -> Result<Held, NodeError> {
+/// Fails if the picture has no pixels, or if recognition is not installed.
+pub fn page_position(picture: &Picture) -> Result<PagePosition, NodeError> {
     let gray = gray(picture)?;
     let upright = straighten::upright(&gray, &mut Reader::open()?)?;
     let flaws = quality::flaws(&gray, &upright);
     let rest = straighten::lean(&upright.picture);
     let Upright { corners, quarters, lean, .. } = upright;
-    Ok(Held { corners, quarters, lean, rest, flaws })
+    Ok(PagePosition { corners, quarters, lean, rest, flaws })
 }
 
 fn gray(picture: &Picture) -> Result<GrayImage, NodeError> {
     let values = picture.rgb.chunks_exact(3).map(gray::brightness).collect();
     let gray = GrayImage::from_raw(picture.width, picture.height, values);
-    gray.ok_or_else(|| NodeError::rejected("no_picture", "the picture has no pixels"))
+    gray.ok_or_else(|| NodeError::rejected(Reason::NoPicture, "the picture has no pixels"))
 }
 
 fn of_gray(gray: &GrayImage) -> Result<Page, NodeError> {
@@ -143,8 +144,8 @@ fn of_gray(gray: &GrayImage) -> Result<Page, NodeError> {
     Ok(Page { words, is_recognised: true, flaws, picture: Some(upright.picture) })
 }
 
-/// Reads the phrases of a page, each for itself. On a Chinese page each is read as Latin and as Chinese, and what
-/// makes more sense is taken.
+/// Reads the phrases of a page one by one. On a Chinese page each is read as Latin and as Chinese, and the more
+/// plausible reading is used.
 fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
     let mut words = Vec::new();
     for bounds in &page.phrases {
@@ -171,7 +172,7 @@ fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
     Ok(words)
 }
 
-/// Something is written there, and nobody can read it: it is not left out. Specks are.
+/// A phrase that could not be read, as a word of [`UNREAD`]: text is never left out. Nothing for a speck.
 fn unread([left, top, right, bottom]: Bounds) -> Option<Word> {
     let [left, top, right, bottom] = [left, top, right, bottom].map(|it| it as f32);
     let (wide, high) = (right - left, bottom - top);

@@ -1,60 +1,83 @@
-//! The two readers of a paper: its letters (as they are, or recognised) and the shared model.
+//! The two readers of a paper: recognition of its text with rules, and the shared model (PAP-31).
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use domain::{InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
-use image::GrayImage;
-use imaging::Picture;
+use domain::InferAnswer;
 use plugin_api::{Context, NodeError};
+use plugin_toolkit::model::ModelIdentity;
+use plugin_toolkit::picture::QuestionPicture;
+use plugin_toolkit::question::Question;
 use serde::{Deserialize, Deserializer};
 
-use crate::agree::agreed;
+use crate::agreement::compare;
 use crate::page::Page;
+use crate::rejection::Reason;
 use crate::sources::Paper;
 use crate::table::{self, Entry, markdown, wording};
 
-/// Who reads.
+/// A reader of papers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reader {
-    /// Letters of a PDF, or recognised ones, and rules.
+    /// The text of a PDF, or recognised text, and rules.
     Letters,
     /// The shared model.
     Model,
 }
 
-/// Readers, each once: one that agrees with itself says nothing (PAP-31).
+/// Reads the list of readers. None may be named twice: a reader always agrees with itself (PAP-31).
 pub(crate) fn readers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Reader>, D::Error> {
     let readers = Vec::<Reader>::deserialize(from)?;
-    let wrong = |it: &str| Err(serde::de::Error::custom(it));
-    match readers.as_slice() {
-        [] => wrong("`readers` names nobody"),
-        [a, b] if a == b => {
-            wrong("`readers` names the same one twice: they have to be independent")
+    let problem = match readers.as_slice() {
+        [] => "`readers` names nobody",
+        [a, b] if a == b => "`readers` names the same one twice: they have to be independent",
+        [_] | [_, _] => return Ok(readers),
+        _ => "`readers` are `letters`, `model`, or both",
+    };
+    Err(serde::de::Error::custom(problem))
+}
+
+/// Upper bound of an answer about a page, in tokens.
+const TOKENS_MAX: usize = 4096;
+
+/// Upper bound of the longer side of a page that the model is shown, in pixels.
+const SHOWN_SIDE_MAX: u32 = 1600;
+
+/// A row of a paper, with the reasons why it has to be checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadEntry {
+    pub(crate) entry: Entry,
+    /// Reasons, joined by semicolons; empty if there is none.
+    pub(crate) doubt: String,
+}
+
+impl ReadEntry {
+    /// A row without a doubt.
+    pub(crate) const fn certain(entry: Entry) -> Self {
+        Self { entry, doubt: String::new() }
+    }
+
+    /// Adds a reason why the row has to be checked.
+    pub(crate) fn add_doubt(&mut self, reason: &str) {
+        if !self.doubt.is_empty() {
+            self.doubt.push_str("; ");
         }
-        [_] | [_, _] => Ok(readers),
-        _ => wrong("`readers` are `letters`, `model`, or both"),
+        self.doubt.push_str(reason);
     }
 }
 
-/// Most tokens of a table.
-const TOKENS_MAX: usize = 4096;
-
-/// A page as the model is shown it: pixels on its longer side at most.
-const SHOWN_SIDE_MAX: u32 = 1600;
-
-/// What the readers say of papers.
+/// The result of reading all papers of an input.
 #[derive(Default)]
 pub(crate) struct Reading {
-    /// Rows, each with why it is doubtful, or nothing.
-    pub(crate) rows: Vec<(Entry, String)>,
-    /// What a person has to know, line by line.
+    /// The rows of all papers.
+    pub(crate) rows: Vec<ReadEntry>,
+    /// Lines for the reader of the result.
     pub(crate) remarks: Vec<String>,
     /// Whether a person has to look.
     pub(crate) is_doubtful: bool,
+    /// The model that has read; nothing if none has.
+    model: Option<ModelIdentity>,
 }
 
-/// Has the readers read all papers.
+/// Reads all papers with all readers.
 pub(crate) fn read(
     context: &Context<'_>,
     readers: &[Reader],
@@ -62,119 +85,104 @@ pub(crate) fn read(
 ) -> Result<Reading, NodeError> {
     let mut reading = Reading::default();
     for paper in papers {
-        let letters = table::entries(&paper.pages);
+        let by_letters = table::entries(&paper.pages);
         let is_recognised = paper.pages.iter().any(|it| it.is_recognised);
         reading.remarks.push(format!("Read from {} ({} pages).", paper.name, paper.pages.len()));
-        reading.remarks.extend(flaws(&paper.pages));
+        reading.remarks.extend(flaw_remarks(&paper.pages));
         let by_model = if readers.contains(&Reader::Model) {
-            Some(model_entries(context, &paper.pages, &mut reading.remarks)?)
+            Some(reading.read_by_model(context, &paper.pages)?)
         } else {
             None
         };
         match by_model {
-            Some(model) if readers.contains(&Reader::Letters) => {
-                let agreement = agreed(letters, &model);
-                let words = |it: &Entry| format!("{} = {} {}", it.name, it.result, it.unit);
-                let others = agreement.others.iter().map(words);
-                reading
-                    .remarks
-                    .extend(others.map(|it| format!("To be checked: only the model reads {it}.")));
-                reading.is_doubtful |= !agreement.others.is_empty();
-                reading.rows.extend(agreement.rows);
+            Some(by_model) if readers.contains(&Reader::Letters) => {
+                reading.add_compared(by_letters, &by_model);
             }
-            Some(model) => reading.add_alone(model, "the model"),
-            // Letters of a PDF are what it says; recognised ones are one opinion.
-            None if is_recognised => reading.add_alone(letters, "recognition"),
-            None => reading.rows.extend(letters.into_iter().map(|it| (it, String::new()))),
+            Some(by_model) => reading.add_by_one_reader(by_model, "the model"),
+            // The text of a PDF is what the paper says; recognised text is one opinion.
+            None if is_recognised => reading.add_by_one_reader(by_letters, "recognition"),
+            None => reading.rows.extend(by_letters.into_iter().map(ReadEntry::certain)),
         }
     }
-    for (entry, doubt) in &mut reading.rows {
-        if let Some(why) = wording::implausible(entry) {
-            *doubt = if doubt.is_empty() { why.to_owned() } else { format!("{doubt}; {why}") };
+    for row in &mut reading.rows {
+        if let Some(reason) = wording::implausible(&row.entry) {
+            row.add_doubt(reason);
         }
     }
-    reading.is_doubtful |= reading.rows.iter().any(|(_, doubt)| !doubt.is_empty());
+    reading.is_doubtful |= reading.rows.iter().any(|it| !it.doubt.is_empty());
     Ok(reading)
 }
 
 impl Reading {
-    /// Takes in what only one reader has read.
-    fn add_alone(&mut self, entries: Vec<Entry>, who: &str) {
-        self.remarks.push(format!("To be checked: read by {who} alone."));
+    /// Adds rows that only one reader has read.
+    fn add_by_one_reader(&mut self, entries: Vec<Entry>, reader: &str) {
+        self.remarks.push(format!("To be checked: read by {reader} alone."));
         self.is_doubtful = true;
-        self.rows.extend(entries.into_iter().map(|it| (it, String::new())));
+        self.rows.extend(entries.into_iter().map(ReadEntry::certain));
+    }
+
+    /// Adds rows that both readers have read, and remarks on those that only the model has.
+    fn add_compared(&mut self, by_letters: Vec<Entry>, by_model: &[Entry]) {
+        let agreement = compare(by_letters, by_model);
+        for entry in &agreement.only_in_second {
+            let Entry { name, result, unit, .. } = entry;
+            self.remarks
+                .push(format!("To be checked: only the model reads {name} = {result} {unit}."));
+        }
+        self.is_doubtful |= !agreement.only_in_second.is_empty();
+        self.rows.extend(agreement.rows);
+    }
+
+    /// Has the model read all pages of a paper.
+    fn read_by_model(
+        &mut self,
+        context: &Context<'_>,
+        pages: &[Page],
+    ) -> Result<Vec<Entry>, NodeError> {
+        let mut entries = Vec::new();
+        for page in pages {
+            let answer = ask_about_page(context, include_str!("../prompts/table.txt"), page)?;
+            let rows = markdown::entries(&answer.answer).ok_or_else(|| {
+                let reason = "the model's answer has no table of results";
+                NodeError::rejected(Reason::AnswerWithoutTable, reason)
+            })?;
+            entries.extend(rows.into_iter().map(|it| wording::settled(it, false)));
+            if self.model.is_none() {
+                let model = ModelIdentity::of(&answer);
+                self.remarks.push(model.attribution("Read"));
+                self.model = Some(model);
+            }
+        }
+        Ok(entries)
     }
 }
 
-/// What is wrong with the pictures of pages (PAP-36).
-pub(crate) fn flaws(pages: &[Page]) -> Vec<String> {
-    let each = pages.iter().enumerate();
-    let lines = each.flat_map(|(at, page)| {
-        page.flaws.iter().map(move |it| format!("Page {}: {}.", at + 1, it.words()))
-    });
-    lines.collect()
-}
-
-fn model_entries(
-    context: &Context<'_>,
-    pages: &[Page],
-    remarks: &mut Vec<String>,
-) -> Result<Vec<Entry>, NodeError> {
-    let mut entries = Vec::new();
-    for page in pages {
-        let said = asked(context, include_str!("../prompts/table.txt"), page)?;
-        let read = markdown::entries(&said.answer).ok_or_else(|| {
-            NodeError::rejected("answer_unreadable", "the model's answer has no table of results")
-        })?;
-        entries.extend(read.into_iter().map(|it| wording::settled(it, false)));
-        if remarks.iter().all(|it| !it.starts_with("Read by model")) {
-            remarks.push(credit(&said));
+/// A line for each defect of the pictures of pages (PAP-36).
+pub(crate) fn flaw_remarks(pages: &[Page]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for (index, page) in pages.iter().enumerate() {
+        for flaw in &page.flaws {
+            remarks.push(format!("Page {}: {}.", index + 1, flaw.description()));
         }
     }
-    Ok(entries)
+    remarks
 }
 
-/// Which model has read.
-pub(crate) fn credit(said: &InferAnswer) -> String {
-    let digest = if said.digest.is_empty() { String::new() } else { format!(" {}", said.digest) };
-    let warning = said.warning.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-    format!("Read by model {}{digest}{warning}.", said.model)
-}
-
-/// What the model says of a page.
-pub(crate) fn asked(
+/// Asks the model about a page.
+pub(crate) fn ask_about_page(
     context: &Context<'_>,
     prompt: &str,
     page: &Page,
 ) -> Result<InferAnswer, NodeError> {
     let picture = page.picture.as_ref().ok_or_else(|| {
-        NodeError::rejected("no_picture", "a page has no picture that the model could be shown")
+        let reason = "a page has no picture that the model could be shown";
+        NodeError::rejected(Reason::NoPicture, reason)
     })?;
-    let unusable = |it: imaging::PictureError| {
-        NodeError::rejected("picture_unusable", domain::ErrorChain(&it).to_string())
-    };
-    let shown = shown(picture).map_err(unusable)?;
-    let png = BASE64_STANDARD.encode(shown.to_png().map_err(unusable)?);
-    let text = prompt.trim().to_owned();
-    context.ask_whole(&InferRequest {
-        priority: Priority::Routine,
-        deadline_ms: None,
-        messages: vec![Utterance { role: Role::User, text, pictures: 1 }],
-        pictures: vec![png],
-        mask_pictures: Vec::new(),
-        pixels: None,
-        sampling: Sampling { tokens_max: TOKENS_MAX, ..Sampling::default() },
-    })
-}
-
-fn shown(gray: &GrayImage) -> Result<Picture, imaging::PictureError> {
-    let (width, height) = gray.dimensions();
-    let longer = width.max(height);
-    let side = |it: u32| (it * SHOWN_SIDE_MAX / longer.max(SHOWN_SIDE_MAX)).max(1);
-    let filter = image::imageops::FilterType::Triangle;
-    let gray = image::imageops::resize(gray, side(width), side(height), filter);
-    let rgb = gray.as_raw().iter().flat_map(|it| [*it; 3]).collect();
-    Picture::new(gray.width(), gray.height(), rgb)
+    let picture = QuestionPicture::from_page(picture, SHOWN_SIDE_MAX).map_err(|error| {
+        NodeError::rejected(Reason::PictureUnusable, domain::ErrorChain(&error).to_string())
+    })?;
+    let pictures = [picture];
+    Question::new(prompt.trim(), &pictures).tokens_max(TOKENS_MAX).ask_parsed(context)
 }
 
 #[cfg(test)]

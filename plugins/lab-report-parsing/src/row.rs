@@ -1,9 +1,10 @@
-//! A row, with what the engine makes of it: its unit in UCUM, and whether it is as usual (HL7-61, HL7-63, PAP-12).
+//! Builds a row of a laboratory report: its unit in UCUM, and whether its result is abnormal by its reference
+//! (HL7-61, HL7-63, PAP-12).
 
 use domain::{Abnormality, Code, Finding, LabRow, Presence};
 use encoding::{reference_range, unit};
 
-/// What a row says in its own words.
+/// The fields of a row as they were printed or sent.
 pub(crate) struct Fields<'a> {
     pub(crate) name: &'a str,
     pub(crate) result: &'a str,
@@ -12,7 +13,7 @@ pub(crate) struct Fields<'a> {
     pub(crate) flag: &'a str,
 }
 
-/// The row. Values are never converted; what cannot be compared is not called normal.
+/// Builds a row. Values are never converted; a result that cannot be compared is unknown, and never normal.
 pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
     let unit = unit::canonical(fields.unit).text;
     let abnormality = reference_range::compare(fields.result, fields.reference, &unit);
@@ -30,21 +31,22 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
     }
 }
 
-/// Whether the sender says something else. What either side leaves open is no disagreement.
-fn disagrees(ours: Abnormality, received: &str) -> bool {
-    let Some(theirs) = meant(received) else { return false };
-    match (ours, theirs) {
+/// Whether the sender's flag contradicts the computed abnormality. What either side leaves open is no
+/// contradiction.
+fn disagrees(computed: Abnormality, flag: &str) -> bool {
+    let Some(sent) = meaning_of_mark(flag) else { return false };
+    match (computed, sent) {
         (Abnormality::Unknown, _) => false,
-        // `A` says that something is wrong, not in which direction.
-        (ours, Abnormality::Abnormal) => !ours.is_abnormal(),
-        (Abnormality::Abnormal, theirs) => !theirs.is_abnormal(),
-        (ours, theirs) => ours != theirs,
+        // `A` states that a result is abnormal, but not in which direction.
+        (computed, Abnormality::Abnormal) => !computed.is_abnormal(),
+        (Abnormality::Abnormal, sent) => !sent.is_abnormal(),
+        (computed, sent) => computed != sent,
     }
 }
 
-/// What a mark means: of table 0078, or as laboratories print it. `阴性` is normal only where negative is
-/// usual, so it says nothing here.
-pub(crate) fn meant(mark: &str) -> Option<Abnormality> {
+/// The meaning of a mark: of HL7 table 0078, or as laboratories print it. `阴性` (negative) is normal only where
+/// negative is usual, so it has no meaning on its own.
+pub(crate) fn meaning_of_mark(mark: &str) -> Option<Abnormality> {
     match mark {
         "N" | "NEG" => Some(Abnormality::Normal),
         "H" | "HH" | ">" | "↑" | "↑↑" | "▲" | "高" | "偏高" => Some(Abnormality::High),
@@ -54,7 +56,7 @@ pub(crate) fn meant(mark: &str) -> Option<Abnormality> {
     }
 }
 
-/// What a row that is not as usual says in words.
+/// The finding of an abnormal row; nothing for a row that is normal or unknown.
 pub(crate) fn finding(row: &LabRow) -> Option<Finding> {
     let direction = match row.abnormality {
         Abnormality::High => "above",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use contracts::ReviewRefusal;
 use domain::{NodeOutput, Region, Segment, Segmentation};
 use imaging::Mask;
-use imaging::measurement::measure;
+use imaging::measurement;
 
 /// Longest text of a finding or section.
 const TEXT_MAX: usize = 100_000;
@@ -142,7 +142,7 @@ fn measure(
             ))
         })?;
         segment.voxels = mask.count();
-        segment.measurements = measure(&mask, &geometry);
+        segment.measurements = measurement::measure(&mask, &geometry);
         segment.is_edited = as_it_was(draft).is_none_or(|it| it.mask != segment.mask);
     }
     segments.retain(|it| it.voxels > 0);

@@ -1,4 +1,4 @@
-//! Pages of a PDF: their letters where they have some, their picture where they have none.
+//! Reads the pages of a PDF: their text if they have some, their picture otherwise.
 
 use hayro::hayro_interpret::font::{Glyph, GlyphRun};
 use hayro::hayro_interpret::hayro_cmap::BfString;
@@ -18,30 +18,31 @@ use plugin_api::NodeError;
 
 use super::gray::brightness;
 use super::{PAGES_MAX, Word};
+use crate::rejection::Reason;
 
-/// What pictures of pages are drawn with, in pixels a point: 200 dots per inch.
+/// Resolution of drawn pages, in pixels per point: 200 dots per inch.
 const SCALE: f32 = 200.0 / 72.0;
 
-/// Longest side of a page that is drawn, in points.
+/// Upper bound of the sides of a page, in points.
 const SIDE_MAX: f32 = 4000.0;
 
-/// A page with fewer letters is a picture with a stamp on it.
+/// Lower bound of the letters of a page with text: a page with fewer is a picture with a stamp on it.
 const LETTERS_MIN: usize = 40;
 
-/// Pieces that are nearer than this share of their height are one word.
-const NEAR: f32 = 0.2;
+/// Upper bound of the gap within a word, as a share of the height of its letters.
+const WORD_GAP_MAX: f32 = 0.2;
 
-/// One page.
+/// A page of a PDF.
 pub(crate) enum Sheet {
-    /// Its letters, in points, and what it shows.
+    /// The words of its text, in points, and its picture.
     Letters(Vec<Word>, GrayImage),
-    /// What it shows.
+    /// The picture of a page without usable text.
     Picture(GrayImage),
 }
 
-/// The pages of a PDF, `PAGES_MAX` at most.
+/// Reads the pages of a PDF, up to [`PAGES_MAX`].
 pub(crate) fn sheets(bytes: &[u8]) -> Result<Vec<Sheet>, NodeError> {
-    let unreadable = |it: String| NodeError::rejected("pdf_unreadable", it);
+    let unreadable = |reason: String| NodeError::rejected(Reason::PdfUnreadable, reason);
     let pdf = Pdf::new(bytes.to_vec()).map_err(|it| unreadable(format!("{it:?}")))?;
     let pages = pdf.pages();
     if pages.is_empty() {
@@ -49,7 +50,7 @@ pub(crate) fn sheets(bytes: &[u8]) -> Result<Vec<Sheet>, NodeError> {
     }
     if pages.len() > PAGES_MAX {
         let reason = format!("{} pages; {PAGES_MAX} at most are read", pages.len());
-        return Err(NodeError::rejected("too_many_pages", reason));
+        return Err(NodeError::rejected(Reason::TooManyPages, reason));
     }
     pages.iter().map(|page| sheet(&pdf, page)).collect()
 }
@@ -58,14 +59,14 @@ fn sheet(pdf: &Pdf, page: &Page<'_>) -> Result<Sheet, NodeError> {
     let (width, height) = page.render_dimensions();
     if !(width >= 1.0 && height >= 1.0 && width <= SIDE_MAX && height <= SIDE_MAX) {
         let reason = format!("a page of {width} x {height} points");
-        return Err(NodeError::rejected("pdf_page_size", reason));
+        return Err(NodeError::rejected(Reason::PdfPageSize, reason));
     }
     let words = letters(pdf, page, [width, height]);
     let count: usize = words.iter().map(|it| it.text.chars().count()).sum();
     let unknown = words.iter().flat_map(|it| it.text.chars());
     let unknown = unknown.filter(|it| *it == char::REPLACEMENT_CHARACTER).count();
     let picture = picture(page)?;
-    // Letters that nobody can name are looked at, as a person would.
+    // A page with many letters of unknown characters is read by its picture, as a person would read it.
     if count >= LETTERS_MIN && unknown * 50 <= count {
         return Ok(Sheet::Letters(words, picture));
     }
@@ -78,9 +79,8 @@ fn picture(page: &Page<'_>) -> Result<GrayImage, NodeError> {
     let drawn =
         render(page, &cache, &InterpreterSettings::default(), &RenderSettings::default(), &scale);
     let values = drawn.data_as_u8_slice().chunks_exact(4).map(brightness).collect();
-    let (width, height) = (u32::from(drawn.width()), u32::from(drawn.height()));
-    let gray = GrayImage::from_raw(width, height, values);
-    gray.ok_or_else(|| NodeError::rejected("pdf_unreadable", "a page cannot be drawn"))
+    let gray = GrayImage::from_raw(drawn.width().into(), drawn.height().into(), values);
+    gray.ok_or_else(|| NodeError::rejected(Reason::PdfUnreadable, "a page cannot be drawn"))
 }
 
 fn letters(pdf: &Pdf, page: &Page<'_>, [width, height]: [f32; 2]) -> Vec<Word> {
@@ -90,27 +90,29 @@ fn letters(pdf: &Pdf, page: &Page<'_>, [width, height]: [f32; 2]) -> Vec<Word> {
     let upright = Affine::new([a, b, c, d, e, f]);
     let settings = InterpreterSettings::default();
     let mut context = Context::new(upright, bounds, &cache, pdf.xref(), settings);
-    let mut found = Letters { words: Vec::new(), is_open: false, stands_for: Vec::new() };
+    let mut found = Letters { words: Vec::new(), is_open: false, replacements: Vec::new() };
     interpret_page(page, &mut context, &mut found);
     let is_there = |it: &Word| !it.text.trim().is_empty();
-    found.words.into_iter().filter(is_there).flat_map(|it| parts(&it)).collect()
+    found.words.into_iter().filter(is_there).flat_map(|it| split_at_gaps(&it)).collect()
 }
 
-/// Gathers letters. What is drawn one after the other on one line, without a gap, is one word.
+/// Collects the words of a page. Letters that are drawn one after the other on one line, without a gap, are one
+/// word.
 struct Letters {
     words: Vec<Word>,
     is_open: bool,
-    /// What the content that is open stands for, if it says so (ISO 32000-1, 14.9.4). It is said once.
-    stands_for: Vec<Option<String>>,
+    /// Replacement texts of the marked content that is open (ISO 32000-1, 14.9.4). Each one is used once.
+    replacements: Vec<Option<String>>,
 }
 
 impl Letters {
     fn run(&mut self, run: &GlyphRun<'_, '_>, transform: Affine) {
-        // A run that begins where the one before ended, in the middle of a word, goes on with it.
+        // A run that begins at the end of the previous one, within a word, continues that word.
         let mut is_first = true;
         for glyph in run.glyphs() {
-            let said = self.stands_for.iter_mut().rev().flatten().next().map(std::mem::take);
-            let letter = match (said, glyph.as_unicode()) {
+            let replacement =
+                self.replacements.iter_mut().rev().flatten().next().map(std::mem::take);
+            let letter = match (replacement, glyph.as_unicode()) {
                 (Some(it), _) | (None, Some(BfString::String(it))) => it,
                 (None, Some(BfString::Char(it))) => it.to_string(),
                 (None, None) => char::REPLACEMENT_CHARACTER.to_string(),
@@ -123,7 +125,7 @@ impl Letters {
             let across = f64::from(units.unwrap_or(500.0));
             let from = place * Point::ZERO;
             let to = place * Point::new(across, 0.0);
-            // An em is 1000 units; letters stand a quarter of it below their line at most.
+            // An em is 1000 units; letters reach at most a quarter of it below the base line.
             let em = (place * Point::new(0.0, 1000.0) - from).hypot();
             self.letter(&letter, from, to, em, is_first);
             is_first = false;
@@ -133,7 +135,7 @@ impl Letters {
     fn letter(&mut self, letter: &str, from: Point, to: Point, em: f64, is_first: bool) {
         let level = (to - from).normalize();
         if !from.is_finite() || !to.is_finite() || level.dot(Vec2::new(1.0, 0.0)) < 0.9 {
-            // Letters that stand upright in no direction of reading: stamps along the edge.
+            // Text that does not run from left to right, such as a stamp along the edge.
             self.is_open = false;
             return;
         }
@@ -143,13 +145,13 @@ impl Letters {
             let gap = (left - last.right) / em.max(0.1);
             let is_level = (last.bottom - bottom).abs() < 0.2 * em;
             let goes_on = !is_first || !last.text.ends_with(' ');
-            if is_level && gap.abs() < NEAR && goes_on {
+            if is_level && gap.abs() < WORD_GAP_MAX && goes_on {
                 last.text.push_str(letter);
                 last.right = right;
                 return;
             }
-            // Positioned letter by letter: a gap is a blank, unless it is that of a column.
-            if is_level && !is_first && (NEAR..1.0).contains(&gap) {
+            // Letters that are positioned one by one: a gap is a space, unless it is one between columns.
+            if is_level && !is_first && (WORD_GAP_MAX..1.0).contains(&gap) {
                 last.text.push(' ');
                 last.text.push_str(letter);
                 last.right = right;
@@ -167,8 +169,8 @@ fn narrow(it: f64) -> f32 {
     it as f32
 }
 
-/// A text string (ISO 32000-1, 7.9.2.2): UTF-16 or UTF-8 after its mark, or else `PDFDocEncoding`, which is
-/// Latin for what is read here.
+/// Decodes a text string (ISO 32000-1, 7.9.2.2): UTF-16 or UTF-8 after a byte order mark, and otherwise
+/// `PDFDocEncoding`, which is Latin-1 for the characters that matter here.
 fn decoded(bytes: &[u8]) -> String {
     match bytes {
         [0xfe, 0xff, rest @ ..] => {
@@ -180,24 +182,17 @@ fn decoded(bytes: &[u8]) -> String {
     }
 }
 
-/// A run of letters taken apart at wide gaps: tables are set in blanks, too.
-fn parts(word: &Word) -> Vec<Word> {
+/// Splits a run of letters at two or more spaces, with which some tables are set.
+fn split_at_gaps(word: &Word) -> Vec<Word> {
     let count = word.text.chars().count().max(1) as f32;
     let width = (word.right - word.left) / count;
     let mut parts: Vec<Word> = Vec::new();
-    let (mut start, mut text) = (0_usize, String::new());
-    let mut close = |start: usize, text: &mut String| {
-        let trimmed = text.trim_end();
-        if !trimmed.is_empty() {
-            let left = word.left + start as f32 * width;
-            let right = left + trimmed.chars().count() as f32 * width;
-            parts.push(Word { text: trimmed.to_owned(), left, right, ..word.clone() });
-        }
-        text.clear();
-    };
+    let mut start = 0;
+    let mut text = String::new();
     for (index, letter) in word.text.chars().enumerate() {
         if text.ends_with("  ") && letter != ' ' {
-            close(start, &mut text);
+            parts.extend(part_of(word, start, width, &text));
+            text.clear();
         }
         if text.is_empty() {
             if letter == ' ' {
@@ -207,8 +202,16 @@ fn parts(word: &Word) -> Vec<Word> {
         }
         text.push(letter);
     }
-    close(start, &mut text);
+    parts.extend(part_of(word, start, width, &text));
     parts
+}
+
+/// A part of a run that begins at the letter of this number, where each letter is `width` wide.
+fn part_of(word: &Word, start: usize, width: f32, text: &str) -> Option<Word> {
+    let text = text.trim_end();
+    let left = word.left + start as f32 * width;
+    let right = left + text.chars().count() as f32 * width;
+    (!text.is_empty()).then(|| Word { text: text.to_owned(), left, right, ..word.clone() })
 }
 
 impl<'a> Device<'a> for Letters {
@@ -222,10 +225,10 @@ impl<'a> Device<'a> for Letters {
     }
     fn begin_marked_content(&mut self, _: &[u8], properties: Option<&Dict<'_>>) {
         let text = properties.and_then(|it| it.get::<PdfString<'_>>(ACTUAL_TEXT));
-        self.stands_for.push(text.map(|it| decoded(it.as_bytes())));
+        self.replacements.push(text.map(|it| decoded(it.as_bytes())));
     }
     fn end_marked_content(&mut self) {
-        self.stands_for.pop();
+        self.replacements.pop();
     }
     fn draw_image(&mut self, _: Image<'a, '_>, _: ImageDrawProps<'a>) {}
     fn pop_clip(&mut self) {}

@@ -1,4 +1,4 @@
-//! What is wrong with a picture of a page (PAP-36).
+//! Defects of a picture of a page that make it hard to read (PAP-36).
 
 use image::GrayImage;
 use imageproc::filter::gaussian_blur_f32;
@@ -6,20 +6,20 @@ use imageproc::filter::gaussian_blur_f32;
 use super::gray::ink;
 use super::straighten::{Corners, Upright};
 
-/// Something that makes a page hard to read.
+/// A defect of a picture of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flaw {
     /// Part of the page is not on the picture.
     Cropped,
     /// Letters have no sharp edges.
     Blurred,
-    /// It lies on its side or head, or leans by more than two degrees.
+    /// The page is rotated by a quarter or more, or leans by more than two degrees.
     Turned,
-    /// It was taken from the side.
+    /// The page was photographed from the side.
     Warped,
     /// A crease runs across the page.
     Folded,
-    /// Some of it is much darker than the rest.
+    /// A part of the page is much darker than the rest.
     Shaded,
     /// Ink and paper are nearly of one grey.
     Pale,
@@ -28,8 +28,8 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// In words, for people.
-    pub const fn words(self) -> &'static str {
+    /// A description for people.
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Cropped => "part of the page is missing",
             Self::Blurred => "the page is blurred",
@@ -46,14 +46,14 @@ impl Flaw {
 /// Side of the squares that brightness is compared in, as a share of the page.
 const SQUARES: u32 = 12;
 
-/// What there is to look at: the page as it lay, cut out and upright, and where its ink is.
+/// The page that is examined: cut out and upright, with a mask of its ink.
 struct Look<'a> {
     page: &'a GrayImage,
     ink: GrayImage,
     size: (u32, u32),
 }
 
-/// All flaws of a picture of a page.
+/// All defects of a picture of a page.
 pub(crate) fn flaws(picture: &GrayImage, upright: &Upright) -> Vec<Flaw> {
     let page = &upright.picture;
     let soft = gaussian_blur_f32(page, 1.1);
@@ -71,13 +71,14 @@ pub(crate) fn flaws(picture: &GrayImage, upright: &Upright) -> Vec<Flaw> {
     checks.into_iter().filter(|(_, is_so)| *is_so).map(|(it, _)| it).collect()
 }
 
-/// Least share of the difference between ink and paper that one pixel makes at an edge of a sharp letter.
+/// Lower bound of the contrast of neighbouring pixels at an edge of a sharp letter, as a share of the difference
+/// between ink and paper.
 const SHARP_MIN: f32 = 0.16;
 
-/// Least difference between ink and paper, of 255.
+/// Lower bound of the difference between ink and paper, of 255.
 const CONTRAST_MIN: f32 = 60.0;
 
-/// Letters that have to be enlarged more than this are of few dots.
+/// Upper bound of the factor by which letters are enlarged for recognition, beyond which they have few dots.
 const COARSE: f32 = 2.4;
 
 /// Whether something is written up to the edge of the picture, or a corner of the page is outside it.

@@ -11,6 +11,7 @@ use plugin_api::NodeError;
 
 use super::Word;
 use super::phrases::{Bounds, with_point};
+use crate::rejection::Reason;
 use crate::vocabulary::is_han;
 
 /// The library, as Debian names it.
@@ -296,9 +297,8 @@ impl Recogniser {
 
     /// The words of a picture, and how certain each is.
     fn read(&self, sheet: &GrayImage, mode: c_int) -> Result<Vec<(Word, f32)>, NodeError> {
-        let too_large = || NodeError::rejected("picture_too_large", "a page is too large to read");
-        let width = c_int::try_from(sheet.width()).map_err(|_| too_large())?;
-        let height = c_int::try_from(sheet.height()).map_err(|_| too_large())?;
+        let width = pixel_count(sheet.width())?;
+        let height = pixel_count(sheet.height())?;
         let pixels = sheet.as_raw().as_ptr();
         // SAFETY: the handle is alive.
         unsafe { (self.functions.set_mode)(self.handle, mode) };
@@ -326,6 +326,11 @@ impl Drop for Recogniser {
             unsafe { (self.functions.delete)(self.handle) };
         }
     }
+}
+
+fn pixel_count(side: u32) -> Result<c_int, NodeError> {
+    c_int::try_from(side)
+        .map_err(|_| NodeError::rejected(Reason::PictureTooLarge, "a page is too large to read"))
 }
 
 /// A row of the table: level, page, block, paragraph, line, word, left, top, width, height, certainty, text.

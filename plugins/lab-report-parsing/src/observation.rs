@@ -1,16 +1,16 @@
-//! Rows that came as observations of a message.
+//! Rows that were received as observations of a message (OBX).
 
 use domain::{LabRow, Observation};
 
 use crate::row::{Fields, row};
 
-/// Kinds of value (OBX-2) that are a result and not a document or an address.
-const RESULTS: &[&str] =
+/// Value types (OBX-2) of a result, and not of a document or an address.
+const RESULT_TYPES: &[&str] =
     &["NM", "SN", "ST", "TX", "FT", "CE", "CWE", "CNE", "CF", "NR", "IS", "ID", "DT", "TS", ""];
 
-/// The row of an observation, if it has a result.
-pub(crate) fn received(observation: &Observation) -> Option<LabRow> {
-    let is_result = RESULTS.contains(&observation.value_type.as_str());
+/// The row of an observation; nothing if it has no result.
+pub(crate) fn row_of(observation: &Observation) -> Option<LabRow> {
+    let is_result = RESULT_TYPES.contains(&observation.value_type.as_str());
     if !is_result || observation.value.is_empty() {
         return None;
     }
@@ -22,8 +22,11 @@ pub(crate) fn received(observation: &Observation) -> Option<LabRow> {
         unit: &observation.unit,
         flag: &observation.flag,
     };
-    let (code, scheme) = (observation.code.clone(), observation.scheme.clone());
-    Some(LabRow { code, scheme, ..row(&fields) })
+    Some(LabRow {
+        code: observation.code.clone(),
+        scheme: observation.scheme.clone(),
+        ..row(&fields)
+    })
 }
 
 #[cfg(test)]
@@ -33,9 +36,9 @@ mod tests {
     #[test]
     fn an_observation_without_a_result_is_no_row() {
         let empty = Observation { value_type: "NM".to_owned(), ..Observation::default() };
-        assert_eq!(received(&empty), None);
+        assert_eq!(row_of(&empty), None);
         let value = "x".to_owned();
         let document = Observation { value_type: "ED".to_owned(), value, ..Observation::default() };
-        assert_eq!(received(&document), None);
+        assert_eq!(row_of(&document), None);
     }
 }
