@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use domain::{AnswerMask, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
-use imaging::{FlatMask, Picture, overlay};
+use imaging::{FlatMask, Picture, annotation};
 use inference::{Compute, SharedModel, Start};
 
 use super::{PixelArgs, store, unusable};
@@ -145,12 +145,12 @@ fn numbered(out: &Path, index: usize) -> PathBuf {
 fn draw(index: usize, picture: &[u8], answer: &InferAnswer, out: &Path) -> Result<(), Failure> {
     let mut picture = Picture::decode(picture).map_err(|it| unusable(&it))?;
     for (colour, it) in answer.masks.iter().enumerate().filter(|it| it.1.picture == index) {
-        overlay::tint(&mut picture, &mask(it)?, overlay::colour(colour));
+        annotation::tint_mask(&mut picture, &mask(it)?, annotation::colour(colour));
     }
     for (index, it) in answer.boxes.iter().enumerate().filter(|_| index == 0) {
         if let Some(corners) = it.on_picture {
-            let colour = overlay::colour(answer.masks.len() + index);
-            overlay::outline(&mut picture, corners, colour);
+            let colour = annotation::colour(answer.masks.len() + index);
+            annotation::draw_box(&mut picture, corners, colour);
         }
     }
     let png = picture.to_png().map_err(|it| unwritable(out, &it))?;
