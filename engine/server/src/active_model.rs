@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contracts::Model;
+use domain::event::ModelChange;
 use inference::{
     Compute, ModelCard, ModelStore, RemoteConfig, RemoteModel, Served, SharedModel, SiteModel,
     Start, memory,
@@ -83,10 +84,23 @@ pub(crate) struct ActiveModel {
     exchange: tokio::sync::Mutex<()>,
 }
 
-/// An exchange of the model for another, as the trail records it.
-pub(crate) struct Exchange {
-    pub(crate) detail: Value,
-    pub(crate) outcome: Result<(), String>,
+/// What became of an exchange of the model for another, as the trail records it.
+#[derive(Debug)]
+pub(crate) enum Exchange {
+    /// The model of the site file is active.
+    Done(ModelChange),
+    /// The former model stays active.
+    Refused(ModelChange),
+}
+
+impl Exchange {
+    fn new(from: &Value, to: &Value, outcome: Result<(), String>) -> Self {
+        let change = |reason| ModelChange { from: from.clone(), to: to.clone(), reason };
+        match outcome {
+            Ok(()) => Self::Done(change(String::new())),
+            Err(reason) => Self::Refused(change(reason)),
+        }
+    }
 }
 
 impl ActiveModel {
@@ -128,24 +142,24 @@ impl ActiveModel {
         let Some(config) = config else {
             *self.lock() = State::default();
             self.host.lend(None);
-            return Some(exchanged(&before.about, &Value::Null, Ok(())));
+            return Some(Exchange::new(&before.about, &Value::Null, Ok(())));
         };
         let (served, about) = match self.endpoint(config) {
             Ok(found) => found,
             Err(failure) => {
                 let to = json!({"name": config.name});
-                return Some(exchanged(&before.about, &to, Err(failure.text().to_owned())));
+                return Some(Exchange::new(&before.about, &to, Err(failure.text().to_owned())));
             }
         };
         let Some(model) = before.model else {
             self.lend(config, about.clone(), SiteModel::new(served));
-            return Some(exchanged(&before.about, &about, Ok(())));
+            return Some(Exchange::new(&before.about, &about, Ok(())));
         };
         let outcome = model.exchange(served, memory::available()).await.map_err(|it| it.reason);
         if outcome.is_ok() {
             self.lend(config, about.clone(), model);
         }
-        Some(exchanged(&before.about, &about, outcome))
+        Some(Exchange::new(&before.about, &about, outcome))
     }
 
     fn lend(&self, config: &ModelConfig, about: Value, model: Arc<SiteModel>) {
@@ -200,11 +214,6 @@ impl ActiveModel {
     }
 }
 
-fn exchanged(from: &Value, to: &Value, outcome: Result<(), String>) -> Exchange {
-    let reason = outcome.as_ref().err().cloned().unwrap_or_default();
-    Exchange { detail: json!({"from": from, "to": to, "reason": reason}), outcome }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,10 +233,11 @@ mod tests {
 
     #[test]
     fn a_failed_exchange_says_why_and_a_successful_one_nothing() {
-        let done = exchanged(&json!("a"), &json!("b"), Ok(()));
-        assert_eq!(done.detail, json!({"from": "a", "to": "b", "reason": ""}));
-        let failed = exchanged(&json!("a"), &json!("b"), Err("no memory".to_owned()));
-        assert_eq!(failed.detail["reason"], "no memory");
-        assert!(failed.outcome.is_err());
+        let done = Exchange::new(&json!("a"), &json!("b"), Ok(()));
+        assert!(matches!(done, Exchange::Done(change) if change.reason.is_empty()));
+        let refused = Exchange::new(&json!("a"), &json!("b"), Err("no memory".to_owned()));
+        let expected =
+            ModelChange { from: json!("a"), to: json!("b"), reason: "no memory".to_owned() };
+        assert!(matches!(refused, Exchange::Refused(change) if change == expected));
     }
 }

@@ -13,7 +13,7 @@ use dimse::Network;
 use domain::AeTitle;
 use serde::Deserialize;
 use upkeep::disk::DiskMarks;
-use upkeep::housekeeping::UpkeepPolicy;
+use upkeep::policy::UpkeepPolicy;
 use upkeep::retention::RetentionConfig;
 
 use crate::active_model::ModelConfig;

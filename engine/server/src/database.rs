@@ -12,7 +12,6 @@ use sqlx::postgres::PgConnectOptions;
 use store::cluster::Cluster;
 use store::{IdentityDomains, Keys, PgStore};
 
-use crate::installation::Installation;
 use crate::output::Failure;
 
 /// `identity:` of the site file: who issues patient identifiers.
@@ -49,6 +48,17 @@ impl IdentityConfig {
     }
 }
 
+/// Where the database of a site is.
+pub(crate) struct DatabaseLocation<'a> {
+    /// The URL of a PostgreSQL of the site. Without it, and without `DATABASE_URL` in the
+    /// environment, the private cluster is meant.
+    pub(crate) url: Option<&'a str>,
+    /// The data folder, with the keys and the private cluster.
+    pub(crate) data: &'a Path,
+    /// The folder with the programs of PostgreSQL, if they are not in the usual place.
+    pub(crate) pg_bin: Option<&'a Path>,
+}
+
 /// An open database, and the cluster that was started for it.
 pub(crate) struct Database {
     /// The store, connected as the engine's user.
@@ -60,17 +70,20 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the database of an installation, and brings its tables up to date.
-    pub(crate) async fn open(installation: &Installation) -> Result<Self, Failure> {
-        let data = &installation.data;
+    /// Opens a database, and brings its tables up to date.
+    pub(crate) async fn open(
+        location: DatabaseLocation<'_>,
+        identity: &IdentityConfig,
+    ) -> Result<Self, Failure> {
+        let data = location.data;
         std::fs::create_dir_all(data).map_err(|error| {
             let what = format!("cannot make the data folder `{}`", data.display());
             Failure::from_error(&what, &error)
         })?;
         let keys = Keys::open(&data.join("keys"))
             .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
-        let server = Server::find(installation).await?;
-        let domains = installation.config.identity.domains();
+        let server = Server::find(&location).await?;
+        let domains = identity.domains();
         match server.connect(keys, domains).await {
             Ok(store) => {
                 let Server { cluster, owner, .. } = server;
@@ -109,13 +122,11 @@ struct Server {
 impl Server {
     /// The PostgreSQL of the site, or else the private cluster of the data folder, started if need
     /// be.
-    async fn find(installation: &Installation) -> Result<Self, Failure> {
-        let url = installation.config.database.clone();
+    async fn find(location: &DatabaseLocation<'_>) -> Result<Self, Failure> {
+        let url = location.url.map(str::to_owned);
         match url.or_else(|| std::env::var("DATABASE_URL").ok()) {
             Some(url) => Self::of_site(&url),
-            None => {
-                Self::private(&installation.data, installation.arguments.pg_bin.as_deref()).await
-            }
+            None => Self::private(location.data, location.pg_bin).await,
         }
     }
 

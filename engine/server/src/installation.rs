@@ -12,7 +12,7 @@ use contracts::StoreError;
 use store::PgStore;
 
 use crate::config::Config;
-use crate::database::Database;
+use crate::database::{Database, DatabaseLocation};
 use crate::output::Failure;
 
 /// Where the data folder is unless the command line or the site file names another.
@@ -79,6 +79,19 @@ impl InstallationArgs {
     }
 }
 
+/// How to show a list.
+#[derive(Args, Clone)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) installation: InstallationArgs,
+    /// Show it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The greatest number of lines.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: i64,
+}
+
 /// An installation whose site file has been read.
 #[derive(Clone)]
 pub(crate) struct Installation {
@@ -108,12 +121,22 @@ impl Installation {
         Ok(self.arguments.read()?.with_data(self.data.clone()))
     }
 
+    /// Opens the database.
+    pub(crate) async fn open_database(&self) -> Result<Database, Failure> {
+        let location = DatabaseLocation {
+            url: self.config.database.as_deref(),
+            data: &self.data,
+            pg_bin: self.arguments.pg_bin.as_deref(),
+        };
+        Database::open(location, &self.config.identity).await
+    }
+
     /// Opens the database, has `ask` ask it something, and closes it again.
     pub(crate) async fn with_store<T>(
         &self,
         ask: impl AsyncFnOnce(&Arc<PgStore>) -> T,
     ) -> Result<T, Failure> {
-        let database = Database::open(self).await?;
+        let database = self.open_database().await?;
         let answer = ask(&database.store).await;
         database.close().await;
         Ok(answer)

@@ -7,12 +7,9 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Args;
 use contracts::StoreError;
 use domain::ErrorChain;
 use serde::Serialize;
-
-use crate::installation::InstallationArgs;
 
 /// Why a command failed, and what the operator can do about it.
 #[derive(Debug)]
@@ -58,19 +55,6 @@ impl Failure {
         let hint = self.hint.as_ref().map(|it| format!("hint: {it}\n"));
         format!("isocenter: {}\n{}", self.text, hint.unwrap_or_default())
     }
-}
-
-/// How to show a list.
-#[derive(Args, Clone)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    pub(crate) installation: InstallationArgs,
-    /// Show it as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// The greatest number of lines.
-    #[arg(long, default_value_t = 50)]
-    pub(crate) limit: i64,
 }
 
 /// Shows a line. A reader may have closed the pipe, as `head` does; then there is nobody to show to.

@@ -14,13 +14,17 @@ use std::time::Duration;
 
 use contracts::{Live, Store as _};
 use dimse::Reporter;
-use domain::{Action, AeTitle, ErrorChain, Event, Outcome, Subject};
+use domain::event::{
+    EventBody, ModelExchanged, ModelRefused, PluginsReloaded, SiteFileChange, SiteFileRefused,
+    SiteFileReloaded, WorkflowsReloaded,
+};
+use domain::{AeTitle, ErrorChain, Event, Outcome, Subject};
 use orchestrator::{Destinations, Orchestrator};
 use plugin_host::PluginHost;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::PgStore;
 use tracing::{error, info};
-use upkeep::housekeeping::UpkeepPolicy;
+use upkeep::policy::UpkeepPolicy;
 
 use crate::activation;
 use crate::active_model::{ActiveModel, Exchange, ModelConfig};
@@ -125,13 +129,14 @@ impl Reload {
                     "the site file was read again: peers, networks, destinations, retention, disk, \
                      model"
                 );
-                self.record("site_file_reloaded", json!({"reason": ""}), Outcome::Success).await;
+                let change = SiteFileChange { reason: String::new() };
+                self.record(SiteFileReloaded(change), Outcome::Success).await;
             }
             Err(failure) => {
-                let reason = failure.text();
+                let reason = failure.text().to_owned();
                 error!(reason, "the site file is not sound; all stays as it was");
-                let detail = json!({"reason": reason});
-                self.record("site_file_refused", detail, Outcome::MinorFailure).await;
+                let change = SiteFileChange { reason };
+                self.record(SiteFileRefused(change), Outcome::MinorFailure).await;
             }
         }
     }
@@ -151,12 +156,14 @@ impl Reload {
         let store = Arc::clone(&self.store);
         tokio::spawn(async move {
             let exchange = model.replace(config.as_ref()).await;
-            let Some(Exchange { detail, outcome }) = exchange else { return };
-            match outcome {
-                Ok(()) => record(&store, "model_exchanged", detail, Outcome::Success).await,
-                Err(reason) => {
-                    error!(reason, "the model stays as it was");
-                    record(&store, "model_refused", detail, Outcome::MinorFailure).await;
+            match exchange {
+                None => {}
+                Some(Exchange::Done(change)) => {
+                    record(&store, ModelExchanged(change), Outcome::Success).await;
+                }
+                Some(Exchange::Refused(change)) => {
+                    error!(reason = change.reason, "the model stays as it was");
+                    record(&store, ModelRefused(change), Outcome::MinorFailure).await;
                 }
             }
         });
@@ -166,12 +173,14 @@ impl Reload {
         match self.host.rescan().await {
             Ok(()) => {
                 let pins: Vec<_> = self.host.plugins().into_iter().map(|it| it.pin).collect();
-                self.record("plugins_reloaded", json!({"plugins": pins}), Outcome::Success).await;
+                let reloaded = PluginsReloaded { plugins: Some(json!(pins)), reason: None };
+                self.record(reloaded, Outcome::Success).await;
             }
             Err(error) => {
                 error!(error = %ErrorChain(&error), "the plugins stay as they were");
-                let detail = json!({"reason": ErrorChain(&error).to_string()});
-                self.record("plugins_reloaded", detail, Outcome::MinorFailure).await;
+                let reason = Some(ErrorChain(&error).to_string());
+                let refused = PluginsReloaded { plugins: None, reason };
+                self.record(refused, Outcome::MinorFailure).await;
             }
         }
     }
@@ -193,17 +202,17 @@ impl Reload {
         self.orchestrator.destinations.set(destinations);
         self.orchestrator.workflows.set(read);
         info!(count = references.len(), "active workflows were read again");
-        let detail = json!({"workflows": references});
-        self.record("workflows_reloaded", detail, Outcome::Success).await;
+        let reloaded = WorkflowsReloaded { workflows: json!(references) };
+        self.record(reloaded, Outcome::Success).await;
     }
 
-    async fn record(&self, kind: &str, detail: Value, outcome: Outcome) {
-        record(&self.store, kind, detail, outcome).await;
+    async fn record(&self, body: impl EventBody, outcome: Outcome) {
+        record(&self.store, body, outcome).await;
     }
 }
 
-async fn record(store: &PgStore, kind: &str, detail: Value, outcome: Outcome) {
-    let event = Event::engine(kind, Action::U, Subject::default(), detail).ended(outcome);
+async fn record(store: &PgStore, body: impl EventBody, outcome: Outcome) {
+    let event = Event::new(Subject::default(), body).ended(outcome);
     if let Err(error) = store.append(vec![event]).await {
         error!(error = %ErrorChain(&error), "a change cannot be recorded");
     }

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use contracts::{EventSink as _, Live, NodeRunner, Store};
 use dimse::Reporter;
-use domain::{Action, Actor, ErrorChain, Event, Subject};
+use domain::event::{EngineStarted, EngineStopped};
+use domain::{Actor, ErrorChain, Event, Subject};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, keep_going};
 use plugin_host::PluginLimits;
@@ -31,7 +32,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use upkeep::admission::{SAFE_MODE, closed};
-use upkeep::housekeeping::{Housekeeping, UpkeepPolicy};
+use upkeep::housekeeping::Housekeeping;
+use upkeep::policy::UpkeepPolicy;
 
 use crate::database::Database;
 use crate::http::HttpServices;
@@ -63,7 +65,7 @@ pub(crate) async fn run(
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
     let _lock = lock(&installation.data)?;
     let site = Site::read(&installation, arguments, &[]).await?;
-    let Database { store, cluster, .. } = Database::open(&installation).await?;
+    let Database { store, cluster, .. } = installation.open_database().await?;
     let engine = EngineParts {
         store: Arc::clone(&store),
         cluster: cluster.clone(),
@@ -149,7 +151,7 @@ impl EngineParts {
         _ = closing.send(true);
         intake.set_taking(closed("the engine is stopping"));
         tokio::time::sleep(GRACE).await;
-        let event = Event::engine("engine_stopped", Action::E, Subject::default(), json!({}));
+        let event = Event::new(Subject::default(), EngineStopped {});
         intake.record_event(event).await;
         tasks.shutdown().await;
         if let Err(error) = sealer.seal().await {
@@ -218,11 +220,13 @@ impl EngineParts {
     async fn record_start(&self, site: &Site) {
         let plugins: Vec<_> = site.host.plugins().into_iter().map(|it| it.pin).collect();
         let workflows: Vec<_> = site.workflows.iter().map(|it| &it.reference).collect();
-        let detail = json!({
-            "version": env!("CARGO_PKG_VERSION"), "plugins": plugins, "workflows": workflows,
-            "model": site.model.about(),
-        });
-        let event = Event::engine("engine_started", Action::E, Subject::default(), detail);
+        let started = EngineStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            plugins: json!(plugins),
+            workflows: json!(workflows),
+            model: site.model.about(),
+        };
+        let event = Event::new(Subject::default(), started);
         if let Err(error) = self.store.append(vec![event]).await {
             error!(error = %ErrorChain(&error), "the start cannot be recorded");
         }

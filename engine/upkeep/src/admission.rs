@@ -8,14 +8,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use contracts::{Live, Refusal, RefusalReason, Store as _};
-use domain::{Action, ErrorChain, Event, Outcome, Subject};
+use domain::event::{DiskFilling, IntakeChange, IntakeClosed, IntakeNarrowed, IntakeOpened};
+use domain::{ErrorChain, Event, Outcome, Subject};
 use orchestrator::{IntakeService, Taking};
-use serde_json::json;
 use store::PgStore;
 use tracing::{error, info, warn};
 
 use crate::disk::{DiskLevel, DiskUsage};
-use crate::housekeeping::UpkeepPolicy;
+use crate::policy::UpkeepPolicy;
 
 /// How often the database and the disk are examined.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -108,33 +108,37 @@ fn reason(taking: &Taking) -> Option<&str> {
 
 /// Records what is accepted from now on, and for how long it was otherwise.
 async fn record_change(store: &PgStore, before: &Taking, now: &Taking, duration: Duration) {
-    let kind = match now {
-        Taking::All => "intake_opened",
-        Taking::Inside(_) => "intake_narrowed",
-        Taking::Nothing(_) => "intake_closed",
-    };
     match reason(now) {
         None => info!("the intake is open again"),
-        Some(reason) => error!(reason, kind, "the intake does not accept everything"),
+        Some(reason) => error!(reason, "the intake does not accept everything"),
     }
-    let detail = json!({
-        "reason": reason(now), "before": reason(before), "seconds_before": duration.as_secs(),
-    });
-    let outcome = if reason(now).is_none() { Outcome::Success } else { Outcome::MinorFailure };
-    let event = Event::engine(kind, Action::E, Subject::default(), detail).ended(outcome);
+    let change = IntakeChange {
+        reason: reason(now).map(str::to_owned),
+        before: reason(before).map(str::to_owned),
+        seconds_before: duration.as_secs(),
+    };
+    let subject = Subject::default();
+    let event = match now {
+        Taking::All => Event::new(subject, IntakeOpened(change)),
+        Taking::Inside(_) => {
+            Event::new(subject, IntakeNarrowed(change)).ended(Outcome::MinorFailure)
+        }
+        Taking::Nothing(_) => {
+            Event::new(subject, IntakeClosed(change)).ended(Outcome::MinorFailure)
+        }
+    };
     // Without the database there is nowhere to write it; the event of its return says why it was
     // away and for how long.
     let recorded = tokio::time::timeout(DATABASE_TIME_MAX, store.append(vec![event])).await;
     if !matches!(recorded, Ok(Ok(()))) {
-        warn!(kind, "a change of the intake cannot be recorded");
+        warn!("a change of the intake cannot be recorded");
     }
 }
 
 async fn warn_of_disk(store: &PgStore, usage: Option<DiskUsage>, mark: u8) {
     let percent = usage.map_or(0, |it| it.percent);
     warn!(percent, mark, "the disk is filling up: make room, or see `isocenter retention`");
-    let detail = json!({"percent": percent, "warn": mark});
-    let event = Event::engine("disk_filling", Action::E, Subject::default(), detail);
+    let event = Event::new(Subject::default(), DiskFilling { percent, warn: u64::from(mark) });
     if let Err(error) = store.append(vec![event.ended(Outcome::MinorFailure)]).await {
         error!(error = %ErrorChain(&error), "the warning about the disk cannot be recorded");
     }

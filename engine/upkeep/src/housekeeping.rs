@@ -5,19 +5,10 @@ use std::sync::Arc;
 
 use contracts::{Archive, Live};
 use orchestrator::{IntakeService, keep_going};
-use store::{PgStore, RetentionTerms};
+use store::PgStore;
 
-use crate::disk::DiskMarks;
+use crate::policy::UpkeepPolicy;
 use crate::{admission, clock, retention};
-
-/// The rules of a site that may change while the engine runs: a new site file replaces them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UpkeepPolicy {
-    /// How long data are retained.
-    pub retention: RetentionTerms,
-    /// At which usage of the disk the engine reacts.
-    pub disk: DiskMarks,
-}
 
 /// The watch over an installation: its database, its disk and its clock.
 pub struct Housekeeping {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use store::{PgStore, RetentionTerms};
 use tracing::{error, info};
 
-use crate::housekeeping::UpkeepPolicy;
+use crate::policy::UpkeepPolicy;
 
 /// How often expired data are removed.
 const INTERVAL: Duration = Duration::from_mins(10);

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use contracts::Store as _;
-use domain::{Action, Event, Subject};
-use serde_json::{Value, json};
+use domain::event::TrailExported;
+use domain::{Event, Subject};
+use serde_json::Value;
 use store::{EventFilter, EventLine, PgStore, Sealer, trail_file};
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, line, list};
+use crate::output::{Failure, line, list};
 use crate::public_key::public_key;
 
 /// The longest wait for the newest events to be sealed.
@@ -127,7 +128,7 @@ struct Export {
 }
 
 async fn write(store: &Arc<PgStore>, checkpoints: PathBuf, file: &Path) -> Result<Export, Failure> {
-    let event = Event::engine("trail_exported", Action::R, Subject::default(), json!({}));
+    let event = Event::new(Subject::default(), TrailExported {});
     let recorded = store.append(vec![event.by(operator())]).await;
     recorded.map_err(|error| Failure::database(&error))?;
     let sealer = Sealer::new(Arc::clone(store), checkpoints);

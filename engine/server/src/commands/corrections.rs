@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Execute;
+use crate::installation::ListArgs;
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, list};
+use crate::output::{Failure, list};
 
 /// Lists what people changed in drafts: in reviews here, at workstations and in the RIS.
 #[derive(Args)]

@@ -9,9 +9,9 @@ use store::PgStore;
 use uuid::Uuid;
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, list};
+use crate::output::{Failure, decision, list};
 
 /// Lists and repeats deliveries.
 #[derive(Args)]

@@ -167,7 +167,7 @@ impl Scene {
         let sent = self.send_study(addresses, with, &phantom).await?;
         line(format_args!("{sent} instances were acknowledged"));
         heading("The run");
-        let database = Database::open(&installation.read()?).await?;
+        let database = installation.read()?.open_database().await?;
         let details = self.watch_runs(&database).await;
         database.close().await;
         let details = details?;

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 
 use super::Execute;
 use crate::config::{Config, DestinationConfig};
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, line, list};
+use crate::output::{Failure, decision, line, list};
 use crate::site::own_ae_title;
 
 /// Lists, pauses and tries destinations.

@@ -6,9 +6,9 @@ use clap::Args;
 use upkeep::repair::{Depth, Installation as Examined, RepairError};
 
 use super::Execute;
-use crate::database::Database;
+use crate::installation::ListArgs;
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, exit_code, list};
+use crate::output::{Failure, exit_code, list};
 
 /// Examines database, files, keys and trail for damage. The exit code is 1 if any is left.
 #[derive(Args)]
@@ -28,7 +28,7 @@ const HEADINGS: [&str; 3] = ["", "check", "found"];
 impl Execute for Doctor {
     async fn execute(self) -> Result<ExitCode, Failure> {
         let installation = self.list.installation.read()?;
-        let database = Database::open(&installation).await?;
+        let database = installation.open_database().await?;
         let examined =
             Examined { store: &database.store, owner: &database.owner, data: &installation.data };
         let depth = if self.read_all { Depth::Full } else { Depth::Quick };

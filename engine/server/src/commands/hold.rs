@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, list};
+use crate::output::{Failure, decision, list};
 
 /// Lists and releases what is held after a start in safe mode.
 #[derive(Args)]

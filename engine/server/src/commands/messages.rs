@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::Execute;
-use crate::output::{Failure, ListArgs, list};
+use crate::installation::ListArgs;
+use crate::output::{Failure, list};
 
 /// Lists the newest messages.
 #[derive(Args)]

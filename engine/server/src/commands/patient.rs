@@ -7,9 +7,9 @@ use store::UnmergeError;
 use uuid::Uuid;
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, line, list};
+use crate::output::{Failure, line, list};
 
 /// Undoes the merge of two patients. Two people have to agree.
 #[derive(Args)]

@@ -7,9 +7,9 @@ use clap::Args;
 use upkeep::retention::remove_expired;
 
 use super::Execute;
-use crate::installation::Installation;
+use crate::installation::{Installation, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, line, list};
+use crate::output::{Failure, line, list};
 
 /// Removes images, messages and results that have expired, as the engine does automatically.
 #[derive(Args)]

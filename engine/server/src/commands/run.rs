@@ -8,9 +8,9 @@ use store::RunDetail;
 use uuid::Uuid;
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, json, line};
+use crate::output::{Failure, decision, json, line};
 
 /// Shows or changes one run.
 #[derive(Args)]

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, list};
+use crate::output::{Failure, decision, list};
 
 /// Lists and decides what waits for a person.
 #[derive(Args)]

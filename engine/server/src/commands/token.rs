@@ -12,9 +12,9 @@ use uuid::Uuid;
 use workflow::ROLES;
 
 use super::Execute;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, line, list};
+use crate::output::{Failure, decision, line, list};
 
 /// The longest name or organization that fits into DICOM objects (PS3.5, 6.2).
 const NAME_LENGTH_MAX: usize = 64;

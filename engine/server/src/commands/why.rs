@@ -8,7 +8,8 @@ use store::{Why as Explanation, WhyStudy};
 
 use super::Execute;
 use super::run::show_run;
-use crate::output::{Failure, ListArgs, exit_code, json, line};
+use crate::installation::ListArgs;
+use crate::output::{Failure, exit_code, json, line};
 
 /// Explains what happened to an accession number, study, patient, instance or message, and what did
 /// not. The exit code is 1 if nothing is known.

@@ -10,9 +10,9 @@ use super::Execute;
 use super::scratch::ScratchSite;
 use super::test::show_coverage;
 use crate::activation::failures;
-use crate::installation::InstallationArgs;
+use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
-use crate::output::{Failure, ListArgs, decision, json, line, list};
+use crate::output::{Failure, decision, json, line, list};
 use crate::site::SiteArgs;
 use crate::workflows::{WorkflowFile, read_one, rendered};
 
