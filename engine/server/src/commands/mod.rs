@@ -11,6 +11,7 @@ mod corrections;
 mod delivery;
 mod demo;
 mod destination;
+mod disk;
 mod doctor;
 mod export;
 mod hold;
@@ -112,6 +113,7 @@ commands! {
         Hold(hold::Hold),
         Support(support::Support),
         Doctor(doctor::Doctor),
+        Disk(disk::Disk),
         Conformance(conformance::Conformance),
         Store(store::Store),
     }
