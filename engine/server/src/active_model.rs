@@ -103,6 +103,12 @@ impl Exchange {
     }
 }
 
+/// A model that the site file names, and how the trail names it.
+struct NamedModel {
+    served: Served,
+    about: Value,
+}
+
 impl ActiveModel {
     /// Activates the model of the site file: in a process that starts with the first request, or on
     /// another machine.
@@ -118,8 +124,8 @@ impl ActiveModel {
             exchange: tokio::sync::Mutex::default(),
         };
         if let Some(model) = config {
-            let (served, about) = active.endpoint(model)?;
-            active.lend(model, about, SiteModel::new(served));
+            let named = active.endpoint(model)?;
+            active.lend(model, named.about, SiteModel::new(named.served));
         }
         Ok(active)
     }
@@ -144,8 +150,8 @@ impl ActiveModel {
             self.host.lend(None);
             return Some(Exchange::new(&before.about, &Value::Null, Ok(())));
         };
-        let (served, about) = match self.endpoint(config) {
-            Ok(found) => found,
+        let NamedModel { served, about } = match self.endpoint(config) {
+            Ok(named) => named,
             Err(failure) => {
                 let to = json!({"name": config.name});
                 return Some(Exchange::new(&before.about, &to, Err(failure.text().to_owned())));
@@ -165,8 +171,12 @@ impl ActiveModel {
     fn lend(&self, config: &ModelConfig, about: Value, model: Arc<SiteModel>) {
         let lent: Arc<dyn Model> = Arc::<SiteModel>::clone(&model);
         self.host.lend(Some(lent));
-        let (card, config) = (self.card(config), Some(config.clone()));
-        *self.lock() = State { config, about, card, model: Some(model) };
+        *self.lock() = State {
+            config: Some(config.clone()),
+            about,
+            card: self.card(config),
+            model: Some(model),
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -179,23 +189,33 @@ impl ActiveModel {
         store.card(&model.name).ok().filter(|_| model.url.is_none())
     }
 
-    /// The model that the site file names, with how the trail names it. It is not loaded yet.
-    fn endpoint(&self, model: &ModelConfig) -> Result<(Served, Value), Failure> {
-        let unusable = |error: &dyn std::error::Error| Failure::from_error("`model`", error);
-        if let Some(url) = model.url.clone() {
-            let read =
-                |path: &PathBuf| std::fs::read_to_string(path).map(|it| it.trim().to_owned());
-            let key = model.key_file.as_ref().map(read).transpose().map_err(|it| unusable(&it))?;
-            let about = json!({"name": model.name, "url": url});
-            let (name, clinical_use_decided_by) =
-                (model.name.clone(), model.for_clinical_use.clone());
-            let pixels = model.pixels;
-            let remote = RemoteConfig { url, name, key, pixels, clinical_use_decided_by };
-            let remote = RemoteModel::new(remote).map_err(|it| unusable(&it))?;
-            return Ok((Served::Elsewhere(remote), about));
+    /// The model that the site file names. It is not loaded yet.
+    fn endpoint(&self, model: &ModelConfig) -> Result<NamedModel, Failure> {
+        match &model.url {
+            Some(url) => Self::remote(url, model),
+            None => self.local(model),
         }
+    }
+
+    /// A model of another machine.
+    fn remote(url: &str, model: &ModelConfig) -> Result<NamedModel, Failure> {
+        let key = model.key_file.as_ref().map(std::fs::read_to_string).transpose();
+        let key = key.map_err(|error| unusable(&error))?;
+        let remote = RemoteModel::new(RemoteConfig {
+            url: url.to_owned(),
+            name: model.name.clone(),
+            key: key.map(|it| it.trim().to_owned()),
+            pixels: model.pixels,
+            clinical_use_decided_by: model.for_clinical_use.clone(),
+        });
+        let served = Served::Elsewhere(remote.map_err(|error| unusable(&error))?);
+        Ok(NamedModel { served, about: json!({"name": model.name, "url": url}) })
+    }
+
+    /// A model of this machine, in a process of its own.
+    fn local(&self, model: &ModelConfig) -> Result<NamedModel, Failure> {
         let store = ModelStore::new(self.data.join("models"));
-        let card = store.card(&model.name).map_err(|it| unusable(&it))?;
+        let card = store.card(&model.name).map_err(|error| unusable(&error))?;
         if let Some(digest) = model.digest.as_ref().filter(|it| **it != card.digest) {
             let text = format!(
                 "`model`: `{}` has the digest {}, the site file names {digest}",
@@ -203,15 +223,19 @@ impl ActiveModel {
             );
             return Err(Failure::new(text));
         }
-        let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
+        let engine = std::env::current_exe().map_err(|error| unusable(&error))?;
         let about = json!({
             "name": card.name, "digest": card.digest, "is_eight_bit": card.is_eight_bit,
             "clinical_use_decided_by": card.clinical_use_decided_by,
         });
         let checkpoint = store.checkpoint(&model.name);
         let start = Start { engine, checkpoint, card, compute: model.device };
-        Ok((Served::Here(SharedModel::start(start)), about))
+        Ok(NamedModel { served: Served::Here(SharedModel::start(start)), about })
     }
+}
+
+fn unusable(error: &dyn std::error::Error) -> Failure {
+    Failure::from_error("`model`", error)
 }
 
 #[cfg(test)]

@@ -65,10 +65,10 @@ impl Bench {
 fn show_speed(it: &Speed) {
     let mut rows = vec![
         ("loaded in", format!("{:.1} s", it.load_seconds)),
-        ("a question of 64 tokens is read at", format!("{:.1} tokens/s", it.read_per_second)),
-        ("an answer is said at", format!("{:.1} words/s", it.said_per_second)),
-        ("eight answers side by side", format!("{:.1} words/s", it.said_together_per_second)),
-        ("a picture of 448 x 448 is seen in", format!("{:.2} s", it.see_seconds)),
+        ("prefill of a prompt of 64 tokens", format!("{:.1} tokens/s", it.read_per_second)),
+        ("decode of one answer", format!("{:.1} tokens/s", it.said_per_second)),
+        ("decode of eight answers at once", format!("{:.1} tokens/s", it.said_together_per_second)),
+        ("a picture of 448 x 448 is encoded in", format!("{:.2} s", it.see_seconds)),
     ];
     if let Some(seconds) = it.draw_seconds {
         rows.push(("a mask is drawn into it in", format!("{seconds:.2} s")));
@@ -83,7 +83,7 @@ fn show_speed(it: &Speed) {
 
 fn show_apart(it: &Apart, other: &str) {
     line(format_args!(
-        "beside {other}: the same word at {:.1} % of {} places, divergence {:.5} nats",
+        "beside {other}: the same token at {:.1} % of {} positions, divergence {:.5} nats",
         it.same_word * 100.0,
         it.places,
         it.divergence
