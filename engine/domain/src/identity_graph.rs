@@ -1,28 +1,29 @@
 //! Who turned out to be whom: a graph of patients in which merges are edges (HL7-30). Pure.
 //!
-//! What is said of two patients is never taken out of the graph, only contradicted later. Who is the
-//! same as whom is a function of all that was said, so the order in which messages arrive, and how
+//! A statement about two patients is never removed from the graph, only contradicted later. Who is
+//! the same as whom is a function of all statements, so the order in which messages arrive, and how
 //! often, makes no difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Something that was said of two patients.
+/// A statement about two patients.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Assertion<T> {
-    /// When it was said, by the clock of whoever said it, in microseconds since 1970.
+    /// When it was made, by the clock of the sender, in microseconds since 1970.
     pub at: i64,
-    /// Whether they are the same; if not, an earlier word that they are is taken back.
+    /// Whether the two are the same; otherwise an earlier statement that they are is withdrawn.
     pub is_same: bool,
-    /// The one whose identifier goes.
+    /// The patient whose identifier ends.
     pub from: T,
-    /// The one whose identifier stays.
+    /// The patient whose identifier remains.
     pub to: T,
 }
 
-/// For every patient that anything was said of, who it turned out to be.
+/// The root of every patient that a statement names: who the patient turned out to be.
 ///
-/// Of the patients that are the same, the one that went into nobody counts. Where there are several,
-/// or none since it goes round in a circle, it is the one the latest word made to stay.
+/// Of the patients that are the same, the root is the one that was merged into no other. If there
+/// are several, or none because the merges form a circle, it is the one that the latest statement
+/// lets remain.
 pub fn roots<T: Ord + Clone>(assertions: &[Assertion<T>]) -> BTreeMap<T, T> {
     let edges = standing(assertions);
     let mut families: BTreeMap<T, BTreeSet<T>> = BTreeMap::new();
@@ -45,7 +46,7 @@ pub fn roots<T: Ord + Clone>(assertions: &[Assertion<T>]) -> BTreeMap<T, T> {
     families.iter().map(root).collect()
 }
 
-/// The latest word on each two patients, if it is that they are the same.
+/// The latest statement about each two patients, if it is that they are the same.
 fn standing<T: Ord + Clone>(assertions: &[Assertion<T>]) -> Vec<&Assertion<T>> {
     let mut latest: BTreeMap<(&T, &T), &Assertion<T>> = BTreeMap::new();
     for it in assertions.iter().filter(|it| it.from != it.to) {

@@ -1,3 +1,5 @@
+//! Laboratory results: observations as they are received, and the rows that reports show.
+
 use serde::{Deserialize, Serialize};
 
 /// One OBX as it was received (HL7 v2, 7.4.2).
@@ -23,55 +25,56 @@ pub struct Observation {
     pub status: String,
 }
 
-/// A row of a laboratory report: the four columns of the paper, and what the engine makes of them.
+/// A row of a laboratory report: the four columns of the paper, and what the engine derives from
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabRow {
-    /// What was measured.
+    /// The analyte: what was measured.
     pub entry_name: String,
-    /// What came out, as received.
+    /// The value, as received.
     pub result: String,
-    /// What is usual, as received.
+    /// The reference range, as received.
     pub reference: String,
-    /// In which unit: canonical (UCUM) if it is known, as received if not (HL7-61).
+    /// The unit: in UCUM if it is known, as received if not (HL7-61).
     pub unit: String,
-    /// Code of what was measured, and its scheme. Empty if none was sent.
+    /// Code of the analyte. Empty if none was sent.
     pub code: String,
-    /// Scheme of `code`.
+    /// Coding scheme of `code`.
     pub scheme: String,
     /// The flag computed from result and reference (HL7-63).
     pub abnormality: Abnormality,
     /// The flag as the sender set it.
     pub flag_received: String,
-    /// Whether the sender's flag says something else than ours (PAP-12).
+    /// Whether the sender's flag contradicts the computed one (PAP-12).
     pub disagrees: bool,
-    /// Why a person has to look at it, if it was read from paper and is not sure (PAP-31).
+    /// Why a person has to look at the row, if it was read from paper and is uncertain (PAP-31).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doubt: String,
 }
 
-/// What comparing a result with its reference says (table 0078, HL7-63).
+/// How a value compares with its reference range (table 0078, HL7-63).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Abnormality {
-    /// Within its range, or negative where negative is usual. 阴性, N.
+    /// The value is within its range, or negative where negative is usual. 阴性, N.
     Normal,
-    /// Below its range. 偏低, L.
+    /// The value is below its range. 偏低, L.
     Low,
-    /// Above its range. 偏高, H.
+    /// The value is above its range. 偏高, H.
     High,
     /// Positive where negative is usual, or otherwise not as usual. 阳性 / 异常, A.
     Abnormal,
-    /// Cannot be told. Never means normal.
+    /// The two cannot be compared. It never means normal.
     Unknown,
 }
 
 impl Abnormality {
-    /// Whether it is known not to be as usual.
+    /// Whether the value is known to be outside of what is usual.
     pub const fn is_abnormal(self) -> bool {
         matches!(self, Self::Low | Self::High | Self::Abnormal)
     }
 
-    /// OBX-8 for it; empty when it cannot be told, never `N` (HL7-63).
+    /// The abnormal flag (OBX-8); empty when unknown, never `N` (HL7-63).
     pub const fn flag(self) -> &'static str {
         match self {
             Self::Normal => "N",

@@ -1,6 +1,7 @@
 //! Enums whose variants have a name that is stored or sent: the name is written once.
 
-/// Declares an enum whose variants have names, with `ALL`, `name()`, `parse()`, `Display` and serde by
+/// Declares an enum whose variants have names, with `ALL`, `name()`, `parse()`, `Display` and serde
+/// by
 /// name. The names are what the database and the trail store: they do not change.
 ///
 /// ```

@@ -1,3 +1,5 @@
+//! What a plugin reads and writes: the input and the output of a node.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,92 +9,94 @@ use crate::{
     SopInstanceUid, StudyInstanceUid,
 };
 
-/// What a node is given to work on. No field of it says who the patient is; words of others, in orders,
-/// reports and documents, may.
+/// The input of a node. No field identifies the patient; the free text of orders, reports and
+/// documents may.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeInput {
     /// The study, if the run is about one.
     pub study: Option<StudyInput>,
     /// The laboratory results or document, if the run is about a message.
     pub document: Option<ExchangedDocument>,
-    /// What was asked for, if the study was ordered.
+    /// The order, if the study was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OrderInput>,
-    /// What people have reported of the patient, the newest first.
+    /// Earlier reports about the patient that a person is responsible for, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<KnownReport>,
-    /// What the nodes before this one found, by their name.
+    /// The outputs of the nodes before this one, by name.
     pub earlier: BTreeMap<String, NodeOutput>,
 }
 
-/// What was asked for, as plugins see it.
+/// The order of a study, as plugins see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderInput {
-    /// Words for it.
+    /// Description of the requested procedure.
     pub procedure: String,
-    /// Why: history and question.
+    /// Clinical history and question.
     pub reason: String,
-    /// `S` (stat), `R` (routine) and others of table 0485.
+    /// Priority: `S` (stat), `R` (routine) and others of table 0485.
     pub priority: String,
 }
 
-/// A report that somebody stands for.
+/// An earlier report that a person is responsible for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownReport {
-    /// Whether it is of the study of the run; if not, it is of an earlier one.
+    /// Whether it is about the study of the run; otherwise it is about an earlier one.
     pub is_of_study: bool,
     /// Date of the study, `YYYYMMDD`, as far as it is known.
     pub date: String,
-    /// What it says.
+    /// The text of the report.
     pub text: String,
 }
 
 /// A study, as plugins see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StudyInput {
-    /// Which study.
+    /// Study Instance UID.
     pub study: StudyInstanceUid,
-    /// Its series.
+    /// The series of the study.
     pub series: Vec<SeriesInput>,
 }
 
 /// A series, as plugins see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesInput {
-    /// Which series.
+    /// Series Instance UID.
     pub series: SeriesInstanceUid,
-    /// Kind of equipment, (0008,0060).
+    /// Modality (0008,0060).
     pub modality: String,
-    /// Its instances, in no particular order.
+    /// The instances of the series, in no particular order.
     pub instances: Vec<SeriesInstance>,
 }
 
 /// An instance, as plugins see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeriesInstance {
-    /// Which instance.
+    /// SOP Instance UID.
     pub instance: SopInstanceUid,
-    /// What kind of object.
+    /// SOP Class UID.
     pub sop_class: SopClassUid,
 }
 
-/// What came in a message.
+/// The content of a message: observations, and files with their description.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExchangedDocument {
     /// Message type and event, such as `ORU^R01`.
     pub message_type: String,
-    /// Its observations, in order.
+    /// The observations, in order.
     pub observations: Vec<Observation>,
-    /// What a document message says of its document (TXA).
+    /// The description of the document in a document message (TXA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<DocumentAbout>,
-    /// Files that came in it.
+    /// The files that the message carries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
 }
 
 impl ExchangedDocument {
-    /// What somebody stands for in words: observations that are text, and final or corrected (tables 0125, 0085).
+    /// The text that a person is responsible for: observations of a text type whose status is final
+    /// or
+    /// corrected (tables 0125, 0085).
     pub fn final_words(&self) -> String {
         let is_meant = |it: &&Observation| {
             matches!(it.value_type.as_str(), "TX" | "FT" | "ST" | "CF")
@@ -103,39 +107,39 @@ impl ExchangedDocument {
     }
 }
 
-/// What a document message says of its document (HL7 v2.5.1, 9.6.1).
+/// The description of a document (TXA; HL7 v2.5.1, 9.6.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentAbout {
-    /// TXA-2: `DI`, `LP`, …
+    /// Document type, TXA-2: `DI`, `LP`, …
     pub kind: String,
-    /// TXA-12: its unique number.
+    /// Unique document number, TXA-12.
     pub number: String,
-    /// TXA-13: the number of the document it replaces or adds to.
+    /// Number of the document that it replaces or adds to, TXA-13.
     pub parent: String,
-    /// TXA-17: `IN`, `DO`, `PA`, `AU`, `LA`.
+    /// Completion status, TXA-17: `IN`, `DO`, `PA`, `AU`, `LA`.
     pub completion: String,
-    /// TXA-19: `AV`, `CA`, `OB`, `UN`.
+    /// Availability status, TXA-19: `AV`, `CA`, `OB`, `UN`.
     pub availability: String,
 }
 
-/// A file that came in a message.
+/// A file that a message carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// What it is of, OBX-3.2.
+    /// Name of the observation, OBX-3.2.
     pub name: String,
-    /// Its type, such as `application/pdf`.
+    /// Media type, such as `application/pdf`.
     pub media_type: String,
-    /// Its bytes, in base64 as they came, without line breaks.
+    /// The bytes in base64, as received, without line breaks.
     pub base64: String,
 }
 
-/// What a node found.
+/// The output of a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeOutput {
-    /// In words and codes.
+    /// Findings in text and codes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
-    /// Outlines.
+    /// Segmentations of images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segmentations: Vec<Segmentation>,
     /// Boxes on single images.
@@ -144,13 +148,13 @@ pub struct NodeOutput {
     /// Rows of a laboratory report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub laboratory: Vec<LabRow>,
-    /// Prose.
+    /// Parts of a report in prose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
 }
 
 impl NodeOutput {
-    /// Takes in what another node found.
+    /// Adds the output of another node.
     pub fn add(&mut self, other: Self) {
         self.findings.extend(other.findings);
         self.segmentations.extend(other.segmentations);
@@ -159,17 +163,17 @@ impl NodeOutput {
         self.sections.extend(other.sections);
     }
 
-    /// The files it speaks of.
+    /// The artifacts that the output refers to.
     pub fn artifacts(&self) -> impl Iterator<Item = &ArtifactRef> {
         self.segmentations.iter().flat_map(|it| &it.segments).map(|it| &it.mask)
     }
 }
 
-/// Something a plugin made that is too large for words, kept by its content.
+/// A file that a plugin made, such as a mask, stored in the archive by its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRef {
     /// SHA-256 of the bytes, in hex.
     pub sha256: String,
-    /// How many bytes.
+    /// Length in bytes.
     pub bytes: u64,
 }

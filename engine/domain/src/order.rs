@@ -96,7 +96,8 @@ pub enum OrderAction {
 }
 
 named_enum! {
-    /// The rules that find the order of a study, in order: the first that finds any decides (HL7-40).
+    /// The rules that find the order of a study, in order: the first that finds any decides
+    /// (HL7-40).
     pub enum OrderMatch {
         /// The order names the Study Instance UID.
         StudyInstanceUid = "study_instance_uid",

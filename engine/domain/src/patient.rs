@@ -1,16 +1,18 @@
+//! Patients: their identifiers and demographics, none of which is shown by mistake (SEC-37).
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a hospital calls a patient: an identifier and who gave it (DIN-60).
+/// A patient identifier together with the authority that assigned it (DIN-60).
 ///
-/// Two identifiers are of one patient only if both halves agree: `123` of one hospital is not
+/// Two identifiers belong to one patient only if both parts agree: `123` of one hospital is not
 /// `123` of another.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PatientId {
     /// The identifier, PID-3.1 or (0010,0020).
     pub value: String,
-    /// The assigning authority, PID-3.4 or (0010,0021). Empty if nobody is named.
+    /// The assigning authority, PID-3.4 or (0010,0021). Empty if none is named.
     pub issuer: String,
 }
 
@@ -37,7 +39,7 @@ impl PatientId {
     }
 }
 
-/// Who a patient is, as far as reports have to say so.
+/// The demographics of a patient, as far as reports show them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demographics {
     /// Name in the form `family^given^middle^prefix^suffix`, ideographic groups after `=`.
@@ -48,7 +50,7 @@ pub struct Demographics {
     pub sex: String,
 }
 
-/// What a message says of a patient: what is left open is `None`, what is to be deleted is empty
+/// A change of demographics by a message: `None` leaves a field as it is, an empty text deletes it
 /// (HL7-21).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct DemographicsChange {

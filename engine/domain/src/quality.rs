@@ -33,7 +33,8 @@ named_enum! {
 }
 
 impl QualityFlag {
-    /// Whether it is uncertain what or whom the instance belongs to: it is stored and used by nothing
+    /// Whether it is uncertain what or whom the instance belongs to: it is stored and used by
+    /// nothing
     /// (DIN-61).
     pub const fn is_identity_conflict(self) -> bool {
         match self {

@@ -1,3 +1,5 @@
+//! The result of a run, in the form that every report is encoded from (OUT-01).
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -7,41 +9,42 @@ use uuid::Uuid;
 use crate::derived_uid;
 use crate::{ArtifactRef, Attestation, LabRow, SeriesInstanceUid, SopClassUid, SopInstanceUid};
 
-/// What one run concludes (OUT-01). Every encoding is a pure function of it.
+/// The result of one run (OUT-01). Every encoding is a pure function of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResultSet {
     /// The run.
     pub run: Uuid,
     /// The workflow it followed.
     pub workflow: WorkflowRef,
-    /// How far it may be trusted.
+    /// How far the result may be trusted.
     pub status: ResultStatus,
     /// When the last node had ended.
     pub concluded: Timestamp,
-    /// Which of the run's versions it is: each change of the patient's identity, of the orders, and
-    /// by a person makes another (HL7-34, OUT-83).
+    /// Number of the revision: each change of the patient's identity, of the orders, and by a
+    /// person
+    /// makes another (HL7-34, OUT-83).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub revision: u32,
-    /// Who changed, signed or took it back last.
+    /// Who edited, signed or withdrew it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attested: Option<Attestation>,
     /// The result of an earlier run that it adds to or replaces (DIN-52).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amends: Option<Amended>,
-    /// What was found, in words and codes.
+    /// Findings, in text and codes.
     pub findings: Vec<Finding>,
-    /// What was outlined.
+    /// Segmentations of the images.
     pub segmentations: Vec<Segmentation>,
-    /// What was marked on single images.
+    /// Boxes on single images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<Region>,
-    /// What a laboratory measured.
+    /// Laboratory results.
     pub laboratory: Vec<LabRow>,
     /// Parts of a report in prose.
     pub sections: Vec<Section>,
-    /// What it was computed from.
+    /// The instances it was computed from.
     pub inputs: Vec<InputInstance>,
-    /// What computed it.
+    /// The algorithms that computed it.
     pub algorithms: Vec<Algorithm>,
 }
 
@@ -50,19 +53,19 @@ const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// An earlier result.
+/// The relation of a result to that of an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amended {
-    /// The run that found it.
+    /// The earlier run.
     pub run: Uuid,
-    /// The first of all of them: receivers know the report by its number.
+    /// The first run of the chain: receivers know the report by its number.
     pub first: Uuid,
-    /// Whether it is replaced; if not, it stands, and this adds to it.
+    /// Whether the earlier result is replaced; otherwise this one adds to it.
     pub is_replaced: bool,
 }
 
 impl ResultSet {
-    /// What all UIDs of its objects are derived from (DIN-64).
+    /// What the UIDs of all its objects are derived from (DIN-64).
     pub fn name(&self) -> String {
         if self.revision == 0 {
             self.run.to_string()
@@ -71,12 +74,13 @@ impl ResultSet {
         }
     }
 
-    /// The run by which receivers know the report: they replace what has its number (HL7-53).
+    /// The run by which receivers know the report: they replace the report with its number
+    /// (HL7-53).
     pub fn known_as(&self) -> Uuid {
         self.amends.filter(|it| it.is_replaced).map_or(self.run, |it| it.first)
     }
 
-    /// Names an outlined thing in all encodings and all versions of a run (OUT-16).
+    /// The tracking UID of a segment: the same in all encodings and versions of a run (OUT-16).
     pub fn tracking_uid(&self, tracking_id: &str) -> String {
         derived_uid(&[&self.run.to_string(), "tracking", tracking_id])
     }
@@ -85,7 +89,7 @@ impl ResultSet {
 /// A version of a workflow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkflowRef {
-    /// Its name.
+    /// Name of the workflow.
     pub name: String,
     /// SHA-256 of its file, in hex.
     pub digest: String,
@@ -95,9 +99,9 @@ pub struct WorkflowRef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ResultStatus {
-    /// Made by a machine, seen by nobody.
+    /// Made by a machine; no person has seen it.
     AiDraft,
-    /// The same, and a node failed.
+    /// As [`Self::AiDraft`], with parts missing because a node failed.
     AiPartial,
     /// Changed by a person, not signed.
     HumanEdited,
@@ -105,58 +109,58 @@ pub enum ResultStatus {
     Signed,
     /// Changed after it was signed.
     Amended,
-    /// Taken back.
+    /// Withdrawn: not to be used.
     Withdrawn,
 }
 
-/// A concept out of a coding scheme (PS3.3, 8).
+/// A concept of a coding scheme (PS3.3, 8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
     /// Code value.
     pub value: String,
     /// Coding scheme designator, such as `SCT`, `DCM`, `LN`, `UCUM`.
     pub scheme: String,
-    /// What it means, for people.
+    /// Code meaning, for people.
     pub meaning: String,
 }
 
 impl Code {
-    /// A concept.
+    /// The concept with this code, scheme and meaning.
     pub fn new(value: &str, scheme: &str, meaning: &str) -> Self {
         let (value, scheme) = (value.to_owned(), scheme.to_owned());
         Self { value, scheme, meaning: meaning.to_owned() }
     }
 }
 
-/// One thing found, or looked for and not found.
+/// One finding, present or looked for and absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What.
+    /// What was looked for.
     pub code: Code,
-    /// Where.
+    /// Anatomical location.
     pub site: Option<Code>,
-    /// Whether it is there (OUT-31).
+    /// Whether it is present (OUT-31).
     pub presence: Presence,
-    /// In words.
+    /// The finding in prose.
     pub text: String,
 }
 
-/// Whether something is there.
+/// Whether a finding is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
-    /// It is.
+    /// It is present.
     Present,
-    /// It was looked for and is not.
+    /// It was looked for and is absent.
     Absent,
-    /// It may be.
+    /// It may be present.
     Possible,
-    /// It was looked for, and what looked cannot say.
+    /// It was looked for, and the algorithm cannot decide.
     Unknown,
 }
 
 impl Presence {
-    /// The qualifier for it (SNOMED CT).
+    /// The qualifier that expresses it (SNOMED CT).
     pub fn code(self) -> Code {
         match self {
             Self::Present => Code::new("52101004", "SCT", "Present"),
@@ -167,49 +171,49 @@ impl Presence {
     }
 }
 
-/// A number with what it measures and in what.
+/// A measured quantity with its unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// What is measured.
+    /// The quantity.
     pub code: Code,
-    /// How much.
+    /// The value.
     pub value: f64,
-    /// In what (UCUM).
+    /// The unit (UCUM).
     pub unit: Code,
 }
 
-/// The outlines drawn on one series, on one grid.
+/// The segments of one series, on one grid of voxels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segmentation {
-    /// The series that was outlined.
+    /// The segmented series.
     pub series: SeriesInstanceUid,
-    /// Where its voxels lie.
+    /// Where the voxels lie.
     pub geometry: VolumeGeometry,
-    /// What was outlined.
+    /// The segments.
     pub segments: Vec<Segment>,
-    /// What outlined it.
+    /// The algorithm that made them.
     pub algorithm: Algorithm,
 }
 
-/// One outlined thing.
+/// One segment: a structure and the mask of its voxels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Segment {
-    /// Its name, at most 64 characters.
+    /// Segment label, at most 64 characters.
     pub label: String,
-    /// CID 7150.
+    /// Segmented property category (CID 7150).
     pub category: Code,
-    /// CID 7151 or wider.
+    /// Segmented property type (CID 7151 or wider).
     pub kind: Code,
-    /// Names the thing in all encodings (OUT-16).
+    /// Tracking ID: names the structure in all encodings (OUT-16).
     pub tracking_id: String,
-    /// One bit a voxel, lowest bit first, slices in the order of the geometry (OUT-11).
+    /// The mask: one bit per voxel, lowest bit first, slices in the order of the geometry (OUT-11).
     pub mask: ArtifactRef,
-    /// How many voxels are set.
+    /// Number of voxels in the mask.
     pub voxels: u64,
     /// Whether a person has changed the mask.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_edited: bool,
-    /// What was measured on it.
+    /// Measurements of the structure.
     pub measurements: Vec<Measurement>,
 }
 
@@ -220,28 +224,29 @@ pub struct VolumeGeometry {
     pub rows: u32,
     /// Columns of a slice.
     pub columns: u32,
-    /// Between rows, then between columns, in mm; nothing, where a pixel has no known size (DIN-82).
+    /// Spacing between rows, then between columns, in mm; `None` if a pixel has no known size
+    /// (DIN-82).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixel_spacing: Option<[f64; 2]>,
-    /// Where it lies in the patient. Nothing for an image that does not say (radiographs,
-    /// ultrasound, photographs): then its pixels are all there is (OUT-17).
+    /// Where the grid lies in the patient. `None` for an image that does not state it (radiographs,
+    /// ultrasound, photographs): then only pixel coordinates are known (OUT-17).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<PatientSpace>,
     /// The instance of each slice.
     pub instances: Vec<SopInstanceUid>,
     /// SOP class of the instances.
     pub sop_class: SopClassUid,
-    /// Whether the source had been compressed with loss.
+    /// Whether the source was compressed with loss.
     pub lossy: bool,
 }
 
 impl VolumeGeometry {
-    /// How many slices.
+    /// Number of slices.
     pub const fn slices(&self) -> usize {
         self.instances.len()
     }
 
-    /// Pixels of a slice.
+    /// Number of pixels in a slice.
     pub const fn pixels(&self) -> usize {
         self.rows as usize * self.columns as usize
     }
@@ -254,7 +259,7 @@ pub struct PatientSpace {
     pub frame_of_reference: String,
     /// Direction of the rows, then of the columns.
     pub orientation: [f64; 6],
-    /// Between slices along the normal, in mm.
+    /// Spacing between slices along the normal, in mm.
     pub slice_spacing: f64,
     /// Nominal thickness of a slice, in mm.
     pub slice_thickness: f64,
@@ -265,46 +270,46 @@ pub struct PatientSpace {
 /// A box on one image (OUT-30).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
-    /// What it is said to show, in words of its own (PAP-07).
+    /// What the box shows, in prose (PAP-07).
     pub label: String,
     /// The series of the image.
     pub series: SeriesInstanceUid,
-    /// The image.
+    /// The image (SOP Instance UID).
     pub instance: SopInstanceUid,
-    /// Its SOP class.
+    /// SOP class of the image.
     pub sop_class: SopClassUid,
-    /// Columns and rows of the image.
+    /// Number of columns and rows of the image.
     pub size: [u32; 2],
     /// Left, top, right and bottom in pixels; 0, 0 is the upper left corner of the first pixel.
     pub corners: [u32; 4],
-    /// What marked it.
+    /// The algorithm that drew it.
     pub algorithm: Algorithm,
 }
 
-/// What computed something (OUT-15, OUT-33).
+/// An algorithm that computed a part of the result (OUT-15, OUT-33).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Algorithm {
-    /// Its name.
+    /// Name of the algorithm.
     pub name: String,
-    /// Its version, at most 64 characters.
+    /// Version of the algorithm, at most 64 characters.
     pub version: String,
-    /// What it was told, and what it was: `plugin_sha256`, `threshold_hu`, …
+    /// Its parameters and identity: `plugin_sha256`, `threshold_hu`, …
     pub parameters: BTreeMap<String, String>,
 }
 
 /// A part of a report in prose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// What kind of part, such as (59776-5, LN, "Procedure Findings").
+    /// Concept name of the section, such as (59776-5, LN, "Procedure Findings").
     pub title: Code,
-    /// Its text.
+    /// The text of the section.
     pub text: String,
 }
 
-/// An instance that was read.
+/// An instance that the result was computed from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputInstance {
-    /// Which.
+    /// SOP Instance UID.
     pub instance: SopInstanceUid,
     /// SHA-256 of its data set, in hex.
     pub sha256: String,

@@ -1,3 +1,6 @@
+//! DICOM unique identifiers: checked where they are built, and derived where the engine names
+//! objects.
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,7 +10,7 @@ use uuid::Uuid;
 /// Longest UID, in bytes (PS3.5, 9.1).
 const UID_BYTES_MAX: usize = 64;
 
-/// Name space of the UIDs this program derives (RFC 9562, 5.5).
+/// Namespace of the UIDs that the engine derives (RFC 9562, 5.5).
 const NAME_SPACE: Uuid = Uuid::from_u128(0x6f2a_8a10_5d0e_4c39_9c58_1f0b_7f3c_21d4);
 
 /// Why a string is not a DICOM UID.
@@ -16,16 +19,15 @@ const NAME_SPACE: Uuid = Uuid::from_u128(0x6f2a_8a10_5d0e_4c39_9c58_1f0b_7f3c_21
 pub struct InvalidUid;
 
 /// A UID under `2.25.` that depends on nothing but `parts`: the same parts give the same UID on
-/// every try and after every crash (PS3.5, B.2; requirement DIN-64).
+/// every attempt and after every crash (PS3.5, B.2; requirement DIN-64).
 pub fn derived_uid(parts: &[&str]) -> String {
     // The separator cannot occur in a UID, a node's name or a number.
     let name = parts.join("\u{1f}");
     format!("2.25.{}", Uuid::new_v5(&NAME_SPACE, name.as_bytes()).as_u128())
 }
 
-/// Whether something that should be a UID, and may not be one, can at least be kept and shown: it
-/// is short, of printable characters, and no list of values. Equipment gets UIDs wrong, and its
-/// images must not be lost for it.
+/// Whether a malformed UID can at least be stored and shown: it is short, of printable characters,
+/// and no list of values. Equipment gets UIDs wrong, and its images must not be lost for that.
 pub fn is_harmless_uid(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
     !text.is_empty() && text.len() <= UID_BYTES_MAX && text.bytes().all(is_plain)
@@ -87,23 +89,23 @@ macro_rules! uid {
 }
 
 uid! {
-    /// Names a study, (0020,000D).
+    /// Study Instance UID (0020,000D): identifies a study.
     StudyInstanceUid
 }
 uid! {
-    /// Names a series, (0020,000E).
+    /// Series Instance UID (0020,000E): identifies a series.
     SeriesInstanceUid
 }
 uid! {
-    /// Names one object, (0008,0018).
+    /// SOP Instance UID (0008,0018): identifies one object.
     SopInstanceUid
 }
 uid! {
-    /// Names what kind of object it is, (0008,0016).
+    /// SOP Class UID (0008,0016): identifies the kind of an object.
     SopClassUid
 }
 uid! {
-    /// Names how an object is encoded, (0002,0010).
+    /// Transfer Syntax UID (0002,0010): identifies the encoding of an object.
     TransferSyntaxUid
 }
 

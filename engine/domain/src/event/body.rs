@@ -37,7 +37,8 @@ pub struct EventDescription {
     pub fields: &'static [&'static str],
 }
 
-/// Declares the type of one kind of event, with its action (`C`, `R`, `U`, `D`, `E`). Its fields are
+/// Declares the type of one kind of event, with its action (`C`, `R`, `U`, `D`, `E`). Its fields
+/// are
 /// either its own or those of a type that [`details!`] declares.
 macro_rules! event {
     ($(#[doc = $doc:literal])+ pub struct $name:ident: $action:ident {

@@ -138,7 +138,8 @@ event! {
 }
 
 event! {
-    /// A destination failed several times in a row: nothing is sent to it for a while (circuit breaker).
+    /// A destination failed several times in a row: nothing is sent to it for a while (circuit
+    /// breaker).
     pub struct DestinationRests: E {}
 }
 

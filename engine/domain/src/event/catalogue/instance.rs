@@ -52,12 +52,14 @@ event! {
 }
 
 event! {
-    /// An instance arrived again with other content, and the new version was stored beside the old (DIN-22).
+    /// An instance arrived again with other content, and the new version was stored beside the old
+    /// (DIN-22).
     pub struct InstanceVersionReceived(InstanceFacts): C;
 }
 
 event! {
-    /// An instance arrived again with other content, and site policy refused the new version (DIN-22).
+    /// An instance arrived again with other content, and site policy refused the new version
+    /// (DIN-22).
     pub struct InstanceVersionRefused(InstanceFacts): R;
 }
 
@@ -71,7 +73,8 @@ event! {
     pub struct InstanceRefused: C {
         /// Why it was refused.
         reason: String,
-        /// Status of the C-STORE response as four hex digits, if it was refused before it was read whole.
+        /// Status of the C-STORE response as four hex digits, if it was refused before it was read
+        /// whole.
         status: Option<String>,
     }
 }

@@ -86,7 +86,8 @@ event! {
 }
 
 event! {
-    /// A SEG, SR or report from outside corrects a result of the engine; both were stored as a pair (OUT-81).
+    /// A SEG, SR or report from outside corrects a result of the engine; both were stored as a pair
+    /// (OUT-81).
     pub struct CorrectionMatched: C {
         /// What came back: `seg`, `sr`, `oru`, `mdm`.
         source: CorrectionSource,
