@@ -5,6 +5,8 @@
     reason = "in a test, a panic is the way to say no"
 )]
 
+mod catalogue;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
