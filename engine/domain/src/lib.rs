@@ -3,16 +3,15 @@
 //!
 //! - [`event`]: the trail's events, one type per kind, and who and what they are about
 //! - [`AeTitle`] and the UID types: identifiers, checked where they are built
-//! - [`PatientId`], [`Demographics`] and [`identity_graph`]: patients, and who turned out to be
-//! whom
+//! - [`PatientId`], [`Demographics`], [`identity_graph`]: patients, and who turned out to be whom
 //! - [`Order`]: imaging orders and the keys that find them
 //! - [`NodeInput`] and [`NodeOutput`]: what a plugin reads and writes
-//! - [`InferRequest`] and [`InferAnswer`]: what a plugin asks the model
+//! - [`InferRequest`]: what a plugin asks the model
 //! - [`ResultSet`]: what a run found, in the form that every report is encoded from
+//! - [`OutputKind`]: what a result can be written as
 //! - [`Observation`]: laboratory results
 //! - [`ReviewState`], [`Attestation`]: what people decide about results
-//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons
-//! that
+//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons that
 //!   are stored, each an enum whose variants have one name ([`named_enum!`])
 //!
 //! Types here are values. Each is checked once, where it is built, and needs no check again: a

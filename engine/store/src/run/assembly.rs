@@ -151,7 +151,7 @@ impl PgStore {
             "insert into run (id, workflow, digest, patient, study, message, priority, input_key,
                 state, reason, amends, due_at, source, turn)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, at_micros($12), $13,
-                next_turn($13, $7))
+                run_next_turn($13, $7))
              on conflict (input_key) do nothing",
         )
         .bind(new.id)
