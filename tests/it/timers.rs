@@ -180,7 +180,7 @@ async fn hl7_listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
     let config = hl7::Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         rules: Arc::default(),
-        senders: hl7::Sender(Arc::new(|it| it.is_loopback())),
+        networks: Arc::new(Live::new(Network::loopback())),
         connections_per_peer_max: 1,
         connections_max: 8,
         timers: hl7::connection::Timers::default(),

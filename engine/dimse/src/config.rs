@@ -1,135 +1,191 @@
-//! How the listener behaves: who may come in, how many at once, how long to wait for what.
+//! Configuration of the DICOM listener: what a site declares under `dicom:`, and what the listener
+//! works with.
 
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::Live;
-use domain::AeTitle;
-use serde::{Deserialize, Serialize};
+use contracts::{Live, VersionPolicy};
+use domain::{AeTitle, Network};
+use serde::{Deserialize, Deserializer};
 
-/// How the DICOM listener behaves.
+/// Upper bound of all open associations (DIN-13).
+pub const ASSOCIATIONS_MAX: usize = 512;
+
+/// Upper bound of the open associations of one network address, unless the site sets another. Half
+/// of all: one address, perhaps a gateway for many peers, never excludes all others.
+pub const ASSOCIATIONS_PER_PEER_MAX: usize = 256;
+
+/// Longest PDU that is received unless the site sets another, in bytes after its header.
+pub const PDU_BYTES_MAX: u32 = 131_072;
+
+/// What a site may set as the longest PDU.
+pub const PDU_BYTES_MAX_RANGE: std::ops::RangeInclusive<u32> = 4096..=1_048_576;
+
+/// `dicom:` in the site file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DicomConfig {
+    /// Interface and port. Beyond this machine, name the interface.
+    pub listen: SocketAddr,
+    /// Our own AE title.
+    #[serde(default = "default_ae_title")]
+    pub ae_title: AeTitle,
+    /// The peers that may open associations. All others are refused.
+    pub peers: Vec<PeerConfig>,
+    /// Whether an instance that came before with other content is stored beside the first
+    /// (`keep_first`), replaces it (`replace`) or is refused (`reject`).
+    #[serde(default)]
+    pub versions: VersionPolicy,
+    /// Longest PDU that is received, from 4096 to 1048576 bytes.
+    #[serde(default = "default_pdu_bytes_max")]
+    pub pdu_bytes_max: u32,
+    /// Upper bound of the open associations of one network address.
+    #[serde(default = "default_associations_per_peer")]
+    pub associations_per_peer: usize,
+    /// How long to wait for what, in seconds.
+    #[serde(default)]
+    pub timers: Timers,
+}
+
+impl DicomConfig {
+    /// The configuration of a listener at `listen` that admits no peers, with all other defaults.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            ae_title: default_ae_title(),
+            peers: Vec::new(),
+            versions: VersionPolicy::default(),
+            pdu_bytes_max: PDU_BYTES_MAX,
+            associations_per_peer: ASSOCIATIONS_PER_PEER_MAX,
+            timers: Timers::default(),
+        }
+    }
+
+    /// The first value outside its range, in words for the person who wrote the site file.
+    pub fn problem(&self) -> Option<String> {
+        let range = PDU_BYTES_MAX_RANGE;
+        (!range.contains(&self.pdu_bytes_max))
+            .then(|| format!("dicom.pdu_bytes_max: from {} to {}", range.start(), range.end()))
+    }
+
+    /// The listener of this configuration. `peers` may be replaced while it runs.
+    pub fn listener(&self, peers: Arc<Live<Vec<Peer>>>) -> Config {
+        Config {
+            listen: self.listen,
+            ae_title: self.ae_title.clone(),
+            peers,
+            associations_max: ASSOCIATIONS_MAX,
+            associations_per_peer_max: self.associations_per_peer,
+            pdu_bytes_max: self.pdu_bytes_max,
+            timers: self.timers,
+        }
+    }
+}
+
+/// One of `dicom.peers`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// AE title of the peer.
+    pub ae_title: AeTitle,
+    /// Networks that it calls from, such as `10.1.2.0/24`.
+    pub networks: Vec<Network>,
+    /// Upper bound of its open associations, if it is to have fewer than its address.
+    #[serde(default)]
+    pub associations: Option<usize>,
+    /// Host and port where it listens: results of storage commitment are reported there.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+
+impl From<&PeerConfig> for Peer {
+    fn from(config: &PeerConfig) -> Self {
+        Self {
+            ae_title: Some(config.ae_title.clone()),
+            networks: config.networks.clone(),
+            associations_max: config.associations,
+        }
+    }
+}
+
+fn default_ae_title() -> AeTitle {
+    "ISOCENTER".parse().unwrap_or_else(|_| unreachable!("nine letters are an AE title"))
+}
+
+const fn default_pdu_bytes_max() -> u32 {
+    PDU_BYTES_MAX
+}
+
+const fn default_associations_per_peer() -> usize {
+    ASSOCIATIONS_PER_PEER_MAX
+}
+
+/// What a DICOM listener works with.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// Interface and port.
     pub listen: SocketAddr,
-    /// Our own name.
+    /// Our own AE title.
     pub ae_title: AeTitle,
-    /// Who may come in (DIN-02). Nobody else may.
+    /// The peers that may open associations (DIN-02). All others are refused.
     pub peers: Arc<Live<Vec<Peer>>>,
-    /// Most associations at once (DIN-13).
+    /// Upper bound of all open associations (DIN-13).
     pub associations_max: usize,
-    /// Most associations of one address at once.
+    /// Upper bound of the open associations of one network address.
     pub associations_per_peer_max: usize,
-    /// Longest PDU we ask for, in bytes after its header (DIN-07).
+    /// Longest PDU that is received, in bytes after its header (DIN-07).
     pub pdu_bytes_max: u32,
     /// How long to wait for what.
     pub timers: Timers,
 }
 
-/// Somebody who may come in.
+/// A peer that may open associations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The name it calls itself. Nothing stands for any name.
+    /// The AE title that it calls itself. Nothing stands for any.
     pub ae_title: Option<AeTitle>,
-    /// Where it may call from. A name alone proves nothing.
+    /// Networks that it may call from: an AE title alone proves nothing.
     pub networks: Vec<Network>,
-    /// Most associations of it at once, if it has a limit of its own (SEC-38).
+    /// Upper bound of its open associations, if it has one of its own (SEC-38).
     pub associations_max: Option<usize>,
 }
 
 impl Peer {
-    /// Whether an association from `address` as `calling` is this peer's.
+    /// Whether an association from `address` with the calling AE title `calling` is of this peer.
     pub fn matches(&self, calling: &AeTitle, address: IpAddr) -> bool {
         self.ae_title.as_ref().is_none_or(|it| it == calling)
             && self.networks.iter().any(|it| it.contains(address))
     }
 }
 
-/// Addresses that share their first bits, such as `10.1.0.0/16`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
-/// Why a text is not a network.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a network such as `10.1.0.0/16` or `::1/128`")]
-pub struct InvalidNetwork {
-    text: String,
-}
-
-impl Network {
-    /// All addresses of this machine itself.
-    pub fn loopback() -> Vec<Self> {
-        let v4 = Self { address: IpAddr::from([127, 0, 0, 0]), bits: 8 };
-        let v6 = Self { address: IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16]), bits: 128 };
-        vec![v4, v6]
-    }
-
-    /// Whether `address` is one of them.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let shifted = |value: u128, width: u32| {
-            value.checked_shr(width - u32::from(self.bits)).unwrap_or_default()
-        };
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                shifted(u32::from(a).into(), 32) == shifted(u32::from(b).into(), 32)
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => shifted(a.into(), 128) == shifted(b.into(), 128),
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Network {
-    type Err = InvalidNetwork;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidNetwork { text: text.to_owned() };
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| invalid())?;
-        let width = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(width), |it| it.parse().map_err(|_| invalid()))?;
-        if bits > width { Err(invalid()) } else { Ok(Self { address, bits }) }
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = InvalidNetwork;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        format!("{}/{}", network.address, network.bits)
-    }
-}
-
-/// How long to wait for what (DIN-15).
-#[derive(Clone, Copy, Debug)]
+/// How long to wait for what (DIN-15): `dicom.timers`, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Timers {
-    /// For an association request, and for the peer to close after we refused it (ARTIM).
+    /// For an association request, and for the peer to close after it was refused (ARTIM).
+    #[serde(deserialize_with = "seconds")]
     pub artim: Duration,
-    /// For the next bytes inside of a message.
+    /// For the next bytes inside a message.
+    #[serde(deserialize_with = "seconds")]
     pub inactivity: Duration,
     /// For the next message.
+    #[serde(deserialize_with = "seconds")]
     pub idle: Duration,
     /// For a whole message.
+    #[serde(deserialize_with = "seconds")]
     pub message: Duration,
-    /// Fewest bytes per second inside of a message, once it has lasted as long as `inactivity`.
+    /// Lower bound of bytes per second inside a message, once it has lasted as long as
+    /// `inactivity`. No site sets it.
+    #[serde(skip)]
     pub throughput_min: u64,
-    /// For an answer to us, and for a connection of ours.
+    /// For a response to a request of ours, and for a connection of ours.
+    #[serde(deserialize_with = "seconds")]
     pub response: Duration,
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 impl Default for Timers {
@@ -149,20 +205,26 @@ impl Default for Timers {
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(network: &str, inside: &[&str], outside: &[&str]) {
-        let network: Network = network.parse().unwrap();
-        assert!(inside.iter().all(|it| network.contains(it.parse().unwrap())));
-        assert!(!outside.iter().any(|it| network.contains(it.parse().unwrap())));
+    #[test]
+    fn din_15_timers_are_seconds_and_those_left_out_keep_their_default() {
+        let timers: Timers = serde_json::from_str(r#"{"artim": 5, "idle": 7}"#).unwrap();
+        let expected = Timers {
+            artim: Duration::from_secs(5),
+            idle: Duration::from_secs(7),
+            ..Timers::default()
+        };
+        assert_eq!(timers, expected);
+        assert!(serde_json::from_str::<Timers>(r#"{"throughput_min": 1}"#).is_err());
     }
 
     #[test]
-    fn din_02_a_network_holds_its_addresses_and_no_others() {
-        check("10.1.0.0/16", &["10.1.255.3", "::ffff:10.1.2.3"], &["10.2.0.1", "::1"]);
-        check("192.168.1.7", &["192.168.1.7"], &["192.168.1.8"]);
-        check("0.0.0.0/0", &["8.8.8.8"], &["::1"]);
-        check("fd00::/8", &["fd12::1"], &["fe80::1", "10.0.0.1"]);
-        assert!("10.1.0.0/33".parse::<Network>().is_err());
-        assert!("*".parse::<Network>().is_err());
+    fn din_07_a_longest_pdu_outside_its_range_is_a_problem() {
+        let listen = "127.0.0.1:104".parse().unwrap();
+        for (pdu_bytes_max, is_valid) in
+            [(4095, false), (4096, true), (1_048_576, true), (1_048_577, false)]
+        {
+            let config = DicomConfig { pdu_bytes_max, ..DicomConfig::new(listen) };
+            assert_eq!(config.problem().is_none(), is_valid, "{pdu_bytes_max}");
+        }
     }
 }

@@ -6,11 +6,16 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use domain::OutputKind;
 use encoding::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
-use crate::config::Timers;
+use crate::config::{
+    ASSOCIATIONS_MAX, ASSOCIATIONS_PER_PEER_MAX, PDU_BYTES_MAX, PDU_BYTES_MAX_RANGE, Timers,
+};
 use crate::negotiation::{APPLICATION_CONTEXT, Rejection, SEND_BYTES_MAX};
 use crate::services::{Offer, SERVICES};
+use crate::sop_class::STORAGE;
+use crate::storage_scu::{COMMITMENT_WAIT, IDLE_MAX};
 use crate::transfer_syntax::{
     EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, LOSSLESS, TransferSyntaxChoice,
 };
@@ -92,7 +97,11 @@ fn policies(text: &mut String) {
     for (name, value) in [
         (
             "Longest PDU received",
-            "131072 bytes; 4096 to 1048576 (`dicom.pdu_bytes_max`)".to_owned(),
+            format!(
+                "{PDU_BYTES_MAX} bytes; {} to {} (`dicom.pdu_bytes_max`)",
+                PDU_BYTES_MAX_RANGE.start(),
+                PDU_BYTES_MAX_RANGE.end()
+            ),
         ),
         (
             "Longest PDU sent",
@@ -102,7 +111,13 @@ fn policies(text: &mut String) {
         ("Asynchronous operations", "1/1".to_owned()),
         ("Extended negotiation", extended_negotiation()),
         ("Role selection", role_selection()),
-        ("Associations", "512; 256 of one address (`dicom.associations_per_peer`), fewer of one AE if `dicom.peers` sets a limit".to_owned()),
+        (
+            "Associations",
+            format!(
+                "{ASSOCIATIONS_MAX}; {ASSOCIATIONS_PER_PEER_MAX} of one address \
+                 (`dicom.associations_per_peer`), fewer of one AE if `dicom.peers` sets a limit"
+            ),
+        ),
         ("ARTIM", seconds(timers.artim)),
         ("Silence inside a message", seconds(timers.inactivity)),
         ("Silence between messages", seconds(timers.idle)),
@@ -179,11 +194,33 @@ fn provider(text: &mut String, offer: &Offer) {
 
 fn user(text: &mut String) {
     text.push_str(
-        "\n## As user\n\nReports are sent in Explicit VR Little Endian on one association, which is \
-         kept open for 20 s: Segmentation Storage before the Comprehensive 3D SR that refers to it. \
-         0000 and Bxxx are taken for success; after A7xx and 0110, and if nobody answers, the same \
-         instances are sent again under the same UIDs. Where the site says so, commitment is asked \
-         for on the same association, and a report has arrived only once it is confirmed.\n",
+        "\n## As user\n\n\
+         Verification tests a destination. Storage Commitment is requested for what was sent where \
+         the site file has `commitment: true`. Storage sends the SOP classes below, as the outputs \
+         that a workflow requests, in this order: an object is sent after the objects that it \
+         refers to.\n\n\
+         | output | SOP class | UID |\n|---|---|---|\n",
+    );
+    for kind in OutputKind::ALL.iter().filter(|kind| kind.is_dicom()) {
+        for uid in kind.sop_classes() {
+            let name = STORAGE.iter().find(|class| class.uid == *uid).map_or("", |it| it.name);
+            line(text, &[kind.name(), name, uid]);
+        }
+        if kind.sop_classes().is_empty() {
+            line(text, &[kind.name(), "any that was stored as provider, as it was received", ""]);
+        }
+    }
+    _ = write!(
+        text,
+        "\nObjects of ours are sent in {EXPLICIT_LITTLE_ENDIAN}, original images in the transfer \
+         syntax they were received in; each presentation context proposes one transfer syntax. An \
+         association is held open for {} for the next delivery. 0000 and Bxxx count as success; \
+         after A7xx and 0110, and if the peer does not answer, the same instances are sent again \
+         with the same UIDs. With `commitment: true` the request is sent on the same association, \
+         its result is awaited there for {}, and a report counts as delivered only once it is \
+         committed.\n",
+        seconds(IDLE_MAX),
+        seconds(COMMITMENT_WAIT),
     );
 }
 
@@ -200,8 +237,19 @@ mod tests {
 
     #[test]
     fn the_statement_of_the_project_is_that_of_the_program() {
-        let kept = include_str!("../CONFORMANCE.md");
-        assert!(kept == statement(), "isocenter conformance dicom > engine/dimse/CONFORMANCE.md");
+        let stored = include_str!("../CONFORMANCE.md");
+        assert!(stored == statement(), "isocenter conformance dicom > engine/dimse/CONFORMANCE.md");
+    }
+
+    /// The SOP classes of the outputs that are sent are named, and are those of the standard.
+    #[test]
+    fn every_sop_class_that_is_sent_is_in_the_statement() {
+        let statement = statement();
+        let (_, user) = statement.split_once("## As user").unwrap();
+        for uid in OutputKind::ALL.iter().flat_map(|kind| kind.sop_classes()) {
+            let class = STORAGE.iter().find(|class| class.uid == *uid).unwrap();
+            assert!(user.contains(&format!("| {} | {uid} |", class.name)), "{uid}");
+        }
     }
 
     #[test]

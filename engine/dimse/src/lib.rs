@@ -46,9 +46,11 @@ mod transfer_syntax;
 
 pub use client_association::{Remote, ScuError};
 pub use commitment_reporter::Reporter;
-pub use config::{Config, Network, Peer, Timers};
+pub use config::{Config, DicomConfig, Peer, PeerConfig, Timers};
 pub use destination_config::DicomDestinationConfig;
 pub use intakes::Intakes;
 pub use listener::Listener;
 pub use presentation_context::{PresentationContext, Role};
 pub use storage_scu::DicomDestination;
+
+pub use domain::Network;

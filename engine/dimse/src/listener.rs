@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dicom_ul::pdu::Pdu;
-use domain::{Action, Actor, AeTitle, ErrorChain, Event, Outcome, Subject};
-use serde_json::json;
+use domain::event::{AssociationEndedEarly, AssociationRefused, EventBody};
+use domain::{Actor, AeTitle, ErrorChain, Event, Outcome, Subject};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{Instrument as _, info, info_span, warn};
@@ -20,8 +20,9 @@ use uuid::Uuid;
 use crate::association::{Association, Served};
 use crate::config::Config;
 use crate::intakes::Intakes;
-use crate::negotiation::{self, AbortCause, AeTitles, Answer, Load, Negotiated};
+use crate::negotiation::{self, AbortCause, AeTitles, Answer, Load};
 use crate::pdu_stream::{PduError, PduKind, PduStream};
+use crate::presentation_context::Negotiated;
 use crate::services::AssociationContext;
 
 /// Connections without an association, per network address. One more, and the oldest is closed, so
@@ -277,9 +278,9 @@ impl Shared {
             Ok(()) => info!(%calling, messages, "association released"),
             Err(error) => {
                 warn!(%calling, messages, error = %ErrorChain(&error), "association ended early");
-                let detail = json!({"messages": messages, "reason": error.to_string()});
                 let actor = Actor::peer(calling.as_str(), &address.ip().to_string());
-                self.record("association_ended_early", actor, detail).await;
+                let reason = error.to_string();
+                self.record(actor, AssociationEndedEarly { messages, reason }).await;
             }
         }
     }
@@ -290,9 +291,9 @@ impl Shared {
         let calling = titles.calling.as_ref().map_or("unknown", AeTitle::as_str);
         let called = titles.called.as_ref().map_or("unknown", AeTitle::as_str);
         warn!(calling, called, reason, "association refused");
-        let detail = json!({"reason": reason, "called_ae": called});
         let actor = Actor::peer(calling, &address.ip().to_string());
-        self.record("association_refused", actor, detail).await;
+        let called_ae = called.to_owned();
+        self.record(actor, AssociationRefused { reason: reason.to_owned(), called_ae }).await;
     }
 
     async fn refuse(&self, mut stream: PduStream, pdu: &Pdu) {
@@ -301,10 +302,8 @@ impl Shared {
         stream.wait_for_close(self.config.timers.artim).await;
     }
 
-    async fn record(&self, kind: &str, actor: Actor, detail: serde_json::Value) {
-        let event = Event::engine(kind, Action::E, Subject::default(), detail)
-            .by(actor)
-            .ended(Outcome::MinorFailure);
+    async fn record(&self, actor: Actor, body: impl EventBody) {
+        let event = Event::new(Subject::default(), body).by(actor).ended(Outcome::MinorFailure);
         self.intakes.events.record_event(event).await;
     }
 }

@@ -18,7 +18,7 @@ use domain::AeTitle;
 use encoding::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
 use crate::config::Config;
-use crate::presentation_context::{PresentationContext, Role};
+use crate::presentation_context::{Negotiated, PresentationContext, Role};
 use crate::services;
 use crate::transfer_syntax::{IMPLICIT_LITTLE_ENDIAN, TransferSyntaxChoice};
 
@@ -33,19 +33,6 @@ const SEND_BYTES_MIN: u32 = 1024;
 
 /// Length of an A-ASSOCIATE-RQ before its variable items (PS3.8, Table 9-11).
 const FIXED_BYTES: usize = 74;
-
-/// What an accepted association was negotiated to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Negotiated {
-    /// AE title of the peer.
-    pub calling: AeTitle,
-    /// AE title under which the peer calls us.
-    pub called: AeTitle,
-    /// The presentation contexts that were accepted.
-    pub contexts: Vec<PresentationContext>,
-    /// Longest PDU that the peer accepts, in bytes after its header.
-    pub send_bytes_max: u32,
-}
 
 /// The answer to an association request.
 #[derive(Clone, Debug)]

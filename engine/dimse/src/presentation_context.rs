@@ -1,6 +1,21 @@
 //! Presentation contexts (PS3.8, 7.1.1.13): what kind of object may be sent on an association, how
 //! it is encoded, and in which role.
 
+use domain::AeTitle;
+
+/// What an accepted association was negotiated to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// AE title of the peer.
+    pub calling: AeTitle,
+    /// AE title under which the peer calls us.
+    pub called: AeTitle,
+    /// The presentation contexts that were accepted.
+    pub contexts: Vec<PresentationContext>,
+    /// Longest PDU that the peer accepts, in bytes after its header.
+    pub send_bytes_max: u32,
+}
+
 /// A presentation context that both sides have agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresentationContext {

@@ -17,8 +17,7 @@ use uuid::Uuid;
 
 use crate::intakes::Intakes;
 use crate::message::{Command, CommandField, Status};
-use crate::negotiation::Negotiated;
-use crate::presentation_context::PresentationContext;
+use crate::presentation_context::{Negotiated, PresentationContext};
 use crate::sop_class::SopClass;
 use crate::transfer_syntax::TransferSyntaxChoice;
 

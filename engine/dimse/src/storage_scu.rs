@@ -22,11 +22,11 @@ use crate::presentation_context::{ProposedContext, Role};
 use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE, VERIFICATION};
 
 /// How long an idle association is held open for the next delivery.
-const IDLE_MAX: Duration = Duration::from_secs(20);
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// How long to wait on our own association for the result of storage commitment. After that the
 /// PACS opens an association to us.
-const COMMITMENT_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const COMMITMENT_WAIT: Duration = Duration::from_secs(5);
 
 /// A DICOM file, split into the parts of a C-STORE.
 struct Object<'a> {

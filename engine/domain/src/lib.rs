@@ -34,6 +34,7 @@ mod inference;
 mod laboratory;
 mod message_type;
 mod named;
+mod network;
 mod node_io;
 mod order;
 mod output_kind;
@@ -55,6 +56,7 @@ pub use inference::{
 };
 pub use laboratory::{Abnormality, LabRow, Observation};
 pub use message_type::MessageType;
+pub use network::{InvalidNetwork, Network};
 pub use node_io::{
     ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput,
     OrderInput, SeriesInput, SeriesInstance, StudyInput,

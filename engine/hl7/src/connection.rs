@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contracts::{Answers, EventSink, MessageArrival, MessageIntake};
-use domain::{Action, Actor, Event, MessageType, Outcome, Subject};
+use domain::event::{BatchIncomplete, EventBody, MessageUnreadable};
+use domain::{Actor, Event, MessageType, Outcome, Subject};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -159,7 +159,8 @@ impl Connection {
                     ErrorCode::ApplicationInternalError,
                     "the message is too long",
                 );
-                self.record("message_unreadable", json!({"reason": problem.text})).await;
+                let reason = problem.text.clone();
+                self.record(MessageUnreadable { reason, bytes: None }).await;
                 let refusal = refuse_unreadable(&head, &problem, &own_id(), &now());
                 self.send(stream, &refusal).await?;
                 return Err(ConnectionError::TooLong);
@@ -181,8 +182,8 @@ impl Connection {
     async fn answers(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let Some(batch) = split(&bytes) else { return self.answer(bytes).await };
         if batch.is_incomplete() {
-            let detail = json!({"announced": batch.declared, "came": batch.messages.len()});
-            self.record("batch_incomplete", detail).await;
+            let came = batch.messages.len();
+            self.record(BatchIncomplete { announced: batch.declared, came }).await;
         }
         let mut all = Vec::new();
         for message in &batch.messages {
@@ -203,8 +204,8 @@ impl Connection {
             Err(problem) => {
                 metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
                 warn!(problem = problem.text, "a message cannot be read");
-                let detail = json!({"reason": problem.text, "bytes": bytes.len()});
-                self.record("message_unreadable", detail).await;
+                let reason = problem.text.clone();
+                self.record(MessageUnreadable { reason, bytes: Some(bytes.len() as u64) }).await;
                 return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
             }
         };
@@ -236,8 +237,8 @@ impl Connection {
         tokio::task::spawn_blocking(read).await.ok()
     }
 
-    async fn record(&self, kind: &str, detail: serde_json::Value) {
-        let event = Event::engine(kind, Action::C, Subject::default(), detail)
+    async fn record(&self, body: impl EventBody) {
+        let event = Event::new(Subject::default(), body)
             .by(Actor::peer("unknown", &self.address))
             .ended(Outcome::MinorFailure);
         self.events.record_event(event).await;

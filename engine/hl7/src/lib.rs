@@ -2,6 +2,7 @@
 //!
 //! In the order a message travels:
 //!
+//! - [`config`]: what a site declares;
 //! - [`listener`]: accepts connections and applies their limits;
 //! - [`connection`]: serves one MLLP connection;
 //! - [`frame`], [`batch`]: find messages in the byte stream;
@@ -21,6 +22,7 @@
 
 pub mod acknowledgement;
 pub mod batch;
+pub mod config;
 pub mod conformance;
 pub mod connection;
 mod destination_config;
@@ -35,8 +37,9 @@ mod patient;
 pub mod receiver;
 pub mod sender;
 
+pub use config::{Config, Hl7Config};
 pub use destination_config::MllpDestinationConfig;
-pub use listener::{Config, Listener, Sender};
+pub use listener::Listener;
 pub use message::{ErrorCode, Message, Problem};
 pub use receiver::Rules;
 pub use sender::{MllpDestination, MllpError};

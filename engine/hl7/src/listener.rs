@@ -1,4 +1,4 @@
-//! The door for HL7: accepts connections and gives each a task of its own.
+//! Listens for HL7 over MLLP: accepts connections and serves each in its own task.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,105 +11,84 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{Instrument as _, info_span, warn};
 
-use crate::connection::{Connection, Timers};
-use crate::receiver::Rules;
+use crate::config::Config;
+use crate::connection::Connection;
 
-/// How often a connection beyond the limit looks for a place, and how long it waits between.
-const PLACE_TRIES: u32 = 40;
-const PLACE_WAIT: Duration = Duration::from_millis(25);
+/// How often a connection beyond the limit tries to get a permit.
+const PERMIT_ATTEMPTS: u32 = 40;
 
-/// Most connections that wait for a place at once.
+/// How long it waits between attempts.
+const PERMIT_WAIT: Duration = Duration::from_millis(25);
+
+/// How long to wait when a connection cannot be accepted, mostly for lack of file handles.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Upper bound of the connections that wait for a permit at once.
 const WAITING_MAX: usize = 64;
 
-/// How the HL7 listener behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// Which messages are taken.
-    pub rules: Arc<Rules>,
-    /// Who may connect.
-    pub senders: Sender,
-    /// Most connections of one address at once.
-    pub connections_per_peer_max: usize,
-    /// Most connections at once.
-    pub connections_max: usize,
-    /// How long to wait for what.
-    pub timers: Timers,
-}
-
-/// Whether an address may connect.
-#[derive(Clone)]
-pub struct Sender(pub Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
-
-impl std::fmt::Debug for Sender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sender(..)")
-    }
-}
-
-/// An open door.
+/// A listener for MLLP connections.
 pub struct Listener {
     socket: TcpListener,
     config: Config,
     messages: Arc<dyn MessageIntake>,
     events: Arc<dyn EventSink>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
 impl Listener {
-    /// Opens the door.
+    /// Binds the address of `config`.
     ///
     /// # Errors
     ///
-    /// Fails if the address is taken or not ours.
+    /// Fails if the address is in use or does not belong to this machine.
     pub async fn bind(
         config: Config,
         messages: Arc<dyn MessageIntake>,
         events: Arc<dyn EventSink>,
     ) -> std::io::Result<Self> {
         let socket = TcpListener::bind(config.listen).await?;
-        let places = Places {
+        let permits = Permits {
             connections: Mutex::default(),
             waiting: Semaphore::new(WAITING_MAX),
             per_peer_max: config.connections_per_peer_max,
             max: config.connections_max,
         };
-        Ok(Self { socket, config, messages, events, places: Arc::new(places) })
+        Ok(Self { socket, config, messages, events, permits: Arc::new(permits) })
     }
 
-    /// Where it is.
+    /// The address that is listened on, with the port that the system chose if it was zero.
     ///
     /// # Errors
     ///
-    /// Fails if the system does not know.
+    /// Fails if the system does not know the address.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Lets peers in until `closing` says so.
+    /// Accepts connections until `closing` becomes true. Open ones go on in their tasks.
     pub async fn listen(self, mut closing: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                _ = closing.wait_for(|it| *it) => return,
+                _ = closing.wait_for(|is_closing| *is_closing) => return,
             };
             match accepted {
-                Ok((stream, address)) => self.receive(stream, address),
+                Ok((stream, address)) => self.spawn(stream, address),
                 Err(error) => {
                     warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
         }
     }
 
-    fn receive(&self, stream: TcpStream, address: SocketAddr) {
-        if !(self.config.senders.0)(address.ip()) {
+    fn spawn(&self, stream: TcpStream, address: SocketAddr) {
+        let networks = self.config.networks.get();
+        if !networks.iter().any(|network| network.contains(address.ip())) {
             warn!(peer = %address, "a connection from outside the allowed networks was closed");
             return;
         }
-        // Without it each answer waits for the peer's delayed acknowledgement.
+        // Without it each answer waits for the delayed acknowledgement of the peer.
         _ = stream.set_nodelay(true);
         let connection = Connection::new(
             address.ip().to_string(),
@@ -118,48 +97,48 @@ impl Listener {
             Arc::clone(&self.messages),
             Arc::clone(&self.events),
         );
-        let places = Arc::clone(&self.places);
+        let permits = Arc::clone(&self.permits);
         let span = info_span!("connection", peer = %address);
         let served = async move {
-            let Some(place) = places.wait_for_one(address.ip()).await else {
+            let Some(permit) = permits.acquire(address.ip()).await else {
                 warn!("a connection beyond the limit was closed");
                 return;
             };
             if let Err(error) = connection.serve(stream).await {
                 warn!(error = %ErrorChain(&error), "connection ended early");
             }
-            drop(place);
+            drop(permit);
         };
         tokio::spawn(served.instrument(span));
     }
 }
 
-/// The places for connections, all and of each address.
-struct Places {
+/// Limits the connections: all, and those of one network address.
+struct Permits {
     connections: Mutex<HashMap<IpAddr, usize>>,
     waiting: Semaphore,
     per_peer_max: usize,
     max: usize,
 }
 
-impl Places {
-    /// A place, at once or after a short wait: a peer with a connection for each message opens the
-    /// next before the end of the last was read here.
-    async fn wait_for_one(self: Arc<Self>, address: IpAddr) -> Option<Place> {
-        if let Some(place) = self.take_one(address) {
-            return Some(place);
+impl Permits {
+    /// Waits shortly for a permit: a peer that opens a connection for each message opens the next one
+    /// before the end of the last was read here.
+    async fn acquire(self: Arc<Self>, address: IpAddr) -> Option<Permit> {
+        if let Some(permit) = self.try_acquire(address) {
+            return Some(permit);
         }
         let _waiting = self.waiting.try_acquire().ok()?;
-        for _ in 0..PLACE_TRIES {
-            tokio::time::sleep(PLACE_WAIT).await;
-            if let Some(place) = self.take_one(address) {
-                return Some(place);
+        for _ in 0..PERMIT_ATTEMPTS {
+            tokio::time::sleep(PERMIT_WAIT).await;
+            if let Some(permit) = self.try_acquire(address) {
+                return Some(permit);
             }
         }
         None
     }
 
-    fn take_one(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    fn try_acquire(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = connections.values().sum();
         let of_peer = connections.get(&address).copied().unwrap_or_default();
@@ -168,20 +147,20 @@ impl Places {
         }
         connections.insert(address, of_peer + 1);
         drop(connections);
-        Some(Place { places: Arc::clone(self), address })
+        Some(Permit { permits: Arc::clone(self), address })
     }
 }
 
-/// A place among the connections, given back when dropped.
-struct Place {
-    places: Arc<Places>,
+/// Permits one connection, until it is dropped.
+struct Permit {
+    permits: Arc<Permits>,
     address: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut connections =
-            self.places.connections.lock().unwrap_or_else(PoisonError::into_inner);
+            self.permits.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = connections.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use contracts::VersionPolicy;
-use dimse::Network;
+use dimse::DicomConfig;
 use domain::AeTitle;
+use hl7::Hl7Config;
 use serde::Deserialize;
 use upkeep::disk::DiskMarks;
 use upkeep::policy::UpkeepPolicy;
@@ -66,123 +66,6 @@ pub(crate) struct Config {
     pub(crate) log: LogFormat,
 }
 
-/// `dicom:`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DicomConfig {
-    /// Interface and port. Beyond this machine, name the interface.
-    pub(crate) listen: SocketAddr,
-    /// Our own AE title.
-    #[serde(default = "own_ae_title")]
-    pub(crate) ae_title: AeTitle,
-    /// Who may come in. Nobody else may.
-    pub(crate) peers: Vec<PeerConfig>,
-    /// What becomes of an instance that came before with other content: `keep_first`, `replace` or
-    /// `reject`.
-    #[serde(default)]
-    pub(crate) versions: VersionPolicy,
-    /// Longest PDU we ask for, from 4096 to 1048576 bytes.
-    #[serde(default = "pdu_bytes_max")]
-    pub(crate) pdu_bytes_max: u32,
-    /// Most associations of one address at once.
-    #[serde(default = "per_peer_max")]
-    pub(crate) associations_per_peer: usize,
-    /// How long to wait for what, in seconds.
-    #[serde(default)]
-    pub(crate) timers: TimersConfig,
-}
-
-/// `dicom.timers`, in seconds (DIN-15).
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct TimersConfig {
-    /// For an association request, and for the peer to close after we refused it: 30.
-    pub(crate) artim: Option<u64>,
-    /// For the next bytes inside of a message: 60.
-    pub(crate) inactivity: Option<u64>,
-    /// For the next message: 300.
-    pub(crate) idle: Option<u64>,
-    /// For a whole message: 1800.
-    pub(crate) message: Option<u64>,
-    /// For an answer to us: 30.
-    pub(crate) response: Option<u64>,
-}
-
-impl TimersConfig {
-    pub(crate) fn timers(self) -> dimse::Timers {
-        let usual = dimse::Timers::default();
-        let or = |said: Option<u64>, usual| said.map_or(usual, std::time::Duration::from_secs);
-        dimse::Timers {
-            artim: or(self.artim, usual.artim),
-            inactivity: or(self.inactivity, usual.inactivity),
-            idle: or(self.idle, usual.idle),
-            message: or(self.message, usual.message),
-            response: or(self.response, usual.response),
-            ..usual
-        }
-    }
-}
-
-const fn pdu_bytes_max() -> u32 {
-    131_072
-}
-
-/// Half of all: one address, perhaps a gateway before many, never keeps all others out.
-pub(crate) const PER_PEER_MAX: usize = 256;
-
-const fn per_peer_max() -> usize {
-    PER_PEER_MAX
-}
-
-fn own_ae_title() -> AeTitle {
-    "ISOCENTER".parse().unwrap_or_else(|_| unreachable!("nine letters are an AE title"))
-}
-
-/// One of `dicom.peers`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PeerConfig {
-    /// Its AE title.
-    pub(crate) ae_title: AeTitle,
-    /// Networks it calls from, such as `10.1.2.0/24`.
-    pub(crate) networks: Vec<Network>,
-    /// Most associations of it at once, if it is to have fewer than its address.
-    #[serde(default)]
-    pub(crate) associations: Option<usize>,
-    /// Host and port where it listens: storage commitment is answered there.
-    #[serde(default)]
-    pub(crate) address: Option<String>,
-}
-
-/// `hl7:`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Hl7Config {
-    /// Interface and port. Beyond this machine, name the interface.
-    pub(crate) listen: SocketAddr,
-    /// Networks that may connect.
-    pub(crate) networks: Vec<Network>,
-    /// Character set of messages that name none (table 0211).
-    #[serde(default)]
-    pub(crate) character_set: String,
-    /// Processing ids (MSH-11) that are taken.
-    #[serde(default = "processing_ids")]
-    pub(crate) processing_ids: Vec<String>,
-    /// Types that are no types of the standard and are taken all the same, as `ZDX^Z01`.
-    #[serde(default)]
-    pub(crate) types: Vec<String>,
-    /// Sending applications (MSH-3) that are taken. All, if it is left out.
-    #[serde(default)]
-    pub(crate) applications: Vec<String>,
-    /// Most connections of one address at once; one more waits a second for the end of another.
-    #[serde(default = "per_peer_max")]
-    pub(crate) connections_per_peer: usize,
-}
-
-fn processing_ids() -> Vec<String> {
-    hl7::Rules::default().processing_ids
-}
-
 impl Config {
     /// Reads a site file.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -197,9 +80,7 @@ impl Config {
         if let Some(dicom) = &self.dicom {
             let open = dicom.peers.iter().all(|it| !it.networks.is_empty());
             problems.extend(exposure("dicom", dicom.listen, open));
-            if !(4096..=1_048_576).contains(&dicom.pdu_bytes_max) {
-                problems.push("dicom.pdu_bytes_max: from 4096 to 1048576".to_owned());
-            }
+            problems.extend(dicom.problem());
         }
         for peer in self.dicom.iter().flat_map(|it| &it.peers) {
             let problem = peer.address.as_deref().and_then(no_port);

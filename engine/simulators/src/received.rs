@@ -242,7 +242,7 @@ impl Ehr {
         let config = hl7::Config {
             listen,
             rules: Arc::default(),
-            senders: hl7::Sender(Arc::new(|it| it.is_loopback())),
+            networks: Arc::new(Live::new(Network::loopback())),
             connections_per_peer_max: 64,
             connections_max: 64,
             timers: hl7::connection::Timers::default(),

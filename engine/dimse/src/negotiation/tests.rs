@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use contracts::Live;
+use domain::Network;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Network, Peer, Timers};
+use crate::config::{Peer, Timers};
 use crate::sop_class;
 use crate::transfer_syntax::{EXPLICIT_LITTLE_ENDIAN, LOSSLESS};
 

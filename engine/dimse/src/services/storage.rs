@@ -5,9 +5,9 @@
 
 use async_trait::async_trait;
 use contracts::{Incoming, InstanceArrival, Kept, Refusal, RefusalReason};
-use domain::{Action, Event, Outcome, Subject};
+use domain::event::InstanceRefused;
+use domain::{Event, Outcome, Subject};
 use encoding::file_meta::FileMeta;
-use serde_json::json;
 use tracing::error;
 
 use crate::message::{CommandField, Status};
@@ -164,11 +164,11 @@ async fn record_refusal(request: &Request<'_>, response: Response) -> Response {
     }
     let instance = Some(command.sop_instance.clone()).filter(|it| domain::is_harmless_uid(it));
     let subject = Subject { instance, ..Subject::default() };
-    let detail =
-        json!({"reason": response.comment, "status": format!("{:04X}", response.status.0)});
-    let event = Event::engine("instance_refused", Action::C, subject, detail)
-        .by(association.actor())
-        .ended(Outcome::MinorFailure);
+    let body = InstanceRefused {
+        reason: response.comment.clone(),
+        status: Some(format!("{:04X}", response.status.0)),
+    };
+    let event = Event::new(subject, body).by(association.actor()).ended(Outcome::MinorFailure);
     association.intakes.events.record_event(event).await;
     response
 }
