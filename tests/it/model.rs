@@ -85,11 +85,19 @@ fn check_set(set: &Path) {
     let bench = ["bench", "eight", "--beside", "tiny", "--rounds", "1", "--json"];
     let found: Value = serde_json::from_slice(&model(&scratch, &bench).stdout).unwrap();
     let number = |it: &str| found.pointer(it).and_then(Value::as_f64).unwrap();
-    for what in ["read_per_second", "said_together_per_second", "see_seconds", "draw_seconds"] {
+    for what in [
+        "prefill_tokens_per_second",
+        "batch_decode_tokens_per_second",
+        "image_encode_seconds",
+        "segment_seconds",
+    ] {
         assert!(number(&format!("/speed/{what}")) > 0.0, "{found}");
     }
-    let apart = number("/apart/divergence");
-    assert!(apart > 0.0 && apart < 0.1 && number("/apart/places") > 50.0, "{found}");
+    let divergence = number("/divergence/kl_divergence");
+    assert!(
+        divergence > 0.0 && divergence < 0.1 && number("/divergence/positions") > 50.0,
+        "{found}"
+    );
 
     // So is one more file of weights, before a byte that changes is.
     let more = scratch.path("data/models/tiny/checkpoint/more.safetensors");

@@ -17,13 +17,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use citrus_v::cache::Cache;
-use citrus_v::compute::{MEMORY_STAYS, begin_again_with_memory_that_stays};
-use citrus_v::layout::sam_layout;
+use citrus_v::attention::causal_mask;
+use citrus_v::compute::{RETAIN_FREED_MEMORY, restart_with_allocator_tuning};
+use citrus_v::kv_cache::KvCache;
+use citrus_v::rope::RotaryEmbedding;
 use citrus_v::sam::Sam;
-use citrus_v::sam::prompt::Prompt;
-use citrus_v::text::{Turn, causal_mask};
-use citrus_v::{CitrusV, Plan, Precision, SamConfig, Weights};
+use citrus_v::sam::prompt_encoder::Prompt;
+use citrus_v::tensor_shapes::sam_tensor_shapes;
+use citrus_v::{CheckpointIndex, CitrusV, Precision, SamConfig, Weights};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -46,7 +47,7 @@ type Times = BTreeMap<String, f64>;
 
 fn main() -> Outcome<()> {
     // As the engine starts the process of a model.
-    begin_again_with_memory_that_stays()?;
+    restart_with_allocator_tuning()?;
     let mut given = std::env::args().skip(1).filter(|it| it != "--bench");
     let Some(weights) = given.next() else {
         println!(
@@ -68,7 +69,8 @@ fn main() -> Outcome<()> {
 /// What the reference prints.
 fn asked(command: &[String]) -> Outcome<Times> {
     let Some((program, arguments)) = command.split_first() else { return Ok(Times::new()) };
-    let output = Command::new(program).args(arguments).env_remove(MEMORY_STAYS.0).output()?;
+    let output =
+        Command::new(program).args(arguments).env_remove(RETAIN_FREED_MEMORY.0).output()?;
     let mut times = Times::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(json) = serde_json::from_str::<serde_json::Value>(line) else { continue };
@@ -110,7 +112,7 @@ fn ours(weights: &Path) -> Outcome<Times> {
     let mut times = Times::new();
     let model = CitrusV::load(&weights.join("qwen_mid"), DType::F32, &Device::Cpu)?;
     let patches = Tensor::randn(0_f32, 1.0, (1024, 1176), &Device::Cpu)?;
-    let see = || model.vision().forward(&patches, &[[1, 32, 32]]);
+    let see = || model.vision_encoder().forward(&patches, &[[1, 32, 32]]);
     let mut note = |name: &str, seconds: f64| times.insert(name.to_owned(), seconds);
     note("prefill of 64 tokens", timed(5, || read(&model, &words()?, None).map(|_| ()))?);
     note("64 tokens and 48 words", timed(3, || say(&model, 1))?);
@@ -119,24 +121,24 @@ fn ours(weights: &Path) -> Outcome<Times> {
     let both = timed(3, || read(&model, &words()?.narrow(0, 0, 32)?, Some(see()?)).map(|_| ()))?;
     note("picture and text, 288 tokens", both);
     drop(model);
-    let eight = CitrusV::load(&weights.join("qwen_mid"), Precision::Eight, &Device::Cpu)?;
+    let eight = CitrusV::load(&weights.join("qwen_mid"), Precision::Q8_0, &Device::Cpu)?;
     let prefill = timed(5, || read(&eight, &words()?, None).map(|_| ()))?;
     note("prefill of 64 tokens, 8 bits", prefill);
     note("64 tokens and 48 words, 8 bits", timed(3, || say(&eight, 1))?);
     drop(eight);
     let sam = sam(&weights.join("sam2_tiny_1024_fb"))?;
     let picture = Tensor::randn(0_f32, 1.0, (1, 3, 1024, 1024), &Device::Cpu)?;
-    note("SAM2 Hiera-tiny encoder at 1024", timed(3, || finished(sam.see(&picture)))?);
-    let seen = sam.see(&picture)?;
+    note("SAM2 Hiera-tiny encoder at 1024", timed(3, || finished(sam.encode_image(&picture)))?);
+    let seen = sam.encode_image(&picture)?;
     let prompt = Prompt { boxes: vec![[100.0, 100.0, 500.0, 500.0]], ..Prompt::default() };
-    note("prompt and mask decoder", timed(5, || finished(sam.draw(&seen, &prompt)))?);
+    note("prompt and mask decoder", timed(5, || finished(sam.predict_masks(&seen, &prompt)))?);
     Ok(times)
 }
 
 fn sam(folder: &Path) -> Outcome<Sam> {
     let config = SamConfig::parse(&std::fs::read_to_string(folder.join("config.json"))?)?;
-    let plan = Plan::read(folder)?;
-    plan.check(&sam_layout(&config))?;
+    let plan = CheckpointIndex::read(folder)?;
+    plan.check(&sam_tensor_shapes(&config))?;
     Ok(Sam::load(&Weights::open(plan, DType::F32, &Device::Cpu)?, &config)?)
 }
 
@@ -146,19 +148,28 @@ fn words() -> Outcome<Tensor> {
 }
 
 /// Reads words and features, and says what comes after each, as the reference does.
-fn read(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(Cache, Tensor)> {
-    let words = model.text().embed(&ids.to_vec1::<u32>()?)?;
+fn read(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(KvCache, Tensor)> {
+    let words = model.language_model().embed(&ids.to_vec1::<u32>()?)?;
     let x = match features {
         Some(features) => Tensor::cat(&[&words, &features], 0)?,
         None => words,
     };
     let length = x.dim(0)?;
     let places = (0..length).map(i64::try_from).collect::<Result<Vec<_>, _>>()?;
-    let turn = Turn::of(model.text().config(), &[[&places, &places, &places]], &Device::Cpu)?;
+    let rotary = RotaryEmbedding::multimodal(
+        model.language_model().config(),
+        &[[&places, &places, &places]],
+        &Device::Cpu,
+    )?;
     let mask = causal_mask(length, 0, &[], &Device::Cpu, DType::F32)?;
-    let mut cache = Cache::default();
-    let hidden = model.text().forward(&x.unsqueeze(0)?, &turn, mask.as_ref(), Some(&mut cache))?;
-    Ok((cache, model.text().logits(&hidden.squeeze(0)?)?))
+    let mut cache = KvCache::default();
+    let hidden = model.language_model().forward(
+        &x.unsqueeze(0)?,
+        &rotary,
+        mask.as_ref(),
+        Some(&mut cache),
+    )?;
+    Ok((cache, model.language_model().logits(&hidden.squeeze(0)?)?))
 }
 
 /// Reads, and says words, in so many answers side by side.
@@ -172,9 +183,10 @@ fn say(model: &CitrusV, answers: usize) -> Outcome<()> {
     for word in 1..SAID {
         let place = [i64::try_from(ASKED + word - 1)?];
         let axes = vec![[place.as_slice(); 3]; answers];
-        let turn = Turn::of(model.text().config(), &axes, &Device::Cpu)?;
-        let hidden = model.text().step(&next, &turn, &mut caches)?;
-        next = model.text().logits(&hidden)?.argmax(1)?.to_vec1()?;
+        let rotary =
+            RotaryEmbedding::multimodal(model.language_model().config(), &axes, &Device::Cpu)?;
+        let hidden = model.language_model().forward_batch(&next, &rotary, &mut caches)?;
+        next = model.language_model().logits(&hidden)?.argmax(1)?.to_vec1()?;
     }
     Ok(())
 }

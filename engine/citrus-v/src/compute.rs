@@ -1,4 +1,4 @@
-//! Where the network computes, and with which numbers.
+//! The device to compute on, its number type, and the tuning of the memory allocator.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt as _;
@@ -8,19 +8,21 @@ use std::str::FromStr;
 use candle_core::{DType, Device, Result};
 use serde::Deserialize;
 
-/// A variable of the environment that glibc reads when a program starts, and what to say there: memory that
-/// was used once stays. Results of a hundred megabytes come and go with every layer; asked of the system
-/// anew, their pages cost more than what is computed. Other C libraries do not know it.
-pub const MEMORY_STAYS: (&str, &str) =
+/// An environment variable and its value, with which glibc's `malloc` retains freed memory.
+///
+/// Activations of a hundred megabytes are allocated and freed with every layer. If the allocator
+/// returned them to the system, the page faults would cost more than the computation. glibc reads
+/// the variable when a program starts; other C libraries ignore it.
+pub const RETAIN_FREED_MEMORY: (&str, &str) =
     ("GLIBC_TUNABLES", "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=9223372036854775807");
 
-/// Begins this program again with [`MEMORY_STAYS`], if it was not begun so.
+/// Executes this program again with [`RETAIN_FREED_MEMORY`], unless it is set already.
 ///
 /// # Errors
 ///
-/// Fails if the program cannot be begun again.
-pub fn begin_again_with_memory_that_stays() -> std::io::Result<()> {
-    let (name, value) = MEMORY_STAYS;
+/// Fails if the program cannot be executed.
+pub fn restart_with_allocator_tuning() -> std::io::Result<()> {
+    let (name, value) = RETAIN_FREED_MEMORY;
     if std::env::var_os(name).is_some_and(|it| it == OsStr::new(value)) {
         return Ok(());
     }
@@ -28,21 +30,24 @@ pub fn begin_again_with_memory_that_stays() -> std::io::Result<()> {
     Err(Command::new(program).args(std::env::args_os().skip(1)).env(name, value).exec())
 }
 
-/// Where it is to compute.
+/// The choice of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
-    /// On a GPU, if this program was built for one and there is one; else on the CPU.
+    /// A GPU if this program was built for one and there is one, otherwise the CPU.
     #[default]
     Auto,
-    /// On the CPU.
+    /// The CPU.
     Cpu,
-    /// On a GPU or not at all.
+    /// A GPU; without one, loading fails.
     Cuda,
 }
 
 impl Compute {
-    /// As it is said.
+    /// All choices.
+    const ALL: [Self; 3] = [Self::Auto, Self::Cpu, Self::Cuda];
+
+    /// The name in configuration files and on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -51,29 +56,30 @@ impl Compute {
         }
     }
 
-    /// The device, and the numbers that suit it: bf16 on a GPU; f32 on a CPU, whose products take no
-    /// bf16.
+    /// The device and its number type: bf16 on a GPU, f32 on a CPU, whose matrix products do not
+    /// support bf16.
     ///
     /// # Errors
     ///
-    /// Fails if a GPU is asked for and cannot be had.
+    /// Fails if a GPU is requested and cannot be used.
     pub fn device(self) -> Result<(Device, DType)> {
-        let on_cpu = (Device::Cpu, DType::F32);
-        let on_gpu = || Ok((Device::new_cuda(0)?, DType::BF16));
         match self {
-            Self::Cpu => Ok(on_cpu),
-            Self::Cuda => on_gpu(),
-            Self::Auto => Ok(on_gpu().unwrap_or(on_cpu)),
+            Self::Cpu => Ok((Device::Cpu, DType::F32)),
+            Self::Cuda => cuda_device(),
+            Self::Auto => Ok(cuda_device().unwrap_or((Device::Cpu, DType::F32))),
         }
     }
+}
+
+fn cuda_device() -> Result<(Device, DType)> {
+    Ok((Device::new_cuda(0)?, DType::BF16))
 }
 
 impl FromStr for Compute {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let all = [Self::Auto, Self::Cpu, Self::Cuda];
-        let found = all.into_iter().find(|it| it.name() == text);
+        let found = Self::ALL.into_iter().find(|it| it.name() == text);
         found.ok_or_else(|| "auto, cpu or cuda".to_owned())
     }
 }
@@ -86,8 +92,8 @@ mod tests {
     fn without_a_gpu_auto_is_the_cpu_and_cuda_is_refused() {
         assert!(matches!(Compute::Cpu.device().unwrap(), (Device::Cpu, DType::F32)));
         match Compute::Cuda.device() {
-            Ok((device, kind)) => {
-                assert!(device.is_cuda() && kind == DType::BF16);
+            Ok((device, dtype)) => {
+                assert!(device.is_cuda() && dtype == DType::BF16);
                 assert!(Compute::Auto.device().unwrap().0.is_cuda());
             }
             Err(_) => assert!(Compute::Auto.device().unwrap().0.is_cpu()),

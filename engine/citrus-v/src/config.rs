@@ -1,8 +1,11 @@
-//! What a checkpoint says of itself: `config.json`, in all the shapes it comes in.
+//! `config.json` of a checkpoint: the dimensions of the networks and the special tokens.
+//!
+//! Two layouts are in use: flat keys, as on the model hub and in the release, and a nested
+//! `text_config`, as newer programs write it. Both are read into the same types.
 
 use serde_json::Value;
 
-/// A checkpoint's own description cannot be used.
+/// Why `config.json` cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// It is not JSON.
@@ -11,147 +14,147 @@ pub enum ConfigError {
     /// A key is missing or of the wrong kind.
     #[error("config.json has no usable `{0}`")]
     Missing(String),
-    /// The numbers do not fit together.
+    /// Its numbers contradict each other.
     #[error("config.json does not fit together: {0}")]
     Contradiction(String),
-    /// It names a SAM2 size that nobody knows.
+    /// It names a SAM 2 size that is not published.
     #[error("`{0}` is no SAM2 size that is known: t, s, b+ or l")]
     UnknownPreset(String),
 }
 
-/// The language model (Qwen2.5).
+/// The dimensions of the language model (Qwen2.5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextConfig {
-    /// Width of the residual stream.
+    /// The width of the hidden states.
     pub hidden: usize,
-    /// Width inside of an MLP.
+    /// The width inside of the MLPs.
     pub intermediate: usize,
-    /// Number of layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Heads of queries.
+    /// The number of query heads.
     pub heads: usize,
-    /// Heads of keys and values.
+    /// The number of key and value heads.
     pub kv_heads: usize,
-    /// Rows of the embedding.
+    /// The number of tokens in the vocabulary.
     pub vocabulary: usize,
-    /// Of RMSNorm.
-    pub eps: f64,
-    /// Base of the rotary positions.
-    pub theta: f64,
-    /// How many frequencies turn with time, row and column.
-    pub sections: [usize; 3],
-    /// Whether the embedding is the output layer, too.
-    pub is_tied: bool,
+    /// The epsilon of RMSNorm.
+    pub rms_norm_eps: f64,
+    /// The base of the rotary embedding's frequencies.
+    pub rope_theta: f64,
+    /// The number of frequencies that M-RoPE uses for time, row and column.
+    pub mrope_sections: [usize; 3],
+    /// Whether the table of embeddings is the output layer as well.
+    pub has_tied_embeddings: bool,
 }
 
 impl TextConfig {
-    /// Width of a head.
-    pub const fn head(&self) -> usize {
+    /// The width of an attention head.
+    pub const fn head_dim(&self) -> usize {
         self.hidden / self.heads
     }
 }
 
-/// The vision tower.
+/// The dimensions of the vision encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisionConfig {
-    /// Number of blocks.
+    /// The number of blocks.
     pub depth: usize,
-    /// Width of the residual stream.
+    /// The width of the hidden states.
     pub hidden: usize,
-    /// Width inside of an MLP.
+    /// The width inside of the MLPs.
     pub intermediate: usize,
-    /// Heads.
+    /// The number of attention heads.
     pub heads: usize,
-    /// Channels of a picture.
+    /// The number of colour channels.
     pub channels: usize,
-    /// Side of a patch, in pixels.
+    /// The side of a patch, in pixels.
     pub patch: usize,
-    /// Frames of a patch.
-    pub frames: usize,
-    /// Side of what is merged into one token, in patches.
+    /// The number of video frames in a patch; a picture is repeated.
+    pub temporal_patch: usize,
+    /// The side of the square of patches that is merged into one token, in patches.
     pub merge: usize,
-    /// Side of a window, in pixels.
+    /// The side of an attention window, in pixels.
     pub window: usize,
-    /// Blocks that attend to a whole frame.
-    pub full_blocks: Vec<usize>,
-    /// Width of what comes out.
-    pub out: usize,
+    /// The blocks with full attention instead of windows.
+    pub full_attention_blocks: Vec<usize>,
+    /// The width of the features: that of the language model.
+    pub out_hidden: usize,
 }
 
 impl VisionConfig {
-    /// Numbers of one patch.
+    /// The number of values in a patch.
     pub const fn patch_len(&self) -> usize {
-        self.channels * self.frames * self.patch * self.patch
+        self.channels * self.temporal_patch * self.patch * self.patch
     }
 
-    /// Patches of one token of text.
-    pub const fn merged(&self) -> usize {
+    /// The number of patches that are merged into one token.
+    pub const fn merge_unit(&self) -> usize {
         self.merge * self.merge
     }
 
-    /// What sides of a picture are multiples of, in pixels.
-    pub const fn factor(&self) -> usize {
+    /// The sides of a resized picture are multiples of this, in pixels.
+    pub const fn size_factor(&self) -> usize {
         self.patch * self.merge
     }
 }
 
-/// SAM2, as far as pictures go.
+/// The dimensions of SAM 2, without its memory for video.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SamConfig {
-    /// Side of the picture.
+    /// The side of the square input image, in pixels.
     pub image: usize,
-    /// Width of the first stage; each further one is twice as wide.
+    /// The width of the first stage of Hiera; it doubles with each stage.
     pub embed: usize,
-    /// Heads of the first stage.
+    /// The number of attention heads of the first stage.
     pub heads: usize,
-    /// Blocks of each stage.
+    /// The number of blocks of each stage.
     pub stages: [usize; 4],
-    /// Blocks without windows.
-    pub global_blocks: Vec<usize>,
-    /// Side of a window in each stage.
-    pub windows: [usize; 4],
-    /// Shape of the table of positions.
-    pub background: [usize; 2],
-    /// Width of neck and decoder.
+    /// The blocks with global attention instead of windows.
+    pub global_attention_blocks: Vec<usize>,
+    /// The side of the attention windows of each stage.
+    pub window_sizes: [usize; 4],
+    /// The shape of the global position embedding.
+    pub pos_embed_size: [usize; 2],
+    /// The width of the image embedding and of the mask decoder.
     pub hidden: usize,
-    /// Width of the decoder's MLPs.
+    /// The width inside of the mask decoder's MLPs.
     pub mlp: usize,
 }
 
-/// What turns `[SEG]` into masks.
+/// The `[SEG]` token, its projector, and SAM 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegConfig {
-    /// Its token.
+    /// The `[SEG]` token.
     pub token: u32,
-    /// Whether the projector has a second way around.
-    pub is_residual: bool,
-    /// What draws.
+    /// Whether the projector has a residual connection.
+    pub has_residual_projector: bool,
+    /// The dimensions of SAM 2.
     pub sam: SamConfig,
 }
 
-/// Tokens with a meaning of their own.
+/// The special tokens of Qwen2.5-VL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenIds {
-    /// Stands where a piece of a picture goes.
+    /// The placeholder for one merged patch of a picture.
     pub image: u32,
-    /// Before a picture.
+    /// The token before a picture.
     pub vision_start: u32,
 }
 
-/// A whole model.
+/// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The language model.
     pub text: TextConfig,
-    /// The vision tower.
+    /// The vision encoder.
     pub vision: VisionConfig,
-    /// Tokens.
+    /// The special tokens.
     pub tokens: TokenIds,
-    /// What draws masks; a plain Qwen2.5-VL has none.
+    /// The segmentation part; a plain Qwen2.5-VL has none.
     pub seg: Option<SegConfig>,
 }
 
-/// An object of a configuration, read key by key.
+/// A JSON object of the configuration.
 struct Keys<'a>(&'a Value);
 
 impl<'a> Keys<'a> {
@@ -161,12 +164,12 @@ impl<'a> Keys<'a> {
 
     fn number(&self, key: &str) -> Result<usize, ConfigError> {
         let value = self.at(key).and_then(Value::as_u64).and_then(|it| usize::try_from(it).ok());
-        // A size that no machine holds is a mistake or an attack.
+        // A dimension beyond any memory is an error or an attack.
         value.filter(|it| *it < 1 << 32).ok_or_else(|| ConfigError::Missing(key.to_owned()))
     }
 
-    fn number_or(&self, key: &str, usual: usize) -> Result<usize, ConfigError> {
-        if self.at(key).is_some() { self.number(key) } else { Ok(usual) }
+    fn number_or(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
+        if self.at(key).is_some() { self.number(key) } else { Ok(default) }
     }
 
     fn token(&self, key: &str) -> Result<u32, ConfigError> {
@@ -190,12 +193,11 @@ impl<'a> Keys<'a> {
 }
 
 impl Config {
-    /// Reads `config.json`: flat keys as on the hub and in the release, or a `text_config` of its own
-    /// as newer programs write it.
+    /// Reads `config.json` in either layout.
     ///
     /// # Errors
     ///
-    /// Says which key is missing, or what does not fit together.
+    /// Returns the key that is missing, or the contradiction.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let json: Value =
             serde_json::from_str(text).map_err(|it| ConfigError::NotJson(it.to_string()))?;
@@ -218,31 +220,35 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let Self { text, vision, .. } = self;
-        let wrong = |what: &str| Err(ConfigError::Contradiction(what.to_owned()));
-        let zero = [text.hidden, text.layers, text.heads, text.kv_heads, text.vocabulary];
-        let also = [vision.hidden, vision.heads, vision.patch, vision.merge, vision.window];
-        if zero.iter().chain(&also).any(|it| *it == 0) {
-            return wrong("a size is nought");
+        let of_text = [text.hidden, text.layers, text.heads, text.kv_heads, text.vocabulary];
+        let of_vision = [vision.hidden, vision.heads, vision.patch, vision.merge, vision.window];
+        if of_text.contains(&0) || of_vision.contains(&0) {
+            return contradiction("a size is zero");
         }
         if text.hidden % text.heads != 0 || text.heads % text.kv_heads != 0 {
-            return wrong("heads do not divide the width, or key heads the heads");
+            return contradiction("heads do not divide the width, or key heads the heads");
         }
-        if text.sections.iter().sum::<usize>() * 2 != text.head() {
-            return wrong("the sections of M-RoPE do not add up to half a head");
+        if text.mrope_sections.iter().sum::<usize>() * 2 != text.head_dim() {
+            return contradiction("the sections of M-RoPE do not add up to half a head");
         }
         if vision.hidden % vision.heads != 0 || (vision.hidden / vision.heads) % 4 != 0 {
-            return wrong("heads of the vision tower do not divide its width by four");
+            return contradiction("heads of the vision encoder do not divide its width by four");
         }
-        if vision.out != text.hidden {
-            return wrong("the vision tower ends wider or narrower than the text begins");
+        if vision.out_hidden != text.hidden {
+            return contradiction("vision features and hidden states differ in width");
         }
-        if vision.window < vision.factor() {
-            return wrong("a window is smaller than a token");
+        if vision.window < vision.size_factor() {
+            return contradiction("a window is smaller than a token");
         }
         Ok(())
     }
 }
 
+fn contradiction<T>(what: &str) -> Result<T, ConfigError> {
+    Err(ConfigError::Contradiction(what.to_owned()))
+}
+
+/// Reads the language model's part; `inner` is `text_config`, or the outer object without one.
 fn text_config(outer: &Keys<'_>, inner: &Keys<'_>) -> Result<TextConfig, ConfigError> {
     let rope = inner.at("rope_parameters").or_else(|| inner.at("rope_scaling"));
     let rope = rope.or_else(|| outer.at("rope_scaling"));
@@ -257,10 +263,10 @@ fn text_config(outer: &Keys<'_>, inner: &Keys<'_>) -> Result<TextConfig, ConfigE
         heads,
         kv_heads: inner.number_or("num_key_value_heads", heads)?,
         vocabulary: inner.number("vocab_size")?,
-        eps: inner.float("rms_norm_eps").unwrap_or(1e-6),
-        theta: theta.ok_or_else(|| ConfigError::Missing("rope_theta".to_owned()))?,
-        sections: rope.fixed("mrope_section")?,
-        is_tied: tied(outer).or_else(|| tied(inner)).unwrap_or(false),
+        rms_norm_eps: inner.float("rms_norm_eps").unwrap_or(1e-6),
+        rope_theta: theta.ok_or_else(|| ConfigError::Missing("rope_theta".to_owned()))?,
+        mrope_sections: rope.fixed("mrope_section")?,
+        has_tied_embeddings: tied(outer).or_else(|| tied(inner)).unwrap_or(false),
     })
 }
 
@@ -272,11 +278,11 @@ fn vision_config(keys: &Keys<'_>) -> Result<VisionConfig, ConfigError> {
         heads: keys.number("num_heads")?,
         channels: keys.number_or("in_channels", keys.number_or("in_chans", 3)?)?,
         patch: keys.number_or("patch_size", 14)?,
-        frames: keys.number_or("temporal_patch_size", 2)?,
+        temporal_patch: keys.number_or("temporal_patch_size", 2)?,
         merge: keys.number_or("spatial_merge_size", 2)?,
         window: keys.number_or("window_size", 112)?,
-        full_blocks: keys.numbers("fullatt_block_indexes")?,
-        out: keys.number("out_hidden_size")?,
+        full_attention_blocks: keys.numbers("fullatt_block_indexes")?,
+        out_hidden: keys.number("out_hidden_size")?,
     })
 }
 
@@ -289,23 +295,27 @@ fn seg_config(outer: &Keys<'_>) -> Result<Option<SegConfig>, ConfigError> {
         let path = grounding.at("cfg_path").and_then(Value::as_str);
         SamConfig::preset(path.ok_or_else(|| ConfigError::Missing("cfg_path".to_owned()))?)?
     };
-    let is_residual = outer.at("use_res_seg_projector").and_then(Value::as_bool).unwrap_or(false);
-    Ok(Some(SegConfig { token: outer.token("seg_token_idx")?, is_residual, sam }))
+    let has_residual = outer.at("use_res_seg_projector").and_then(Value::as_bool);
+    Ok(Some(SegConfig {
+        token: outer.token("seg_token_idx")?,
+        has_residual_projector: has_residual.unwrap_or(false),
+        sam,
+    }))
 }
 
 impl SamConfig {
-    /// Reads the description of a SAM2 on its own: shapes as the repository of SAM2 has them, or as
-    /// newer programs write them.
+    /// Reads the configuration of SAM 2 alone, with the keys of its repository or those that newer
+    /// programs write.
     ///
     /// # Errors
     ///
-    /// Says which key is missing.
+    /// Returns the key that is missing.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let json: Value =
             serde_json::from_str(text).map_err(|it| ConfigError::NotJson(it.to_string()))?;
         let vision = json.get("vision_config");
         match vision.and_then(|it| it.get("backbone_config").map(|inner| (it, inner))) {
-            Some((vision, backbone)) => Self::of_modules(&json, &Keys(vision), &Keys(backbone)),
+            Some((vision, backbone)) => Self::nested(&json, &Keys(vision), &Keys(backbone)),
             None => Self::explicit(&json),
         }
     }
@@ -317,20 +327,16 @@ impl SamConfig {
             embed: keys.number("embed_dim")?,
             heads: keys.number("num_heads")?,
             stages: keys.fixed("stages")?,
-            global_blocks: keys.numbers("global_att_blocks")?,
-            windows: keys.fixed("window_spec")?,
-            background: keys.fixed("bkg")?,
+            global_attention_blocks: keys.numbers("global_att_blocks")?,
+            window_sizes: keys.fixed("window_spec")?,
+            pos_embed_size: keys.fixed("bkg")?,
             hidden: keys.number("d_model")?,
             mlp: keys.number("mlp_dim")?,
         }
         .checked()
     }
 
-    fn of_modules(
-        json: &Value,
-        vision: &Keys<'_>,
-        backbone: &Keys<'_>,
-    ) -> Result<Self, ConfigError> {
+    fn nested(json: &Value, vision: &Keys<'_>, backbone: &Keys<'_>) -> Result<Self, ConfigError> {
         let prompt = Keys(json.get("prompt_encoder_config").unwrap_or(&Value::Null));
         let decoder = Keys(json.get("mask_decoder_config").unwrap_or(&Value::Null));
         Self {
@@ -338,16 +344,17 @@ impl SamConfig {
             embed: backbone.number("hidden_size")?,
             heads: backbone.number("num_attention_heads")?,
             stages: backbone.fixed("blocks_per_stage")?,
-            global_blocks: backbone.numbers("global_attention_blocks")?,
-            windows: backbone.fixed("window_size_per_stage")?,
-            background: backbone.fixed("window_positional_embedding_background_size")?,
+            global_attention_blocks: backbone.numbers("global_attention_blocks")?,
+            window_sizes: backbone.fixed("window_size_per_stage")?,
+            pos_embed_size: backbone.fixed("window_positional_embedding_background_size")?,
             hidden: vision.number_or("fpn_hidden_size", 256)?,
             mlp: decoder.number_or("mlp_dim", 2048)?,
         }
         .checked()
     }
 
-    /// One of the published sizes, by the name of its file; 2.0 and 2.1 are the same for pictures.
+    /// One of the published sizes, by the name of its configuration file; 2.0 and 2.1 do not differ
+    /// for single images.
     ///
     /// # Errors
     ///
@@ -355,45 +362,50 @@ impl SamConfig {
     pub fn preset(path: &str) -> Result<Self, ConfigError> {
         let file = path.rsplit('/').next().unwrap_or(path);
         let name = file.trim_end_matches(".yaml");
-        let usual = |embed, heads, stages, global: [usize; 3], windows, background| Self {
-            image: 1024,
-            embed,
-            heads,
-            stages,
-            global_blocks: global.into(),
-            windows,
-            background,
-            hidden: 256,
-            mlp: 2048,
-        };
+        let preset =
+            |embed, heads, stages, global: [usize; 3], window_sizes, pos_embed_size| Self {
+                image: 1024,
+                embed,
+                heads,
+                stages,
+                global_attention_blocks: global.into(),
+                window_sizes,
+                pos_embed_size,
+                hidden: 256,
+                mlp: 2048,
+            };
         match name.rsplit('_').next().unwrap_or(name) {
-            "t" => Ok(usual(96, 1, [1, 2, 7, 2], [5, 7, 9], [8, 4, 14, 7], [7, 7])),
-            "s" => Ok(usual(96, 1, [1, 2, 11, 2], [7, 10, 13], [8, 4, 14, 7], [7, 7])),
-            "b+" => Ok(usual(112, 2, [2, 3, 16, 3], [12, 16, 20], [8, 4, 14, 7], [14, 14])),
-            "l" => Ok(usual(144, 2, [2, 6, 36, 4], [23, 33, 43], [8, 4, 16, 8], [7, 7])),
+            "t" => Ok(preset(96, 1, [1, 2, 7, 2], [5, 7, 9], [8, 4, 14, 7], [7, 7])),
+            "s" => Ok(preset(96, 1, [1, 2, 11, 2], [7, 10, 13], [8, 4, 14, 7], [7, 7])),
+            "b+" => Ok(preset(112, 2, [2, 3, 16, 3], [12, 16, 20], [8, 4, 14, 7], [14, 14])),
+            "l" => Ok(preset(144, 2, [2, 6, 36, 4], [23, 33, 43], [8, 4, 16, 8], [7, 7])),
             _ => Err(ConfigError::UnknownPreset(file.to_owned())),
         }
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let wrong = |what: &str| Err(ConfigError::Contradiction(what.to_owned()));
         if self.embed == 0 || self.heads == 0 || !self.embed.is_multiple_of(self.heads) {
-            return wrong("heads of SAM2 do not divide its width");
+            return contradiction("heads of SAM2 do not divide its width");
         }
         if self.image == 0
             || !self.image.is_multiple_of(32)
             || self.hidden == 0
             || !self.hidden.is_multiple_of(16)
         {
-            return wrong("SAM2 needs an image_size in multiples of 32 and a d_model of 16");
+            return contradiction(
+                "SAM2 needs an image_size in multiples of 32 and a d_model of 16",
+            );
         }
-        if self.windows.contains(&0) || self.stages.contains(&0) || self.background.contains(&0) {
-            return wrong("a size of SAM2 is nought");
+        let has_zero = self.window_sizes.contains(&0)
+            || self.stages.contains(&0)
+            || self.pos_embed_size.contains(&0);
+        if has_zero {
+            return contradiction("a size of SAM2 is zero");
         }
         Ok(self)
     }
 
-    /// Width of a stage.
+    /// The width of a stage.
     pub const fn width(&self, stage: usize) -> usize {
         self.embed << stage
     }
@@ -412,11 +424,11 @@ mod tests {
     }
 
     #[test]
-    fn all_shapes_of_a_configuration_say_the_same() {
+    fn all_layouts_of_a_configuration_are_read_alike() {
         let flat = Config::parse(FLAT).unwrap();
-        assert_eq!((flat.text.head(), flat.text.kv_heads), (128, 4));
+        assert_eq!((flat.text.head_dim(), flat.text.kv_heads), (128, 4));
         assert_eq!(flat.seg.as_ref().unwrap().sam, SamConfig::preset("l").unwrap());
-        // As newer programs write it.
+        // The layout of newer programs.
         let nested = changed(|it| {
             let mut inner = it.clone();
             let rope = inner.as_object_mut().unwrap().remove("rope_scaling").unwrap();
@@ -432,16 +444,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told() {
-        let told = |error: Result<Config, ConfigError>| error.unwrap_err().to_string();
-        assert!(told(Config::parse("{")).contains("not JSON"));
+    fn what_does_not_fit_is_refused_with_a_reason() {
+        let reason = |result: Result<Config, ConfigError>| result.unwrap_err().to_string();
+        assert!(reason(Config::parse("{")).contains("not JSON"));
         let missing = changed(|it| it["hidden_size"] = Value::Null);
-        assert!(told(missing).contains("`hidden_size`"));
-        assert!(told(changed(|it| it["hidden_size"] = 3585.into())).contains("heads"));
+        assert!(reason(missing).contains("`hidden_size`"));
+        assert!(reason(changed(|it| it["hidden_size"] = 3585.into())).contains("heads"));
         let sections = changed(|it| it["rope_scaling"]["mrope_section"] = vec![1, 2, 3].into());
-        assert!(told(sections).contains("M-RoPE"));
+        assert!(reason(sections).contains("M-RoPE"));
         let preset =
             |it: &mut Value| it["grounding_encoder_config"]["cfg_path"] = "x_xl.yaml".into();
-        assert!(told(changed(preset)).contains("x_xl.yaml"));
+        assert!(reason(changed(preset)).contains("x_xl.yaml"));
     }
 }

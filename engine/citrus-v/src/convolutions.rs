@@ -1,41 +1,41 @@
-//! Convolutions of maps with channels last, as products where they can be one.
+//! Convolutions of maps with channels last, as matrix products where possible.
 
 use candle_core::{Module, Result, Tensor};
-use cpu_kernels::patches::patches;
+use cpu_kernels::im2col::im2col;
 
-use crate::ops::Linear;
-use crate::plan::WeightsError;
-use crate::weights::{Product, Weights};
+use crate::checkpoint_index::WeightsError;
+use crate::layers::Linear;
+use crate::weights::{LinearWeight, Weights};
 
-/// A transposed convolution of 2 x 2 pixels in steps of two, as one product.
+/// A transposed convolution with a kernel of 2 x 2 and a stride of 2.
 #[derive(Clone, Debug)]
-pub enum ConvUp {
-    /// From `in` to `[2, 2, out]`.
+pub enum ConvTranspose2x2 {
+    /// A linear layer from `in` to `[2, 2, out]`.
     Packed(Linear),
-    /// The weight `[in, out, 2, 2]` and the bias.
+    /// The weight `[in, out, 2, 2]` and the bias `[out]`.
     Full(Tensor, Tensor),
 }
 
-impl ConvUp {
-    /// The layer called `name`.
+impl ConvTranspose2x2 {
+    /// Loads the layer `name`.
     ///
     /// # Errors
     ///
-    /// Fails if it is not there.
+    /// Fails if a tensor is missing.
     pub fn load(weights: &Weights, name: &str) -> std::result::Result<Self, WeightsError> {
         let weight = weights.get(&format!("{name}.weight"))?;
         let bias = weights.get(&format!("{name}.bias"))?;
-        if !cpu_kernels::can_take(&[&weight, &bias]) {
+        if !cpu_kernels::supports(&[&weight, &bias]) {
             return Ok(Self::Full(weight, bias));
         }
         let (inputs, outputs, _, _) = weight.dims4()?;
-        let by_place = weight.permute((2, 3, 1, 0))?.contiguous()?;
-        let by_place = Product::Full(by_place.reshape((4 * outputs, inputs))?);
-        Ok(Self::Packed(Linear::of(by_place, Some(bias.repeat(4)?))?))
+        let by_pixel = weight.permute((2, 3, 1, 0))?.contiguous()?;
+        let by_pixel = LinearWeight::Full(by_pixel.reshape((4 * outputs, inputs))?);
+        Ok(Self::Packed(Linear::new(by_pixel, Some(bias.repeat(4)?))?))
     }
 }
 
-impl Module for ConvUp {
+impl Module for ConvTranspose2x2 {
     /// `[B, H, W, C]` to `[B, 2H, 2W, D]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, rows, columns, channels) = x.dims4()?;
@@ -54,19 +54,19 @@ impl Module for ConvUp {
     }
 }
 
-/// A convolution whose steps are as long as its kernel, as one product.
+/// A convolution whose stride is the side of its kernel: a linear layer on blocks of pixels.
 #[derive(Clone, Debug)]
-pub struct ConvPatch {
+pub struct StridedConv {
     linear: Linear,
     side: usize,
 }
 
-impl ConvPatch {
-    /// The layer called `name`, of `side` x `side` pixels.
+impl StridedConv {
+    /// Loads the layer `name`, whose kernel has this side.
     ///
     /// # Errors
     ///
-    /// Fails if it is not there.
+    /// Fails if a tensor is missing.
     pub fn load(
         weights: &Weights,
         name: &str,
@@ -76,7 +76,7 @@ impl ConvPatch {
     }
 }
 
-impl Module for ConvPatch {
+impl Module for StridedConv {
     /// `[B, H, W, C]` to `[B, H / side, W / side, D]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, rows, columns, channels) = x.dims4()?;
@@ -87,11 +87,12 @@ impl Module for ConvPatch {
     }
 }
 
-/// A convolution of pictures `[B, C, H, W]` whose patches may lie over each other: `[B, H', W', D]`.
+/// A convolution with stride and padding from channels first to channels last, `[B, C, H, W]` to
+/// `[B, H', W', D]`: im2col and a linear layer on the CPU.
 #[derive(Clone, Debug)]
-pub struct ConvOverlapping {
+pub struct PatchConv {
     kernel: Kernel,
-    /// Pixels along a patch.
+    /// The side of the kernel.
     side: usize,
     stride: usize,
     padding: usize,
@@ -99,18 +100,18 @@ pub struct ConvOverlapping {
 
 #[derive(Clone, Debug)]
 enum Kernel {
-    /// From all pixels of a patch.
+    /// A linear layer on all pixels of a patch.
     Packed(Linear),
-    /// The weight `[out, in, side, side]` and the bias.
+    /// The weight `[out, in, side, side]` and the bias `[out]`.
     Full(Tensor, Tensor),
 }
 
-impl ConvOverlapping {
-    /// The layer called `name`, its patches `stride` apart and reaching `padding` over the edge.
+impl PatchConv {
+    /// Loads the layer `name`.
     ///
     /// # Errors
     ///
-    /// Fails if it is not there.
+    /// Fails if a tensor is missing.
     pub fn load(
         weights: &Weights,
         name: &str,
@@ -120,8 +121,8 @@ impl ConvOverlapping {
         let weight = weights.get(&format!("{name}.weight"))?;
         let bias = weights.get(&format!("{name}.bias"))?;
         let side = weight.dim(2)?;
-        let kernel = if cpu_kernels::can_take(&[&weight, &bias]) {
-            Kernel::Packed(Linear::of(Product::Full(weight), Some(bias))?)
+        let kernel = if cpu_kernels::supports(&[&weight, &bias]) {
+            Kernel::Packed(Linear::new(LinearWeight::Full(weight), Some(bias))?)
         } else {
             Kernel::Full(weight, bias)
         };
@@ -129,10 +130,10 @@ impl ConvOverlapping {
     }
 }
 
-impl Module for ConvOverlapping {
+impl Module for PatchConv {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.kernel {
-            Kernel::Packed(it) => it.forward(&patches(x, self.side, self.stride, self.padding)?),
+            Kernel::Packed(it) => it.forward(&im2col(x, self.side, self.stride, self.padding)?),
             Kernel::Full(weight, bias) => {
                 let y = x.conv2d(weight, self.padding, self.stride, 1, 1)?;
                 y.permute((0, 2, 3, 1))?.contiguous()?.broadcast_add(bias)

@@ -1,49 +1,84 @@
-//! Citrus-V (arXiv 2509.19090): Qwen2.5-VL, a projector for `[SEG]`, and SAM2, in candle.
+//! Citrus-V, a vision-language model that reasons about medical images and segments them
+//! ([arXiv 2509.19090](https://arxiv.org/abs/2509.19090)), on top of candle.
 //!
-//! [`model`] is the way in: it loads a checkpoint, reads a question, answers it in one pass and draws a
-//! mask for every `[SEG]`; [`session`] does the same step by step, for many at once, with the [`cache`]
-//! of each, and remembers what was asked of late (`recall`). A checkpoint is described by [`config`],
-//! from which [`layout`] knows every tensor; [`plan`] compares that with the headers of the files, whose
-//! [`names`] may be any of those in use, and [`weights`] maps them. [`tokens`] and [`preprocess`] put text and
-//! pictures into numbers, [`positions`] says where they stand, [`compute`] on which device they lie;
-//! [`vision`], [`text`] and [`sam`] are the three networks, made of [`ops`] and [`convolutions`], and
-//! [`decoding`] chooses words. [`losses`] is what training makes smaller.
+//! It consists of Qwen2.5-VL ([arXiv 2502.13923](https://arxiv.org/abs/2502.13923)), SAM 2
+//! ([arXiv 2408.00714](https://arxiv.org/abs/2408.00714)), and a projector that turns the hidden
+//! state of a `[SEG]` token into a prompt for SAM 2. A plain Qwen2.5-VL works as well, without masks.
+//!
+//! The model, from the top:
+//!
+//! - [`model`]: [`CitrusV`] loads a checkpoint, prepares inputs and segments pictures.
+//! - `generation`: prefill and decode, step by step for a batch of sequences, or in one call.
+//! - [`sequence`]: the state of one generation: KV cache, generated tokens, phase.
+//! - [`input`] and [`output`]: what a generation takes and gives.
+//! - [`sampling`]: chooses the next token: greedy, temperature, nucleus, repetition penalty.
+//! - [`kv_cache`]: keys and values of the tokens of one sequence.
+//! - `prefix_cache`: reuses KV caches of equal prefixes, and features of equal images.
+//!
+//! The networks:
+//!
+//! - [`language_model`]: the decoder of Qwen2.5, with grouped-query attention and SwiGLU.
+//! - [`vision_encoder`]: the vision transformer with window attention, and the patch merger.
+//! - [`sam`]: image encoder (Hiera), prompt encoder and mask decoder of SAM 2.
+//! - [`rope`] and [`positions`]: rotary position embeddings and M-RoPE positions.
+//! - [`attention`], [`layers`], [`convolutions`], [`resampling`]: what the networks are made of.
+//! - [`losses`]: cross entropy, Dice, gradient clipping and schedule for training.
+//!
+//! Checkpoints and inputs:
+//!
+//! - [`config`]: `config.json`, from which [`tensor_shapes`] derives every tensor.
+//! - [`checkpoint_index`]: the headers of the files, compared with these shapes.
+//! - [`tensor_names`]: the names of tensors in all formats that are in use.
+//! - [`weights`]: maps the files, quantizes, packs.
+//! - [`tokenizer`]: byte-pair encoding and the chat template.
+//! - [`preprocess`]: resizing, normalization and patches of pictures.
+//! - [`compute`]: the device and its number type.
 //!
 //! **Invariants**
 //!
-//! - Every operation has a right gradient, or refuses: what is opened for training goes through candle's
-//!   operations, and on a CPU inference goes through those of `cpu_kernels`.
-//! - No weight is read before all headers have been compared with what the model needs.
-//! - Only safetensors are read: other formats can hide programs.
+//! - Every operation has a correct gradient, or refuses to give one: models opened for training use
+//!   candle's operations; inference on a CPU uses those of `cpu_kernels`.
+//! - No weight is read before all headers have been compared with the shapes that the model needs.
+//! - Only safetensors files are read: other formats can contain programs.
 
-pub mod cache;
+pub mod attention;
+pub mod checkpoint_index;
 pub mod compute;
 pub mod config;
 pub mod convolutions;
-pub mod decoding;
-pub mod layout;
+mod generation;
+pub mod input;
+pub mod kv_cache;
+pub mod language_model;
+pub mod layers;
 pub mod losses;
 pub mod model;
-pub mod names;
-pub mod ops;
-pub mod plan;
+pub mod output;
 pub mod positions;
+mod prefix_cache;
 pub mod preprocess;
-mod recall;
+pub mod resampling;
+pub mod rope;
 pub mod sam;
-pub mod session;
-pub mod text;
-pub mod tokens;
-pub mod vision;
+pub mod sampling;
+pub mod sequence;
+pub mod tensor_names;
+pub mod tensor_shapes;
+pub mod tokenizer;
+pub mod vision_encoder;
 pub mod weights;
 
 pub use candle_core::{DType, Device};
+pub use checkpoint_index::{CheckpointIndex, WeightsError};
 pub use compute::Compute;
 pub use config::{Config, ConfigError, SamConfig};
-pub use decoding::Decoding;
-pub use model::{Answer, CitrusV, Ending, ModelError, Question, Segmentation};
-pub use plan::{Plan, WeightsError};
+pub use generation::DecodedToken;
+pub use input::ModelInput;
+pub use kv_cache::KvCache;
+pub use model::{CitrusV, ModelError};
+pub use output::{FinishReason, Generation, Segmentation};
 pub use preprocess::PixelBounds;
-pub use session::{Need, Session};
-pub use tokens::{Message, Speaker};
+pub use sampling::GenerationConfig;
+pub use sequence::{Phase, Sequence};
+pub use tokenizer::{Message, MessageRole};
 pub use weights::{Precision, Weights};

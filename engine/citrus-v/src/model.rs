@@ -1,29 +1,33 @@
-//! The whole network: a question about pictures in, an answer and masks out.
+//! The model: loading a checkpoint, preparing inputs, and segmentation.
+//!
+//! [`CitrusV`] owns the networks, the tokenizer and the caches. The steps of text generation are in
+//! the module `generation`.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Module, Tensor};
 use imaging::{FlatMask, Picture, PictureError};
 
+use crate::checkpoint_index::{CheckpointIndex, WeightsError};
 use crate::config::{Config, ConfigError, SegConfig};
-use crate::decoding::Decoding;
-use crate::layout::layout;
-use crate::ops::Linear;
-use crate::plan::{Plan, WeightsError};
-use crate::positions::{Grid, PlacesError};
-use crate::preprocess::{PixelBounds, fitted, patches, square};
-use crate::recall::{Recall, digest};
-use crate::sam::prompt::Prompt;
-use crate::sam::{Sam, Seen};
-use crate::session::Need;
-use crate::text::Text;
-use crate::tokens::{Message, Tokens, TokensError, expanded, rendered};
-use crate::vision::Vision;
+use crate::input::ModelInput;
+use crate::language_model::LanguageModel;
+use crate::layers::Linear;
+use crate::output::Segmentation;
+use crate::positions::ImageTokenMismatch;
+use crate::prefix_cache::{PrefixCache, digest};
+use crate::preprocess::{PixelBounds, sam_image, smart_resize, to_patches};
+use crate::sam::prompt_encoder::Prompt;
+use crate::sam::{ImageEmbedding, Sam};
+use crate::tensor_shapes::tensor_shapes;
+use crate::tokenizer::{
+    Message, Tokenizer, TokenizerError, apply_chat_template, expand_image_tokens,
+};
+use crate::vision_encoder::VisionEncoder;
 use crate::weights::{Precision, Weights};
 
-/// Why the model cannot be had, or does not answer.
+/// Why a model cannot be loaded, or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// A file cannot be read.
@@ -31,144 +35,91 @@ pub enum ModelError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// Its description.
+    /// `config.json` cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Its weights.
+    /// The weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Its tokenizer.
+    /// The tokenizer cannot be used, or fails.
     #[error(transparent)]
-    Tokens(#[from] TokensError),
-    /// A picture.
+    Tokenizer(#[from] TokenizerError),
+    /// A picture cannot be used.
     #[error(transparent)]
     Picture(#[from] PictureError),
-    /// Pictures and text.
+    /// Text and pictures do not fit together.
     #[error(transparent)]
-    Places(#[from] PlacesError),
-    /// A mask is asked of a model that draws none.
+    ImageTokens(#[from] ImageTokenMismatch),
+    /// The model does not segment.
     #[error("this model draws no masks: it has no [SEG] projector and no SAM2")]
-    NoMasks,
-    /// The device.
+    NoSegmentation,
+    /// The device failed, or ran out of memory.
     #[error("the device failed")]
     Candle(#[from] candle_core::Error),
 }
 
-/// What turns hidden states into prompts.
-enum Projector {
-    /// `linear, ReLU, linear`.
-    Plain(Linear, Linear),
-    /// The same with a way around both.
-    Residual(Linear, Linear, Linear),
+/// Projects the hidden state of `[SEG]` to a prompt embedding of SAM 2.
+enum SegProjector {
+    /// Linear, ReLU, linear.
+    Plain { linear1: Linear, linear2: Linear },
+    /// The same with a linear residual connection.
+    Residual { linear1: Linear, linear2: Linear, residual: Linear },
 }
 
-/// The half that draws.
-struct Drawer {
-    projector: Projector,
-    sam: Sam,
-}
-
-impl Drawer {
+impl SegProjector {
     fn load(weights: &Weights, config: &SegConfig) -> Result<Self, WeightsError> {
-        let linear = |it: &str| Linear::load(weights, &format!("seg_projector.{it}"));
-        let projector = if config.is_residual {
-            let (first, second) = (linear("linear1")?, linear("linear2")?);
-            Projector::Residual(first, second, linear("residual_mapping")?)
+        if config.has_residual_projector {
+            Ok(Self::Residual {
+                linear1: Linear::load(weights, "seg_projector.linear1")?,
+                linear2: Linear::load(weights, "seg_projector.linear2")?,
+                residual: Linear::load(weights, "seg_projector.residual_mapping")?,
+            })
         } else {
-            Projector::Plain(linear("0")?, linear("2")?)
-        };
-        Ok(Self { projector, sam: Sam::load(weights, &config.sam)? })
+            Ok(Self::Plain {
+                linear1: Linear::load(weights, "seg_projector.0")?,
+                linear2: Linear::load(weights, "seg_projector.2")?,
+            })
+        }
     }
 
-    fn project(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        match &self.projector {
-            Projector::Plain(first, second) => second.forward(&first.forward(hidden)?.relu()?),
-            Projector::Residual(first, second, around) => {
-                second.forward(&first.forward(hidden)?.relu()?)? + around.forward(hidden)?
+    fn forward(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Plain { linear1, linear2 } => linear2.forward(&linear1.forward(hidden)?.relu()?),
+            Self::Residual { linear1, linear2, residual } => {
+                linear2.forward(&linear1.forward(hidden)?.relu()?)? + residual.forward(hidden)?
             }
         }
     }
 }
 
-/// The network with its weights.
+/// The segmentation part: projector and SAM 2.
+struct Segmenter {
+    projector: SegProjector,
+    sam: Sam,
+}
+
+/// The model with its weights and caches.
 pub struct CitrusV {
     config: Config,
-    tokens: Tokens,
-    vision: Vision,
-    text: Text,
-    drawer: Option<Drawer>,
+    tokenizer: Tokenizer,
+    vision_encoder: VisionEncoder,
+    language_model: LanguageModel,
+    segmenter: Option<Segmenter>,
     device: Device,
     dtype: DType,
-    recall: Mutex<Recall>,
-}
-
-/// A question, as the network reads it.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// Its tokens, a place of a picture for each of its pieces.
-    pub ids: Vec<u32>,
-    /// The pictures in patches; nothing without any.
-    pub patches: Option<Tensor>,
-    /// Their shapes.
-    pub grids: Vec<Grid>,
-    /// As the vision tower sees them: boxes of an answer are in their pixels.
-    pub fitted: Vec<Picture>,
-}
-
-impl Question {
-    /// One without pictures.
-    pub const fn of_words(ids: Vec<u32>) -> Self {
-        Self { ids, patches: None, grids: Vec::new(), fitted: Vec::new() }
-    }
-}
-
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The model said that it is done.
-    Said,
-    /// It was as long as it may be.
-    Length,
-    /// Whoever asked did not want more.
-    Cancelled,
-}
-
-/// An answer.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Its tokens, without the one that ended it.
-    pub ids: Vec<u32>,
-    /// Why it ended.
-    pub ending: Ending,
-    /// Where `[SEG]` stands in question and answer.
-    pub seg_positions: Vec<usize>,
-    /// The hidden states there, `[n, hidden]`.
-    pub seg_hidden: Option<Tensor>,
-}
-
-/// What was drawn for a `[SEG]`.
-#[derive(Clone, Debug)]
-pub struct Segmentation {
-    /// Logits, `[1, S/4, S/4]`.
-    pub logits: Tensor,
-    /// How good the network thinks it is.
-    pub iou: f32,
-    /// Which of the three was taken.
-    pub which: u32,
-    /// Where the logit is positive.
-    pub mask: FlatMask,
+    prefix_cache: Mutex<PrefixCache>,
 }
 
 impl CitrusV {
-    /// Loads a checkpoint from a folder: `config.json`, `tokenizer.json`, and weights. The headers are
-    /// compared with what the model needs before anything is mapped.
+    /// Loads a checkpoint from a folder with `config.json`, `tokenizer.json` and safetensors files.
+    /// The headers of the files are checked before any weight is read.
     ///
     /// # Errors
     ///
-    /// Says what is missing or does not fit.
+    /// Returns what is missing or does not fit.
     pub fn load(
         folder: &Path,
         precision: impl Into<Precision>,
@@ -178,239 +129,257 @@ impl CitrusV {
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ModelError::Io { path: path.clone(), source })?;
         let config = Config::parse(&text)?;
-        let plan = Plan::read(folder)?;
-        plan.check(&layout(&config))?;
-        let tokens = Tokens::open(folder, config.seg.as_ref().map(|it| it.token))?;
-        Self::of(config, tokens, &Weights::open(plan, precision, device)?)
+        let index = CheckpointIndex::read(folder)?;
+        index.check(&tensor_shapes(&config))?;
+        let tokenizer = Tokenizer::open(folder, config.seg.as_ref().map(|it| it.token))?;
+        Self::new(config, tokenizer, &Weights::open(index, precision, device)?)
     }
 
-    /// A model of these weights.
+    /// A model of these parts.
     ///
     /// # Errors
     ///
-    /// Fails if a tensor is not there.
-    pub fn of(config: Config, tokens: Tokens, weights: &Weights) -> Result<Self, ModelError> {
-        let drawer = config.seg.as_ref().map(|it| Drawer::load(weights, it)).transpose()?;
+    /// Fails if a tensor is missing.
+    pub fn new(
+        config: Config,
+        tokenizer: Tokenizer,
+        weights: &Weights,
+    ) -> Result<Self, ModelError> {
+        let segmenter = match &config.seg {
+            Some(seg) => Some(Segmenter {
+                projector: SegProjector::load(weights, seg)?,
+                sam: Sam::load(weights, &seg.sam)?,
+            }),
+            None => None,
+        };
         Ok(Self {
-            vision: Vision::load(weights, &config.vision)?,
-            text: Text::load(weights, &config.text)?,
-            drawer,
-            tokens,
+            vision_encoder: VisionEncoder::load(weights, &config.vision)?,
+            language_model: LanguageModel::load(weights, &config.text)?,
+            segmenter,
+            tokenizer,
             device: weights.device().clone(),
             dtype: weights.dtype(),
-            recall: Mutex::default(),
+            prefix_cache: Mutex::default(),
             config,
         })
     }
 
-    /// The same, remembering what it saw and read of late, up to so many bytes.
+    /// The same model with caches for image features and prefixes of at most this size in bytes.
     #[must_use]
-    pub fn remembering(self, bytes: usize) -> Self {
-        Self { recall: Mutex::new(Recall::new(bytes)), ..self }
+    pub fn with_cache(self, bytes_max: usize) -> Self {
+        Self { prefix_cache: Mutex::new(PrefixCache::new(bytes_max)), ..self }
     }
 
-    /// Forgets what it remembers.
-    pub fn forget_all(&self) {
-        self.recall().forget_all();
+    /// Removes everything from the caches.
+    pub fn clear_caches(&self) {
+        self.prefix_cache().clear();
     }
 
-    /// Bytes that keys and values of a token take.
-    pub fn bytes_of_token(&self) -> usize {
+    pub(crate) fn prefix_cache(&self) -> MutexGuard<'_, PrefixCache> {
+        self.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The memory that one token occupies in a KV cache, in bytes.
+    pub fn kv_bytes_per_token(&self) -> usize {
         let text = &self.config.text;
-        2 * text.layers * text.kv_heads * text.head() * self.dtype.size_in_bytes()
+        2 * text.layers * text.kv_heads * text.head_dim() * self.dtype.size_in_bytes()
     }
 
-    /// What it remembers.
-    pub(crate) fn recall(&self) -> MutexGuard<'_, Recall> {
-        self.recall.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The half that draws.
-    ///
-    /// # Errors
-    ///
-    /// Fails if this model draws no masks.
-    pub fn sam(&self) -> Result<&Sam, ModelError> {
-        self.drawer.as_ref().map(|it| &it.sam).ok_or(ModelError::NoMasks)
-    }
-
-    /// Its sizes.
+    /// The configuration.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Its tokenizer.
-    pub const fn tokens(&self) -> &Tokens {
-        &self.tokens
+    /// The tokenizer.
+    pub const fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
-    /// Where it computes.
+    /// The device.
     pub const fn device(&self) -> &Device {
         &self.device
     }
 
-    /// What kind of numbers it computes with.
+    /// The number type of activations.
     pub const fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// Its vision tower.
-    pub const fn vision(&self) -> &Vision {
-        &self.vision
+    /// The vision encoder.
+    pub const fn vision_encoder(&self) -> &VisionEncoder {
+        &self.vision_encoder
     }
 
-    /// Its language model.
-    pub const fn text(&self) -> &Text {
-        &self.text
+    /// The language model.
+    pub const fn language_model(&self) -> &LanguageModel {
+        &self.language_model
     }
 
-    /// Puts a conversation and its pictures into numbers.
+    /// SAM 2.
     ///
     /// # Errors
     ///
-    /// Fails if a picture is of no use, or there are more or fewer than the text has places for.
-    pub fn question(
+    /// Fails if this model does not segment.
+    pub fn sam(&self) -> Result<&Sam, ModelError> {
+        Ok(&self.segmenter()?.sam)
+    }
+
+    fn segmenter(&self) -> Result<&Segmenter, ModelError> {
+        self.segmenter.as_ref().ok_or(ModelError::NoSegmentation)
+    }
+
+    /// Resizes a picture for the vision encoder.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the picture is too narrow.
+    pub fn resize(&self, picture: &Picture, bounds: PixelBounds) -> Result<Picture, ModelError> {
+        Ok(smart_resize(picture, &self.config.vision, bounds)?)
+    }
+
+    /// Prepares the input of a conversation: resizes its pictures and tokenizes its text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a picture cannot be used, or the messages have places for more or fewer pictures.
+    pub fn prepare(
         &self,
         messages: &[Message],
         pictures: &[Picture],
         bounds: PixelBounds,
-    ) -> Result<Question, ModelError> {
-        let shown = pictures.iter().map(|it| self.fitted(it, bounds));
-        self.question_of(messages, shown.collect::<Result<_, _>>()?)
+    ) -> Result<ModelInput, ModelError> {
+        let resized = pictures.iter().map(|it| self.resize(it, bounds));
+        self.prepare_resized(messages, resized.collect::<Result<_, _>>()?)
     }
 
-    /// A picture as the vision tower sees it.
+    /// As [`prepare`](Self::prepare), with pictures that are [resized](Self::resize) already.
     ///
     /// # Errors
     ///
-    /// Fails if it is of no use.
-    pub fn fitted(&self, picture: &Picture, bounds: PixelBounds) -> Result<Picture, ModelError> {
-        Ok(fitted(picture, &self.config.vision, bounds)?)
-    }
-
-    /// The same as [`question`](Self::question), of pictures that are [`fitted`](Self::fitted).
-    ///
-    /// # Errors
-    ///
-    /// Fails if there are more or fewer than the text has places for.
-    pub fn question_of(
+    /// Fails if the messages have places for more or fewer pictures.
+    pub fn prepare_resized(
         &self,
         messages: &[Message],
-        shown: Vec<Picture>,
-    ) -> Result<Question, ModelError> {
+        resized: Vec<Picture>,
+    ) -> Result<ModelInput, ModelError> {
         let vision = &self.config.vision;
-        let (mut all, mut grids) = (Vec::new(), Vec::new());
-        for picture in &shown {
-            let (tensor, grid) = patches(picture, vision, &self.device)?;
-            all.push(tensor);
+        let mut patches = Vec::new();
+        let mut grids = Vec::new();
+        for picture in &resized {
+            let (picture_patches, grid) = to_patches(picture, vision, &self.device)?;
+            patches.push(picture_patches);
             grids.push(grid);
         }
-        let ids = self.tokens.encode(&rendered(messages))?;
-        let ids = expanded(&ids, self.config.tokens.image, &grids, vision.merge)?;
-        let patches = if all.is_empty() { None } else { Some(Tensor::cat(&all, 0)?) };
-        Ok(Question { ids, patches, grids, fitted: shown })
+        let token_ids = self.tokenizer.encode(&apply_chat_template(messages))?;
+        let image_token = self.config.tokens.image;
+        let token_ids = expand_image_tokens(&token_ids, image_token, &grids, vision.merge)?;
+        let patches = if patches.is_empty() { None } else { Some(Tensor::cat(&patches, 0)?) };
+        Ok(ModelInput { token_ids, patches, grids, resized })
     }
 
-    /// Embeddings of a question, `[L, hidden]`: features of the pictures in their places.
+    /// The embeddings of an input, `[L, hidden]`, with image features in the places of image tokens.
     ///
     /// # Errors
     ///
-    /// Fails if there are more or fewer pieces than places.
-    pub fn embedded(&self, question: &Question) -> Result<Tensor, ModelError> {
-        let Some(patches) = &question.patches else { return self.placed(&question.ids, &[]) };
-        let features = self.vision.forward(&patches.to_dtype(self.dtype)?, &question.grids)?;
-        self.placed(&question.ids, &[features])
+    /// Fails if the number of image tokens is not that of the features, or the device fails.
+    pub fn embed(&self, input: &ModelInput) -> Result<Tensor, ModelError> {
+        let Some(patches) = &input.patches else {
+            return self.embed_with_features(&input.token_ids, &[]);
+        };
+        let patches = patches.to_dtype(self.dtype)?;
+        let features = self.vision_encoder.forward(&patches, &input.grids)?;
+        self.embed_with_features(&input.token_ids, &[features])
     }
 
-    /// Answers a question in one pass that keeps the hidden state of every `[SEG]`. The release
-    /// generates twice to get them; that gives the same, where the second pass says the same.
-    ///
-    /// Each token is shown to `seen`, which may stop it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the question does not fit together, or the device fails.
-    pub fn answer(
+    /// The embeddings of tokens, `[L, hidden]`, with these image features in the places of image
+    /// tokens.
+    pub(crate) fn embed_with_features(
         &self,
-        question: &Question,
-        decoding: &Decoding,
-        seen: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
-    ) -> Result<Answer, ModelError> {
-        let mut session = self.begin(question.clone(), decoding)?;
-        loop {
-            match session.need() {
-                Need::See => self.see(&mut session)?,
-                Need::Read => self.read(&mut session, usize::MAX)?,
-                Need::Draw | Need::Nothing => return session.into_answer(),
-                Need::Say => {
-                    let mut is_over = false;
-                    let mut shown = |_: usize, token: u32, logits: &[f32]| {
-                        is_over = seen(token, logits).is_break();
-                    };
-                    self.say(&mut [&mut session], &mut shown)?;
-                    if is_over {
-                        session.cancel();
-                    }
-                }
-            }
+        token_ids: &[u32],
+        features: &[Tensor],
+    ) -> Result<Tensor, ModelError> {
+        let embeddings = self.language_model.embed(token_ids)?;
+        if features.is_empty() {
+            return Ok(embeddings);
         }
+        let features = Tensor::cat(features, 0)?;
+        // Each row is selected from the embeddings or, behind them, from the features.
+        let mut next_feature = token_ids.len();
+        let mut rows = Vec::with_capacity(token_ids.len());
+        for (index, token) in token_ids.iter().enumerate() {
+            let row = if *token == self.config.tokens.image {
+                next_feature += 1;
+                next_feature - 1
+            } else {
+                index
+            };
+            rows.push(u32::try_from(row).unwrap_or(u32::MAX));
+        }
+        let found = next_feature - token_ids.len();
+        let expected = features.dim(0)?;
+        if found != expected {
+            return Err(ImageTokenMismatch { found, expected }.into());
+        }
+        let both = Tensor::cat(&[&embeddings, &features.to_dtype(embeddings.dtype())?], 0)?;
+        Ok(both.index_select(&Tensor::new(rows.as_slice(), &self.device)?, 0)?)
     }
 
-    /// Hidden states of `[SEG]` as prompts for SAM2, `[n, D]`.
+    /// Projects hidden states of `[SEG]` to prompt embeddings of SAM 2, `[n, D]`.
     ///
     /// # Errors
     ///
-    /// Fails if this model draws no masks.
-    pub fn project(&self, seg_hidden: &Tensor) -> Result<Tensor, ModelError> {
-        let drawer = self.drawer.as_ref().ok_or(ModelError::NoMasks)?;
-        Ok(drawer.project(seg_hidden)?)
+    /// Fails if this model does not segment.
+    pub fn project_seg(&self, seg_hidden: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(self.segmenter()?.projector.forward(seg_hidden)?)
     }
 
-    /// Draws what each `[SEG]` means into one picture, which is as the vision tower saw it.
+    /// Segments what each `[SEG]`, given by its hidden state, refers to in a picture in the size the
+    /// vision encoder receives.
     ///
     /// # Errors
     ///
-    /// Fails if this model draws no masks.
+    /// Fails if this model does not segment, or the device fails.
     pub fn segment(
         &self,
-        fitted: &Picture,
+        resized: &Picture,
         seg_hidden: &Tensor,
     ) -> Result<Vec<Segmentation>, ModelError> {
-        let drawer = self.drawer.as_ref().ok_or(ModelError::NoMasks)?;
-        let vectors = drawer.project(seg_hidden)?;
-        let seen = self.seen(&drawer.sam, fitted)?;
-        let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
-        let drawn = drawer.sam.draw(&seen, &prompt)?;
-        let (best, which) = drawn.best()?;
-        let (_, ious) = drawn.several()?;
-        let ious = ious.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let mut all = Vec::new();
-        for (object, which) in which.into_iter().enumerate() {
-            let logits = best.get(object)?.to_dtype(DType::F32)?;
+        let segmenter = self.segmenter()?;
+        let embeddings = segmenter.projector.forward(seg_hidden)?;
+        let image = self.sam_embedding(&segmenter.sam, resized)?;
+        let prompt = Prompt { embeddings: Some(embeddings), ..Prompt::default() };
+        let prediction = segmenter.sam.predict_masks(&image, &prompt)?;
+        let best = prediction.best()?;
+        let ious = prediction.multimask()?.ious.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let mut segmentations = Vec::new();
+        for (object, which) in best.which.into_iter().enumerate() {
+            let logits = best.masks.get(object)?.to_dtype(DType::F32)?;
             let iou = ious.get(object).and_then(|it| it.get(which as usize)).copied();
-            let mask = positive(&logits)?;
-            all.push(Segmentation { logits, iou: iou.unwrap_or_default(), which, mask });
+            let mask = positive_pixels(&logits)?;
+            let iou = iou.unwrap_or_default();
+            segmentations.push(Segmentation { logits, iou, which, mask });
         }
-        Ok(all)
+        Ok(segmentations)
     }
 
-    /// What SAM2 sees in a picture, or has seen.
-    fn seen(&self, sam: &Sam, fitted: &Picture) -> Result<Seen, ModelError> {
-        let key = self.recall().is_on().then(|| digest(fitted));
-        if let Some(seen) = key.and_then(|it| self.recall().maps(&it)) {
-            return Ok(seen);
+    /// The image embedding of SAM 2 for a picture, computed or from the cache.
+    fn sam_embedding(&self, sam: &Sam, resized: &Picture) -> Result<ImageEmbedding, ModelError> {
+        let is_enabled = self.prefix_cache().is_enabled();
+        let key = is_enabled.then(|| digest(resized));
+        if let Some(embedding) = key.and_then(|it| self.prefix_cache().sam_embedding(&it)) {
+            return Ok(embedding);
         }
-        let picture = square(fitted, sam.config(), &self.device)?.to_dtype(self.dtype)?;
-        let seen = sam.see(&picture)?;
+        let image = sam_image(resized, sam.config(), &self.device)?.to_dtype(self.dtype)?;
+        let embedding = sam.encode_image(&image)?;
         if let Some(key) = key {
-            self.recall().keep_maps(key, &seen);
+            self.prefix_cache().store_sam_embedding(key, &embedding);
         }
-        Ok(seen)
+        Ok(embedding)
     }
 }
 
-/// Where the logits `[1, H, W]` are positive: the sigmoid is over a half there.
-fn positive(logits: &Tensor) -> candle_core::Result<FlatMask> {
+/// The pixels with a positive logit, of logits `[1, H, W]`: their probability is above one half.
+fn positive_pixels(logits: &Tensor) -> candle_core::Result<FlatMask> {
     let (_, height, width) = logits.dims3()?;
     let pixels = logits.flatten_all()?.to_vec1::<f32>()?.into_iter().map(|it| it > 0.0).collect();
     let side = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);

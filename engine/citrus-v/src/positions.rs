@@ -1,99 +1,112 @@
-//! Where tokens and patches are: M-RoPE of the text, the grid and the windows of the vision tower.
-//! Pure.
+//! Positions of tokens and patches: M-RoPE of the language model, and the patches and attention windows
+//! of the vision encoder. Pure.
 
 use crate::config::VisionConfig;
 
-/// A picture in patches: frames, rows, columns.
+/// A picture in patches: frames, rows and columns.
 pub type Grid = [usize; 3];
 
-/// Positions of a sequence on the axes of time, row and column.
+/// The M-RoPE positions of a prompt ([arXiv 2409.12191](https://arxiv.org/abs/2409.12191), 2.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TextPositions {
-    /// One axis after the other, a number a token.
+pub struct MropePositions {
+    /// The positions of all tokens on the axes of time, row and column.
     pub axes: [Vec<i64>; 3],
-    /// What is added to the number of a token to get the positions of all that are still to come.
+    /// The position of a token after the prompt is its index plus this, on all axes.
     pub delta: i64,
 }
 
-/// The tokens do not fit the pictures.
+/// The number of image tokens in a prompt is not that of its pictures.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the text has room for {found} pieces of pictures, the pictures have {expected}")]
-pub struct PlacesError {
-    /// Places in the text.
+#[error("the text has {found} image tokens, the pictures need {expected}")]
+pub struct ImageTokenMismatch {
+    /// The image tokens in the prompt.
     pub found: usize,
-    /// Pieces of the pictures.
+    /// The image tokens that the pictures need.
     pub expected: usize,
 }
 
-/// Positions of `ids`, in which `image` stands for one piece of the pictures of `grids`.
+/// The M-RoPE positions of a prompt with pictures of these grids.
 ///
-/// Text counts up on all axes alike. A picture stands at one time, its pieces at their rows and
-/// columns; what comes next begins after the highest number so far.
+/// Text counts up on all axes alike. A picture has one position in time, and its tokens have the
+/// positions of their rows and columns. The text after it begins after its highest position.
 ///
 /// # Errors
 ///
-/// Fails if there are more or fewer pieces than places.
-pub fn text_positions(
-    ids: &[u32],
-    image: u32,
+/// Fails if there are more or fewer image tokens than the pictures need.
+pub fn mrope_positions(
+    token_ids: &[u32],
+    image_token: u32,
     grids: &[Grid],
     merge: usize,
-) -> Result<TextPositions, PlacesError> {
-    let pieces = |it: &Grid| it[0] * (it[1] / merge) * (it[2] / merge);
-    let expected: usize = grids.iter().map(pieces).sum();
-    let found = ids.iter().filter(|it| **it == image).count();
+) -> Result<MropePositions, ImageTokenMismatch> {
+    let expected: usize = grids.iter().map(|grid| image_token_count(grid, merge)).sum();
+    let found = token_ids.iter().filter(|it| **it == image_token).count();
     if found != expected {
-        return Err(PlacesError { found, expected });
+        return Err(ImageTokenMismatch { found, expected });
     }
-    let mut axes: [Vec<i64>; 3] = std::array::from_fn(|_| Vec::with_capacity(ids.len()));
-    let (mut next, mut grids, mut at) = (0_i64, grids.iter(), 0);
-    let number = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
-    while let Some(id) = ids.get(at) {
-        if *id != image {
+    let mut axes: [Vec<i64>; 3] = std::array::from_fn(|_| Vec::with_capacity(token_ids.len()));
+    let mut grids = grids.iter();
+    let mut next_position = 0_i64;
+    let mut index = 0;
+    while let Some(token) = token_ids.get(index) {
+        if *token != image_token {
             for axis in &mut axes {
-                axis.push(next);
+                axis.push(next_position);
             }
-            next += 1;
-            at += 1;
+            next_position += 1;
+            index += 1;
             continue;
         }
         let Some(grid @ [frames, rows, columns]) = grids.next() else { break };
-        let (rows, columns) = (rows / merge, columns / merge);
-        for piece in 0..frames * rows * columns {
-            let (row, column) = (piece / columns % rows, piece % columns);
-            for (axis, offset) in axes.iter_mut().zip([piece / (rows * columns), row, column]) {
-                axis.push(next + number(offset));
+        let rows = rows / merge;
+        let columns = columns / merge;
+        for patch in 0..frames * rows * columns {
+            let offsets = [patch / (rows * columns), patch / columns % rows, patch % columns];
+            for (axis, offset) in axes.iter_mut().zip(offsets) {
+                axis.push(next_position + to_i64(offset));
             }
         }
-        next += number(rows.max(columns).max(*frames));
-        at += pieces(grid);
+        next_position += to_i64(rows.max(columns).max(*frames));
+        index += image_token_count(grid, merge);
     }
-    Ok(TextPositions { axes, delta: next - number(ids.len()) })
+    Ok(MropePositions { axes, delta: next_position - to_i64(token_ids.len()) })
 }
 
-/// Frequencies of rotary positions over `width` numbers: half as many.
-pub fn frequencies(theta: f64, width: usize) -> Vec<f32> {
-    let exponent = |it: usize| (2 * it) as f32 / width as f32;
+/// The number of image tokens of a picture: its patches, merged.
+const fn image_token_count(grid: &Grid, merge: usize) -> usize {
+    grid[0] * (grid[1] / merge) * (grid[2] / merge)
+}
+
+fn to_i64(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The frequencies of a rotary embedding of `width` numbers: `theta^(-2i / width)`, half as many.
+pub fn inverse_frequencies(theta: f64, width: usize) -> Vec<f32> {
     #[expect(clippy::cast_possible_truncation, reason = "the reference computes in f32")]
     let theta = theta as f32;
-    (0..width / 2).map(|it| 1.0 / theta.powf(exponent(it))).collect()
+    let frequency = |index: usize| 1.0 / theta.powf((2 * index) as f32 / width as f32);
+    (0..width / 2).map(frequency).collect()
 }
 
-/// Angles of each patch, `head / 2` numbers each: rows first, then columns. Patches come block by
-/// block of what is merged.
+/// The base of the vision encoder's rotary frequencies.
+const VISION_ROPE_THETA: f64 = 10_000.0;
+
+/// The rotary angles of each patch, `head_dim / 2` numbers each: those of its row, then those of its
+/// column. Patches are in the order of [`to_patches`](crate::preprocess::to_patches).
 pub fn patch_angles(config: &VisionConfig, grids: &[Grid]) -> Vec<f32> {
-    let frequencies = frequencies(10_000.0, config.hidden / config.heads / 2);
+    let frequencies = inverse_frequencies(VISION_ROPE_THETA, config.hidden / config.heads / 2);
+    let merge = config.merge;
     let mut angles = Vec::new();
     for [frames, rows, columns] in grids {
-        let merge = config.merge;
+        let blocks_per_row = columns / merge;
         for _ in 0..*frames {
-            for block in 0..rows / merge * (columns / merge) {
-                let (down, right) = (block / (columns / merge), block % (columns / merge));
+            for block in 0..rows / merge * blocks_per_row {
                 for inside in 0..merge * merge {
-                    let row = down * merge + inside / merge;
-                    let column = right * merge + inside % merge;
-                    for place in [row, column] {
-                        angles.extend(frequencies.iter().map(|it| place as f32 * it));
+                    let row = block / blocks_per_row * merge + inside / merge;
+                    let column = block % blocks_per_row * merge + inside % merge;
+                    for position in [row, column] {
+                        angles.extend(frequencies.iter().map(|it| position as f32 * it));
                     }
                 }
             }
@@ -102,53 +115,57 @@ pub fn patch_angles(config: &VisionConfig, grids: &[Grid]) -> Vec<f32> {
     angles
 }
 
-/// The order in which merged pieces are worked on, and where windows begin and end.
+/// The partition of merged patches into attention windows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Windows {
-    /// Pieces, window by window.
+pub struct WindowPartition {
+    /// The merged patches, window by window.
     pub order: Vec<u32>,
-    /// Ends of the windows, in patches, after a nought.
-    pub ends: Vec<usize>,
-    /// Ends of the frames, in patches, after a nought.
-    pub frames: Vec<usize>,
+    /// Zero and the ends of the windows, in patches (`cu_window_seqlens` of the reference).
+    pub window_boundaries: Vec<usize>,
+    /// Zero and the ends of the frames, in patches (`cu_seqlens` of the reference).
+    pub frame_boundaries: Vec<usize>,
 }
 
-impl Windows {
-    /// The windows of pictures.
+impl WindowPartition {
+    /// The windows of pictures with these grids. Windows at the right and lower edge are smaller.
     pub fn of(config: &VisionConfig, grids: &[Grid]) -> Self {
-        let side = config.window / config.factor();
-        let merged = config.merged();
-        let mut all = Self { order: Vec::new(), ends: vec![0], frames: vec![0] };
+        let mut partition =
+            Self { order: Vec::new(), window_boundaries: vec![0], frame_boundaries: vec![0] };
         let mut first = 0;
         for [frames, rows, columns] in grids {
-            let (rows, columns) = (rows / config.merge, columns / config.merge);
+            let rows = rows / config.merge;
+            let columns = columns / config.merge;
             for frame in 0..*frames {
-                for down in (0..rows).step_by(side) {
-                    for right in (0..columns).step_by(side) {
-                        let inside = (down..rows.min(down + side)).flat_map(|row| {
-                            (right..columns.min(right + side)).map(move |it| (row, it))
-                        });
-                        let piece = |(row, column): (usize, usize)| {
-                            u32::try_from(first + (frame * rows + row) * columns + column)
-                                .unwrap_or(u32::MAX)
-                        };
-                        all.order.extend(inside.map(piece));
-                        all.ends.push(all.order.len() * merged);
-                    }
-                }
-                all.frames.push(all.order.len() * merged);
+                partition.add_frame(config, first + frame * rows * columns, rows, columns);
             }
             first += frames * rows * columns;
         }
-        all
+        partition
     }
 
-    /// Where each piece lies in that order.
-    pub fn inverse(&self) -> Vec<u32> {
+    /// Adds a frame of merged patches, of which the first has index `first`.
+    fn add_frame(&mut self, config: &VisionConfig, first: usize, rows: usize, columns: usize) {
+        let side = config.window / config.size_factor();
+        for top in (0..rows).step_by(side) {
+            for left in (0..columns).step_by(side) {
+                for row in top..rows.min(top + side) {
+                    for column in left..columns.min(left + side) {
+                        let index = first + row * columns + column;
+                        self.order.push(u32::try_from(index).unwrap_or(u32::MAX));
+                    }
+                }
+                self.window_boundaries.push(self.order.len() * config.merge_unit());
+            }
+        }
+        self.frame_boundaries.push(self.order.len() * config.merge_unit());
+    }
+
+    /// The position of each merged patch in [`order`](Self::order).
+    pub fn inverse_order(&self) -> Vec<u32> {
         let mut inverse = vec![0; self.order.len()];
-        for (at, piece) in self.order.iter().enumerate() {
-            if let Some(it) = inverse.get_mut(*piece as usize) {
-                *it = u32::try_from(at).unwrap_or(u32::MAX);
+        for (position, patch) in self.order.iter().enumerate() {
+            if let Some(it) = inverse.get_mut(*patch as usize) {
+                *it = u32::try_from(position).unwrap_or(u32::MAX);
             }
         }
         inverse
@@ -163,7 +180,7 @@ mod tests {
 
     const IMAGE: u32 = 9;
 
-    /// The same, slowly: every token looked at by itself, with what came before.
+    /// The same, slowly: each token alone, with those before it.
     fn slow(ids: &[u32], grids: &[Grid], merge: usize) -> [Vec<i64>; 3] {
         let mut places: Vec<[i64; 3]> = Vec::new();
         let mut boxes = grids.iter().map(|it| [it[0], it[1] / merge, it[2] / merge]);
@@ -189,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn positions_are_those_of_a_slow_count(
+        fn positions_are_those_of_a_slow_computation(
             parts in proptest::collection::vec((0_usize..4, 0_usize..2, 1_usize..4, 1_usize..4), 0..6),
         ) {
             let (mut ids, mut grids) = (Vec::new(), Vec::new());
@@ -200,13 +217,13 @@ mod tests {
                     ids.extend(std::iter::repeat_n(IMAGE, rows * columns));
                 }
             }
-            let found = text_positions(&ids, IMAGE, &grids, 2).unwrap();
+            let found = mrope_positions(&ids, IMAGE, &grids, 2).unwrap();
             let expected = slow(&ids, &grids, 2);
             let next = expected.iter().flatten().max().map_or(0, |it| it + 1);
             prop_assert_eq!(&found.axes, &expected);
             prop_assert_eq!(found.delta, next - i64::try_from(ids.len()).unwrap());
             ids.push(IMAGE);
-            prop_assert!(text_positions(&ids, IMAGE, &grids, 2).is_err());
+            prop_assert!(mrope_positions(&ids, IMAGE, &grids, 2).is_err());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The weights of a checkpoint whose plan fits: mapped, and brought into the form they are computed with.
+//! The weights of a checkpoint: memory-mapped, and converted to the form in which they are computed
+//! with.
 #![expect(unsafe_code, reason = "a file is mapped into memory")]
 
 use std::collections::BTreeMap;
@@ -7,18 +8,18 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor, Var};
-use cpu_kernels::packed::Packed;
+use cpu_kernels::packed_linear::PackedLinear;
 
-use crate::plan::{Misfit, Plan, WeightsError, is_of_text};
+use crate::checkpoint_index::{CheckpointIndex, Mismatch, WeightsError, is_of_language_model};
 
-/// How exactly weights are kept in memory.
+/// The precision of the weights in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Each as one of these numbers.
+    /// All weights in this number type.
     Full(DType),
-    /// Those of the language model's products in eight bits, 32 sharing a scale (`Q8_0`); all else in
-    /// f32.
-    Eight,
+    /// The linear layers of the language model in eight bits, blocks of 32 numbers sharing a scale
+    /// (`Q8_0`); everything else in f32.
+    Q8_0,
 }
 
 impl From<DType> for Precision {
@@ -27,86 +28,96 @@ impl From<DType> for Precision {
     }
 }
 
-/// The weight of a product.
+/// The weight of a linear layer.
 #[derive(Clone, Debug)]
-pub enum Product {
-    /// As it is, `[out, in]`.
+pub enum LinearWeight {
+    /// A tensor `[out, in]`.
     Full(Tensor),
-    /// As the CPU multiplies it, with the bias of its layer.
-    Packed(Packed),
-    /// In eight bits.
-    Eight(QMatMul),
+    /// Packed for multiplication on the CPU, with the bias of the layer.
+    Packed(PackedLinear),
+    /// Quantized to eight bits.
+    Quantized(QMatMul),
 }
 
-/// The weights of a checkpoint, mapped.
+/// The mapped weights of a checkpoint.
 pub struct Weights {
-    plan: Plan,
+    index: CheckpointIndex,
     files: Vec<MmapedSafetensors>,
     device: Device,
     dtype: DType,
-    is_eight: bool,
-    /// What training changes, by our names, if it is to.
+    is_quantized: bool,
+    /// The trainable variables by canonical name, if the weights are opened for training.
     variables: Option<Mutex<BTreeMap<String, Var>>>,
 }
 
 impl Weights {
-    /// Maps the files of a plan. Tensors come out with this precision on `device`.
+    /// Maps the files of a checkpoint. Tensors are converted to this precision on `device`.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be mapped.
     pub fn open(
-        plan: Plan,
+        index: CheckpointIndex,
         precision: impl Into<Precision>,
         device: &Device,
     ) -> Result<Self, WeightsError> {
-        let (dtype, is_eight) = match precision.into() {
-            Precision::Full(dtype) => (dtype, false),
-            Precision::Eight => (DType::F32, true),
+        let precision = precision.into();
+        let dtype = match precision {
+            Precision::Full(dtype) => dtype,
+            Precision::Q8_0 => DType::F32,
         };
         let mut files = Vec::new();
-        for path in &plan.files {
-            // SAFETY: nobody writes to the files of a checkpoint that is in use: they are the site's own, or,
-            // linked, of somebody who was told that they must not change.
+        for path in &index.files {
+            // SAFETY: nobody writes to the files of a checkpoint in use: they are the site's own, or
+            // linked, and whoever imports by link accepts that they must not change.
             files.push(unsafe { MmapedSafetensors::new(path) }?);
         }
-        let device = device.clone();
-        Ok(Self { plan, files, device, dtype, is_eight, variables: None })
+        Ok(Self {
+            index,
+            files,
+            device: device.clone(),
+            dtype,
+            is_quantized: precision == Precision::Q8_0,
+            variables: None,
+        })
     }
 
-    /// The same, for training: what is taken from it can be changed, and is remembered.
+    /// Maps the files of a checkpoint for training, in f32: every tensor becomes a variable.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be mapped.
-    pub fn open_for_training(plan: Plan, device: &Device) -> Result<Self, WeightsError> {
-        let weights = Self::open(plan, DType::F32, device)?;
+    pub fn open_for_training(
+        index: CheckpointIndex,
+        device: &Device,
+    ) -> Result<Self, WeightsError> {
+        let weights = Self::open(index, DType::F32, device)?;
         Ok(Self { variables: Some(Mutex::default()), ..weights })
     }
 
-    /// What was taken from it and can be changed, by our names.
+    /// The variables that were read so far, by canonical name; empty unless opened for training.
     pub fn variables(&self) -> BTreeMap<String, Var> {
-        let taken = self.variables.as_ref();
-        taken
-            .map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).clone())
-            .unwrap_or_default()
+        match &self.variables {
+            Some(variables) => variables.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            None => BTreeMap::new(),
+        }
     }
 
-    /// Where tensors are put.
+    /// The device of the tensors.
     pub const fn device(&self) -> &Device {
         &self.device
     }
 
-    /// What kind of numbers they come out as.
+    /// The number type of the tensors.
     pub const fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// A tensor by our name for it.
+    /// The tensor with this canonical name.
     ///
     /// # Errors
     ///
-    /// Fails if it is not there or cannot be read.
+    /// Fails if it is missing or cannot be read.
     pub fn get(&self, name: &str) -> Result<Tensor, WeightsError> {
         let Some(variables) = &self.variables else { return self.read(name) };
         let mut variables = variables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,42 +130,43 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// The tensor with this canonical name, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be read.
+    pub fn find(&self, name: &str) -> Result<Option<Tensor>, WeightsError> {
+        if self.index.tensors.contains_key(name) { self.get(name).map(Some) } else { Ok(None) }
+    }
+
     fn read(&self, name: &str) -> Result<Tensor, WeightsError> {
-        let missing = || Misfit { missing: vec![name.to_owned()], ..Misfit::default() };
-        let place = self.plan.tensors.get(name);
-        let place = place.ok_or_else(|| WeightsError::Misfit(missing()))?;
-        let file = self.files.get(place.file);
-        let file = file.ok_or_else(|| WeightsError::Misfit(missing()))?;
-        let tensor = file.load(&place.name, &self.device)?.to_dtype(self.dtype)?;
-        match place.row {
+        let location = self.index.tensors.get(name).ok_or_else(|| missing(name))?;
+        let file = self.files.get(location.file).ok_or_else(|| missing(name))?;
+        let tensor = file.load(&location.name, &self.device)?.to_dtype(self.dtype)?;
+        match location.row {
             Some(row) => Ok(tensor.narrow(0, row, 1)?.contiguous()?),
             None => Ok(tensor),
         }
     }
 
-    /// The weight of a product of the language model, in eight bits if that was asked for.
+    /// The weight of a linear layer, quantized if requested and possible.
     ///
     /// # Errors
     ///
-    /// Fails if it is not there or cannot be read.
-    pub fn product(&self, name: &str) -> Result<Product, WeightsError> {
-        let full = self.get(name)?;
-        if !self.is_eight || !is_of_text(name) {
-            return Ok(Product::Full(full));
+    /// Fails if it is missing or cannot be read.
+    pub fn linear_weight(&self, name: &str) -> Result<LinearWeight, WeightsError> {
+        let weight = self.get(name)?;
+        if !self.is_quantized || !is_of_language_model(name) {
+            return Ok(LinearWeight::Full(weight));
         }
-        if full.dim(1)? % GgmlDType::Q8_0.block_size() != 0 {
-            return Ok(Product::Full(full));
+        if weight.dim(1)? % GgmlDType::Q8_0.block_size() != 0 {
+            return Ok(LinearWeight::Full(weight));
         }
-        let eight = QTensor::quantize(&full, GgmlDType::Q8_0)?;
-        Ok(Product::Eight(QMatMul::from_qtensor(eight)?))
+        let quantized = QTensor::quantize(&weight, GgmlDType::Q8_0)?;
+        Ok(LinearWeight::Quantized(QMatMul::from_qtensor(quantized)?))
     }
+}
 
-    /// The same, if it is there.
-    ///
-    /// # Errors
-    ///
-    /// Fails if it cannot be read.
-    pub fn get_if_there(&self, name: &str) -> Result<Option<Tensor>, WeightsError> {
-        if self.plan.tensors.contains_key(name) { self.get(name).map(Some) } else { Ok(None) }
-    }
+fn missing(name: &str) -> WeightsError {
+    WeightsError::Mismatch(Mismatch { missing: vec![name.to_owned()], ..Mismatch::default() })
 }

@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use citrus_v::layout::layout;
-use citrus_v::names::{Meaning, meaning};
-use citrus_v::plan::Kind;
-use citrus_v::{Config, Plan};
+use citrus_v::checkpoint_index::NumberType;
+use citrus_v::tensor_names::{CanonicalName, canonical_name};
+use citrus_v::tensor_shapes::tensor_shapes;
+use citrus_v::{CheckpointIndex, Config};
 use serde_json::{Map, json};
 
 use crate::not_run::not_run;
@@ -38,7 +38,7 @@ fn released(name: &str) -> String {
 /// Every tensor of the release by our names, as our own layout says. What is for films only is left
 /// out.
 fn tensors() -> BTreeMap<String, Vec<usize>> {
-    layout(&Config::parse(include_str!("configs/flat.json")).unwrap())
+    tensor_shapes(&Config::parse(include_str!("configs/flat.json")).unwrap())
 }
 
 #[test]
@@ -50,13 +50,13 @@ fn our_layout_is_what_the_classes_of_the_release_declare() {
     let mut found = BTreeMap::new();
     for line in table.lines().skip(1) {
         let (name, shape) = line.split_once('\t').unwrap();
-        match meaning(name) {
-            Meaning::Tensor(ours) => {
+        match canonical_name(name) {
+            CanonicalName::Tensor(ours) => {
                 let sides = shape.split('x').map(|it| it.parse().unwrap()).collect();
                 assert_eq!(released(&ours), name);
                 found.insert(ours, sides);
             }
-            other => assert_eq!(other, Meaning::Unused, "{name}"),
+            other => assert_eq!(other, CanonicalName::Unused, "{name}"),
         }
     }
     assert_eq!(found, tensors());
@@ -104,20 +104,20 @@ fn the_plan_of_the_release_is_made_before_a_weight_is_read() {
         write(&folder.join(format!("model-{:05}.safetensors", index + 1)), shard);
     }
 
-    let plan = Plan::read(&folder).unwrap();
+    let plan = CheckpointIndex::read(&folder).unwrap();
     let config = Config::parse(include_str!("configs/flat.json")).unwrap();
-    let checked = plan.check(&layout(&config));
+    let checked = plan.check(&tensor_shapes(&config));
     let cut = folder.join("model-00002.safetensors");
     let whole = std::fs::metadata(&cut).unwrap().len();
     File::options().write(true).open(&cut).unwrap().set_len(whole - 1).unwrap();
-    let told = Plan::read(&folder).unwrap_err().to_string();
+    let told = CheckpointIndex::read(&folder).unwrap_err().to_string();
     std::fs::remove_dir_all(&folder).unwrap();
 
     checked.unwrap();
     assert!(told.contains("copy it again"), "{told}");
     assert!(shards.len() > 2 && plan.files.len() == shards.len());
     let bytes: u64 = tensors.values().map(|it| it.iter().product::<usize>() as u64 * 2).sum();
-    assert_eq!(plan.bytes(), bytes);
+    assert_eq!(plan.disk_bytes(), bytes);
     let placed = |(file, shard): (usize, &Vec<(&String, &Vec<usize>)>)| {
         shard
             .iter()
@@ -129,7 +129,7 @@ fn the_plan_of_the_release_is_made_before_a_weight_is_read() {
         .tensors
         .iter()
         .map(|(name, it)| {
-            assert_eq!((it.kind, it.row), (Kind::Bf16, None));
+            assert_eq!((it.number_type, it.row), (NumberType::Bf16, None));
             (name.clone(), (it.file, it.shape.clone()))
         })
         .collect();

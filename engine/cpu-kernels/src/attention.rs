@@ -1,214 +1,311 @@
-//! Scaled attention of queries `[B, L, H, d]` to keys and values `[B, S, G, d]`, heads of queries sharing
-//! those of keys, as they lie in memory: `[B, L, H * d]` comes out. Keys go by in pieces, with a running
-//! largest score and sum, so that no more than a piece of the scores exists.
+//! Scaled dot-product attention of queries `[B, L, H, d]` to keys and values `[B, S, G, d]`, where
+//! `H / G` query heads share a head of keys.
+//!
+//! The tensors are read as they are laid out in memory. Keys are processed in blocks with an online
+//! softmax, as in FlashAttention ([arXiv 2205.14135](https://arxiv.org/abs/2205.14135)): the running
+//! maximum and sum of each query are updated per block, so that only one block of scores exists.
 
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
 
-use crate::rows::{add, add_times, dot, most, scale, shares};
-use crate::threads::{self, Shared};
-use crate::tile::{Multiplication, PANEL, Rows, RowsMut, Size, multiply};
-use crate::{contiguous, outside};
+use crate::gemm::{Gemm, GemmSize, MatrixMut, MatrixRef, PANEL_COLUMNS, gemm};
+use crate::threads::{self, SharedOutput};
+use crate::vector_ops::{add_assign, axpy, dot, exp_sum, max, scale};
+use crate::{contiguous, out_of_bounds};
 
-/// Queries that share one copy of a piece of keys and values.
-const QUERIES_MAX: usize = 512;
+/// The maximum number of queries that share one packed block of keys and values.
+const TASK_QUERIES_MAX: usize = 512;
 
-/// Keys of a piece.
-const KEYS_MAX: usize = 256;
+/// The number of keys in a block.
+const KEY_BLOCK: usize = 256;
 
-/// Queries whose scores are in the cache together.
-const STRIP: usize = 48;
+/// The number of queries whose scores are in the cache together.
+const QUERY_BLOCK: usize = 48;
 
-/// So many queries or fewer read keys and values as they lie: copying them would be most of the work.
-const FEW: usize = 4;
+/// Up to this number of queries, keys and values are read in place: packing them would dominate.
+const UNPACKED_QUERIES_MAX: usize = 4;
 
-/// Numbers of a tensor `[B, L, H, d]` and how far they are apart.
+/// A tensor `[B, L, H, d]` with its strides.
 #[derive(Clone, Copy)]
 struct Heads<'a> {
     numbers: &'a [f32],
-    by_sample: usize,
-    by_place: usize,
-    by_head: usize,
+    sample_stride: usize,
+    token_stride: usize,
+    head_stride: usize,
+}
+
+/// The shape of a tensor `[B, L, H, d]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HeadsShape {
+    batch: usize,
+    length: usize,
+    heads: usize,
+    head_dim: usize,
+}
+
+impl HeadsShape {
+    fn of(layout: &Layout) -> Result<Self> {
+        let (batch, length, heads, head_dim) = layout.shape().dims4()?;
+        Ok(Self { batch, length, heads, head_dim })
+    }
 }
 
 impl<'a> Heads<'a> {
-    fn of(storage: &'a CpuStorage, layout: &Layout) -> Result<(Self, [usize; 4])> {
-        let dims = layout.shape().dims4()?;
-        let dims = [dims.0, dims.1, dims.2, dims.3];
-        let [by_sample, by_place, by_head, 1] = *layout.stride() else {
-            candle_core::bail!("the numbers of a head do not lie one after the other");
+    fn of(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        let shape = HeadsShape::of(layout)?;
+        let [sample_stride, token_stride, head_stride, 1] = *layout.stride() else {
+            candle_core::bail!("the numbers of a head are not contiguous");
         };
         let numbers = storage.as_slice::<f32>()?.get(layout.start_offset()..);
-        let numbers = numbers.ok_or_else(|| outside("a head"))?;
-        let it = Self { numbers, by_sample, by_place, by_head };
-        let last = dims.map(|it| it.saturating_sub(1));
-        if it.at(last[0], last[1], last[2]) + dims[3] > numbers.len() || dims.contains(&0) {
-            return Err(outside("a head"));
+        let numbers = numbers.ok_or_else(|| out_of_bounds("a head"))?;
+        let heads = Self { numbers, sample_stride, token_stride, head_stride };
+        let HeadsShape { batch, length, heads: head_count, head_dim } = shape;
+        if batch == 0 || length == 0 || head_count == 0 || head_dim == 0 {
+            return Err(out_of_bounds("a head"));
         }
-        Ok((it, dims))
+        let last = heads.offset(batch - 1, length - 1, head_count - 1);
+        if last + head_dim > numbers.len() {
+            return Err(out_of_bounds("a head"));
+        }
+        Ok(heads)
     }
 
-    const fn at(self, sample: usize, place: usize, head: usize) -> usize {
-        sample * self.by_sample + place * self.by_place + head * self.by_head
+    const fn offset(self, sample: usize, token: usize, head: usize) -> usize {
+        sample * self.sample_stride + token * self.token_stride + head * self.head_stride
     }
 
-    fn head(self, sample: usize, place: usize, head: usize, width: usize) -> &'a [f32] {
-        let at = self.at(sample, place, head);
-        self.numbers.get(at..at + width).unwrap_or_default()
+    fn head(self, sample: usize, token: usize, head: usize, head_dim: usize) -> &'a [f32] {
+        let offset = self.offset(sample, token, head);
+        self.numbers.get(offset..offset + head_dim).unwrap_or_default()
     }
 }
 
 struct Attention {
-    /// What is added to the scores, `[B or 1, L, S]`.
+    /// Added to the scores, `[B or 1, L, S]`.
     mask: Option<Tensor>,
 }
 
-/// Numbers of a mask of so many queries and keys, and of how many samples.
-fn mask_of<'a>(
-    held: Option<&'a (impl Deref<Target = Storage>, &Layout)>,
-    own: usize,
-    batch: usize,
-) -> Result<Option<(&'a [f32], usize)>> {
-    let Some((storage, layout)) = held else { return Ok(None) };
-    let Storage::Cpu(storage) = &**storage else { return Err(outside("a mask")) };
-    let numbers = contiguous(storage, layout)?;
-    let rows = numbers.len() / own;
-    if rows == 0 || numbers.len() != rows * own || !batch.is_multiple_of(rows) {
-        return Err(outside("a mask"));
-    }
-    Ok(Some((numbers, rows)))
+/// The numbers of a mask.
+#[derive(Clone, Copy)]
+struct Mask<'a> {
+    numbers: &'a [f32],
+    /// The size of the mask of one sample.
+    sample_size: usize,
+    /// The number of samples that the mask distinguishes: 1 or the batch.
+    samples: usize,
 }
 
-/// One head of one sample.
-struct Job<'a> {
+impl<'a> Mask<'a> {
+    fn of(
+        guard: &'a (impl Deref<Target = Storage>, &Layout),
+        sample_size: usize,
+        batch: usize,
+    ) -> Result<Self> {
+        let (storage, layout) = guard;
+        let Storage::Cpu(storage) = &**storage else { return Err(out_of_bounds("a mask")) };
+        let numbers = contiguous(storage, layout)?;
+        let samples = numbers.len() / sample_size;
+        let is_whole = numbers.len() == samples * sample_size;
+        if samples == 0 || !is_whole || !batch.is_multiple_of(samples) {
+            return Err(out_of_bounds("a mask"));
+        }
+        Ok(Self { numbers, sample_size, samples })
+    }
+
+    fn of_sample(self, sample: usize) -> Option<&'a [f32]> {
+        let start = sample % self.samples * self.sample_size;
+        self.numbers.get(start..start + self.sample_size)
+    }
+}
+
+/// The attention of one query head of one sample.
+struct HeadTask<'a> {
     q: Heads<'a>,
     k: Heads<'a>,
     v: Heads<'a>,
-    /// Rows of the mask.
+    /// The mask of the sample, `[L, S]`.
     mask: Option<&'a [f32]>,
     sample: usize,
     head: usize,
-    group: usize,
-    width: usize,
+    /// The head of keys and values that this query head uses.
+    kv_head: usize,
+    head_dim: usize,
     keys: usize,
 }
 
-impl Job<'_> {
-    fn mask(&self, query: usize, first: usize, count: usize) -> Option<&[f32]> {
-        let at = query * self.keys + first;
-        self.mask.and_then(|it| it.get(at..at + count))
+/// A block of keys and values, packed for the GEMM kernel.
+struct PackedBlock {
+    /// Panels of keys, each `[head_dim, 64]`.
+    keys: Vec<f32>,
+    /// Panels of values, each `[keys, 64]`.
+    values: Vec<f32>,
+}
+
+/// The state of the online softmax of one query.
+#[derive(Clone, Copy)]
+struct SoftmaxState {
+    /// The maximum of all scores so far.
+    max: f32,
+    /// The sum of `exp(score - max)` so far.
+    sum: f32,
+}
+
+impl HeadTask<'_> {
+    fn mask(&self, query: usize, first_key: usize, count: usize) -> Option<&[f32]> {
+        let start = query * self.keys + first_key;
+        self.mask.and_then(|it| it.get(start..start + count))
     }
 
-    fn factor(&self) -> f32 {
-        1.0 / (self.width as f32).sqrt()
+    /// The factor of the scores, `1 / sqrt(d)`.
+    fn score_scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
     }
 
-    /// A single query: each key is read where it lies.
-    fn few(&self, query: usize, to: &mut [f32]) {
-        let q = self.q.head(self.sample, query, self.head, self.width);
+    /// The attention of a single query, which reads keys and values in place.
+    fn attend_single(&self, query: usize, output: &mut [f32]) {
+        let q = self.q.head(self.sample, query, self.head, self.head_dim);
         let mut scores: Vec<f32> = (0..self.keys)
-            .map(|key| dot(q, self.k.head(self.sample, key, self.group, self.width)))
+            .map(|key| dot(q, self.k.head(self.sample, key, self.kv_head, self.head_dim)))
             .collect();
-        scale(&mut scores, self.factor());
+        scale(&mut scores, self.score_scale());
         if let Some(mask) = self.mask(query, 0, self.keys) {
-            add(&mut scores, mask);
+            add_assign(&mut scores, mask);
         }
-        let most = most(&scores);
-        let sum = shares(&mut scores, most);
-        to.fill(0.0);
-        for (key, share) in scores.iter().enumerate() {
-            add_times(to, self.v.head(self.sample, key, self.group, self.width), share / sum);
+        let max_score = max(&scores);
+        let sum = exp_sum(&mut scores, max_score);
+        output.fill(0.0);
+        for (key, numerator) in scores.iter().enumerate() {
+            let value = self.v.head(self.sample, key, self.kv_head, self.head_dim);
+            axpy(output, value, numerator / sum);
         }
     }
 
-    /// Many queries, `first..first + count`, `to` being rows of `stride`.
-    fn many(&self, first: usize, count: usize, to: Shared, stride: usize) {
-        let width = self.width;
-        let panels = width.div_ceil(PANEL);
-        let mut k = vec![0.0; width * KEYS_MAX.next_multiple_of(PANEL)];
-        let mut v = vec![0.0; panels * KEYS_MAX * PANEL];
-        let mut scores = vec![0.0; STRIP * KEYS_MAX];
-        let mut sums = vec![(f32::NEG_INFINITY, 0.0); count];
-        for start in (0..self.keys).step_by(KEYS_MAX) {
-            let keys = KEYS_MAX.min(self.keys - start);
-            self.pack(start, keys, &mut k, &mut v);
-            for strip in (0..count).step_by(STRIP) {
-                let rows = STRIP.min(count - strip);
-                self.scores(first + strip, rows, keys, &k, &mut scores);
-                for row in 0..rows {
-                    let scores = scores.get_mut(row * keys..(row + 1) * keys).unwrap_or_default();
-                    scale(scores, self.factor());
-                    if let Some(mask) = self.mask(first + strip + row, start, keys) {
-                        add(scores, mask);
+    /// The attention of queries `first..first + count`, to rows of `output` that are `stride` apart.
+    fn attend_many(&self, first: usize, count: usize, output: SharedOutput, stride: usize) {
+        let mut packed = PackedBlock {
+            keys: vec![0.0; self.head_dim * KEY_BLOCK.next_multiple_of(PANEL_COLUMNS)],
+            values: vec![0.0; self.value_panels() * KEY_BLOCK * PANEL_COLUMNS],
+        };
+        let mut scores = vec![0.0; QUERY_BLOCK * KEY_BLOCK];
+        let mut states = vec![SoftmaxState { max: f32::NEG_INFINITY, sum: 0.0 }; count];
+        for first_key in (0..self.keys).step_by(KEY_BLOCK) {
+            let keys = KEY_BLOCK.min(self.keys - first_key);
+            self.pack(first_key, keys, &mut packed);
+            for (block, states) in states.chunks_mut(QUERY_BLOCK).enumerate() {
+                let offset = block * QUERY_BLOCK;
+                let rows = states.len();
+                // SAFETY: these rows of this head belong to this task.
+                let block_output = unsafe { output.offset(offset * stride) };
+                self.compute_scores(first + offset, rows, keys, &packed, &mut scores);
+                for (row, state) in states.iter_mut().enumerate() {
+                    let row_scores =
+                        scores.get_mut(row * keys..(row + 1) * keys).unwrap_or_default();
+                    scale(row_scores, self.score_scale());
+                    if let Some(mask) = self.mask(first + offset + row, first_key, keys) {
+                        add_assign(row_scores, mask);
                     }
-                    let Some((largest, sum)) = sums.get_mut(strip + row) else { continue };
-                    let now = most(scores).max(*largest);
-                    // All hidden so far: no key has a share yet.
-                    let base = if now == f32::NEG_INFINITY { 0.0 } else { now };
-                    let shrunk = (*largest - base).exp();
-                    let part = shares(scores, base);
-                    *sum = *sum * shrunk + part;
-                    *largest = now;
-                    if start > 0 {
-                        // SAFETY: these rows of this head are nobody else's.
-                        scale(unsafe { to.part((strip + row) * stride, width) }, shrunk);
+                    let rescale = state.update(row_scores);
+                    if first_key > 0 {
+                        // SAFETY: these rows of this head belong to this task.
+                        scale(unsafe { block_output.slice(row * stride, self.head_dim) }, rescale);
                     }
                 }
-                for panel in 0..panels {
-                    let columns = PANEL.min(width - panel * PANEL);
-                    let size = Size { rows, columns, inner: keys };
-                    // SAFETY: scores and values are as large, and the rows are nobody else's.
-                    unsafe {
-                        let left = Rows { start: scores.as_ptr(), stride: keys };
-                        let to = to.at(strip * stride + panel * PANEL);
-                        let (panel, to) = (
-                            v.as_ptr().add(panel * KEYS_MAX * PANEL),
-                            RowsMut { start: to, stride },
-                        );
-                        multiply(Multiplication { size, left, panel, to, is_added: start > 0 });
-                    }
-                }
+                // SAFETY: the first row is in bounds.
+                let to = MatrixMut { start: unsafe { block_output.at(0) }, stride };
+                self.add_values(rows, keys, &packed, &scores, to, first_key > 0);
             }
         }
-        for (row, (_, sum)) in sums.into_iter().enumerate() {
-            // SAFETY: these rows of this head are nobody else's.
-            scale(unsafe { to.part(row * stride, width) }, 1.0 / sum);
+        for (row, state) in states.into_iter().enumerate() {
+            // SAFETY: these rows of this head belong to this task.
+            scale(unsafe { output.slice(row * stride, self.head_dim) }, 1.0 / state.sum);
         }
     }
 
-    /// A piece of keys, `[d, 64]` each, and of values, `[keys, 64]` each.
-    fn pack(&self, start: usize, keys: usize, k: &mut [f32], v: &mut [f32]) {
+    /// The number of panels of values.
+    const fn value_panels(&self) -> usize {
+        self.head_dim.div_ceil(PANEL_COLUMNS)
+    }
+
+    /// Packs a block of keys and values.
+    fn pack(&self, first_key: usize, keys: usize, packed: &mut PackedBlock) {
         for key in 0..keys {
-            let from = self.k.head(self.sample, start + key, self.group, self.width);
-            let place = (key / PANEL) * self.width * PANEL + key % PANEL;
-            let to = k.iter_mut().skip(place).step_by(PANEL);
+            let from = self.k.head(self.sample, first_key + key, self.kv_head, self.head_dim);
+            let panel_start = key / PANEL_COLUMNS * self.head_dim * PANEL_COLUMNS;
+            let column = key % PANEL_COLUMNS;
+            let to = packed.keys.iter_mut().skip(panel_start + column).step_by(PANEL_COLUMNS);
             to.zip(from).for_each(|(to, from)| *to = *from);
-            let from = self.v.head(self.sample, start + key, self.group, self.width);
-            for (panel, from) in from.chunks(PANEL).enumerate() {
-                let at = (panel * KEYS_MAX + key) * PANEL;
-                if let Some(to) = v.get_mut(at..at + from.len()) {
+            let from = self.v.head(self.sample, first_key + key, self.kv_head, self.head_dim);
+            for (panel, from) in from.chunks(PANEL_COLUMNS).enumerate() {
+                let start = (panel * KEY_BLOCK + key) * PANEL_COLUMNS;
+                if let Some(to) = packed.values.get_mut(start..start + from.len()) {
                     to.copy_from_slice(from);
                 }
             }
         }
     }
 
-    fn scores(&self, query: usize, rows: usize, keys: usize, k: &[f32], scores: &mut [f32]) {
-        let at = self.q.at(self.sample, query, self.head);
-        for panel in 0..keys.div_ceil(PANEL) {
-            let columns = PANEL.min(keys - panel * PANEL);
-            let size = Size { rows, columns, inner: self.width };
-            // SAFETY: so many queries are there, the panel is packed, and the scores have the room.
+    /// The unscaled scores of a block of queries and a block of keys, `[rows, keys]`.
+    fn compute_scores(
+        &self,
+        query: usize,
+        rows: usize,
+        keys: usize,
+        packed: &PackedBlock,
+        scores: &mut [f32],
+    ) {
+        let offset = self.q.offset(self.sample, query, self.head);
+        for panel in 0..keys.div_ceil(PANEL_COLUMNS) {
+            let columns = PANEL_COLUMNS.min(keys - panel * PANEL_COLUMNS);
+            let size = GemmSize { rows, columns, inner: self.head_dim };
+            // SAFETY: the queries are in bounds, the panel is packed, and the scores have room.
             unsafe {
-                let left = self.q.numbers.as_ptr().add(at);
-                let left = Rows { start: left, stride: self.q.by_place };
-                let to = scores.as_mut_ptr().add(panel * PANEL);
-                let to = RowsMut { start: to, stride: keys };
-                let panel = k.as_ptr().add(panel * self.width * PANEL);
-                multiply(Multiplication { size, left, panel, to, is_added: false });
+                let left = self.q.numbers.as_ptr().add(offset);
+                let left = MatrixRef { start: left, stride: self.q.token_stride };
+                let to = scores.as_mut_ptr().add(panel * PANEL_COLUMNS);
+                let to = MatrixMut { start: to, stride: keys };
+                let panel = packed.keys.as_ptr().add(panel * self.head_dim * PANEL_COLUMNS);
+                gemm(Gemm { size, left, panel, to, accumulates: false });
             }
         }
+    }
+
+    /// Adds the values of a block, weighted by the numerators of the softmax, to the output.
+    fn add_values(
+        &self,
+        rows: usize,
+        keys: usize,
+        packed: &PackedBlock,
+        numerators: &[f32],
+        output: MatrixMut,
+        accumulates: bool,
+    ) {
+        for panel in 0..self.value_panels() {
+            let columns = PANEL_COLUMNS.min(self.head_dim - panel * PANEL_COLUMNS);
+            let size = GemmSize { rows, columns, inner: keys };
+            // SAFETY: numerators and values have this size, and the rows belong to this task.
+            unsafe {
+                let left = MatrixRef { start: numerators.as_ptr(), stride: keys };
+                let to = MatrixMut { start: output.start.add(panel * PANEL_COLUMNS), ..output };
+                let panel = packed.values.as_ptr().add(panel * KEY_BLOCK * PANEL_COLUMNS);
+                gemm(Gemm { size, left, panel, to, accumulates });
+            }
+        }
+    }
+}
+
+impl SoftmaxState {
+    /// Turns further scores into numerators of the softmax. Returns the factor by which what was
+    /// accumulated before has to be scaled.
+    fn update(&mut self, scores: &mut [f32]) -> f32 {
+        let new_max = max(scores).max(self.max);
+        // While all keys are masked, the maximum is minus infinity and no key has a share.
+        let base = if new_max == f32::NEG_INFINITY { 0.0 } else { new_max };
+        let rescale = (self.max - base).exp();
+        let block_sum = exp_sum(scores, base);
+        self.sum = self.sum * rescale + block_sum;
+        self.max = new_max;
+        rescale
     }
 }
 
@@ -226,51 +323,59 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q, [batch, queries, heads, width]) = Heads::of(q, q_layout)?;
-        let (k, k_dims) = Heads::of(k, k_layout)?;
-        let (v, v_dims) = Heads::of(v, v_layout)?;
-        let [_, keys, groups, _] = k_dims;
-        if k_dims != v_dims || k_dims[0] != batch || k_dims[3] != width || heads % groups != 0 {
-            candle_core::bail!("queries {:?} do not fit keys {k_dims:?}", q_layout.dims());
+        let q_shape = HeadsShape::of(q_layout)?;
+        let kv_shape = HeadsShape::of(k_layout)?;
+        let HeadsShape { batch, length: queries, heads, head_dim } = q_shape;
+        let HeadsShape { length: keys, heads: kv_heads, .. } = kv_shape;
+        let q = Heads::of(q, q_layout)?;
+        let k = Heads::of(k, k_layout)?;
+        let v = Heads::of(v, v_layout)?;
+        let fits = HeadsShape::of(v_layout)? == kv_shape
+            && kv_shape.batch == batch
+            && kv_shape.head_dim == head_dim
+            && heads.is_multiple_of(kv_heads);
+        if !fits {
+            candle_core::bail!("queries {q_shape:?} do not fit keys {kv_shape:?}");
         }
-        let own = queries * keys;
-        let held = self.mask.as_ref().map(Tensor::storage_and_layout);
-        let masks = mask_of(held.as_ref(), own, batch)?;
-        let mask_of = |sample: usize| {
-            let (numbers, rows) = masks?;
-            numbers.get(sample % rows * own..(sample % rows + 1) * own)
+        let guard = self.mask.as_ref().map(Tensor::storage_and_layout);
+        let mask = match &guard {
+            Some(guard) => Some(Mask::of(guard, queries * keys, batch)?),
+            None => None,
         };
-        // SAFETY: the jobs make up all samples, heads and queries.
-        let mut to = unsafe { threads::unwritten(batch * queries * heads * width) };
-        let (shared, stride) = (Shared::of(&mut to), heads * width);
-        let chunks = queries.div_ceil(QUERIES_MAX);
-        threads::each(batch * heads * chunks, |jobs| {
-            for job in jobs {
-                let (chunk, head, sample) =
-                    (job % chunks, job / chunks % heads, job / chunks / heads);
-                let group = head / (heads / groups);
-                let mask = mask_of(sample);
-                let job = Job { q, k, v, mask, sample, head, group, width, keys };
-                let first = chunk * QUERIES_MAX;
-                let count = QUERIES_MAX.min(queries - first);
-                let at = (sample * queries + first) * stride + head * width;
-                if count <= FEW {
+        // SAFETY: the tasks cover all samples, heads and queries.
+        let mut output = unsafe { threads::uninitialized(batch * queries * heads * head_dim) };
+        let shared = SharedOutput::of(&mut output);
+        let stride = heads * head_dim;
+        let chunks = queries.div_ceil(TASK_QUERIES_MAX);
+        threads::parallel_for(batch * heads * chunks, |tasks| {
+            for task in tasks {
+                let first = task % chunks * TASK_QUERIES_MAX;
+                let head = task / chunks % heads;
+                let sample = task / chunks / heads;
+                let kv_head = head / (heads / kv_heads);
+                let mask = mask.and_then(|it| it.of_sample(sample));
+                let task = HeadTask { q, k, v, mask, sample, head, kv_head, head_dim, keys };
+                let count = TASK_QUERIES_MAX.min(queries - first);
+                let offset = (sample * queries + first) * stride + head * head_dim;
+                if count <= UNPACKED_QUERIES_MAX {
                     for query in 0..count {
-                        // SAFETY: this row of this head is nobody else's.
-                        job.few(first + query, unsafe { shared.part(at + query * stride, width) });
+                        // SAFETY: this row of this head belongs to this task.
+                        let row = unsafe { shared.slice(offset + query * stride, head_dim) };
+                        task.attend_single(first + query, row);
                     }
                 } else {
-                    // SAFETY: the place is within the result.
-                    let to = unsafe { shared.from(at) };
-                    job.many(first, count, to, stride);
+                    // SAFETY: the offset is within the output.
+                    let task_output = unsafe { shared.offset(offset) };
+                    task.attend_many(first, count, task_output, stride);
                 }
             }
         });
-        Ok((CpuStorage::F32(to), Shape::from((batch, queries, heads * width))))
+        Ok((CpuStorage::F32(output), Shape::from((batch, queries, heads * head_dim))))
     }
 }
 
-/// Attention of `[B, L, H, d]` to `[B, S, G, d]`; `mask` `[B or 1, L, S]` is added to the scores.
+/// Scaled dot-product attention of queries `[B, L, H, d]` to keys and values `[B, S, G, d]`; `mask`
+/// `[B or 1, L, S]` is added to the scores. Returns `[B, L, H * d]`.
 ///
 /// # Errors
 ///
@@ -285,7 +390,7 @@ mod tests {
     use candle_core::{D, DType, Device, Tensor, Var};
 
     use super::attention;
-    use crate::lanes::tests::with_each;
+    use crate::simd::tests::with_each;
 
     fn expected(q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>) -> Tensor {
         let (batch, queries, heads, width) = q.dims4().unwrap();
@@ -309,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn it_gives_what_candle_gives() {
+    fn attention_gives_what_candle_gives() {
         let random = |shape: [usize; 4]| Tensor::randn(0_f32, 1.0, &shape, &Device::Cpu).unwrap();
         for (batch, queries, keys, heads, groups, width) in [
             (1, 1, 1, 1, 1, 4),
@@ -332,9 +437,11 @@ mod tests {
                 let expected = expected(&q, &k, &v, mask);
                 with_each(|instructions| {
                     let found = attention(&q, &k, &v, mask).unwrap();
-                    let far = (&found - &expected).unwrap().abs().unwrap().flatten_all().unwrap();
-                    let far = far.max(0).unwrap().to_scalar::<f32>().unwrap();
-                    assert!(far < 1e-5, "{instructions:?} {queries} {keys} {width}: {far}");
+                    let difference = (&found - &expected).unwrap().abs().unwrap().flatten_all();
+                    let difference = difference.unwrap().max(0).unwrap();
+                    let difference = difference.to_scalar::<f32>().unwrap();
+                    let shape = (queries, keys, width);
+                    assert!(difference < 1e-5, "{instructions:?} {shape:?}: {difference}");
                 });
             }
         }

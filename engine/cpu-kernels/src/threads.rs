@@ -1,78 +1,78 @@
-//! Work that is shared among the threads of candle's pool.
+//! Parallel loops on candle's thread pool, and the output that several threads write.
 
 use std::ops::Range;
 
 use candle_core::utils::{barrier_pool, get_num_threads};
 
-/// Numbers that several threads write to, each its own.
+/// An output that several threads write to, each in a part of its own.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared(*mut f32);
+pub(crate) struct SharedOutput(*mut f32);
 
-// SAFETY: whoever hands it to threads promises, by calling `at`, that they write to different places.
-unsafe impl Send for Shared {}
+// SAFETY: the unsafe methods require that threads access different parts.
+unsafe impl Send for SharedOutput {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SharedOutput {}
 
-impl Shared {
-    /// Numbers to write to.
+impl SharedOutput {
+    /// An output in this slice.
     pub(crate) const fn of(numbers: &mut [f32]) -> Self {
         Self(numbers.as_mut_ptr())
     }
 
-    /// The place of a number.
+    /// The address of a number.
     ///
     /// # Safety
     ///
-    /// It is one of the numbers, and no other thread reads or writes it.
+    /// The index is in bounds, and no other thread accesses the number.
     pub(crate) const unsafe fn at(self, index: usize) -> *mut f32 {
-        // SAFETY: the caller says that it is one of the numbers.
+        // SAFETY: the caller guarantees that the index is in bounds.
         unsafe { self.0.add(index) }
     }
 
-    /// The numbers from one on.
+    /// The output from an index on.
     ///
     /// # Safety
     ///
-    /// It is one of the numbers.
-    pub(crate) const unsafe fn from(self, index: usize) -> Self {
-        // SAFETY: the caller says that it is one of the numbers.
+    /// The index is in bounds.
+    pub(crate) const unsafe fn offset(self, index: usize) -> Self {
+        // SAFETY: the caller guarantees that the index is in bounds.
         Self(unsafe { self.0.add(index) })
     }
 
-    /// Some of the numbers.
+    /// A part of the output.
     ///
     /// # Safety
     ///
-    /// They are there, and no other thread reads or writes them.
-    pub(crate) const unsafe fn part<'a>(self, start: usize, length: usize) -> &'a mut [f32] {
-        // SAFETY: the caller says that they are there and nobody else's.
+    /// The part is in bounds, and no other thread accesses it.
+    pub(crate) const unsafe fn slice<'a>(self, start: usize, length: usize) -> &'a mut [f32] {
+        // SAFETY: the caller guarantees that the part is in bounds and not shared.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), length) }
     }
 }
 
-/// How many threads there are.
-pub(crate) fn count() -> usize {
+/// The number of threads.
+pub(crate) fn thread_count() -> usize {
     get_num_threads()
 }
 
-/// Does `work` for each range of `0..items`; the ranges are disjoint and make up all.
-pub(crate) fn each<F: Fn(Range<usize>) + Sync>(items: usize, work: F) {
-    if items == 1 || count() == 1 {
+/// Runs `work` in parallel on disjoint ranges that cover `0..items`.
+pub(crate) fn parallel_for<F: Fn(Range<usize>) + Sync>(items: usize, work: F) {
+    if items == 1 || thread_count() == 1 {
         work(0..items);
     } else {
         barrier_pool().execute_chunked(items, work);
     }
 }
 
-/// A vector of so many numbers, for somebody who writes every one of them.
+/// A vector of this length without initial values.
 ///
 /// # Safety
 ///
-/// Each is written before it is read.
-#[expect(clippy::uninit_vec, reason = "the caller writes all of them first")]
-pub(crate) unsafe fn unwritten(length: usize) -> Vec<f32> {
+/// Every number is written before it is read.
+#[expect(clippy::uninit_vec, reason = "the caller writes every number first")]
+pub(crate) unsafe fn uninitialized(length: usize) -> Vec<f32> {
     let mut numbers = Vec::with_capacity(length);
-    // SAFETY: there is room for them, every pattern of bits is a number, and none is read before.
+    // SAFETY: the capacity suffices, and the caller reads no number before it is written.
     unsafe { numbers.set_len(length) };
     numbers
 }

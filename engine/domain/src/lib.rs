@@ -6,7 +6,7 @@
 //! - [`PatientId`], [`Demographics`], [`identity_graph`]: patients, and who turned out to be whom
 //! - [`Order`]: imaging orders and the keys that find them
 //! - [`NodeInput`] and [`NodeOutput`]: what a plugin reads and writes
-//! - [`InferRequest`]: what a plugin asks the model
+//! - [`InferRequest`] and [`InferResponse`]: what a plugin asks the model
 //! - [`ResultSet`]: what a run found, in the form that every report is encoded from
 //! - [`OutputKind`]: what a result can be written as
 //! - [`Observation`]: laboratory results
@@ -30,9 +30,9 @@ mod ae_title;
 mod error_chain;
 pub mod event;
 pub mod identity_graph;
-mod inference;
 mod laboratory;
 mod message_type;
+mod model_protocol;
 mod named;
 mod network;
 mod node_io;
@@ -50,12 +50,12 @@ mod uid;
 pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
-pub use inference::{
-    AnswerBox, AnswerMask, InferAnswer, InferRequest, InvalidQuestion, Priority, Role, Runs,
-    Sampling, Utterance,
-};
 pub use laboratory::{Abnormality, LabRow, Observation};
 pub use message_type::MessageType;
+pub use model_protocol::{
+    AnswerBox, AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse,
+    InvalidInferRequest, Priority, Role, RunLengths, Sampling, TokenUsage,
+};
 pub use network::{InvalidNetwork, Network};
 pub use node_io::{
     ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput,

@@ -1,4 +1,7 @@
-//! The model's own process: it alone has the device, and answers whoever asks, a step at a time.
+//! The host process of a model: the only process with access to the device. It loads a checkpoint
+//! and serves the requests of the engine, one step of the scheduler at a time.
+//!
+//! The socket to the engine is the standard input. The process ends when the engine closes it.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -10,113 +13,134 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use citrus_v::{
-    CitrusV, Compute, Decoding, Message, ModelError, PixelBounds, Plan, Precision, Speaker,
+    CheckpointIndex, CitrusV, Compute, GenerationConfig, Message, MessageRole, ModelError,
+    PixelBounds, Precision,
 };
-use domain::{ErrorChain, InferAnswer, InferRequest, Role};
+use domain::{ChatMessage, ErrorChain, InferRequest, InferResponse, Role, Sampling};
 use imaging::Picture;
 
-use crate::job::{AtWork, Job};
-use crate::scheduler::{Ended, Limits, Scheduler, Stopped};
-use crate::wire::{Ask, InferFault, Say};
+use crate::executor::{ActiveRequest, ModelExecutor};
+use crate::scheduler::{Abort, Finished, Limits, Scheduler};
+use crate::wire::{HostCommand, HostEvent, InferFault};
 use crate::{frame, memory};
 
-/// Most questions that wait to be taken on.
+/// The maximum number of commands that wait in the queue.
 const QUEUE_MAX: usize = 64;
 
-/// How often it says that it is alive while it works.
-const PULSE: Duration = Duration::from_secs(1);
+/// How often the process reports that it works.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long after the last question all is forgotten that was remembered of patients.
-const FORGETS: Duration = Duration::from_mins(10);
+/// The idle time after which the caches are cleared: they hold patient data.
+const CACHE_IDLE_LIMIT: Duration = Duration::from_mins(10);
 
-/// Most bytes of what was seen and read of late that are remembered.
-const REMEMBERED_BYTES_MAX: u64 = 1 << 30;
+/// The upper limit of the caches of image features and prefixes.
+const CACHE_BYTES_MAX: u64 = 1 << 30;
 
-/// Loads a checkpoint, on a CPU in eight bits if that is wanted, and answers over the socket that is
-/// standard input, until the engine closes it.
+/// The tokens that end a generation, as the chat template of Qwen2.5 has them.
+const STOP_TOKENS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
+
+/// Loads a checkpoint, quantized to eight bits on a CPU if requested, and serves requests until the
+/// engine closes the socket.
 ///
 /// # Errors
 ///
-/// Fails if the socket does: the engine is gone.
+/// Fails if the socket does: the engine has gone.
 pub fn run(checkpoint: &Path, is_eight_bit: bool, compute: Compute) -> io::Result<()> {
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let mut socket = UnixStream::from(socket);
     let model = match load(checkpoint, is_eight_bit, compute) {
         Ok(model) => model,
-        Err(reason) => return say(&mut socket, &Say::Unusable { reason }),
+        Err(reason) => return send(&mut socket, &HostEvent::LoadFailed { reason }),
     };
-    say(&mut socket, &Say::Ready)?;
-    let (sender, receiver) = sync_channel(QUEUE_MAX);
+    send(&mut socket, &HostEvent::Ready)?;
+    let (sender, commands) = sync_channel(QUEUE_MAX);
     let reader = socket.try_clone()?;
     std::thread::Builder::new()
-        .name("questions".to_owned())
-        .spawn(move || listen(reader, &sender))?;
-    // What a GPU has, nobody says here: it is taken to have room for what is usual.
+        .name("commands".to_owned())
+        .spawn(move || read_commands(reader, &sender))?;
+    // The memory of a GPU is not measured: the default limits apply there.
     let available = memory::available().filter(|_| model.device().is_cpu());
-    let (limits, remembered) = room(available, model.bytes_of_token() as u64);
-    let at_work = AtWork::new(model.remembering(remembered));
+    let budget = MemoryBudget::of(available, model.kv_bytes_per_token() as u64);
+    let executor = ModelExecutor::new(model.with_cache(budget.cache_bytes));
     Host {
         socket,
         incoming: Vec::new(),
-        scheduler: Scheduler::new(at_work, limits),
-        begun: Instant::now(),
-        spoke: Instant::now(),
+        scheduler: Scheduler::new(executor, budget.limits),
+        started: Instant::now(),
+        last_sent: Instant::now(),
     }
-    .serve(&receiver)
+    .serve(&commands)
 }
 
-/// The model, where it is to compute, or why it cannot be had.
+/// Loads the model on its device, or returns the reason it cannot be loaded.
 pub(crate) fn load(
     checkpoint: &Path,
     is_eight_bit: bool,
     compute: Compute,
 ) -> Result<CitrusV, String> {
-    let told = |error: &dyn std::error::Error| ErrorChain(error).to_string();
-    let (device, kind) = compute.device().map_err(|error| {
+    let (device, dtype) = compute.device().map_err(|error| {
         let text = error.to_string();
         let reason = text.lines().next().unwrap_or_default();
-        format!("no GPU can be had: {reason}; --device cpu or auto goes on without")
+        format!("no GPU can be used: {reason}; --device cpu or auto works without")
     })?;
-    let precision =
-        if is_eight_bit && device.is_cpu() { Precision::Eight } else { Precision::Full(kind) };
+    let is_quantized = is_eight_bit && device.is_cpu();
+    let precision = if is_quantized { Precision::Q8_0 } else { Precision::Full(dtype) };
     if device.is_cpu() {
-        let needed = Plan::read(checkpoint).map_err(|it| told(&it))?.bytes_on_cpu(is_eight_bit);
-        if let Some(reason) = too_little(needed, is_eight_bit, memory::available()) {
+        let index = CheckpointIndex::read(checkpoint).map_err(|it| message(&it))?;
+        let needed = index.cpu_memory_bytes(is_eight_bit);
+        if let Some(reason) = memory_shortage(needed, is_eight_bit, memory::available()) {
             return Err(reason);
         }
     }
-    CitrusV::load(checkpoint, precision, &device).map_err(|it| told(&it))
+    CitrusV::load(checkpoint, precision, &device).map_err(|it| message(&it))
 }
 
-/// What to say if there is too little memory for so many bytes of weights.
-fn too_little(needed: u64, is_eight_bit: bool, available: Option<u64>) -> Option<String> {
+fn message(error: &dyn std::error::Error) -> String {
+    ErrorChain(error).to_string()
+}
+
+/// The message if less memory is available than the weights need.
+fn memory_shortage(needed: u64, is_eight_bit: bool, available: Option<u64>) -> Option<String> {
     let available = available.filter(|it| *it < needed)?;
-    let giga = |it: u64| it as f64 / 1e9;
     let hint = if is_eight_bit { "" } else { ", import it with --eight-bit" };
     Some(format!(
-        "its weights need {:.1} GB of memory, {:.1} GB are available: end other programs{hint}, or take \
-         a smaller one",
-        giga(needed),
-        giga(available)
+        "its weights need {:.1} GB of memory, {:.1} GB are available: end other programs{hint}, or \
+         use a smaller one",
+        gigabytes(needed),
+        gigabytes(available)
     ))
 }
 
-/// How much there may be at once beside the weights, and bytes that are remembered: half of what is
-/// available for keys and values, an eighth to remember, and the rest for what a step needs. Where nobody knows,
-/// nothing is remembered.
-fn room(available: Option<u64>, bytes_of_token: u64) -> (Limits, usize) {
-    let mut limits = Limits::default();
-    let Some(available) = available else { return (limits, 0) };
-    let tokens = available / 2 / bytes_of_token.max(1);
-    limits.tokens = limits.tokens.min(usize::try_from(tokens).unwrap_or(usize::MAX));
-    let remembered = REMEMBERED_BYTES_MAX.min(available / 8);
-    (limits, usize::try_from(remembered).unwrap_or_default())
+fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
 }
 
-/// Hands on what the engine asks, until it is gone.
-fn listen(mut socket: UnixStream, sender: &SyncSender<Ask>) {
-    while let Ok(ask) = hear(&mut socket) {
-        if sender.send(ask).is_err() {
+/// How the memory that is available beside the weights is divided.
+#[derive(Debug, PartialEq, Eq)]
+struct MemoryBudget {
+    limits: Limits,
+    /// For the caches of image features and prefixes.
+    cache_bytes: usize,
+}
+
+impl MemoryBudget {
+    /// Half of what is available for the KV caches of admitted requests, an eighth for the caches
+    /// of features and prefixes, and the rest for activations. If the available memory is not
+    /// known, nothing is cached.
+    fn of(available: Option<u64>, kv_bytes_per_token: u64) -> Self {
+        let mut limits = Limits::default();
+        let Some(available) = available else { return Self { limits, cache_bytes: 0 } };
+        let tokens = available / 2 / kv_bytes_per_token.max(1);
+        limits.tokens = limits.tokens.min(usize::try_from(tokens).unwrap_or(usize::MAX));
+        let cache_bytes = CACHE_BYTES_MAX.min(available / 8);
+        Self { limits, cache_bytes: usize::try_from(cache_bytes).unwrap_or_default() }
+    }
+}
+
+/// Forwards the commands of the engine until it has gone.
+fn read_commands(mut socket: UnixStream, sender: &SyncSender<HostCommand>) {
+    while let Ok(command) = receive(&mut socket) {
+        if sender.send(command).is_err() {
             return;
         }
     }
@@ -124,173 +148,202 @@ fn listen(mut socket: UnixStream, sender: &SyncSender<Ask>) {
 
 struct Host {
     socket: UnixStream,
-    /// Questions that are not taken apart yet.
-    incoming: Vec<Incoming>,
-    scheduler: Scheduler<AtWork>,
-    begun: Instant,
-    /// When anything was said last.
-    spoke: Instant,
+    /// Requests whose pictures are not decoded yet.
+    incoming: Vec<IncomingRequest>,
+    scheduler: Scheduler<ModelExecutor>,
+    started: Instant,
+    /// When the last event was sent.
+    last_sent: Instant,
 }
 
-/// A question as it came.
-struct Incoming {
+/// A request as it arrived.
+struct IncomingRequest {
     id: u64,
     request: Box<InferRequest>,
-    is_heard: bool,
-    asked: Instant,
+    is_streamed: bool,
+    arrived: Instant,
 }
 
 impl Host {
-    fn serve(mut self, asked: &Receiver<Ask>) -> io::Result<()> {
+    fn serve(mut self, commands: &Receiver<HostCommand>) -> io::Result<()> {
         loop {
-            // Without work there is time to wait; with work, only what is there already is taken.
-            if self.scheduler.is_empty() && self.incoming.is_empty() {
-                match asked.recv_timeout(FORGETS) {
-                    Ok(ask) => self.take(ask),
+            let is_idle = self.scheduler.is_empty() && self.incoming.is_empty();
+            if is_idle {
+                match commands.recv_timeout(CACHE_IDLE_LIMIT) {
+                    Ok(command) => self.accept(command),
                     Err(RecvTimeoutError::Timeout) => {
-                        self.scheduler.network().model.forget_all();
+                        self.scheduler.executor().model.clear_caches();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
             }
             loop {
-                match asked.try_recv() {
-                    Ok(ask) => self.take(ask),
+                match commands.try_recv() {
+                    Ok(command) => self.accept(command),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
-            self.begin_next()?;
-            let (_, ended) = self.scheduler.step(self.begun.elapsed());
-            for (id, text) in self.scheduler.network().said() {
-                self.tell(&Say::Said { id, text })?;
+            self.schedule_next()?;
+            let (_, finished) = self.scheduler.step(self.started.elapsed());
+            for delta in self.scheduler.executor().take_deltas() {
+                self.send(&HostEvent::TextDelta { id: delta.id, text: delta.text })?;
             }
-            for it in ended {
-                self.answer(it)?;
+            for finished in finished {
+                self.finish(finished)?;
             }
-            if self.spoke.elapsed() > PULSE {
-                self.tell(&Say::Alive)?;
+            if self.last_sent.elapsed() > HEARTBEAT_INTERVAL {
+                self.send(&HostEvent::Heartbeat)?;
             }
         }
     }
 
-    fn take(&mut self, ask: Ask) {
-        match ask {
-            Ask::Cancel { id } => {
+    fn accept(&mut self, command: HostCommand) {
+        match command {
+            HostCommand::Cancel { id } => {
                 self.incoming.retain(|it| it.id != id);
                 self.scheduler.cancel(id);
             }
-            Ask::Infer { id, request, is_heard } => {
-                let asked = Instant::now();
-                self.incoming.push(Incoming { id, request, is_heard, asked });
+            HostCommand::Infer { id, request, is_streamed } => {
+                let arrived = Instant::now();
+                self.incoming.push(IncomingRequest { id, request, is_streamed, arrived });
             }
         }
     }
 
-    /// Takes one question apart, an urgent one first: decoding pictures takes its time, too.
-    fn begin_next(&mut self) -> io::Result<()> {
-        let first =
-            self.incoming.iter().enumerate().min_by_key(|(at, it)| (it.request.priority, *at));
-        let Some((index, _)) = first else { return Ok(()) };
-        let Incoming { id, request, is_heard, asked } = self.incoming.remove(index);
-        let (now, priority) = (self.begun.elapsed(), request.priority);
-        let waited = asked.elapsed();
-        let rest = request.deadline_ms.map(|it| Duration::from_millis(it).saturating_sub(waited));
-        let deadline = rest.map(|it| now + it);
-        let added = self.begin(id, *request, (is_heard, asked)).and_then(|job| {
-            let added = self.scheduler.add(id, job, priority, now, deadline);
-            added.map_err(|it| InferFault::refused(it.to_string()))
-        });
-        match added {
-            Ok(()) => Ok(()),
-            Err(fault) => self.done(id, Err(fault)),
-        }
-    }
-
-    fn begin(
-        &self,
-        id: u64,
-        request: InferRequest,
-        heard: (bool, Instant),
-    ) -> Result<Job, InferFault> {
-        let model = &self.scheduler.network().model;
-        let bounds = request.pixels.map(|[min, max]| PixelBounds { min, max });
-        let bounds = bounds.unwrap_or_default();
-        let refused = |error: ModelError| InferFault::refused(ErrorChain(&error).to_string());
-        // One by one: of each only what the model sees is kept.
-        let (mut pictures, mut sources) = (Vec::new(), Vec::new());
-        for it in &request.pictures {
-            let picture = picture(it)?;
-            sources.push([picture.width, picture.height]);
-            pictures.push(model.fitted(&picture, bounds).map_err(refused)?);
-        }
-        let messages: Vec<Message> = request
-            .messages
-            .iter()
-            .map(|it| Message {
-                speaker: match it.role {
-                    Role::System => Speaker::System,
-                    Role::User => Speaker::User,
-                    Role::Assistant => Speaker::Assistant,
-                },
-                pictures: it.pictures,
-                text: it.text.clone(),
-            })
-            .collect();
-        let question = model.question_of(&messages, pictures).map_err(refused)?;
-        let stop = ["<|im_end|>", "<|endoftext|>"].iter().filter_map(|it| model.tokens().id(it));
-        let sampling = &request.sampling;
-        let decoding = Decoding {
-            tokens_max: sampling.tokens_max,
-            stop: stop.collect(),
-            repetition_penalty: sampling.repetition_penalty,
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            seed: sampling.seed,
+    /// Prepares one incoming request, the most urgent first, and adds it to the scheduler. Only
+    /// one, because decoding its pictures delays the next step.
+    fn schedule_next(&mut self) -> io::Result<()> {
+        let by_urgency = |(index, it): &(usize, &IncomingRequest)| (it.request.priority, *index);
+        let Some((index, _)) = self.incoming.iter().enumerate().min_by_key(by_urgency) else {
+            return Ok(());
         };
-        let session = model.begin(question, &decoding).map_err(refused)?;
-        Ok(Job::new(id, session, sources, request, heard))
+        let incoming = self.incoming.remove(index);
+        let id = incoming.id;
+        match self.schedule(incoming) {
+            Ok(()) => Ok(()),
+            Err(fault) => self.send_outcome(id, Err(fault)),
+        }
     }
 
-    fn answer(&mut self, ended: Ended<AtWork>) -> io::Result<()> {
-        let outcome = match ended.outcome {
-            Ok(job) => self.scheduler.network().answered(job),
-            Err(Stopped::Late) => Err(InferFault::late()),
-            Err(Stopped::Failed(error)) => {
+    fn schedule(&mut self, incoming: IncomingRequest) -> Result<(), InferFault> {
+        let id = incoming.id;
+        let priority = incoming.request.priority;
+        let now = self.started.elapsed();
+        let waited = incoming.arrived.elapsed();
+        let deadline = incoming
+            .request
+            .deadline_ms
+            .map(|limit| now + Duration::from_millis(limit).saturating_sub(waited));
+        let active = self.prepare(incoming)?;
+        self.scheduler
+            .add(id, active, priority, now, deadline)
+            .map_err(|error| InferFault::refused(error.to_string()))
+    }
+
+    /// Decodes and resizes the pictures and tokenizes the conversation.
+    fn prepare(&self, incoming: IncomingRequest) -> Result<ActiveRequest, InferFault> {
+        let IncomingRequest { id, request, is_streamed, arrived } = incoming;
+        let model = &self.scheduler.executor().model;
+        let bounds =
+            request.pixels.map_or_else(PixelBounds::default, |[min, max]| PixelBounds { min, max });
+        // One after the other: only the resized form of each is held in memory.
+        let mut resized = Vec::new();
+        let mut source_sizes = Vec::new();
+        for encoded in &request.pictures {
+            let picture = decode_picture(encoded)?;
+            source_sizes.push([picture.width, picture.height]);
+            resized.push(model.resize(&picture, bounds).map_err(|it| refused(&it))?);
+        }
+        let messages: Vec<Message> = request.messages.iter().map(message_of).collect();
+        let input = model.prepare_resized(&messages, resized).map_err(|it| refused(&it))?;
+        let config = generation_config(model, &request.sampling);
+        let sequence = model.start(input, &config).map_err(|it| refused(&it))?;
+        Ok(ActiveRequest {
+            id,
+            sequence,
+            source_sizes,
+            request: InferRequest { pictures: Vec::new(), ..*request },
+            is_streamed,
+            arrived,
+            segmentations: Vec::new(),
+            streamed_tokens: 0,
+        })
+    }
+
+    fn finish(&mut self, finished: Finished<ModelExecutor>) -> io::Result<()> {
+        let outcome = match finished.outcome {
+            Ok(active) => self.scheduler.executor().response(active),
+            Err(Abort::DeadlineExceeded) => Err(InferFault::deadline_exceeded()),
+            Err(Abort::Failed(error)) => {
                 Err(InferFault::unavailable(ErrorChain(&error).to_string()))
             }
         };
-        self.done(ended.id, outcome)
+        self.send_outcome(finished.id, outcome)
     }
 
-    fn done(&mut self, id: u64, outcome: Result<InferAnswer, InferFault>) -> io::Result<()> {
-        self.tell(&Say::Done { id, outcome: Box::new(outcome) })
+    fn send_outcome(
+        &mut self,
+        id: u64,
+        outcome: Result<InferResponse, InferFault>,
+    ) -> io::Result<()> {
+        self.send(&HostEvent::Finished { id, outcome: Box::new(outcome) })
     }
 
-    fn tell(&mut self, what: &Say) -> io::Result<()> {
-        self.spoke = Instant::now();
-        say(&mut self.socket, what)
+    fn send(&mut self, event: &HostEvent) -> io::Result<()> {
+        self.last_sent = Instant::now();
+        send(&mut self.socket, event)
     }
 }
 
-fn picture(text: &str) -> Result<Picture, InferFault> {
-    let bytes = BASE64_STANDARD.decode(text);
-    let bytes =
-        bytes.map_err(|it| InferFault::refused(format!("a picture is not base 64: {it}")))?;
-    Picture::decode(&bytes).map_err(|it| InferFault::refused(ErrorChain(&it).to_string()))
+fn refused(error: &ModelError) -> InferFault {
+    InferFault::refused(ErrorChain(error).to_string())
 }
 
-fn say(socket: &mut UnixStream, say: &Say) -> io::Result<()> {
-    socket.write_all(&frame::written(say)?)
+fn message_of(message: &ChatMessage) -> Message {
+    Message {
+        role: match message.role {
+            Role::System => MessageRole::System,
+            Role::User => MessageRole::User,
+            Role::Assistant => MessageRole::Assistant,
+        },
+        pictures: message.pictures,
+        text: message.text.clone(),
+    }
 }
 
-fn hear(socket: &mut UnixStream) -> io::Result<Ask> {
-    let mut head = [0; 4];
-    socket.read_exact(&mut head)?;
+fn generation_config(model: &CitrusV, sampling: &Sampling) -> GenerationConfig {
+    GenerationConfig {
+        tokens_max: sampling.tokens_max,
+        stop_tokens: STOP_TOKENS
+            .iter()
+            .filter_map(|token| model.tokenizer().token_id(token))
+            .collect(),
+        repetition_penalty: sampling.repetition_penalty,
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        seed: sampling.seed,
+    }
+}
+
+fn decode_picture(base64: &str) -> Result<Picture, InferFault> {
+    let bytes = BASE64_STANDARD
+        .decode(base64)
+        .map_err(|error| InferFault::refused(format!("a picture is not base 64: {error}")))?;
+    Picture::decode(&bytes).map_err(|error| InferFault::refused(ErrorChain(&error).to_string()))
+}
+
+fn send(socket: &mut UnixStream, event: &HostEvent) -> io::Result<()> {
+    socket.write_all(&frame::encode(event)?)
+}
+
+fn receive(socket: &mut UnixStream) -> io::Result<HostCommand> {
+    let mut header = [0; 4];
+    socket.read_exact(&mut header)?;
     let mut json = Vec::new();
-    socket.take(frame::length(head)?).read_to_end(&mut json)?;
-    frame::read(&json)
+    socket.take(frame::payload_length(header)?).read_to_end(&mut json)?;
+    frame::decode(&json)
 }
 
 #[cfg(test)]
@@ -298,23 +351,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_into_memory_is_told_with_what_to_do() {
-        assert_eq!(too_little(32, false, None), None);
-        assert_eq!(too_little(32, false, Some(32)), None);
-        let told = too_little(33_200_000_000, false, Some(16_000_000_000)).unwrap();
-        assert!(told.contains("33.2 GB") && told.contains("--eight-bit"), "{told}");
-        let told = too_little(13_300_000_000, true, Some(4_000_000_000)).unwrap();
-        assert!(told.contains("13.3 GB") && !told.contains("--eight-bit"), "{told}");
+    fn a_shortage_of_memory_is_reported_with_a_way_out() {
+        assert_eq!(memory_shortage(32, false, None), None);
+        assert_eq!(memory_shortage(32, false, Some(32)), None);
+        let reason = memory_shortage(33_200_000_000, false, Some(16_000_000_000)).unwrap();
+        assert!(reason.contains("33.2 GB") && reason.contains("--eight-bit"), "{reason}");
+        let reason = memory_shortage(13_300_000_000, true, Some(4_000_000_000)).unwrap();
+        assert!(reason.contains("13.3 GB") && !reason.contains("--eight-bit"), "{reason}");
     }
 
     #[test]
-    fn no_more_is_taken_on_than_there_is_memory_for() {
-        let usual = Limits::default();
+    fn no_more_tokens_are_admitted_than_there_is_memory_for() {
         // 8B in f32: 114688 bytes for a token.
-        let (limits, remembered) = room(Some(2 << 30), 114_688);
-        assert_eq!((limits.tokens, remembered), (9362, 256 << 20));
-        let (limits, remembered) = room(Some(1 << 40), 114_688);
-        assert_eq!((limits, remembered), (usual, 1 << 30));
-        assert_eq!(room(None, 1), (usual, 0));
+        let small = MemoryBudget::of(Some(2 << 30), 114_688);
+        assert_eq!((small.limits.tokens, small.cache_bytes), (9362, 256 << 20));
+        let large = MemoryBudget::of(Some(1 << 40), 114_688);
+        assert_eq!(large, MemoryBudget { limits: Limits::default(), cache_bytes: 1 << 30 });
+        let unknown = MemoryBudget::of(None, 1);
+        assert_eq!(unknown, MemoryBudget { limits: Limits::default(), cache_bytes: 0 });
     }
 }

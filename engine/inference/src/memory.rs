@@ -1,32 +1,35 @@
-//! Memory of this machine and of this process, as the system says it.
+//! Memory of this machine, of the container the process runs in, and of the process itself, as
+//! Linux reports it under `/proc` and `/sys/fs/cgroup`.
 
-/// Bytes of memory; nothing, if the machine does not say.
+/// The memory of the machine in bytes; none if it cannot be read.
 pub fn total() -> Option<u64> {
-    said("/proc/meminfo", "MemTotal:")
+    read_kilobytes("/proc/meminfo", "MemTotal:")
 }
 
-/// Bytes that can be had without anything else having to go: of the machine, and of the container that this is
-/// in, if it is in one.
+/// Bytes that can be allocated without swapping: of the machine, and of the container's limit if
+/// there is one, whichever is less.
 pub fn available() -> Option<u64> {
-    let machine = said("/proc/meminfo", "MemAvailable:");
-    [machine, container()].into_iter().flatten().min()
+    let machine = read_kilobytes("/proc/meminfo", "MemAvailable:");
+    [machine, container_available()].into_iter().flatten().min()
 }
 
-/// Bytes that a container's limit leaves (cgroup v2).
-fn container() -> Option<u64> {
-    let number = |name: &str| {
-        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
-    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+/// Bytes that the limit of the container leaves (cgroup v2).
+fn container_available() -> Option<u64> {
+    Some(read_cgroup("memory.max")?.saturating_sub(read_cgroup("memory.current")?))
 }
 
-/// Bytes that this process has in memory.
+fn read_cgroup(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Bytes of this process that are in memory (resident set size).
 pub fn resident() -> Option<u64> {
-    said("/proc/self/status", "VmRSS:")
+    read_kilobytes("/proc/self/status", "VmRSS:")
 }
 
-fn said(file: &str, name: &str) -> Option<u64> {
+/// Reads a line such as `VmRSS:   1234 kB`, in bytes.
+fn read_kilobytes(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|it| it.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;

@@ -1,17 +1,20 @@
-//! Checkpoints that a site has taken in.
+//! The checkpoints that a site has imported, each in a folder of its own with a model card.
+//!
+//! The card records what identifies the model (digests), what it needs (memory), where it is from,
+//! its licence, and who has released it for clinical use. An import copies or links the files, and
+//! becomes visible only once it is complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use citrus_v::layout::layout;
-use citrus_v::plan::Kind;
-use citrus_v::{Config, ConfigError, Plan, WeightsError};
+use citrus_v::tensor_shapes::tensor_shapes;
+use citrus_v::{CheckpointIndex, Config, ConfigError, WeightsError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Files beside the weights that belong to a checkpoint.
+/// The files beside the weights that belong to a checkpoint, as far as they are there.
 const COMPANIONS: [&str; 9] = [
     "config.json",
     "tokenizer.json",
@@ -24,48 +27,48 @@ const COMPANIONS: [&str; 9] = [
     "LICENSE",
 ];
 
-/// The file with what is known of a model.
-const CARD: &str = "card.json";
+/// The name of the model card.
+const CARD_FILE: &str = "card.json";
 
-/// The folder with the files of its checkpoint.
-const CHECKPOINT: &str = "checkpoint";
+/// The name of the folder with the files of the checkpoint.
+const CHECKPOINT_FOLDER: &str = "checkpoint";
 
-/// What is known of a model.
+/// The model card: what is known of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCard {
-    /// What the site calls it.
+    /// The name that the site has given the model.
     pub name: String,
-    /// SHA-256 over names and digests of all its files.
+    /// SHA-256 over names and digests of all its files: identifies the model.
     pub digest: String,
     /// SHA-256 of each file.
     pub files: BTreeMap<String, String>,
-    /// How many numbers it has.
+    /// The number of parameters.
     pub parameters: u64,
-    /// Bytes it takes in memory on a CPU; nought on cards of before it was known.
+    /// The memory it needs on a CPU, in bytes; zero on cards written before it was recorded.
     #[serde(default)]
     pub bytes_on_cpu: u64,
-    /// Bytes of its weights, as they lie on the disk.
+    /// The size of its weights on disk, in bytes.
     pub bytes: u64,
-    /// What kinds of numbers they are.
+    /// The number types of its weights.
     pub kinds: Vec<String>,
-    /// Whether it draws masks.
+    /// Whether it segments: it has a `[SEG]` projector and SAM 2.
     pub draws_masks: bool,
-    /// Whether the products of its language model are computed in eight bits.
+    /// Whether the weights of its language model are quantized to eight bits when it is loaded.
     #[serde(default)]
     pub is_eight_bit: bool,
-    /// Tensors that stay as they are beside those in eight bits.
+    /// The tensors of the language model that cannot be quantized.
     #[serde(default)]
     pub not_in_eight_bits: Vec<String>,
-    /// Where it is from, as whoever took it in says.
+    /// Where it is from, as the person who imported it states.
     pub source: String,
-    /// Its licence, as whoever took it in says.
+    /// Its licence, as the person who imported it states.
     pub licence: String,
-    /// Who of the site has decided that it may be used for patients. Nobody: it may not.
+    /// The person of the site who has released it for clinical use; none: it is not released.
     pub clinical_use_decided_by: Option<String>,
 }
 
 impl ModelCard {
-    /// What has to be said with everything the model says; nothing, if the site uses it for patients.
+    /// The warning that accompanies every response; none if the model is released for clinical use.
     pub const fn warning(&self) -> Option<&'static str> {
         match self.clinical_use_decided_by {
             Some(_) => None,
@@ -73,19 +76,17 @@ impl ModelCard {
         }
     }
 
-    /// Reads all files of its checkpoint.
+    /// Compares all files of the checkpoint with the digests of this card.
     ///
     /// # Errors
     ///
-    /// Fails if one is not what was taken in.
+    /// Returns the first file that differs, is missing, or was added.
     pub fn verify(&self, checkpoint: &Path) -> Result<(), StoreError> {
-        // One more file of weights would be read, too.
-        let entries = fs::read_dir(checkpoint).into_iter().flatten().flatten();
-        for entry in
-            entries.filter(|it| it.path().extension().is_some_and(|it| it == "safetensors"))
-        {
+        // An additional file of weights would be loaded, too.
+        for entry in fs::read_dir(checkpoint).into_iter().flatten().flatten() {
+            let has_weights = entry.path().extension().is_some_and(|it| it == "safetensors");
             let file = entry.file_name().to_string_lossy().into_owned();
-            if !self.files.contains_key(&file) {
+            if has_weights && !self.files.contains_key(&file) {
                 return Err(StoreError::Changed { name: self.name.clone(), file });
             }
         }
@@ -99,26 +100,26 @@ impl ModelCard {
     }
 }
 
-/// How a checkpoint is taken in.
+/// An import of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import<'a> {
-    /// The folder it lies in.
+    /// The folder of the checkpoint.
     pub from: &'a Path,
-    /// What to call it: small letters, digits, dashes and dots.
+    /// The name for the model: lower-case letters, digits, dashes and dots.
     pub name: &'a str,
-    /// Whether its files are linked to where they lie, rather than copied.
+    /// Whether its files are linked instead of copied.
     pub is_linked: bool,
-    /// Whether to compute in eight bits.
+    /// Whether the weights of its language model are quantized to eight bits when it is loaded.
     pub is_eight_bit: bool,
     /// Where it is from.
     pub source: &'a str,
     /// Its licence.
     pub licence: &'a str,
-    /// Who has decided that it may be used for patients.
+    /// The person who has released it for clinical use.
     pub clinical_use_decided_by: Option<&'a str>,
 }
 
-/// Why a model cannot be taken in or had.
+/// Why a model cannot be imported or found.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file cannot be read or written.
@@ -126,49 +127,49 @@ pub enum StoreError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A name that cannot be one.
+    /// The name has characters that are not allowed.
     #[error("`{0}`: use small letters, digits, dashes and dots")]
     Name(String),
-    /// The name is taken.
+    /// Another model has this name.
     #[error("there is a model `{0}` already, with other files or bits: give this one another name")]
     Taken(String),
     /// There is no such model.
     #[error("there is no model `{name}`; there are: {there}")]
     Missing {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The names of all models.
         there: String,
     },
-    /// A file has changed since it was taken in.
-    #[error("`{file}` of the model `{name}` is not what was taken in: import it again")]
+    /// A file differs from what was imported.
+    #[error("`{file}` of the model `{name}` is not what was imported: import it again")]
     Changed {
         /// The model.
         name: String,
         /// The file.
         file: String,
     },
-    /// Its description.
+    /// `config.json` cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Its weights.
+    /// The weights cannot be used.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// It has no tokenizer.
+    /// `tokenizer.json` is missing.
     #[error("`{}` is missing: copy it from where the weights are from", path.display())]
     NoTokenizer {
         /// Where it should be.
         path: PathBuf,
     },
-    /// A card cannot be read.
+    /// A card cannot be read or written.
     #[error("`{}` is no card of a model: {reason}", path.display())]
     BadCard {
         /// The card.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
@@ -179,59 +180,62 @@ pub struct ModelStore {
 }
 
 impl ModelStore {
-    /// The models in a folder, which need not be there yet.
+    /// The store in a folder, which need not exist yet.
     pub const fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Takes a checkpoint in, once its headers fit its configuration. The same again changes only what is said
-    /// of it: where it is from, its licence, and who has decided that it may be used for patients, if anybody.
+    /// Imports a checkpoint whose headers fit its configuration.
+    ///
+    /// Importing the same files again changes only what people state about the model: source,
+    /// licence, and its release for clinical use.
     ///
     /// # Errors
     ///
-    /// Says what does not fit, or which file cannot be used.
+    /// Returns what does not fit, or the file that cannot be used.
     pub fn import(&self, import: &Import<'_>) -> Result<ModelCard, StoreError> {
-        let is_plain =
-            |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || "-.".contains(it);
-        if import.name.is_empty()
-            || import.name.starts_with('.')
-            || !import.name.chars().all(is_plain)
-        {
+        if !is_valid_name(import.name) {
             return Err(StoreError::Name(import.name.to_owned()));
         }
-        let found = Found::in_folder(import.from)?;
-        let place = self.folder.join(import.name);
-        if place.join(CARD).exists() {
-            let (there, card) = (self.card(import.name)?, found.card(import)?);
-            let is_same = there.digest == card.digest && there.is_eight_bit == card.is_eight_bit;
-            if !is_same {
-                return Err(StoreError::Taken(card.name));
-            }
-            if there != card {
-                write_card(&place, &card)?;
-            }
-            return Ok(card);
+        let found = FoundCheckpoint::in_folder(import.from)?;
+        let folder = self.folder.join(import.name);
+        if folder.join(CARD_FILE).exists() {
+            return self.update_card(&folder, found.card(import)?);
         }
-        // Made beside its place and then moved there: half a model is never seen.
-        let fresh = self.folder.join(format!(".{}.part", import.name));
-        if fresh.exists() {
-            fs::remove_dir_all(&fresh).map_err(io_error(&fresh))?;
+        // Prepared beside its folder and renamed: an incomplete import is never visible.
+        let partial = self.folder.join(format!(".{}.part", import.name));
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(io_error(&partial))?;
         }
-        let files = fresh.join(CHECKPOINT);
+        let files = partial.join(CHECKPOINT_FOLDER);
         fs::create_dir_all(&files).map_err(io_error(&files))?;
         for source in found.files {
             let to = files.join(source.file_name().unwrap_or_default());
-            let done = if import.is_linked {
+            let transferred = if import.is_linked {
                 std::os::unix::fs::symlink(&source, &to)
             } else {
                 fs::copy(&source, &to).map(drop)
             };
-            done.map_err(io_error(&to))?;
+            transferred.map_err(io_error(&to))?;
         }
-        // What lies here now is what counts.
-        let card = Found::in_folder(&files)?.card(import)?;
-        write_card(&fresh, &card)?;
-        fs::rename(&fresh, &place).map_err(io_error(&place))?;
+        // The digests are those of the imported files, not of the source.
+        let card = FoundCheckpoint::in_folder(&files)?.card(import)?;
+        write_card(&partial, &card)?;
+        fs::rename(&partial, &folder).map_err(io_error(&folder))?;
+        Ok(card)
+    }
+
+    /// Replaces the card of a model that was imported before, if the files are the same.
+    fn update_card(&self, folder: &Path, card: ModelCard) -> Result<ModelCard, StoreError> {
+        let existing = self.card(&card.name)?;
+        let is_same_model =
+            existing.digest == card.digest && existing.is_eight_bit == card.is_eight_bit;
+        if !is_same_model {
+            return Err(StoreError::Taken(card.name));
+        }
+        if existing != card {
+            write_card(folder, &card)?;
+        }
         Ok(card)
     }
 
@@ -243,9 +247,9 @@ impl ModelStore {
     pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
         let mut cards = Vec::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let path = entry.path().join(CARD);
-            let is_whole = !entry.file_name().to_string_lossy().starts_with('.');
-            if is_whole && path.exists() {
+            let path = entry.path().join(CARD_FILE);
+            let is_complete = !entry.file_name().to_string_lossy().starts_with('.');
+            if is_complete && path.exists() {
                 cards.push(read_card(&path)?);
             }
         }
@@ -253,13 +257,13 @@ impl ModelStore {
         Ok(cards)
     }
 
-    /// What is known of a model.
+    /// The card of a model.
     ///
     /// # Errors
     ///
-    /// Fails if there is none of this name.
+    /// Fails if there is no model of this name.
     pub fn card(&self, name: &str) -> Result<ModelCard, StoreError> {
-        let path = self.folder.join(name).join(CARD);
+        let path = self.folder.join(name).join(CARD_FILE);
         if !name.contains('/') && path.exists() {
             return read_card(&path);
         }
@@ -270,14 +274,14 @@ impl ModelStore {
 
     /// The folder with the files of a model.
     pub fn checkpoint(&self, name: &str) -> PathBuf {
-        self.folder.join(name).join(CHECKPOINT)
+        self.folder.join(name).join(CHECKPOINT_FOLDER)
     }
 
-    /// Reads all files of a model again.
+    /// Compares all files of a model with its card, and returns the card.
     ///
     /// # Errors
     ///
-    /// Fails if one is not what was taken in.
+    /// Fails if a file differs from what was imported.
     pub fn verify(&self, name: &str) -> Result<ModelCard, StoreError> {
         let card = self.card(name)?;
         card.verify(&self.checkpoint(name))?;
@@ -285,31 +289,38 @@ impl ModelStore {
     }
 }
 
+/// Whether a name can be a folder and stands out from hidden files.
+fn is_valid_name(name: &str) -> bool {
+    let is_allowed =
+        |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-' || it == '.';
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_allowed)
+}
+
 /// A checkpoint whose headers fit its configuration.
-struct Found {
+struct FoundCheckpoint {
     config: Config,
-    plan: Plan,
-    /// Everything that belongs to it.
+    index: CheckpointIndex,
+    /// All files that belong to it.
     files: Vec<PathBuf>,
 }
 
-impl Found {
+impl FoundCheckpoint {
     fn in_folder(folder: &Path) -> Result<Self, StoreError> {
         let folder = folder.canonicalize().map_err(io_error(folder))?;
         let path = folder.join("config.json");
         let config = Config::parse(&fs::read_to_string(&path).map_err(io_error(&path))?)?;
-        let plan = Plan::read(&folder)?;
-        plan.check(&layout(&config))?;
+        let index = CheckpointIndex::read(&folder)?;
+        index.check(&tensor_shapes(&config))?;
         let tokenizer = folder.join("tokenizer.json");
         if !tokenizer.exists() {
             return Err(StoreError::NoTokenizer { path: tokenizer });
         }
         let companions = COMPANIONS.iter().map(|it| folder.join(it)).filter(|it| it.exists());
-        let files = plan.files.iter().cloned().chain(companions).collect();
-        Ok(Self { config, plan, files })
+        let files = index.files.iter().cloned().chain(companions).collect();
+        Ok(Self { config, index, files })
     }
 
-    /// Reads all of it.
+    /// Reads all files and writes the card.
     fn card(&self, import: &Import<'_>) -> Result<ModelCard, StoreError> {
         let mut files = BTreeMap::new();
         for path in &self.files {
@@ -318,26 +329,21 @@ impl Found {
         }
         let lines: Vec<String> =
             files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
-        let name_of = |it: Kind| match it {
-            Kind::Bf16 => "bf16",
-            Kind::F16 => "f16",
-            Kind::F32 => "f32",
-        };
-        let mut kinds: Vec<String> =
-            self.plan.tensors.values().map(|it| name_of(it.kind).to_owned()).collect();
-        kinds.sort();
-        kinds.dedup();
+        let kinds: BTreeSet<&str> =
+            self.index.tensors.values().map(|it| it.number_type.name()).collect();
+        let unquantizable =
+            if import.is_eight_bit { self.index.unquantizable() } else { Vec::new() };
         Ok(ModelCard {
             name: import.name.to_owned(),
             digest: hex::encode(Sha256::digest(lines.concat())),
             files,
-            parameters: self.plan.parameters(),
-            bytes_on_cpu: self.plan.bytes_on_cpu(import.is_eight_bit),
-            bytes: self.plan.bytes(),
-            kinds,
+            parameters: self.index.parameters(),
+            bytes_on_cpu: self.index.cpu_memory_bytes(import.is_eight_bit),
+            bytes: self.index.disk_bytes(),
+            kinds: kinds.into_iter().map(str::to_owned).collect(),
             draws_masks: self.config.seg.is_some(),
             is_eight_bit: import.is_eight_bit,
-            not_in_eight_bits: if import.is_eight_bit { self.plan.too_odd() } else { Vec::new() },
+            not_in_eight_bits: unquantizable,
             source: import.source.to_owned(),
             licence: import.licence.to_owned(),
             clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),
@@ -345,33 +351,35 @@ impl Found {
     }
 }
 
-/// Puts a card into the folder of a model, in the place of the one that may be there.
+/// Writes a card into the folder of a model, replacing the card that may be there.
 fn write_card(folder: &Path, card: &ModelCard) -> Result<(), StoreError> {
-    let (path, fresh) = (folder.join(CARD), folder.join(format!("{CARD}.part")));
-    let text = serde_json::to_string_pretty(card)
-        .map_err(|it| StoreError::BadCard { path: path.clone(), reason: it.to_string() })?;
-    fs::write(&fresh, text + "\n").map_err(io_error(&fresh))?;
-    fs::rename(&fresh, &path).map_err(io_error(&path))
+    let path = folder.join(CARD_FILE);
+    let partial = folder.join(format!("{CARD_FILE}.part"));
+    let text = serde_json::to_string_pretty(card).map_err(|it| bad_card(&path, &it))?;
+    fs::write(&partial, text + "\n").map_err(io_error(&partial))?;
+    fs::rename(&partial, &path).map_err(io_error(&path))
 }
 
 fn read_card(path: &Path) -> Result<ModelCard, StoreError> {
     let text = fs::read_to_string(path).map_err(io_error(path))?;
-    let bad = |it: serde_json::Error| StoreError::BadCard {
-        path: path.to_owned(),
-        reason: it.to_string(),
-    };
-    serde_json::from_str(&text).map_err(bad)
+    serde_json::from_str(&text).map_err(|it| bad_card(path, &it))
 }
 
+fn bad_card(path: &Path, error: &serde_json::Error) -> StoreError {
+    StoreError::BadCard { path: path.to_owned(), reason: error.to_string() }
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
 fn digest_of(path: &Path) -> io::Result<String> {
-    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
             return Ok(hex::encode(hasher.finalize()));
         }
-        hasher.update(buffer.get(..read).unwrap_or_default());
+        hasher.update(buffer.get(..count).unwrap_or_default());
     }
 }
 

@@ -1,24 +1,30 @@
-//! The interface that servers of language models share (`POST /v1/chat/completions`), as the release of
-//! Citrus-V is served: its clients work with ours. Pure.
+//! Requests and responses of the chat completions interface (`POST /v1/chat/completions`) that
+//! servers of language models share, in both directions and without I/O.
+//!
+//! - As a server, [`parse_request`] reads what clients of the Citrus-V release send, and
+//!   [`response`], [`chunk`], [`last_chunk`] and [`error_body`] write what they expect.
+//! - As a client, [`request_body`] asks such a server, and [`parse_response`] reads its response.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use domain::{AnswerMask, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
+use domain::{
+    AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse, Priority, Role, Sampling,
+};
 use imaging::picture::smart_size;
 use imaging::{FlatMask, Picture};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::wire::{InferFault, answer_of, mask_of};
+use crate::wire::{InferFault, answer_mask, response_of_text};
 
-/// A picture's place in a text, as the release's clients write it.
-const TAG: &str = "<image>";
+/// The place of a picture in a text, as clients of the release write it.
+const IMAGE_TAG: &str = "<image>";
 
-/// What a client asks. What it says beyond this has no effect here.
+/// The body of a request. Other fields are ignored.
 #[derive(Debug, Deserialize)]
-struct Completion {
+struct CompletionBody {
     model: String,
-    messages: Vec<Said>,
+    messages: Vec<ReceivedMessage>,
     #[serde(default)]
     max_tokens: Option<usize>,
     #[serde(default)]
@@ -35,22 +41,22 @@ struct Completion {
     stream: bool,
     #[serde(default)]
     n: Option<u32>,
-    /// Beyond what others have: [`InferRequest::mask_pictures`].
+    /// An extension of the interface: [`InferRequest::mask_pictures`].
     #[serde(default)]
     mask_pictures: Vec<usize>,
 }
 
-/// What a client asks, and how it wants its answer.
+/// A request of a client, and how it wants the response.
 #[derive(Debug)]
-pub struct Asked {
-    /// The question.
+pub struct ChatCompletion {
+    /// The request.
     pub request: InferRequest,
-    /// Word by word, rather than whole.
+    /// Whether the text is sent as server-sent events while it is generated.
     pub is_streamed: bool,
 }
 
 #[derive(Debug, Deserialize)]
-struct Said {
+struct ReceivedMessage {
     role: Role,
     content: Content,
 }
@@ -77,46 +83,59 @@ enum Url {
     Object { url: String },
 }
 
-/// Reads what a client asks of the model called `name`.
+/// Reads the request of a client to the model `name`.
 ///
 /// # Errors
 ///
-/// Says what cannot be done: an unknown model, a picture by address (SEC-33), several answers.
-pub fn request(body: &[u8], name: &str) -> Result<Asked, InferFault> {
-    let completion: Completion = serde_json::from_slice(body)
-        .map_err(|it| InferFault::refused(format!("the request cannot be read: {it}")))?;
-    if completion.model != name {
-        let text = format!("there is no model `{}` here; there is `{name}`", completion.model);
-        return Err(InferFault::refused(text));
+/// Returns what is not supported: an unknown model, a picture by address (SEC-33), several choices.
+pub fn parse_request(body: &[u8], name: &str) -> Result<ChatCompletion, InferFault> {
+    let body: CompletionBody = serde_json::from_slice(body)
+        .map_err(|error| InferFault::refused(format!("the request cannot be read: {error}")))?;
+    if body.model != name {
+        let reason = format!("there is no model `{}` here; there is `{name}`", body.model);
+        return Err(InferFault::refused(reason));
     }
-    if completion.n.is_some_and(|it| it != 1) {
+    if body.n.is_some_and(|it| it != 1) {
         return Err(InferFault::refused("one answer at a time: `n` has to be 1"));
     }
-    let (mut messages, mut pictures) = (Vec::new(), Vec::new());
-    for said in completion.messages {
-        messages.push(utterance(said, &mut pictures)?);
+    let sampling = sampling_of(&body);
+    let mut messages = Vec::new();
+    let mut pictures = Vec::new();
+    for message in body.messages {
+        messages.push(parse_message(message, &mut pictures)?);
     }
-    let usual = Sampling::default();
-    let sampling = Sampling {
-        tokens_max: completion
-            .max_tokens
-            .or(completion.max_completion_tokens)
-            .unwrap_or(usual.tokens_max),
-        temperature: completion.temperature.unwrap_or(usual.temperature),
-        top_p: completion.top_p.unwrap_or(usual.top_p),
-        repetition_penalty: completion.repetition_penalty.unwrap_or(usual.repetition_penalty),
-        seed: completion.seed.unwrap_or(usual.seed),
+    let request = InferRequest {
+        priority: Priority::default(),
+        deadline_ms: None,
+        messages,
+        pictures,
+        mask_pictures: body.mask_pictures,
+        pixels: None,
+        sampling,
     };
-    let (priority, deadline_ms, pixels) = (Priority::default(), None, None);
-    let mask_pictures = completion.mask_pictures;
-    let request =
-        InferRequest { priority, deadline_ms, messages, pictures, mask_pictures, pixels, sampling };
-    Ok(Asked { request, is_streamed: completion.stream })
+    Ok(ChatCompletion { request, is_streamed: body.stream })
 }
 
-fn utterance(said: Said, pictures: &mut Vec<String>) -> Result<Utterance, InferFault> {
-    let (mut text, before) = (String::new(), pictures.len());
-    let parts = match said.content {
+fn sampling_of(body: &CompletionBody) -> Sampling {
+    let default = Sampling::default();
+    let tokens_max = body.max_tokens.or(body.max_completion_tokens);
+    Sampling {
+        tokens_max: tokens_max.unwrap_or(default.tokens_max),
+        temperature: body.temperature.unwrap_or(default.temperature),
+        top_p: body.top_p.unwrap_or(default.top_p),
+        repetition_penalty: body.repetition_penalty.unwrap_or(default.repetition_penalty),
+        seed: body.seed.unwrap_or(default.seed),
+    }
+}
+
+/// Reads a message, and appends its pictures to those of the request.
+fn parse_message(
+    message: ReceivedMessage,
+    pictures: &mut Vec<String>,
+) -> Result<ChatMessage, InferFault> {
+    let first = pictures.len();
+    let mut text = String::new();
+    let parts = match message.content {
         Content::Text(text) => vec![Part::Text { text }],
         Content::Parts(parts) => parts,
     };
@@ -124,27 +143,29 @@ fn utterance(said: Said, pictures: &mut Vec<String>) -> Result<Utterance, InferF
         match part {
             Part::Text { text: more } => text.push_str(&more),
             Part::ImageUrl { image_url: Url::Plain(url) | Url::Object { url } } => {
-                pictures.push(embedded(&url)?);
+                pictures.push(embedded_picture(&url)?);
             }
-            Part::Image { image } => pictures.push(embedded(&image)?),
+            Part::Image { image } => pictures.push(embedded_picture(&image)?),
         }
     }
-    let count = pictures.len() - before;
-    // Tags in front of the text are the places of the pictures, which stand in front anyway.
+    let count = pictures.len() - first;
+    // Tags in front of the text stand for the pictures, which come before the text anyway.
     let mut rest = text.as_str();
     let mut tags = 0;
-    while let Some(after) = rest.strip_prefix(TAG) {
-        (rest, tags) = (after, tags + 1);
+    while let Some(after) = rest.strip_prefix(IMAGE_TAG) {
+        rest = after;
+        tags += 1;
     }
-    if (tags != 0 && tags != count) || rest.contains(TAG) {
-        let text = format!("{count} pictures, and `{TAG}` not as often in front of the text");
-        return Err(InferFault::refused(text));
+    if (tags != 0 && tags != count) || rest.contains(IMAGE_TAG) {
+        let reason =
+            format!("{count} pictures, and `{IMAGE_TAG}` not as often in front of the text");
+        return Err(InferFault::refused(reason));
     }
-    Ok(Utterance { role: said.role, text: rest.to_owned(), pictures: count })
+    Ok(ChatMessage { role: message.role, text: rest.to_owned(), pictures: count })
 }
 
-/// The picture in base 64 that a `data:` address holds. No other address is ever followed.
-fn embedded(url: &str) -> Result<String, InferFault> {
+/// The picture in base 64 that a `data:` URL holds. No other URL is ever fetched (SEC-33).
+fn embedded_picture(url: &str) -> Result<String, InferFault> {
     let is_address = url.contains("://");
     let data = match url.strip_prefix("data:") {
         Some(data) => data.split_once(";base64,").map(|(_, data)| data),
@@ -156,88 +177,87 @@ fn embedded(url: &str) -> Result<String, InferFault> {
     Ok(data.to_owned())
 }
 
-/// What an answer is called, and when it was begun, in seconds since 1970.
+/// What identifies a response, in all of its chunks.
 #[derive(Clone, Debug)]
-pub struct Label {
-    /// Its name.
+pub struct ResponseMetadata {
+    /// The id of the response.
     pub id: String,
-    /// When.
+    /// When it was created, in seconds since 1970.
     pub created: i64,
-    /// The model.
+    /// The name of the model.
     pub model: String,
 }
 
-/// The answer as a client of the release reads it: masks as the network drew them.
-pub fn response(answer: &InferAnswer, label: &Label) -> Value {
-    let message = json!({"role": "assistant", "content": answer.text});
-    let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason(answer)});
-    labelled("chat.completion", label, &choice, Some(answer))
+/// The whole response, with masks at the resolution of the mask decoder, as in the release.
+pub fn response(response: &InferResponse, metadata: &ResponseMetadata) -> Value {
+    let message = json!({"role": "assistant", "content": response.text});
+    let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason(response)});
+    body_of("chat.completion", metadata, &choice, Some(response))
 }
 
-/// Words of an answer that comes bit by bit; the first of them says who speaks.
-pub fn piece(text: &str, is_first: bool, label: &Label) -> Value {
+/// A chunk of a streamed response; the first one names the role.
+pub fn chunk(text: &str, is_first: bool, metadata: &ResponseMetadata) -> Value {
     let delta = if is_first {
         json!({"role": "assistant", "content": text})
     } else {
         json!({"content": text})
     };
     let choice = json!({"index": 0, "delta": delta, "finish_reason": null});
-    labelled("chat.completion.chunk", label, &choice, None)
+    body_of("chat.completion.chunk", metadata, &choice, None)
 }
 
-/// The end of an answer that came bit by bit, with what is only known then.
-pub fn last_piece(answer: &InferAnswer, label: &Label) -> Value {
-    let choice = json!({"index": 0, "delta": {}, "finish_reason": finish_reason(answer)});
-    labelled("chat.completion.chunk", label, &choice, Some(answer))
+/// The last chunk of a streamed response, with masks and token usage.
+pub fn last_chunk(response: &InferResponse, metadata: &ResponseMetadata) -> Value {
+    let choice = json!({"index": 0, "delta": {}, "finish_reason": finish_reason(response)});
+    body_of("chat.completion.chunk", metadata, &choice, Some(response))
 }
 
-const fn finish_reason(answer: &InferAnswer) -> &'static str {
-    if answer.is_cut { "length" } else { "stop" }
+const fn finish_reason(response: &InferResponse) -> &'static str {
+    if response.is_truncated { "length" } else { "stop" }
 }
 
-/// A choice with what there is beside the text, once it is known.
-fn labelled(object: &str, label: &Label, choice: &Value, answer: Option<&InferAnswer>) -> Value {
+/// The body around a choice; `response` is given once it is complete.
+fn body_of(
+    object: &str,
+    metadata: &ResponseMetadata,
+    choice: &Value,
+    response: Option<&InferResponse>,
+) -> Value {
     let mut fields = vec![
-        ("id", json!(label.id)),
+        ("id", json!(metadata.id)),
         ("object", json!(object)),
-        ("created", json!(label.created)),
-        ("model", json!(label.model)),
+        ("created", json!(metadata.created)),
+        ("model", json!(metadata.model)),
         ("choices", json!([choice])),
     ];
-    if let Some(answer) = answer {
-        let mask = |it: &AnswerMask| json!({"size": it.drawn.size, "counts": it.drawn.counts, "picture": it.picture});
-        let masks: Vec<Value> = answer.masks.iter().map(mask).collect();
-        let [asked, said] = answer.tokens;
+    if let Some(response) = response {
+        let masks: Vec<Value> = response.masks.iter().map(mask_json).collect();
+        let usage = response.usage;
         let usage = json!({
-            "prompt_tokens": asked,
-            "completion_tokens": said,
-            "total_tokens": asked + said,
-            "prompt_tokens_details": {"cached_tokens": answer.recalled},
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         });
         fields.extend([
             ("usage", usage),
             ("raw_response", json!({"seg_masks_rle": masks})),
-            ("digest", json!(answer.digest)),
-            ("warning", json!(answer.warning)),
+            ("digest", json!(response.digest)),
+            ("warning", json!(response.warning)),
         ]);
     }
-    fields.into_iter().map(|(name, it)| (name.to_owned(), it)).collect()
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// What a server is asked: pictures inside of the request, before the text.
-pub fn body(request: &InferRequest, name: &str) -> Value {
+fn mask_json(mask: &AnswerMask) -> Value {
+    json!({"size": mask.drawn.size, "counts": mask.drawn.counts, "picture": mask.picture})
+}
+
+/// The body of a request to a server: pictures inside of the request, before the text.
+pub fn request_body(request: &InferRequest, name: &str) -> Value {
     let mut pictures = request.pictures.iter();
-    let content = |it: &Utterance, pictures: &mut dyn Iterator<Item = &String>| {
-        let picture = |it: &String| {
-            let url = format!("data:{};base64,{it}", kind(it));
-            json!({"type": "image_url", "image_url": {"url": url}})
-        };
-        let mut parts: Vec<Value> = pictures.take(it.pictures).map(picture).collect();
-        parts.push(json!({"type": "text", "text": it.text}));
-        json!({"role": it.role, "content": parts})
-    };
     let messages: Vec<Value> =
-        request.messages.iter().map(|it| content(it, &mut pictures)).collect();
+        request.messages.iter().map(|it| message_json(it, &mut pictures)).collect();
     let sampling = &request.sampling;
     json!({
         "model": name,
@@ -252,97 +272,140 @@ pub fn body(request: &InferRequest, name: &str) -> Value {
     })
 }
 
-/// What a picture in base 64 is, by how it begins.
-fn kind(base64: &str) -> &'static str {
+/// A message with its pictures, which are the next of the request.
+fn message_json(message: &ChatMessage, pictures: &mut std::slice::Iter<'_, String>) -> Value {
+    let mut parts: Vec<Value> = Vec::new();
+    for picture in pictures.take(message.pictures) {
+        let url = format!("data:{};base64,{picture}", media_type(picture));
+        parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
+    }
+    parts.push(json!({"type": "text", "text": message.text}));
+    json!({"role": message.role, "content": parts})
+}
+
+/// The media type of a picture, by the first bytes of its base 64.
+fn media_type(base64: &str) -> &'static str {
     if base64.starts_with("/9j/") { "image/jpeg" } else { "image/png" }
 }
 
-/// Reads a server's answer. `pixels` are the least and the most that it shows the model of a picture.
+/// Reads the response of a server. `pixels` are the bounds within which it resizes pictures.
 ///
 /// # Errors
 ///
-/// Fails if it has no text, or masks that are none or not as many as the text says.
-pub fn answer(
+/// Fails if there is no text, or the masks are malformed or not as many as the `[SEG]` in the text.
+pub fn parse_response(
     value: &Value,
     request: &InferRequest,
     pixels: Option<[u64; 2]>,
-) -> Result<InferAnswer, InferFault> {
+) -> Result<InferResponse, InferFault> {
     let Some(text) = at(value, "/choices/0/message/content").as_str() else {
         return Err(InferFault::unavailable("the answer has no choices[0].message.content"));
     };
-    let sources = request.pictures.iter().map(|it| size_of(it));
-    let sources: Vec<[u32; 2]> = sources.collect::<Result<_, _>>()?;
-    // How large the server made the picture, it does not say. Where the site does not either, boxes stay
-    // where they are cited.
-    let seen = pixels.zip(sources.first()).and_then(|(bounds, [width, height])| {
-        let [least, most] = bounds;
-        let (rows, columns) = smart_size(*height, *width, BLOCK, least..=most).ok()?;
-        Some([columns, rows])
-    });
-    let mut answer = answer_of(text.to_owned(), seen, sources.first().copied());
-    answer.is_cut = at(value, "/choices/0/finish_reason") != "stop";
-    let count = |it: &str| usize::try_from(at(value, it).as_u64().unwrap_or(0)).unwrap_or(0);
-    answer.tokens = [count("/usage/prompt_tokens"), count("/usage/completion_tokens")];
-    answer.recalled = count("/usage/prompt_tokens_details/cached_tokens");
-    at(value, "/digest").as_str().unwrap_or_default().clone_into(&mut answer.digest);
-    answer.warning = at(value, "/warning").as_str().map(str::to_owned);
+    let source_sizes: Vec<[u32; 2]> =
+        request.pictures.iter().map(|it| picture_size(it)).collect::<Result<_, _>>()?;
+    let first_size = source_sizes.first().copied();
+    // The server does not report the size to which it resizes pictures. If the site does not
+    // specify it either, boxes are not mapped.
+    let resized = pixels.zip(first_size).and_then(|(bounds, size)| resized_size(bounds, size));
+    let mut response = response_of_text(text.to_owned(), resized, first_size);
+    response.is_truncated = at(value, "/choices/0/finish_reason") != "stop";
+    response.usage.prompt_tokens = count_at(value, "/usage/prompt_tokens");
+    response.usage.completion_tokens = count_at(value, "/usage/completion_tokens");
+    response.usage.cached_tokens = count_at(value, "/usage/prompt_tokens_details/cached_tokens");
+    at(value, "/digest").as_str().unwrap_or_default().clone_into(&mut response.digest);
+    response.warning = at(value, "/warning").as_str().map(str::to_owned);
     let Some(masks) = at(value, "/raw_response/seg_masks_rle").as_array() else {
-        // A server that draws nothing is no mistake; one that says it drew and does not show it is.
-        answer.flaws.push("NoMasksSaid".to_owned());
-        return Ok(answer);
+        // A server need not segment at all, but then its response says nothing about findings.
+        response.flaws.push(AnswerFlaw::MasksNotReported);
+        return Ok(response);
     };
-    // Those of the question are drawn, too, by servers that keep to the release.
-    let count = |text: &str| text.matches("[SEG]").count();
-    let said = count(text);
-    let all = said + request.messages.iter().map(|it| count(&it.text)).sum::<usize>();
-    if all != 0 && ![said, all].contains(&masks.len()) {
-        let text = format!(
-            "question and answer have {all} [SEG], the answer {said}, and there are {} masks",
-            masks.len()
-        );
-        return Err(InferFault::unavailable(text));
-    }
+    check_mask_count(text, request, masks.len())?;
     for (seg, mask) in masks.iter().enumerate() {
-        let said = at(mask, "/picture").as_u64().and_then(|it| usize::try_from(it).ok());
-        let picture = said.unwrap_or_else(|| request.mask_picture(seg));
-        if picture >= sources.len() && !sources.is_empty() {
+        let reported = at(mask, "/picture").as_u64().and_then(|it| usize::try_from(it).ok());
+        let picture = reported.unwrap_or_else(|| request.mask_picture(seg));
+        if picture >= source_sizes.len() && !source_sizes.is_empty() {
             return Err(InferFault::unavailable("a mask lies on a picture that was not sent"));
         }
-        let read = read_mask(mask, sources.get(picture).copied())?;
-        answer.masks.push(AnswerMask { picture, ..read });
+        let parsed = parse_mask(mask, source_sizes.get(picture).copied())?;
+        response.masks.push(AnswerMask { picture, ..parsed });
     }
-    Ok(answer)
+    Ok(response)
 }
 
-/// Sides of pictures are in whole multiples of this, as the vision tower of Qwen2.5-VL is given them.
-const BLOCK: u32 = 28;
-
-/// What lies at a path, or nothing.
-fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
-    value.pointer(path).unwrap_or(&Value::Null)
+/// Checks that there is a mask for every `[SEG]` of the answer. Servers that follow the release
+/// segment those of the messages, too.
+fn check_mask_count(
+    text: &str,
+    request: &InferRequest,
+    mask_count: usize,
+) -> Result<(), InferFault> {
+    let in_answer = seg_count(text);
+    let in_messages: usize = request.messages.iter().map(|it| seg_count(&it.text)).sum();
+    let all = in_answer + in_messages;
+    if all == 0 || mask_count == in_answer || mask_count == all {
+        return Ok(());
+    }
+    Err(InferFault::unavailable(format!(
+        "question and answer have {all} [SEG], the answer {in_answer}, and there are {mask_count} \
+         masks"
+    )))
 }
 
-fn size_of(picture: &str) -> Result<[u32; 2], InferFault> {
-    let bytes = BASE64_STANDARD.decode(picture);
-    let bytes =
-        bytes.map_err(|it| InferFault::refused(format!("a picture is not base 64: {it}")))?;
-    let picture = Picture::decode(&bytes).map_err(|it| InferFault::refused(it.to_string()))?;
+fn seg_count(text: &str) -> usize {
+    text.matches("[SEG]").count()
+}
+
+/// Width and height of a picture after resizing within these bounds on its pixels.
+fn resized_size([min, max]: [u64; 2], [width, height]: [u32; 2]) -> Option<[u32; 2]> {
+    let (rows, columns) = smart_size(height, width, SIZE_FACTOR, min..=max).ok()?;
+    Some([columns, rows])
+}
+
+/// Width and height of pictures are multiples of this for the vision encoder of Qwen2.5-VL.
+const SIZE_FACTOR: u32 = 28;
+
+/// The value at a JSON pointer, or null.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
+/// The number at a JSON pointer, or zero.
+fn count_at(value: &Value, pointer: &str) -> usize {
+    usize::try_from(at(value, pointer).as_u64().unwrap_or(0)).unwrap_or(0)
+}
+
+/// Width and height of a picture in base 64.
+fn picture_size(base64: &str) -> Result<[u32; 2], InferFault> {
+    let bytes = BASE64_STANDARD
+        .decode(base64)
+        .map_err(|error| InferFault::refused(format!("a picture is not base 64: {error}")))?;
+    let picture =
+        Picture::decode(&bytes).map_err(|error| InferFault::refused(error.to_string()))?;
     Ok([picture.width, picture.height])
 }
 
-fn read_mask(mask: &Value, source: Option<[u32; 2]>) -> Result<AnswerMask, InferFault> {
-    let bad = || InferFault::unavailable("a mask of the answer has no `size` and `counts`");
-    let side = |it: &str| u32::try_from(at(mask, it).as_u64()?).ok();
-    let (height, width) = side("/size/0").zip(side("/size/1")).ok_or_else(bad)?;
-    let counts = at(mask, "/counts").as_str().ok_or_else(bad)?;
-    let drawn = FlatMask::parse(height, width, counts)
-        .map_err(|it| InferFault::unavailable(format!("a mask of the answer is none: {it}")))?;
-    Ok(mask_of(&drawn, source.unwrap_or([width, height]), None))
+/// Reads a mask and scales it to its picture, which has this width and height.
+fn parse_mask(mask: &Value, source_size: Option<[u32; 2]>) -> Result<AnswerMask, InferFault> {
+    let height = side_at(mask, "/size/0");
+    let width = side_at(mask, "/size/1");
+    let counts = at(mask, "/counts").as_str();
+    let (Some(height), Some(width), Some(counts)) = (height, width, counts) else {
+        let reason = "a mask of the answer has no `size` and `counts`";
+        return Err(InferFault::unavailable(reason));
+    };
+    let decoded = FlatMask::parse(height, width, counts).map_err(|error| {
+        InferFault::unavailable(format!("a mask of the answer is malformed: {error}"))
+    })?;
+    Ok(answer_mask(&decoded, source_size.unwrap_or([width, height]), None))
 }
 
-/// A fault as clients read it.
-pub fn fault(fault: &InferFault) -> Value {
-    let kind = if fault.is_retryable { "server_error" } else { "invalid_request_error" };
+fn side_at(mask: &Value, pointer: &str) -> Option<u32> {
+    u32::try_from(at(mask, pointer).as_u64()?).ok()
+}
+
+/// The body of an error response.
+pub fn error_body(fault: &InferFault) -> Value {
+    let kind = if fault.is_retryable() { "server_error" } else { "invalid_request_error" };
     json!({"error": {"message": fault.reason, "type": kind, "code": null}})
 }
 
@@ -350,13 +413,13 @@ pub fn fault(fault: &InferFault) -> Value {
 mod tests {
     use super::*;
 
-    fn asked(messages: &Value) -> Result<InferRequest, InferFault> {
+    fn parsed(messages: &Value) -> Result<InferRequest, InferFault> {
         let body = json!({"model": "m", "max_tokens": 5, "messages": messages});
-        Ok(request(body.to_string().as_bytes(), "m")?.request)
+        Ok(parse_request(body.to_string().as_bytes(), "m")?.request)
     }
 
     #[test]
-    fn pap_01_questions_of_the_release_s_clients_are_read() {
+    fn pap_01_requests_of_clients_of_the_release_are_read() {
         let picture =
             json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}});
         let text = |it: &str| json!({"type": "text", "text": it});
@@ -366,7 +429,7 @@ mod tests {
             (json!([picture, {"type": "image", "image": "QUJD"}, text("Compare.")]), 2, "Compare."),
             (json!("Only words."), 0, "Only words."),
         ] {
-            let found = asked(&json!([{"role": "user", "content": content}])).unwrap();
+            let found = parsed(&json!([{"role": "user", "content": content}])).unwrap();
             let message = &found.messages[0];
             assert_eq!((message.pictures, message.text.as_str()), (pictures, words));
             assert_eq!(found.pictures, vec!["QUJD"; pictures]);
@@ -375,17 +438,18 @@ mod tests {
     }
 
     #[test]
-    fn sec_33_no_address_is_followed_and_what_cannot_be_done_is_told() {
+    fn sec_33_no_address_is_fetched_and_what_is_not_supported_is_refused() {
         for url in ["http://169.254.169.254/", "https://x/y.png", "file:///etc/passwd"] {
             let content = json!([{"type": "image_url", "image_url": {"url": url}}]);
-            let told = asked(&json!([{"role": "user", "content": content}])).unwrap_err();
-            assert!(told.reason.contains("inside of the request"), "{url}: {told}");
+            let fault = parsed(&json!([{"role": "user", "content": content}])).unwrap_err();
+            assert!(fault.reason.contains("inside of the request"), "{url}: {fault}");
         }
-        let read = |body: &Value| request(body.to_string().as_bytes(), "m").unwrap_err().reason;
-        assert!(read(&json!({"model": "x", "messages": []})).contains("there is `m`"));
-        assert!(read(&json!({"model": "m", "messages": [], "n": 2})).contains("one answer"));
-        assert!(read(&json!({"model": "m"})).contains("messages"));
+        let refused =
+            |body: &Value| parse_request(body.to_string().as_bytes(), "m").unwrap_err().reason;
+        assert!(refused(&json!({"model": "x", "messages": []})).contains("there is `m`"));
+        assert!(refused(&json!({"model": "m", "messages": [], "n": 2})).contains("one answer"));
+        assert!(refused(&json!({"model": "m"})).contains("messages"));
         let misplaced = json!([{"role": "user", "content": "see <image> here"}]);
-        assert!(asked(&misplaced).unwrap_err().reason.contains("<image>"));
+        assert!(parsed(&misplaced).unwrap_err().reason.contains("<image>"));
     }
 }

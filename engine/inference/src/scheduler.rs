@@ -1,292 +1,322 @@
-//! Who works next on the device. Pure: the time is handed in, and one call is one step.
+//! Continuous batching: decides which request runs the next step on the device.
 //!
-//! A step is seeing a picture, reading a piece of a question, or saying one word of every answer that
-//! is so far. Steps are short, so whoever is urgent waits for one at most.
+//! A step is the encoding of one image, a chunk of prefill, one decode step of the whole batch, or
+//! a segmentation. Steps are short, so an urgent request waits for one at most. The scheduler is
+//! pure: the caller passes the time in, and one call of [`Scheduler::step`] is one step.
+//!
+//! Every step begins with *admission*: requests are sorted by urgency and arrival, and admitted in
+//! this order while the limits of [`Limits`] hold. A request that is no longer admitted is
+//! *preempted*: its KV cache is released, and it prefills again later.
 
 use std::time::Duration;
 
-use citrus_v::Need;
+use citrus_v::Phase;
 use domain::Priority;
 
-/// A routine question that has had no place for so long counts as an urgent one: nobody waits for ever.
-const AGE: Duration = Duration::from_mins(2);
+/// A routine request that was not admitted for this long counts as urgent, so that no request
+/// starves.
+const STARVATION_LIMIT: Duration = Duration::from_mins(2);
 
-/// What can work on questions, a step at a time.
-pub trait Network {
-    /// A question, and how far it is.
-    type Job;
+/// Runs the steps of requests on a device.
+pub trait Executor {
+    /// A request and the progress of its sequence.
+    type Request;
 
-    /// What fails.
+    /// The error of a step.
     type Error;
 
-    /// What a job needs next.
-    fn need(&self, job: &Self::Job) -> Need;
+    /// The phase that the request is in: the kind of its next step.
+    fn phase(&self, request: &Self::Request) -> Phase;
 
-    /// Most tokens that a job may take in memory.
-    fn tokens_max(&self, job: &Self::Job) -> usize;
+    /// The upper bound on the tokens that the request holds in the KV cache.
+    fn tokens_max(&self, request: &Self::Request) -> usize;
 
-    /// Sees a job's next picture.
+    /// Encodes the next image of a request.
     ///
     /// # Errors
     ///
-    /// Fails if this job cannot go on.
-    fn see(&self, job: &mut Self::Job) -> Result<(), Self::Error>;
+    /// Fails if this request cannot continue.
+    fn encode_image(&self, request: &mut Self::Request) -> Result<(), Self::Error>;
 
-    /// Reads at most `most` further tokens.
+    /// Prefills at most `chunk` further tokens of a request.
     ///
     /// # Errors
     ///
-    /// Fails if this job cannot go on.
-    fn read(&self, job: &mut Self::Job, most: usize) -> Result<(), Self::Error>;
+    /// Fails if this request cannot continue.
+    fn prefill(&self, request: &mut Self::Request, chunk: usize) -> Result<(), Self::Error>;
 
-    /// Says a word of each job.
+    /// Generates one token of each request in the batch.
     ///
     /// # Errors
     ///
-    /// Fails if none of them can go on.
-    fn say(&self, jobs: &mut [&mut Self::Job]) -> Result<(), Self::Error>;
+    /// Fails if none of them can continue.
+    fn decode(&self, batch: &mut [&mut Self::Request]) -> Result<(), Self::Error>;
 
-    /// Draws what a job means.
+    /// Segments the next masks of a request.
     ///
     /// # Errors
     ///
-    /// Fails if this job cannot go on.
-    fn draw(&self, job: &mut Self::Job) -> Result<(), Self::Error>;
+    /// Fails if this request cannot continue.
+    fn segment(&self, request: &mut Self::Request) -> Result<(), Self::Error>;
 
-    /// Takes a job's memory away; it reads again when it goes on.
-    fn forget(&self, job: &mut Self::Job);
+    /// Releases the KV cache of a request; it prefills again when it continues.
+    fn release(&self, request: &mut Self::Request);
 }
 
-/// How much there may be at once.
+/// The limits of admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Questions at work.
-    pub jobs: usize,
-    /// Tokens in memory, of all that are at work.
+    /// The maximum number of admitted requests.
+    pub requests: usize,
+    /// The maximum number of tokens in the KV caches of all admitted requests.
     pub tokens: usize,
-    /// Tokens of a question that are read in one step.
-    pub piece: usize,
+    /// The number of tokens that one step prefills.
+    pub prefill_chunk: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { jobs: 8, tokens: 32_768, piece: 256 }
+        Self { requests: 8, tokens: 32_768, prefill_chunk: 256 }
     }
 }
 
-/// What was done in a step.
+/// The step that was run, with the numbers of the requests it advanced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A picture of this question was seen.
-    Saw(u64),
-    /// A piece of this question was read.
-    Read(u64),
-    /// What this question means was drawn.
-    Drew(u64),
-    /// These said a word each.
-    Said(Vec<u64>),
+    /// An image was encoded.
+    EncodedImage(u64),
+    /// A chunk was prefilled.
+    Prefilled(u64),
+    /// Masks were segmented.
+    Segmented(u64),
+    /// Each request of the batch generated a token.
+    Decoded(Vec<u64>),
 }
 
-/// Why a question ended without an answer.
+/// Why a request finished without a response.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stopped<E> {
-    /// It was not answered in time.
+pub enum Abort<E> {
+    /// Its deadline has passed.
     #[error("it was not answered in time")]
-    Late,
-    /// The network failed.
+    DeadlineExceeded,
+    /// A step failed.
     #[error("the network failed")]
     Failed(E),
 }
 
-/// A question that ended.
-pub struct Ended<N: Network> {
-    /// Its number.
+/// A request that left the scheduler.
+pub struct Finished<E: Executor> {
+    /// The number of the request.
     pub id: u64,
-    /// The question with its answer, or why there is none.
-    pub outcome: Result<N::Job, Stopped<N::Error>>,
+    /// The request with its sequence, or the reason it was aborted.
+    pub outcome: Result<E::Request, Abort<E::Error>>,
 }
 
-struct Waiting<J> {
+/// A request in the scheduler.
+struct Entry<R> {
     id: u64,
     priority: Priority,
     arrived: Duration,
     deadline: Option<Duration>,
-    /// Since when it has had no place.
-    since: Duration,
-    /// Whether it has a place in memory.
-    is_active: bool,
-    job: J,
+    /// Since when it has been waiting for admission.
+    waiting_since: Duration,
+    is_admitted: bool,
+    request: R,
 }
 
-/// A question that can never be answered here.
+/// A request that can never be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("question and answer may take {needed} tokens, there is room for {room}")]
-pub struct TooLarge {
-    /// What it may take.
+#[error("prompt and completion may take {needed} tokens, there is room for {room}")]
+pub struct ExceedsTokenLimit {
+    /// The tokens that the request may need.
     pub needed: usize,
-    /// What there is.
+    /// The limit of [`Limits::tokens`].
     pub room: usize,
 }
 
-/// Decides who works next.
-pub struct Scheduler<N: Network> {
-    network: N,
+/// The scheduler with all requests that are not finished.
+pub struct Scheduler<E: Executor> {
+    executor: E,
     limits: Limits,
-    waiting: Vec<Waiting<N::Job>>,
-    has_said: bool,
+    entries: Vec<Entry<E::Request>>,
+    /// Whether the last step was a decode step: then a request that prefills is next.
+    was_decode: bool,
 }
 
-impl<N: Network> Scheduler<N> {
-    /// One without work.
-    pub const fn new(network: N, limits: Limits) -> Self {
-        Self { network, limits, waiting: Vec::new(), has_said: false }
+impl<E: Executor> Scheduler<E> {
+    /// A scheduler without requests.
+    pub const fn new(executor: E, limits: Limits) -> Self {
+        Self { executor, limits, entries: Vec::new(), was_decode: false }
     }
 
-    /// What works.
-    pub const fn network(&self) -> &N {
-        &self.network
+    /// The executor of the steps.
+    pub const fn executor(&self) -> &E {
+        &self.executor
     }
 
-    /// How many questions are not answered yet.
+    /// The number of requests that are not finished.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.entries.len()
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.entries.is_empty()
     }
 
-    /// Takes a question on.
+    /// Adds a request, which waits for admission.
     ///
     /// # Errors
     ///
-    /// Fails if there will never be enough memory for it.
+    /// Fails if the request needs more tokens than the limit, so that it could never be admitted.
     pub fn add(
         &mut self,
         id: u64,
-        job: N::Job,
+        request: E::Request,
         priority: Priority,
         now: Duration,
         deadline: Option<Duration>,
-    ) -> Result<(), TooLarge> {
-        let (needed, room) = (self.network.tokens_max(&job), self.limits.tokens);
+    ) -> Result<(), ExceedsTokenLimit> {
+        let needed = self.executor.tokens_max(&request);
+        let room = self.limits.tokens;
         if needed > room {
-            return Err(TooLarge { needed, room });
+            return Err(ExceedsTokenLimit { needed, room });
         }
-        let (arrived, since, is_active) = (now, now, false);
-        self.waiting.push(Waiting { id, priority, arrived, deadline, since, is_active, job });
+        self.entries.push(Entry {
+            id,
+            priority,
+            arrived: now,
+            deadline,
+            waiting_since: now,
+            is_admitted: false,
+            request,
+        });
         Ok(())
     }
 
-    /// Drops a question. Nobody hears of it again.
+    /// Drops a request; it is not reported as finished.
     pub fn cancel(&mut self, id: u64) {
-        self.waiting.retain(|it| it.id != id);
+        self.entries.retain(|it| it.id != id);
     }
 
-    /// Does one step, if there is one to do. Gives what was done, and who ended with it.
-    pub fn step(&mut self, now: Duration) -> (Option<Step>, Vec<Ended<N>>) {
-        let mut ended = self.late(now);
+    /// Runs one step, if there is one. Returns it, and the requests that finished.
+    pub fn step(&mut self, now: Duration) -> (Option<Step>, Vec<Finished<E>>) {
+        let mut finished = self.remove_expired(now);
         self.admit(now);
-        let step = self.work(now, &mut ended);
-        let mut index = 0;
-        while let Some(it) = self.waiting.get(index) {
-            if self.network.need(&it.job) == Need::Nothing {
-                let it = self.waiting.remove(index);
-                ended.push(Ended { id: it.id, outcome: Ok(it.job) });
-            } else {
-                index += 1;
-            }
-        }
-        (step, ended)
+        let step = self.run_step(now, &mut finished);
+        let executor = &self.executor;
+        let complete =
+            self.entries.extract_if(.., |it| executor.phase(&it.request) == Phase::Finished);
+        finished.extend(complete.map(|it| Finished { id: it.id, outcome: Ok(it.request) }));
+        (step, finished)
     }
 
-    fn late(&mut self, now: Duration) -> Vec<Ended<N>> {
-        let is_late = |it: &Waiting<N::Job>| it.deadline.is_some_and(|it| it <= now);
-        let late = self.waiting.extract_if(.., |it| is_late(it));
-        late.map(|it| Ended { id: it.id, outcome: Err(Stopped::Late) }).collect()
+    fn remove_expired(&mut self, now: Duration) -> Vec<Finished<E>> {
+        let expired =
+            self.entries.extract_if(.., |it| it.deadline.is_some_and(|deadline| deadline <= now));
+        expired.map(|it| Finished { id: it.id, outcome: Err(Abort::DeadlineExceeded) }).collect()
     }
 
-    /// Gives the places in memory to those that come first, and takes them from the others.
+    /// Admits requests in the order of urgency and arrival, and preempts those that no longer fit.
     fn admit(&mut self, now: Duration) {
-        self.waiting.sort_by_key(|it| (urgency(it, now), it.arrived, it.id));
-        let (mut jobs, mut tokens) = (0, 0);
-        for it in &mut self.waiting {
-            let needed = self.network.tokens_max(&it.job);
-            let fits = jobs < self.limits.jobs && tokens + needed <= self.limits.tokens;
+        self.entries.sort_by_key(|it| (urgency(it, now), it.arrived, it.id));
+        let mut requests = 0;
+        let mut tokens = 0;
+        for entry in &mut self.entries {
+            let needed = self.executor.tokens_max(&entry.request);
+            let fits = requests < self.limits.requests && tokens + needed <= self.limits.tokens;
             if fits {
-                jobs += 1;
+                requests += 1;
                 tokens += needed;
-            } else if it.is_active {
-                self.network.forget(&mut it.job);
+            } else if entry.is_admitted {
+                self.executor.release(&mut entry.request);
             }
-            it.is_active = fits;
-            // Once it has a place it waits for nobody: an urgent one may still take it.
-            if fits && it.priority == Priority::Routine && now.saturating_sub(it.since) < AGE {
-                it.since = now;
+            entry.is_admitted = fits;
+            // Waiting ends with admission. A routine request that has become urgent stays urgent.
+            let is_starved = now.saturating_sub(entry.waiting_since) >= STARVATION_LIMIT;
+            if fits && entry.priority == Priority::Routine && !is_starved {
+                entry.waiting_since = now;
             }
         }
     }
 
-    /// The step of whoever comes first. Those as urgent as the first take turns: a piece of a question,
-    /// then a word of every answer.
-    fn work(&mut self, now: Duration, ended: &mut Vec<Ended<N>>) -> Option<Step> {
-        let first = self.waiting.iter().find(|it| it.is_active)?;
-        let most = urgency(first, now);
-        let is_first = |it: &Waiting<N::Job>| it.is_active && urgency(it, now) == most;
-        let network = &self.network;
-        let says = |it: &Waiting<N::Job>| network.need(&it.job) == Need::Say;
-        let speaks = self.waiting.iter().any(|it| is_first(it) && says(it));
-        let prepares = self.waiting.iter().position(|it| is_first(it) && !says(it));
-        match prepares {
-            Some(index) if !speaks || self.has_said => {
-                self.has_said = false;
-                self.prepare(index, ended)
+    /// Runs the next step of the most urgent admitted requests. A decode step of the batch and a
+    /// step of a request that is not decoding yet alternate.
+    fn run_step(&mut self, now: Duration, finished: &mut Vec<Finished<E>>) -> Option<Step> {
+        let first = self.entries.iter().find(|it| it.is_admitted)?;
+        let most_urgent = urgency(first, now);
+        let mut has_decoding = false;
+        let mut first_preparing = None;
+        for (index, entry) in self.entries.iter().enumerate() {
+            if !entry.is_admitted || urgency(entry, now) != most_urgent {
+                continue;
+            }
+            if self.executor.phase(&entry.request) == Phase::Decode {
+                has_decoding = true;
+            } else if first_preparing.is_none() {
+                first_preparing = Some(index);
+            }
+        }
+        match first_preparing {
+            Some(index) if !has_decoding || self.was_decode => {
+                self.was_decode = false;
+                self.run_single(index, finished)
             }
             _ => {
-                self.has_said = true;
-                self.speak(ended)
+                self.was_decode = true;
+                self.run_batch(finished)
             }
         }
     }
 
-    fn prepare(&mut self, index: usize, ended: &mut Vec<Ended<N>>) -> Option<Step> {
-        let it = self.waiting.get_mut(index)?;
-        let id = it.id;
-        let (step, outcome) = match self.network.need(&it.job) {
-            Need::See => (Step::Saw(id), self.network.see(&mut it.job)),
-            Need::Draw => (Step::Drew(id), self.network.draw(&mut it.job)),
-            _ => (Step::Read(id), self.network.read(&mut it.job, self.limits.piece)),
+    /// Runs a step of one request that is not decoding.
+    fn run_single(&mut self, index: usize, finished: &mut Vec<Finished<E>>) -> Option<Step> {
+        let entry = self.entries.get_mut(index)?;
+        let id = entry.id;
+        let request = &mut entry.request;
+        let (step, outcome) = match self.executor.phase(request) {
+            Phase::EncodeImage => (Step::EncodedImage(id), self.executor.encode_image(request)),
+            Phase::Segment => (Step::Segmented(id), self.executor.segment(request)),
+            Phase::Prefill | Phase::Decode | Phase::Finished => {
+                (Step::Prefilled(id), self.executor.prefill(request, self.limits.prefill_chunk))
+            }
         };
         if let Err(error) = outcome {
-            self.waiting.remove(index);
-            ended.push(Ended { id, outcome: Err(Stopped::Failed(error)) });
+            self.entries.remove(index);
+            finished.push(Finished { id, outcome: Err(Abort::Failed(error)) });
         }
         Some(step)
     }
 
-    fn speak(&mut self, ended: &mut Vec<Ended<N>>) -> Option<Step> {
-        let network = &self.network;
-        let speakers = self.waiting.iter_mut();
-        let speakers = speakers.filter(|it| it.is_active && network.need(&it.job) == Need::Say);
-        let (ids, mut jobs): (Vec<u64>, Vec<&mut N::Job>) =
-            speakers.map(|it| (it.id, &mut it.job)).unzip();
-        if let Err(error) = network.say(&mut jobs) {
-            // It fails for all alike: the first is told why, the others begin again.
+    /// Runs a decode step of all admitted requests that are decoding, whatever their urgency.
+    fn run_batch(&mut self, finished: &mut Vec<Finished<E>>) -> Option<Step> {
+        let executor = &self.executor;
+        let batch = self
+            .entries
+            .iter_mut()
+            .filter(|it| it.is_admitted && executor.phase(&it.request) == Phase::Decode);
+        let (ids, mut requests): (Vec<u64>, Vec<&mut E::Request>) =
+            batch.map(|it| (it.id, &mut it.request)).unzip();
+        if let Err(error) = executor.decode(&mut requests) {
+            // The whole batch failed: the first request is aborted, the others prefill again.
             let (first, others) = ids.split_first()?;
-            self.waiting.retain(|it| it.id != *first);
-            for it in self.waiting.iter_mut().filter(|it| others.contains(&it.id)) {
-                self.network.forget(&mut it.job);
+            self.entries.retain(|it| it.id != *first);
+            for entry in self.entries.iter_mut().filter(|it| others.contains(&it.id)) {
+                self.executor.release(&mut entry.request);
             }
-            ended.push(Ended { id: *first, outcome: Err(Stopped::Failed(error)) });
+            finished.push(Finished { id: *first, outcome: Err(Abort::Failed(error)) });
         }
-        Some(Step::Said(ids))
+        Some(Step::Decoded(ids))
     }
 }
 
-/// How urgent a question is by now.
-fn urgency<J>(it: &Waiting<J>, now: Duration) -> Priority {
-    if now.saturating_sub(it.since) >= AGE { Priority::Stat } else { it.priority }
+/// The urgency of a request at this time: its priority, or urgent if it has waited for too long.
+fn urgency<R>(entry: &Entry<R>, now: Duration) -> Priority {
+    if now.saturating_sub(entry.waiting_since) >= STARVATION_LIMIT {
+        Priority::Stat
+    } else {
+        entry.priority
+    }
 }
 
 #[cfg(test)]
@@ -295,155 +325,163 @@ mod tests {
 
     use super::*;
 
-    /// A question of so many pictures, pieces and words.
+    /// A request with this many images, prefill chunks, tokens to generate and masks, and the
+    /// progress of each.
     #[derive(Debug, Default, PartialEq, Eq)]
-    struct Fake {
-        pictures: usize,
-        pieces: usize,
-        words: usize,
-        seen: usize,
-        read: usize,
-        said: usize,
-        forgotten: usize,
+    struct FakeRequest {
+        images: usize,
+        chunks: usize,
+        tokens: usize,
         masks: usize,
-        drawn: usize,
+        encoded: usize,
+        prefilled: usize,
+        generated: usize,
+        segmented: usize,
+        released: usize,
     }
 
     #[derive(Default)]
-    struct Machine {
+    struct FakeExecutor {
+        /// A decode step of this many requests fails.
         fails_at: Cell<Option<usize>>,
     }
 
-    impl Network for Machine {
-        type Job = Fake;
+    impl Executor for FakeExecutor {
+        type Request = FakeRequest;
         type Error = &'static str;
 
-        fn need(&self, it: &Fake) -> Need {
-            match it {
-                it if it.said == it.words && it.drawn < it.masks => Need::Draw,
-                it if it.said == it.words => Need::Nothing,
-                it if it.seen < it.pictures => Need::See,
-                it if it.read < it.pieces => Need::Read,
-                _ => Need::Say,
+        fn phase(&self, request: &FakeRequest) -> Phase {
+            if request.generated == request.tokens {
+                let has_masks = request.segmented < request.masks;
+                if has_masks { Phase::Segment } else { Phase::Finished }
+            } else if request.encoded < request.images {
+                Phase::EncodeImage
+            } else if request.prefilled < request.chunks {
+                Phase::Prefill
+            } else {
+                Phase::Decode
             }
         }
 
-        fn tokens_max(&self, it: &Fake) -> usize {
-            it.pieces + it.words
+        fn tokens_max(&self, request: &FakeRequest) -> usize {
+            request.chunks + request.tokens
         }
 
-        fn see(&self, it: &mut Fake) -> Result<(), &'static str> {
-            it.seen += 1;
+        fn encode_image(&self, request: &mut FakeRequest) -> Result<(), &'static str> {
+            request.encoded += 1;
             Ok(())
         }
 
-        fn read(&self, it: &mut Fake, _: usize) -> Result<(), &'static str> {
-            it.read += 1;
+        fn prefill(&self, request: &mut FakeRequest, _: usize) -> Result<(), &'static str> {
+            request.prefilled += 1;
             Ok(())
         }
 
-        fn say(&self, jobs: &mut [&mut Fake]) -> Result<(), &'static str> {
-            if self.fails_at.get() == Some(jobs.len()) {
+        fn decode(&self, batch: &mut [&mut FakeRequest]) -> Result<(), &'static str> {
+            if self.fails_at.get() == Some(batch.len()) {
                 return Err("no memory");
             }
-            for job in jobs.iter_mut() {
-                job.said += 1;
+            for request in batch.iter_mut() {
+                request.generated += 1;
             }
             Ok(())
         }
 
-        fn draw(&self, it: &mut Fake) -> Result<(), &'static str> {
-            it.drawn += 1;
+        fn segment(&self, request: &mut FakeRequest) -> Result<(), &'static str> {
+            request.segmented += 1;
             Ok(())
         }
 
-        fn forget(&self, it: &mut Fake) {
-            it.read = 0;
-            it.forgotten += 1;
+        fn release(&self, request: &mut FakeRequest) {
+            request.prefilled = 0;
+            request.released += 1;
         }
     }
 
-    fn fake(pictures: usize, pieces: usize, words: usize) -> Fake {
-        Fake { pictures, pieces, words, ..Fake::default() }
+    fn request(images: usize, chunks: usize, tokens: usize) -> FakeRequest {
+        FakeRequest { images, chunks, tokens, ..FakeRequest::default() }
     }
 
-    fn scheduler(jobs: usize) -> Scheduler<Machine> {
-        Scheduler::new(Machine::default(), Limits { jobs, tokens: 1000, piece: 1 })
+    fn scheduler(requests: usize) -> Scheduler<FakeExecutor> {
+        let limits = Limits { requests, tokens: 1000, prefill_chunk: 1 };
+        Scheduler::new(FakeExecutor::default(), limits)
     }
 
     const NOW: Duration = Duration::ZERO;
 
-    /// All steps until nothing is left, and who ended with which.
-    fn run(scheduler: &mut Scheduler<Machine>) -> Vec<(Step, Vec<u64>)> {
+    /// All steps until nothing is left, and the requests that finished with each.
+    fn run(scheduler: &mut Scheduler<FakeExecutor>) -> Vec<(Step, Vec<u64>)> {
         let mut steps = Vec::new();
         while !scheduler.is_empty() {
-            let (step, ended) = scheduler.step(NOW);
-            steps.push((step.unwrap(), ended.iter().map(|it| it.id).collect()));
+            let (step, finished) = scheduler.step(NOW);
+            steps.push((step.unwrap(), finished.iter().map(|it| it.id).collect()));
             assert!(steps.len() < 1000);
         }
         steps
     }
 
     #[test]
-    fn an_urgent_question_waits_for_one_step_at_most_also_if_all_places_are_taken() {
+    fn an_urgent_request_waits_for_one_step_at_most_also_if_all_places_are_occupied() {
         for places in [1, 2, 4] {
             for before in 1..12 {
                 let mut scheduler = scheduler(places);
                 for id in 0..4 {
-                    scheduler.add(id, fake(1, 3, 20), Priority::Routine, NOW, None).unwrap();
+                    scheduler.add(id, request(1, 3, 20), Priority::Routine, NOW, None).unwrap();
                 }
                 for _ in 0..before {
                     scheduler.step(NOW);
                 }
-                let urgent = Fake { masks: 1, ..fake(1, 2, 3) };
+                let urgent = FakeRequest { masks: 1, ..request(1, 2, 3) };
                 scheduler.add(9, urgent, Priority::Stat, NOW, None).unwrap();
-                // It is seen, read and answered before anybody else gets a step of their own.
-                let expected = [Step::Saw(9), Step::Read(9), Step::Read(9)];
+                // It is served before any other request gets a step of its own.
+                let expected = [Step::EncodedImage(9), Step::Prefilled(9), Step::Prefilled(9)];
                 for expected in expected {
                     assert_eq!(scheduler.step(NOW).0, Some(expected), "{places} {before}");
                 }
                 for _ in 0..3 {
                     let (step, _) = scheduler.step(NOW);
-                    assert!(matches!(step, Some(Step::Said(ids)) if ids.contains(&9)));
+                    assert!(matches!(step, Some(Step::Decoded(ids)) if ids.contains(&9)));
                 }
-                let (step, ended) = scheduler.step(NOW);
-                assert_eq!((step, ended[0].id), (Some(Step::Drew(9)), 9));
-                // Who was put aside for it is answered as well.
-                let ended: Vec<u64> = run(&mut scheduler).into_iter().flat_map(|it| it.1).collect();
-                assert_eq!(ended.len(), 4, "{places} {before}");
+                let (step, finished) = scheduler.step(NOW);
+                assert_eq!((step, finished[0].id), (Some(Step::Segmented(9)), 9));
+                // The requests that were preempted for it finish as well.
+                let finished: Vec<u64> =
+                    run(&mut scheduler).into_iter().flat_map(|it| it.1).collect();
+                assert_eq!(finished.len(), 4, "{places} {before}");
             }
         }
     }
 
     #[test]
-    fn who_is_put_aside_reads_again_and_loses_no_word() {
+    fn a_preempted_request_prefills_again_and_loses_no_token() {
         let mut scheduler = scheduler(1);
-        scheduler.add(1, fake(0, 2, 5), Priority::Routine, NOW, None).unwrap();
+        scheduler.add(1, request(0, 2, 5), Priority::Routine, NOW, None).unwrap();
         for _ in 0..4 {
             scheduler.step(NOW);
         }
-        scheduler.add(2, fake(0, 1, 1), Priority::Stat, NOW, None).unwrap();
+        scheduler.add(2, request(0, 1, 1), Priority::Stat, NOW, None).unwrap();
         let mut last = None;
         while !scheduler.is_empty() {
             last = scheduler.step(NOW).1.pop().or(last);
         }
-        let job = last.unwrap().outcome.unwrap();
-        assert_eq!((job.forgotten, job.said, job.read), (1, 5, 2));
+        let request = last.unwrap().outcome.unwrap();
+        assert_eq!((request.released, request.generated, request.prefilled), (1, 5, 2));
     }
 
     #[test]
-    fn words_of_many_are_said_together_and_new_questions_are_read_in_between() {
+    fn requests_decode_in_one_batch_and_new_requests_prefill_in_between() {
         let mut scheduler = scheduler(8);
-        scheduler.add(1, fake(0, 1, 6), Priority::Routine, NOW, None).unwrap();
+        scheduler.add(1, request(0, 1, 6), Priority::Routine, NOW, None).unwrap();
         scheduler.step(NOW);
-        scheduler.add(2, fake(0, 2, 2), Priority::Routine, NOW, None).unwrap();
+        scheduler.add(2, request(0, 2, 2), Priority::Routine, NOW, None).unwrap();
         let steps: Vec<Step> = run(&mut scheduler).into_iter().map(|it| it.0).collect();
-        let (one, both) = (Step::Said(vec![1]), Step::Said(vec![1, 2]));
+        let one = Step::Decoded(vec![1]);
+        let both = Step::Decoded(vec![1, 2]);
         let expected = [
             one.clone(),
-            Step::Read(2),
+            Step::Prefilled(2),
             one.clone(),
-            Step::Read(2),
+            Step::Prefilled(2),
             both.clone(),
             both,
             one.clone(),
@@ -453,32 +491,32 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever_and_nobody_is_answered_too_late() {
+    fn no_request_starves_and_none_is_served_after_its_deadline() {
         let mut scheduler = scheduler(1);
-        scheduler.add(1, fake(0, 1, 1), Priority::Routine, NOW, None).unwrap();
+        scheduler.add(1, request(0, 1, 1), Priority::Routine, NOW, None).unwrap();
         let deadline = Some(Duration::from_secs(5));
-        scheduler.add(2, fake(0, 1, 1), Priority::Routine, NOW, deadline).unwrap();
-        scheduler.add(3, fake(0, 1, 9), Priority::Stat, AGE, None).unwrap();
-        // The old one has become as urgent, and came first.
-        let (step, ended) = scheduler.step(AGE);
-        assert_eq!(step, Some(Step::Read(1)));
-        assert_eq!(ended[0].id, 2);
-        assert_eq!(ended[0].outcome.as_ref().err(), Some(&Stopped::Late));
+        scheduler.add(2, request(0, 1, 1), Priority::Routine, NOW, deadline).unwrap();
+        scheduler.add(3, request(0, 1, 9), Priority::Stat, STARVATION_LIMIT, None).unwrap();
+        // The oldest request has become as urgent, and arrived first.
+        let (step, finished) = scheduler.step(STARVATION_LIMIT);
+        assert_eq!(step, Some(Step::Prefilled(1)));
+        assert_eq!(finished[0].id, 2);
+        assert_eq!(finished[0].outcome.as_ref().err(), Some(&Abort::DeadlineExceeded));
     }
 
     #[test]
-    fn what_never_fits_is_refused_and_what_fails_fails_alone() {
+    fn a_request_that_never_fits_is_refused_and_a_failing_step_aborts_one_request() {
         let mut scheduler = scheduler(8);
-        let huge = scheduler.add(1, fake(0, 900, 200), Priority::Stat, NOW, None);
-        assert_eq!(huge, Err(TooLarge { needed: 1100, room: 1000 }));
-        scheduler.add(2, fake(0, 1, 2), Priority::Routine, NOW, None).unwrap();
-        scheduler.add(3, fake(0, 1, 2), Priority::Routine, NOW, None).unwrap();
+        let huge = scheduler.add(1, request(0, 900, 200), Priority::Stat, NOW, None);
+        assert_eq!(huge, Err(ExceedsTokenLimit { needed: 1100, room: 1000 }));
+        scheduler.add(2, request(0, 1, 2), Priority::Routine, NOW, None).unwrap();
+        scheduler.add(3, request(0, 1, 2), Priority::Routine, NOW, None).unwrap();
         // Two at once are too many for the memory.
-        scheduler.network().fails_at.set(Some(2));
+        scheduler.executor().fails_at.set(Some(2));
         let mut outcomes = Vec::new();
         while !scheduler.is_empty() {
-            outcomes
-                .extend(scheduler.step(NOW).1.into_iter().map(|it| (it.id, it.outcome.is_ok())));
+            let (_, finished) = scheduler.step(NOW);
+            outcomes.extend(finished.into_iter().map(|it| (it.id, it.outcome.is_ok())));
         }
         assert_eq!(outcomes.len(), 2);
         assert!(outcomes.iter().any(|it| it.1), "{outcomes:?}");

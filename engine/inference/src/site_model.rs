@@ -1,4 +1,4 @@
-//! The model that a site has at work, which can be exchanged for another while it is asked.
+//! The model that a site has in use, which can be exchanged for another while requests are in flight.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,115 +6,126 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use citrus_v::Compute;
 use contracts::{Model, ModelFault};
-use domain::{InferAnswer, InferRequest};
+use domain::{InferRequest, InferResponse, TokenUsage};
 use tokio::sync::RwLock;
 
+use crate::client::ModelClient;
 use crate::remote::RemoteModel;
-use crate::shared::SharedModel;
 use crate::wire::{self, InferFault};
 
-/// A model that can be asked.
+/// A model that serves requests.
 #[derive(Clone)]
-pub enum Served {
-    /// In a process of this machine.
-    Here(Arc<SharedModel>),
+pub enum ModelEndpoint {
+    /// In a host process of this machine.
+    Local(Arc<ModelClient>),
     /// On another machine.
-    Elsewhere(Arc<RemoteModel>),
+    Remote(Arc<RemoteModel>),
 }
 
-impl Served {
-    async fn infer(&self, request: InferRequest) -> Result<InferAnswer, InferFault> {
+impl ModelEndpoint {
+    async fn infer(&self, request: InferRequest) -> Result<InferResponse, InferFault> {
         match self {
-            Self::Here(model) => model.infer(request).await,
-            Self::Elsewhere(model) => model.infer(&request).await,
+            Self::Local(model) => model.infer(request).await,
+            Self::Remote(model) => model.infer(&request).await,
         }
     }
 
-    /// Ready to answer.
+    /// Loads a local model.
     async fn load(&self) -> Result<(), InferFault> {
         match self {
-            Self::Here(model) => model.load().await,
-            Self::Elsewhere(_) => Ok(()),
+            Self::Local(model) => model.load().await,
+            Self::Remote(_) => Ok(()),
         }
     }
 
-    /// As it was taken in.
+    /// Compares the files of a local model with the digests of its card.
     async fn verify(&self) -> Result<(), InferFault> {
         match self {
-            Self::Here(model) => model.verify().await,
-            Self::Elsewhere(_) => Ok(()),
+            Self::Local(model) => model.verify().await,
+            Self::Remote(_) => Ok(()),
         }
     }
 
-    /// Bytes that it takes of this machine's memory. Of a GPU's, it shows when it is loaded.
-    fn bytes(&self) -> u64 {
+    /// The memory of this machine that it needs, in bytes. The memory of a GPU is not known before
+    /// the model is loaded.
+    fn memory_bytes(&self) -> u64 {
         match self {
-            Self::Here(model) if model.started_with().compute != Compute::Cuda => {
+            Self::Local(model) if model.config().compute != Compute::Cuda => {
                 model.card().bytes_on_cpu
             }
-            _ => 0,
+            Self::Local(_) | Self::Remote(_) => 0,
         }
     }
 }
 
-/// The model at work.
+/// The model in use, behind which endpoints are exchanged.
 pub struct SiteModel {
-    /// There is none only while one makes room for the next.
-    now: RwLock<Option<Served>>,
+    /// None only while the previous model is ended before the next one is loaded.
+    current: RwLock<Option<ModelEndpoint>>,
 }
 
 impl SiteModel {
-    /// Begins with this one.
-    pub fn new(first: Served) -> Arc<Self> {
-        Arc::new(Self { now: RwLock::new(Some(first)) })
+    /// Begins with this model.
+    pub fn new(first: ModelEndpoint) -> Arc<Self> {
+        Arc::new(Self { current: RwLock::new(Some(first)) })
     }
 
-    /// Asks whichever is at work now. While one makes room for the next, the question waits.
+    /// Sends a request to the current model. During an exchange that ends the previous model first,
+    /// the request waits; the waiting counts towards its deadline.
     ///
     /// # Errors
     ///
-    /// Says why there is no answer, and whether there may be one another time.
-    pub async fn infer(&self, request: InferRequest) -> Result<InferAnswer, InferFault> {
-        let begun = Instant::now();
+    /// Returns the reason if there is no response, and whether a retry could help.
+    pub async fn infer(&self, request: InferRequest) -> Result<InferResponse, InferFault> {
+        let started = Instant::now();
         let limit = request.deadline_ms.map(Duration::from_millis);
-        let now = async { self.now.read().await.clone() };
-        let now = match limit {
-            Some(limit) => {
-                tokio::time::timeout(limit, now).await.map_err(|_| InferFault::late())?
-            }
-            None => now.await,
+        let current = match limit {
+            Some(limit) => tokio::time::timeout(limit, self.current())
+                .await
+                .map_err(|_| InferFault::deadline_exceeded())?,
+            None => self.current().await,
         };
-        let now = now.ok_or_else(|| InferFault::unavailable("no model is at work"))?;
-        let rest = limit.map(|it| it.saturating_sub(begun.elapsed()));
-        let deadline_ms = rest.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-        let answer = now.infer(InferRequest { deadline_ms, ..request }).await?;
-        Ok(InferAnswer { recalled: 0, ..answer })
+        let current = current.ok_or_else(|| InferFault::unavailable("no model is in use"))?;
+        let remaining = limit.map(|it| it.saturating_sub(started.elapsed()));
+        let deadline_ms = remaining.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        let response = current.infer(InferRequest { deadline_ms, ..request }).await?;
+        let usage = TokenUsage { cached_tokens: 0, ..response.usage };
+        Ok(InferResponse { usage, ..response })
     }
 
-    /// Puts another one to work, one after the other. What was asked before is answered by the one that was
-    /// asked. Where `available` memory is enough for both, nobody waits; else the old one answers what it
-    /// was asked, and ends before the new one is loaded.
+    async fn current(&self) -> Option<ModelEndpoint> {
+        self.current.read().await.clone()
+    }
+
+    /// Exchanges the model. Requests in flight are answered by the model they were sent to.
+    ///
+    /// If the `available` memory suffices for both models, no request waits. Otherwise the previous
+    /// model finishes its requests and ends before the next one is loaded.
     ///
     /// # Errors
     ///
-    /// Says why the new one cannot be loaded. The old one goes on then.
-    pub async fn exchange(&self, next: Served, available: Option<u64>) -> Result<(), InferFault> {
-        let has_room = available.is_none_or(|it| it >= next.bytes());
-        if has_room || matches!(&*self.now.read().await, Some(Served::Elsewhere(_))) {
+    /// Returns the reason if the next model cannot be loaded. The previous one stays in use then.
+    pub async fn exchange(
+        &self,
+        next: ModelEndpoint,
+        available: Option<u64>,
+    ) -> Result<(), InferFault> {
+        let has_room = available.is_none_or(|it| it >= next.memory_bytes());
+        if has_room || matches!(&*self.current.read().await, Some(ModelEndpoint::Remote(_))) {
             next.load().await?;
-            *self.now.write().await = Some(next);
+            *self.current.write().await = Some(next);
             return Ok(());
         }
-        // What takes its time without the memory is done first.
+        // Verification takes long and needs no memory: it is done before requests have to wait.
         next.verify().await?;
-        let mut now = self.now.write().await;
-        let Some(Served::Here(old)) = now.take() else { return Ok(()) };
-        let before = old.started_with().clone();
-        old.ended().await;
+        let mut current = self.current.write().await;
+        let Some(ModelEndpoint::Local(previous)) = current.take() else { return Ok(()) };
+        let previous_config = previous.config().clone();
+        previous.shut_down().await;
         let outcome = next.load().await;
-        *now = Some(match outcome {
+        *current = Some(match outcome {
             Ok(()) => next,
-            Err(_) => Served::Here(SharedModel::start(before)),
+            Err(_) => ModelEndpoint::Local(ModelClient::start(previous_config)),
         });
         outcome
     }
@@ -123,7 +134,7 @@ impl SiteModel {
 #[async_trait]
 impl Model for SiteModel {
     async fn infer(&self, request: &[u8]) -> Result<String, ModelFault> {
-        let request = wire::question(request)?;
-        Ok(wire::written(&Self::infer(self, request).await?)?)
+        let request = wire::parse_request(request)?;
+        Ok(wire::write_response(&Self::infer(self, request).await?)?)
     }
 }

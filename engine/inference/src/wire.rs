@@ -1,56 +1,61 @@
-//! What the engine and the model's process say to each other, and how questions and answers are read and
-//! written.
+//! The messages between the engine and the host process of a model, and the conversion of requests
+//! and responses from and to the JSON of plugins.
 
 use contracts::ModelFault;
-use domain::{AnswerBox, AnswerMask, InferAnswer, InferRequest, InvalidQuestion, Runs};
-use encoding::model_answer::{ModelAnswer, cited_boxes};
+use domain::{
+    AnswerBox, AnswerFlaw, AnswerMask, InferRequest, InferResponse, InvalidInferRequest,
+    RunLengths, TokenUsage,
+};
+use encoding::model_answer::{CitedBox, Flaw, ModelAnswer, cited_boxes};
 use imaging::FlatMask;
 use serde::{Deserialize, Serialize};
 
-/// A plugin's question.
-pub(crate) fn question(json: &[u8]) -> Result<InferRequest, InferFault> {
+/// Reads the request of a plugin.
+pub(crate) fn parse_request(json: &[u8]) -> Result<InferRequest, InferFault> {
     serde_json::from_slice(json)
-        .map_err(|error| InferFault::refused(format!("the question cannot be read: {error}")))
+        .map_err(|error| InferFault::refused(format!("the request cannot be read: {error}")))
 }
 
-/// An answer as a plugin gets it.
-pub(crate) fn written(answer: &InferAnswer) -> Result<String, InferFault> {
-    serde_json::to_string(answer)
-        .map_err(|error| InferFault::refused(format!("the answer cannot be written: {error}")))
+/// Writes a response for a plugin.
+pub(crate) fn write_response(response: &InferResponse) -> Result<String, InferFault> {
+    serde_json::to_string(response)
+        .map_err(|error| InferFault::refused(format!("the response cannot be written: {error}")))
 }
 
-/// A mask as it was drawn into the first picture, which has this width and height.
-pub(crate) fn mask_of(drawn: &FlatMask, [width, height]: [u32; 2], iou: Option<f32>) -> AnswerMask {
+/// Scales a mask of the mask decoder to the picture, which has this width and height.
+pub(crate) fn answer_mask(
+    decoded: &FlatMask,
+    [width, height]: [u32; 2],
+    iou: Option<f32>,
+) -> AnswerMask {
     AnswerMask {
         picture: 0,
         size: [height, width],
-        counts: drawn.resized(height, width).to_text(),
-        drawn: Runs { size: [drawn.height, drawn.width], counts: drawn.to_text() },
+        counts: decoded.resized(height, width).to_text(),
+        drawn: RunLengths { size: [decoded.height, decoded.width], counts: decoded.to_text() },
         iou,
     }
 }
 
-/// What a text says: `seen` and `source` are width and height of the first picture as the model saw
-/// it and as it was sent.
-pub(crate) fn answer_of(
+/// Parses the generated text into a response without masks.
+///
+/// `resized` and `source` are width and height of the first picture, as the vision encoder
+/// received it and as it was sent: cited boxes are mapped from the one to the other.
+pub(crate) fn response_of_text(
     text: String,
-    seen: Option<[u32; 2]>,
+    resized: Option<[u32; 2]>,
     source: Option<[u32; 2]>,
-) -> InferAnswer {
+) -> InferResponse {
     let parts = ModelAnswer::parse(&text);
-    let boxes = cited_boxes(&text).into_iter().map(|it| {
-        let on = seen.zip(source).and_then(|(seen, source)| it.on_source(seen, source).ok());
-        AnswerBox { label: it.label, cited: it.corners, on_picture: on.map(|it| it.0) }
-    });
-    InferAnswer {
+    let boxes = cited_boxes(&text).into_iter().map(|cited| answer_box(cited, resized, source));
+    InferResponse {
         boxes: boxes.collect(),
         think: parts.think,
         answer: parts.answer,
-        flaws: parts.flaws.iter().map(|it| format!("{it:?}")).collect(),
-        is_cut: false,
+        flaws: parts.flaws.into_iter().map(answer_flaw).collect(),
+        is_truncated: false,
         masks: Vec::new(),
-        tokens: [0, 0],
-        recalled: 0,
+        usage: TokenUsage::default(),
         milliseconds: 0,
         model: String::new(),
         digest: String::new(),
@@ -60,90 +65,127 @@ pub(crate) fn answer_of(
     }
 }
 
-/// Why there is no answer.
+fn answer_box(cited: CitedBox, resized: Option<[u32; 2]>, source: Option<[u32; 2]>) -> AnswerBox {
+    let mapped =
+        resized.zip(source).and_then(|(resized, source)| cited.on_source(resized, source).ok());
+    AnswerBox {
+        label: cited.label,
+        cited: cited.corners,
+        on_picture: mapped.map(|(corners, _is_clipped)| corners),
+    }
+}
+
+const fn answer_flaw(flaw: Flaw) -> AnswerFlaw {
+    match flaw {
+        Flaw::Unmarked => AnswerFlaw::Unmarked,
+        Flaw::UnclosedThought => AnswerFlaw::UnclosedThought,
+        Flaw::UnclosedAnswer => AnswerFlaw::UnclosedAnswer,
+        Flaw::Repeated => AnswerFlaw::Repeated,
+        Flaw::Empty => AnswerFlaw::Empty,
+    }
+}
+
+/// Which party can do something about a fault, and so whether a retry could help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// The request itself cannot be served, now or later.
+    Refused,
+    /// The deadline of the request has passed.
+    DeadlineExceeded,
+    /// The model cannot serve the request now; a retry may succeed.
+    Unavailable,
+}
+
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{reason}")]
 pub struct InferFault {
-    /// Whether the same question could be answered another time.
-    pub is_retryable: bool,
-    /// Why.
+    /// The kind of fault, on which callers decide.
+    pub kind: FaultKind,
+    /// The reason for people.
     pub reason: String,
 }
 
 impl InferFault {
-    /// The question cannot be answered, now or later.
+    /// A request that cannot be served, now or later.
     pub fn refused(reason: impl Into<String>) -> Self {
-        Self { is_retryable: false, reason: reason.into() }
+        Self { kind: FaultKind::Refused, reason: reason.into() }
     }
 
-    /// Its deadline has passed.
-    pub(crate) fn late() -> Self {
-        Self::refused("it was not answered in time")
+    /// A request whose deadline has passed.
+    pub(crate) fn deadline_exceeded() -> Self {
+        Self { kind: FaultKind::DeadlineExceeded, reason: "it was not answered in time".to_owned() }
     }
 
-    /// It may be answered another time.
+    /// A request that may be served another time.
     pub fn unavailable(reason: impl Into<String>) -> Self {
-        Self { is_retryable: true, reason: reason.into() }
+        Self { kind: FaultKind::Unavailable, reason: reason.into() }
+    }
+
+    /// Whether the same request could be served another time.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self.kind, FaultKind::Unavailable)
     }
 }
 
-impl From<InvalidQuestion> for InferFault {
-    fn from(error: InvalidQuestion) -> Self {
+impl From<InvalidInferRequest> for InferFault {
+    fn from(error: InvalidInferRequest) -> Self {
         Self::refused(error.to_string())
     }
 }
 
 impl From<InferFault> for ModelFault {
     fn from(fault: InferFault) -> Self {
-        Self { is_retryable: fault.is_retryable, reason: fault.reason }
+        Self { is_retryable: fault.is_retryable(), reason: fault.reason }
     }
 }
 
-/// From the engine to the model's process.
+/// A message from the engine to the host process.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "lowercase")]
-pub(crate) enum Ask {
-    /// A question, by a number.
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum HostCommand {
+    /// Serve a request.
     Infer {
-        /// Its number.
+        /// The number that all messages about this request carry.
         id: u64,
-        /// The question.
+        /// The request.
         request: Box<InferRequest>,
-        /// Whether somebody wants to hear every word of the answer at once.
-        is_heard: bool,
+        /// Whether the generated text is sent as it grows.
+        is_streamed: bool,
     },
-    /// Nobody wants the answer any more.
+    /// Drop a request: its caller has gone.
     Cancel {
-        /// Its number.
+        /// The number of the request.
         id: u64,
     },
 }
 
-/// From the model's process to the engine.
+/// A message from the host process to the engine.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "say", rename_all = "lowercase")]
-pub(crate) enum Say {
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum HostEvent {
     /// The model is loaded.
     Ready,
-    /// It cannot be.
-    Unusable {
-        /// Why.
+    /// The model cannot be loaded.
+    LoadFailed {
+        /// The reason for people.
         reason: String,
     },
-    /// It works, and has not come to the end of anything.
-    Alive,
-    /// Further words of an answer.
-    Said {
-        /// Of which question.
+    /// The process works on a request that takes long.
+    Heartbeat,
+    /// More of a generated text.
+    TextDelta {
+        /// The number of the request.
         id: u64,
-        /// The words.
+        /// The text since the last delta.
         text: String,
     },
-    /// An answer, or why there is none.
-    Done {
-        /// Of which question.
+    /// The response to a request, or the reason there is none.
+    Finished {
+        /// The number of the request.
         id: u64,
-        /// The answer.
-        outcome: Box<Result<InferAnswer, InferFault>>,
+        /// The response or the fault.
+        outcome: Box<Result<InferResponse, InferFault>>,
     },
 }

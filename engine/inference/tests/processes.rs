@@ -1,5 +1,5 @@
-//! The model's process from the engine's side: processes that hang, refuse, and make room. They are
-//! scripts that say what such a process says first, and never answer.
+//! The engine's side of host processes that hang, cannot load the model, or are exchanged. The processes
+//! are scripts that send the first event of a host process and then nothing more.
 #![expect(clippy::unwrap_used, reason = "a panic says no")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{InferRequest, Priority, Role, Sampling, Utterance};
-use inference::{Compute, ModelCard, Served, SharedModel, SiteModel, Start};
+use domain::{ChatMessage, InferRequest, Priority, Role, Sampling};
+use inference::{Compute, LaunchConfig, ModelCard, ModelClient, ModelEndpoint, SiteModel};
 
 /// A folder that is removed with everything in it.
 struct Scratch(PathBuf);
@@ -20,8 +20,8 @@ impl Scratch {
         Self(folder)
     }
 
-    /// A program that says `first` on its socket and then does nothing more. It writes into the log
-    /// whether the one before it is still there.
+    /// A program that sends `first` on its socket and then nothing more. It records in a log whether
+    /// the process before it is still running.
     fn program(&self, first: &str) -> PathBuf {
         let (path, folder) = (self.0.join("program"), self.0.display());
         let length = format!("\\{:03o}\\000\\000\\000", first.len());
@@ -51,19 +51,19 @@ impl Drop for Scratch {
     }
 }
 
-const READY: &str = r#"{"say":"ready"}"#;
+const READY: &str = r#"{"type":"ready"}"#;
 
-fn start(engine: PathBuf, name: &str) -> Start {
+fn config(program: PathBuf, name: &str) -> LaunchConfig {
     let card = ModelCard { name: name.to_owned(), bytes_on_cpu: 4, ..ModelCard::default() };
     let checkpoint = Path::new("nowhere").to_owned();
-    Start { engine, checkpoint, card, compute: Compute::Cpu }
+    LaunchConfig { program, checkpoint, card, compute: Compute::Cpu }
 }
 
-fn question(deadline_ms: Option<u64>) -> InferRequest {
+fn request(deadline_ms: Option<u64>) -> InferRequest {
     InferRequest {
         priority: Priority::Routine,
         deadline_ms,
-        messages: vec![Utterance { role: Role::User, text: "?".to_owned(), pictures: 0 }],
+        messages: vec![ChatMessage { role: Role::User, text: "?".to_owned(), pictures: 0 }],
         pictures: Vec::new(),
         mask_pictures: Vec::new(),
         pixels: None,
@@ -72,66 +72,66 @@ fn question(deadline_ms: Option<u64>) -> InferRequest {
 }
 
 #[tokio::test]
-async fn a_process_that_hangs_is_ended_and_the_question_fails_in_the_end() {
+async fn a_process_that_hangs_is_ended_and_its_request_fails_in_the_end() {
     let scratch = Scratch::new("hangs");
-    let start = start(scratch.program(READY), "it");
-    let model = SharedModel::start_with(start, Duration::from_millis(300));
-    let fault = model.infer(question(None)).await.unwrap_err();
-    assert!(fault.is_retryable && fault.reason.contains("ended 3 times"), "{fault}");
+    let config = config(scratch.program(READY), "it");
+    let model = ModelClient::start_with(config, Duration::from_millis(300));
+    let fault = model.infer(request(None)).await.unwrap_err();
+    assert!(fault.is_retryable() && fault.reason.contains("ended 3 times"), "{fault}");
     assert_eq!(scratch.log(), ["alone"; 3], "each was gone before the next began");
 }
 
 #[tokio::test]
-async fn what_cannot_be_loaded_is_told_to_whoever_loads_it_first() {
+async fn a_model_that_cannot_be_loaded_is_reported_to_the_caller_that_loads_it() {
     let scratch = Scratch::new("refuses");
-    let refusing = scratch.program(r#"{"say":"unusable","reason":"no tokenizer"}"#);
-    let model = SharedModel::start(start(refusing, "it"));
+    let refusing = scratch.program(r#"{"type":"load_failed","reason":"no tokenizer"}"#);
+    let model = ModelClient::start(config(refusing, "it"));
     assert!(model.load().await.unwrap_err().reason.contains("no tokenizer"));
-    // The next try may find it mended.
+    // The next attempt may succeed.
     scratch.program(READY);
     model.load().await.unwrap();
     model.load().await.unwrap();
-    assert_eq!(scratch.log().len(), 2, "what is loaded is not loaded again");
-    let nowhere = SharedModel::start(start(scratch.0.join("nowhere"), "it"));
+    assert_eq!(scratch.log().len(), 2, "a loaded model is not loaded again");
+    let nowhere = ModelClient::start(config(scratch.0.join("nowhere"), "it"));
     assert!(nowhere.load().await.is_err());
 }
 
 #[tokio::test]
-async fn without_memory_for_two_the_old_one_is_gone_before_the_new_one_begins() {
+async fn without_memory_for_two_the_previous_process_ends_before_the_next_one_starts() {
     let scratch = Scratch::new("room");
     let program = scratch.program(READY);
-    let shared = |name: &str| SharedModel::start(start(program.clone(), name));
-    let here = |it: &Arc<SharedModel>| Served::Here(Arc::clone(it));
+    let shared = |name: &str| ModelClient::start(config(program.clone(), name));
+    let local = |it: &Arc<ModelClient>| ModelEndpoint::Local(Arc::clone(it));
     let first = shared("first");
     first.load().await.unwrap();
-    let site = SiteModel::new(Served::Here(first));
+    let site = SiteModel::new(ModelEndpoint::Local(first));
 
     let second = shared("second");
-    site.exchange(here(&second), Some(1 << 40)).await.unwrap();
+    site.exchange(local(&second), Some(1 << 40)).await.unwrap();
     assert_eq!(scratch.log(), ["alone", "both"]);
     drop(second);
-    // Somebody asks the old one, and gives up while it makes room.
+    // A request waits during the exchange until its deadline.
     let asked = Arc::clone(&site);
-    let asked = tokio::spawn(async move { asked.infer(question(Some(400))).await });
+    let asked = tokio::spawn(async move { asked.infer(request(Some(400))).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let third = shared("third");
-    site.exchange(here(&third), Some(0)).await.unwrap();
+    site.exchange(local(&third), Some(0)).await.unwrap();
     assert_eq!(scratch.log(), ["alone", "both", "alone"]);
     assert!(asked.await.unwrap().unwrap_err().reason.contains("in time"));
 }
 
 #[tokio::test]
-async fn if_the_new_one_is_of_no_use_the_old_one_goes_on() {
+async fn if_the_next_model_cannot_be_loaded_the_previous_one_stays_in_use() {
     let scratch = Scratch::new("goes-on");
-    let first = SharedModel::start(start(scratch.program(READY), "first"));
+    let first = ModelClient::start(config(scratch.program(READY), "first"));
     first.load().await.unwrap();
-    let site = SiteModel::new(Served::Here(first));
+    let site = SiteModel::new(ModelEndpoint::Local(first));
     for available in [Some(1 << 40), Some(0)] {
-        let broken = SharedModel::start(start(scratch.0.join("nowhere"), "broken"));
-        assert!(site.exchange(Served::Here(broken), available).await.is_err());
+        let broken = ModelClient::start(config(scratch.0.join("nowhere"), "broken"));
+        assert!(site.exchange(ModelEndpoint::Local(broken), available).await.is_err());
     }
-    // It is asked, and as before it says nothing; the other one could not be asked at all.
-    let fault = site.infer(question(Some(500))).await.unwrap_err();
+    // It receives requests, and as before it sends no response.
+    let fault = site.infer(request(Some(500))).await.unwrap_err();
     assert!(fault.reason.contains("in time"), "{fault}");
-    assert_eq!(scratch.log().len(), 2, "the first was loaded again, by whoever asked");
+    assert_eq!(scratch.log().len(), 2, "the first was loaded again by the request");
 }

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::{
-    ArtifactRef, InferAnswer, InferRequest, SeriesInstanceUid, SopInstanceUid, VolumeGeometry,
+    ArtifactRef, InferRequest, InferResponse, SeriesInstanceUid, SopInstanceUid, VolumeGeometry,
 };
 
 use crate::abi::v1::{Buffer, Bytes, HostTable, Status, VolumeView};
@@ -209,7 +209,7 @@ impl<'a> Context<'a> {
     ///
     /// [`HostRejection::QuestionRefused`] if this question can never be answered,
     /// [`HostError::Unavailable`] if there is no model or the model cannot answer now.
-    pub fn ask(&self, question: &InferRequest) -> Result<InferAnswer, HostError> {
+    pub fn ask(&self, question: &InferRequest) -> Result<InferResponse, HostError> {
         let question = serde_json::to_vec(question).map_err(|error| HostError::Rejected {
             kind: HostRejection::QuestionRefused,
             reason: error.to_string(),
@@ -219,7 +219,7 @@ impl<'a> Context<'a> {
     }
 
     /// Asks the shared model with a request and a response in JSON ([`InferRequest`],
-    /// [`InferAnswer`]).
+    /// [`InferResponse`]).
     ///
     /// # Errors
     ///

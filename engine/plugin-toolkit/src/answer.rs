@@ -3,7 +3,7 @@
 //! Every check is a function from an answer to `Result`, and every failure a variant of
 //! [`AnswerProblem`], which converts to the error of a node.
 
-use domain::InferAnswer;
+use domain::InferResponse;
 use plugin_api::{NodeError, RejectionCode};
 use serde::de::DeserializeOwned;
 
@@ -118,38 +118,14 @@ impl RejectionCode for AnswerRejection {
     }
 }
 
-/// A flaw of an answer that plugins treat on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerFlaw {
-    /// Neither thoughts nor answer are marked, so both may be in the text.
-    Unmarked,
-    /// The model says that it segments, and has drawn no mask.
-    MasksNotDrawn,
-}
-
-impl AnswerFlaw {
-    /// The name of the flaw in [`InferAnswer::flaws`].
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unmarked => "Unmarked",
-            Self::MasksNotDrawn => "NoMasksSaid",
-        }
-    }
-
-    /// Whether an answer has this flaw.
-    pub fn is_of(self, answer: &InferAnswer) -> bool {
-        answer.flaws.iter().any(|it| it == self.name())
-    }
-}
-
 /// Checks that the answer ended before its upper bound of tokens.
 ///
 /// # Errors
 ///
 /// [`AnswerProblem::Truncated`].
-pub fn check_complete(answer: &InferAnswer) -> Result<(), AnswerProblem> {
-    let [_, tokens] = answer.tokens;
-    if answer.is_cut { Err(AnswerProblem::Truncated { tokens }) } else { Ok(()) }
+pub fn check_complete(answer: &InferResponse) -> Result<(), AnswerProblem> {
+    let tokens = answer.usage.completion_tokens;
+    if answer.is_truncated { Err(AnswerProblem::Truncated { tokens }) } else { Ok(()) }
 }
 
 /// Checks that the thoughts of the model could be separated from its answer. An answer without marks is
@@ -158,13 +134,12 @@ pub fn check_complete(answer: &InferAnswer) -> Result<(), AnswerProblem> {
 /// # Errors
 ///
 /// [`AnswerProblem::Unparsed`].
-pub fn check_parsed(answer: &InferAnswer) -> Result<(), AnswerProblem> {
-    let harmless = [AnswerFlaw::Unmarked, AnswerFlaw::MasksNotDrawn];
+pub fn check_parsed(answer: &InferResponse) -> Result<(), AnswerProblem> {
     let flaws: Vec<String> = answer
         .flaws
         .iter()
-        .filter(|flaw| harmless.iter().all(|it| it.name() != flaw.as_str()))
-        .cloned()
+        .filter(|flaw| !flaw.is_harmless())
+        .map(|flaw| flaw.name().to_owned())
         .collect();
     if flaws.is_empty() { Ok(()) } else { Err(AnswerProblem::Unparsed { flaws }) }
 }
@@ -194,7 +169,7 @@ pub fn box_label(label: &str) -> String {
 }
 
 /// The boxes of an answer that lie on an image of this size (columns and rows), cut at its edges (PAP-04).
-pub fn boxes_on_image(answer: &InferAnswer, size: [u32; 2]) -> Vec<PlacedBox> {
+pub fn boxes_on_image(answer: &InferResponse, size: [u32; 2]) -> Vec<PlacedBox> {
     let [columns, rows] = size;
     let mut placed = Vec::new();
     for cited in &answer.boxes {
@@ -216,7 +191,7 @@ pub fn boxes_on_image(answer: &InferAnswer, size: [u32; 2]) -> Vec<PlacedBox> {
 /// # Errors
 ///
 /// [`AnswerProblem::BoxesMisplaced`].
-pub fn check_boxes(answer: &InferAnswer, placed: usize) -> Result<(), AnswerProblem> {
+pub fn check_boxes(answer: &InferResponse, placed: usize) -> Result<(), AnswerProblem> {
     let total = answer.boxes.len();
     if placed < total {
         return Err(AnswerProblem::BoxesMisplaced { misplaced: total - placed, total });
@@ -229,6 +204,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use domain::AnswerBox;
+
+    use domain::AnswerFlaw;
 
     use super::*;
     use crate::test_answer::answer;
@@ -248,8 +225,8 @@ mod tests {
     fn a_truncated_answer_is_rejected_with_its_length() {
         let mut cut = answer("It is");
         assert!(check_complete(&cut).is_ok());
-        cut.is_cut = true;
-        cut.tokens = [900, 12];
+        cut.is_truncated = true;
+        cut.usage.completion_tokens = 12;
         let problem = check_complete(&cut).unwrap_err();
         assert_eq!(problem.to_string(), "the answer is cut off after 12 tokens");
         assert_eq!(code_of(problem), "answer_cut");
@@ -258,10 +235,9 @@ mod tests {
     #[test]
     fn an_answer_without_marks_can_be_used_and_one_with_broken_marks_cannot() {
         let mut flawed = answer("x");
-        flawed.flaws = vec!["Unmarked".to_owned(), "NoMasksSaid".to_owned()];
+        flawed.flaws = vec![AnswerFlaw::Unmarked, AnswerFlaw::MasksNotReported];
         assert!(check_parsed(&flawed).is_ok());
-        assert!(AnswerFlaw::Unmarked.is_of(&flawed) && AnswerFlaw::MasksNotDrawn.is_of(&flawed));
-        flawed.flaws.push("UnclosedThought".to_owned());
+        flawed.flaws.push(AnswerFlaw::UnclosedThought);
         let problem = check_parsed(&flawed).unwrap_err();
         assert!(
             matches!(&problem, AnswerProblem::Unparsed { flaws } if flaws == &["UnclosedThought"])

@@ -4,7 +4,7 @@
 //! of another kind is never guessed at. [`ask_of_kind`] asks a second time with another sampling before it
 //! rejects.
 
-use domain::{InferAnswer, Sampling};
+use domain::{InferResponse, Sampling};
 use plugin_api::{Context, Level, NodeError};
 use serde::Deserialize;
 
@@ -102,7 +102,7 @@ pub struct AnswerOfKind {
     /// The answer of the kind, as [`AnswerKind::extract`] found it.
     pub text: String,
     /// The whole answer it was found in.
-    pub answer: InferAnswer,
+    pub answer: InferResponse,
 }
 
 /// Asks a question until its answer is of a kind: once with the question's own sampling, and once with

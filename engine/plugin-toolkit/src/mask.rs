@@ -1,9 +1,9 @@
 //! Masks of an answer: as many as were announced, each of the size of its picture.
 
-use domain::InferAnswer;
+use domain::{AnswerFlaw, InferResponse};
 use imaging::FlatMask;
 
-use crate::answer::{AnswerFlaw, AnswerProblem};
+use crate::answer::AnswerProblem;
 
 /// The token for which the model draws a mask.
 const SEG_TOKEN: &str = "[SEG]";
@@ -13,10 +13,10 @@ const SEG_TOKEN: &str = "[SEG]";
 /// # Errors
 ///
 /// [`AnswerProblem::MasksMissing`].
-pub fn check_masks(answer: &InferAnswer, question: &str) -> Result<(), AnswerProblem> {
+pub fn check_masks(answer: &InferResponse, question: &str) -> Result<(), AnswerProblem> {
     let expected = question.matches(SEG_TOKEN).count() + answer.text.matches(SEG_TOKEN).count();
     let found = answer.masks.len();
-    if expected != found || AnswerFlaw::MasksNotDrawn.is_of(answer) {
+    if expected != found || answer.flaws.contains(&AnswerFlaw::MasksNotReported) {
         return Err(AnswerProblem::MasksMissing { expected, found });
     }
     Ok(())
@@ -28,7 +28,7 @@ pub fn check_masks(answer: &InferAnswer, question: &str) -> Result<(), AnswerPro
 ///
 /// [`AnswerProblem::MaskSize`] or [`AnswerProblem::MaskUndecodable`].
 pub fn union_of_masks(
-    answer: &InferAnswer,
+    answer: &InferResponse,
     rows: u32,
     columns: u32,
 ) -> Result<FlatMask, AnswerProblem> {
@@ -48,7 +48,7 @@ pub fn union_of_masks(
 
 #[cfg(test)]
 mod tests {
-    use domain::{AnswerMask, Runs};
+    use domain::{AnswerMask, RunLengths};
 
     use super::*;
     use crate::test_answer::answer;
@@ -56,12 +56,12 @@ mod tests {
     fn mask(pixels: [u8; 6], height: u32, width: u32) -> AnswerMask {
         let pixels = pixels.map(|it| it == 1).to_vec();
         let counts = FlatMask { height, width, pixels }.to_text();
-        let drawn = Runs { size: [1, 1], counts: String::new() };
+        let drawn = RunLengths { size: [1, 1], counts: String::new() };
         AnswerMask { picture: 0, size: [height, width], counts, drawn, iou: None }
     }
 
-    fn with_masks(text: &str, masks: Vec<AnswerMask>) -> InferAnswer {
-        InferAnswer { masks, ..answer(text) }
+    fn with_masks(text: &str, masks: Vec<AnswerMask>) -> InferResponse {
+        InferResponse { masks, ..answer(text) }
     }
 
     #[test]
@@ -102,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn masks_that_are_announced_and_not_drawn_are_missing() {
+    fn masks_of_a_server_that_reports_none_are_missing() {
         let mut silent = with_masks("I have segmented the liver.", Vec::new());
-        silent.flaws.push("NoMasksSaid".to_owned());
+        silent.flaws.push(AnswerFlaw::MasksNotReported);
         let problem = check_masks(&silent, "liver").unwrap_err();
         assert!(matches!(problem, AnswerProblem::MasksMissing { .. }), "{problem}");
     }

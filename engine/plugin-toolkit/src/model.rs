@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::InferAnswer;
+use domain::InferResponse;
 
 /// Identity of the model behind an answer, as the engine filled it in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct ModelIdentity {
 
 impl ModelIdentity {
     /// The model that has given this answer.
-    pub fn of(answer: &InferAnswer) -> Self {
+    pub fn of(answer: &InferResponse) -> Self {
         Self {
             name: answer.model.clone(),
             digest: answer.digest.clone(),
@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn another_digest_is_another_model() {
-        let one = ModelIdentity::of(&InferAnswer { digest: "a".to_owned(), ..answer("") });
-        let other = ModelIdentity::of(&InferAnswer { digest: "b".to_owned(), ..answer("") });
+        let one = ModelIdentity::of(&InferResponse { digest: "a".to_owned(), ..answer("") });
+        let other = ModelIdentity::of(&InferResponse { digest: "b".to_owned(), ..answer("") });
         assert_ne!(one, other);
     }
 }

@@ -1,6 +1,6 @@
 //! Questions for the shared model: one text, some pictures before it, and the sampling of the answer.
 
-use domain::{InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
+use domain::{ChatMessage, InferRequest, InferResponse, Priority, Role, Sampling};
 use plugin_api::{Context, NodeError};
 
 use crate::answer::{MODEL_REFUSED, check_complete, check_parsed};
@@ -36,7 +36,7 @@ impl<'a> Question<'a> {
     ///
     /// Rejects a question that the model refuses, and an answer that was truncated; unavailable if the
     /// model cannot answer now.
-    pub fn ask(&self, context: &Context<'_>) -> Result<InferAnswer, NodeError> {
+    pub fn ask(&self, context: &Context<'_>) -> Result<InferResponse, NodeError> {
         let answer =
             context.ask(&self.to_request()).map_err(|it| it.into_node_error(MODEL_REFUSED))?;
         check_complete(&answer)?;
@@ -48,7 +48,7 @@ impl<'a> Question<'a> {
     /// # Errors
     ///
     /// As [`Question::ask`], and rejects an answer that could not be parsed.
-    pub fn ask_parsed(&self, context: &Context<'_>) -> Result<InferAnswer, NodeError> {
+    pub fn ask_parsed(&self, context: &Context<'_>) -> Result<InferResponse, NodeError> {
         let answer = self.ask(context)?;
         check_parsed(&answer)?;
         Ok(answer)
@@ -60,7 +60,7 @@ impl<'a> Question<'a> {
         InferRequest {
             priority: Priority::Routine,
             deadline_ms: None,
-            messages: vec![Utterance {
+            messages: vec![ChatMessage {
                 role: Role::User,
                 text: self.text.to_owned(),
                 pictures: pictures.len(),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use contracts::Model;
 use domain::event::ModelChange;
 use inference::{
-    Compute, ModelCard, ModelStore, RemoteConfig, RemoteModel, Served, SharedModel, SiteModel,
-    Start, memory,
+    Compute, LaunchConfig, ModelCard, ModelClient, ModelEndpoint, ModelStore, RemoteConfig,
+    RemoteModel, SiteModel, memory,
 };
 use plugin_host::PluginHost;
 use serde::Deserialize;
@@ -105,7 +105,7 @@ impl Exchange {
 
 /// A model that the site file names, and how the trail names it.
 struct NamedModel {
-    served: Served,
+    served: ModelEndpoint,
     about: Value,
 }
 
@@ -208,7 +208,7 @@ impl ActiveModel {
             pixels: model.pixels,
             clinical_use_decided_by: model.for_clinical_use.clone(),
         });
-        let served = Served::Elsewhere(remote.map_err(|error| unusable(&error))?);
+        let served = ModelEndpoint::Remote(remote.map_err(|error| unusable(&error))?);
         Ok(NamedModel { served, about: json!({"name": model.name, "url": url}) })
     }
 
@@ -223,14 +223,14 @@ impl ActiveModel {
             );
             return Err(Failure::new(text));
         }
-        let engine = std::env::current_exe().map_err(|error| unusable(&error))?;
+        let program = std::env::current_exe().map_err(|error| unusable(&error))?;
         let about = json!({
             "name": card.name, "digest": card.digest, "is_eight_bit": card.is_eight_bit,
             "clinical_use_decided_by": card.clinical_use_decided_by,
         });
         let checkpoint = store.checkpoint(&model.name);
-        let start = Start { engine, checkpoint, card, compute: model.device };
-        Ok(NamedModel { served: Served::Here(SharedModel::start(start)), about })
+        let start = LaunchConfig { program, checkpoint, card, compute: model.device };
+        Ok(NamedModel { served: ModelEndpoint::Local(ModelClient::start(start)), about })
     }
 }
 

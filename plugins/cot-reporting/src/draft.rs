@@ -2,11 +2,12 @@
 //! with what is known otherwise.
 
 use domain::{
-    Algorithm, Code, Finding, InferAnswer, NodeInput, NodeOutput, Presence, Region, Section,
+    Algorithm, AnswerFlaw, Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Region,
+    Section,
 };
 use encoding::report_text::ReportText;
 
-use plugin_toolkit::answer::{AnswerFlaw, box_label, boxes_on_image};
+use plugin_toolkit::answer::{box_label, boxes_on_image};
 use plugin_toolkit::model::ModelIdentity;
 use plugin_toolkit::text::printable;
 
@@ -40,7 +41,7 @@ pub(crate) fn findings_section(text: String) -> Section {
 }
 
 /// The model and the prompt, as the algorithm of a region.
-fn algorithm(answer: &InferAnswer, version: &str) -> Algorithm {
+fn algorithm(answer: &InferResponse, version: &str) -> Algorithm {
     let mut parameters = ModelIdentity::of(answer).parameters();
     parameters.insert("prompt_version".to_owned(), prompt::VERSION.to_owned());
     let name = "Isocenter chain-of-thought reporting".to_owned();
@@ -49,7 +50,7 @@ fn algorithm(answer: &InferAnswer, version: &str) -> Algorithm {
 
 /// The boxes that the answer cites, as regions of the first image, which they refer to. A box that does not
 /// lie on the image is dropped (PAP-04); each one has its own label (PAP-07).
-pub(crate) fn regions(answer: &InferAnswer, images: &[ShownImage], version: &str) -> Vec<Region> {
+pub(crate) fn regions(answer: &InferResponse, images: &[ShownImage], version: &str) -> Vec<Region> {
     let Some(image) = images.first() else { return Vec::new() };
     let algorithm = algorithm(answer, version);
     let mut regions = Vec::new();
@@ -68,13 +69,13 @@ pub(crate) fn regions(answer: &InferAnswer, images: &[ShownImage], version: &str
 }
 
 /// The comment that goes with an answer: the model it is from, and what a reader has to check.
-pub(crate) fn comment(answer: &InferAnswer, flags: &[String]) -> Section {
+pub(crate) fn comment(answer: &InferResponse, flags: &[String]) -> Section {
     let mut lines: Vec<String> = flags.iter().map(|it| format!("To be checked: {it}.")).collect();
     for cited in answer.boxes.iter().filter(|it| it.on_picture.is_none()) {
         let label = box_label(&cited.label);
         lines.push(format!("{label}: cited at a place that cannot be found on the image"));
     }
-    if AnswerFlaw::Unmarked.is_of(answer) {
+    if answer.flaws.contains(&AnswerFlaw::Unmarked) {
         lines.push(
             "The model did not set thoughts and answer apart: both may stand here.".to_owned(),
         );

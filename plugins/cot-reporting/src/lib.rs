@@ -31,7 +31,7 @@ mod images;
 mod prompt;
 mod rejection;
 
-use domain::{Code, Finding, InferAnswer, NodeInput, NodeOutput, Presence, Section};
+use domain::{Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use plugin_toolkit::answer::check_boxes;
 use plugin_toolkit::kind::{AnswerKind, ask_of_kind};
@@ -281,7 +281,7 @@ fn question<'a>(settings: &Settings, prompt: &'a str, shown: &'a ShownImages) ->
 /// Completes an output with the boxes that the answer cites, and with what a reader has to know of it.
 fn with_regions_and_comment(
     mut output: NodeOutput,
-    answer: &InferAnswer,
+    answer: &InferResponse,
     shown: &ShownImages,
     input: &NodeInput,
 ) -> NodeOutput {

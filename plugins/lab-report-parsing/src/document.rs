@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::InferAnswer;
+use domain::InferResponse;
 use encoding::unit::folded_text;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::answer::parse_json;
@@ -179,7 +179,7 @@ fn ask_for_document(
     context: &Context<'_>,
     pages: &[Page],
     kinds: &[Kind],
-) -> Result<InferAnswer, NodeError> {
+) -> Result<InferResponse, NodeError> {
     let mut prompt = vec![include_str!("../prompts/document.txt").trim().to_owned()];
     for kind in kinds {
         let fields: Vec<&str> = kind.fields.keys().map(String::as_str).collect();

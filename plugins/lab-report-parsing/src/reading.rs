@@ -1,6 +1,6 @@
 //! The two readers of a paper: recognition of its text with rules, and the shared model (PAP-31).
 
-use domain::InferAnswer;
+use domain::InferResponse;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::model::ModelIdentity;
 use plugin_toolkit::picture::QuestionPicture;
@@ -173,7 +173,7 @@ pub(crate) fn ask_about_page(
     context: &Context<'_>,
     prompt: &str,
     page: &Page,
-) -> Result<InferAnswer, NodeError> {
+) -> Result<InferResponse, NodeError> {
     let picture = page.picture.as_ref().ok_or_else(|| {
         let reason = "a page has no picture that the model could be shown";
         NodeError::rejected(Reason::NoPicture, reason)

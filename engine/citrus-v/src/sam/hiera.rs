@@ -1,26 +1,46 @@
-//! Hiera, the trunk of SAM2: tokens in four stages, each half as fine and twice as wide.
+//! Hiera ([arXiv 2306.00989](https://arxiv.org/abs/2306.00989)), the trunk of SAM 2's image encoder: a
+//! hierarchical vision transformer of four stages, each with half the resolution and twice the width
+//! of the one before.
 
 use candle_core::{Module, Result, Tensor};
 
+use crate::attention::scaled_dot_product_attention;
+use crate::checkpoint_index::WeightsError;
 use crate::config::SamConfig;
-use crate::convolutions::ConvOverlapping;
-use crate::ops::{LayerNorm, Linear, attention, bicubic_matrix, max_pool_2x2};
-use crate::plan::WeightsError;
+use crate::convolutions::PatchConv;
+use crate::layers::{LayerNorm, Linear};
+use crate::resampling::{bicubic_matrix, max_pool_2x2};
 use crate::weights::Weights;
 
-/// Of LayerNorm in the trunk.
-const EPS: f64 = 1e-6;
+/// The epsilon of all norms.
+const LAYER_NORM_EPS: f64 = 1e-6;
 
-/// How far patches are apart, and how far they reach over the edge.
-const STRIDE: usize = 4;
-const PADDING: usize = 3;
+/// The stride of the patch embedding.
+const PATCH_STRIDE: usize = 4;
 
-/// The trunk.
+/// The padding of the patch embedding.
+const PATCH_PADDING: usize = 3;
+
+/// The trunk with its weights.
 pub struct Hiera {
-    patches: ConvOverlapping,
-    table: Tensor,
-    window_table: Tensor,
+    patch_embed: PatchConv,
+    /// The global position embedding, interpolated to the size of the map.
+    pos_embed: Tensor,
+    /// The position embedding within a window, repeated over the map.
+    pos_embed_window: Tensor,
     blocks: Vec<Block>,
+}
+
+/// The place of a block in the trunk.
+#[derive(Clone, Copy)]
+struct BlockIndex {
+    /// The index among all blocks.
+    block: usize,
+    stage: usize,
+    /// Whether the block is the first of its stage.
+    is_first: bool,
+    /// Whether the block is the last of its stage.
+    is_last: bool,
 }
 
 struct Block {
@@ -30,169 +50,180 @@ struct Block {
     proj: Linear,
     mlp_in: Linear,
     mlp_out: Linear,
-    /// Makes it wider, where a stage begins.
-    widen: Option<Linear>,
-    /// Whether rows and columns are halved here.
-    is_pooled: bool,
-    /// Side of a window before that; all of it is one, if it is nought.
-    window: usize,
-    heads: usize,
-    /// Whether a stage ends here.
-    ends_stage: bool,
+    /// Widens the residual, in the first block of a stage.
+    residual_proj: Option<Linear>,
+    /// Whether queries are pooled, which halves the resolution.
+    has_query_pooling: bool,
+    /// The side of the attention windows before pooling; none for global attention.
+    window: Option<usize>,
+    num_heads: usize,
+    is_last_of_stage: bool,
 }
 
 impl Block {
     fn load(
         weights: &Weights,
         config: &SamConfig,
-        index: usize,
-        stage: usize,
-        is_first: bool,
-        is_last: bool,
+        index: BlockIndex,
     ) -> std::result::Result<Self, WeightsError> {
-        let at = |rest: &str| format!("sam.image_encoder.trunk.blocks.{index}.{rest}");
-        let linear = |rest: &str| Linear::load(weights, &at(rest));
-        let begins = stage > 0 && is_first;
-        // The first block of a stage still has the windows of the one before.
-        let spec = config.windows.get(if begins { stage - 1 } else { stage }).copied();
-        let is_global = config.global_blocks.contains(&index);
+        let at = |rest: &str| format!("sam.image_encoder.trunk.blocks.{}.{rest}", index.block);
+        let begins_new_stage = index.stage > 0 && index.is_first;
+        // The first block of a stage still has the windows of the previous stage.
+        let window_stage = if begins_new_stage { index.stage - 1 } else { index.stage };
+        let is_global = config.global_attention_blocks.contains(&index.block);
+        let window = config.window_sizes.get(window_stage).copied();
+        let residual_proj =
+            if begins_new_stage { Some(Linear::load(weights, &at("proj"))?) } else { None };
         Ok(Self {
-            norm1: LayerNorm::load(weights, &at("norm1"), EPS)?,
-            norm2: LayerNorm::load(weights, &at("norm2"), EPS)?,
-            qkv: linear("attn.qkv")?,
-            proj: linear("attn.proj")?,
-            mlp_in: linear("mlp.layers.0")?,
-            mlp_out: linear("mlp.layers.1")?,
-            widen: if begins { Some(linear("proj")?) } else { None },
-            is_pooled: begins,
-            window: if is_global { 0 } else { spec.unwrap_or_default() },
-            heads: config.heads << stage,
-            ends_stage: is_last,
+            norm1: LayerNorm::load(weights, &at("norm1"), LAYER_NORM_EPS)?,
+            norm2: LayerNorm::load(weights, &at("norm2"), LAYER_NORM_EPS)?,
+            qkv: Linear::load(weights, &at("attn.qkv"))?,
+            proj: Linear::load(weights, &at("attn.proj"))?,
+            mlp_in: Linear::load(weights, &at("mlp.layers.0"))?,
+            mlp_out: Linear::load(weights, &at("mlp.layers.1"))?,
+            residual_proj,
+            has_query_pooling: begins_new_stage,
+            window: if is_global { None } else { window },
+            num_heads: config.heads << index.stage,
+            is_last_of_stage: index.is_last,
         })
     }
 
-    /// `[B, H, W, C]` to the same, or half as fine and twice as wide.
+    /// `[B, H, W, C]` to the same shape, or to `[B, H/2, W/2, 2C]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let shortcut = match &self.widen {
-            Some(widen) => max_pool_2x2(&widen.forward(&normed)?)?,
+        let residual = match &self.residual_proj {
+            Some(proj) => max_pool_2x2(&proj.forward(&normed)?)?,
             None => x.clone(),
         };
         let (_, rows, columns, _) = normed.dims4()?;
-        let out = if self.window == 0 {
-            self.attend(&normed)?
-        } else {
-            let out = self.attend(&windows(&normed, self.window)?)?;
-            let halved = if self.is_pooled { 2 } else { 1 };
-            joined(&out, self.window / halved, rows / halved, columns / halved)?
+        let attended = match self.window {
+            None => self.attention(&normed)?,
+            Some(side) => {
+                let attended = self.attention(&partition_windows(&normed, side)?)?;
+                let pooling = if self.has_query_pooling { 2 } else { 1 };
+                join_windows(&attended, side / pooling, rows / pooling, columns / pooling)?
+            }
         };
-        let x = (shortcut + out)?;
+        let x = (residual + attended)?;
         let inner = self.mlp_in.forward_gelu(&self.norm2.forward(&x)?)?;
-        self.mlp_out.forward_onto(&inner, &x)
+        self.mlp_out.forward_residual(&inner, &x)
     }
 
-    fn attend(&self, x: &Tensor) -> Result<Tensor> {
-        let (batch, rows, columns, _) = x.dims4()?;
+    /// Attention within each map of `[B, H, W, C]`.
+    fn attention(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, mut rows, mut columns, _) = x.dims4()?;
         let qkv = self.qkv.forward(x)?;
         let width = qkv.dim(3)? / 3;
-        let (heads, head) = (self.heads, width / self.heads);
-        let qkv = qkv.reshape((batch, rows * columns, 3 * heads, head))?;
-        let part = |it: usize| qkv.narrow(2, it * heads, heads);
-        let (mut q, mut to) = (part(0)?, (rows, columns));
-        if self.is_pooled {
-            to = (rows / 2, columns / 2);
+        let heads = self.num_heads;
+        let head_dim = width / heads;
+        let qkv = qkv.reshape((batch, rows * columns, 3 * heads, head_dim))?;
+        let mut q = qkv.narrow(2, 0, heads)?;
+        let k = qkv.narrow(2, heads, heads)?;
+        let v = qkv.narrow(2, 2 * heads, heads)?;
+        if self.has_query_pooling {
             let map = q.contiguous()?.reshape((batch, rows, columns, width))?;
-            q = max_pool_2x2(&map)?.reshape((batch, to.0 * to.1, heads, head))?;
+            rows /= 2;
+            columns /= 2;
+            q = max_pool_2x2(&map)?.reshape((batch, rows * columns, heads, head_dim))?;
         }
-        let out = attention(&q, &part(1)?, &part(2)?, None)?;
-        self.proj.forward(&out.reshape((batch, to.0, to.1, width))?)
+        let attended = scaled_dot_product_attention(&q, &k, &v, None)?;
+        self.proj.forward(&attended.reshape((batch, rows, columns, width))?)
     }
 }
 
-/// `[B, H, W, C]` in windows `[B * n, side, side, C]`. Where windows do not divide the map, noughts are
-/// added, and take part.
-fn windows(x: &Tensor, side: usize) -> Result<Tensor> {
+/// Partitions `[B, H, W, C]` into windows `[B * n, side, side, C]`. Where windows do not divide the
+/// map it is padded with zeros, which take part in attention, as in the reference.
+fn partition_windows(x: &Tensor, side: usize) -> Result<Tensor> {
     let (batch, rows, columns, width) = x.dims4()?;
-    let (down, right) = (rows.next_multiple_of(side), columns.next_multiple_of(side));
-    let x = x.pad_with_zeros(1, 0, down - rows)?.pad_with_zeros(2, 0, right - columns)?;
-    let x = x.reshape(&[batch, down / side, side, right / side, side, width][..])?;
-    let x = x.permute(&[0, 1, 3, 2, 4, 5][..])?.contiguous()?;
+    let padded_rows = rows.next_multiple_of(side);
+    let padded_columns = columns.next_multiple_of(side);
+    let x = x.pad_with_zeros(1, 0, padded_rows - rows)?;
+    let x = x.pad_with_zeros(2, 0, padded_columns - columns)?;
+    let shape = [batch, padded_rows / side, side, padded_columns / side, side, width];
+    let x = x.reshape(&shape[..])?.permute(&[0, 1, 3, 2, 4, 5][..])?.contiguous()?;
     x.reshape(((), side, side, width))
 }
 
-/// The other way round, to a map of `rows` x `columns`.
-fn joined(x: &Tensor, side: usize, rows: usize, columns: usize) -> Result<Tensor> {
-    let (down, right) = (rows.next_multiple_of(side), columns.next_multiple_of(side));
+/// Joins windows to maps of `rows` x `columns`, without the padding.
+fn join_windows(x: &Tensor, side: usize, rows: usize, columns: usize) -> Result<Tensor> {
+    let padded_rows = rows.next_multiple_of(side);
+    let padded_columns = columns.next_multiple_of(side);
     let width = x.dim(3)?;
-    let batch = x.dim(0)? / (down / side * (right / side));
-    let x = x.reshape(&[batch, down / side, right / side, side, side, width][..])?;
-    let x = x.permute(&[0, 1, 3, 2, 4, 5][..])?.contiguous()?;
-    let x = x.reshape((batch, down, right, width))?;
+    let batch = x.dim(0)? / (padded_rows / side * (padded_columns / side));
+    let shape = [batch, padded_rows / side, padded_columns / side, side, side, width];
+    let x = x.reshape(&shape[..])?.permute(&[0, 1, 3, 2, 4, 5][..])?.contiguous()?;
+    let x = x.reshape((batch, padded_rows, padded_columns, width))?;
     x.narrow(1, 0, rows)?.narrow(2, 0, columns)?.contiguous()
 }
 
 impl Hiera {
-    /// The trunk of a checkpoint.
+    /// Loads the trunk of a checkpoint.
     ///
     /// # Errors
     ///
-    /// Fails if a tensor is not there.
+    /// Fails if a tensor is missing.
     pub fn load(weights: &Weights, config: &SamConfig) -> std::result::Result<Self, WeightsError> {
         let at = |rest: &str| format!("sam.image_encoder.trunk.{rest}");
         let mut blocks = Vec::new();
         for (stage, count) in config.stages.iter().enumerate() {
             for inside in 0..*count {
-                let (is_first, is_last) = (inside == 0, inside + 1 == *count);
-                let index = blocks.len();
-                blocks.push(Block::load(weights, config, index, stage, is_first, is_last)?);
+                let index = BlockIndex {
+                    block: blocks.len(),
+                    stage,
+                    is_first: inside == 0,
+                    is_last: inside + 1 == *count,
+                };
+                blocks.push(Block::load(weights, config, index)?);
             }
         }
+        let patch_embed = at("patch_embed.proj");
         Ok(Self {
-            patches: ConvOverlapping::load(weights, &at("patch_embed.proj"), STRIDE, PADDING)?,
-            table: weights.get(&at("pos_embed"))?,
-            window_table: weights.get(&at("pos_embed_window"))?,
+            patch_embed: PatchConv::load(weights, &patch_embed, PATCH_STRIDE, PATCH_PADDING)?,
+            pos_embed: weights.get(&at("pos_embed"))?,
+            pos_embed_window: weights.get(&at("pos_embed_window"))?,
             blocks,
         })
     }
 
-    /// The last map of each stage, `[B, H, W, C]`, from the finest on.
+    /// The last map of each stage, `[B, H, W, C]`, from the finest to the coarsest. `patch_embed` and
+    /// the output of each `block_N` are shown to `observe`.
     ///
     /// # Errors
     ///
-    /// Fails if the pictures are not of four times a multiple of the windows.
-    pub fn traced(
+    /// Fails if the size of the images does not fit the windows.
+    pub fn forward_traced(
         &self,
-        pictures: &Tensor,
-        seen: &mut dyn FnMut(&str, &Tensor),
+        images: &Tensor,
+        observe: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Vec<Tensor>> {
-        let patches = self.patches.forward(pictures)?;
-        seen("patch_embed", &patches);
-        let mut x = patches.broadcast_add(&self.places(patches.dim(1)?, patches.dim(2)?)?)?;
+        let patches = self.patch_embed.forward(images)?;
+        observe("patch_embed", &patches);
+        let positions = self.position_embedding(patches.dim(1)?, patches.dim(2)?)?;
+        let mut x = patches.broadcast_add(&positions)?;
         let mut stages = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x)?;
-            seen(&format!("block_{index}"), &x);
-            if block.ends_stage {
+            observe(&format!("block_{index}"), &x);
+            if block.is_last_of_stage {
                 stages.push(x.clone());
             }
         }
         Ok(stages)
     }
 
-    /// Where each patch is: a coarse table, stretched, and a fine one, repeated. `[1, H, W, C]`.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the fine one does not fit the map.
-    pub fn places(&self, rows: usize, columns: usize) -> Result<Tensor> {
-        let (_, channels, height, width) = self.table.dims4()?;
-        let down = bicubic_matrix(height, rows, &self.table)?;
-        let right = bicubic_matrix(width, columns, &self.table)?;
-        let stretched = self.table.squeeze(0)?.broadcast_matmul(&right.t()?)?;
-        let stretched = down.broadcast_matmul(&stretched)?;
-        let side = self.window_table.dim(2)?;
-        let repeated = self.window_table.squeeze(0)?.repeat((1, rows / side, columns / side))?;
-        let places = (stretched + repeated)?.reshape((1, channels, rows, columns))?;
-        places.permute((0, 2, 3, 1))?.contiguous()
+    /// The position embedding of each patch, `[1, H, W, C]`: the global one, interpolated, plus the
+    /// one within a window, repeated.
+    fn position_embedding(&self, rows: usize, columns: usize) -> Result<Tensor> {
+        let (_, channels, height, width) = self.pos_embed.dims4()?;
+        let vertical = bicubic_matrix(height, rows, &self.pos_embed)?;
+        let horizontal = bicubic_matrix(width, columns, &self.pos_embed)?;
+        let global = self.pos_embed.squeeze(0)?.broadcast_matmul(&horizontal.t()?)?;
+        let global = vertical.broadcast_matmul(&global)?;
+        let side = self.pos_embed_window.dim(2)?;
+        let window = self.pos_embed_window.squeeze(0)?;
+        let window = window.repeat((1, rows / side, columns / side))?;
+        let positions = (global + window)?.reshape((1, channels, rows, columns))?;
+        positions.permute((0, 2, 3, 1))?.contiguous()
     }
 }

@@ -1,69 +1,84 @@
-//! SAM2 for single pictures: [`hiera`] sees, [`prompt`] takes points, boxes, masks and the vectors of
-//! the language model, [`decoder`] draws.
+//! SAM 2 ([arXiv 2408.00714](https://arxiv.org/abs/2408.00714)) for single images, without its memory
+//! for video:
+//!
+//! - [`hiera`]: the trunk of the image encoder.
+//! - [`prompt_encoder`]: points, boxes, masks, and embeddings of the language model.
+//! - [`mask_decoder`]: masks with their predicted IoU.
+//!
+//! [`Sam`] adds the neck of the image encoder, a feature pyramid with lateral 1 x 1 convolutions.
 
-pub mod decoder;
 pub mod hiera;
-pub mod prompt;
+pub mod mask_decoder;
+pub mod prompt_encoder;
 
-use candle_core::{D, DType, Module, Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 
+use crate::checkpoint_index::WeightsError;
 use crate::config::SamConfig;
-use crate::ops::{Linear, doubled};
-use crate::plan::WeightsError;
+use crate::layers::Linear;
+use crate::resampling::upsample_nearest_2x;
 use crate::weights::Weights;
-use decoder::{Decoder, Drawn};
 use hiera::Hiera;
-use prompt::{Prompt, PromptEncoder};
+use mask_decoder::{MaskDecoder, MaskPrediction};
+use prompt_encoder::{Prompt, PromptEncoder};
 
-/// SAM2.
+/// SAM 2 with its weights.
 pub struct Sam {
     config: SamConfig,
     trunk: Hiera,
-    /// From the finest level to the coarsest.
+    /// The lateral convolutions of the neck, from the finest level to the coarsest.
     laterals: Vec<Linear>,
+    /// The embedding that stands for an empty memory.
     no_memory: Tensor,
-    prompts: PromptEncoder,
-    decoder: Decoder,
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
 }
 
-/// What was seen in pictures.
+/// What the image encoder computes for a batch of images.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// `[B, S/16, S/16, D]`, with what stands for an empty memory.
+pub struct ImageEmbedding {
+    /// The image embedding `[B, S/16, S/16, D]`, with the embedding of an empty memory added.
     pub embedding: Tensor,
-    /// Finer ones: `[B, S/4, S/4, D/8]` and `[B, S/8, S/8, D/4]`.
-    pub fine: [Tensor; 2],
+    /// High-resolution features for the mask decoder: `[B, S/4, S/4, D/8]` and
+    /// `[B, S/8, S/8, D/4]`.
+    pub high_res: [Tensor; 2],
 }
 
-impl Seen {
-    /// That of one picture.
+impl ImageEmbedding {
+    /// The embedding of one image of the batch.
     ///
     /// # Errors
     ///
-    /// Fails if there are not so many.
+    /// Fails if the batch has fewer images.
     pub fn of(&self, index: usize) -> Result<Self> {
-        let one = |it: &Tensor| it.narrow(0, index, 1);
-        let [finest, finer] = &self.fine;
-        Ok(Self { embedding: one(&self.embedding)?, fine: [one(finest)?, one(finer)?] })
+        let [finest, finer] = &self.high_res;
+        Ok(Self {
+            embedding: self.embedding.narrow(0, index, 1)?,
+            high_res: [finest.narrow(0, index, 1)?, finer.narrow(0, index, 1)?],
+        })
     }
 
-    /// The same for each of several objects.
-    fn repeated(&self, count: usize) -> Result<Self> {
-        let many = |it: &Tensor| {
-            let (_, rows, columns, channels) = it.dims4()?;
-            it.broadcast_as((count, rows, columns, channels))?.contiguous()
-        };
-        let [finest, finer] = &self.fine;
-        Ok(Self { embedding: many(&self.embedding)?, fine: [many(finest)?, many(finer)?] })
+    /// The embedding of one image, repeated for each of several objects.
+    fn repeat(&self, count: usize) -> Result<Self> {
+        let [finest, finer] = &self.high_res;
+        Ok(Self {
+            embedding: repeat(&self.embedding, count)?,
+            high_res: [repeat(finest, count)?, repeat(finer, count)?],
+        })
     }
+}
+
+fn repeat(map: &Tensor, count: usize) -> Result<Tensor> {
+    let (_, rows, columns, channels) = map.dims4()?;
+    map.broadcast_as((count, rows, columns, channels))?.contiguous()
 }
 
 impl Sam {
-    /// The SAM2 of a checkpoint.
+    /// Loads the SAM 2 of a checkpoint.
     ///
     /// # Errors
     ///
-    /// Fails if a tensor is not there.
+    /// Fails if a tensor is missing.
     pub fn load(weights: &Weights, config: &SamConfig) -> std::result::Result<Self, WeightsError> {
         let lateral = |level: usize| {
             let name = format!("sam.image_encoder.neck.convs.{}.conv", 3 - level);
@@ -71,36 +86,45 @@ impl Sam {
         };
         Ok(Self {
             trunk: Hiera::load(weights, config)?,
-            // The coarsest level of the trunk only feeds the one below it.
             laterals: (0..4).map(lateral).collect::<std::result::Result<_, _>>()?,
             no_memory: weights.get("sam.no_mem_embed")?,
-            prompts: PromptEncoder::load(weights, config)?,
-            decoder: Decoder::load(weights, config)?,
+            prompt_encoder: PromptEncoder::load(weights, config)?,
+            mask_decoder: MaskDecoder::load(weights)?,
             config: config.clone(),
         })
     }
 
-    /// Its sizes.
+    /// The configuration.
     pub const fn config(&self) -> &SamConfig {
         &self.config
     }
 
-    /// Looks at pictures `[B, 3, S, S]`.
-    ///
-    /// # Errors
-    ///
-    /// Fails if they are of another size.
-    pub fn see(&self, pictures: &Tensor) -> Result<Seen> {
-        self.traced(pictures, &mut |_, _| {})
+    /// The prompt encoder.
+    pub const fn prompt_encoder(&self) -> &PromptEncoder {
+        &self.prompt_encoder
     }
 
-    /// The same, showing what comes out of each block, `[B, H, W, C]`.
+    /// Encodes images `[B, 3, S, S]`.
     ///
     /// # Errors
     ///
     /// Fails if they are of another size.
-    pub fn traced(&self, pictures: &Tensor, seen: &mut dyn FnMut(&str, &Tensor)) -> Result<Seen> {
-        let levels = self.trunk.traced(pictures, seen)?;
+    pub fn encode_image(&self, images: &Tensor) -> Result<ImageEmbedding> {
+        self.encode_image_traced(images, &mut |_, _| {})
+    }
+
+    /// As [`encode_image`](Self::encode_image), showing the output of each block `[B, H, W, C]` to
+    /// `observe`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the images are of another size.
+    pub fn encode_image_traced(
+        &self,
+        images: &Tensor,
+        observe: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<ImageEmbedding> {
+        let levels = self.trunk.forward_traced(images, observe)?;
         let mut maps = Vec::new();
         for (lateral, level) in self.laterals.iter().zip(&levels) {
             maps.push(lateral.forward(level)?);
@@ -108,64 +132,29 @@ impl Sam {
         let [finest, finer, middle, coarsest]: [Tensor; 4] = maps
             .try_into()
             .map_err(|_| candle_core::Error::Msg("SAM2 has four levels".to_owned()))?;
-        let middle = (middle + doubled(&coarsest)?)?;
-        seen("fpn_level2", &middle);
+        // The coarsest level is only added to the one below it.
+        let middle = (middle + upsample_nearest_2x(&coarsest)?)?;
+        observe("fpn_level2", &middle);
         let no_memory = self.no_memory.flatten_all()?;
-        Ok(Seen {
+        Ok(ImageEmbedding {
             embedding: middle.broadcast_add(&no_memory)?,
-            fine: self.decoder.fine([&finest, &finer])?,
+            high_res: self.mask_decoder.reduce_high_res([&finest, &finer])?,
         })
     }
 
-    /// Draws one object per prompt into one picture.
+    /// Predicts the masks of one object per prompt, all in one image or each in its own.
     ///
     /// # Errors
     ///
     /// Fails if a prompt does not fit.
-    pub fn draw(&self, seen: &Seen, prompt: &Prompt) -> Result<Drawn> {
-        let (sparse, dense) = self.prompts.encode(prompt)?;
-        let places = self.prompts.places()?;
-        let objects = sparse.dim(0)?;
-        let seen =
-            if seen.embedding.dim(0)? == objects { seen.clone() } else { seen.repeated(objects)? };
-        self.decoder.draw(&seen, &places, &sparse, &dense)
-    }
-
-    /// The prompts.
-    pub const fn prompts(&self) -> &PromptEncoder {
-        &self.prompts
-    }
-}
-
-/// Masks in another size: `[B, N, H, W]` in bilinear steps, pixels at the middle of their places.
-///
-/// # Errors
-///
-/// Fails if the shape does not fit.
-pub fn bilinear(masks: &Tensor, side: usize) -> Result<Tensor> {
-    let from = masks.dim(D::Minus1)?;
-    let matrix = bilinear_matrix(from, side, masks)?;
-    let wide = masks.to_dtype(DType::F32)?.broadcast_matmul(&matrix.t()?)?;
-    matrix.broadcast_matmul(&wide)
-}
-
-fn bilinear_matrix(from: usize, to: usize, like: &Tensor) -> Result<Tensor> {
-    let mut matrix = vec![0.0_f32; from * to];
-    let scale = from as f32 / to as f32;
-    for (row, weights) in matrix.chunks_exact_mut(from).enumerate() {
-        let place = ((row as f32 + 0.5) * scale - 0.5).max(0.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a place on the axis"
-        )]
-        let first = place as usize;
-        let share = place - first as f32;
-        for (at, weight) in [(first, 1.0 - share), ((first + 1).min(from - 1), share)] {
-            if let Some(it) = weights.get_mut(at) {
-                *it += weight;
-            }
+    pub fn predict_masks(&self, image: &ImageEmbedding, prompt: &Prompt) -> Result<MaskPrediction> {
+        let prompt = self.prompt_encoder.encode(prompt)?;
+        let image_positions = self.prompt_encoder.image_positions()?;
+        let objects = prompt.sparse.dim(0)?;
+        if image.embedding.dim(0)? == objects {
+            self.mask_decoder.forward(image, &image_positions, &prompt)
+        } else {
+            self.mask_decoder.forward(&image.repeat(objects)?, &image_positions, &prompt)
         }
     }
-    Tensor::from_vec(matrix, (to, from), like.device())
 }

@@ -4,22 +4,24 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use citrus_v::layout::layout;
-use citrus_v::positions::text_positions;
-use citrus_v::text::{Text, Turn, causal_mask};
-use citrus_v::vision::Vision;
-use citrus_v::{Config, Plan, Precision, Weights, WeightsError};
+use citrus_v::attention::causal_mask;
+use citrus_v::language_model::LanguageModel;
+use citrus_v::positions::mrope_positions;
+use citrus_v::rope::RotaryEmbedding;
+use citrus_v::tensor_shapes::tensor_shapes;
+use citrus_v::vision_encoder::VisionEncoder;
+use citrus_v::{CheckpointIndex, Config, Precision, Weights, WeightsError};
 
 use crate::{NAMINGS, Scratch, description, numbers, random, read, renamed, write};
 
 /// What a checkpoint in `folder` says of two pictures and some words.
 fn logits(folder: &Path, config: &Config) -> Vec<f32> {
-    let plan = Plan::read(folder).unwrap();
-    plan.check(&layout(config)).unwrap();
+    let plan = CheckpointIndex::read(folder).unwrap();
+    plan.check(&tensor_shapes(config)).unwrap();
     let weights = Weights::open(plan, DType::F32, &Device::Cpu).unwrap();
     let (text, vision) = (
-        Text::load(&weights, &config.text).unwrap(),
-        Vision::load(&weights, &config.vision).unwrap(),
+        LanguageModel::load(&weights, &config.text).unwrap(),
+        VisionEncoder::load(&weights, &config.vision).unwrap(),
     );
     let grids = [[1, 4, 6], [1, 6, 4]];
     let patches = numbers(3, 48 * config.vision.patch_len());
@@ -34,12 +36,13 @@ fn logits(folder: &Path, config: &Config) -> Vec<f32> {
         next += usize::from(*id == 40);
         rows.push(from.narrow(0, row, 1).unwrap());
     }
-    let found = text_positions(&ids, 40, &grids, 2).unwrap();
+    let found = mrope_positions(&ids, 40, &grids, 2).unwrap();
     let [time, row, column] = &found.axes;
-    let turn = Turn::of(&config.text, &[[time, row, column]], &Device::Cpu).unwrap();
+    let rotary =
+        RotaryEmbedding::multimodal(&config.text, &[[time, row, column]], &Device::Cpu).unwrap();
     let mask = causal_mask(ids.len(), 0, &[], &Device::Cpu, DType::F32).unwrap();
     let embeddings = Tensor::cat(&rows, 0).unwrap().unsqueeze(0).unwrap();
-    let hidden = text.forward(&embeddings, &turn, mask.as_ref(), None).unwrap();
+    let hidden = text.forward(&embeddings, &rotary, mask.as_ref(), None).unwrap();
     text.logits(&hidden).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -109,16 +112,16 @@ fn eight_bits_stay_close_and_what_cannot_be_cut_in_blocks_is_listed() {
     write(&scratch.0, "model.safetensors", &named);
     let words: Vec<u32> = (0..12).map(|it| it * 3).collect();
     let load = |precision: Precision| {
-        let plan = Plan::read(&scratch.0).unwrap();
+        let plan = CheckpointIndex::read(&scratch.0).unwrap();
         let weights = Weights::open(plan, precision, &Device::Cpu).unwrap();
-        let text = Text::load(&weights, &config.text).unwrap();
+        let text = LanguageModel::load(&weights, &config.text).unwrap();
         read(&text, &config, &words, words.len())
     };
     let exact = load(Precision::Full(DType::F32));
-    let eight = load(Precision::Eight);
+    let eight = load(Precision::Q8_0);
     // 48 numbers in a row are not a multiple of 32.
     let expected = [0, 1].map(|it| format!("language_model.layers.{it}.mlp.down_proj.weight"));
-    assert_eq!(Plan::read(&scratch.0).unwrap().too_odd(), expected);
+    assert_eq!(CheckpointIndex::read(&scratch.0).unwrap().unquantizable(), expected);
     let length = |it: &[f32]| it.iter().map(|it| it * it).sum::<f32>().sqrt();
     let apart: Vec<f32> = exact.iter().zip(&eight).map(|(a, b)| a - b).collect();
     let share = length(&apart) / length(&exact);
@@ -138,7 +141,11 @@ fn what_does_not_fit_is_refused_with_a_list() {
     named.insert("something.else".to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
     write(&scratch.0, "model.safetensors", &named);
 
-    let told = Plan::read(&scratch.0).unwrap().check(&layout(&config)).unwrap_err().to_string();
+    let told = CheckpointIndex::read(&scratch.0)
+        .unwrap()
+        .check(&tensor_shapes(&config))
+        .unwrap_err()
+        .to_string();
 
     for expected in [
         "missing:\n    language_model.layers.1.mlp.up_proj.weight",
@@ -160,14 +167,18 @@ fn a_tensor_in_two_files_is_refused() {
     let norm = "model.norm.weight".to_owned();
     let again = HashMap::from([(norm.clone(), named[&norm].clone())]);
     write(&scratch.0, "consolidated.safetensors", &again);
-    let told = Plan::read(&scratch.0).unwrap().check(&layout(&config)).unwrap_err().to_string();
+    let told = CheckpointIndex::read(&scratch.0)
+        .unwrap()
+        .check(&tensor_shapes(&config))
+        .unwrap_err()
+        .to_string();
     assert!(told.contains("in two files:\n    model.norm.weight"), "{told}");
 }
 
 #[test]
 fn files_that_are_not_whole_or_not_safetensors_are_refused() {
     let scratch = Scratch::new("broken");
-    let read = || Plan::read(&scratch.0).unwrap_err();
+    let read = || CheckpointIndex::read(&scratch.0).unwrap_err();
     std::fs::write(scratch.0.join("pytorch_model.bin"), "a pickle").unwrap();
     assert!(matches!(read(), WeightsError::NoWeights { .. }), "{}", read());
     let file = scratch.0.join("model.safetensors");

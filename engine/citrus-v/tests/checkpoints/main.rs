@@ -3,16 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a panic says no")]
 
 mod forms;
-mod sessions;
+mod sequences;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use citrus_v::cache::Cache;
-use citrus_v::layout::layout;
-use citrus_v::text::{Text, Turn, causal_mask};
-use citrus_v::{Config, Plan, Weights};
+use citrus_v::attention::causal_mask;
+use citrus_v::kv_cache::KvCache;
+use citrus_v::language_model::LanguageModel;
+use citrus_v::rope::RotaryEmbedding;
+use citrus_v::tensor_shapes::tensor_shapes;
+use citrus_v::{CheckpointIndex, Config, Weights};
 use serde_json::{Value, json};
 
 /// A folder that is removed with everything in it.
@@ -70,7 +72,7 @@ fn random(config: &Config) -> HashMap<String, Tensor> {
             numbers(index as u64 + 7, count).into_iter().map(|it| it * scale).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     };
-    layout(config).into_iter().enumerate().map(tensor).collect()
+    tensor_shapes(config).into_iter().enumerate().map(tensor).collect()
 }
 
 /// How a program names tensors of the language model and the vision tower.
@@ -90,27 +92,32 @@ fn write(folder: &Path, file: &str, tensors: &HashMap<String, Tensor>) {
     candle_core::safetensors::save(tensors, folder.join(file)).unwrap();
 }
 
-fn text_of(config: &Config) -> Text {
+fn text_of(config: &Config) -> LanguageModel {
     let scratch = Scratch::new(&format!("property-{:?}", std::thread::current().id()));
     let named =
         random(config).iter().map(|(name, it)| (renamed(name, NAMINGS[0]), it.clone())).collect();
     write(&scratch.0, "model.safetensors", &named);
-    let plan = Plan::read(&scratch.0).unwrap();
-    Text::load(&Weights::open(plan, DType::F32, &Device::Cpu).unwrap(), &config.text).unwrap()
+    let plan = CheckpointIndex::read(&scratch.0).unwrap();
+    LanguageModel::load(&Weights::open(plan, DType::F32, &Device::Cpu).unwrap(), &config.text)
+        .unwrap()
 }
 
 /// Logits of words, read in pieces of `split`.
-fn read(text: &Text, config: &Config, words: &[u32], split: usize) -> Vec<f32> {
-    let (mut cache, mut all) = (Cache::default(), Vec::new());
+fn read(text: &LanguageModel, config: &Config, words: &[u32], split: usize) -> Vec<f32> {
+    let (mut cache, mut all) = (KvCache::default(), Vec::new());
     for piece in words.chunks(split) {
         let before = cache.len();
         let places: Vec<i64> =
             (before..before + piece.len()).map(|it| i64::try_from(it).unwrap()).collect();
-        let turn =
-            Turn::of(&config.text, &[[&places; 3].map(Vec::as_slice)], &Device::Cpu).unwrap();
+        let rotary = RotaryEmbedding::multimodal(
+            &config.text,
+            &[[&places; 3].map(Vec::as_slice)],
+            &Device::Cpu,
+        )
+        .unwrap();
         let mask = causal_mask(piece.len(), before, &[], &Device::Cpu, DType::F32).unwrap();
         let embeddings = text.embed(piece).unwrap().unsqueeze(0).unwrap();
-        let hidden = text.forward(&embeddings, &turn, mask.as_ref(), Some(&mut cache)).unwrap();
+        let hidden = text.forward(&embeddings, &rotary, mask.as_ref(), Some(&mut cache)).unwrap();
         let logits = text.logits(&hidden).unwrap();
         all.extend(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     }

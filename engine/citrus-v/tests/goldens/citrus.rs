@@ -1,29 +1,29 @@
-//! The whole network: a question, an answer with `[SEG]`, masks.
+//! The whole model: prompt, generated text with `[SEG]`, masks.
 
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use citrus_v::{CitrusV, Decoding, Message, Need};
+use citrus_v::{CitrusV, GenerationConfig, Message, Phase};
 
 use crate::sam::assert_mask;
 use crate::{Set, assert_close, device, picture};
 
 #[test]
-fn questions_are_answered_and_drawn_as_by_the_reference() {
+fn texts_and_masks_are_those_of_the_reference() {
     for set in Set::with("citrus/infer.json") {
         check(&set, DType::F32);
     }
 }
 
-/// What a GPU goes through, on a CPU: candle's operations, with numbers that are not f32 everywhere.
+/// The operations that a GPU runs, on a CPU: those of candle, with numbers other than f32.
 #[test]
-fn the_operations_of_other_devices_answer_and_draw_alike() {
+fn the_operations_of_other_devices_give_the_same_texts_and_masks() {
     for set in Set::with("citrus/infer.json") {
         check(&set, DType::F64);
     }
 }
 
-/// As far as two tensors are apart, of the length of the second.
+/// The distance of two tensors, relative to the norm of the second.
 fn apart(found: &Tensor, expected: &Tensor) -> f32 {
     let found = found.to_dtype(DType::F32).unwrap().reshape(expected.shape()).unwrap();
     let length = |it: &Tensor| it.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
@@ -33,7 +33,7 @@ fn apart(found: &Tensor, expected: &Tensor) -> f32 {
 /// The same with numbers of half the length, which are rounded everywhere: close, and not the same. Those of
 /// bf16, with which a GPU computes and a CPU cannot, have an eighth of the digits after the point.
 #[test]
-fn numbers_of_half_the_length_come_close() {
+fn half_precision_comes_close() {
     let has_bf16 = device().is_cuda();
     let kinds = [(DType::F16, 3e-2)].into_iter().chain(has_bf16.then_some((DType::BF16, 0.24)));
     for (kind, most) in kinds {
@@ -55,21 +55,21 @@ fn half_comes_close(set: &Set, kind: DType, most: f32) {
     for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
         let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
         let picture = picture(&set.path(query["image"].as_str().unwrap()));
-        let message = Message::question(1, query["query"].as_str().unwrap());
-        let question = whole.question(&[message], &[picture], set.bounds()).unwrap();
+        let message = Message::user(1, query["query"].as_str().unwrap());
+        let question = whole.prepare(&[message], &[picture], set.bounds()).unwrap();
         let first = |model: &CitrusV| {
-            let decoding = Decoding { tokens_max: 1, ..Decoding::default() };
+            let decoding = GenerationConfig { tokens_max: 1, ..GenerationConfig::default() };
             let mut logits = Vec::new();
             let mut seen = |_, it: &[f32]| {
                 logits = it.to_vec();
                 ControlFlow::Continue(())
             };
-            model.answer(&question, &decoding, &mut seen).unwrap();
+            model.generate(&question, &decoding, &mut seen).unwrap();
             Tensor::new(logits, &device()).unwrap()
         };
         close(format!("words of {index}"), apart(&first(&half), &first(&whole)));
         let hidden = expected.get("seg_hidden").to_dtype(kind).unwrap();
-        let drawn = half.segment(&question.fitted[0], &hidden).unwrap();
+        let drawn = half.segment(&question.resized[0], &hidden).unwrap();
         for (object, it) in drawn.iter().enumerate() {
             let best = expected.get("low_res_best").get(object).unwrap();
             close(format!("mask {object} of {index}"), apart(&it.logits, &best));
@@ -83,39 +83,46 @@ fn check(set: &Set, kind: DType) {
     for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
         let expected = set.tensors(&format!("citrus/infer{index}.safetensors"));
         let picture = picture(&set.path(query["image"].as_str().unwrap()));
-        let message = Message::question(1, query["query"].as_str().unwrap());
-        let question = model.question(&[message], &[picture], set.bounds()).unwrap();
-        assert_eq!(question.ids, expected.ids("input_ids"), "{index}");
+        let message = Message::user(1, query["query"].as_str().unwrap());
+        let question = model.prepare(&[message], &[picture], set.bounds()).unwrap();
+        assert_eq!(question.token_ids, expected.ids("input_ids"), "{index}");
 
         let sequence = expected.ids("sequence");
-        let tokens_max = sequence.len() - question.ids.len();
-        let decoding = Decoding { tokens_max, ..Decoding::default() };
+        let tokens_max = sequence.len() - question.token_ids.len();
+        let decoding = GenerationConfig { tokens_max, ..GenerationConfig::default() };
         let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
-        let answer = model.answer(&question, &decoding, &mut seen).unwrap();
-        assert_eq!([question.ids.as_slice(), &answer.ids].concat(), sequence, "{index}");
-        assert_eq!(model.tokens().decode(&answer.ids).unwrap(), query["text"].as_str().unwrap());
+        let answer = model.generate(&question, &decoding, &mut seen).unwrap();
+        assert_eq!(
+            [question.token_ids.as_slice(), &answer.token_ids].concat(),
+            sequence,
+            "{index}"
+        );
+        assert_eq!(
+            model.tokenizer().decode(&answer.token_ids).unwrap(),
+            query["text"].as_str().unwrap()
+        );
         let places: Vec<i64> =
             answer.seg_positions.iter().map(|it| i64::try_from(*it).unwrap()).collect();
         assert_eq!(places, expected.numbers("seg_positions"), "{index}");
         let hidden = answer.seg_hidden.unwrap();
         assert_close("seg_hidden", &hidden, expected.get("seg_hidden"), 1e-4, 1e-4);
-        let vectors = model.project(&hidden).unwrap();
+        let vectors = model.project_seg(&hidden).unwrap();
         assert_close("seg_embedding", &vectors, expected.get("seg_embedding"), 1e-4, 1e-4);
 
-        // One that has said its last word is put aside before it is drawn: nothing of it is lost.
-        let mut session = model.begin(question.clone(), &decoding).unwrap();
-        while session.need() != Need::Nothing {
-            match session.need() {
-                Need::See => model.see(&mut session).unwrap(),
-                Need::Read => model.read(&mut session, 9).unwrap(),
-                _ => model.say(&mut [&mut session], &mut |_, _, _| {}).unwrap(),
+        // A finished sequence is released before segmentation: its `[SEG]` states remain.
+        let mut sequence = model.start(question.clone(), &decoding).unwrap();
+        while sequence.phase() != Phase::Finished {
+            match sequence.phase() {
+                Phase::EncodeImage => model.encode_next_image(&mut sequence).unwrap(),
+                Phase::Prefill => model.prefill(&mut sequence, 9).unwrap(),
+                _ => model.decode(&mut [&mut sequence], &mut |_| {}).unwrap(),
             }
         }
-        session.forget();
-        let kept = session.seg_hidden().unwrap().unwrap();
-        assert_close("put aside", &kept, expected.get("seg_hidden"), 1e-4, 1e-4);
+        sequence.release();
+        let released = sequence.seg_hidden().unwrap().unwrap();
+        assert_close("released", &released, expected.get("seg_hidden"), 1e-4, 1e-4);
 
-        let drawn = model.segment(&question.fitted[0], &hidden).unwrap();
+        let drawn = model.segment(&question.resized[0], &hidden).unwrap();
         let which: Vec<u32> = drawn.iter().map(|it| it.which).collect();
         assert_eq!(which, expected.ids("best_idx"), "{index}");
         let logits: Vec<Tensor> = drawn.iter().map(|it| it.logits.clone()).collect();

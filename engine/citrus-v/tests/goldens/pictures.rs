@@ -49,7 +49,7 @@ fn pictures_are_resized_to_the_bit() {
         for (index, picture) in set.pictures().iter().enumerate() {
             assert!(picture.rgb == expected.bytes(&format!("rgb_u8_{index}")), "decoded {index}");
             let fitted =
-                citrus_v::preprocess::fitted(picture, &config.vision, set.bounds()).unwrap();
+                citrus_v::preprocess::smart_resize(picture, &config.vision, set.bounds()).unwrap();
             assert!(fitted.rgb == expected.bytes(&format!("resized_u8_{index}")), "fitted {index}");
             let Some(about) = sam.get(index) else { continue };
             let side = sam_bytes.get(&format!("u8_{index}")).dim(0).unwrap();
@@ -69,9 +69,9 @@ fn patches_and_planes_are_those_of_the_reference() {
         let (config, mut rows, mut grids) = (config(&set), Vec::new(), Vec::new());
         for picture in set.pictures() {
             let fitted =
-                citrus_v::preprocess::fitted(&picture, &config.vision, set.bounds()).unwrap();
+                citrus_v::preprocess::smart_resize(&picture, &config.vision, set.bounds()).unwrap();
             let (patches, grid) =
-                citrus_v::preprocess::patches(&fitted, &config.vision, &device()).unwrap();
+                citrus_v::preprocess::to_patches(&fitted, &config.vision, &device()).unwrap();
             rows.push(patches);
             grids.extend(grid.map(|it| i64::try_from(it).unwrap()));
         }
@@ -82,7 +82,7 @@ fn patches_and_planes_are_those_of_the_reference() {
         let text = std::fs::read_to_string(set.path("ckpt/sam2_tiny_fb/config.json")).unwrap();
         let sam = SamConfig::parse(&text).unwrap();
         let picture = set.pictures().remove(0);
-        let plane = citrus_v::preprocess::square(&picture, &sam, &device()).unwrap();
+        let plane = citrus_v::preprocess::sam_image(&picture, &sam, &device()).unwrap();
         let every = u32::try_from(sam.image).unwrap();
         let rows: Vec<u32> = (0..every).step_by(4).collect();
         let some =

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use citrus_v::positions::{Windows, patch_angles, text_positions};
-use citrus_v::text::{Turn, causal_mask};
-use citrus_v::tokens::{Tokens, rendered};
-use citrus_v::{CitrusV, Decoding, Message, Question, Speaker};
+use citrus_v::attention::causal_mask;
+use citrus_v::positions::{WindowPartition, mrope_positions, patch_angles};
+use citrus_v::rope::RotaryEmbedding;
+use citrus_v::tokenizer::{Tokenizer, apply_chat_template};
+use citrus_v::{CitrusV, GenerationConfig, Message, MessageRole, ModelInput};
 use serde_json::Value;
 
 use crate::{Set, Tensors, assert_close, device};
@@ -23,7 +24,7 @@ fn grids(tensors: &Tensors) -> Vec<[usize; 3]> {
 #[test]
 fn tokens_are_those_of_the_reference() {
     for set in Set::with("qwen/tokenizer.json") {
-        let tokens = Tokens::open(&set.path("ckpt/qwen_tiny"), None).unwrap();
+        let tokens = Tokenizer::open(&set.path("ckpt/qwen_tiny"), None).unwrap();
         let about = set.json("qwen/tokenizer.json");
         for case in about["cases"].as_array().unwrap() {
             let ids = tokens.encode(case["text"].as_str().unwrap()).unwrap();
@@ -33,7 +34,7 @@ fn tokens_are_those_of_the_reference() {
             assert_eq!(tokens.decode(&ids).unwrap(), case["decoded"].as_str().unwrap());
         }
         for (token, id) in about["special_ids"].as_object().unwrap() {
-            assert_eq!(tokens.id(token).map(u64::from), id.as_u64(), "{token}");
+            assert_eq!(tokens.token_id(token).map(u64::from), id.as_u64(), "{token}");
         }
     }
 }
@@ -44,9 +45,10 @@ fn the_vision_tower_is_that_of_the_reference() {
         let (model, input) = (model(&set), set.tensors("qwen/preprocess.safetensors"));
         let expected = set.tensors("qwen/vision.safetensors");
         let (grids, vision) = (grids(&input), &model.config().vision);
-        let windows = Windows::of(vision, &grids);
+        let windows = WindowPartition::of(vision, &grids);
         assert_eq!(windows.order, expected.ids("window_index"));
-        let ends: Vec<i64> = windows.ends.iter().map(|it| i64::try_from(*it).unwrap()).collect();
+        let ends: Vec<i64> =
+            windows.window_boundaries.iter().map(|it| i64::try_from(*it).unwrap()).collect();
         assert_eq!(ends, expected.numbers("cu_window_seqlens"));
         let angles = Tensor::new(patch_angles(vision, &grids), &device()).unwrap();
         assert_close("rot_pos_emb", &angles, expected.get("rot_pos_emb"), 1e-5, 1e-5);
@@ -55,7 +57,10 @@ fn the_vision_tower_is_that_of_the_reference() {
             assert_close(name, found, expected.get(name), 1e-4, 1e-4);
             seen += 1;
         };
-        let merged = model.vision().traced(input.get("pixel_values"), &grids, &mut check).unwrap();
+        let merged = model
+            .vision_encoder()
+            .forward_traced(input.get("pixel_values"), &grids, &mut check)
+            .unwrap();
         assert_close("merged", &merged, expected.get("merged"), 1e-4, 1e-4);
         assert_eq!(seen, vision.depth + 1);
     }
@@ -68,10 +73,10 @@ fn messages(prompt: &Value) -> Vec<Message> {
         let text = content.as_str().map(str::to_owned);
         let text_of = |it: &Value| it["text"].as_str().unwrap_or_default().to_owned();
         Message {
-            speaker: match it["role"].as_str().unwrap() {
-                "system" => Speaker::System,
-                "user" => Speaker::User,
-                _ => Speaker::Assistant,
+            role: match it["role"].as_str().unwrap() {
+                "system" => MessageRole::System,
+                "user" => MessageRole::User,
+                _ => MessageRole::Assistant,
             },
             pictures: parts.iter().filter(|it| it["type"] == "image").count(),
             text: text.unwrap_or_else(|| parts.iter().map(text_of).collect()),
@@ -80,23 +85,24 @@ fn messages(prompt: &Value) -> Vec<Message> {
     prompt["messages"].as_array().unwrap().iter().map(one).collect()
 }
 
-fn question(set: &Set, model: &CitrusV, prompt: &Value) -> Question {
+fn question(set: &Set, model: &CitrusV, prompt: &Value) -> ModelInput {
     let all = set.pictures();
     let which = prompt["images"].as_array().unwrap();
     let pictures: Vec<_> = which
         .iter()
         .map(|it| all[usize::try_from(it.as_u64().unwrap()).unwrap()].clone())
         .collect();
-    model.question(&messages(prompt), &pictures, set.bounds()).unwrap()
+    model.prepare(&messages(prompt), &pictures, set.bounds()).unwrap()
 }
 
-fn turn_of(model: &CitrusV, question: &Question) -> (Turn, [Vec<i64>; 3], i64) {
+fn rotary_of(model: &CitrusV, question: &ModelInput) -> (RotaryEmbedding, [Vec<i64>; 3], i64) {
     let config = model.config();
     let (image, merge) = (config.tokens.image, config.vision.merge);
-    let found = text_positions(&question.ids, image, &question.grids, merge).unwrap();
+    let found = mrope_positions(&question.token_ids, image, &question.grids, merge).unwrap();
     let [time, row, column] = &found.axes;
-    let turn = Turn::of(&config.text, &[[time, row, column]], &device()).unwrap();
-    (turn, found.axes, found.delta)
+    let rotary =
+        RotaryEmbedding::multimodal(&config.text, &[[time, row, column]], &device()).unwrap();
+    (rotary, found.axes, found.delta)
 }
 
 #[test]
@@ -106,14 +112,17 @@ fn prompts_are_read_and_answered_as_by_the_reference() {
         for prompt in set.json("qwen/prompts.json")["prompts"].as_array().unwrap() {
             let name = format!("qwen/prompt{}.safetensors", prompt["prompt"]);
             let expected = set.tensors(&name);
-            assert_eq!(rendered(&messages(prompt)), prompt["rendered"].as_str().unwrap());
+            assert_eq!(
+                apply_chat_template(&messages(prompt)),
+                prompt["rendered"].as_str().unwrap()
+            );
             let question = question(&set, &model, prompt);
-            assert_eq!(question.ids, expected.ids("input_ids"), "{name}");
-            let (turn, axes, delta) = turn_of(&model, &question);
+            assert_eq!(question.token_ids, expected.ids("input_ids"), "{name}");
+            let (rotary, axes, delta) = rotary_of(&model, &question);
             assert_eq!(axes.concat(), expected.numbers("position_ids"), "{name}");
             assert_eq!([delta].as_slice(), expected.numbers("rope_deltas"), "{name}");
 
-            let embedded = model.embedded(&question).unwrap();
+            let embedded = model.embed(&question).unwrap();
             assert_close("inputs_embeds", &embedded, expected.get("inputs_embeds"), 1e-4, 1e-4);
             let layers = model.config().text.layers;
             let mut check = |layer: usize, found: &Tensor| {
@@ -122,34 +131,38 @@ fn prompts_are_read_and_answered_as_by_the_reference() {
                     assert_close(&name, found, expected.get(&name), 1e-4, 1e-4);
                 }
             };
-            let mask = causal_mask(question.ids.len(), 0, &[], &device(), DType::F32).unwrap();
+            let mask =
+                causal_mask(question.token_ids.len(), 0, &[], &device(), DType::F32).unwrap();
             let embedded = embedded.unsqueeze(0).unwrap();
-            let hidden =
-                model.text().traced(&embedded, &turn, mask.as_ref(), None, &mut check).unwrap();
+            let hidden = model
+                .language_model()
+                .forward_traced(&embedded, &rotary, mask.as_ref(), None, &mut check)
+                .unwrap();
             let last = format!("hidden_{layers}_final_norm");
             assert_close(&last, &hidden, expected.get(&last), 1e-4, 1e-4);
-            let logits = model.text().logits(&hidden).unwrap();
+            let logits = model.language_model().logits(&hidden).unwrap();
             assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
 
             let said = expected.ids("greedy_ids");
-            let decoding = Decoding { tokens_max: said.len(), ..Decoding::default() };
+            let decoding =
+                GenerationConfig { tokens_max: said.len(), ..GenerationConfig::default() };
             let mut logits = Vec::new();
             let mut seen = |_, it: &[f32]| {
                 logits.extend_from_slice(it);
                 ControlFlow::Continue(())
             };
-            let answer = model.answer(&question, &decoding, &mut seen).unwrap();
-            assert_eq!(answer.ids, said, "{name}");
+            let answer = model.generate(&question, &decoding, &mut seen).unwrap();
+            assert_eq!(answer.token_ids, said, "{name}");
             assert_eq!(
-                model.tokens().decode(&answer.ids).unwrap(),
+                model.tokenizer().decode(&answer.token_ids).unwrap(),
                 prompt["greedy_text"].as_str().unwrap()
             );
             let logits = Tensor::new(logits, &device()).unwrap();
             assert_close("greedy_logits", &logits, expected.get("greedy_logits"), 1e-3, 0.0);
-            let decoding = Decoding { repetition_penalty: 1.3, ..decoding };
+            let decoding = GenerationConfig { repetition_penalty: 1.3, ..decoding };
             let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
-            let answer = model.answer(&question, &decoding, &mut seen).unwrap();
-            assert_eq!(answer.ids, expected.ids("greedy_rp130_ids"), "{name}");
+            let answer = model.generate(&question, &decoding, &mut seen).unwrap();
+            assert_eq!(answer.token_ids, expected.ids("greedy_rp130_ids"), "{name}");
         }
     }
 }
@@ -181,7 +194,7 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
         let ids: Vec<u32> = ids[at].iter().map(|it| u32::try_from(*it).unwrap()).collect();
         let real: Vec<u32> =
             ids.iter().zip(&hidden).filter(|(_, it)| !**it).map(|(id, _)| *id).collect();
-        let found = text_positions(&real, config.tokens.image, &[*grid], config.vision.merge);
+        let found = mrope_positions(&real, config.tokens.image, &[*grid], config.vision.merge);
         let found = found.unwrap();
         assert_eq!(
             found.delta + i64::try_from(real.len()).unwrap() - i64::try_from(length).unwrap(),
@@ -196,19 +209,19 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
         let patches = pixels.get("pixel_values").narrow(0, first, count).unwrap();
         first += count;
         let (patches, grids) = (Some(patches), vec![*grid]);
-        let question = Question { ids, patches, grids, fitted: Vec::new() };
-        embeddings.push(model.embedded(&question).unwrap());
+        let question = ModelInput { token_ids: ids, patches, grids, resized: Vec::new() };
+        embeddings.push(model.embed(&question).unwrap());
         padding.push(hidden);
     }
     assert_eq!(all.concat(), positions, "{side}");
     let rows: Vec<[&[i64]; 3]> = (0..grids.len())
         .map(|row| [0, 1, 2].map(|axis| &all[axis][row * length..(row + 1) * length]))
         .collect();
-    let turn = Turn::of(&config.text, &rows, &device()).unwrap();
+    let rotary = RotaryEmbedding::multimodal(&config.text, &rows, &device()).unwrap();
     let mask = causal_mask(length, 0, &padding, &device(), DType::F32).unwrap();
     let embeddings = Tensor::stack(&embeddings, 0).unwrap();
-    let hidden = model.text().forward(&embeddings, &turn, mask.as_ref(), None).unwrap();
-    let logits = model.text().logits(&hidden).unwrap();
+    let hidden = model.language_model().forward(&embeddings, &rotary, mask.as_ref(), None).unwrap();
+    let logits = model.language_model().logits(&hidden).unwrap();
     assert_padded(side, &logits, expected.get(&format!("{side}_logits")), &padding);
 }
 

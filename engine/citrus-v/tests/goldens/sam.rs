@@ -1,11 +1,12 @@
 //! SAM2, from checkpoints in both namings.
 
 use candle_core::{DType, Tensor};
-use citrus_v::layout::sam_layout;
-use citrus_v::names::{Meaning, meaning};
-use citrus_v::sam::prompt::{Label, Point, Prompt};
-use citrus_v::sam::{Sam, Seen, bilinear};
-use citrus_v::{Plan, SamConfig, Weights};
+use citrus_v::resampling::bilinear;
+use citrus_v::sam::prompt_encoder::{Point, PointLabel, Prompt};
+use citrus_v::sam::{ImageEmbedding, Sam};
+use citrus_v::tensor_names::{CanonicalName, canonical_name};
+use citrus_v::tensor_shapes::sam_tensor_shapes;
+use citrus_v::{CheckpointIndex, SamConfig, Weights};
 use imaging::FlatMask;
 use serde_json::Value;
 
@@ -21,8 +22,8 @@ fn sam(set: &Set, folder: &str) -> Sam {
     let folder = set.path(folder);
     let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
     let config = SamConfig::parse(&text).unwrap();
-    let plan = Plan::read(&folder).unwrap();
-    plan.check(&sam_layout(&config)).unwrap();
+    let plan = CheckpointIndex::read(&folder).unwrap();
+    plan.check(&sam_tensor_shapes(&config)).unwrap();
     let weights = Weights::open(plan, DType::F32, &device()).unwrap();
     Sam::load(&weights, &config).unwrap()
 }
@@ -34,13 +35,13 @@ fn input(set: &Set) -> Tensor {
         let name = format!("u8_{index}");
         let side = u32::try_from(bytes.get(&name).dim(0).unwrap()).unwrap();
         let picture = imaging::Picture::new(side, side, bytes.bytes(&name)).unwrap();
-        citrus_v::preprocess::normalized(&picture, &device()).unwrap()
+        citrus_v::preprocess::normalize_for_sam(&picture, &device()).unwrap()
     };
     Tensor::cat(&[plane(0), plane(1)], 0).unwrap()
 }
 
 #[test]
-fn pictures_are_seen_as_by_the_reference() {
+fn image_embeddings_are_those_of_the_reference() {
     for set in Set::with("sam/image_encoder.safetensors") {
         let expected = set.tensors("sam/image_encoder.safetensors");
         for folder in checkpoints(&set) {
@@ -60,7 +61,7 @@ fn pictures_are_seen_as_by_the_reference() {
                 assert_close(name, &found, expected, 1e-3, 1e-4);
                 seen += 1;
             };
-            let found = sam.traced(&input(&set), &mut check).unwrap();
+            let found = sam.encode_image_traced(&input(&set), &mut check).unwrap();
             assert_eq!(
                 seen,
                 sam.config().stages.iter().sum::<usize>()
@@ -74,7 +75,7 @@ fn pictures_are_seen_as_by_the_reference() {
                 1e-3,
                 1e-4,
             );
-            let [finest, finer] = &found.fine;
+            let [finest, finer] = &found.high_res;
             assert_close(
                 "high_res_s0",
                 &channels_first(finest),
@@ -89,7 +90,7 @@ fn pictures_are_seen_as_by_the_reference() {
                 1e-3,
                 1e-4,
             );
-            let places = sam.prompts().places().unwrap();
+            let places = sam.prompt_encoder().image_positions().unwrap();
             let places = places.transpose(1, 2).unwrap().reshape(expected.get("dense_pe").shape());
             assert_close("dense_pe", &places.unwrap(), expected.get("dense_pe"), 1e-4, 1e-4);
         }
@@ -116,11 +117,11 @@ fn prompt(case: &Tensors) -> Prompt {
         let (places, labels) = (floats(points), case.numbers("input_labels"));
         let point = |at: usize| -> Point {
             let label = match labels[at] {
-                0 => Label::Outside,
-                1 => Label::Inside,
-                _ => Label::None,
+                0 => PointLabel::Background,
+                1 => PointLabel::Foreground,
+                _ => PointLabel::Padding,
             };
-            ([places[at * 2], places[at * 2 + 1]], label)
+            Point { position: [places[at * 2], places[at * 2 + 1]], label }
         };
         let object = |it: usize| (it * count..(it + 1) * count).map(point).collect();
         prompt.points = (0..objects).map(object).collect();
@@ -133,11 +134,11 @@ fn prompt(case: &Tensors) -> Prompt {
 }
 
 #[test]
-fn prompts_are_drawn_as_by_the_reference() {
+fn masks_of_prompts_are_those_of_the_reference() {
     for set in Set::with("sam/image_encoder.safetensors") {
         for folder in checkpoints(&set) {
             let sam = sam(&set, folder);
-            let seen = sam.see(&input(&set)).unwrap().of(0).unwrap();
+            let seen = sam.encode_image(&input(&set)).unwrap().of(0).unwrap();
             for name in set.files("sam", "prompt_") {
                 check_prompt(&sam, &seen, &name, &set.tensors(&name));
             }
@@ -145,27 +146,28 @@ fn prompts_are_drawn_as_by_the_reference() {
     }
 }
 
-fn check_prompt(sam: &Sam, seen: &Seen, name: &str, expected: &Tensors) {
+fn check_prompt(sam: &Sam, seen: &ImageEmbedding, name: &str, expected: &Tensors) {
     let prompt = prompt(expected);
     if let Some(sparse) = expected.0.get("sparse_embeddings") {
-        let (found, dense) = sam.prompts().encode(&prompt).unwrap();
-        assert_close(name, &found, sparse, 1e-4, 1e-4);
+        let found = sam.prompt_encoder().encode(&prompt).unwrap();
+        assert_close(name, &found.sparse, sparse, 1e-4, 1e-4);
         let expected = expected.get("dense_embeddings");
         let side = expected.dim(2).unwrap();
-        let dense = channels_first(&dense).narrow(2, 0, side).unwrap().narrow(3, 0, side).unwrap();
+        let dense =
+            channels_first(&found.dense).narrow(2, 0, side).unwrap().narrow(3, 0, side).unwrap();
         assert_close(name, &dense, expected, 1e-3, 1e-4);
     }
-    let drawn = sam.draw(seen, &prompt).unwrap();
-    let (masks, ious) = drawn.several().unwrap();
-    assert_close(name, &masks, expected.get("multi_low_res_masks"), 1e-3, 1e-4);
-    assert_close(name, &ious, expected.get("multi_iou"), 1e-4, 0.0);
-    assert_close(name, &drawn.objects, expected.get("multi_obj_logits"), 1e-4, 1e-4);
-    let (masks, ious) = drawn.single().unwrap();
-    assert_close(name, &masks, expected.get("single_low_res_masks"), 1e-3, 1e-4);
-    assert_close(name, &ious, expected.get("single_iou"), 1e-4, 0.0);
+    let prediction = sam.predict_masks(seen, &prompt).unwrap();
+    let multimask = prediction.multimask().unwrap();
+    assert_close(name, &multimask.masks, expected.get("multi_low_res_masks"), 1e-3, 1e-4);
+    assert_close(name, &multimask.ious, expected.get("multi_iou"), 1e-4, 0.0);
+    assert_close(name, &prediction.object_scores, expected.get("multi_obj_logits"), 1e-4, 1e-4);
+    let single = prediction.single().unwrap();
+    assert_close(name, &single.masks, expected.get("single_low_res_masks"), 1e-3, 1e-4);
+    assert_close(name, &single.ious, expected.get("single_iou"), 1e-4, 0.0);
 }
 
-/// A mask of the reference, and where ours may differ: logits close to nought may fall on either side.
+/// A mask of the reference, and where ours may differ: logits close to zero may fall on either side.
 #[track_caller]
 pub(crate) fn assert_mask(what: &str, found: &FlatMask, expected: &Value, logits: &Tensor) {
     let number = |at: usize| u32::try_from(expected["size"][at].as_u64().unwrap()).unwrap();
@@ -179,30 +181,37 @@ pub(crate) fn assert_mask(what: &str, found: &FlatMask, expected: &Value, logits
 }
 
 #[test]
-fn vectors_of_the_language_model_are_drawn_as_by_the_reference() {
+fn masks_of_language_embeddings_are_those_of_the_reference() {
     for set in Set::with("sam/language_prompt.json") {
         let (expected, about) =
             (set.tensors("sam/language_prompt.safetensors"), set.json("sam/language_prompt.json"));
         for folder in checkpoints(&set) {
             let sam = sam(&set, folder);
-            let seen = sam.see(&input(&set)).unwrap();
+            let seen = sam.encode_image(&input(&set)).unwrap();
             let vectors = expected.get("lang").squeeze(1).unwrap();
-            let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
-            let (sparse, _) = sam.prompts().encode(&prompt).unwrap();
-            assert_close("sparse", &sparse, expected.get("sparse"), 1e-4, 1e-4);
-            let drawn = sam.draw(&seen, &prompt).unwrap();
-            let (masks, ious) = drawn.several().unwrap();
+            let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
+            let encoded = sam.prompt_encoder().encode(&prompt).unwrap();
+            assert_close("sparse", &encoded.sparse, expected.get("sparse"), 1e-4, 1e-4);
+            let prediction = sam.predict_masks(&seen, &prompt).unwrap();
+            let multimask = prediction.multimask().unwrap();
             assert_close(
                 "low_res_multimasks",
-                &masks,
+                &multimask.masks,
                 expected.get("low_res_multimasks"),
                 1e-3,
                 1e-4,
             );
-            assert_close("ious", &ious, expected.get("ious"), 1e-4, 0.0);
-            assert_close("obj_logits", &drawn.objects, expected.get("obj_logits"), 1e-4, 1e-4);
-            let (best, which) = drawn.best().unwrap();
-            assert_eq!(which, expected.ids("best_idx"));
+            assert_close("ious", &multimask.ious, expected.get("ious"), 1e-4, 0.0);
+            assert_close(
+                "obj_logits",
+                &prediction.object_scores,
+                expected.get("obj_logits"),
+                1e-4,
+                1e-4,
+            );
+            let best = prediction.best().unwrap();
+            assert_eq!(best.which, expected.ids("best_idx"));
+            let best = best.masks;
             assert_close("best_low_res", &best, expected.get("best_low_res"), 1e-3, 1e-4);
             let large = bilinear(&best.narrow(0, 0, 1).unwrap(), sam.config().image).unwrap();
             assert_close("high_res_image0", &large, expected.get("high_res_image0"), 1e-3, 1e-4);
@@ -234,17 +243,17 @@ fn both_namings_are_known() {
     for set in Set::with("sam/fb_to_hf_names.json") {
         let about = set.json("sam/fb_to_hf_names.json");
         for (ours, theirs) in about["map"].as_object().unwrap() {
-            let Meaning::Tensor(name) = meaning(ours) else { panic!("{ours}") };
+            let CanonicalName::Tensor(name) = canonical_name(ours) else { panic!("{ours}") };
             for other in theirs.as_array().unwrap() {
-                match meaning(other.as_str().unwrap()) {
-                    Meaning::Tensor(it) => assert_eq!(it, name),
-                    Meaning::Rows(rows) => assert!(rows.contains(&name), "{other}"),
+                match canonical_name(other.as_str().unwrap()) {
+                    CanonicalName::Tensor(it) => assert_eq!(it, name),
+                    CanonicalName::Rows(rows) => assert!(rows.contains(&name), "{other}"),
                     it => panic!("{other}: {it:?}"),
                 }
             }
         }
         for unused in about["not_used_for_images"].as_array().unwrap() {
-            assert_eq!(meaning(unused.as_str().unwrap()), Meaning::Unused, "{unused}");
+            assert_eq!(canonical_name(unused.as_str().unwrap()), CanonicalName::Unused, "{unused}");
         }
     }
 }

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW};
+use citrus_v::attention::{causal_mask, packed_mask};
 use citrus_v::losses::{
-    IGNORED, clip, cosine_schedule, dice_loss, gradient_scaled, mask_loss, token_loss,
+    IGNORED, clip_gradient_norm, cosine_schedule, dice_loss, mask_loss, scale_gradient, token_loss,
 };
-use citrus_v::names::{Meaning, meaning};
-use citrus_v::sam::prompt::Prompt;
-use citrus_v::text::{Turn, causal_mask, packed_mask};
-use citrus_v::tokens::Tokens;
-use citrus_v::{CitrusV, Config, Plan, Question, Weights};
+use citrus_v::rope::RotaryEmbedding;
+use citrus_v::sam::prompt_encoder::Prompt;
+use citrus_v::tensor_names::{CanonicalName, canonical_name};
+use citrus_v::tokenizer::Tokenizer;
+use citrus_v::{CheckpointIndex, CitrusV, Config, ModelInput, Weights};
 use serde_json::Value;
 
 use crate::{Set, Tensors, assert_close, device};
@@ -41,8 +42,8 @@ struct Judged {
 }
 
 fn ours(name: &str) -> String {
-    match meaning(name) {
-        Meaning::Tensor(ours) => ours,
+    match canonical_name(name) {
+        CanonicalName::Tensor(ours) => ours,
         other => panic!("{name}: {other:?}"),
     }
 }
@@ -56,9 +57,10 @@ impl Lesson {
         let folder = set.path("ckpt/citrus_tiny");
         let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
         let config = Config::parse(&text).unwrap();
-        let tokens = Tokens::open(&folder, config.seg.as_ref().map(|it| it.token)).unwrap();
-        let weights = Weights::open_for_training(Plan::read(&folder).unwrap(), &device()).unwrap();
-        let model = CitrusV::of(config, tokens, &weights).unwrap();
+        let tokens = Tokenizer::open(&folder, config.seg.as_ref().map(|it| it.token)).unwrap();
+        let weights =
+            Weights::open_for_training(CheckpointIndex::read(&folder).unwrap(), &device()).unwrap();
+        let model = CitrusV::new(config, tokens, &weights).unwrap();
         let batch = set.tensors("citrus/train_batch.safetensors");
         let length = batch.get("input_ids").dim(1).unwrap();
         let stands = rows(&batch.numbers("attention_mask"), length);
@@ -87,16 +89,19 @@ impl Lesson {
         let embedded = (0..self.ids.len()).map(|row| {
             let (ids, grids) = (self.ids[row].clone(), vec![self.grids[row]]);
             let patches = Some(self.patches[row].clone());
-            self.model.embedded(&Question { ids, patches, grids, fitted: Vec::new() }).unwrap()
+            self.model
+                .embed(&ModelInput { token_ids: ids, patches, grids, resized: Vec::new() })
+                .unwrap()
         });
         let embedded = Tensor::stack(&embedded.collect::<Vec<_>>(), 0).unwrap();
         let axes: Vec<[&[i64]; 3]> =
             self.axes.iter().map(|it| [&it[0], &it[1], &it[2]].map(Vec::as_slice)).collect();
-        let turn = Turn::of(&config.text, &axes, &device()).unwrap();
+        let rotary = RotaryEmbedding::multimodal(&config.text, &axes, &device()).unwrap();
         let length = self.ids[0].len();
         let mask = causal_mask(length, 0, &self.padding, &device(), DType::F32).unwrap();
-        let hidden = self.model.text().forward(&embedded, &turn, mask.as_ref(), None).unwrap();
-        let logits = self.model.text().logits(&hidden).unwrap();
+        let hidden =
+            self.model.language_model().forward(&embedded, &rotary, mask.as_ref(), None).unwrap();
+        let logits = self.model.language_model().logits(&hidden).unwrap();
         let seg = config.seg.as_ref().unwrap().token;
         let mut states = Vec::new();
         for (row, ids) in self.ids.iter().enumerate() {
@@ -104,19 +109,19 @@ impl Lesson {
                 states.push(hidden.get(row).unwrap().narrow(0, at, 1).unwrap());
             }
         }
-        let vectors = self.model.project(&Tensor::cat(&states, 0).unwrap()).unwrap();
-        let vectors = if is_scaled { gradient_scaled(&vectors, 0.001).unwrap() } else { vectors };
+        let vectors = self.model.project_seg(&Tensor::cat(&states, 0).unwrap()).unwrap();
+        let vectors = if is_scaled { scale_gradient(&vectors, 0.001).unwrap() } else { vectors };
         let sam = self.model.sam().unwrap();
-        let seen = sam.see(&self.squares).unwrap();
-        let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
-        let (best, which) = sam.draw(&seen, &prompt).unwrap().best().unwrap();
-        let drawn = best.squeeze(1).unwrap();
+        let seen = sam.encode_image(&self.squares).unwrap();
+        let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
+        let best = sam.predict_masks(&seen, &prompt).unwrap().best().unwrap();
+        let masks = best.masks.squeeze(1).unwrap();
         Judged {
             token: token_loss(&logits, &self.labels).unwrap(),
-            dice: dice_loss(&drawn, &self.truth, 1.0).unwrap(),
-            mask: mask_loss(&drawn, &self.truth).unwrap(),
-            best,
-            which,
+            dice: dice_loss(&masks, &self.truth, 1.0).unwrap(),
+            mask: mask_loss(&masks, &self.truth).unwrap(),
+            best: best.masks,
+            which: best.which,
         }
     }
 }
@@ -149,7 +154,7 @@ fn squares(batch: &Tensors) -> Tensor {
     let bytes = batch.bytes("g_u8");
     let planes = bytes.chunks(bytes.len() / count).map(|it| {
         let picture = imaging::Picture::new(side, side, it.to_vec()).unwrap();
-        citrus_v::preprocess::normalized(&picture, &device()).unwrap()
+        citrus_v::preprocess::normalize_for_sam(&picture, &device()).unwrap()
     });
     Tensor::cat(&planes.collect::<Vec<_>>(), 0).unwrap()
 }
@@ -193,13 +198,13 @@ fn token_loss_is_that_of_the_reference() {
         for grid in all.numbers("image_grid_thw").chunks(3) {
             let grid = [0, 1, 2].map(|at| usize::try_from(grid[at]).unwrap());
             let count: usize = grid.iter().product();
-            if places > 0 && patches.is_none() && count / config.vision.merged() == places {
+            if places > 0 && patches.is_none() && count / config.vision.merge_unit() == places {
                 patches = Some(all.get("pixel_values").narrow(0, first, count).unwrap());
                 grids.push(grid);
             }
             first += count;
         }
-        let found = citrus_v::positions::text_positions(
+        let found = citrus_v::positions::mrope_positions(
             &ids,
             config.tokens.image,
             &grids,
@@ -207,12 +212,13 @@ fn token_loss_is_that_of_the_reference() {
         );
         let found = found.unwrap();
         let axes = [&found.axes[0], &found.axes[1], &found.axes[2]].map(Vec::as_slice);
-        let turn = Turn::of(&config.text, &[axes], &device()).unwrap();
+        let rotary = RotaryEmbedding::multimodal(&config.text, &[axes], &device()).unwrap();
         let mask = causal_mask(ids.len(), 0, &[], &device(), DType::F32).unwrap();
-        let question = Question { ids, patches, grids, fitted: Vec::new() };
-        let embedded = model.embedded(&question).unwrap().unsqueeze(0).unwrap();
-        let hidden = model.text().forward(&embedded, &turn, mask.as_ref(), None).unwrap();
-        let loss = token_loss(&model.text().logits(&hidden).unwrap(), &[labels]).unwrap();
+        let question = ModelInput { token_ids: ids, patches, grids, resized: Vec::new() };
+        let embedded = model.embed(&question).unwrap().unsqueeze(0).unwrap();
+        let hidden =
+            model.language_model().forward(&embedded, &rotary, mask.as_ref(), None).unwrap();
+        let loss = token_loss(&model.language_model().logits(&hidden).unwrap(), &[labels]).unwrap();
         let expected = expected.get("loss").squeeze(0).unwrap();
         assert_near("token_loss", number(&loss), number(&expected), 1e-5);
     }
@@ -254,7 +260,7 @@ fn check_lengths(variant: &str, lesson: &Lesson, gradients: &GradStore, expected
     let mut seen = 0;
     for (name, length_of) in expected {
         // What only films need has no gradient.
-        let Meaning::Tensor(ours) = meaning(name) else {
+        let CanonicalName::Tensor(ours) = canonical_name(name) else {
             assert!(length_of.as_f64().unwrap_or_default().abs() < 1e-12, "{name}");
             continue;
         };
@@ -304,7 +310,7 @@ fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
                 let Some(longest) = wanted["grad_norm_before_clip"].as_f64() else { break };
                 let mut gradients = loss.backward().unwrap();
                 let most = expected["clip_norm"].as_f64().unwrap();
-                let found = clip(&mut gradients, &trained, most).unwrap();
+                let found = clip_gradient_norm(&mut gradients, &trained, most).unwrap();
                 // The first steps go by signs alone, also where a gradient is nought but for rounding: what
                 // comes after them is less alike (of the steps themselves, the set asks for 2e-2).
                 let rel = if step == 0 { 1e-3 } else { 3e-3 };
@@ -324,7 +330,7 @@ fn optimizers(lesson: &Lesson, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec
         (BTreeMap::<String, (ParamsAdamW, Vec<Var>)>::new(), Vec::new());
     for (name, group) in about["group"].as_object().unwrap() {
         let Some(lr) = stage["lr"][group.as_str().unwrap()].as_f64() else { continue };
-        let Meaning::Tensor(ours) = meaning(name) else { continue };
+        let CanonicalName::Tensor(ours) = canonical_name(name) else { continue };
         let decays = about["decay"][name].as_bool().unwrap();
         let weight_decay = if decays { stage["weight_decay"].as_f64().unwrap() } else { 0.0 };
         let betas = &stage["betas"];
@@ -376,14 +382,18 @@ fn packed_samples_are_read_as_by_the_reference() {
         assert_eq!(places, expected.numbers("text_position_ids"));
         let (model, config) = (&lesson.model, lesson.model.config());
         let axes = [&positions[0], &positions[1], &positions[2]].map(Vec::as_slice);
-        let turn = Turn::of(&config.text, &[axes], &device()).unwrap();
+        let rotary = RotaryEmbedding::multimodal(&config.text, &[axes], &device()).unwrap();
         let mask = packed_mask(&ends[1..], &device(), DType::F32).unwrap();
         let patches = Some(Tensor::cat(&lesson.patches, 0).unwrap());
-        let question =
-            Question { ids: ids.clone(), patches, grids: lesson.grids.clone(), fitted: Vec::new() };
-        let embedded = model.embedded(&question).unwrap().unsqueeze(0).unwrap();
-        let hidden = model.text().forward(&embedded, &turn, Some(&mask), None).unwrap();
-        let logits = model.text().logits(&hidden).unwrap();
+        let question = ModelInput {
+            token_ids: ids.clone(),
+            patches,
+            grids: lesson.grids.clone(),
+            resized: Vec::new(),
+        };
+        let embedded = model.embed(&question).unwrap().unsqueeze(0).unwrap();
+        let hidden = model.language_model().forward(&embedded, &rotary, Some(&mask), None).unwrap();
+        let logits = model.language_model().logits(&hidden).unwrap();
         assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
         let loss = token_loss(&logits, &[labels]).unwrap();
         assert_near("token", number(&loss), about["token"].as_f64().unwrap(), 1e-5);
@@ -391,11 +401,11 @@ fn packed_samples_are_read_as_by_the_reference() {
         let states = ids.iter().enumerate().filter(|(_, id)| **id == seg);
         let states: Vec<Tensor> =
             states.map(|(at, _)| hidden.squeeze(0).unwrap().narrow(0, at, 1).unwrap()).collect();
-        let vectors = model.project(&Tensor::cat(&states, 0).unwrap()).unwrap();
-        let prompt = Prompt { vectors: Some(vectors), ..Prompt::default() };
+        let vectors = model.project_seg(&Tensor::cat(&states, 0).unwrap()).unwrap();
+        let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
         let sam = model.sam().unwrap();
-        let (best, _) =
-            sam.draw(&sam.see(&lesson.squares).unwrap(), &prompt).unwrap().best().unwrap();
+        let image = sam.encode_image(&lesson.squares).unwrap();
+        let best = sam.predict_masks(&image, &prompt).unwrap().best().unwrap().masks;
         assert_close("pred_best_low_res", &best, expected.get("pred_best_low_res"), 1e-3, 1e-4);
         let drawn = best.squeeze(1).unwrap();
         let bce = mask_loss(&drawn, &lesson.truth).unwrap();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use inference::Compute;
-use inference::bench::{Apart, Speed, begin_again_with_memory_that_stays};
+use inference::bench::{Divergence, Speed, restart_with_allocator_tuning};
 use serde_json::json;
 
 use super::{store, unusable};
@@ -36,18 +36,18 @@ pub(super) struct Bench {
 
 impl Execute for Bench {
     async fn execute(self) -> Result<ExitCode, Failure> {
-        begin_again_with_memory_that_stays().map_err(|it| unusable(&it))?;
+        restart_with_allocator_tuning().map_err(|it| unusable(&it))?;
         let model = self.open(&self.name)?;
         let speed = model.speed(self.rounds).map_err(Failure::new)?;
         let other = self.beside.as_deref().map(|it| self.open(it)).transpose()?;
-        let apart = other.map(|it| model.apart(&it)).transpose().map_err(Failure::new)?;
+        let divergence = other.map(|it| model.compare(&it)).transpose().map_err(Failure::new)?;
         if self.json {
-            print_json(&json!({"speed": speed, "apart": apart}))?;
+            print_json(&json!({"speed": speed, "divergence": divergence}))?;
             return Ok(ExitCode::SUCCESS);
         }
         show_speed(&speed);
-        if let Some((apart, name)) = apart.zip(self.beside) {
-            show_apart(&apart, &name);
+        if let Some((divergence, name)) = divergence.zip(self.beside) {
+            show_divergence(&divergence, &name);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -62,18 +62,18 @@ impl Bench {
     }
 }
 
-fn show_speed(it: &Speed) {
+fn show_speed(speed: &Speed) {
     let mut rows = vec![
-        ("loaded in", format!("{:.1} s", it.load_seconds)),
-        ("prefill of a prompt of 64 tokens", format!("{:.1} tokens/s", it.read_per_second)),
-        ("decode of one answer", format!("{:.1} tokens/s", it.said_per_second)),
-        ("decode of eight answers at once", format!("{:.1} tokens/s", it.said_together_per_second)),
-        ("a picture of 448 x 448 is encoded in", format!("{:.2} s", it.see_seconds)),
+        ("loaded in", format!("{:.1} s", speed.load_seconds)),
+        ("prefill of a prompt of 64 tokens", per_second(speed.prefill_tokens_per_second)),
+        ("decode of one sequence", per_second(speed.decode_tokens_per_second)),
+        ("decode of a batch of eight", per_second(speed.batch_decode_tokens_per_second)),
+        ("encoding an image of 448 x 448", format!("{:.2} s", speed.image_encode_seconds)),
     ];
-    if let Some(seconds) = it.draw_seconds {
-        rows.push(("a mask is drawn into it in", format!("{seconds:.2} s")));
+    if let Some(seconds) = speed.segment_seconds {
+        rows.push(("segmenting one mask in it", format!("{seconds:.2} s")));
     }
-    if let Some(bytes) = it.resident_bytes {
+    if let Some(bytes) = speed.resident_bytes {
         rows.push(("in memory", format!("{:.2} GB", bytes as f64 / 1e9)));
     }
     for (what, how) in rows {
@@ -81,11 +81,15 @@ fn show_speed(it: &Speed) {
     }
 }
 
-fn show_apart(it: &Apart, other: &str) {
+fn per_second(tokens: f64) -> String {
+    format!("{tokens:.1} tokens/s")
+}
+
+fn show_divergence(divergence: &Divergence, other: &str) {
     line(format_args!(
-        "beside {other}: the same token at {:.1} % of {} positions, divergence {:.5} nats",
-        it.same_word * 100.0,
-        it.places,
-        it.divergence
+        "compared with {other}: the same token at {:.1} % of {} positions, KL divergence {:.5} nats",
+        divergence.same_token * 100.0,
+        divergence.positions,
+        divergence.kl_divergence
     ));
 }

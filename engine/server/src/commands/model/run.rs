@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::Args;
-use domain::{AnswerMask, InferAnswer, InferRequest, Priority, Role, Sampling, Utterance};
+use domain::{AnswerMask, ChatMessage, InferRequest, InferResponse, Priority, Role, Sampling};
 use imaging::{FlatMask, Picture, annotation};
-use inference::{Compute, SharedModel, Start};
+use inference::{Compute, LaunchConfig, ModelClient};
 
 use super::{PixelArgs, store, unusable};
 use crate::commands::Execute;
@@ -60,9 +60,10 @@ impl Execute for Run {
         let store = store(&self.installation)?;
         let card = store.card(&self.name).map_err(|it| unusable(&it))?;
         let pictures = self.images.iter().map(|it| read(it)).collect::<Result<Vec<_>, _>>()?;
-        let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
+        let program = std::env::current_exe().map_err(|it| unusable(&it))?;
         let checkpoint = store.checkpoint(&self.name);
-        let model = SharedModel::start(Start { engine, checkpoint, card, compute: self.device });
+        let launch = LaunchConfig { program, checkpoint, card, compute: self.device };
+        let model = ModelClient::start(launch);
         let answer = model.infer(self.question(&pictures)).await.map_err(|it| unusable(&it))?;
         for (index, picture) in pictures.iter().enumerate() {
             let has_masks = answer.masks.iter().any(|it| it.picture == index);
@@ -84,7 +85,7 @@ impl Run {
         InferRequest {
             priority: Priority::Stat,
             deadline_ms: None,
-            messages: vec![Utterance {
+            messages: vec![ChatMessage {
                 role: Role::User,
                 text: self.prompt.clone(),
                 pictures: pictures.len(),
@@ -107,7 +108,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| Failure::from_error(&format!("cannot read `{}`", path.display()), &error))
 }
 
-fn show(answer: &InferAnswer) -> Result<(), Failure> {
+fn show(answer: &InferResponse) -> Result<(), Failure> {
     if let Some(warning) = &answer.warning {
         line(format_args!("{}: {warning}", answer.model));
     }
@@ -142,7 +143,7 @@ fn numbered(out: &Path, index: usize) -> PathBuf {
 }
 
 /// Draws masks into the picture with this number, and boxes into the first.
-fn draw(index: usize, picture: &[u8], answer: &InferAnswer, out: &Path) -> Result<(), Failure> {
+fn draw(index: usize, picture: &[u8], answer: &InferResponse, out: &Path) -> Result<(), Failure> {
     let mut picture = Picture::decode(picture).map_err(|it| unusable(&it))?;
     for (colour, it) in answer.masks.iter().enumerate().filter(|it| it.1.picture == index) {
         annotation::tint_mask(&mut picture, &mask(it)?, annotation::colour(colour));

@@ -13,10 +13,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use clap::Args;
-use domain::{InferAnswer, InferRequest};
+use domain::{InferRequest, InferResponse};
 use futures_util::{Stream, stream};
-use inference::openai::{self, Asked, Label};
-use inference::{Compute, InferFault, SharedModel, Start};
+use inference::openai::{self, ChatCompletion, ResponseMetadata};
+use inference::{Compute, InferFault, LaunchConfig, ModelClient};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -59,9 +59,10 @@ impl Execute for Serve {
         }
         let store = store(&self.installation)?;
         let card = store.card(&self.name).map_err(|it| unusable(&it))?;
-        let engine = std::env::current_exe().map_err(|it| unusable(&it))?;
+        let program = std::env::current_exe().map_err(|it| unusable(&it))?;
         let checkpoint = store.checkpoint(&self.name);
-        let model = SharedModel::start(Start { engine, checkpoint, card, compute: self.device });
+        let launch = LaunchConfig { program, checkpoint, card, compute: self.device };
+        let model = ModelClient::start(launch);
         let listener = TcpListener::bind(self.listen).await.map_err(|it| unusable(&it))?;
         let address: SocketAddr = listener.local_addr().map_err(|it| unusable(&it))?;
         line(format_args!("ready http={address}"));
@@ -74,7 +75,7 @@ impl Execute for Serve {
 /// The model that answers, shared by all calls.
 #[derive(Clone)]
 struct ServedModel {
-    model: Arc<SharedModel>,
+    model: Arc<ModelClient>,
     /// The lower and the upper bound of pixels of a picture.
     pixels: [u64; 2],
 }
@@ -99,27 +100,28 @@ async fn models(State(served): State<ServedModel>) -> Json<Value> {
 
 async fn complete(State(served): State<ServedModel>, body: Bytes) -> Response {
     let ServedModel { model, pixels } = served;
-    let Asked { request, is_streamed } = match openai::request(&body, &model.card().name) {
-        Ok(asked) => asked,
+    let parsed = openai::parse_request(&body, &model.card().name);
+    let ChatCompletion { request, is_streamed } = match parsed {
+        Ok(completion) => completion,
         Err(fault) => return refused(&fault),
     };
     let request = InferRequest { pixels: Some(pixels), ..request };
-    let label = Label {
+    let metadata = ResponseMetadata {
         id: format!("chatcmpl-{}", Uuid::now_v7().simple()),
         created: Timestamp::now().as_second(),
         model: model.card().name.clone(),
     };
     if is_streamed {
-        return streamed(&model, request, label).await;
+        return streamed(&model, request, metadata).await;
     }
     match model.infer(request).await {
-        Ok(answer) => Json(openai::response(&answer, &label)).into_response(),
+        Ok(answer) => Json(openai::response(&answer, &metadata)).into_response(),
         Err(fault) => refused(&fault),
     }
 }
 
 fn refused(fault: &InferFault) -> Response {
-    (status(fault), Json(openai::fault(fault))).into_response()
+    (status(fault), Json(openai::error_body(fault))).into_response()
 }
 
 /// An answer that is sent while it is generated.
@@ -127,7 +129,7 @@ struct StreamingAnswer {
     /// Pieces of text, in the order in which they are generated.
     pieces: mpsc::Receiver<String>,
     answer: AbortOnDrop,
-    label: Label,
+    metadata: ResponseMetadata,
     /// Chunks to send before waiting for further pieces.
     pending: Vec<Value>,
     /// Whether no piece has been sent yet: the first chunk names the role.
@@ -136,7 +138,7 @@ struct StreamingAnswer {
 }
 
 /// The request in flight. It is cancelled when the client closes the connection.
-struct AbortOnDrop(JoinHandle<Result<InferAnswer, InferFault>>);
+struct AbortOnDrop(JoinHandle<Result<InferResponse, InferFault>>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -146,17 +148,21 @@ impl Drop for AbortOnDrop {
 
 /// Sends each piece as it is generated. A fault before the first piece is answered with a status,
 /// like a fault of a whole answer.
-async fn streamed(model: &Arc<SharedModel>, request: InferRequest, label: Label) -> Response {
+async fn streamed(
+    model: &Arc<ModelClient>,
+    request: InferRequest,
+    metadata: ResponseMetadata,
+) -> Response {
     if let Err(error) = request.check() {
         return refused(&error.into());
     }
-    let (listener, pieces) = mpsc::channel(request.sampling.tokens_max + 1);
+    let (subscriber, pieces) = mpsc::channel(request.sampling.tokens_max + 1);
     let model = Arc::clone(model);
-    let answer = tokio::spawn(async move { model.infer_heard(request, listener).await });
+    let answer = tokio::spawn(async move { model.infer_streaming(request, subscriber).await });
     let mut answer = StreamingAnswer {
         pieces,
         answer: AbortOnDrop(answer),
-        label,
+        metadata,
         pending: Vec::new(),
         is_first: true,
         is_complete: false,
@@ -171,7 +177,7 @@ impl StreamingAnswer {
     /// Waits for the next piece, or for the end of the answer.
     async fn advance(&mut self) -> Result<(), InferFault> {
         if let Some(text) = self.pieces.recv().await {
-            self.pending.push(openai::piece(&text, self.is_first, &self.label));
+            self.pending.push(openai::chunk(&text, self.is_first, &self.metadata));
             self.is_first = false;
             return Ok(());
         }
@@ -179,9 +185,9 @@ impl StreamingAnswer {
         let answer = (&mut self.answer.0).await;
         let answer = answer.map_err(|_| InferFault::unavailable("the engine is closing"))??;
         if self.is_first {
-            self.pending.push(openai::piece("", true, &self.label));
+            self.pending.push(openai::chunk("", true, &self.metadata));
         }
-        self.pending.push(openai::last_piece(&answer, &self.label));
+        self.pending.push(openai::last_chunk(&answer, &self.metadata));
         Ok(())
     }
 
@@ -193,7 +199,7 @@ impl StreamingAnswer {
                 && !answer.is_complete
                 && let Err(fault) = answer.advance().await
             {
-                answer.pending.push(openai::fault(&fault));
+                answer.pending.push(openai::error_body(&fault));
             }
             if answer.pending.is_empty() {
                 return Some((Ok(Event::default().data("[DONE]")), None));
@@ -205,7 +211,7 @@ impl StreamingAnswer {
 }
 
 const fn status(fault: &InferFault) -> StatusCode {
-    if fault.is_retryable { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST }
+    if fault.is_retryable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST }
 }
 
 #[cfg(test)]
@@ -216,7 +222,7 @@ mod tests {
     fn only_a_fault_that_may_pass_invites_to_try_again() {
         let busy = InferFault::unavailable("full");
         assert_eq!(status(&busy), StatusCode::SERVICE_UNAVAILABLE);
-        let wrong = InferFault { is_retryable: false, ..busy };
+        let wrong = InferFault::refused("unreadable");
         assert_eq!(status(&wrong), StatusCode::BAD_REQUEST);
     }
 }

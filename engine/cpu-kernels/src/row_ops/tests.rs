@@ -1,21 +1,21 @@
-//! Against candle's own operations, on random shapes and numbers.
+//! Comparison with candle's own operations, on random shapes and numbers.
 
 use candle_core::{D, Device, Tensor, Var};
 use proptest::prelude::{ProptestConfig, proptest};
 
-use super::{gelu_erf, layer_norm, rms_norm, rotary, silu_times};
-use crate::lanes::tests::with_each;
+use super::{gelu_erf, layer_norm, rms_norm, rotary_embedding, swiglu};
+use crate::simd::tests::with_each;
 
 fn random(shape: &[usize], spread: f32) -> Tensor {
     Tensor::randn(0_f32, spread, shape, &Device::Cpu).unwrap()
 }
 
-/// `found` is what is expected, with every set of instructions.
+/// Checks that `found` gives the expected tensor with every instruction set.
 fn check(expected: &Tensor, found: impl Fn() -> Tensor) {
     with_each(|instructions| {
-        let far = (&found() - expected).unwrap().abs().unwrap().flatten_all().unwrap();
-        let far = far.max(0).unwrap().to_scalar::<f32>().unwrap();
-        assert!(far < 2e-5, "{instructions:?}: {far}");
+        let difference = (&found() - expected).unwrap().abs().unwrap().flatten_all().unwrap();
+        let difference = difference.max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(difference < 2e-5, "{instructions:?}: {difference}");
     });
 }
 
@@ -33,7 +33,7 @@ proptest! {
         };
         check(&scaled(&x), || rms_norm(&x, &weight, 1e-5).unwrap());
         let expected = scaled(&far_from_mean).broadcast_add(&bias).unwrap();
-        // Of a single number nothing is left but rounding, which the norm makes larger.
+        // The norm of a single number is only rounding, which it amplifies.
         if width > 1 {
             check(&expected, || layer_norm(&x, &weight, &bias, 1e-5).unwrap());
         }
@@ -43,11 +43,11 @@ proptest! {
     fn activations_are_those_of_candle(rows in 1_usize..300, width in 1_usize..130) {
         let (x, up) = (random(&[rows, width], 4.0), random(&[rows, width], 1.0));
         check(&x.gelu_erf().unwrap(), || gelu_erf(&x).unwrap());
-        check(&(x.silu().unwrap() * &up).unwrap(), || silu_times(&x, &up).unwrap());
+        check(&(x.silu().unwrap() * &up).unwrap(), || swiglu(&x, &up).unwrap());
     }
 
     #[test]
-    fn rotary_positions_are_halves_turned(
+    fn a_rotary_embedding_rotates_the_halves(
         batch in 1_usize..3, length in 1_usize..40, heads in 1_usize..5, half in 1_usize..50,
         is_shared in proptest::bool::ANY,
     ) {
@@ -61,16 +61,16 @@ proptest! {
         let wide = |it: &Tensor| it.unsqueeze(2).unwrap();
         let expected = (x.broadcast_mul(&wide(&cos)).unwrap()
             + swapped.broadcast_mul(&wide(&sin)).unwrap()).unwrap();
-        check(&expected, || rotary(&x, &cos, &sin).unwrap());
+        check(&expected, || rotary_embedding(&x, &cos, &sin).unwrap());
     }
 }
 
 #[test]
-fn very_large_and_very_small_numbers_stay_numbers() {
+fn very_large_and_very_small_numbers_give_finite_results() {
     let x = Tensor::new(&[-1e30_f32, -100.0, -0.0, 0.0, 100.0, 1e30], &Device::Cpu).unwrap();
     let ones = x.ones_like().unwrap();
     with_each(|_| {
-        for found in [gelu_erf(&x).unwrap(), silu_times(&x, &ones).unwrap()] {
+        for found in [gelu_erf(&x).unwrap(), swiglu(&x, &ones).unwrap()] {
             let found: Vec<f32> = found.to_vec1().unwrap();
             assert_eq!(found[4..], [100.0, 1e30]);
             assert!(found[..4].iter().all(|it| it.abs() < 1e-6), "{found:?}");
@@ -83,11 +83,11 @@ fn what_does_not_fit_is_refused() {
     let x = random(&[2, 4], 1.0);
     assert!(rms_norm(&x, &random(&[3], 1.0), 1e-5).is_err());
     assert!(layer_norm(&x, &random(&[4], 1.0), &random(&[3], 1.0), 1e-5).is_err());
-    assert!(silu_times(&x, &random(&[2, 3], 1.0)).is_err());
+    assert!(swiglu(&x, &random(&[2, 3], 1.0)).is_err());
     let (odd, even) = (random(&[1, 2, 1, 5], 1.0), random(&[1, 2, 1, 6], 1.0));
     let angles = |width: usize| random(&[1, 2, width], 1.0);
-    assert!(rotary(&odd, &angles(5), &angles(5)).is_err());
-    assert!(rotary(&even, &angles(3), &angles(3)).is_err());
+    assert!(rotary_embedding(&odd, &angles(5), &angles(5)).is_err());
+    assert!(rotary_embedding(&even, &angles(3), &angles(3)).is_err());
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn a_gradient_is_refused_and_not_left_out() {
     for y in [
         rms_norm(&x, &row, 1e-5),
         layer_norm(&x, &row, &row, 1e-5),
-        silu_times(&plain, &x),
+        swiglu(&plain, &x),
         gelu_erf(&x),
-        rotary(&x, &angles, &angles),
+        rotary_embedding(&x, &angles, &angles),
     ] {
         assert!(y.unwrap().sum_all().unwrap().backward().is_err());
     }

@@ -1,23 +1,23 @@
-//! What tensors are called: one name for each, whoever wrote the file.
+//! The names of tensors: every format in use is mapped to one canonical name.
 //!
-//! Ours are those of the release without the word in front: `visual.*`, `language_model.*`,
-//! `lm_head.weight`, `seg_projector.*`, and `sam.*` with the names of the SAM2 repository.
+//! Canonical names are those of the release without its prefix: `visual.*`, `language_model.*`,
+//! `lm_head.weight`, `seg_projector.*`, and `sam.*` with the names of the SAM 2 repository.
 
-/// What a name in a file stands for.
+/// What the name of a tensor in a file refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// A tensor of ours.
+pub enum CanonicalName {
+    /// A tensor of the model.
     Tensor(String),
-    /// A table whose rows are tensors of ours, called so.
+    /// A table whose rows are tensors of the model, with these names.
     Rows(Vec<String>),
-    /// Something of SAM2 that only films need, or a second copy.
+    /// A part of SAM 2 for video, or a buffer that the configuration determines.
     Unused,
-    /// Nobody knows.
+    /// A tensor that the model does not have.
     Unknown,
 }
 
-/// Parts of SAM2 that only films need (2.0 and 2.1, in both namings).
-const OF_FILMS: [&str; 17] = [
+/// The parts of SAM 2 that only video needs (2.0 and 2.1, in both namings), and buffers.
+const UNUSED_OF_SAM: [&str; 17] = [
     "memory_attention.",
     "memory_encoder.",
     "maskmem_tpos_enc",
@@ -33,24 +33,23 @@ const OF_FILMS: [&str; 17] = [
     "object_pointer_proj.",
     "temporal_positional_encoding_projection_layer.",
     "occlusion_spatial_embedding_parameter",
-    // Buffers that say nothing a configuration does not.
+    // Buffers that the configuration determines.
     "rotary_emb.",
     "inv_freq",
 ];
 
-/// What a name stands for.
-pub fn meaning(name: &str) -> Meaning {
+/// The canonical name of a tensor with this name in a file.
+pub fn canonical_name(name: &str) -> CanonicalName {
     let name = name.strip_prefix("mllm.").unwrap_or(name);
     if let Some(rest) = name.strip_prefix("grounding_encoder.sam2_model.") {
-        return of_sam(rest);
+        return sam_name(rest);
     }
-    let tensor = |text: String| Meaning::Tensor(text);
     for prefix in ["model.visual.", "visual."] {
         if let Some(rest) = name.strip_prefix(prefix) {
             return if rest.ends_with("inv_freq") {
-                Meaning::Unused
+                CanonicalName::Unused
             } else {
-                tensor(format!("visual.{rest}"))
+                CanonicalName::Tensor(format!("visual.{rest}"))
             };
         }
     }
@@ -58,55 +57,55 @@ pub fn meaning(name: &str) -> Meaning {
         if let Some(rest) = name.strip_prefix(prefix) {
             let known = ["embed_tokens.", "layers.", "norm."].iter().any(|it| rest.starts_with(it));
             return match known {
-                _ if rest.ends_with("inv_freq") => Meaning::Unused,
-                true => tensor(format!("language_model.{rest}")),
-                false => Meaning::Unknown,
+                _ if rest.ends_with("inv_freq") => CanonicalName::Unused,
+                true => CanonicalName::Tensor(format!("language_model.{rest}")),
+                false => CanonicalName::Unknown,
             };
         }
     }
     if name == "lm_head.weight" || name == "language_model.lm_head.weight" {
-        return tensor("lm_head.weight".to_owned());
+        return CanonicalName::Tensor("lm_head.weight".to_owned());
     }
     if name.starts_with("seg_projector.") {
-        return tensor(name.to_owned());
+        return CanonicalName::Tensor(name.to_owned());
     }
-    of_sam(name)
+    sam_name(name)
 }
 
-fn of_sam(name: &str) -> Meaning {
-    if OF_FILMS.iter().any(|it| name.starts_with(it)) {
-        return Meaning::Unused;
+fn sam_name(name: &str) -> CanonicalName {
+    if UNUSED_OF_SAM.iter().any(|it| name.starts_with(it)) {
+        return CanonicalName::Unused;
     }
     let ours = ["image_encoder.", "sam_prompt_encoder.", "sam_mask_decoder."];
     if name == "no_mem_embed" || ours.iter().any(|it| name.starts_with(it)) {
-        return Meaning::Tensor(format!("sam.{name}"));
+        return CanonicalName::Tensor(format!("sam.{name}"));
     }
     if name == "no_memory_embedding" {
-        return Meaning::Tensor("sam.no_mem_embed".to_owned());
+        return CanonicalName::Tensor("sam.no_mem_embed".to_owned());
     }
-    // Written down once or twice.
+    // Some files contain this tensor under two names.
     if name == "shared_image_embedding.positional_embedding" {
-        return of_sam("prompt_encoder.shared_embedding.positional_embedding");
+        return sam_name("prompt_encoder.shared_embedding.positional_embedding");
     }
     if name == "prompt_encoder.point_embed.weight" {
         let row = |it| format!("sam.sam_prompt_encoder.point_embeddings.{it}.weight");
-        return Meaning::Rows((0..4).map(row).collect());
+        return CanonicalName::Rows((0..4).map(row).collect());
     }
     let translated = if let Some(rest) = name.strip_prefix("vision_encoder.") {
-        of_vision(rest)
+        vision_encoder_name(rest)
     } else if let Some(rest) = name.strip_prefix("prompt_encoder.") {
-        Some(of_prompt(rest))
+        Some(prompt_encoder_name(rest))
     } else {
-        name.strip_prefix("mask_decoder.").map(of_decoder)
+        name.strip_prefix("mask_decoder.").map(mask_decoder_name)
     };
-    translated.map_or(Meaning::Unknown, |it| Meaning::Tensor(format!("sam.{it}")))
+    translated.map_or(CanonicalName::Unknown, |it| CanonicalName::Tensor(format!("sam.{it}")))
 }
 
 fn replaced(text: &str, pairs: &[(&str, &str)]) -> String {
     pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
-fn of_vision(rest: &str) -> Option<String> {
+fn vision_encoder_name(rest: &str) -> Option<String> {
     if let Some(conv) = rest.strip_prefix("neck.convs.") {
         let (number, leaf) = conv.split_once('.')?;
         return Some(format!("image_encoder.neck.convs.{number}.conv.{leaf}"));
@@ -122,7 +121,7 @@ fn of_vision(rest: &str) -> Option<String> {
     Some(format!("image_encoder.trunk.{}", replaced(rest, &pairs)))
 }
 
-fn of_prompt(rest: &str) -> String {
+fn prompt_encoder_name(rest: &str) -> String {
     let pairs = [
         ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
         ("mask_embed.conv1.", "mask_downscaling.0."),
@@ -134,7 +133,7 @@ fn of_prompt(rest: &str) -> String {
     format!("sam_prompt_encoder.{}", replaced(rest, &pairs))
 }
 
-fn of_decoder(rest: &str) -> String {
+fn mask_decoder_name(rest: &str) -> String {
     let pairs = [
         (".o_proj.", ".out_proj."),
         ("layer_norm_final_attn", "norm_final_attn"),
@@ -146,7 +145,7 @@ fn of_decoder(rest: &str) -> String {
         (".mlp.proj_out.", ".mlp.layers.1."),
     ];
     let rest = replaced(rest, &pairs);
-    // The heads of three layers: the one in the middle is called 0 there, and 1 here.
+    // Heads with three layers: the middle one has number 0 there and number 1 here.
     let rest = if rest.starts_with("transformer.") {
         rest
     } else {
@@ -163,12 +162,12 @@ mod tests {
     #[track_caller]
     fn check(names: &[&str], expected: &str) {
         for name in names {
-            assert_eq!(meaning(name), Meaning::Tensor(expected.to_owned()), "{name}");
+            assert_eq!(canonical_name(name), CanonicalName::Tensor(expected.to_owned()), "{name}");
         }
     }
 
     #[test]
-    fn every_naming_of_a_tensor_is_the_same_tensor() {
+    fn every_name_of_a_tensor_has_the_same_canonical_name() {
         let leaf = "layers.3.mlp.up_proj.weight";
         let names = ["mllm.model.language_model.", "model.language_model.", "model."];
         let names = names.map(|it| format!("{it}{leaf}"));
@@ -190,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_and_what_nobody_knows_are_told_apart() {
-        assert_eq!(meaning("memory_encoder.out_proj.weight"), Meaning::Unused);
-        assert_eq!(meaning("model.visual.rotary_pos_emb.inv_freq"), Meaning::Unused);
+    fn unused_and_unknown_tensors_are_distinguished() {
+        assert_eq!(canonical_name("memory_encoder.out_proj.weight"), CanonicalName::Unused);
+        assert_eq!(canonical_name("model.visual.rotary_pos_emb.inv_freq"), CanonicalName::Unused);
         for name in ["model.layer.0.weight", "vision_encoder.neck", "x"] {
-            assert_eq!(meaning(name), Meaning::Unknown, "{name}");
+            assert_eq!(canonical_name(name), CanonicalName::Unknown, "{name}");
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Many questions at once.
+//! Many sequences at once: batches, chunks, releases and the prefix cache.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Device, Tensor};
-use citrus_v::text::{Turn, causal_mask};
-use citrus_v::{CitrusV, Config, Decoding, Need, Question, Session};
+use citrus_v::attention::causal_mask;
+use citrus_v::rope::RotaryEmbedding;
+use citrus_v::{CitrusV, Config, GenerationConfig, ModelInput, Phase, Sequence};
 use imaging::Picture;
 use proptest::prelude::*;
 use serde_json::json;
@@ -15,8 +16,8 @@ use crate::{NAMINGS, Scratch, description, numbers, random, read, renamed, text_
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// A sequence reads the same alone, in pieces through the cache, and in a batch with others that
-    /// are shorter or longer, padded on either side.
+    /// The logits of a sequence are the same alone, in chunks through the KV cache, and in a batch with
+    /// shorter or longer sequences, padded on either side.
     #[test]
     fn cache_batch_and_padding_change_no_logits(
         lengths in proptest::collection::vec(1_usize..9, 1..4),
@@ -44,11 +45,11 @@ proptest! {
             axes.push((0..longest).map(place).collect::<Vec<i64>>());
         }
         let rows: Vec<[&[i64]; 3]> = axes.iter().map(|it| [it.as_slice(); 3]).collect();
-        let turn = Turn::of(&config.text, &rows, &Device::Cpu).unwrap();
+        let rotary = RotaryEmbedding::multimodal(&config.text, &rows, &Device::Cpu).unwrap();
         let mask = causal_mask(longest, 0, &padding, &Device::Cpu, DType::F32).unwrap();
         let embeddings = text.embed(&ids).unwrap();
         let embeddings = embeddings.reshape((lengths.len(), longest, config.text.hidden)).unwrap();
-        let hidden = text.forward(&embeddings, &turn, mask.as_ref(), None).unwrap();
+        let hidden = text.forward(&embeddings, &rotary, mask.as_ref(), None).unwrap();
         let all = text.logits(&hidden).unwrap();
         for (row, length) in lengths.iter().enumerate() {
             let gap = if is_left { longest - length } else { 0 };
@@ -61,7 +62,7 @@ proptest! {
     }
 }
 
-/// A whole model with words of one letter.
+/// A model with a vocabulary of fifty words.
 fn model(scratch: &Scratch) -> CitrusV {
     let config = Config::parse(&description(2, false).to_string()).unwrap();
     let named =
@@ -78,64 +79,74 @@ fn model(scratch: &Scratch) -> CitrusV {
     CitrusV::load(&scratch.0, DType::F32, &Device::Cpu).unwrap()
 }
 
-/// A question with a picture in it, if `rows` is not nought.
-fn question(seed: u32, words: usize, rows: usize, patch: usize) -> Question {
+/// A prompt with a picture in it, unless `rows` is zero.
+fn question(seed: u32, words: usize, rows: usize, patch: usize) -> ModelInput {
     let word = |at: usize| (seed * 7 + u32::try_from(at).unwrap() * 3) % 40;
     let mut ids: Vec<u32> = (0..words).map(word).collect();
     if rows == 0 {
-        return Question { ids, patches: None, grids: Vec::new(), fitted: Vec::new() };
+        return ModelInput {
+            token_ids: ids,
+            patches: None,
+            grids: Vec::new(),
+            resized: Vec::new(),
+        };
     }
     ids.extend([41].into_iter().chain(std::iter::repeat_n(40, rows * 2)).chain([1, 2]));
     let count = rows * 8;
     let patches =
         Tensor::from_vec(numbers(seed.into(), count * patch), (count, patch), &Device::Cpu);
-    // What the picture looks like does not matter beside its patches, but that it is another one.
+    // Only the patches are encoded; the picture itself only has to have another digest.
     let rgb = seed.to_le_bytes()[..3].repeat(rows);
-    let fitted = vec![Picture { width: 1, height: u32::try_from(rows).unwrap(), rgb }];
-    Question { ids, patches: Some(patches.unwrap()), grids: vec![[1, rows * 2, 4]], fitted }
+    let resized = vec![Picture { width: 1, height: u32::try_from(rows).unwrap(), rgb }];
+    ModelInput {
+        token_ids: ids,
+        patches: Some(patches.unwrap()),
+        grids: vec![[1, rows * 2, 4]],
+        resized,
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Sessions that take turns, read in pieces, begin at different times and are put aside say what
-    /// they say alone, unless two words were as likely as each other. The same, if some ask what others
-    /// have asked, and the model remembers.
+    /// Sequences in one batch, prefilled in chunks, started at different times and released, generate
+    /// what they generate alone, unless two tokens are equally likely. The same holds if some have the
+    /// prompt of others and the model caches prefixes.
     #[test]
-    fn sessions_that_take_turns_say_what_they_say_alone(
+    fn sequences_in_a_batch_generate_what_they_generate_alone(
         asked in proptest::collection::vec((1_usize..6, 0_usize..3, 0_usize..5), 1..5),
-        piece in 1_usize..6,
-        put_aside in 0_usize..12,
-        remembered in prop_oneof![Just(0), Just(70_000), Just(1 << 24)],
+        chunk in 1_usize..6,
+        released_at in 0_usize..12,
+        cache_bytes in prop_oneof![Just(0), Just(70_000), Just(1 << 24)],
         seeds in 1_u32..4,
     ) {
         let scratch = Scratch::new(&format!("turns-{:?}", std::thread::current().id()));
-        let forgetful = model(&scratch);
-        let model = model(&scratch).remembering(remembered);
+        let uncached = model(&scratch);
+        let model = model(&scratch).with_cache(cache_bytes);
         let patch = model.config().vision.patch_len();
-        let decoding = Decoding { tokens_max: 10, ..Decoding::default() };
-        let all: Vec<Question> = (0..).zip(&asked)
+        let decoding = GenerationConfig { tokens_max: 10, ..GenerationConfig::default() };
+        let all: Vec<ModelInput> = (0..).zip(&asked)
             .map(|(at, (words, rows, _))| question(at % seeds, *words, *rows, patch))
             .collect();
-        let mut sessions: Vec<Session> =
-            all.iter().map(|it| model.begin(it.clone(), &decoding).unwrap()).collect();
+        let mut sequences: Vec<Sequence> =
+            all.iter().map(|it| model.start(it.clone(), &decoding).unwrap()).collect();
         let mut round = 0;
-        while sessions.iter().any(|it| it.need() != Need::Nothing) {
+        while sequences.iter().any(|it| it.phase() != Phase::Finished) {
             let begun = |index: usize| asked[index].2 <= round;
-            for (index, session) in sessions.iter_mut().enumerate().filter(|(it, _)| begun(*it)) {
-                match session.need() {
-                    Need::See => model.see(session).unwrap(),
-                    Need::Read => model.read(session, piece).unwrap(),
-                    Need::Say if round == put_aside + index => session.forget(),
+            for (index, sequence) in sequences.iter_mut().enumerate().filter(|(it, _)| begun(*it)) {
+                match sequence.phase() {
+                    Phase::EncodeImage => model.encode_next_image(sequence).unwrap(),
+                    Phase::Prefill => model.prefill(sequence, chunk).unwrap(),
+                    Phase::Decode if round == released_at + index => sequence.release(),
                     _ => {}
                 }
             }
-            let mut speakers: Vec<&mut Session> = sessions.iter_mut().collect();
-            model.say(&mut speakers, &mut |_, _, _| {}).unwrap();
+            let mut batch: Vec<&mut Sequence> = sequences.iter_mut().collect();
+            model.decode(&mut batch, &mut |_| {}).unwrap();
             round += 1;
             prop_assert!(round < 200);
         }
-        for (session, question) in sessions.into_iter().zip(&all) {
+        for (sequence, question) in sequences.into_iter().zip(&all) {
             let (mut alone, mut margins) = (Vec::new(), Vec::new());
             let mut seen = |token, logits: &[f32]| {
                 let mut sorted = logits.to_vec();
@@ -144,8 +155,8 @@ proptest! {
                 margins.push(sorted[0] - sorted[1]);
                 ControlFlow::Continue(())
             };
-            forgetful.answer(question, &decoding, &mut seen).unwrap();
-            let together = session.into_answer().unwrap().ids;
+            uncached.generate(question, &decoding, &mut seen).unwrap();
+            let together = sequence.into_generation().unwrap().token_ids;
             let differ = together.iter().zip(&alone).position(|(a, b)| a != b);
             prop_assert!(differ.is_none_or(|at| margins[at] < 1e-3), "{together:?} {alone:?}");
             prop_assert_eq!(together.len(), alone.len());
@@ -153,49 +164,50 @@ proptest! {
     }
 }
 
-/// Answers, and gives the words with what was likely at each.
-fn answered(model: &CitrusV, session: &mut Session) -> (Vec<u32>, Vec<Vec<f32>>) {
-    let (mut words, mut likely) = (Vec::new(), Vec::new());
-    while session.need() != Need::Nothing {
-        match session.need() {
-            Need::See => model.see(session).unwrap(),
-            Need::Read => model.read(session, 4).unwrap(),
+/// Generates, and returns the tokens with their logits.
+fn generated(model: &CitrusV, sequence: &mut Sequence) -> (Vec<u32>, Vec<Vec<f32>>) {
+    let mut tokens = Vec::new();
+    let mut all_logits = Vec::new();
+    while sequence.phase() != Phase::Finished {
+        match sequence.phase() {
+            Phase::EncodeImage => model.encode_next_image(sequence).unwrap(),
+            Phase::Prefill => model.prefill(sequence, 4).unwrap(),
             _ => model
-                .say(&mut [&mut *session], &mut |_, word, logits| {
-                    words.push(word);
-                    likely.push(logits.to_vec());
+                .decode(&mut [&mut *sequence], &mut |decoded| {
+                    tokens.push(decoded.token);
+                    all_logits.push(decoded.logits.to_vec());
                 })
                 .unwrap(),
         }
     }
-    (words, likely)
+    (tokens, all_logits)
 }
 
 #[test]
-fn what_was_asked_before_is_not_read_again_and_answered_alike() {
-    let scratch = Scratch::new("remembered");
-    let model = model(&scratch).remembering(1 << 24);
-    let decoding = Decoding { tokens_max: 6, ..Decoding::default() };
+fn a_cached_prefix_is_not_prefilled_again_and_gives_the_same_text() {
+    let scratch = Scratch::new("prefix-cache");
+    let model = model(&scratch).with_cache(1 << 24);
+    let decoding = GenerationConfig { tokens_max: 6, ..GenerationConfig::default() };
     let patch = model.config().vision.patch_len();
     let asked = question(2, 5, 2, patch);
-    let ask = |question: &Question| {
-        let mut session = model.begin(question.clone(), &decoding).unwrap();
-        let found = answered(&model, &mut session);
-        (session.recalled(), found)
+    let ask = |question: &ModelInput| {
+        let mut sequence = model.start(question.clone(), &decoding).unwrap();
+        let found = generated(&model, &mut sequence);
+        (sequence.cached_tokens(), found)
     };
-    let (recalled, first) = ask(&asked);
-    assert_eq!(recalled, 0);
-    let (recalled, again) = ask(&asked);
-    assert_eq!((recalled, &again.0), (asked.ids.len() - 1, &first.0));
+    let (cached, first) = ask(&asked);
+    assert_eq!(cached, 0);
+    let (cached, again) = ask(&asked);
+    assert_eq!((cached, &again.0), (asked.token_ids.len() - 1, &first.0));
     let apart = first.1.iter().flatten().zip(again.1.iter().flatten());
     assert!(apart.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) < 1e-4);
-    // The conversation goes on: the last word of the answer has not been read yet.
-    let more = [asked.ids.as_slice(), &first.0, &[7, 8]].concat();
-    let (recalled, _) = ask(&Question { ids: more, ..asked.clone() });
-    assert_eq!(recalled, asked.ids.len() + first.0.len() - 1);
-    // Another picture in the same place: only what stands before it is the same.
+    // The conversation continues: the last token of the answer was not processed yet.
+    let more = [asked.token_ids.as_slice(), &first.0, &[7, 8]].concat();
+    let (cached, _) = ask(&ModelInput { token_ids: more, ..asked.clone() });
+    assert_eq!(cached, asked.token_ids.len() + first.0.len() - 1);
+    // Another picture in the same place: only the tokens before it are reused.
     let other = question(3, 5, 2, patch);
-    let (recalled, found) = ask(&Question { ids: asked.ids.clone(), ..other });
-    assert_eq!(recalled, 6);
+    let (cached, found) = ask(&ModelInput { token_ids: asked.token_ids.clone(), ..other });
+    assert_eq!(cached, 6);
     assert_ne!(found.1, first.1);
 }
