@@ -1,8 +1,8 @@
 //! Which versions of workflows are active: the database decides, files only offer.
 //!
-//! A workflow the database has never had is activated when the engine starts, if its own tests pass.
-//! From then on only `isocenter workflow activate`, `rollback` and `deactivate` change what runs:
-//! a changed file changes nothing until a person activates it.
+//! A workflow the database has never had is activated when the engine starts, if its own tests
+//! pass. From then on only `isocenter workflow activate`, `rollback` and `deactivate` change what
+//! runs: a changed file changes nothing until a person activates it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The model that plugins ask, as the site file names it: started with the engine, and exchanged while
-//! the engine runs when the file names another.
+//! The model that plugins ask, as the site file names it: started with the engine, and exchanged
+//! while the engine runs when the file names another.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,10 +95,11 @@ pub(crate) enum Exchange {
 
 impl Exchange {
     fn new(from: &Value, to: &Value, outcome: Result<(), String>) -> Self {
-        let change = |reason| ModelChange { from: from.clone(), to: to.clone(), reason };
+        let from = from.clone();
+        let to = to.clone();
         match outcome {
-            Ok(()) => Self::Done(change(String::new())),
-            Err(reason) => Self::Refused(change(reason)),
+            Ok(()) => Self::Done(ModelChange { from, to, reason: String::new() }),
+            Err(reason) => Self::Refused(ModelChange { from, to, reason }),
         }
     }
 }
@@ -135,8 +136,8 @@ impl ActiveModel {
         self.lock().about.clone()
     }
 
-    /// Activates the model the site file names now. Loading may take minutes; meanwhile requests are
-    /// answered by the former model, or wait where there is memory for one model only. Returns
+    /// Activates the model the site file names now. Loading may take minutes; meanwhile requests
+    /// are answered by the former model, or wait where there is memory for one model only. Returns
     /// nothing if it is the same model as before.
     pub(crate) async fn replace(&self, config: Option<&ModelConfig>) -> Option<Exchange> {
         let _exchange = self.exchange.lock().await;

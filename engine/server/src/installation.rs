@@ -70,8 +70,8 @@ impl InstallationArgs {
         })
     }
 
-    /// The data folder: of the command line, of the site file, or the default one. Absolute, because
-    /// plugins and the database work in folders of their own.
+    /// The data folder: of the command line, of the site file, or the default one. Absolute,
+    /// because plugins and the database work in folders of their own.
     fn data_folder(&self, config: &Config) -> PathBuf {
         let named = self.data.clone().or_else(|| config.data.clone());
         let folder = named.unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));

@@ -57,7 +57,8 @@ impl Failure {
     }
 }
 
-/// Shows a line. A reader may have closed the pipe, as `head` does; then there is nobody to show to.
+/// Shows a line. A reader may have closed the pipe, as `head` does; then there is nobody to show
+/// to.
 pub(crate) fn line(text: impl std::fmt::Display) {
     _ = writeln!(std::io::stdout(), "{text}");
 }
@@ -69,7 +70,8 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows a list as the operator asked for it: as JSON, or as a table with a row of `cells` for each.
+/// Shows a list as the operator asked for it: as JSON, or as a table with a row of `cells` for
+/// each.
 pub(crate) fn list<T: Serialize>(
     as_json: bool,
     rows: &[T],

@@ -81,7 +81,8 @@ pub(crate) async fn read_one(
         .collect();
     let problems = settings_problems(&file.text, host).await;
     let check = |plugin: &str, settings: &Value| {
-        problems.iter().find(|(p, s, _)| p == plugin && s == settings).map(|it| it.2.clone())
+        let problem = problems.iter().find(|it| it.plugin == plugin && it.settings == *settings);
+        problem.map(|it| it.text.clone())
     };
     let surroundings =
         Surroundings { plugins: &plugins, destinations: &destinations, check_settings: &check };
@@ -96,14 +97,21 @@ fn activated(workflow: workflow::Workflow, file: &WorkflowFile) -> ActiveWorkflo
     ActiveWorkflow { workflow: Arc::new(workflow), reference, text: file.text.clone() }
 }
 
-/// Plugin, settings, and what the plugin says is wrong with them.
-async fn settings_problems(text: &str, host: &PluginHost) -> Vec<(String, Value, String)> {
+/// What a plugin finds wrong with its settings in a workflow.
+struct SettingsProblem {
+    plugin: String,
+    settings: Value,
+    text: String,
+}
+
+/// Has every plugin that a workflow names check its settings.
+async fn settings_problems(text: &str, host: &PluginHost) -> Vec<SettingsProblem> {
     let mut problems = Vec::new();
     for (plugin, settings) in workflow::plugin_settings(text) {
         if host.plugins().iter().any(|it| it.pin.name == plugin)
-            && let Some(problem) = host.check(&plugin, settings.clone()).await
+            && let Some(text) = host.check(&plugin, settings.clone()).await
         {
-            problems.push((plugin, settings, problem));
+            problems.push(SettingsProblem { plugin, settings, text });
         }
     }
     problems
@@ -114,10 +122,30 @@ pub(crate) fn rendered(problems: &[InvalidWorkflow]) -> String {
     let handler =
         miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
     let mut text = String::new();
-    for it in problems {
+    for problem in problems {
         // Writing to a string does not fail.
-        _ = handler.render_report(&mut text, it);
+        _ = handler.render_report(&mut text, problem);
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yaml_files_are_workflows_in_alphabetical_order() {
+        let name = format!("isocenter-workflows-{}", uuid::Uuid::now_v7());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for name in ["b.yaml", "a.yml", "README.md", "c.yaml~"] {
+            std::fs::write(folder.join(name), name).unwrap();
+        }
+        let found: Vec<String> = files(&folder).unwrap().into_iter().map(|it| it.text).collect();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, ["a.yml", "b.yaml"]);
+        let failure = files(&folder).err().unwrap();
+        assert!(failure.text().contains(&folder.display().to_string()), "{}", failure.text());
+    }
 }

@@ -71,7 +71,8 @@ async fn read(store: &PgStore) -> Option<Reading> {
 mod tests {
     use super::*;
 
-    /// The jump between two readings that are `elapsed` apart, with the wall clock moved by `moved`.
+    /// The jump between two readings that are `elapsed` apart, with the wall clock moved by
+    /// `moved`.
     fn jump(elapsed: Duration, moved: i64) -> Option<i64> {
         let start = Instant::now();
         let earlier = Reading { monotonic: start, wall_micros: 1_000_000_000 };

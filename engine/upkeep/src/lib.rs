@@ -1,4 +1,5 @@
-//! What keeps an installation healthy while nobody looks, and what puts it right when somebody does.
+//! What keeps an installation healthy while nobody looks, and what puts it right when somebody
+//! does.
 //!
 //! The engine itself decides about studies. This crate decides about the installation the engine
 //! runs on: whether there is room for more, whether the clock can be trusted, what has expired,

@@ -16,7 +16,8 @@ use crate::policy::UpkeepPolicy;
 /// How often expired data are removed.
 const INTERVAL: Duration = Duration::from_mins(10);
 
-/// `retention:` of the site file. What is left out is retained indefinitely, as the trail always is.
+/// `retention:` of the site file. What is left out is retained indefinitely, as the trail always
+/// is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionConfig {
@@ -30,7 +31,8 @@ pub struct RetentionConfig {
     /// How long the text of HL7 messages is retained, from their arrival.
     #[serde(deserialize_with = "workflow::optional_duration")]
     pub messages: Option<Duration>,
-    /// How long the results of runs and what was sent of them are retained, from the end of the run.
+    /// How long the results of runs and what was sent of them are retained, from the end of the
+    /// run.
     #[serde(deserialize_with = "workflow::optional_duration")]
     pub results: Option<Duration>,
 }

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use contracts::StoreError;
 use dimse::{Remote, Timers};
+use domain::AeTitle;
 use simulators::phantom::Phantom;
 use simulators::{Ehr, Pacs, order_message, send_order};
-use store::RunDetail;
+use store::{PgStore, RunDetail};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -46,7 +48,7 @@ pub(crate) struct Demo {
     pg_bin: Option<PathBuf>,
 }
 
-/// Longest wait for the runs to end.
+/// The longest wait for the runs to end.
 const RUN_TIME_MAX: Duration = Duration::from_mins(3);
 
 /// The simulated peers of a demonstration, and where everything lies.
@@ -119,12 +121,13 @@ impl Scene {
     async fn open() -> Result<Self, Failure> {
         let name = format!("isocenter-demo-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        let cannot = |error: std::io::Error| Failure::from_error("cannot set the scene", &error);
-        std::fs::create_dir_all(&folder).map_err(cannot)?;
+        std::fs::create_dir_all(&folder).map_err(|error| no_scene(&error))?;
         let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let title = "PACS".parse().map_err(|error| Failure::from_error("the PACS", &error))?;
-        let pacs = Pacs::open(&folder.join("pacs"), title, any).await.map_err(cannot)?;
-        let ehr = Ehr::open(&folder.join("ehr"), any).await.map_err(cannot)?;
+        let title = ae_title("PACS")?;
+        let pacs = Pacs::open(&folder.join("pacs"), title, any).await;
+        let pacs = pacs.map_err(|error| no_scene(&error))?;
+        let ehr = Ehr::open(&folder.join("ehr"), any).await;
+        let ehr = ehr.map_err(|error| no_scene(&error))?;
         Ok(Self { folder, pacs, ehr })
     }
 
@@ -177,7 +180,7 @@ impl Scene {
         self.show_received(&phantom, with.is_none());
         self.verify(installation).await?;
         let study = details.iter().find_map(|it| it.run.study.as_deref());
-        self.show_ways_on(study.unwrap_or(&phantom.accession), installation);
+        self.show_next_steps(study.unwrap_or(&phantom.accession), installation);
         Ok(())
     }
 
@@ -187,12 +190,10 @@ impl Scene {
         with: Option<&Path>,
         phantom: &Phantom,
     ) -> Result<usize, Failure> {
-        let title =
-            |text: &str| text.parse().map_err(|error| Failure::from_error("an AE title", &error));
         let remote = Remote {
             address: addresses.dicom.clone().unwrap_or_default(),
-            called: title("ISOCENTER")?,
-            calling: title("CT1")?,
+            called: ae_title("ISOCENTER")?,
+            calling: ae_title("CT1")?,
             timers: Timers::default(),
         };
         if let Some(folder) = with {
@@ -207,29 +208,22 @@ impl Scene {
 
     /// Waits until every run and delivery has ended, and shows each change.
     async fn watch_runs(&self, database: &Database) -> Result<Vec<RunDetail>, Failure> {
-        let failed = |error: contracts::StoreError| Failure::from_error("the runs", &error);
-        let begin = Instant::now();
+        let start = Instant::now();
         let mut shown: BTreeMap<String, String> = BTreeMap::new();
         loop {
-            let mut details = Vec::new();
-            for run in database.store.runs(50).await.map_err(failed)? {
-                details.extend(database.store.run(run.id).await.map_err(failed)?);
-            }
-            for (name, state) in details.iter().flat_map(states) {
+            let details = run_details(&database.store).await;
+            let details = details.map_err(|error| Failure::database(&error))?;
+            for StateLine { name, state } in details.iter().flat_map(states) {
                 if shown.insert(name.clone(), state.clone()).as_ref() != Some(&state) {
-                    let seconds = begin.elapsed().as_secs_f64();
+                    let seconds = start.elapsed().as_secs_f64();
                     line(format_args!("{seconds:6.1} s  {name}: {state}"));
                 }
             }
-            let is_over = |it: &RunDetail| {
-                let is_open = |state: &str| matches!(state, "queued" | "sending");
-                it.run.status != "running" && !it.deliveries.iter().any(|it| is_open(&it.state))
-            };
-            if !details.is_empty() && details.iter().all(is_over) {
+            if !details.is_empty() && details.iter().all(has_ended) {
                 return Ok(details);
             }
-            if begin.elapsed() > RUN_TIME_MAX {
-                return Err(Failure::new("the run did not end; see: isocenter runs"));
+            if start.elapsed() > RUN_TIME_MAX {
+                return Err(Failure::new("the run did not end").with_hint("isocenter runs"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -237,13 +231,13 @@ impl Scene {
 
     fn show_received(&self, phantom: &Phantom, is_phantom: bool) {
         heading("What the PACS received");
-        for it in self.pacs.received() {
-            let kind = match it.sop_class.as_str() {
+        for object in self.pacs.received() {
+            let kind = match object.sop_class.as_str() {
                 "1.2.840.10008.5.1.4.1.1.66.4" => "Segmentation",
                 report::sr::SOP_CLASS => "Comprehensive 3D SR",
                 other => other,
             };
-            line(format_args!("{kind} {}\n  {}", it.sop_instance, it.path.display()));
+            line(format_args!("{kind} {}\n  {}", object.sop_instance, object.path.display()));
         }
         heading("What the EHR received");
         for message in self.ehr.received() {
@@ -263,25 +257,59 @@ impl Scene {
         audit::verify(&file, &key.display().to_string())
     }
 
-    fn show_ways_on(&self, study: &str, installation: &InstallationArgs) {
+    fn show_next_steps(&self, study: &str, installation: &InstallationArgs) {
         let config = installation.config.as_deref().unwrap_or(Path::new("")).display();
         heading("Where to look next");
         line(format_args!("site file and data    {}", self.folder.display()));
         line(format_args!("why did that happen   isocenter why {study} --config {config}"));
         line(format_args!("every event           isocenter audit show --config {config}"));
-        line("the way of a study    engine/README.md\nworkflows             workflows/README.md");
-        line("(isocenter is target/debug/isocenter; while the engine runs, the commands ask it)");
+        line("the path of a study   engine/README.md\nworkflows             workflows/README.md");
+        line("(isocenter is target/debug/isocenter; the commands work while the engine runs)");
     }
 }
 
-fn states(detail: &RunDetail) -> Vec<(String, String)> {
-    let workflow = &detail.run.workflow;
-    let mut states = vec![(format!("run of {workflow}"), detail.run.status.clone())];
-    for it in &detail.nodes {
-        states.push((format!("  node {}", it.node), it.state.clone()));
+fn no_scene(error: &std::io::Error) -> Failure {
+    Failure::from_error("cannot set the scene", error)
+}
+
+fn ae_title(text: &str) -> Result<AeTitle, Failure> {
+    text.parse().map_err(|error| Failure::from_error("an AE title", &error))
+}
+
+/// Every run with everything in it.
+async fn run_details(store: &PgStore) -> Result<Vec<RunDetail>, StoreError> {
+    let mut details = Vec::new();
+    for run in store.runs(50).await? {
+        details.extend(store.run(run.id).await?);
     }
-    for it in &detail.deliveries {
-        states.push((format!("  delivery to {}", it.destination), it.state.clone()));
-    }
+    Ok(details)
+}
+
+/// Whether a run has ended, and every delivery of it has been tried.
+fn has_ended(detail: &RunDetail) -> bool {
+    let is_open = |state: &str| matches!(state, "queued" | "sending");
+    detail.run.status != "running" && !detail.deliveries.iter().any(|it| is_open(&it.state))
+}
+
+/// A run, a node or a delivery, and the state it is in.
+struct StateLine {
+    name: String,
+    state: String,
+}
+
+fn states(detail: &RunDetail) -> Vec<StateLine> {
+    let run = &detail.run;
+    let mut states =
+        vec![StateLine { name: format!("run of {}", run.workflow), state: run.status.clone() }];
+    states.extend(
+        detail
+            .nodes
+            .iter()
+            .map(|it| StateLine { name: format!("  node {}", it.node), state: it.state.clone() }),
+    );
+    states.extend(detail.deliveries.iter().map(|it| StateLine {
+        name: format!("  delivery to {}", it.destination),
+        state: it.state.clone(),
+    }));
     states
 }

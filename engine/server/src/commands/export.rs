@@ -54,8 +54,8 @@ impl Execute for Export {
         let mut written = 0;
         let mut coerced = 0;
         let mut failed = 0;
-        for it in &exported {
-            match &it.outcome {
+        for image in &exported {
+            match &image.outcome {
                 ExportOutcome::Unchanged => written += 1,
                 ExportOutcome::Coerced => {
                     written += 1;
@@ -63,7 +63,7 @@ impl Execute for Export {
                 }
                 ExportOutcome::Failed(failure) => {
                     failed += 1;
-                    line(format_args!("{}: {failure}", it.instance));
+                    line(format_args!("{}: {failure}", image.instance));
                 }
             }
         }

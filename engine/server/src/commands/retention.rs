@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use archive::DiskArchive;
 use clap::Args;
+use store::RetainedKind;
 use upkeep::retention::remove_expired;
 
 use super::Execute;
@@ -41,7 +42,7 @@ async fn show(installation: &Installation, arguments: &ListArgs) -> Result<ExitC
     expired.truncate(usize::try_from(arguments.limit).unwrap_or(usize::MAX));
     let code = list(arguments.json, &expired, &HEADINGS, |it| {
         vec![
-            format!("{:?}", it.kind).to_lowercase(),
+            kind_name(it.kind).to_owned(),
             it.id.clone(),
             it.count.to_string(),
             it.bytes.to_string(),
@@ -52,6 +53,15 @@ async fn show(installation: &Installation, arguments: &ListArgs) -> Result<ExitC
         line(format_args!("{count} would be removed now; nothing was"));
     }
     Ok(code)
+}
+
+/// The kind of data, as JSON names it, too.
+const fn kind_name(kind: RetainedKind) -> &'static str {
+    match kind {
+        RetainedKind::Images => "images",
+        RetainedKind::Message => "message",
+        RetainedKind::Results => "results",
+    }
 }
 
 async fn remove(installation: &Installation) -> Result<ExitCode, Failure> {

@@ -120,8 +120,8 @@ fn shortened(digest: &str) -> &str {
     digest.get(..SHORT_DIGEST).unwrap_or(digest)
 }
 
-/// Activates the workflow of a file. The exit code is 1 if a test of it fails: then the version that
-/// was active stays active.
+/// Activates the workflow of a file. The exit code is 1 if a test of it fails: then the version
+/// that was active stays active.
 async fn activate(
     file: &Path,
     arguments: &InstallationArgs,

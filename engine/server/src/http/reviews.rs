@@ -1,5 +1,5 @@
-//! `/api`: people review results (OUT-80..83). Every call needs a token; answers are JSON, masks are
-//! bytes.
+//! `/api`: people review results (OUT-80..83). Every call needs a token; answers are JSON, masks
+//! are bytes.
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};

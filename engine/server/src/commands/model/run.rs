@@ -116,14 +116,17 @@ fn show(answer: &InferResponse) -> Result<(), Failure> {
         line(format_args!("thoughts: {think}"));
     }
     line(&answer.answer);
-    for it in &answer.boxes {
-        line(format_args!("box {}: {:?}", it.label, it.on_picture));
+    for found in &answer.boxes {
+        line(format_args!("box {}: {:?}", found.label, found.on_picture));
     }
-    for it in &answer.masks {
-        let inside = mask(it)?.pixels.iter().filter(|it| **it).count();
-        let guess = it.iou.map(|it| format!(", its own guess of IoU {it:.2}")).unwrap_or_default();
-        let on = if it.picture == 0 { "" } else { &format!(" of picture {}", it.picture + 1) };
-        line(format_args!("mask: {inside} pixels{on}{guess}"));
+    for drawn in &answer.masks {
+        let pixels = mask(drawn)?.pixels.iter().filter(|it| **it).count();
+        let picture = match drawn.picture {
+            0 => String::new(),
+            index => format!(" of picture {}", index + 1),
+        };
+        let estimate = drawn.iou.map(|iou| format!(", its own guess of IoU {iou:.2}"));
+        line(format_args!("mask: {pixels} pixels{picture}{}", estimate.unwrap_or_default()));
     }
     Ok(())
 }
