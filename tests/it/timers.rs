@@ -9,7 +9,7 @@ use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
     Admission, Answers, Archive, CommitmentIntake, EventSink, InstanceArrival, InstanceIntake,
-    Kept, Live, MessageArrival, MessageIntake, Quarantined, Refusal,
+    InstanceOutcome, Live, MessageArrival, MessageIntake, Quarantined, Refusal,
 };
 use dimse::{Config, Intakes, Listener, Network, Peer, Timers};
 use domain::Event;
@@ -31,8 +31,12 @@ impl InstanceIntake for Nobody {
         &self.0
     }
 
-    async fn keep(&self, _: InstanceArrival, _: Quarantined) -> Result<Kept, Refusal> {
-        Ok(Kept::New)
+    async fn accept_instance(
+        &self,
+        _: InstanceArrival,
+        _: Quarantined,
+    ) -> Result<InstanceOutcome, Refusal> {
+        Ok(InstanceOutcome::New)
     }
 }
 

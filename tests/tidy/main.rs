@@ -21,7 +21,7 @@ const FUNCTION_LINES_MAX: usize = 60;
 /// The floors of the engine, from the ground up. A crate may only lean on the floors below its own.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["encoding"],
+    &["encoding", "supervisor"],
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "plugin-toolkit", "report"],
     &[

@@ -1,3 +1,5 @@
+//! The archive: files by the SHA-256 of their content.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -5,10 +7,10 @@ use async_trait::async_trait;
 use domain::ArtifactRef;
 use encoding::file_meta::FileMeta;
 
-/// A file that is being received. It is not part of the archive yet. Dropping it gives it up.
+/// A file that is being received. It is not part of the archive yet. Dropping it removes it.
 #[async_trait]
 pub trait Incoming: Send {
-    /// Takes the next bytes of the data set. Waits if the disk is behind.
+    /// Writes the next bytes of the data set. Waits if the disk is behind.
     ///
     /// # Errors
     ///
@@ -23,18 +25,18 @@ pub trait Incoming: Send {
     async fn finish(self: Box<Self>) -> io::Result<Quarantined>;
 }
 
-/// A file that has been received and not been looked at. Dropping it removes it.
+/// A file that has been received and not been checked. Dropping it removes it.
 #[derive(Debug)]
 pub struct Quarantined {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// How many bytes come before the data set.
+    /// Bytes before the data set.
     pub meta_bytes: u64,
-    /// Length of the data set.
+    /// Length of the data set in bytes.
     pub bytes: u64,
     /// SHA-256 of the data set, in hex.
     pub sha256: String,
-    /// The first bytes of the data set, so that what most headers say need not be read again.
+    /// The first bytes of the data set: most headers are parsed without reading the file again.
     pub head: Vec<u8>,
 }
 
@@ -45,22 +47,22 @@ impl Drop for Quarantined {
     }
 }
 
-/// Something that can be removed, by its SHA-256.
+/// A file that can be removed, by its SHA-256 in hex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removable<'a> {
     /// An instance.
     Instance(&'a str),
-    /// What a plugin made.
+    /// An artifact that a plugin made.
     Artifact(&'a str),
 }
 
-/// Where bytes lie, by their content.
+/// Stores instances and artifacts by their content.
 #[async_trait]
 pub trait Archive: Send + Sync {
     /// Begins to receive a data set.
     fn begin(&self, meta: &FileMeta<'_>) -> Box<dyn Incoming>;
 
-    /// Takes a file over. Once it returns, the file would survive a loss of power.
+    /// Moves a file into the archive. Once it returns, the file survives a loss of power.
     ///
     /// # Errors
     ///
@@ -70,7 +72,7 @@ pub trait Archive: Send + Sync {
     /// The folder with the files of all instances.
     fn instances(&self) -> &Path;
 
-    /// Where the file with this data set lies.
+    /// Path of the file with this data set.
     fn path_of(&self, sha256: &str) -> PathBuf;
 
     /// Whether the file with this data set is there and unchanged: reads all of it (DIN-33).
@@ -80,25 +82,25 @@ pub trait Archive: Send + Sync {
     /// Fails if the disk does.
     async fn is_intact(&self, sha256: &str) -> io::Result<bool>;
 
-    /// Removes an instance or an artifact for good. False if it is not there, or somebody has kept
-    /// it again within the last hour.
+    /// Removes an instance or an artifact for good. False if there is none, or if it was stored
+    /// again within the last hour.
     ///
     /// # Errors
     ///
     /// Fails if the disk does.
     async fn remove(&self, file: Removable<'_>) -> io::Result<bool>;
 
-    /// Keeps what a plugin made. Durable once it returns.
+    /// Stores an artifact that a plugin made. It is durable once this returns.
     ///
     /// # Errors
     ///
     /// Fails if the disk does, or is full.
     async fn keep_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef>;
 
-    /// Reads what a plugin made, and checks that it is unchanged.
+    /// Reads an artifact, and checks that it is unchanged.
     ///
     /// # Errors
     ///
-    /// Fails if it is not there, or not what it was.
+    /// Fails if it is missing or was changed.
     async fn artifact(&self, artifact: &ArtifactRef) -> io::Result<Vec<u8>>;
 }

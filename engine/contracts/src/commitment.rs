@@ -1,3 +1,6 @@
+//! Storage commitment: peers ask the engine to answer for the safety of what they sent (PS3.4,
+//! Annex J).
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -5,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{SendError, StoreError};
 
-/// An instance, as a request for storage commitment names it: in the words of the peer.
+/// An instance as a request for storage commitment names it. The UIDs are those that the peer sent,
+/// valid or not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SopReference {
     /// Referenced SOP Class UID (0008,1150).
@@ -14,18 +18,18 @@ pub struct SopReference {
     pub sop_instance: String,
 }
 
-/// Somebody asks us to answer for the safety of what they sent (PS3.4, J.3.2).
+/// The request of a peer (PS3.4, J.3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitmentRequest {
     /// Transaction UID (0008,1195).
     pub transaction: String,
-    /// Who asks.
+    /// AE title of the peer.
     pub calling_ae: String,
-    /// As whom we are asked.
+    /// AE title of the engine that the peer called.
     pub called_ae: String,
-    /// From which address.
+    /// Network address of the peer.
     pub address: String,
-    /// For which instances.
+    /// The instances.
     pub references: Vec<SopReference>,
 }
 
@@ -37,9 +41,9 @@ pub struct FailureReason(pub u16);
 impl FailureReason {
     /// The file is not what it was when it was stored.
     pub const PROCESSING_FAILURE: Self = Self(0x0110);
-    /// It was never stored here.
+    /// The instance was never stored here.
     pub const NO_SUCH_OBJECT: Self = Self(0x0112);
-    /// It is of another SOP class than the request says.
+    /// The instance is of another SOP class than the request states.
     pub const CLASS_INSTANCE_CONFLICT: Self = Self(0x0119);
     /// The transaction UID was used before, for something else.
     pub const DUPLICATE_TRANSACTION: Self = Self(0x0131);
@@ -50,74 +54,92 @@ impl FailureReason {
 pub struct CommitmentResult {
     /// Transaction UID of the request.
     pub transaction: String,
-    /// What we answer for.
+    /// The instances that the engine commits itself to.
     pub committed: Vec<SopReference>,
-    /// What we do not, and why.
+    /// The other instances, each with why.
     pub failed: Vec<(SopReference, FailureReason)>,
 }
 
-/// A request whose files are to be looked at.
+/// A request whose files are to be checked.
 #[derive(Clone, Debug)]
 pub struct CommitmentCheck {
-    /// Who asked.
+    /// AE title of the peer.
     pub peer: String,
     /// Transaction UID.
     pub transaction: String,
-    /// What was asked for, with what we have under that name: its SOP class and SHA-256.
-    pub references: Vec<(SopReference, Option<(String, String)>)>,
+    /// The instances of the request.
+    pub references: Vec<ReferenceToCheck>,
 }
 
-/// An answer that is to be given on an association of our own.
+/// An instance of a request, with what is stored under its UID.
+#[derive(Clone, Debug)]
+pub struct ReferenceToCheck {
+    /// The instance as the request names it.
+    pub reference: SopReference,
+    /// What is stored under that UID, if anything is.
+    pub stored: Option<StoredReference>,
+}
+
+/// A stored object, to compare with a reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReference {
+    /// Its SOP class.
+    pub sop_class: String,
+    /// SHA-256 of its data set, in hex.
+    pub sha256: String,
+}
+
+/// A result that is to be reported on an association of the engine's own.
 #[derive(Clone, Debug)]
 pub struct CommitmentReport {
-    /// Who asked.
+    /// AE title of the peer.
     pub peer: String,
-    /// From which address.
+    /// Network address that the request came from.
     pub address: String,
-    /// As whom we were asked.
+    /// AE title of the engine that the peer called.
     pub called_ae: String,
-    /// What to answer.
+    /// The result to report.
     pub result: CommitmentResult,
-    /// Which try this is.
+    /// Number of the attempt, from one.
     pub attempt: i32,
 }
 
-/// How giving an answer went.
+/// How an attempt to report a result ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportEnd {
-    /// The peer has it.
+    /// The peer acknowledged it.
     Reported,
-    /// The peer does not, and why.
+    /// The peer did not, and why.
     NotReported(String),
 }
 
-/// Gives answers on associations of its own (DIN-32).
+/// Reports results on associations of the engine's own (DIN-32).
 #[async_trait]
 pub trait CommitmentReporter: Send + Sync {
-    /// Sends the answer and waits for it to be acknowledged.
+    /// Sends a result and waits for it to be acknowledged.
     ///
     /// # Errors
     ///
-    /// Says why the peer does not have it.
+    /// Fails with why the peer does not have it.
     async fn report(&self, report: &CommitmentReport) -> Result<(), SendError>;
 }
 
-/// What the engine remembers of storage commitment. Each function is one transaction, and puts on
-/// record what it does.
+/// Stores requests of peers, and hands out what is to be checked and reported.
 #[async_trait]
 pub trait CommitmentStore: Send + Sync {
-    /// Keeps a request. The same request again has its answer given again; another one under the
-    /// same transaction UID fails for all its instances.
-    async fn keep_commitment(&self, request: CommitmentRequest) -> Result<(), StoreError>;
+    /// Stores a request. A repeated request has its result reported again. Another request with
+    /// the same transaction UID fails for all its instances.
+    async fn store_commitment_request(&self, request: CommitmentRequest) -> Result<(), StoreError>;
 
-    /// Takes a request whose files nobody has looked at.
+    /// Claims a request whose files are yet to be checked.
     async fn claim_commitment_check(
         &self,
         lease: Duration,
     ) -> Result<Option<CommitmentCheck>, StoreError>;
 
-    /// Ends a look at files. What is committed is kept from then on until policy says otherwise.
-    /// The association the request came on may give the answer for `grace`; then we call back.
+    /// Stores the result of a check. The committed instances are retained from then on until the
+    /// site's policy lets them expire. The association of the request may deliver the result for
+    /// `grace`; afterwards the engine calls back.
     async fn finish_commitment_check(
         &self,
         peer: &str,
@@ -125,7 +147,7 @@ pub trait CommitmentStore: Send + Sync {
         grace: Duration,
     ) -> Result<(), StoreError>;
 
-    /// Takes an answer for the association its request came on, once it is known.
+    /// Claims a result for the association that its request came on, once it is known.
     async fn claim_commitment_reply(
         &self,
         peer: &str,
@@ -133,25 +155,17 @@ pub trait CommitmentStore: Send + Sync {
         lease: Duration,
     ) -> Result<Option<CommitmentResult>, StoreError>;
 
-    /// Takes an answer that is due on an association of our own.
+    /// Claims a result that is to be reported on an association of the engine's own.
     async fn claim_commitment_report(
         &self,
         lease: Duration,
     ) -> Result<Option<CommitmentReport>, StoreError>;
 
-    /// Ends a try to give an answer.
+    /// Ends an attempt to report a result.
     async fn finish_commitment_report(
         &self,
         peer: &str,
         transaction: &str,
         end: ReportEnd,
     ) -> Result<(), StoreError>;
-
-    /// Takes in the answer of a PACS to a request of ours. False if we never asked.
-    async fn note_commitment(
-        &self,
-        result: CommitmentResult,
-        peer: &str,
-        address: &str,
-    ) -> Result<bool, StoreError>;
 }

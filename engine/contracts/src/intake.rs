@@ -15,41 +15,10 @@ use domain::{DemographicsChange, Event, ExchangedDocument, Order, PatientId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{Archive, CommitmentRequest, CommitmentResult, Quarantined, ReportEnd};
-
-/// How an instance arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InstanceArrival {
-    /// Who sent it.
-    pub calling_ae: String,
-    /// As whom we took it.
-    pub called_ae: String,
-    /// From which address.
-    pub address: String,
-    /// On which association.
-    pub association: Uuid,
-    /// Affected SOP Class UID of the request.
-    pub sop_class: String,
-    /// Affected SOP Instance UID of the request.
-    pub sop_instance: String,
-    /// Transfer syntax of the presentation context.
-    pub transfer_syntax: String,
-}
-
-/// What became of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It is new.
-    New,
-    /// We had the very same (DIN-22).
-    Identical,
-    /// We have another one of this name: this one is kept beside it and flagged (DIN-22).
-    OtherVersion,
-    /// We have another one of this name, and the site takes no second one: nothing was kept.
-    VersionRefused,
-    /// It is kept, but contradicts what its study or series says of itself (DIN-61).
-    Flagged,
-}
+use crate::{
+    Archive, CommitmentRequest, CommitmentResult, InstanceArrival, InstanceOutcome, Quarantined,
+    ReportEnd,
+};
 
 /// Why something was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -237,7 +206,11 @@ pub trait InstanceIntake: Admission {
     /// # Errors
     ///
     /// Fails with who is at fault. Nothing was stored.
-    async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal>;
+    async fn accept_instance(
+        &self,
+        arrival: InstanceArrival,
+        file: Quarantined,
+    ) -> Result<InstanceOutcome, Refusal>;
 
     /// Records that no more instances will come on an association (DIN-50).
     async fn association_ended(&self, _association: Uuid) {}

@@ -1,50 +1,84 @@
-//! What the parts of the engine ask of each other.
+//! What the parts of the engine ask of each other: traits, and the values that cross.
 //!
-//! Listeners hand what arrives to an [`InstanceIntake`] or a [`MessageIntake`]. The orchestrator decides, keeps bytes in an
-//! [`Archive`] and everything else in a [`Store`], has nodes worked on by a [`NodeRunner`] and
-//! reports taken by a [`Destination`].
+//! By aggregate:
 //!
-//! **Invariant:** traits and values only. What implements them is tied together in `server`.
+//! - `intake`: what listeners hand to the engine.
+//! - `instance`, `message`: what was received, and how it is stored.
+//! - `snapshot`: series, orders and messages as decisions and reports see them.
+//! - `study`: studies as decisions see them, and what is decided about studies and messages.
+//! - `run`, `run_step`: runs, their nodes and their queue; what an event changes in a run.
+//! - `review`: what people see of results, and what they decide.
+//! - `correction`: corrections that people made outside of the engine.
+//! - `delivery`, `output`, `destination`: what is sent, in which form, and to whom.
+//! - `commitment`: storage commitment.
+//! - `trail`, `notification`, `store_error`: what all stores share.
+//! - `archive`: files by their content.
+//! - `node_runner`, `model`: what works on nodes.
+//! - `live`: values that are replaced while others use them.
+//!
+//! A store trait belongs to one aggregate. Each of its functions is one transaction, which also
+//! records the events of what it changes.
+//!
+//! **Invariant:** traits and values only. `server` ties together what implements them.
 
 mod archive;
 mod commitment;
+mod correction;
+mod delivery;
 mod destination;
+mod instance;
 mod intake;
 mod live;
+mod message;
 mod model;
 mod node_runner;
+mod notification;
 mod output;
 mod review;
-mod rows;
-mod run_rows;
-mod store;
+mod run;
+mod run_step;
+mod snapshot;
+mod store_error;
+mod study;
+mod trail;
 
 pub use archive::{Archive, Incoming, Quarantined, Removable};
 pub use commitment::{
     CommitmentCheck, CommitmentReport, CommitmentReporter, CommitmentRequest, CommitmentResult,
-    CommitmentStore, FailureReason, ReportEnd, SopReference,
+    CommitmentStore, FailureReason, ReferenceToCheck, ReportEnd, SopReference, StoredReference,
+};
+pub use correction::{
+    ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore,
+};
+pub use delivery::{
+    ClaimedDelivery, Compose, ComposeFailure, DeliveryEnd, DeliveryStore, DeliveryView,
+    PatientView, SentBefore,
 };
 pub use destination::{Destination, ProbeError, SendError, Sent};
 pub use domain::OutputKind;
+pub use instance::{
+    InstanceArrival, InstanceOutcome, InstanceRecord, InstanceStore, VersionPolicy,
+};
 pub use intake::{
-    Admission, Answers, CommitmentIntake, Encounter, EventSink, InstanceArrival, InstanceIntake,
-    Kept, MergeKind, MessageArrival, MessageEffect, MessageIntake, Refusal, RefusalReason,
+    Admission, Answers, CommitmentIntake, Encounter, EventSink, InstanceIntake, MergeKind,
+    MessageArrival, MessageEffect, MessageIntake, Refusal, RefusalReason,
 };
 pub use live::Live;
+pub use message::{MessageOutcome, MessageRecord, MessageStore};
 pub use model::{Model, ModelFault};
 pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
+pub use notification::{Notifications, WorkKind};
 pub use output::{Output, Preferences, ReportForm, SegmentationForm};
 pub use review::{
-    DecideReview, LockChange, NewVersion, OpenReview, Returned, ReturnedPair, ReturnedWhat,
-    ReviewRefusal, ReviewStep, ReviewStore, ReviewVersion, ReviewView, Reviewer,
+    DecideReview, LockChange, NewVersion, OpenReview, ReviewChange, ReviewLock, ReviewRefusal,
+    ReviewStep, ReviewStore, ReviewVersion, ReviewView, Reviewer,
 };
-pub use rows::{
-    Announced, Associations, ClaimedDelivery, DeliveryEnd, DeliveryView, InstanceRecord,
-    MessageKept, MessageRecord, MessageSnapshot, MessageStep, OrderSnapshot, PatientView,
-    RunSnapshot, SentBefore, StudySnapshot, StudyStep, VersionPolicy, WorkKind,
+pub use run::{ClaimedNode, DecideRun, InputKey, NewRun, NodeAttempt, RunRecord, RunStore};
+pub use run_step::{Block, NewDelivery, NewTask, NodeChange, NodeState, RunEnd, RunStep};
+pub use snapshot::{MessageSnapshot, OrderSnapshot, SeriesSnapshot, StoredInstance};
+pub use store_error::StoreError;
+pub use study::{
+    Announced, AssemblyStore, Associations, DecideMessage, DecideStudy, MessageStep, RunSnapshot,
+    StudySnapshot, StudyStep, WorkflowStanding,
 };
-pub use run_rows::{
-    Block, ClaimedNode, NewDelivery, NewRun, NewTask, NodeChange, NodeState, RunEnd, RunRecord,
-    RunStep, SeriesSnapshot, StoredInstance,
-};
-pub use store::{Compose, DecideMessage, DecideRun, DecideStudy, Store, StoreError};
+pub use trail::TrailStore;

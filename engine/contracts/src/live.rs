@@ -1,21 +1,23 @@
+//! Values that are replaced while others use them.
+
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Something that can be replaced while others work with it: they go on with what they took.
+/// A value that can be replaced. Whoever has got the value before goes on with that one.
 #[derive(Debug, Default)]
 pub struct Live<T>(RwLock<Arc<T>>);
 
 impl<T> Live<T> {
-    /// Begins with `value`.
+    /// Starts with `value`.
     pub fn new(value: T) -> Self {
         Self(RwLock::new(Arc::new(value)))
     }
 
-    /// What holds now.
+    /// The current value.
     pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What holds from now on.
+    /// Replaces the value.
     pub fn set(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }

@@ -1,12 +1,14 @@
+//! The shared model of a site, as plugins reach it.
+
 use async_trait::async_trait;
 
-/// Why the model does not answer.
+/// Why the model gave no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct ModelFault {
-    /// Whether the same question could be answered another time.
+    /// Whether the same question may be answered later.
     pub is_retryable: bool,
-    /// Why.
+    /// What happened, for people.
     pub reason: String,
 }
 
@@ -17,6 +19,6 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Says why there is no answer, and whether there may be one another time.
+    /// Fails with why there is no answer, and whether there may be one later.
     async fn infer(&self, request: &[u8]) -> Result<String, ModelFault>;
 }

@@ -1,3 +1,5 @@
+//! What works on nodes: plugins, in processes of their own.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// One very library.
+/// One build of a plugin library. A run uses the same build to its end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PluginPin {
     /// Name of the plugin.
@@ -22,55 +24,55 @@ pub struct PluginPin {
 /// A node to be worked on.
 #[derive(Clone, Debug)]
 pub struct NodeCall {
-    /// The run, for cancelling.
+    /// The run, so that it can be cancelled.
     pub run: Uuid,
-    /// The node's name.
+    /// Name of the node or step.
     pub node: String,
-    /// What does the work.
+    /// The library that does the work.
     pub plugin: PluginPin,
     /// What the workflow sets under `with:`.
     pub settings: Value,
-    /// What to work on.
+    /// The input.
     pub input: NodeInput,
-    /// Where the instances of the input lie.
+    /// The files of the instances in the input.
     pub files: BTreeMap<SopInstanceUid, PathBuf>,
-    /// How long it may take.
+    /// How long the work may take.
     pub deadline: Duration,
 }
 
 /// Why a node produced nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeFailure {
-    /// The input is at fault, and would be tomorrow: a person has to look.
+    /// The input is at fault, and will be on every attempt: a person has to look.
     #[error("{code}: {reason}")]
     Rejected {
-        /// What is wrong, in a word: `geometry_inconsistent`.
+        /// What is wrong, as a name that does not change: `geometry_inconsistent`.
         code: String,
         /// What is wrong, in a sentence.
         reason: String,
     },
-    /// Something around the node is at fault: another try may help.
+    /// The environment of the node is at fault: another attempt may succeed.
     #[error("{reason}")]
     Retryable {
         /// What happened.
         reason: String,
     },
-    /// Somebody asked to stop.
+    /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
 }
 
-/// Has nodes worked on by plugins.
+/// Runs plugins.
 #[async_trait]
 pub trait NodeRunner: Send + Sync {
-    /// The library that now answers to `plugin`.
+    /// The current library of a plugin.
     fn pin(&self, plugin: &str) -> Option<PluginPin>;
 
     /// Works on a node, in a process of its own. Dropping the future ends that process.
     ///
     /// # Errors
     ///
-    /// Says whether another try could help.
+    /// Fails with whether another attempt could succeed.
     async fn run(&self, call: NodeCall) -> Result<NodeOutput, NodeFailure>;
 
     /// Asks the nodes of a run that are being worked on to stop.

@@ -1,9 +1,9 @@
-//! People's work on results: who they are, what they see, and what they decide (OUT-80..83).
+//! Review: what people see of results, and what they decide (OUT-80..83).
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use domain::{Attestation, ExchangedDocument, Meaning, NodeOutput, Person, ReviewState};
+use domain::{Attestation, Meaning, NodeOutput, Person, ReviewState};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use crate::{PluginPin, RunRecord, RunStep, StoreError};
 
-/// Somebody who was let in.
+/// A person who was authenticated by a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reviewer {
-    /// The token they came with.
+    /// The engine's key of the token.
     pub token: Uuid,
-    /// Who they are.
+    /// Name, organization and role.
     pub person: Person,
 }
 
-/// A review that waits for somebody.
+/// A review that waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OpenReview {
     /// The run.
@@ -29,110 +29,138 @@ pub struct OpenReview {
     pub node: String,
     /// The workflow's name.
     pub workflow: String,
-    /// Its definition.
+    /// Text of the workflow.
     #[serde(skip)]
     pub definition: String,
     /// The study, if it is about one.
     pub study: Option<String>,
     /// Its accession number.
     pub accession: String,
-    /// Since when it waits.
+    /// When it began to wait.
     pub since: Timestamp,
-    /// By when it should be done.
+    /// When it should be done.
     pub due: Option<Timestamp>,
-    /// Who has it under their hands.
+    /// The person who has reserved it.
     pub locked_by: Option<String>,
 }
 
-/// A state that somebody gave a result.
+/// A version that a person gave a result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReviewVersion {
-    /// What they made of it.
+    /// What the person decided.
     pub state: ReviewState,
-    /// Who, and when.
+    /// Who decided, and when.
     pub attestation: Attestation,
-    /// The whole result as they left it.
+    /// The whole content of the version.
     pub content: NodeOutput,
 }
 
-/// A run as somebody who reviews it needs it.
+/// A run as reviews need it.
 #[derive(Clone, Debug)]
 pub struct ReviewView {
     /// The run.
     pub run: RunRecord,
-    /// Steps that wait for a person.
+    /// The nodes that wait for a person.
     pub open: Vec<String>,
-    /// What its nodes gave.
+    /// The outputs of its nodes.
     pub outputs: BTreeMap<String, NodeOutput>,
-    /// What worked on them.
+    /// The plugin libraries that made them.
     pub plugins: BTreeMap<String, PluginPin>,
-    /// What people made of it, in order.
+    /// The versions that people gave its result, in order.
     pub versions: Vec<ReviewVersion>,
-    /// Who has it under their hands, and until when.
-    pub lock: Option<(Reviewer, Timestamp)>,
-    /// Whether a later run has taken its place.
+    /// The reservation of its result, if it is reserved now.
+    pub lock: Option<ReviewLock>,
+    /// Whether a later run replaces it.
     pub is_replaced: bool,
 }
 
-/// What becomes of the lock.
+/// A reservation of a result for one reviewer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReviewLock {
+    /// The reviewer.
+    pub holder: Reviewer,
+    /// When the reservation expires.
+    pub until: Timestamp,
+}
+
+/// What becomes of the reservation of a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LockChange {
     /// It stays.
     #[default]
     Keep,
-    /// The reviewer has it until then.
+    /// The reviewer has it until this time.
     Take(Timestamp),
     /// Nobody has it.
     Release,
 }
 
-/// A state to give a result.
+/// A new version of a result.
 #[derive(Clone, Debug)]
 pub struct NewVersion {
-    /// What was made of it.
+    /// What the person decided.
     pub state: ReviewState,
     /// What the signature means, if it is one.
     pub meaning: Option<Meaning>,
-    /// Which document it is, as of document messages.
+    /// Number of the document that it is in document messages (HL7 MDM).
     pub document: u32,
-    /// The document it replaces.
+    /// Number of the document that it replaces.
     pub replaces: Option<u32>,
-    /// The whole result.
+    /// The whole content.
     pub content: NodeOutput,
     /// SHA-256 of it, in hex: what a signature is bound to (21 CFR 11.70).
     pub digest: String,
-    /// What is other than in the draft.
+    /// How it differs from the draft.
     pub difference: Value,
-    /// Whether draft and content are a pair to learn from.
+    /// The draft, if draft and content are a pair to learn from.
     pub draft: Option<NodeOutput>,
 }
 
-/// What somebody's decision changes.
-#[derive(Clone, Debug, Default)]
+/// What a person did with a result, as the trail records it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewChange {
+    /// Reserved it.
+    Claimed,
+    /// Gave the reservation up.
+    Released,
+    /// Changed it without signing.
+    Edited,
+    /// Signed it.
+    Signed,
+    /// Rejected the draft.
+    Rejected,
+    /// Changed it after it was signed, and signed it anew.
+    Amended,
+    /// Withdrew it after it was signed.
+    Withdrawn,
+}
+
+/// What the decision of a person changes.
+#[derive(Clone, Debug)]
 pub struct ReviewStep {
-    /// The lock.
+    /// What to record.
+    pub change: ReviewChange,
+    /// What becomes of the reservation.
     pub lock: LockChange,
-    /// A new state of the result: whoever has an earlier one gets it.
+    /// A new version of the result. Destinations that have an earlier version get it.
     pub version: Option<NewVersion>,
     /// What changes in the run.
     pub run: Option<RunStep>,
-    /// What to put on record. The version is named in the last one.
-    pub events: Vec<domain::Event>,
 }
 
-/// Why a decision cannot be taken.
+/// Why a decision is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReviewRefusal {
     /// There is no such run, or nothing in it to review.
     #[error("{0}")]
     Unknown(String),
-    /// They may not.
+    /// The person has no role that may.
     #[error("{0}")]
     Forbidden(String),
-    /// It is not as they take it to be.
+    /// The result has changed, is reserved, or is in a state that does not allow the decision.
     #[error("{0}")]
     Conflict(String),
-    /// What they want cannot be.
+    /// The new content or the reason is not valid.
     #[error("{0}")]
     Invalid(String),
 }
@@ -141,75 +169,27 @@ pub enum ReviewRefusal {
 pub type DecideReview<'a> =
     Box<dyn FnOnce(&ReviewView) -> Result<ReviewStep, ReviewRefusal> + Send + 'a>;
 
-/// Something that came back from outside.
-#[derive(Clone, Debug)]
-pub struct Returned {
-    /// What it is: `seg`, `sr`, `oru` or `mdm`.
-    pub source: String,
-    /// The instance or message.
-    pub origin: String,
-    /// What is in it.
-    pub what: ReturnedWhat,
-    /// Runs on its study, or on studies of its accession number.
-    pub runs: Vec<ReviewView>,
-    /// Which of these runs composed which object.
-    pub followed: Vec<(String, Uuid)>,
-}
-
-/// What came back.
-#[derive(Clone, Debug)]
-pub enum ReturnedWhat {
-    /// An object in the archive.
-    Instance {
-        /// SHA-256 of its data set.
-        sha256: String,
-    },
-    /// A message.
-    Message(ExchangedDocument),
-}
-
-/// A draft and what somebody outside made of it.
-#[derive(Clone, Debug)]
-pub struct ReturnedPair {
-    /// The run that drafted.
-    pub run: Uuid,
-    /// The draft.
-    pub draft: NodeOutput,
-    /// What became of it.
-    pub content: NodeOutput,
-    /// What is other.
-    pub difference: Value,
-}
-
-/// What the store remembers of people's work.
+/// Reads results for people, and stores what they decide.
 #[async_trait]
 pub trait ReviewStore: Send + Sync {
-    /// Who came with the token of this digest, if it is valid now.
-    async fn reviewer(&self, digest: &[u8; 32]) -> Result<Option<Reviewer>, StoreError>;
+    /// The person whose token has this SHA-256, if the token is valid now.
+    async fn find_reviewer(&self, digest: &[u8; 32]) -> Result<Option<Reviewer>, StoreError>;
 
-    /// Reviews that wait for somebody, oldest first.
+    /// The reviews that wait for a person, oldest first.
     async fn open_reviews(&self) -> Result<Vec<OpenReview>, StoreError>;
 
-    /// A run for somebody to look at. Who looked is put on record (AUD-08).
-    async fn view_review(&self, run: Uuid, by: &Reviewer)
-    -> Result<Option<ReviewView>, StoreError>;
-
-    /// The oldest thing that came back and was not looked at.
-    async fn next_returned(&self) -> Result<Option<Returned>, StoreError>;
-
-    /// Puts on record what became of it: the pairs it makes with drafts.
-    async fn settle_returned(
+    /// A run for a person to look at. That the person looked is recorded (AUD-08).
+    async fn view_review(
         &self,
-        source: &str,
-        origin: &str,
-        pairs: Vec<ReturnedPair>,
-    ) -> Result<(), StoreError>;
+        run: Uuid,
+        reviewer: &Reviewer,
+    ) -> Result<Option<ReviewView>, StoreError>;
 
-    /// Changes what was made of a run. Nothing is changed if the decision is refused.
+    /// Changes the result of a run. Nothing is changed if the decision is refused.
     async fn change_review(
         &self,
         run: Uuid,
-        by: &Reviewer,
+        reviewer: &Reviewer,
         decide: DecideReview<'_>,
     ) -> Result<Result<(), ReviewRefusal>, StoreError>;
 }

@@ -1,162 +1,219 @@
-//! Corrections that come back from outside (OUT-81): a SEG that tracks what we outlined, an SR that follows ours,
-//! a final report from the RIS. Each is kept with its draft, to learn from.
+//! Imports corrections that people made outside of the engine (OUT-81).
+//!
+//! A radiologist may correct a draft in another system. The correction comes back as a SEG that
+//! tracks segments of ours, as an SR that names ours as its predecessor, or as a final report from
+//! the RIS. Each is stored as a pair with its draft, to learn from.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use contracts::{Returned, ReturnedPair, ReturnedWhat, ReviewView};
-use domain::{Code, ErrorChain, NodeOutput, Section, derived_uid};
+use contracts::{
+    Archive, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore, ReviewView,
+    StoreError,
+};
+use domain::{
+    Code, CorrectionSource, ErrorChain, NodeOutput, Section, Segment, VolumeGeometry, derived_uid,
+};
 use encoding::report_text::ReportText;
 use imaging::measurement::measure;
 use imaging::{Mask, segmentation_reader};
 use tracing::{error, info};
 
-use crate::content::drafted;
-use crate::orchestrator::{AFTER_FAILURE, Orchestrator, POLL};
+use crate::draft::draft_of;
 use crate::review::difference;
+use crate::timing::{DATABASE_RETRY_DELAY, POLL_INTERVAL};
 
-impl Orchestrator {
-    /// Looks at what came back, one after the other.
-    pub(crate) async fn take_in_corrections(&self) {
+/// The contents of masks, packed, by SHA-256.
+type Masks = BTreeMap<String, Vec<u8>>;
+
+/// Compares what came back with the drafts it may correct.
+pub(crate) struct CorrectionImport {
+    store: Arc<dyn CorrectionStore>,
+    archive: Arc<dyn Archive>,
+}
+
+impl CorrectionImport {
+    pub(crate) fn new(store: Arc<dyn CorrectionStore>, archive: Arc<dyn Archive>) -> Self {
+        Self { store, archive }
+    }
+
+    /// Imports one correction after the other, forever.
+    pub(crate) async fn run_worker(self: Arc<Self>) {
         loop {
-            match self.store.next_returned().await {
-                Ok(Some(it)) => self.take_in(it).await,
-                Ok(None) => tokio::time::sleep(POLL).await,
+            match self.import_next().await {
+                Ok(true) => {}
+                Ok(false) => tokio::time::sleep(POLL_INTERVAL).await,
                 Err(error) => {
-                    error!(error = %ErrorChain(&error), "corrections cannot be looked for");
-                    tokio::time::sleep(AFTER_FAILURE).await;
+                    error!(error = %ErrorChain(&error), "corrections cannot be imported");
+                    tokio::time::sleep(DATABASE_RETRY_DELAY).await;
                 }
             }
         }
     }
 
-    async fn take_in(&self, it: Returned) {
-        let pairs = match &it.what {
-            ReturnedWhat::Message(document) => {
-                // What nobody stands for yet is no correction.
-                let sections = sections(&document.final_words());
-                let runs = it.runs.iter().filter(|_| !sections.is_empty());
-                let pair = |run| pair(run, in_words(run, sections.clone()), &BTreeMap::new());
-                runs.filter_map(pair).collect()
-            }
-            ReturnedWhat::Instance { sha256 } => {
-                let path = self.archive.path_of(sha256);
-                if it.source == "seg" {
-                    self.outlined_anew(&it, path).await
-                } else {
-                    reported_anew(&it, path).await
-                }
-            }
-        };
+    /// Imports one correction. False if none is waiting.
+    async fn import_next(&self) -> Result<bool, StoreError> {
+        let Some(correction) = self.store.next_correction().await? else { return Ok(false) };
+        let pairs = self.pairs(&correction).await;
         if !pairs.is_empty() {
-            info!(source = it.source, pairs = pairs.len(), "a correction came back");
+            info!(source = %correction.source, pairs = pairs.len(), "a correction came back");
         }
-        let settled = self.store.settle_returned(&it.source, &it.origin, pairs).await;
-        if let Err(error) = settled {
-            error!(error = %ErrorChain(&error), "a correction cannot be kept");
-            tokio::time::sleep(AFTER_FAILURE).await;
+        self.store.settle_correction(correction.source, &correction.origin, pairs).await?;
+        Ok(true)
+    }
+
+    /// The drafts that a correction belongs to, each with what became of it.
+    async fn pairs(&self, correction: &CorrectionCandidate) -> Vec<CorrectionPair> {
+        match &correction.content {
+            CorrectionContent::Message(document) => {
+                // Preliminary text that nobody has signed is no correction.
+                let sections = sections(&document.final_words());
+                if sections.is_empty() {
+                    return Vec::new();
+                }
+                let runs = correction.runs.iter();
+                runs.filter_map(|run| text_pair(run, sections.clone())).collect()
+            }
+            CorrectionContent::Instance { sha256 } => {
+                let path = self.archive.path_of(sha256);
+                match correction.source {
+                    CorrectionSource::Seg => self.segmentation_pairs(correction, path).await,
+                    CorrectionSource::Sr => report_pairs(correction, path).await,
+                    CorrectionSource::Review | CorrectionSource::Oru | CorrectionSource::Mdm => {
+                        Vec::new()
+                    }
+                }
+            }
         }
     }
 
-    /// Drafts whose masks a SEG has changed.
-    async fn outlined_anew(&self, it: &Returned, path: PathBuf) -> Vec<ReturnedPair> {
+    /// Drafts whose masks a SEG changed.
+    async fn segmentation_pairs(
+        &self,
+        correction: &CorrectionCandidate,
+        path: PathBuf,
+    ) -> Vec<CorrectionPair> {
         let read = tokio::task::spawn_blocking(move || segmentation_reader::read(&path)).await;
-        let Ok(Ok(segments)) = read else { return Vec::new() };
+        let Ok(Ok(returned_segments)) = read else { return Vec::new() };
         let mut pairs = Vec::new();
-        for run in &it.runs {
-            let mut content = draft_of(run);
-            let mut masks = BTreeMap::new();
-            if self.take_over(run, &mut content, &segments, &mut masks).await {
+        for run in &correction.runs {
+            let mut content = draft_of(&run.outputs, &run.plugins, &run.run);
+            let mut masks = Masks::new();
+            if self.replace_masks(run, &mut content, &returned_segments, &mut masks).await {
                 pairs.extend(pair(run, content, &masks));
             }
         }
         pairs
     }
 
-    /// Puts the masks of a SEG in the place of those it tracks. False if it tracks none.
-    async fn take_over(
+    /// Puts returned masks in the place of those that they track. False if they track none.
+    async fn replace_masks(
         &self,
         run: &ReviewView,
         content: &mut NodeOutput,
-        segments: &[segmentation_reader::TrackedSegment],
-        masks: &mut BTreeMap<String, Vec<u8>>,
+        returned_segments: &[segmentation_reader::TrackedSegment],
+        masks: &mut Masks,
     ) -> bool {
-        let mut has_some = false;
-        for it in &mut content.segmentations {
-            let geometry = it.geometry.clone();
-            for segment in &mut it.segments {
-                let tracked =
-                    derived_uid(&[&run.run.id.to_string(), "tracking", &segment.tracking_id]);
-                let Some(found) = segments.iter().find(|it| it.tracking_uid == tracked) else {
+        let run_id = run.run.id.to_string();
+        let mut has_replaced = false;
+        for segmentation in &mut content.segmentations {
+            let geometry = segmentation.geometry.clone();
+            for segment in &mut segmentation.segments {
+                let tracking_uid = derived_uid(&[&run_id, "tracking", &segment.tracking_id]);
+                let found = returned_segments.iter().find(|it| it.tracking_uid == tracking_uid);
+                let Some(found) = found.filter(|it| it.size == [geometry.rows, geometry.columns])
+                else {
                     continue;
                 };
-                if found.size != [geometry.rows, geometry.columns] {
-                    continue;
-                }
-                let Ok(before) = self.archive.artifact(&segment.mask).await else { continue };
-                let empty = vec![false; geometry.pixels()];
-                let slices = geometry.instances.iter().map(|it| found.images.get(it.as_str()));
-                let voxels = slices.flat_map(|it| it.unwrap_or(&empty).iter().copied()).collect();
-                let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
-                let mask = Mask { shape, voxels };
-                let packed = mask.packed();
-                let Ok(kept) = self.archive.keep_artifact(packed.clone()).await else { continue };
-                masks.insert(segment.mask.sha256.clone(), before);
-                masks.insert(kept.sha256.clone(), packed);
-                segment.is_edited = segment.mask != kept;
-                (segment.mask, segment.voxels) = (kept, mask.count());
-                segment.measurements = measure(&mask, &geometry);
-                has_some = true;
+                let mask = assembled(found, &geometry);
+                has_replaced |= self.replace_mask(segment, &mask, &geometry, masks).await;
             }
         }
-        has_some
+        has_replaced
+    }
+
+    /// Stores a mask and gives it to a segment. False if the archive fails.
+    async fn replace_mask(
+        &self,
+        segment: &mut Segment,
+        mask: &Mask,
+        geometry: &VolumeGeometry,
+        masks: &mut Masks,
+    ) -> bool {
+        let Ok(drafted) = self.archive.artifact(&segment.mask).await else { return false };
+        let packed = mask.packed();
+        let Ok(stored) = self.archive.keep_artifact(packed.clone()).await else { return false };
+        masks.insert(segment.mask.sha256.clone(), drafted);
+        masks.insert(stored.sha256.clone(), packed);
+        segment.is_edited = segment.mask != stored;
+        segment.mask = stored;
+        segment.voxels = mask.count();
+        segment.measurements = measure(mask, geometry);
+        true
     }
 }
 
-/// Drafts whose report an SR follows.
-async fn reported_anew(it: &Returned, path: PathBuf) -> Vec<ReturnedPair> {
+/// The mask of a returned segment on the grid of the draft. Slices that came back without an image
+/// are empty.
+fn assembled(segment: &segmentation_reader::TrackedSegment, geometry: &VolumeGeometry) -> Mask {
+    let empty = vec![false; geometry.pixels()];
+    let slices = geometry.instances.iter().map(|it| segment.images.get(it.as_str()));
+    let voxels = slices.flat_map(|it| it.unwrap_or(&empty).iter().copied()).collect();
+    let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
+    Mask { shape, voxels }
+}
+
+/// Drafts whose report an SR names as its predecessor.
+async fn report_pairs(correction: &CorrectionCandidate, path: PathBuf) -> Vec<CorrectionPair> {
     let read = tokio::task::spawn_blocking(move || report::returned::read(&path)).await;
     let Ok(Some(document)) = read else { return Vec::new() };
-    let is_followed = |run: &&ReviewView| {
-        let mut ours = it.followed.iter().filter(|(_, id)| *id == run.run.id);
-        ours.any(|(instance, _)| document.predecessors.contains(instance))
-    };
-    let pairs =
-        it.runs.iter().filter(is_followed).filter_map(|run| {
-            pair(run, in_words(run, document.sections.clone()), &BTreeMap::new())
-        });
-    pairs.collect()
+    let mut pairs = Vec::new();
+    for run in &correction.runs {
+        let mut of_run = correction.composed.iter().filter(|it| it.run == run.run.id);
+        if of_run.any(|it| document.predecessors.contains(&it.id)) {
+            pairs.extend(text_pair(run, document.sections.clone()));
+        }
+    }
+    pairs
 }
 
+/// The sections of a report that came as plain text.
 fn sections(text: &str) -> Vec<Section> {
     let ReportText { findings, impression } = ReportText::parse(text);
-    let titled = [
-        (Code::new("59776-5", "LN", "Procedure Findings"), findings),
-        (Code::new("19005-8", "LN", "Impression"), impression),
+    let sections = [
+        Section { title: Code::new("59776-5", "LN", "Procedure Findings"), text: findings },
+        Section { title: Code::new("19005-8", "LN", "Impression"), text: impression },
     ];
-    let section = |(title, text): (Code, String)| Section { title, text };
-    titled.into_iter().filter(|(_, text)| !text.is_empty()).map(section).collect()
+    sections.into_iter().filter(|it| !it.text.is_empty()).collect()
 }
 
-fn draft_of(run: &ReviewView) -> NodeOutput {
-    drafted(&run.outputs, &run.plugins, &run.run)
+/// The draft of a run with other text.
+fn text_pair(run: &ReviewView, sections: Vec<Section>) -> Option<CorrectionPair> {
+    let draft = draft_of(&run.outputs, &run.plugins, &run.run);
+    pair(run, NodeOutput { sections, ..draft }, &Masks::new())
 }
 
-/// The draft of a run with other words.
-fn in_words(run: &ReviewView, sections: Vec<Section>) -> NodeOutput {
-    NodeOutput { sections, ..draft_of(run) }
-}
-
-/// What differs; nothing, if it is our own that came back, or the run has found nothing.
-fn pair(
-    run: &ReviewView,
-    content: NodeOutput,
-    masks: &BTreeMap<String, Vec<u8>>,
-) -> Option<ReturnedPair> {
-    let draft = draft_of(run);
+/// Draft, correction and their difference; `None` if the draft itself came back, or if the run has
+/// found nothing.
+fn pair(run: &ReviewView, content: NodeOutput, masks: &Masks) -> Option<CorrectionPair> {
+    let draft = draft_of(&run.outputs, &run.plugins, &run.run);
     if draft == content || draft == NodeOutput::default() {
         return None;
     }
     let difference = difference::between(&draft, &content, masks);
-    Some(ReturnedPair { run: run.run.id, draft, content, difference })
+    Some(CorrectionPair { run: run.run.id, draft, content, difference })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_in_plain_text_has_the_sections_it_has_text_for() {
+        let both = sections("FINDINGS:\nA nodule.\nIMPRESSION:\nBenign.");
+        let texts: Vec<&str> = both.iter().map(|it| it.text.as_str()).collect();
+        assert_eq!(texts, ["A nodule.", "Benign."]);
+        assert!(sections("").is_empty());
+    }
 }

@@ -1,128 +1,142 @@
-//! Keeps what arrives. Only when this has returned may a listener say that all is well.
+//! The intake: stores what listeners receive.
+//!
+//! A listener acknowledges only what a function of this module has returned `Ok` for: by then it
+//! is in the archive and in the database, and survives a loss of power.
+//!
+//! The way of an instance, forward only: permit, header ([`crate::header`]), record ([`record`]),
+//! archive, database.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, Seek as _, SeekFrom};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    Admission, Answers, Archive, CommitmentIntake, CommitmentRequest, CommitmentResult, EventSink,
-    InstanceArrival, InstanceIntake, Kept, MessageArrival, MessageIntake, MessageKept,
-    MessageRecord, Quarantined, Refusal, RefusalReason, ReportEnd, Store, StoreError,
-    VersionPolicy,
+    Admission, Answers, Archive, CommitmentIntake, CommitmentRequest, CommitmentResult,
+    CommitmentStore, DeliveryStore, EventSink, InstanceArrival, InstanceIntake, InstanceOutcome,
+    InstanceStore, MessageArrival, MessageIntake, MessageOutcome, MessageRecord, MessageStore,
+    Quarantined, Refusal, RefusalReason, ReportEnd, StoreError, TrailStore, VersionPolicy,
 };
-use domain::{Action, Actor, ErrorChain, Event, Outcome, Subject};
-use encoding::dicom_header::{Encoding, Header, HeaderError, read_encoded};
-use serde_json::json;
+use domain::event::InstanceRefused;
+use domain::{Actor, ErrorChain, Event, Outcome, Subject};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use crate::record::record;
-use crate::turns::Turns;
+use crate::fair_queue::FairQueue;
+use crate::header::{self, HeaderReadError};
 
-/// How long an association may take to give an answer before somebody else may.
+mod record;
+
+/// How long an association may take to deliver a commitment result before the engine calls back.
 const REPLY_LEASE: Duration = Duration::from_mins(1);
 
-/// How long to wait for a database that did not answer.
-const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How long to wait before the end of an association is stored again after the database failed.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Most instances that are made durable at once, and most messages. Who comes then waits for its turn.
+/// Instances that are made durable at once. More wait in the fair queue.
 const INSTANCES_MAX: usize = 64;
+
+/// Messages that are made durable at once. More wait in the fair queue.
 const MESSAGES_MAX: usize = 64;
 
-/// What is taken just now.
+/// What the intake accepts at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Taking {
+pub enum AdmissionPolicy {
     /// Everything.
     #[default]
-    All,
-    /// Only from those who are inside already, and why.
-    Inside(Refusal),
-    /// Nothing, and why.
-    Nothing(Refusal),
+    Open,
+    /// Only what peers send on connections that are open already; new ones get the refusal.
+    EstablishedOnly(Refusal),
+    /// Nothing.
+    Closed(Refusal),
 }
 
-/// The way into the engine for everything that arrives.
+/// The parts of the database that the intake writes to.
+#[derive(Clone)]
+pub struct IntakeStores {
+    /// Instances and their associations.
+    pub instances: Arc<dyn InstanceStore>,
+    /// Messages.
+    pub messages: Arc<dyn MessageStore>,
+    /// Requests of peers for storage commitment.
+    pub commitment: Arc<dyn CommitmentStore>,
+    /// Deliveries, for the commitment of what we sent.
+    pub deliveries: Arc<dyn DeliveryStore>,
+    /// The trail.
+    pub trail: Arc<dyn TrailStore>,
+}
+
+/// Stores everything that listeners receive.
 pub struct IntakeService {
-    store: Arc<dyn Store>,
+    stores: IntakeStores,
     archive: Arc<dyn Archive>,
-    versions: VersionPolicy,
-    taking: Mutex<Taking>,
-    instance_turns: Turns,
-    message_turns: Turns,
+    version_policy: VersionPolicy,
+    admission: Mutex<AdmissionPolicy>,
+    instance_queue: FairQueue,
+    message_queue: FairQueue,
 }
 
 impl IntakeService {
-    /// An open intake.
-    pub fn new(store: Arc<dyn Store>, archive: Arc<dyn Archive>, versions: VersionPolicy) -> Self {
-        let (instance_turns, message_turns) = (Turns::new(INSTANCES_MAX), Turns::new(MESSAGES_MAX));
-        Self { store, archive, versions, taking: Mutex::default(), instance_turns, message_turns }
+    /// An intake that accepts everything. `version_policy` decides about instances whose UID is
+    /// known with other content (DIN-22).
+    pub fn new(
+        stores: IntakeStores,
+        archive: Arc<dyn Archive>,
+        version_policy: VersionPolicy,
+    ) -> Self {
+        Self {
+            stores,
+            archive,
+            version_policy,
+            admission: Mutex::default(),
+            instance_queue: FairQueue::new(INSTANCES_MAX),
+            message_queue: FairQueue::new(MESSAGES_MAX),
+        }
     }
 
-    /// What is taken from now on. Gives what was taken before.
-    pub fn set_taking(&self, what: Taking) -> Taking {
-        let mut taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut taking, what)
+    /// Changes what is accepted from now on, and returns the policy before.
+    pub fn set_admission(&self, policy: AdmissionPolicy) -> AdmissionPolicy {
+        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut admission, policy)
     }
 
-    fn taking(&self) -> Taking {
-        self.taking.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn admission(&self) -> AdmissionPolicy {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn try_keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
-        let _place = self.instance_turns.take(&arrival.calling_ae).await;
-        // It may have been closed meanwhile.
+    async fn store_instance(
+        &self,
+        arrival: InstanceArrival,
+        file: Quarantined,
+    ) -> Result<InstanceOutcome, Refusal> {
+        let _permit = self.instance_queue.acquire(&arrival.calling_ae).await;
+        // The intake may have been closed while this waited.
         self.check_open()?;
-        let header = read_header(&file, &arrival.transfer_syntax).await?;
-        let record = record(arrival, self.versions, &file, &header)?;
+        let header = header::of_quarantined(&file, &arrival.transfer_syntax).await;
+        let header = header.map_err(|error| unreadable(&error))?;
+        let record = record::instance_record(arrival, self.version_policy, &file, &header)?;
         self.archive.keep(file).await.map_err(|error| {
             error!(%error, "the archive cannot be written");
             Refusal::new(RefusalReason::OutOfResources, "the archive cannot be written")
         })?;
-        let (instance, bytes) = (record.instance.clone(), record.bytes);
-        let kept = self.store.keep_instance(record).await.map_err(|error| unavailable(&error))?;
-        info!(%instance, bytes, ?kept, "instance kept");
-        Ok(kept)
+        let instance = record.instance.clone();
+        let bytes = record.bytes;
+        let stored = self.stores.instances.store_instance(record).await;
+        let outcome = stored.map_err(|error| unavailable(&error))?;
+        info!(%instance, bytes, ?outcome, "instance stored");
+        Ok(outcome)
     }
 }
 
-/// Reads the header of a file in quarantine, with limits, before any library does.
-async fn read_header(file: &Quarantined, transfer_syntax: &str) -> Result<Header, Refusal> {
-    let (path, start, length) = (file.path.clone(), file.meta_bytes, file.bytes);
-    let encoding = Encoding::of(transfer_syntax);
-    // Mostly all of it is at hand. What is wrong with it is found where the whole is read; and what is
-    // compressed does not say where it ends.
-    if !encoding.is_deflated
-        && let Ok(header) = read_encoded(Cursor::new(file.head.as_slice()), length, encoding)
-    {
-        return Ok(header);
+fn unreadable(error: &HeaderReadError) -> Refusal {
+    match error {
+        HeaderReadError::Unreadable(_) => {
+            error!(error = %ErrorChain(error), "the quarantine cannot be read");
+            Refusal::new(RefusalReason::OutOfResources, "the disk cannot be read")
+        }
+        HeaderReadError::Malformed(_) | HeaderReadError::NoFileMeta => {
+            Refusal::new(RefusalReason::CannotUnderstand, error.to_string())
+        }
     }
-    let read = move || header_at(&path, start, length, encoding);
-    let outcome = tokio::task::spawn_blocking(read).await;
-    let broken = |error: &dyn std::error::Error| {
-        error!(error = %ErrorChain(error), "the quarantine cannot be read");
-        Refusal::new(RefusalReason::OutOfResources, "the disk cannot be read")
-    };
-    match outcome {
-        Ok(Ok(header)) => Ok(header),
-        Ok(Err(HeaderError::Io(error))) => Err(broken(&error)),
-        Ok(Err(error)) => Err(Refusal::new(RefusalReason::CannotUnderstand, error.to_string())),
-        Err(error) => Err(broken(&error)),
-    }
-}
-
-/// Reads the header of a file whose data set starts after `start` bytes.
-pub(crate) fn header_at(
-    path: &Path,
-    start: u64,
-    length: u64,
-    encoding: Encoding,
-) -> Result<Header, HeaderError> {
-    let mut file = File::open(path).map_err(HeaderError::Io)?;
-    file.seek(SeekFrom::Start(start)).map_err(HeaderError::Io)?;
-    read_encoded(BufReader::new(file), length, encoding)
 }
 
 fn unavailable(error: &StoreError) -> Refusal {
@@ -132,16 +146,18 @@ fn unavailable(error: &StoreError) -> Refusal {
 
 impl Admission for IntakeService {
     fn check_open(&self) -> Result<(), Refusal> {
-        match self.taking() {
-            Taking::All | Taking::Inside(_) => Ok(()),
-            Taking::Nothing(why) => Err(why),
+        match self.admission() {
+            AdmissionPolicy::Open | AdmissionPolicy::EstablishedOnly(_) => Ok(()),
+            AdmissionPolicy::Closed(refusal) => Err(refusal),
         }
     }
 
     fn check_admitting(&self) -> Result<(), Refusal> {
-        match self.taking() {
-            Taking::All => Ok(()),
-            Taking::Inside(why) | Taking::Nothing(why) => Err(why),
+        match self.admission() {
+            AdmissionPolicy::Open => Ok(()),
+            AdmissionPolicy::EstablishedOnly(refusal) | AdmissionPolicy::Closed(refusal) => {
+                Err(refusal)
+            }
         }
     }
 }
@@ -152,35 +168,35 @@ impl InstanceIntake for IntakeService {
         &self.archive
     }
 
-    async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
-        let (calling, address) = (arrival.calling_ae.clone(), arrival.address.clone());
+    async fn accept_instance(
+        &self,
+        arrival: InstanceArrival,
+        file: Quarantined,
+    ) -> Result<InstanceOutcome, Refusal> {
+        let sender = Actor::peer(&arrival.calling_ae, &arrival.address);
         let instance = arrival.sop_instance.clone();
-        let outcome = self.try_keep(arrival, file).await;
-        let label = match &outcome {
-            Ok(_) => "kept",
-            Err(_) => "refused",
-        };
+        let outcome = self.store_instance(arrival, file).await;
+        let label = if outcome.is_ok() { "stored" } else { "refused" };
         metrics::counter!("dimse_instances_total", "outcome" => label).increment(1);
         if let Err(refusal) = &outcome {
             warn!(%instance, reason = refusal.comment, "instance refused");
             let subject = Subject { instance: Some(instance), ..Subject::default() };
-            let detail = json!({"reason": refusal.comment});
-            let event = Event::engine("instance_refused", Action::C, subject, detail)
-                .by(Actor::peer(&calling, &address))
-                .ended(Outcome::MinorFailure);
-            self.record_event(event).await;
+            let reason = refusal.comment.clone();
+            let event = Event::new(subject, InstanceRefused { reason, status: None });
+            self.record_event(event.by(sender).ended(Outcome::MinorFailure)).await;
         }
         outcome
     }
 
     async fn association_ended(&self, association: Uuid) {
-        let Err(error) = self.store.end_association(Some(association)).await else { return };
-        error!(error = %ErrorChain(&error), "the end of an association cannot be put on record yet");
-        // Its studies would wait for it. If the engine ends first, its next start ends them all.
-        let store = Arc::clone(&self.store);
+        let ended = self.stores.instances.end_association(Some(association)).await;
+        let Err(error) = ended else { return };
+        error!(error = %ErrorChain(&error), "the end of an association cannot be stored yet");
+        // Its studies would wait for it. If the engine stops first, its next start ends them all.
+        let instances = Arc::clone(&self.stores.instances);
         tokio::spawn(async move {
-            while store.end_association(Some(association)).await.is_err() {
-                tokio::time::sleep(AFTER_FAILURE).await;
+            while instances.end_association(Some(association)).await.is_err() {
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         });
     }
@@ -189,20 +205,22 @@ impl InstanceIntake for IntakeService {
 #[async_trait]
 impl MessageIntake for IntakeService {
     async fn accept_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
-        let _place = self.message_turns.take(&arrival.address).await;
+        let _permit = self.message_queue.acquire(&arrival.address).await;
         self.check_open()?;
         let answers = arrival.answers.clone();
-        let (kind, code) = (arrival.message_type.to_string(), arrival.acknowledgement_code.clone());
+        let message_type = arrival.message_type.to_string();
+        let acknowledgement = arrival.acknowledgement_code.clone();
         let record = MessageRecord { id: Uuid::now_v7(), arrival };
         let id = record.id;
-        match self.store.keep_message(record).await.map_err(|error| unavailable(&error))? {
-            MessageKept::New => {
-                info!(message = %id, kind, code, "message kept");
+        let stored = self.stores.messages.store_message(record).await;
+        match stored.map_err(|error| unavailable(&error))? {
+            MessageOutcome::New => {
+                info!(message = %id, message_type, acknowledgement, "message stored");
                 Ok(answers)
             }
-            MessageKept::Repeated(first) => {
-                info!(kind, "message repeated");
-                Ok(first)
+            MessageOutcome::Repeated(first_answers) => {
+                info!(message_type, "message repeated");
+                Ok(first_answers)
             }
         }
     }
@@ -212,7 +230,8 @@ impl MessageIntake for IntakeService {
 impl CommitmentIntake for IntakeService {
     async fn accept_commitment_request(&self, request: CommitmentRequest) -> Result<(), Refusal> {
         self.check_open()?;
-        self.store.keep_commitment(request).await.map_err(|error| unavailable(&error))
+        let stored = self.stores.commitment.store_commitment_request(request).await;
+        stored.map_err(|error| unavailable(&error))
     }
 
     async fn claim_commitment_reply(
@@ -220,16 +239,18 @@ impl CommitmentIntake for IntakeService {
         peer: &str,
         transaction: &str,
     ) -> Option<CommitmentResult> {
-        let reply = self.store.claim_commitment_reply(peer, transaction, REPLY_LEASE).await;
-        // Without the database there is nothing to say yet; the association asks again.
+        let commitment = &self.stores.commitment;
+        let reply = commitment.claim_commitment_reply(peer, transaction, REPLY_LEASE).await;
+        // While the database is away there is no reply yet. The association asks again.
         reply.unwrap_or_default()
     }
 
     async fn finish_commitment_reply(&self, peer: &str, transaction: &str, end: ReportEnd) {
-        let ended = self.store.finish_commitment_report(peer, transaction, end).await;
-        if let Err(error) = ended {
-            // Its lease runs out, and the answer is given again: the peer knows its transaction.
-            error!(error = %ErrorChain(&error), "the end of an answer cannot be put on record");
+        let commitment = &self.stores.commitment;
+        let finished = commitment.finish_commitment_report(peer, transaction, end).await;
+        if let Err(error) = finished {
+            // The lease expires and the reply is sent again. The peer recognises its transaction.
+            error!(error = %ErrorChain(&error), "the end of a commitment reply cannot be stored");
         }
     }
 
@@ -239,19 +260,20 @@ impl CommitmentIntake for IntakeService {
         peer: &str,
         address: &str,
     ) -> Result<(), Refusal> {
-        let noted = self.store.note_commitment(result, peer, address).await;
-        if noted.map_err(|error| unavailable(&error))? {
+        let known = self.stores.deliveries.record_commitment_answer(result, peer, address).await;
+        if known.map_err(|error| unavailable(&error))? {
             return Ok(());
         }
-        Err(Refusal::new(RefusalReason::InvalidInstance, "we never asked for this transaction"))
+        let comment = "we never asked for this transaction";
+        Err(Refusal::new(RefusalReason::InvalidInstance, comment))
     }
 }
 
 #[async_trait]
 impl EventSink for IntakeService {
     async fn record_event(&self, event: Event) {
-        if let Err(error) = self.store.append(vec![event]).await {
-            error!(error = %ErrorChain(&error), "an event cannot be put on record");
+        if let Err(error) = self.stores.trail.append_events(vec![event]).await {
+            error!(error = %ErrorChain(&error), "an event cannot be recorded");
         }
     }
 }

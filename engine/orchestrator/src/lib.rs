@@ -1,40 +1,45 @@
 //! Decides what happens to a study, and when.
 //!
-//! Read in the order a study meets it: [`intake`] keeps what arrives, [`assembly`] decides
-//! which workflows take a study and when, `completion` whether it is complete, [`drive`] has
-//! their nodes worked on and `step` says what each outcome changes, [`review`] takes in what people
-//! decide, `corrections` what comes back from
-//! outside, [`delivery`] composes and sends, `commitment` answers for what is kept. [`Orchestrator`]
-//! ties them, and keeps them going.
+//! In the order in which a study meets them:
+//!
+//! - [`intake`] stores what arrives, before a listener acknowledges it.
+//! - [`assembly`] decides whether a study is complete, and which workflows start on it.
+//! - [`run`] has the nodes of runs worked on, and applies what becomes of them.
+//! - [`review`] applies what people decide about results.
+//! - [`delivery`] composes reports and sends them until they are acknowledged.
+//! - [`commitment`] answers requests for storage commitment.
+//! - [`corrections`] imports what people corrected outside of the engine.
+//! - [`housekeeping`] finds deadlines that passed and work whose worker is gone.
+//!
+//! Each is a service that owns what it uses. [`Orchestrator`] builds them and runs their workers;
+//! [`configuration`] holds the workflows and destinations, which change while the engine runs.
 //!
 //! **Invariants**
 //!
-//! - Decisions are pure functions of rows, made in the transaction that writes what follows.
-//! - What was begun and not ended when the engine died is taken up again when its lease runs out;
-//!   nothing but the database remembers what is going on.
-//! - A patient conflict sends nothing that was concluded (HL7-44); images that are only passed on go.
+//! - Decisions are pure functions of rows, made in the transaction that stores what follows.
+//! - Work that was in flight when an engine died is claimed again when its lease expires. Only the
+//!   database remembers what is in progress.
+//! - A patient conflict sends nothing that was concluded (HL7-44). Images that are only forwarded
+//!   are sent.
 
-pub mod assembly;
+mod assembly;
 mod commitment;
-mod completion;
-mod content;
+mod configuration;
 mod corrections;
-pub mod delivery;
-pub mod drive;
-mod facts;
-mod in_hand;
-mod input;
-pub mod intake;
-mod keep_going;
+mod delivery;
+mod draft;
+mod fair_queue;
+mod header;
+mod housekeeping;
+mod in_flight;
+mod intake;
 mod orchestrator;
-mod record;
-pub mod review;
-mod step;
-mod turns;
+mod review;
+mod run;
+mod timing;
 
-pub use drive::{cancel_run, retry_run};
-pub use in_hand::InHand;
-pub use intake::{IntakeService, Taking};
-pub use keep_going::keep_going;
-pub use orchestrator::{ActiveWorkflow, Destinations, Orchestrator, SiteDestination};
-pub use review::{Current, Decision, ReviewDesk};
+pub use configuration::{ActiveWorkflow, Destinations, LiveConfiguration, SiteDestination};
+pub use intake::{AdmissionPolicy, IntakeService, IntakeStores};
+pub use orchestrator::{Orchestrator, OrchestratorParts, Stores};
+pub use review::{CurrentResult, ReviewDecision, ReviewService};
+pub use run::{cancel_run, retry_run};

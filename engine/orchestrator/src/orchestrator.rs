@@ -1,124 +1,170 @@
-use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+//! Ties the services of this crate together and runs their workers.
 
-use contracts::{Archive, CommitmentReporter, Destination, Live, NodeRunner, Store};
-use domain::WorkflowRef;
-use report::{Engine, Recipient, Templates};
-use uuid::Uuid;
-use workflow::Workflow;
+use std::future::Future;
+use std::sync::Arc;
 
-use crate::in_hand::InHand;
-use crate::keep_going::keep_going;
+use contracts::{
+    Archive, AssemblyStore, CommitmentReporter, CommitmentStore, CorrectionStore, DeliveryStore,
+    NodeRunner, Notifications, RunStore,
+};
+use report::{Engine, Templates};
+use supervisor::supervise;
+use tokio::task::JoinSet;
 
-/// How long to wait after the database failed.
-pub(crate) const AFTER_FAILURE: Duration = Duration::from_secs(1);
+use crate::assembly::StudyAssembly;
+use crate::commitment::CommitmentService;
+use crate::configuration::LiveConfiguration;
+use crate::corrections::CorrectionImport;
+use crate::delivery::{Composer, DeliveryWorker};
+use crate::housekeeping::Housekeeping;
+use crate::run::{RunControl, RunWorker};
 
-/// How long to wait for an announcement before looking anyway.
-pub(crate) const POLL: Duration = Duration::from_secs(1);
-
-/// How long something may be worked on before somebody else may take it.
-pub(crate) const LEASE: Duration = Duration::from_secs(15);
-
-/// How often a lease is renewed.
-pub(crate) const RENEWAL: Duration = Duration::from_secs(5);
-
-/// A workflow that takes studies or messages now.
-#[derive(Clone, Debug)]
-pub struct ActiveWorkflow {
-    /// The workflow.
-    pub workflow: Arc<Workflow>,
-    /// Its name and digest.
-    pub reference: WorkflowRef,
-    /// Its file.
-    pub text: String,
+/// The parts of the database that the services use, one trait per aggregate.
+pub struct Stores {
+    /// Studies and messages to decide about.
+    pub assembly: Arc<dyn AssemblyStore>,
+    /// Runs and their nodes.
+    pub runs: Arc<dyn RunStore>,
+    /// Deliveries.
+    pub deliveries: Arc<dyn DeliveryStore>,
+    /// Requests of peers for storage commitment.
+    pub commitment: Arc<dyn CommitmentStore>,
+    /// Corrections from outside.
+    pub corrections: Arc<dyn CorrectionStore>,
+    /// Wakes workers when there is something to do.
+    pub notifications: Arc<dyn Notifications>,
 }
 
-/// A destination, and what the site says of it.
-#[derive(Clone)]
-pub struct SiteDestination {
-    /// Where to.
-    pub destination: Arc<dyn Destination>,
-    /// Who it is, and what it wants things written as.
-    pub recipient: Recipient,
-    /// Whether it takes reports that nobody has signed (HL7-52).
-    pub allow_unverified: bool,
-    /// Whether it gets a report anew whose patient turned out to be another (HL7-34). If not, it
-    /// hears of that from the same messages as we do.
-    pub resends_on_identity_change: bool,
-    /// Whether it gets nothing more, until a person says so, once it did not take something for good
-    /// (HL7-14).
-    pub pauses_on_failure: bool,
+impl Stores {
+    /// All parts of one database.
+    pub fn of<S>(store: &Arc<S>) -> Self
+    where
+        S: AssemblyStore
+            + RunStore
+            + DeliveryStore
+            + CommitmentStore
+            + CorrectionStore
+            + Notifications
+            + 'static,
+    {
+        Self {
+            assembly: Arc::<S>::clone(store),
+            runs: Arc::<S>::clone(store),
+            deliveries: Arc::<S>::clone(store),
+            commitment: Arc::<S>::clone(store),
+            corrections: Arc::<S>::clone(store),
+            notifications: Arc::<S>::clone(store),
+        }
+    }
 }
 
-/// The destinations of a site, by name.
-pub type Destinations = BTreeMap<String, SiteDestination>;
-
-/// Everything that happens to studies.
-pub struct Orchestrator {
-    /// What is remembered.
-    pub store: Arc<dyn Store>,
-    /// Where bytes lie.
+/// What the services are built from.
+pub struct OrchestratorParts {
+    /// The database.
+    pub stores: Stores,
+    /// The files of instances, and what plugins made.
     pub archive: Arc<dyn Archive>,
-    /// Who works on nodes.
+    /// Runs plugins.
     pub runner: Arc<dyn NodeRunner>,
-    /// What takes studies and messages.
-    pub workflows: Live<Vec<ActiveWorkflow>>,
-    /// Where reports go.
-    pub destinations: Live<Destinations>,
-    /// Who tells peers that we answer for what they sent.
+    /// Answers requests for storage commitment on associations of its own.
     pub reporter: Arc<dyn CommitmentReporter>,
-    /// What they look like.
+    /// Active workflows and destinations.
+    pub configuration: Arc<LiveConfiguration>,
+    /// The site's templates of reports.
     pub templates: Templates,
-    /// Who we are.
+    /// How reports name this engine.
     pub engine: Engine,
-    /// Attempts at nodes that are being worked on here.
-    pub nodes_in_hand: InHand<(Uuid, String, i32)>,
-    /// Deliveries that are being made here.
-    pub deliveries_in_hand: InHand<Uuid>,
-    /// Workflows of runs that began with another version, read again.
-    pub versions: Mutex<BTreeMap<String, Arc<Workflow>>>,
 }
 
-/// What goes on as long as the engine does.
-type Part = fn(Arc<Orchestrator>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+/// All services, each with its worker loops.
+pub struct Orchestrator {
+    assembly: Arc<StudyAssembly>,
+    runs: Arc<RunWorker>,
+    deliveries: Arc<DeliveryWorker>,
+    commitment: Arc<CommitmentService>,
+    corrections: Arc<CorrectionImport>,
+    housekeeping: Arc<Housekeeping>,
+}
 
 impl Orchestrator {
-    /// Does all there is to do, until the futures it gives are dropped: one for decisions, `nodes`
-    /// for work on nodes, `deliveries` for sending, one for what others left undone.
-    pub async fn run(self: &Arc<Self>, nodes: usize, deliveries: usize) {
-        let mut tasks = tokio::task::JoinSet::new();
-        let mut part = |name: &'static str, work: Part| {
-            let this = Arc::clone(self);
-            tasks.spawn(keep_going(name, move || work(Arc::clone(&this))));
-        };
-        part("decisions", |it| Box::pin(async move { it.assemble().await }));
-        part("abandoned work", |it| Box::pin(async move { it.take_up_abandoned().await }));
-        part("storage commitment", |it| Box::pin(async move { it.answer_commitments().await }));
-        part("corrections", |it| Box::pin(async move { it.take_in_corrections().await }));
-        for _ in 0..nodes {
-            part("nodes", |it| Box::pin(async move { it.work_on_nodes().await }));
-        }
-        for _ in 0..deliveries {
-            part("deliveries", |it| Box::pin(async move { it.deliver().await }));
-        }
-        tasks.join_all().await;
+    /// Builds the services. Nothing runs before [`Self::run`].
+    pub fn new(parts: OrchestratorParts) -> Self {
+        let OrchestratorParts { stores, archive, runner, .. } = parts;
+        let configuration = parts.configuration;
+        let control = Arc::new(RunControl::new(
+            Arc::clone(&stores.runs),
+            Arc::clone(&runner),
+            Arc::clone(&configuration),
+        ));
+        let runs = Arc::new(RunWorker::new(
+            Arc::clone(&stores.runs),
+            Arc::clone(&stores.notifications),
+            Arc::clone(&archive),
+            Arc::clone(&runner),
+            Arc::clone(&control),
+        ));
+        let assembly = Arc::new(StudyAssembly::new(
+            stores.assembly,
+            Arc::clone(&stores.notifications),
+            runner,
+            Arc::clone(&configuration),
+            Arc::clone(&control),
+        ));
+        let composer = Composer::new(
+            Arc::clone(&stores.deliveries),
+            Arc::clone(&archive),
+            parts.templates,
+            parts.engine,
+        );
+        let deliveries = Arc::new(DeliveryWorker::new(
+            Arc::clone(&stores.deliveries),
+            Arc::clone(&stores.notifications),
+            Arc::clone(&archive),
+            Arc::clone(&configuration),
+            composer,
+        ));
+        let commitment = Arc::new(CommitmentService::new(
+            stores.commitment,
+            stores.notifications,
+            Arc::clone(&archive),
+            parts.reporter,
+        ));
+        let corrections = Arc::new(CorrectionImport::new(stores.corrections, archive));
+        let housekeeping = Arc::new(Housekeeping::new(
+            stores.runs,
+            stores.deliveries,
+            configuration,
+            control,
+            Arc::clone(&runs),
+        ));
+        Self { assembly, runs, deliveries, commitment, corrections, housekeeping }
     }
 
-    /// The workflow of a run, in the version the run began with.
-    pub(crate) fn version(&self, reference: &WorkflowRef, text: &str) -> Option<Arc<Workflow>> {
-        let workflows = self.workflows.get();
-        let current = workflows.iter().find(|it| it.reference == *reference);
-        if let Some(current) = current {
-            return Some(Arc::clone(&current.workflow));
+    /// Runs all workers until the returned future is dropped: `node_workers` work on nodes at
+    /// once, `delivery_workers` send at once, every other service has one worker.
+    pub async fn run(&self, node_workers: usize, delivery_workers: usize) {
+        let mut workers = JoinSet::new();
+        spawn(&mut workers, "decisions", &self.assembly, StudyAssembly::run_worker);
+        spawn(&mut workers, "housekeeping", &self.housekeeping, Housekeeping::run_worker);
+        spawn(&mut workers, "storage commitment", &self.commitment, CommitmentService::run_worker);
+        spawn(&mut workers, "corrections", &self.corrections, CorrectionImport::run_worker);
+        for _ in 0..node_workers {
+            spawn(&mut workers, "nodes", &self.runs, RunWorker::run_worker);
         }
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = versions.get(&reference.digest) {
-            return Some(Arc::clone(known));
+        for _ in 0..delivery_workers {
+            spawn(&mut workers, "deliveries", &self.deliveries, DeliveryWorker::run_worker);
         }
-        let read = Arc::new(workflow::reread(&reference.name, text).ok()?);
-        versions.insert(reference.digest.clone(), Arc::clone(&read));
-        Some(read)
+        workers.join_all().await;
     }
+}
+
+/// Starts one supervised worker of a service.
+fn spawn<S, W, F>(workers: &mut JoinSet<()>, part: &'static str, service: &Arc<S>, worker: W)
+where
+    S: Send + Sync + 'static,
+    W: Fn(Arc<S>) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let service = Arc::clone(service);
+    workers.spawn(async move { supervise(part, || worker(Arc::clone(&service))).await });
 }

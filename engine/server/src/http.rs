@@ -17,7 +17,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use contracts::Admission as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use orchestrator::{IntakeService, ReviewDesk};
+use orchestrator::{IntakeService, ReviewService};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -51,7 +51,7 @@ pub(crate) struct HttpServices {
     /// The counters for `/metrics`.
     pub(crate) metrics: PrometheusHandle,
     /// Results that await a decision.
-    pub(crate) reviews: ReviewDesk,
+    pub(crate) reviews: ReviewService,
 }
 
 /// Answers until the future is dropped.

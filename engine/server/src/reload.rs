@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{Live, Store as _};
+use contracts::{Live, TrailStore as _};
 use dimse::Reporter;
 use domain::event::{
     EventBody, ModelExchanged, ModelRefused, PluginsReloaded, SiteFileChange, SiteFileRefused,
     SiteFileReloaded, WorkflowsReloaded,
 };
 use domain::{AeTitle, ErrorChain, Event, Outcome, Subject};
-use orchestrator::{Destinations, Orchestrator};
+use orchestrator::{Destinations, LiveConfiguration};
 use plugin_host::PluginHost;
 use serde_json::json;
 use store::PgStore;
@@ -40,7 +40,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The parts of a running engine that can be replaced.
 pub(crate) struct Reload {
     pub(crate) store: Arc<PgStore>,
-    pub(crate) orchestrator: Arc<Orchestrator>,
+    pub(crate) configuration: Arc<LiveConfiguration>,
     pub(crate) host: Arc<PluginHost>,
     pub(crate) model: Arc<ActiveModel>,
     pub(crate) reporter: Arc<Reporter>,
@@ -123,7 +123,7 @@ impl Reload {
                 self.senders.set(&config, &self.arguments);
                 self.upkeep.set(config.upkeep());
                 self.reporter.replace(callback_addresses(&config));
-                self.orchestrator.destinations.set(destinations);
+                self.configuration.destinations.set(destinations);
                 self.exchange_model(config.model.clone());
                 info!(
                     "the site file was read again: peers, networks, destinations, retention, disk, \
@@ -144,7 +144,7 @@ impl Reload {
     /// The site file as it is now, with its destinations and those of the active workflows.
     fn read_site_file(&self) -> Result<(Arc<Config>, Destinations), Failure> {
         let config = self.installation.read_again()?.config;
-        let workflows = self.orchestrator.workflows.get();
+        let workflows = self.configuration.workflows.get();
         let texts: Vec<&str> = workflows.iter().map(|it| it.text.as_str()).collect();
         let destinations = destinations(&config, &self.arguments, &texts)?;
         Ok((config, destinations))
@@ -193,14 +193,14 @@ impl Reload {
                 return;
             }
         };
-        let mut destinations = self.orchestrator.destinations.get().as_ref().clone();
+        let mut destinations = self.configuration.destinations.get().as_ref().clone();
         let texts: Vec<&str> = active.iter().map(|it| it.1.as_str()).collect();
         add_stand_ins(&mut destinations, &self.arguments, &texts);
-        let known = self.orchestrator.workflows.get();
+        let known = self.configuration.workflows.get();
         let read = activation::read(active, &self.host, &destinations, &known).await;
         let references: Vec<_> = read.iter().map(|it| it.reference.clone()).collect();
-        self.orchestrator.destinations.set(destinations);
-        self.orchestrator.workflows.set(read);
+        self.configuration.destinations.set(destinations);
+        self.configuration.workflows.set(read);
         info!(count = references.len(), "active workflows were read again");
         let reloaded = WorkflowsReloaded { workflows: json!(references) };
         self.record(reloaded, Outcome::Success).await;
@@ -213,7 +213,7 @@ impl Reload {
 
 async fn record(store: &PgStore, body: impl EventBody, outcome: Outcome) {
     let event = Event::new(Subject::default(), body).ended(outcome);
-    if let Err(error) = store.append(vec![event]).await {
+    if let Err(error) = store.append_events(vec![event]).await {
         error!(error = %ErrorChain(&error), "a change cannot be recorded");
     }
 }

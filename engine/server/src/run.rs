@@ -16,18 +16,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{EventSink as _, Live, NodeRunner, Store};
+use contracts::{EventSink as _, InstanceStore as _, Live, NodeRunner, TrailStore as _};
 use dimse::Reporter;
 use domain::event::{EngineStarted, EngineStopped};
 use domain::{Actor, ErrorChain, Event, Subject};
 use metrics_exporter_prometheus::PrometheusHandle;
-use orchestrator::{InHand, IntakeService, Orchestrator, ReviewDesk, keep_going};
+use orchestrator::{
+    IntakeService, IntakeStores, LiveConfiguration, Orchestrator, OrchestratorParts, ReviewService,
+    Stores,
+};
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use store::cluster::Cluster;
 use store::{PgStore, Sealer};
+use supervisor::supervise;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -128,10 +132,10 @@ impl EngineParts {
         let services = HttpServices {
             intake: Arc::clone(&intake),
             metrics: self.metrics.clone(),
-            reviews: ReviewDesk {
-                store: Arc::<PgStore>::clone(&self.store),
-                archive: Arc::clone(&site.archive),
-            },
+            reviews: ReviewService::new(
+                Arc::<PgStore>::clone(&self.store),
+                Arc::clone(&site.archive),
+            ),
         };
         let listeners =
             Listeners { config: &config, arguments: &self.arguments, closed: &until_closed };
@@ -149,7 +153,7 @@ impl EngineParts {
         info!("stopping");
         // Without a receiver everything has ended already.
         _ = closing.send(true);
-        intake.set_taking(closed("the engine is stopping"));
+        intake.set_admission(closed("the engine is stopping"));
         tokio::time::sleep(GRACE).await;
         let event = Event::new(Subject::default(), EngineStopped {});
         intake.record_event(event).await;
@@ -162,10 +166,16 @@ impl EngineParts {
 
     /// The way in for everything that arrives.
     fn intake(&self, site: &Site) -> Arc<IntakeService> {
-        let store: Arc<dyn Store> = Arc::<PgStore>::clone(&self.store);
         let versions = self.installation.config.dicom.as_ref().map(|it| it.versions);
         let archive = Arc::clone(&site.archive);
-        Arc::new(IntakeService::new(store, archive, versions.unwrap_or_default()))
+        let stores = IntakeStores {
+            instances: Arc::<PgStore>::clone(&self.store),
+            messages: Arc::<PgStore>::clone(&self.store),
+            commitment: Arc::<PgStore>::clone(&self.store),
+            deliveries: Arc::<PgStore>::clone(&self.store),
+            trail: Arc::<PgStore>::clone(&self.store),
+        };
+        Arc::new(IntakeService::new(stores, archive, versions.unwrap_or_default()))
     }
 
     /// Holds every part at a start in safe mode. What was held before is still held.
@@ -178,7 +188,7 @@ impl EngineParts {
         for hold in held {
             warn!(part = hold.part, "held; see `isocenter hold list`");
             if hold.part == "intake" {
-                intake.set_taking(closed(SAFE_MODE));
+                intake.set_admission(closed(SAFE_MODE));
             }
         }
         Ok(())
@@ -187,7 +197,7 @@ impl EngineParts {
     /// Starts what runs below everything else: the private database and the sealing of the trail.
     fn start_background(&self, tasks: &mut JoinSet<()>) -> Arc<Sealer> {
         if let Some(cluster) = self.cluster.clone() {
-            tasks.spawn(keep_going("the database", move || {
+            tasks.spawn(supervise("the database", move || {
                 let cluster = Arc::clone(&cluster);
                 async move { cluster.watch().await }
             }));
@@ -195,7 +205,7 @@ impl EngineParts {
         let checkpoints = self.installation.data.join("trail/checkpoints.jsonl");
         let sealer = Arc::new(Sealer::new(Arc::clone(&self.store), checkpoints));
         let running = Arc::clone(&sealer);
-        tasks.spawn(keep_going("sealing", move || {
+        tasks.spawn(supervise("sealing", move || {
             let sealer = Arc::clone(&running);
             async move { sealer.run().await }
         }));
@@ -227,7 +237,7 @@ impl EngineParts {
             model: site.model.about(),
         };
         let event = Event::new(Subject::default(), started);
-        if let Err(error) = self.store.append(vec![event]).await {
+        if let Err(error) = self.store.append_events(vec![event]).await {
             error!(error = %ErrorChain(&error), "the start cannot be recorded");
         }
     }
@@ -236,25 +246,21 @@ impl EngineParts {
     fn start_orchestrator(self, site: Site, live: LiveParts, tasks: &mut JoinSet<()>) -> Reload {
         let LiveParts { senders, upkeep, reporter } = live;
         let runner: Arc<dyn NodeRunner> = Arc::<plugin_host::PluginHost>::clone(&site.host);
-        let orchestrator = Arc::new(Orchestrator {
-            store: Arc::<PgStore>::clone(&self.store),
+        let configuration = Arc::new(LiveConfiguration::new(site.workflows, site.destinations));
+        let orchestrator = Orchestrator::new(OrchestratorParts {
+            stores: Stores::of(&self.store),
             archive: site.archive,
             runner,
-            workflows: Live::new(site.workflows),
-            destinations: Live::new(site.destinations),
             reporter: Arc::<Reporter>::clone(&reporter),
+            configuration: Arc::clone(&configuration),
             templates: site.templates,
             engine: identity(&self.installation),
-            nodes_in_hand: InHand::default(),
-            deliveries_in_hand: InHand::default(),
-            versions: std::sync::Mutex::default(),
         });
         let nodes = PluginLimits::default().processes_max;
-        let running = Arc::clone(&orchestrator);
-        tasks.spawn(async move { running.run(nodes, DELIVERIES).await });
+        tasks.spawn(async move { orchestrator.run(nodes, DELIVERIES).await });
         Reload {
             store: self.store,
-            orchestrator,
+            configuration,
             host: site.host,
             model: Arc::new(site.model),
             reporter,

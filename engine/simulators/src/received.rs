@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use contracts::{
     Admission, Answers, Archive, CommitmentIntake, CommitmentReport, CommitmentReporter as _,
     CommitmentRequest, CommitmentResult, EventSink, FailureReason, InstanceArrival, InstanceIntake,
-    Kept, Live, MessageArrival, MessageIntake, Quarantined, Refusal, RefusalReason, SendError,
+    InstanceOutcome, Live, MessageArrival, MessageIntake, Quarantined, Refusal, RefusalReason,
+    SendError,
 };
 use dimse::{Config, Network, Peer, Reporter, Timers};
 use domain::{AeTitle, Event};
@@ -83,7 +84,11 @@ impl InstanceIntake for Shelf {
         &self.archive
     }
 
-    async fn keep(&self, arrival: InstanceArrival, file: Quarantined) -> Result<Kept, Refusal> {
+    async fn accept_instance(
+        &self,
+        arrival: InstanceArrival,
+        file: Quarantined,
+    ) -> Result<InstanceOutcome, Refusal> {
         self.has_room()?;
         let path = self.archive.path_of(&file.sha256);
         let full =
@@ -92,7 +97,7 @@ impl InstanceIntake for Shelf {
         let (sop_class, sop_instance) = (arrival.sop_class, arrival.sop_instance);
         let received = ReceivedInstance { sop_class, sop_instance, path };
         self.instances.lock().unwrap_or_else(PoisonError::into_inner).push(received);
-        Ok(Kept::New)
+        Ok(InstanceOutcome::New)
     }
 }
 

@@ -7,10 +7,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use contracts::{Live, Refusal, RefusalReason, Store as _};
+use contracts::{Live, Refusal, RefusalReason, TrailStore as _};
 use domain::event::{DiskFilling, IntakeChange, IntakeClosed, IntakeNarrowed, IntakeOpened};
 use domain::{ErrorChain, Event, Outcome, Subject};
-use orchestrator::{IntakeService, Taking};
+use orchestrator::{AdmissionPolicy, IntakeService};
 use store::PgStore;
 use tracing::{error, info, warn};
 
@@ -27,8 +27,8 @@ const DATABASE_TIME_MAX: Duration = Duration::from_secs(5);
 pub const SAFE_MODE: &str = "the engine is in safe mode";
 
 /// Nothing is accepted, for a reason that invites the sender to try again later.
-pub fn closed(reason: &str) -> Taking {
-    Taking::Nothing(congestion(reason))
+pub fn closed(reason: &str) -> AdmissionPolicy {
+    AdmissionPolicy::Closed(congestion(reason))
 }
 
 fn congestion(reason: &str) -> Refusal {
@@ -58,15 +58,17 @@ impl DatabaseState {
 
 /// What may be accepted in this state of database and disk. A disk that cannot be measured does
 /// not close the intake: a write that fails does.
-fn admission(database: DatabaseState, disk: Option<DiskLevel>) -> Taking {
+fn admission(database: DatabaseState, disk: Option<DiskLevel>) -> AdmissionPolicy {
     match (database, disk) {
         (DatabaseState::Held, _) => closed(SAFE_MODE),
         (DatabaseState::Away, _) => closed("the database does not answer"),
         (DatabaseState::Ready, Some(DiskLevel::Full)) => closed("the disk is full"),
         (DatabaseState::Ready, Some(DiskLevel::NearlyFull)) => {
-            Taking::Inside(congestion("the disk is nearly full"))
+            AdmissionPolicy::EstablishedOnly(congestion("the disk is nearly full"))
         }
-        (DatabaseState::Ready, Some(DiskLevel::Filling | DiskLevel::Roomy) | None) => Taking::All,
+        (DatabaseState::Ready, Some(DiskLevel::Filling | DiskLevel::Roomy) | None) => {
+            AdmissionPolicy::Open
+        }
     }
 }
 
@@ -89,7 +91,7 @@ pub async fn watch(
         }
         has_warned = is_filling;
         let now = admission(DatabaseState::of(store).await, level);
-        let before = intake.set_taking(now.clone());
+        let before = intake.set_admission(now.clone());
         if before != now {
             record_change(store, &before, &now, since.elapsed()).await;
             since = Instant::now();
@@ -99,15 +101,22 @@ pub async fn watch(
 }
 
 /// Why less than everything is accepted. Nothing, if everything is.
-fn reason(taking: &Taking) -> Option<&str> {
+fn reason(taking: &AdmissionPolicy) -> Option<&str> {
     match taking {
-        Taking::All => None,
-        Taking::Inside(refusal) | Taking::Nothing(refusal) => Some(&refusal.comment),
+        AdmissionPolicy::Open => None,
+        AdmissionPolicy::EstablishedOnly(refusal) | AdmissionPolicy::Closed(refusal) => {
+            Some(&refusal.comment)
+        }
     }
 }
 
 /// Records what is accepted from now on, and for how long it was otherwise.
-async fn record_change(store: &PgStore, before: &Taking, now: &Taking, duration: Duration) {
+async fn record_change(
+    store: &PgStore,
+    before: &AdmissionPolicy,
+    now: &AdmissionPolicy,
+    duration: Duration,
+) {
     match reason(now) {
         None => info!("the intake is open again"),
         Some(reason) => error!(reason, "the intake does not accept everything"),
@@ -119,17 +128,17 @@ async fn record_change(store: &PgStore, before: &Taking, now: &Taking, duration:
     };
     let subject = Subject::default();
     let event = match now {
-        Taking::All => Event::new(subject, IntakeOpened(change)),
-        Taking::Inside(_) => {
+        AdmissionPolicy::Open => Event::new(subject, IntakeOpened(change)),
+        AdmissionPolicy::EstablishedOnly(_) => {
             Event::new(subject, IntakeNarrowed(change)).ended(Outcome::MinorFailure)
         }
-        Taking::Nothing(_) => {
+        AdmissionPolicy::Closed(_) => {
             Event::new(subject, IntakeClosed(change)).ended(Outcome::MinorFailure)
         }
     };
     // Without the database there is nowhere to write it; the event of its return says why it was
     // away and for how long.
-    let recorded = tokio::time::timeout(DATABASE_TIME_MAX, store.append(vec![event])).await;
+    let recorded = tokio::time::timeout(DATABASE_TIME_MAX, store.append_events(vec![event])).await;
     if !matches!(recorded, Ok(Ok(()))) {
         warn!("a change of the intake cannot be recorded");
     }
@@ -139,7 +148,7 @@ async fn warn_of_disk(store: &PgStore, usage: Option<DiskUsage>, mark: u8) {
     let percent = usage.map_or(0, |it| it.percent);
     warn!(percent, mark, "the disk is filling up: make room, or see `isocenter retention`");
     let event = Event::new(Subject::default(), DiskFilling { percent, warn: u64::from(mark) });
-    if let Err(error) = store.append(vec![event.ended(Outcome::MinorFailure)]).await {
+    if let Err(error) = store.append_events(vec![event.ended(Outcome::MinorFailure)]).await {
         error!(error = %ErrorChain(&error), "the warning about the disk cannot be recorded");
     }
 }
@@ -153,7 +162,7 @@ mod tests {
         for disk in [None, Some(DiskLevel::Roomy), Some(DiskLevel::Full)] {
             let taking = admission(DatabaseState::Away, disk);
             assert_eq!(reason(&taking), Some("the database does not answer"), "{disk:?}");
-            assert!(matches!(taking, Taking::Nothing(_)));
+            assert!(matches!(taking, AdmissionPolicy::Closed(_)));
         }
     }
 
@@ -166,20 +175,20 @@ mod tests {
     #[test]
     fn sec_38_the_disk_narrows_the_intake_before_it_closes_it() {
         let of = |level| admission(DatabaseState::Ready, Some(level));
-        assert_eq!(of(DiskLevel::Roomy), Taking::All);
-        assert_eq!(of(DiskLevel::Filling), Taking::All);
-        assert!(matches!(of(DiskLevel::NearlyFull), Taking::Inside(_)));
-        assert!(matches!(of(DiskLevel::Full), Taking::Nothing(_)));
+        assert_eq!(of(DiskLevel::Roomy), AdmissionPolicy::Open);
+        assert_eq!(of(DiskLevel::Filling), AdmissionPolicy::Open);
+        assert!(matches!(of(DiskLevel::NearlyFull), AdmissionPolicy::EstablishedOnly(_)));
+        assert!(matches!(of(DiskLevel::Full), AdmissionPolicy::Closed(_)));
     }
 
     #[test]
     fn a_disk_that_cannot_be_measured_closes_nothing() {
-        assert_eq!(admission(DatabaseState::Ready, None), Taking::All);
+        assert_eq!(admission(DatabaseState::Ready, None), AdmissionPolicy::Open);
     }
 
     #[test]
     fn a_refusal_invites_the_sender_to_try_again() {
-        let Taking::Nothing(refusal) = closed("for a test") else {
+        let AdmissionPolicy::Closed(refusal) = closed("for a test") else {
             unreachable!("a closed intake accepts nothing");
         };
         assert_eq!(refusal.reason, RefusalReason::OutOfResources);

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use contracts::{Archive, Live};
-use orchestrator::{IntakeService, keep_going};
+use orchestrator::IntakeService;
 use store::PgStore;
+use supervisor::supervise;
 
 use crate::policy::UpkeepPolicy;
 use crate::{admission, clock, retention};
@@ -28,11 +29,11 @@ impl Housekeeping {
     /// Runs until the future is dropped. A part that panics is started again.
     pub async fn run(self) {
         tokio::join!(
-            keep_going("the disk", || {
+            supervise("the disk", || {
                 admission::watch(&self.store, &self.intake, &self.data, &self.policy)
             }),
-            keep_going("the clock", || clock::watch(&self.store)),
-            keep_going("retention", || {
+            supervise("the clock", || clock::watch(&self.store)),
+            supervise("retention", || {
                 retention::run(&self.store, self.archive.as_ref(), &self.policy)
             }),
         );

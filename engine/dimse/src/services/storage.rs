@@ -4,7 +4,7 @@
 //! large for memory. Success is answered only after the intake has made the instance durable.
 
 use async_trait::async_trait;
-use contracts::{Incoming, InstanceArrival, Kept, Refusal, RefusalReason};
+use contracts::{Incoming, InstanceArrival, InstanceOutcome, Refusal, RefusalReason};
 use domain::event::InstanceRefused;
 use domain::{Event, Outcome, Subject};
 use encoding::file_meta::FileMeta;
@@ -126,7 +126,7 @@ impl DataSetReceiver for Reception<'_> {
             sop_instance: command.sop_instance.clone(),
             transfer_syntax: context.transfer_syntax.clone(),
         };
-        response_to(association.intakes.instances.keep(arrival, file).await)
+        response_to(association.intakes.instances.accept_instance(arrival, file).await)
     }
 }
 
@@ -177,14 +177,16 @@ fn disk_failed() -> Response {
     Response::new(Status::OUT_OF_RESOURCES, "the disk cannot be written")
 }
 
-fn response_to(outcome: Result<Kept, Refusal>) -> Response {
+fn response_to(outcome: Result<InstanceOutcome, Refusal>) -> Response {
     match outcome {
         // Never 0111 for a duplicate: modalities would send it again forever (DIN-21).
-        Ok(Kept::New | Kept::Identical | Kept::OtherVersion) => Response::success(),
-        Ok(Kept::VersionRefused) => {
+        Ok(InstanceOutcome::New | InstanceOutcome::Identical | InstanceOutcome::OtherVersion) => {
+            Response::success()
+        }
+        Ok(InstanceOutcome::VersionRefused) => {
             Response::new(Status::OTHER_VERSION, "another version of this instance is here already")
         }
-        Ok(Kept::Flagged) => {
+        Ok(InstanceOutcome::Flagged) => {
             Response::new(Status::COERCION, "kept and flagged: contradicts its study or series")
         }
         Err(Refusal { reason, comment }) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use contracts::Store as _;
+use contracts::TrailStore as _;
 use domain::event::TrailExported;
 use domain::{Event, Subject};
 use serde_json::Value;
@@ -129,7 +129,7 @@ struct Export {
 
 async fn write(store: &Arc<PgStore>, checkpoints: PathBuf, file: &Path) -> Result<Export, Failure> {
     let event = Event::new(Subject::default(), TrailExported {});
-    let recorded = store.append(vec![event.by(operator())]).await;
+    let recorded = store.append_events(vec![event.by(operator())]).await;
     recorded.map_err(|error| Failure::database(&error))?;
     let sealer = Sealer::new(Arc::clone(store), checkpoints);
     let sealed = sealer.seal_all(SEALING_TIME_MAX).await;

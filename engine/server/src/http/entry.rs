@@ -6,14 +6,14 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use orchestrator::ReviewDesk;
+use orchestrator::ReviewService;
 
 use super::problem::Problem;
 
 /// Admits a caller with a valid token, from this machine only: a token must not cross a network in
 /// plain text. Handlers find the [`contracts::Reviewer`] in the request.
 pub(super) async fn admit(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,
@@ -22,7 +22,7 @@ pub(super) async fn admit(
         return Err(Problem::Remote);
     }
     let token = bearer(request.headers()).ok_or(Problem::Unauthorized)?.to_owned();
-    let reviewer = reviews.let_in(&token).await?.ok_or(Problem::Unauthorized)?;
+    let reviewer = reviews.authenticate(&token).await?.ok_or(Problem::Unauthorized)?;
     request.extensions_mut().insert(reviewer);
     Ok(next.run(request).await)
 }

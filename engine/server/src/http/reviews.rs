@@ -7,12 +7,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
-use contracts::{OpenReview, ReviewRefusal, ReviewVersion, Reviewer};
+use contracts::{OpenReview, ReviewLock, ReviewRefusal, ReviewVersion, Reviewer};
 use domain::{
     ArtifactRef, Meaning, NodeOutput, Person, ReviewState, StudyInstanceUid, WorkflowRef,
 };
 use jiff::Timestamp;
-use orchestrator::{Current, Decision, ReviewDesk};
+use orchestrator::{CurrentResult, ReviewDecision, ReviewService};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ const CONTENT_BYTES_MAX: usize = 16 << 20;
 const MASK_BYTES_MAX: usize = 512 << 20;
 
 /// The routes for people who review.
-pub(super) fn routes(reviews: ReviewDesk) -> Router {
+pub(super) fn routes(reviews: ReviewService) -> Router {
     Router::new()
         .route("/api/reviews", get(list))
         .route("/api/runs/{run}/result", get(show).put(edit))
@@ -72,9 +72,9 @@ struct LockView {
     until: Timestamp,
 }
 
-impl From<Current> for ResultView {
-    fn from(current: Current) -> Self {
-        let Current { view, content, digest } = current;
+impl From<CurrentResult> for ResultView {
+    fn from(current: CurrentResult) -> Self {
+        let CurrentResult { view, content, digest } = current;
         Self {
             run: view.run.id,
             workflow: view.run.workflow,
@@ -84,8 +84,14 @@ impl From<Current> for ResultView {
             digest,
             content,
             versions: view.versions.into_iter().map(VersionView::from).collect(),
-            lock: view.lock.map(|(by, until)| LockView { by: by.person, until }),
+            lock: view.lock.map(LockView::from),
         }
+    }
+}
+
+impl From<ReviewLock> for LockView {
+    fn from(lock: ReviewLock) -> Self {
+        Self { by: lock.holder.person, until: lock.until }
     }
 }
 
@@ -105,29 +111,29 @@ impl From<ReviewVersion> for VersionView {
 }
 
 async fn list(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     Extension(by): Extension<Reviewer>,
 ) -> Result<Json<Vec<OpenReview>>, Problem> {
-    Ok(Json(reviews.open(&by).await?))
+    Ok(Json(reviews.open_reviews(&by).await?))
 }
 
 async fn show(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     Extension(by): Extension<Reviewer>,
     Path(run): Path<Uuid>,
 ) -> Result<Json<ResultView>, Problem> {
-    Ok(Json(reviews.look(run, &by).await??.into()))
+    Ok(Json(reviews.current(run, &by).await??.into()))
 }
 
 /// Carries out a decision, and answers with the result as it stands then.
 async fn decided(
-    reviews: &ReviewDesk,
+    reviews: &ReviewService,
     run: Uuid,
     by: &Reviewer,
-    decision: Decision,
+    decision: ReviewDecision,
 ) -> Result<Json<ResultView>, Problem> {
     reviews.decide(run, by, decision, Timestamp::now()).await??;
-    Ok(Json(reviews.look(run, by).await??.into()))
+    Ok(Json(reviews.current(run, by).await??.into()))
 }
 
 /// Parses a body. A misspelt key is an error: the caller meant something by it.
@@ -137,8 +143,8 @@ fn read<T: for<'a> Deserialize<'a>>(body: &Bytes) -> Result<T, Problem> {
 
 /// Checks the token that a signature repeats: the signer is present, not only their open window
 /// (21 CFR 11.200).
-async fn check_token(reviews: &ReviewDesk, by: &Reviewer, token: &str) -> Result<(), Problem> {
-    let signer = reviews.let_in(token).await?;
+async fn check_token(reviews: &ReviewService, by: &Reviewer, token: &str) -> Result<(), Problem> {
+    let signer = reviews.authenticate(token).await?;
     if signer.is_some_and(|it| it.token == by.token) { Ok(()) } else { Err(Problem::Unauthorized) }
 }
 
@@ -150,13 +156,13 @@ struct EditBody {
 }
 
 async fn edit(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     Extension(by): Extension<Reviewer>,
     Path(run): Path<Uuid>,
     body: Bytes,
 ) -> Result<Json<ResultView>, Problem> {
     let EditBody { seen, content } = read(&body)?;
-    decided(&reviews, run, &by, Decision::Edit { seen, content }).await
+    decided(&reviews, run, &by, ReviewDecision::Edit { seen_digest: seen, content }).await
 }
 
 #[derive(Deserialize)]
@@ -186,7 +192,7 @@ struct AmendBody {
 
 /// Every decision that is no edit.
 async fn decide(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     Extension(by): Extension<Reviewer>,
     Path((run, name)): Path<(Uuid, String)>,
     body: Bytes,
@@ -201,7 +207,7 @@ async fn decide(
 /// A decision as it was called for.
 #[derive(Debug)]
 struct DecisionCall {
-    decision: Decision,
+    decision: ReviewDecision,
     /// The token that a signature repeats.
     signed_with: Option<String>,
 }
@@ -209,24 +215,33 @@ struct DecisionCall {
 impl DecisionCall {
     fn parse(name: &str, body: &Bytes) -> Result<Self, Problem> {
         Ok(match name {
-            "claim" => Self { decision: Decision::Claim, signed_with: None },
-            "release" => Self { decision: Decision::Release, signed_with: None },
+            "claim" => Self { decision: ReviewDecision::Claim, signed_with: None },
+            "release" => Self { decision: ReviewDecision::Release, signed_with: None },
             "sign" => {
                 let SignBody { seen, meaning, token } = read(body)?;
-                Self { decision: Decision::Sign { seen, meaning }, signed_with: Some(token) }
+                Self {
+                    decision: ReviewDecision::Sign { seen_digest: seen, meaning },
+                    signed_with: Some(token),
+                }
             }
             "amend" => {
                 let AmendBody { seen, content, reason, token } = read(body)?;
-                let decision = Decision::Amend { seen, content, reason };
+                let decision = ReviewDecision::Amend { seen_digest: seen, content, reason };
                 Self { decision, signed_with: Some(token) }
             }
             "reject" => {
                 let ReasonBody { seen, reason, token } = read(body)?;
-                Self { decision: Decision::Reject { seen, reason }, signed_with: Some(token) }
+                Self {
+                    decision: ReviewDecision::Reject { seen_digest: seen, reason },
+                    signed_with: Some(token),
+                }
             }
             "withdraw" => {
                 let ReasonBody { seen, reason, token } = read(body)?;
-                Self { decision: Decision::Withdraw { seen, reason }, signed_with: Some(token) }
+                Self {
+                    decision: ReviewDecision::Withdraw { seen_digest: seen, reason },
+                    signed_with: Some(token),
+                }
             }
             _ => return Err(ReviewRefusal::Unknown("there is no such call".to_owned()).into()),
         })
@@ -234,11 +249,11 @@ impl DecisionCall {
 }
 
 async fn mask(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     Extension(by): Extension<Reviewer>,
     Path((run, digest)): Path<(Uuid, String)>,
 ) -> Result<Response, Problem> {
-    let current = reviews.look(run, &by).await??;
+    let current = reviews.current(run, &by).await??;
     let bits = reviews.mask(&current, &digest).await?;
     let bits =
         bits.ok_or_else(|| ReviewRefusal::Unknown("the result has no such mask".to_owned()))?;
@@ -246,10 +261,10 @@ async fn mask(
 }
 
 async fn store_mask(
-    State(reviews): State<ReviewDesk>,
+    State(reviews): State<ReviewService>,
     body: Bytes,
 ) -> Result<Json<ArtifactRef>, Problem> {
-    Ok(Json(reviews.keep_mask(body.to_vec()).await?))
+    Ok(Json(reviews.store_mask(body.to_vec()).await?))
 }
 
 #[cfg(test)]
@@ -265,7 +280,7 @@ mod tests {
         let body = r#"{"seen": "ab", "meaning": "approved", "token": "iso_x"}"#;
         let call = parse("sign", body).unwrap();
         assert_eq!(call.signed_with.as_deref(), Some("iso_x"));
-        assert!(matches!(call.decision, Decision::Sign { .. }));
+        assert!(matches!(call.decision, ReviewDecision::Sign { .. }));
         let without = r#"{"seen": "ab", "meaning": "approved"}"#;
         assert!(matches!(parse("sign", without), Err(Problem::Unreadable(_))));
     }
@@ -273,7 +288,7 @@ mod tests {
     #[test]
     fn a_claim_needs_no_body_and_no_token() {
         let call = parse("claim", "").unwrap();
-        assert!(matches!(call.decision, Decision::Claim) && call.signed_with.is_none());
+        assert!(matches!(call.decision, ReviewDecision::Claim) && call.signed_with.is_none());
     }
 
     #[test]

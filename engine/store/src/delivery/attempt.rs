@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use contracts::{
-    Block, ClaimedDelivery, Compose, DeliveryEnd, DeliveryView, NewTask, Output, RunRecord,
-    SentBefore, StoreError,
+    Block, ClaimedDelivery, Compose, ComposeFailure, DeliveryEnd, DeliveryView, NewTask, Output,
+    RunRecord, SentBefore, StoreError,
 };
 use domain::{Action, Event, Outcome, Subject, TaskKind, derived_uid};
 use serde::{Deserialize, Serialize};
@@ -221,7 +221,7 @@ impl PgStore {
         &self,
         delivery: &ClaimedDelivery,
         compose: Compose<'_>,
-    ) -> Result<std::result::Result<Vec<Output>, String>> {
+    ) -> Result<std::result::Result<Vec<Output>, ComposeFailure>> {
         let mut tx = identity::begin_shared(&self.pool).await?;
         let composed = current(&mut tx, delivery).await?;
         let mut view = self.view(&mut tx, delivery).await?;
@@ -301,11 +301,11 @@ impl PgStore {
             let reason = format!("{}: {reason}", delivery.destination);
             task::open(&mut tx, &NewTask { kind, subject, reason }).await?;
         }
-        if end == DeliveryEnd::Promised {
+        if end == DeliveryEnd::AwaitingCommitment {
             // The answer may have been faster.
             commitment_answer::settle(&mut tx, &delivery.transaction).await?;
         }
-        if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::Promised) {
+        if matches!(end, DeliveryEnd::Delivered | DeliveryEnd::AwaitingCommitment) {
             self.note_arrival(&mut tx, delivery, composed).await?;
         }
         announce(&mut tx, "delivery").await?;
@@ -347,7 +347,7 @@ impl PgStore {
 fn told(end: &DeliveryEnd) -> (&'static str, &str, Option<Duration>, &'static str, Outcome) {
     match end {
         DeliveryEnd::Delivered => ("delivered", "", None, "delivered", Outcome::Success),
-        DeliveryEnd::Promised => {
+        DeliveryEnd::AwaitingCommitment => {
             let reason = "taken; waits for storage commitment";
             ("promised", reason, None, "delivery_promised", Outcome::Success)
         }

@@ -168,7 +168,7 @@ impl PgStore {
 /// Takes in how a try went.
 pub(crate) async fn note(tx: &mut PgConnection, name: &str, end: &DeliveryEnd) -> Result<()> {
     match end {
-        DeliveryEnd::Delivered | DeliveryEnd::Promised => {
+        DeliveryEnd::Delivered | DeliveryEnd::AwaitingCommitment => {
             let (failures,): (i32,) = sqlx::query_as(
                 "insert into destination_state (name, last_ok) values ($1, clock_timestamp())
                  on conflict (name) do update set last_ok = excluded.last_ok, failures = 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::{
     CommitmentCheck, CommitmentReport, CommitmentRequest, CommitmentResult, CommitmentStore,
-    FailureReason, NewTask, ReportEnd, SopReference, StoreError,
+    FailureReason, NewTask, ReferenceToCheck, ReportEnd, SopReference, StoreError, StoredReference,
 };
 use domain::{Action, Actor, Event, Outcome, Subject, TaskKind};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ const PATIENCE_DAYS: i32 = 7;
 
 #[async_trait]
 impl CommitmentStore for PgStore {
-    async fn keep_commitment(
+    async fn store_commitment_request(
         &self,
         request: CommitmentRequest,
     ) -> std::result::Result<(), StoreError> {
@@ -74,15 +74,6 @@ impl CommitmentStore for PgStore {
         end: ReportEnd,
     ) -> std::result::Result<(), StoreError> {
         Ok(self.finish_report(peer, transaction, &end).await?)
-    }
-
-    async fn note_commitment(
-        &self,
-        result: CommitmentResult,
-        peer: &str,
-        address: &str,
-    ) -> std::result::Result<bool, StoreError> {
-        Ok(self.note_answer(&result, &Actor::peer(peer, address)).await?)
     }
 }
 
@@ -143,7 +134,8 @@ impl PgStore {
             .bind(&reference.sop_instance)
             .fetch_optional(&self.pool)
             .await?;
-            references.push((reference, kept));
+            let stored = kept.map(|(sop_class, sha256)| StoredReference { sop_class, sha256 });
+            references.push(ReferenceToCheck { reference, stored });
         }
         Ok(Some(CommitmentCheck { peer, transaction, references }))
     }

@@ -1,4 +1,4 @@
-use contracts::{InstanceRecord, Kept, NewTask, OutputKind, VersionPolicy};
+use contracts::{InstanceOutcome, InstanceRecord, NewTask, OutputKind, VersionPolicy};
 use domain::{Action, Actor, Event, Outcome, QualityFlag, Subject, TaskKind};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
@@ -16,7 +16,7 @@ pub(crate) async fn keep_alone(
     pool: &PgPool,
     domains: &IdentityDomains,
     record: &InstanceRecord,
-) -> Result<Kept> {
+) -> Result<InstanceOutcome> {
     let mut tx = identity::begin_shared(pool).await?;
     let kept = keep_within(&mut tx, domains, record).await?;
     tx.commit().await?;
@@ -27,7 +27,7 @@ async fn keep_within(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
     record: &InstanceRecord,
-) -> Result<Kept> {
+) -> Result<InstanceOutcome> {
     let patient = match &record.patient {
         Some(id) => {
             let found = identity::find_or_add(tx, domains, id, &record.demographics).await?;
@@ -44,7 +44,7 @@ async fn keep(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     patient: Option<(Uuid, Uuid)>,
-) -> Result<Kept> {
+) -> Result<InstanceOutcome> {
     // As whom it came: who that turned out to be is worked out anew each time (HL7-37).
     add_study(tx, record, patient.map(|it| it.0)).await?;
     let patient = patient.map(|it| it.1);
@@ -62,30 +62,31 @@ async fn keep(
         .await?;
     if versions.iter().any(|(sha256,)| *sha256 == record.sha256) {
         restore(tx, record.instance.as_ref(), &record.sha256).await?;
-        return Ok(Kept::Identical);
+        return Ok(InstanceOutcome::Identical);
     }
     let mut flags = record.quality_flags.clone();
     flags.extend(contradictions(tx, record, patient, study_patient).await?);
     let is_flagged = flags.iter().any(|it| it.is_identity_conflict());
     let kept = if !versions.is_empty() && record.versions == VersionPolicy::Reject {
-        return Ok(Kept::VersionRefused);
+        return Ok(InstanceOutcome::VersionRefused);
     } else if !versions.is_empty() {
-        Kept::OtherVersion
+        InstanceOutcome::OtherVersion
     } else if is_flagged {
-        Kept::Flagged
+        InstanceOutcome::Flagged
     } else {
-        Kept::New
+        InstanceOutcome::New
     };
-    let replaces =
-        kept == Kept::OtherVersion && record.versions == VersionPolicy::Replace && !is_flagged;
+    let replaces = kept == InstanceOutcome::OtherVersion
+        && record.versions == VersionPolicy::Replace
+        && !is_flagged;
     if replaces {
         sqlx::query("update instance set is_current = false where uid = $1")
             .bind(&record.instance)
             .execute(&mut *tx)
             .await?;
     }
-    insert(tx, record, kept == Kept::New || replaces, &flags).await?;
-    if kept == Kept::New || replaces {
+    insert(tx, record, kept == InstanceOutcome::New || replaces, &flags).await?;
+    if kept == InstanceOutcome::New || replaces {
         wake(tx, record).await?;
         let kind = match record.modality.as_str() {
             "SEG" => Some(OutputKind::Seg),
@@ -244,13 +245,17 @@ async fn insert(
 }
 
 /// What the trail says of it.
-pub(crate) fn event_of(record: &InstanceRecord, patient: Option<Uuid>, kept: Kept) -> Event {
+pub(crate) fn event_of(
+    record: &InstanceRecord,
+    patient: Option<Uuid>,
+    kept: InstanceOutcome,
+) -> Event {
     let (kind, action) = match kept {
-        Kept::New => ("instance_received", Action::C),
-        Kept::Identical => ("duplicate_received", Action::R),
-        Kept::OtherVersion => ("instance_version_received", Action::C),
-        Kept::Flagged => ("instance_flagged", Action::C),
-        Kept::VersionRefused => ("instance_version_refused", Action::R),
+        InstanceOutcome::New => ("instance_received", Action::C),
+        InstanceOutcome::Identical => ("duplicate_received", Action::R),
+        InstanceOutcome::OtherVersion => ("instance_version_received", Action::C),
+        InstanceOutcome::Flagged => ("instance_flagged", Action::C),
+        InstanceOutcome::VersionRefused => ("instance_version_refused", Action::R),
     };
     let subject = Subject {
         patient,
@@ -265,7 +270,7 @@ pub(crate) fn event_of(record: &InstanceRecord, patient: Option<Uuid>, kept: Kep
         "flags": record.quality_flags,
     });
     let actor = Actor::peer(&record.arrival.calling_ae, &record.arrival.address);
-    let is_bad = matches!(kept, Kept::Flagged | Kept::VersionRefused);
+    let is_bad = matches!(kept, InstanceOutcome::Flagged | InstanceOutcome::VersionRefused);
     let outcome = if is_bad { Outcome::MinorFailure } else { Outcome::Success };
     Event::engine(kind, action, subject, detail).by(actor).ended(outcome)
 }
@@ -274,13 +279,13 @@ async fn tell(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     patient: Option<Uuid>,
-    kept: Kept,
+    kept: InstanceOutcome,
 ) -> Result<()> {
     let event = event_of(record, patient, kept);
     append(tx, &event).await?;
     let (kind, reason) = match kept {
-        Kept::New | Kept::Identical => return Ok(()),
-        Kept::OtherVersion => {
+        InstanceOutcome::New | InstanceOutcome::Identical => return Ok(()),
+        InstanceOutcome::OtherVersion => {
             let reason = if record.versions == VersionPolicy::Replace {
                 "instances came again with other content; the new ones count"
             } else {
@@ -288,11 +293,11 @@ async fn tell(
             };
             (TaskKind::InstanceVersionReceived, reason)
         }
-        Kept::VersionRefused => {
+        InstanceOutcome::VersionRefused => {
             let reason = "instances came again with other content, and were refused";
             (TaskKind::InstanceVersionRefused, reason)
         }
-        Kept::Flagged => {
+        InstanceOutcome::Flagged => {
             let reason = "instances contradict their study or series; they are kept and not used";
             (TaskKind::InstanceFlagged, reason)
         }

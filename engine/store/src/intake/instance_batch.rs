@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use contracts::{InstanceRecord, Kept};
+use contracts::{InstanceOutcome, InstanceRecord};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -26,9 +26,9 @@ pub(crate) struct KeepInstances {
 
 impl Keep for KeepInstances {
     type Record = InstanceRecord;
-    type Kept = Kept;
+    type Kept = InstanceOutcome;
 
-    const NEW: Kept = Kept::New;
+    const NEW: InstanceOutcome = InstanceOutcome::New;
 
     fn sender(record: &InstanceRecord) -> Option<Uuid> {
         Some(record.arrival.association)
@@ -59,7 +59,7 @@ impl Keep for KeepInstances {
         let associations: Vec<Uuid> = records.iter().map(|it| it.arrival.association).collect();
         let ids: Vec<Uuid> = records.iter().map(|_| Uuid::now_v7()).collect();
         // Of whom they are, the database knows.
-        let bodies = records.iter().map(|it| body_of(&event_of(it, None, Kept::New)));
+        let bodies = records.iter().map(|it| body_of(&event_of(it, None, InstanceOutcome::New)));
         let bodies = bodies.collect::<Result<Vec<_>>>()?;
         let places = sqlx::query_scalar(
             "select instance_batch_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
@@ -88,7 +88,7 @@ impl Keep for KeepInstances {
         Ok(places)
     }
 
-    async fn alone(&self, record: &InstanceRecord) -> Result<Kept> {
+    async fn alone(&self, record: &InstanceRecord) -> Result<InstanceOutcome> {
         let kept = keep_alone(&self.pool, &self.domains, record).await?;
         self.announced.assembly.notify_one();
         Ok(kept)

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use contracts::{Answers, MessageEffect, MessageKept, MessageRecord, OutputKind};
+use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord, OutputKind};
 use domain::{
     Action, Actor, Demographics, DemographicsChange, Event, ExchangedDocument, Order, OrderAction,
     Outcome, PatientId, Subject,
@@ -57,7 +57,10 @@ impl About {
 }
 
 /// Keeps a message and does what it asks, in a transaction of its own.
-pub(crate) async fn keep_alone(keep: &KeepMessages, record: &MessageRecord) -> Result<MessageKept> {
+pub(crate) async fn keep_alone(
+    keep: &KeepMessages,
+    record: &MessageRecord,
+) -> Result<MessageOutcome> {
     let is_harmless = |it: &MessageEffect| {
         matches!(
             it,
@@ -73,7 +76,7 @@ pub(crate) async fn keep_alone(keep: &KeepMessages, record: &MessageRecord) -> R
     };
     if let Some(answer) = repeated(&mut tx, record).await? {
         tx.commit().await?;
-        return Ok(MessageKept::Repeated(answer));
+        return Ok(MessageOutcome::Repeated(answer));
     }
     let about = About::of(&record.arrival.effects);
     let patient = keep.first_patient(&mut tx, record).await?;
@@ -81,7 +84,7 @@ pub(crate) async fn keep_alone(keep: &KeepMessages, record: &MessageRecord) -> R
     append(&mut tx, &event_of(record, patient, &about.accession)).await?;
     keep.apply_effects(&mut tx, record).await?;
     tx.commit().await?;
-    Ok(MessageKept::New)
+    Ok(MessageOutcome::New)
 }
 
 impl KeepMessages {

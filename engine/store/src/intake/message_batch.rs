@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contracts::{MessageEffect, MessageKept, MessageRecord};
+use contracts::{MessageEffect, MessageOutcome, MessageRecord};
 use domain::{Demographics, PatientId};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -25,9 +25,9 @@ const KNOWN_MAX: usize = 1_000;
 
 impl Keep for KeepMessages {
     type Record = MessageRecord;
-    type Kept = MessageKept;
+    type Kept = MessageOutcome;
 
-    const NEW: MessageKept = MessageKept::New;
+    const NEW: MessageOutcome = MessageOutcome::New;
 
     fn sender(record: &MessageRecord) -> Option<Uuid> {
         record.arrival.connection
@@ -59,7 +59,7 @@ impl Keep for KeepMessages {
         Ok(kept)
     }
 
-    async fn alone(&self, record: &MessageRecord) -> Result<MessageKept> {
+    async fn alone(&self, record: &MessageRecord) -> Result<MessageOutcome> {
         let kept = keep_alone(self, record).await?;
         self.announced.assembly.notify_one();
         Ok(kept)

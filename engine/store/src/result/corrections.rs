@@ -1,4 +1,7 @@
-use contracts::{OutputKind, Returned, ReturnedPair, ReturnedWhat, ReviewView, StoreError};
+use contracts::{
+    ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, OutputKind, ReviewView,
+    StoreError,
+};
 use domain::{Action, Actor, Event, ExchangedDocument, Subject};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -6,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, inconsistent};
 use crate::patient::identity;
 use crate::run::record;
 use crate::trail::append::append;
@@ -59,7 +62,7 @@ type Row = (String, String, Option<String>, Option<String>, Option<String>);
 
 impl PgStore {
     /// The oldest thing that came and was not looked at, with the runs it may be of.
-    pub(crate) async fn next_returned_row(&self) -> Result<Option<Returned>> {
+    pub(crate) async fn next_returned_row(&self) -> Result<Option<CorrectionCandidate>> {
         let mut tx = identity::begin_shared(&self.pool).await?;
         let row: Option<Row> = sqlx::query_as(
             "select source, origin, sha256, study, accession from correction
@@ -90,13 +93,15 @@ impl PgStore {
                 Err(error) => return Err(error),
             }
         }
-        let what = match sha256 {
-            Some(sha256) => ReturnedWhat::Instance { sha256 },
-            None => ReturnedWhat::Message(self.document_of(&mut tx, &origin).await?),
+        let content = match sha256 {
+            Some(sha256) => CorrectionContent::Instance { sha256 },
+            None => CorrectionContent::Message(self.document_of(&mut tx, &origin).await?),
         };
-        let followed = self.composed_in(&mut tx, study.as_deref()).await?;
+        let composed = self.composed_in(&mut tx, study.as_deref()).await?;
         tx.commit().await?;
-        Ok(Some(Returned { source, origin, what, runs: views, followed }))
+        let source = domain::CorrectionSource::parse(&source)
+            .ok_or_else(|| inconsistent("a correction of an unknown source"))?;
+        Ok(Some(CorrectionCandidate { source, origin, content, runs: views, composed }))
     }
 
     async fn document_of(&self, tx: &mut PgConnection, message: &str) -> Result<ExchangedDocument> {
@@ -116,7 +121,7 @@ impl PgStore {
         &self,
         tx: &mut PgConnection,
         study: Option<&str>,
-    ) -> Result<Vec<(String, Uuid)>> {
+    ) -> Result<Vec<ComposedObject>> {
         let rows: Vec<(String, Uuid)> = sqlx::query_as(
             "select o ->> 'id', e.run from audit.event e,
                 jsonb_array_elements(e.body #> '{detail,outputs}') o
@@ -125,7 +130,7 @@ impl PgStore {
         .bind(study)
         .fetch_all(tx)
         .await?;
-        Ok(rows)
+        Ok(rows.into_iter().map(|(id, run)| ComposedObject { id, run }).collect())
     }
 
     /// Puts on record what became of something that came back.
@@ -133,7 +138,7 @@ impl PgStore {
         &self,
         source: &str,
         origin: &str,
-        pairs: Vec<ReturnedPair>,
+        pairs: Vec<CorrectionPair>,
     ) -> Result<()> {
         let mut tx = identity::begin_shared(&self.pool).await?;
         for pair in &pairs {

@@ -1,9 +1,13 @@
 use async_trait::async_trait;
 use contracts::{
-    DecideReview, LockChange, NewVersion, OpenReview, Returned, ReturnedPair, ReviewRefusal,
-    ReviewStore, ReviewVersion, ReviewView, Reviewer, StoreError,
+    CorrectionCandidate, CorrectionPair, CorrectionStore, DecideReview, LockChange, NewVersion,
+    OpenReview, ReviewChange, ReviewLock, ReviewRefusal, ReviewStore, ReviewVersion, ReviewView,
+    Reviewer, StoreError,
 };
-use domain::{Action, Actor, Attestation, Event, Meaning, NodeOutput, Person, ReviewState};
+use domain::event::EventKind;
+use domain::{
+    Action, Actor, Attestation, CorrectionSource, Event, Meaning, NodeOutput, Person, ReviewState,
+};
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -15,7 +19,7 @@ use crate::error::{Result, inconsistent};
 use crate::patient::identity;
 use crate::run::record;
 use crate::run::snapshot::{plugins, time};
-use crate::trail::append::{append, append_all};
+use crate::trail::append::append;
 use crate::vault::payload;
 
 type OpenRow = (
@@ -41,7 +45,7 @@ fn reviewer((token, name, organization, role): ReviewerRow) -> Reviewer {
 
 #[async_trait]
 impl ReviewStore for PgStore {
-    async fn reviewer(
+    async fn find_reviewer(
         &self,
         digest: &[u8; 32],
     ) -> std::result::Result<Option<Reviewer>, StoreError> {
@@ -60,19 +64,6 @@ impl ReviewStore for PgStore {
         Ok(self.view_review_rows(run, by).await?)
     }
 
-    async fn next_returned(&self) -> std::result::Result<Option<Returned>, StoreError> {
-        Ok(self.next_returned_row().await?)
-    }
-
-    async fn settle_returned(
-        &self,
-        source: &str,
-        origin: &str,
-        pairs: Vec<ReturnedPair>,
-    ) -> std::result::Result<(), StoreError> {
-        Ok(self.settle_returned_row(source, origin, pairs).await?)
-    }
-
     async fn change_review(
         &self,
         run: Uuid,
@@ -80,6 +71,24 @@ impl ReviewStore for PgStore {
         decide: DecideReview<'_>,
     ) -> std::result::Result<std::result::Result<(), ReviewRefusal>, StoreError> {
         Ok(self.change_review_rows(run, by, decide).await?)
+    }
+}
+
+#[async_trait]
+impl CorrectionStore for PgStore {
+    async fn next_correction(
+        &self,
+    ) -> std::result::Result<Option<CorrectionCandidate>, StoreError> {
+        Ok(self.next_returned_row().await?)
+    }
+
+    async fn settle_correction(
+        &self,
+        source: CorrectionSource,
+        origin: &str,
+        pairs: Vec<CorrectionPair>,
+    ) -> std::result::Result<(), StoreError> {
+        Ok(self.settle_returned_row(source.name(), origin, pairs).await?)
     }
 }
 
@@ -174,7 +183,8 @@ impl PgStore {
         .await?;
         let lock = match lock {
             Some((id, name, organization, role, until)) => {
-                Some((reviewer((id, name, organization, role)), time(until)?))
+                let holder = reviewer((id, name, organization, role));
+                Some(ReviewLock { holder, until: time(until)? })
             }
             None => None,
         };
@@ -233,15 +243,24 @@ impl PgStore {
             Err(refusal) => return Ok(Err(refusal)),
         };
         change_lock(&mut tx, id, by, step.lock).await?;
-        let mut events = step.events;
+        let mut detail = serde_json::Map::new();
+        detail.insert("role".to_owned(), json!(by.person.role));
+        detail.insert("token".to_owned(), json!(by.token));
         if let Some(new) = step.version {
-            let kept = self.keep_version(&mut tx, &view, by, &new).await?;
-            if let Some(detail) = events.last_mut().and_then(|it| it.detail.as_object_mut()) {
-                detail.extend(kept);
-            }
+            detail.extend(self.keep_version(&mut tx, &view, by, &new).await?);
         }
-        let events: Vec<Event> = events.into_iter().map(|it| it.by(actor(by))).collect();
-        append_all(&mut tx, &events).await?;
+        let kind = match step.change {
+            ReviewChange::Claimed => EventKind::ReviewClaimed,
+            ReviewChange::Released => EventKind::ReviewReleased,
+            ReviewChange::Edited => EventKind::ResultEdited,
+            ReviewChange::Signed => EventKind::ResultSigned,
+            ReviewChange::Rejected => EventKind::ResultRejected,
+            ReviewChange::Amended => EventKind::ResultAmended,
+            ReviewChange::Withdrawn => EventKind::ResultWithdrawn,
+        };
+        let subject = record::subject(&view.run, "");
+        let event = Event::engine(kind.name(), Action::U, subject, detail.into());
+        append(&mut tx, &event.by(actor(by))).await?;
         if let Some(step) = step.run {
             let (priority,): (i16,) = sqlx::query_as("select priority from run where id = $1")
                 .bind(id)

@@ -96,7 +96,7 @@ impl PgStore {
         sqlx::query("update study set look_at = at_micros($2), standings = $3 where uid = $1")
             .bind(uid)
             .bind(step.look_again.map(Timestamp::as_microsecond))
-            .bind(serde_json::to_value(&step.told)?)
+            .bind(serde_json::to_value(&step.standings)?)
             .execute(&mut *tx)
             .await?;
         for new in step.start {
@@ -161,7 +161,7 @@ impl PgStore {
         .bind(new.study.as_ref().map(domain::StudyInstanceUid::as_str))
         .bind(new.message)
         .bind(new.priority)
-        .bind(&new.input_key)
+        .bind(new.input_key.to_string())
         .bind(&new.step.state)
         .bind(&new.reason)
         .bind(new.amends.map(serde_json::to_value).transpose()?)
@@ -238,7 +238,7 @@ fn started(new: &NewRun) -> Event {
     };
     let detail = json!({
         "workflow": new.workflow.name, "digest": new.workflow.digest, "reason": new.reason,
-        "instances": new.instances.len(), "input_key": new.input_key,
+        "instances": new.instances.len(), "input_key": new.input_key.to_string(),
         "amends": new.amends.map(|it| it.run), "replaces": new.amends.map(|it| it.is_replaced),
     });
     Event::engine("run_started", Action::E, subject, detail)

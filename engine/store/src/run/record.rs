@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use contracts::{
-    ClaimedNode, DecideRun, NewDelivery, NodeChange, PluginPin, RunRecord, RunStep, StoreError,
+    ClaimedNode, DecideRun, NewDelivery, NodeAttempt, NodeChange, PluginPin, RunRecord, RunStep,
+    StoreError,
 };
 use domain::{Action, Event, NodeOutput, Subject, WorkflowRef};
 use serde_json::{Value, json};
@@ -67,18 +68,16 @@ impl PgStore {
 
     pub(crate) async fn renew_node_row(
         &self,
-        run: Uuid,
-        node: &str,
-        attempt: i32,
+        attempt: &NodeAttempt,
         lease: Duration,
     ) -> Result<()> {
         let renewed = sqlx::query(
             "update node set lease_until = clock_timestamp() + $4 * interval '1 second'
              where run = $1 and node = $2 and attempt = $3 and state = 'running'",
         )
-        .bind(run)
-        .bind(node)
-        .bind(attempt)
+        .bind(attempt.run)
+        .bind(&attempt.node)
+        .bind(attempt.number)
         .bind(lease.as_secs_f64())
         .execute(&self.pool)
         .await?;
@@ -88,19 +87,19 @@ impl PgStore {
     pub(crate) async fn change_run_row(
         &self,
         run: Uuid,
-        attempt: Option<(&str, i32)>,
+        attempt: Option<&NodeAttempt>,
         decide: DecideRun<'_>,
     ) -> Result<()> {
         let mut tx = identity::begin_shared(&self.pool).await?;
         let current = load(&mut tx, run, true).await?;
-        if let Some((node, attempt)) = attempt {
+        if let Some(attempt) = attempt {
             let row: Option<(i32,)> = sqlx::query_as(
                 "select attempt from node where run = $1 and node = $2 and attempt = $3
                     and state = 'running' for update",
             )
             .bind(run)
-            .bind(node)
-            .bind(attempt)
+            .bind(&attempt.node)
+            .bind(attempt.number)
             .fetch_optional(&mut *tx)
             .await?;
             row.ok_or(StoreError::Superseded)?;
@@ -117,13 +116,16 @@ impl PgStore {
         Ok(())
     }
 
-    pub(crate) async fn abandoned_rows(&self) -> Result<Vec<(Uuid, String, i32)>> {
-        Ok(sqlx::query_as(
+    pub(crate) async fn abandoned_rows(&self) -> Result<Vec<NodeAttempt>> {
+        let rows: Vec<(Uuid, String, i32)> = sqlx::query_as(
             "select run, node, attempt from node
              where state = 'running' and lease_until < clock_timestamp()",
         )
         .fetch_all(&self.pool)
-        .await?)
+        .await?;
+        let attempts =
+            rows.into_iter().map(|(run, node, number)| NodeAttempt { run, node, number });
+        Ok(attempts.collect())
     }
 }
 

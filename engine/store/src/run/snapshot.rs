@@ -103,14 +103,13 @@ type StudyRow = (Option<Uuid>, String, String, i64, i64, Value);
 
 /// Everything decisions about a study need.
 pub(crate) async fn study(tx: &mut PgConnection, uid: &str) -> Result<StudySnapshot> {
-    let (patient, accession, description, first, last, told): StudyRow = sqlx::query_as(
+    let (patient, accession, description, first, last, standings): StudyRow = sqlx::query_as(
         "select patient_root(patient), accession, description, micros(first_received),
             micros(last_received), standings from study where uid = $1",
     )
     .bind(uid)
     .fetch_one(&mut *tx)
     .await?;
-    let told: BTreeMap<String, String> = serde_json::from_value(told)?;
     Ok(StudySnapshot {
         associations: associations(tx, uid).await?,
         announced: announced(tx, uid).await?,
@@ -123,7 +122,7 @@ pub(crate) async fn study(tx: &mut PgConnection, uid: &str) -> Result<StudySnaps
         last_received: time(last)?,
         series: study_series(tx, uid).await?,
         runs: runs(tx, uid).await?,
-        told,
+        standings: serde_json::from_value(standings)?,
     })
 }
 
@@ -271,6 +270,7 @@ async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
     let mut runs = Vec::new();
     for (id, workflow, has_ended, input_key, later, first) in rows {
         let first_later = later.map(time).transpose()?;
+        let input_key = contracts::InputKey::parse(&input_key);
         runs.push(RunSnapshot { id, workflow, has_ended, input_key, first_later, first });
     }
     Ok(runs)

@@ -231,7 +231,7 @@ impl World {
             series: Vec::new(),
             orders: Vec::new(),
             runs: Vec::new(),
-            told: BTreeMap::new(),
+            standings: BTreeMap::new(),
             associations: Associations::default(),
             announced: Announced::default(),
         };
@@ -332,16 +332,16 @@ fn lived(pattern: &Pattern) -> Vec<Started> {
             continue;
         }
         let now = look_at.unwrap_or_default();
-        let decision = Decision {
+        let policy = AssemblyPolicy {
             workflows: &workflows,
             runner: &Nobody,
             destinations: &destinations,
             now: at(now),
         };
-        let (step, _) = decision.study(&world.snapshot);
+        let step = policy.decide_study(&world.snapshot).step;
         look_at = step.look_again.map(since_start);
-        assert!(look_at.is_none_or(|it| it > now), "it would look again at once, for ever");
-        world.snapshot.told = step.told;
+        assert!(look_at.is_none_or(|it| it > now), "it would look again at once, indefinitely");
+        world.snapshot.standings = step.standings;
         for run in step.start {
             started.push((now, run.instances.len(), run.amends.is_some()));
             let first = run.amends.map_or(run.id, |it| it.first);

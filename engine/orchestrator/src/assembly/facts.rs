@@ -1,4 +1,5 @@
-//! What conditions can ask about a study or message, and what a run on it is known by. Pure.
+//! What the conditions of workflows can ask about a study or message, and what identifies a run
+//! on it. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,23 +7,26 @@ use contracts::{MessageSnapshot, OrderSnapshot, SeriesSnapshot, StoredInstance, 
 use sha2::{Digest as _, Sha256};
 use workflow::{Facts, MessageFacts, OrderFacts, SeriesFacts, SeriesItem, StudyFacts};
 
-use crate::orchestrator::ActiveWorkflow;
+use crate::configuration::ActiveWorkflow;
 
-/// Series that are derived from others: they neither start nor change a run. Nor does what this engine made.
+/// Modalities of series that are derived from others. They neither start nor change a run; nor
+/// does any series that this engine made.
 const DERIVED: &[&str] = &["SEG", "SR", "PR", "KO"];
 
 /// The modality of Encapsulated PDF.
-const PAPER: &str = "DOC";
+const DOCUMENT: &str = "DOC";
 
 /// The instances a run works on.
 pub(crate) fn inputs(series: &[SeriesSnapshot]) -> Vec<StoredInstance> {
-    let original = originals(series).into_iter();
-    let mut instances: Vec<_> = original.flat_map(|it| it.instances.clone()).collect();
+    let originals = originals(series).into_iter();
+    let mut instances: Vec<_> = originals.flat_map(|it| it.instances.clone()).collect();
     instances.sort();
     instances
 }
 
-pub(crate) fn content_key(instances: &[StoredInstance]) -> String {
+/// SHA-256 over the names and data sets of instances, in hex. Sorted instances with the same
+/// content give the same digest.
+pub(crate) fn content_digest(instances: &[StoredInstance]) -> String {
     let mut hasher = Sha256::new();
     for it in instances {
         hasher.update(it.instance.as_str());
@@ -33,34 +37,35 @@ pub(crate) fn content_key(instances: &[StoredInstance]) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// The workflow with its settings: its digest covers both.
-pub(crate) fn definition_key(active: &ActiveWorkflow) -> String {
+/// SHA-256 over the name of a workflow and the digest of its text and settings, in hex.
+pub(crate) fn definition_digest(active: &ActiveWorkflow) -> String {
     let text = format!("{}\u{1f}{}", active.reference.name, active.reference.digest);
     hex::encode(Sha256::digest(text))
 }
 
-/// Same key, same run (DIN-53).
-pub(crate) fn input_key(active: &ActiveWorkflow, instances: &[StoredInstance]) -> String {
-    format!("{}:{}", definition_key(active), content_key(instances))
-}
-
+/// What conditions can ask about a study and its order.
 pub(crate) fn study_facts(study: &StudySnapshot) -> Facts {
-    let each = |of: fn(&SeriesSnapshot) -> &String| {
-        let all: BTreeSet<&String> =
-            study.series.iter().map(of).filter(|it| !it.is_empty()).collect();
-        all.into_iter().cloned().collect()
-    };
-    let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
+    let series = &study.series;
     let facts = StudyFacts {
-        modalities: each(|it| &it.modality),
-        body_parts: each(|it| &it.body_part),
+        modalities: distinct(series.iter().map(|it| &it.modality)),
+        body_parts: distinct(series.iter().map(|it| &it.body_part)),
         description: study.description.clone(),
-        series_descriptions: each(|it| &it.description),
-        series: count(study.series.len()),
-        instances: count(study.series.iter().map(|it| it.instances.len()).sum()),
+        series_descriptions: distinct(series.iter().map(|it| &it.description)),
+        series: count(series.len()),
+        instances: count(series.iter().map(|it| it.instances.len()).sum()),
     };
     let order = study.orders.iter().find(|it| !it.is_cancelled).map(order_facts);
     Facts { study: facts, order: order.unwrap_or_default(), ..Facts::default() }
+}
+
+/// Values without repetitions and without empty ones, in order of the alphabet.
+fn distinct<'a>(values: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let all: BTreeSet<&String> = values.filter(|it| !it.is_empty()).collect();
+    all.into_iter().cloned().collect()
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
 fn order_facts(snapshot: &OrderSnapshot) -> OrderFacts {
@@ -79,15 +84,15 @@ fn order_facts(snapshot: &OrderSnapshot) -> OrderFacts {
     }
 }
 
+/// What conditions can ask about a message and the document in it.
 pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
     let observations = &message.document.observations;
-    let files: BTreeSet<&String> =
-        message.document.attachments.iter().map(|it| &it.media_type).collect();
+    let attachments = &message.document.attachments;
+    let media_types: BTreeSet<&String> = attachments.iter().map(|it| &it.media_type).collect();
     let about = message.document.about.as_ref();
-    let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
     let message = MessageFacts {
-        files: count(message.document.attachments.len()),
-        media_types: files.into_iter().cloned().collect(),
+        files: count(attachments.len()),
+        media_types: media_types.into_iter().cloned().collect(),
         document_kind: about.map(|it| it.kind.clone()).unwrap_or_default(),
         kind: message.message_type.to_string(),
         observations: count(observations.len()),
@@ -96,28 +101,34 @@ pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
     Facts { message, ..Facts::default() }
 }
 
-/// The series of a study, for nodes that are done for each of them.
+/// The series of a study, for nodes with `for_each`.
 pub(crate) fn series_items(series: &[SeriesSnapshot]) -> Vec<SeriesItem> {
-    let item = |it: &SeriesSnapshot| SeriesItem {
-        series: it.series.to_string(),
-        instances: it.instances.iter().map(|it| it.instance.to_string()).collect(),
-        facts: SeriesFacts {
-            modality: it.modality.clone(),
-            body_part: it.body_part.clone(),
-            description: it.description.clone(),
-            instances: i64::try_from(it.instances.len()).unwrap_or(i64::MAX),
-        },
-    };
-    originals(series).into_iter().map(item).collect()
+    originals(series).into_iter().map(series_item).collect()
 }
 
-/// What a run is about: images; or, where a study has none, its papers. A report that somebody adds to images as
-/// PDF is no reason to look at them again.
+fn series_item(series: &SeriesSnapshot) -> SeriesItem {
+    SeriesItem {
+        series: series.series.to_string(),
+        instances: series.instances.iter().map(|it| it.instance.to_string()).collect(),
+        facts: SeriesFacts {
+            modality: series.modality.clone(),
+            body_part: series.body_part.clone(),
+            description: series.description.clone(),
+            instances: count(series.instances.len()),
+        },
+    }
+}
+
+/// The series that a run is about: images or, where a study has none, documents. A report that
+/// somebody adds to images as a PDF is no reason to look at them again.
 fn originals(series: &[SeriesSnapshot]) -> Vec<&SeriesSnapshot> {
-    let is_original = |it: &&SeriesSnapshot| !it.is_own && !DERIVED.contains(&it.modality.as_str());
-    let (papers, images): (Vec<_>, Vec<_>) =
-        series.iter().filter(is_original).partition(|it| it.modality == PAPER);
-    if images.is_empty() { papers } else { images }
+    let (documents, images): (Vec<_>, Vec<_>) =
+        series.iter().filter(|it| is_original(it)).partition(|it| it.modality == DOCUMENT);
+    if images.is_empty() { documents } else { images }
+}
+
+fn is_original(series: &SeriesSnapshot) -> bool {
+    !series.is_own && !DERIVED.contains(&series.modality.as_str())
 }
 
 #[cfg(test)]

@@ -1,0 +1,204 @@
+//! Gathers what a report needs, and composes it.
+//!
+//! Masks, pictures and the header of an image are read from the archive first. Then the report is
+//! composed in the transaction that records it, from rows read in that transaction: the identity
+//! in a report is that of the moment at which the report is recorded (HL7-33).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use contracts::{
+    Archive, Block, ClaimedDelivery, ComposeFailure, DeliveryStore, DeliveryView, Output,
+    OutputKind, StoreError,
+};
+use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
+use encoding::dicom_header::Header;
+use imaging::Picture;
+use report::status::words;
+use report::{Engine, ReportError, StudyAbout, Templates, Writing, compose, overlay};
+
+use super::content::{about, content, is_withdrawn, result_set, study_about};
+use crate::configuration::SiteDestination;
+use crate::header;
+use crate::run::step::unsigned;
+
+/// The contents of masks, packed, by SHA-256.
+type Masks = BTreeMap<String, Vec<u8>>;
+
+/// Images that something is drawn into, by instance.
+type Pictures = BTreeMap<SopInstanceUid, Picture>;
+
+/// Composes deliveries.
+pub(crate) struct Composer {
+    store: Arc<dyn DeliveryStore>,
+    archive: Arc<dyn Archive>,
+    templates: Templates,
+    engine: Engine,
+}
+
+impl Composer {
+    pub(crate) fn new(
+        store: Arc<dyn DeliveryStore>,
+        archive: Arc<dyn Archive>,
+        templates: Templates,
+        engine: Engine,
+    ) -> Self {
+        Self { store, archive, templates, engine }
+    }
+
+    /// What a delivery sends: composed now, or earlier under the same identity.
+    pub(super) async fn compose(
+        &self,
+        delivery: &ClaimedDelivery,
+        site: &SiteDestination,
+    ) -> Result<Vec<Output>, ComposeFailure> {
+        let view = self.store.view_delivery(delivery).await.map_err(|error| retryable(&error))?;
+        let masks = self.masks(&view).await?;
+        let pictures = self.pictures(delivery, &view, &masks).await;
+        let study = self.study(&view).await?;
+        let composition = Composition { composer: self, delivery, site, masks, pictures, study };
+        let compose = |view: &DeliveryView| composition.outputs(view);
+        let composed = self.store.compose_delivery(delivery, Box::new(compose)).await;
+        composed.map_err(|error| retryable(&error))?
+    }
+
+    async fn masks(&self, view: &DeliveryView) -> Result<Masks, ComposeFailure> {
+        let mut masks = Masks::new();
+        for segment in segments(&content(view)) {
+            let mask = self.archive.artifact(&segment.mask).await.map_err(|error| {
+                ComposeFailure::Retryable { reason: format!("a mask cannot be read: {error}") }
+            })?;
+            masks.insert(segment.mask.sha256.clone(), mask);
+        }
+        Ok(masks)
+    }
+
+    /// The images that the report draws into. Composing fails later if one of them is missing.
+    async fn pictures(
+        &self,
+        delivery: &ClaimedDelivery,
+        view: &DeliveryView,
+        masks: &Masks,
+    ) -> Pictures {
+        if !delivery.what.contains(&OutputKind::Sc) {
+            return Pictures::new();
+        }
+        let key_images = overlay::key_images(&result_set(view), masks);
+        let mut files: Vec<(SopInstanceUid, PathBuf)> = Vec::new();
+        for stored in view.series.iter().flat_map(|it| &it.instances) {
+            if key_images.iter().any(|it| it.instance == stored.instance) {
+                files.push((stored.instance.clone(), self.archive.path_of(&stored.sha256)));
+            }
+        }
+        let read_all = move || {
+            let read = files.into_iter().map(|(instance, path)| (instance, picture(&path)));
+            read.filter_map(|(instance, picture)| Some((instance, picture?))).collect()
+        };
+        tokio::task::spawn_blocking(read_all).await.unwrap_or_default()
+    }
+
+    /// The study as its first image describes it; `None` if the run is about a message.
+    async fn study(&self, view: &DeliveryView) -> Result<Option<StudyAbout>, ComposeFailure> {
+        let Some(study) = &view.run.study else { return Ok(None) };
+        let first = view.series.iter().flat_map(|it| &it.instances).next();
+        let header = match first {
+            None => Header::default(),
+            Some(first) => {
+                let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
+                read.map_err(|_| ComposeFailure::NeedsPerson {
+                    reason: "an image of its study is not in the archive any more".to_owned(),
+                })?
+            }
+        };
+        Ok(Some(study_about(study, &header, view)))
+    }
+}
+
+/// One delivery with everything that was read for it.
+struct Composition<'a> {
+    composer: &'a Composer,
+    delivery: &'a ClaimedDelivery,
+    site: &'a SiteDestination,
+    masks: Masks,
+    pictures: Pictures,
+    study: Option<StudyAbout>,
+}
+
+impl Composition<'_> {
+    /// Composes from the rows of the transaction.
+    fn outputs(&self, view: &DeliveryView) -> Result<Vec<Output>, ComposeFailure> {
+        // A forwarded image and a withdrawal are sent whatever happened to order and patient.
+        let is_routing = self.delivery.what == [OutputKind::Images];
+        if !is_routing
+            && !is_withdrawn(view)
+            && let Some(block) = order_block(view)
+        {
+            return Err(ComposeFailure::Blocked(block));
+        }
+        // A node may have ended after the masks were read.
+        if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {
+            let reason = "another node ended meanwhile".to_owned();
+            return Err(ComposeFailure::Retryable { reason });
+        }
+        let results = result_set(view);
+        if let Some(block) = self.signature_block(results.status) {
+            return Err(ComposeFailure::Blocked(block));
+        }
+        let about = about(view, self.study.clone(), &self.composer.engine);
+        let templates = &self.composer.templates;
+        let writing = Writing {
+            results: &results,
+            about: &about,
+            words: words(results.status),
+            masks: &self.masks,
+            pictures: &self.pictures,
+            fonts: templates.fonts(),
+            recipient: &self.site.recipient,
+        };
+        compose(&self.delivery.what, &writing, templates).map_err(|error| compose_failure(&error))
+    }
+
+    /// Blocks reports for an EHR that nobody has signed, if the site wants that (HL7-52).
+    fn signature_block(&self, status: ResultStatus) -> Option<Block> {
+        let words = words(status);
+        let is_for_ehr = self.delivery.what.iter().any(|it| it.is_for_ehr());
+        let is_unsigned = words.needs_banner && !words.is_void;
+        (is_for_ehr && is_unsigned && !self.site.allow_unverified)
+            .then(|| unsigned(&self.delivery.destination))
+    }
+}
+
+/// Blocks everything that was concluded while the order is cancelled (HL7-43), or while images and
+/// order belong to two patients (HL7-44).
+fn order_block(view: &DeliveryView) -> Option<Block> {
+    if !view.orders.is_empty() && view.orders.iter().all(|it| it.is_cancelled) {
+        let reason = "the order was cancelled".to_owned();
+        return Some(Block { by: BlockReason::OrderCancelled, reason });
+    }
+    let is_conflict = view.orders.iter().any(|it| it.is_of_other_patient(view.run.patient));
+    is_conflict.then(|| Block {
+        by: BlockReason::IdentityConflict,
+        reason: "images and order are of two patients".to_owned(),
+    })
+}
+
+fn compose_failure(error: &ReportError) -> ComposeFailure {
+    let reason = ErrorChain(error).to_string();
+    if matches!(error, ReportError::Unsound(_)) {
+        return ComposeFailure::NeedsPerson { reason };
+    }
+    ComposeFailure::Blocked(Block { by: BlockReason::NotComposed, reason })
+}
+
+fn retryable(error: &StoreError) -> ComposeFailure {
+    ComposeFailure::Retryable { reason: ErrorChain(error).to_string() }
+}
+
+fn picture(path: &Path) -> Option<Picture> {
+    imaging::rendering::render(&std::fs::read(path).ok()?).ok()
+}
+
+fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {
+    content.segmentations.iter().flat_map(|it| &it.segments)
+}

@@ -1,0 +1,156 @@
+//! Turns the rows of a run into what `report` encodes: the result set, the patient, the study, and
+//! what the destination has already. Pure.
+
+use std::collections::BTreeMap;
+
+use contracts::{DeliveryView, Output, PluginPin, SentBefore, StoredInstance};
+use domain::{
+    Algorithm, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, StudyInstanceUid,
+};
+use encoding::dicom_header::{Header, Tag};
+use report::status::words;
+use report::{About, Before, Engine, SentObject, StudyAbout};
+
+use crate::draft::draft_of;
+use crate::header::tags;
+
+/// All that a run found, as people left it or, before anybody decided, as its nodes drafted it
+/// (OUT-01).
+pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
+    let content = content(view);
+    let reviewed = view.reviewed.as_ref();
+    let draft_status =
+        if view.has_failures { ResultStatus::AiPartial } else { ResultStatus::AiDraft };
+    ResultSet {
+        run: view.run.id,
+        workflow: view.run.workflow.clone(),
+        status: reviewed.map_or(draft_status, |it| it.state.status()),
+        concluded: view.concluded,
+        revision: view.revision,
+        attested: reviewed.map(|it| it.attestation.clone()),
+        amends: view.run.amends,
+        findings: content.findings,
+        segmentations: content.segmentations,
+        regions: content.regions,
+        laboratory: content.laboratory,
+        sections: content.sections,
+        inputs: view.series.iter().flat_map(|it| &it.instances).map(input_instance).collect(),
+        algorithms: view.plugins.values().map(algorithm).collect(),
+    }
+}
+
+/// The content of the last reviewed version, or the draft if there is none.
+pub(super) fn content(view: &DeliveryView) -> NodeOutput {
+    match &view.reviewed {
+        Some(reviewed) => reviewed.content.clone(),
+        None => draft_of(&view.outputs, &view.plugins, &view.run),
+    }
+}
+
+/// Whether a person declared the result void: rejected or withdrew it.
+pub(super) fn is_withdrawn(view: &DeliveryView) -> bool {
+    view.reviewed.as_ref().is_some_and(|it| words(it.state.status()).is_void)
+}
+
+fn input_instance(stored: &StoredInstance) -> InputInstance {
+    InputInstance { instance: stored.instance.clone(), sha256: stored.sha256.clone() }
+}
+
+/// A plugin as reports name it, by the library that the run pinned.
+fn algorithm(plugin: &PluginPin) -> Algorithm {
+    Algorithm {
+        name: plugin.name.clone(),
+        version: plugin.version.clone(),
+        parameters: BTreeMap::from([("plugin_sha256".to_owned(), plugin.digest.clone())]),
+    }
+}
+
+/// Everything that a report states besides the results.
+pub(super) fn about(view: &DeliveryView, study: Option<StudyAbout>, engine: &Engine) -> About {
+    let unknown = PatientId { value: String::new(), issuer: String::new() };
+    let patient = view.patient.as_ref();
+    let orders = view.orders.iter().filter(|it| !it.is_cancelled).map(|it| it.order.clone());
+    About {
+        run: view.run.id,
+        patient: patient.map_or(unknown, |it| it.identifier.clone()),
+        demographics: patient.map(|it| it.demographics.clone()).unwrap_or_default(),
+        study,
+        orders: orders.collect(),
+        engine: engine.clone(),
+        before: relevant_before(view).map(before),
+    }
+}
+
+/// What the destination has: everything that it acknowledged. For a withdrawal, also what may have
+/// arrived without an acknowledgement.
+fn relevant_before(view: &DeliveryView) -> Option<&SentBefore> {
+    view.before.as_ref().filter(|it| is_withdrawn(view) || !it.outputs.is_empty())
+}
+
+fn before(sent: &SentBefore) -> Before {
+    Before {
+        version: sent.version,
+        is_own: sent.is_own,
+        objects: sent.outputs.iter().map(sent_object).collect(),
+        tried: sent.tried.iter().map(sent_object).collect(),
+    }
+}
+
+fn sent_object(output: &Output) -> SentObject {
+    SentObject {
+        kind: output.kind,
+        sop_class: output.sop_class.clone(),
+        series: output.series.clone(),
+        id: output.id.clone(),
+    }
+}
+
+/// A study as the header of one of its images describes it.
+pub(super) fn study_about(
+    study: &StudyInstanceUid,
+    header: &Header,
+    view: &DeliveryView,
+) -> StudyAbout {
+    let of_order = view.orders.first().map(|it| it.order.key.accession.clone());
+    let accession = Some(view.accession.clone()).filter(|it| !it.is_empty()).or(of_order);
+    StudyAbout {
+        uid: study.to_string(),
+        date: valid_date(header.ascii(tags::STUDY_DATE).unwrap_or_default()),
+        time: valid_time(header.ascii(tags::STUDY_TIME).unwrap_or_default()),
+        id: text(header, tags::STUDY_ID),
+        description: text(header, tags::STUDY_DESCRIPTION),
+        accession: accession.unwrap_or_default(),
+    }
+}
+
+fn text(header: &Header, tag: Tag) -> String {
+    header.text(tag).map(|it| it.text).unwrap_or_default()
+}
+
+/// The date if it is one, otherwise nothing: reports hold only valid values (DA, PS3.5, 6.2).
+fn valid_date(text: &str) -> String {
+    let is_date = text.len() == 8 && text.bytes().all(|it| it.is_ascii_digit());
+    if is_date { text.to_owned() } else { String::new() }
+}
+
+/// The time if it is one with at least hours, minutes and seconds, otherwise nothing (TM, PS3.5,
+/// 6.2).
+fn valid_time(text: &str) -> String {
+    let has_seconds = text.get(..6).is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()));
+    let is_time = has_seconds && text.bytes().all(|it| it.is_ascii_digit() || it == b'.');
+    if is_time { text.to_owned() } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_dates_and_times_of_images_do_not_go_into_reports() {
+        assert_eq!(["20260131", "2026-01-31", "2026"].map(valid_date), ["20260131", "", ""]);
+        assert_eq!(
+            ["101530", "101530.25", "1015", "10:15:30"].map(valid_time),
+            ["101530", "101530.25", "", ""]
+        );
+    }
+}

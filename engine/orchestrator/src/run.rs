@@ -1,0 +1,15 @@
+//! Runs: one workflow at work on one study or message.
+//!
+//! - [`worker`] claims nodes and has plugins work on them.
+//! - [`control`] applies events to a run: a node ended, the run was cancelled or is retried.
+//! - [`step`] decides, purely, which rows and events follow from an event.
+//! - [`node_input`] builds the input of a node from rows.
+
+mod control;
+mod node_input;
+pub(crate) mod step;
+mod worker;
+
+pub(crate) use control::RunControl;
+pub use control::{cancel_run, retry_run};
+pub(crate) use worker::RunWorker;

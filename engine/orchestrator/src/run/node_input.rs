@@ -1,0 +1,94 @@
+//! Builds the input of a node from the rows of its run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot, StoredInstance};
+use domain::{NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
+use workflow::{Item, Node};
+
+/// The input of a node: the study or message of the run, its order, the patient's earlier
+/// reports, and the outputs of the nodes before it.
+///
+/// With `item`, the node is one step of a `for_each` and gets that series or instance alone.
+pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>) -> NodeInput {
+    let study = claimed.run.study.clone().map(|study| StudyInput {
+        study,
+        series: claimed.series.iter().filter_map(|it| series_input(it, item)).collect(),
+    });
+    let earlier = claimed.outputs.iter().filter(|(step, _)| is_predecessor(node, step));
+    NodeInput {
+        study,
+        document: claimed.document.clone(),
+        order: claimed.orders.iter().find(|it| !it.is_cancelled).map(order_input),
+        reports: claimed.reports.clone(),
+        earlier: earlier.map(|(name, it)| (name.clone(), it.clone())).collect(),
+    }
+}
+
+/// Whether a node reads the output of a step: of every step of a node that it comes after; the
+/// final node reads all outputs.
+fn is_predecessor(node: &Node, step: &str) -> bool {
+    let name = step.split('.').next().unwrap_or(step);
+    node.is_final || node.after.iter().chain(&node.on_failure_of).any(|it| it == name)
+}
+
+fn order_input(snapshot: &OrderSnapshot) -> OrderInput {
+    let order = &snapshot.order;
+    OrderInput {
+        procedure: order.procedure.clone(),
+        reason: order.reason.clone(),
+        priority: order.priority.clone(),
+    }
+}
+
+/// The part of a series that the step is about, or `None` if it is about nothing in it.
+fn series_input(series: &SeriesSnapshot, item: Option<&Item>) -> Option<SeriesInput> {
+    let instances: Vec<SeriesInstance> = series
+        .instances
+        .iter()
+        .filter(|instance| is_wanted(series, instance, item))
+        .map(|it| SeriesInstance { instance: it.instance.clone(), sop_class: it.sop_class.clone() })
+        .collect();
+    (!instances.is_empty()).then(|| SeriesInput {
+        series: series.series.clone(),
+        modality: series.modality.clone(),
+        instances,
+    })
+}
+
+fn is_wanted(series: &SeriesSnapshot, instance: &StoredInstance, item: Option<&Item>) -> bool {
+    match item {
+        None => true,
+        Some(Item::Series(uid)) => series.series.as_str() == uid,
+        Some(Item::Instance(uid)) => instance.instance.as_str() == uid,
+    }
+}
+
+/// Fails if files of the input were removed from the archive by retention.
+pub(crate) async fn check_files(
+    files: &BTreeMap<SopInstanceUid, PathBuf>,
+) -> Result<(), NodeFailure> {
+    let paths: Vec<PathBuf> = files.values().cloned().collect();
+    let count_missing = move || paths.iter().filter(|it| !it.exists()).count();
+    match tokio::task::spawn_blocking(count_missing).await {
+        Ok(0) | Err(_) => Ok(()),
+        Ok(missing) => Err(NodeFailure::Rejected {
+            code: "images_removed".to_owned(),
+            reason: format!(
+                "{missing} of {} images are not in the archive any more (retention): have them \
+                 sent again, then retry the run",
+                files.len()
+            ),
+        }),
+    }
+}
+
+/// The files of the instances of a node.
+pub(crate) fn files(
+    series: &[SeriesSnapshot],
+    archive: &dyn Archive,
+) -> BTreeMap<SopInstanceUid, PathBuf> {
+    let instances = series.iter().flat_map(|it| &it.instances);
+    instances.map(|it| (it.instance.clone(), archive.path_of(&it.sha256))).collect()
+}
