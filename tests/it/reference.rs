@@ -220,7 +220,7 @@ fn is_explained(study: &Value) -> bool {
         }
         _ => false,
     };
-    let told = study["told"]["ct-bone"].as_str().unwrap_or_default();
+    let told = study["standings"]["ct-bone"]["reason"].as_str().unwrap_or_default();
     !runs.is_empty() && runs.iter().all(is_ended)
         || ["condition does not hold", "waits for images"].iter().any(|it| told.contains(it))
         || study["study"]["instances"] == 0

@@ -99,7 +99,7 @@ async fn hl7_43_a_cancelled_order_sends_nothing() {
 
     let told = eventually("the decision", async || {
         let why = hospital.ask(&["why", "DEMO-ACC-1"]);
-        let told = why["studies"][0]["told"]["ct-bone"].as_str()?.to_owned();
+        let told = why["studies"][0]["standings"]["ct-bone"]["reason"].as_str()?.to_owned();
         told.contains("cancelled").then_some(told)
     });
     assert_eq!(told.await, "the order was cancelled");

@@ -49,10 +49,10 @@ pub(crate) async fn settle(
     site: &mut Site,
     arguments: &SiteArgs,
 ) -> Result<i64, Failure> {
-    let (active, off) = store.active_workflows().await.map_err(|error| unreadable(&error))?;
+    let known = store.active_workflows().await.map_err(|error| unreadable(&error))?;
     for offered in &site.workflows {
         let name = &offered.reference.name;
-        match Offer::of(&offered.reference, &active, &off) {
+        match Offer::of(&offered.reference, &known.active, &known.inactive) {
             Offer::Active => {}
             Offer::Differs => warn!(
                 workflow = name,
@@ -66,7 +66,7 @@ pub(crate) async fn settle(
     }
     // Before the versions: a change in between is noticed by the reload.
     let stamp = store.activation_stamp().await.map_err(|error| unreadable(&error))?;
-    let (active, _) = store.active_workflows().await.map_err(|error| unreadable(&error))?;
+    let active = store.active_workflows().await.map_err(|error| unreadable(&error))?.active;
     let texts: Vec<&str> = active.iter().map(|it| it.1.as_str()).collect();
     add_stand_ins(&mut site.destinations, arguments, &texts);
     site.workflows = read(active, &site.host, &site.destinations, &site.workflows).await;

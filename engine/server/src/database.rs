@@ -30,7 +30,7 @@ pub(crate) enum IdentityConfig {
 
 impl IdentityConfig {
     /// The same as the store understands it.
-    fn domains(&self) -> IdentityDomains {
+    pub(crate) fn domains(&self) -> IdentityDomains {
         match self {
             Self::Single => IdentityDomains::Single,
             Self::Many { default_issuer } => {
@@ -71,10 +71,7 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens a database, and brings its tables up to date.
-    pub(crate) async fn open(
-        location: DatabaseLocation<'_>,
-        identity: &IdentityConfig,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn open(location: DatabaseLocation<'_>) -> Result<Self, Failure> {
         let data = location.data;
         std::fs::create_dir_all(data).map_err(|error| {
             let what = format!("cannot make the data folder `{}`", data.display());
@@ -83,8 +80,7 @@ impl Database {
         let keys = Keys::open(&data.join("keys"))
             .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
         let server = Server::find(&location).await?;
-        let domains = identity.domains();
-        match server.connect(keys, domains).await {
+        match server.connect(keys).await {
             Ok(store) => {
                 let Server { cluster, owner, .. } = server;
                 Ok(Self { store: Arc::new(store), cluster, owner })
@@ -146,11 +142,11 @@ impl Server {
         Ok(Self { cluster: Some(Arc::new(cluster)), owner, engine })
     }
 
-    async fn connect(&self, keys: Keys, domains: IdentityDomains) -> Result<PgStore, Failure> {
+    async fn connect(&self, keys: Keys) -> Result<PgStore, Failure> {
         store::prepare(self.owner.clone())
             .await
             .map_err(|error| Failure::from_error("cannot prepare the database", &error))?;
-        PgStore::open(self.engine.clone(), Arc::new(keys), domains)
+        PgStore::open(self.engine.clone(), Arc::new(keys))
             .await
             .map_err(|error| Failure::from_error("cannot open the database", &error))
     }

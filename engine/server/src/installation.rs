@@ -128,7 +128,7 @@ impl Installation {
             data: &self.data,
             pg_bin: self.arguments.pg_bin.as_deref(),
         };
-        Database::open(location, &self.config.identity).await
+        Database::open(location).await
     }
 
     /// Opens the database, has `ask` ask it something, and closes it again.

@@ -187,7 +187,7 @@ impl Reload {
 
     async fn reload_workflows(&self) {
         let active = match self.store.active_workflows().await {
-            Ok((active, _)) => active,
+            Ok(activations) => activations.active,
             Err(error) => {
                 error!(error = %ErrorChain(&error), "the versions of workflows cannot be read");
                 return;

@@ -16,10 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{EventSink as _, InstanceStore as _, Live, NodeRunner, TrailStore as _};
+use contracts::{EventSink as _, Live, NodeRunner, TrailStore as _};
 use dimse::Reporter;
 use domain::event::{EngineStarted, EngineStopped};
-use domain::{Actor, ErrorChain, Event, Subject};
+use domain::{Actor, ErrorChain, Event, HoldPart, Subject};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{
     IntakeService, IntakeStores, LiveConfiguration, Orchestrator, OrchestratorParts, ReviewService,
@@ -30,7 +30,7 @@ use report::Engine;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use store::cluster::Cluster;
-use store::{PgStore, Sealer};
+use store::{IntakeStore, PgStore, Sealer};
 use supervisor::supervise;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -126,7 +126,7 @@ impl EngineParts {
         tasks.spawn(until(housekeeping.run(), until_closed.clone()));
         let activations = activation::settle(&self.store, &mut site, &self.arguments).await?;
         self.record_start(&site).await;
-        let ended = self.store.end_association(None).await;
+        let ended = self.store.end_open_associations().await;
         ended.map_err(|error| Failure::database(&error))?;
         live.senders.set(&config, &self.arguments);
         let services = HttpServices {
@@ -168,9 +168,11 @@ impl EngineParts {
     fn intake(&self, site: &Site) -> Arc<IntakeService> {
         let versions = self.installation.config.dicom.as_ref().map(|it| it.versions);
         let archive = Arc::clone(&site.archive);
+        let domains = self.installation.config.identity.domains();
+        let arrivals = Arc::new(IntakeStore::new(&self.store, domains));
         let stores = IntakeStores {
-            instances: Arc::<PgStore>::clone(&self.store),
-            messages: Arc::<PgStore>::clone(&self.store),
+            instances: Arc::<IntakeStore>::clone(&arrivals),
+            messages: arrivals,
             commitment: Arc::<PgStore>::clone(&self.store),
             deliveries: Arc::<PgStore>::clone(&self.store),
             trail: Arc::<PgStore>::clone(&self.store),
@@ -184,10 +186,10 @@ impl EngineParts {
             let held = self.store.hold_all(&Actor::engine()).await;
             held.map_err(|error| Failure::database(&error))?;
         }
-        let held = self.store.held().await.map_err(|error| Failure::database(&error))?;
-        for hold in held {
+        let holds = self.store.holds().await.map_err(|error| Failure::database(&error))?;
+        for hold in holds {
             warn!(part = hold.part, "held; see `isocenter hold list`");
-            if hold.part == "intake" {
+            if hold.part == HoldPart::Intake.name() {
                 intake.set_admission(closed(SAFE_MODE));
             }
         }

@@ -2,4 +2,6 @@
 
 pub(crate) mod activation;
 pub(crate) mod hold;
+#[cfg(test)]
+mod tests;
 pub(crate) mod token;

@@ -1,6 +1,10 @@
+//! What can go wrong inside an operation of the store.
+
 use contracts::StoreError;
 
-/// What can go wrong inside of an operation.
+/// Why a statement or an operation failed.
+///
+/// Functions inside this crate return this; the public ones convert it to [`StoreError`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the database refused a statement")]
@@ -9,7 +13,11 @@ pub(crate) enum Error {
     Store(#[from] StoreError),
 }
 
+/// The result of functions inside this crate.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// The result of the public operations.
+pub(crate) type StoreResult<T> = std::result::Result<T, StoreError>;
 
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
@@ -26,12 +34,7 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// What the database holds cannot be.
+/// The error for rows that contradict each other, or the program.
 pub(crate) fn inconsistent(what: impl Into<String>) -> Error {
     Error::Store(StoreError::Inconsistent(what.into()))
-}
-
-/// Reads a UID the engine itself wrote.
-pub(crate) fn stored<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| inconsistent("a stored UID is not one"))
 }

@@ -1,6 +1,6 @@
 //! What the engine remembers: the audit trail and all state derived from its events, in PostgreSQL.
 //!
-//! One folder per aggregate. A folder uses only the folders above it in this list:
+//! One folder per aggregate. A folder uses only those before it in this list:
 //!
 //! - `error`: what can go wrong inside an operation.
 //! - `vault`: the keys of a site, and encrypted payloads (everything that identifies a patient).
@@ -9,14 +9,17 @@
 //! - `trail`: appends events, seals them into signed batches ([`Sealer`]), and verifies an export
 //!   without a database ([`trail_file`]).
 //! - `patient`: identifiers, demographics, merges and links.
-//! - `run`: studies to decide on, runs, the queue of nodes, tasks for people, missed deadlines.
-//! - `result`: review, corrections that come back, earlier reports.
-//! - `intake`: instances, messages and requests for storage commitment, stored one by one or in
-//!   batches.
-//! - `delivery`: the queue of deliveries, and how destinations fare.
+//! - `run`: decisions that start runs, the queue of nodes, tasks for people, missed deadlines.
+//! - `result`: review, and corrections that come back.
+//! - `intake`: instances, messages and requests for storage commitment, inserted one by one or in
+//!   batches ([`IntakeStore`]).
+//! - `delivery`: the queue of deliveries, what each is composed of, and how destinations fare.
 //! - `admin`: active workflows, access tokens, holds.
 //! - `console`: lists, explanations, exports and support counts for people.
 //! - `upkeep`: retention, clock jumps, integrity checks.
+//!
+//! The store traits of `contracts` are implemented in the folder of their aggregate. A function
+//! whose name ends in `_in_tx` takes part in the transaction of its caller.
 //!
 //! **Invariants**
 //!
@@ -26,7 +29,6 @@
 
 mod admin;
 mod console;
-mod contract;
 mod database;
 mod delivery;
 mod error;
@@ -34,14 +36,16 @@ mod intake;
 mod patient;
 mod result;
 mod run;
+#[cfg(test)]
+mod testing;
 mod trail;
 mod upkeep;
 mod vault;
 
-pub use admin::activation::ActivationLine;
-pub use admin::hold::{HeldLine, PARTS};
+pub use admin::activation::{ActivationLine, WorkflowActivations};
+pub use admin::hold::HoldLine;
 pub use admin::token::TokenLine;
-pub use console::export::StudyExport;
+pub use console::export::{InstanceToExport, StudyExport};
 pub use console::lists::{
     DeliveryLine, EventFilter, EventLine, MessageLine, RunDetail, RunLine, StudyLine, TaskLine,
 };
@@ -50,11 +54,12 @@ pub use database::cluster;
 pub use database::pg_store::{OpenError, PgStore};
 pub use database::prepare::prepare;
 pub use delivery::destination::DestinationLine;
+pub use intake::intake_store::IntakeStore;
 pub use patient::identity::IdentityDomains;
-pub use patient::merge::UnmergeError;
+pub use patient::unmerge::{UnmergeError, UnmergeRequestLine};
 pub use result::corrections::CorrectionLine;
 pub use trail::file as trail_file;
 pub use trail::sealer::Sealer;
 pub use upkeep::doctor::{Check, FiledInstance, restore_guards};
-pub use upkeep::retention::{Expired, RetainedKind, RetentionTerms};
+pub use upkeep::retention::{Expired, FilesToRemove, RetainedKind, RetentionTerms};
 pub use vault::keys::{Keys, KeysError, plugin_key};

@@ -3,3 +3,5 @@
 pub(crate) mod append;
 pub mod file;
 pub(crate) mod sealer;
+#[cfg(test)]
+mod tests;

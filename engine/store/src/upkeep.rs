@@ -3,3 +3,5 @@
 pub(crate) mod clock;
 pub(crate) mod doctor;
 pub(crate) mod retention;
+#[cfg(test)]
+mod tests;

@@ -2,3 +2,5 @@
 
 pub(crate) mod keys;
 pub(crate) mod payload;
+#[cfg(test)]
+mod tests;

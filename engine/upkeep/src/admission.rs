@@ -48,7 +48,7 @@ enum DatabaseState {
 
 impl DatabaseState {
     async fn of(store: &PgStore) -> Self {
-        match tokio::time::timeout(DATABASE_TIME_MAX, store.is_intake_held()).await {
+        match tokio::time::timeout(DATABASE_TIME_MAX, store.is_intake_on_hold()).await {
             Ok(Ok(false)) => Self::Ready,
             Ok(Ok(true)) => Self::Held,
             Ok(Err(_)) | Err(_) => Self::Away,

@@ -88,16 +88,17 @@ pub fn write_study(
         }
     };
     let mut exported = Vec::new();
-    for (instance, sha256, sender) in &study.instances {
+    for instance in &study.instances {
         let writer = Writer {
             at: Zoned::now().strftime("%Y%m%d%H%M%S.%6f%z").to_string(),
             system: system.to_owned(),
-            source: sender.clone(),
+            source: instance.calling_ae.clone(),
         };
-        let target = folder.join(file_name(instance, sha256));
-        let outcome = write_instance(&archive.path_of(sha256), &target, identity.as_ref(), &writer)
-            .unwrap_or_else(ExportOutcome::Failed);
-        exported.push(ExportedInstance { instance: instance.clone(), outcome });
+        let target = folder.join(file_name(&instance.uid, &instance.sha256));
+        let outcome =
+            write_instance(&archive.path_of(&instance.sha256), &target, identity.as_ref(), &writer)
+                .unwrap_or_else(ExportOutcome::Failed);
+        exported.push(ExportedInstance { instance: instance.uid.clone(), outcome });
     }
     Ok(exported)
 }

@@ -94,11 +94,11 @@ pub async fn remove_expired(
     for expired in store.expired(terms).await? {
         removed.items += u64::from(store.remove_expired(&expired, terms, by.clone()).await?);
     }
-    let [instances, artifacts] = store.files_to_remove().await?;
-    for sha256 in &instances {
+    let files = store.files_to_remove().await?;
+    for sha256 in &files.instances {
         removed.files += remove_file(store, archive, sha256, Removable::Instance(sha256)).await?;
     }
-    for sha256 in &artifacts {
+    for sha256 in &files.artifacts {
         removed.files += remove_file(store, archive, sha256, Removable::Artifact(sha256)).await?;
     }
     Ok(removed)

@@ -66,8 +66,8 @@ impl Execute for Patient {
             PatientCommand::Requests(ListArgs { installation, json, .. }) => {
                 let requests =
                     installation.query(async |store| store.unmerge_requests().await).await?;
-                list(json, &requests, &HEADINGS, |(id, who, since)| {
-                    vec![id.to_string(), who.clone(), since.clone()]
+                list(json, &requests, &HEADINGS, |it| {
+                    vec![it.id.to_string(), it.asked_by.clone(), it.asked_at.clone()]
                 })
             }
         }

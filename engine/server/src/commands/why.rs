@@ -104,8 +104,8 @@ fn show_study(study: &WhyStudy) {
         if row.accession.is_empty() { "none" } else { &row.accession },
         row.last_received
     ));
-    for (workflow, reason) in &study.told {
-        line(format_args!("  workflow {workflow} did not run: {reason}"));
+    for (workflow, standing) in &study.standings {
+        line(format_args!("  workflow {workflow} did not run: {}", standing.reason));
     }
     for run in &study.runs {
         show_run(run, "  ");
@@ -117,7 +117,7 @@ fn show_study(study: &WhyStudy) {
         };
         line(format_args!("  {} since {}: {}; {state}", task.kind, task.opened_at, task.reason));
     }
-    if study.told.is_empty() && study.runs.is_empty() {
+    if study.standings.is_empty() && study.runs.is_empty() {
         line("  no workflow has looked at it yet");
     }
 }

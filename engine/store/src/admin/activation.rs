@@ -1,14 +1,14 @@
-//! Which version of a workflow is at work.
+//! Which version of each workflow is active, and the history of that.
 
-use contracts::StoreError;
-use domain::{Action, Actor, Event, Subject, WorkflowRef};
+use contracts::WorkKind;
+use domain::event::{WorkflowActivated, WorkflowDeactivated, WorkflowRolledBack, WorkflowVersion};
+use domain::{Actor, Event, Subject, WorkflowRef};
 use serde::Serialize;
-use serde_json::json;
 use sqlx::PgConnection;
 
-use crate::database::pg_store::PgStore;
-use crate::database::wakeups::announce;
-use crate::error::{Error, Result};
+use crate::database::pg_store::{PgStore, commit};
+use crate::database::wakeups::notify;
+use crate::error::{Error, Result, StoreResult};
 use crate::trail::append::append;
 
 /// A line of the history of a workflow.
@@ -16,25 +16,32 @@ use crate::trail::append::append;
 pub struct ActivationLine {
     /// The workflow.
     pub name: String,
-    /// SHA-256 of its file, or nothing if it was turned off.
+    /// SHA-256 of its definition in hex; nothing if it was deactivated.
     pub digest: Option<String>,
-    /// When.
+    /// When, in UTC (RFC 3339).
     pub at: String,
-    /// Who did it.
+    /// The person who changed it.
     pub by: String,
-    /// Whether it is what counts now.
+    /// Whether it is in force now.
     pub is_current: bool,
 }
 
+/// The workflows that people have activated or deactivated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkflowActivations {
+    /// The active versions, with their definitions.
+    pub active: Vec<(WorkflowRef, String)>,
+    /// Names of the workflows that were deactivated.
+    pub inactive: Vec<String>,
+}
+
 impl PgStore {
-    /// The versions that are at work, with their text; and the names of those that were turned off.
+    /// The active versions, and the names of the workflows that were deactivated.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn active_workflows(
-        &self,
-    ) -> std::result::Result<(Vec<(WorkflowRef, String)>, Vec<String>), StoreError> {
+    pub async fn active_workflows(&self) -> StoreResult<WorkflowActivations> {
         let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
             "select a.name, a.digest, v.definition from
                 (select distinct on (name) name, digest from workflow_activation
@@ -45,30 +52,29 @@ impl PgStore {
         .fetch_all(&self.pool)
         .await
         .map_err(Error::from)?;
-        let (mut active, mut off) = (Vec::new(), Vec::new());
+        let mut activations = WorkflowActivations::default();
         for (name, digest, definition) in rows {
             match digest.zip(definition) {
-                Some((digest, text)) => active.push((WorkflowRef { name, digest }, text)),
-                None => off.push(name),
+                Some((digest, definition)) => {
+                    activations.active.push((WorkflowRef { name, digest }, definition));
+                }
+                None => activations.inactive.push(name),
             }
         }
-        Ok((active, off))
+        Ok(activations)
     }
 
-    /// A number that grows with every change.
+    /// A number that grows with every activation, deactivation and rollback.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn activation_stamp(&self) -> std::result::Result<i64, StoreError> {
-        let row: (i64,) = sqlx::query_as("select coalesce(max(id), 0) from workflow_activation")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(Error::from)?;
-        Ok(row.0)
+    pub async fn activation_stamp(&self) -> StoreResult<i64> {
+        let query = sqlx::query_scalar("select coalesce(max(id), 0) from workflow_activation");
+        Ok(query.fetch_one(&self.pool).await.map_err(Error::from)?)
     }
 
-    /// Puts a version to work.
+    /// Activates a version of a workflow.
     ///
     /// # Errors
     ///
@@ -76,58 +82,57 @@ impl PgStore {
     pub async fn activate(
         &self,
         reference: &WorkflowRef,
-        text: &str,
+        definition: &str,
         actor: Actor,
-    ) -> std::result::Result<(), StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+    ) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
         sqlx::query(
             "insert into workflow_version (name, digest, definition) values ($1, $2, $3)
              on conflict do nothing",
         )
         .bind(&reference.name)
         .bind(&reference.digest)
-        .bind(text)
+        .bind(definition)
         .execute(&mut *tx)
         .await
         .map_err(Error::from)?;
-        let digest = Some(reference.digest.as_str());
-        add(&mut tx, "workflow_activated", &reference.name, digest, actor).await?;
-        tx.commit().await.map_err(Error::from)?;
-        Ok(())
+        let version = version(&reference.name, Some(&reference.digest));
+        let event = Event::new(Subject::default(), WorkflowActivated(version.clone()));
+        add(&mut tx, &version, event.by(actor)).await?;
+        Ok(commit(tx).await?)
     }
 
-    /// Turns a workflow off: it starts no more runs; those it has go on. False if it is not on.
+    /// Deactivates a workflow: it starts no more runs, those it has go on. False if it is not
+    /// active.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn deactivate(
-        &self,
-        name: &str,
-        actor: Actor,
-    ) -> std::result::Result<bool, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        let [Some(_), _] = last_two(&mut tx, name).await? else { return Ok(false) };
-        add(&mut tx, "workflow_deactivated", name, None, actor).await?;
-        tx.commit().await.map_err(Error::from)?;
+    pub async fn deactivate(&self, name: &str, actor: Actor) -> StoreResult<bool> {
+        let mut tx = self.begin().await?;
+        if last_versions(&mut tx, name).await?.current.is_none() {
+            return Ok(false);
+        }
+        let version = version(name, None);
+        let event = Event::new(Subject::default(), WorkflowDeactivated(version.clone()));
+        add(&mut tx, &version, event.by(actor)).await?;
+        commit(tx).await?;
         Ok(true)
     }
 
-    /// Puts the version before the current one to work again. Gives its digest, if there is one.
+    /// Activates the version before the current one again. Returns its digest, if there is one.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn roll_back(
-        &self,
-        name: &str,
-        actor: Actor,
-    ) -> std::result::Result<Option<String>, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        let [_, Some(before)] = last_two(&mut tx, name).await? else { return Ok(None) };
-        add(&mut tx, "workflow_rolled_back", name, Some(&before), actor).await?;
-        tx.commit().await.map_err(Error::from)?;
-        Ok(Some(before))
+    pub async fn roll_back(&self, name: &str, actor: Actor) -> StoreResult<Option<String>> {
+        let mut tx = self.begin().await?;
+        let Some(digest) = last_versions(&mut tx, name).await?.previous else { return Ok(None) };
+        let version = version(name, Some(&digest));
+        let event = Event::new(Subject::default(), WorkflowRolledBack(version.clone()));
+        add(&mut tx, &version, event.by(actor)).await?;
+        commit(tx).await?;
+        Ok(Some(digest))
     }
 
     /// The history of all workflows, newest first.
@@ -135,10 +140,7 @@ impl PgStore {
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn activations(
-        &self,
-        limit: i64,
-    ) -> std::result::Result<Vec<ActivationLine>, StoreError> {
+    pub async fn activations(&self, limit: i64) -> StoreResult<Vec<ActivationLine>> {
         let rows = sqlx::query_as(
             "select name, digest, by,
                 to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as at,
@@ -149,38 +151,44 @@ impl PgStore {
     }
 }
 
-/// The version that counts, and the last other one before it.
-async fn last_two(tx: &mut PgConnection, name: &str) -> Result<[Option<String>; 2]> {
-    // One change after the other.
+/// The digests of the versions that a workflow had last.
+struct LastVersions {
+    /// The active version; nothing if the workflow is inactive.
+    current: Option<String>,
+    /// The last version that was active before it.
+    previous: Option<String>,
+}
+
+/// The last versions of a workflow. Locks its history, so that changes come one after the other.
+async fn last_versions(tx: &mut PgConnection, name: &str) -> Result<LastVersions> {
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 11))")
         .bind(name)
         .execute(&mut *tx)
         .await?;
-    let rows: Vec<(Option<String>,)> =
-        sqlx::query_as("select digest from workflow_activation where name = $1 order by id desc")
-            .bind(name)
-            .fetch_all(tx)
-            .await?;
-    let mut digests = rows.into_iter().map(|(it,)| it);
+    let history: Vec<Option<String>> = sqlx::query_scalar(
+        "select digest from workflow_activation where name = $1 order by id desc",
+    )
+    .bind(name)
+    .fetch_all(tx)
+    .await?;
+    let mut digests = history.into_iter();
     let current = digests.next().flatten();
-    let before = digests.flatten().find(|it| Some(it) != current.as_ref());
-    Ok([current, before])
+    let previous = digests.flatten().find(|it| Some(it) != current.as_ref());
+    Ok(LastVersions { current, previous })
 }
 
-async fn add(
-    tx: &mut PgConnection,
-    kind: &str,
-    name: &str,
-    digest: Option<&str>,
-    actor: Actor,
-) -> Result<()> {
+fn version(name: &str, digest: Option<&str>) -> WorkflowVersion {
+    WorkflowVersion { workflow: name.to_owned(), digest: digest.map(ToOwned::to_owned) }
+}
+
+/// Adds a line to the history. Without a digest, the workflow is inactive from then on.
+async fn add(tx: &mut PgConnection, version: &WorkflowVersion, event: Event) -> Result<()> {
     sqlx::query("insert into workflow_activation (name, digest, by) values ($1, $2, $3)")
-        .bind(name)
-        .bind(digest)
-        .bind(&actor.id)
+        .bind(&version.workflow)
+        .bind(&version.digest)
+        .bind(&event.actor.id)
         .execute(&mut *tx)
         .await?;
-    let detail = json!({"workflow": name, "digest": digest});
-    append(tx, &Event::engine(kind, Action::U, Subject::default(), detail).by(actor)).await?;
-    announce(tx, "assembly").await
+    append(tx, &event).await?;
+    notify(tx, WorkKind::Assembly).await
 }

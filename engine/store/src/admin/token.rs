@@ -1,33 +1,34 @@
-use contracts::StoreError;
-use domain::{Action, Actor, Event, Person, Subject};
+//! Tokens: what authenticates a person in review. Only their digests are stored.
+
+use domain::event::{TokenCreated, TokenRevoked};
+use domain::{Actor, Event, Person, Subject};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
-use crate::error::Error;
+use crate::database::pg_store::{PgStore, commit};
+use crate::error::{Error, StoreResult};
 use crate::trail::append::append;
 
-/// A token, as it is listed.
+/// A token in a list.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow)]
 pub struct TokenLine {
-    /// Its key.
+    /// The key of the token.
     pub id: Uuid,
-    /// Whose.
+    /// Name of the person.
     pub name: String,
-    /// For whom they sign.
+    /// The organization they sign for.
     pub organization: String,
-    /// What they are.
+    /// Their role, which decides what they may review.
     pub role: String,
-    /// Until when it is good.
+    /// When it expires, in UTC (RFC 3339).
     pub expires_at: String,
-    /// `valid`, `expired` or `revoked`.
+    /// The name of a `TokenState`.
     pub state: String,
 }
 
 impl PgStore {
-    /// Lets somebody in: keeps the digest of their token.
+    /// Gives a person access: stores the digest (SHA-256) of their token. Returns its key.
     ///
     /// # Errors
     ///
@@ -38,8 +39,8 @@ impl PgStore {
         digest: &[u8; 32],
         expires: Timestamp,
         actor: Actor,
-    ) -> Result<Uuid, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+    ) -> StoreResult<Uuid> {
+        let mut tx = self.begin().await?;
         let id = Uuid::now_v7();
         sqlx::query(
             "insert into token (id, name, organization, role, hash, created_by, expires_at)
@@ -55,10 +56,9 @@ impl PgStore {
         .execute(&mut *tx)
         .await
         .map_err(Error::from)?;
-        let detail = json!({"token": id, "name": person.name, "role": person.role});
-        let event = Event::engine("token_created", Action::C, Subject::default(), detail);
-        append(&mut tx, &event.by(actor)).await?;
-        tx.commit().await.map_err(Error::from)?;
+        let body = TokenCreated { token: id, name: person.name.clone(), role: person.role.clone() };
+        append(&mut tx, &Event::new(Subject::default(), body).by(actor)).await?;
+        commit(tx).await?;
         Ok(id)
     }
 
@@ -67,7 +67,7 @@ impl PgStore {
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn tokens(&self, limit: i64) -> Result<Vec<TokenLine>, StoreError> {
+    pub async fn tokens(&self, limit: i64) -> StoreResult<Vec<TokenLine>> {
         let rows = sqlx::query_as(
             "select id, name, organization, role,
                 to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as expires_at,
@@ -78,13 +78,13 @@ impl PgStore {
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 
-    /// Lets somebody in no more. False if nobody was.
+    /// Revokes a token. False if there is no such token, or it was revoked before.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn revoke_token(&self, token: Uuid, actor: Actor) -> Result<bool, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
+    pub async fn revoke_token(&self, token: Uuid, actor: Actor) -> StoreResult<bool> {
+        let mut tx = self.begin().await?;
         let revoked = sqlx::query(
             "update token set revoked_at = clock_timestamp() where id = $1 and revoked_at is null",
         )
@@ -95,10 +95,8 @@ impl PgStore {
         if revoked.rows_affected() == 0 {
             return Ok(false);
         }
-        let detail = json!({"token": token});
-        let event = Event::engine("token_revoked", Action::D, Subject::default(), detail);
-        append(&mut tx, &event.by(actor)).await?;
-        tx.commit().await.map_err(Error::from)?;
+        append(&mut tx, &Event::new(Subject::default(), TokenRevoked { token }).by(actor)).await?;
+        commit(tx).await?;
         Ok(true)
     }
 }

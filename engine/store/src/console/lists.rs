@@ -1,14 +1,16 @@
-//! What people ask: lists, one run, and why something did or did not happen.
+//! Lists for people: studies, messages, runs, deliveries, tasks and events, and one run in detail.
 
+use std::collections::BTreeMap;
+
+use domain::event::TrailRead;
+use domain::{Actor, Event, Subject};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use contracts::StoreError;
-use domain::{Action, Actor, Event, Subject};
-
-use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result};
+use crate::database::pg_store::{PgStore, commit};
+use crate::error::{Error, Result, StoreResult};
 use crate::trail::append::append;
 use crate::vault::payload;
 
@@ -19,15 +21,15 @@ pub struct StudyLine {
     pub study: String,
     /// Accession number.
     pub accession: String,
-    /// What the patient is known by.
+    /// The identifier of its patient.
     pub patient: Option<String>,
-    /// Modalities, with a comma between.
+    /// Modalities, separated by commas.
     pub modalities: String,
-    /// How many instances count.
+    /// Number of current instances.
     pub instances: i64,
-    /// When the last one came.
+    /// When the last instance arrived, in UTC (RFC 3339).
     pub last_received: String,
-    /// How many runs there were.
+    /// Number of runs on it.
     pub runs: i64,
 }
 
@@ -36,17 +38,17 @@ pub struct StudyLine {
 pub struct MessageLine {
     /// The engine's key.
     pub id: Uuid,
-    /// When it came.
+    /// When it arrived, in UTC (RFC 3339).
     pub received_at: String,
-    /// MSH-3.
+    /// Sending application (MSH-3).
     pub sender: String,
-    /// Type and event.
+    /// Type and trigger event (MSH-9).
     pub message_type: String,
-    /// MSH-10.
+    /// Message control ID (MSH-10).
     pub control_id: String,
     /// SHA-256 of its bytes, in hex.
     pub sha256: String,
-    /// MSA-1 of the answer.
+    /// Acknowledgement code of the answer (MSA-1).
     pub code: String,
     /// Why it was refused.
     pub problem: Option<String>,
@@ -59,7 +61,7 @@ pub struct RunLine {
     pub id: Uuid,
     /// The workflow.
     pub workflow: String,
-    /// `running`, `completed`, `failed`, `cancelled`.
+    /// The name of a `RunStatus`.
     pub status: String,
     /// Study it is about.
     pub study: Option<String>,
@@ -78,13 +80,13 @@ pub struct RunLine {
 pub struct NodeLine {
     /// Its name.
     pub node: String,
-    /// How it stands.
+    /// The name of a `NodeState`.
     pub state: String,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempt: i32,
     /// The plugin, with its version.
     pub plugin: Option<String>,
-    /// Why it stands so.
+    /// Why it is in this state.
     pub reason: String,
 }
 
@@ -95,28 +97,28 @@ pub struct DeliveryLine {
     pub id: Uuid,
     /// Its run.
     pub run: Uuid,
-    /// Where to.
+    /// The destination.
     pub destination: String,
     /// What.
     pub what: Value,
-    /// `queued`, `sending`, `delivered`, `failed`, `blocked`.
+    /// The name of a `DeliveryState`.
     pub state: String,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempt: i32,
-    /// Why it stands so.
+    /// Why it is in this state.
     pub reason: String,
 }
 
-/// Which events are asked for: those that fit everything that is said.
+/// Selects events: those that fit every field that is set.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Of a patient, by any identifier.
+    /// Any identifier of the patient.
     pub patient: Option<String>,
-    /// Of a study.
+    /// Study Instance UID.
     pub study: Option<String>,
-    /// Caused by somebody.
+    /// The id of the actor.
     pub user: Option<String>,
-    /// Of a result: its run, or a name it went out under.
+    /// A result: its run, or an identifier under which it was sent.
     pub result: Option<String>,
 }
 
@@ -130,7 +132,7 @@ pub struct RunDetail {
     /// What it sends.
     pub deliveries: Vec<DeliveryLine>,
     /// What its nodes found.
-    pub outputs: std::collections::BTreeMap<String, Value>,
+    pub outputs: BTreeMap<String, Value>,
 }
 
 /// Something a person has to look at.
@@ -138,15 +140,15 @@ pub struct RunDetail {
 pub struct TaskLine {
     /// Its key.
     pub id: Uuid,
-    /// What kind.
+    /// The name of a `TaskKind`.
     pub kind: String,
-    /// What about.
+    /// What it is about.
     pub subject: Value,
     /// Why.
     pub reason: String,
     /// Since when.
     pub opened_at: String,
-    /// Who decided, and what.
+    /// What was decided, once a person has.
     pub decision: Option<String>,
 }
 
@@ -183,8 +185,8 @@ impl PgStore {
     ///
     /// # Errors
     ///
-    /// As for all questions: fails if the database does.
-    pub async fn studies(&self, limit: i64) -> std::result::Result<Vec<StudyLine>, StoreError> {
+    /// Fails if the database does.
+    pub async fn studies(&self, limit: i64) -> StoreResult<Vec<StudyLine>> {
         let query = format!("{STUDY_COLUMNS} order by s.last_received desc limit $1");
         let rows = sqlx::query_as(sqlx::AssertSqlSafe(query));
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
@@ -195,7 +197,7 @@ impl PgStore {
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn messages(&self, limit: i64) -> std::result::Result<Vec<MessageLine>, StoreError> {
+    pub async fn messages(&self, limit: i64) -> StoreResult<Vec<MessageLine>> {
         let rows = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
                 as received_at, sending_application as sender,
@@ -210,18 +212,18 @@ impl PgStore {
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn runs(&self, limit: i64) -> std::result::Result<Vec<RunLine>, StoreError> {
+    pub async fn runs(&self, limit: i64) -> StoreResult<Vec<RunLine>> {
         let query = format!("{RUN_COLUMNS} order by run.started_at desc limit $1");
         let rows = sqlx::query_as(sqlx::AssertSqlSafe(query));
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 
-    /// One run, if there is such a one.
+    /// One run with everything in it. `None` if there is no such run.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn run(&self, id: Uuid) -> std::result::Result<Option<RunDetail>, StoreError> {
+    pub async fn run(&self, id: Uuid) -> StoreResult<Option<RunDetail>> {
         Ok(self.run_detail(id).await?)
     }
 
@@ -240,23 +242,28 @@ impl PgStore {
              where run = $1 order by index",
         );
         let deliveries = deliveries.bind(id).fetch_all(&self.pool).await?;
-        let rows: Vec<(String, Uuid)> =
-            sqlx::query_as("select node, output from node where run = $1 and output is not null")
-                .bind(id)
-                .fetch_all(&self.pool)
-                .await?;
-        let mut outputs = std::collections::BTreeMap::new();
-        let mut connection = self.pool.acquire().await?;
-        for (node, output) in rows {
-            let content = payload::read(&mut connection, &self.keys, output).await?;
-            let value = content
-                .map_or(Value::Null, |it| serde_json::from_slice(&it).unwrap_or(Value::Null));
-            outputs.insert(node, value);
-        }
+        let outputs = self.readable_outputs(id).await?;
         Ok(Some(RunDetail { run, nodes, deliveries, outputs }))
     }
 
-    /// The newest deliveries, or those that failed.
+    /// The outputs of the nodes of a run. Null for what was erased or cannot be read.
+    async fn readable_outputs(&self, run: Uuid) -> Result<BTreeMap<String, Value>> {
+        let rows: Vec<(String, Uuid)> =
+            sqlx::query_as("select node, output from node where run = $1 and output is not null")
+                .bind(run)
+                .fetch_all(&self.pool)
+                .await?;
+        let mut outputs = BTreeMap::new();
+        let mut connection = self.pool.acquire().await?;
+        for (node, output) in rows {
+            let content = payload::read(&mut connection, &self.keys, output).await?;
+            let value = content.and_then(|it| serde_json::from_slice(&it).ok());
+            outputs.insert(node, value.unwrap_or(Value::Null));
+        }
+        Ok(outputs)
+    }
+
+    /// The newest deliveries; with `only_failed`, those that failed or are blocked.
     ///
     /// # Errors
     ///
@@ -265,7 +272,7 @@ impl PgStore {
         &self,
         only_failed: bool,
         limit: i64,
-    ) -> std::result::Result<Vec<DeliveryLine>, StoreError> {
+    ) -> StoreResult<Vec<DeliveryLine>> {
         let rows = sqlx::query_as(
             "select id, run, destination, what, state, attempt, reason from delivery
              where not $1 or state in ('failed', 'blocked') order by position desc limit $2",
@@ -273,12 +280,12 @@ impl PgStore {
         Ok(rows.bind(only_failed).bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 
-    /// What waits for a person, oldest first.
+    /// The open tasks, oldest first.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn tasks(&self, limit: i64) -> std::result::Result<Vec<TaskLine>, StoreError> {
+    pub async fn tasks(&self, limit: i64) -> StoreResult<Vec<TaskLine>> {
         let rows = sqlx::query_as(
             "select id, kind, subject, reason,
                 to_char(opened_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as opened_at,
@@ -287,49 +294,58 @@ impl PgStore {
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 
-    /// The newest events, all or those that are asked for. Reading is an event too (AUD-08).
+    /// The newest events, all or those that fit the filter. Reading them is an event too (AUD-08).
     ///
     /// # Errors
     ///
     /// Fails if the database does.
     pub async fn events(
         &self,
-        of: &EventFilter,
+        filter: &EventFilter,
         limit: i64,
         actor: Actor,
-    ) -> std::result::Result<Vec<EventLine>, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        let rows = sqlx::query_as(
-            "select to_char(e.at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at,
-                e.kind, e.body, s.seq
-             from audit.event e left join audit.seal s on s.event = e.id
-             where ($1::text is null or e.patient in (select f from patient_identifier i,
-                        patient_family(i.patient) f where i.value = $1))
-               and ($2::text is null or e.study = $2)
-               and ($3::text is null or e.body #>> '{actor,id}' = $3)
-               and ($4::text is null or e.run in (
-                    select id from run where id::text = $4
-                    union select c.run from audit.event c where c.kind = 'report_composed'
-                        and c.body #> '{detail,outputs}' @> jsonb_build_array(
-                            jsonb_build_object('id', $4::text))))
-             order by e.at desc limit $5",
-        )
-        .bind(&of.patient)
-        .bind(&of.study)
-        .bind(&of.user)
-        .bind(&of.result)
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(Error::from)?;
-        let subject = Subject { study: of.study.clone(), ..Subject::default() };
-        // By whom the patient is known must be erasable: it is not named here.
-        let detail = json!({
-            "by_patient": of.patient.is_some(), "user": of.user, "result": of.result,
-        });
-        let event = Event::engine("trail_read", Action::R, subject, detail).by(actor);
-        append(&mut tx, &event).await?;
-        tx.commit().await.map_err(Error::from)?;
-        Ok(rows)
+    ) -> StoreResult<Vec<EventLine>> {
+        let mut tx = self.begin().await?;
+        let lines = events_in_tx(&mut tx, filter, limit).await?;
+        let subject = Subject { study: filter.study.clone(), ..Subject::default() };
+        // The identifier of a patient must be erasable: it is not named here.
+        let body = TrailRead {
+            by_patient: filter.patient.is_some(),
+            user: filter.user.clone(),
+            result: filter.result.clone(),
+        };
+        append(&mut tx, &Event::new(subject, body).by(actor)).await?;
+        commit(tx).await?;
+        Ok(lines)
     }
+}
+
+async fn events_in_tx(
+    tx: &mut PgConnection,
+    filter: &EventFilter,
+    limit: i64,
+) -> Result<Vec<EventLine>> {
+    let rows = sqlx::query_as(
+        "select to_char(e.at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at,
+            e.kind, e.body, s.seq
+         from audit.event e left join audit.seal s on s.event = e.id
+         where ($1::text is null or e.patient in (select f from patient_identifier i,
+                    patient_family(i.patient) f where i.value = $1))
+           and ($2::text is null or e.study = $2)
+           and ($3::text is null or e.body #>> '{actor,id}' = $3)
+           and ($4::text is null or e.run in (
+                select id from run where id::text = $4
+                union select c.run from audit.event c where c.kind = 'report_composed'
+                    and c.body #> '{detail,outputs}' @> jsonb_build_array(
+                        jsonb_build_object('id', $4::text))))
+         order by e.at desc limit $5",
+    );
+    Ok(rows
+        .bind(&filter.patient)
+        .bind(&filter.study)
+        .bind(&filter.user)
+        .bind(&filter.result)
+        .bind(limit)
+        .fetch_all(tx)
+        .await?)
 }

@@ -1,12 +1,13 @@
-//! What whoever is asked for help needs to know, and nothing of any patient: numbers and kinds only.
+//! Support counts: what a person who is asked for help needs to know. Only numbers and kinds,
+//! nothing of any patient.
 
-use contracts::StoreError;
 use serde_json::{Value, json};
 
 use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StoreResult};
 
-/// What is counted: each row is a name and a number. Names are kinds, states and names the site gave.
+/// The queries: each row is a name and a number. Names are kinds, states, and names that the site
+/// gave.
 const COUNTS: &[(&str, &str)] = &[
     (
         "rows",
@@ -41,7 +42,7 @@ impl PgStore {
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn support_counts(&self) -> std::result::Result<Value, StoreError> {
+    pub async fn support_counts(&self) -> StoreResult<Value> {
         Ok(self.count_all().await?)
     }
 

@@ -1,6 +1,8 @@
+//! Why something did or did not happen: everything that is known about an identifier.
+
 use std::collections::BTreeMap;
 
-use contracts::StoreError;
+use contracts::WorkflowStanding;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -9,7 +11,7 @@ use crate::console::lists::{
     EventLine, MessageLine, RunDetail, STUDY_COLUMNS, StudyLine, TaskLine,
 };
 use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StoreResult};
 
 /// What is known about an accession number, a study, a patient identifier or a message.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -24,7 +26,7 @@ pub struct Why {
     pub message_runs: Vec<RunDetail>,
     /// Studies it names.
     pub studies: Vec<WhyStudy>,
-    /// What happened at the doors and was never kept.
+    /// Instances that were refused under this UID, and never stored.
     pub refusals: Vec<EventLine>,
 }
 
@@ -33,8 +35,8 @@ pub struct Why {
 pub struct WhyStudy {
     /// The study.
     pub study: StudyLine,
-    /// What each workflow made of it that did not start, or waits.
-    pub told: BTreeMap<String, String>,
+    /// Why each workflow that has not started waits, or does not start.
+    pub standings: BTreeMap<String, WorkflowStanding>,
     /// What ran on it.
     pub runs: Vec<RunDetail>,
     /// What waits for a person.
@@ -47,12 +49,12 @@ impl PgStore {
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn why(&self, text: &str) -> std::result::Result<Why, StoreError> {
+    pub async fn why(&self, text: &str) -> StoreResult<Why> {
         Ok(self.why_rows(text).await?)
     }
 
     async fn why_rows(&self, text: &str) -> Result<Why> {
-        let uids: Vec<(String,)> = sqlx::query_as(
+        let uids: Vec<String> = sqlx::query_scalar(
             "select distinct s.uid from study s
              where s.uid = $1 or (s.accession = $1 and $1 <> '')
                 or s.uid in (select study from imaging_order
@@ -67,7 +69,7 @@ impl PgStore {
         .fetch_all(&self.pool)
         .await?;
         let mut studies = Vec::new();
-        for (uid,) in uids {
+        for uid in uids {
             studies.push(self.why_study(&uid).await?);
         }
         let (messages, message_runs) = self.why_messages(text).await?;
@@ -82,7 +84,7 @@ impl PgStore {
     }
 
     async fn why_links(&self, text: &str) -> Result<Vec<Value>> {
-        let rows: Vec<(Value,)> = sqlx::query_as(
+        let rows = sqlx::query_scalar(
             "with family as (select distinct f from patient_identifier i,
                 patient_family(i.patient) f where i.value = $1),
              latest as (select distinct on (one, other) one, other, is_linked from patient_link
@@ -96,19 +98,19 @@ impl PgStore {
         .bind(text)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|(it,)| it).collect())
+        Ok(rows)
     }
 
     async fn why_study(&self, uid: &str) -> Result<WhyStudy> {
         let query = format!("{STUDY_COLUMNS} where s.uid = $1");
         let study = sqlx::query_as(sqlx::AssertSqlSafe(query));
         let study = study.bind(uid).fetch_one(&self.pool).await?;
-        let (told,): (Value,) = sqlx::query_as("select standings from study where uid = $1")
+        let standings: Value = sqlx::query_scalar("select standings from study where uid = $1")
             .bind(uid)
             .fetch_one(&self.pool)
             .await?;
-        let runs: Vec<(Uuid,)> =
-            sqlx::query_as("select id from run where study = $1 order by started_at")
+        let runs: Vec<Uuid> =
+            sqlx::query_scalar("select id from run where study = $1 order by started_at")
                 .bind(uid)
                 .fetch_all(&self.pool)
                 .await?;
@@ -118,13 +120,13 @@ impl PgStore {
                 decision from task where subject ->> 'study' = $1 order by opened_at",
         );
         let tasks = tasks.bind(uid).fetch_all(&self.pool).await?;
-        let told = serde_json::from_value(told)?;
-        Ok(WhyStudy { study, told, runs: self.details(runs).await?, tasks })
+        let standings = serde_json::from_value(standings)?;
+        Ok(WhyStudy { study, standings, runs: self.details(runs).await?, tasks })
     }
 
-    async fn details(&self, runs: Vec<(Uuid,)>) -> Result<Vec<RunDetail>> {
+    async fn details(&self, runs: Vec<Uuid>) -> Result<Vec<RunDetail>> {
         let mut details = Vec::new();
-        for (run,) in runs {
+        for run in runs {
             details.extend(self.run_detail(run).await?);
         }
         Ok(details)
@@ -144,8 +146,8 @@ impl PgStore {
         .fetch_all(&self.pool)
         .await?;
         let ids: Vec<Uuid> = messages.iter().map(|it| it.id).collect();
-        let runs: Vec<(Uuid,)> =
-            sqlx::query_as("select id from run where message = any($1) order by started_at")
+        let runs: Vec<Uuid> =
+            sqlx::query_scalar("select id from run where message = any($1) order by started_at")
                 .bind(ids)
                 .fetch_all(&self.pool)
                 .await?;
@@ -153,7 +155,7 @@ impl PgStore {
     }
 
     async fn why_orders(&self, text: &str) -> Result<Vec<Value>> {
-        let rows: Vec<(Value,)> = sqlx::query_as(
+        let rows = sqlx::query_scalar(
             "select jsonb_build_object('placer', placer, 'filler', filler, 'accession', accession,
                 'study', study, 'procedure', body ->> 'procedure', 'cancelled', cancelled,
                 'patient', (select p.value from patient p where p.id = patient_root(o.patient)))
@@ -163,7 +165,7 @@ impl PgStore {
         .bind(text)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|(it,)| it).collect())
+        Ok(rows)
     }
 
     /// Instances that were refused, by their UID.

@@ -1,33 +1,31 @@
+//! The connection pool to the database.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use contracts::{StoreError, WorkKind};
 use ed25519_dalek::VerifyingKey;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use tracing::warn;
+use sqlx::{Postgres, Transaction};
 
-use crate::database::wakeups::{self, Announced};
-use crate::error::Error;
-use crate::intake::batcher::Groups;
-use crate::intake::instance_batch::KeepInstances;
-use crate::intake::message::KeepMessages;
-use crate::intake::message_batch::KnownPatients;
-use crate::patient::identity::IdentityDomains;
+use crate::database::wakeups::Wakeups;
+use crate::error::{Error, Result, StoreResult};
 use crate::vault::keys::Keys;
 
-/// Most connections to the database at once.
+/// Upper bound of open connections to the database.
 const CONNECTIONS_MAX: u32 = 16;
 
-/// Longest wait for one of them. Who waits longer hears that the database is down.
+/// Longest wait for a connection. A caller that waits longer gets an error: the database is down.
 pub(crate) const CONNECTION_WAIT: Duration = Duration::from_secs(10);
 
-/// The engine's memory, in a PostgreSQL database.
+/// A transaction that owns its connection. It is rolled back if it is dropped.
+pub(crate) type Tx = Transaction<'static, Postgres>;
+
+/// The engine's PostgreSQL database. The store traits of `contracts` are implemented for it in
+/// the folder of each aggregate.
 pub struct PgStore {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) instances: Groups<KeepInstances>,
-    pub(crate) messages: Groups<KeepMessages>,
-    announced: Arc<Announced>,
+    pub(crate) wakeups: Arc<Wakeups>,
 }
 
 /// Why the database cannot be used.
@@ -36,7 +34,7 @@ pub enum OpenError {
     /// It cannot be reached.
     #[error("cannot connect to the database")]
     Connect(#[source] sqlx::Error),
-    /// Its tables cannot be brought up to date.
+    /// Its schema cannot be brought up to date.
     #[error("cannot bring the database up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
     /// Its functions and rights cannot be installed.
@@ -53,48 +51,18 @@ impl PgStore {
     pub async fn open(
         options: PgConnectOptions,
         keys: Arc<Keys>,
-        domains: IdentityDomains,
-    ) -> Result<Self, OpenError> {
+    ) -> std::result::Result<Self, OpenError> {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(CONNECTION_WAIT)
-            // What we ask is small: to compile it takes longer than to answer it.
+            // Our queries are small: compiling one takes longer than answering it.
             .connect_with(options.options([("jit", "off")]))
             .await
             .map_err(OpenError::Connect)?;
-        let announced = Arc::<Announced>::default();
-        let instances = KeepInstances {
-            pool: pool.clone(),
-            domains: domains.clone(),
-            announced: Arc::clone(&announced),
-        };
-        let messages = KeepMessages {
-            pool: pool.clone(),
-            keys: Arc::clone(&keys),
-            domains,
-            known: KnownPatients::default(),
-            announced: Arc::clone(&announced),
-        };
-        let (instances, messages) =
-            (Groups::begin(&pool, &instances), Groups::begin(&pool, &messages));
-        Ok(Self { pool, keys, instances, messages, announced })
+        Ok(Self { pool, keys, wakeups: Arc::default() })
     }
 
-    /// Begins to listen for what other connections announce. Polling goes on beside it: an
-    /// announcement is a hint, the tables are the truth.
-    pub fn listen(&self) {
-        let (pool, announced) = (self.pool.clone(), Arc::clone(&self.announced));
-        tokio::spawn(async move {
-            loop {
-                if let Err(error) = wakeups::pass_on(&pool, &announced).await {
-                    warn!(%error, "announcements of the database stopped; polling goes on");
-                }
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-        });
-    }
-
-    /// The key that what is sealed is verified with.
+    /// The key with which sealed batches are verified.
     pub fn trail_key(&self) -> VerifyingKey {
         self.keys.trail_public()
     }
@@ -104,24 +72,23 @@ impl PgStore {
         self.pool.close().await;
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     ///
     /// # Errors
     ///
     /// Fails if it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
+    pub async fn ping(&self) -> StoreResult<()> {
         sqlx::query("select 1").execute(&self.pool).await.map_err(Error::from)?;
         Ok(())
     }
 
-    pub(crate) async fn announced(&self, kind: WorkKind, timeout: Duration) {
-        let notify = match kind {
-            WorkKind::Assembly => &self.announced.assembly,
-            WorkKind::Node => &self.announced.node,
-            WorkKind::Delivery => &self.announced.delivery,
-            WorkKind::Commitment => &self.announced.commitment,
-        };
-        // Running out of time is how polling goes on.
-        _ = tokio::time::timeout(timeout, notify.notified()).await;
+    /// Begins a transaction.
+    pub(crate) async fn begin(&self) -> Result<Tx> {
+        Ok(self.pool.begin().await?)
     }
+}
+
+/// Commits a transaction.
+pub(crate) async fn commit(tx: Tx) -> Result<()> {
+    Ok(tx.commit().await?)
 }

@@ -1,8 +1,8 @@
 //! Brings a database up to date: tables by migrations, then functions, triggers and rights.
 //!
-//! A migration runs once. The functions of the database lie in `migrations/functions`, one file each,
-//! with the rights in `migrations/permissions.sql`; both are installed again whenever their text
-//! differs from what is installed, so that there is one copy of each to read.
+//! A migration runs once. The functions of the database lie in `migrations/functions`, one file
+//! each, with the rights in `migrations/permissions.sql`; both are installed again whenever their
+//! text differs from what is installed, so that there is one copy of each to read.
 
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -35,10 +35,11 @@ const FUNCTIONS: &[(&str, &str)] = &[
 ];
 
 /// Keeps two engines from installing at once.
-const INSTALL_LOCK: i64 = 0x001D_0002;
+const INSTALL_LOCK: i64 = 0x1D_0003;
 
 /// Brings a database up to date: tables, functions, guards and roles. The user needs the right to
-/// create roles for all of it; a user without any rights may call it on a database that is up to date.
+/// create roles for all of it; a user without any rights may call it on a database that is up to
+/// date.
 ///
 /// # Errors
 ///

@@ -2,43 +2,73 @@
 //!
 //! A notification is only a hint. The tables are the truth, and every worker polls them as well.
 
+use contracts::WorkKind;
 use sqlx::PgConnection;
 use sqlx::postgres::{PgListener, PgPool};
 use tokio::sync::Notify;
 
 use crate::error::Result;
 
-/// The channel on which changes are announced.
+/// The channel of PostgreSQL on which work is announced. Functions of the database notify it too.
 const CHANNEL: &str = "isocenter";
 
-/// What wakes those who wait for work.
+/// Wakes the workers of this process, one signal for each kind of work.
 #[derive(Default)]
-pub(crate) struct Announced {
-    pub(crate) assembly: Notify,
-    pub(crate) node: Notify,
-    pub(crate) delivery: Notify,
-    pub(crate) commitment: Notify,
+pub(crate) struct Wakeups {
+    assembly: Notify,
+    node: Notify,
+    delivery: Notify,
+    commitment: Notify,
 }
 
-pub(crate) async fn pass_on(
-    pool: &PgPool,
-    announced: &Announced,
-) -> std::result::Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
-    loop {
-        match listener.recv().await?.payload() {
-            "assembly" => announced.assembly.notify_one(),
-            "node" => announced.node.notify_one(),
-            "delivery" => announced.delivery.notify_one(),
-            "commitment" => announced.commitment.notify_one(),
-            _ => {}
+impl Wakeups {
+    /// The signal of one kind of work.
+    pub(crate) const fn signal(&self, kind: WorkKind) -> &Notify {
+        match kind {
+            WorkKind::Assembly => &self.assembly,
+            WorkKind::Node => &self.node,
+            WorkKind::Delivery => &self.delivery,
+            WorkKind::Commitment => &self.commitment,
+        }
+    }
+
+    /// Wakes one worker of this kind, now or when it next waits.
+    pub(crate) fn wake(&self, kind: WorkKind) {
+        self.signal(kind).notify_one();
+    }
+
+    /// Passes on what other connections notify, until the connection is lost. Names that are not
+    /// ours are ignored: an engine of another version may be connected.
+    pub(crate) async fn forward(&self, pool: &PgPool) -> std::result::Result<(), sqlx::Error> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        loop {
+            if let Some(kind) = WorkKind::parse(listener.recv().await?.payload()) {
+                self.wake(kind);
+            }
         }
     }
 }
 
-/// Tells who waits that there is something to do, once the transaction commits.
-pub(crate) async fn announce(connection: &mut PgConnection, kind: &str) -> Result<()> {
-    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(kind).execute(connection).await?;
+/// Notifies all processes that there may be work of this kind, once the transaction commits.
+pub(crate) async fn notify(connection: &mut PgConnection, kind: WorkKind) -> Result<()> {
+    sqlx::query("select pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(kind.name())
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_work_have_distinct_names_that_parse() {
+        for &kind in WorkKind::ALL {
+            assert_eq!(WorkKind::parse(kind.name()), Some(kind));
+        }
+        assert_eq!(WorkKind::parse("something newer"), None);
+    }
 }

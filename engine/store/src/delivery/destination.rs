@@ -1,28 +1,27 @@
-//! How destinations fare: paused by a person, or not answering.
+//! How destinations fare: paused by a person, or resting after repeated failures (circuit breaker).
 
-use contracts::{DeliveryEnd, StoreError};
+use contracts::{DeliveryEnd, WorkKind};
+use domain::event::{DestinationBack, DestinationPaused, DestinationRests, DestinationResumed};
 use domain::{Action, Actor, Event, Outcome, Subject};
 use serde::Serialize;
-use serde_json::json;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
-use crate::database::wakeups::announce;
-use crate::error::{Error, Result};
+use crate::database::pg_store::{PgStore, commit};
+use crate::database::wakeups::notify;
+use crate::error::{Error, Result, StoreResult};
 use crate::trail::append::append;
 
-/// Failures in a row after which nothing is tried for a while.
+/// Number of failures in a row after which a destination rests.
 const FAILURES_MAX: i32 = 5;
 
-/// Who paused a destination that pauses when it does not take something.
-const BY_ITSELF: &str = "on_error: block";
+/// The `paused_by` of a destination that the engine paused, as its configuration states.
+const PAUSED_BY_ENGINE: &str = "on_error: block";
 
-/// First rest after that, in seconds; each further one is twice as long …
-const REST_MIN: f64 = 15.0;
+/// First rest, in seconds. Each further one is twice as long.
+const REST_SECONDS_MIN: f64 = 15.0;
 
-/// … up to this.
-const REST_MAX: f64 = 300.0;
+/// Upper bound of a rest, in seconds.
+const REST_SECONDS_MAX: f64 = 300.0;
 
 /// A destination in a list.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow)]
@@ -31,27 +30,27 @@ pub struct DestinationLine {
     pub name: String,
     /// `working`, `resting` (it failed several times), `paused`.
     pub state: String,
-    /// Who paused it.
+    /// The person who paused it.
     pub paused_by: Option<String>,
-    /// Failures in a row.
+    /// Number of failures in a row.
     pub failures: i32,
-    /// What it failed with last.
+    /// The last error.
     pub last_error: String,
-    /// When it took something last.
+    /// When it accepted a delivery last, in UTC (RFC 3339).
     pub last_ok: Option<String>,
-    /// Deliveries that wait for it.
+    /// Number of deliveries in the queue.
     pub waiting: i64,
-    /// Deliveries that failed for good.
+    /// Number of deliveries that failed for good.
     pub failed: i64,
 }
 
 impl PgStore {
-    /// All destinations that anything was ever for, or that somebody paused.
+    /// All destinations that ever had a delivery, or that somebody paused.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn destinations(&self) -> std::result::Result<Vec<DestinationLine>, StoreError> {
+    pub async fn destinations(&self) -> StoreResult<Vec<DestinationLine>> {
         let rows = sqlx::query_as(
             "select n.name, case when s.is_paused then 'paused'
                     when s.open_until > clock_timestamp() then 'resting' else 'working' end as state,
@@ -69,7 +68,7 @@ impl PgStore {
         Ok(rows.fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 
-    /// Sends nothing more to a destination, or goes on. False if it was so already.
+    /// Pauses a destination, or resumes it. False if nothing changes.
     ///
     /// # Errors
     ///
@@ -79,151 +78,118 @@ impl PgStore {
         name: &str,
         is_paused: bool,
         actor: Actor,
-    ) -> std::result::Result<bool, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        sqlx::query("insert into destination_state (name) values ($1) on conflict do nothing")
-            .bind(name)
-            .execute(&mut *tx)
-            .await
-            .map_err(Error::from)?;
-        let changed = sqlx::query(
-            "update destination_state set is_paused = $2, open_until = null, failures = 0,
-                paused_by = case when $2 then $3 end
-             where name = $1 and (is_paused <> $2 or (not $2 and open_until is not null))",
-        )
-        .bind(name)
-        .bind(is_paused)
-        .bind(&actor.id)
-        .execute(&mut *tx)
-        .await
-        .map_err(Error::from)?;
-        if changed.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let kind = if is_paused { "destination_paused" } else { "destination_resumed" };
-        let subject = Subject { destination: Some(name.to_owned()), ..Subject::default() };
-        append(&mut tx, &Event::engine(kind, Action::U, subject, json!({})).by(actor)).await?;
-        announce(&mut tx, "delivery").await?;
-        tx.commit().await.map_err(Error::from)?;
-        Ok(true)
-    }
-
-    /// Sends a delivery again that failed or was made, under the same names. False if there is none.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database does.
-    pub async fn resend(
-        &self,
-        delivery: Uuid,
-        actor: Actor,
-    ) -> std::result::Result<bool, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        let row: Option<(Uuid, String)> = sqlx::query_as(
-            "update delivery set state = 'queued', run_after = now(), reason = 'resent by a person',
-                ended_at = null, blocked_by = null
-             where id = $1 and (state in ('queued', 'promised', 'failed', 'delivered')
-                or (state = 'blocked' and attempt > 0)) returning run, destination",
-        )
-        .bind(delivery)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(Error::from)?;
-        let Some((run, destination)) = row else { return Ok(false) };
-        let (run, destination) = (Some(run), Some(destination));
-        let subject = Subject { run, destination, ..Subject::default() };
-        let event = Event::engine("delivery_resent", Action::E, subject, json!({})).by(actor);
-        append(&mut tx, &event).await?;
-        announce(&mut tx, "delivery").await?;
-        tx.commit().await.map_err(Error::from)?;
-        Ok(true)
-    }
-
-    /// Sends deliveries again that failed, to one destination or all. Says how many.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database does.
-    pub async fn resend_failed(
-        &self,
-        destination: Option<&str>,
-        actor: Actor,
-    ) -> std::result::Result<usize, StoreError> {
-        let rows: Vec<(Uuid,)> = sqlx::query_as(
-            "select id from delivery where state = 'failed'
-                and destination = coalesce($1, destination) order by position",
-        )
-        .bind(destination)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(Error::from)?;
-        let mut count = 0;
-        for (id,) in rows {
-            count += usize::from(self.resend(id, actor.clone()).await?);
-        }
-        Ok(count)
+    ) -> StoreResult<bool> {
+        let mut tx = self.begin().await?;
+        let is_changed = pause_in_tx(&mut tx, name, is_paused, actor).await?;
+        commit(tx).await?;
+        Ok(is_changed)
     }
 }
 
-/// Takes in how a try went.
-pub(crate) async fn note(tx: &mut PgConnection, name: &str, end: &DeliveryEnd) -> Result<()> {
+async fn pause_in_tx(
+    tx: &mut PgConnection,
+    name: &str,
+    is_paused: bool,
+    actor: Actor,
+) -> Result<bool> {
+    sqlx::query("insert into destination_state (name) values ($1) on conflict do nothing")
+        .bind(name)
+        .execute(&mut *tx)
+        .await?;
+    let changed = sqlx::query(
+        "update destination_state set is_paused = $2, open_until = null, failures = 0,
+            paused_by = case when $2 then $3 end
+         where name = $1 and (is_paused <> $2 or (not $2 and open_until is not null))",
+    )
+    .bind(name)
+    .bind(is_paused)
+    .bind(&actor.id)
+    .execute(&mut *tx)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let event = if is_paused {
+        Event::new(subject(name), DestinationPaused {})
+    } else {
+        Event::new(subject(name), DestinationResumed {})
+    };
+    append(tx, &event.by(actor)).await?;
+    notify(tx, WorkKind::Delivery).await?;
+    Ok(true)
+}
+
+fn subject(name: &str) -> Subject {
+    Subject { destination: Some(name.to_owned()), ..Subject::default() }
+}
+
+/// Notes the end of an attempt: a success, another failure in a row, or a pause.
+pub(crate) async fn note_attempt(
+    tx: &mut PgConnection,
+    name: &str,
+    end: &DeliveryEnd,
+) -> Result<()> {
     match end {
-        DeliveryEnd::Delivered | DeliveryEnd::AwaitingCommitment => {
-            let (failures,): (i32,) = sqlx::query_as(
-                "insert into destination_state (name, last_ok) values ($1, clock_timestamp())
-                 on conflict (name) do update set last_ok = excluded.last_ok, failures = 0,
-                    open_until = null, last_error = ''
-                 returning coalesce((select failures from destination_state where name = $1), 0)",
-            )
-            .bind(name)
-            .fetch_one(&mut *tx)
-            .await?;
-            if failures >= FAILURES_MAX {
-                tell(tx, "destination_back", name, Outcome::Success).await?;
-            }
-        }
-        DeliveryEnd::Again { reason, .. } => {
-            let (failures,): (i32,) = sqlx::query_as(
-                "insert into destination_state (name, failures, last_error) values ($1, 1, $2)
-                 on conflict (name) do update set failures = destination_state.failures + 1,
-                    last_error = excluded.last_error,
-                    open_until = case when destination_state.failures + 1 >= $3
-                        then clock_timestamp() + interval '1 second' * least($5,
-                            $4 * power(2, least(destination_state.failures + 1 - $3, 20))) end
-                 returning failures",
-            )
-            .bind(name)
-            .bind(reason.replace('\0', ""))
-            .bind(FAILURES_MAX)
-            .bind(REST_MIN)
-            .bind(REST_MAX)
-            .fetch_one(&mut *tx)
-            .await?;
-            if failures == FAILURES_MAX {
-                tell(tx, "destination_rests", name, Outcome::SeriousFailure).await?;
-            }
-        }
-        DeliveryEnd::Failed { reason, pauses: true } => {
-            sqlx::query(
-                "insert into destination_state (name, is_paused, paused_by, last_error)
-                    values ($1, true, $2, $3)
-                 on conflict (name) do update set is_paused = true, paused_by = $2, last_error = $3",
-            )
-            .bind(name)
-            .bind(BY_ITSELF)
-            .bind(reason.replace('\0', ""))
-            .execute(&mut *tx)
-            .await?;
-            tell(tx, "destination_paused", name, Outcome::SeriousFailure).await?;
-        }
-        // It answered: that it did not take this one says nothing of the next.
-        DeliveryEnd::Failed { pauses: false, .. } | DeliveryEnd::Blocked(_) => {}
+        DeliveryEnd::Delivered | DeliveryEnd::AwaitingCommitment => note_success(tx, name).await,
+        DeliveryEnd::Again { reason, .. } => note_failure(tx, name, reason).await,
+        DeliveryEnd::Failed { reason, pauses: true } => pause_after(tx, name, reason).await,
+        // The destination answered: its refusal of this delivery says nothing of the next one.
+        DeliveryEnd::Failed { pauses: false, .. } | DeliveryEnd::Blocked(_) => Ok(()),
+    }
+}
+
+async fn note_success(tx: &mut PgConnection, name: &str) -> Result<()> {
+    let failures_before: i32 = sqlx::query_scalar(
+        "insert into destination_state (name, last_ok) values ($1, clock_timestamp())
+         on conflict (name) do update set last_ok = excluded.last_ok, failures = 0,
+            open_until = null, last_error = ''
+         returning coalesce((select failures from destination_state where name = $1), 0)",
+    )
+    .bind(name)
+    .fetch_one(&mut *tx)
+    .await?;
+    if failures_before >= FAILURES_MAX {
+        append(tx, &Event::new(subject(name), DestinationBack {})).await?;
     }
     Ok(())
 }
 
-async fn tell(tx: &mut PgConnection, kind: &str, name: &str, outcome: Outcome) -> Result<()> {
-    let subject = Subject { destination: Some(name.to_owned()), ..Subject::default() };
-    append(tx, &Event::engine(kind, Action::E, subject, json!({})).ended(outcome)).await?;
+async fn note_failure(tx: &mut PgConnection, name: &str, reason: &str) -> Result<()> {
+    let failures: i32 = sqlx::query_scalar(
+        "insert into destination_state (name, failures, last_error) values ($1, 1, $2)
+         on conflict (name) do update set failures = destination_state.failures + 1,
+            last_error = excluded.last_error,
+            open_until = case when destination_state.failures + 1 >= $3
+                then clock_timestamp() + interval '1 second' * least($5,
+                    $4 * power(2, least(destination_state.failures + 1 - $3, 20))) end
+         returning failures",
+    )
+    .bind(name)
+    .bind(reason.replace('\0', ""))
+    .bind(FAILURES_MAX)
+    .bind(REST_SECONDS_MIN)
+    .bind(REST_SECONDS_MAX)
+    .fetch_one(&mut *tx)
+    .await?;
+    if failures == FAILURES_MAX {
+        let event = Event::new(subject(name), DestinationRests {});
+        append(tx, &event.ended(Outcome::SeriousFailure)).await?;
+    }
+    Ok(())
+}
+
+async fn pause_after(tx: &mut PgConnection, name: &str, reason: &str) -> Result<()> {
+    sqlx::query(
+        "insert into destination_state (name, is_paused, paused_by, last_error)
+            values ($1, true, $2, $3)
+         on conflict (name) do update set is_paused = true, paused_by = $2, last_error = $3",
+    )
+    .bind(name)
+    .bind(PAUSED_BY_ENGINE)
+    .bind(reason.replace('\0', ""))
+    .execute(&mut *tx)
+    .await?;
+    let event = Event::new(subject(name), DestinationPaused {}).with_action(Action::E);
+    append(tx, &event.ended(Outcome::SeriousFailure)).await?;
     Ok(())
 }

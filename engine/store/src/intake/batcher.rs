@@ -1,5 +1,15 @@
-//! What waits at the same time is kept together: one question, one transaction, and one flush of the
-//! database's log for all of it. Who waits alone is a group of one.
+//! Batches of records that wait at the same time: one statement, one transaction and one flush of
+//! the database's log for all of them.
+//!
+//! A [`BatchWriter`] is the front: callers hand records to it and wait for the outcome. Behind it,
+//! one worker forms a batch after the other and writes it with [`BatchInsert::insert_batch`]. That
+//! statement takes only records whose decisions are simple; every other record is inserted in a
+//! transaction of its own with [`BatchInsert::insert_one`]. A record that waits alone is a batch of
+//! one.
+//!
+//! While a batch is written, the next one collects in the queue. On top of that, the worker waits
+//! for a short *batch window* if steady senders are likely to send their next record soon: a batch
+//! costs hardly more than a single record.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,200 +27,216 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StoreResult};
 
-/// Most of one transaction: it holds the rows it changes until it ends.
-const GROUP_MAX: usize = 64;
+/// Upper bound of a batch: its transaction locks the rows it changes until it ends.
+const BATCH_RECORDS_MAX: usize = 64;
 
-/// How many may wait to be taken into a group. Who comes then waits for a place.
-const WAITING_MAX: usize = 256;
+/// Upper bound of records that wait for a batch. Further callers wait for a place (backpressure).
+const QUEUE_RECORDS_MAX: usize = 256;
 
-/// Most that are kept alone at once.
-const ALONE_MAX: usize = 6;
+/// Upper bound of single inserts that run at the same time.
+const SINGLE_INSERTS_MAX: usize = 6;
 
-/// Longest wait for others to join a group.
-const GATHER_TIME_MAX: Duration = Duration::from_millis(3);
+/// Longest wait for more records to join a batch.
+const BATCH_WINDOW_MAX: Duration = Duration::from_millis(3);
 
-/// Who has not sent anything for so long is not waited for.
-const QUIET_TIME: Duration = Duration::from_millis(50);
+/// A sender that has been idle for this long is not waited for.
+const SENDER_IDLE_MAX: Duration = Duration::from_millis(50);
 
-/// How something is kept, together with others like it or alone.
-pub(crate) trait Keep: Clone + Send + Sync + 'static {
-    /// What is kept.
+/// Inserts one kind of record, in batches or one by one.
+pub(crate) trait BatchInsert: Clone + Send + Sync + 'static {
+    /// The record to insert.
     type Record: Send + Sync + 'static;
     /// What became of it.
-    type Kept: Send + 'static;
+    type Outcome: Send + 'static;
 
-    /// What became of what was kept together.
-    const NEW: Self::Kept;
+    /// The outcome of every record that [`Self::insert_batch`] inserted.
+    const INSERTED: Self::Outcome;
 
-    /// On which association or connection it came, if that brings one at a time.
+    /// The association or connection on which a record came, if that brings one at a time.
     fn sender(record: &Self::Record) -> Option<Uuid>;
 
-    /// Keeps those that can be kept together, and gives their places, the first of which is 1.
-    fn together(
+    /// Inserts the records that need no closer look, and returns their positions, counted from 1.
+    fn insert_batch(
         &self,
         connection: &mut PgConnection,
         records: &[&Self::Record],
     ) -> impl Future<Output = Result<Vec<i64>>> + Send;
 
-    /// Keeps one in a transaction of its own.
-    fn alone(&self, record: &Self::Record) -> impl Future<Output = Result<Self::Kept>> + Send;
+    /// Inserts one record in a transaction of its own.
+    fn insert_one(
+        &self,
+        record: &Self::Record,
+    ) -> impl Future<Output = Result<Self::Outcome>> + Send;
 }
 
-/// A record, and who waits for it.
-struct Waiting<K: Keep> {
-    record: K::Record,
-    answer: oneshot::Sender<std::result::Result<K::Kept, StoreError>>,
+/// A record in the queue, and the caller that waits for its outcome.
+struct Queued<I: BatchInsert> {
+    record: I::Record,
+    caller: oneshot::Sender<StoreResult<I::Outcome>>,
 }
 
-/// The way to where groups are made, one after the other: a group is the cheaper, the more there are in it.
-pub(crate) struct Groups<K: Keep>(mpsc::Sender<Waiting<K>>);
+/// Hands records to a worker that writes them in batches. The worker ends when this is dropped.
+pub(crate) struct BatchWriter<I: BatchInsert>(mpsc::Sender<Queued<I>>);
 
-impl<K: Keep> Groups<K> {
-    /// Begins to make groups, until this is dropped.
-    pub(crate) fn begin(pool: &PgPool, keep: &K) -> Self {
-        let (to, from) = mpsc::channel(WAITING_MAX);
-        let (pool, keep) = (pool.clone(), keep.clone());
-        let senders = SteadySenders::default();
-        tokio::spawn(GroupMaker { pool, keep, held: None, senders }.work(from));
-        Self(to)
+impl<I: BatchInsert> BatchWriter<I> {
+    /// Starts a worker.
+    pub(crate) fn start(pool: &PgPool, insert: I) -> Self {
+        let (sender, queue) = mpsc::channel(QUEUE_RECORDS_MAX);
+        let worker = BatchWorker {
+            pool: pool.clone(),
+            insert,
+            connection: None,
+            window: BatchWindow::default(),
+        };
+        tokio::spawn(worker.run(queue));
+        Self(sender)
     }
 
-    /// Keeps a record, and says so once it is committed.
-    pub(crate) async fn keep(&self, record: K::Record) -> std::result::Result<K::Kept, StoreError> {
-        let ended = || StoreError::Database("nobody keeps it just now".into());
-        let (answer, answered) = oneshot::channel();
-        self.0.send(Waiting { record, answer }).await.map_err(|_| ended())?;
-        answered.await.map_err(|_| ended())?
+    /// Writes a record, and returns its outcome once it is committed.
+    pub(crate) async fn write(&self, record: I::Record) -> StoreResult<I::Outcome> {
+        let (caller, outcome) = oneshot::channel();
+        self.0.send(Queued { record, caller }).await.map_err(|_| worker_ended())?;
+        outcome.await.map_err(|_| worker_ended())?
     }
 }
 
-/// Who sends one thing after the other, and is likely to send the next one soon.
+fn worker_ended() -> StoreError {
+    StoreError::Database("the batch writer has ended".into())
+}
+
+/// Estimates how many records are worth waiting for.
+///
+/// A *steady* sender sends one record after the other, and is likely to send the next one soon.
+/// Half of the steady senders are waited for: while they wait for their outcomes, the other half
+/// can send.
 #[derive(Default)]
-struct SteadySenders(HashMap<Uuid, Sender>);
+struct BatchWindow(HashMap<Uuid, SenderActivity>);
 
-struct Sender {
-    last: Instant,
-    /// Not so if it sent one thing only: many open an association for each.
+struct SenderActivity {
+    last_sent: Instant,
+    /// False after a single record: many peers open an association for each.
     is_steady: bool,
 }
 
-impl SteadySenders {
-    /// Takes in that these have sent something now, and gives half of how many there are: while they wait for
-    /// an answer, the other half can send.
-    fn half(&mut self, now: Instant, senders: impl Iterator<Item = Uuid>) -> usize {
-        self.0.retain(|_, it| now.duration_since(it.last) < QUIET_TIME);
+impl BatchWindow {
+    /// Notes that these senders have sent a record at `now`, and returns the size a batch should
+    /// reach.
+    fn note_senders(&mut self, now: Instant, senders: impl Iterator<Item = Uuid>) -> usize {
+        self.0.retain(|_, sender| now.duration_since(sender.last_sent) < SENDER_IDLE_MAX);
         for sender in senders {
-            let again = |it: &mut Sender| *it = Sender { last: now, is_steady: true };
-            let first = Sender { last: now, is_steady: false };
-            self.0.entry(sender).and_modify(again).or_insert(first);
+            self.0
+                .entry(sender)
+                .and_modify(|known| *known = SenderActivity { last_sent: now, is_steady: true })
+                .or_insert(SenderActivity { last_sent: now, is_steady: false });
         }
-        self.0.values().filter(|it| it.is_steady).count() / 2
+        self.0.values().filter(|sender| sender.is_steady).count() / 2
     }
 }
 
-/// Makes groups.
-struct GroupMaker<K> {
+/// Forms batches and writes them, one after the other.
+struct BatchWorker<I> {
     pool: PgPool,
-    keep: K,
-    /// The connection of the last group, if it is still good.
-    held: Option<PoolConnection<Postgres>>,
-    senders: SteadySenders,
+    insert: I,
+    /// The connection of the last batch, if it is still good.
+    connection: Option<PoolConnection<Postgres>>,
+    window: BatchWindow,
 }
 
-impl<K: Keep> GroupMaker<K> {
-    async fn work(mut self, mut from: mpsc::Receiver<Waiting<K>>) {
-        let mut group = Vec::new();
-        // Who closes the pool waits for the connection that is held here.
+impl<I: BatchInsert> BatchWorker<I> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Queued<I>>) {
+        let mut batch = Vec::new();
+        // Closing the pool waits for the connection that is held here.
         let mut closed = self.pool.close_event();
         loop {
             tokio::select! {
                 biased;
-                count = from.recv_many(&mut group, GROUP_MAX) => if count == 0 { return },
+                count = queue.recv_many(&mut batch, BATCH_RECORDS_MAX) => if count == 0 { return },
                 () = &mut closed => return,
             }
-            self.gather(&mut group, &mut from).await;
-            let kept = self.keep_group(std::mem::take(&mut group));
-            // Who waits for an answer of a group that failed is told so; the next group is another.
-            if AssertUnwindSafe(kept).catch_unwind().await.is_err() {
-                error!("a group could not be kept: a fault of the program");
+            self.collect(&mut batch, &mut queue).await;
+            let written = self.write(std::mem::take(&mut batch));
+            // After a panic, the callers of this batch get an error and the next batch is formed.
+            if AssertUnwindSafe(written).catch_unwind().await.is_err() {
+                error!("a batch was not written: a fault of the program");
             }
         }
     }
 
-    /// Waits a moment for those who are likely to come: a group costs hardly more than one of it.
-    async fn gather(&mut self, group: &mut Vec<Waiting<K>>, from: &mut mpsc::Receiver<Waiting<K>>) {
+    /// Waits for more records, at most for the batch window.
+    async fn collect(&mut self, batch: &mut Vec<Queued<I>>, queue: &mut mpsc::Receiver<Queued<I>>) {
         let begin = Instant::now();
-        let first = group.iter().filter_map(|it| K::sender(&it.record));
-        let mut wanted = self.senders.half(begin, first);
-        while group.len() < wanted.min(GROUP_MAX) {
-            let next = timeout_at(begin + GATHER_TIME_MAX, from.recv()).await;
+        let senders = batch.iter().filter_map(|queued| I::sender(&queued.record));
+        let mut size = self.window.note_senders(begin, senders);
+        while batch.len() < size.min(BATCH_RECORDS_MAX) {
+            let next = timeout_at(begin + BATCH_WINDOW_MAX, queue.recv()).await;
             let Ok(Some(next)) = next else { return };
-            wanted = self.senders.half(Instant::now(), K::sender(&next.record).into_iter());
-            group.push(next);
+            let sender = I::sender(&next.record);
+            size = self.window.note_senders(Instant::now(), sender.into_iter());
+            batch.push(next);
         }
     }
 
-    async fn keep_group(&mut self, group: Vec<Waiting<K>>) {
-        let records: Vec<&K::Record> = group.iter().map(|it| &it.record).collect();
-        let together = match self.keep_together(&records).await {
-            Ok(together) => together,
-            // Nobody would fare better alone, and each would wait for as long.
-            Err(error) if is_away(&error) => {
-                let away = || StoreError::Database("the database does not answer".into());
-                error!(error = %ErrorChain(&error), "a group cannot be kept");
-                for waiting in group {
-                    _ = waiting.answer.send(Err(away()));
+    async fn write(&mut self, batch: Vec<Queued<I>>) {
+        let records: Vec<&I::Record> = batch.iter().map(|queued| &queued.record).collect();
+        let inserted = match self.insert_batch(&records).await {
+            Ok(inserted) => inserted,
+            // No record would fare better alone, and each would wait for as long.
+            Err(error) if is_unreachable(&error) => {
+                error!(error = %ErrorChain(&error), "a batch cannot be written");
+                for queued in batch {
+                    let error = StoreError::Database("the database does not answer".into());
+                    _ = queued.caller.send(Err(error));
                 }
                 return;
             }
-            // If one of them is to blame, each is tried on its own.
+            // One record may be to blame: each is tried on its own.
             Err(error) => {
-                warn!(error = %ErrorChain(&error), "a group is not kept together");
+                warn!(error = %ErrorChain(&error), "a batch failed; its records are written singly");
                 Vec::new()
             }
         };
-        let mut alone = JoinSet::new();
-        for (place, waiting) in (1..).zip(group) {
-            if together.contains(&place) {
-                // Who is gone has no use for the answer; what it sent is kept.
-                _ = waiting.answer.send(Ok(K::NEW));
+        let mut single_inserts = JoinSet::new();
+        for (position, queued) in (1..).zip(batch) {
+            if inserted.contains(&position) {
+                // A caller that is gone needs no outcome; its record is stored.
+                _ = queued.caller.send(Ok(I::INSERTED));
                 continue;
             }
-            if alone.len() >= ALONE_MAX {
-                alone.join_next().await;
+            if single_inserts.len() >= SINGLE_INSERTS_MAX {
+                single_inserts.join_next().await;
             }
-            let keep = self.keep.clone();
-            alone.spawn(async move {
-                let kept = keep.alone(&waiting.record).await;
-                _ = waiting.answer.send(kept.map_err(StoreError::from));
+            let insert = self.insert.clone();
+            single_inserts.spawn(async move {
+                let outcome = insert.insert_one(&queued.record).await;
+                _ = queued.caller.send(outcome.map_err(StoreError::from));
             });
         }
-        // The next group must find what these have changed.
-        while alone.join_next().await.is_some() {}
+        // The next batch must find what these have changed.
+        while single_inserts.join_next().await.is_some() {}
     }
 
-    async fn keep_together(&mut self, records: &[&K::Record]) -> Result<Vec<i64>> {
-        if let Some(mut connection) = self.held.take() {
-            match self.keep.together(&mut connection, records).await {
-                // The database was away since the last group, and may be back.
-                Err(error) if is_away(&error) => {}
-                kept => {
-                    self.held = kept.is_ok().then_some(connection);
-                    return kept;
+    async fn insert_batch(&mut self, records: &[&I::Record]) -> Result<Vec<i64>> {
+        if let Some(mut connection) = self.connection.take() {
+            match self.insert.insert_batch(&mut connection, records).await {
+                // The connection broke since the last batch; a new one may work.
+                Err(error) if is_unreachable(&error) => {}
+                inserted => {
+                    self.connection = inserted.is_ok().then_some(connection);
+                    return inserted;
                 }
             }
         }
         let mut connection = self.pool.acquire().await?;
-        let places = self.keep.together(&mut connection, records).await?;
-        self.held = Some(connection);
-        Ok(places)
+        let inserted = self.insert.insert_batch(&mut connection, records).await?;
+        self.connection = Some(connection);
+        Ok(inserted)
     }
 }
 
-/// Whether there was nobody to answer.
-const fn is_away(error: &Error) -> bool {
+/// Whether the database could not be reached at all.
+const fn is_unreachable(error: &Error) -> bool {
     use sqlx::Error::{Io, PoolClosed, PoolTimedOut, WorkerCrashed};
     matches!(error, Error::Sql(Io(_) | PoolClosed | PoolTimedOut | WorkerCrashed))
 }
@@ -220,25 +246,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_alone_waits_for_nobody_and_of_many_half_are_waited_for() {
-        let (begin, mut steady) = (Instant::now(), SteadySenders::default());
+    fn a_lone_sender_waits_for_nobody_and_of_many_senders_half_are_waited_for() {
+        let begin = Instant::now();
+        let mut window = BatchWindow::default();
         let ids: Vec<Uuid> = (0..16).map(Uuid::from_u128).collect();
         let of = |range: std::ops::Range<usize>| ids[range].iter().copied();
-        assert_eq!(steady.half(begin, of(0..16)), 0);
-        assert_eq!(steady.half(begin, of(0..1)), 0);
-        assert_eq!(steady.half(begin, of(0..4)), 2);
-        assert_eq!(steady.half(begin + QUIET_TIME / 2, of(4..16)), 8);
-        // The first four have gone quiet.
-        assert_eq!(steady.half(begin + QUIET_TIME, of(4..5)), 6);
-        assert_eq!(steady.half(begin + 2 * QUIET_TIME, of(9..10)), 0);
+        assert_eq!(window.note_senders(begin, of(0..16)), 0);
+        assert_eq!(window.note_senders(begin, of(0..1)), 0);
+        assert_eq!(window.note_senders(begin, of(0..4)), 2);
+        assert_eq!(window.note_senders(begin + SENDER_IDLE_MAX / 2, of(4..16)), 8);
+        // The first four have been idle for too long.
+        assert_eq!(window.note_senders(begin + SENDER_IDLE_MAX, of(4..5)), 6);
+        assert_eq!(window.note_senders(begin + 2 * SENDER_IDLE_MAX, of(9..10)), 0);
     }
 
     #[test]
-    fn who_comes_once_on_each_of_many_associations_waits_for_nobody() {
-        let (begin, mut steady) = (Instant::now(), SteadySenders::default());
+    fn a_sender_that_opens_an_association_for_each_record_waits_for_nobody() {
+        let begin = Instant::now();
+        let mut window = BatchWindow::default();
         for at in 0..40 {
             let time = begin + Duration::from_millis(at);
-            assert_eq!(steady.half(time, std::iter::once(Uuid::now_v7())), 0);
+            assert_eq!(window.note_senders(time, std::iter::once(Uuid::now_v7())), 0);
         }
     }
 }

@@ -1,45 +1,52 @@
-//! Storage commitment: requests of peers, and answers of a PACS (DIN-30..34).
+//! Requests of peers for storage commitment, and the answers we owe them (DIN-30..33; PS3.4, J.3).
+//!
+//! A request is stored, its instances are checked, and the result is reported: on the association
+//! of the request if it is still open, or else on one of our own, again and again for some days.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
     CommitmentCheck, CommitmentReport, CommitmentRequest, CommitmentResult, CommitmentStore,
-    FailureReason, NewTask, ReferenceToCheck, ReportEnd, SopReference, StoreError, StoredReference,
+    FailureReason, NewTask, ReferenceToCheck, ReportEnd, SopReference, StoredReference, WorkKind,
 };
-use domain::{Action, Actor, Event, Outcome, Subject, TaskKind};
-use serde_json::{Value, json};
+use domain::event::{
+    CommitmentAsked, CommitmentAskedAgain, CommitmentAttempt, CommitmentChecked, CommitmentGivenUp,
+    CommitmentPostponed, CommitmentReported, CommitmentRequested,
+};
+use domain::{Actor, CommitmentState, Event, Outcome, Subject, TaskKind};
+use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::database::pg_store::PgStore;
-use crate::database::wakeups::announce;
-use crate::error::Result;
+use crate::database::decode;
+use crate::database::pg_store::{PgStore, commit};
+use crate::database::wakeups::notify;
+use crate::error::{Error, Result, StoreResult};
 use crate::run::task;
 use crate::trail::append::append;
 
-/// First wait after an answer could not be given; each further one is twice as long …
+/// First wait after a report failed. Each further one is twice as long.
 const WAIT_MIN: Duration = Duration::from_mins(1);
 
-/// … up to this.
+/// Upper bound of the wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
-/// How long we try to give an answer (DIN-32).
+/// For how many days we try to report a result (DIN-32).
 const PATIENCE_DAYS: i32 = 7;
 
 #[async_trait]
 impl CommitmentStore for PgStore {
-    async fn store_commitment_request(
-        &self,
-        request: CommitmentRequest,
-    ) -> std::result::Result<(), StoreError> {
-        Ok(self.keep_commitment_row(&request).await?)
+    async fn store_commitment_request(&self, request: CommitmentRequest) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
+        store_in_tx(&mut tx, &request).await?;
+        Ok(commit(tx).await?)
     }
 
     async fn claim_commitment_check(
         &self,
         lease: Duration,
-    ) -> std::result::Result<Option<CommitmentCheck>, StoreError> {
-        Ok(self.claim_check(lease).await?)
+    ) -> StoreResult<Option<CommitmentCheck>> {
+        Ok(claim_check(self, lease).await?)
     }
 
     async fn finish_commitment_check(
@@ -47,8 +54,10 @@ impl CommitmentStore for PgStore {
         peer: &str,
         result: CommitmentResult,
         grace: Duration,
-    ) -> std::result::Result<(), StoreError> {
-        Ok(self.finish_check(peer, &result, grace).await?)
+    ) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
+        finish_check_in_tx(&mut tx, peer, &result, grace).await?;
+        Ok(commit(tx).await?)
     }
 
     async fn claim_commitment_reply(
@@ -56,134 +65,8 @@ impl CommitmentStore for PgStore {
         peer: &str,
         transaction: &str,
         lease: Duration,
-    ) -> std::result::Result<Option<CommitmentResult>, StoreError> {
-        Ok(self.claim_reply(peer, transaction, lease).await?)
-    }
-
-    async fn claim_commitment_report(
-        &self,
-        lease: Duration,
-    ) -> std::result::Result<Option<CommitmentReport>, StoreError> {
-        Ok(self.claim_report(lease).await?)
-    }
-
-    async fn finish_commitment_report(
-        &self,
-        peer: &str,
-        transaction: &str,
-        end: ReportEnd,
-    ) -> std::result::Result<(), StoreError> {
-        Ok(self.finish_report(peer, transaction, &end).await?)
-    }
-}
-
-impl PgStore {
-    async fn keep_commitment_row(&self, request: &CommitmentRequest) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        let asked = serde_json::to_value(&request.references)?;
-        let added = sqlx::query(
-            "insert into commitment (peer, transaction_uid, called_ae, address, request)
-             values ($1, $2, $3, $4, $5) on conflict do nothing",
-        )
-        .bind(&request.calling_ae)
-        .bind(&request.transaction)
-        .bind(&request.called_ae)
-        .bind(&request.address)
-        .bind(&asked)
-        .execute(&mut *tx)
-        .await?;
-        let is_new = added.rows_affected() == 1;
-        if is_new {
-            add_references(&mut tx, request).await?;
-        } else {
-            repeat(&mut tx, request, &asked).await?;
-        }
-        let kind = if is_new { "commitment_asked" } else { "commitment_asked_again" };
-        let detail = json!({
-            "transaction": request.transaction, "instances": request.references.len(),
-        });
-        let actor = Actor::peer(&request.calling_ae, &request.address);
-        append(&mut tx, &Event::engine(kind, Action::C, Subject::default(), detail).by(actor))
-            .await?;
-        announce(&mut tx, "commitment").await?;
-        announce(&mut tx, "assembly").await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
-    async fn claim_check(&self, lease: Duration) -> Result<Option<CommitmentCheck>> {
-        let row: Option<(String, String, Value)> = sqlx::query_as(
-            "update commitment set lease_until = clock_timestamp() + $1 * interval '1 second'
-             where (peer, transaction_uid) = (
-                select peer, transaction_uid from commitment
-                where state = 'asked' and coalesce(lease_until, '-infinity') < clock_timestamp()
-                order by asked_at limit 1 for update skip locked)
-             returning peer, transaction_uid, request",
-        )
-        .bind(lease.as_secs_f64())
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some((peer, transaction, request)) = row else { return Ok(None) };
-        let asked: Vec<SopReference> = serde_json::from_value(request)?;
-        let mut references = Vec::new();
-        for reference in asked {
-            let kept: Option<(String, String)> = sqlx::query_as(
-                "select sop_class, sha256 from instance where uid = $1 and removed_at is null
-                 order by is_current desc, received_at limit 1",
-            )
-            .bind(&reference.sop_instance)
-            .fetch_optional(&self.pool)
-            .await?;
-            let stored = kept.map(|(sop_class, sha256)| StoredReference { sop_class, sha256 });
-            references.push(ReferenceToCheck { reference, stored });
-        }
-        Ok(Some(CommitmentCheck { peer, transaction, references }))
-    }
-
-    async fn finish_check(
-        &self,
-        peer: &str,
-        result: &CommitmentResult,
-        grace: Duration,
-    ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        let uids: Vec<&str> = result.committed.iter().map(|it| it.sop_instance.as_str()).collect();
-        sqlx::query(
-            "update instance set committed_at = coalesce(committed_at, now()) where uid = any($1)",
-        )
-        .bind(&uids)
-        .execute(&mut *tx)
-        .await?;
-        let changed = sqlx::query(
-            "update commitment set state = 'checked', result = $3, lease_until = null,
-                run_after = clock_timestamp() + $4 * interval '1 second'
-             where peer = $1 and transaction_uid = $2 and state = 'asked'",
-        )
-        .bind(peer)
-        .bind(&result.transaction)
-        .bind(serde_json::to_value(result)?)
-        .bind(grace.as_secs_f64())
-        .execute(&mut *tx)
-        .await?;
-        if changed.rows_affected() == 1 {
-            let detail = json!({
-                "transaction": result.transaction, "peer": peer,
-                "committed": result.committed.len(), "failed": result.failed.len(),
-            });
-            let event = Event::engine("commitment_checked", Action::E, Subject::default(), detail);
-            append(&mut tx, &event).await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    async fn claim_reply(
-        &self,
-        peer: &str,
-        transaction: &str,
-        lease: Duration,
-    ) -> Result<Option<CommitmentResult>> {
-        let row: Option<(Value,)> = sqlx::query_as(
+    ) -> StoreResult<Option<CommitmentResult>> {
+        let result: Option<Value> = sqlx::query_scalar(
             "update commitment set attempt = attempt + 1,
                 lease_until = clock_timestamp() + $3 * interval '1 second'
              where peer = $1 and transaction_uid = $2 and state = 'checked'
@@ -194,76 +77,60 @@ impl PgStore {
         .bind(transaction)
         .bind(lease.as_secs_f64())
         .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|(result,)| serde_json::from_value(result)).transpose()?)
+        .await
+        .map_err(Error::from)?;
+        Ok(result.map(serde_json::from_value).transpose().map_err(Error::from)?)
     }
 
-    async fn claim_report(&self, lease: Duration) -> Result<Option<CommitmentReport>> {
-        let row: Option<(String, String, String, Value, i32)> = sqlx::query_as(
-            "update commitment set attempt = attempt + 1,
-                lease_until = clock_timestamp() + $1 * interval '1 second'
-             where (peer, transaction_uid) = (
-                select peer, transaction_uid from commitment
-                where state = 'checked' and run_after <= clock_timestamp()
-                    and coalesce(lease_until, '-infinity') < clock_timestamp()
-                order by run_after limit 1 for update skip locked)
-             returning peer, address, called_ae, result, attempt",
-        )
-        .bind(lease.as_secs_f64())
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some((peer, address, called_ae, result, attempt)) = row else { return Ok(None) };
-        let result = serde_json::from_value(result)?;
-        Ok(Some(CommitmentReport { peer, address, called_ae, result, attempt }))
+    async fn claim_commitment_report(
+        &self,
+        lease: Duration,
+    ) -> StoreResult<Option<CommitmentReport>> {
+        Ok(claim_report(self, lease).await?)
     }
 
-    async fn finish_report(&self, peer: &str, transaction: &str, end: &ReportEnd) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        let (is_reported, reason) = match end {
-            ReportEnd::Reported => (true, ""),
-            ReportEnd::NotReported(reason) => (false, reason.as_str()),
-        };
-        let row: Option<(String, i32)> = sqlx::query_as(
-            "update commitment set lease_until = null, reason = $4,
-                state = case when $3 then 'reported'
-                    when asked_at < now() - $5 * interval '1 day' then 'given_up' else state end,
-                run_after = clock_timestamp()
-                    + least($6 * power(2, least(attempt, 20) - 1), $7) * interval '1 second'
-             where peer = $1 and transaction_uid = $2 and state = 'checked'
-             returning state, attempt",
-        )
-        .bind(peer)
-        .bind(transaction)
-        .bind(is_reported)
-        .bind(reason.replace('\0', ""))
-        .bind(PATIENCE_DAYS)
-        .bind(WAIT_MIN.as_secs_f64())
-        .bind(WAIT_MAX.as_secs_f64())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some((state, attempt)) = row else { return Ok(()) };
-        let kind = match state.as_str() {
-            "reported" => "commitment_reported",
-            "given_up" => "commitment_given_up",
-            _ => "commitment_postponed",
-        };
-        let detail = json!({"transaction": transaction, "peer": peer, "attempt": attempt});
-        let outcome = if is_reported { Outcome::Success } else { Outcome::MinorFailure };
-        let event = Event::engine(kind, Action::E, Subject::default(), detail).ended(outcome);
-        append(&mut tx, &event).await?;
-        if state == "given_up" {
-            let reason = format!(
-                "the answer to storage commitment {transaction} could not be given to {peer} \
-                 for {PATIENCE_DAYS} days: {reason}"
-            );
-            let kind = TaskKind::CommitmentGivenUp;
-            task::open(&mut tx, &NewTask { kind, subject: Subject::default(), reason }).await?;
-        }
-        tx.commit().await?;
-        Ok(())
+    async fn finish_commitment_report(
+        &self,
+        peer: &str,
+        transaction: &str,
+        end: ReportEnd,
+    ) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
+        finish_report_in_tx(&mut tx, peer, transaction, &end).await?;
+        Ok(commit(tx).await?)
     }
 }
 
+async fn store_in_tx(tx: &mut PgConnection, request: &CommitmentRequest) -> Result<()> {
+    let references = serde_json::to_value(&request.references)?;
+    let added = sqlx::query(
+        "insert into commitment (peer, transaction_uid, called_ae, address, request)
+         values ($1, $2, $3, $4, $5) on conflict do nothing",
+    )
+    .bind(&request.calling_ae)
+    .bind(&request.transaction)
+    .bind(&request.called_ae)
+    .bind(&request.address)
+    .bind(&references)
+    .execute(&mut *tx)
+    .await?;
+    let facts = CommitmentRequested {
+        transaction: request.transaction.clone(),
+        instances: request.references.len(),
+    };
+    let event = if added.rows_affected() == 1 {
+        add_references(tx, request).await?;
+        Event::new(Subject::default(), CommitmentAsked(facts))
+    } else {
+        repeat(tx, request, &references).await?;
+        Event::new(Subject::default(), CommitmentAskedAgain(facts))
+    };
+    append(tx, &event.by(Actor::peer(&request.calling_ae, &request.address))).await?;
+    notify(tx, WorkKind::Commitment).await?;
+    notify(tx, WorkKind::Assembly).await
+}
+
+/// Stores the instances of a request, which are evidence of what a study consists of (DIN-50).
 async fn add_references(tx: &mut PgConnection, request: &CommitmentRequest) -> Result<()> {
     let uids: Vec<&str> = request.references.iter().map(|it| it.sop_instance.as_str()).collect();
     sqlx::query(
@@ -275,7 +142,6 @@ async fn add_references(tx: &mut PgConnection, request: &CommitmentRequest) -> R
     .bind(&uids)
     .execute(&mut *tx)
     .await?;
-    // What it says of a study is evidence (DIN-50).
     sqlx::query(
         "update study set look_at = clock_timestamp()
          where uid in (select study from instance where uid = any($1))",
@@ -286,17 +152,20 @@ async fn add_references(tx: &mut PgConnection, request: &CommitmentRequest) -> R
     Ok(())
 }
 
-/// The same request is answered again; another one under its transaction UID fails whole (DIN-31).
-async fn repeat(tx: &mut PgConnection, request: &CommitmentRequest, asked: &Value) -> Result<()> {
-    let duplicate = CommitmentResult {
-        transaction: request.transaction.clone(),
-        committed: Vec::new(),
-        failed: request
-            .references
-            .iter()
-            .map(|it| (it.clone(), FailureReason::DUPLICATE_TRANSACTION))
-            .collect(),
-    };
+/// Has the result of a repeated request reported again. Another request under a transaction UID
+/// that was used before fails for all its instances (DIN-31).
+async fn repeat(
+    tx: &mut PgConnection,
+    request: &CommitmentRequest,
+    references: &Value,
+) -> Result<()> {
+    let failed = request
+        .references
+        .iter()
+        .map(|it| (it.clone(), FailureReason::DUPLICATE_TRANSACTION))
+        .collect();
+    let transaction = request.transaction.clone();
+    let duplicate = CommitmentResult { transaction, committed: Vec::new(), failed };
     sqlx::query(
         "update commitment set
             state = case when state = 'asked' then state else 'checked' end,
@@ -306,9 +175,161 @@ async fn repeat(tx: &mut PgConnection, request: &CommitmentRequest, asked: &Valu
     )
     .bind(&request.calling_ae)
     .bind(&request.transaction)
-    .bind(asked)
+    .bind(references)
     .bind(serde_json::to_value(&duplicate)?)
     .execute(tx)
     .await?;
+    Ok(())
+}
+
+async fn claim_check(store: &PgStore, lease: Duration) -> Result<Option<CommitmentCheck>> {
+    let row: Option<(String, String, Value)> = sqlx::query_as(
+        "update commitment set lease_until = clock_timestamp() + $1 * interval '1 second'
+         where (peer, transaction_uid) = (
+            select peer, transaction_uid from commitment
+            where state = 'asked' and coalesce(lease_until, '-infinity') < clock_timestamp()
+            order by asked_at limit 1 for update skip locked)
+         returning peer, transaction_uid, request",
+    )
+    .bind(lease.as_secs_f64())
+    .fetch_optional(&store.pool)
+    .await?;
+    let Some((peer, transaction, request)) = row else { return Ok(None) };
+    let requested: Vec<SopReference> = serde_json::from_value(request)?;
+    let mut references = Vec::new();
+    for reference in requested {
+        let stored: Option<(String, String)> = sqlx::query_as(
+            "select sop_class, sha256 from instance where uid = $1 and removed_at is null
+             order by is_current desc, received_at limit 1",
+        )
+        .bind(&reference.sop_instance)
+        .fetch_optional(&store.pool)
+        .await?;
+        let stored = stored.map(|(sop_class, sha256)| StoredReference { sop_class, sha256 });
+        references.push(ReferenceToCheck { reference, stored });
+    }
+    Ok(Some(CommitmentCheck { peer, transaction, references }))
+}
+
+async fn finish_check_in_tx(
+    tx: &mut PgConnection,
+    peer: &str,
+    result: &CommitmentResult,
+    grace: Duration,
+) -> Result<()> {
+    let uids: Vec<&str> = result.committed.iter().map(|it| it.sop_instance.as_str()).collect();
+    sqlx::query(
+        "update instance set committed_at = coalesce(committed_at, now()) where uid = any($1)",
+    )
+    .bind(&uids)
+    .execute(&mut *tx)
+    .await?;
+    let changed = sqlx::query(
+        "update commitment set state = 'checked', result = $3, lease_until = null,
+            run_after = clock_timestamp() + $4 * interval '1 second'
+         where peer = $1 and transaction_uid = $2 and state = 'asked'",
+    )
+    .bind(peer)
+    .bind(&result.transaction)
+    .bind(serde_json::to_value(result)?)
+    .bind(grace.as_secs_f64())
+    .execute(&mut *tx)
+    .await?;
+    if changed.rows_affected() == 1 {
+        let body = CommitmentChecked {
+            transaction: result.transaction.clone(),
+            peer: peer.to_owned(),
+            committed: result.committed.len(),
+            failed: result.failed.len(),
+        };
+        append(tx, &Event::new(Subject::default(), body)).await?;
+    }
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct ReportRow {
+    peer: String,
+    address: String,
+    called_ae: String,
+    result: Value,
+    attempt: i32,
+}
+
+async fn claim_report(store: &PgStore, lease: Duration) -> Result<Option<CommitmentReport>> {
+    let row: Option<ReportRow> = sqlx::query_as(
+        "update commitment set attempt = attempt + 1,
+            lease_until = clock_timestamp() + $1 * interval '1 second'
+         where (peer, transaction_uid) = (
+            select peer, transaction_uid from commitment
+            where state = 'checked' and run_after <= clock_timestamp()
+                and coalesce(lease_until, '-infinity') < clock_timestamp()
+            order by run_after limit 1 for update skip locked)
+         returning peer, address, called_ae, result, attempt",
+    )
+    .bind(lease.as_secs_f64())
+    .fetch_optional(&store.pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(CommitmentReport {
+        peer: row.peer,
+        address: row.address,
+        called_ae: row.called_ae,
+        result: serde_json::from_value(row.result)?,
+        attempt: row.attempt,
+    }))
+}
+
+async fn finish_report_in_tx(
+    tx: &mut PgConnection,
+    peer: &str,
+    transaction: &str,
+    end: &ReportEnd,
+) -> Result<()> {
+    let (is_reported, reason) = match end {
+        ReportEnd::Reported => (true, ""),
+        ReportEnd::NotReported(reason) => (false, reason.as_str()),
+    };
+    let row: Option<(String, i32)> = sqlx::query_as(
+        "update commitment set lease_until = null, reason = $4,
+            state = case when $3 then 'reported'
+                when asked_at < now() - $5 * interval '1 day' then 'given_up' else state end,
+            run_after = clock_timestamp()
+                + least($6 * power(2, least(attempt, 20) - 1), $7) * interval '1 second'
+         where peer = $1 and transaction_uid = $2 and state = 'checked'
+         returning state, attempt",
+    )
+    .bind(peer)
+    .bind(transaction)
+    .bind(is_reported)
+    .bind(reason.replace('\0', ""))
+    .bind(PATIENCE_DAYS)
+    .bind(WAIT_MIN.as_secs_f64())
+    .bind(WAIT_MAX.as_secs_f64())
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some((state, attempt)) = row else { return Ok(()) };
+    let facts =
+        CommitmentAttempt { transaction: transaction.to_owned(), peer: peer.to_owned(), attempt };
+    let subject = Subject::default();
+    let state = decode::named(&state, CommitmentState::parse)?;
+    let event = match state {
+        CommitmentState::Reported => Event::new(subject, CommitmentReported(facts)),
+        CommitmentState::Expired => {
+            Event::new(subject, CommitmentGivenUp(facts)).ended(Outcome::MinorFailure)
+        }
+        CommitmentState::Requested | CommitmentState::Checked => {
+            Event::new(subject, CommitmentPostponed(facts)).ended(Outcome::MinorFailure)
+        }
+    };
+    append(tx, &event).await?;
+    if state == CommitmentState::Expired {
+        let reason = format!(
+            "the answer to storage commitment {transaction} could not be given to {peer} \
+             for {PATIENCE_DAYS} days: {reason}"
+        );
+        let subject = Subject::default();
+        task::open(tx, &NewTask { kind: TaskKind::CommitmentGivenUp, subject, reason }).await?;
+    }
     Ok(())
 }

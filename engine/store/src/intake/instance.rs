@@ -1,116 +1,128 @@
-use contracts::{InstanceOutcome, InstanceRecord, NewTask, OutputKind, VersionPolicy};
-use domain::{Action, Actor, Event, Outcome, QualityFlag, Subject, TaskKind};
-use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+//! Single instances: where each belongs, what it contradicts, and what becomes of it (DIN-22,
+//! DIN-61).
+
+use contracts::{InstanceOutcome, InstanceRecord, NewTask, VersionPolicy};
+use domain::event::{
+    DuplicateReceived, InstanceFacts, InstanceFlagged, InstanceReceived, InstanceVersionReceived,
+    InstanceVersionRefused,
+};
+use domain::{Actor, CorrectionSource, Event, Outcome, QualityFlag, Subject, TaskKind};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::database::pg_store::{PgStore, commit};
 use crate::error::Result;
-use crate::patient::identity;
-use crate::patient::identity::IdentityDomains;
+use crate::patient::identity::{self, IdentityDomains};
 use crate::result::corrections;
 use crate::run::task;
 use crate::trail::append::append;
 
-/// Keeps an instance in a transaction of its own.
-pub(crate) async fn keep_alone(
-    pool: &PgPool,
+/// Inserts one instance in a transaction of its own.
+pub(crate) async fn insert_one(
+    store: &PgStore,
     domains: &IdentityDomains,
     record: &InstanceRecord,
 ) -> Result<InstanceOutcome> {
-    let mut tx = identity::begin_shared(pool).await?;
-    let kept = keep_within(&mut tx, domains, record).await?;
-    tx.commit().await?;
-    Ok(kept)
+    let mut tx = identity::begin_shared(&store.pool).await?;
+    let patient = find_patient_in_tx(&mut tx, domains, record).await?;
+    let outcome = insert_in_tx(&mut tx, record, patient).await?;
+    report_in_tx(&mut tx, record, patient.map(|it| it.root), outcome).await?;
+    commit(tx).await?;
+    Ok(outcome)
 }
 
-async fn keep_within(
+/// The patient an instance names.
+#[derive(Clone, Copy)]
+struct NamedPatient {
+    /// The patient the identifier was first used for.
+    named: Uuid,
+    /// The patient that one is now, after all merges.
+    root: Uuid,
+}
+
+async fn find_patient_in_tx(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
     record: &InstanceRecord,
-) -> Result<InstanceOutcome> {
-    let patient = match &record.patient {
-        Some(id) => {
-            let found = identity::find_or_add(tx, domains, id, &record.demographics).await?;
-            Some((found, identity::root_of(tx, found).await?))
-        }
-        None => None,
-    };
-    let kept = keep(tx, record, patient).await?;
-    tell(tx, record, patient.map(|it| it.1), kept).await?;
-    Ok(kept)
+) -> Result<Option<NamedPatient>> {
+    let Some(id) = &record.patient else { return Ok(None) };
+    let named = identity::find_or_add(tx, domains, id, &record.demographics).await?;
+    let root = identity::root_of(tx, named).await?;
+    Ok(Some(NamedPatient { named, root }))
 }
 
-async fn keep(
+async fn insert_in_tx(
     tx: &mut PgConnection,
     record: &InstanceRecord,
-    patient: Option<(Uuid, Uuid)>,
+    patient: Option<NamedPatient>,
 ) -> Result<InstanceOutcome> {
-    // As whom it came: who that turned out to be is worked out anew each time (HL7-37).
-    add_study(tx, record, patient.map(|it| it.0)).await?;
-    let patient = patient.map(|it| it.1);
-    // Before its series, whose foreign key would take a weaker lock that two may hold. Serialises
-    // the versions of one instance, and everything else of its study.
-    let (study_patient,): (Option<Uuid>,) =
-        sqlx::query_as("select patient_root(patient) from study where uid = $1 for update")
+    // The study stores the patient as named: the root is resolved anew each time (HL7-37).
+    add_study(tx, record, patient.map(|it| it.named)).await?;
+    // Locked before its series, whose foreign key would take a weaker lock that two may hold.
+    // Serialises the versions of one instance, and everything else of its study.
+    let study_patient: Option<Uuid> =
+        sqlx::query_scalar("select patient_root(patient) from study where uid = $1 for update")
             .bind(&record.study)
             .fetch_one(&mut *tx)
             .await?;
     add_series(tx, record).await?;
-    let versions: Vec<(String,)> = sqlx::query_as("select sha256 from instance where uid = $1")
+    let versions: Vec<String> = sqlx::query_scalar("select sha256 from instance where uid = $1")
         .bind(&record.instance)
         .fetch_all(&mut *tx)
         .await?;
-    if versions.iter().any(|(sha256,)| *sha256 == record.sha256) {
-        restore(tx, record.instance.as_ref(), &record.sha256).await?;
+    if versions.contains(&record.sha256) {
+        restore_removed(tx, &record.instance, &record.sha256).await?;
         return Ok(InstanceOutcome::Identical);
     }
     let mut flags = record.quality_flags.clone();
-    flags.extend(contradictions(tx, record, patient, study_patient).await?);
-    let is_flagged = flags.iter().any(|it| it.is_identity_conflict());
-    let kept = if !versions.is_empty() && record.versions == VersionPolicy::Reject {
-        return Ok(InstanceOutcome::VersionRefused);
-    } else if !versions.is_empty() {
-        InstanceOutcome::OtherVersion
-    } else if is_flagged {
-        InstanceOutcome::Flagged
-    } else {
-        InstanceOutcome::New
+    let root = patient.map(|it| it.root);
+    flags.extend(contradictions(tx, record, root, study_patient).await?);
+    let has_conflict = flags.iter().any(|it| it.is_identity_conflict());
+    let outcome = match record.versions {
+        VersionPolicy::Reject if !versions.is_empty() => {
+            return Ok(InstanceOutcome::VersionRefused);
+        }
+        _ if !versions.is_empty() => InstanceOutcome::OtherVersion,
+        _ if has_conflict => InstanceOutcome::Flagged,
+        _ => InstanceOutcome::New,
     };
-    let replaces = kept == InstanceOutcome::OtherVersion
+    let replaces = outcome == InstanceOutcome::OtherVersion
         && record.versions == VersionPolicy::Replace
-        && !is_flagged;
+        && !has_conflict;
     if replaces {
         sqlx::query("update instance set is_current = false where uid = $1")
             .bind(&record.instance)
             .execute(&mut *tx)
             .await?;
     }
-    insert(tx, record, kept == InstanceOutcome::New || replaces, &flags).await?;
-    if kept == InstanceOutcome::New || replaces {
-        wake(tx, record).await?;
-        let kind = match record.modality.as_str() {
-            "SEG" => Some(OutputKind::Seg),
-            "SR" => Some(OutputKind::Sr),
-            _ => None,
-        };
-        if let Some(kind) = kind {
-            let (instance, sha256) = (&record.instance, &record.sha256);
-            corrections::note_instance(tx, instance, sha256, &record.study, kind).await?;
-        }
+    let is_current = outcome == InstanceOutcome::New || replaces;
+    insert_row(tx, record, is_current, &flags).await?;
+    if is_current {
+        schedule_study(tx, record).await?;
+        note_correction(tx, record).await?;
     }
-    Ok(kept)
+    Ok(outcome)
 }
 
-/// Takes an instance back in that was removed before and comes again. True if it was one.
-async fn restore(tx: &mut PgConnection, instance: &str, sha256: &str) -> Result<bool> {
+/// Notes an instance that may be a correction of a draft of ours.
+async fn note_correction(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
+    let source = match record.modality.as_str() {
+        "SEG" => CorrectionSource::Seg,
+        "SR" => CorrectionSource::Sr,
+        _ => return Ok(()),
+    };
+    corrections::note_instance(tx, source, &record.instance, &record.sha256, &record.study).await
+}
+
+/// Restores an instance that retention removed and that has come again. Does nothing to others.
+async fn restore_removed(tx: &mut PgConnection, instance: &str, sha256: &str) -> Result<()> {
     let restored = sqlx::query(
         "update instance set removed_at = null, is_file_gone = false, committed_at = null,
             received_at = clock_timestamp()
          where uid = $1 and sha256 = $2 and removed_at is not null",
     );
     let restored = restored.bind(instance).bind(sha256).execute(&mut *tx).await?;
-    let is_restored = restored.rows_affected() > 0;
-    if is_restored {
+    if restored.rows_affected() > 0 {
         sqlx::query(
             "update study set last_received = clock_timestamp()
              where uid = (select study from instance where uid = $1 and sha256 = $2)",
@@ -120,11 +132,11 @@ async fn restore(tx: &mut PgConnection, instance: &str, sha256: &str) -> Result<
         .execute(tx)
         .await?;
     }
-    Ok(is_restored)
+    Ok(())
 }
 
-/// Has the study decided on again.
-async fn wake(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
+/// Schedules a decision about the study, and records which association brought the instance.
+async fn schedule_study(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
     sqlx::query(
         "insert into study_association (study, association) values ($1, $2)
          on conflict do nothing",
@@ -133,7 +145,7 @@ async fn wake(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()> {
     .bind(record.arrival.association)
     .execute(&mut *tx)
     .await?;
-    // If a look is due already, it will see this instance too.
+    // A decision that is due already will see this instance too.
     sqlx::query(
         "update study set last_received = clock_timestamp(),
             look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
@@ -188,7 +200,15 @@ async fn add_series(tx: &mut PgConnection, record: &InstanceRecord) -> Result<()
     Ok(())
 }
 
-/// Where an instance contradicts its study or series (DIN-61).
+/// A series as it is stored, to compare an instance with.
+#[derive(sqlx::FromRow)]
+struct StoredSeries {
+    study: String,
+    modality: String,
+    frame_of_reference: String,
+}
+
+/// The flags of an instance that contradicts its stored study or series (DIN-61).
 async fn contradictions(
     tx: &mut PgConnection,
     record: &InstanceRecord,
@@ -199,24 +219,26 @@ async fn contradictions(
     if patient != study_patient {
         flags.push(QualityFlag::PatientDiffersFromStudy);
     }
-    let (study, modality, frame): (String, String, String) =
+    let series: StoredSeries =
         sqlx::query_as("select study, modality, frame_of_reference from series where uid = $1")
             .bind(&record.series)
             .fetch_one(tx)
             .await?;
-    if study != record.study {
+    if series.study != record.study {
         flags.push(QualityFlag::SeriesOfAnotherStudy);
     }
-    if modality != record.modality {
+    if series.modality != record.modality {
         flags.push(QualityFlag::ModalityDiffersFromSeries);
     }
-    if !record.frame_of_reference.is_empty() && frame != record.frame_of_reference {
+    if !record.frame_of_reference.is_empty()
+        && series.frame_of_reference != record.frame_of_reference
+    {
         flags.push(QualityFlag::FrameOfReferenceDiffersFromSeries);
     }
     Ok(flags)
 }
 
-async fn insert(
+async fn insert_row(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     is_current: bool,
@@ -244,19 +266,12 @@ async fn insert(
     Ok(())
 }
 
-/// What the trail says of it.
+/// The event that reports the outcome for an instance.
 pub(crate) fn event_of(
     record: &InstanceRecord,
     patient: Option<Uuid>,
-    kept: InstanceOutcome,
+    outcome: InstanceOutcome,
 ) -> Event {
-    let (kind, action) = match kept {
-        InstanceOutcome::New => ("instance_received", Action::C),
-        InstanceOutcome::Identical => ("duplicate_received", Action::R),
-        InstanceOutcome::OtherVersion => ("instance_version_received", Action::C),
-        InstanceOutcome::Flagged => ("instance_flagged", Action::C),
-        InstanceOutcome::VersionRefused => ("instance_version_refused", Action::R),
-    };
     let subject = Subject {
         patient,
         study: Some(record.study.clone()),
@@ -264,46 +279,57 @@ pub(crate) fn event_of(
         instance: Some(record.instance.clone()),
         ..Subject::default()
     };
-    let detail = json!({
-        "sha256": record.sha256, "bytes": record.bytes, "sop_class": record.sop_class,
-        "transfer_syntax": record.arrival.transfer_syntax, "called_ae": record.arrival.called_ae,
-        "flags": record.quality_flags,
-    });
-    let actor = Actor::peer(&record.arrival.calling_ae, &record.arrival.address);
-    let is_bad = matches!(kept, InstanceOutcome::Flagged | InstanceOutcome::VersionRefused);
-    let outcome = if is_bad { Outcome::MinorFailure } else { Outcome::Success };
-    Event::engine(kind, action, subject, detail).by(actor).ended(outcome)
+    let facts = InstanceFacts {
+        sha256: record.sha256.clone(),
+        bytes: record.bytes,
+        sop_class: record.sop_class.to_string(),
+        transfer_syntax: record.arrival.transfer_syntax.clone(),
+        called_ae: record.arrival.called_ae.clone(),
+        flags: record.quality_flags.clone(),
+    };
+    let event = match outcome {
+        InstanceOutcome::New => Event::new(subject, InstanceReceived(facts)),
+        InstanceOutcome::Identical => Event::new(subject, DuplicateReceived(facts)),
+        InstanceOutcome::OtherVersion => Event::new(subject, InstanceVersionReceived(facts)),
+        InstanceOutcome::Flagged => {
+            Event::new(subject, InstanceFlagged(facts)).ended(Outcome::MinorFailure)
+        }
+        InstanceOutcome::VersionRefused => {
+            Event::new(subject, InstanceVersionRefused(facts)).ended(Outcome::MinorFailure)
+        }
+    };
+    event.by(Actor::peer(&record.arrival.calling_ae, &record.arrival.address))
 }
 
-async fn tell(
+/// Appends the event, and opens a task if a person has to look.
+async fn report_in_tx(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     patient: Option<Uuid>,
-    kept: InstanceOutcome,
+    outcome: InstanceOutcome,
 ) -> Result<()> {
-    let event = event_of(record, patient, kept);
+    let event = event_of(record, patient, outcome);
     append(tx, &event).await?;
-    let (kind, reason) = match kept {
+    let (kind, reason) = match outcome {
         InstanceOutcome::New | InstanceOutcome::Identical => return Ok(()),
-        InstanceOutcome::OtherVersion => {
-            let reason = if record.versions == VersionPolicy::Replace {
-                "instances came again with other content; the new ones count"
-            } else {
-                "instances came again with other content; the first ones count"
-            };
-            (TaskKind::InstanceVersionReceived, reason)
-        }
-        InstanceOutcome::VersionRefused => {
-            let reason = "instances came again with other content, and were refused";
-            (TaskKind::InstanceVersionRefused, reason)
-        }
-        InstanceOutcome::Flagged => {
-            let reason = "instances contradict their study or series; they are kept and not used";
-            (TaskKind::InstanceFlagged, reason)
-        }
+        InstanceOutcome::OtherVersion if record.versions == VersionPolicy::Replace => (
+            TaskKind::InstanceVersionReceived,
+            "instances came again with other content; the new ones count",
+        ),
+        InstanceOutcome::OtherVersion => (
+            TaskKind::InstanceVersionReceived,
+            "instances came again with other content; the first ones count",
+        ),
+        InstanceOutcome::VersionRefused => (
+            TaskKind::InstanceVersionRefused,
+            "instances came again with other content, and were refused",
+        ),
+        InstanceOutcome::Flagged => (
+            TaskKind::InstanceFlagged,
+            "instances contradict their study or series; they are kept and not used",
+        ),
     };
-    // One for a study, however many instances: a modality that repeats a series makes hundreds.
+    // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
     let subject = Subject { instance: None, ..event.subject };
-    let new = NewTask { kind, subject, reason: reason.to_owned() };
-    task::open_once(tx, &new).await
+    task::open_once(tx, &NewTask { kind, subject, reason: reason.to_owned() }).await
 }

@@ -1,336 +1,260 @@
-use std::sync::Arc;
+//! Single messages: repetitions, the patient each is about, and its effects (HL7-13, HL7-21..37).
 
-use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord, OutputKind};
+use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord};
+use domain::event::{MessageFacts, MessageReceived, MessageRefused, MessageRepeated};
 use domain::{
-    Action, Actor, Demographics, DemographicsChange, Event, ExchangedDocument, Order, OrderAction,
-    Outcome, PatientId, Subject,
+    Actor, CorrectionSource, Demographics, DemographicsChange, Event, ExchangedDocument, Outcome,
+    PatientId, Subject,
 };
 use jiff::Timestamp;
-use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::database::wakeups::Announced;
+use crate::database::pg_store::{PgStore, commit};
 use crate::error::Result;
-use crate::intake::message_batch::KnownPatients;
-use crate::patient::identity;
-use crate::patient::identity::IdentityDomains;
-use crate::patient::merge;
-use crate::patient::merge::Word;
+use crate::intake::order;
+use crate::patient::encounter::{self, EncounterMove, EncounterRenumbering};
+use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::merge::{self, LinkAssertion, MergeAssertion};
 use crate::result::corrections;
 use crate::trail::append::append;
 use crate::vault::keys::Keys;
 use crate::vault::payload;
 
-/// How messages are kept.
-#[derive(Clone)]
-pub(crate) struct KeepMessages {
-    pub(crate) pool: PgPool,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) domains: IdentityDomains,
-    pub(crate) known: KnownPatients,
-    pub(crate) announced: Arc<Announced>,
-}
-
-/// What the effects of a message say about the message itself.
+/// What the effects of a message state about the message itself.
 #[derive(Default)]
-pub(crate) struct About {
+pub(crate) struct MessageTopic {
+    /// The results or document it carries.
     pub(crate) document: Option<ExchangedDocument>,
+    /// The accession number it is about, or nothing.
     pub(crate) accession: String,
 }
 
-impl About {
+impl MessageTopic {
     pub(crate) fn of(effects: &[MessageEffect]) -> Self {
-        let mut about = Self::default();
+        let mut topic = Self::default();
         for effect in effects {
             match effect {
-                MessageEffect::Order(order) => about.accession.clone_from(&order.key.accession),
+                MessageEffect::Order(order) => topic.accession.clone_from(&order.key.accession),
                 MessageEffect::Document { document, accession, .. } => {
-                    about.document = Some(document.clone());
-                    about.accession.clone_from(accession);
+                    topic.document = Some(document.clone());
+                    topic.accession.clone_from(accession);
                 }
                 _ => {}
             }
         }
-        about
+        topic
     }
 }
 
-/// Keeps a message and does what it asks, in a transaction of its own.
-pub(crate) async fn keep_alone(
-    keep: &KeepMessages,
+/// Inserts one message and applies its effects, in a transaction of its own.
+pub(crate) async fn insert_one(
+    store: &PgStore,
+    domains: &IdentityDomains,
     record: &MessageRecord,
 ) -> Result<MessageOutcome> {
-    let is_harmless = |it: &MessageEffect| {
-        matches!(
-            it,
-            MessageEffect::Patient { .. }
-                | MessageEffect::Order(_)
-                | MessageEffect::Document { .. }
-        )
-    };
-    let mut tx = if record.arrival.effects.iter().all(is_harmless) {
-        identity::begin_shared(&keep.pool).await?
+    let mut tx = if record.arrival.effects.iter().all(leaves_identity_alone) {
+        identity::begin_shared(&store.pool).await?
     } else {
-        identity::begin_alone(&keep.pool).await?
+        identity::begin_exclusive(&store.pool).await?
     };
-    if let Some(answer) = repeated(&mut tx, record).await? {
-        tx.commit().await?;
-        return Ok(MessageOutcome::Repeated(answer));
+    if let Some(answers) = first_answers_in_tx(&mut tx, record).await? {
+        commit(tx).await?;
+        return Ok(MessageOutcome::Repeated(answers));
     }
-    let about = About::of(&record.arrival.effects);
-    let patient = keep.first_patient(&mut tx, record).await?;
-    keep.insert_message(&mut tx, record, patient, &about).await?;
-    append(&mut tx, &event_of(record, patient, &about.accession)).await?;
-    keep.apply_effects(&mut tx, record).await?;
-    tx.commit().await?;
+    let topic = MessageTopic::of(&record.arrival.effects);
+    let patient = first_patient_in_tx(&mut tx, domains, record).await?;
+    insert_row(&mut tx, &store.keys, record, patient, &topic).await?;
+    append(&mut tx, &event_of(record, patient, &topic.accession)).await?;
+    for effect in &record.arrival.effects {
+        apply_in_tx(&mut tx, domains, record, effect).await?;
+    }
+    commit(tx).await?;
     Ok(MessageOutcome::New)
 }
 
-impl KeepMessages {
-    /// Whom a message is about: the first it names, added if that is for the first time.
-    async fn first_patient(
-        &self,
-        tx: &mut PgConnection,
-        record: &MessageRecord,
-    ) -> Result<Option<Uuid>> {
-        for effect in &record.arrival.effects {
-            let none = DemographicsChange::default();
-            let (id, demographics) = match effect {
-                MessageEffect::Patient { id, demographics }
-                | MessageEffect::Merge { survivor: id, demographics, .. } => {
-                    (Some(id), demographics.clone())
-                }
-                MessageEffect::Link { one: id, .. }
-                | MessageEffect::MoveEncounter { target: id, .. } => (Some(id), none),
-                MessageEffect::RenumberEncounter { .. } => (None, none),
-                MessageEffect::Order(order) => (order.patient.as_ref(), none),
-                MessageEffect::Document { patient, .. } => (patient.as_ref(), none),
-            };
-            if let Some(id) = id {
-                return self.patient(tx, id, &demographics).await.map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    async fn insert_message(
-        &self,
-        tx: &mut PgConnection,
-        record: &MessageRecord,
-        patient: Option<Uuid>,
-        about: &About,
-    ) -> Result<()> {
-        let arrival = &record.arrival;
-        let raw = payload::keep(tx, &self.keys, patient, "hl7", &arrival.raw).await?;
-        let document = match &about.document {
-            Some(document) => {
-                let text = serde_json::to_vec(document)?;
-                Some(payload::keep(tx, &self.keys, patient, "document", &text).await?.id)
-            }
-            None => None,
-        };
-        sqlx::query(
-            "insert into message (id, address, sending_application, sending_facility, message_code,
-                trigger_event, control_id, sha256, raw, document, patient, accession,
-                acknowledgement, code, problem, decided, application_acknowledgement)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-        )
-        .bind(record.id)
-        .bind(&arrival.address)
-        .bind(&arrival.sending_application)
-        .bind(&arrival.sending_facility)
-        .bind(&arrival.message_type.code)
-        .bind(&arrival.message_type.trigger)
-        .bind(&arrival.control_id)
-        .bind(&arrival.sha256)
-        .bind(raw.id)
-        .bind(document)
-        .bind(patient)
-        .bind(&about.accession)
-        .bind(arrival.answers.first.as_deref().unwrap_or_default())
-        .bind(&arrival.acknowledgement_code)
-        .bind(&arrival.problem)
-        .bind(arrival.problem.is_some())
-        .bind(&arrival.answers.application)
-        .execute(&mut *tx)
-        .await?;
-        if let Some(kind) = output_kind(record, about) {
-            corrections::note_message(tx, record.id, &about.accession, kind).await?;
-        }
-        Ok(())
-    }
-
-    /// The patient an identifier was first used for, added if it is new.
-    async fn patient(
-        &self,
-        tx: &mut PgConnection,
-        id: &PatientId,
-        change: &DemographicsChange,
-    ) -> Result<Uuid> {
-        let demographics = Demographics::default().changed(change);
-        identity::find_or_add(tx, &self.domains, id, &demographics).await
-    }
-
-    async fn apply_effects(&self, tx: &mut PgConnection, record: &MessageRecord) -> Result<()> {
-        let arrival = &record.arrival;
-        let actor = Actor::peer(&arrival.sending_application, &arrival.address);
-        for effect in &arrival.effects {
-            self.apply(tx, effect, record, &actor).await?;
-        }
-        Ok(())
-    }
-
-    async fn apply(
-        &self,
-        tx: &mut PgConnection,
-        effect: &MessageEffect,
-        record: &MessageRecord,
-        actor: &Actor,
-    ) -> Result<()> {
-        let none = DemographicsChange::default();
-        let said_at = record.arrival.said_at.unwrap_or_else(Timestamp::now);
-        match effect {
-            MessageEffect::Patient { id, demographics } => {
-                let found = self.patient(tx, id, demographics).await?;
-                identity::update(tx, found, demographics, actor, record.id).await
-            }
-            MessageEffect::Merge { kind, survivor, source, demographics } => {
-                let to = self.patient(tx, survivor, demographics).await?;
-                // Who goes is not known by the words on who stays.
-                let from = self.patient(tx, source, &none).await?;
-                let (kind, survivor) = (*kind, (to, survivor));
-                let word =
-                    Word { kind, survivor, source: from, said_at, actor, message: record.id };
-                merge::merge(tx, &word).await?;
-                identity::update(tx, to, demographics, actor, record.id).await
-            }
-            MessageEffect::Link { one, other, is_linked } => {
-                let both =
-                    (self.patient(tx, one, &none).await?, self.patient(tx, other, &none).await?);
-                merge::link(tx, both, *is_linked, said_at, actor, record.id).await
-            }
-            MessageEffect::MoveEncounter { what, number, source, target } => {
-                let from = self.patient(tx, source, &none).await?;
-                let to = self.patient(tx, target, &none).await?;
-                merge::move_encounter(tx, (*what, number), (from, to), actor, record.id).await
-            }
-            MessageEffect::RenumberEncounter { what, old, new } => {
-                merge::renumber_encounter(tx, *what, (old, new), actor, record.id).await
-            }
-            MessageEffect::Order(order) => self.keep_order(tx, order, actor, record.id).await,
-            MessageEffect::Document { .. } => Ok(()),
-        }
-    }
-
-    async fn keep_order(
-        &self,
-        tx: &mut PgConnection,
-        order: &Order,
-        actor: &Actor,
-        message: Uuid,
-    ) -> Result<()> {
-        let patient = match &order.patient {
-            Some(id) => Some(self.patient(tx, id, &DemographicsChange::default()).await?),
-            None => None,
-        };
-        let id = write_order(tx, order, patient, message).await?;
-        let is_cancelled = order.action == OrderAction::Cancel;
-        let subject = Subject {
-            patient,
-            accession: Some(order.key.accession.clone()).filter(|it| !it.is_empty()),
-            study: order.key.study.as_ref().map(ToString::to_string),
-            message: Some(message),
-            ..Subject::default()
-        };
-        let kind = if is_cancelled { "order_cancelled" } else { "order_received" };
-        let detail = json!({"order": id});
-        let event = Event::engine(kind, Action::U, subject, detail).by(actor.clone());
-        append(tx, &event).await?;
-        sqlx::query(
-            "update study set look_at = clock_timestamp()
-             where uid = $1 or (accession <> '' and accession = $2)
-                or (filler <> '' and filler = $3) or (placer <> '' and placer = $4)
-                or (requested_procedure <> '' and requested_procedure = $5
-                    and patient in (select patient_family($6)))",
-        )
-        .bind(order.key.study.as_ref().map(domain::StudyInstanceUid::as_str))
-        .bind(&order.key.accession)
-        .bind(&order.key.filler)
-        .bind(&order.key.placer)
-        .bind(&order.key.requested_procedure)
-        .bind(patient)
-        .execute(tx)
-        .await?;
-        Ok(())
-    }
+/// Whether an effect cannot change who anybody is, so that others may read identity meanwhile.
+const fn leaves_identity_alone(effect: &MessageEffect) -> bool {
+    matches!(
+        effect,
+        MessageEffect::Patient { .. } | MessageEffect::Order(_) | MessageEffect::Document { .. }
+    )
 }
 
-/// Adds an order, or changes the one that has its numbers.
-async fn write_order(
+/// The patient a message is about: the first it names, added if the identifier is new.
+async fn first_patient_in_tx(
     tx: &mut PgConnection,
-    order: &Order,
-    patient: Option<Uuid>,
-    message: Uuid,
-) -> Result<Uuid> {
-    let key = &order.key;
-    let known: Option<(Uuid, serde_json::Value)> = sqlx::query_as(
-        "select id, body from imaging_order
-         where (placer <> '' and placer = $1) or (filler <> '' and filler = $2)
-            or (placer = '' and filler = '' and accession <> '' and accession = $3)
-         order by changed_at desc limit 1 for update",
-    )
-    .bind(&key.placer)
-    .bind(&key.filler)
-    .bind(&key.accession)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let (id, order) = match known {
-        // What a later message leaves open stays as it was (HL7-21).
-        Some((id, body)) => (id, serde_json::from_value::<Order>(body)?.updated(order.clone())),
-        None => (Uuid::now_v7(), order.clone()),
-    };
-    let key = &order.key;
-    sqlx::query(
-        "insert into imaging_order (id, patient, placer, filler, accession, requested_procedure,
-            study, body, cancelled, message, account, visit)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-         on conflict (id) do update set
-            patient = coalesce(excluded.patient, imaging_order.patient),
-            placer = excluded.placer, filler = excluded.filler, accession = excluded.accession,
-            requested_procedure = excluded.requested_procedure, study = excluded.study,
-            body = excluded.body, cancelled = excluded.cancelled, message = excluded.message,
-            account = excluded.account, visit = excluded.visit, changed_at = now()",
-    )
-    .bind(id)
-    .bind(patient)
-    .bind(&key.placer)
-    .bind(&key.filler)
-    .bind(&key.accession)
-    .bind(&key.requested_procedure)
-    .bind(key.study.as_ref().map(domain::StudyInstanceUid::as_str))
-    .bind(serde_json::to_value(&order)?)
-    .bind(order.action == OrderAction::Cancel)
-    .bind(message)
-    .bind(&order.account)
-    .bind(&order.visit)
-    .execute(tx)
-    .await?;
-    Ok(id)
+    domains: &IdentityDomains,
+    record: &MessageRecord,
+) -> Result<Option<Uuid>> {
+    for effect in &record.arrival.effects {
+        let none = DemographicsChange::default();
+        let (id, demographics) = match effect {
+            MessageEffect::Patient { id, demographics }
+            | MessageEffect::Merge { survivor: id, demographics, .. } => {
+                (Some(id), demographics.clone())
+            }
+            MessageEffect::Link { one: id, .. }
+            | MessageEffect::MoveEncounter { target: id, .. } => (Some(id), none),
+            MessageEffect::RenumberEncounter { .. } => (None, none),
+            MessageEffect::Order(order) => (order.patient.as_ref(), none),
+            MessageEffect::Document { patient, .. } => (patient.as_ref(), none),
+        };
+        if let Some(id) = id {
+            return find_or_add(tx, domains, id, &demographics).await.map(Some);
+        }
+    }
+    Ok(None)
 }
 
-/// What was answered the first time, if this is a repetition (HL7-13).
-async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Option<Answers>> {
+/// The patient an identifier was first used for, added if the identifier is new.
+async fn find_or_add(
+    tx: &mut PgConnection,
+    domains: &IdentityDomains,
+    id: &PatientId,
+    change: &DemographicsChange,
+) -> Result<Uuid> {
+    let demographics = Demographics::default().changed(change);
+    identity::find_or_add(tx, domains, id, &demographics).await
+}
+
+async fn insert_row(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    record: &MessageRecord,
+    patient: Option<Uuid>,
+    topic: &MessageTopic,
+) -> Result<()> {
+    let arrival = &record.arrival;
+    let raw = payload::store(tx, keys, patient, "hl7", &arrival.raw).await?;
+    let document = match &topic.document {
+        Some(document) => {
+            let content = serde_json::to_vec(document)?;
+            Some(payload::store(tx, keys, patient, "document", &content).await?.id)
+        }
+        None => None,
+    };
+    sqlx::query(
+        "insert into message (id, address, sending_application, sending_facility, message_code,
+            trigger_event, control_id, sha256, raw, document, patient, accession,
+            acknowledgement, code, problem, decided, application_acknowledgement)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+    )
+    .bind(record.id)
+    .bind(&arrival.address)
+    .bind(&arrival.sending_application)
+    .bind(&arrival.sending_facility)
+    .bind(&arrival.message_type.code)
+    .bind(&arrival.message_type.trigger)
+    .bind(&arrival.control_id)
+    .bind(&arrival.sha256)
+    .bind(raw.id)
+    .bind(document)
+    .bind(patient)
+    .bind(&topic.accession)
+    .bind(arrival.answers.first.as_deref().unwrap_or_default())
+    .bind(&arrival.acknowledgement_code)
+    .bind(&arrival.problem)
+    .bind(arrival.problem.is_some())
+    .bind(&arrival.answers.application)
+    .execute(&mut *tx)
+    .await?;
+    if let Some(source) = correction_source(record, topic) {
+        corrections::note_message(tx, source, record.id, &topic.accession).await?;
+    }
+    Ok(())
+}
+
+async fn apply_in_tx(
+    tx: &mut PgConnection,
+    domains: &IdentityDomains,
+    record: &MessageRecord,
+    effect: &MessageEffect,
+) -> Result<()> {
+    let arrival = &record.arrival;
+    let actor = Actor::peer(&arrival.sending_application, &arrival.address);
+    let none = DemographicsChange::default();
+    let asserted_at = arrival.said_at.unwrap_or_else(Timestamp::now);
+    let message = record.id;
+    match effect {
+        MessageEffect::Patient { id, demographics } => {
+            let patient = find_or_add(tx, domains, id, demographics).await?;
+            identity::update(tx, patient, demographics, &actor, message).await
+        }
+        MessageEffect::Merge { kind, survivor, source, demographics } => {
+            let survivor_key = find_or_add(tx, domains, survivor, demographics).await?;
+            // The demographics are the survivor's: they say nothing of the source.
+            let source_key = find_or_add(tx, domains, source, &none).await?;
+            let assertion = MergeAssertion {
+                kind: *kind,
+                survivor: survivor_key,
+                survivor_id: survivor,
+                source: source_key,
+                asserted_at,
+                actor: &actor,
+                message,
+            };
+            merge::merge(tx, &assertion).await?;
+            identity::update(tx, survivor_key, demographics, &actor, message).await
+        }
+        MessageEffect::Link { one, other, is_linked } => {
+            let one = find_or_add(tx, domains, one, &none).await?;
+            let other = find_or_add(tx, domains, other, &none).await?;
+            let assertion = LinkAssertion {
+                one,
+                other,
+                is_linked: *is_linked,
+                asserted_at,
+                actor: &actor,
+                message,
+            };
+            merge::link(tx, &assertion).await
+        }
+        MessageEffect::MoveEncounter { what, number, source, target } => {
+            let source = find_or_add(tx, domains, source, &none).await?;
+            let target = find_or_add(tx, domains, target, &none).await?;
+            let change =
+                EncounterMove { what: *what, number, source, target, actor: &actor, message };
+            encounter::move_orders(tx, &change).await
+        }
+        MessageEffect::RenumberEncounter { what, old, new } => {
+            let change = EncounterRenumbering { what: *what, old, new, actor: &actor, message };
+            encounter::renumber(tx, &change).await
+        }
+        MessageEffect::Order(order) => {
+            let patient = match &order.patient {
+                Some(id) => Some(find_or_add(tx, domains, id, &none).await?),
+                None => None,
+            };
+            order::store_in_tx(tx, order, patient, &actor, message).await
+        }
+        MessageEffect::Document { .. } => Ok(()),
+    }
+}
+
+/// A message that was stored before, with its answers.
+#[derive(sqlx::FromRow)]
+struct StoredAnswers {
+    id: Uuid,
+    acknowledgement: Vec<u8>,
+    application_acknowledgement: Option<Vec<u8>>,
+}
+
+/// The answers of the first time, if this message is a repetition (HL7-13).
+async fn first_answers_in_tx(
+    tx: &mut PgConnection,
+    record: &MessageRecord,
+) -> Result<Option<Answers>> {
     let arrival = &record.arrival;
     if arrival.control_id.is_empty() {
         return Ok(None);
     }
-    // Two copies that arrive at once must not both be the first.
+    // Of two copies that arrive at once, only one may be the first.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 7))")
         .bind(format!("{}\u{1f}{}", arrival.control_id, arrival.sha256))
         .execute(&mut *tx)
         .await?;
-    let known: Option<(Uuid, Vec<u8>, Option<Vec<u8>>)> = sqlx::query_as(
+    let stored: Option<StoredAnswers> = sqlx::query_as(
         "select id, acknowledgement, application_acknowledgement from message
          where control_id = $1 and sha256 = $2 and sending_application = $3
             and sending_facility = $4 and received_at > now() - interval '7 days'
@@ -342,25 +266,30 @@ async fn repeated(tx: &mut PgConnection, record: &MessageRecord) -> Result<Optio
     .bind(&arrival.sending_facility)
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((message, first, application)) = known else { return Ok(None) };
-    let subject = Subject { message: Some(message), ..Subject::default() };
+    let Some(stored) = stored else { return Ok(None) };
+    let subject = Subject { message: Some(stored.id), ..Subject::default() };
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
-    let event = Event::engine("message_repeated", Action::R, subject, json!({})).by(actor);
-    append(tx, &event).await?;
-    Ok(Some(Answers { first: Some(first).filter(|it| !it.is_empty()), application }))
+    append(tx, &Event::new(subject, MessageRepeated {}).by(actor)).await?;
+    Ok(Some(Answers {
+        first: Some(stored.acknowledgement).filter(|it| !it.is_empty()),
+        application: stored.application_acknowledgement,
+    }))
 }
 
-/// As what a message may be a correction of a report of ours, if it may.
-pub(crate) fn output_kind(record: &MessageRecord, about: &About) -> Option<OutputKind> {
-    let kind = match record.arrival.message_type.code.as_str() {
-        "ORU" => OutputKind::Oru,
-        "MDM" => OutputKind::Mdm,
+/// The source of the correction that a message may be, if it may be one.
+pub(crate) fn correction_source(
+    record: &MessageRecord,
+    topic: &MessageTopic,
+) -> Option<CorrectionSource> {
+    let source = match record.arrival.message_type.code.as_str() {
+        "ORU" => CorrectionSource::Oru,
+        "MDM" => CorrectionSource::Mdm,
         _ => return None,
     };
-    (about.document.is_some() && !about.accession.is_empty()).then_some(kind)
+    (topic.document.is_some() && !topic.accession.is_empty()).then_some(source)
 }
 
-/// What the trail says of it.
+/// The event that reports a message, accepted or refused.
 pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession: &str) -> Event {
     let arrival = &record.arrival;
     let subject = Subject {
@@ -369,14 +298,17 @@ pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession:
         message: Some(record.id),
         ..Subject::default()
     };
-    let detail = json!({
-        "message_type": arrival.message_type.to_string(), "control_id": arrival.control_id,
-        "code": arrival.acknowledgement_code, "problem": arrival.problem,
-        "bytes": arrival.raw.len(),
-    });
-    let is_taken = arrival.problem.is_none();
-    let outcome = if is_taken { Outcome::Success } else { Outcome::MinorFailure };
-    let actor = Actor::peer(&arrival.sending_application, &arrival.address);
-    let kind = if is_taken { "message_received" } else { "message_refused" };
-    Event::engine(kind, Action::C, subject, detail).by(actor).ended(outcome)
+    let facts = MessageFacts {
+        message_type: arrival.message_type.to_string(),
+        control_id: arrival.control_id.clone(),
+        code: arrival.acknowledgement_code.clone(),
+        problem: arrival.problem.clone(),
+        bytes: arrival.raw.len() as u64,
+    };
+    let event = if arrival.problem.is_none() {
+        Event::new(subject, MessageReceived(facts))
+    } else {
+        Event::new(subject, MessageRefused(facts)).ended(Outcome::MinorFailure)
+    };
+    event.by(Actor::peer(&arrival.sending_application, &arrival.address))
 }

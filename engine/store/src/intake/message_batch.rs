@@ -1,83 +1,102 @@
-//! Messages that wait at the same time are kept together.
+//! Messages in batches: one call of a database function for all that wait at the same time.
 //!
-//! What can be kept so is decided by `message_batch_insert` (migrations/functions): what is said for the first time, of a
-//! patient who is known and is said to be who they are, with results or a document or nothing at all. All else
-//! goes its own way (`message::keep_alone`).
+//! The function `message_batch_insert` (migrations/functions) inserts messages that come for the
+//! first time, carry results, a document or nothing, and name one patient who is known as the
+//! message states. All others are left to [`message::insert_one`].
+//!
+//! Payloads are encrypted here, with the key of the patient, before the database function decides.
+//! So the patient must be known beforehand: [`PatientCache`] holds those of recent messages.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use contracts::{MessageEffect, MessageOutcome, MessageRecord};
-use domain::{Demographics, PatientId};
+use contracts::{MessageEffect, MessageOutcome, MessageRecord, WorkKind};
+use domain::{CorrectionSource, Demographics, PatientId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::database::pg_store::PgStore;
 use crate::error::Result;
-use crate::intake::batcher::Keep;
-use crate::intake::message::{About, KeepMessages, event_of, keep_alone, output_kind};
-use crate::patient::identity::IdentityDomains;
+use crate::intake::batcher::BatchInsert;
+use crate::intake::message::{self, MessageTopic};
+use crate::patient::identity::{IdentityDomains, IdentityKey};
 use crate::trail::append::body_of;
 use crate::vault::keys::Keys;
 use crate::vault::payload::{self, PayloadKey};
 
-/// Of how many patients what is known is remembered.
-const KNOWN_MAX: usize = 1_000;
+/// Upper bound of cached patients.
+const CACHED_PATIENTS_MAX: usize = 1_000;
 
-impl Keep for KeepMessages {
+/// Inserts messages.
+#[derive(Clone)]
+pub(crate) struct MessageInsert {
+    store: Arc<PgStore>,
+    domains: IdentityDomains,
+    patients: PatientCache,
+}
+
+impl MessageInsert {
+    pub(crate) fn new(store: &Arc<PgStore>, domains: IdentityDomains) -> Self {
+        Self { store: Arc::clone(store), domains, patients: PatientCache::default() }
+    }
+}
+
+impl BatchInsert for MessageInsert {
     type Record = MessageRecord;
-    type Kept = MessageOutcome;
+    type Outcome = MessageOutcome;
 
-    const NEW: MessageOutcome = MessageOutcome::New;
+    const INSERTED: MessageOutcome = MessageOutcome::New;
 
     fn sender(record: &MessageRecord) -> Option<Uuid> {
         record.arrival.connection
     }
 
-    async fn together(
+    async fn insert_batch(
         &self,
         connection: &mut PgConnection,
         records: &[&MessageRecord],
     ) -> Result<Vec<i64>> {
-        let plain = plain(records, &self.domains);
-        self.known.learn(connection, &self.keys, &plain).await?;
+        let candidates = candidates(records, &self.domains);
+        self.patients.load(connection, &self.store.keys, &candidates).await?;
         let mut rows = Rows::default();
-        for one in &plain {
-            if let Some(known) = self.known.of(&one.name)
-                && one.changes_nothing(&known.demographics)
+        for candidate in &candidates {
+            if let Some(patient) = self.patients.get(&candidate.patient)
+                && candidate.leaves_unchanged(&patient.demographics)
             {
-                rows.push(one, &known)?;
+                rows.push(candidate, &patient)?;
             }
         }
-        if rows.places.is_empty() {
+        if rows.positions.is_empty() {
             return Ok(Vec::new());
         }
-        let kept = rows.write(connection).await?;
-        self.announced.assembly.notify_one();
-        // What the database did not take, it knows more of than we do.
-        let left = plain.iter().filter(|it| !kept.contains(&it.place));
-        self.known.forget(left.map(|it| &it.name));
-        Ok(kept)
+        let inserted = rows.insert(connection).await?;
+        self.store.wakeups.wake(WorkKind::Assembly);
+        // The database knows more of a patient whose message it left out: the cache is outdated.
+        let left_out = candidates.iter().filter(|it| !inserted.contains(&it.position));
+        self.patients.remove(left_out.map(|it| &it.patient));
+        Ok(inserted)
     }
 
-    async fn alone(&self, record: &MessageRecord) -> Result<MessageOutcome> {
-        let kept = keep_alone(self, record).await?;
-        self.announced.assembly.notify_one();
-        Ok(kept)
+    async fn insert_one(&self, record: &MessageRecord) -> Result<MessageOutcome> {
+        let outcome = message::insert_one(&self.store, &self.domains, record).await?;
+        self.store.wakeups.wake(WorkKind::Assembly);
+        Ok(outcome)
     }
 }
 
-/// A message that may be kept with others, if its patient is known.
-struct Plain<'a> {
-    place: i64,
+/// A message that may be inserted in a batch, if its patient is known.
+struct Candidate<'a> {
+    /// Its place in the batch, counted from 1.
+    position: i64,
     record: &'a MessageRecord,
-    name: Name,
-    about: About,
+    patient: IdentityKey,
+    topic: MessageTopic,
 }
 
-impl Plain<'_> {
-    /// Whether all it says of its patient is known.
-    fn changes_nothing(&self, current: &Demographics) -> bool {
-        self.record.arrival.effects.iter().all(|it| match it {
+impl Candidate<'_> {
+    /// Whether everything it states of its patient is known already.
+    fn leaves_unchanged(&self, current: &Demographics) -> bool {
+        self.record.arrival.effects.iter().all(|effect| match effect {
             MessageEffect::Patient { demographics, .. } => {
                 current.clone().changed(demographics) == *current
             }
@@ -86,26 +105,30 @@ impl Plain<'_> {
     }
 }
 
-/// Those that may be kept together.
-fn plain<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> Vec<Plain<'a>> {
+/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own.
+fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> Vec<Candidate<'a>> {
     let mut copies: HashMap<(&str, &str), usize> = HashMap::new();
     for arrival in records.iter().map(|it| &it.arrival) {
         *copies.entry((&arrival.control_id, &arrival.sha256)).or_default() += 1;
     }
-    let mut all = Vec::new();
-    for (place, record) in (1..).zip(records) {
+    let mut candidates = Vec::new();
+    for (position, record) in (1..).zip(records) {
         let arrival = &record.arrival;
         let is_single = copies.get(&(&*arrival.control_id, &*arrival.sha256)) == Some(&1);
-        let patient = only_patient(&arrival.effects).filter(|_| is_single);
-        if let Some(patient) = patient.filter(|_| !arrival.control_id.is_empty()) {
-            let about = About::of(&arrival.effects);
-            all.push(Plain { place, record, name: domains.key(patient), about });
+        let patient = only_patient(&arrival.effects);
+        if let Some(patient) = patient
+            && is_single
+            && !arrival.control_id.is_empty()
+        {
+            let patient = domains.key(patient);
+            let topic = MessageTopic::of(&arrival.effects);
+            candidates.push(Candidate { position, record, patient, topic });
         }
     }
-    all
+    candidates
 }
 
-/// The patient a message is about, if that and results are all it says.
+/// The patient a message is about, if it states nothing but demographics and results of them.
 fn only_patient(effects: &[MessageEffect]) -> Option<&PatientId> {
     let mut only = None;
     for effect in effects {
@@ -122,49 +145,63 @@ fn only_patient(effects: &[MessageEffect]) -> Option<&PatientId> {
     only
 }
 
-/// What is known of a patient, and the key of what is kept of them.
-struct Known {
-    patient: Uuid,
-    /// As the database has it, to see whether it still does.
-    stored: serde_json::Value,
+/// A patient as the database had them when they were loaded.
+struct CachedPatient {
+    id: Uuid,
+    /// As stored: the database compares them, and so finds out whether this is outdated.
+    stored_demographics: serde_json::Value,
     demographics: Demographics,
     key: PayloadKey,
 }
 
-/// What is known of patients of whom messages came lately. It may be out of date: the database takes only what
-/// still holds.
+/// Patients of recent messages. An entry may be outdated: the database inserts only messages whose
+/// patient is still as the entry states.
 #[derive(Clone, Default)]
-pub(crate) struct KnownPatients(Arc<Mutex<HashMap<Name, Arc<Known>>>>);
+struct PatientCache(Arc<Mutex<HashMap<IdentityKey, Arc<CachedPatient>>>>);
 
-/// By what a patient is known: value and issuer.
-type Name = (String, String);
+/// A row of a patient with their key.
+#[derive(sqlx::FromRow)]
+struct PatientRow {
+    value: String,
+    issuer: String,
+    patient: Uuid,
+    demographics: serde_json::Value,
+    key: Uuid,
+    wrapped: Vec<u8>,
+}
 
-impl KnownPatients {
-    fn of(&self, name: &Name) -> Option<Arc<Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+impl PatientCache {
+    fn locked(&self) -> MutexGuard<'_, HashMap<IdentityKey, Arc<CachedPatient>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget<'a>(&self, names: impl Iterator<Item = &'a Name>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.for_each(|it| _ = all.remove(it));
+    fn get(&self, key: &IdentityKey) -> Option<Arc<CachedPatient>> {
+        self.locked().get(key).cloned()
     }
 
-    /// Looks up those of whom nothing is known yet.
-    async fn learn(
+    fn remove<'a>(&self, keys: impl Iterator<Item = &'a IdentityKey>) {
+        let mut cached = self.locked();
+        for key in keys {
+            cached.remove(key);
+        }
+    }
+
+    /// Loads the patients of candidates that are not cached yet.
+    async fn load(
         &self,
         connection: &mut PgConnection,
         keys: &Keys,
-        plain: &[Plain<'_>],
+        candidates: &[Candidate<'_>],
     ) -> Result<()> {
-        let new = |it: &&Plain<'_>| self.of(&it.name).is_none();
-        let names: HashSet<&Name> = plain.iter().filter(new).map(|it| &it.name).collect();
-        if names.is_empty() {
+        let missing: HashSet<&IdentityKey> =
+            candidates.iter().map(|it| &it.patient).filter(|it| self.get(it).is_none()).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         let (values, issuers): (Vec<&str>, Vec<&str>) =
-            names.into_iter().map(|(value, issuer)| (value.as_str(), issuer.as_str())).unzip();
-        let rows: Vec<(String, String, Uuid, serde_json::Value, Uuid, Vec<u8>)> = sqlx::query_as(
-            "select i.value, i.issuer, p.id, p.demographics, k.id, k.wrapped
+            missing.into_iter().map(|it| (it.value.as_str(), it.issuer.as_str())).unzip();
+        let rows: Vec<PatientRow> = sqlx::query_as(
+            "select i.value, i.issuer, p.id as patient, p.demographics, k.id as key, k.wrapped
              from unnest($1::text[], $2::text[]) g (value, issuer)
              join patient_identifier i on i.value = g.value and i.issuer = g.issuer
              join patient p on p.id = i.patient
@@ -175,104 +212,112 @@ impl KnownPatients {
         .bind(issuers)
         .fetch_all(connection)
         .await?;
-        let mut found = HashMap::new();
-        for (value, issuer, patient, stored, key, wrapped) in rows {
-            let demographics = serde_json::from_value(stored.clone())?;
-            let key = PayloadKey::open(keys, key, &wrapped)?;
-            let known = Known { patient, stored, demographics, key };
-            found.insert((value, issuer), Arc::new(known));
+        let mut loaded = HashMap::new();
+        for row in rows {
+            let patient = CachedPatient {
+                id: row.patient,
+                demographics: serde_json::from_value(row.demographics.clone())?,
+                stored_demographics: row.demographics,
+                key: PayloadKey::open(keys, row.key, &row.wrapped)?,
+            };
+            loaded.insert(IdentityKey { value: row.value, issuer: row.issuer }, Arc::new(patient));
         }
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= KNOWN_MAX {
-            all.clear();
+        let mut cached = self.locked();
+        if cached.len() >= CACHED_PATIENTS_MAX {
+            cached.clear();
         }
-        all.extend(found);
+        cached.extend(loaded);
         Ok(())
     }
 }
 
-/// What is written of messages, column by column.
+/// The rows of a batch, column by column: one entry for each message.
 #[derive(Default)]
 struct Rows<'a> {
-    places: Vec<i64>,
+    positions: Vec<i64>,
     records: Vec<&'a MessageRecord>,
     patients: Vec<Uuid>,
     demographics: Vec<serde_json::Value>,
     keys: Vec<Uuid>,
     raws: Vec<Uuid>,
-    sealed_raws: Vec<Vec<u8>>,
+    encrypted_raws: Vec<Vec<u8>>,
     documents: Vec<Option<Uuid>>,
-    sealed_documents: Vec<Option<Vec<u8>>>,
+    encrypted_documents: Vec<Option<Vec<u8>>>,
     accessions: Vec<String>,
-    /// As what it may be a correction of ours, if it may.
-    kinds: Vec<Option<&'static str>>,
-    events: Vec<Uuid>,
-    bodies: Vec<serde_json::Value>,
+    /// The source of the correction that the message may be.
+    correction_sources: Vec<Option<&'static str>>,
+    event_ids: Vec<Uuid>,
+    event_bodies: Vec<serde_json::Value>,
 }
 
 impl<'a> Rows<'a> {
-    fn push(&mut self, one: &Plain<'a>, known: &Known) -> Result<()> {
-        let key = &known.key;
-        let Plain { record, about, .. } = one;
-        let arrival = &record.arrival;
-        let document = about.document.as_ref().map(serde_json::to_vec).transpose()?;
-        let event = event_of(record, Some(known.patient), &about.accession);
-        self.bodies.push(body_of(&event)?);
-        self.sealed_raws.push(payload::sealed(key, &arrival.raw)?);
-        self.sealed_documents.push(document.map(|it| payload::sealed(key, &it)).transpose()?);
-        self.documents.push(about.document.as_ref().map(|_| Uuid::now_v7()));
-        self.kinds.push(output_kind(record, about).map(contracts::OutputKind::name));
-        self.places.push(one.place);
+    fn push(&mut self, candidate: &Candidate<'a>, patient: &CachedPatient) -> Result<()> {
+        let key = &patient.key;
+        let record = candidate.record;
+        let topic = &candidate.topic;
+        let document = topic.document.as_ref().map(serde_json::to_vec).transpose()?;
+        let encrypted = document.map(|it| payload::encrypted(key, &it)).transpose()?;
+        let event = message::event_of(record, Some(patient.id), &topic.accession);
+        let source = message::correction_source(record, topic);
+        self.positions.push(candidate.position);
         self.records.push(record);
-        self.patients.push(known.patient);
-        self.demographics.push(known.stored.clone());
+        self.patients.push(patient.id);
+        self.demographics.push(patient.stored_demographics.clone());
         self.keys.push(key.id);
         self.raws.push(Uuid::now_v7());
-        self.accessions.push(about.accession.clone());
-        self.events.push(Uuid::now_v7());
+        self.encrypted_raws.push(payload::encrypted(key, &record.arrival.raw)?);
+        self.documents.push(encrypted.as_ref().map(|_| Uuid::now_v7()));
+        self.encrypted_documents.push(encrypted);
+        self.accessions.push(topic.accession.clone());
+        self.correction_sources.push(source.map(CorrectionSource::name));
+        self.event_ids.push(Uuid::now_v7());
+        self.event_bodies.push(body_of(&event)?);
         Ok(())
     }
 
-    /// Writes it all with one question, and gives the places of those that were taken.
-    async fn write(&self, connection: &mut PgConnection) -> Result<Vec<i64>> {
-        let column = |of: fn(&MessageRecord) -> &str| -> Vec<&str> {
-            self.records.iter().map(|it| of(it)).collect()
-        };
-        let bytes = |of: fn(&MessageRecord) -> Option<&[u8]>| -> Vec<Option<&[u8]>> {
-            self.records.iter().map(|it| of(it)).collect()
-        };
-        let problems: Vec<Option<&str>> =
-            self.records.iter().map(|it| it.arrival.problem.as_deref()).collect();
-        let places = sqlx::query_scalar(
+    fn texts(&self, field: fn(&MessageRecord) -> &str) -> Vec<&'a str> {
+        self.records.iter().copied().map(field).collect()
+    }
+
+    /// Inserts the rows with one statement, and returns the positions of those that were inserted.
+    async fn insert(&self, connection: &mut PgConnection) -> Result<Vec<i64>> {
+        let ids: Vec<Uuid> = self.records.iter().map(|it| it.id).collect();
+        let arrivals = || self.records.iter().map(|it| &it.arrival);
+        let first_answers: Vec<&[u8]> =
+            arrivals().map(|it| it.answers.first.as_deref().unwrap_or_default()).collect();
+        let application_answers: Vec<Option<&[u8]>> =
+            arrivals().map(|it| it.answers.application.as_deref()).collect();
+        let problems: Vec<Option<&str>> = arrivals().map(|it| it.problem.as_deref()).collect();
+        let positions = sqlx::query_scalar(
             "select message_batch_insert($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
                 $16, $17, $18, $19, $20, $21, $22, $23, $24)",
         )
-        .bind(&self.places)
-        .bind(self.records.iter().map(|it| it.id).collect::<Vec<_>>())
-        .bind(column(|it| &it.arrival.address))
-        .bind(column(|it| &it.arrival.sending_application))
-        .bind(column(|it| &it.arrival.sending_facility))
-        .bind(column(|it| &it.arrival.message_type.code))
-        .bind(column(|it| &it.arrival.message_type.trigger))
-        .bind(column(|it| &it.arrival.control_id))
-        .bind(column(|it| &it.arrival.sha256))
+        .bind(&self.positions)
+        .bind(ids)
+        .bind(self.texts(|it| &it.arrival.address))
+        .bind(self.texts(|it| &it.arrival.sending_application))
+        .bind(self.texts(|it| &it.arrival.sending_facility))
+        .bind(self.texts(|it| &it.arrival.message_type.code))
+        .bind(self.texts(|it| &it.arrival.message_type.trigger))
+        .bind(self.texts(|it| &it.arrival.control_id))
+        .bind(self.texts(|it| &it.arrival.sha256))
         .bind(&self.raws)
-        .bind(&self.sealed_raws)
+        .bind(&self.encrypted_raws)
         .bind(&self.documents)
-        .bind(&self.sealed_documents)
+        .bind(&self.encrypted_documents)
         .bind(&self.keys)
         .bind(&self.patients)
         .bind(&self.demographics)
         .bind(&self.accessions)
-        .bind(bytes(|it| Some(it.arrival.answers.first.as_deref().unwrap_or_default())))
-        .bind(column(|it| &it.arrival.acknowledgement_code))
+        .bind(first_answers)
+        .bind(self.texts(|it| &it.arrival.acknowledgement_code))
         .bind(problems)
-        .bind(bytes(|it| it.arrival.answers.application.as_deref()))
-        .bind(&self.kinds)
-        .bind(&self.events)
-        .bind(&self.bodies)
+        .bind(application_answers)
+        .bind(&self.correction_sources)
+        .bind(&self.event_ids)
+        .bind(&self.event_bodies)
         .fetch_all(connection)
         .await?;
-        Ok(places)
+        Ok(positions)
     }
 }

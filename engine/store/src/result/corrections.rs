@@ -1,36 +1,47 @@
+//! Corrections: instances and messages from outside that may follow a draft of ours (OUT-81).
+//!
+//! The intake notes every arrival that may be one. Each is then compared with the runs on its
+//! study, and settled once, whether it matched a draft or not.
+
+use async_trait::async_trait;
 use contracts::{
-    ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, OutputKind, ReviewView,
-    StoreError,
+    ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore,
+    ReviewView, StoreError,
 };
-use domain::{Action, Actor, Event, ExchangedDocument, Subject};
+use domain::event::{CorrectionMatched, CorrectionsRead};
+use domain::{Actor, CorrectionSource, Event, ExchangedDocument, Subject};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result, inconsistent};
+use crate::database::decode;
+use crate::database::pg_store::{PgStore, commit};
+use crate::error::{Error, Result, StoreResult};
 use crate::patient::identity;
+use crate::result::pair::{self, LabelledPair};
+use crate::result::review;
 use crate::run::record;
 use crate::trail::append::append;
+use crate::vault::keys::Keys;
 use crate::vault::payload;
 
-/// Runs that something may be a correction of.
+/// Upper bound of the runs a candidate is compared with; the newest are taken.
 const RUNS_MAX: i64 = 20;
 
-/// Remembers that something came which may be a correction of a draft.
+/// Notes an instance that may be a correction.
 pub(crate) async fn note_instance(
     tx: &mut PgConnection,
+    source: CorrectionSource,
     instance: &str,
     sha256: &str,
     study: &str,
-    kind: OutputKind,
 ) -> Result<()> {
     sqlx::query(
         "insert into correction (source, origin, sha256, study) values ($1, $2, $3, $4)
          on conflict do nothing",
     )
-    .bind(kind.name())
+    .bind(source.name())
     .bind(instance)
     .bind(sha256)
     .bind(study)
@@ -39,18 +50,18 @@ pub(crate) async fn note_instance(
     Ok(())
 }
 
-/// The same of a message.
+/// Notes a message that may be a correction.
 pub(crate) async fn note_message(
     tx: &mut PgConnection,
+    source: CorrectionSource,
     message: Uuid,
     accession: &str,
-    kind: OutputKind,
 ) -> Result<()> {
     sqlx::query(
         "insert into correction (source, origin, accession) values ($1, $2, $3)
          on conflict do nothing",
     )
-    .bind(kind.name())
+    .bind(source.name())
     .bind(message.to_string())
     .bind(accession)
     .execute(tx)
@@ -58,170 +69,223 @@ pub(crate) async fn note_message(
     Ok(())
 }
 
-type Row = (String, String, Option<String>, Option<String>, Option<String>);
-
-impl PgStore {
-    /// The oldest thing that came and was not looked at, with the runs it may be of.
-    pub(crate) async fn next_returned_row(&self) -> Result<Option<CorrectionCandidate>> {
+#[async_trait]
+impl CorrectionStore for PgStore {
+    async fn next_correction(&self) -> StoreResult<Option<CorrectionCandidate>> {
         let mut tx = identity::begin_shared(&self.pool).await?;
-        let row: Option<Row> = sqlx::query_as(
-            "select source, origin, sha256, study, accession from correction
-             where decided_at is null order by at limit 1",
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some((source, origin, sha256, study, accession)) = row else { return Ok(None) };
-        let runs: Vec<Uuid> = sqlx::query_scalar(
-            "select r.id from run r join study s on s.uid = r.study
-             where s.uid = $1 or ($2 <> '' and s.accession = $2
-                and patient_root(s.patient) =
-                    (select patient_root(m.patient) from message m where m.id::text = $4))
-             order by r.started_at desc limit $3",
-        )
-        .bind(&study)
-        .bind(accession.clone().unwrap_or_default())
-        .bind(RUNS_MAX)
-        .bind(&origin)
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut views: Vec<ReviewView> = Vec::new();
-        for id in runs {
-            match self.review(&mut tx, id, false).await {
-                Ok(view) => views.extend(view),
-                // What a run found was removed: there is nothing left to match with.
-                Err(Error::Store(StoreError::Inconsistent(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let content = match sha256 {
-            Some(sha256) => CorrectionContent::Instance { sha256 },
-            None => CorrectionContent::Message(self.document_of(&mut tx, &origin).await?),
-        };
-        let composed = self.composed_in(&mut tx, study.as_deref()).await?;
-        tx.commit().await?;
-        let source = domain::CorrectionSource::parse(&source)
-            .ok_or_else(|| inconsistent("a correction of an unknown source"))?;
-        Ok(Some(CorrectionCandidate { source, origin, content, runs: views, composed }))
+        let next = next_in_tx(&mut tx, &self.keys).await?;
+        commit(tx).await?;
+        Ok(next)
     }
 
-    async fn document_of(&self, tx: &mut PgConnection, message: &str) -> Result<ExchangedDocument> {
-        let id: Uuid = message.parse().unwrap_or_default();
-        let payload: Option<Option<Uuid>> =
-            sqlx::query_scalar("select document from message where id = $1")
-                .bind(id)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let Some(Some(payload)) = payload else { return Ok(ExchangedDocument::default()) };
-        let content = payload::read(tx, &self.keys, payload).await?;
-        Ok(content.map(|it| serde_json::from_slice(&it)).transpose()?.unwrap_or_default())
-    }
-
-    /// Which run composed which object, for a study: what comes back names what it follows.
-    async fn composed_in(
+    async fn settle_correction(
         &self,
-        tx: &mut PgConnection,
-        study: Option<&str>,
-    ) -> Result<Vec<ComposedObject>> {
-        let rows: Vec<(String, Uuid)> = sqlx::query_as(
-            "select o ->> 'id', e.run from audit.event e,
-                jsonb_array_elements(e.body #> '{detail,outputs}') o
-             where e.kind = 'report_composed' and e.study = $1 and e.run is not null",
-        )
-        .bind(study)
-        .fetch_all(tx)
-        .await?;
-        Ok(rows.into_iter().map(|(id, run)| ComposedObject { id, run }).collect())
-    }
-
-    /// Puts on record what became of something that came back.
-    pub(crate) async fn settle_returned_row(
-        &self,
-        source: &str,
+        source: CorrectionSource,
         origin: &str,
         pairs: Vec<CorrectionPair>,
-    ) -> Result<()> {
+    ) -> StoreResult<()> {
         let mut tx = identity::begin_shared(&self.pool).await?;
         for pair in &pairs {
-            let record = record::load(&mut tx, pair.run, false).await?;
-            let content = serde_json::to_vec(&pair.content)?;
-            let kept =
-                payload::keep(&mut tx, &self.keys, record.patient, "returned", &content).await?;
-            let artifacts: Vec<&str> =
-                pair.content.artifacts().map(|it| it.sha256.as_str()).collect();
-            payload::use_artifacts(&mut tx, kept.id, &artifacts).await?;
-            let difference = serde_json::to_vec(&pair.difference)?;
-            let difference =
-                payload::keep(&mut tx, &self.keys, record.patient, "difference", &difference)
-                    .await?;
-            let of = (pair.run, record.patient);
-            self.keep_pair(&mut tx, of, &pair.draft, (source, origin, kept.id, difference.id))
-                .await?;
-            let detail = json!({"source": source, "payload": kept.id,
-                "salted_sha256": kept.digest, "difference": difference.id});
-            let subject = record::subject(&record, "");
-            append(&mut tx, &Event::engine("correction_matched", Action::C, subject, detail))
-                .await?;
+            store_pair(&mut tx, &self.keys, source, origin, pair).await?;
         }
         sqlx::query("update correction set decided_at = now() where source = $1 and origin = $2")
-            .bind(source)
+            .bind(source.name())
             .bind(origin)
             .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+            .await
+            .map_err(Error::from)?;
+        Ok(commit(tx).await?)
     }
+}
 
-    /// The newest pairs of draft and final. Who looked is put on record (AUD-08).
+#[derive(sqlx::FromRow)]
+struct CandidateRow {
+    source: String,
+    origin: String,
+    sha256: Option<String>,
+    study: Option<String>,
+    accession: Option<String>,
+}
+
+async fn next_in_tx(tx: &mut PgConnection, keys: &Keys) -> Result<Option<CorrectionCandidate>> {
+    let row: Option<CandidateRow> = sqlx::query_as(
+        "select source, origin, sha256, study, accession from correction
+         where decided_at is null order by at limit 1",
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut views: Vec<ReviewView> = Vec::new();
+    for run in candidate_runs(tx, &row).await? {
+        match review::view_in_tx(tx, keys, run).await {
+            Ok(view) => views.extend(view),
+            // Retention removed the results of the run: there is no draft left to compare with.
+            Err(Error::Store(StoreError::Inconsistent(_))) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let content = match row.sha256 {
+        Some(sha256) => CorrectionContent::Instance { sha256 },
+        None => CorrectionContent::Message(document_of(tx, keys, &row.origin).await?),
+    };
+    Ok(Some(CorrectionCandidate {
+        source: decode::named(&row.source, CorrectionSource::parse)?,
+        origin: row.origin,
+        content,
+        runs: views,
+        composed: composed_of(tx, row.study.as_deref()).await?,
+    }))
+}
+
+/// The runs on the study of a candidate, or on studies of its accession number and patient.
+async fn candidate_runs(tx: &mut PgConnection, row: &CandidateRow) -> Result<Vec<Uuid>> {
+    let runs = sqlx::query_scalar(
+        "select r.id from run r join study s on s.uid = r.study
+         where s.uid = $1 or ($2 <> '' and s.accession = $2
+            and patient_root(s.patient) =
+                (select patient_root(m.patient) from message m where m.id::text = $4))
+         order by r.started_at desc limit $3",
+    )
+    .bind(&row.study)
+    .bind(row.accession.as_deref().unwrap_or_default())
+    .bind(RUNS_MAX)
+    .bind(&row.origin);
+    Ok(runs.fetch_all(tx).await?)
+}
+
+/// The document of a message; empty if it was erased.
+async fn document_of(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    message: &str,
+) -> Result<ExchangedDocument> {
+    let id: Uuid = message.parse().unwrap_or_default();
+    let payload: Option<Option<Uuid>> =
+        sqlx::query_scalar("select document from message where id = $1")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await?;
+    let Some(Some(payload)) = payload else { return Ok(ExchangedDocument::default()) };
+    let content = payload::read(tx, keys, payload).await?;
+    Ok(content.map(|it| serde_json::from_slice(&it)).transpose()?.unwrap_or_default())
+}
+
+/// The objects that runs composed for a study: a correction names the one it follows.
+async fn composed_of(tx: &mut PgConnection, study: Option<&str>) -> Result<Vec<ComposedObject>> {
+    let rows: Vec<(String, Uuid)> = sqlx::query_as(
+        "select o ->> 'id', e.run from audit.event e,
+            jsonb_array_elements(e.body #> '{detail,outputs}') o
+         where e.kind = 'report_composed' and e.study = $1 and e.run is not null",
+    )
+    .bind(study)
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|(id, run)| ComposedObject { id, run }).collect())
+}
+
+async fn store_pair(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    source: CorrectionSource,
+    origin: &str,
+    correction: &CorrectionPair,
+) -> Result<()> {
+    let run = record::load(tx, correction.run).await?;
+    let content = serde_json::to_vec(&correction.content)?;
+    let content = payload::store(tx, keys, run.patient, "returned", &content).await?;
+    let artifacts: Vec<&str> =
+        correction.content.artifacts().map(|it| it.sha256.as_str()).collect();
+    payload::link_artifacts(tx, content.id, &artifacts).await?;
+    let difference = serde_json::to_vec(&correction.difference)?;
+    let difference = payload::store(tx, keys, run.patient, "difference", &difference).await?;
+    let pair = LabelledPair {
+        run: run.id,
+        patient: run.patient,
+        source,
+        origin,
+        draft: &correction.draft,
+        content: content.id,
+        difference: difference.id,
+    };
+    pair::store_in_tx(tx, keys, &pair).await?;
+    let body = CorrectionMatched {
+        source,
+        payload: content.id,
+        salted_sha256: content.digest,
+        difference: difference.id,
+    };
+    append(tx, &Event::new(record::subject(&run), body)).await?;
+    Ok(())
+}
+
+/// A draft and its correction in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct CorrectionLine {
+    /// The key of the pair.
+    pub id: Uuid,
+    /// The run that drafted.
+    pub run: Uuid,
+    /// A name of [`CorrectionSource`].
+    pub source: String,
+    /// The version of the run, or the instance or message that arrived.
+    pub origin: String,
+    /// When the pair was stored, in UTC (RFC 3339).
+    pub at: String,
+    /// How the two differ; null once it was erased.
+    pub difference: Value,
+}
+
+#[derive(sqlx::FromRow)]
+struct PairRow {
+    id: Uuid,
+    run: Uuid,
+    source: String,
+    origin: String,
+    at: String,
+    difference: Uuid,
+}
+
+impl PgStore {
+    /// The newest pairs of draft and correction. Reading them is an event too (AUD-08).
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn corrections(
-        &self,
-        limit: i64,
-        actor: Actor,
-    ) -> std::result::Result<Vec<CorrectionLine>, StoreError> {
-        Ok(self.correction_rows(limit, actor).await?)
-    }
-
-    async fn correction_rows(&self, limit: i64, actor: Actor) -> Result<Vec<CorrectionLine>> {
-        let mut tx = self.pool.begin().await?;
-        let rows: Vec<(Uuid, Uuid, String, String, String, Uuid)> = sqlx::query_as(
-            "select id, run, source, origin,
-                to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), difference
-             from labelled_pair order by at desc limit $1",
-        )
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut lines = Vec::new();
-        for (id, run, source, origin, at, difference) in rows {
-            // What was erased stays in the list, without its content.
-            let content = payload::read(&mut tx, &self.keys, difference).await?;
-            let difference = content.map(|it| serde_json::from_slice(&it)).transpose()?;
-            let difference = difference.unwrap_or_default();
-            lines.push(CorrectionLine { id, run, source, origin, at, difference });
-        }
-        let event = Event::engine("corrections_read", Action::R, Subject::default(), json!({}));
+    pub async fn corrections(&self, limit: i64, actor: Actor) -> StoreResult<Vec<CorrectionLine>> {
+        let mut tx = self.begin().await?;
+        let lines = lines_in_tx(&mut tx, &self.keys, limit).await?;
+        let event = Event::new(Subject::default(), CorrectionsRead {});
         append(&mut tx, &event.by(actor)).await?;
-        tx.commit().await?;
+        commit(tx).await?;
         Ok(lines)
     }
 }
 
-/// A draft and what became of it, as it is listed.
-#[derive(Clone, Debug, Serialize)]
-pub struct CorrectionLine {
-    /// Its key.
-    pub id: Uuid,
-    /// The run that drafted.
-    pub run: Uuid,
-    /// `review`, `seg`, `sr`, `oru` or `mdm`.
-    pub source: String,
-    /// The version of the run, or the instance or message that came.
-    pub origin: String,
-    /// When it was matched.
-    pub at: String,
-    /// What is other.
-    pub difference: Value,
+async fn lines_in_tx(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    limit: i64,
+) -> Result<Vec<CorrectionLine>> {
+    let rows: Vec<PairRow> = sqlx::query_as(
+        "select id, run, source, origin,
+            to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as at, difference
+         from labelled_pair order by at desc limit $1",
+    )
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut lines = Vec::new();
+    for row in rows {
+        let content = payload::read(tx, keys, row.difference).await?;
+        let difference = content.map(|it| serde_json::from_slice(&it)).transpose()?;
+        lines.push(CorrectionLine {
+            id: row.id,
+            run: row.run,
+            source: row.source,
+            origin: row.origin,
+            at: row.at,
+            difference: difference.unwrap_or_default(),
+        });
+    }
+    Ok(lines)
 }

@@ -1,46 +1,47 @@
-//! What should have ended by now and has not.
+//! Runs and nodes that have missed their deadline.
 
 use contracts::NewTask;
-use domain::{Action, Event, Outcome, Subject, TaskKind};
-use serde_json::json;
+use domain::event::SlaMissed;
+use domain::{Event, Outcome, TaskKind};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
 use crate::error::Result;
-use crate::run::record;
-use crate::run::task;
+use crate::run::{record, task};
 use crate::trail::append::append;
 
-impl PgStore {
-    pub(crate) async fn tell_overdue_rows(&self) -> Result<u64> {
-        let mut tx = self.pool.begin().await?;
-        let runs: Vec<(Uuid, Option<String>)> = sqlx::query_as(
-            "update run set due_at = null where due_at < clock_timestamp() and ended_at is null
-             returning id, null::text",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let nodes: Vec<(Uuid, Option<String>)> = sqlx::query_as(
-            "update node set due_at = null where due_at < clock_timestamp()
-                and state in ('waiting', 'ready', 'running', 'in_review') returning run, node",
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let all: Vec<_> = runs.into_iter().chain(nodes).collect();
-        for (id, node) in &all {
-            let record = record::load(&mut tx, *id, false).await?;
-            let subject: Subject = record::subject(&record, node.as_deref().unwrap_or_default());
-            let kind = "sla_missed";
-            let detail = json!({"workflow": record.workflow.name});
-            let event = Event::engine(kind, Action::E, subject.clone(), detail);
-            append(&mut tx, &event.ended(Outcome::MinorFailure)).await?;
-            let what =
-                node.as_ref().map_or_else(|| "the run".to_owned(), |it| format!("node {it}"));
-            let reason =
-                format!("workflow {}: {what} should have ended by now", record.workflow.name);
-            task::open(&mut tx, &NewTask { kind: TaskKind::SlaMissed, subject, reason }).await?;
-        }
-        tx.commit().await?;
-        Ok(all.len() as u64)
+/// Reports every missed deadline once, and opens a task for it. Returns their number.
+pub(crate) async fn report_in_tx(tx: &mut PgConnection) -> Result<u64> {
+    let runs: Vec<Uuid> = sqlx::query_scalar(
+        "update run set due_at = null where due_at < clock_timestamp() and ended_at is null
+         returning id",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let nodes: Vec<(Uuid, String)> = sqlx::query_as(
+        "update node set due_at = null where due_at < clock_timestamp()
+            and state in ('waiting', 'ready', 'running', 'in_review') returning run, node",
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for run in &runs {
+        report_one(tx, *run, None).await?;
     }
+    for (run, node) in &nodes {
+        report_one(tx, *run, Some(node)).await?;
+    }
+    Ok((runs.len() + nodes.len()) as u64)
+}
+
+async fn report_one(tx: &mut PgConnection, run: Uuid, node: Option<&str>) -> Result<()> {
+    let run = record::load(tx, run).await?;
+    let workflow = &run.workflow.name;
+    let (subject, what) = match node {
+        Some(node) => (record::node_subject(&run, node), format!("node {node}")),
+        None => (record::subject(&run), "the run".to_owned()),
+    };
+    let body = SlaMissed { workflow: workflow.clone() };
+    append(tx, &Event::new(subject.clone(), body).ended(Outcome::MinorFailure)).await?;
+    let reason = format!("workflow {workflow}: {what} should have ended by now");
+    task::open(tx, &NewTask { kind: TaskKind::SlaMissed, subject, reason }).await
 }

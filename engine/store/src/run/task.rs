@@ -1,15 +1,18 @@
+//! Tasks: what a person has to look at, and what they decided.
+
 use contracts::{NewTask, StoreError};
-use domain::{Action, Actor, Event};
-use serde_json::{Value, json};
+use domain::event::{TaskDecided, TaskOpened};
+use domain::{Actor, Event};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
+use crate::database::pg_store::{PgStore, commit};
 use crate::error::{Error, Result};
 use crate::trail::append::append;
 
 impl PgStore {
-    /// Puts on record what a person decided about a task. False if it is not open.
+    /// Records what a person decided about a task. False if the task is not open.
     ///
     /// # Errors
     ///
@@ -20,8 +23,8 @@ impl PgStore {
         decision: &str,
         actor: Actor,
     ) -> std::result::Result<bool, StoreError> {
-        let mut tx = self.pool.begin().await.map_err(Error::from)?;
-        let row: Option<(Value,)> = sqlx::query_as(
+        let mut tx = self.begin().await?;
+        let subject: Option<Value> = sqlx::query_scalar(
             "update task set decided_at = now(), decided_by = $2, decision = $3
              where id = $1 and decided_at is null returning subject",
         )
@@ -31,18 +34,16 @@ impl PgStore {
         .fetch_optional(&mut *tx)
         .await
         .map_err(Error::from)?;
-        let Some((subject,)) = row else { return Ok(false) };
+        let Some(subject) = subject else { return Ok(false) };
         let subject = serde_json::from_value(subject).map_err(Error::from)?;
-        // What a person writes may name a patient: it stays in the row.
-        let detail = json!({"task": task});
-        let event = Event::engine("task_decided", Action::U, subject, detail).by(actor);
-        append(&mut tx, &event).await?;
-        tx.commit().await.map_err(Error::from)?;
+        // The text of the decision may name a patient: it stays in the row.
+        append(&mut tx, &Event::new(subject, TaskDecided { task }).by(actor)).await?;
+        commit(tx).await?;
         Ok(true)
     }
 }
 
-/// Gives something to a person.
+/// Opens a task, and reports it.
 pub(crate) async fn open(connection: &mut PgConnection, task: &NewTask) -> Result<()> {
     let id = Uuid::now_v7();
     sqlx::query("insert into task (id, kind, subject, reason) values ($1, $2, $3, $4)")
@@ -52,21 +53,19 @@ pub(crate) async fn open(connection: &mut PgConnection, task: &NewTask) -> Resul
         .bind(&task.reason)
         .execute(&mut *connection)
         .await?;
-    let detail = json!({"task": id, "task_kind": task.kind});
-    let event = Event::engine("task_opened", Action::C, task.subject.clone(), detail);
-    append(connection, &event).await?;
+    let body = TaskOpened { task: id, task_kind: task.kind };
+    append(connection, &Event::new(task.subject.clone(), body)).await?;
     Ok(())
 }
 
-/// Gives something to a person, unless the same waits already.
+/// Opens a task, unless one with the same kind, subject and reason is open.
 pub(crate) async fn open_once(connection: &mut PgConnection, task: &NewTask) -> Result<()> {
-    let subject = serde_json::to_value(&task.subject)?;
-    let (is_open,): (bool,) = sqlx::query_as(
+    let is_open: bool = sqlx::query_scalar(
         "select exists (select from task where decided_at is null and kind = $1 and subject = $2
             and reason = $3)",
     )
     .bind(task.kind.name())
-    .bind(&subject)
+    .bind(serde_json::to_value(&task.subject)?)
     .bind(&task.reason)
     .fetch_one(&mut *connection)
     .await?;

@@ -1,18 +1,42 @@
+//! Appending events to the trail, within the transaction of the operation they report (AUD-05).
+
+use async_trait::async_trait;
+use contracts::TrailStore;
 use domain::Event;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::{Result, inconsistent};
+use crate::database::pg_store::{PgStore, commit};
+use crate::error::{Result, StoreResult, inconsistent};
 
-/// Adds an event to the trail, within the transaction of what it tells of (AUD-05).
+#[async_trait]
+impl TrailStore for PgStore {
+    async fn append_events(&self, events: Vec<Event>) -> StoreResult<()> {
+        let mut tx = self.begin().await?;
+        append_all(&mut tx, &events).await?;
+        Ok(commit(tx).await?)
+    }
+}
+
+/// Appends an event and returns its key.
 pub(crate) async fn append(connection: &mut PgConnection, event: &Event) -> Result<Uuid> {
-    let body = body_of(event)?;
     let id = Uuid::now_v7();
-    sqlx::query("select audit.append($1, $2)").bind(id).bind(body).execute(connection).await?;
+    append_with_id(connection, id, event).await?;
     Ok(id)
 }
 
-/// The same for several, in order.
+/// Appends an event under a key that the caller has chosen.
+pub(crate) async fn append_with_id(
+    connection: &mut PgConnection,
+    id: Uuid,
+    event: &Event,
+) -> Result<()> {
+    let body = body_of(event)?;
+    sqlx::query("select audit.append($1, $2)").bind(id).bind(body).execute(connection).await?;
+    Ok(())
+}
+
+/// Appends several events in order, with one statement.
 pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) -> Result<()> {
     if events.is_empty() {
         return Ok(());
@@ -27,18 +51,21 @@ pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) 
     Ok(())
 }
 
-/// What of an event is hashed: everything that is set.
+/// The body of an event as it is stored and hashed: every field that is set.
+///
+/// # Errors
+///
+/// Fails if the body has no canonical form (RFC 8785): such an event could never be sealed.
 pub(crate) fn body_of(event: &Event) -> Result<serde_json::Value> {
     let mut body = serde_json::to_value(event)?;
     remove_nulls(&mut body);
-    // What has no canonical form could never be sealed.
-    encoding::jcs::canonical(&body).map_err(|it| inconsistent(it.to_string()))?;
+    encoding::jcs::canonical(&body).map_err(|error| inconsistent(error.to_string()))?;
     Ok(body)
 }
 
 fn remove_nulls(value: &mut serde_json::Value) {
     if let serde_json::Value::Object(map) = value {
-        map.retain(|_, it| !it.is_null());
+        map.retain(|_, field| !field.is_null());
         map.values_mut().for_each(remove_nulls);
     }
 }

@@ -1,3 +1,40 @@
+//! The sealer: gives events their place in the chain, and signs them in batches (AUD-01..03).
+//!
+//! # The order of sealing
+//!
+//! A sealed event can never be followed by an event that belongs before it. So the sealer needs an
+//! order in which no event appears late. Neither the time nor the sequence number of an event is
+//! such an order, because both are taken before the transaction commits:
+//!
+//! ```text
+//!  time   transaction 7 (xid 700)          transaction 8 (xid 701)        sealer
+//!   t0    begins, appends event A
+//!         (position 41)
+//!   t1                                     begins, appends event B
+//!                                          (position 42), commits
+//!   t2                                                                    sees B, not A
+//!   t3    commits
+//!   t4                                                                    sees A and B
+//! ```
+//!
+//! A sealer that ordered by position and sealed B at t2 would have to put A, position 41, after it.
+//! Instead, events are sealed in the order of (xid, position), and only those whose `xid` is below
+//! `pg_snapshot_xmin(pg_current_snapshot())`: the lowest transaction that was still running when
+//! the snapshot was taken. Every transaction below it has ended, so no event of theirs can appear
+//! any more. At t2 the xmin is 700, and neither event is sealed; at t4 it is above 701, and A is
+//! sealed before B. The head of the chain stores the last (xid, position), and the next batch goes
+//! on after it.
+//!
+//! The price: a transaction that stays open holds back the sealing of everything after it. The
+//! sealer warns when events wait for long ([`UNSEALED_SECONDS_MAX`]).
+//!
+//! # A batch
+//!
+//! Each event is hashed with the hash before it; the hashes of a batch form a Merkle tree, and its
+//! root is signed. The signed batch is written to a file outside of the database *before* it is
+//! committed: a batch that only the file knows is signed again with the same number, one that only
+//! the database knows could be removed unseen.
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,45 +48,59 @@ use sqlx::PgConnection;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result, inconsistent};
-use crate::run::snapshot::time;
+use crate::database::decode;
+use crate::database::pg_store::{PgStore, commit};
+use crate::error::{Error, Result, StoreResult, inconsistent};
 use crate::trail::file;
 use crate::trail::file::{
     End, GENESIS, Hash, SealedBatch, SealedEvent, chain_hash, merkle_root, signed_bytes,
 };
 
-/// Most events of a batch (architecture §7).
+/// Upper bound of the events in a batch (architecture §7).
 const BATCH_EVENTS_MAX: i64 = 1_000;
 
 /// How often the trail is sealed.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether somebody else has sealed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often [`Sealer::seal_all`] checks whether another engine has sealed.
+const SEAL_CHECK_PERIOD: Duration = Duration::from_millis(100);
 
-/// An event that has waited longer for its seal is worth a warning: a transaction hangs.
+/// An event that waits longer for its seal is worth a warning: a transaction hangs.
 const UNSEALED_SECONDS_MAX: f64 = 30.0;
 
-/// A line of the exported batches is shorter.
+/// Upper bound of a line in the file of exported batches.
 const CHECKPOINT_BYTES_MAX: u64 = 4096;
 
 /// One sealer works per cluster: the one that holds this advisory lock.
 const SEALER_LOCK: i64 = 0x1D_0002;
 
-/// Gives events their place in the chain, and exports the signed batches off the database.
+/// Seals events into signed batches.
 pub struct Sealer {
     store: Arc<PgStore>,
     checkpoints: PathBuf,
 }
 
-/// Where the chain stands.
+/// The head of the chain: the last batch and the last event that are sealed.
 struct Head {
     batch: i64,
     seq: i64,
     hash: Hash,
+    last: Place,
+}
+
+/// The place of an event in the order of sealing.
+struct Place {
+    /// The transaction that appended it, as text: sqlx has no type for `xid8`.
     xid: String,
+    /// Its number in the table.
     position: i64,
+}
+
+/// A batch that is signed and not yet stored.
+struct NewBatch {
+    batch: SealedBatch,
+    events: Vec<SealedEvent>,
+    last: Place,
 }
 
 impl Sealer {
@@ -76,9 +127,9 @@ impl Sealer {
     ///
     /// Fails if the database or the file for the batches does. Nothing is lost: the next call
     /// tries again.
-    pub async fn seal(&self) -> std::result::Result<bool, StoreError> {
-        let mut tx = self.store.pool.begin().await.map_err(Error::from)?;
-        let (is_ours,): (bool,) = sqlx::query_as("select pg_try_advisory_xact_lock($1)")
+    pub async fn seal(&self) -> StoreResult<bool> {
+        let mut tx = self.store.begin().await?;
+        let is_ours: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
             .bind(SEALER_LOCK)
             .fetch_one(&mut *tx)
             .await
@@ -88,39 +139,37 @@ impl Sealer {
         }
         let head = head(&mut tx).await?;
         self.check(&head)?;
-        let Some((batch, xid, position, events)) = self.next_batch(&mut tx, &head).await? else {
-            return Ok(false);
-        };
-        write_batch(&mut tx, &batch, &events, (&xid, position)).await?;
-        // Exported before it is committed: a batch that only the file knows is signed again with
-        // the same number, one that only the database knows could be removed unseen.
-        self.export(&batch).map_err(|it| StoreError::Database(Box::new(it)))?;
-        tx.commit().await.map_err(Error::from)?;
+        let Some(new) = self.next_batch(&mut tx, &head).await? else { return Ok(false) };
+        write_batch(&mut tx, &new).await?;
+        // Before the commit: see the head of this file.
+        self.export(&new.batch).map_err(file_error)?;
+        commit(tx).await?;
         Ok(true)
     }
 
-    /// Seals until everything that is in the trail by now is sealed, by us or by an engine at work. False
-    /// if that takes longer than `at_most`: a transaction that is open holds back what came after it.
+    /// Seals until everything that is in the trail now is sealed, by us or by a running engine.
+    /// False if that takes longer than `at_most`: an open transaction holds back what came after
+    /// it.
     ///
     /// # Errors
     ///
     /// Fails if the database or the file for the batches does.
-    pub async fn seal_all(&self, at_most: Duration) -> std::result::Result<bool, StoreError> {
+    pub async fn seal_all(&self, at_most: Duration) -> StoreResult<bool> {
         let begin = Instant::now();
         let mut connection = self.store.pool.acquire().await.map_err(Error::from)?;
         let mark = "select coalesce(max(position), 0) from audit.event";
-        let (mark,): (i64,) =
-            sqlx::query_as(mark).fetch_one(&mut *connection).await.map_err(Error::from)?;
+        let mark: i64 =
+            sqlx::query_scalar(mark).fetch_one(&mut *connection).await.map_err(Error::from)?;
         loop {
             let is_sealed = self.seal().await?;
             let head = head(&mut connection).await?;
-            let (is_open,): (bool,) = sqlx::query_as(
+            let is_open: bool = sqlx::query_scalar(
                 "select exists(select from audit.event e where e.position <= $1
                     and (e.xid, e.position) > ($2::text::xid8, $3))",
             )
             .bind(mark)
-            .bind(&head.xid)
-            .bind(head.position)
+            .bind(&head.last.xid)
+            .bind(head.last.position)
             .fetch_one(&mut *connection)
             .await
             .map_err(Error::from)?;
@@ -128,56 +177,56 @@ impl Sealer {
                 return Ok(!is_open);
             }
             if !is_sealed {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(SEAL_CHECK_PERIOD).await;
             }
         }
     }
 
-    async fn next_batch(
-        &self,
-        tx: &mut PgConnection,
-        head: &Head,
-    ) -> Result<Option<(SealedBatch, String, i64, Vec<SealedEvent>)>> {
-        let rows: Vec<(Uuid, String, i64, i64, Value, f64)> = sqlx::query_as(
-            "select e.id, e.xid::text as xid_text, e.position, micros(e.at), e.body,
-                extract(epoch from clock_timestamp() - e.at)::float8
+    /// Signs the next batch. Nothing if no event can be sealed yet.
+    async fn next_batch(&self, tx: &mut PgConnection, head: &Head) -> Result<Option<NewBatch>> {
+        let rows: Vec<UnsealedRow> = sqlx::query_as(
+            "select e.id, e.xid::text as xid_text, e.position, micros(e.at) as at, e.body,
+                extract(epoch from clock_timestamp() - e.at)::float8 as age_seconds
              from audit.event e
              where (e.xid, e.position) > ($1::text::xid8, $2)
                 and e.xid < pg_snapshot_xmin(pg_current_snapshot())
              order by e.xid, e.position limit $3",
         )
-        .bind(&head.xid)
-        .bind(head.position)
+        .bind(&head.last.xid)
+        .bind(head.last.position)
         .bind(BATCH_EVENTS_MAX)
         .fetch_all(tx)
         .await?;
         let Some(last) = rows.last() else { return Ok(None) };
-        let (xid, position) = (last.1.clone(), last.2);
-        if rows.iter().any(|it| it.5 > UNSEALED_SECONDS_MAX) {
+        let last = Place { xid: last.xid_text.clone(), position: last.position };
+        if rows.iter().any(|it| it.age_seconds > UNSEALED_SECONDS_MAX) {
             warn!("events waited more than {UNSEALED_SECONDS_MAX} s for their seal");
         }
-        let (mut events, mut hashes, mut previous) = (Vec::new(), Vec::new(), head.hash);
-        for (index, (id, _, _, at, body, _)) in rows.into_iter().enumerate() {
-            let seq = u64::try_from(head.seq).unwrap_or_default() + index as u64 + 1;
-            let (id, at) = (id.to_string(), text_of(time(at)?));
-            let mut event = SealedEvent { seq, id, at, body, hash: String::new() };
+        let sealed_before = u64::try_from(head.seq).unwrap_or_default();
+        let mut events = Vec::new();
+        let mut hashes = Vec::new();
+        let mut previous = head.hash;
+        for (seq, row) in (sealed_before + 1..).zip(rows) {
+            let id = row.id.to_string();
+            let at = text_of(decode::timestamp(row.at)?);
+            let mut event = SealedEvent { seq, id, at, body: row.body, hash: String::new() };
             previous = chain_hash(&previous, &event.hashed())
-                .map_err(|it| inconsistent(it.to_string()))?;
+                .map_err(|error| inconsistent(error.to_string()))?;
             event.hash = hex::encode(previous);
             hashes.push(previous);
             events.push(event);
         }
         let mut batch = SealedBatch {
             batch: u64::try_from(head.batch).unwrap_or_default() + 1,
-            first_seq: u64::try_from(head.seq).unwrap_or_default() + 1,
-            last_seq: u64::try_from(head.seq).unwrap_or_default() + events.len() as u64,
+            first_seq: sealed_before + 1,
+            last_seq: sealed_before + events.len() as u64,
             root: hex::encode(merkle_root(&hashes)),
             last_hash: hex::encode(previous),
             sealed_at: text_of(Timestamp::now()),
             signature: String::new(),
         };
         batch.signature = self.signature(&batch)?;
-        Ok(Some((batch, xid, position, events)))
+        Ok(Some(NewBatch { batch, events, last }))
     }
 
     fn signature(&self, value: &impl serde::Serialize) -> Result<String> {
@@ -185,8 +234,8 @@ impl Sealer {
         Ok(hex::encode(self.store.keys.sign(&bytes)))
     }
 
-    /// Compares the database with the last batch that was exported off it: batches that are missing
-    /// at its end would show nowhere else (AUD-03).
+    /// Compares the database with the last exported batch: batches that are missing at the end of
+    /// the chain would show nowhere else (AUD-03).
     fn check(&self, head: &Head) -> Result<()> {
         let Some(last) = last_line(&self.checkpoints) else { return Ok(()) };
         let Ok(exported) = serde_json::from_str::<SealedBatch>(&last) else {
@@ -217,24 +266,23 @@ impl Sealer {
         file.sync_data()
     }
 
-    /// Writes all that is sealed.
+    /// Writes everything that is sealed. Returns the number of events.
     ///
     /// # Errors
     ///
     /// Fails if the database or `out` does.
-    pub async fn write_all(&self, out: &mut impl Write) -> std::result::Result<u64, StoreError> {
-        let io = |it: std::io::Error| StoreError::Database(Box::new(it));
-        let mut tx = self.store.pool.begin().await.map_err(Error::from)?;
+    pub async fn write_all(&self, out: &mut impl Write) -> StoreResult<u64> {
+        let mut tx = self.store.begin().await?;
         sqlx::query("set transaction isolation level repeatable read read only")
             .execute(&mut *tx)
             .await
             .map_err(Error::from)?;
-        file::write_head(out).map_err(io)?;
+        file::write_head(out).map_err(file_error)?;
         let head = head(&mut tx).await?;
         self.check(&head)?;
         for number in 1..=head.batch {
-            let (batch, events) = read_batch(&mut tx, number).await?;
-            file::write_batch(out, events, batch).map_err(io)?;
+            let stored = read_batch(&mut tx, number).await?;
+            file::write_batch(out, stored.events, stored.batch).map_err(file_error)?;
         }
         let mut end = End {
             end: u64::try_from(head.seq).unwrap_or_default(),
@@ -245,9 +293,25 @@ impl Sealer {
         };
         end.signature = self.signature(&end)?;
         let events = end.end;
-        file::write_end(out, end).map_err(io)?;
+        file::write_end(out, end).map_err(file_error)?;
         Ok(events)
     }
+}
+
+/// An event that is not sealed yet.
+#[derive(sqlx::FromRow)]
+struct UnsealedRow {
+    id: Uuid,
+    xid_text: String,
+    position: i64,
+    at: i64,
+    body: Value,
+    age_seconds: f64,
+}
+
+/// The error for a file that cannot be written.
+fn file_error(error: std::io::Error) -> StoreError {
+    StoreError::Database(Box::new(error))
 }
 
 /// The last byte of a file, if it has one.
@@ -276,83 +340,131 @@ fn text_of(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
+#[derive(sqlx::FromRow)]
+struct HeadRow {
+    number: i64,
+    last_seq: i64,
+    last_hash: Vec<u8>,
+    last_xid: String,
+    last_position: i64,
+}
+
 async fn head(tx: &mut PgConnection) -> Result<Head> {
-    let row: Option<(i64, i64, Vec<u8>, String, i64)> = sqlx::query_as(
-        "select number, last_seq, last_hash, last_xid::text, last_position
+    let row: Option<HeadRow> = sqlx::query_as(
+        "select number, last_seq, last_hash, last_xid::text as last_xid, last_position
          from audit.batch order by number desc limit 1",
     )
     .fetch_optional(tx)
     .await?;
-    let Some((batch, seq, hash, xid, position)) = row else {
-        let xid = "0".to_owned();
-        return Ok(Head { batch: 0, seq: 0, hash: GENESIS, xid, position: 0 });
+    let Some(row) = row else {
+        let last = Place { xid: "0".to_owned(), position: 0 };
+        return Ok(Head { batch: 0, seq: 0, hash: GENESIS, last });
     };
-    let hash = hash.try_into().map_err(|_| inconsistent("a hash has the wrong length"))?;
-    Ok(Head { batch, seq, hash, xid, position })
+    let hash = row.last_hash.try_into();
+    Ok(Head {
+        batch: row.number,
+        seq: row.last_seq,
+        hash: hash.map_err(|_| inconsistent("a hash has the wrong length"))?,
+        last: Place { xid: row.last_xid, position: row.last_position },
+    })
 }
 
-async fn write_batch(
-    tx: &mut PgConnection,
-    batch: &SealedBatch,
-    events: &[SealedEvent],
-    (xid, position): (&str, i64),
-) -> Result<()> {
-    let bytes = |text: &str| hex::decode(text).map_err(|_| inconsistent("not hex"));
-    let number = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
-    let seqs: Vec<i64> = events.iter().map(|it| number(it.seq)).collect();
-    let ids: Vec<Uuid> = events.iter().filter_map(|it| it.id.parse().ok()).collect();
-    let hashes: Vec<Vec<u8>> = events.iter().map(|it| bytes(&it.hash)).collect::<Result<_>>()?;
+fn decoded(hex: &str) -> Result<Vec<u8>> {
+    hex::decode(hex).map_err(|_| inconsistent("not hex"))
+}
+
+fn column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn number(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or_default()
+}
+
+async fn write_batch(tx: &mut PgConnection, new: &NewBatch) -> Result<()> {
+    let batch = &new.batch;
+    let seqs: Vec<i64> = new.events.iter().map(|it| column(it.seq)).collect();
+    let ids: Vec<Uuid> = new.events.iter().filter_map(|it| it.id.parse().ok()).collect();
+    let hashes: Vec<Vec<u8>> =
+        new.events.iter().map(|it| decoded(&it.hash)).collect::<Result<_>>()?;
     let sealed_at: Timestamp =
         batch.sealed_at.parse().map_err(|_| inconsistent("a time is not one"))?;
     sqlx::query("select audit.seal_batch($1, $2, $3, $4, $5, $6, at_micros($7), $8, $9)")
-        .bind(number(batch.batch))
+        .bind(column(batch.batch))
         .bind(seqs)
         .bind(ids)
         .bind(hashes)
-        .bind(xid)
-        .bind(position)
+        .bind(&new.last.xid)
+        .bind(new.last.position)
         .bind(sealed_at.as_microsecond())
-        .bind(bytes(&batch.root)?)
-        .bind(bytes(&batch.signature)?)
+        .bind(decoded(&batch.root)?)
+        .bind(decoded(&batch.signature)?)
         .execute(tx)
         .await?;
     Ok(())
 }
 
-type BatchRow = (i64, i64, Vec<u8>, Vec<u8>, i64, Vec<u8>);
+#[derive(sqlx::FromRow)]
+struct BatchRow {
+    first_seq: i64,
+    last_seq: i64,
+    root: Vec<u8>,
+    last_hash: Vec<u8>,
+    sealed_at: i64,
+    signature: Vec<u8>,
+}
 
-async fn read_batch(tx: &mut PgConnection, number: i64) -> Result<(SealedBatch, Vec<SealedEvent>)> {
-    let (first, last, root, last_hash, sealed_at, signature): BatchRow = sqlx::query_as(
-        "select first_seq, last_seq, root, last_hash, micros(sealed_at), signature
+#[derive(sqlx::FromRow)]
+struct SealedRow {
+    seq: i64,
+    id: Uuid,
+    at: i64,
+    body: Value,
+    hash: Vec<u8>,
+}
+
+/// A batch as it was sealed, with its events in order.
+struct StoredBatch {
+    batch: SealedBatch,
+    events: Vec<SealedEvent>,
+}
+
+async fn read_batch(tx: &mut PgConnection, batch: i64) -> Result<StoredBatch> {
+    let row: Option<BatchRow> = sqlx::query_as(
+        "select first_seq, last_seq, root, last_hash, micros(sealed_at) as sealed_at, signature
          from audit.batch where number = $1",
     )
-    .bind(number)
+    .bind(batch)
     .fetch_optional(&mut *tx)
-    .await?
-    .ok_or_else(|| inconsistent("a batch is missing"))?;
-    let rows: Vec<(i64, Uuid, i64, Value, Vec<u8>)> = sqlx::query_as(
-        "select s.seq, e.id, micros(e.at), e.body, s.hash
+    .await?;
+    let row = row.ok_or_else(|| inconsistent("a batch is missing"))?;
+    let event_rows: Vec<SealedRow> = sqlx::query_as(
+        "select s.seq, e.id, micros(e.at) as at, e.body, s.hash
          from audit.seal s join audit.event e on e.id = s.event
          where s.seq between $1 and $2 order by s.seq",
     )
-    .bind(first)
-    .bind(last)
+    .bind(row.first_seq)
+    .bind(row.last_seq)
     .fetch_all(tx)
     .await?;
-    let number_of = |it: i64| u64::try_from(it).unwrap_or_default();
     let mut events = Vec::new();
-    for (seq, id, at, body, hash) in rows {
-        let (seq, id, at) = (number_of(seq), id.to_string(), text_of(time(at)?));
-        events.push(SealedEvent { seq, id, at, body, hash: hex::encode(hash) });
+    for event in event_rows {
+        events.push(SealedEvent {
+            seq: number(event.seq),
+            id: event.id.to_string(),
+            at: text_of(decode::timestamp(event.at)?),
+            body: event.body,
+            hash: hex::encode(event.hash),
+        });
     }
     let batch = SealedBatch {
-        batch: number_of(number),
-        first_seq: number_of(first),
-        last_seq: number_of(last),
-        root: hex::encode(root),
-        last_hash: hex::encode(last_hash),
-        sealed_at: text_of(time(sealed_at)?),
-        signature: hex::encode(signature),
+        batch: number(batch),
+        first_seq: number(row.first_seq),
+        last_seq: number(row.last_seq),
+        root: hex::encode(row.root),
+        last_hash: hex::encode(row.last_hash),
+        sealed_at: text_of(decode::timestamp(row.sealed_at)?),
+        signature: hex::encode(row.signature),
     };
-    Ok((batch, events))
+    Ok(StoredBatch { batch, events })
 }

@@ -1,23 +1,25 @@
-//! The database's clock, which all that waits for its time is measured by; and what becomes of that if the
-//! clock jumps.
+//! The clock of the database, which measures every timer, lease and deadline, and what follows when
+//! it jumps.
 
-use domain::{Action, Event, Subject};
-use serde_json::json;
+use domain::event::ClockJumped;
+use domain::{Event, Subject};
 use uuid::Uuid;
 
-use crate::database::pg_store::PgStore;
-use crate::error::{Error, Result};
-use crate::trail::append::body_of;
-use contracts::StoreError;
+use crate::database::pg_store::{PgStore, commit};
+use crate::error::{Error, Result, StoreResult};
+use crate::trail::append::append_with_id;
 
-/// The first half of the keys of events that tell of jumps; the other half is what the clock last said.
-const JUMPS: u64 = 0x1D0C_10CC_0000_8000;
+/// The first half of the keys of events that report jumps. The other half is the time before the
+/// jump: the same jump has the same key.
+const JUMP_EVENT_KEY: u64 = 0x1D0C_10CC_0000_8000;
 
-/// All that waits for its time, or is measured from a time just gone by: what the clock last said, and by how
-/// many microseconds it has jumped. In the order in which intake and runs take their locks: studies by name, a study before
-/// its associations, a run before its nodes and deliveries. A database whose clock jumps back finds out late that two wait
-/// for each other.
-const WAITING: &[&str] = &[
+/// The statements that shift every timer, deadline and recent time that timers are measured from.
+/// `$1` is the time before the jump, `$2` the size of the jump, both in microseconds.
+///
+/// They lock in the same order as intake and runs: studies by name, a study before its
+/// associations, a run before its nodes and deliveries. Otherwise two transactions could deadlock,
+/// which a database whose clock has jumped back would find out late.
+const SHIFTS: &[&str] = &[
     "update study set look_at = shifted_time(look_at, $1, $2, 'timer'),
         first_received = shifted_time(first_received, $1, $2, 'fact'),
         last_received = shifted_time(last_received, $1, $2, 'fact')
@@ -45,45 +47,39 @@ const WAITING: &[&str] = &[
 ];
 
 impl PgStore {
-    /// What the clock says, in microseconds since 1970.
+    /// The time of the database, in microseconds since 1970 in UTC.
     ///
     /// # Errors
     ///
     /// Fails if the database does.
-    pub async fn clock(&self) -> std::result::Result<i64, StoreError> {
+    pub async fn clock(&self) -> StoreResult<i64> {
         let now = sqlx::query_scalar("select micros(clock_timestamp())").fetch_one(&self.pool);
         Ok(now.await.map_err(Error::from)?)
     }
 
-    /// Moves what waits for its time by as much as the clock has jumped since it said `last`, and puts that on
-    /// record; once, however often it is asked. Both are in microseconds.
+    /// Shifts all timers by as much as the clock has jumped since it showed `last`, and reports the
+    /// jump. Calling it again for the same jump changes nothing. Both are in microseconds.
     ///
     /// # Errors
     ///
-    /// Fails if the database does. Nothing was moved.
-    pub async fn clock_jumped(&self, last: i64, by: i64) -> std::result::Result<(), StoreError> {
-        Ok(self.move_times(last, by).await?)
+    /// Fails if the database does. Nothing was shifted.
+    pub async fn clock_jumped(&self, last: i64, by: i64) -> StoreResult<()> {
+        Ok(self.shift_times(last, by).await?)
     }
 
-    async fn move_times(&self, last: i64, by: i64) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        // The answer of an earlier try may have been lost.
-        let event = Uuid::from_u64_pair(JUMPS, last.unsigned_abs());
+    async fn shift_times(&self, last: i64, by: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        // An earlier call may have succeeded without its caller learning of it.
+        let event = Uuid::from_u64_pair(JUMP_EVENT_KEY, last.unsigned_abs());
         let known = sqlx::query_scalar("select exists (select from audit.event where id = $1)");
         if known.bind(event).fetch_one(&mut *tx).await? {
             return Ok(());
         }
-        for statement in WAITING {
+        for statement in SHIFTS {
             sqlx::query(*statement).bind(last).bind(by).execute(&mut *tx).await?;
         }
-        let detail = json!({"milliseconds": by / 1000});
-        let body = Event::engine("clock_jumped", Action::E, Subject::default(), detail);
-        sqlx::query("select audit.append($1, $2)")
-            .bind(event)
-            .bind(body_of(&body)?)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        let body = ClockJumped { milliseconds: by / 1000 };
+        append_with_id(&mut tx, event, &Event::new(Subject::default(), body)).await?;
+        commit(tx).await
     }
 }

@@ -1,3 +1,6 @@
+//! The keys of a site, as files outside of its database: one that signs the trail, one that
+//! encrypts the keys of patients, and one that signs trusted plugins (AUD-02, AUD-06).
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown};
@@ -65,8 +68,8 @@ impl Keys {
     }
 }
 
-/// The key with which a site signs the plugins it trusts; made if it is missing. Its public half lies
-/// beside it, as `plugins.pub`.
+/// The key with which a site signs the plugins it trusts; made if it is missing. Its public half
+/// lies beside it, as `plugins.pub`.
 ///
 /// # Errors
 ///
@@ -82,7 +85,7 @@ pub fn plugin_key(folder: &Path) -> Result<SigningKey, KeysError> {
     Ok(key)
 }
 
-/// Gives keys that root made to whoever the data folder belongs to: the engine has to read them.
+/// Gives keys that root has made to the owner of the data folder: the engine has to read them.
 fn hand_over(folder: &Path) -> Result<(), KeysError> {
     let io = |source| KeysError::Io { path: folder.to_owned(), source };
     let data = fs::metadata(folder.parent().unwrap_or(folder)).map_err(io)?;
@@ -91,8 +94,8 @@ fn hand_over(folder: &Path) -> Result<(), KeysError> {
     }
     let inside = fs::read_dir(folder).map_err(io)?.flatten().map(|it| it.path());
     for path in inside.chain([folder.to_owned()]) {
-        // One of a moment may be gone again. A link could lead to a file that is not ours to give, and
-        // so could a second name of it.
+        // One of a moment may be gone again. A link could lead to a file that is not ours to give,
+        // and so could a second name of it.
         let is_root_s =
             |it: &fs::Metadata| it.uid() == 0 && (it.is_dir() || (it.is_file() && it.nlink() == 1));
         if fs::symlink_metadata(&path).is_ok_and(|it| is_root_s(&it)) {
@@ -113,8 +116,8 @@ pub(crate) fn open_key(path: &Path) -> Result<[u8; 32], KeysError> {
     bytes.ok_or_else(|| KeysError::NotAKey { path: path.to_owned() })
 }
 
-/// Makes a key that is whole whenever it is there, and that survives a loss of power before anything
-/// is encrypted with it. If somebody else makes one at the same moment, the first stays.
+/// Makes a key. Its file is complete whenever it exists, and is flushed to disk before anything is
+/// encrypted with it. If another process makes one at the same moment, the first one stays.
 fn make_key(path: &Path) -> std::io::Result<()> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| std::io::Error::other(error.to_string()))?;

@@ -1,3 +1,9 @@
+//! Payloads: content that identifies a patient, encrypted with a key of that patient (AUD-06).
+//!
+//! Each patient has a key, itself encrypted with the key of the site. Destroying the key of a
+//! patient erases all of their payloads at once. The trail names a payload by a salted digest,
+//! which proves its content without revealing it.
+
 use std::collections::HashMap;
 
 use aes_gcm::aead::{Aead as _, KeyInit as _};
@@ -10,44 +16,41 @@ use uuid::Uuid;
 use crate::error::{Error, Result, inconsistent};
 use crate::vault::keys::Keys;
 
-/// Length of what makes a ciphertext unique (NIST SP 800-38D).
+/// Length of the nonce that makes a ciphertext unique (NIST SP 800-38D).
 const NONCE_BYTES: usize = 12;
 
-/// Length of what keeps a digest from being guessed.
+/// Length of the salt that keeps a digest from being guessed.
 const SALT_BYTES: usize = 16;
 
-/// Something encrypted, or nothing if it was destroyed.
-type Sealed = Option<Vec<u8>>;
-
-/// Something kept encrypted, and the digest by which the trail names it.
-pub(crate) struct KeptPayload {
+/// A stored payload, and the digest by which the trail names it.
+pub(crate) struct StoredPayload {
     pub(crate) id: Uuid,
     /// SHA-256 of salt and content, in hex. The salt is encrypted with the content.
     pub(crate) digest: String,
 }
 
-/// The key of what is kept of a patient.
+/// The key with which the payloads of a patient are encrypted.
 pub(crate) struct PayloadKey {
     pub(crate) id: Uuid,
     key: [u8; 32],
 }
 
 impl PayloadKey {
-    /// Opens a key that is kept encrypted itself.
+    /// Decrypts a key, which is stored encrypted with the key of the site.
     pub(crate) fn open(keys: &Keys, id: Uuid, wrapped: &[u8]) -> Result<Self> {
-        let key = decrypted(&keys.payload, wrapped)?.try_into();
+        let key = decrypt(&keys.payload, wrapped)?.try_into();
         Ok(Self { id, key: key.map_err(|_| inconsistent("a payload key has the wrong length"))? })
     }
 }
 
-/// Encrypts `content` with the key of `patient` and keeps it (AUD-06).
-pub(crate) async fn keep(
+/// Encrypts `content` with the key of `patient` and stores it.
+pub(crate) async fn store(
     connection: &mut PgConnection,
     keys: &Keys,
     patient: Option<Uuid>,
     kind: &str,
     content: &[u8],
-) -> Result<KeptPayload> {
+) -> Result<StoredPayload> {
     let key = key_of(connection, keys, patient).await?;
     let salted = salted(content)?;
     let digest = hex::encode(Sha256::digest(&salted));
@@ -56,22 +59,22 @@ pub(crate) async fn keep(
         .bind(id)
         .bind(key.id)
         .bind(kind)
-        .bind(encrypted(&key.key, &salted)?)
+        .bind(encrypt(&key.key, &salted)?)
         .execute(connection)
         .await?;
-    Ok(KeptPayload { id, digest })
+    Ok(StoredPayload { id, digest })
 }
 
-/// `content` as it is kept: salted and encrypted.
-pub(crate) fn sealed(key: &PayloadKey, content: &[u8]) -> Result<Vec<u8>> {
-    encrypted(&key.key, &salted(content)?)
+/// `content` as it is stored: salted and encrypted.
+pub(crate) fn encrypted(key: &PayloadKey, content: &[u8]) -> Result<Vec<u8>> {
+    encrypt(&key.key, &salted(content)?)
 }
 
 fn salted(content: &[u8]) -> Result<Vec<u8>> {
     Ok([random::<SALT_BYTES>()?.as_slice(), content].concat())
 }
 
-/// What was kept, or nothing if its key was destroyed or its time was over.
+/// The content of a payload. `None` if its key was destroyed, or retention has removed it.
 pub(crate) async fn read(
     connection: &mut PgConnection,
     keys: &Keys,
@@ -80,8 +83,8 @@ pub(crate) async fn read(
     Ok(rows(connection, keys, &[id]).await?.remove(&id).flatten())
 }
 
-/// The same of many, all of which must be there.
-pub(crate) async fn read_all(
+/// The contents of several payloads, each of which must still be there.
+pub(crate) async fn read_all_existing(
     connection: &mut PgConnection,
     keys: &Keys,
     ids: &[Uuid],
@@ -90,27 +93,37 @@ pub(crate) async fn read_all(
     rows.into_iter().map(|(id, content)| Ok((id, content.ok_or_else(removed)?))).collect()
 }
 
+#[derive(sqlx::FromRow)]
+struct PayloadRow {
+    id: Uuid,
+    /// Nothing once retention has removed the content.
+    sealed: Option<Vec<u8>>,
+    key: Uuid,
+    /// Nothing once the key was destroyed.
+    wrapped: Option<Vec<u8>>,
+}
+
 async fn rows(
     connection: &mut PgConnection,
     keys: &Keys,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, Option<Vec<u8>>>> {
-    let rows: Vec<(Uuid, Sealed, Uuid, Sealed)> = sqlx::query_as(
-        "select p.id, p.sealed, k.id, k.wrapped from payload p join payload_key k on k.id = p.key
+    let rows: Vec<PayloadRow> = sqlx::query_as(
+        "select p.id, p.sealed, k.id as key, k.wrapped from payload p join payload_key k on k.id = p.key
          where p.id = any($1)",
     )
     .bind(ids)
     .fetch_all(connection)
     .await?;
     let mut all = HashMap::new();
-    for (id, sealed, key, wrapped) in rows {
-        let content = match sealed.zip(wrapped) {
+    for row in rows {
+        let content = match row.sealed.zip(row.wrapped) {
             Some((sealed, wrapped)) => {
-                Some(opened(&PayloadKey::open(keys, key, &wrapped)?, &sealed)?)
+                Some(decrypted(&PayloadKey::open(keys, row.key, &wrapped)?, &sealed)?)
             }
             None => None,
         };
-        all.insert(id, content);
+        all.insert(row.id, content);
     }
     if ids.iter().any(|it| !all.contains_key(it)) {
         return Err(inconsistent("a payload is missing"));
@@ -118,17 +131,16 @@ async fn rows(
     Ok(all)
 }
 
-/// What was encrypted.
-fn opened(key: &PayloadKey, sealed: &[u8]) -> Result<Vec<u8>> {
-    let mut salted = decrypted(&key.key, sealed)?;
+fn decrypted(key: &PayloadKey, sealed: &[u8]) -> Result<Vec<u8>> {
+    let mut salted = decrypt(&key.key, sealed)?;
     if salted.len() < SALT_BYTES {
         return Err(inconsistent("a payload has no salt"));
     }
     Ok(salted.split_off(SALT_BYTES))
 }
 
-/// The same, which must be there.
-pub(crate) async fn read_there(
+/// The content of a payload that must still be there.
+pub(crate) async fn read_existing(
     connection: &mut PgConnection,
     keys: &Keys,
     id: Uuid,
@@ -137,8 +149,8 @@ pub(crate) async fn read_there(
     content.ok_or_else(removed)
 }
 
-/// Puts on record that a payload speaks of these files.
-pub(crate) async fn use_artifacts(
+/// Records that a payload refers to these artifact files, so that retention spares them.
+pub(crate) async fn link_artifacts(
     tx: &mut PgConnection,
     payload: Uuid,
     artifacts: &[&str],
@@ -155,7 +167,7 @@ pub(crate) async fn use_artifacts(
 }
 
 fn removed() -> Error {
-    inconsistent("a payload was removed: its key was destroyed, or its time was over")
+    inconsistent("a payload was removed: its key was destroyed, or its retention term has expired")
 }
 
 async fn key_of(
@@ -169,7 +181,7 @@ async fn key_of(
     )
     .bind(Uuid::now_v7())
     .bind(patient)
-    .bind(encrypted(&keys.payload, &fresh)?)
+    .bind(encrypt(&keys.payload, &fresh)?)
     .execute(&mut *connection)
     .await?;
     let (id, wrapped): (Uuid, Vec<u8>) = sqlx::query_as(
@@ -182,7 +194,7 @@ async fn key_of(
     PayloadKey::open(keys, id, &wrapped)
 }
 
-fn encrypted(key: &[u8; 32], content: &[u8]) -> Result<Vec<u8>> {
+fn encrypt(key: &[u8; 32], content: &[u8]) -> Result<Vec<u8>> {
     let nonce = random::<NONCE_BYTES>()?;
     let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key));
     let sealed = cipher.encrypt(Nonce::from_slice(&nonce), content);
@@ -190,7 +202,7 @@ fn encrypted(key: &[u8; 32], content: &[u8]) -> Result<Vec<u8>> {
     Ok([nonce.as_slice(), &sealed].concat())
 }
 
-fn decrypted(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>> {
+fn decrypt(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>> {
     let wrong = || inconsistent("a payload was changed, or this is not its key");
     let (nonce, content) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong)?;
     let cipher = Aes256Gcm::new(Key::<Aes256Gcm>::from_slice(key));

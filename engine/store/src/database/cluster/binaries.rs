@@ -1,3 +1,5 @@
+//! Finds the programs of PostgreSQL: `initdb` and `postgres`, of version 15 or newer.
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -14,11 +16,11 @@ pub struct Binaries {
     pub major: u32,
 }
 
-/// Looks for PostgreSQL: where it was said to be and nowhere else, or in `PGBIN`, where Debian puts it (the newest
-/// first), and in `PATH`.
-pub fn find_binaries(said: Option<&Path>) -> Option<Binaries> {
-    if let Some(said) = said {
-        return inspect(said.to_owned());
+/// Looks for PostgreSQL: only in the folder that was specified, or else in `PGBIN`, where Debian puts
+/// it (the newest first), and in `PATH`.
+pub fn find_binaries(folder: Option<&Path>) -> Option<Binaries> {
+    if let Some(folder) = folder {
+        return inspect(folder.to_owned());
     }
     let mut folders: Vec<PathBuf> = env::var_os("PGBIN").map(PathBuf::from).into_iter().collect();
     let mut packaged: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")

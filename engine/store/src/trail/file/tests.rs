@@ -1,3 +1,5 @@
+//! Tests of the exported trail: what verifies, and which tampering is found.
+
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;

@@ -1,0 +1,287 @@
+//! Tests of deliveries: their order, leases, composing, destinations, and storage commitment.
+
+use std::time::Duration;
+
+use contracts::{
+    Block, ClaimedDelivery, CommitmentResult, Compose, ComposeFailure, DeliveryEnd,
+    DeliveryStore as _, DeliveryView, FailureReason, InstanceStore as _, MergeKind, MessageEffect,
+    MessageStore as _, Output, SopReference, StoreError,
+};
+use domain::{Actor, BlockReason, DemographicsChange, OutputKind};
+use uuid::Uuid;
+
+use crate::run::record::{self, RunToChange};
+use crate::testing::{TestStore, delivery, instance, message, new_run, patient_id};
+
+const LEASE: Duration = Duration::from_mins(1);
+
+/// Adds a run on the study with this number, with deliveries to these destinations.
+async fn add_run(test: &TestStore, study: u32, patient: &str, destinations: &[&str]) -> Uuid {
+    let mut image = instance(study, 1, 1);
+    image.patient = Some(patient_id(patient));
+    test.intake.store_instance(image.clone()).await.unwrap();
+    let query = format!("select patient from patient_identifier where value = '{patient}'");
+    let patient: Uuid = test.value(&query).await.parse().unwrap();
+    let run = new_run(&image, Some(patient), &Uuid::now_v7().to_string());
+    test.execute(&format!(
+        "insert into workflow_version (name, digest, definition)
+            values ('chest', '{digest}', '') on conflict do nothing;
+         insert into run (id, workflow, digest, patient, study, priority, input_key, state, reason,
+            source)
+         values ('{id}', 'chest', '{digest}', '{patient}', '{study}', 5, '{key}', '{{}}', '', '');",
+        digest = run.workflow.digest,
+        id = run.id,
+        study = image.study,
+        key = run.input_key,
+    ))
+    .await;
+    let mut tx = test.store.begin().await.unwrap();
+    let deliveries =
+        destinations.iter().enumerate().map(|(index, name)| delivery(index, name)).collect();
+    let step = contracts::RunStep { deliveries, ..contracts::RunStep::default() };
+    let changed = RunToChange { id: run.id, patient: Some(patient), priority: 5 };
+    record::apply_step(&mut tx, &test.store.keys, &changed, step).await.unwrap();
+    tx.commit().await.unwrap();
+    run.id
+}
+
+async fn claim(test: &TestStore) -> Option<ClaimedDelivery> {
+    test.store.claim_delivery(LEASE, &[]).await.unwrap()
+}
+
+fn output(id: &str) -> Output {
+    Output {
+        kind: OutputKind::Sr,
+        id: id.to_owned(),
+        series: String::new(),
+        sop_class: String::new(),
+        bytes: b"report".to_vec(),
+        stored: None,
+    }
+}
+
+/// Composes an output whose identifier contains the revision.
+fn compose() -> Compose<'static> {
+    Box::new(|view: &DeliveryView| Ok(vec![output(&format!("revision {}", view.revision))]))
+}
+
+#[tokio::test]
+async fn hl7_14_deliveries_of_a_patient_to_a_destination_keep_their_order() {
+    let test = TestStore::new().await;
+    let first = add_run(&test, 1, "P1", &["pacs"]).await;
+    let second = add_run(&test, 2, "P1", &["pacs"]).await;
+    let other = add_run(&test, 3, "P2", &["pacs"]).await;
+
+    let claimed = claim(&test).await.unwrap();
+    assert_eq!(claimed.run, first);
+    // The second of the patient waits for the first; another patient does not.
+    assert_eq!(claim(&test).await.unwrap().run, other);
+    assert!(claim(&test).await.is_none());
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+    assert_eq!(claim(&test).await.unwrap().run, second);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_lease_has_expired_is_claimed_again_under_a_new_transaction() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let first = test.store.claim_delivery(Duration::ZERO, &[]).await.unwrap().unwrap();
+    assert!(test.store.claim_delivery(LEASE, &[first.id]).await.unwrap().is_none());
+    let second = claim(&test).await.unwrap();
+    assert_eq!((first.attempt, second.attempt), (1, 2));
+    assert_ne!(first.transaction, second.transaction);
+
+    let renewed = test.store.renew_delivery(&first, LEASE).await;
+    assert!(matches!(renewed, Err(StoreError::Superseded)));
+    let ended = test.store.finish_delivery(&first, DeliveryEnd::Delivered).await;
+    assert!(matches!(ended, Err(StoreError::Superseded)));
+    test.store.renew_delivery(&second, LEASE).await.unwrap();
+}
+
+#[tokio::test]
+async fn outputs_are_composed_once_and_again_when_the_identity_changes() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let composed = async || {
+        let outputs = test.store.compose_delivery(&claimed, compose()).await.unwrap();
+        outputs.unwrap().remove(0).id
+    };
+    assert_eq!(composed().await, "revision 0");
+    assert_eq!(composed().await, "revision 0");
+    assert_eq!(test.count("audit.event where kind = 'report_composed'").await, 1);
+
+    test.execute("update patient set version = version + 1").await;
+    assert_eq!(composed().await, "revision 1");
+    assert_eq!(test.count("audit.event where kind = 'report_composed'").await, 2);
+}
+
+#[tokio::test]
+async fn a_failure_to_compose_stores_nothing() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let failure = ComposeFailure::Retryable { reason: "no file".to_owned() };
+    let failing = failure.clone();
+    let outcome =
+        test.store.compose_delivery(&claimed, Box::new(move |_| Err(failing))).await.unwrap();
+    assert_eq!(outcome.unwrap_err(), failure);
+    assert_eq!(test.count("run_revision").await, 0);
+    assert_eq!(test.count("payload where kind = 'outputs'").await, 0);
+}
+
+#[tokio::test]
+async fn hl7_44_a_merge_releases_a_delivery_that_mixed_two_patients() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let block = Block {
+        by: BlockReason::IdentityConflict,
+        reason: "images and order are of two patients".to_owned(),
+    };
+    test.store.finish_delivery(&claimed, DeliveryEnd::Blocked(block)).await.unwrap();
+    assert_eq!(test.value("select blocked_by from delivery").await, "identity_conflict");
+    assert!(claim(&test).await.is_none());
+
+    let merge = MessageEffect::Merge {
+        kind: MergeKind::Merge,
+        survivor: patient_id("P1"),
+        source: patient_id("P2"),
+        demographics: DemographicsChange::default(),
+    };
+    test.intake.store_message(message("1", vec![merge])).await.unwrap();
+    assert_eq!(test.value("select blocked_by from delivery").await, "");
+    assert_eq!(claim(&test).await.unwrap().run, claimed.run);
+}
+
+#[tokio::test]
+async fn hl7_34_a_report_under_an_old_identity_is_sent_again_where_that_is_wanted() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P2", &["pacs", "archive"]).await;
+    for _ in 0..2 {
+        let claimed = claim(&test).await.unwrap();
+        let outputs = test.store.compose_delivery(&claimed, compose()).await.unwrap();
+        assert!(outputs.is_ok());
+        test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+    }
+    let merge = MessageEffect::Merge {
+        kind: MergeKind::Merge,
+        survivor: patient_id("P1"),
+        source: patient_id("P2"),
+        demographics: DemographicsChange::default(),
+    };
+    test.intake.store_message(message("1", vec![merge])).await.unwrap();
+    assert_eq!(test.count("delivery where is_stale").await, 2);
+
+    let wanted = |name: &str| name == "pacs";
+    assert_eq!(test.store.queue_identity_corrections(&wanted).await.unwrap(), 2);
+    assert_eq!(test.store.queue_identity_corrections(&wanted).await.unwrap(), 0);
+    assert_eq!(test.count("delivery where state = 'queued'").await, 1);
+    assert_eq!(claim(&test).await.unwrap().destination, "pacs");
+}
+
+#[tokio::test]
+async fn a_failed_delivery_is_given_to_a_person_and_can_be_resent() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let failed = DeliveryEnd::Failed { reason: "no such AE".to_owned(), pauses: false };
+    test.store.finish_delivery(&claimed, failed).await.unwrap();
+    assert_eq!(test.value("select reason from task").await, "pacs: no such AE");
+    assert!(claim(&test).await.is_none());
+    let count = test.store.resend_failed(Some("pacs"), Actor::person("ann")).await.unwrap();
+    assert_eq!(count, 1);
+    assert_eq!(claim(&test).await.unwrap().attempt, 2);
+}
+
+#[tokio::test]
+async fn a_destination_rests_after_failures_in_a_row_and_a_success_ends_that() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let again = || DeliveryEnd::Again { reason: "no answer".to_owned(), after: Duration::ZERO };
+    for _ in 0..5 {
+        let claimed = claim(&test).await.unwrap();
+        test.store.finish_delivery(&claimed, again()).await.unwrap();
+    }
+    assert!(claim(&test).await.is_none());
+    assert_eq!(test.store.destinations().await.unwrap()[0].state, "resting");
+
+    test.execute("update destination_state set open_until = null").await;
+    let claimed = claim(&test).await.unwrap();
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+    let line = test.store.destinations().await.unwrap().remove(0);
+    assert_eq!((line.state.as_str(), line.failures), ("working", 0));
+    let kinds = test.event_kinds().await;
+    assert!(kinds.contains(&"destination_rests".to_owned()));
+    assert!(kinds.contains(&"destination_back".to_owned()));
+}
+
+#[tokio::test]
+async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let ann = || Actor::person("ann");
+    assert!(test.store.pause_destination("pacs", true, ann()).await.unwrap());
+    assert!(!test.store.pause_destination("pacs", true, ann()).await.unwrap());
+    assert!(claim(&test).await.is_none());
+    assert!(test.store.pause_destination("pacs", false, ann()).await.unwrap());
+    assert!(claim(&test).await.is_some());
+}
+
+fn answer(delivery: &ClaimedDelivery, is_committed: bool) -> CommitmentResult {
+    let reference = SopReference { sop_class: "1.2".to_owned(), sop_instance: "1.2.3".to_owned() };
+    let failed = (reference.clone(), FailureReason::PROCESSING_FAILURE);
+    CommitmentResult {
+        transaction: delivery.transaction.clone(),
+        committed: if is_committed { vec![reference] } else { Vec::new() },
+        failed: if is_committed { Vec::new() } else { vec![failed] },
+    }
+}
+
+#[tokio::test]
+async fn din_34_an_answer_settles_a_delivery_whether_it_comes_before_or_after_the_end() {
+    for is_early in [true, false] {
+        let test = TestStore::new().await;
+        add_run(&test, 1, "P1", &["pacs"]).await;
+        let claimed = claim(&test).await.unwrap();
+        let end = DeliveryEnd::AwaitingCommitment;
+        if !is_early {
+            test.store.finish_delivery(&claimed, end.clone()).await.unwrap();
+        }
+        let result = answer(&claimed, true);
+        assert!(test.store.record_commitment_answer(result, "PACS", "10.0.0.3").await.unwrap());
+        if is_early {
+            test.store.finish_delivery(&claimed, end).await.unwrap();
+        }
+        let state = test.value("select state from delivery").await;
+        assert_eq!(state, "delivered", "early: {is_early}");
+    }
+}
+
+#[tokio::test]
+async fn din_34_a_delivery_that_was_not_committed_is_sent_again() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    test.store.finish_delivery(&claimed, DeliveryEnd::AwaitingCommitment).await.unwrap();
+    let result = answer(&claimed, false);
+    test.store.record_commitment_answer(result, "PACS", "10.0.0.3").await.unwrap();
+    let line = test.store.deliveries(false, 1).await.unwrap().remove(0);
+    assert_eq!(line.state, "queued");
+    assert_eq!(line.reason, "the destination did not commit: 0x0110");
+
+    let unknown = CommitmentResult { transaction: "9.9".to_owned(), ..answer(&claimed, true) };
+    assert!(!test.store.record_commitment_answer(unknown, "PACS", "10.0.0.3").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_commitment_that_never_comes_is_given_to_a_person() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    test.store.finish_delivery(&claimed, DeliveryEnd::AwaitingCommitment).await.unwrap();
+    let hour = Duration::from_hours(1);
+    assert_eq!(test.store.expire_awaiting_commitment(hour).await.unwrap(), 0);
+    assert_eq!(test.store.expire_awaiting_commitment(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(test.value("select kind from task").await, "commitment_missing");
+}

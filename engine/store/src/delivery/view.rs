@@ -1,0 +1,107 @@
+//! What a delivery is made of: everything that composing it reads.
+
+use contracts::{ClaimedDelivery, DeliveryView, RunRecord, SentBefore};
+use domain::Subject;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::database::decode;
+use crate::delivery::sent::SentRecord;
+use crate::error::Result;
+use crate::patient::identity;
+use crate::result::review;
+use crate::run::{record, snapshot};
+use crate::vault::keys::Keys;
+use crate::vault::payload;
+
+/// The view of a delivery. Its revision is zero until it is composed.
+pub(crate) async fn of(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    delivery: &ClaimedDelivery,
+) -> Result<DeliveryView> {
+    let id = delivery.run;
+    let run = record::load(tx, id).await?;
+    let patient = match run.patient {
+        Some(root) => Some(identity::view(tx, root).await?),
+        None => None,
+    };
+    let study = run.study.as_ref().map(domain::StudyInstanceUid::as_str);
+    let accession: Option<String> =
+        sqlx::query_scalar("select accession from study where uid = $1")
+            .bind(study)
+            .fetch_optional(&mut *tx)
+            .await?;
+    let message = match run.message {
+        Some(message) => Some(snapshot::message(tx, keys, message).await?),
+        None => None,
+    };
+    let (concluded, has_failures): (i64, bool) = sqlx::query_as(
+        "select micros(coalesce(max(n.changed_at), max(r.started_at))),
+            coalesce(bool_or(n.state = 'failed'), false)
+         from run r left join node n on n.run = r.id where r.id = $1",
+    )
+    .bind(id)
+    .fetch_one(&mut *tx)
+    .await?;
+    Ok(DeliveryView {
+        concluded: decode::timestamp(concluded)?,
+        series: snapshot::run_series(tx, id).await?,
+        outputs: snapshot::outputs(tx, keys, id).await?,
+        plugins: snapshot::plugins(tx, id).await?,
+        has_failures,
+        patient,
+        orders: snapshot::orders(tx, study).await?,
+        accession: accession.unwrap_or_default(),
+        message,
+        reviewed: review::last_version(tx, keys, id).await?,
+        revision: 0,
+        before: sent_before(tx, keys, delivery, &run).await?,
+        run,
+    })
+}
+
+/// The event subject of a delivery.
+pub(crate) async fn subject(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<Subject> {
+    let run = record::load(tx, delivery.run).await?;
+    Ok(Subject { destination: Some(delivery.destination.clone()), ..record::subject(&run) })
+}
+
+#[derive(sqlx::FromRow)]
+struct SentRow {
+    sent: Uuid,
+    sent_version: i32,
+    is_own: bool,
+}
+
+/// What the destination has of this run, or of the one it replaces or adds to.
+async fn sent_before(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    delivery: &ClaimedDelivery,
+    run: &RunRecord,
+) -> Result<Option<SentBefore>> {
+    let row: Option<SentRow> = sqlx::query_as(
+        "select sent, sent_version, id = $1 as is_own from delivery where sent is not null
+            and (id = $1 or run = $2 and destination = $3)
+         order by id = $1 desc, index = $4 desc, position desc limit 1",
+    )
+    .bind(delivery.id)
+    .bind(run.amends.map(|it| it.run))
+    .bind(&delivery.destination)
+    .bind(i32::try_from(delivery.index).unwrap_or_default())
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    // Once retention has removed the record, nothing is known of what was sent.
+    let Some(content) = payload::read(tx, keys, row.sent).await? else { return Ok(None) };
+    let SentRecord { last, tried } = serde_json::from_slice(&content)?;
+    let is_known = !last.is_empty() || row.is_own && !tried.is_empty();
+    let before = SentBefore {
+        version: u32::try_from(row.sent_version).unwrap_or_default(),
+        is_own: row.is_own,
+        outputs: last,
+        tried,
+    };
+    Ok(is_known.then_some(before))
+}

@@ -1,0 +1,204 @@
+//! Tests of identity: identifiers, merges in any order, links, and the reversal of a merge.
+
+use contracts::{Encounter, MergeKind, MessageEffect, MessageStore as _};
+use domain::{Actor, DemographicsChange, Order, OrderAction, OrderKey};
+use uuid::Uuid;
+
+use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::unmerge::UnmergeError;
+use crate::testing::{TestStore, message, names, patient_id};
+
+fn merges(survivor: &str, source: &str) -> MessageEffect {
+    MessageEffect::Merge {
+        kind: MergeKind::Merge,
+        survivor: patient_id(survivor),
+        source: patient_id(source),
+        demographics: DemographicsChange::default(),
+    }
+}
+
+async fn send(test: &TestStore, control_id: &str, effects: Vec<MessageEffect>) {
+    test.intake.store_message(message(control_id, effects)).await.unwrap();
+}
+
+/// The value of the identifier of the root of the patient with this identifier.
+async fn root_of(test: &TestStore, value: &str) -> String {
+    test.value(&format!(
+        "select p.value from patient_identifier i join patient p on p.id = patient_root(i.patient)
+         where i.value = '{value}'"
+    ))
+    .await
+}
+
+async fn key_of(test: &TestStore, value: &str) -> Uuid {
+    let query = format!("select patient from patient_identifier where value = '{value}'");
+    test.value(&query).await.parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_identifier_stays_with_the_patient_it_was_first_used_for() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![names("P1", "Doe^Jane")]).await;
+    send(&test, "2", vec![names("P1", "Doe^Janet")]).await;
+    assert_eq!(test.count("patient").await, 1);
+    assert_eq!(test.value("select demographics ->> 'name' from patient").await, "Doe^Janet");
+    let updates = "audit.event where kind = 'patient_updated'";
+    assert_eq!(test.count(updates).await, 1);
+}
+
+#[test]
+fn a_site_with_one_domain_ignores_issuers_and_one_with_several_does_not() {
+    let mut bare = patient_id("P1");
+    let several = IdentityDomains::Many { default_issuer: "HOSPITAL".to_owned() };
+    assert_eq!(several.key(&bare).issuer, "HOSPITAL");
+    assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
+    bare.issuer = "OTHER".to_owned();
+    assert_eq!(several.key(&bare).issuer, "OTHER");
+    assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
+}
+
+#[tokio::test]
+async fn the_same_identifier_of_two_issuers_is_two_patients() {
+    let domains = IdentityDomains::Many { default_issuer: "HOSPITAL".to_owned() };
+    let test = TestStore::with_domains(domains).await;
+    let mut other = patient_id("P1");
+    other.issuer = "OTHER".to_owned();
+    let of_other =
+        MessageEffect::Patient { id: other, demographics: DemographicsChange::default() };
+    send(&test, "1", vec![names("P1", "Doe^Jane")]).await;
+    send(&test, "2", vec![of_other]).await;
+    assert_eq!(test.count("patient").await, 2);
+}
+
+#[tokio::test]
+async fn hl7_35_a_merge_is_reported_for_both_patients() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![merges("P1", "P2")]).await;
+    assert_eq!(root_of(&test, "P2").await, "P1");
+    let query = "select body ->> 'action' as action, patient from audit.event
+        where kind = 'patients_merged' order by position";
+    let events = test.rows(query).await;
+    let actions: Vec<&str> = events.iter().map(|it| it["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["U", "D"]);
+    assert_ne!(events[0]["patient"], events[1]["patient"]);
+}
+
+#[tokio::test]
+async fn chains_of_merges_end_the_same_in_any_order() {
+    let links = [("P2", "P1"), ("P3", "P2"), ("P4", "P3")];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let test = TestStore::new().await;
+        for at in order {
+            let (survivor, source) = links[at];
+            send(&test, &format!("{at}"), vec![merges(survivor, source)]).await;
+        }
+        for value in ["P1", "P2", "P3", "P4"] {
+            assert_eq!(root_of(&test, value).await, "P4", "{value} in {order:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn hl7_33_a_merged_patient_fills_in_what_the_survivor_leaves_open() {
+    let test = TestStore::new().await;
+    let born = MessageEffect::Patient {
+        id: patient_id("P2"),
+        demographics: DemographicsChange {
+            birth_date: Some("19600102".to_owned()),
+            ..DemographicsChange::default()
+        },
+    };
+    send(&test, "1", vec![names("P1", "Doe^Jane")]).await;
+    send(&test, "2", vec![born]).await;
+    send(&test, "3", vec![merges("P1", "P2")]).await;
+
+    let mut connection = test.store.pool.acquire().await.unwrap();
+    let root = key_of(&test, "P1").await;
+    let view = identity::view(&mut connection, root).await.unwrap();
+    assert_eq!(view.identifier.value, "P1");
+    assert_eq!(view.demographics.name, "Doe^Jane");
+    assert_eq!(view.demographics.birth_date, "19600102");
+}
+
+#[tokio::test]
+async fn hl7_37_a_merge_is_reversed_by_two_people_and_not_by_one() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![merges("P1", "P2")]).await;
+    let request = test.store.ask_unmerge("P2", "P1", Actor::person("ann")).await.unwrap();
+    assert_eq!(test.store.unmerge_requests().await.unwrap()[0].asked_by, "ann");
+
+    let refused = test.store.approve_unmerge(request, Actor::person("ann")).await.unwrap_err();
+    assert!(matches!(refused, UnmergeError::SamePerson(name) if name == "ann"));
+    assert_eq!(root_of(&test, "P2").await, "P1");
+
+    test.store.approve_unmerge(request, Actor::person("bob")).await.unwrap();
+    assert_eq!(root_of(&test, "P2").await, "P2");
+    assert!(test.store.unmerge_requests().await.unwrap().is_empty());
+    let again = test.store.approve_unmerge(request, Actor::person("bob")).await.unwrap_err();
+    assert!(matches!(again, UnmergeError::NoRequest));
+}
+
+#[tokio::test]
+async fn only_a_merge_can_be_reversed() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![names("P1", "Doe^Jane")]).await;
+    send(&test, "2", vec![names("P2", "Roe^Jane")]).await;
+    let ann = || Actor::person("ann");
+    let unknown = test.store.ask_unmerge("P3", "P1", ann()).await.unwrap_err();
+    assert!(matches!(unknown, UnmergeError::Unknown(value) if value == "P3"));
+    let apart = test.store.ask_unmerge("P2", "P1", ann()).await.unwrap_err();
+    assert!(matches!(apart, UnmergeError::NotMerged));
+}
+
+#[tokio::test]
+async fn hl7_30_a_link_moves_nothing() {
+    let test = TestStore::new().await;
+    let link =
+        MessageEffect::Link { one: patient_id("P1"), other: patient_id("P2"), is_linked: true };
+    send(&test, "1", vec![link]).await;
+    assert_eq!(root_of(&test, "P1").await, "P1");
+    assert_eq!(root_of(&test, "P2").await, "P2");
+    assert_eq!(test.count("patient_link where is_linked").await, 1);
+}
+
+#[tokio::test]
+async fn hl7_32_an_account_moves_with_its_orders_and_only_from_its_patient() {
+    let test = TestStore::new().await;
+    let order = |patient: &str, accession: &str| {
+        MessageEffect::Order(Box::new(Order {
+            action: OrderAction::Place,
+            patient: Some(patient_id(patient)),
+            key: OrderKey {
+                placer: accession.to_owned(),
+                filler: String::new(),
+                accession: accession.to_owned(),
+                requested_procedure: String::new(),
+                study: None,
+            },
+            procedure_code: String::new(),
+            procedure: String::new(),
+            procedure_scheme: String::new(),
+            priority: String::new(),
+            modality: String::new(),
+            reason: String::new(),
+            status: String::new(),
+            account: "77".to_owned(),
+            visit: String::new(),
+        }))
+    };
+    send(&test, "1", vec![order("P1", "A1")]).await;
+    send(&test, "2", vec![order("P3", "A3")]).await;
+    let moves = MessageEffect::MoveEncounter {
+        what: Encounter::Account,
+        number: "77".to_owned(),
+        source: patient_id("P1"),
+        target: patient_id("P2"),
+    };
+    send(&test, "3", vec![moves]).await;
+
+    let p2 = key_of(&test, "P2").await;
+    assert_eq!(test.count(&format!("imaging_order where patient = '{p2}'")).await, 1);
+    let p3 = key_of(&test, "P3").await;
+    assert_eq!(test.count(&format!("imaging_order where patient = '{p3}'")).await, 1);
+    assert_eq!(test.count("audit.event where kind = 'account_moved'").await, 1);
+}

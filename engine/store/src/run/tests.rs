@@ -1,0 +1,164 @@
+//! Tests of runs: decisions that start them, claims, leases and fencing, deadlines and tasks.
+
+use std::time::Duration;
+
+use contracts::{
+    AssemblyStore as _, InstanceStore as _, NewRun, NewTask, NodeAttempt, RunStep, RunStore as _,
+    StoreError, StudySnapshot, StudyStep,
+};
+use domain::{Actor, HoldPart, Subject, TaskKind};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use crate::run::task;
+use crate::testing::{TestStore, instance, new_run, ready_node};
+
+const LEASE: Duration = Duration::from_mins(1);
+
+/// Stores an instance and starts runs on it.
+async fn start(test: &TestStore, inputs: &[&str]) -> Vec<NewRun> {
+    let record = instance(1, 1, 1);
+    test.intake.store_instance(record.clone()).await.unwrap();
+    test.execute("update study set look_at = now()").await;
+    let runs: Vec<NewRun> = inputs.iter().map(|it| new_run(&record, None, it)).collect();
+    let start = runs.clone();
+    let decide = Box::new(move |snapshot: &StudySnapshot| {
+        assert_eq!(snapshot.series.len(), 1);
+        assert_eq!(snapshot.accession, "A1");
+        StudyStep { start, ..StudyStep::default() }
+    });
+    let soon = Timestamp::now() + SignedDuration::from_secs(1);
+    assert!(test.store.decide_study(soon, decide).await.unwrap());
+    runs
+}
+
+#[tokio::test]
+async fn a_study_that_is_not_due_is_not_decided_on() {
+    let test = TestStore::new().await;
+    let decide = || Box::new(|_: &StudySnapshot| -> StudyStep { panic!("nothing is due") });
+    let now = Timestamp::now();
+    assert!(!test.store.decide_study(now, decide()).await.unwrap());
+    test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
+    test.execute("update study set look_at = now() + interval '1 hour'").await;
+    assert!(!test.store.decide_study(now, decide()).await.unwrap());
+}
+
+#[tokio::test]
+async fn din_53_the_same_input_starts_one_run() {
+    let test = TestStore::new().await;
+    start(&test, &["one", "one", "two"]).await;
+    assert_eq!(test.count("run").await, 2);
+    assert_eq!(test.count("audit.event where kind = 'run_started'").await, 2);
+}
+
+#[tokio::test]
+async fn a_claimed_node_carries_everything_it_works_on_and_is_claimed_once() {
+    let test = TestStore::new().await;
+    let run = start(&test, &["one"]).await.remove(0);
+    let claimed = test.store.claim_node(LEASE).await.unwrap().unwrap();
+    assert_eq!((claimed.run.id, claimed.node.as_str(), claimed.attempt), (run.id, "detect", 1));
+    assert_eq!(claimed.series[0].instances, run.instances);
+    assert_eq!(claimed.plugin.name, "detect");
+    assert!(test.store.claim_node(LEASE).await.unwrap().is_none());
+    test.store.renew_node(&claimed.attempt(), LEASE).await.unwrap();
+}
+
+#[tokio::test]
+async fn lower_priority_numbers_are_claimed_first() {
+    let test = TestStore::new().await;
+    let runs = start(&test, &["one", "two"]).await;
+    let update = format!("update node set priority = 1 where run = '{}'", runs[1].id);
+    test.execute(&update).await;
+    let claimed = test.store.claim_node(LEASE).await.unwrap().unwrap();
+    assert_eq!(claimed.run.id, runs[1].id);
+}
+
+#[tokio::test]
+async fn a_worker_whose_lease_has_expired_is_fenced_off() {
+    let test = TestStore::new().await;
+    start(&test, &["one"]).await;
+    let first = test.store.claim_node(Duration::ZERO).await.unwrap().unwrap().attempt();
+    assert_eq!(test.store.abandoned_nodes().await.unwrap(), std::slice::from_ref(&first));
+    let release = Box::new(|_: &contracts::RunRecord| {
+        Some(RunStep { nodes: vec![ready_node("detect")], ..RunStep::default() })
+    });
+    test.store.change_run(first.run, Some(&first), release).await.unwrap();
+    let second = test.store.claim_node(LEASE).await.unwrap().unwrap();
+    assert_eq!(second.attempt, 2);
+
+    let renewed = test.store.renew_node(&first, LEASE).await;
+    assert!(matches!(renewed, Err(StoreError::Superseded)));
+    let decide = Box::new(|_: &contracts::RunRecord| -> Option<RunStep> { panic!("superseded") });
+    let changed = test.store.change_run(first.run, Some(&first), decide).await;
+    assert!(matches!(changed, Err(StoreError::Superseded)));
+    test.store.renew_node(&second.attempt(), LEASE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_decision_of_nothing_changes_nothing() {
+    let test = TestStore::new().await;
+    let run = start(&test, &["one"]).await.remove(0);
+    let before = test.rows("select * from run").await;
+    test.store.change_run(run.id, None, Box::new(|_| None)).await.unwrap();
+    assert_eq!(test.rows("select * from run").await, before);
+}
+
+#[tokio::test]
+async fn nodes_on_hold_are_not_claimed_until_they_are_released() {
+    let test = TestStore::new().await;
+    start(&test, &["one"]).await;
+    test.store.hold_all(&Actor::engine()).await.unwrap();
+    assert!(test.store.claim_node(LEASE).await.unwrap().is_none());
+    let ann = Actor::person("ann");
+    assert!(test.store.release(HoldPart::Workflows, ann).await.unwrap());
+    assert!(test.store.claim_node(LEASE).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_missed_deadline_is_reported_once_for_the_run_and_for_the_node() {
+    let test = TestStore::new().await;
+    start(&test, &["one"]).await;
+    test.execute("update run set due_at = now() - interval '1 s'").await;
+    test.execute("update node set due_at = now() - interval '1 s'").await;
+    assert_eq!(test.store.report_overdue().await.unwrap(), 2);
+    assert_eq!(test.store.report_overdue().await.unwrap(), 0);
+    let reasons = test.rows("select reason from task order by reason").await;
+    assert_eq!(
+        reasons,
+        [
+            json!({"reason": "workflow chest: node detect should have ended by now"}),
+            json!({"reason": "workflow chest: the run should have ended by now"}),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_never_made_is_superseded() {
+    let test = TestStore::new().await;
+    let run = start(&test, &["one"]).await.remove(0);
+    let attempt = NodeAttempt { run: run.id, node: "detect".to_owned(), number: 7 };
+    let renewed = test.store.renew_node(&attempt, LEASE).await;
+    assert!(matches!(renewed, Err(StoreError::Superseded)));
+}
+
+#[tokio::test]
+async fn an_open_task_is_not_opened_again_until_it_is_decided() {
+    let test = TestStore::new().await;
+    let new = NewTask {
+        kind: TaskKind::Damage,
+        subject: Subject { study: Some("1.2.3".to_owned()), ..Subject::default() },
+        reason: "a file is gone".to_owned(),
+    };
+    let mut connection = test.store.pool.acquire().await.unwrap();
+    task::open_once(&mut connection, &new).await.unwrap();
+    task::open_once(&mut connection, &new).await.unwrap();
+    let tasks = test.store.tasks(10).await.unwrap();
+    assert_eq!(tasks.len(), 1);
+
+    let ann = || Actor::person("ann");
+    assert!(test.store.decide_task(tasks[0].id, "sent again", ann()).await.unwrap());
+    assert!(!test.store.decide_task(tasks[0].id, "twice", ann()).await.unwrap());
+    task::open_once(&mut connection, &new).await.unwrap();
+    assert_eq!(test.count("task").await, 2);
+    assert_eq!(test.event_kinds().await, ["task_opened", "task_decided", "task_opened"]);
+}
