@@ -65,7 +65,7 @@ pub enum ClusterError {
         "no PostgreSQL 15 or newer was found; install it, on Debian with: apt-get install postgresql"
     )]
     NotInstalled,
-    /// It is not where it was said to be.
+    /// PostgreSQL is not in the folder that was specified.
     #[error("no PostgreSQL 15 or newer is in `{}`, which --pg-bin names", folder.display())]
     NotThere {
         /// The folder.
@@ -99,26 +99,26 @@ pub enum ClusterError {
     Io {
         /// What was tried.
         what: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A key file cannot be used.
-    #[error("cannot keep the password of the database")]
+    #[error("cannot store the password of the database")]
     Keys(#[from] crate::vault::keys::KeysError),
     /// It does not answer.
     #[error("PostgreSQL does not answer; its log is `{}`", log.display())]
     NoAnswer {
-        /// Where it says why.
+        /// The log of PostgreSQL, which states why.
         log: PathBuf,
     },
     /// The roles cannot be made.
     #[error("cannot prepare the roles of the database")]
     Roles(#[source] sqlx::Error),
     /// The binary to initialise failed.
-    #[error("initdb failed: {said}")]
+    #[error("initdb failed: {message}")]
     Initdb {
-        /// Its last words.
-        said: String,
+        /// What it printed before it ended.
+        message: String,
     },
 }
 
@@ -132,7 +132,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Says what to do about it, where something can be done.
+    /// Each error states what to do about it, where something can be done.
     pub async fn start(data: &Path, pg_bin: Option<&Path>) -> Result<Self, ClusterError> {
         let binaries = find_binaries(pg_bin).ok_or_else(|| match pg_bin {
             Some(folder) => ClusterError::NotThere { folder: folder.to_owned() },
@@ -207,8 +207,8 @@ impl Cluster {
         if let Ok(found) = fs::read_to_string(data.join("PG_VERSION")) {
             let found = found.trim().to_owned();
             if found != self.binaries.major.to_string() {
-                let (folder, expected) = (data, self.binaries.major);
-                return Err(ClusterError::OtherVersion { folder, found, expected });
+                let expected = self.binaries.major;
+                return Err(ClusterError::OtherVersion { folder: data, found, expected });
             }
             return Ok(());
         }
@@ -233,8 +233,8 @@ impl Cluster {
             .map_err(io("run initdb"))?;
         fs::remove_file(&password).map_err(io("remove the password file"))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(ClusterError::Initdb { said });
+            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(ClusterError::Initdb { message });
         }
         self.configure(&fresh)?;
         fs::rename(&fresh, &data).map_err(io("put the new database in its place"))
@@ -278,7 +278,7 @@ impl Cluster {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            // A stale backend may still hold the lock file: it goes away by itself.
+            // A stale backend may still hold the lock file: the kernel removes it soon.
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         Err(ClusterError::NoAnswer { log: self.log() })
@@ -291,7 +291,7 @@ impl Cluster {
         if child.as_ref().map(Child::id) != running
             && let Some(mut loser) = child.take()
         {
-            // It ends by itself when it finds the lock file.
+            // It would end anyway once it finds the lock file.
             _ = loser.kill();
             _ = loser.wait();
         }
@@ -361,7 +361,7 @@ impl Cluster {
         connection.close().await.map_err(ClusterError::Roles)
     }
 
-    /// Starts the cluster again whenever it ends by itself.
+    /// Starts the cluster again whenever it ends without being stopped.
     pub async fn watch(&self) {
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
@@ -416,18 +416,20 @@ fn socket_folder(folder: &Path) -> PathBuf {
     PathBuf::from("/tmp").join(format!("isocenter-{short}"))
 }
 
-/// Whom to run PostgreSQL as: nobody else unless we are root.
+/// The user and group to run PostgreSQL as, if we are root, which PostgreSQL refuses.
 fn user_to_run_as() -> Option<(u32, u32)> {
     if !geteuid().is_root() {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let find = |name: &str| {
-        let line = users.lines().find(|it| it.split(':').next() == Some(name))?;
-        let mut fields = line.split(':').skip(2);
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-    };
-    find("postgres").or_else(|| find("nobody")).or(Some((65534, 65534)))
+    ids_of(&users, "postgres").or_else(|| ids_of(&users, "nobody")).or(Some((65534, 65534)))
+}
+
+/// The ids of a user and their group, from the text of `/etc/passwd`.
+fn ids_of(users: &str, name: &str) -> Option<(u32, u32)> {
+    let line = users.lines().find(|it| it.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// Fails if somebody who is not root could not get to `folder`.

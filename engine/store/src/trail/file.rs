@@ -210,7 +210,7 @@ fn write_line(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
 ///
 /// # Errors
 ///
-/// Says where the first thing is that is not as the engine wrote it.
+/// States the place of the first line that is not as the engine wrote it.
 pub fn verify(mut file: impl BufRead, key: &VerifyingKey) -> Result<Intact, Broken> {
     let mut state = State::default();
     let mut text = Vec::new();

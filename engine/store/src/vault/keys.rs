@@ -23,7 +23,7 @@ pub enum KeysError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file does not hold a key.
@@ -94,15 +94,18 @@ fn hand_over(folder: &Path) -> Result<(), KeysError> {
     }
     let inside = fs::read_dir(folder).map_err(io)?.flatten().map(|it| it.path());
     for path in inside.chain([folder.to_owned()]) {
-        // One of a moment may be gone again. A link could lead to a file that is not ours to give,
-        // and so could a second name of it.
-        let is_root_s =
-            |it: &fs::Metadata| it.uid() == 0 && (it.is_dir() || (it.is_file() && it.nlink() == 1));
-        if fs::symlink_metadata(&path).is_ok_and(|it| is_root_s(&it)) {
+        // A temporary file may be gone again.
+        if fs::symlink_metadata(&path).is_ok_and(|it| is_given_away(&it)) {
             lchown(&path, Some(data.uid()), Some(data.gid())).map_err(io)?;
         }
     }
     Ok(())
+}
+
+/// Whether root's file or folder may be given to another user. Not a link, nor a file with a second
+/// name: either could be a file that is not ours to give.
+fn is_given_away(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == 0 && (metadata.is_dir() || (metadata.is_file() && metadata.nlink() == 1))
 }
 
 /// Reads a secret of 32 bytes, or makes one that only its owner can read.

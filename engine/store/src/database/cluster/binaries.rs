@@ -16,8 +16,8 @@ pub struct Binaries {
     pub major: u32,
 }
 
-/// Looks for PostgreSQL: only in the folder that was specified, or else in `PGBIN`, where Debian puts
-/// it (the newest first), and in `PATH`.
+/// Looks for PostgreSQL: only in the folder that was specified, or else in `PGBIN`, where Debian
+/// puts it (the newest first), and in `PATH`.
 pub fn find_binaries(folder: Option<&Path>) -> Option<Binaries> {
     if let Some(folder) = folder {
         return inspect(folder.to_owned());
