@@ -1,13 +1,13 @@
-//! Connected parts of shapes, in 3-D.
+//! Connected components of masks in 3-D, and filled holes.
 
 use crate::Mask;
 
-/// Which neighbours touch.
+/// Which neighbours of a voxel are connected to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connectivity {
-    /// Those that share a face.
+    /// Neighbours that share a face.
     Six,
-    /// Those that share a face, an edge or a corner.
+    /// Neighbours that share a face, an edge or a corner.
     TwentySix,
 }
 
@@ -32,33 +32,33 @@ impl Connectivity {
     }
 }
 
-/// A connected part: its voxels, as indices into the mask.
+/// A connected component of a mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Component {
-    /// The voxels.
+    /// Indices of its voxels in the mask.
     pub voxels: Vec<usize>,
-    /// Whether one of them lies on the edge of its slice.
+    /// Whether one of its voxels lies on the edge of its slice.
     pub touches_edge: bool,
 }
 
-/// The connected parts of `mask`, in order of their first voxel.
+/// The connected components of a mask, in the order of their first voxels.
 pub fn components(mask: &Mask, connectivity: Connectivity) -> Vec<Component> {
     let steps = connectivity.steps();
-    let mut is_open = mask.voxels.clone();
+    let mut is_unvisited = mask.voxels.clone();
     let mut found = Vec::new();
-    for start in 0..is_open.len() {
-        if is_open.get(start) != Some(&true) {
+    for start in 0..is_unvisited.len() {
+        if is_unvisited.get(start) != Some(&true) {
             continue;
         }
         let mut component = Component { voxels: Vec::new(), touches_edge: false };
         let mut pending = vec![start];
-        set(&mut is_open, start, false);
+        set(&mut is_unvisited, start, false);
         while let Some(voxel) = pending.pop() {
             component.voxels.push(voxel);
             component.touches_edge |= is_on_edge(mask, voxel);
             for next in neighbours(mask, voxel, &steps) {
-                if is_open.get(next) == Some(&true) {
-                    set(&mut is_open, next, false);
+                if is_unvisited.get(next) == Some(&true) {
+                    set(&mut is_unvisited, next, false);
                     pending.push(next);
                 }
             }
@@ -74,14 +74,14 @@ fn set(flags: &mut [bool], index: usize, value: bool) {
     }
 }
 
-fn place(mask: &Mask, voxel: usize) -> [usize; 3] {
+fn coordinates(mask: &Mask, voxel: usize) -> [usize; 3] {
     let [_, rows, columns] = mask.shape;
     [voxel / (rows * columns), voxel / columns % rows, voxel % columns]
 }
 
 fn is_on_edge(mask: &Mask, voxel: usize) -> bool {
     let [_, rows, columns] = mask.shape;
-    let [_, row, column] = place(mask, voxel);
+    let [_, row, column] = coordinates(mask, voxel);
     row == 0 || column == 0 || row + 1 == rows || column + 1 == columns
 }
 
@@ -91,7 +91,7 @@ fn neighbours<'a>(
     steps: &'a [[isize; 3]],
 ) -> impl Iterator<Item = usize> + use<'a> {
     let [slices, rows, columns] = mask.shape;
-    let [z, y, x] = place(mask, voxel);
+    let [z, y, x] = coordinates(mask, voxel);
     steps.iter().filter_map(move |[dz, dy, dx]| {
         let z = z.checked_add_signed(*dz).filter(|it| *it < slices)?;
         let y = y.checked_add_signed(*dy).filter(|it| *it < rows)?;
@@ -100,36 +100,36 @@ fn neighbours<'a>(
     })
 }
 
-/// Keeps the parts of at least `voxels_min` voxels.
+/// The components of a mask with `voxels_min` voxels or more, as a mask.
 #[must_use]
-pub fn keep_large(mask: &Mask, connectivity: Connectivity, voxels_min: usize) -> Mask {
-    let large = components(mask, connectivity);
-    keep(mask, large.iter().filter(|it| it.voxels.len() >= voxels_min))
+pub fn retain_large(mask: &Mask, connectivity: Connectivity, voxels_min: usize) -> Mask {
+    let components = components(mask, connectivity);
+    mask_of(mask, components.iter().filter(|it| it.voxels.len() >= voxels_min))
 }
 
-/// A mask of some of the parts of another.
+/// A mask of some components of another mask.
 #[must_use]
-pub fn keep<'a>(mask: &Mask, parts: impl Iterator<Item = &'a Component>) -> Mask {
-    let mut kept = Mask { shape: mask.shape, voxels: vec![false; mask.voxels.len()] };
-    for voxel in parts.flat_map(|it| &it.voxels) {
-        set(&mut kept.voxels, *voxel, true);
+pub fn mask_of<'a>(mask: &Mask, components: impl Iterator<Item = &'a Component>) -> Mask {
+    let mut some = Mask { shape: mask.shape, voxels: vec![false; mask.voxels.len()] };
+    for voxel in components.flat_map(|it| &it.voxels) {
+        set(&mut some.voxels, *voxel, true);
     }
-    kept
+    some
 }
 
-/// Fills what the shape encloses: background that no way of faces leads out of the volume from.
-/// The first and the last slice are open.
+/// Fills the holes of a mask: background from which no path through voxel faces leads out of the volume. The
+/// first and the last slice are open.
 #[must_use]
 pub fn fill_holes(mask: &Mask) -> Mask {
     let [slices, rows, columns] = mask.shape;
     let background = Mask { shape: mask.shape, voxels: mask.voxels.iter().map(|it| !it).collect() };
     let mut filled = mask.clone();
     for part in components(&background, Connectivity::Six) {
-        let is_end = |it: &usize| {
-            let slice = it / (rows * columns).max(1);
+        let is_open = part.voxels.iter().any(|voxel| {
+            let slice = voxel / (rows * columns).max(1);
             slice == 0 || slice + 1 == slices
-        };
-        if !part.touches_edge && !part.voxels.iter().any(is_end) {
+        });
+        if !part.touches_edge && !is_open {
             part.voxels.iter().for_each(|it| set(&mut filled.voxels, *it, true));
         }
     }
@@ -175,7 +175,7 @@ mod tests {
             let mask = Mask { shape: [3, 4, 5], voxels };
             for connectivity in [Connectivity::Six, Connectivity::TwentySix] {
                 let parts = components(&mask, connectivity);
-                prop_assert_eq!(&keep(&mask, parts.iter()), &mask);
+                prop_assert_eq!(&mask_of(&mask, parts.iter()), &mask);
                 let count: usize = parts.iter().map(|it| it.voxels.len()).sum();
                 prop_assert_eq!(count as u64, mask.count());
             }

@@ -1,33 +1,33 @@
-//! Which voxels belong to a shape.
+//! Sets of voxels on the grid of a volume.
 
 use domain::VolumeGeometry;
 
 use crate::rle::FlatMask;
 
-/// Volume of a voxel in mL, where it is known.
+/// Volume of a voxel in mL; nothing if the geometry does not state it.
 pub fn voxel_millilitres(geometry: &VolumeGeometry) -> Option<f64> {
     let space = geometry.space.as_ref()?;
     let [rows, columns] = geometry.pixel_spacing?;
     Some(rows * columns * space.slice_spacing / 1000.0)
 }
 
-/// A shape on the grid of a volume.
+/// A set of voxels on the grid of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    /// Slices, rows, columns.
+    /// Number of slices, rows and columns.
     pub shape: [usize; 3],
-    /// One flag a voxel: slice by slice, row by row.
+    /// One flag per voxel: slice by slice, row by row.
     pub voxels: Vec<bool>,
 }
 
 impl Mask {
-    /// The voxels for which `is_in` holds.
+    /// The voxels whose value satisfies `is_in`.
     pub fn of(geometry: &VolumeGeometry, values: &[f32], is_in: impl Fn(f32) -> bool) -> Self {
         let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
         Self { shape, voxels: values.iter().map(|it| is_in(*it)).collect() }
     }
 
-    /// One that was drawn slice by slice; nothing, if a slice is missing or of another size.
+    /// A mask of slices; nothing if a slice is missing or of another size.
     pub fn of_slices(geometry: &VolumeGeometry, slices: &[FlatMask]) -> Option<Self> {
         let (rows, columns) = (geometry.rows, geometry.columns);
         let fits = slices.iter().all(|it| (it.height, it.width) == (rows, columns));
@@ -38,12 +38,12 @@ impl Mask {
         Some(Self { shape, voxels: slices.iter().flat_map(|it| it.pixels.clone()).collect() })
     }
 
-    /// How many voxels belong to it.
+    /// Number of voxels in the set.
     pub fn count(&self) -> u64 {
         self.voxels.iter().filter(|it| **it).count() as u64
     }
 
-    /// One that was packed; nothing, if it is not of the size of the grid.
+    /// Unpacks the bits of [`Mask::packed`]; nothing if they do not have the size of the grid.
     pub fn unpacked(geometry: &VolumeGeometry, packed: &[u8]) -> Option<Self> {
         let voxels = geometry.slices() * geometry.pixels();
         let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
@@ -53,13 +53,13 @@ impl Mask {
         })
     }
 
-    /// Its volume in mL: voxels times the spacing of rows, columns and slices (DIN-82). Nothing, where
-    /// these are not known.
+    /// Volume in mL: number of voxels x row spacing x column spacing x slice spacing (DIN-82). Nothing if the
+    /// geometry does not state them.
     pub fn millilitres(&self, geometry: &VolumeGeometry) -> Option<f64> {
         Some(self.count() as f64 * voxel_millilitres(geometry)?)
     }
 
-    /// One bit a voxel, lowest first, without a gap between slices (OUT-11).
+    /// One bit per voxel, lowest bit first, without a gap between slices (OUT-11).
     pub fn packed(&self) -> Vec<u8> {
         encoding::bits::pack(self.voxels.iter().copied())
     }

@@ -1,46 +1,46 @@
-//! Pictures of eight bits a channel: photographs, scans, rendered slices.
+//! Pictures of eight bits per channel: photographs, scans, rendered slices.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder as _, ImageEncoder as _, ImageReader, Limits};
 
-/// Longest side of a picture that is decoded.
+/// Upper bound of the sides of a decoded picture, in pixels.
 const SIDE_MAX: u32 = 32_768;
 
-/// Most bytes a decoder may take (SEC-24).
+/// Upper bound of the memory of a decoder, in bytes (SEC-24).
 const DECODED_BYTES_MAX: u64 = 1 << 30;
 
-/// Most that the longer side of a picture may be of the shorter.
+/// Upper bound of the ratio of the sides of a picture.
 const RATIO_MAX: u32 = 200;
 
-/// Red, green and blue, row by row.
+/// A picture in red, green and blue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Columns.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// `height * width * 3` bytes.
+    /// `height * width * 3` bytes, row by row.
     pub rgb: Vec<u8>,
 }
 
-/// Why bytes are no picture that can be used.
+/// Why a picture cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    /// Not a PNG or JPEG, broken, or larger than anybody may send.
+    /// Not a PNG or JPEG, damaged, or beyond the limits.
     #[error("the picture cannot be read or written: {0}")]
     Undecodable(#[from] image::ImageError),
-    /// The bytes do not fit the size.
+    /// The number of bytes does not match the size.
     #[error("a picture of {width} x {height} does not have {bytes} bytes")]
     Size {
         /// Columns.
         width: u32,
         /// Rows.
         height: u32,
-        /// What came.
+        /// Number of bytes.
         bytes: usize,
     },
-    /// It is a line rather than a picture.
+    /// The sides are too different, so that it is a line rather than a picture.
     #[error(
         "a picture of {width} x {height} is too narrow: one side may be {RATIO_MAX} times the other"
     )]
@@ -53,11 +53,11 @@ pub enum PictureError {
 }
 
 impl Picture {
-    /// A picture of these bytes.
+    /// A picture of pixels, row by row.
     ///
     /// # Errors
     ///
-    /// Fails if there are more or fewer than the size says, or none.
+    /// [`PictureError::Size`] if the number of bytes does not match the size, or is zero.
     pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self, PictureError> {
         let expected = u64::from(width) * u64::from(height) * 3;
         if expected == 0 || rgb.len() as u64 != expected {
@@ -66,11 +66,11 @@ impl Picture {
         Ok(Self { width, height, rgb })
     }
 
-    /// Decodes a PNG or JPEG. What is transparent lies on white.
+    /// Decodes a PNG or JPEG. Transparent pixels are drawn on white.
     ///
     /// # Errors
     ///
-    /// Fails if it is neither, or larger than the limits.
+    /// Fails if the bytes are neither, or beyond the limits.
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
         let mut limits = Limits::default();
         limits.max_image_width = Some(SIDE_MAX);
@@ -82,7 +82,7 @@ impl Picture {
             .map_err(|error| PictureError::Undecodable(image::ImageError::IoError(error)))?;
         reader.limits(limits);
         let decoder = reader.into_decoder()?;
-        // A decoder holds only its own workings to the limits, not the picture.
+        // A decoder applies the limits to its own memory, and not to the picture.
         room.reserve(decoder.total_bytes())?;
         let has_alpha = decoder.color_type().has_alpha();
         let decoded = DynamicImage::from_decoder(decoder)?;
@@ -100,11 +100,11 @@ impl Picture {
 }
 
 impl Picture {
-    /// The picture as a PNG.
+    /// Encodes the picture as a PNG.
     ///
     /// # Errors
     ///
-    /// Fails if it is not of the size it says.
+    /// Fails if the number of bytes does not match the size.
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
         let mut png = Vec::new();
         let encoder = image::codecs::png::PngEncoder::new(&mut png);
@@ -114,15 +114,16 @@ impl Picture {
     }
 }
 
-/// What shows of a channel on white, in whole numbers as Pillow's `paste` has it.
+/// A channel drawn on white, in whole numbers as by `paste` of Pillow.
 fn on_white(value: u8, alpha: u8) -> u8 {
-    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    let value = u32::from(value);
+    let alpha = u32::from(alpha);
     let sum = 255 * (255 - alpha) + value * alpha + 128;
     u8::try_from(((sum >> 8) + sum) >> 8).unwrap_or(u8::MAX)
 }
 
-/// Height and width in whole multiples of `factor`, close to the picture's own shape and between two
-/// numbers of pixels: what the vision tower of Qwen2.5-VL is given.
+/// Height and width as multiples of `factor`, close to the aspect ratio of the picture, and with a number of
+/// pixels in a range: the size in which the vision encoder of Qwen2.5-VL gets a picture (`smart_resize`).
 ///
 /// # Errors
 ///
@@ -169,35 +170,34 @@ mod tests {
 
     use super::*;
 
-    /// Least and most pixels, as a release was trained, served and shown.
+    /// Bounds of pixels, as releases were trained, served and shown.
     const BOUNDS: [(u64, u64); 3] = [(200_704, 1_003_520), (3136, 65_535), (3136, 12_845_056)];
 
     proptest! {
-        /// Whole blocks, as many pixels as may be, and nearly the shape of the picture; what has its size
-        /// already keeps it.
+        /// A size is of whole blocks and within its bounds, and the size of such a picture does not change.
         #[test]
         fn pap_04_a_size_is_of_whole_blocks_within_its_bounds_and_stays(
             height in 1_u32..4000,
             width in 1_u32..4000,
             bounds in 0_usize..3,
         ) {
-            let (least, most) = BOUNDS[bounds];
-            let found = smart_size(height, width, 28, least..=most);
+            let (min, max) = BOUNDS[bounds];
+            let found = smart_size(height, width, 28, min..=max);
             let (long, short) = (height.max(width), height.min(width));
             prop_assert_eq!(found.is_err(), f64::from(long) / f64::from(short) > 200.0);
             let Ok((rows, columns)) = found else { return Ok(()) };
             prop_assert!(rows > 0 && columns > 0 && rows % 28 == 0 && columns % 28 == 0);
             let pixels = u64::from(rows) * u64::from(columns);
             // A side cannot be shorter than a block, however many pixels that makes.
-            prop_assert!(pixels <= most || rows == 28 || columns == 28, "{rows} x {columns}");
-            prop_assert!(pixels >= least, "{rows} x {columns}");
-            if pixels <= most {
-                prop_assert_eq!(smart_size(rows, columns, 28, least..=most).ok(), Some((rows, columns)));
+            prop_assert!(pixels <= max || rows == 28 || columns == 28, "{rows} x {columns}");
+            prop_assert!(pixels >= min, "{rows} x {columns}");
+            if pixels <= max {
+                prop_assert_eq!(smart_size(rows, columns, 28, min..=max).ok(), Some((rows, columns)));
             }
         }
 
-        /// A corner that goes into the picture as the model sees it, in whole pixels of that, and back, is off
-        /// by half of such a pixel, and by less than one of its own.
+        /// A corner that is rounded to pixels of the resized picture and mapped back is off by at most half of such
+        /// a pixel and one pixel of the original.
         #[test]
         fn pap_04_corners_come_back_to_where_they_were(
             height in 28_u32..2500,
@@ -205,8 +205,8 @@ mod tests {
             bounds in 0_usize..3,
             corners in prop::array::uniform4(0.0_f64..1.0),
         ) {
-            let (least, most) = BOUNDS[bounds];
-            let (rows, columns) = smart_size(height, width, 28, least..=most).unwrap();
+            let (min, max) = BOUNDS[bounds];
+            let (rows, columns) = smart_size(height, width, 28, min..=max).unwrap();
             let across = f64::from(width) / f64::from(columns);
             let down = f64::from(height) / f64::from(rows);
             let [a, b, c, d] = corners;
@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// Three kilobytes may say that they are three gigabytes.
+    /// The header of three kilobytes may state three gigabytes.
     #[test]
     fn a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked() {
         let mut png = Picture::new(1, 1, vec![0; 3]).unwrap().to_png().unwrap();

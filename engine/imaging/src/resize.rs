@@ -1,14 +1,14 @@
-//! Resizing pictures, to the bit as Pillow does: what a network was trained on is what it must see.
+//! Resizes pictures, to the bit as Pillow does: a network must see pictures as in its training.
 //!
-//! Weights are fixed-point numbers of 22 fractional bits; one axis is done after the other, and values
-//! are clipped to a byte between the two.
+//! Weights are fixed-point numbers with 22 fractional bits. One axis is resized after the other, and values are
+//! clipped to a byte in between.
 
 use crate::picture::Picture;
 
 /// Fractional bits of a weight.
 const FRACTION: u32 = 22;
 
-/// How a pixel comes about from those around it.
+/// A filter that computes a pixel from its neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Cubic convolution with a = -0.5, over two pixels to each side.
@@ -52,7 +52,7 @@ fn sinc(x: f64) -> f64 {
     x.sin() / x
 }
 
-/// The pixels a new one is made of: the first, and the weights from there on.
+/// The weights of neighbouring pixels, from the first one on.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
@@ -76,7 +76,7 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
         let sum: f64 = raw.iter().sum();
         let weight = |it: &f64| {
             let fixed = if sum == 0.0 { *it } else { it / sum } * f64::from(1 << FRACTION);
-            // Away from zero, as the reference has it.
+            // Rounded away from zero, as by the reference.
             (fixed + 0.5_f64.copysign(fixed)) as i32
         };
         Taps { first, weights: raw.iter().map(weight).collect() }
@@ -84,26 +84,29 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
     (0..to).map(tap).collect()
 }
 
-/// A byte out of a sum of weighted bytes.
+/// A byte from the fixed-point sum of weighted bytes.
 fn clipped(sum: i32) -> u8 {
     u8::try_from((sum >> FRACTION).clamp(0, 255)).unwrap_or_default()
 }
 
-/// The picture in another size.
+/// Resizes a picture.
 pub fn resized(picture: &Picture, width: u32, height: u32, filter: Filter) -> Picture {
     let (width, height) = (width.max(1), height.max(1));
-    let across = |it: Picture| if width == it.width { it } else { across(&it, width, filter) };
-    let down = |it: Picture| if height == it.height { it } else { down(&it, height, filter) };
-    // Columns come first where that takes away more than twice as many rows as columns: so does
-    // Pillow since 13. Before, rows always came first, which differs by one here and there.
-    let fewer = |to: u32, from: u32| i64::from(from) - i64::from(to);
-    let is_down_first =
-        height < picture.height && fewer(height, picture.height) > 2 * fewer(width, picture.width);
-    let picture = picture.clone();
-    if is_down_first { across(down(picture)) } else { down(across(picture)) }
+    // The vertical axis comes first if that removes more than twice as many rows as columns, as in Pillow since
+    // 13. Before, the horizontal axis always came first, which differs by one in some pixels.
+    let rows_removed = i64::from(picture.height) - i64::from(height);
+    let columns_removed = i64::from(picture.width) - i64::from(width);
+    if rows_removed > 0 && rows_removed > 2 * columns_removed {
+        resize_horizontally(resize_vertically(picture.clone(), height, filter), width, filter)
+    } else {
+        resize_vertically(resize_horizontally(picture.clone(), width, filter), height, filter)
+    }
 }
 
-fn across(picture: &Picture, width: u32, filter: Filter) -> Picture {
+fn resize_horizontally(picture: Picture, width: u32, filter: Filter) -> Picture {
+    if width == picture.width {
+        return picture;
+    }
     let taps = taps(picture.width as usize, width as usize, filter);
     let mut rgb = Vec::with_capacity(width as usize * picture.height as usize * 3);
     for row in picture.rgb.chunks_exact(picture.width as usize * 3) {
@@ -121,7 +124,10 @@ fn across(picture: &Picture, width: u32, filter: Filter) -> Picture {
     Picture { width, height: picture.height, rgb }
 }
 
-fn down(picture: &Picture, height: u32, filter: Filter) -> Picture {
+fn resize_vertically(picture: Picture, height: u32, filter: Filter) -> Picture {
+    if height == picture.height {
+        return picture;
+    }
     let stride = picture.width as usize * 3;
     let rows: Vec<&[u8]> = picture.rgb.chunks_exact(stride).collect();
     let mut rgb = Vec::with_capacity(stride * height as usize);

@@ -1,12 +1,12 @@
-//! Flat masks as run lengths, in the compressed text of the COCO data set.
+//! Masks of pictures, and their run lengths in the compressed text of the COCO data set.
 
-/// Most pixels of a mask that is decoded.
+/// Upper bound of the pixels of a decoded mask.
 pub const PIXELS_MAX: u64 = 1 << 26;
 
-/// Why a text is no mask.
+/// Why a text of run lengths cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RleError {
-    /// The picture it is for would be larger than any.
+    /// The picture is beyond the upper bound.
     #[error("a mask of {height} x {width} is too large: at most {PIXELS_MAX} pixels")]
     TooLarge {
         /// Rows.
@@ -14,39 +14,39 @@ pub enum RleError {
         /// Columns.
         width: u32,
     },
-    /// A character, or the end of the text, where it must not be.
+    /// A character is not allowed at its position, or the text ends early.
     #[error("the run lengths cannot be read at character {at}")]
     Garbled {
-        /// Where.
+        /// Position of the character.
         at: usize,
     },
-    /// The runs do not add up to the picture.
+    /// The sum of the runs is not the number of pixels.
     #[error("the run lengths are of {found} pixels, the picture has {expected}")]
     Length {
-        /// What they add up to, as far as was read.
+        /// Sum of the runs that were read.
         found: u64,
-        /// What they should.
+        /// Number of pixels.
         expected: u64,
     },
 }
 
-/// A mask on a picture: one flag a pixel, row by row.
+/// A mask of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlatMask {
     /// Rows.
     pub height: u32,
     /// Columns.
     pub width: u32,
-    /// `height * width` flags.
+    /// `height * width` flags, row by row.
     pub pixels: Vec<bool>,
 }
 
 impl FlatMask {
-    /// The mask on a picture of another size: each pixel takes that of the place it came from, as
-    /// Pillow's `NEAREST` does.
+    /// Resizes the mask by nearest neighbours, as `NEAREST` of Pillow.
     #[must_use]
     pub fn resized(&self, height: u32, width: u32) -> Self {
-        let (from_rows, from_columns) = (places(self.height, height), places(self.width, width));
+        let from_rows = nearest(self.height, height);
+        let from_columns = nearest(self.width, width);
         let row = |row: usize| {
             let start = row * self.width as usize;
             let pixel = move |at: &usize| self.pixels.get(start + at).copied().unwrap_or_default();
@@ -55,16 +55,20 @@ impl FlatMask {
         Self { height, width, pixels: from_rows.into_iter().flat_map(row).collect() }
     }
 
-    /// The lengths of its runs, column by column, beginning with what is outside.
+    /// The lengths of the runs, column by column, beginning with pixels outside of the mask.
     pub fn runs(&self) -> Vec<u32> {
-        let (width, mut runs, mut inside, mut run) = (self.width as usize, Vec::new(), false, 0);
-        // Where there are no rows, there may be any number of columns.
+        let width = self.width as usize;
+        let mut runs = Vec::new();
+        let mut inside = false;
+        let mut run = 0;
+        // Without rows, there may be any number of columns.
         let columns = width.min(self.pixels.len());
         for column in 0..columns {
             for pixel in self.pixels.iter().skip(column).step_by(width) {
                 if *pixel != inside {
                     runs.push(run);
-                    (inside, run) = (*pixel, 0);
+                    inside = *pixel;
+                    run = 0;
                 }
                 run += 1;
             }
@@ -73,8 +77,8 @@ impl FlatMask {
         runs
     }
 
-    /// Those in text: each but the first three as the difference to the one two before it, in digits
-    /// of five bits.
+    /// The runs as text: each one after the third as its difference to the one two before, in digits of five
+    /// bits.
     pub fn to_text(&self) -> String {
         let runs: Vec<i64> = self.runs().into_iter().map(i64::from).collect();
         let mut text = String::new();
@@ -95,11 +99,11 @@ impl FlatMask {
         text
     }
 
-    /// Reads a mask of this size. Takes no memory for more pixels than [`PIXELS_MAX`].
+    /// Decodes a mask of this size. Nothing is allocated for more pixels than [`PIXELS_MAX`].
     ///
     /// # Errors
     ///
-    /// Says what is wrong with size or text.
+    /// Fails if the size is beyond the upper bound, or if the text is not of runs of this size.
     pub fn parse(height: u32, width: u32, text: &str) -> Result<Self, RleError> {
         let expected = u64::from(height) * u64::from(width);
         if expected > PIXELS_MAX {
@@ -125,8 +129,8 @@ impl FlatMask {
     }
 }
 
-/// For each place on an axis of `to` the one of `from` it is taken from.
-fn places(from: u32, to: u32) -> Vec<usize> {
+/// For each position on an axis of length `to`, the nearest one on an axis of length `from`.
+fn nearest(from: u32, to: u32) -> Vec<usize> {
     let step = f64::from(from) / f64::from(to);
     let mut at = step * 0.5;
     let mut place = |_| {
@@ -136,7 +140,7 @@ fn places(from: u32, to: u32) -> Vec<usize> {
             reason = "a place on the axis"
         )]
         let here = (at as usize).min(from.saturating_sub(1) as usize);
-        // Added up, not multiplied: so rounds the reference.
+        // A sum and not a product, which rounds as the reference does.
         at += step;
         here
     };
@@ -145,9 +149,11 @@ fn places(from: u32, to: u32) -> Vec<usize> {
 
 fn parsed(text: &str, expected: u64) -> Result<Vec<u64>, RleError> {
     let mut runs: Vec<i64> = Vec::new();
-    let (mut value, mut shift, mut total) = (0_i64, 0_u32, 0_u64);
+    let mut value = 0_i64;
+    let mut shift = 0_u32;
+    let mut total = 0_u64;
     for (at, byte) in text.bytes().enumerate() {
-        // A run has at most 27 bits, and a sign.
+        // A run has up to 27 bits, and a sign.
         if !(48..112).contains(&byte) || shift > 30 {
             return Err(RleError::Garbled { at });
         }
@@ -169,7 +175,8 @@ fn parsed(text: &str, expected: u64) -> Result<Vec<u64>, RleError> {
             return Err(RleError::Length { found: total, expected });
         }
         runs.push(value);
-        (value, shift) = (0, 0);
+        value = 0;
+        shift = 0;
     }
     if shift != 0 {
         return Err(RleError::Garbled { at: text.len() });

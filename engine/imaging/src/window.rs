@@ -1,23 +1,22 @@
-//! How bright values are shown.
+//! Windows: the values of an image that are shown from black to white.
 
 use serde::Deserialize;
 
-/// Share of the values that are darker than black, and brighter than white, where nobody says how to look
-/// at them.
+/// Share of the values below black, and of those above white, in a window that is computed from the values.
 const OUTLIERS: f64 = 0.01;
 
-/// Values that are shown from black to white.
+/// A window (PS3.3, C.11.2.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// In the middle.
+    /// Window Center (0028,1050).
     pub center: f32,
-    /// From black to white.
+    /// Window Width (0028,1051).
     pub width: f32,
 }
 
 impl Window {
-    /// One over nearly all values, where they mean nothing by themselves, as of MR.
+    /// A window over nearly all values, for values without a unit, such as those of MR.
     pub fn over(values: &[f32]) -> Self {
         let mut sorted: Vec<f32> = values.iter().copied().filter(|it| it.is_finite()).collect();
         sorted.sort_by(f32::total_cmp);
@@ -33,7 +32,7 @@ impl Window {
         Self { center: f32::midpoint(low, high) + 0.5, width: high - low + 1.0 }
     }
 
-    /// How bright a value is (PS3.3, C.11.2.1.2.1).
+    /// The grey level of a value (PS3.3, C.11.2.1.2.1).
     pub fn gray(self, value: f32) -> u8 {
         let share = if self.width <= 1.0 {
             f32::from(u8::from(value > self.center - 0.5))

@@ -59,6 +59,6 @@ pub(crate) struct Catalog {
     pub(crate) plugins: BTreeMap<String, LoadedPlugin>,
     /// What lies in the folder and cannot be used.
     pub(crate) refused: Vec<RefusedPlugin>,
-    /// State of the folder before it was read: see [`crate::package::stamp`].
+    /// State of the folder before it was read: see [`crate::signature::signed_stamp`].
     pub(crate) stamp: String,
 }

@@ -6,15 +6,15 @@
 //! call; the other calls the plugin. An inline plugin is served in the same way by threads of the
 //! engine.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{ErrorChain, NodeInput};
 use plugin_api::Request;
@@ -22,8 +22,9 @@ use plugin_api::abi::v1::Status;
 use serde_json::Value;
 
 use crate::library::{Plugin, Response};
+use crate::message_writer::MessageWriter;
 use crate::package::Program;
-use crate::protocol::{HostMessage, JSON_BYTES_MAX, PluginMessage, read_frame, write_frame};
+use crate::protocol::{HostMessage, JSON_BYTES_MAX, PluginMessage, read_frame};
 use crate::sandbox;
 use crate::services::{ModelResponse, Services};
 
@@ -101,28 +102,6 @@ fn exec_program(folder: &Path) -> io::Error {
         // The sandbox lets it write no file.
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .exec()
-}
-
-/// The sending end of the socket, shared by the threads of a plugin.
-#[derive(Clone)]
-pub(crate) struct MessageWriter(Arc<Mutex<UnixStream>>);
-
-impl MessageWriter {
-    pub(crate) fn new(socket: UnixStream) -> Self {
-        Self(Arc::new(Mutex::new(socket)))
-    }
-
-    /// Sends a message without an attachment.
-    pub(crate) fn send(&self, message: &PluginMessage) -> io::Result<()> {
-        self.send_with(message, &[])
-    }
-
-    /// Sends a message with an attachment.
-    pub(crate) fn send_with(&self, message: &PluginMessage, attachment: &[u8]) -> io::Result<()> {
-        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        write_frame(&mut *socket, message, attachment)?;
-        socket.flush()
-    }
 }
 
 /// Receives messages until the engine closes the socket, and passes requests on to a second thread.

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::catalog::{Catalog, LoadedPlugin, RefusalError, RefusedPlugin};
 use crate::package::{self, Package};
 use crate::protocol::{HostMessage, PluginMessage};
-use crate::signature::Trust;
+use crate::signature::{Trust, signed_stamp};
 use crate::worker::{Worker, WorkerError};
 
 /// Time that a cancelled plugin has to return before its worker is dropped.
@@ -209,7 +209,7 @@ impl PluginHost {
     /// State of the folder now. It differs from [`PluginHost::stamp`] if anything in the folder changed.
     pub fn stamp_now(&self) -> String {
         let sources = package::plugins_in(&self.folder).unwrap_or_default();
-        sources.iter().map(|it| package::stamp(it)).chain([self.trust.stamp()]).collect()
+        sources.iter().map(|it| signed_stamp(it)).chain([self.trust.stamp()]).collect()
     }
 
     /// Checks settings for a plugin. Returns the problem with them, or nothing if they are valid.

@@ -11,7 +11,8 @@
 //! - [`child`]: the loop that answers the engine; `services`: what the plugin may call meanwhile;
 //! - [`library`]: the calls across the C boundary; `sandbox`: what the process cannot do.
 //!
-//! Between both: [`protocol`], the messages and frames on the socket. An inline plugin is a thread of the
+//! Between both: [`protocol`], the messages and frames on the socket; `message_writer` sends them for all threads
+//! of a plugin. An inline plugin is a thread of the
 //! engine that speaks the same protocol.
 //!
 //! **Invariants**
@@ -26,6 +27,7 @@ mod catalog;
 pub mod child;
 mod host;
 pub mod library;
+mod message_writer;
 mod package;
 pub mod protocol;
 mod sandbox;

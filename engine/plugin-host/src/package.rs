@@ -9,8 +9,6 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::signature::signature_path;
-
 /// Extension of a plugin that is a folder: `count-series.plugin`.
 const FOLDER_EXTENSION: &str = "plugin";
 
@@ -108,11 +106,11 @@ pub fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(plugins)
 }
 
-/// Summarises the state of a plugin's files and its signature by length and modification time, without
-/// reading them. A different stamp means that the plugin has to be loaded again.
-pub(crate) fn stamp(source: &Path) -> String {
+/// Summarises the state of a file, or of all files of a folder, by length and modification time, without
+/// reading them. A different stamp means that something has changed.
+pub(crate) fn stamp(path: &Path) -> String {
     let mut stamp = String::new();
-    let mut paths = vec![source.to_owned(), signature_path(source)];
+    let mut paths = vec![path.to_owned()];
     while let Some(path) = paths.pop() {
         let metadata = fs::metadata(&path).and_then(|it| Ok((it.len(), it.modified()?)));
         stamp = format!("{stamp}{} {metadata:?}\n", path.display());
@@ -277,14 +275,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_changed_file_or_signature_changes_the_stamp() {
+    fn a_changed_or_new_file_changes_the_stamp() {
         let scratch = Scratch::new();
         let first = stamp(&scratch.plugin());
         assert_eq!(stamp(&scratch.plugin()), first);
         fs::write(scratch.plugin().join("lib/main.py"), "longer than before").unwrap();
         let second = stamp(&scratch.plugin());
         assert_ne!(second, first);
-        fs::write(signature_path(&scratch.plugin()), "{}").unwrap();
+        assert_ne!(stamp(&scratch.0.join("absent")), stamp(&scratch.plugin()));
+        fs::write(scratch.plugin().join("new.py"), "").unwrap();
         assert_ne!(stamp(&scratch.plugin()), second);
     }
 

@@ -1,5 +1,11 @@
-//! What the system keeps from a plugin's process: memory, files, the network, other processes
-//! (SEC-24, SEC-31).
+//! Confines the process of a plugin (SEC-24, SEC-31), before it loads any of the plugin's code.
+//!
+//! - Resource limits bound its memory and open files, and forbid it to write any file.
+//! - Landlock limits the files it can read to the system's, its own copy, and the images.
+//! - Seccomp refuses system calls for the network, for other processes, and for the system itself. It is a
+//!   list of what is refused: what interpreters and numeric libraries call cannot be foreseen.
+//!
+//! All of it is inherited by what the process starts, and none of it can be undone.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,26 +21,27 @@ use seccompiler::{
     SeccompRule, sock_filter,
 };
 
-/// Most files a plugin's process has open: the libraries of the system and its socket.
+/// Upper bound of the open files of a process: the libraries of the system and its socket.
 const OPEN_FILES_MAX: u64 = 256;
 
-/// What programs and libraries of a system read. The engine's data and homes are not among it.
+/// Folders that programs and libraries of the system read. Home folders and the engine's data are not among
+/// them.
 const SYSTEM_FOLDERS: [&str; 8] =
     ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys"];
 
-/// The folder in `/etc` that is the engine's: a site file may name the database's password.
-const OWN_SETTINGS: &str = "isocenter";
+/// The engine's folder in `/etc`, which is not readable: a site file may hold the password of the database.
+const ENGINE_SETTINGS: &str = "isocenter";
 
-/// Devices that hold nothing of anybody.
+/// Devices that hold no data.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
-/// The release of Landlock whose kinds of access are restricted; of older kernels as many as they
-/// know.
+/// The version of Landlock whose kinds of access are restricted. An older kernel restricts those that it
+/// knows.
 const LANDLOCK: ABI = ABI::V5;
 
-/// Calls that are refused whatever they ask for: the network and sockets with names, other
-/// processes, owners and rights of files, the system itself, and ways around this list.
-const REFUSED: &[i64] = &[
+/// System calls that are refused with any arguments: the network and named sockets, other processes, owners and
+/// permissions of files, the system itself, and ways around this list.
+const REFUSED_CALLS: &[i64] = &[
     libc::SYS_socket,
     libc::SYS_connect,
     libc::SYS_bind,
@@ -91,9 +98,9 @@ const REFUSED: &[i64] = &[
     libc::SYS_quotactl,
 ];
 
-/// What older systems have for the same.
+/// The same for calls that only older architectures have.
 #[cfg(target_arch = "x86_64")]
-const REFUSED_HERE: &[i64] = &[
+const REFUSED_LEGACY_CALLS: &[i64] = &[
     libc::SYS_chmod,
     libc::SYS_chown,
     libc::SYS_lchown,
@@ -102,22 +109,23 @@ const REFUSED_HERE: &[i64] = &[
     libc::SYS_futimesat,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const REFUSED_HERE: &[i64] = &[];
+const REFUSED_LEGACY_CALLS: &[i64] = &[];
 
-/// Requests to a socket or file that have somebody else signalled: `F_SETOWN` and its like of `fcntl`,
-/// `FIOSETOWN` and `SIOCSPGRP` of `ioctl`.
+/// Requests of `fcntl` and `ioctl` that make the kernel signal another process: `F_SETOWN`, `F_SETSIG`,
+/// `F_SETOWN_EX`, `FIOSETOWN` and `SIOCSPGRP`.
 const REFUSED_REQUESTS: &[(i64, &[u64])] =
     &[(libc::SYS_fcntl, &[8, 10, 15]), (libc::SYS_ioctl, &[0x8901, 0x8902])];
 
-/// Calls that reach a process: allowed only for this one.
-const FOR_ITSELF: &[i64] =
+/// System calls that address a process: allowed only for the process itself.
+const SELF_ONLY_CALLS: &[i64] =
     &[libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
 
-/// Refuses the second set of numbers that a kernel may know every call by (x32): rules are by number.
-const SECOND_NUMBERS: [sock_filter; 4] = [
-    // The number of the call.
+/// A filter that refuses the second set of numbers of system calls (x32): the other rules are by number, and
+/// would be bypassed by it.
+const X32_FILTER: [sock_filter; 4] = [
+    // Load the number of the call.
     sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
-    // Below the bit of the second set: allowed.
+    // A number without the bit of x32 skips the refusal.
     sock_filter { code: 0x35, jt: 0, jf: 1, k: 0x4000_0000 },
     sock_filter {
         code: 0x06,
@@ -128,36 +136,36 @@ const SECOND_NUMBERS: [sock_filter; 4] = [
     sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
 ];
 
-/// Takes from this process, and all it starts, what a plugin has no need of. It may read the
-/// system's programs and libraries, itself (`plugin`), and the images below `archive`.
+/// Confines this process and every process it starts. It can read the programs and libraries of the system, its
+/// own copy (`plugin`), and the images below `archive`.
 ///
 /// # Errors
 ///
-/// Fails if the system does not let us. What a kernel cannot restrict (Landlock before 5.13) stays
-/// open.
+/// Fails if the system refuses. What the kernel cannot restrict (files before Linux 5.13) stays open.
 pub(crate) fn confine(plugin: &Path, archive: &Path, memory_bytes_max: u64) -> io::Result<()> {
-    let set = |resource, most: u64| {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, limit).map_err(io::Error::from)
-    };
-    set(Resource::As, memory_bytes_max)?;
-    set(Resource::Nofile, OPEN_FILES_MAX)?;
-    // It writes no file, not even its own corpse, which would hold patient data.
-    set(Resource::Fsize, 0)?;
-    set(Resource::Core, 0)?;
+    limit(Resource::As, memory_bytes_max)?;
+    limit(Resource::Nofile, OPEN_FILES_MAX)?;
+    // No file is written, and no core dump, which would hold patient data.
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Core, 0)?;
     restrict_files(plugin, archive).map_err(io::Error::other)?;
     restrict_calls()
 }
 
-/// Of files, only these are there to be read, and none to be changed.
+fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
+    let limit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
+    setrlimit(resource, limit).map_err(io::Error::from)
+}
+
+/// Makes all files unreadable but those of the system, of the plugin and of the archive, and none writable.
 fn restrict_files(plugin: &Path, archive: &Path) -> Result<(), landlock::RulesetError> {
     let to_read = AccessFs::from_read(LANDLOCK);
     let only_files = AccessFs::ReadFile | AccessFs::WriteFile;
     let mut rules = Ruleset::default().handle_access(AccessFs::from_all(LANDLOCK))?.create()?;
-    let settings = settings();
+    let settings = system_settings();
     let settings = settings.iter().map(PathBuf::as_path);
     let folders = SYSTEM_FOLDERS.iter().map(Path::new).chain([plugin, archive]).chain(settings);
-    // What is not there needs no rule.
+    // A folder that is absent needs no rule.
     for (path, file) in folders.filter_map(|it| Some((it, PathFd::new(it).ok()?))) {
         let access = if path.is_dir() { to_read } else { AccessFs::from_file(LANDLOCK) & to_read };
         rules = rules.add_rule(PathBeneath::new(file, access))?;
@@ -169,40 +177,148 @@ fn restrict_files(plugin: &Path, archive: &Path) -> Result<(), landlock::Ruleset
     Ok(())
 }
 
-/// What lies in `/etc`, without the engine's own folder and without what leads elsewhere.
-fn settings() -> Vec<PathBuf> {
-    let all = std::fs::read_dir("/etc").into_iter().flatten().flatten();
-    let is_system_s = |it: &std::fs::DirEntry| {
-        it.file_name() != OWN_SETTINGS && it.file_type().is_ok_and(|it| !it.is_symlink())
-    };
-    all.filter(is_system_s).map(|it| it.path()).collect()
+/// The entries of `/etc`, without the engine's folder and without links that lead out of it.
+fn system_settings() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/etc").into_iter().flatten().flatten();
+    entries
+        .filter(|it| it.file_name() != ENGINE_SETTINGS)
+        .filter(|it| it.file_type().is_ok_and(|it| !it.is_symlink()))
+        .map(|it| it.path())
+        .collect()
 }
 
 fn restrict_calls() -> io::Result<()> {
-    seccompiler::apply_filter(&SECOND_NUMBERS).map_err(io::Error::other)?;
-    let own = u64::try_from(getpid().as_raw_nonzero().get()).unwrap_or_default();
-    let program = program(own).map_err(io::Error::other)?;
-    seccompiler::apply_filter(&program).map_err(io::Error::other)
+    seccompiler::apply_filter(&X32_FILTER).map_err(io::Error::other)?;
+    let own_pid = u64::try_from(getpid().as_raw_nonzero().get()).unwrap_or_default();
+    let filter = call_filter(own_pid).map_err(io::Error::other)?;
+    seccompiler::apply_filter(&filter).map_err(io::Error::other)
 }
 
-fn program(own: u64) -> Result<BpfProgram, seccompiler::BackendError> {
+/// The filter of system calls for the process of this number.
+fn call_filter(own_pid: u64) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.iter().chain(REFUSED_HERE).map(|it| (*it, Vec::new())).collect();
-    let is_not = |it| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, it);
-    let is_other = is_not(own)?;
-    for call in FOR_ITSELF {
+        REFUSED_CALLS.iter().chain(REFUSED_LEGACY_CALLS).map(|it| (*it, Vec::new())).collect();
+    let is_other = first_argument_differs(own_pid)?;
+    for call in SELF_ONLY_CALLS {
         rules.insert(*call, vec![SeccompRule::new(vec![is_other.clone()])?]);
     }
-    // Limits: 0 means this process.
-    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![is_other, is_not(0)?])?]);
+    // For limits, 0 means the process itself.
+    let is_neither = SeccompRule::new(vec![is_other, first_argument_differs(0)?])?;
+    rules.insert(libc::SYS_prlimit64, vec![is_neither]);
     for (call, requests) in REFUSED_REQUESTS {
-        let is = |it: &u64| {
-            let is_it = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *it);
-            SeccompRule::new(vec![is_it?])
-        };
-        rules.insert(*call, requests.iter().map(is).collect::<Result<_, _>>()?);
+        let refused: Result<Vec<SeccompRule>, _> =
+            requests.iter().map(|it| second_argument_is(*it)).collect();
+        rules.insert(*call, refused?);
     }
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
+}
+
+fn first_argument_differs(value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+}
+
+fn second_argument_is(value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let is_value = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
+    SeccompRule::new(vec![is_value])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::UdpSocket;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use rustix::process::{Pid, test_kill_process};
+
+    use super::*;
+    use crate::package::tests::Scratch;
+
+    /// Runs `check` in a thread with the filter of system calls. Filters apply to a thread, and end with it.
+    fn with_restricted_calls(check: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            restrict_calls().unwrap();
+            check();
+        });
+        thread.join().unwrap();
+    }
+
+    fn is_refused<T>(outcome: io::Result<T>) -> bool {
+        outcome.err().and_then(|it| it.raw_os_error()) == Some(libc::EPERM)
+    }
+
+    #[test]
+    fn sec_31_there_is_no_network_and_no_named_socket() {
+        with_restricted_calls(|| {
+            assert!(is_refused(UdpSocket::bind("127.0.0.1:0")));
+            assert!(is_refused(UnixDatagram::unbound()));
+            assert!(UnixStream::pair().is_ok(), "a pair of sockets reaches nobody else");
+        });
+    }
+
+    #[test]
+    fn sec_31_no_other_process_can_be_signalled() {
+        with_restricted_calls(|| {
+            assert!(test_kill_process(getpid()).is_ok());
+            let parent = Pid::from_raw(i32::try_from(std::os::unix::process::parent_id()).unwrap());
+            let outcome = test_kill_process(parent.unwrap());
+            assert_eq!(outcome, Err(rustix::io::Errno::PERM));
+        });
+    }
+
+    #[test]
+    fn sec_31_permissions_and_times_of_files_cannot_be_changed() {
+        let scratch = Scratch::new();
+        let path = scratch.plugin().join("plugin.json");
+        with_restricted_calls(move || {
+            let permissions = std::fs::metadata(&path).unwrap().permissions();
+            assert!(is_refused(std::fs::set_permissions(&path, permissions)));
+            let file = std::fs::File::open(&path).unwrap();
+            assert!(is_refused(file.set_modified(std::time::SystemTime::UNIX_EPOCH)));
+        });
+    }
+
+    #[test]
+    fn no_system_call_has_two_rules() {
+        let refused = REFUSED_CALLS.iter().chain(REFUSED_LEGACY_CALLS).chain(SELF_ONLY_CALLS);
+        let all: Vec<i64> =
+            refused.copied().chain(REFUSED_REQUESTS.iter().map(|it| it.0)).collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert!(call_filter(1).is_ok());
+    }
+
+    #[test]
+    fn the_engines_settings_are_not_among_those_of_the_system() {
+        let settings = system_settings();
+        assert!(settings.iter().all(|it| it.parent() == Some(Path::new("/etc"))));
+        assert!(settings.iter().all(|it| !it.ends_with(ENGINE_SETTINGS)));
+    }
+
+    /// Needs a kernel with Landlock (5.13 or later), as the integration tests do.
+    #[test]
+    fn sec_31_only_the_archive_and_the_plugin_are_readable_and_nothing_is_writable() {
+        let scratch = Scratch::new();
+        let archive = scratch.0.join("archive");
+        std::fs::create_dir_all(&archive).unwrap();
+        std::fs::write(archive.join("image"), "x").unwrap();
+        std::fs::write(scratch.0.join("secret"), "x").unwrap();
+        let folder = scratch.0.clone();
+        let plugin = scratch.plugin();
+        let thread = std::thread::spawn(move || {
+            restrict_files(&plugin, &archive).unwrap();
+            assert_eq!(std::fs::read(archive.join("image")).unwrap(), b"x");
+            assert!(std::fs::read(plugin.join("plugin.json")).is_ok());
+            for outcome in [
+                std::fs::read(folder.join("secret")).map(|_| ()),
+                std::fs::write(archive.join("image"), "y"),
+                std::fs::write(plugin.join("new"), "y"),
+                std::fs::remove_file(archive.join("image")),
+            ] {
+                let kind = outcome.unwrap_err().kind();
+                assert_eq!(kind, io::ErrorKind::PermissionDenied);
+            }
+        });
+        thread.join().unwrap();
+    }
 }

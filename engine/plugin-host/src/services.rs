@@ -14,8 +14,8 @@ use plugin_api::abi::v1::Status;
 use plugin_api::{HostRejection, Rejection};
 use sha2::{Digest as _, Sha256};
 
-use crate::child::MessageWriter;
 use crate::library::{Fault, HostServices, LentVolume};
+use crate::message_writer::MessageWriter;
 use crate::protocol::PluginMessage;
 
 /// Interval at which a plugin that waits for the model checks whether the run was cancelled.

@@ -183,8 +183,13 @@ fn path_in_folder(signatures: &Path, digest: &str) -> PathBuf {
     signatures.join(format!("{digest}.signed.json"))
 }
 
+/// State of a plugin and of the signature beside it: see [`stamp`].
+pub(crate) fn signed_stamp(source: &Path) -> String {
+    stamp(source) + &stamp(&signature_path(source))
+}
+
 /// Path of a signature beside its plugin.
-pub(crate) fn signature_path(source: &Path) -> PathBuf {
+fn signature_path(source: &Path) -> PathBuf {
     let mut name = source.file_name().unwrap_or_default().to_owned();
     name.push(".signed.json");
     source.with_file_name(name)
@@ -293,6 +298,14 @@ mod tests {
         fs::rename(beside, path_in_folder(&folder, &digest)).unwrap();
         sign_with(&scratch, 2);
         assert_eq!(verify(&scratch).unwrap().unwrap().name, "p");
+    }
+
+    #[test]
+    fn a_new_signature_changes_the_stamp_of_its_plugin() {
+        let scratch = Scratch::new();
+        let unsigned = signed_stamp(&scratch.plugin());
+        sign_with(&scratch, 1);
+        assert_ne!(signed_stamp(&scratch.plugin()), unsigned);
     }
 
     #[test]

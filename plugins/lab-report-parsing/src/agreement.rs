@@ -3,8 +3,7 @@
 
 use evaluation::documents::{Field, Row, match_rows};
 
-use crate::reading::ReadEntry;
-use crate::table::Entry;
+use crate::table::{Entry, ReadEntry};
 
 /// The comparison of two readings.
 #[derive(Debug, Default, PartialEq, Eq)]

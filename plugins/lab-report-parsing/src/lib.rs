@@ -49,10 +49,11 @@ pub use reading::Reader;
 
 use crate::answers::normalized;
 use crate::document::DocumentReading;
-use crate::reading::{ReadEntry, Reading};
+use crate::reading::Reading;
 use crate::rejection::Reason;
 use crate::row::{Fields, finding, row};
 use crate::sources::{Paper, papers};
+use crate::table::ReadEntry;
 
 /// The plugin.
 pub struct Table;

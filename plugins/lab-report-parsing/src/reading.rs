@@ -11,7 +11,7 @@ use crate::agreement::compare;
 use crate::page::Page;
 use crate::rejection::Reason;
 use crate::sources::Paper;
-use crate::table::{self, Entry, markdown, wording};
+use crate::table::{self, Entry, ReadEntry, markdown, wording};
 
 /// A reader of papers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -40,29 +40,6 @@ const TOKENS_MAX: usize = 4096;
 
 /// Upper bound of the longer side of a page that the model is shown, in pixels.
 const SHOWN_SIDE_MAX: u32 = 1600;
-
-/// A row of a paper, with the reasons why it has to be checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ReadEntry {
-    pub(crate) entry: Entry,
-    /// Reasons, joined by semicolons; empty if there is none.
-    pub(crate) doubt: String,
-}
-
-impl ReadEntry {
-    /// A row without a doubt.
-    pub(crate) const fn certain(entry: Entry) -> Self {
-        Self { entry, doubt: String::new() }
-    }
-
-    /// Adds a reason why the row has to be checked.
-    pub(crate) fn add_doubt(&mut self, reason: &str) {
-        if !self.doubt.is_empty() {
-            self.doubt.push_str("; ");
-        }
-        self.doubt.push_str(reason);
-    }
-}
 
 /// The result of reading all papers of an input.
 #[derive(Default)]

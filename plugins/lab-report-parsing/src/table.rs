@@ -1,4 +1,9 @@
-//! Tables of laboratory reports: from words with their places to rows of four columns (PAP-10).
+//! Tables of laboratory reports: from words with their positions to rows of four columns (PAP-10).
+//!
+//! - [`lines`]: words as lines; [`headings`]: lines that are the headings of columns;
+//! - [`layout`]: the rows below the headings, by columns;
+//! - [`markdown`]: the rows of a table that the model has written;
+//! - [`wording`]: corrections of cells by rule, and cells that cannot be right.
 
 pub(crate) mod headings;
 pub(crate) mod layout;
@@ -8,24 +13,47 @@ pub(crate) mod wording;
 
 use crate::page::Page;
 
-/// A row of a report, in its own words.
+/// A row of a report, as it is printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// What was measured.
+    /// Name of the entry.
     pub(crate) name: String,
-    /// What came out.
+    /// Result.
     pub(crate) result: String,
-    /// What is usual.
+    /// Reference range.
     pub(crate) reference: String,
-    /// In which unit.
+    /// Unit.
     pub(crate) unit: String,
-    /// The mark of the laboratory: `H`, `↓`, `*`, 偏高.
+    /// Mark of the laboratory: `H`, `↓`, `*`, 偏高.
     pub(crate) flag: String,
 }
 
-/// The rows of a document, put right by rule.
+/// A row of a paper, with the reasons why it has to be checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReadEntry {
+    pub(crate) entry: Entry,
+    /// Reasons, joined by semicolons; empty if there is none.
+    pub(crate) doubt: String,
+}
+
+impl ReadEntry {
+    /// A row without a doubt.
+    pub(crate) const fn certain(entry: Entry) -> Self {
+        Self { entry, doubt: String::new() }
+    }
+
+    /// Adds a reason why the row has to be checked.
+    pub(crate) fn add_doubt(&mut self, reason: &str) {
+        if !self.doubt.is_empty() {
+            self.doubt.push_str("; ");
+        }
+        self.doubt.push_str(reason);
+    }
+}
+
+/// The rows of a document, corrected by rule.
 pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
     let is_recognised = pages.iter().any(|it| it.is_recognised);
-    let rows = layout::entries(pages).into_iter();
-    rows.map(|it| wording::settled(it, is_recognised)).collect()
+    let entries = layout::entries(pages).into_iter();
+    entries.map(|it| wording::settled(it, is_recognised)).collect()
 }

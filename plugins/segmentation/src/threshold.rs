@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::Algorithm;
 use imaging::Mask;
-use imaging::components::{Component, Connectivity, components, fill_holes, keep, keep_large};
+use imaging::components::{Component, Connectivity, components, fill_holes, mask_of, retain_large};
 use imaging::mask::voxel_millilitres;
 use plugin_api::VolumeRef;
 
@@ -21,18 +21,18 @@ pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
     let (low, high) = target.hounsfield_range().unwrap_or((f32::MAX, f32::MIN));
     let all = Mask::of(&volume.geometry, volume.values, |hu| low <= hu && hu <= high);
     let parts = match target {
-        Target::Bone => keep_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
+        Target::Bone => retain_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
         Target::Lung => {
             let voxel = voxel_millilitres(&volume.geometry).unwrap_or_default();
             let parts = components(&all, Connectivity::TwentySix);
             let is_lung = |part: &&Component| {
                 !part.touches_edge && part.voxels.len() as f64 * voxel >= LUNG_MILLILITRES_MIN
             };
-            keep(&all, parts.iter().filter(is_lung))
+            mask_of(&all, parts.iter().filter(is_lung))
         }
         _ => {
             let parts = components(&all, Connectivity::TwentySix);
-            keep(&all, parts.iter().max_by_key(|it| it.voxels.len()).into_iter())
+            mask_of(&all, parts.iter().max_by_key(|it| it.voxels.len()).into_iter())
         }
     };
     fill_holes(&parts)
