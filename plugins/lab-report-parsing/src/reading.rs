@@ -123,7 +123,7 @@ impl Reading {
                 let reason = "the model's answer has no table of results";
                 NodeError::rejected(Reason::AnswerWithoutTable, reason)
             })?;
-            entries.extend(rows.into_iter().map(|it| wording::settled(it, false)));
+            entries.extend(rows.into_iter().map(|it| wording::corrected(it, false)));
             if self.model.is_none() {
                 let model = ModelIdentity::of(&answer);
                 self.remarks.push(model.attribution("Read"));

@@ -55,5 +55,5 @@ impl ReadEntry {
 pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
     let is_recognised = pages.iter().any(|it| it.is_recognised);
     let entries = layout::entries(pages).into_iter();
-    entries.map(|it| wording::settled(it, is_recognised)).collect()
+    entries.map(|it| wording::corrected(it, is_recognised)).collect()
 }

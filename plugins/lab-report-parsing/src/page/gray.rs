@@ -1,15 +1,17 @@
-//! Small work on grey pictures: brightness, ink, other sizes.
+//! Operations on grey pictures: brightness, ink (local threshold), scaling.
 
 use image::{GrayImage, Luma};
 use imageproc::integral_image::{integral_image, sum_image_pixels};
 
-/// 255 where a pixel is darker than the mean of the square around it by `depth`, 0 elsewhere.
+/// A mask of ink: 255 for each pixel that is darker by `depth` than the mean of the square around it, else 0.
 pub(crate) fn ink(page: &GrayImage, radius: u32, depth: u64) -> GrayImage {
     let sums = integral_image::<_, u64>(page);
     let (width, height) = page.dimensions();
     GrayImage::from_fn(width, height, |x, y| {
-        let (left, right) = (x.saturating_sub(radius), (x + radius).min(width - 1));
-        let (top, bottom) = (y.saturating_sub(radius), (y + radius).min(height - 1));
+        let left = x.saturating_sub(radius);
+        let right = (x + radius).min(width - 1);
+        let top = y.saturating_sub(radius);
+        let bottom = (y + radius).min(height - 1);
         let count = u64::from(right - left + 1) * u64::from(bottom - top + 1);
         let [sum] = sum_image_pixels(&sums, left, top, right, bottom);
         let is_dark = u64::from(page.get_pixel(x, y).0[0]) + depth < sum / count;
@@ -17,7 +19,7 @@ pub(crate) fn ink(page: &GrayImage, radius: u32, depth: u64) -> GrayImage {
     })
 }
 
-/// The picture in another size.
+/// Scales a picture.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and small")]
 pub(crate) fn resized(picture: &GrayImage, scale: f32) -> GrayImage {
     let side = |it: u32| ((it as f32 * scale).round() as u32).max(1);
@@ -29,7 +31,7 @@ pub(crate) fn resized(picture: &GrayImage, scale: f32) -> GrayImage {
     image::imageops::resize(picture, width, height, filter)
 }
 
-/// Of red, green and blue, and what follows (ITU-R BT.601, in whole numbers).
+/// The brightness of a pixel that begins with red, green and blue (ITU-R BT.601, in whole numbers).
 pub(crate) fn brightness(pixel: &[u8]) -> u8 {
     let [red, green, blue, ..] = *pixel else { return u8::MAX };
     let sum = u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114;

@@ -1,4 +1,4 @@
-//! Where something is written on a page: phrases, without the rules between them.
+//! Finds the phrases of a page: the boxes around its text, without the rules between them.
 
 use image::{GrayImage, Luma};
 use imageproc::distance_transform::Norm;
@@ -8,36 +8,36 @@ use imageproc::region_labelling::{Connectivity, connected_components};
 
 use super::gray::ink;
 
-/// Height that letters are brought to, in pixels: what Tesseract was trained with, about.
+/// Height to which letters are scaled, in pixels: about the one that Tesseract was trained with.
 pub(crate) const LETTER_HEIGHT: f32 = 28.0;
 
-/// Longest gap inside a phrase, in heights of a capital: more than a blank, less than a column.
-const GAP: f32 = 0.62;
+/// Upper bound of a gap within a phrase, in heights of a capital: more than a space, less than a column gap.
+const GAP_MAX: f32 = 0.62;
 
-/// A line of ink as long as this, in heights of a capital, is a rule.
-const RULE: f32 = 4.0;
+/// Lower bound of the length of a rule, in heights of a capital.
+const RULE_LENGTH_MIN: f32 = 4.0;
 
-/// Thickest rule, in pixels.
-const RULE_THICK: u32 = 9;
+/// Upper bound of the thickness of a rule, in pixels.
+const RULE_THICKNESS_MAX: u32 = 9;
 
-/// How much a page is blurred against its grain, in pixels.
-const SOFTNESS: f32 = 1.1;
+/// Standard deviation of the blur against the grain of a page, in pixels.
+const BLUR_SIGMA: f32 = 1.1;
 
-/// A box around something: left, top, right, bottom, the last two not in it.
+/// A box: left, top, right and bottom, where right and bottom are excluded.
 pub(crate) type Bounds = [u32; 4];
 
 /// The page without its rules, and the boxes around its phrases.
 pub(crate) fn phrases(sheet: &GrayImage) -> (GrayImage, Vec<Bounds>) {
-    let soft = gaussian_blur_f32(sheet, SOFTNESS);
+    let soft = gaussian_blur_f32(sheet, BLUR_SIGMA);
     let mut ink = ink(&soft, 25, 18);
     for (x, y) in rules(&ink) {
         ink.put_pixel(x, y, Luma([0]));
     }
     let boxes = boxes(&smeared(&ink), &ink);
-    (clean(&soft, &ink), joined(boxes))
+    (clean(&soft, &ink), merge_boxes(boxes))
 }
 
-/// Ink on white: grain, shadows and rules are gone.
+/// The ink on white, without grain, shadows and rules.
 fn clean(soft: &GrayImage, ink: &GrayImage) -> GrayImage {
     let near = dilate(ink, Norm::LInf, 2);
     GrayImage::from_fn(soft.width(), soft.height(), |x, y| {
@@ -46,7 +46,7 @@ fn clean(soft: &GrayImage, ink: &GrayImage) -> GrayImage {
     })
 }
 
-/// The pixels of long straight lines of ink, but for the letters that cross them.
+/// The pixels of rules: long straight lines of ink, without the letters that cross them.
 fn rules(ink: &GrayImage) -> Vec<(u32, u32)> {
     let (width, height) = ink.dimensions();
     #[expect(
@@ -54,19 +54,19 @@ fn rules(ink: &GrayImage) -> Vec<(u32, u32)> {
         clippy::cast_sign_loss,
         reason = "some hundred pixels"
     )]
-    let long = (RULE * LETTER_HEIGHT) as u32;
+    let long = (RULE_LENGTH_MIN * LETTER_HEIGHT) as u32;
     let level = runs(height, width, long, |y, x| is_ink(ink, x, y)).into_iter();
     let upright = runs(width, height, long, |x, y| is_ink(ink, x, y)).into_iter();
     let mut found: Vec<(u32, u32)> = Vec::new();
     for (y, x) in level {
         let (from, to) = thickness(height, y, |it| is_ink(ink, x, it));
-        if to - from <= RULE_THICK {
+        if to - from <= RULE_THICKNESS_MAX {
             found.extend((from.saturating_sub(1)..(to + 1).min(height)).map(|it| (x, it)));
         }
     }
     for (x, y) in upright {
         let (from, to) = thickness(width, x, |it| is_ink(ink, it, y));
-        if to - from <= RULE_THICK {
+        if to - from <= RULE_THICKNESS_MAX {
             found.extend((from.saturating_sub(1)..(to + 1).min(width)).map(|it| (it, y)));
         }
     }
@@ -77,11 +77,12 @@ fn is_ink(ink: &GrayImage, x: u32, y: u32) -> bool {
     ink.get_pixel_checked(x, y).is_some_and(|it| it.0[0] > 0)
 }
 
-/// The places of all runs of at least `long`, with breaks of two at most.
+/// The pixels of all runs of ink of `long` pixels or more, with breaks of up to two pixels.
 fn runs(lines: u32, length: u32, long: u32, is_ink: impl Fn(u32, u32) -> bool) -> Vec<(u32, u32)> {
     let mut found = Vec::new();
     for line in 0..lines {
-        let (mut start, mut last): (Option<u32>, u32) = (None, 0);
+        let mut start: Option<u32> = None;
+        let mut last = 0;
         for at in 0..=length + 3 {
             if at < length && is_ink(line, at) {
                 start.get_or_insert(at);
@@ -97,18 +98,18 @@ fn runs(lines: u32, length: u32, long: u32, is_ink: impl Fn(u32, u32) -> bool) -
     found
 }
 
-/// How far the ink reaches to both sides of a place.
+/// The first and last pixel (excluded) of the ink around a pixel of a line.
 fn thickness(length: u32, at: u32, is_ink: impl Fn(u32) -> bool) -> (u32, u32) {
     let from = (0..at).rev().take_while(|it| is_ink(*it)).last().unwrap_or(at);
     let to = (at..length).take_while(|it| is_ink(*it)).last().unwrap_or(at);
     (from, to + 1)
 }
 
-/// The ink with short gaps between letters filled.
+/// The ink with the gaps between the letters of a phrase filled.
 fn smeared(ink: &GrayImage) -> GrayImage {
     let mut smeared = ink.clone();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some pixels")]
-    let gap = (GAP * LETTER_HEIGHT) as u32;
+    let gap = (GAP_MAX * LETTER_HEIGHT) as u32;
     for y in 0..ink.height() {
         let mut last: Option<u32> = None;
         for x in 0..ink.width() {
@@ -124,7 +125,7 @@ fn smeared(ink: &GrayImage) -> GrayImage {
     smeared
 }
 
-/// Boxes around what hangs together, of the ink in it.
+/// Boxes around the connected parts of the filled ink. Grain, pictures and the edge of the page are left out.
 fn boxes(smeared: &GrayImage, ink: &GrayImage) -> Vec<Bounds> {
     let labels = connected_components(smeared, Connectivity::Eight, Luma([0]));
     let count = labels.pixels().map(|it| it.0[0]).max().unwrap_or(0);
@@ -147,25 +148,25 @@ fn boxes(smeared: &GrayImage, ink: &GrayImage) -> Vec<Bounds> {
     found.into_iter().skip(1).filter(is_written).map(|(it, _)| it).collect()
 }
 
-/// Boxes that are parts of one phrase, put together: points, dashes, strokes above one another.
-fn joined(mut boxes: Vec<Bounds>) -> Vec<Bounds> {
+/// Merges boxes that are parts of one phrase: points, dashes, strokes above each other.
+fn merge_boxes(mut boxes: Vec<Bounds>) -> Vec<Bounds> {
     boxes.sort_by_key(|it| it[0]);
     let mut is_changed = true;
     while is_changed {
         is_changed = false;
-        let mut kept: Vec<Bounds> = Vec::new();
+        let mut merged: Vec<Bounds> = Vec::new();
         for it in boxes {
-            match kept.iter_mut().find(|other| belong(other, &it)) {
+            match merged.iter_mut().find(|other| is_one_phrase(other, &it)) {
                 Some(other) => {
                     *other = around(*other, it);
                     is_changed = true;
                 }
-                None => kept.push(it),
+                None => merged.push(it),
             }
         }
-        boxes = kept;
+        boxes = merged;
     }
-    // What is left of a rule, or of the dirt of a scanner, is lower than any letter that stands alone.
+    // Remains of a rule, or dirt of the scanner, are lower than any single letter.
     boxes.retain(|[_, top, _, bottom]| (bottom - top) as f32 >= 0.4 * LETTER_HEIGHT);
     boxes
 }
@@ -179,24 +180,25 @@ fn is_dash([left, top, right, bottom]: &Bounds) -> bool {
     high < 0.35 * LETTER_HEIGHT && (0.15 * LETTER_HEIGHT..1.5 * LETTER_HEIGHT).contains(&wide)
 }
 
-fn belong(a: &Bounds, b: &Bounds) -> bool {
+fn is_one_phrase(a: &Bounds, b: &Bounds) -> bool {
     let span = |from: u32, to: u32| to as f32 - from as f32;
     let [_, top, _, bottom] = around(*a, *b);
     let across = span(a[0].max(b[0]), a[2].min(b[2]));
     let down = span(a[1].max(b[1]), a[3].min(b[3]));
     let (low_a, low_b) = (span(a[1], a[3]), span(b[1], b[3]));
     let is_one_line = span(top, bottom) <= 1.5 * LETTER_HEIGHT;
-    // A dash stands between blanks.
+    // A dash stands between spaces.
     let has_dash = [a, b].iter().any(|it| is_dash(it));
-    let gap = if has_dash { 2.0 * GAP } else { GAP };
+    let gap = if has_dash { 2.0 * GAP_MAX } else { GAP_MAX };
     let is_beside = across >= -gap * LETTER_HEIGHT && down >= 0.5 * low_a.min(low_b);
     let is_above =
         across >= 0.5 * span(a[0], a[2]).min(span(b[0], b[2])) && down >= -0.35 * LETTER_HEIGHT;
     is_one_line && (is_beside || is_above)
 }
 
-/// A number with the point that is to be seen in it: what recognition loses most often, and worst.
-pub(crate) fn with_point(sheet: &GrayImage, bounds: Bounds, text: &str) -> Option<String> {
+/// A number with the decimal point that its picture shows: recognition loses points more often than anything
+/// else, and no error is worse. Nothing if the picture shows no point.
+pub(crate) fn with_decimal_point(sheet: &GrayImage, bounds: Bounds, text: &str) -> Option<String> {
     const DARK: u8 = 215;
     if text.len() < 2 || !text.chars().all(|it| it.is_ascii_digit()) {
         return None;

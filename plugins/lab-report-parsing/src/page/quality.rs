@@ -43,7 +43,7 @@ impl Flaw {
     }
 }
 
-/// Side of the squares that brightness is compared in, as a share of the page.
+/// Number of squares per side of a page, in which its brightness is compared.
 const SQUARES: u32 = 12;
 
 /// The page that is examined: cut out and upright, with a mask of its ink.
@@ -81,7 +81,7 @@ const CONTRAST_MIN: f32 = 60.0;
 /// Upper bound of the factor by which letters are enlarged for recognition, beyond which they have few dots.
 const COARSE: f32 = 2.4;
 
-/// Whether something is written up to the edge of the picture, or a corner of the page is outside it.
+/// Whether text reaches the edge of the picture, or a corner of the page lies outside of it.
 fn is_cropped(picture: &GrayImage, upright: &Upright) -> bool {
     let (width, height) = (picture.width() as f32, picture.height() as f32);
     let is_outside = |(x, y): &(f32, f32)| {
@@ -104,13 +104,13 @@ fn is_warped([a, b, c, d]: Corners) -> bool {
     differ(length(a, b), length(d, c)) || differ(length(a, d), length(b, c))
 }
 
-/// The middle of some values.
+/// The median of some values; nothing if there are none.
 fn median(mut values: Vec<u8>) -> Option<f32> {
     let middle = values.len() / 2;
     (!values.is_empty()).then(|| f32::from(*values.select_nth_unstable(middle).1))
 }
 
-/// How much darker ink is than paper.
+/// The difference between the median of ink and that of paper, of 255; nothing without ink.
 fn contrast(look: &Look<'_>) -> Option<f32> {
     let of = |is_ink: bool| {
         let places = look.ink.enumerate_pixels().filter(|(.., it)| (it.0[0] > 0) == is_ink);
@@ -120,13 +120,13 @@ fn contrast(look: &Look<'_>) -> Option<f32> {
     if ink.is_empty() {
         return None;
     }
-    // The darkest third: the rest is edges.
+    // Only the darkest third: the rest are edges of letters.
     ink.sort_unstable();
     ink.truncate((ink.len() / 3).max(1));
     Some(median(of(false))? - median(ink)?)
 }
 
-/// The steepest steps from paper to ink, as a share of the whole.
+/// The gradient of the steepest edges between paper and ink, as a share of the contrast.
 fn sharpness(look: &Look<'_>) -> Option<f32> {
     let contrast = contrast(look)?.max(1.0);
     let soft = gaussian_blur_f32(look.page, 0.7);
@@ -146,7 +146,7 @@ fn sharpness(look: &Look<'_>) -> Option<f32> {
     Some(f32::from(*steep) / 2.0 / contrast)
 }
 
-/// The brightness of the paper in each square of the page.
+/// The median brightness of the paper in each square of the page.
 fn squares(look: &Look<'_>) -> Vec<f32> {
     let (width, height) = look.size;
     let square = |index: u32| {
@@ -170,19 +170,20 @@ fn is_shaded(look: &Look<'_>) -> bool {
     }
 }
 
-/// Whether the paper is darker or brighter along a line from edge to edge than a little above and below it.
+/// Whether the paper is darker or brighter along a line from edge to edge than on both sides of it.
 fn has_crease(look: &Look<'_>) -> bool {
     let (width, height) = look.size;
     let paper = |x: u32, y: u32| {
         (look.ink.get_pixel(x, y).0[0] == 0).then(|| f32::from(look.page.get_pixel(x, y).0[0]))
     };
-    creased(width, height, paper) || creased(height, width, |along, at| paper(at, along))
+    has_line_of_crease(width, height, paper)
+        || has_line_of_crease(height, width, |along, at| paper(at, along))
 }
 
-/// Lines of a crease are looked for in so many parts of the page, and it has to be in nearly all of them.
+/// Number of parts of a line in which a crease is searched. It must be found in nearly all of them.
 const PARTS: u32 = 10;
 
-fn creased(length: u32, lines: u32, paper: impl Fn(u32, u32) -> Option<f32>) -> bool {
+fn has_line_of_crease(length: u32, lines: u32, paper: impl Fn(u32, u32) -> Option<f32>) -> bool {
     let reach = (lines / 60).max(4);
     let part_mean = |part: u32, at: u32| {
         let range = length * part / PARTS..length * (part + 1) / PARTS;
@@ -202,7 +203,7 @@ fn creased(length: u32, lines: u32, paper: impl Fn(u32, u32) -> Option<f32>) -> 
             let beside = f32::midpoint(at(line - reach, part), at(line + reach, part));
             at(line, part) - beside
         };
-        // The margins are among them: nothing is written there.
+        // The parts at the margins are without text.
         let steps: Vec<f32> = (0..PARTS as usize).map(step).collect();
         let dark = steps.iter().filter(|it| **it < -CREASE).count();
         let bright = steps.iter().filter(|it| **it > CREASE).count();
@@ -210,5 +211,5 @@ fn creased(length: u32, lines: u32, paper: impl Fn(u32, u32) -> Option<f32>) -> 
     })
 }
 
-/// How much darker or brighter a crease is than the paper beside it, of 255.
+/// Lower bound of the difference in brightness between a crease and the paper beside it, of 255.
 const CREASE: f32 = 9.0;

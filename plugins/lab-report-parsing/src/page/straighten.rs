@@ -1,5 +1,5 @@
-//! A page as a person would hold it: cut out of its surroundings, upright, level, and of one size of letters
-//! (PAP-30).
+//! Straightens a picture of a page (PAP-30): cuts the page out of its background, turns it upright, levels its
+//! lines, and scales its letters to one height.
 
 use image::{GrayImage, Luma};
 use imageproc::contours::{BorderType, find_contours};
@@ -16,52 +16,52 @@ use super::gray::{ink, resized};
 use super::phrases::{Bounds, LETTER_HEIGHT, phrases};
 use super::tesseract::Reader;
 
-/// Longest side of what edges and lines are looked for in.
+/// Longer side of the reduced picture in which edges and lines are searched, in pixels.
 const SEARCH_SIDE: u32 = 1000;
 
-/// Share of the picture that a page on a table takes at least.
+/// Lower bound of the share of the picture that a page on a table covers.
 const PAGE_SHARE_MIN: f64 = 0.2;
 
-/// Share of the border of a picture that is table, for it to be a page on a table.
+/// Lower bound of the share of the border of a picture that is table, for a page on a table.
 const TABLE_SHARE_MIN: f64 = 0.3;
 
-/// How far lines may lean, in degrees.
+/// Upper bound of the angle of lines, in degrees.
 const LEAN_MAX: f64 = 15.0;
 
-/// Most pixels of a page that is read.
+/// Upper bound of the pixels of a page.
 const PIXELS_MAX: f32 = 14e6;
 
-/// Four corners: upper left, upper right, lower right, lower left.
+/// The corners of a page: upper left, upper right, lower right, lower left.
 pub(crate) type Corners = [(f32, f32); 4];
 
-/// A page, straightened, and what had to be done.
+/// A straightened page, with the corrections that were applied.
 pub(crate) struct Upright {
     /// The page: ink on white, without its rules.
     pub(crate) sheet: GrayImage,
-    /// The page as it looks.
+    /// The page with its grey values.
     pub(crate) picture: GrayImage,
-    /// Where something is written.
+    /// Boxes around its phrases.
     pub(crate) phrases: Vec<Bounds>,
-    /// Its corners in the picture, if it lay on something.
+    /// Corners of the page in the picture; nothing if it fills the picture.
     pub(crate) corners: Option<Corners>,
-    /// How often it was turned by 90 degrees, clockwise.
+    /// Number of rotations by 90 degrees, clockwise.
     pub(crate) quarters: u8,
-    /// How far its lines leaned after that, in degrees, clockwise.
+    /// Angle of its lines before they were levelled, in degrees, clockwise.
     pub(crate) lean: f64,
-    /// How much it was enlarged to bring its letters to size.
+    /// Factor by which it was scaled.
     pub(crate) scale: f32,
-    /// Whether some of it is Chinese.
+    /// Whether some of its text is Chinese.
     pub(crate) is_chinese: bool,
 }
 
-/// Straightens a picture of a page. `reader` says which way up it makes sense.
+/// Straightens a picture of a page. `reader` decides between a page and the same page upside down.
 pub(crate) fn upright(picture: &GrayImage, reader: &mut Reader) -> Result<Upright, NodeError> {
-    let picture = &within(picture);
+    let picture = &limited_to_pixels_max(picture);
     let corners = corners(picture);
     let page = corners.map_or_else(|| picture.clone(), |it| cut_out(picture, it));
     let mut lean = lean(&page);
     let mut page = level(&page, lean);
-    // Where lines run from top to bottom, they are level only when the page is turned.
+    // Lines from top to bottom become level by a rotation of the page.
     let quarters = u8::from(lines_stand(&page));
     if quarters == 1 {
         page = rotate90(&page);
@@ -102,13 +102,13 @@ fn probes(bounds: &[Bounds]) -> Vec<Bounds> {
     fit
 }
 
-/// A picture of no more pixels than are read.
-fn within(picture: &GrayImage) -> GrayImage {
+/// Scales a picture down to the upper bound of pixels.
+fn limited_to_pixels_max(picture: &GrayImage) -> GrayImage {
     let pixels = picture.width() as f32 * picture.height() as f32;
     resized(picture, (PIXELS_MAX / pixels).sqrt().min(1.0))
 }
 
-/// The corners of a bright page on a darker table.
+/// The corners of a bright page on a darker table; nothing if there is no table around it.
 fn corners(picture: &GrayImage) -> Option<Corners> {
     let (small, scale) = shrunk(picture);
     let small = gaussian_blur_f32(&small, 2.0);
@@ -138,11 +138,11 @@ fn corners(picture: &GrayImage) -> Option<Corners> {
         return None;
     }
     let hull = convex_hull(largest.points.clone());
-    let rough = four(&hull)?;
+    let rough = largest_quadrilateral(&hull)?;
     let fine = fitted(&largest.points, rough)?;
-    // What is no page, but a bright patch of any shape, does not fill its corners.
+    // A bright patch of another shape than a page does not fill its corners.
     let is_filled = area > 0.9 * quad_area(fine);
-    // And a shadow has no edge.
+    // A shadow has no edge.
     (is_filled && has_edges(&small, fine))
         .then(|| fine.map(|(x, y)| ((x + 0.5) * scale, (y + 0.5) * scale)))
 }
@@ -153,8 +153,8 @@ fn shrunk(picture: &GrayImage) -> (GrayImage, f32) {
     (resized(picture, 1.0 / scale), scale)
 }
 
-/// The largest four-sided figure with its corners on a hull: a corner is left out where that costs least.
-fn four(hull: &[Point<i32>]) -> Option<Corners> {
+/// The largest quadrilateral with its corners on a hull: corners are removed where the least area is lost.
+fn largest_quadrilateral(hull: &[Point<i32>]) -> Option<Corners> {
     let mut corners: Vec<(f32, f32)> = hull.iter().map(|it| (it.x as f32, it.y as f32)).collect();
     while corners.len() > 4 {
         let count = corners.len();
@@ -171,7 +171,7 @@ fn triangle(a: (f32, f32), b: (f32, f32), c: (f32, f32)) -> f32 {
     ((b.0 - a.0) * (c.1 - a.1) - (c.0 - a.0) * (b.1 - a.1)).abs() / 2.0
 }
 
-/// Clockwise from the corner that is nearest to the picture's upper left.
+/// Orders corners clockwise, from the one nearest to the upper left of the picture.
 fn in_order(mut corners: Corners) -> Corners {
     let centre =
         corners.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0 / 4.0, sum.1 + it.1 / 4.0));
@@ -199,7 +199,7 @@ fn has_edges(small: &GrayImage, corners: Corners) -> bool {
     let step = |(from, to): ((f32, f32), (f32, f32))| {
         let (dx, dy) = (to.0 - from.0, to.1 - from.1);
         let length = dx.hypot(dy).max(1.0);
-        // Corners go clockwise: inside is to the right of the way along a side.
+        // Corners are clockwise, so the inside is on the right of each side.
         let (x, y) = (-dy / length * REACH, dx / length * REACH);
         let steps = (2_u8..=18).filter_map(|it| {
             let share = f32::from(it) / 20.0;
@@ -218,7 +218,7 @@ fn quad_area([a, b, c, d]: Corners) -> f64 {
     f64::from(triangle(a, b, c) + triangle(a, c, d))
 }
 
-/// The corners where lines through the points of each side meet.
+/// The corners as intersections of lines that are fitted to the points of each side.
 fn fitted(outline: &[Point<i32>], rough: Corners) -> Option<Corners> {
     let [a, b, c, d] = rough;
     let sides = [(a, b), (b, c), (c, d), (d, a)].map(|(from, to)| side(outline, from, to));
@@ -229,7 +229,7 @@ fn fitted(outline: &[Point<i32>], rough: Corners) -> Option<Corners> {
 /// A line: a point on it and its direction.
 type Line = ((f32, f32), (f32, f32));
 
-/// The line through what lies near the middle of a side.
+/// The line through the points near a side, without its ends.
 fn side(outline: &[Point<i32>], from: (f32, f32), to: (f32, f32)) -> Option<Line> {
     let (dx, dy) = (to.0 - from.0, to.1 - from.1);
     let length = dx.hypot(dy);
@@ -256,7 +256,7 @@ fn side(outline: &[Point<i32>], from: (f32, f32), to: (f32, f32)) -> Option<Line
         xy += x * y;
         yy += y * y;
     }
-    // The direction in which the points are spread most.
+    // The direction of the largest variance of the points.
     let angle = 0.5 * (2.0 * xy).atan2(xx - yy);
     Some((centre, (angle.cos(), angle.sin())))
 }
@@ -270,13 +270,13 @@ fn meet((p, u): Line, (q, v): Line) -> Option<(f32, f32)> {
     Some((p.0 + along * u.0, p.1 + along * u.1))
 }
 
-/// The page alone, its corners square.
+/// Cuts out the page and maps it to a rectangle.
 fn cut_out(picture: &GrayImage, corners: Corners) -> GrayImage {
     let [a, b, c, d] = corners;
     let length = |from: (f32, f32), to: (f32, f32)| (to.0 - from.0).hypot(to.1 - from.1);
     let width = length(a, b).max(length(d, c)).round();
     let height = length(a, d).max(length(b, c)).round();
-    // A little less than all: the edge itself is a shadow.
+    // Slightly less than the page: its edge is a shadow.
     let inset = 0.004 * width.min(height);
     let to = [
         (-inset, -inset),
@@ -298,7 +298,8 @@ fn cut_out(picture: &GrayImage, corners: Corners) -> GrayImage {
     page
 }
 
-/// Where there is ink, at most some ten thousands of places, from the middle of the picture.
+/// The positions of ink relative to the centre of the reduced picture, up to some ten thousand, and half the
+/// diagonal of the picture.
 fn places(page: &GrayImage) -> (Vec<(f64, f64)>, f64) {
     const PLACES_MAX: usize = 60_000;
     let (small, _) = shrunk(page);
@@ -317,14 +318,10 @@ fn places(page: &GrayImage) -> (Vec<(f64, f64)>, f64) {
     (places.into_iter().step_by(step).collect(), middle_x.hypot(middle_y))
 }
 
-/// How sharply ink is gathered in lines that lean by `degrees`.
+/// How sharply ink is concentrated in lines at an angle of `degrees`: the variation of its projection profile.
 fn sharpness(ink: &[(f64, f64)], reach: f64, degrees: f64) -> f64 {
     let (sine, cosine) = degrees.to_radians().sin_cos();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "no less than nought"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not below zero")]
     let bin = |(x, y): &(f64, f64)| (y * cosine - x * sine + reach + 1.0).max(0.0) as usize;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "half a diagonal")]
     let mut rows = vec![0.0_f64; (2.0 * reach) as usize + 4];
@@ -336,7 +333,7 @@ fn sharpness(ink: &[(f64, f64)], reach: f64, degrees: f64) -> f64 {
     rows.windows(2).map(|it| if let [a, b] = it { (a - b).powi(2) } else { 0.0 }).sum()
 }
 
-/// By how many degrees the lines of a page lean, clockwise, from level or upright.
+/// The angle of the lines of a page, clockwise from horizontal or vertical, in degrees.
 pub(crate) fn lean(page: &GrayImage) -> f64 {
     let (ink, reach) = places(page);
     let stood: Vec<(f64, f64)> = ink.iter().map(|(x, y)| (-y, *x)).collect();
@@ -356,7 +353,7 @@ pub(crate) fn lean(page: &GrayImage) -> f64 {
     best(&ink, fine, 0.1, 0.02).0
 }
 
-/// Whether lines run from top to bottom. The page is level or upright already.
+/// Whether lines run from top to bottom, on a page that is level.
 fn lines_stand(page: &GrayImage) -> bool {
     let (ink, reach) = places(page);
     let stood: Vec<(f64, f64)> = ink.iter().map(|(x, y)| (-y, *x)).collect();
@@ -386,7 +383,7 @@ fn level(page: &GrayImage, lean: f64) -> GrayImage {
     turned
 }
 
-/// The page at the size at which its letters are read best.
+/// Scales the page so that its letters have the height at which they are read best.
 fn sized(page: GrayImage) -> (GrayImage, f32) {
     let Some(height) = letter_height(&page) else { return (page, 1.0) };
     let pixels = page.width() as f32 * page.height() as f32;
@@ -394,9 +391,9 @@ fn sized(page: GrayImage) -> (GrayImage, f32) {
     if (scale - 1.0).abs() < 0.05 { (page, 1.0) } else { (resized(&page, scale), scale) }
 }
 
-/// The height of a line of letters, without what stands above and below most of them.
+/// The height of capitals; nothing if there are no letters.
 fn letter_height(page: &GrayImage) -> Option<f32> {
-    // Grain of paper and of JPEG is no ink.
+    // The blur removes the grain of paper and of JPEG.
     let dark = ink(&gaussian_blur_f32(page, 0.8), 15, 30);
     let outlines = find_contours::<i32>(&dark);
     let heights =
@@ -408,7 +405,7 @@ fn letter_height(page: &GrayImage) -> Option<f32> {
         });
     let mut heights: Vec<i32> = heights.collect();
     heights.sort_unstable();
-    // Of letters, two thirds are small ones; capitals and figures are the rest.
+    // Two thirds of the letters are lower case; the rest are capitals and digits.
     let capital = heights.get(heights.len() * 7 / 10)?;
     Some(*capital as f32 * 1.15)
 }

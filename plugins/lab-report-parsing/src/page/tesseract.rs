@@ -1,4 +1,4 @@
-//! Debian's Tesseract, opened as a library: a plugin starts no process.
+//! Text recognition by Tesseract, loaded as a shared library: a plugin starts no process.
 #![expect(unsafe_code, reason = "Tesseract has a C interface (capi.h); every call is argued below")]
 
 use std::collections::BTreeMap;
@@ -10,21 +10,21 @@ use libloading::Library;
 use plugin_api::NodeError;
 
 use super::Word;
-use super::phrases::{Bounds, with_point};
+use super::phrases::{Bounds, with_decimal_point};
 use crate::rejection::Reason;
 use crate::vocabulary::is_han;
 
-/// The library, as Debian names it.
+/// Name of the library in Debian.
 const LIBRARY: &str = "libtesseract.so.5";
 
-/// What is read, and as what.
+/// The language in which a phrase is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     /// A phrase whose language is not known.
     Any,
-    /// A phrase that may be in Latin letters and figures, looked at once.
+    /// A phrase that may be in Latin letters and digits, in a single attempt.
     Glance,
-    /// A phrase in Latin letters and figures.
+    /// A phrase in Latin letters and digits.
     English,
     /// A phrase in Chinese.
     Chinese,
@@ -39,8 +39,8 @@ impl Language {
         }
     }
 
-    /// How a phrase is looked at, and how much enlarged, until it is read with certainty: as one line, or as
-    /// it is, without looking for letters first, which finds short Chinese words that the other does not see.
+    /// The attempts until a phrase is read with certainty, each with its mode and scale: as one line, or as a raw
+    /// line without a search for letters, which finds short Chinese words that the other mode misses.
     const fn attempts(self) -> &'static [(c_int, f32)] {
         match self {
             Self::Any | Self::Glance => &[(ONE_LINE, 1.0)],
@@ -56,24 +56,24 @@ const ONE_LINE: c_int = 7;
 /// `PSM_RAW_LINE`.
 const RAW_LINE: c_int = 13;
 
-/// A phrase that is read with this certainty, of a hundred, is not read again.
+/// Certainty, in percent, from which a phrase is not read again.
 const CERTAIN: f32 = 80.0;
 
-/// What the certainty of a raw line is worth: now and then it begins with a letter that is not there.
+/// Factor of the certainty of a raw line, which sometimes begins with a letter that is not there.
 const RAW_TRUST: f32 = 0.85;
 
-/// White around a phrase, in pixels.
+/// White margin around a phrase, in pixels.
 const MARGIN: u32 = 14;
 
-/// A page with this share of Chinese letters is Chinese.
+/// Lower bound of the share of Chinese characters on a Chinese page.
 const CHINESE_SHARE: f32 = 0.12;
 
-/// What pages are brought to before they are read, in dots per inch.
+/// Resolution that is reported to Tesseract, in dots per inch.
 const RESOLUTION: c_int = 300;
 
 type Handle = *mut c_void;
 
-/// The functions of `capi.h` that are used.
+/// The functions of `capi.h` that this module calls.
 struct Functions {
     create: unsafe extern "C" fn() -> Handle,
     delete: unsafe extern "C" fn(Handle),
@@ -89,7 +89,7 @@ struct Functions {
 }
 
 impl Functions {
-    /// The library of this process. It is never closed.
+    /// Loads the library once per process. It is never unloaded.
     fn get() -> Result<&'static Self, NodeError> {
         static FUNCTIONS: OnceLock<Option<Functions>> = OnceLock::new();
         let missing = "Tesseract 5 (libtesseract5, tesseract-ocr-eng, -chi-sim) is not installed";
@@ -101,7 +101,7 @@ impl Functions {
         // SAFETY: the system's own library; its initialisers set up static tables and nothing else.
         let library = unsafe { Library::new(LIBRARY) }.ok()?;
         let library: &'static Library = Box::leak(Box::new(library));
-        // SAFETY: Tesseract has it open already, if it uses it.
+        // SAFETY: if Tesseract uses OpenMP, this library is loaded already.
         let threads = unsafe { Library::new("libgomp.so.1") }.ok();
         let threads: Option<&'static Library> = threads.map(|it| &*Box::leak(Box::new(it)));
         Some(Self {
@@ -125,27 +125,27 @@ fn symbol<T: Copy>(library: &'static Library, name: &str) -> Option<T> {
     found.ok().map(|it| *it)
 }
 
-/// What was read of a phrase.
+/// A phrase that was read.
 pub(crate) struct Phrase {
-    /// Its words, where they stand on the page.
+    /// The words, with their positions on the page.
     pub(crate) words: Vec<Word>,
-    /// How certain they are, of a hundred.
+    /// Certainty of the words, in percent.
     pub(crate) certainty: f32,
 }
 
 impl Phrase {
-    /// What it says.
+    /// The text of the phrase.
     pub(crate) fn text(&self) -> String {
         self.words.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Whether most of its letters are Chinese.
+    /// Whether most characters are Chinese.
     pub(crate) fn is_chinese(&self) -> bool {
         let letters = || self.words.iter().flat_map(|it| it.text.chars());
         letters().filter(|it| is_han(*it)).count() * 2 > letters().count()
     }
 
-    /// Whether it is figures and their marks, and as certain as this.
+    /// Whether the phrase is a number with its signs, read with more than this certainty.
     pub(crate) fn is_number(&self, certainty: f32) -> bool {
         let letters = || self.words.iter().flat_map(|it| it.text.chars());
         let is_figure = |it: &char| it.is_ascii_digit() || "<>=.:-+~^*/%".contains(*it);
@@ -156,7 +156,7 @@ impl Phrase {
     }
 }
 
-/// Recognisers, one for each language that was asked for.
+/// A reader with one recogniser per language, each made at its first use.
 pub(crate) struct Reader {
     functions: &'static Functions,
     open: BTreeMap<&'static CStr, Recogniser>,
@@ -179,13 +179,15 @@ impl Reader {
         found.ok_or_else(|| NodeError::Unavailable("Tesseract is not there".to_owned()))
     }
 
-    /// How much of some phrases makes sense: letters, by how certain they are. And whether they are Chinese.
+    /// How plausible some phrases are as text: the number of letters, weighted by their certainty. And whether they
+    /// are Chinese.
     pub(crate) fn sense(
         &mut self,
         sheet: &GrayImage,
         phrases: &[Bounds],
     ) -> Result<(f32, bool), NodeError> {
-        let (mut all, mut chinese) = (0.0, 0.0);
+        let mut all = 0.0;
+        let mut chinese = 0.0;
         for bounds in phrases {
             let read = self.phrase(sheet, *bounds, Language::Any)?;
             let count = |is: fn(char) -> bool| {
@@ -199,7 +201,7 @@ impl Reader {
         Ok((all, chinese > CHINESE_SHARE * all))
     }
 
-    /// Reads one phrase of a page: once more in other sizes where it is not certain.
+    /// Reads one phrase of a page, again at other scales if it is not certain.
     pub(crate) fn phrase(
         &mut self,
         sheet: &GrayImage,
@@ -220,7 +222,7 @@ impl Reader {
             }
         }
         if let [word] = best.words.as_mut_slice()
-            && let Some(text) = with_point(sheet, bounds, &word.text)
+            && let Some(text) = with_decimal_point(sheet, bounds, &word.text)
         {
             word.text = text;
         }
@@ -258,14 +260,14 @@ impl Reader {
     }
 }
 
-/// A handle of the library with its language.
+/// A handle of the library, for one language.
 struct Recogniser {
     functions: &'static Functions,
     handle: Handle,
 }
 
 impl Recogniser {
-    /// Unavailable where the language is not installed.
+    /// Unavailable if the language is not installed.
     fn open(functions: &'static Functions, data: &CStr) -> Result<Self, NodeError> {
         // SAFETY: takes nothing, gives a handle that `drop` deletes.
         let handle = unsafe { (functions.create)() };
@@ -284,7 +286,7 @@ impl Recogniser {
             let missing = "Tesseract has no data for English or Chinese (tesseract-ocr-chi-sim)";
             return Err(NodeError::Unavailable(missing.to_owned()));
         }
-        // What it would say on standard error is about letters of patients.
+        // Its messages on standard error may contain text of patients.
         this.set(c"debug_file", c"/dev/null");
         Ok(this)
     }
@@ -295,7 +297,7 @@ impl Recogniser {
             unsafe { (self.functions.set_variable)(self.handle, name.as_ptr(), value.as_ptr()) };
     }
 
-    /// The words of a picture, and how certain each is.
+    /// The words of a picture, each with its certainty in percent.
     fn read(&self, sheet: &GrayImage, mode: c_int) -> Result<Vec<(Word, f32)>, NodeError> {
         let width = pixel_count(sheet.width())?;
         let height = pixel_count(sheet.height())?;
@@ -333,7 +335,7 @@ fn pixel_count(side: u32) -> Result<c_int, NodeError> {
         .map_err(|_| NodeError::rejected(Reason::PictureTooLarge, "a page is too large to read"))
 }
 
-/// A row of the table: level, page, block, paragraph, line, word, left, top, width, height, certainty, text.
+/// Parses a row of the table that Tesseract returns: level, page, block, paragraph, line, word, left, top, width, height, certainty, text.
 fn word(row: &str) -> Option<(Word, f32)> {
     let fields: Vec<&str> = row.splitn(12, '\t').collect();
     let ["5", .., left, top, width, height, certainty, text] = fields.as_slice() else {

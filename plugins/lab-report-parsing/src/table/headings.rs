@@ -1,18 +1,18 @@
-//! Lines that are headings of columns.
+//! Finds lines that are the headings of columns.
 
 use super::lines::Line;
 use crate::vocabulary::roles::{Role, role};
 
-/// Longest heading, in words as they are recognised: Chinese comes letter by letter.
+/// Upper bound of the words of a heading. Chinese is recognised character by character.
 const WORDS_MAX: usize = 6;
 
-/// Words that are farther apart, in heights of their letters, are two headings.
-const GAP: f32 = 1.0;
+/// Upper bound of a gap within a heading, in heights of its letters.
+const GAP_MAX: f32 = 1.0;
 
-/// A heading and where it stands.
+/// A heading with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heading {
-    /// What its column holds.
+    /// Role of its column.
     pub(crate) role: Role,
     /// Left edge.
     pub(crate) left: f32,
@@ -20,7 +20,8 @@ pub(crate) struct Heading {
     pub(crate) right: f32,
 }
 
-/// The headings of a line: none, unless two are known, and all there have to be may be among them.
+/// The headings of a line; nothing unless two of them are known, and name and result are among them or may be
+/// the one that is unknown.
 pub(crate) fn headings(line: &Line) -> Option<Vec<Heading>> {
     let mut found: Vec<Heading> = Vec::new();
     let mut at = 0;
@@ -30,7 +31,8 @@ pub(crate) fn headings(line: &Line) -> Option<Vec<Heading>> {
         match (heading, found.last_mut()) {
             (Some(heading), _) => found.push(heading),
             (None, Some(last))
-                if last.role == Role::Unknown && word.left - last.right < GAP * word.height() =>
+                if last.role == Role::Unknown
+                    && word.left - last.right < GAP_MAX * word.height() =>
             {
                 last.right = word.right;
             }
@@ -49,12 +51,12 @@ pub(crate) fn headings(line: &Line) -> Option<Vec<Heading>> {
     (count >= 2 && missing <= unknown.min(1)).then_some(found)
 }
 
-/// The longest heading at the beginning of words, and how many of them it takes.
+/// The longest heading at the beginning of some words, and the number of its words.
 fn first(words: &[crate::page::Word]) -> (Option<Heading>, usize) {
     for count in (1..=WORDS_MAX.min(words.len())).rev() {
         let taken = words.get(..count).unwrap_or_default();
         let (Some(from), Some(to)) = (taken.first(), taken.last()) else { continue };
-        if taken.array_windows().any(|[a, b]| b.left - a.right > GAP * a.height()) {
+        if taken.array_windows().any(|[a, b]| b.left - a.right > GAP_MAX * a.height()) {
             continue;
         }
         let text: String = taken.iter().map(|it| it.text.as_str()).collect();

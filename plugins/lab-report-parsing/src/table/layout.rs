@@ -1,4 +1,4 @@
-//! Lines under headings, put into rows.
+//! Reads the rows of a table from the lines below its headings.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,11 +10,11 @@ use crate::page::{Page, Word};
 use crate::vocabulary::roles::Role;
 use crate::vocabulary::units::is_like_unit;
 
-/// Lines closer than this to the one before, in heights of their letters, may go on with it.
-const CONTINUED: f32 = 1.9;
+/// Upper bound of the distance of a line to the one that it continues, in heights of its letters.
+const CONTINUATION_DISTANCE_MAX: f32 = 1.9;
 
-/// What begins a line below a table, before a colon.
-const ENDS: &[&str] = &[
+/// Beginnings of a line with a colon that ends a table.
+const END_LABELS: &[&str] = &[
     "备注",
     "检验者",
     "审核者",
@@ -46,23 +46,23 @@ const ENDS: &[&str] = &[
     "specimen",
 ];
 
-/// What begins such a line without a colon.
-const CLOSINGS: &[&str] =
+/// Beginnings of a line without a colon that ends a table.
+const END_PHRASES: &[&str] =
     &["本报告", "此报告", "end of report", "this report", "page ", "* ", "第1页", "** "];
 
-/// One of several tables beside one another: its headings, and from where to where it reaches.
+/// One of several tables side by side: its headings, and the range of its horizontal positions.
 struct Panel {
     headings: Vec<Heading>,
     inside: Range<f32>,
 }
 
-/// A column and how far it reaches.
+/// A column, up to its right edge.
 struct Column {
     role: Role,
     until: f32,
 }
 
-/// The rows of a document. A page without headings goes on with those of the page before.
+/// The rows of a document. A page without headings continues the table of the page before.
 pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut last: Vec<Heading> = Vec::new();
@@ -105,10 +105,10 @@ fn is_end(line: &Line) -> bool {
         let key = text.split(':').next().unwrap_or_default();
         text.starts_with(*it) && text.contains(':') && key.chars().count() <= 24
     };
-    ENDS.iter().any(is_keyed) || CLOSINGS.iter().any(|it| text.starts_with(it))
+    END_LABELS.iter().any(is_keyed) || END_PHRASES.iter().any(|it| text.starts_with(it))
 }
 
-/// Tables beside one another: each begins where a role comes again.
+/// Splits headings into tables side by side: a new one begins with each repeated role.
 fn panels(headings: &[Heading]) -> Vec<Panel> {
     let mut panels: Vec<Vec<Heading>> = Vec::new();
     for heading in headings {
@@ -121,7 +121,7 @@ fn panels(headings: &[Heading]) -> Vec<Panel> {
             _ => panels.push(vec![heading.clone()]),
         }
     }
-    // What stands before a repeated heading belongs to the panel that it opens: 序号, 项目, 结果, 序号, 项目, 结果.
+    // A column before a repeated heading belongs to the table that this heading opens: 序号, 项目, 结果, 序号, 项目, 结果.
     for at in 1..panels.len() {
         let (left, right) = panels.split_at_mut(at);
         if let (Some(left), Some(right)) = (left.last_mut(), right.first_mut())
@@ -153,17 +153,18 @@ fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
     let body: Vec<Line> =
         body.iter().map(|line| line.iter().filter(is_inside).cloned().collect()).collect();
     let mut columns = columns(&panel.headings, &body);
-    name_unknown(&mut columns, &body);
+    assign_unknown_roles(&mut columns, &body);
     let mut rows = Rows::default();
     for line in body.iter().filter(|it| !it.is_empty()) {
-        rows.take(line, &columns);
+        rows.add_line(line, &columns);
     }
-    without_numbers(&mut rows.done);
+    remove_row_numbers(&mut rows.done);
     rows.done
 }
 
-/// Takes the numbers of rows out of their names, where their column has no heading that was read: they count.
-fn without_numbers(entries: &mut [Entry]) {
+/// Removes row numbers from names, where the heading of their column was not read. They are recognised by
+/// counting up.
+fn remove_row_numbers(entries: &mut [Entry]) {
     let number = |it: &Entry| {
         let (number, name) = it.name.split_once(' ')?;
         let number: usize = number.trim_end_matches(['.', ')', '、']).parse().ok()?;
@@ -184,7 +185,7 @@ fn without_numbers(entries: &mut [Entry]) {
     }
 }
 
-/// Columns meet where the fewest words stand, between one heading and the next.
+/// The columns of a table. Neighbouring columns meet where the fewest words are, between their headings.
 fn columns(headings: &[Heading], body: &[Line]) -> Vec<Column> {
     let mut headings = headings.to_vec();
     headings.sort_by(|a, b| a.left.total_cmp(&b.left));
@@ -197,8 +198,8 @@ fn columns(headings: &[Heading], body: &[Line]) -> Vec<Column> {
     columns.collect()
 }
 
-/// Gives columns whose heading is not known the role that is missing and that their cells look like.
-fn name_unknown(columns: &mut [Column], body: &[Line]) {
+/// Gives columns with an unknown heading a role that is missing and that their cells look like.
+fn assign_unknown_roles(columns: &mut [Column], body: &[Line]) {
     let mut from = f32::MIN;
     for at in 0..columns.len() {
         let Some(Column { role, until }) = columns.get(at) else { continue };
@@ -226,7 +227,7 @@ fn name_unknown(columns: &mut [Column], body: &[Line]) {
     }
 }
 
-/// Whether a cell is one that such a column has.
+/// Whether a cell looks like one of a column of this role.
 fn looks_like(cell: &str, role: Role) -> bool {
     let has_figure = cell.contains(|it: char| it.is_ascii_digit());
     let folded = encoding::unit::folded_text(cell);
@@ -247,6 +248,7 @@ fn looks_like(cell: &str, role: Role) -> bool {
     }
 }
 
+/// The position between two columns that crosses the fewest words.
 fn gutter(heading: &Heading, next: &Heading, words: &[&Word]) -> f32 {
     const STEPS: u16 = 120;
     let from = f32::midpoint(heading.left, heading.right);
@@ -259,11 +261,12 @@ fn gutter(heading: &Heading, next: &Heading, words: &[&Word]) -> f32 {
         on_word * 4 + on_heading
     };
     let counts: Vec<usize> = (0..=STEPS).map(covered).collect();
-    let least = counts.iter().min().copied().unwrap_or(0);
-    // The widest gap among the emptiest.
-    let (mut best, mut start) = ((0, 0), None);
+    let min = counts.iter().min().copied().unwrap_or(0);
+    // The widest of the emptiest gaps.
+    let mut best = (0, 0);
+    let mut start = None;
     for (at, count) in counts.iter().chain([&usize::MAX]).enumerate() {
-        match (start, *count == least) {
+        match (start, *count == min) {
             (None, true) => start = Some(at),
             (Some(first), false) => {
                 if at - first > best.1 - best.0 {
@@ -278,18 +281,18 @@ fn gutter(heading: &Heading, next: &Heading, words: &[&Word]) -> f32 {
     place(u16::try_from(middle).unwrap_or(STEPS / 2))
 }
 
-/// Rows as they grow.
+/// Rows under construction, line by line.
 #[derive(Default)]
 struct Rows {
     done: Vec<Entry>,
-    /// A name that waits for a result on the next line, and where it ended.
+    /// A name without a result, which may follow on the next line, and the lower edge of the name.
     waiting: Option<(String, f32)>,
-    /// Lower edge of the line before.
+    /// Lower edge of the previous line.
     bottom: f32,
 }
 
 impl Rows {
-    fn take(&mut self, line: &Line, columns: &[Column]) {
+    fn add_line(&mut self, line: &Line, columns: &[Column]) {
         let mut cells: BTreeMap<Role, Vec<Word>> = BTreeMap::new();
         for word in line {
             let column = columns.iter().find(|it| word.middle() < it.until);
@@ -311,9 +314,9 @@ impl Rows {
         };
         let top = line.iter().map(|it| it.top).fold(f32::MAX, f32::min);
         let height = line.iter().map(Word::height).fold(0.0, f32::max);
-        let is_close = |bottom: f32| top - bottom < (CONTINUED - 1.0) * height;
+        let is_close = |bottom: f32| top - bottom < (CONTINUATION_DISTANCE_MAX - 1.0) * height;
         if entry.result.is_empty() {
-            self.goes_on(entry, is_close(self.bottom), top + height);
+            self.continue_row(entry, is_close(self.bottom), top + height);
         } else {
             if let Some((name, bottom)) = self.waiting.take()
                 && entry.name.is_empty()
@@ -326,9 +329,9 @@ impl Rows {
         self.bottom = top + height;
     }
 
-    /// A line without a result: more of the row before, or the beginning of the next.
-    fn goes_on(&mut self, more: Entry, is_close: bool, bottom: f32) {
-        let is_begun = |it: &Entry| {
+    /// Adds a line without a result: the continuation of the previous row, or the beginning of the next one.
+    fn continue_row(&mut self, more: Entry, is_close: bool, bottom: f32) {
+        let is_unfinished = |it: &Entry| {
             let open = |a, b| it.name.matches(a).count() > it.name.matches(b).count();
             open('(', ')') || open('[', ']') || it.name.ends_with(['-', ',', '/', '+'])
         };
@@ -337,7 +340,7 @@ impl Rows {
                 join(&mut row.reference, &more.reference);
                 join(&mut row.unit, &more.unit);
             }
-            Some(row) if is_close && (is_begun(row) || starts_small(&more.name)) => {
+            Some(row) if is_close && (is_unfinished(row) || starts_small(&more.name)) => {
                 join(&mut row.name, &more.name);
                 join(&mut row.reference, &more.reference);
                 join(&mut row.unit, &more.unit);

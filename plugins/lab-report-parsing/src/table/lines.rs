@@ -1,22 +1,22 @@
-//! Words, put into lines.
+//! Groups the words of a page into lines.
 
 use crate::page::Word;
 use crate::vocabulary::is_han;
 
-/// Words whose heights overlap by this share stand on one line.
+/// Lower bound of the vertical overlap of words of one line, as a share of the lower word.
 const OVERLAP: f32 = 0.4;
 
 /// The words of a line, from left to right.
 pub(crate) type Line = Vec<Word>;
 
-/// The lines of a page from top to bottom. A line may rise or fall a little: each word is held against the
-/// one before it, not against the whole.
+/// The lines of a page from top to bottom. A line may rise or fall slightly: each word is compared with the one
+/// before it, and not with the whole line.
 pub(crate) fn lines(words: &[Word]) -> Vec<Line> {
     let mut words: Vec<&Word> = words.iter().collect();
     words.sort_by(|a, b| a.left.total_cmp(&b.left));
     let mut lines: Vec<Line> = Vec::new();
     for word in words {
-        let overlap = |line: &Line| line.last().map_or(0.0, |it| shared(it, word));
+        let overlap = |line: &Line| line.last().map_or(0.0, |it| vertical_overlap(it, word));
         let best = lines.iter_mut().max_by(|a, b| overlap(a).total_cmp(&overlap(b)));
         match best {
             Some(line) if overlap(line) >= OVERLAP => line.push(word.clone()),
@@ -30,13 +30,13 @@ pub(crate) fn lines(words: &[Word]) -> Vec<Line> {
     lines
 }
 
-/// How much of the lower of two words is beside the other.
-fn shared(a: &Word, b: &Word) -> f32 {
+/// Vertical overlap of two words, as a share of the lower one.
+fn vertical_overlap(a: &Word, b: &Word) -> f32 {
     let both = a.bottom.min(b.bottom) - a.top.max(b.top);
     both / a.height().min(b.height())
 }
 
-/// Words as one text: a blank where there is a gap, unless both sides are Chinese.
+/// Joins words to a text, with a space at each gap but those between Chinese characters.
 pub(crate) fn text(words: &[Word]) -> String {
     let mut text = String::new();
     let mut before: Option<&Word> = None;

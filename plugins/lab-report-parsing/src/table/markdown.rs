@@ -1,10 +1,11 @@
-//! Tables in Markdown, as the model writes them: columns go by their headings, not by their order (PAP-10).
+//! Reads tables in Markdown, as the model writes them. Columns are identified by their headings, and not by their
+//! order (PAP-10).
 
 use super::Entry;
 use crate::vocabulary::roles::{Role, role};
 
-/// The rows of all tables in a text. A column that is missing is empty; a row that is shorter than its headings
-/// or has no name goes on with the one before. Nothing, if there is no table with names and results.
+/// The rows of all tables in a text. A missing column is empty; a row without a name and a result continues the
+/// one before. Nothing if there is no table with names and results.
 pub(crate) fn entries(text: &str) -> Option<Vec<Entry>> {
     let mut roles: Vec<Option<Role>> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();
@@ -14,7 +15,8 @@ pub(crate) fn entries(text: &str) -> Option<Vec<Entry>> {
         let found: Vec<Option<Role>> = cells.iter().map(|it| role(it)).collect();
         let has = |it| found.contains(&Some(it));
         if has(Role::Name) && has(Role::Result) {
-            (roles, is_found) = (found, true);
+            roles = found;
+            is_found = true;
             continue;
         }
         let is_rule = cells.iter().all(|it| it.chars().all(|it| "-: ".contains(it)));
@@ -32,15 +34,15 @@ pub(crate) fn entries(text: &str) -> Option<Vec<Entry>> {
                 Some(Role::Other | Role::Unknown) | None => {}
             }
         }
-        take(&mut entries, entry);
+        add(&mut entries, entry);
     }
     entries.retain(|it| !it.name.is_empty() && !it.result.is_empty());
     is_found.then_some(entries)
 }
 
-fn take(entries: &mut Vec<Entry>, entry: Entry) {
+/// Adds a row, or appends it to the one before if it continues that.
+fn add(entries: &mut Vec<Entry>, entry: Entry) {
     match entries.last_mut() {
-        // A merged row: more of the one before.
         Some(last) if entry.name.is_empty() && entry.result.is_empty() => {
             for (text, more) in
                 [(&mut last.reference, entry.reference), (&mut last.unit, entry.unit)]
@@ -54,10 +56,12 @@ fn take(entries: &mut Vec<Entry>, entry: Entry) {
     }
 }
 
-/// The cells between the strokes of a line. A stroke behind `\` is one of the text.
+/// The cells between the vertical bars of a line. A bar after `\` belongs to the text.
 fn cells(line: &str) -> Option<Vec<String>> {
     let line = line.trim().strip_prefix('|')?;
-    let (mut cells, mut cell, mut is_escaped) = (Vec::new(), String::new(), false);
+    let mut cells = Vec::new();
+    let mut cell = String::new();
+    let mut is_escaped = false;
     for letter in line.chars() {
         match letter {
             '\\' if !is_escaped => is_escaped = true,

@@ -1,5 +1,5 @@
-//! Cells of a table, put right by rule: marks go where marks belong, and letters that recognition takes for one
-//! another are told apart where only one of them makes sense: `O` in a number is a nought. No figure is added.
+//! Corrects cells of a table by rule: marks are separated from results, and characters that recognition confuses are
+//! corrected where only one of them makes sense, such as `O` for zero in a number. No digit is ever added.
 
 use std::sync::LazyLock;
 
@@ -10,22 +10,22 @@ use super::Entry;
 use crate::page::UNREAD;
 use crate::vocabulary::units::{self, is_like_unit, is_unit};
 
-/// Marks that laboratories put beside results.
+/// Marks that laboratories print beside results.
 const MARKS: &[&str] = &[
     "*", "**", "↑", "↓", "↑↑", "↓↓", "H", "L", "HH", "LL", "N", "A", "高", "低", "偏高", "偏低",
     "异常", "POS", "NEG", "★", "▲", "▼",
 ];
 
-/// Marks that are no letters.
+/// Marks that are symbols.
 const SIGNS: [char; 6] = ['*', '★', '↑', '↓', '▲', '▼'];
 
-/// The row with its cells as they were meant.
-pub(crate) fn settled(entry: Entry, is_recognised: bool) -> Entry {
-    let (result, mark) = without_mark(&entry.result);
+/// Corrects the cells of a row.
+pub(crate) fn corrected(entry: Entry, is_recognised: bool) -> Entry {
+    let (result, mark) = split_mark(&entry.result);
     let name = entry.name.trim().trim_matches(SIGNS).trim().to_owned();
     let flag = if entry.flag.is_empty() { mark } else { entry.flag };
     let is_named = if is_recognised { is_like_unit } else { is_unit };
-    let (reference, unit) = apart(entry.reference, entry.unit, is_named);
+    let (reference, unit) = split_unit(entry.reference, entry.unit, is_named);
     if !is_recognised {
         return Entry { name, result, reference, unit, flag };
     }
@@ -38,8 +38,8 @@ pub(crate) fn settled(entry: Entry, is_recognised: bool) -> Entry {
     }
 }
 
-/// A reference and the unit that is printed in one column with it.
-fn apart(reference: String, unit: String, is_named: fn(&str) -> bool) -> (String, String) {
+/// Splits a reference range and a unit that are printed in one column.
+fn split_unit(reference: String, unit: String, is_named: fn(&str) -> bool) -> (String, String) {
     if !unit.is_empty() {
         return (reference, unit);
     }
@@ -49,8 +49,8 @@ fn apart(reference: String, unit: String, is_named: fn(&str) -> bool) -> (String
     split.unwrap_or((reference, unit))
 }
 
-/// A result, and the mark before or behind it. Letters are marks only behind a number: `12.3 H`, not `Group A`.
-fn without_mark(cell: &str) -> (String, String) {
+/// Splits a result and a mark before or after it. Letters are marks only after a number: `12.3 H`, not `Group A`.
+fn split_mark(cell: &str) -> (String, String) {
     let trimmed = cell.trim();
     let is_number = |it: &str| {
         it.trim_start_matches(['<', '>', '≤', '≥', '=']).starts_with(|it: char| it.is_ascii_digit())
@@ -69,7 +69,7 @@ fn without_mark(cell: &str) -> (String, String) {
     (bare.to_owned(), mark)
 }
 
-/// A name whose brackets are of one kind: `(#/volume]` is none that anybody sets.
+/// Corrects brackets of different kinds: nobody prints `(#/volume]`.
 fn brackets(name: &str) -> String {
     let mut letters: Vec<char> = name.chars().collect();
     let mut open: Option<usize> = None;
@@ -100,7 +100,7 @@ fn brackets(name: &str) -> String {
     strokes(&letters)
 }
 
-/// A name whose strokes between small letters are letters: `glutamy!`, `Troponin |`.
+/// Corrects strokes that were letters: `glutamy!`, `Troponin |`.
 fn strokes(letters: &[char]) -> String {
     let at = |it: usize| letters.get(it).copied().unwrap_or(' ');
     let letter = |(index, it): (usize, &char)| {
@@ -114,7 +114,7 @@ fn strokes(letters: &[char]) -> String {
     letters.iter().enumerate().map(letter).collect()
 }
 
-/// Letters that stand for figures, in a cell that is one number.
+/// Corrects letters that were digits, in a cell that is one number.
 fn figures(cell: &str) -> String {
     static NUMBER: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2})([0-9OolI|SB.,:+-]+)$").ok());
@@ -122,7 +122,7 @@ fn figures(cell: &str) -> String {
         LazyLock::new(|| Regex::new(r"^([<>≤≥=]{0,2}[0-9]+(?:\.[0-9]+)?) [^0-9+-]{1,2}$").ok());
     let folded = folded_text(cell);
     let folded = folded.trim();
-    // A mark that no alphabet of the reader has.
+    // A mark that the recogniser does not know.
     if let Some(found) = MARKED.as_ref().and_then(|it| it.captures(folded)) {
         return found.get(1).map_or_else(String::new, |it| it.as_str().to_owned());
     }
@@ -145,7 +145,7 @@ fn figure(letter: char) -> char {
     }
 }
 
-/// A range whose figures are figures and whose dash is one.
+/// Corrects the digits and the dash of a reference range.
 fn range(cell: &str) -> String {
     static TO: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"^([0-9OolI|.]+) ?t[o0] ?([0-9OolI|.]+)$").ok());
@@ -167,7 +167,7 @@ fn range(cell: &str) -> String {
         let dash = found.get(2).map_or("-", |it| it.as_str()).replace(['–', '—', '一'], "-");
         return format!("{}{dash}{}", numbers(found.get(1)), numbers(found.get(3)));
     }
-    // Between two numbers, no other sign makes sense.
+    // Any other sign between two numbers was a dash.
     if let Some(found) = SIGN.as_ref().and_then(|it| it.captures(folded)) {
         return format!("{}-{}", numbers(found.get(1)), numbers(found.get(3)));
     }
@@ -178,7 +178,7 @@ fn range(cell: &str) -> String {
     folded.to_owned()
 }
 
-/// Why a row cannot be what the paper says: it was not all read, or the point of its result was lost on the way.
+/// Why a row cannot be correct: a part of it was not read, or the decimal point of its result was lost.
 pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
     let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
     if cells.iter().any(|it| it.contains(UNREAD)) {
@@ -202,7 +202,7 @@ mod tests {
     fn check(is_recognised: bool, cells: [&str; 4], expected: [&str; 5]) {
         let [name, result, reference, unit] = cells.map(str::to_owned);
         let entry = Entry { name, result, reference, unit, flag: String::new() };
-        let Entry { name, result, reference, unit, flag } = settled(entry, is_recognised);
+        let Entry { name, result, reference, unit, flag } = corrected(entry, is_recognised);
         assert_eq!([name, result, reference, unit, flag], expected);
     }
 

@@ -1,28 +1,29 @@
-//! What the columns of a report are called, in Chinese and English.
+//! The roles of columns of a report, by their headings in Chinese and English.
 
 use encoding::unit::folded_text;
 
 use super::is_han;
 
-/// What a column holds.
+/// The role of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Role {
-    /// Names of what was measured.
+    /// Names of entries.
     Name,
     /// Results.
     Result,
-    /// What is usual.
+    /// Reference ranges.
     Reference,
     /// Units.
     Unit,
     /// Marks of the laboratory.
     Flag,
-    /// Something else: numbers of rows, short names, methods.
+    /// Another content: numbers of rows, abbreviations, methods.
     Other,
-    /// What its cells show: its heading is not known, or was not read.
+    /// Not known from the heading: the cells decide.
     Unknown,
 }
 
+/// Known headings, in lower case and without white space.
 const NAMES: &[(&str, Role)] = &[
     ("test", Role::Name),
     ("testname", Role::Name),
@@ -111,7 +112,7 @@ const NAMES: &[(&str, Role)] = &[
     ("方法", Role::Other),
 ];
 
-/// What a column with this heading holds, if that is known.
+/// The role of a column with this heading; nothing if the heading is unknown.
 pub(crate) fn role(heading: &str) -> Option<Role> {
     let bare = |it: char| !it.is_whitespace() && !matches!(it, ':' | '：' | '*');
     let key: String = folded_text(heading).to_lowercase().chars().filter(|it| bare(*it)).collect();
@@ -121,12 +122,14 @@ pub(crate) fn role(heading: &str) -> Option<Role> {
     known(&key).or_else(|| known(&outer)).or_else(|| nearly(&key))
 }
 
-/// A name with a letter that was taken for another.
+/// The role of a heading of which one character was misread.
 fn nearly(key: &str) -> Option<Role> {
     let length = key.chars().count();
-    let least = if key.chars().any(is_han) { 3 } else { 4 };
+    let length_min = if key.chars().any(is_han) { 3 } else { 4 };
     let near = |it: &&(&str, Role)| {
-        length >= least && it.0.chars().count() >= least && strsim::levenshtein(it.0, key) == 1
+        length >= length_min
+            && it.0.chars().count() >= length_min
+            && strsim::levenshtein(it.0, key) == 1
     };
     NAMES.iter().find(near).map(|(_, role)| *role)
 }

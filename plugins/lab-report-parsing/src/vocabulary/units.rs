@@ -1,8 +1,8 @@
-//! Units as laboratories print them, and as recognition spoils them.
+//! Units as laboratories print them, and corrections of misread ones.
 
 use encoding::unit::{canonical, folded_text, spellings};
 
-/// Units that are not in the table of UCUM spellings, and are printed all the same.
+/// Units that laboratories print, beside those of the table of UCUM spellings.
 const UNITS: &[&str] = &[
     "{cells}/uL",
     "{titer}",
@@ -42,17 +42,18 @@ const UNITS: &[&str] = &[
     "INR",
 ];
 
-/// Whether something is printed as a unit, and nothing else.
+/// Whether a text is exactly a unit.
 pub(crate) fn is_unit(text: &str) -> bool {
     canonical(text).is_ucum || UNITS.contains(&text)
 }
 
-/// Whether something is printed as a unit is, or nearly.
+/// Whether a text is a unit, or a misread one.
 pub(crate) fn is_like_unit(text: &str) -> bool {
     text.chars().any(char::is_alphabetic) && is_unit(&unit(text)) || text == "%"
 }
 
-/// The unit that is printed like this one. One that is as near to two is left as it was read.
+/// The unit that a text most likely was before recognition. A text that is equally near to two units is not
+/// changed.
 pub(crate) fn unit(cell: &str) -> String {
     let close: String = folded_text(cell).chars().filter(|it| !it.is_whitespace()).collect();
     let close = close.trim_matches(['|', '_', '.', ',']).to_owned();
