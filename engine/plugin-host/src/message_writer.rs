@@ -55,6 +55,8 @@ mod tests {
             counts[level as usize] += 1;
         }
         assert_eq!(counts, [50, 50]);
-        senders.map(|it| it.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     }
 }
