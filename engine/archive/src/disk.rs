@@ -122,7 +122,7 @@ impl Archive for DiskArchive {
         Box::new(Spool::new(path, &meta.to_bytes()))
     }
 
-    async fn keep(&self, file: Quarantined) -> io::Result<()> {
+    async fn store(&self, file: Quarantined) -> io::Result<()> {
         let sha256 = file.sha256.clone();
         let doubtful = || self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
         let is_doubtful = doubtful().contains(&sha256);
@@ -157,7 +157,7 @@ impl Archive for DiskArchive {
         on_disk_thread(move || removed(&path, &aside)).await
     }
 
-    async fn keep_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef> {
+    async fn store_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef> {
         let sha256 = hex::encode(Sha256::digest(&bytes));
         let artifact = ArtifactRef { sha256, bytes: bytes.len() as u64 };
         let target = self.artifact_path(&artifact.sha256);
@@ -271,7 +271,7 @@ mod tests {
         file.write(b"what an image is made of").await.unwrap();
         let file = file.finish().await.unwrap();
         let sha256 = file.sha256.clone();
-        archive.keep(file).await.unwrap();
+        archive.store(file).await.unwrap();
         sha256
     }
 

@@ -67,7 +67,7 @@ pub trait Archive: Send + Sync {
     /// # Errors
     ///
     /// Fails if the disk does, or is full.
-    async fn keep(&self, file: Quarantined) -> io::Result<()>;
+    async fn store(&self, file: Quarantined) -> io::Result<()>;
 
     /// The folder with the files of all instances.
     fn instances(&self) -> &Path;
@@ -95,7 +95,7 @@ pub trait Archive: Send + Sync {
     /// # Errors
     ///
     /// Fails if the disk does, or is full.
-    async fn keep_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef>;
+    async fn store_artifact(&self, bytes: Vec<u8>) -> io::Result<ArtifactRef>;
 
     /// Reads an artifact, and checks that it is unchanged.
     ///

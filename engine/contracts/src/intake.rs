@@ -20,31 +20,31 @@ use crate::{
     ReportEnd,
 };
 
-/// Why something was not taken.
+/// Why an instance or message was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{comment}")]
 pub struct Refusal {
     /// Who is at fault.
     pub reason: RefusalReason,
-    /// What is wrong, in at most 64 characters, without a word of the patient.
+    /// What is wrong, in at most 64 characters that never identify a patient.
     pub comment: String,
 }
 
-/// Who is at fault when something is not taken, and so whether another try could help.
+/// Who is at fault when something is not accepted, and so whether another attempt could succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
-    /// We are: no room, no database. Try again.
+    /// The engine: no room, or no database. Another attempt may succeed.
     OutOfResources,
     /// The data set cannot be read.
     CannotUnderstand,
-    /// The data set is of another SOP class than announced, or lacks its identity.
+    /// The data set is of another SOP class than the request, or lacks its UIDs.
     DoesNotMatchClass,
-    /// The SOP Instance UID is malformed, or another one than announced.
+    /// The SOP Instance UID is malformed, or another than that of the request.
     InvalidInstance,
 }
 
 impl Refusal {
-    /// A refusal.
+    /// A refusal with this comment, cut to 64 bytes (LO of the DIMSE Error Comment).
     pub fn new(reason: RefusalReason, comment: impl Into<String>) -> Self {
         let mut comment: String = comment.into();
         comment.truncate(comment.floor_char_boundary(64));
@@ -52,34 +52,34 @@ impl Refusal {
     }
 }
 
-/// A message as it arrived, and what it means.
+/// A message as it arrived, with the effects that follow from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MessageArrival {
-    /// From which address.
+    /// Network address of the sender.
     pub address: String,
-    /// On which connection, if that brings one after the other.
+    /// The connection that it arrived on, if messages of one connection have an order.
     pub connection: Option<Uuid>,
     /// The bytes between the delimiters of the frame.
     pub raw: Vec<u8>,
     /// SHA-256 of `raw`, in hex.
     pub sha256: String,
-    /// MSH-3.
+    /// Sending application (MSH-3).
     pub sending_application: String,
-    /// MSH-4.
+    /// Sending facility (MSH-4).
     pub sending_facility: String,
-    /// MSH-9, such as `ORU^R01`.
+    /// Message type and trigger event (MSH-9), such as `ORU^R01`.
     pub message_type: domain::MessageType,
-    /// MSH-10.
+    /// Message control ID (MSH-10).
     pub control_id: String,
-    /// When it was said, by the sender's clock (EVN-2 or MSH-7), if it says so.
+    /// When the sender recorded it, by its own clock (EVN-2 or MSH-7), if the message states it.
     pub said_at: Option<Timestamp>,
-    /// What it asks to change.
+    /// What it changes.
     pub effects: Vec<MessageEffect>,
-    /// What will be answered once it is kept.
+    /// What is answered once it is stored.
     pub answers: Answers,
-    /// MSA-1 of the first answer.
+    /// Acknowledgement code (MSA-1) of the first answer.
     pub acknowledgement_code: String,
-    /// Why it is refused, if it is; without a word of the patient.
+    /// Why it is refused, if it is, in words that never identify a patient.
     pub problem: Option<String>,
 }
 
@@ -95,82 +95,82 @@ pub struct Answers {
 /// Why two identifiers are one patient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergeKind {
-    /// Two turned out to be one (ADT^A40 and older ones).
+    /// Two patients turned out to be one (ADT^A40 and older ones).
     Merge,
-    /// One was given another identifier (ADT^A47 and older ones).
+    /// A patient got another identifier (ADT^A47 and older ones).
     Rename,
-    /// What was filed under one belongs to the other (ADT^A43).
+    /// What was filed under one identifier belongs to the other (ADT^A43).
     Move,
 }
 
-/// What accounts and visits are: what an order belongs to.
+/// The kind of encounter that an order belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encounter {
-    /// PID-18.
+    /// An account (PID-18).
     Account,
-    /// PV1-19.
+    /// A visit (PV1-19).
     Visit,
 }
 
-/// What a message asks to change.
+/// What a message changes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MessageEffect {
-    /// There is a patient, and this is who it is.
+    /// The demographics of a patient.
     Patient {
-        /// By what the patient is known.
+        /// The identifier of the patient (PID-3).
         id: PatientId,
-        /// Who it is.
+        /// Name, birth date and sex, as far as the message states them.
         demographics: DemographicsChange,
     },
     /// Two identifiers turned out to be one patient.
     Merge {
-        /// Why.
+        /// What kind of merge it is.
         kind: MergeKind,
-        /// The one that stays, PID-3.
+        /// The identifier that stays (PID-3).
         survivor: PatientId,
-        /// The one that goes, MRG-1.
+        /// The identifier that ends (MRG-1).
         source: PatientId,
-        /// Who it is.
+        /// Name, birth date and sex, as far as the message states them.
         demographics: DemographicsChange,
     },
-    /// Two patients belong together, or no longer; nothing moves (ADT^A24, ADT^A37).
+    /// Two patients are linked, or no longer; nothing moves between them (ADT^A24, ADT^A37).
     Link {
-        /// One.
+        /// One patient.
         one: PatientId,
-        /// The other.
+        /// The other patient.
         other: PatientId,
-        /// Whether they do.
+        /// Whether they are linked.
         is_linked: bool,
     },
     /// An account or visit belongs to another patient (ADT^A44, ADT^A45).
     MoveEncounter {
-        /// Which of the two.
+        /// The kind of encounter.
         what: Encounter,
-        /// Its number.
+        /// Number of the encounter.
         number: String,
-        /// Whose it was, MRG-1.
+        /// The patient it belonged to (MRG-1).
         source: PatientId,
-        /// Whose it is, PID-3.
+        /// The patient it belongs to (PID-3).
         target: PatientId,
     },
     /// An account or visit has another number (ADT^A35, ADT^A49, ADT^A50, …).
     RenumberEncounter {
-        /// Which of the two.
+        /// The kind of encounter.
         what: Encounter,
-        /// The number that goes.
+        /// The number that ends.
         old: String,
         /// The number that stays.
         new: String,
     },
-    /// Something is asked for, or no longer.
+    /// An order is placed, changed or cancelled.
     Order(Box<Order>),
-    /// Results or a document came.
+    /// Results or a document arrived.
     Document {
-        /// Of whom, if it says so.
+        /// The patient, if the message names one.
         patient: Option<PatientId>,
-        /// What it says.
+        /// The results or the document.
         document: ExchangedDocument,
-        /// Order numbers and accession it answers to, for [`domain::OrderKey`].
+        /// Accession number of the order that it answers.
         accession: String,
     },
 }

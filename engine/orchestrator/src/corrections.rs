@@ -143,7 +143,7 @@ impl CorrectionImport {
     ) -> bool {
         let Ok(drafted) = self.archive.artifact(&segment.mask).await else { return false };
         let packed = mask.packed();
-        let Ok(stored) = self.archive.keep_artifact(packed.clone()).await else { return false };
+        let Ok(stored) = self.archive.store_artifact(packed.clone()).await else { return false };
         masks.insert(segment.mask.sha256.clone(), drafted);
         masks.insert(stored.sha256.clone(), packed);
         segment.is_edited = segment.mask != stored;

@@ -114,7 +114,7 @@ impl IntakeService {
         let header = header::of_quarantined(&file, &arrival.transfer_syntax).await;
         let header = header.map_err(|error| unreadable(&error))?;
         let record = record::instance_record(arrival, self.version_policy, &file, &header)?;
-        self.archive.keep(file).await.map_err(|error| {
+        self.archive.store(file).await.map_err(|error| {
             error!(%error, "the archive cannot be written");
             Refusal::new(RefusalReason::OutOfResources, "the archive cannot be written")
         })?;

@@ -114,7 +114,7 @@ impl ReviewService {
     ///
     /// Fails if the disk does.
     pub async fn store_mask(&self, bits: Vec<u8>) -> std::io::Result<ArtifactRef> {
-        self.archive.keep_artifact(bits).await
+        self.archive.store_artifact(bits).await
     }
 
     /// A mask of a result; `None` if no version of the result has one of this digest.

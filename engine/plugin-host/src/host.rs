@@ -328,7 +328,7 @@ impl PluginHost {
                     _ => debug!(plugin = plugin.name, message),
                 },
                 PluginMessage::Artifact => {
-                    let stored = self.archive.keep_artifact(received.attachment).await;
+                    let stored = self.archive.store_artifact(received.attachment).await;
                     stored.map_err(|error| NodeFailure::Retryable {
                         reason: format!("an artifact cannot be stored: {error}"),
                     })?;

@@ -1,3 +1,5 @@
+//! A simulated FHIR server.
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,12 +11,12 @@ use axum::routing::post;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Most bytes of a bundle.
+/// The largest bundle, in bytes.
 const BUNDLE_MAX: usize = 64 << 20;
 
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A FHIR server that takes every transaction and keeps it.
+/// A FHIR server that accepts and stores every transaction.
 pub struct FhirServer {
     received: Received,
     address: SocketAddr,
@@ -26,11 +28,11 @@ impl FhirServer {
     ///
     /// # Errors
     ///
-    /// Fails if the port cannot be had.
+    /// Fails if the port is not available.
     pub async fn open(listen: SocketAddr) -> std::io::Result<Self> {
         let received = Received::default();
         let routes = Router::new()
-            .route("/fhir", post(keep))
+            .route("/fhir", post(store))
             .layer(DefaultBodyLimit::max(BUNDLE_MAX))
             .with_state(Arc::clone(&received));
         let listener = TcpListener::bind(listen).await?;
@@ -42,12 +44,12 @@ impl FhirServer {
         Ok(Self { received, address, task })
     }
 
-    /// Its base.
+    /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}/fhir", self.address)
     }
 
-    /// What it was sent so far, in order.
+    /// The bundles that it received so far, in order of arrival.
     pub fn received(&self) -> Vec<Vec<u8>> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -59,7 +61,7 @@ impl Drop for FhirServer {
     }
 }
 
-async fn keep(State(received): State<Received>, body: Bytes) -> (StatusCode, &'static str) {
+async fn store(State(received): State<Received>, body: Bytes) -> (StatusCode, &'static str) {
     received.lock().unwrap_or_else(PoisonError::into_inner).push(body.to_vec());
     (StatusCode::OK, "{\"resourceType\":\"Bundle\",\"type\":\"transaction-response\"}")
 }

@@ -5,11 +5,15 @@
 //!
 //! **Invariant:** nothing here reaches into the engine. What a simulator knows came over a wire.
 
+mod ehr;
 mod fhir_server;
+mod inbox;
+mod pacs;
 pub mod phantom;
-mod received;
 mod ris;
 
+pub use ehr::Ehr;
 pub use fhir_server::FhirServer;
-pub use received::{Ehr, Pacs, ReceivedInstance};
+pub use inbox::ReceivedInstance;
+pub use pacs::Pacs;
 pub use ris::{order_message, send_order};

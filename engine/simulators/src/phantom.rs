@@ -1,4 +1,4 @@
-//! A patient made of shapes: a CT study whose volumes are known before anybody measures them.
+//! A simulated CT of a patient made of shapes, whose volumes are known.
 
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
@@ -16,7 +16,7 @@ const TISSUE: i16 = 40;
 const LUNG: i16 = -800;
 const BONE: i16 = 700;
 
-/// What is scanned, and how.
+/// A scan: the patient, the order and the geometry.
 #[derive(Clone, Debug)]
 pub struct Phantom {
     /// Patient ID.
@@ -25,9 +25,9 @@ pub struct Phantom {
     pub patient_name: String,
     /// Accession number.
     pub accession: String,
-    /// Placer order number of the request it says it answers; none says nothing of one.
+    /// Placer order number in the images, or empty for images that name no order.
     pub placer: String,
-    /// Tells studies apart: the same seed gives the same UIDs.
+    /// Distinguishes studies: the same seed gives the same UIDs.
     pub seed: String,
     /// Rows and columns of a slice.
     pub size: u16,
@@ -112,7 +112,7 @@ impl Phantom {
         stored.flat_map(i16::to_le_bytes).collect::<Vec<u8>>().into()
     }
 
-    /// The request it was made for.
+    /// The Request Attributes Sequence (0040,0275): the order that the images were made for.
     fn request(&self) -> DataElement<InMemDicomObject> {
         let placer = PrimitiveValue::from(self.placer.as_str());
         let tag = tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST;

@@ -1,9 +1,12 @@
+//! A simulated RIS: sends orders over MLLP.
+
 use encoding::hl7_charset::Hl7Charset;
 use hl7::{MllpDestination, MllpError};
 
 use crate::phantom::Phantom;
 
-/// The order a RIS would send for a phantom (ORM^O01 with OBR-18 and ZDS, as IHE has it).
+/// The order that a RIS sends for a phantom: ORM^O01 with the accession number in OBR-18 and the
+/// Study Instance UID in ZDS, as IHE Radiology has it.
 pub fn order_message(phantom: &Phantom, control_id: &str) -> String {
     let Phantom { patient_id, patient_name, accession, .. } = phantom;
     let study = phantom.study_uid();
@@ -20,11 +23,11 @@ pub fn order_message(phantom: &Phantom, control_id: &str) -> String {
     .join("\r")
 }
 
-/// Sends a message to the engine at `address`, and gives MSA-1 of its answer.
+/// Sends a message to the engine at `address`, and returns MSA-1 of its answer.
 ///
 /// # Errors
 ///
-/// Fails if no answer comes.
+/// Fails if there is no answer.
 pub async fn send_order(address: &str, message: &str) -> Result<String, MllpError> {
     let engine = MllpDestination::new(address.to_owned(), Hl7Charset::Utf8);
     let answer = engine.exchange(message).await?;
