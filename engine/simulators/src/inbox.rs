@@ -115,9 +115,10 @@ impl InstanceIntake for Inbox {
     ) -> Result<InstanceOutcome, Refusal> {
         self.check_capacity()?;
         let path = self.archive.path_of(&file.sha256);
-        self.archive.store(file).await.map_err(|error| {
-            Refusal::new(RefusalReason::OutOfResources, error.to_string())
-        })?;
+        self.archive
+            .store(file)
+            .await
+            .map_err(|error| Refusal::new(RefusalReason::OutOfResources, error.to_string()))?;
         let InstanceArrival { sop_class, sop_instance, .. } = arrival;
         locked(&self.instances).push(ReceivedInstance { sop_class, sop_instance, path });
         Ok(InstanceOutcome::New)
