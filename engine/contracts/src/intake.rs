@@ -201,7 +201,8 @@ pub trait InstanceIntake: Admission {
     /// The archive that data sets are streamed to while they arrive.
     fn archive(&self) -> &Arc<dyn Archive>;
 
-    /// Stores an instance. Once it returns `Ok`, the instance and its event survive a loss of power.
+    /// Stores an instance. Once it returns `Ok`, the instance and its event survive a loss of
+    /// power.
     ///
     /// # Errors
     ///

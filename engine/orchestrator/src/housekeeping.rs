@@ -15,7 +15,8 @@ use tracing::{error, warn};
 use crate::configuration::LiveConfiguration;
 use crate::run::{RunControl, RunWorker};
 
-/// How often everything is checked: twice per renewal of a lease ([`crate::timing::LEASE_RENEWAL`]).
+/// How often everything is checked: twice per renewal of a lease
+/// ([`crate::timing::LEASE_RENEWAL`]).
 const INTERVAL: Duration = Duration::from_millis(2_500);
 
 /// How long a PACS may take to commit what it received (DIN-34).

@@ -7,6 +7,10 @@ use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot
 use domain::{NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
 use workflow::{Item, Node};
 
+/// Code of the rejection of a node whose images retention has removed. Plugins have codes of their
+/// own; this is the only one of the engine.
+const IMAGES_REMOVED: &str = "images_removed";
+
 /// The input of a node: the study or message of the run, its order, the patient's earlier
 /// reports, and the outputs of the nodes before it.
 ///
@@ -74,7 +78,7 @@ pub(crate) async fn check_files(
     match tokio::task::spawn_blocking(count_missing).await {
         Ok(0) | Err(_) => Ok(()),
         Ok(missing) => Err(NodeFailure::Rejected {
-            code: "images_removed".to_owned(),
+            code: IMAGES_REMOVED.to_owned(),
             reason: format!(
                 "{missing} of {} images are not in the archive any more (retention): have them \
                  sent again, then retry the run",

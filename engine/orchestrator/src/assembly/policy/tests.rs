@@ -1,6 +1,6 @@
-//! Ten thousand studies that arrive as studies do: in pieces, with pauses, interleaved, twice, late.
-//! Each is decided on as the engine would, at the moments it asks to look again, and compared with
-//! what follows from looking at every moment.
+//! Ten thousand studies that arrive as studies do: in pieces, with pauses, interleaved, twice,
+//! late. Each is decided on as the engine would, at the moments it asks to look again, and compared
+//! with what follows from looking at every moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +62,7 @@ enum Happening {
     Order {
         is_examined: bool,
     },
-    /// The modality asks to commit so many instances.
+    /// The modality asks to commit this number of instances.
     Commitment(u64),
 }
 
