@@ -1,4 +1,4 @@
-//! Models: taken in with what is known of them, and asked about pictures.
+//! Models: imported with a card, and asked about pictures.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ pub(crate) fn said(output: &Output) -> String {
 pub(crate) const WHENCE: [&str; 4] = ["--source", "the test", "--licence", "Apache-2.0"];
 
 #[test]
-fn what_cannot_be_a_model_is_told_with_what_to_do() {
+fn an_unusable_checkpoint_is_refused_with_a_way_out() {
     let scratch = Scratch::default();
     let import = |folder: &str, name: &str| {
         let folder = scratch.path(folder).display().to_string();
@@ -155,12 +155,13 @@ fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
     let found: Value = serde_json::from_slice(&output.stdout).map_err(|_| said(&output)).unwrap();
     assert_eq!(found["text"], query["text"]);
     assert_eq!(found["warning"], "not for clinical use");
-    let (masks, expected) =
-        (found["masks"].as_array().unwrap(), query["masks"].as_array().unwrap());
+    let masks = found["masks"].as_array().unwrap();
+    let expected = query["masks"].as_array().unwrap();
     assert_eq!(masks.len(), expected.len());
     for (mask, expected) in masks.iter().zip(expected) {
         let differ = differences(mask, &expected["rle_original"]);
-        // Pixels whose logit is close to nought may fall on either side; each is a few of the picture.
+        // Pixels whose logit is close to nought may fall on either side; each is a few of the
+        // picture.
         let close = expected["near_zero_pixels"].as_u64().unwrap();
         assert!(differ <= close * 8, "{differ} pixels differ, {close} were close");
     }
@@ -179,7 +180,8 @@ pub(crate) fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
     let library = scratch.write("plugins/libfaulty.so", "");
     std::fs::copy(target().join("libfaulty_plugin.so"), &library).unwrap();
     let path = |name: &str| scratch.path(name).display().to_string();
-    let (workflows, plugins) = (path("workflows"), path("plugins"));
+    let workflows = path("workflows");
+    let plugins = path("plugins");
     let model =
         if scratch.path("data/models/tiny").exists() { "model: { name: tiny }\n" } else { "" };
     let site = format!("workflows: {workflows}\nplugins: {plugins}\n{model}");
@@ -216,7 +218,7 @@ pub(crate) fn model_processes(engine: u32) -> Vec<i32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_asks_where_there_is_no_model_hears_what_to_do() {
+async fn a_plugin_that_asks_without_a_model_gets_an_error_with_a_way_out() {
     let scratch = Scratch::default();
     let question = json!({"messages": [{"role": "user", "text": "?"}]});
     let mut engine = serve(&site(&scratch, &node("one", &question)));
@@ -229,7 +231,7 @@ async fn a_plugin_that_asks_where_there_is_no_model_hears_what_to_do() {
     engine.stop();
 }
 
-/// A question whose answer takes seconds: the model does not come to an end by itself.
+/// A request whose response takes seconds: the model generates no stop token.
 pub(crate) fn long_question() -> Value {
     json!({
         "messages": [{"role": "user", "text": "What can be seen?"}],
@@ -237,7 +239,7 @@ pub(crate) fn long_question() -> Value {
     })
 }
 
-/// What the model says to it on the command line, where nobody else asks.
+/// The response on the command line, without other requests.
 fn alone(scratch: &Scratch) -> Value {
     let arguments = ["run", "tiny", "--prompt", "What can be seen?", "--max-tokens", "4000"];
     let output = model(scratch, &[&arguments[..], &["--json"]].concat());
@@ -252,22 +254,22 @@ pub(crate) fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
     why["studies"][0]["runs"].get(0).cloned()
 }
 
-/// A model of the reference, taken in as `tiny`.
+/// Imports a model of the reference as `tiny`.
 pub(crate) fn import_tiny(scratch: &Scratch, set: &Path) {
     let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
     let import = [&["import", &checkpoint, "--name", "tiny"], &WHENCE[..]].concat();
     assert!(model(scratch, &import).status.success());
 }
 
-/// Plugins share one copy of the weights, and hear what the reference says; a model's process that is
-/// killed in the middle loses no question.
+/// Plugins share one copy of the weights, and hear what the reference says; a model's process that
+/// is killed in the middle loses no question.
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_share_one_model_and_lose_no_question_with_its_process() {
+async fn plugins_share_one_model_and_lose_no_request_when_its_process_is_killed() {
     let set = model_set();
     let scratch = Scratch::default();
     import_tiny(&scratch, &set);
-    let (about, pixels) =
-        (read(&set.join("citrus/infer.json")), read(&set.join("qwen/preprocess.json")));
+    let about = read(&set.join("citrus/infer.json"));
+    let pixels = read(&set.join("qwen/preprocess.json"));
     let query = &about["queries"][0];
     let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
     let ask = |text: &Value, tokens: usize| {
@@ -325,7 +327,8 @@ pub(crate) fn differences(found: &Value, expected: &Value) -> u64 {
         let side = |at: usize| u32::try_from(it["size"][at].as_u64().unwrap()).unwrap();
         FlatMask::parse(side(0), side(1), it["counts"].as_str().unwrap()).unwrap()
     };
-    let (found, expected) = (parse(found), parse(expected));
+    let found = parse(found);
+    let expected = parse(expected);
     assert_eq!((found.height, found.width), (expected.height, expected.width));
     found.pixels.iter().zip(&expected.pixels).filter(|(a, b)| a != b).count() as u64
 }

@@ -29,10 +29,10 @@ fn answer(run: &Value) -> Value {
     serde_json::from_str(text.unwrap_or_default()).map_err(|it| format!("{it}: {run}")).unwrap()
 }
 
-/// What was asked before the exchange is answered by the model that was asked; a model that is of no use
-/// changes nothing.
+/// What was asked before the exchange is answered by the model that was asked; a model that is of
+/// no use changes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_is_exchanged_under_the_questions_and_none_is_lost() {
+async fn a_model_is_exchanged_while_requests_are_in_flight_and_none_is_lost() {
     let set = model_set();
     let scratch = Scratch::default();
     import_tiny(&scratch, &set);

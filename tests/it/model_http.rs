@@ -146,7 +146,7 @@ fn events(address: &str, body: &Value) -> Vec<String> {
 
 /// PAP-01: an answer word by word is the same as whole, with masks at its end.
 #[test]
-fn pap_01_an_answer_that_is_streamed_is_the_one_that_comes_whole() {
+fn pap_01_a_streamed_response_is_the_same_as_a_whole_one() {
     let served = Served::open();
     let query = &served.about["queries"][0];
     let text = query["query"].as_str().unwrap();
@@ -172,7 +172,7 @@ fn pap_01_an_answer_that_is_streamed_is_the_one_that_comes_whole() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_told_before_anything_is_streamed() {
+fn an_invalid_request_is_refused_before_anything_is_streamed() {
     let served = Served::open();
     let more = json!({"stream": true, "mask_pictures": [3]});
     let body = served.body("?", &[], &more).to_string();
@@ -183,7 +183,7 @@ fn what_cannot_be_answered_is_told_before_anything_is_streamed() {
 
 /// Each `[SEG]` is drawn into the picture that the question names for it.
 #[test]
-fn each_seg_is_drawn_into_the_picture_it_is_asked_for() {
+fn each_seg_is_segmented_in_the_picture_that_the_request_names() {
     let served = Served::open();
     let queries = served.about["queries"].as_array().unwrap();
     let one = &queries[0]["image"];
@@ -193,7 +193,9 @@ fn each_seg_is_drawn_into_the_picture_it_is_asked_for() {
         let answer = served.post(&served.body("this [SEG] and that [SEG]", &[one, other], &more));
         answer["raw_response"]["seg_masks_rle"].as_array().unwrap().clone()
     };
-    let (first, second, turned) = (ask(json!([])), ask(json!([1])), ask(json!([1, 0])));
+    let first = ask(json!([]));
+    let second = ask(json!([1]));
+    let turned = ask(json!([1, 0]));
     let places = |masks: &[Value]| masks.iter().map(|it| it["picture"].clone()).collect::<Vec<_>>();
     assert_eq!(places(&first), [0, 0]);
     assert_eq!(places(&second), [1, 1]);

@@ -1,14 +1,15 @@
-//! Times the network beside the reference implementation, on the same random weights, in turns:
+//! Times the network and the reference implementation alternately, on the same random weights:
 //!
 //! ```text
 //! cargo bench -p citrus-v --bench beside_reference -- WEIGHTS PAIRS REFERENCE...
 //! ```
 //!
-//! `WEIGHTS` is a folder with `qwen_mid` and `sam2_tiny_1024_fb`; `REFERENCE...` a command that prints a
-//! line of JSON, with `name` and `median` in seconds, for each thing it times. Without it ours is timed
-//! alone. Gives a table of medians and of the median ratio of the pairs.
+//! `WEIGHTS` is a folder with `qwen_mid` and `sam2_tiny_1024_fb`; `REFERENCE...` a command that
+//! prints a line of JSON, with `name` and `median` in seconds, for each thing it measures. Without
+//! it only this implementation is timed. Prints a table of medians and of the median ratio of the
+//! pairs.
 
-#![expect(clippy::print_stdout, reason = "a table of what was timed")]
+#![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -28,15 +29,17 @@ use citrus_v::{CheckpointIndex, CitrusV, Precision, SamConfig, Weights};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Tokens of a question, and words of an answer.
-const ASKED: usize = 64;
-const SAID: usize = 48;
+/// Tokens of the prompt.
+const PROMPT_TOKENS: usize = 64;
 
-/// What we call it, and what the reference does.
+/// Generated tokens.
+const COMPLETION_TOKENS: usize = 48;
+
+/// The name of each measurement here, and in the output of the reference.
 const NAMES: [(&str, &str); 6] = [
     ("prefill of 64 tokens", "qwen_mid prefill 64 tokens (s)"),
-    ("64 tokens and 48 words", "qwen_mid generate 64+48 (s)"),
-    ("vision tower at 448", "vision tower 448x448 (s)"),
+    ("prefill of 64, decode of 48 tokens", "qwen_mid generate 64+48 (s)"),
+    ("vision encoder at 448", "vision tower 448x448 (s)"),
     ("picture and text, 288 tokens", "image+text prefill 288 tokens incl. vision (s)"),
     ("SAM2 Hiera-tiny encoder at 1024", "HF Sam2 hiera-tiny image encoder 1024 (s)"),
     ("prompt and mask decoder", "HF Sam2 prompt+mask decoder, 1 box (s)"),
@@ -46,7 +49,7 @@ const NAMES: [(&str, &str); 6] = [
 type Times = BTreeMap<String, f64>;
 
 fn main() -> Outcome<()> {
-    // As the engine starts the process of a model.
+    // As the engine starts the host process of a model.
     restart_with_allocator_tuning()?;
     let mut given = std::env::args().skip(1).filter(|it| it != "--bench");
     let Some(weights) = given.next() else {
@@ -59,15 +62,15 @@ fn main() -> Outcome<()> {
     let reference: Vec<String> = given.collect();
     let mut all: Vec<(Times, Times)> = Vec::new();
     for _ in 0..pairs {
-        let theirs = asked(&reference)?;
+        let theirs = reference_times(&reference)?;
         all.push((theirs, ours(Path::new(&weights))?));
     }
     table(&all);
     Ok(())
 }
 
-/// What the reference prints.
-fn asked(command: &[String]) -> Outcome<Times> {
+/// Runs the reference and reads the times that it prints.
+fn reference_times(command: &[String]) -> Outcome<Times> {
     let Some((program, arguments)) = command.split_first() else { return Ok(Times::new()) };
     let output =
         Command::new(program).args(arguments).env_remove(RETAIN_FREED_MEMORY.0).output()?;
@@ -86,12 +89,12 @@ fn asked(command: &[String]) -> Outcome<Times> {
     Ok(times)
 }
 
-/// Only whether it went well.
+/// Discards a result, but not an error.
 fn finished<T>(found: candle_core::Result<T>) -> Outcome<()> {
     found.map(|_| ()).map_err(Into::into)
 }
 
-/// Median seconds of several runs after one that does not count.
+/// The median seconds of several runs after a warm-up.
 fn timed(count: usize, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
     work()?;
     let mut seconds = Vec::new();
@@ -112,26 +115,27 @@ fn ours(weights: &Path) -> Outcome<Times> {
     let mut times = Times::new();
     let model = CitrusV::load(&weights.join("qwen_mid"), DType::F32, &Device::Cpu)?;
     let patches = Tensor::randn(0_f32, 1.0, (1024, 1176), &Device::Cpu)?;
-    let see = || model.vision_encoder().forward(&patches, &[[1, 32, 32]]);
+    let encode = || model.vision_encoder().forward(&patches, &[[1, 32, 32]]);
     let mut note = |name: &str, seconds: f64| times.insert(name.to_owned(), seconds);
-    note("prefill of 64 tokens", timed(5, || read(&model, &words()?, None).map(|_| ()))?);
-    note("64 tokens and 48 words", timed(3, || say(&model, 1))?);
-    note("8 answers at once", timed(3, || say(&model, 8))?);
-    note("vision tower at 448", timed(5, || finished(see()))?);
-    let both = timed(3, || read(&model, &words()?.narrow(0, 0, 32)?, Some(see()?)).map(|_| ()))?;
+    note("prefill of 64 tokens", timed(5, || prefill(&model, &prompt()?, None).map(|_| ()))?);
+    note("prefill of 64, decode of 48 tokens", timed(3, || generate(&model, 1))?);
+    note("decode of a batch of 8", timed(3, || generate(&model, 8))?);
+    note("vision encoder at 448", timed(5, || finished(encode()))?);
+    let both =
+        timed(3, || prefill(&model, &prompt()?.narrow(0, 0, 32)?, Some(encode()?)).map(|_| ()))?;
     note("picture and text, 288 tokens", both);
     drop(model);
-    let eight = CitrusV::load(&weights.join("qwen_mid"), Precision::Q8_0, &Device::Cpu)?;
-    let prefill = timed(5, || read(&eight, &words()?, None).map(|_| ()))?;
+    let quantized = CitrusV::load(&weights.join("qwen_mid"), Precision::Q8_0, &Device::Cpu)?;
+    let prefill = timed(5, || prefill(&quantized, &prompt()?, None).map(|_| ()))?;
     note("prefill of 64 tokens, 8 bits", prefill);
-    note("64 tokens and 48 words, 8 bits", timed(3, || say(&eight, 1))?);
-    drop(eight);
+    note("prefill of 64, decode of 48 tokens, 8 bits", timed(3, || generate(&quantized, 1))?);
+    drop(quantized);
     let sam = sam(&weights.join("sam2_tiny_1024_fb"))?;
     let picture = Tensor::randn(0_f32, 1.0, (1, 3, 1024, 1024), &Device::Cpu)?;
     note("SAM2 Hiera-tiny encoder at 1024", timed(3, || finished(sam.encode_image(&picture)))?);
-    let seen = sam.encode_image(&picture)?;
+    let image = sam.encode_image(&picture)?;
     let prompt = Prompt { boxes: vec![[100.0, 100.0, 500.0, 500.0]], ..Prompt::default() };
-    note("prompt and mask decoder", timed(5, || finished(sam.predict_masks(&seen, &prompt)))?);
+    note("prompt and mask decoder", timed(5, || finished(sam.predict_masks(&image, &prompt)))?);
     Ok(times)
 }
 
@@ -142,17 +146,19 @@ fn sam(folder: &Path) -> Outcome<Sam> {
     Ok(Sam::load(&Weights::open(plan, DType::F32, &Device::Cpu)?, &config)?)
 }
 
-fn words() -> Outcome<Tensor> {
-    let ids = (0..ASKED).map(|it| u32::try_from(it * 37 % 256)).collect::<Result<Vec<_>, _>>()?;
+/// The token ids of the prompt.
+fn prompt() -> Outcome<Tensor> {
+    let ids =
+        (0..PROMPT_TOKENS).map(|it| u32::try_from(it * 37 % 256)).collect::<Result<Vec<_>, _>>()?;
     Ok(Tensor::new(ids, &Device::Cpu)?)
 }
 
-/// Reads words and features, and says what comes after each, as the reference does.
-fn read(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(KvCache, Tensor)> {
-    let words = model.language_model().embed(&ids.to_vec1::<u32>()?)?;
+/// Prefills tokens and image features, and computes the logits after each, as the reference does.
+fn prefill(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(KvCache, Tensor)> {
+    let tokens = model.language_model().embed(&ids.to_vec1::<u32>()?)?;
     let x = match features {
-        Some(features) => Tensor::cat(&[&words, &features], 0)?,
-        None => words,
+        Some(features) => Tensor::cat(&[&tokens, &features], 0)?,
+        None => tokens,
     };
     let length = x.dim(0)?;
     let places = (0..length).map(i64::try_from).collect::<Result<Vec<_>, _>>()?;
@@ -172,17 +178,18 @@ fn read(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(KvC
     Ok((cache, model.language_model().logits(&hidden.squeeze(0)?)?))
 }
 
-/// Reads, and says words, in so many answers side by side.
-fn say(model: &CitrusV, answers: usize) -> Outcome<()> {
-    let (mut caches, mut next) = (Vec::new(), Vec::new());
-    for _ in 0..answers {
-        let (cache, logits) = read(model, &words()?, None)?;
-        next.push(logits.get(ASKED - 1)?.argmax(0)?.to_scalar::<u32>()?);
+/// Prefills and decodes a batch of sequences.
+fn generate(model: &CitrusV, batch: usize) -> Outcome<()> {
+    let mut caches = Vec::new();
+    let mut next = Vec::new();
+    for _ in 0..batch {
+        let (cache, logits) = prefill(model, &prompt()?, None)?;
+        next.push(logits.get(PROMPT_TOKENS - 1)?.argmax(0)?.to_scalar::<u32>()?);
         caches.push(cache);
     }
-    for word in 1..SAID {
-        let place = [i64::try_from(ASKED + word - 1)?];
-        let axes = vec![[place.as_slice(); 3]; answers];
+    for step in 1..COMPLETION_TOKENS {
+        let place = [i64::try_from(PROMPT_TOKENS + step - 1)?];
+        let axes = vec![[place.as_slice(); 3]; batch];
         let rotary =
             RotaryEmbedding::multimodal(model.language_model().config(), &axes, &Device::Cpu)?;
         let hidden = model.language_model().forward_batch(&next, &rotary, &mut caches)?;
@@ -191,10 +198,10 @@ fn say(model: &CitrusV, answers: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// Words a second, of answers side by side.
-fn rate(times: &Times, whole: &str, prefill: &str, answers: f64) -> Option<f64> {
-    let decoding = times.get(whole)? - answers * times.get(prefill)?;
-    Some(answers * (SAID - 1) as f64 / decoding)
+/// Decoded tokens per second of a batch.
+fn decode_rate(times: &Times, whole: &str, prefill: &str, batch: f64) -> Option<f64> {
+    let decoding = times.get(whole)? - batch * times.get(prefill)?;
+    Some(batch * (COMPLETION_TOKENS - 1) as f64 / decoding)
 }
 
 fn table(all: &[(Times, Times)]) {
@@ -203,7 +210,8 @@ fn table(all: &[(Times, Times)]) {
         let theirs = median(pairs.iter().filter_map(|it| it.0).collect());
         let ours = median(pairs.iter().filter_map(|it| it.1).collect());
         let ratio = |(theirs, ours): &(Option<f64>, Option<f64>)| {
-            let (theirs, ours) = ((*theirs)?, (*ours)?);
+            let theirs = (*theirs)?;
+            let ours = (*ours)?;
             Some(if is_rate { ours / theirs } else { theirs / ours })
         };
         let ratio = median(pairs.iter().filter_map(ratio).collect());
@@ -214,16 +222,17 @@ fn table(all: &[(Times, Times)]) {
         line(&format!("{name} (s)"), all.iter().map(pair).collect(), false);
     }
     let [(prefill, their_prefill), (whole, their_whole), ..] = NAMES;
-    let (prefill8, whole8) = ("prefill of 64 tokens, 8 bits", "64 tokens and 48 words, 8 bits");
-    let theirs = |it: &Times| rate(it, their_whole, their_prefill, 1.0);
-    let rates = |whole: &str, prefill: &str, answers: f64| {
-        all.iter().map(|it| (theirs(&it.0), rate(&it.1, whole, prefill, answers))).collect()
+    let prefill8 = "prefill of 64 tokens, 8 bits";
+    let whole8 = "prefill of 64, decode of 48 tokens, 8 bits";
+    let theirs = |it: &Times| decode_rate(it, their_whole, their_prefill, 1.0);
+    let rates = |whole: &str, prefill: &str, batch: f64| {
+        all.iter().map(|it| (theirs(&it.0), decode_rate(&it.1, whole, prefill, batch))).collect()
     };
-    line("words/s", rates(whole, prefill, 1.0), true);
-    line("words/s, 8 bits (the reference in f32)", rates(whole8, prefill8, 1.0), true);
+    line("decode tokens/s", rates(whole, prefill, 1.0), true);
+    line("decode tokens/s, 8 bits (the reference in f32)", rates(whole8, prefill8, 1.0), true);
     line(
-        "words/s, 8 answers at once (the reference: one)",
-        rates("8 answers at once", prefill, 8.0),
+        "decode tokens/s, a batch of 8 (the reference: one)",
+        rates("decode of a batch of 8", prefill, 8.0),
         true,
     );
 }

@@ -68,8 +68,8 @@ fn softmax(scores: &Tensor) -> Result<Tensor> {
 /// `[B or 1, length, cached + length]`: minus infinity for the tokens after each token, and for
 /// padding. Returns none for a single token without padding, which attends to everything.
 ///
-/// `padding` has, for each sequence of the batch, true at the positions without a token; it is empty
-/// without padding.
+/// `padding` has, for each sequence of the batch, true at the positions without a token; it is
+/// empty without padding.
 ///
 /// # Errors
 ///

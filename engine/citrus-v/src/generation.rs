@@ -1,7 +1,7 @@
 //! Text generation, step by step: image encoding, prefill, decode.
 //!
-//! A [`Sequence`] holds the state between the steps, so that a scheduler can interleave the steps of
-//! many. [`CitrusV::generate`] runs all steps of one sequence.
+//! A [`Sequence`] holds the state between the steps, so that a scheduler can interleave the steps
+//! of many. [`CitrusV::generate`] runs all steps of one sequence.
 
 use std::ops::{ControlFlow, Range};
 

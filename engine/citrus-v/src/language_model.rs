@@ -1,5 +1,5 @@
-//! The language model of Qwen2.5-VL ([arXiv 2502.13923](https://arxiv.org/abs/2502.13923)): a decoder
-//! of pre-norm layers with grouped-query attention, M-RoPE and SwiGLU.
+//! The language model of Qwen2.5-VL ([arXiv 2502.13923](https://arxiv.org/abs/2502.13923)): a
+//! decoder of pre-norm layers with grouped-query attention, M-RoPE and SwiGLU.
 
 use candle_core::{DType, Module, Result, Tensor};
 

@@ -190,7 +190,8 @@ impl Module for RmsNorm {
     }
 }
 
-/// Layer normalization: subtracts the mean and divides by the standard deviation over the last axis.
+/// Layer normalization: subtracts the mean and divides by the standard deviation over the last
+/// axis.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Tensor,

@@ -3,7 +3,8 @@
 //!
 //! It consists of Qwen2.5-VL ([arXiv 2502.13923](https://arxiv.org/abs/2502.13923)), SAM 2
 //! ([arXiv 2408.00714](https://arxiv.org/abs/2408.00714)), and a projector that turns the hidden
-//! state of a `[SEG]` token into a prompt for SAM 2. A plain Qwen2.5-VL works as well, without masks.
+//! state of a `[SEG]` token into a prompt for SAM 2. A plain Qwen2.5-VL works as well, without
+//! masks.
 //!
 //! The model, from the top:
 //!

@@ -1,7 +1,8 @@
 //! Losses, gradient clipping and learning rate schedule for training.
 //!
 //! The total loss is the sum of token cross entropy, Dice loss, and mask cross entropy
-//! ([arXiv 2509.19090](https://arxiv.org/abs/2509.19090), 3.4); the release weights them 1, 1 and 2.
+//! ([arXiv 2509.19090](https://arxiv.org/abs/2509.19090), 3.4); the release weights them 1, 1 and
+//! 2.
 
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Result, Tensor, Var};
@@ -46,8 +47,8 @@ pub fn mask_loss(logits: &Tensor, truth: &Tensor) -> Result<Tensor> {
     ((logits.relu()? - (logits * truth)?)? + log_term)?.mean_all()
 }
 
-/// The mean Dice loss of masks `[N, H, W]`: one minus the Dice coefficient. `eps` is added to numerator
-/// and denominator, as in the release (the paper adds it to the denominator only).
+/// The mean Dice loss of masks `[N, H, W]`: one minus the Dice coefficient. `eps` is added to
+/// numerator and denominator, as in the release (the paper adds it to the denominator only).
 ///
 /// # Errors
 ///

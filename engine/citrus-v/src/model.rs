@@ -277,7 +277,8 @@ impl CitrusV {
         Ok(ModelInput { token_ids, patches, grids, resized })
     }
 
-    /// The embeddings of an input, `[L, hidden]`, with image features in the places of image tokens.
+    /// The embeddings of an input, `[L, hidden]`, with image features in the places of image
+    /// tokens.
     ///
     /// # Errors
     ///
@@ -333,8 +334,8 @@ impl CitrusV {
         Ok(self.segmenter()?.projector.forward(seg_hidden)?)
     }
 
-    /// Segments what each `[SEG]`, given by its hidden state, refers to in a picture in the size the
-    /// vision encoder receives.
+    /// Segments what each `[SEG]`, given by its hidden state, refers to in a picture in the size
+    /// the vision encoder receives.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Positions of tokens and patches: M-RoPE of the language model, and the patches and attention windows
-//! of the vision encoder. Pure.
+//! Positions of tokens and patches: M-RoPE of the language model, and the patches and attention
+//! windows of the vision encoder. Pure.
 
 use crate::config::VisionConfig;
 
@@ -92,8 +92,8 @@ pub fn inverse_frequencies(theta: f64, width: usize) -> Vec<f32> {
 /// The base of the vision encoder's rotary frequencies.
 const VISION_ROPE_THETA: f64 = 10_000.0;
 
-/// The rotary angles of each patch, `head_dim / 2` numbers each: those of its row, then those of its
-/// column. Patches are in the order of [`to_patches`](crate::preprocess::to_patches).
+/// The rotary angles of each patch, `head_dim / 2` numbers each: those of its row, then those of
+/// its column. Patches are in the order of [`to_patches`](crate::preprocess::to_patches).
 pub fn patch_angles(config: &VisionConfig, grids: &[Grid]) -> Vec<f32> {
     let frequencies = inverse_frequencies(VISION_ROPE_THETA, config.hidden / config.heads / 2);
     let merge = config.merge;
@@ -209,7 +209,8 @@ mod tests {
         fn positions_are_those_of_a_slow_computation(
             parts in proptest::collection::vec((0_usize..4, 0_usize..2, 1_usize..4, 1_usize..4), 0..6),
         ) {
-            let (mut ids, mut grids) = (Vec::new(), Vec::new());
+            let mut ids = Vec::new();
+            let mut grids = Vec::new();
             for (words, pictures, rows, columns) in parts {
                 ids.extend(std::iter::repeat_n(1, words));
                 for _ in 0..pictures {

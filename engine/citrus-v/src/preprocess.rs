@@ -112,8 +112,8 @@ fn patch_plane(
     plane
 }
 
-/// Resizes a picture to the square that SAM 2 receives, whatever its aspect ratio, and normalizes it:
-/// `[1, 3, S, S]`.
+/// Resizes a picture to the square that SAM 2 receives, whatever its aspect ratio, and normalizes
+/// it: `[1, 3, S, S]`.
 ///
 /// # Errors
 ///

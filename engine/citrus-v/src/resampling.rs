@@ -27,8 +27,8 @@ pub fn upsample_nearest_2x(x: &Tensor) -> Result<Tensor> {
     blocks.contiguous()?.reshape((batch, rows * 2, columns * 2, channels))
 }
 
-/// The matrix `[to, from]` of bicubic interpolation along one axis, with a = -0.75, pixel centres at
-/// half-integers and no antialiasing, as in PyTorch.
+/// The matrix `[to, from]` of bicubic interpolation along one axis, with a = -0.75, pixel centres
+/// at half-integers and no antialiasing, as in PyTorch.
 ///
 /// # Errors
 ///

@@ -3,8 +3,8 @@
 //! Each pair of numbers `i` and `i + d/2` of a query or key is rotated by its position times a
 //! frequency. The language model uses M-RoPE (Qwen2-VL,
 //! [arXiv 2409.12191](https://arxiv.org/abs/2409.12191)): a token has three positions (time, row,
-//! column), and the frequencies are divided among them in sections. The vision encoder uses rows for
-//! the first half of the frequencies and columns for the second.
+//! column), and the frequencies are divided among them in sections. The vision encoder uses rows
+//! for the first half of the frequencies and columns for the second.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use cpu_kernels::row_ops;

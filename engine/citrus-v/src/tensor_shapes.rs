@@ -1,5 +1,5 @@
-//! The names and shapes of all tensors that a model needs, derived from its configuration before any
-//! file is opened.
+//! The names and shapes of all tensors that a model needs, derived from its configuration before
+//! any file is opened.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
-//! The vision encoder of Qwen2.5-VL ([arXiv 2502.13923](https://arxiv.org/abs/2502.13923), 2.1.1): a
-//! vision transformer on patches, with window attention in most blocks and full attention in a few,
-//! followed by the patch merger, which turns 2 x 2 patches into one token of the language model.
+//! The vision encoder of Qwen2.5-VL ([arXiv 2502.13923](https://arxiv.org/abs/2502.13923), 2.1.1):
+//! a vision transformer on patches, with window attention in most blocks and full attention in a
+//! few, followed by the patch merger, which turns 2 x 2 patches into one token of the language
+//! model.
 
 use candle_core::{Device, Module, Result, Tensor};
 
@@ -71,7 +72,8 @@ impl VisionBlock {
         })
     }
 
-    /// `boundaries` are the start and end of each segment within which patches attend to each other.
+    /// `boundaries` are the start and end of each segment within which patches attend to each
+    /// other.
     fn forward(
         &self,
         x: &Tensor,

@@ -68,8 +68,8 @@ impl Weights {
         };
         let mut files = Vec::new();
         for path in &index.files {
-            // SAFETY: nobody writes to the files of a checkpoint in use: they are the site's own, or
-            // linked, and whoever imports by link accepts that they must not change.
+            // SAFETY: nobody writes to the files of a checkpoint in use: they are the site's own,
+            // or linked, and whoever imports by link accepts that they must not change.
             files.push(unsafe { MmapedSafetensors::new(path) }?);
         }
         Ok(Self {

@@ -64,7 +64,8 @@ fn our_layout_is_what_the_classes_of_the_release_declare() {
 
 /// A file whose header names these tensors in bf16, and which is as long as they are.
 fn write(path: &Path, names: &[(&String, &Vec<usize>)]) {
-    let (mut header, mut at) = (Map::new(), 0);
+    let mut header = Map::new();
+    let mut at = 0;
     for (name, shape) in names {
         let end = at + shape.iter().product::<usize>() * 2;
         let about = json!({"dtype": "BF16", "shape": shape, "data_offsets": [at, end]});
@@ -90,7 +91,8 @@ fn the_plan_of_the_release_is_made_before_a_weight_is_read() {
     let tensors = tensors();
     let folder = std::env::temp_dir().join(format!("citrus-v-release-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let (mut shards, mut bytes) = (vec![Vec::new()], 0);
+    let mut shards = vec![Vec::new()];
+    let mut bytes = 0;
     for tensor in &tensors {
         let size = tensor.1.iter().product::<usize>() * 2;
         if bytes + size > SHARD_BYTES {

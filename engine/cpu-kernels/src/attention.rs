@@ -2,8 +2,9 @@
 //! `H / G` query heads share a head of keys.
 //!
 //! The tensors are read as they are laid out in memory. Keys are processed in blocks with an online
-//! softmax, as in FlashAttention ([arXiv 2205.14135](https://arxiv.org/abs/2205.14135)): the running
-//! maximum and sum of each query are updated per block, so that only one block of scores exists.
+//! softmax, as in FlashAttention ([arXiv 2205.14135](https://arxiv.org/abs/2205.14135)): the
+//! running maximum and sum of each query are updated per block, so that only one block of scores
+//! exists.
 
 use std::ops::Deref;
 
@@ -181,7 +182,8 @@ impl HeadTask<'_> {
         }
     }
 
-    /// The attention of queries `first..first + count`, to rows of `output` that are `stride` apart.
+    /// The attention of queries `first..first + count`, to rows of `output` that are `stride`
+    /// apart.
     fn attend_many(&self, first: usize, count: usize, output: SharedOutput, stride: usize) {
         let mut packed = PackedBlock {
             keys: vec![0.0; self.head_dim * KEY_BLOCK.next_multiple_of(PANEL_COLUMNS)],
@@ -426,8 +428,8 @@ mod tests {
             let q = random([batch, queries, heads, width]);
             // Views of one tensor, as from one product.
             let both = random([batch, keys, 2 * groups, width]);
-            let (k, v) =
-                (both.narrow(2, 0, groups).unwrap(), both.narrow(2, groups, groups).unwrap());
+            let k = both.narrow(2, 0, groups).unwrap();
+            let v = both.narrow(2, groups, groups).unwrap();
             let before = keys.saturating_sub(queries);
             let hidden = |it: usize| it % keys > before + it / keys;
             let mask =
@@ -450,7 +452,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let ones = |shape: [usize; 4]| Tensor::ones(&shape, DType::F32, &Device::Cpu).unwrap();
-        let (q, k) = (ones([1, 2, 3, 4]), ones([1, 2, 2, 4]));
+        let q = ones([1, 2, 3, 4]);
+        let k = ones([1, 2, 2, 4]);
         assert!(attention(&q, &k, &k, None).is_err());
         for shape in [(1, 2, 5), (2, 2, 2)] {
             let mask = Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();

@@ -1,4 +1,5 @@
-//! The GEMM micro-kernel: some rows times the columns of a packed panel, with the sums in registers.
+//! The GEMM micro-kernel: some rows times the columns of a packed panel, with the sums in
+//! registers.
 //!
 //! The right-hand matrix is packed in panels of [`PANEL_COLUMNS`] columns, each stored row by row.
 //! The kernel is instantiated for every number of rows and registers, so that its inner loop has no
@@ -62,7 +63,8 @@ simd_dispatch! {
     ///
     /// # Safety
     ///
-    /// `left` is valid for `rows` x `inner`, `to` for `rows` x `columns`, and `panel` for `inner` rows.
+    /// `left` is valid for `rows` x `inner`, `to` for `rows` x `columns`, and `panel` for `inner`
+    /// rows.
     pub(crate) unsafe fn gemm(operands: Gemm) = gemm_kernel
 }
 
@@ -127,7 +129,8 @@ unsafe fn dispatch_columns<L: Lanes, const R: usize>(operands: Gemm) {
 unsafe fn tile<L: Lanes, const R: usize, const V: usize>(operands: Gemm) {
     let Gemm { size, left, panel, to, accumulates } = operands;
     let last_columns = size.columns - (V - 1) * L::COUNT;
-    // SAFETY: as the caller guarantees; the last register is loaded and stored up to the last column.
+    // SAFETY: as the caller guarantees; the last register is loaded and stored up to the last
+    // column.
     unsafe {
         let mut sums = [[L::zero(); V]; R];
         if accumulates {

@@ -73,8 +73,8 @@ impl CustomOp1 for Im2col {
     }
 }
 
-/// The patches of `side` x `side` pixels of images `[B, C, H, W]` with this stride and zero padding:
-/// `[B, H', W', C * side * side]`.
+/// The patches of `side` x `side` pixels of images `[B, C, H, W]` with this stride and zero
+/// padding: `[B, H', W', C * side * side]`.
 ///
 /// # Errors
 ///

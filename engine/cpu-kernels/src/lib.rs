@@ -1,4 +1,5 @@
-//! Operations of neural networks that candle computes slowly on a CPU, in f32 and without gradients.
+//! Operations of neural networks that candle computes slowly on a CPU, in f32 and without
+//! gradients.
 //!
 //! - [`packed_linear`]: linear layers with weights packed for the GEMM kernel, and with activation,
 //!   bias and residual fused.
@@ -16,10 +17,10 @@
 //!
 //! **Invariants**
 //!
-//! - Every operation gives the result of candle's own operations within rounding: tests compare them
-//!   on many shapes, with every instruction set that the machine has.
-//! - No operation has a gradient, and none is silently left out of one: candle returns an error if a
-//!   gradient is requested (tested).
+//! - Every operation gives the result of candle's own operations within rounding: tests compare
+//!   them on many shapes, with every instruction set that the machine has.
+//! - No operation has a gradient, and none is silently left out of one: candle returns an error if
+//!   a gradient is requested (tested).
 #![allow(
     unsafe_code,
     clippy::multiple_unsafe_ops_per_block,
@@ -37,8 +38,8 @@ pub(crate) mod vector_ops;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor};
 
-/// Whether the operations of this crate support all of these tensors: f32 on the CPU, and no gradient
-/// is tracked.
+/// Whether the operations of this crate support all of these tensors: f32 on the CPU, and no
+/// gradient is tracked.
 pub fn supports(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|it| it.device().is_cpu() && it.dtype() == DType::F32 && !it.track_op())
 }

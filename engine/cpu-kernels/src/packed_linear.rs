@@ -159,8 +159,8 @@ impl LinearOp {
             let columns = PANEL_COLUMNS.min(outputs - first);
             for inner in (0..inputs).step_by(step.max(1)) {
                 let size = GemmSize { rows: rows.len(), columns, inner: step.min(inputs - inner) };
-                // SAFETY: the size is within x, the panel and the output, and no other task writes to
-                // this part of the output.
+                // SAFETY: the size is within x, the panel and the output, and no other task writes
+                // to this part of the output.
                 unsafe {
                     let left = x.as_ptr().add(rows.start * inputs + inner);
                     let left = MatrixRef { start: left, stride: inputs };
@@ -259,8 +259,10 @@ mod tests {
         for (rows, inputs, outputs) in
             [(1, 3, 1), (1, 64, 64), (5, 17, 70), (7, 100, 130), (300, 1100, 65), (500, 33, 8)]
         {
-            let (x, weight) = (random(&[rows, inputs]), random(&[outputs, inputs]));
-            let (bias, residual) = (random(&[outputs]), random(&[rows, outputs]));
+            let x = random(&[rows, inputs]);
+            let weight = random(&[outputs, inputs]);
+            let bias = random(&[outputs]);
+            let residual = random(&[rows, outputs]);
             let expected = x.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
             let expected = (expected.gelu_erf().unwrap() + &residual).unwrap();
             let layer = PackedLinear::of(&weight, Some(&bias)).unwrap();

@@ -15,8 +15,8 @@ use std::arch::x86_64::{
 ///
 /// # Safety
 ///
-/// The methods may only be called in functions compiled for the instruction set of the register, on a
-/// machine that has it; pointers must be valid for the numbers that are read or written.
+/// The methods may only be called in functions compiled for the instruction set of the register, on
+/// a machine that has it; pointers must be valid for the numbers that are read or written.
 pub(crate) trait Lanes: Copy {
     /// The number of lanes.
     const COUNT: usize;
@@ -305,8 +305,8 @@ pub(crate) mod tests {
     const ALL: [InstructionSet; 3] =
         [InstructionSet::Baseline, InstructionSet::Avx2, InstructionSet::Avx512];
 
-    /// One more than the index in `ALL`; zero if none is forced. Tests that run in parallel may use it
-    /// as well.
+    /// One more than the index in `ALL`; zero if none is forced. Tests that run in parallel may use
+    /// it as well.
     static FORCED: AtomicUsize = AtomicUsize::new(0);
     static LOCK: Mutex<()> = Mutex::new(());
 

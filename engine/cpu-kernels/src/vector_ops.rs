@@ -1,5 +1,5 @@
-//! Operations on slices of f32, compiled for every instruction set: exponentials, GELU, SwiGLU, sums,
-//! maxima, dot products, norms and rotation.
+//! Operations on slices of f32, compiled for every instruction set: exponentials, GELU, SwiGLU,
+//! sums, maxima, dot products, norms and rotation.
 //!
 //! Functions that end in `_kernel` are generic over the SIMD registers; the compiler vectorizes
 //! their loops for each instruction set.

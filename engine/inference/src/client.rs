@@ -1,4 +1,5 @@
-//! The engine's side of a local model: sends requests to the host process and returns its responses.
+//! The engine's side of a local model: sends requests to the host process and returns its
+//! responses.
 //!
 //! The process is started with the first request. A caller that drops the future of its request
 //! cancels it.

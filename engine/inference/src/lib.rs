@@ -28,8 +28,8 @@
 //!
 //! - A checkpoint is identified by its digest, and every file is verified before it is loaded: the
 //!   trail tells to the byte which model produced a response.
-//! - Every response carries the warning "not for clinical use" unless a named person of the site has
-//!   released the model for it.
+//! - Every response carries the warning "not for clinical use" unless a named person of the site
+//!   has released the model for it.
 
 pub mod bench;
 pub mod client;

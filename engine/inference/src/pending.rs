@@ -2,8 +2,8 @@
 //! callers receive the text as it is generated.
 //!
 //! They outlive the host process: after a crash the supervisor sends them to the next one. A stream
-//! must not repeat text that its subscriber has received already, and must not continue with text of
-//! another generation; [`TextStream`] sees to both.
+//! must not repeat text that its subscriber has received already, and must not continue with text
+//! of another generation; [`TextStream`] sees to both.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! A model on another machine, asked over HTTP with the interface of [`crate::openai`] (PAP-01).
 //!
-//! Faults that a retry may cure are retried with exponential backoff. After [`FAILURES_MAX`] failures
-//! in a row the circuit breaker opens, and no request is sent for [`BREAKER_OPEN_TIME`].
+//! Faults that a retry may cure are retried with exponential backoff. After [`FAILURES_MAX`]
+//! failures in a row the circuit breaker opens, and no request is sent for [`BREAKER_OPEN_TIME`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,7 +45,8 @@ pub struct RemoteConfig {
     /// Lower and upper bound on the pixels of a picture as the server resizes it (`MIN_PIXELS`,
     /// `MAX_PIXELS`). If they are known, cited boxes are mapped to the picture (PAP-04).
     pub pixels: Option<[u64; 2]>,
-    /// The person of the site who has released the model for clinical use; none: it is not released.
+    /// The person of the site who has released the model for clinical use; none: it is not
+    /// released.
     pub clinical_use_decided_by: Option<String>,
 }
 
@@ -184,8 +185,8 @@ impl RemoteModel {
         }
     }
 
-    /// Records the outcome of an attempt in the circuit breaker. A refusal is no failure: the server
-    /// works.
+    /// Records the outcome of an attempt in the circuit breaker. A refusal is no failure: the
+    /// server works.
     fn record(&self, error: Option<&AttemptError>) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         if error.is_none_or(|it| !it.fault.is_retryable()) {

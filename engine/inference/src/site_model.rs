@@ -1,4 +1,5 @@
-//! The model that a site has in use, which can be exchanged for another while requests are in flight.
+//! The model that a site has in use, which can be exchanged for another while requests are in
+//! flight.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

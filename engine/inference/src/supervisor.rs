@@ -3,8 +3,8 @@
 //!
 //! A request that was in flight when the process ended is sent to the next one, at most
 //! [`ATTEMPTS_MAX`] times. Before its last attempt it is a suspect: it may be a *poison request*,
-//! the one that crashes the process. A suspect is sent alone, in quarantine, so that its crash costs
-//! no other request an attempt.
+//! the one that crashes the process. A suspect is sent alone, in quarantine, so that its crash
+//! costs no other request an attempt.
 
 use std::io;
 use std::os::fd::OwnedFd;

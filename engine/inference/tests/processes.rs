@@ -1,5 +1,5 @@
-//! The engine's side of host processes that hang, cannot load the model, or are exchanged. The processes
-//! are scripts that send the first event of a host process and then nothing more.
+//! The engine's side of host processes that hang, cannot load the model, or are exchanged. The
+//! processes are scripts that send the first event of a host process and then nothing more.
 #![expect(clippy::unwrap_used, reason = "a panic says no")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -20,10 +20,11 @@ impl Scratch {
         Self(folder)
     }
 
-    /// A program that sends `first` on its socket and then nothing more. It records in a log whether
-    /// the process before it is still running.
+    /// A program that sends `first` on its socket and then nothing more. It records in a log
+    /// whether the process before it is still running.
     fn program(&self, first: &str) -> PathBuf {
-        let (path, folder) = (self.0.join("program"), self.0.display());
+        let path = self.0.join("program");
+        let folder = self.0.display();
         let length = format!("\\{:03o}\\000\\000\\000", first.len());
         let script = format!(
             "#!/bin/sh\n\

@@ -1,6 +1,6 @@
-//! Hiera ([arXiv 2306.00989](https://arxiv.org/abs/2306.00989)), the trunk of SAM 2's image encoder: a
-//! hierarchical vision transformer of four stages, each with half the resolution and twice the width
-//! of the one before.
+//! Hiera ([arXiv 2306.00989](https://arxiv.org/abs/2306.00989)), the trunk of SAM 2's image
+//! encoder: a hierarchical vision transformer of four stages, each with half the resolution and
+//! twice the width of the one before.
 
 use candle_core::{Module, Result, Tensor};
 
@@ -186,8 +186,8 @@ impl Hiera {
         })
     }
 
-    /// The last map of each stage, `[B, H, W, C]`, from the finest to the coarsest. `patch_embed` and
-    /// the output of each `block_N` are shown to `observe`.
+    /// The last map of each stage, `[B, H, W, C]`, from the finest to the coarsest. `patch_embed`
+    /// and the output of each `block_N` are shown to `observe`.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The mask decoder of SAM 2: a two-way transformer, in which prompts and image attend to each other,
-//! then upscaling and one hypernetwork per mask.
+//! The mask decoder of SAM 2: a two-way transformer, in which prompts and image attend to each
+//! other, then upscaling and one hypernetwork per mask.
 
 use candle_core::{DType, Module, Result, Tensor};
 

@@ -1,5 +1,5 @@
-//! SAM 2 ([arXiv 2408.00714](https://arxiv.org/abs/2408.00714)) for single images, without its memory
-//! for video:
+//! SAM 2 ([arXiv 2408.00714](https://arxiv.org/abs/2408.00714)) for single images, without its
+//! memory for video:
 //!
 //! - [`hiera`]: the trunk of the image encoder.
 //! - [`prompt_encoder`]: points, boxes, masks, and embeddings of the language model.

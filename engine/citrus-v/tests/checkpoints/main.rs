@@ -104,7 +104,8 @@ fn text_of(config: &Config) -> LanguageModel {
 
 /// Logits of words, read in pieces of `split`.
 fn read(text: &LanguageModel, config: &Config, words: &[u32], split: usize) -> Vec<f32> {
-    let (mut cache, mut all) = (KvCache::default(), Vec::new());
+    let mut cache = KvCache::default();
+    let mut all = Vec::new();
     for piece in words.chunks(split) {
         let before = cache.len();
         let places: Vec<i64> =

@@ -16,8 +16,8 @@ use crate::{NAMINGS, Scratch, description, numbers, random, read, renamed, text_
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// The logits of a sequence are the same alone, in chunks through the KV cache, and in a batch with
-    /// shorter or longer sequences, padded on either side.
+    /// The logits of a sequence are the same alone, in chunks through the KV cache, and in a batch
+    /// with shorter or longer sequences, padded on either side.
     #[test]
     fn cache_batch_and_padding_change_no_logits(
         lengths in proptest::collection::vec(1_usize..9, 1..4),
@@ -32,7 +32,9 @@ proptest! {
         };
         let longest = *lengths.iter().max().unwrap();
         let mut alone = Vec::new();
-        let (mut ids, mut padding, mut axes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ids = Vec::new();
+        let mut padding = Vec::new();
+        let mut axes = Vec::new();
         for (row, length) in lengths.iter().enumerate() {
             let words: Vec<u32> = (0..*length).map(|at| word(row, at)).collect();
             alone.push(read(&text, &config, &words, split));
@@ -109,9 +111,9 @@ fn question(seed: u32, words: usize, rows: usize, patch: usize) -> ModelInput {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Sequences in one batch, prefilled in chunks, started at different times and released, generate
-    /// what they generate alone, unless two tokens are equally likely. The same holds if some have the
-    /// prompt of others and the model caches prefixes.
+    /// Sequences in one batch, prefilled in chunks, started at different times and released,
+    /// generate what they generate alone, unless two tokens are equally likely. The same holds if
+    /// some have the prompt of others and the model caches prefixes.
     #[test]
     fn sequences_in_a_batch_generate_what_they_generate_alone(
         asked in proptest::collection::vec((1_usize..6, 0_usize..3, 0_usize..5), 1..5),
@@ -147,7 +149,8 @@ proptest! {
             prop_assert!(round < 200);
         }
         for (sequence, question) in sequences.into_iter().zip(&all) {
-            let (mut alone, mut margins) = (Vec::new(), Vec::new());
+            let mut alone = Vec::new();
+            let mut margins = Vec::new();
             let mut seen = |token, logits: &[f32]| {
                 let mut sorted = logits.to_vec();
                 sorted.sort_by(|a, b| b.total_cmp(a));

@@ -30,8 +30,9 @@ fn apart(found: &Tensor, expected: &Tensor) -> f32 {
     (length(&(found - expected).unwrap()) / length(expected)).sqrt()
 }
 
-/// The same with numbers of half the length, which are rounded everywhere: close, and not the same. Those of
-/// bf16, with which a GPU computes and a CPU cannot, have an eighth of the digits after the point.
+/// The same with numbers of half the length, which are rounded everywhere: close, and not the same.
+/// Those of bf16, with which a GPU computes and a CPU cannot, have an eighth of the digits after
+/// the point.
 #[test]
 fn half_precision_comes_close() {
     let has_bf16 = device().is_cuda();

@@ -1,9 +1,14 @@
-//! The network against the reference implementations: their inputs, and what they made of them.
+//! The network compared with the reference implementations: their inputs and their outputs.
 //!
-//! There are sets in one form: the project's own, which is small (`own`, made by `make/run.py`), and the
-//! one in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from the set; the
-//! tolerances are those of that one's MANIFEST.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic says no")]
+//! There are sets in one form: the project's own, which is small (`own`, made by `make/run.py`),
+//! and the one in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from
+//! the set; the tolerances are those of that one's MANIFEST.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a panic fails the test"
+)]
 
 mod citrus;
 #[path = "../not_run/mod.rs"]
@@ -27,12 +32,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::not_run::not_run;
 
-/// Where all of it is computed: on the CPU, or where `ISOCENTER_DEVICE` says (`cuda`). It is one device:
-/// tensors of two openings of a GPU do not meet.
+/// Where all of it is computed: on the CPU, or where `ISOCENTER_DEVICE` says (`cuda`). It is one
+/// device: tensors of two openings of a GPU do not meet.
 fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
-        let said = std::env::var("ISOCENTER_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
-        said.parse::<Compute>().unwrap().device().unwrap().0
+        let name = std::env::var("ISOCENTER_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+        name.parse::<Compute>().unwrap().device().unwrap().0
     });
     DEVICE.clone()
 }
@@ -41,8 +46,8 @@ fn device() -> Device {
 struct Set(PathBuf);
 
 impl Set {
-    /// The sets that have this file: the project's own, and the one that `ISOCENTER_GOLDENS` names. A
-    /// test that finds neither is listed as not run.
+    /// The sets that have this file: the project's own, and the one that `ISOCENTER_GOLDENS` names.
+    /// A test that finds neither is listed as not run.
     fn with(file: &str) -> Vec<Self> {
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
         let given = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
@@ -92,9 +97,9 @@ impl Set {
     }
 }
 
-/// A file that is gone would let the test that needs it pass.
+/// A missing file would let the test that needs it pass.
 #[test]
-fn our_own_set_is_whole() {
+fn our_own_set_is_complete() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
     let manifest = std::fs::read_to_string(own.join("MANIFEST.json")).unwrap();
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
@@ -123,7 +128,7 @@ impl Tensors {
     }
 
     fn numbers(&self, name: &str) -> Vec<i64> {
-        // A GPU has no way from every kind of number to this one.
+        // A GPU does not convert every number type to this one.
         let tensor = self.get(name).to_device(&Device::Cpu).unwrap().to_dtype(DType::I64).unwrap();
         tensor.flatten_all().unwrap().to_vec1().unwrap()
     }
@@ -137,13 +142,14 @@ impl Tensors {
     }
 }
 
-/// Fails unless every number is as expected, give or take `abs` and `rel` of it.
+/// Fails unless every number is within `abs` plus `rel` times the expected number.
 #[track_caller]
 fn assert_close(what: &str, found: &Tensor, expected: &Tensor, abs: f32, rel: f32) {
     let flat = |it: &Tensor| {
         it.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
     };
-    let (found, expected) = (flat(found), flat(expected));
+    let found = flat(found);
+    let expected = flat(expected);
     assert_eq!(found.len(), expected.len(), "{what}");
     let beyond = |(a, b): (&f32, &f32)| (a - b).abs() - abs - rel * b.abs();
     let worst = found.iter().zip(&expected).map(beyond).fold(f32::NEG_INFINITY, f32::max);

@@ -36,8 +36,8 @@ fn sizes_are_those_of_the_reference() {
 #[test]
 fn pictures_are_resized_to_the_bit() {
     for set in Set::with("sam/preprocess.json") {
-        let (expected, sam) =
-            (set.tensors("qwen/preprocess.safetensors"), set.json("sam/preprocess.json"));
+        let expected = set.tensors("qwen/preprocess.safetensors");
+        let sam = set.json("sam/preprocess.json");
         let sam_bytes = set.tensors("sam/preprocess.safetensors");
         let config = config(&set);
         let hash = |it: &Picture| {
@@ -66,7 +66,9 @@ fn pictures_are_resized_to_the_bit() {
 fn patches_and_planes_are_those_of_the_reference() {
     for set in Set::with("qwen/preprocess.json") {
         let expected = set.tensors("qwen/preprocess.safetensors");
-        let (config, mut rows, mut grids) = (config(&set), Vec::new(), Vec::new());
+        let config = config(&set);
+        let mut rows = Vec::new();
+        let mut grids = Vec::new();
         for picture in set.pictures() {
             let fitted =
                 citrus_v::preprocess::smart_resize(&picture, &config.vision, set.bounds()).unwrap();
@@ -97,7 +99,8 @@ fn run_lengths_are_those_of_pycocotools() {
     for set in Set::with("sam/rle.json") {
         for case in set.json("sam/rle.json")["cases"].as_array().unwrap() {
             let number = |it: &str| u32::try_from(case[it].as_u64().unwrap()).unwrap();
-            let (height, width) = (number("h"), number("w"));
+            let height = number("h");
+            let width = number("w");
             let packed = case["packed_rows_hex"].as_str().unwrap();
             let byte = |at: usize| u8::from_str_radix(packed.get(at..at + 2).unwrap(), 16).unwrap();
             let bytes = (0..packed.len()).step_by(2).map(byte);

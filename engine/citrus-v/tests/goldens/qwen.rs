@@ -1,4 +1,4 @@
-//! Qwen2.5-VL: tokens, the vision tower, prompts, padded batches.
+//! Qwen2.5-VL: tokenizer, vision encoder, prompts, padded batches.
 
 use std::ops::ControlFlow;
 
@@ -40,11 +40,13 @@ fn tokens_are_those_of_the_reference() {
 }
 
 #[test]
-fn the_vision_tower_is_that_of_the_reference() {
+fn the_vision_encoder_is_that_of_the_reference() {
     for set in Set::with("qwen/vision.safetensors") {
-        let (model, input) = (model(&set), set.tensors("qwen/preprocess.safetensors"));
+        let model = model(&set);
+        let input = set.tensors("qwen/preprocess.safetensors");
         let expected = set.tensors("qwen/vision.safetensors");
-        let (grids, vision) = (grids(&input), &model.config().vision);
+        let grids = grids(&input);
+        let vision = &model.config().vision;
         let windows = WindowPartition::of(vision, &grids);
         assert_eq!(windows.order, expected.ids("window_index"));
         let ends: Vec<i64> =
@@ -97,7 +99,8 @@ fn question(set: &Set, model: &CitrusV, prompt: &Value) -> ModelInput {
 
 fn rotary_of(model: &CitrusV, question: &ModelInput) -> (RotaryEmbedding, [Vec<i64>; 3], i64) {
     let config = model.config();
-    let (image, merge) = (config.tokens.image, config.vision.merge);
+    let image = config.tokens.image;
+    let merge = config.vision.merge;
     let found = mrope_positions(&question.token_ids, image, &question.grids, merge).unwrap();
     let [time, row, column] = &found.axes;
     let rotary =
@@ -106,7 +109,7 @@ fn rotary_of(model: &CitrusV, question: &ModelInput) -> (RotaryEmbedding, [Vec<i
 }
 
 #[test]
-fn prompts_are_read_and_answered_as_by_the_reference() {
+fn hidden_states_and_texts_of_prompts_are_those_of_the_reference() {
     for set in Set::with("qwen/prompts.json") {
         let model = model(&set);
         for prompt in set.json("qwen/prompts.json")["prompts"].as_array().unwrap() {
@@ -143,16 +146,16 @@ fn prompts_are_read_and_answered_as_by_the_reference() {
             let logits = model.language_model().logits(&hidden).unwrap();
             assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
 
-            let said = expected.ids("greedy_ids");
+            let greedy = expected.ids("greedy_ids");
             let decoding =
-                GenerationConfig { tokens_max: said.len(), ..GenerationConfig::default() };
+                GenerationConfig { tokens_max: greedy.len(), ..GenerationConfig::default() };
             let mut logits = Vec::new();
             let mut seen = |_, it: &[f32]| {
                 logits.extend_from_slice(it);
                 ControlFlow::Continue(())
             };
             let answer = model.generate(&question, &decoding, &mut seen).unwrap();
-            assert_eq!(answer.token_ids, said, "{name}");
+            assert_eq!(answer.token_ids, greedy, "{name}");
             assert_eq!(
                 model.tokenizer().decode(&answer.token_ids).unwrap(),
                 prompt["greedy_text"].as_str().unwrap()
@@ -169,7 +172,7 @@ fn prompts_are_read_and_answered_as_by_the_reference() {
 
 /// Sequences of different lengths, padded on either side.
 #[test]
-fn padding_changes_nothing_for_what_is_no_padding() {
+fn padding_does_not_change_the_logits_of_tokens() {
     for set in Set::with("qwen/batch.safetensors") {
         let model = model(&set);
         for side in ["right", "left"] {
@@ -180,13 +183,18 @@ fn padding_changes_nothing_for_what_is_no_padding() {
 
 fn check_padded(set: &Set, model: &CitrusV, side: &str) {
     let expected = set.tensors("qwen/batch.safetensors");
-    let (config, pixels) = (model.config(), set.tensors("qwen/preprocess.safetensors"));
+    let config = model.config();
+    let pixels = set.tensors("qwen/preprocess.safetensors");
     let grids = grids(&expected);
     let get = |it: &str| expected.numbers(&format!("{side}_{it}"));
-    let (ids, stands) = (get("input_ids"), get("attention_mask"));
-    let (positions, deltas) = (get("position_ids"), get("rope_deltas"));
+    let ids = get("input_ids");
+    let stands = get("attention_mask");
+    let positions = get("position_ids");
+    let deltas = get("rope_deltas");
     let length = ids.len() / grids.len();
-    let (mut first, mut embeddings, mut padding) = (0, Vec::new(), Vec::new());
+    let mut first = 0;
+    let mut embeddings = Vec::new();
+    let mut padding = Vec::new();
     let mut all: [Vec<i64>; 3] = Default::default();
     for (row, grid) in grids.iter().enumerate() {
         let at = row * length..(row + 1) * length;
@@ -202,13 +210,14 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
         );
         for (axis, into) in found.axes.iter().zip(&mut all) {
             let mut axis = axis.iter();
-            // Where nothing stands, the reference has 1.
+            // The reference has position 1 for padding.
             into.extend(hidden.iter().map(|it| if *it { 1 } else { *axis.next().unwrap() }));
         }
         let count: usize = grid.iter().product();
         let patches = pixels.get("pixel_values").narrow(0, first, count).unwrap();
         first += count;
-        let (patches, grids) = (Some(patches), vec![*grid]);
+        let patches = Some(patches);
+        let grids = vec![*grid];
         let question = ModelInput { token_ids: ids, patches, grids, resized: Vec::new() };
         embeddings.push(model.embed(&question).unwrap());
         padding.push(hidden);
@@ -225,7 +234,7 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
     assert_padded(side, &logits, expected.get(&format!("{side}_logits")), &padding);
 }
 
-/// What stands says the same.
+/// Compares the logits of all positions that are not padding.
 fn assert_padded(side: &str, logits: &Tensor, expected: &Tensor, padding: &[Vec<bool>]) {
     for (row, hidden) in padding.iter().enumerate() {
         for at in hidden.iter().enumerate().filter(|(_, it)| !**it).map(|(at, _)| at) {

@@ -114,7 +114,8 @@ fn prompt(case: &Tensors) -> Prompt {
     let mut prompt = Prompt::default();
     if let Some(points) = case.0.get("input_points") {
         let (_, objects, count, _) = points.dims4().unwrap();
-        let (places, labels) = (floats(points), case.numbers("input_labels"));
+        let places = floats(points);
+        let labels = case.numbers("input_labels");
         let point = |at: usize| -> Point {
             let label = match labels[at] {
                 0 => PointLabel::Background,
@@ -167,7 +168,8 @@ fn check_prompt(sam: &Sam, seen: &ImageEmbedding, name: &str, expected: &Tensors
     assert_close(name, &single.ious, expected.get("single_iou"), 1e-4, 0.0);
 }
 
-/// A mask of the reference, and where ours may differ: logits close to zero may fall on either side.
+/// A mask of the reference, and where ours may differ: logits close to zero may fall on either
+/// side.
 #[track_caller]
 pub(crate) fn assert_mask(what: &str, found: &FlatMask, expected: &Value, logits: &Tensor) {
     let number = |at: usize| u32::try_from(expected["size"][at].as_u64().unwrap()).unwrap();
@@ -183,8 +185,8 @@ pub(crate) fn assert_mask(what: &str, found: &FlatMask, expected: &Value, logits
 #[test]
 fn masks_of_language_embeddings_are_those_of_the_reference() {
     for set in Set::with("sam/language_prompt.json") {
-        let (expected, about) =
-            (set.tensors("sam/language_prompt.safetensors"), set.json("sam/language_prompt.json"));
+        let expected = set.tensors("sam/language_prompt.safetensors");
+        let about = set.json("sam/language_prompt.json");
         for folder in checkpoints(&set) {
             let sam = sam(&set, folder);
             let seen = sam.encode_image(&input(&set)).unwrap();

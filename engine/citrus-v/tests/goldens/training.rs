@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use crate::{Set, Tensors, assert_close, device};
 
-/// A model that can be changed, and the batch it learns from.
-struct Lesson {
+/// A trainable model and a batch.
+struct TrainingSetup {
     model: CitrusV,
     variables: BTreeMap<String, Var>,
     ids: Vec<Vec<u32>>,
@@ -32,8 +32,8 @@ struct Lesson {
     truth: Tensor,
 }
 
-/// What came of a batch.
-struct Judged {
+/// The losses and masks of a batch.
+struct Losses {
     token: Tensor,
     dice: Tensor,
     mask: Tensor,
@@ -52,7 +52,7 @@ fn rows<T: Clone>(all: &[T], length: usize) -> Vec<Vec<T>> {
     all.chunks(length).map(<[T]>::to_vec).collect()
 }
 
-impl Lesson {
+impl TrainingSetup {
     fn open(set: &Set) -> Self {
         let folder = set.path("ckpt/citrus_tiny");
         let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
@@ -84,10 +84,11 @@ impl Lesson {
         }
     }
 
-    fn judge(&self, is_scaled: bool) -> Judged {
+    fn forward(&self, is_scaled: bool) -> Losses {
         let config = self.model.config();
         let embedded = (0..self.ids.len()).map(|row| {
-            let (ids, grids) = (self.ids[row].clone(), vec![self.grids[row]]);
+            let ids = self.ids[row].clone();
+            let grids = vec![self.grids[row]];
             let patches = Some(self.patches[row].clone());
             self.model
                 .embed(&ModelInput { token_ids: ids, patches, grids, resized: Vec::new() })
@@ -116,7 +117,7 @@ impl Lesson {
         let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
         let best = sam.predict_masks(&seen, &prompt).unwrap().best().unwrap();
         let masks = best.masks.squeeze(1).unwrap();
-        Judged {
+        Losses {
             token: token_loss(&logits, &self.labels).unwrap(),
             dice: dice_loss(&masks, &self.truth, 1.0).unwrap(),
             mask: mask_loss(&masks, &self.truth).unwrap(),
@@ -135,7 +136,8 @@ fn pictures(set: &Set, samples: &Value) -> (Vec<Tensor>, Vec<[usize; 3]>) {
         .chunks(3)
         .map(|it| [0, 1, 2].map(|at| usize::try_from(it[at]).unwrap()))
         .collect();
-    let (mut patches, mut chosen) = (Vec::new(), Vec::new());
+    let mut patches = Vec::new();
+    let mut chosen = Vec::new();
     for sample in samples.as_array().unwrap() {
         let files = about["images"].as_array().unwrap();
         let index = files.iter().position(|it| it["file"] == sample["image"]).unwrap();
@@ -177,10 +179,10 @@ fn length(gradient: &Tensor) -> f64 {
     values.into_iter().map(|it| f64::from(it).powi(2)).sum::<f64>().sqrt()
 }
 
-fn total(judged: &Judged, weights: &Value) -> Tensor {
+fn total(losses: &Losses, weights: &Value) -> Tensor {
     let weighted = |it: &Tensor, name: &str| (it * weights[name].as_f64().unwrap()).unwrap();
-    let masks = (weighted(&judged.dice, "dice") + weighted(&judged.mask, "bce")).unwrap();
-    (weighted(&judged.token, "token") + masks).unwrap()
+    let masks = (weighted(&losses.dice, "dice") + weighted(&losses.mask, "bce")).unwrap();
+    (weighted(&losses.token, "token") + masks).unwrap()
 }
 
 #[test]
@@ -189,12 +191,15 @@ fn token_loss_is_that_of_the_reference() {
         let expected = set.tensors("qwen/token_loss.safetensors");
         let model = CitrusV::load(&set.path("ckpt/qwen_tiny"), DType::F32, &device()).unwrap();
         let config = model.config();
-        let (ids, labels) = (expected.ids("input_ids"), expected.numbers("labels"));
+        let ids = expected.ids("input_ids");
+        let labels = expected.numbers("labels");
         assert!(labels.contains(&IGNORED));
-        // Whose pictures they are, the number of places says.
+        // The number of image tokens determines the picture.
         let places = ids.iter().filter(|it| **it == config.tokens.image).count();
         let all = set.tensors("qwen/preprocess.safetensors");
-        let (mut first, mut patches, mut grids) = (0, None, Vec::new());
+        let mut first = 0;
+        let mut patches = None;
+        let mut grids = Vec::new();
         for grid in all.numbers("image_grid_thw").chunks(3) {
             let grid = [0, 1, 2].map(|at| usize::try_from(grid[at]).unwrap());
             let count: usize = grid.iter().product();
@@ -227,44 +232,45 @@ fn token_loss_is_that_of_the_reference() {
 #[test]
 fn losses_and_the_gradient_of_every_parameter_are_those_of_the_reference() {
     for set in Set::with("citrus/train.json") {
-        let (lesson, about) = (Lesson::open(&set), set.json("citrus/train.json"));
+        let setup = TrainingSetup::open(&set);
+        let about = set.json("citrus/train.json");
         let batch = set.tensors("citrus/train_batch.safetensors");
         for (variant, expected) in about["variants"].as_object().unwrap() {
             let is_scaled = expected["hook_0.001_on_projector_output"].as_bool().unwrap();
-            let judged = lesson.judge(is_scaled);
-            assert_eq!(judged.which, batch.ids("best_idx"));
+            let losses = setup.forward(is_scaled);
+            assert_eq!(losses.which, batch.ids("best_idx"));
             assert_close(
                 "pred_best_low_res",
-                &judged.best,
+                &losses.best,
                 batch.get("pred_best_low_res"),
                 1e-3,
                 1e-4,
             );
             for (name, loss) in
-                [("token", &judged.token), ("dice", &judged.dice), ("bce", &judged.mask)]
+                [("token", &losses.token), ("dice", &losses.dice), ("bce", &losses.mask)]
             {
                 assert_near(name, number(loss), expected[name].as_f64().unwrap(), 1e-5);
             }
-            let gradients = total(&judged, &expected["weights"]).backward().unwrap();
-            check_lengths(variant, &lesson, &gradients, &expected["grad_l2"]);
+            let gradients = total(&losses, &expected["weights"]).backward().unwrap();
+            check_lengths(variant, &setup, &gradients, &expected["grad_l2"]);
             let file = format!("citrus/grads_{variant}.safetensors");
             if set.path(&file).exists() {
-                check_gradients(variant, &lesson, &gradients, &set.tensors(&file));
+                check_gradients(variant, &setup, &gradients, &set.tensors(&file));
             }
         }
     }
 }
 
-fn check_lengths(variant: &str, lesson: &Lesson, gradients: &GradStore, expected: &Value) {
+fn check_lengths(variant: &str, setup: &TrainingSetup, gradients: &GradStore, expected: &Value) {
     let expected = expected.as_object().unwrap();
     let mut seen = 0;
     for (name, length_of) in expected {
-        // What only films need has no gradient.
+        // What only video needs has no gradient.
         let CanonicalName::Tensor(ours) = canonical_name(name) else {
             assert!(length_of.as_f64().unwrap_or_default().abs() < 1e-12, "{name}");
             continue;
         };
-        let gradient = gradients.get(lesson.variables[&ours].as_tensor());
+        let gradient = gradients.get(setup.variables[&ours].as_tensor());
         let found = gradient.map(length).unwrap_or_default();
         let wanted = length_of.as_f64().unwrap_or_default();
         let differs = (found - wanted).abs() > 1e-3 * wanted + 1e-6;
@@ -274,9 +280,14 @@ fn check_lengths(variant: &str, lesson: &Lesson, gradients: &GradStore, expected
     assert!(seen > 50, "{variant}: {seen}");
 }
 
-fn check_gradients(variant: &str, lesson: &Lesson, gradients: &GradStore, expected: &Tensors) {
+fn check_gradients(
+    variant: &str,
+    setup: &TrainingSetup,
+    gradients: &GradStore,
+    expected: &Tensors,
+) {
     for (name, wanted) in &expected.0 {
-        let found = gradients.get(lesson.variables[&ours(name)].as_tensor());
+        let found = gradients.get(setup.variables[&ours(name)].as_tensor());
         let found = found.unwrap_or_else(|| panic!("{variant} {name} has no gradient"));
         let wanted = wanted.reshape(found.shape()).unwrap();
         let apart = length(&(found - &wanted).unwrap());
@@ -289,17 +300,17 @@ fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
     for set in Set::with("citrus/adamw_stage4_delta.safetensors") {
         let about = set.json("citrus/train.json");
         for (stage, expected) in about["adamw"].as_object().unwrap() {
-            let lesson = Lesson::open(&set);
-            let before: BTreeMap<&String, Tensor> = lesson
+            let setup = TrainingSetup::open(&set);
+            let before: BTreeMap<&String, Tensor> = setup
                 .variables
                 .iter()
                 .map(|(name, it)| (name, it.as_tensor().copy().unwrap()))
                 .collect();
-            let (mut optimizers, trained) = optimizers(&lesson, &about, expected);
+            let (mut optimizers, trained) = optimizers(&setup, &about, expected);
             let history = expected["history"].as_array().unwrap();
             for (step, wanted) in history.iter().enumerate() {
-                let judged = lesson.judge(expected["hook"].as_bool().unwrap());
-                let loss = total(&judged, &expected["loss_weights"]);
+                let losses = setup.forward(expected["hook"].as_bool().unwrap());
+                let loss = total(&losses, &expected["loss_weights"]);
                 let rel = if step == 0 { 1e-5 } else { 1e-3 };
                 assert_near(
                     &format!("{stage} {step}"),
@@ -311,21 +322,22 @@ fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
                 let mut gradients = loss.backward().unwrap();
                 let most = expected["clip_norm"].as_f64().unwrap();
                 let found = clip_gradient_norm(&mut gradients, &trained, most).unwrap();
-                // The first steps go by signs alone, also where a gradient is nought but for rounding: what
-                // comes after them is less alike (of the steps themselves, the set asks for 2e-2).
+                // The first steps go by signs alone, also where a gradient is zero but for
+                // rounding: what comes after them is less alike (of the steps themselves, the set
+                // asks for 2e-2).
                 let rel = if step == 0 { 1e-3 } else { 3e-3 };
                 assert_near(&format!("{stage} {step} norm"), found, longest, rel);
                 for optimizer in &mut optimizers {
                     optimizer.step(&gradients).unwrap();
                 }
             }
-            check_changes(&set, stage, &lesson, &before);
+            check_changes(&set, stage, &setup, &before);
         }
     }
 }
 
 /// An optimizer for each rate of learning and decay, and all they change.
-fn optimizers(lesson: &Lesson, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec<Var>) {
+fn optimizers(setup: &TrainingSetup, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec<Var>) {
     let (mut groups, mut trained) =
         (BTreeMap::<String, (ParamsAdamW, Vec<Var>)>::new(), Vec::new());
     for (name, group) in about["group"].as_object().unwrap() {
@@ -334,10 +346,11 @@ fn optimizers(lesson: &Lesson, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec
         let decays = about["decay"][name].as_bool().unwrap();
         let weight_decay = if decays { stage["weight_decay"].as_f64().unwrap() } else { 0.0 };
         let betas = &stage["betas"];
-        let (beta1, beta2) = (betas[0].as_f64().unwrap(), betas[1].as_f64().unwrap());
+        let beta1 = betas[0].as_f64().unwrap();
+        let beta2 = betas[1].as_f64().unwrap();
         let eps = stage["eps"].as_f64().unwrap();
         let params = ParamsAdamW { lr, beta1, beta2, eps, weight_decay };
-        let variable = lesson.variables[&ours].clone();
+        let variable = setup.variables[&ours].clone();
         trained.push(variable.clone());
         let key = format!("{lr} {weight_decay}");
         groups.entry(key).or_insert((params, Vec::new())).1.push(variable);
@@ -347,12 +360,18 @@ fn optimizers(lesson: &Lesson, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec
     (optimizers.collect(), trained)
 }
 
-fn check_changes(set: &Set, stage: &str, lesson: &Lesson, before: &BTreeMap<&String, Tensor>) {
+fn check_changes(
+    set: &Set,
+    stage: &str,
+    setup: &TrainingSetup,
+    before: &BTreeMap<&String, Tensor>,
+) {
     for (name, wanted) in &set.tensors(&format!("citrus/adamw_{stage}_delta.safetensors")).0 {
         let name = ours(name);
-        let found = (lesson.variables[&name].as_tensor() - &before[&name]).unwrap();
+        let found = (setup.variables[&name].as_tensor() - &before[&name]).unwrap();
         let wanted = wanted.reshape(found.shape()).unwrap();
-        let (a, b) = (length(&found), length(&wanted));
+        let a = length(&found);
+        let b = length(&wanted);
         let apart = length(&(&found - &wanted).unwrap());
         let flat = |it: &Tensor| it.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let both = flat(&found).into_iter().zip(flat(&wanted));
@@ -364,13 +383,15 @@ fn check_changes(set: &Set, stage: &str, lesson: &Lesson, before: &BTreeMap<&Str
     }
 }
 
-/// Three samples in one row: none sees another, and each reads as if it were alone.
+/// Three samples packed in one row: none attends to another, and each has the logits it has alone.
 #[test]
-fn packed_samples_are_read_as_by_the_reference() {
+fn packed_samples_have_the_logits_of_the_reference() {
     for set in Set::with("citrus/packed.json") {
-        let (lesson, about) = (Lesson::open(&set), set.json("citrus/packed.json"));
+        let setup = TrainingSetup::open(&set);
+        let about = set.json("citrus/packed.json");
         let expected = set.tensors("citrus/packed.safetensors");
-        let (ids, labels) = (expected.ids("input_ids"), expected.numbers("labels"));
+        let ids = expected.ids("input_ids");
+        let labels = expected.numbers("labels");
         let positions = rows(&expected.numbers("position_ids"), ids.len());
         let ends: Vec<usize> =
             expected.numbers("cu_seqlens").iter().map(|it| usize::try_from(*it).unwrap()).collect();
@@ -380,15 +401,16 @@ fn packed_samples_are_read_as_by_the_reference() {
             .flat_map(|it| (0..it[1] - it[0]).map(|at| i64::try_from(at).unwrap()))
             .collect();
         assert_eq!(places, expected.numbers("text_position_ids"));
-        let (model, config) = (&lesson.model, lesson.model.config());
+        let model = &setup.model;
+        let config = setup.model.config();
         let axes = [&positions[0], &positions[1], &positions[2]].map(Vec::as_slice);
         let rotary = RotaryEmbedding::multimodal(&config.text, &[axes], &device()).unwrap();
         let mask = packed_mask(&ends[1..], &device(), DType::F32).unwrap();
-        let patches = Some(Tensor::cat(&lesson.patches, 0).unwrap());
+        let patches = Some(Tensor::cat(&setup.patches, 0).unwrap());
         let question = ModelInput {
             token_ids: ids.clone(),
             patches,
-            grids: lesson.grids.clone(),
+            grids: setup.grids.clone(),
             resized: Vec::new(),
         };
         let embedded = model.embed(&question).unwrap().unsqueeze(0).unwrap();
@@ -404,26 +426,26 @@ fn packed_samples_are_read_as_by_the_reference() {
         let vectors = model.project_seg(&Tensor::cat(&states, 0).unwrap()).unwrap();
         let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
         let sam = model.sam().unwrap();
-        let image = sam.encode_image(&lesson.squares).unwrap();
+        let image = sam.encode_image(&setup.squares).unwrap();
         let best = sam.predict_masks(&image, &prompt).unwrap().best().unwrap().masks;
         assert_close("pred_best_low_res", &best, expected.get("pred_best_low_res"), 1e-3, 1e-4);
         let drawn = best.squeeze(1).unwrap();
-        let bce = mask_loss(&drawn, &lesson.truth).unwrap();
+        let bce = mask_loss(&drawn, &setup.truth).unwrap();
         assert_near("bce", number(&bce), about["bce"].as_f64().unwrap(), 1e-5);
-        let dice = dice_loss(&drawn, &lesson.truth, 1.0).unwrap();
+        let dice = dice_loss(&drawn, &setup.truth, 1.0).unwrap();
         assert_near("dice", number(&dice), about["dice"].as_f64().unwrap(), 1e-5);
     }
 }
 
 #[test]
-fn learning_slows_down_as_in_the_reference() {
+fn the_learning_rate_schedule_is_that_of_the_reference() {
     for set in Set::with("citrus/cosine.json") {
         for (name, values) in set.json("citrus/cosine.json")["multiplier"].as_object().unwrap() {
             let (warmup, total) =
                 name.strip_prefix("warmup").unwrap().split_once("_total").unwrap();
             let (warmup, total): (u32, u32) = (warmup.parse().unwrap(), total.parse().unwrap());
             let values = values.as_array().unwrap();
-            // Long tables have every so many steps.
+            // Long tables have only every n-th step.
             let apart = total / u32::try_from(values.len() - 1).unwrap();
             for (step, value) in (0..).step_by(apart as usize).zip(values) {
                 let found = cosine_schedule(step, warmup, total);

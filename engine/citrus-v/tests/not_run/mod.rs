@@ -1,5 +1,5 @@
-//! What a test does that lacks the reference material: below `cargo verify` it is listed as not run,
-//! anywhere else it fails. It never passes in silence.
+//! What a test does that lacks the reference material: below `cargo verify` it is listed as not
+//! run, anywhere else it fails. It never passes in silence.
 
 use std::env;
 use std::fs::OpenOptions;

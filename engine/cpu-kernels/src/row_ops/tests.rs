@@ -24,7 +24,9 @@ proptest! {
 
     #[test]
     fn norms_are_those_of_candle(rows in 1_usize..300, width in 1_usize..130) {
-        let (x, weight, bias) = (random(&[rows, width], 3.0), random(&[width], 1.0), random(&[width], 1.0));
+        let x = random(&[rows, width], 3.0);
+        let weight = random(&[width], 1.0);
+        let bias = random(&[width], 1.0);
         let far_from_mean = x.broadcast_sub(&x.mean_keepdim(D::Minus1).unwrap()).unwrap();
         let scaled = |x: &Tensor| {
             let square = (x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap() + 1e-5).unwrap();
@@ -41,7 +43,8 @@ proptest! {
 
     #[test]
     fn activations_are_those_of_candle(rows in 1_usize..300, width in 1_usize..130) {
-        let (x, up) = (random(&[rows, width], 4.0), random(&[rows, width], 1.0));
+        let x = random(&[rows, width], 4.0);
+        let up = random(&[rows, width], 1.0);
         check(&x.gelu_erf().unwrap(), || gelu_erf(&x).unwrap());
         check(&(x.silu().unwrap() * &up).unwrap(), || swiglu(&x, &up).unwrap());
     }
@@ -55,8 +58,10 @@ proptest! {
         // A view, as of one product for queries, keys and values.
         let x = all.narrow(2, heads, heads).unwrap();
         let angles = random(&[if is_shared { 1 } else { batch }, length, 2 * half], 2.0);
-        let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
-        let (first, second) = (x.narrow(3, 0, half).unwrap(), x.narrow(3, half, half).unwrap());
+        let cos = angles.cos().unwrap();
+        let sin = angles.sin().unwrap();
+        let first = x.narrow(3, 0, half).unwrap();
+        let second = x.narrow(3, half, half).unwrap();
         let swapped = Tensor::cat(&[&second.neg().unwrap(), &first], 3).unwrap();
         let wide = |it: &Tensor| it.unsqueeze(2).unwrap();
         let expected = (x.broadcast_mul(&wide(&cos)).unwrap()
@@ -84,7 +89,8 @@ fn what_does_not_fit_is_refused() {
     assert!(rms_norm(&x, &random(&[3], 1.0), 1e-5).is_err());
     assert!(layer_norm(&x, &random(&[4], 1.0), &random(&[3], 1.0), 1e-5).is_err());
     assert!(swiglu(&x, &random(&[2, 3], 1.0)).is_err());
-    let (odd, even) = (random(&[1, 2, 1, 5], 1.0), random(&[1, 2, 1, 6], 1.0));
+    let odd = random(&[1, 2, 1, 5], 1.0);
+    let even = random(&[1, 2, 1, 6], 1.0);
     let angles = |width: usize| random(&[1, 2, width], 1.0);
     assert!(rotary_embedding(&odd, &angles(5), &angles(5)).is_err());
     assert!(rotary_embedding(&even, &angles(3), &angles(3)).is_err());
@@ -93,7 +99,9 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn a_gradient_is_refused_and_not_left_out() {
     let x = Var::from_tensor(&random(&[1, 2, 1, 4], 1.0)).unwrap();
-    let (plain, row, angles) = (x.as_detached_tensor(), random(&[4], 1.0), random(&[1, 2, 4], 1.0));
+    let plain = x.as_detached_tensor();
+    let row = random(&[4], 1.0);
+    let angles = random(&[1, 2, 4], 1.0);
     for y in [
         rms_norm(&x, &row, 1e-5),
         layer_norm(&x, &row, &row, 1e-5),
