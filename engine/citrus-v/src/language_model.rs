@@ -69,18 +69,17 @@ impl Attention {
         })
     }
 
-    /// Attention within sequences `[B, L, hidden]`, before the output projection. `cache` is the KV
-    /// cache with the index of this layer.
+    /// Attention within sequences `[B, L, hidden]`, before the output projection.
     fn forward(
         &self,
         x: &Tensor,
         rotary: &RotaryEmbedding,
         mask: Option<&Tensor>,
-        cache: Option<(&mut KvCache, usize)>,
+        cache: Option<LayerCache<'_>>,
     ) -> Result<Tensor> {
         let Projections { q, k, v } = self.project(x, rotary)?;
         let (k, v) = match cache {
-            Some((cache, layer)) => cache.append(layer, &k, &v)?,
+            Some(LayerCache { cache, layer }) => cache.append(layer, &k, &v)?,
             None => (k, v),
         };
         scaled_dot_product_attention(&q, &k, &v, mask)
@@ -105,6 +104,12 @@ impl Attention {
         }
         Tensor::cat(&outputs, 0)
     }
+}
+
+/// The KV cache of a sequence, for one layer.
+struct LayerCache<'a> {
+    cache: &'a mut KvCache,
+    layer: usize,
 }
 
 struct DecoderLayer {
@@ -139,7 +144,7 @@ impl DecoderLayer {
         x: &Tensor,
         rotary: &RotaryEmbedding,
         mask: Option<&Tensor>,
-        cache: Option<(&mut KvCache, usize)>,
+        cache: Option<LayerCache<'_>>,
     ) -> Result<Tensor> {
         let normed = self.input_layernorm.forward(x)?;
         let attended = self.self_attention.forward(&normed, rotary, mask, cache)?;
@@ -236,7 +241,7 @@ impl LanguageModel {
     ) -> Result<Tensor> {
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
-            let layer_cache = cache.as_deref_mut().map(|it| (it, index));
+            let layer_cache = cache.as_deref_mut().map(|cache| LayerCache { cache, layer: index });
             x = layer.forward(&x, rotary, mask, layer_cache)?;
             observe(index, &x);
         }

@@ -58,11 +58,11 @@ impl Collector {
 /// The tensors of a model.
 pub fn tensor_shapes(config: &Config) -> TensorShapes {
     let mut collector = Collector::default();
-    text(&mut collector, &config.text);
-    vision(&mut collector, &config.vision);
+    add_language_model(&mut collector, &config.text);
+    add_vision_encoder(&mut collector, &config.vision);
     if let Some(seg) = &config.seg {
-        projector(&mut collector, config.text.hidden, seg);
-        sam(&mut collector, &seg.sam);
+        add_projector(&mut collector, config.text.hidden, seg);
+        add_sam(&mut collector, &seg.sam);
     }
     collector.0
 }
@@ -70,53 +70,53 @@ pub fn tensor_shapes(config: &Config) -> TensorShapes {
 /// The tensors of SAM 2 alone.
 pub fn sam_tensor_shapes(config: &SamConfig) -> TensorShapes {
     let mut collector = Collector::default();
-    sam(&mut collector, config);
+    add_sam(&mut collector, config);
     collector.0
 }
 
-fn text(collector: &mut Collector, it: &TextConfig) {
-    let hidden = it.hidden;
-    let kv_width = it.kv_heads * it.head_dim();
+fn add_language_model(collector: &mut Collector, config: &TextConfig) {
+    let hidden = config.hidden;
+    let kv_width = config.kv_heads * config.head_dim();
     let at = |rest: &str| format!("language_model.{rest}");
-    collector.add(at("embed_tokens.weight"), &[it.vocabulary, hidden]);
+    collector.add(at("embed_tokens.weight"), &[config.vocabulary, hidden]);
     collector.add(at("norm.weight"), &[hidden]);
-    if !it.has_tied_embeddings {
-        collector.add("lm_head.weight".to_owned(), &[it.vocabulary, hidden]);
+    if !config.has_tied_embeddings {
+        collector.add("lm_head.weight".to_owned(), &[config.vocabulary, hidden]);
     }
-    for layer in 0..it.layers {
+    for layer in 0..config.layers {
         let at = |rest: &str| format!("language_model.layers.{layer}.{rest}");
         collector.linear(&at("self_attn.q_proj"), hidden, hidden);
         collector.linear(&at("self_attn.k_proj"), hidden, kv_width);
         collector.linear(&at("self_attn.v_proj"), hidden, kv_width);
         collector.add(at("self_attn.o_proj.weight"), &[hidden, hidden]);
-        collector.add(at("mlp.gate_proj.weight"), &[it.intermediate, hidden]);
-        collector.add(at("mlp.up_proj.weight"), &[it.intermediate, hidden]);
-        collector.add(at("mlp.down_proj.weight"), &[hidden, it.intermediate]);
+        collector.add(at("mlp.gate_proj.weight"), &[config.intermediate, hidden]);
+        collector.add(at("mlp.up_proj.weight"), &[config.intermediate, hidden]);
+        collector.add(at("mlp.down_proj.weight"), &[hidden, config.intermediate]);
         collector.add(at("input_layernorm.weight"), &[hidden]);
         collector.add(at("post_attention_layernorm.weight"), &[hidden]);
     }
 }
 
-fn vision(collector: &mut Collector, it: &VisionConfig) {
-    let patch = [it.hidden, it.channels, it.temporal_patch, it.patch, it.patch];
+fn add_vision_encoder(collector: &mut Collector, config: &VisionConfig) {
+    let patch = [config.hidden, config.channels, config.temporal_patch, config.patch, config.patch];
     collector.add("visual.patch_embed.proj.weight".to_owned(), &patch);
-    for block in 0..it.depth {
+    for block in 0..config.depth {
         let at = |rest: &str| format!("visual.blocks.{block}.{rest}");
-        collector.add(at("norm1.weight"), &[it.hidden]);
-        collector.add(at("norm2.weight"), &[it.hidden]);
-        collector.linear(&at("attn.qkv"), it.hidden, 3 * it.hidden);
-        collector.linear(&at("attn.proj"), it.hidden, it.hidden);
-        collector.linear(&at("mlp.gate_proj"), it.hidden, it.intermediate);
-        collector.linear(&at("mlp.up_proj"), it.hidden, it.intermediate);
-        collector.linear(&at("mlp.down_proj"), it.intermediate, it.hidden);
+        collector.add(at("norm1.weight"), &[config.hidden]);
+        collector.add(at("norm2.weight"), &[config.hidden]);
+        collector.linear(&at("attn.qkv"), config.hidden, 3 * config.hidden);
+        collector.linear(&at("attn.proj"), config.hidden, config.hidden);
+        collector.linear(&at("mlp.gate_proj"), config.hidden, config.intermediate);
+        collector.linear(&at("mlp.up_proj"), config.hidden, config.intermediate);
+        collector.linear(&at("mlp.down_proj"), config.intermediate, config.hidden);
     }
-    let merged = it.hidden * it.merge_unit();
-    collector.add("visual.merger.ln_q.weight".to_owned(), &[it.hidden]);
+    let merged = config.hidden * config.merge_unit();
+    collector.add("visual.merger.ln_q.weight".to_owned(), &[config.hidden]);
     collector.linear("visual.merger.mlp.0", merged, merged);
-    collector.linear("visual.merger.mlp.2", merged, it.out_hidden);
+    collector.linear("visual.merger.mlp.2", merged, config.out_hidden);
 }
 
-fn projector(collector: &mut Collector, hidden: usize, seg: &SegConfig) {
+fn add_projector(collector: &mut Collector, hidden: usize, seg: &SegConfig) {
     let to = seg.sam.hidden;
     if seg.has_residual_projector {
         collector.linear("seg_projector.linear1", hidden, hidden);
@@ -128,24 +128,28 @@ fn projector(collector: &mut Collector, hidden: usize, seg: &SegConfig) {
     }
 }
 
-fn sam(collector: &mut Collector, it: &SamConfig) {
-    trunk(collector, it);
-    prompt(collector, it.hidden);
-    decoder(collector, it);
-    collector.add("sam.no_mem_embed".to_owned(), &[1, 1, it.hidden]);
+fn add_sam(collector: &mut Collector, config: &SamConfig) {
+    add_trunk(collector, config);
+    add_prompt_encoder(collector, config.hidden);
+    add_mask_decoder(collector, config);
+    collector.add("sam.no_mem_embed".to_owned(), &[1, 1, config.hidden]);
 }
 
-fn trunk(collector: &mut Collector, it: &SamConfig) {
+fn add_trunk(collector: &mut Collector, config: &SamConfig) {
     let at = |rest: &str| format!("sam.image_encoder.trunk.{rest}");
-    collector.conv(&at("patch_embed.proj"), [it.embed, 3, 7, 7]);
-    let [rows, columns] = it.pos_embed_size;
-    collector.add(at("pos_embed"), &[1, it.embed, rows, columns]);
-    collector.add(at("pos_embed_window"), &[1, it.embed, it.window_sizes[0], it.window_sizes[0]]);
-    let mut before = it.embed;
-    let stages = it.stages.iter().enumerate().flat_map(|(at, it)| std::iter::repeat_n(at, *it));
+    collector.conv(&at("patch_embed.proj"), [config.embed, 3, 7, 7]);
+    let [rows, columns] = config.pos_embed_size;
+    collector.add(at("pos_embed"), &[1, config.embed, rows, columns]);
+    collector.add(
+        at("pos_embed_window"),
+        &[1, config.embed, config.window_sizes[0], config.window_sizes[0]],
+    );
+    let mut before = config.embed;
+    let stages = config.stages.iter().enumerate();
+    let stages = stages.flat_map(|(stage, count)| std::iter::repeat_n(stage, *count));
     for (block, stage) in stages.enumerate() {
         let at = |rest: &str| format!("sam.image_encoder.trunk.blocks.{block}.{rest}");
-        let width = it.width(stage);
+        let width = config.width(stage);
         collector.norm(&at("norm1"), before);
         collector.norm(&at("norm2"), width);
         collector.linear(&at("attn.qkv"), before, 3 * width);
@@ -159,11 +163,11 @@ fn trunk(collector: &mut Collector, it: &SamConfig) {
     }
     for level in 0..4 {
         let name = format!("sam.image_encoder.neck.convs.{level}.conv");
-        collector.conv(&name, [it.hidden, it.width(3 - level), 1, 1]);
+        collector.conv(&name, [config.hidden, config.width(3 - level), 1, 1]);
     }
 }
 
-fn prompt(collector: &mut Collector, hidden: usize) {
+fn add_prompt_encoder(collector: &mut Collector, hidden: usize) {
     let at = |rest: &str| format!("sam.sam_prompt_encoder.{rest}");
     collector.add(at("pe_layer.positional_encoding_gaussian_matrix"), &[2, hidden / 2]);
     for point in 0..4 {
@@ -178,8 +182,8 @@ fn prompt(collector: &mut Collector, hidden: usize) {
     collector.conv(&at("mask_downscaling.6"), [hidden, 16, 1, 1]);
 }
 
-fn decoder(collector: &mut Collector, it: &SamConfig) {
-    let hidden = it.hidden;
+fn add_mask_decoder(collector: &mut Collector, config: &SamConfig) {
+    let hidden = config.hidden;
     let at = |rest: &str| format!("sam.sam_mask_decoder.{rest}");
     for (token, count) in [("iou_token", 1), ("mask_tokens", 4), ("obj_score_token", 1)] {
         collector.add(at(&format!("{token}.weight")), &[count, hidden]);
@@ -189,8 +193,8 @@ fn decoder(collector: &mut Collector, it: &SamConfig) {
         collector.attention(&at("self_attn"), hidden, hidden);
         collector.attention(&at("cross_attn_token_to_image"), hidden, hidden / 2);
         collector.attention(&at("cross_attn_image_to_token"), hidden, hidden / 2);
-        collector.linear(&at("mlp.layers.0"), hidden, it.mlp);
-        collector.linear(&at("mlp.layers.1"), it.mlp, hidden);
+        collector.linear(&at("mlp.layers.0"), hidden, config.mlp);
+        collector.linear(&at("mlp.layers.1"), config.mlp, hidden);
         for norm in 1..=4 {
             collector.norm(&at(&format!("norm{norm}")), hidden);
         }

@@ -105,15 +105,22 @@ impl VisionAttention {
         let mut outputs = Vec::new();
         // Consecutive segments of equal length make up a batch.
         for run in segment_runs(boundaries) {
-            let segments = |it: &Tensor| {
-                let it = it.narrow(1, run.start, run.length * run.count)?.contiguous()?;
-                it.reshape((run.count, run.length, heads, head_dim))
-            };
-            let output =
-                scaled_dot_product_attention(&segments(&q)?, &segments(&k)?, &segments(&v)?, None)?;
+            let q = run.segments_of(&q)?;
+            let k = run.segments_of(&k)?;
+            let v = run.segments_of(&v)?;
+            let output = scaled_dot_product_attention(&q, &k, &v, None)?;
             outputs.push(output.reshape((run.length * run.count, hidden))?);
         }
         Tensor::cat(&outputs, 0)
+    }
+}
+
+impl SegmentRun {
+    /// The segments of this run as a batch, from `[1, N, H, d]` to `[count, length, H, d]`.
+    fn segments_of(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, _, heads, head_dim) = x.dims4()?;
+        let segments = x.narrow(1, self.start, self.length * self.count)?.contiguous()?;
+        segments.reshape((self.count, self.length, heads, head_dim))
     }
 }
 

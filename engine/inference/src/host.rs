@@ -186,11 +186,11 @@ impl Host {
                 }
             }
             self.schedule_next()?;
-            let (_, finished) = self.scheduler.step(self.started.elapsed());
+            let outcome = self.scheduler.step(self.started.elapsed());
             for delta in self.scheduler.executor().take_deltas() {
                 self.send(&HostEvent::TextDelta { id: delta.id, text: delta.text })?;
             }
-            for finished in finished {
+            for finished in outcome.finished {
                 self.finish(finished)?;
             }
             if self.last_sent.elapsed() > HEARTBEAT_INTERVAL {

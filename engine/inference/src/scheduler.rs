@@ -112,6 +112,14 @@ pub struct Finished<E: Executor> {
     pub outcome: Result<E::Request, Abort<E::Error>>,
 }
 
+/// What one call of [`Scheduler::step`] did.
+pub struct StepOutcome<E: Executor> {
+    /// The step; none if there was nothing to do.
+    pub step: Option<Step>,
+    /// The requests that finished, in this step or because their deadline has passed.
+    pub finished: Vec<Finished<E>>,
+}
+
 /// A request in the scheduler.
 struct Entry<R> {
     id: u64,
@@ -199,8 +207,8 @@ impl<E: Executor> Scheduler<E> {
         self.entries.retain(|it| it.id != id);
     }
 
-    /// Runs one step, if there is one. Returns it, and the requests that finished.
-    pub fn step(&mut self, now: Duration) -> (Option<Step>, Vec<Finished<E>>) {
+    /// Runs one step, if there is one.
+    pub fn step(&mut self, now: Duration) -> StepOutcome<E> {
         let mut finished = self.remove_expired(now);
         self.admit(now);
         let step = self.run_step(now, &mut finished);
@@ -208,7 +216,7 @@ impl<E: Executor> Scheduler<E> {
         let complete =
             self.entries.extract_if(.., |it| executor.phase(&it.request) == Phase::Finished);
         finished.extend(complete.map(|it| Finished { id: it.id, outcome: Ok(it.request) }));
-        (step, finished)
+        StepOutcome { step, finished }
     }
 
     fn remove_expired(&mut self, now: Duration) -> Vec<Finished<E>> {
@@ -413,7 +421,7 @@ mod tests {
     fn run(scheduler: &mut Scheduler<FakeExecutor>) -> Vec<(Step, Vec<u64>)> {
         let mut steps = Vec::new();
         while !scheduler.is_empty() {
-            let (step, finished) = scheduler.step(NOW);
+            let StepOutcome { step, finished } = scheduler.step(NOW);
             steps.push((step.unwrap(), finished.iter().map(|it| it.id).collect()));
             assert!(steps.len() < 1000);
         }
@@ -436,13 +444,13 @@ mod tests {
                 // It is served before any other request gets a step of its own.
                 let expected = [Step::EncodedImage(9), Step::Prefilled(9), Step::Prefilled(9)];
                 for expected in expected {
-                    assert_eq!(scheduler.step(NOW).0, Some(expected), "{places} {before}");
+                    assert_eq!(scheduler.step(NOW).step, Some(expected), "{places} {before}");
                 }
                 for _ in 0..3 {
-                    let (step, _) = scheduler.step(NOW);
+                    let step = scheduler.step(NOW).step;
                     assert!(matches!(step, Some(Step::Decoded(ids)) if ids.contains(&9)));
                 }
-                let (step, finished) = scheduler.step(NOW);
+                let StepOutcome { step, finished } = scheduler.step(NOW);
                 assert_eq!((step, finished[0].id), (Some(Step::Segmented(9)), 9));
                 // The requests that were preempted for it finish as well.
                 let finished: Vec<u64> =
@@ -462,7 +470,7 @@ mod tests {
         scheduler.add(2, request(0, 1, 1), Priority::Stat, NOW, None).unwrap();
         let mut last = None;
         while !scheduler.is_empty() {
-            last = scheduler.step(NOW).1.pop().or(last);
+            last = scheduler.step(NOW).finished.pop().or(last);
         }
         let request = last.unwrap().outcome.unwrap();
         assert_eq!((request.released, request.generated, request.prefilled), (1, 5, 2));
@@ -498,7 +506,7 @@ mod tests {
         scheduler.add(2, request(0, 1, 1), Priority::Routine, NOW, deadline).unwrap();
         scheduler.add(3, request(0, 1, 9), Priority::Stat, STARVATION_LIMIT, None).unwrap();
         // The oldest request has become as urgent, and arrived first.
-        let (step, finished) = scheduler.step(STARVATION_LIMIT);
+        let StepOutcome { step, finished } = scheduler.step(STARVATION_LIMIT);
         assert_eq!(step, Some(Step::Prefilled(1)));
         assert_eq!(finished[0].id, 2);
         assert_eq!(finished[0].outcome.as_ref().err(), Some(&Abort::DeadlineExceeded));
@@ -515,7 +523,7 @@ mod tests {
         scheduler.executor().fails_at.set(Some(2));
         let mut outcomes = Vec::new();
         while !scheduler.is_empty() {
-            let (_, finished) = scheduler.step(NOW);
+            let finished = scheduler.step(NOW).finished;
             outcomes.extend(finished.into_iter().map(|it| (it.id, it.outcome.is_ok())));
         }
         assert_eq!(outcomes.len(), 2);
