@@ -302,3 +302,61 @@ pub struct InferResponse {
     #[serde(default)]
     pub warning: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> InferRequest {
+        InferRequest {
+            priority: Priority::Routine,
+            deadline_ms: None,
+            messages: vec![ChatMessage { role: Role::User, text: "?".to_owned(), pictures: 1 }],
+            pictures: vec!["QUJD".to_owned()],
+            mask_pictures: Vec::new(),
+            pixels: None,
+            sampling: Sampling::default(),
+        }
+    }
+
+    #[test]
+    fn the_limit_that_a_request_exceeds_is_reported() {
+        assert_eq!(request().check(), Ok(()));
+        let sampling = Sampling { top_p: f32::NAN, ..Sampling::default() };
+        let text = "x".repeat(TEXT_BYTES_MAX);
+        let long = ChatMessage { role: Role::User, text, pictures: 0 };
+        let messages = vec![request().messages.remove(0), long];
+        for (request, expected) in [
+            (InferRequest { sampling, ..request() }, InvalidInferRequest::Sampling),
+            (InferRequest { pixels: Some([9, 3]), ..request() }, InvalidInferRequest::Pixels),
+            (InferRequest { pictures: Vec::new(), ..request() }, InvalidInferRequest::PictureCount),
+            (InferRequest { messages, ..request() }, InvalidInferRequest::Text),
+            (
+                InferRequest { mask_pictures: vec![1], ..request() },
+                InvalidInferRequest::MaskPicture,
+            ),
+        ] {
+            assert_eq!(request.check(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn the_last_mask_picture_holds_for_all_further_segs() {
+        let request = InferRequest { mask_pictures: vec![2, 1], ..request() };
+        assert_eq!([0, 1, 7].map(|seg| request.mask_picture(seg)), [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_flaw_has_the_same_name_in_json_and_in_messages() {
+        for flaw in [
+            AnswerFlaw::Unmarked,
+            AnswerFlaw::UnclosedThought,
+            AnswerFlaw::UnclosedAnswer,
+            AnswerFlaw::Repeated,
+            AnswerFlaw::Empty,
+            AnswerFlaw::MasksNotReported,
+        ] {
+            assert_eq!(serde_json::to_value(flaw).unwrap(), flaw.name());
+        }
+    }
+}

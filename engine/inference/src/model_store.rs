@@ -44,21 +44,21 @@ pub struct ModelCard {
     pub files: BTreeMap<String, String>,
     /// The number of parameters.
     pub parameters: u64,
-    /// The memory it needs on a CPU, in bytes; zero on cards written before it was recorded.
+    /// The memory it needs on a CPU, in bytes.
     #[serde(default)]
-    pub bytes_on_cpu: u64,
+    pub cpu_memory_bytes: u64,
     /// The size of its weights on disk, in bytes.
     pub bytes: u64,
     /// The number types of its weights.
-    pub kinds: Vec<String>,
+    pub number_types: Vec<String>,
     /// Whether it segments: it has a `[SEG]` projector and SAM 2.
-    pub draws_masks: bool,
+    pub can_segment: bool,
     /// Whether the weights of its language model are quantized to eight bits when it is loaded.
     #[serde(default)]
     pub is_eight_bit: bool,
     /// The tensors of the language model that cannot be quantized.
     #[serde(default)]
-    pub not_in_eight_bits: Vec<String>,
+    pub unquantized_tensors: Vec<String>,
     /// Where it is from, as the person who imported it states.
     pub source: String,
     /// Its licence, as the person who imported it states.
@@ -329,7 +329,7 @@ impl FoundCheckpoint {
         }
         let lines: Vec<String> =
             files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
-        let kinds: BTreeSet<&str> =
+        let number_types: BTreeSet<&str> =
             self.index.tensors.values().map(|it| it.number_type.name()).collect();
         let unquantizable =
             if import.is_eight_bit { self.index.unquantizable() } else { Vec::new() };
@@ -338,12 +338,12 @@ impl FoundCheckpoint {
             digest: hex::encode(Sha256::digest(lines.concat())),
             files,
             parameters: self.index.parameters(),
-            bytes_on_cpu: self.index.cpu_memory_bytes(import.is_eight_bit),
+            cpu_memory_bytes: self.index.cpu_memory_bytes(import.is_eight_bit),
             bytes: self.index.disk_bytes(),
-            kinds: kinds.into_iter().map(str::to_owned).collect(),
-            draws_masks: self.config.seg.is_some(),
+            number_types: number_types.into_iter().map(str::to_owned).collect(),
+            can_segment: self.config.seg.is_some(),
             is_eight_bit: import.is_eight_bit,
-            not_in_eight_bits: unquantizable,
+            unquantized_tensors: unquantizable,
             source: import.source.to_owned(),
             licence: import.licence.to_owned(),
             clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),

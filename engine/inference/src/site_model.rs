@@ -52,7 +52,7 @@ impl ModelEndpoint {
     fn memory_bytes(&self) -> u64 {
         match self {
             Self::Local(model) if model.config().compute != Compute::Cuda => {
-                model.card().bytes_on_cpu
+                model.card().cpu_memory_bytes
             }
             Self::Local(_) | Self::Remote(_) => 0,
         }

@@ -441,4 +441,22 @@ mod tests {
         assert_eq!(supervisor.dispatch(&mut writer).await.unwrap(), None);
         assert_eq!(sent(&supervisor), [(2, 1), (4, 2)]);
     }
+
+    #[test]
+    fn a_poison_request_fails_and_the_others_stay_pending() {
+        let supervisor = supervisor();
+        let mut poison = pending_request(ATTEMPTS_MAX);
+        let mut healthy = pending_request(1);
+        let (reply, mut outcome) = oneshot::channel();
+        poison.reply = reply;
+        let (reply, _caller) = oneshot::channel();
+        healthy.reply = reply;
+        supervisor.pending.lock().extend([(1, poison), (2, healthy), (3, pending_request(1))]);
+        supervisor.fail_poison_requests();
+        let fault = outcome.try_recv().unwrap().unwrap_err();
+        assert!(fault.is_retryable() && fault.reason.contains("ended 3 times"), "{fault}");
+        // The caller of the third request has gone.
+        let pending: Vec<u64> = supervisor.pending.lock().keys().copied().collect();
+        assert_eq!(pending, [2]);
+    }
 }

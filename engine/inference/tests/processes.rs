@@ -55,7 +55,7 @@ impl Drop for Scratch {
 const READY: &str = r#"{"type":"ready"}"#;
 
 fn config(program: PathBuf, name: &str) -> LaunchConfig {
-    let card = ModelCard { name: name.to_owned(), bytes_on_cpu: 4, ..ModelCard::default() };
+    let card = ModelCard { name: name.to_owned(), cpu_memory_bytes: 4, ..ModelCard::default() };
     let checkpoint = Path::new("nowhere").to_owned();
     LaunchConfig { program, checkpoint, card, compute: Compute::Cpu }
 }

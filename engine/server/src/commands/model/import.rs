@@ -55,8 +55,8 @@ impl Execute for Import {
         let card = store.import(&import).map_err(|it| unusable(&it))?;
         line(format_args!("{}: {}", card.name, card.digest));
         line(format_args!("  {}", weights(&card, memory::total())));
-        if !card.not_in_eight_bits.is_empty() {
-            let names = card.not_in_eight_bits.join(", ");
+        if !card.unquantized_tensors.is_empty() {
+            let names = card.unquantized_tensors.join(", ");
             line(format_args!(
                 "  rows that cannot be cut in blocks of 32 stay as they are: {names}"
             ));
@@ -70,15 +70,15 @@ impl Execute for Import {
 
 /// How large the model is, and what that means for a machine with `memory` bytes.
 fn weights(card: &ModelCard, memory: Option<u64>) -> String {
-    let kinds = card.kinds.join(", ");
+    let kinds = card.number_types.join(", ");
     let mut text = format!("{:.2} billion numbers of {kinds}", billions(card.parameters));
-    let needed = billions(card.bytes_on_cpu);
+    let needed = billions(card.cpu_memory_bytes);
     if card.is_eight_bit {
         text = format!("{text}, computed in eight bits where that can be; about {needed:.1} GB");
-    } else if card.bytes != card.bytes_on_cpu {
+    } else if card.bytes != card.cpu_memory_bytes {
         text = format!("{text}; a CPU computes in f32 and needs {needed:.1} GB for them");
     }
-    if let Some(memory) = memory.filter(|it| *it < card.bytes_on_cpu) {
+    if let Some(memory) = memory.filter(|it| *it < card.cpu_memory_bytes) {
         let memory = billions(memory);
         text = format!("{text}: this machine has {memory:.1} GB, which is not enough");
         if !card.is_eight_bit {

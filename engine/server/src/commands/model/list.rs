@@ -30,7 +30,7 @@ impl Execute for List {
 }
 
 fn cells(card: &ModelCard) -> Vec<String> {
-    let gives = if card.draws_masks { "text, masks" } else { "text" };
+    let gives = if card.can_segment { "text, masks" } else { "text" };
     let bits = if card.is_eight_bit { ", eight bits" } else { "" };
     let decided_by = card.clinical_use_decided_by.clone();
     vec![
