@@ -17,7 +17,7 @@ use crate::tensor_shapes::TensorShapes;
 /// The table of embeddings. It is looked up, not multiplied, unless it is the output layer as well.
 const EMBEDDINGS: &str = "language_model.embed_tokens.weight";
 
-/// The output layer.
+/// The weight of the output layer, which tied checkpoints do not have.
 const LM_HEAD: &str = "lm_head.weight";
 
 /// The longest header of a file that is read.
@@ -32,7 +32,7 @@ pub enum WeightsError {
     /// A file cannot be read.
     #[error("cannot read `{}`", path.display())]
     Io {
-        /// The file.
+        /// The file that cannot be read.
         path: PathBuf,
         /// The error of the system.
         source: std::io::Error,
@@ -43,15 +43,15 @@ pub enum WeightsError {
          can hide programs and are not read)", folder.display()
     )]
     NoWeights {
-        /// The folder.
+        /// The folder without weights.
         folder: PathBuf,
     },
     /// A file is not in the safetensors format.
     #[error("`{}` is no safetensors file: {reason}", path.display())]
     NotSafetensors {
-        /// The file.
+        /// The malformed file.
         path: PathBuf,
-        /// The reason.
+        /// What is wrong with its header.
         reason: String,
     },
     /// A file is shorter or longer than its header says.
@@ -60,7 +60,7 @@ pub enum WeightsError {
          so copy it again", path.display()
     )]
     Truncated {
-        /// The file.
+        /// The incomplete file.
         path: PathBuf,
         /// The length of the file.
         found: u64,
@@ -73,7 +73,7 @@ pub enum WeightsError {
     /// The number type is not supported.
     #[error("`{name}` is of the kind {kind}: bf16, f16 and f32 can be read")]
     NumberType {
-        /// The tensor.
+        /// The name of the tensor in the file.
         name: String,
         /// The number type in the header.
         kind: String,
@@ -145,7 +145,7 @@ pub enum NumberType {
     Bf16,
     /// 16 bits with more digits and a smaller range.
     F16,
-    /// 32 bits.
+    /// 32 bits, as IEEE 754 single precision.
     F32,
 }
 
@@ -187,9 +187,9 @@ pub struct TensorLocation {
     pub name: String,
     /// The row of that tensor, if this is only one row of it.
     pub row: Option<usize>,
-    /// The shape.
+    /// The shape of the tensor, or of its one row.
     pub shape: Vec<usize>,
-    /// The number type.
+    /// The number type in the file, which loading converts.
     pub number_type: NumberType,
 }
 
@@ -208,7 +208,7 @@ impl TensorLocation {
 /// The tensors of a checkpoint, known from the headers of its files.
 #[derive(Clone, Debug, Default)]
 pub struct CheckpointIndex {
-    /// The files.
+    /// The safetensors files, in the order of their names.
     pub files: Vec<PathBuf>,
     /// The tensors by canonical name.
     pub tensors: BTreeMap<String, TensorLocation>,

@@ -37,7 +37,7 @@ pub enum Compute {
     /// A GPU if this program was built for one and there is one, otherwise the CPU.
     #[default]
     Auto,
-    /// The CPU.
+    /// The CPU, even if there is a GPU.
     Cpu,
     /// A GPU; without one, loading fails.
     Cuda,

@@ -124,7 +124,7 @@ pub struct SamConfig {
 /// The `[SEG]` token, its projector, and SAM 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegConfig {
-    /// The `[SEG]` token.
+    /// The id of the `[SEG]` token.
     pub token: u32,
     /// Whether the projector has a residual connection.
     pub has_residual_projector: bool,
@@ -144,11 +144,11 @@ pub struct TokenIds {
 /// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The language model.
+    /// The dimensions of the language model.
     pub text: TextConfig,
-    /// The vision encoder.
+    /// The dimensions of the vision encoder.
     pub vision: VisionConfig,
-    /// The special tokens.
+    /// The ids of the special tokens for pictures.
     pub tokens: TokenIds,
     /// The segmentation part; a plain Qwen2.5-VL has none.
     pub seg: Option<SegConfig>,

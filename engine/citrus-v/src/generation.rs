@@ -22,7 +22,7 @@ use crate::sequence::{Phase, Sequence};
 pub struct DecodedToken<'a> {
     /// The index of the sequence in the batch.
     pub sequence: usize,
-    /// The token.
+    /// The generated token.
     pub token: u32,
     /// The logits it was sampled from.
     pub logits: &'a [f32],

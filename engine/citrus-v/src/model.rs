@@ -170,7 +170,7 @@ impl CitrusV {
         Self { prefix_cache: Mutex::new(PrefixCache::new(bytes_max)), ..self }
     }
 
-    /// Removes everything from the caches.
+    /// Removes everything from the caches, which hold patient data.
     pub fn clear_caches(&self) {
         self.prefix_cache().clear();
     }
@@ -185,37 +185,37 @@ impl CitrusV {
         2 * text.layers * text.kv_heads * text.head_dim() * self.dtype.size_in_bytes()
     }
 
-    /// The configuration.
+    /// The configuration that `config.json` of the checkpoint specifies.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The tokenizer.
+    /// The tokenizer, with the special tokens of Citrus-V if the model segments.
     pub const fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The device.
+    /// The device that holds the weights and computes.
     pub const fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The number type of activations.
+    /// The number type of activations and KV caches.
     pub const fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The vision encoder.
+    /// The vision encoder, for callers that need features without generation.
     pub const fn vision_encoder(&self) -> &VisionEncoder {
         &self.vision_encoder
     }
 
-    /// The language model.
+    /// The language model, for callers that compute hidden states themselves.
     pub const fn language_model(&self) -> &LanguageModel {
         &self.language_model
     }
 
-    /// SAM 2.
+    /// SAM 2, for callers with prompts of their own.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ pub enum FinishReason {
     Cancelled,
 }
 
-/// A finished generation.
+/// The tokens of a finished generation, and the hidden states for segmentation.
 #[derive(Clone, Debug)]
 pub struct Generation {
     /// The generated tokens, without the stop token.

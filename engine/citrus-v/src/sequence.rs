@@ -101,7 +101,7 @@ impl Sequence {
         }
     }
 
-    /// The prompt.
+    /// The prompt with its pictures.
     pub const fn input(&self) -> &ModelInput {
         &self.input
     }

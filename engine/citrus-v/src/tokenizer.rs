@@ -18,21 +18,21 @@ pub enum TokenizerError {
     /// The file is missing.
     #[error("`{}` is missing: copy it from where the weights are from", path.display())]
     Missing {
-        /// The file.
+        /// Where the file is expected.
         path: PathBuf,
     },
     /// The file cannot be used.
     #[error("`{}` is no tokenizer: {reason}", path.display())]
     Unusable {
-        /// The file.
+        /// The malformed file.
         path: PathBuf,
-        /// The reason.
+        /// The reason that the tokenizer library reports.
         reason: String,
     },
     /// A token has another id than the model was trained with.
     #[error("the tokenizer gives {token} the id {found}, config.json says {expected}")]
     TokenId {
-        /// The token.
+        /// The special token whose id differs.
         token: &'static str,
         /// Its id in the tokenizer.
         found: u32,
@@ -45,9 +45,9 @@ pub enum TokenizerError {
     /// A text has more or fewer image placeholders than there are pictures.
     #[error("the text has places for {found} pictures, {expected} were given")]
     Pictures {
-        /// The placeholders in the text.
+        /// The number of placeholders in the text.
         found: usize,
-        /// The pictures.
+        /// The number of pictures given.
         expected: usize,
     },
 }
@@ -59,7 +59,7 @@ pub enum MessageRole {
     System,
     /// The person or plugin that asks.
     User,
-    /// The model.
+    /// The model itself, in earlier turns of the conversation.
     Assistant,
 }
 
@@ -77,11 +77,11 @@ impl MessageRole {
 /// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The author.
+    /// The author of the message.
     pub role: MessageRole,
     /// The number of pictures before the text.
     pub pictures: usize,
-    /// The text.
+    /// The text, which follows the pictures.
     pub text: String,
 }
 

@@ -1,7 +1,7 @@
 //! A model on another machine, asked over HTTP with the interface of [`crate::openai`] (PAP-01).
 //!
-//! Faults that a retry may cure are retried with exponential backoff. After [`FAILURES_MAX`]
-//! failures in a row the circuit breaker opens, and no request is sent for [`BREAKER_OPEN_TIME`].
+//! Faults that a retry may cure are retried with exponential backoff. After `FAILURES_MAX`
+//! failures in a row the circuit breaker opens, and no request is sent for `BREAKER_OPEN_TIME`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -94,12 +94,12 @@ impl Sam {
         })
     }
 
-    /// The configuration.
+    /// The dimensions of this SAM 2.
     pub const fn config(&self) -> &SamConfig {
         &self.config
     }
 
-    /// The prompt encoder.
+    /// The prompt encoder, for callers that need encoded prompts.
     pub const fn prompt_encoder(&self) -> &PromptEncoder {
         &self.prompt_encoder
     }

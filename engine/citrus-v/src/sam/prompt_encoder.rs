@@ -26,7 +26,7 @@ pub enum PointLabel {
     Foreground,
 }
 
-/// A labelled point.
+/// A point on the image with what it states about the object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// Column and row, in pixels of the square image that SAM 2 receives.
@@ -48,7 +48,7 @@ pub struct Prompt {
     pub embeddings: Option<Tensor>,
 }
 
-/// Encoded prompts.
+/// The prompts of a batch of objects, encoded for the mask decoder.
 #[derive(Clone, Debug)]
 pub struct EncodedPrompt {
     /// The embeddings of points, boxes and language, `[objects, n, D]`.
