@@ -65,8 +65,11 @@ impl StudyAssembly {
 
     /// Decides about what is due. False if nothing is.
     async fn decide_next(&self) -> Result<bool, StoreError> {
-        let has_study = self.decide_next_study().await?;
-        let has_messages = self.decide_next_messages().await?;
+        // Both are asked: a study that cannot be decided must not hold up messages.
+        let study = self.decide_next_study().await;
+        let messages = self.decide_next_messages().await;
+        let has_study = study?;
+        let has_messages = messages?;
         Ok(has_study || has_messages)
     }
 
