@@ -1,9 +1,9 @@
 //! Scores of a laboratory report that was read: the protocol of `MedDocBench` (PAP-68).
 //!
-//! Both sides are normalized. Rows are matched one to one by the similarity of their names, with the greatest
-//! sum over the whole document (Hungarian method); then each of the four fields is correct or not. The
-//! denominators are four fields per row: of the rows read for precision, of the true rows for recall. No model
-//! judges.
+//! Both sides are normalized. Rows are matched one to one by the similarity of their names, with
+//! the greatest sum over the whole document (Hungarian method); then each of the four fields is
+//! correct or not. The denominators are four fields per row: of the rows read for precision, of the
+//! true rows for recall. No model judges.
 
 use encoding::unit::{canonical, folded_text};
 use pathfinding::kuhn_munkres::kuhn_munkres;
@@ -61,7 +61,8 @@ impl Counts {
         })
     }
 
-    /// The score of these counts. If there was nothing to read and nothing was read, the score is 1.
+    /// The score of these counts. If there was nothing to read and nothing was read, the score is
+    /// 1.
     pub fn score(self) -> Score {
         if self.read == 0 && self.expected == 0 {
             return Score { precision: 1.0, recall: 1.0, f1: 1.0 };
@@ -140,8 +141,8 @@ impl Field {
     }
 }
 
-/// Matches the rows of two sides, each row at most once, with the greatest sum of the similarities of names
-/// (Hungarian method). Among equal names, rows with more equal fields are preferred.
+/// Matches the rows of two sides, each row at most once, with the greatest sum of the similarities
+/// of names (Hungarian method). Among equal names, rows with more equal fields are preferred.
 pub fn match_rows(read: &[Row], truth: &[Row]) -> Vec<MatchedRows> {
     if read.is_empty() || truth.is_empty() {
         return Vec::new();
@@ -166,8 +167,8 @@ pub fn match_rows(read: &[Row], truth: &[Row]) -> Vec<MatchedRows> {
     matched
 }
 
-/// The weight of a match: the similarity of the names, then the number of other fields that are equal. 0 for
-/// rows that must not be matched.
+/// The weight of a match: the similarity of the names, then the number of other fields that are
+/// equal. 0 for rows that must not be matched.
 fn weight(a: &Row, b: &Row) -> i64 {
     let similarity = strsim::normalized_levenshtein(&a.entry_name, &b.entry_name);
     if similarity < SIMILARITY_MIN {
@@ -180,8 +181,8 @@ fn weight(a: &Row, b: &Row) -> i64 {
     similarity * 4 + equal.map(|_| 1).sum::<i64>()
 }
 
-/// A row in the form in which rows are compared: full-width characters folded, lower case, no white space,
-/// units in UCUM, one dash for all marks of ranges.
+/// A row in the form in which rows are compared: full-width characters folded, lower case, no white
+/// space, units in UCUM, one dash for all marks of ranges.
 fn normalized(row: &Row) -> Row {
     let dashes = ['~', '–', '—', '～'];
     Row {

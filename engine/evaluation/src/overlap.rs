@@ -1,7 +1,7 @@
 //! Overlap of masks and boxes (PAP-61, PAP-64).
 
-/// Dice coefficient of two masks of packed bits: twice the size of their intersection, divided by the sum of
-/// their sizes. Two empty masks have a coefficient of 1.
+/// Dice coefficient of two masks of packed bits: twice the size of their intersection, divided by
+/// the sum of their sizes. Two empty masks have a coefficient of 1.
 pub fn dice(one: &[u8], other: &[u8]) -> f64 {
     let intersection: u64 =
         one.iter().zip(other).map(|(a, b)| u64::from((a & b).count_ones())).sum();

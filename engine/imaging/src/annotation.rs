@@ -26,10 +26,11 @@ pub fn tint_mask(picture: &mut Picture, mask: &FlatMask, colour: [u8; 3]) {
     }
 }
 
-/// Draws the outline of a box: left, top, right, bottom, in pixels. What lies outside of the picture is cut
-/// off.
+/// Draws the outline of a box: left, top, right, bottom, in pixels. What lies outside of the
+/// picture is cut off.
 pub fn draw_box(picture: &mut Picture, [left, top, right, bottom]: [u32; 4], colour: [u8; 3]) {
-    let (right, bottom) = (right.min(picture.width), bottom.min(picture.height));
+    let right = right.min(picture.width);
+    let bottom = bottom.min(picture.height);
     for row in top..bottom {
         for column in left..right {
             let is_edge = row < top + LINE_WIDTH

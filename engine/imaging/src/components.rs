@@ -117,8 +117,8 @@ pub fn mask_of<'a>(mask: &Mask, components: impl Iterator<Item = &'a Component>)
     some
 }
 
-/// Fills the holes of a mask: background from which no path through voxel faces leads out of the volume. The
-/// first and the last slice are open.
+/// Fills the holes of a mask: background from which no path through voxel faces leads out of the
+/// volume. The first and the last slice are open.
 #[must_use]
 pub fn fill_holes(mask: &Mask) -> Mask {
     let [slices, rows, columns] = mask.shape;

@@ -9,7 +9,8 @@
 //! Pictures of eight bits a channel:
 //! - [`rendering`]: an instance as a picture, by the window of its file ([`window`]);
 //! - [`mod@picture`]: PNG and JPEG; [`resize`]: resampling, to the bit as Pillow does;
-//! - [`rle`]: masks of pictures, as run lengths; [`annotation`]: masks and boxes drawn into a picture.
+//! - [`rle`]: masks of pictures, as run lengths; [`annotation`]: masks and boxes drawn into a
+//!   picture.
 //!
 //! Objects of other systems:
 //! - [`segmentation_reader`]: masks out of DICOM Segmentation objects;

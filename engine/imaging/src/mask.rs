@@ -29,7 +29,8 @@ impl Mask {
 
     /// A mask of slices; nothing if a slice is missing or of another size.
     pub fn of_slices(geometry: &VolumeGeometry, slices: &[FlatMask]) -> Option<Self> {
-        let (rows, columns) = (geometry.rows, geometry.columns);
+        let rows = geometry.rows;
+        let columns = geometry.columns;
         let fits = slices.iter().all(|it| (it.height, it.width) == (rows, columns));
         if !fits || slices.len() != geometry.slices() {
             return None;
@@ -53,8 +54,8 @@ impl Mask {
         })
     }
 
-    /// Volume in mL: number of voxels x row spacing x column spacing x slice spacing (DIN-82). Nothing if the
-    /// geometry does not state them.
+    /// Volume in mL: number of voxels x row spacing x column spacing x slice spacing (DIN-82).
+    /// Nothing if the geometry does not state them.
     pub fn millilitres(&self, geometry: &VolumeGeometry) -> Option<f64> {
         Some(self.count() as f64 * voxel_millilitres(geometry)?)
     }

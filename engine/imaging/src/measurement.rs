@@ -1,12 +1,12 @@
-//! Measures masks (PAP-14): in mm only where the geometry states the size of a pixel (DIN-82), in pixels
-//! elsewhere.
+//! Measures masks (PAP-14): in mm only where the geometry states the size of a pixel (DIN-82), in
+//! pixels elsewhere.
 
 use domain::{Code, Measurement, VolumeGeometry};
 
 use crate::Mask;
 
-/// Measures a mask: volume and longest diameter of a stack, area and longest diameter of an image. An empty
-/// mask has no measurements.
+/// Measures a mask: volume and longest diameter of a stack, area and longest diameter of an image.
+/// An empty mask has no measurements.
 pub fn measure(mask: &Mask, geometry: &VolumeGeometry) -> Vec<Measurement> {
     if mask.count() == 0 {
         return Vec::new();
@@ -42,8 +42,9 @@ fn volume_measurement(millilitres: f64) -> Measurement {
     }
 }
 
-/// The largest distance between two points of the outline within one slice (Feret diameter). `row` and
-/// `column` are the distances of rows and columns. The outline runs half a pixel beyond the centres.
+/// The largest distance between two points of the outline within one slice (Feret diameter). `row`
+/// and `column` are the distances of rows and columns. The outline runs half a pixel beyond the
+/// centres.
 fn longest_diameter(mask: &Mask, [row, column]: [f64; 2]) -> f64 {
     let [_, rows, columns] = mask.shape;
     let slices = mask.voxels.chunks((rows * columns).max(1));
@@ -127,7 +128,8 @@ mod tests {
             lossy: false,
         };
         let voxels = (0..100 * 120).map(|at| {
-            let (x, y) = (at % 120 - 60, at / 120 - 50);
+            let x = at % 120 - 60;
+            let y = at / 120 - 50;
             x * x + y * y <= 40 * 40
         });
         (Mask { shape: [1, 100, 120], voxels: voxels.collect() }, geometry)

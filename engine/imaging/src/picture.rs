@@ -86,7 +86,8 @@ impl Picture {
         room.reserve(decoder.total_bytes())?;
         let has_alpha = decoder.color_type().has_alpha();
         let decoded = DynamicImage::from_decoder(decoder)?;
-        let (width, height) = (decoded.width(), decoded.height());
+        let width = decoded.width();
+        let height = decoded.height();
         if !has_alpha {
             return Self::new(width, height, decoded.into_rgb8().into_raw());
         }
@@ -108,7 +109,8 @@ impl Picture {
     pub fn to_png(&self) -> Result<Vec<u8>, PictureError> {
         let mut png = Vec::new();
         let encoder = image::codecs::png::PngEncoder::new(&mut png);
-        let (width, height) = (self.width, self.height);
+        let width = self.width;
+        let height = self.height;
         encoder.write_image(&self.rgb, width, height, image::ExtendedColorType::Rgb8)?;
         Ok(png)
     }
@@ -122,8 +124,9 @@ fn on_white(value: u8, alpha: u8) -> u8 {
     u8::try_from(((sum >> 8) + sum) >> 8).unwrap_or(u8::MAX)
 }
 
-/// Height and width as multiples of `factor`, close to the aspect ratio of the picture, and with a number of
-/// pixels in a range: the size in which the vision encoder of Qwen2.5-VL gets a picture (`smart_resize`).
+/// Height and width as multiples of `factor`, close to the aspect ratio of the picture, and with a
+/// number of pixels in a range: the size in which the vision encoder of Qwen2.5-VL gets a picture
+/// (`smart_resize`).
 ///
 /// # Errors
 ///
@@ -134,13 +137,17 @@ pub fn smart_size(
     factor: u32,
     pixels: std::ops::RangeInclusive<u64>,
 ) -> Result<(u32, u32), PictureError> {
-    let (long, short) = (height.max(width), height.min(width));
+    let long = height.max(width);
+    let short = height.min(width);
     if short == 0 || f64::from(long) / f64::from(short) > f64::from(RATIO_MAX) {
         return Err(PictureError::TooNarrow { width, height });
     }
-    let (h, w, f) = (f64::from(height), f64::from(width), f64::from(factor));
+    let h = f64::from(height);
+    let w = f64::from(width);
+    let f = f64::from(factor);
     let rounded = |it: f64| (it / f).round_ties_even().max(1.0);
-    let (rows, columns) = (rounded(h), rounded(w));
+    let rows = rounded(h);
+    let columns = rounded(w);
     let area = rows * columns * f * f;
     let scaled = |bound: u64, round: fn(f64) -> f64| {
         let beta = (h * w / bound as f64).sqrt();
@@ -174,7 +181,8 @@ mod tests {
     const BOUNDS: [(u64, u64); 3] = [(200_704, 1_003_520), (3136, 65_535), (3136, 12_845_056)];
 
     proptest! {
-        /// A size is of whole blocks and within its bounds, and the size of such a picture does not change.
+        /// A size is of whole blocks and within its bounds, and the size of such a picture does not
+        /// change.
         #[test]
         fn pap_04_a_size_is_of_whole_blocks_within_its_bounds_and_stays(
             height in 1_u32..4000,
@@ -183,7 +191,8 @@ mod tests {
         ) {
             let (min, max) = BOUNDS[bounds];
             let found = smart_size(height, width, 28, min..=max);
-            let (long, short) = (height.max(width), height.min(width));
+            let long = height.max(width);
+            let short = height.min(width);
             prop_assert_eq!(found.is_err(), f64::from(long) / f64::from(short) > 200.0);
             let Ok((rows, columns)) = found else { return Ok(()) };
             prop_assert!(rows > 0 && columns > 0 && rows % 28 == 0 && columns % 28 == 0);
@@ -196,8 +205,8 @@ mod tests {
             }
         }
 
-        /// A corner that is rounded to pixels of the resized picture and mapped back is off by at most half of such
-        /// a pixel and one pixel of the original.
+        /// A corner that is rounded to pixels of the resized picture and mapped back is off by at
+        /// most half of such a pixel and one pixel of the original.
         #[test]
         fn pap_04_corners_come_back_to_where_they_were(
             height in 28_u32..2500,

@@ -10,12 +10,13 @@ use crate::Picture;
 use crate::slice::{SliceError, check_pixels, integer, text, uid, values};
 use crate::window::Window;
 
-/// Renders an instance: grey values through the first window of its file, or through one over nearly all of
-/// them; colours as they are.
+/// Renders an instance: grey values through the first window of its file, or through one over
+/// nearly all of them; colours as they are.
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be decoded, or cannot be shown as one picture: several frames, palettes.
+/// Fails if the file cannot be decoded, or cannot be shown as one picture: several frames,
+/// palettes.
 pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
     let object = OpenFileOptions::new()
         .from_reader(file)
@@ -43,8 +44,8 @@ pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
     Picture::new(columns, rows, rgb).map_err(|error| SliceError::undecodable(&error))
 }
 
-/// The geometry of a single image, without a position in the patient: a mask of it is a mask of its pixels
-/// (OUT-17).
+/// The geometry of a single image, without a position in the patient: a mask of it is a mask of its
+/// pixels (OUT-17).
 ///
 /// # Errors
 ///
@@ -65,8 +66,8 @@ pub fn image_geometry(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
     })
 }
 
-/// Distance of rows and of columns in the patient, in mm, if the image states it (DIN-82): as a calibrated
-/// spacing, or as one at the detector with the magnification.
+/// Distance of rows and of columns in the patient, in mm, if the image states it (DIN-82): as a
+/// calibrated spacing, or as one at the detector with the magnification.
 fn calibrated_spacing(object: &DefaultDicomObject) -> Option<[f64; 2]> {
     let kind = text(object, tags::PIXEL_SPACING_CALIBRATION_TYPE).unwrap_or_default();
     if matches!(kind.as_str(), "GEOMETRY" | "FIDUCIAL") {

@@ -1,7 +1,7 @@
 //! Resizes pictures, to the bit as Pillow does: a network must see pictures as in its training.
 //!
-//! Weights are fixed-point numbers with 22 fractional bits. One axis is resized after the other, and values are
-//! clipped to a byte in between.
+//! Weights are fixed-point numbers with 22 fractional bits. One axis is resized after the other,
+//! and values are clipped to a byte in between.
 
 use crate::picture::Picture;
 
@@ -91,8 +91,10 @@ fn clipped(sum: i32) -> u8 {
 
 /// Resizes a picture.
 pub fn resized(picture: &Picture, width: u32, height: u32, filter: Filter) -> Picture {
-    let (width, height) = (width.max(1), height.max(1));
-    // The vertical axis comes first if that removes more than twice as many rows as columns, as in Pillow since
+    let width = width.max(1);
+    let height = height.max(1);
+    // The vertical axis comes first if that removes more than twice as many rows as columns, as in
+    // Pillow since
     // 13. Before, the horizontal axis always came first, which differs by one in some pixels.
     let rows_removed = i64::from(picture.height) - i64::from(height);
     let columns_removed = i64::from(picture.width) - i64::from(width);

@@ -77,8 +77,8 @@ impl FlatMask {
         runs
     }
 
-    /// The runs as text: each one after the third as its difference to the one two before, in digits of five
-    /// bits.
+    /// The runs as text: each one after the third as its difference to the one two before, in
+    /// digits of five bits.
     pub fn to_text(&self) -> String {
         let runs: Vec<i64> = self.runs().into_iter().map(i64::from).collect();
         let mut text = String::new();
@@ -117,7 +117,8 @@ impl FlatMask {
             let run = usize::try_from(run).unwrap_or_default();
             if index % 2 == 1 {
                 for place in at..at + run {
-                    let (column, row) = (place / rows, place % rows);
+                    let column = place / rows;
+                    let row = place % rows;
                     if let Some(pixel) = pixels.get_mut(row * width as usize + column) {
                         *pixel = true;
                     }

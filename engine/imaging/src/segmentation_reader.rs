@@ -1,5 +1,5 @@
-//! Reads masks out of DICOM Segmentation objects of other systems (PS3.3, A.51): for each tracked segment,
-//! its pixels on each image. Used for corrections that a reader sends back.
+//! Reads masks out of DICOM Segmentation objects of other systems (PS3.3, A.51): for each tracked
+//! segment, its pixels on each image. Used for corrections that a reader sends back.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,12 +27,13 @@ pub struct TrackedSegment {
     pub images: BTreeMap<String, Vec<bool>>,
 }
 
-/// Reads the tracked segments of a file. Frames without a reference to an image are left out, and so are
-/// segments without a Tracking UID.
+/// Reads the tracked segments of a file. Frames without a reference to an image are left out, and
+/// so are segments without a Tracking UID.
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be parsed, if its pixels are compressed, or if their length does not match.
+/// Fails if the file cannot be parsed, if its pixels are compressed, or if their length does not
+/// match.
 pub fn read(path: &Path) -> Result<Vec<TrackedSegment>, SliceError> {
     let file = OpenFileOptions::new()
         .open_file(path)

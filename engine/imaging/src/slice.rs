@@ -81,7 +81,8 @@ impl SliceError {
     }
 }
 
-/// Decodes the file at `path`. The bounded header reader of `encoding` must have accepted it before.
+/// Decodes the file at `path`. The bounded header reader of `encoding` must have accepted it
+/// before.
 ///
 /// # Errors
 ///

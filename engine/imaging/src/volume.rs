@@ -1,6 +1,7 @@
 //! Stacks slices into a volume, or names every problem that makes them none (DIN-81, PAP-21).
 //!
-//! A volume in mL is computed from its spacing, so an irregular stack is an error and never a guess.
+//! A volume in mL is computed from its spacing, so an irregular stack is an error and never a
+//! guess.
 
 use domain::{PatientSpace, VolumeGeometry};
 
@@ -9,8 +10,8 @@ use crate::slice::Slice;
 /// Upper bound of the voxels of a volume: a whole body at 0.5 mm.
 const VOXELS_MAX: usize = 4 << 30;
 
-/// Tolerance of the distances between slices, as a share of their median. The larger one of this and
-/// [`SPACING_TOLERANCE_MM`] applies.
+/// Tolerance of the distances between slices, as a share of their median. The larger one of this
+/// and [`SPACING_TOLERANCE_MM`] applies.
 const SPACING_TOLERANCE: f64 = 0.01;
 
 /// Tolerance of the distances between slices, in mm.

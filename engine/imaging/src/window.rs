@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-/// Share of the values below black, and of those above white, in a window that is computed from the values.
+/// Share of the values below black, and of those above white, in a window that is computed from the
+/// values.
 const OUTLIERS: f64 = 0.01;
 
 /// A window (PS3.3, C.11.2.1.2).

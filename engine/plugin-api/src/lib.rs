@@ -1,6 +1,7 @@
 //! The interface a plugin author writes against.
 //!
-//! - [`Plugin`]: the trait that a plugin implements, and [`export_plugin!`] to make a library of it;
+//! - [`Plugin`]: the trait that a plugin implements, and [`export_plugin!`] to make a library of
+//!   it;
 //! - [`Context`]: the services of the engine during a call: images, the shared model, the log;
 //! - [`NodeError`] and [`RejectionCode`]: the two ways in which a call fails;
 //! - [`abi`]: the same contract as a C table, one frozen edition per file.

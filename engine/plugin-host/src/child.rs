@@ -1,10 +1,10 @@
 //! The plugin's process: confines itself, loads one library, and serves the engine over a socket.
 //!
-//! The engine starts itself as `isocenter plugin-host LIBRARY` with a socket as standard input. After
-//! [`sandbox::confine`], the process either becomes the program of a plugin that is a folder, or loads
-//! a library and works in two threads: one receives messages, so that a cancellation arrives during a
-//! call; the other calls the plugin. An inline plugin is served in the same way by threads of the
-//! engine.
+//! The engine starts itself as `isocenter plugin-host LIBRARY` with a socket as standard input.
+//! After [`sandbox::confine`], the process either becomes the program of a plugin that is a folder,
+//! or loads a library and works in two threads: one receives messages, so that a cancellation
+//! arrives during a call; the other calls the plugin. An inline plugin is served in the same way by
+//! threads of the engine.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -54,8 +54,8 @@ pub fn run(library: &Path, archive: &Path, memory_bytes_max: u64) -> io::Result<
 pub(crate) enum Isolation {
     /// The process serves this plugin only.
     OwnProcess,
-    /// The plugin works in a thread of the engine. Its flag for cancellation is shared by all calls,
-    /// so it is never set.
+    /// The plugin works in a thread of the engine. Its flag for cancellation is shared by all
+    /// calls, so it is never set.
     Inline,
 }
 
@@ -79,13 +79,14 @@ pub(crate) fn load_and_serve(
             return writer.send(&PluginMessage::Unusable { reason });
         }
     };
-    let (name, version) = (description.name, description.version);
+    let name = description.name;
+    let version = description.version;
     writer.send(&PluginMessage::Ready { name, version })?;
     serve(plugin, &mut reader, &writer, isolation)
 }
 
-/// Replaces this process by the program of a plugin. The program inherits the socket and the limits,
-/// and an environment that holds nothing of the engine's. Returns only if that fails.
+/// Replaces this process by the program of a plugin. The program inherits the socket and the
+/// limits, and an environment that holds nothing of the engine's. Returns only if that fails.
 fn exec_program(folder: &Path) -> io::Error {
     let program = match Program::read(folder) {
         Ok(program) => program,
@@ -113,7 +114,8 @@ fn serve(
 ) -> io::Result<()> {
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let (requests, pending_requests) = sync_channel::<HostMessage>(1);
-    // One place more than questions in flight: the answer to a cancelled question stays here unread.
+    // One place more than questions in flight: the answer to a cancelled question stays here
+    // unread.
     let (model_responses, pending_responses) = sync_channel::<ModelResponse>(2);
     let worker = {
         let is_cancelled = Arc::clone(&is_cancelled);

@@ -2,8 +2,8 @@
 //!
 //! A call takes an idle worker of the pinned library or starts one, sends the request, serves the
 //! plugin's artifacts and questions, and returns the worker if it can be used again. Time limit and
-//! cancellation are enforced from here: a worker that does not end in time is dropped, which kills its
-//! process.
+//! cancellation are enforced from here: a worker that does not end in time is dropped, which kills
+//! its process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -84,7 +84,8 @@ pub struct PluginHost {
     idle_workers: Mutex<HashMap<PluginPin, Vec<Worker>>>,
     /// Bounds the calls that work at the same time.
     call_permits: Semaphore,
-    /// Bounds the threads of inline plugins. An inline plugin that does not return holds its permit.
+    /// Bounds the threads of inline plugins. An inline plugin that does not return holds its
+    /// permit.
     inline_permits: Arc<Semaphore>,
     /// The shared model that plugins may ask.
     model: Live<Option<Arc<dyn Model>>>,
@@ -93,13 +94,13 @@ pub struct PluginHost {
 }
 
 impl PluginHost {
-    /// Finds the plugins in `folder`. `engine` is the program that is started as a plugin's process;
-    /// plugins are copied to `store` under the name of their digest.
+    /// Finds the plugins in `folder`. `engine` is the program that is started as a plugin's
+    /// process; plugins are copied to `store` under the name of their digest.
     ///
     /// # Errors
     ///
-    /// Fails if a folder cannot be used, or if two plugins have the same name. A plugin that cannot be
-    /// loaded or is not trusted is no error: see [`PluginHost::refused`].
+    /// Fails if a folder cannot be used, or if two plugins have the same name. A plugin that cannot
+    /// be loaded or is not trusted is no error: see [`PluginHost::refused`].
     pub async fn open(
         engine: PathBuf,
         folder: &Path,
@@ -127,12 +128,13 @@ impl PluginHost {
         Ok(host)
     }
 
-    /// Reads the folder again. Runs in flight keep the plugins they are pinned to, by digest. A plugin
-    /// whose replacement cannot be used stays in use.
+    /// Reads the folder again. Runs in flight keep the plugins they are pinned to, by digest. A
+    /// plugin whose replacement cannot be used stays in use.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be used, or if two plugins have the same name; nothing changes then.
+    /// Fails if the folder cannot be used, or if two plugins have the same name; nothing changes
+    /// then.
     pub async fn rescan(&self) -> Result<(), HostError> {
         let previous = self.catalog.get();
         let mut catalog = Catalog { stamp: self.stamp_now(), ..Catalog::default() };
@@ -206,7 +208,8 @@ impl PluginHost {
         self.catalog.get().stamp.clone()
     }
 
-    /// State of the folder now. It differs from [`PluginHost::stamp`] if anything in the folder changed.
+    /// State of the folder now. It differs from [`PluginHost::stamp`] if anything in the folder
+    /// changed.
     pub fn stamp_now(&self) -> String {
         let sources = package::plugins_in(&self.folder).unwrap_or_default();
         sources.iter().map(|it| signed_stamp(it)).chain([self.trust.stamp()]).collect()
@@ -266,8 +269,8 @@ impl PluginHost {
         }
     }
 
-    /// Makes a worker with a process of its own available to the next call. A thread is started anew
-    /// each time, which costs nothing.
+    /// Makes a worker with a process of its own available to the next call. A thread is started
+    /// anew each time, which costs nothing.
     fn release(&self, pin: &PluginPin, worker: Worker) {
         if !worker.is_child() {
             return;
@@ -458,7 +461,8 @@ mod tests {
     fn an_output_and_a_rejection_are_taken_as_the_plugin_wrote_them() {
         assert_eq!(output(Status::OK, "{}"), Ok(NodeOutput::default()));
         let rejected = output(Status::REJECTED, r#"{"code": "no_study", "reason": "none"}"#);
-        let (code, reason) = ("no_study".to_owned(), "none".to_owned());
+        let code = "no_study".to_owned();
+        let reason = "none".to_owned();
         assert_eq!(rejected, Err(NodeFailure::Rejected { code, reason }));
     }
 

@@ -1,5 +1,5 @@
-//! Runs plugins: each in a confined process of its own, but for those that a site has signed and named
-//! as inline.
+//! Runs plugins: each in a confined process of its own, but for those that a site has signed and
+//! named as inline.
 //!
 //! The engine's side:
 //! - [`PluginHost`]: finds plugins, runs nodes in them, enforces time limits and cancellation;
@@ -11,9 +11,9 @@
 //! - [`child`]: the loop that answers the engine; `services`: what the plugin may call meanwhile;
 //! - [`library`]: the calls across the C boundary; `sandbox`: what the process cannot do.
 //!
-//! Between both: [`protocol`], the messages and frames on the socket; `message_writer` sends them for all threads
-//! of a plugin. An inline plugin is a thread of the
-//! engine that speaks the same protocol.
+//! Between both: [`protocol`], the messages and frames on the socket; `message_writer` sends them
+//! for all threads of a plugin. An inline plugin is a thread of the engine that speaks the same
+//! protocol.
 //!
 //! **Invariants**
 //!

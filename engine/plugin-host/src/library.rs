@@ -1,8 +1,8 @@
 //! The host's side of the library boundary: loads a shared library and calls the functions of its
 //! table.
 //!
-//! [`Plugin`] wraps the calls into the plugin. [`HostServices`] is what the plugin calls back while it
-//! works; the functions at the end of the file translate those calls from C.
+//! [`Plugin`] wraps the calls into the plugin. [`HostServices`] is what the plugin calls back while
+//! it works; the functions at the end of the file translate those calls from C.
 #![expect(unsafe_code, reason = "this module is the host's side of the library boundary")]
 
 use std::ffi::c_void;

@@ -51,8 +51,8 @@ pub(crate) struct Package {
 
 impl Package {
     /// Copies a plugin to the store, under the name of its digest.
-    // A library that is overwritten while a process maps it takes that process down, so none is loaded
-    // from where a person installs it.
+    // A library that is overwritten while a process maps it takes that process down, so none is
+    // loaded from where a person installs it.
     pub(crate) fn copy(source: &Path, store: &Path) -> io::Result<Self> {
         let files = read_files(source)?;
         let digest = digest(&files);
@@ -106,8 +106,8 @@ pub fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(plugins)
 }
 
-/// Summarises the state of a file, or of all files of a folder, by length and modification time, without
-/// reading them. A different stamp means that something has changed.
+/// Summarises the state of a file, or of all files of a folder, by length and modification time,
+/// without reading them. A different stamp means that something has changed.
 pub(crate) fn stamp(path: &Path) -> String {
     let mut stamp = String::new();
     let mut paths = vec![path.to_owned()];

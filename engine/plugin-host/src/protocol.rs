@@ -1,9 +1,9 @@
 //! The messages between the engine and a plugin's process, and their frames on a Unix socket.
 //!
-//! A frame is a header of two lengths of 32 bits in little-endian order, then that many bytes of JSON
-//! and that many bytes of an attachment. The engine sends [`HostMessage`]s, one request at a time; the
-//! plugin answers with [`PluginMessage`]s, and may send log lines, artifacts and questions for the
-//! shared model while it works on a node.
+//! A frame is a header of two lengths of 32 bits in little-endian order, then that many bytes of
+//! JSON and that many bytes of an attachment. The engine sends [`HostMessage`]s, one request at a
+//! time; the plugin answers with [`PluginMessage`]s, and may send log lines, artifacts and
+//! questions for the shared model while it works on a node.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -120,8 +120,8 @@ impl FrameLengths {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidData`] if a length is beyond its upper bound: nothing is allocated for
-    /// such a frame.
+    /// [`io::ErrorKind::InvalidData`] if a length is beyond its upper bound: nothing is allocated
+    /// for such a frame.
     pub fn decode(header: [u8; HEADER_BYTES]) -> io::Result<Self> {
         let [a, b, c, d, e, f, g, h] = header;
         let lengths = Self {

@@ -2,8 +2,9 @@
 //!
 //! - Resource limits bound its memory and open files, and forbid it to write any file.
 //! - Landlock limits the files it can read to the system's, its own copy, and the images.
-//! - Seccomp refuses system calls for the network, for other processes, and for the system itself. It is a
-//!   list of what is refused: what interpreters and numeric libraries call cannot be foreseen.
+//! - Seccomp refuses system calls for the network, for other processes, and for the system itself.
+//!   It is a list of what is refused: what interpreters and numeric libraries call cannot be
+//!   foreseen.
 //!
 //! All of it is inherited by what the process starts, and none of it can be undone.
 
@@ -24,23 +25,24 @@ use seccompiler::{
 /// Upper bound of the open files of a process: the libraries of the system and its socket.
 const OPEN_FILES_MAX: u64 = 256;
 
-/// Folders that programs and libraries of the system read. Home folders and the engine's data are not among
-/// them.
+/// Folders that programs and libraries of the system read. Home folders and the engine's data are
+/// not among them.
 const SYSTEM_FOLDERS: [&str; 8] =
     ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys"];
 
-/// The engine's folder in `/etc`, which is not readable: a site file may hold the password of the database.
+/// The engine's folder in `/etc`, which is not readable: a site file may hold the password of the
+/// database.
 const ENGINE_SETTINGS: &str = "isocenter";
 
 /// Devices that hold no data.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
-/// The version of Landlock whose kinds of access are restricted. An older kernel restricts those that it
-/// knows.
+/// The version of Landlock whose kinds of access are restricted. An older kernel restricts those
+/// that it knows.
 const LANDLOCK: ABI = ABI::V5;
 
-/// System calls that are refused with any arguments: the network and named sockets, other processes, owners and
-/// permissions of files, the system itself, and ways around this list.
+/// System calls that are refused with any arguments: the network and named sockets, other
+/// processes, owners and permissions of files, the system itself, and ways around this list.
 const REFUSED_CALLS: &[i64] = &[
     libc::SYS_socket,
     libc::SYS_connect,
@@ -111,8 +113,8 @@ const REFUSED_LEGACY_CALLS: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_LEGACY_CALLS: &[i64] = &[];
 
-/// Requests of `fcntl` and `ioctl` that make the kernel signal another process: `F_SETOWN`, `F_SETSIG`,
-/// `F_SETOWN_EX`, `FIOSETOWN` and `SIOCSPGRP`.
+/// Requests of `fcntl` and `ioctl` that make the kernel signal another process: `F_SETOWN`,
+/// `F_SETSIG`, `F_SETOWN_EX`, `FIOSETOWN` and `SIOCSPGRP`.
 const REFUSED_REQUESTS: &[(i64, &[u64])] =
     &[(libc::SYS_fcntl, &[8, 10, 15]), (libc::SYS_ioctl, &[0x8901, 0x8902])];
 
@@ -120,8 +122,8 @@ const REFUSED_REQUESTS: &[(i64, &[u64])] =
 const SELF_ONLY_CALLS: &[i64] =
     &[libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
 
-/// A filter that refuses the second set of numbers of system calls (x32): the other rules are by number, and
-/// would be bypassed by it.
+/// A filter that refuses the second set of numbers of system calls (x32): the other rules are by
+/// number, and would be bypassed by it.
 const X32_FILTER: [sock_filter; 4] = [
     // Load the number of the call.
     sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
@@ -136,12 +138,13 @@ const X32_FILTER: [sock_filter; 4] = [
     sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
 ];
 
-/// Confines this process and every process it starts. It can read the programs and libraries of the system, its
-/// own copy (`plugin`), and the images below `archive`.
+/// Confines this process and every process it starts. It can read the programs and libraries of the
+/// system, its own copy (`plugin`), and the images below `archive`.
 ///
 /// # Errors
 ///
-/// Fails if the system refuses. What the kernel cannot restrict (files before Linux 5.13) stays open.
+/// Fails if the system refuses. What the kernel cannot restrict (files before Linux 5.13) stays
+/// open.
 pub(crate) fn confine(plugin: &Path, archive: &Path, memory_bytes_max: u64) -> io::Result<()> {
     limit(Resource::As, memory_bytes_max)?;
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
@@ -157,7 +160,8 @@ fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
     setrlimit(resource, limit).map_err(io::Error::from)
 }
 
-/// Makes all files unreadable but those of the system, of the plugin and of the archive, and none writable.
+/// Makes all files unreadable but those of the system, of the plugin and of the archive, and none
+/// writable.
 fn restrict_files(plugin: &Path, archive: &Path) -> Result<(), landlock::RulesetError> {
     let to_read = AccessFs::from_read(LANDLOCK);
     let only_files = AccessFs::ReadFile | AccessFs::WriteFile;
@@ -235,7 +239,8 @@ mod tests {
     use super::*;
     use crate::package::tests::Scratch;
 
-    /// Runs `check` in a thread with the filter of system calls. Filters apply to a thread, and end with it.
+    /// Runs `check` in a thread with the filter of system calls. Filters apply to a thread, and end
+    /// with it.
     fn with_restricted_calls(check: impl FnOnce() + Send + 'static) {
         let thread = std::thread::spawn(|| {
             restrict_calls().unwrap();

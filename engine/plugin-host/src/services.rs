@@ -1,5 +1,5 @@
-//! The services that a plugin's process offers to its plugin: files and volumes of the node's input,
-//! and what only the engine can do, over the socket.
+//! The services that a plugin's process offers to its plugin: files and volumes of the node's
+//! input, and what only the engine can do, over the socket.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -204,7 +204,8 @@ mod tests {
     use super::*;
     use crate::protocol::{HEADER_BYTES, read_frame};
 
-    /// An input of one series with the instances `1.2.1` and `1.2.2`, whose files have this content.
+    /// An input of one series with the instances `1.2.1` and `1.2.2`, whose files have this
+    /// content.
     fn input(folder: &Path, content: &[u8]) -> (NodeInput, BTreeMap<SopInstanceUid, PathBuf>) {
         let uids = ["1.2.1", "1.2.2"];
         let instances = uids.map(|it| SeriesInstance {
@@ -226,7 +227,8 @@ mod tests {
         (NodeInput { study: Some(study), ..NodeInput::default() }, files)
     }
 
-    /// Runs `check` with services, the engine's end of their socket, and the sender of model responses.
+    /// Runs `check` with services, the engine's end of their socket, and the sender of model
+    /// responses.
     fn with_services(
         content: &[u8],
         check: impl FnOnce(&Services<'_>, UnixStream, std::sync::mpsc::SyncSender<ModelResponse>),

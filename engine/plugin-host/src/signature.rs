@@ -1,8 +1,9 @@
 //! Signatures of plugins: who has signed exactly these bytes, and whether the site trusts that key.
 //!
-//! A signature is a file `NAME.signed.json` beside the plugin, or in the site's folder of signatures. It
-//! holds a manifest (name, version, SHA-256), an Ed25519 public key, and the signature of the manifest
-//! by that key. Every outcome of a verification but success is a variant of [`VerificationError`].
+//! A signature is a file `NAME.signed.json` beside the plugin, or in the site's folder of
+//! signatures. It holds a manifest (name, version, SHA-256), an Ed25519 public key, and the
+//! signature of the manifest by that key. Every outcome of a verification but success is a variant
+//! of [`VerificationError`].
 
 use std::fs;
 use std::io;
@@ -22,8 +23,8 @@ pub enum Trust {
     Signed {
         /// The trusted keys: the site's own, and those of makers it names.
         keys: Vec<VerifyingKey>,
-        /// Names of plugins that work in a thread of the engine. A crash of such a plugin is a crash
-        /// of the engine.
+        /// Names of plugins that work in a thread of the engine. A crash of such a plugin is a
+        /// crash of the engine.
         inline: Vec<String>,
         /// Folder of the signatures that could not be written beside their plugins.
         signatures: PathBuf,
@@ -113,8 +114,8 @@ pub enum VerificationError {
 }
 
 impl Package {
-    /// Verifies the signature of the plugin's bytes. Returns the signed manifest, or nothing if the site
-    /// loads unsigned plugins.
+    /// Verifies the signature of the plugin's bytes. Returns the signed manifest, or nothing if the
+    /// site loads unsigned plugins.
     pub(crate) fn verify(&self, trust: &Trust) -> Result<Option<Manifest>, VerificationError> {
         let Trust::Signed { keys, signatures, .. } = trust else { return Ok(None) };
         let in_folder = path_in_folder(signatures, &self.digest);
@@ -141,8 +142,8 @@ impl Package {
     }
 }
 
-/// Signs a plugin, as the plugin of this name and version. Writes the signature beside the plugin, or to
-/// `signatures` if the plugin's folder cannot be written to, and returns its path.
+/// Signs a plugin, as the plugin of this name and version. Writes the signature beside the plugin,
+/// or to `signatures` if the plugin's folder cannot be written to, and returns its path.
 ///
 /// # Errors
 ///

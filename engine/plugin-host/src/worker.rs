@@ -1,8 +1,8 @@
 //! The engine's end of a worker: a process, or a thread of the engine, that has one plugin loaded.
 //!
-//! A worker is started, sends [`PluginMessage::Ready`], answers any number of requests, and ends when
-//! the engine drops it. Dropping a worker with a process of its own kills that process and every
-//! process it started.
+//! A worker is started, sends [`PluginMessage::Ready`], answers any number of requests, and ends
+//! when the engine drops it. Dropping a worker with a process of its own kills that process and
+//! every process it started.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -63,8 +63,8 @@ impl Drop for Worker {
     }
 }
 
-/// The process group that a child leads; nothing once its exit status was collected, as its number may
-/// belong to another process then.
+/// The process group that a child leads; nothing once its exit status was collected, as its number
+/// may belong to another process then.
 fn process_group(child: &Child) -> Option<Pid> {
     child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw)
 }
@@ -123,7 +123,8 @@ pub(crate) enum Exit {
 }
 
 impl Worker {
-    /// Starts a process that loads `library`, and that can read the engine's files below `archive` only.
+    /// Starts a process that loads `library`, and that can read the engine's files below `archive`
+    /// only.
     pub(crate) async fn start(
         engine: &Path,
         library: &Path,
@@ -212,7 +213,8 @@ impl Worker {
         Ok(Received { message, attachment })
     }
 
-    /// Reads `length` bytes. Memory is allocated as they arrive, and not by the length in the header.
+    /// Reads `length` bytes. Memory is allocated as they arrive, and not by the length in the
+    /// header.
     async fn read_bytes(&mut self, length: u32) -> Result<Vec<u8>, WorkerError> {
         let mut bytes = Vec::new();
         let read = (&mut self.socket).take(length.into()).read_to_end(&mut bytes).await;
@@ -227,7 +229,8 @@ impl Worker {
         matches!(self.place, Place::Child(_))
     }
 
-    /// The error of a worker whose socket failed. Waits a moment for the exit status of its process.
+    /// The error of a worker whose socket failed. Waits a moment for the exit status of its
+    /// process.
     async fn exit_error(&mut self) -> WorkerError {
         let exit = match &mut self.place {
             Place::Engine => Exit::Thread,
@@ -237,7 +240,8 @@ impl Worker {
     }
 }
 
-/// Waits for the exit of a process whose socket was closed, and for no longer than [`EXIT_TIME_MAX`].
+/// Waits for the exit of a process whose socket was closed, and for no longer than
+/// [`EXIT_TIME_MAX`].
 async fn exit_of(child: &mut Child) -> Exit {
     if let Some(group) = process_group(child) {
         // The exit status must not be collected before the group is killed: from then on its number

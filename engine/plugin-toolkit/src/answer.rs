@@ -68,7 +68,8 @@ pub enum AnswerProblem {
 }
 
 impl AnswerProblem {
-    /// The code of the rejection; nothing if another answer may be usable, so that the node is retried.
+    /// The code of the rejection; nothing if another answer may be usable, so that the node is
+    /// retried.
     pub const fn code(&self) -> Option<AnswerRejection> {
         match self {
             Self::Truncated { .. } => Some(AnswerRejection::Truncated),
@@ -128,8 +129,8 @@ pub fn check_complete(answer: &InferResponse) -> Result<(), AnswerProblem> {
     if answer.is_truncated { Err(AnswerProblem::Truncated { tokens }) } else { Ok(()) }
 }
 
-/// Checks that the thoughts of the model could be separated from its answer. An answer without marks is
-/// an answer without thoughts.
+/// Checks that the thoughts of the model could be separated from its answer. An answer without
+/// marks is an answer without thoughts.
 ///
 /// # Errors
 ///
@@ -168,7 +169,8 @@ pub fn box_label(label: &str) -> String {
     printable(if label.is_empty() { "region" } else { label })
 }
 
-/// The boxes of an answer that lie on an image of this size (columns and rows), cut at its edges (PAP-04).
+/// The boxes of an answer that lie on an image of this size (columns and rows), cut at its edges
+/// (PAP-04).
 pub fn boxes_on_image(answer: &InferResponse, size: [u32; 2]) -> Vec<PlacedBox> {
     let [columns, rows] = size;
     let mut placed = Vec::new();

@@ -1,8 +1,8 @@
 //! Answers of a kind (PAP-08): short, open, yes or no, or one of several options.
 //!
-//! A model answers in prose. [`AnswerKind::extract`] finds the answer of a kind in it, or nothing: an answer
-//! of another kind is never guessed at. [`ask_of_kind`] asks a second time with another sampling before it
-//! rejects.
+//! A model answers in prose. [`AnswerKind::extract`] finds the answer of a kind in it, or nothing:
+//! an answer of another kind is never guessed at. [`ask_of_kind`] asks a second time with another
+//! sampling before it rejects.
 
 use domain::{InferResponse, Sampling};
 use plugin_api::{Context, Level, NodeError};
@@ -43,8 +43,8 @@ const NO: [&str; 8] = ["no", "false", "incorrect", "否", "不是", "错", "错�
 const AFTER_LETTER: [char; 4] = ['.', ')', ':', '、'];
 
 impl AnswerKind {
-    /// The answer of this kind in a text of the model; nothing if the text is an answer of another kind.
-    /// `options` are those of a [`AnswerKind::Choice`].
+    /// The answer of this kind in a text of the model; nothing if the text is an answer of another
+    /// kind. `options` are those of a [`AnswerKind::Choice`].
     pub fn extract(self, options: &[String], text: &str) -> Option<String> {
         let text = printable(text);
         let text = text.trim();
@@ -105,8 +105,8 @@ pub struct AnswerOfKind {
     pub answer: InferResponse,
 }
 
-/// Asks a question until its answer is of a kind: once with the question's own sampling, and once with
-/// another one.
+/// Asks a question until its answer is of a kind: once with the question's own sampling, and once
+/// with another one.
 ///
 /// # Errors
 ///

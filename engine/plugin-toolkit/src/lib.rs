@@ -1,7 +1,7 @@
 //! What plugins that ask the shared model have in common.
 //!
-//! A plugin chooses images, shows them to the model with a question, and must not believe the answer
-//! before it was checked. Each of these steps is written once, here:
+//! A plugin chooses images, shows them to the model with a question, and must not believe the
+//! answer before it was checked. Each of these steps is written once, here:
 //!
 //! - [`selection`]: the images of a study in a stable order, and some of them;
 //! - [`picture`]: a rendered image, a slice or a page as a picture of a question;

@@ -91,7 +91,8 @@ mod tests {
         assert!(check_masks(&with_masks("", one()), "is [SEG] the liver?").is_ok());
         assert!(check_masks(&with_masks("no liver", Vec::new()), "liver").is_ok());
         let missing = check_masks(&with_masks("[SEG] [SEG]", one()), "liver").unwrap_err();
-        let (expected, found) = (2, 1);
+        let expected = 2;
+        let found = 1;
         assert!(
             matches!(missing, AnswerProblem::MasksMissing { expected: a, found: b }
                 if a == expected && b == found),

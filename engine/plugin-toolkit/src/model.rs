@@ -35,7 +35,8 @@ impl ModelIdentity {
         format!("{participle} by model {}{digest}{}{warning}.", self.name, self.digest)
     }
 
-    /// The model as parameters of an algorithm: `model`, `model_sha256`, and `warning` if there is one.
+    /// The model as parameters of an algorithm: `model`, `model_sha256`, and `warning` if there is
+    /// one.
     pub fn parameters(&self) -> BTreeMap<String, String> {
         let mut parameters = BTreeMap::from([
             ("model".to_owned(), self.name.clone()),

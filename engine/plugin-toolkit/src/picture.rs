@@ -1,7 +1,7 @@
 //! Pictures of a question: PNG in base 64, with their size.
 //!
-//! The model sees eight bits per channel, so a picture loses what lies outside of its window. The size is
-//! that of the picture as it was sent: boxes and masks of the answer refer to it.
+//! The model sees eight bits per channel, so a picture loses what lies outside of its window. The
+//! size is that of the picture as it was sent: boxes and masks of the answer refer to it.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

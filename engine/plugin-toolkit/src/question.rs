@@ -1,4 +1,5 @@
-//! Questions for the shared model: one text, some pictures before it, and the sampling of the answer.
+//! Questions for the shared model: one text, some pictures before it, and the sampling of the
+//! answer.
 
 use domain::{ChatMessage, InferRequest, InferResponse, Priority, Role, Sampling};
 use plugin_api::{Context, NodeError};
@@ -34,8 +35,8 @@ impl<'a> Question<'a> {
     ///
     /// # Errors
     ///
-    /// Rejects a question that the model refuses, and an answer that was truncated; unavailable if the
-    /// model cannot answer now.
+    /// Rejects a question that the model refuses, and an answer that was truncated; unavailable if
+    /// the model cannot answer now.
     pub fn ask(&self, context: &Context<'_>) -> Result<InferResponse, NodeError> {
         let answer =
             context.ask(&self.to_request()).map_err(|it| it.into_node_error(MODEL_REFUSED))?;

@@ -1,7 +1,7 @@
 //! Chooses the images of a study that a plugin works on.
 //!
-//! Series and instances arrive in no particular order, so every choice is made in the order of the SOP
-//! Instance UIDs: the same study gives the same images, in the same order, in every run.
+//! Series and instances arrive in no particular order, so every choice is made in the order of the
+//! SOP Instance UIDs: the same study gives the same images, in the same order, in every run.
 
 use domain::{SeriesInput, SeriesInstance, StudyInput};
 

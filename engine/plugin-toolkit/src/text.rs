@@ -1,5 +1,5 @@
-//! Text from outside: of orders, reports and documents on its way into a prompt, and of the model on its
-//! way into a report.
+//! Text from outside: of orders, reports and documents on its way into a prompt, and of the model
+//! on its way into a report.
 
 /// Upper bound of a quoted text, in characters.
 const QUOTE_CHARS_MAX: usize = 4000;
@@ -13,8 +13,8 @@ pub fn printable(text: &str) -> String {
     text.chars().filter(|it| *it == '\n' || !it.is_control()).collect()
 }
 
-/// A text from outside as it may stand in a prompt, between quotes (SEC-30): printable, with an upper bound
-/// of its length, and without marks of the model's language.
+/// A text from outside as it may stand in a prompt, between quotes (SEC-30): printable, with an
+/// upper bound of its length, and without marks of the model's language.
 pub fn quotable(text: &str) -> String {
     let mut clean: String = printable(text).chars().take(QUOTE_CHARS_MAX).collect();
     // A mark that is removed may leave another one behind, so this goes on until none is left.

@@ -1,5 +1,6 @@
-//! The claims of a report: that a finding is present or absent, and on which side. By rules (in the manner of
-//! `NegEx`), so that no model judges a model. Findings that the rules do not know give no claims.
+//! The claims of a report: that a finding is present or absent, and on which side. By rules (in the
+//! manner of `NegEx`), so that no model judges a model. Findings that the rules do not know give no
+//! claims.
 
 use std::sync::LazyLock;
 
@@ -136,8 +137,8 @@ fn is_in(pattern: &str, text: &str) -> bool {
     regex_of(pattern).is_some_and(|it| it.is_match(text))
 }
 
-/// The part of a sentence before a finding in which a negation applies to it: from a word that ends the
-/// scope of negations, or from a comma after which a new claim begins.
+/// The part of a sentence before a finding in which a negation applies to it: from a word that ends
+/// the scope of negations, or from a comma after which a new claim begins.
 fn negation_scope(before: &str) -> String {
     let last = regex_of(SCOPE_END).and_then(|it| it.split(before).last().map(str::to_owned));
     let scope = last.unwrap_or_else(|| before.to_owned());
@@ -176,13 +177,14 @@ pub(crate) enum Unmatched {
     Listed,
 }
 
-/// The contradictions between two texts: a finding is present in one and absent in the other, or on opposite
-/// sides.
+/// The contradictions between two texts: a finding is present in one and absent in the other, or on
+/// opposite sides.
 pub(crate) fn contradictions(first: &[Claim], second: &[Claim]) -> Vec<String> {
     compare(first, second, Unmatched::Ignored)
 }
 
-/// The differences between two texts: the contradictions, and present findings that only one of them mentions.
+/// The differences between two texts: the contradictions, and present findings that only one of
+/// them mentions.
 pub(crate) fn differences(first: &[Claim], second: &[Claim]) -> Vec<String> {
     compare(first, second, Unmatched::Listed)
 }

@@ -1,5 +1,5 @@
-//! Turns an answer of the model into parts of a report: sections, regions, and flags for contradictions
-//! with what is known otherwise.
+//! Turns an answer of the model into parts of a report: sections, regions, and flags for
+//! contradictions with what is known otherwise.
 
 use domain::{
     Algorithm, AnswerFlaw, Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Region,
@@ -48,8 +48,8 @@ fn algorithm(answer: &InferResponse, version: &str) -> Algorithm {
     Algorithm { name, version: version.to_owned(), parameters }
 }
 
-/// The boxes that the answer cites, as regions of the first image, which they refer to. A box that does not
-/// lie on the image is dropped (PAP-04); each one has its own label (PAP-07).
+/// The boxes that the answer cites, as regions of the first image, which they refer to. A box that
+/// does not lie on the image is dropped (PAP-04); each one has its own label (PAP-07).
 pub(crate) fn regions(answer: &InferResponse, images: &[ShownImage], version: &str) -> Vec<Region> {
     let Some(image) = images.first() else { return Vec::new() };
     let algorithm = algorithm(answer, version);
@@ -84,8 +84,9 @@ pub(crate) fn comment(answer: &InferResponse, flags: &[String]) -> Section {
     Section { title: Code::new("121106", "DCM", "Comment"), text: lines.join("\n") }
 }
 
-/// Contradictions between a drafted text and what is known otherwise: its claims against findings of earlier
-/// nodes, its volumes against those that were measured, and the sides of labels against their boxes.
+/// Contradictions between a drafted text and what is known otherwise: its claims against findings
+/// of earlier nodes, its volumes against those that were measured, and the sides of labels against
+/// their boxes.
 pub(crate) fn flags(text: &str, input: &NodeInput, regions: &[Region]) -> Vec<String> {
     let drafted = Claim::all_of(text);
     let mut flags = Vec::new();
@@ -104,8 +105,8 @@ pub(crate) fn flags(text: &str, input: &NodeInput, regions: &[Region]) -> Vec<St
     flags
 }
 
-/// The side of the patient that a box lies on. Images of the chest are shown as if the patient faced the
-/// reader: the patient's left is on the right of the image.
+/// The side of the patient that a box lies on. Images of the chest are shown as if the patient
+/// faced the reader: the patient's left is on the right of the image.
 const fn side_of(region: &Region) -> Sides {
     let [columns, _] = region.size;
     let [left, _, right, _] = region.corners;

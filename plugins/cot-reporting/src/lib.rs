@@ -14,16 +14,18 @@
 //! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
 //! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report |
 //!
-//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX), in the order of their UIDs;
-//! with `middle: true` those about the middle, for key images of a stack. They are rendered by the window of
-//! their file. `prompt` is a Tera template that replaces the template of the task, with the variables
-//! `order.procedure`, `order.reason`, `findings` of earlier nodes, `earlier` reports with `date` and `text`,
-//! `question`, `options`, `target`, `texts`. `tokens_max` is the upper bound of an answer.
+//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX), in the order of
+//! their UIDs; with `middle: true` those about the middle, for key images of a stack. They are
+//! rendered by the window of their file. `prompt` is a Tera template that replaces the template of
+//! the task, with the variables `order.procedure`, `order.reason`, `findings` of earlier nodes,
+//! `earlier` reports with `date` and `text`, `question`, `options`, `target`, `texts`. `tokens_max`
+//! is the upper bound of an answer.
 //!
-//! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is rejected: a
-//! person has to look, and nothing of it is sent. Contradictions are flagged under "Comment": of the text with
-//! findings and measurements of earlier nodes, and of a label with the side of its box. The rules know eleven
-//! findings of the chest in English and Chinese (`claims.rs`), and make no claim about others.
+//! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is
+//! rejected: a person has to look, and nothing of it is sent. Contradictions are flagged under
+//! "Comment": of the text with findings and measurements of earlier nodes, and of a label with the
+//! side of its box. The rules know eleven findings of the chest in English and Chinese
+//! (`claims.rs`), and make no claim about others.
 
 mod claims;
 mod draft;
@@ -150,8 +152,8 @@ fn report(
     Ok(with_regions_and_comment(output, &answer, &shown, input))
 }
 
-/// The boxes of a structure. If there is none, the model did not find it, which says nothing about what is
-/// there (PAP-06). A box that does not lie on the image makes the answer unusable.
+/// The boxes of a structure. If there is none, the model did not find it, which says nothing about
+/// what is there (PAP-06). A box that does not lie on the image makes the answer unusable.
 fn detect(
     context: &Context<'_>,
     settings: &Settings,
@@ -200,7 +202,8 @@ fn answer_question(
     Ok(with_regions_and_comment(output, &given.answer, &shown, input))
 }
 
-/// The differences between the draft of earlier nodes and the report that a person has signed for this study.
+/// The differences between the draft of earlier nodes and the report that a person has signed for
+/// this study.
 fn compare(input: &NodeInput) -> Result<NodeOutput, NodeError> {
     let drafts: Vec<String> = input.earlier.values().map(written_text).collect();
     let draft = drafts.join("\n");
@@ -278,7 +281,8 @@ fn question<'a>(settings: &Settings, prompt: &'a str, shown: &'a ShownImages) ->
     }
 }
 
-/// Completes an output with the boxes that the answer cites, and with what a reader has to know of it.
+/// Completes an output with the boxes that the answer cites, and with what a reader has to know of
+/// it.
 fn with_regions_and_comment(
     mut output: NodeOutput,
     answer: &InferResponse,

@@ -1,5 +1,5 @@
-//! The prompt: templates with a version, rendered with order, findings and reports. Text from outside stands
-//! between quotes, and is never a template itself (SEC-30).
+//! The prompt: templates with a version, rendered with order, findings and reports. Text from
+//! outside stands between quotes, and is never a template itself (SEC-30).
 
 use domain::{NodeInput, NodeOutput, Presence};
 use plugin_toolkit::text::quotable;
@@ -94,8 +94,8 @@ const fn template_of(task: Task) -> Option<&'static str> {
     }
 }
 
-/// The texts that a question is answered from: the observations of a message, the reports of people, and what
-/// earlier nodes have written.
+/// The texts that a question is answered from: the observations of a message, the reports of
+/// people, and what earlier nodes have written.
 fn source_texts(input: &NodeInput) -> Vec<String> {
     let observations = input.document.iter().flat_map(|it| &it.observations);
     let lines: Vec<String> = observations
@@ -110,8 +110,8 @@ fn source_texts(input: &NodeInput) -> Vec<String> {
     message.into_iter().chain(reports).chain(written).map(|it| quotable(&it)).collect()
 }
 
-/// The text that a node has written: without the questions it was asked, without comments, and without
-/// findings of which it knows nothing.
+/// The text that a node has written: without the questions it was asked, without comments, and
+/// without findings of which it knows nothing.
 pub(crate) fn written_text(output: &NodeOutput) -> String {
     let findings = output.findings.iter().filter(|it| it.presence != Presence::Unknown);
     let findings = findings.map(|it| it.text.clone());

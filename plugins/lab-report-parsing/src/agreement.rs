@@ -1,5 +1,5 @@
-//! Compares two readings of a paper (PAP-31): a row that both have read alike is certain, every other row is for a
-//! person to check.
+//! Compares two readings of a paper (PAP-31): a row that both have read alike is certain, every
+//! other row is for a person to check.
 
 use evaluation::documents::{Field, Row, match_rows};
 
@@ -14,7 +14,8 @@ pub(crate) struct Agreement {
     pub(crate) only_in_second: Vec<Entry>,
 }
 
-/// Compares the reading of the letters with that of the model. Spelling does not matter: `10^9/L` is `10*9/L`.
+/// Compares the reading of the letters with that of the model. Spelling does not matter: `10^9/L`
+/// is `10*9/L`.
 pub(crate) fn compare(by_letters: Vec<Entry>, by_model: &[Entry]) -> Agreement {
     let matches = match_rows(&evaluation_rows(&by_letters), &evaluation_rows(by_model));
     let mut agreement = Agreement::default();

@@ -1,4 +1,5 @@
-//! Questions about a report: the result of one entry (PAP-11), and the list of abnormal entries (PAP-12).
+//! Questions about a report: the result of one entry (PAP-11), and the list of abnormal entries
+//! (PAP-12).
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,8 @@ use crate::page::Page;
 use crate::reading::ask_about_page;
 use crate::row::meaning_of_mark;
 
-/// A text in the form in which answers are compared: full-width characters folded, lower case, no white space,
-/// one dash for all marks of ranges.
+/// A text in the form in which answers are compared: full-width characters folded, lower case, no
+/// white space, one dash for all marks of ranges.
 pub(crate) fn normalized(text: &str) -> String {
     let folded = folded_text(text).to_lowercase();
     folded
@@ -24,7 +25,8 @@ pub(crate) fn normalized(text: &str) -> String {
         .collect()
 }
 
-/// The rows that a question names: those of exactly this name, or else those whose name contains it.
+/// The rows that a question names: those of exactly this name, or else those whose name contains
+/// it.
 pub(crate) fn rows_named<'a>(rows: &'a [LabRow], question: &str) -> Vec<&'a LabRow> {
     let name = normalized(question);
     let exact: Vec<&LabRow> = rows.iter().filter(|it| normalized(&it.entry_name) == name).collect();
@@ -65,8 +67,8 @@ pub(crate) fn abnormal_by_model(
     Ok(parse_json(&answer.answer)?)
 }
 
-/// The differences between the model's list of abnormal entries and the rows. Whether an entry is abnormal is
-/// computed from its result and reference; what cannot be computed is for a person.
+/// The differences between the model's list of abnormal entries and the rows. Whether an entry is
+/// abnormal is computed from its result and reference; what cannot be computed is for a person.
 pub(crate) fn differences(
     rows: &[LabRow],
     by_model: &BTreeMap<String, AbnormalEntry>,

@@ -1,4 +1,5 @@
-//! Medical documents of any kind (PAP-13): finds the kind of a document, and the fields of that kind.
+//! Medical documents of any kind (PAP-13): finds the kind of a document, and the fields of that
+//! kind.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +48,8 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, NodeError> {
 }
 
 impl Document {
-    /// Reads a document by its text: the kind whose words are found most often, and the values after the labels
-    /// of its fields. The first of several kinds wins.
+    /// Reads a document by its text: the kind whose words are found most often, and the values
+    /// after the labels of its fields. The first of several kinds wins.
     pub(crate) fn by_letters(pages: &[Page], kinds: &[Kind]) -> Self {
         let lines: Vec<Line> = pages.iter().flat_map(|it| lines(&it.words)).collect();
         let texts: Vec<String> = lines.iter().map(|it| folded_text(&text(it))).collect();

@@ -12,19 +12,21 @@
 //! | `abnormal` (PAP-12) | the abnormal rows, and where the model's list of them differs from the computed one |
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
-//! Each numeric, structured or textual observation of an ORU message with a result is a row. If there is none,
-//! papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and
-//! photographs. A page is cut out of its background, turned upright and levelled (PAP-30), defects of its picture
-//! are reported (PAP-36), and two independent `readers` read it (PAP-31): `letters`, the text of the PDF or text
-//! recognised by Tesseract, and the shared `model`. Where they differ, the row is marked.
+//! Each numeric, structured or textual observation of an ORU message with a result is a row. If
+//! there is none, papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED),
+//! Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
+//! upright and levelled (PAP-30), defects of its picture are reported (PAP-36), and two independent
+//! `readers` read it (PAP-31): `letters`, the text of the PDF or text recognised by Tesseract, and
+//! the shared `model`. Where they differ, the row is marked.
 //!
-//! With `doubts: refuse`, the default, a paper with marked rows is rejected: a person has to look. `keep` is for
-//! workflows in which a person reviews every result. Pages that only recognition or only the model has read are
-//! always doubtful.
+//! With `doubts: refuse`, the default, a paper with marked rows is rejected: a person has to look.
+//! `keep` is for workflows in which a person reviews every result. Pages that only recognition or
+//! only the model has read are always doubtful.
 //!
-//! Units are converted to UCUM notation where they are known; values are never converted. Whether a row is
-//! abnormal is computed from result and reference (HL7-63); a row whose flag from the sender says otherwise is
-//! marked as disagreeing. If nothing can be computed, the flag stays empty, which never means normal.
+//! Units are converted to UCUM notation where they are known; values are never converted. Whether a
+//! row is abnormal is computed from result and reference (HL7-63); a row whose flag from the sender
+//! says otherwise is marked as disagreeing. If nothing can be computed, the flag stays empty, which
+//! never means normal.
 
 mod agreement;
 mod answers;
@@ -296,12 +298,13 @@ fn document(
     finish(settings, output, remarks, doubts, is_doubtful)
 }
 
-/// Reads the rows of a paper by its text or by recognition, without the model. Each row has name, result,
-/// reference and unit.
+/// Reads the rows of a paper by its text or by recognition, without the model. Each row has name,
+/// result, reference and unit.
 ///
 /// # Errors
 ///
-/// Fails if the file is of a type that is not read, or cannot be decoded, or if recognition is not installed.
+/// Fails if the file is of a type that is not read, or cannot be decoded, or if recognition is not
+/// installed.
 pub fn read(bytes: &[u8], media_type: &str) -> Result<Vec<[String; 4]>, NodeError> {
     let pages = page::of_file(bytes, media_type)?;
     let entries = table::entries(&pages).into_iter();

@@ -104,7 +104,8 @@ pub(crate) fn of_picture(picture: &Picture) -> Result<Page, NodeError> {
 /// The position of a page in its picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PagePosition {
-    /// Corners of the page in the picture, clockwise from the upper left one; nothing if it fills the picture.
+    /// Corners of the page in the picture, clockwise from the upper left one; nothing if it fills
+    /// the picture.
     pub corners: Option<[(f32, f32); 4]>,
     /// Number of rotations by 90 degrees, clockwise, after which the page is upright.
     pub quarters: u8,
@@ -144,8 +145,8 @@ fn of_gray(gray: &GrayImage) -> Result<Page, NodeError> {
     Ok(Page { words, is_recognised: true, flaws, picture: Some(upright.picture) })
 }
 
-/// Reads the phrases of a page one by one. On a Chinese page each is read as Latin and as Chinese, and the more
-/// plausible reading is used.
+/// Reads the phrases of a page one by one. On a Chinese page each is read as Latin and as Chinese,
+/// and the more plausible reading is used.
 fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
     let mut words = Vec::new();
     for bounds in &page.phrases {
@@ -172,10 +173,12 @@ fn read(page: &Upright, reader: &mut Reader) -> Result<Vec<Word>, NodeError> {
     Ok(words)
 }
 
-/// A phrase that could not be read, as a word of [`UNREAD`]: text is never left out. Nothing for a speck.
+/// A phrase that could not be read, as a word of [`UNREAD`]: text is never left out. Nothing for a
+/// speck.
 fn unread([left, top, right, bottom]: Bounds) -> Option<Word> {
     let [left, top, right, bottom] = [left, top, right, bottom].map(|it| it as f32);
-    let (wide, high) = (right - left, bottom - top);
+    let wide = right - left;
+    let high = bottom - top;
     let letter = phrases::LETTER_HEIGHT;
     let is_letters = (0.7 * letter..1.8 * letter).contains(&high) && wide >= 1.5 * letter;
     let text = UNREAD.to_string();

@@ -1,5 +1,5 @@
-//! Builds a row of a laboratory report: its unit in UCUM, and whether its result is abnormal by its reference
-//! (HL7-61, HL7-63, PAP-12).
+//! Builds a row of a laboratory report: its unit in UCUM, and whether its result is abnormal by its
+//! reference (HL7-61, HL7-63, PAP-12).
 
 use domain::{Abnormality, Code, Finding, LabRow, Presence};
 use encoding::{reference_range, unit};
@@ -13,7 +13,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) flag: &'a str,
 }
 
-/// Builds a row. Values are never converted; a result that cannot be compared is unknown, and never normal.
+/// Builds a row. Values are never converted; a result that cannot be compared is unknown, and never
+/// normal.
 pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
     let unit = unit::canonical(fields.unit).text;
     let abnormality = reference_range::compare(fields.result, fields.reference, &unit);
@@ -31,8 +32,8 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
     }
 }
 
-/// Whether the sender's flag contradicts the computed abnormality. What either side leaves open is no
-/// contradiction.
+/// Whether the sender's flag contradicts the computed abnormality. What either side leaves open is
+/// no contradiction.
 fn disagrees(computed: Abnormality, flag: &str) -> bool {
     let Some(sent) = meaning_of_mark(flag) else { return false };
     match (computed, sent) {
@@ -44,8 +45,8 @@ fn disagrees(computed: Abnormality, flag: &str) -> bool {
     }
 }
 
-/// The meaning of a mark: of HL7 table 0078, or as laboratories print it. `阴性` (negative) is normal only where
-/// negative is usual, so it has no meaning on its own.
+/// The meaning of a mark: of HL7 table 0078, or as laboratories print it. `阴性` (negative) is normal
+/// only where negative is usual, so it has no meaning on its own.
 pub(crate) fn meaning_of_mark(mark: &str) -> Option<Abnormality> {
     match mark {
         "N" | "NEG" => Some(Abnormality::Normal),

@@ -18,7 +18,8 @@ pub(crate) struct Agreement {
 }
 
 impl Agreement {
-    /// Compares the outline of a target in a CT; nothing if Hounsfield units do not distinguish the target.
+    /// Compares the outline of a target in a CT; nothing if Hounsfield units do not distinguish the
+    /// target.
     pub(crate) fn of(
         target: Target,
         mask: &Mask,

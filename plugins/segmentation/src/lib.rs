@@ -5,7 +5,8 @@
 //! liver: { plugin: segmentation, with: { method: network, targets: [liver, spleen] } }
 //! ```
 //!
-//! **`method: threshold`** works on the Hounsfield units of CT. Each target is defined here, and nowhere else:
+//! **`method: threshold`** works on the Hounsfield units of CT. Each target is defined here, and
+//! nowhere else:
 //!
 //! | target | Hounsfield units | connected parts (26 neighbours) | then |
 //! |---|---|---|---|
@@ -13,28 +14,30 @@
 //! | `lung` | -950 to -400 | of at least 1 mL that do not touch the edge of a slice | holes filled |
 //! | `body` | at least -300 | the largest | holes filled |
 //!
-//! A hole is background from which no path through voxel faces leads out of the volume; the first and the last
-//! slice are open. A volume is the number of voxels x row spacing x column spacing x distance of slices along
-//! their normal (DIN-82). Arms of a table count as body if they touch it.
+//! A hole is background from which no path through voxel faces leads out of the volume; the first
+//! and the last slice are open. A volume is the number of voxels x row spacing x column spacing x
+//! distance of slices along their normal (DIN-82). Arms of a table count as body if they touch it.
 //!
-//! **`method: network`** shows the shared model every slice of CT and MR, in the order of the patient, and asks
-//! for each target; the masks of its answers are the outline (PAP-05). Radiographs, ultrasound and photographs
-//! are shown one by one, as their files state.
+//! **`method: network`** shows the shared model every slice of CT and MR, in the order of the
+//! patient, and asks for each target; the masks of its answers are the outline (PAP-05).
+//! Radiographs, ultrasound and photographs are shown one by one, as their files state.
 //!
-//! - CT is shown in a window that suits the target, or in `window: { center: 40, width: 400 }`; MR from its
-//!   darkest to its brightest hundredth.
-//! - `prompt` replaces the prompt of the model's release; `{target}` in it stands for the target. `tokens_max` is
-//!   the upper bound of an answer.
-//! - A target that was drawn is reported as possible. A target that was not drawn is reported as unknown, and
-//!   never as absent (PAP-06).
+//! - CT is shown in a window that suits the target, or in `window: { center: 40, width: 400 }`; MR
+//!   from its darkest to its brightest hundredth.
+//! - `prompt` replaces the prompt of the model's release; `{target}` in it stands for the target.
+//!   `tokens_max` is the upper bound of an answer.
+//! - A target that was drawn is reported as possible. A target that was not drawn is reported as
+//!   unknown, and never as absent (PAP-06).
 //! - A truncated answer, or one without a mask for every `[SEG]`, is rejected.
-//! - Every slice is one question per target: give the node a `timeout` that suits (default 10 minutes).
-//! - `agree: 0.8` compares the outline on CT with `method: threshold`, for the targets that it knows. The Dice
-//!   coefficient is recorded with the algorithm; below the bound, the finding says so.
+//! - Every slice is one question per target: give the node a `timeout` that suits (default 10
+//!   minutes).
+//! - `agree: 0.8` compares the outline on CT with `method: threshold`, for the targets that it
+//!   knows. The Dice coefficient is recorded with the algorithm; below the bound, the finding says
+//!   so.
 //!
 //! Every series that is a regular stack is worked on. If none is, the input is rejected as
-//! `geometry_inconsistent` (or `pixels_undecodable`), and the reason names the problems of each series: nothing
-//! is measured on a guess.
+//! `geometry_inconsistent` (or `pixels_undecodable`), and the reason names the problems of each
+//! series: nothing is measured on a guess.
 
 mod agreement;
 mod network;

@@ -1,5 +1,5 @@
-//! Outlines a target by the shared model, page by page: slices in the order of the patient (PAP-05), or a single
-//! image.
+//! Outlines a target by the shared model, page by page: slices in the order of the patient
+//! (PAP-05), or a single image.
 
 use std::collections::BTreeMap;
 

@@ -104,8 +104,8 @@ fn by_network(
     Ok(outlines.into_output(algorithm, subject))
 }
 
-/// How a subject is shown to the model: CT in a window that suits the target, other slices from their darkest
-/// to their brightest hundredth, images as their files state.
+/// How a subject is shown to the model: CT in a window that suits the target, other slices from
+/// their darkest to their brightest hundredth, images as their files state.
 fn shown_pages<'a>(
     settings: &NetworkSettings,
     target: Target,
@@ -123,7 +123,8 @@ fn shown_pages<'a>(
     }
 }
 
-/// The agreement with Hounsfield units, if the workflow asks for it and they distinguish the target.
+/// The agreement with Hounsfield units, if the workflow asks for it and they distinguish the
+/// target.
 fn agreement(
     settings: &NetworkSettings,
     target: Target,
@@ -180,8 +181,8 @@ fn threshold_finding(target: Target, mask: &Mask, geometry: &VolumeGeometry) -> 
     }
 }
 
-/// The finding of a target by network: what was drawn may be the target, and an empty mask says nothing about
-/// what is there (PAP-06).
+/// The finding of a target by network: what was drawn may be the target, and an empty mask says
+/// nothing about what is there (PAP-06).
 fn network_finding(outline: &NetworkOutline, geometry: &VolumeGeometry) -> Finding {
     let name = outline.target.name();
     let is_empty = outline.mask.count() == 0;

@@ -49,8 +49,8 @@ impl SeriesProblems {
         }
     }
 
-    /// The rejection of an input of which no series could be worked on. An inconsistent geometry comes
-    /// first: a person can do something about it at the scanner.
+    /// The rejection of an input of which no series could be worked on. An inconsistent geometry
+    /// comes first: a person can do something about it at the scanner.
     pub(crate) fn into_rejection(self) -> NodeError {
         let is_geometry = self.0.iter().any(|it| it.kind == ProblemKind::Geometry);
         let reason =

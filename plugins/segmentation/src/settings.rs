@@ -48,7 +48,8 @@ pub struct NetworkSettings {
     /// Upper bound of an answer, in tokens.
     #[serde(default)]
     pub tokens_max: Option<usize>,
-    /// Lower bound of the Dice coefficient with `method: threshold`, below which a finding is flagged.
+    /// Lower bound of the Dice coefficient with `method: threshold`, below which a finding is
+    /// flagged.
     #[serde(default)]
     pub agree: Option<f64>,
 }

@@ -90,7 +90,8 @@ impl Target {
         SegmentCodes { category, kind: Code::new(value, "SCT", meaning) }
     }
 
-    /// Lower and upper bound in Hounsfield units, if these alone distinguish the structure from all others.
+    /// Lower and upper bound in Hounsfield units, if these alone distinguish the structure from all
+    /// others.
     pub const fn hounsfield_range(self) -> Option<(f32, f32)> {
         match self {
             Self::Bone => Some((300.0, f32::MAX)),

@@ -1,4 +1,5 @@
-//! Outlines targets by Hounsfield units alone. The table in the crate documentation defines each target.
+//! Outlines targets by Hounsfield units alone. The table in the crate documentation defines each
+//! target.
 
 use std::collections::BTreeMap;
 

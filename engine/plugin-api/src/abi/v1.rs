@@ -1,8 +1,8 @@
 //! First edition of the contract between the engine and a plugin.
 //!
 //! A plugin is a shared library with one exported function, named [`SYMBOL`], that returns a
-//! [`PluginTable`]. Every table begins with its size, so that it can grow at its end: the reader of a
-//! table must not read beyond the size that the other side wrote.
+//! [`PluginTable`]. Every table begins with its size, so that it can grow at its end: the reader of
+//! a table must not read beyond the size that the other side wrote.
 //!
 //! **Invariants**
 //!
@@ -54,9 +54,9 @@ pub struct PluginTable {
 
 /// The services that the engine lends to a plugin, for the length of one call of `process`.
 ///
-/// Where a service has a `problem`, `reference` or `response`, the engine always fills it in: if the
-/// status is [`Status::REJECTED`], with JSON of `code` and `reason`, as in the response of `process`;
-/// if it is [`Status::UNAVAILABLE`], with a text for people.
+/// Where a service has a `problem`, `reference` or `response`, the engine always fills it in: if
+/// the status is [`Status::REJECTED`], with JSON of `code` and `reason`, as in the response of
+/// `process`; if it is [`Status::UNAVAILABLE`], with a text for people.
 #[repr(C)]
 pub struct HostTable {
     /// Bytes of this table.

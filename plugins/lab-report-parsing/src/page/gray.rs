@@ -3,7 +3,8 @@
 use image::{GrayImage, Luma};
 use imageproc::integral_image::{integral_image, sum_image_pixels};
 
-/// A mask of ink: 255 for each pixel that is darker by `depth` than the mean of the square around it, else 0.
+/// A mask of ink: 255 for each pixel that is darker by `depth` than the mean of the square around
+/// it, else 0.
 pub(crate) fn ink(page: &GrayImage, radius: u32, depth: u64) -> GrayImage {
     let sums = integral_image::<_, u64>(page);
     let (width, height) = page.dimensions();
@@ -23,7 +24,8 @@ pub(crate) fn ink(page: &GrayImage, radius: u32, depth: u64) -> GrayImage {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and small")]
 pub(crate) fn resized(picture: &GrayImage, scale: f32) -> GrayImage {
     let side = |it: u32| ((it as f32 * scale).round() as u32).max(1);
-    let (width, height) = (side(picture.width()), side(picture.height()));
+    let width = side(picture.width());
+    let height = side(picture.height());
     if (width, height) == picture.dimensions() {
         return picture.clone();
     }

@@ -26,7 +26,8 @@ const SCALE: f32 = 200.0 / 72.0;
 /// Upper bound of the sides of a page, in points.
 const SIDE_MAX: f32 = 4000.0;
 
-/// Lower bound of the letters of a page with text: a page with fewer is a picture with a stamp on it.
+/// Lower bound of the letters of a page with text: a page with fewer is a picture with a stamp on
+/// it.
 const LETTERS_MIN: usize = 40;
 
 /// Upper bound of the gap within a word, as a share of the height of its letters.
@@ -66,7 +67,8 @@ fn sheet(pdf: &Pdf, page: &Page<'_>) -> Result<Sheet, NodeError> {
     let unknown = words.iter().flat_map(|it| it.text.chars());
     let unknown = unknown.filter(|it| *it == char::REPLACEMENT_CHARACTER).count();
     let picture = picture(page)?;
-    // A page with many letters of unknown characters is read by its picture, as a person would read it.
+    // A page with many letters of unknown characters is read by its picture, as a person would read
+    // it.
     if count >= LETTERS_MIN && unknown * 50 <= count {
         return Ok(Sheet::Letters(words, picture));
     }
@@ -96,12 +98,13 @@ fn letters(pdf: &Pdf, page: &Page<'_>, [width, height]: [f32; 2]) -> Vec<Word> {
     found.words.into_iter().filter(is_there).flat_map(|it| split_at_gaps(&it)).collect()
 }
 
-/// Collects the words of a page. Letters that are drawn one after the other on one line, without a gap, are one
-/// word.
+/// Collects the words of a page. Letters that are drawn one after the other on one line, without a
+/// gap, are one word.
 struct Letters {
     words: Vec<Word>,
     is_open: bool,
-    /// Replacement texts of the marked content that is open (ISO 32000-1, 14.9.4). Each one is used once.
+    /// Replacement texts of the marked content that is open (ISO 32000-1, 14.9.4). Each one is used
+    /// once.
     replacements: Vec<Option<String>>,
 }
 
@@ -140,7 +143,8 @@ impl Letters {
             return;
         }
         let [left, right, base, em] = [from.x, to.x, from.y, em].map(narrow);
-        let (top, bottom) = (base - 0.75 * em, base + 0.25 * em);
+        let top = base - 0.75 * em;
+        let bottom = base + 0.25 * em;
         if let Some(last) = self.words.last_mut().filter(|_| self.is_open) {
             let gap = (left - last.right) / em.max(0.1);
             let is_level = (last.bottom - bottom).abs() < 0.2 * em;
@@ -150,7 +154,8 @@ impl Letters {
                 last.right = right;
                 return;
             }
-            // Letters that are positioned one by one: a gap is a space, unless it is one between columns.
+            // Letters that are positioned one by one: a gap is a space, unless it is one between
+            // columns.
             if is_level && !is_first && (WORD_GAP_MAX..1.0).contains(&gap) {
                 last.text.push(' ');
                 last.text.push_str(letter);
@@ -169,8 +174,8 @@ fn narrow(it: f64) -> f32 {
     it as f32
 }
 
-/// Decodes a text string (ISO 32000-1, 7.9.2.2): UTF-16 or UTF-8 after a byte order mark, and otherwise
-/// `PDFDocEncoding`, which is Latin-1 for the characters that matter here.
+/// Decodes a text string (ISO 32000-1, 7.9.2.2): UTF-16 or UTF-8 after a byte order mark, and
+/// otherwise `PDFDocEncoding`, which is Latin-1 for the characters that matter here.
 fn decoded(bytes: &[u8]) -> String {
     match bytes {
         [0xfe, 0xff, rest @ ..] => {

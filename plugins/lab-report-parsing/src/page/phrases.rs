@@ -11,7 +11,8 @@ use super::gray::ink;
 /// Height to which letters are scaled, in pixels: about the one that Tesseract was trained with.
 pub(crate) const LETTER_HEIGHT: f32 = 28.0;
 
-/// Upper bound of a gap within a phrase, in heights of a capital: more than a space, less than a column gap.
+/// Upper bound of a gap within a phrase, in heights of a capital: more than a space, less than a
+/// column gap.
 const GAP_MAX: f32 = 0.62;
 
 /// Lower bound of the length of a rule, in heights of a capital.
@@ -125,7 +126,8 @@ fn smeared(ink: &GrayImage) -> GrayImage {
     smeared
 }
 
-/// Boxes around the connected parts of the filled ink. Grain, pictures and the edge of the page are left out.
+/// Boxes around the connected parts of the filled ink. Grain, pictures and the edge of the page are
+/// left out.
 fn boxes(smeared: &GrayImage, ink: &GrayImage) -> Vec<Bounds> {
     let labels = connected_components(smeared, Connectivity::Eight, Luma([0]));
     let count = labels.pixels().map(|it| it.0[0]).max().unwrap_or(0);
@@ -141,7 +143,8 @@ fn boxes(smeared: &GrayImage, ink: &GrayImage) -> Vec<Bounds> {
     }
     let is_written = |(it, dots): &([u32; 4], u32)| {
         let [left, top, right, bottom] = *it;
-        let (wide, high) = (right.saturating_sub(left), bottom.saturating_sub(top));
+        let wide = right.saturating_sub(left);
+        let high = bottom.saturating_sub(top);
         // Not grain, and not a picture or the edge of the page.
         *dots >= 8 && wide.max(high) >= 4 && (high as f32) < 4.0 * LETTER_HEIGHT
     };
@@ -176,7 +179,8 @@ fn around(a: Bounds, b: Bounds) -> Bounds {
 }
 
 fn is_dash([left, top, right, bottom]: &Bounds) -> bool {
-    let (wide, high) = ((right - left) as f32, (bottom - top) as f32);
+    let wide = (right - left) as f32;
+    let high = (bottom - top) as f32;
     high < 0.35 * LETTER_HEIGHT && (0.15 * LETTER_HEIGHT..1.5 * LETTER_HEIGHT).contains(&wide)
 }
 
@@ -185,7 +189,8 @@ fn is_one_phrase(a: &Bounds, b: &Bounds) -> bool {
     let [_, top, _, bottom] = around(*a, *b);
     let across = span(a[0].max(b[0]), a[2].min(b[2]));
     let down = span(a[1].max(b[1]), a[3].min(b[3]));
-    let (low_a, low_b) = (span(a[1], a[3]), span(b[1], b[3]));
+    let low_a = span(a[1], a[3]);
+    let low_b = span(b[1], b[3]);
     let is_one_line = span(top, bottom) <= 1.5 * LETTER_HEIGHT;
     // A dash stands between spaces.
     let has_dash = [a, b].iter().any(|it| is_dash(it));
@@ -196,8 +201,8 @@ fn is_one_phrase(a: &Bounds, b: &Bounds) -> bool {
     is_one_line && (is_beside || is_above)
 }
 
-/// A number with the decimal point that its picture shows: recognition loses points more often than anything
-/// else, and no error is worse. Nothing if the picture shows no point.
+/// A number with the decimal point that its picture shows: recognition loses points more often than
+/// anything else, and no error is worse. Nothing if the picture shows no point.
 pub(crate) fn with_decimal_point(sheet: &GrayImage, bounds: Bounds, text: &str) -> Option<String> {
     const DARK: u8 = 215;
     if text.len() < 2 || !text.chars().all(|it| it.is_ascii_digit()) {
@@ -213,7 +218,8 @@ pub(crate) fn with_decimal_point(sheet: &GrayImage, bounds: Bounds, text: &str) 
     let high = part.height() as f32;
     let is_digit = |it: &&Bounds| (it[3] - it[1]) as f32 > 0.6 * high;
     let is_point = |it: &&Bounds| {
-        let (wide, tall) = ((it[2] - it[0]) as f32, (it[3] - it[1]) as f32);
+        let wide = (it[2] - it[0]) as f32;
+        let tall = (it[3] - it[1]) as f32;
         wide < 0.35 * high && tall < 0.35 * high && it[1] as f32 > 0.6 * high
     };
     let points: Vec<&Bounds> = parts.iter().filter(is_point).collect();

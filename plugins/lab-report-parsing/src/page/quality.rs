@@ -71,19 +71,21 @@ pub(crate) fn flaws(picture: &GrayImage, upright: &Upright) -> Vec<Flaw> {
     checks.into_iter().filter(|(_, is_so)| *is_so).map(|(it, _)| it).collect()
 }
 
-/// Lower bound of the contrast of neighbouring pixels at an edge of a sharp letter, as a share of the difference
-/// between ink and paper.
+/// Lower bound of the contrast of neighbouring pixels at an edge of a sharp letter, as a share of
+/// the difference between ink and paper.
 const SHARP_MIN: f32 = 0.16;
 
 /// Lower bound of the difference between ink and paper, of 255.
 const CONTRAST_MIN: f32 = 60.0;
 
-/// Upper bound of the factor by which letters are enlarged for recognition, beyond which they have few dots.
+/// Upper bound of the factor by which letters are enlarged for recognition, beyond which they have
+/// few dots.
 const COARSE: f32 = 2.4;
 
 /// Whether text reaches the edge of the picture, or a corner of the page lies outside of it.
 fn is_cropped(picture: &GrayImage, upright: &Upright) -> bool {
-    let (width, height) = (picture.width() as f32, picture.height() as f32);
+    let width = picture.width() as f32;
+    let height = picture.height() as f32;
     let is_outside = |(x, y): &(f32, f32)| {
         *x < -0.01 * width || *y < -0.01 * height || *x > 1.01 * width || *y > 1.01 * height
     };
@@ -150,7 +152,8 @@ fn sharpness(look: &Look<'_>) -> Option<f32> {
 fn squares(look: &Look<'_>) -> Vec<f32> {
     let (width, height) = look.size;
     let square = |index: u32| {
-        let (column, row) = (index % SQUARES, index / SQUARES);
+        let column = index % SQUARES;
+        let row = index / SQUARES;
         let xs = width * column / SQUARES..width * (column + 1) / SQUARES;
         let ys = height * row / SQUARES..height * (row + 1) / SQUARES;
         let places = ys.step_by(5).flat_map(|y| xs.clone().step_by(5).map(move |x| (x, y)));

@@ -1,5 +1,5 @@
-//! Straightens a picture of a page (PAP-30): cuts the page out of its background, turns it upright, levels its
-//! lines, and scales its letters to one height.
+//! Straightens a picture of a page (PAP-30): cuts the page out of its background, turns it upright,
+//! levels its lines, and scales its letters to one height.
 
 use image::{GrayImage, Luma};
 use imageproc::contours::{BorderType, find_contours};
@@ -82,11 +82,14 @@ pub(crate) fn upright(picture: &GrayImage, reader: &mut Reader) -> Result<Uprigh
     let there = reader.sense(&turned, &turned_probes)?;
     Ok(if there.0 > here.0 {
         let phrases = bounds.iter().map(back).collect();
-        let (sheet, picture) = (turned, rotate180(&page));
-        let (quarters, is_chinese) = (quarters + 2, there.1);
+        let sheet = turned;
+        let picture = rotate180(&page);
+        let quarters = quarters + 2;
+        let is_chinese = there.1;
         Upright { sheet, picture, phrases, corners, quarters, lean, scale, is_chinese }
     } else {
-        let (phrases, is_chinese) = (bounds, here.1);
+        let phrases = bounds;
+        let is_chinese = here.1;
         Upright { sheet: plain, picture: page, phrases, corners, quarters, lean, scale, is_chinese }
     })
 }
@@ -118,7 +121,8 @@ fn corners(picture: &GrayImage) -> Option<Corners> {
     let edge = (0..width)
         .flat_map(|x| [(x, 0), (x, height - 1)])
         .chain((0..height).flat_map(|y| [(0, y), (width - 1, y)]));
-    let (mut table, mut all) = (0_u32, 0_u32);
+    let mut table = 0_u32;
+    let mut all = 0_u32;
     for (x, y) in edge {
         table += u32::from(!is_page(small.get_pixel(x, y)));
         all += 1;
@@ -153,7 +157,8 @@ fn shrunk(picture: &GrayImage) -> (GrayImage, f32) {
     (resized(picture, 1.0 / scale), scale)
 }
 
-/// The largest quadrilateral with its corners on a hull: corners are removed where the least area is lost.
+/// The largest quadrilateral with its corners on a hull: corners are removed where the least area
+/// is lost.
 fn largest_quadrilateral(hull: &[Point<i32>]) -> Option<Corners> {
     let mut corners: Vec<(f32, f32)> = hull.iter().map(|it| (it.x as f32, it.y as f32)).collect();
     while corners.len() > 4 {
@@ -197,13 +202,16 @@ fn has_edges(small: &GrayImage, corners: Corners) -> bool {
         pixel.flatten().map(|it| f32::from(it.0[0]))
     };
     let step = |(from, to): ((f32, f32), (f32, f32))| {
-        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+        let dx = to.0 - from.0;
+        let dy = to.1 - from.1;
         let length = dx.hypot(dy).max(1.0);
         // Corners are clockwise, so the inside is on the right of each side.
-        let (x, y) = (-dy / length * REACH, dx / length * REACH);
+        let x = -dy / length * REACH;
+        let y = dx / length * REACH;
         let steps = (2_u8..=18).filter_map(|it| {
             let share = f32::from(it) / 20.0;
-            let (px, py) = (from.0 + dx * share, from.1 + dy * share);
+            let px = from.0 + dx * share;
+            let py = from.1 + dy * share;
             Some(value((px + x, py + y))? - value((px - x, py - y))?)
         });
         let mut steps: Vec<f32> = steps.collect();
@@ -231,13 +239,15 @@ type Line = ((f32, f32), (f32, f32));
 
 /// The line through the points near a side, without its ends.
 fn side(outline: &[Point<i32>], from: (f32, f32), to: (f32, f32)) -> Option<Line> {
-    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+    let dx = to.0 - from.0;
+    let dy = to.1 - from.1;
     let length = dx.hypot(dy);
     if length < 8.0 {
         return None;
     }
     let near = outline.iter().filter_map(|it| {
-        let (x, y) = (it.x as f32 - from.0, it.y as f32 - from.1);
+        let x = it.x as f32 - from.0;
+        let y = it.y as f32 - from.1;
         let along = (x * dx + y * dy) / length / length;
         let off = (x * dy - y * dx).abs() / length;
         ((0.08..0.92).contains(&along) && off < 0.02 * length).then_some((it.x as f32, it.y as f32))
@@ -249,9 +259,12 @@ fn side(outline: &[Point<i32>], from: (f32, f32), to: (f32, f32)) -> Option<Line
     }
     let sum = points.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     let centre = (sum.0 / count, sum.1 / count);
-    let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+    let mut xx = 0.0;
+    let mut xy = 0.0;
+    let mut yy = 0.0;
     for (x, y) in &points {
-        let (x, y) = (x - centre.0, y - centre.1);
+        let x = x - centre.0;
+        let y = y - centre.1;
         xx += x * x;
         xy += x * y;
         yy += y * y;
@@ -298,14 +311,15 @@ fn cut_out(picture: &GrayImage, corners: Corners) -> GrayImage {
     page
 }
 
-/// The positions of ink relative to the centre of the reduced picture, up to some ten thousand, and half the
-/// diagonal of the picture.
+/// The positions of ink relative to the centre of the reduced picture, up to some ten thousand, and
+/// half the diagonal of the picture.
 fn places(page: &GrayImage) -> (Vec<(f64, f64)>, f64) {
     const PLACES_MAX: usize = 60_000;
     let (small, _) = shrunk(page);
     let dark = ink(&small, 12, 12);
     let (width, height) = dark.dimensions();
-    let (middle_x, middle_y) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
+    let middle_x = f64::from(width) / 2.0;
+    let middle_y = f64::from(height) / 2.0;
     let is_inside = |x: u32, y: u32| {
         let margin = (width.min(height) / 50).max(2);
         (margin..width - margin.min(width)).contains(&x)
@@ -318,7 +332,8 @@ fn places(page: &GrayImage) -> (Vec<(f64, f64)>, f64) {
     (places.into_iter().step_by(step).collect(), middle_x.hypot(middle_y))
 }
 
-/// How sharply ink is concentrated in lines at an angle of `degrees`: the variation of its projection profile.
+/// How sharply ink is concentrated in lines at an angle of `degrees`: the variation of its
+/// projection profile.
 fn sharpness(ink: &[(f64, f64)], reach: f64, degrees: f64) -> f64 {
     let (sine, cosine) = degrees.to_radians().sin_cos();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not below zero")]
@@ -347,7 +362,8 @@ pub(crate) fn lean(page: &GrayImage) -> f64 {
         });
         tried.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0.0, 0.0))
     };
-    let (level, stands) = (best(&ink, 0.0, LEAN_MAX, 0.5), best(&stood, 0.0, LEAN_MAX, 0.5));
+    let level = best(&ink, 0.0, LEAN_MAX, 0.5);
+    let stands = best(&stood, 0.0, LEAN_MAX, 0.5);
     let (ink, rough) = if stands.1 > level.1 { (stood, stands.0) } else { (ink, level.0) };
     let (fine, _) = best(&ink, rough, 0.5, 0.1);
     best(&ink, fine, 0.1, 0.02).0
@@ -366,9 +382,12 @@ fn level(page: &GrayImage, lean: f64) -> GrayImage {
     }
     #[expect(clippy::cast_possible_truncation, reason = "an angle")]
     let angle = -lean.to_radians() as f32;
-    let (width, height) = (page.width() as f32, page.height() as f32);
-    let (sine, cosine) = (angle.sin().abs(), angle.cos());
-    let (wide, high) = (width * cosine + height * sine, width * sine + height * cosine);
+    let width = page.width() as f32;
+    let height = page.height() as f32;
+    let sine = angle.sin().abs();
+    let cosine = angle.cos();
+    let wide = width * cosine + height * sine;
+    let high = width * sine + height * cosine;
     let turn = Projection::translate(wide / 2.0, high / 2.0)
         * Projection::rotate(angle)
         * Projection::translate(-width / 2.0, -height / 2.0);
@@ -400,7 +419,8 @@ fn letter_height(page: &GrayImage) -> Option<f32> {
         outlines.iter().filter(|it| it.border_type == BorderType::Outer).filter_map(|it| {
             let ys = || it.points.iter().map(|it| it.y);
             let xs = || it.points.iter().map(|it| it.x);
-            let (high, wide) = (ys().max()? - ys().min()? + 1, xs().max()? - xs().min()? + 1);
+            let high = ys().max()? - ys().min()? + 1;
+            let wide = xs().max()? - xs().min()? + 1;
             ((6..200).contains(&high) && wide < 3 * high && high < 6 * wide).then_some(high)
         });
     let mut heights: Vec<i32> = heights.collect();

@@ -39,8 +39,9 @@ impl Language {
         }
     }
 
-    /// The attempts until a phrase is read with certainty, each with its mode and scale: as one line, or as a raw
-    /// line without a search for letters, which finds short Chinese words that the other mode misses.
+    /// The attempts until a phrase is read with certainty, each with its mode and scale: as one
+    /// line, or as a raw line without a search for letters, which finds short Chinese words that
+    /// the other mode misses.
     const fn attempts(self) -> &'static [(c_int, f32)] {
         match self {
             Self::Any | Self::Glance => &[(ONE_LINE, 1.0)],
@@ -120,7 +121,8 @@ impl Functions {
 }
 
 fn symbol<T: Copy>(library: &'static Library, name: &str) -> Option<T> {
-    // SAFETY: every field of `Functions` has the type that `capi.h` of version 5 declares for its name.
+    // SAFETY: every field of `Functions` has the type that `capi.h` of version 5 declares for its
+    // name.
     let found = unsafe { library.get::<T>(name) };
     found.ok().map(|it| *it)
 }
@@ -179,8 +181,8 @@ impl Reader {
         found.ok_or_else(|| NodeError::Unavailable("Tesseract is not there".to_owned()))
     }
 
-    /// How plausible some phrases are as text: the number of letters, weighted by their certainty. And whether they
-    /// are Chinese.
+    /// How plausible some phrases are as text: the number of letters, weighted by their certainty.
+    /// And whether they are Chinese.
     pub(crate) fn sense(
         &mut self,
         sheet: &GrayImage,
@@ -236,7 +238,8 @@ impl Reader {
         language: Language,
         (mode, scale): (c_int, f32),
     ) -> Result<Phrase, NodeError> {
-        let (width, height) = (right - left, bottom - top);
+        let width = right - left;
+        let height = bottom - top;
         let part = image::imageops::crop_imm(sheet, left, top, width, height).to_image();
         let part = super::gray::resized(&part, scale);
         let (wide, high) = part.dimensions();
@@ -273,8 +276,8 @@ impl Recogniser {
         let handle = unsafe { (functions.create)() };
         let this = Self { functions, handle };
         if let Some(set_levels) = functions.set_parallel_levels {
-            // SAFETY: sets a number of this thread. Threads of a library that wait for one another in circles
-            // take seven times as long on a busy machine.
+            // SAFETY: sets a number of this thread. Threads of a library that wait for one another
+            // in circles take seven times as long on a busy machine.
             unsafe { set_levels(0) };
         }
         if handle.is_null() {
@@ -304,7 +307,8 @@ impl Recogniser {
         let pixels = sheet.as_raw().as_ptr();
         // SAFETY: the handle is alive.
         unsafe { (self.functions.set_mode)(self.handle, mode) };
-        // SAFETY: one byte a pixel, `width` bytes a row, `height` rows: what a `GrayImage` holds. It is copied.
+        // SAFETY: one byte a pixel, `width` bytes a row, `height` rows: what a `GrayImage` holds.
+        // It is copied.
         unsafe { (self.functions.set_image)(self.handle, pixels, width, height, 1, width) };
         // SAFETY: the handle is alive and has an image.
         unsafe { (self.functions.set_resolution)(self.handle, RESOLUTION) };
@@ -335,15 +339,18 @@ fn pixel_count(side: u32) -> Result<c_int, NodeError> {
         .map_err(|_| NodeError::rejected(Reason::PictureTooLarge, "a page is too large to read"))
 }
 
-/// Parses a row of the table that Tesseract returns: level, page, block, paragraph, line, word, left, top, width, height, certainty, text.
+/// Parses a row of the table that Tesseract returns: level, page, block, paragraph, line, word,
+/// left, top, width, height, certainty, text.
 fn word(row: &str) -> Option<(Word, f32)> {
     let fields: Vec<&str> = row.splitn(12, '\t').collect();
     let ["5", .., left, top, width, height, certainty, text] = fields.as_slice() else {
         return None;
     };
     let number = |it: &str| it.parse::<f32>().ok();
-    let (left, top) = (number(left)?, number(top)?);
-    let (right, bottom) = (left + number(width)?, top + number(height)?);
+    let left = number(left)?;
+    let top = number(top)?;
+    let right = left + number(width)?;
+    let bottom = top + number(height)?;
     let certainty = number(certainty)?;
     let text = text.trim();
     let is_there = certainty >= 0.0 && !text.is_empty();

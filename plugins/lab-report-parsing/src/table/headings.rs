@@ -20,8 +20,8 @@ pub(crate) struct Heading {
     pub(crate) right: f32,
 }
 
-/// The headings of a line; nothing unless two of them are known, and name and result are among them or may be
-/// the one that is unknown.
+/// The headings of a line; nothing unless two of them are known, and name and result are among them
+/// or may be the one that is unknown.
 pub(crate) fn headings(line: &Line) -> Option<Vec<Heading>> {
     let mut found: Vec<Heading> = Vec::new();
     let mut at = 0;
@@ -37,7 +37,8 @@ pub(crate) fn headings(line: &Line) -> Option<Vec<Heading>> {
                 last.right = word.right;
             }
             (None, _) => {
-                let (left, right) = (word.left, word.right);
+                let left = word.left;
+                let right = word.right;
                 found.push(Heading { role: Role::Unknown, left, right });
             }
         }

@@ -121,7 +121,8 @@ fn panels(headings: &[Heading]) -> Vec<Panel> {
             _ => panels.push(vec![heading.clone()]),
         }
     }
-    // A column before a repeated heading belongs to the table that this heading opens: 序号, 项目, 结果, 序号, 项目, 结果.
+    // A column before a repeated heading belongs to the table that this heading opens: 序号, 项目, 结果,
+    // 序号, 项目, 结果.
     for at in 1..panels.len() {
         let (left, right) = panels.split_at_mut(at);
         if let (Some(left), Some(right)) = (left.last_mut(), right.first_mut())
@@ -162,8 +163,8 @@ fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
     rows.done
 }
 
-/// Removes row numbers from names, where the heading of their column was not read. They are recognised by
-/// counting up.
+/// Removes row numbers from names, where the heading of their column was not read. They are
+/// recognised by counting up.
 fn remove_row_numbers(entries: &mut [Entry]) {
     let number = |it: &Entry| {
         let (number, name) = it.name.split_once(' ')?;
@@ -185,7 +186,8 @@ fn remove_row_numbers(entries: &mut [Entry]) {
     }
 }
 
-/// The columns of a table. Neighbouring columns meet where the fewest words are, between their headings.
+/// The columns of a table. Neighbouring columns meet where the fewest words are, between their
+/// headings.
 fn columns(headings: &[Heading], body: &[Line]) -> Vec<Column> {
     let mut headings = headings.to_vec();
     headings.sort_by(|a, b| a.left.total_cmp(&b.left));
@@ -329,7 +331,8 @@ impl Rows {
         self.bottom = top + height;
     }
 
-    /// Adds a line without a result: the continuation of the previous row, or the beginning of the next one.
+    /// Adds a line without a result: the continuation of the previous row, or the beginning of the
+    /// next one.
     fn continue_row(&mut self, more: Entry, is_close: bool, bottom: f32) {
         let is_unfinished = |it: &Entry| {
             let open = |a, b| it.name.matches(a).count() > it.name.matches(b).count();

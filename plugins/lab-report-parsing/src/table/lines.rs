@@ -9,8 +9,8 @@ const OVERLAP: f32 = 0.4;
 /// The words of a line, from left to right.
 pub(crate) type Line = Vec<Word>;
 
-/// The lines of a page from top to bottom. A line may rise or fall slightly: each word is compared with the one
-/// before it, and not with the whole line.
+/// The lines of a page from top to bottom. A line may rise or fall slightly: each word is compared
+/// with the one before it, and not with the whole line.
 pub(crate) fn lines(words: &[Word]) -> Vec<Line> {
     let mut words: Vec<&Word> = words.iter().collect();
     words.sort_by(|a, b| a.left.total_cmp(&b.left));

@@ -1,11 +1,11 @@
-//! Reads tables in Markdown, as the model writes them. Columns are identified by their headings, and not by their
-//! order (PAP-10).
+//! Reads tables in Markdown, as the model writes them. Columns are identified by their headings,
+//! and not by their order (PAP-10).
 
 use super::Entry;
 use crate::vocabulary::roles::{Role, role};
 
-/// The rows of all tables in a text. A missing column is empty; a row without a name and a result continues the
-/// one before. Nothing if there is no table with names and results.
+/// The rows of all tables in a text. A missing column is empty; a row without a name and a result
+/// continues the one before. Nothing if there is no table with names and results.
 pub(crate) fn entries(text: &str) -> Option<Vec<Entry>> {
     let mut roles: Vec<Option<Role>> = Vec::new();
     let mut entries: Vec<Entry> = Vec::new();

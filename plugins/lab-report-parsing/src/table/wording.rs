@@ -1,5 +1,6 @@
-//! Corrects cells of a table by rule: marks are separated from results, and characters that recognition confuses are
-//! corrected where only one of them makes sense, such as `O` for zero in a number. No digit is ever added.
+//! Corrects cells of a table by rule: marks are separated from results, and characters that
+//! recognition confuses are corrected where only one of them makes sense, such as `O` for zero in a
+//! number. No digit is ever added.
 
 use std::sync::LazyLock;
 
@@ -49,7 +50,8 @@ fn split_unit(reference: String, unit: String, is_named: fn(&str) -> bool) -> (S
     split.unwrap_or((reference, unit))
 }
 
-/// Splits a result and a mark before or after it. Letters are marks only after a number: `12.3 H`, not `Group A`.
+/// Splits a result and a mark before or after it. Letters are marks only after a number: `12.3 H`,
+/// not `Group A`.
 fn split_mark(cell: &str) -> (String, String) {
     let trimmed = cell.trim();
     let is_number = |it: &str| {
@@ -178,7 +180,8 @@ fn range(cell: &str) -> String {
     folded.to_owned()
 }
 
-/// Why a row cannot be correct: a part of it was not read, or the decimal point of its result was lost.
+/// Why a row cannot be correct: a part of it was not read, or the decimal point of its result was
+/// lost.
 pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
     let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
     if cells.iter().any(|it| it.contains(UNREAD)) {

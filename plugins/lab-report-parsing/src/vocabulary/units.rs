@@ -52,8 +52,8 @@ pub(crate) fn is_like_unit(text: &str) -> bool {
     text.chars().any(char::is_alphabetic) && is_unit(&unit(text)) || text == "%"
 }
 
-/// The unit that a text most likely was before recognition. A text that is equally near to two units is not
-/// changed.
+/// The unit that a text most likely was before recognition. A text that is equally near to two
+/// units is not changed.
 pub(crate) fn unit(cell: &str) -> String {
     let close: String = folded_text(cell).chars().filter(|it| !it.is_whitespace()).collect();
     let close = close.trim_matches(['|', '_', '.', ',']).to_owned();
