@@ -74,7 +74,7 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(problems.join("; ")) }
     }
 
-    /// What is wrong with it beyond its form. All of it.
+    /// Everything that is wrong beyond the form of the file.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(dicom) = &self.dicom {
@@ -105,19 +105,15 @@ impl Config {
     }
 }
 
-/// The folder of this program.
-pub(crate) fn own_folder() -> Option<PathBuf> {
-    Some(std::env::current_exe().ok()?.parent()?.to_owned())
-}
-
-/// An address that cannot be connected to.
+/// The problem of an address that is not `HOST:PORT`.
 fn no_port(address: &str) -> Option<String> {
     let port = address.rsplit_once(':').filter(|it| !it.0.is_empty());
     let is_one = port.is_some_and(|it| it.1.parse::<u16>().is_ok_and(|it| it > 0));
     (!is_one).then(|| format!("`{address}` has no port: write HOST:PORT, as `pacs:104`"))
 }
 
-/// Plaintext beyond this machine has to be meant: an interface by name, and networks (DIN-92).
+/// The problem of a listener that is open to more than was meant: beyond this machine, where text is
+/// sent in plain, a site has to name the interface and the networks (DIN-92).
 fn exposure(what: &str, listen: SocketAddr, has_networks: bool) -> Option<String> {
     if listen.ip().is_loopback() {
         return None;
@@ -157,6 +153,38 @@ mod tests {
         let peers = "peers: [{ ae_title: CT1, networks: [] }]";
         check(&format!("dicom: {{ listen: 10.1.0.5:104, {peers} }}"), Some("networks"));
         check("hl7: { listen: 10.1.0.5:2575, networks: [] }", Some("networks"));
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let problems = Config::parse(
+            "{ disk: { warn: 96 }, retention: { images: 30d, committed_images: 7d },
+               model: { name: m, pixels: [1, 2] } }",
+        );
+        let problems = problems.unwrap_err();
+        for part in ["disk:", "retention.committed_images:", "model:"] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+    }
+
+    #[test]
+    fn an_address_needs_host_and_port() {
+        assert_eq!(no_port("pacs:104"), None);
+        assert_eq!(no_port("[::1]:104"), None);
+        for address in ["pacs", ":104", "pacs:", "pacs:0", "pacs:70000", "pacs:x"] {
+            assert!(no_port(address).is_some(), "{address}");
+        }
+        let peers = "peers: [{ ae_title: CT1, networks: [10.1.0.0/16], address: ct1 }]";
+        check(&format!("dicom: {{ listen: 127.0.0.1:104, {peers} }}"), Some("peer CT1"));
+    }
+
+    #[test]
+    fn an_empty_part_has_its_defaults() {
+        let config = Config::parse("{ log: json, identity: { domains: single } }").unwrap();
+        assert_eq!(config.log, LogFormat::Json);
+        assert_eq!(config.upkeep().disk, DiskMarks::default());
+        assert_eq!(config.upkeep().retention.images, None);
+        assert!(config.dicom.is_none() && config.destinations.is_empty());
     }
 
     #[test]

@@ -135,3 +135,43 @@ impl Listeners<'_> {
 fn cannot_listen(protocol: &str, error: &std::io::Error) -> Failure {
     Failure::from_error(&format!("cannot listen for {protocol}"), error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn senders(config: &str, trust_loopback: bool) -> AllowedSenders {
+        let senders = AllowedSenders::default();
+        let arguments = SiteArgs { trust_loopback, ..SiteArgs::default() };
+        senders.set(&Config::parse(config).unwrap(), &arguments);
+        senders
+    }
+
+    const SITE: &str = "{ dicom: { listen: 127.0.0.1:104, peers: [
+            { ae_title: CT1, networks: [10.1.0.0/16] }] },
+        hl7: { listen: 127.0.0.1:2575, networks: [10.3.0.0/24] } }";
+
+    #[test]
+    fn only_what_the_site_file_names_is_accepted() {
+        let allowed = senders(SITE, false);
+        assert_eq!((allowed.peers.get().len(), allowed.networks.get().len()), (1, 1));
+        let nobody = senders("log: text", false);
+        assert!(nobody.peers.get().is_empty() && nobody.networks.get().is_empty());
+    }
+
+    #[test]
+    fn trusting_this_machine_adds_a_peer_of_any_title() {
+        let allowed = senders(SITE, true);
+        let peers = allowed.peers.get();
+        assert_eq!(peers.iter().filter(|it| it.ae_title.is_none()).count(), 1);
+        let here = "127.0.0.1".parse().unwrap();
+        assert!(allowed.networks.get().iter().any(|it| it.contains(here)));
+    }
+
+    #[test]
+    fn a_new_site_file_replaces_the_senders_of_the_old_one() {
+        let allowed = senders(SITE, true);
+        allowed.set(&Config::parse("log: text").unwrap(), &SiteArgs::default());
+        assert!(allowed.peers.get().is_empty() && allowed.networks.get().is_empty());
+    }
+}

@@ -14,7 +14,7 @@ use plugin_host::{PluginHost, PluginLimits, Trust};
 use report::{Fonts, PdfError, Recipient, Templates};
 
 use crate::active_model::ActiveModel;
-use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange, own_folder};
+use crate::config::{Config, DestinationConfig, OnError, OnIdentityChange};
 use crate::installation::Installation;
 use crate::output::Failure;
 use crate::public_key::public_key;
@@ -160,6 +160,11 @@ fn plugin_folder(installation: &Installation, arguments: &SiteArgs) -> PathBuf {
     named.or_else(own_folder).unwrap_or_else(|| installation.data.join("plugins"))
 }
 
+/// The folder of this program.
+pub(crate) fn own_folder() -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.parent()?.to_owned())
+}
+
 /// Plugins in the folder of a site that it would not load, and why.
 pub(crate) async fn untrusted(
     installation: &Installation,
@@ -253,4 +258,65 @@ fn destination(
         resends_on_identity_change: config.on_identity_change == OnIdentityChange::Resend,
         pauses_on_failure: config.on_error == OnError::Block,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::installation::InstallationArgs;
+
+    fn installation(config: &str) -> Installation {
+        Installation {
+            config: Arc::new(Config::parse(config).unwrap()),
+            data: PathBuf::from("/nowhere"),
+            text: config.to_owned(),
+            arguments: InstallationArgs::default(),
+        }
+    }
+
+    #[test]
+    fn the_command_line_names_the_plugin_folder_before_the_site_file_does() {
+        let site = installation("plugins: /usr/lib/isocenter/plugins");
+        let none = SiteArgs::default();
+        assert_eq!(plugin_folder(&site, &none), Path::new("/usr/lib/isocenter/plugins"));
+        let flag = SiteArgs { plugins: Some("/tmp/plugins".into()), ..SiteArgs::default() };
+        assert_eq!(plugin_folder(&site, &flag), Path::new("/tmp/plugins"));
+        assert_eq!(Some(plugin_folder(&installation("log: text"), &none)), own_folder());
+    }
+
+    #[test]
+    fn inline_plugins_are_never_loaded_unsigned() {
+        let arguments = SiteArgs { allow_unsigned: true, ..SiteArgs::default() };
+        let site = installation("inline_plugins: [segmentation]");
+        let refused = trust(&site, &arguments).err().unwrap();
+        assert!(refused.text().contains("inline_plugins"), "{}", refused.text());
+        assert!(matches!(trust(&installation("log: text"), &arguments), Ok(Trust::Anyone)));
+    }
+
+    #[test]
+    fn our_ae_title_is_that_of_the_site_file() {
+        let title = |config: &str| own_ae_title(&installation(config).config).unwrap().to_string();
+        assert_eq!(title("log: text"), "ISOCENTER");
+        assert_eq!(title("dicom: { listen: 127.0.0.1:104, ae_title: AI1, peers: [] }"), "AI1");
+    }
+
+    #[test]
+    fn a_folder_stands_only_for_destinations_the_site_file_does_not_name() {
+        let workflow = "
+            workflow: bone
+            on: { study: { complete: { quiet: 300ms } } }
+            nodes: { bone: { plugin: segmentation } }
+            deliver:
+              - { to: pacs, what: [seg], after: [bone] }
+              - { to: ehr, what: [oru], after: [bone] }";
+        let mut destinations = Destinations::new();
+        add_stand_ins(&mut destinations, &SiteArgs::default(), &[workflow]);
+        assert!(destinations.is_empty());
+        let arguments = SiteArgs { folder: Some("/tmp/out".into()), ..SiteArgs::default() };
+        let config = installation("destinations: { pacs: { folder: /srv/pacs } }").config;
+        let destinations = super::destinations(&config, &arguments, &[workflow]).unwrap();
+        let unverified: Vec<(&str, bool)> =
+            destinations.iter().map(|(name, it)| (name.as_str(), it.allow_unverified)).collect();
+        assert_eq!(unverified, [("ehr", true), ("pacs", false)]);
+    }
 }

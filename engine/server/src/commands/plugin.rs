@@ -9,10 +9,9 @@ use plugin_host::{Trust, sign};
 
 use super::Execute;
 use super::scratch::{Scratch, ScratchSite};
-use crate::config::own_folder;
 use crate::installation::InstallationArgs;
 use crate::output::{Failure, line, list};
-use crate::site::{SiteArgs, open_host};
+use crate::site::{SiteArgs, open_host, own_folder};
 
 /// Lists, makes, checks and signs plugins.
 #[derive(Args)]
