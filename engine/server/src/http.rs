@@ -4,6 +4,7 @@
 //! * `reviews`: results and the decisions about them.
 //! * `documents`: pages that arrive over HTTP.
 //! * `problem`: why a call is refused, as the caller sees it.
+#![doc = include_str!("../API.md")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ async fn limit_calls(
 fn api(services: HttpServices) -> Router {
     let HttpServices { intake, reviews, .. } = services;
     let documents = Router::new()
-        .route("/api/documents", post(documents::accept))
+        .route(documents::ROUTE, post(documents::accept))
         .layer(DefaultBodyLimit::max(documents::FILE_BYTES_MAX))
         .with_state(intake);
     let admission = middleware::from_fn_with_state(reviews.clone(), entry::admit);
@@ -106,4 +107,29 @@ async fn show_metrics(
         return (StatusCode::FORBIDDEN, String::new());
     }
     (StatusCode::OK, services.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documentation of the interface.
+    const API: &str = include_str!("../API.md");
+
+    #[test]
+    fn every_route_is_documented() {
+        let decisions = ["claim", "release", "sign", "reject", "amend", "withdraw"];
+        let decisions = decisions.map(|it| reviews::DECISION.replace("{decision}", it));
+        let routes = [reviews::REVIEWS, reviews::RESULT, reviews::MASK, reviews::MASKS];
+        let routes = routes.into_iter().chain([documents::ROUTE]).map(str::to_owned);
+        for route in routes.chain(decisions) {
+            let written = route.replace("{run}", "RUN").replace("{digest}", "SHA256");
+            // The table names `/release` after `/claim`, without repeating what comes before it.
+            let last = written.rsplit_once('/').map_or("", |it| it.1);
+            let is_named = API.contains(&format!("{written}`"))
+                || API.contains(&format!("{written}?"))
+                || API.contains(&format!("`/{last}`"));
+            assert!(is_named, "API.md does not document {written}");
+        }
+    }
 }

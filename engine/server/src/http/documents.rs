@@ -19,6 +19,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::Problem;
 
+/// The path of this call.
+pub(super) const ROUTE: &str = "/api/documents";
+
 /// The upper bound of a file, in bytes.
 pub(super) const FILE_BYTES_MAX: usize = 32 << 20;
 

@@ -124,4 +124,23 @@ mod tests {
         let body = serde_json::to_string(&Body { problem: Problem::Unauthorized.text() });
         assert_eq!(body.unwrap(), r#"{"problem":"a valid token is needed"}"#);
     }
+
+    #[test]
+    fn every_status_is_documented() {
+        let api = include_str!("../../API.md");
+        let text = || "why".to_owned();
+        for problem in [
+            Problem::Unauthorized,
+            Problem::Remote,
+            Problem::Refused(ReviewRefusal::Unknown(text())),
+            Problem::Refused(ReviewRefusal::Conflict(text())),
+            Problem::Refused(ReviewRefusal::Invalid(text())),
+            Problem::Unreadable(text()),
+            Problem::UnsupportedType,
+            Problem::Unavailable,
+        ] {
+            let status = problem.status().as_u16().to_string();
+            assert!(api.contains(&status), "API.md does not document {status}");
+        }
+    }
 }

@@ -18,6 +18,13 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 
+// The paths of the calls, documented in `API.md`.
+pub(super) const REVIEWS: &str = "/api/reviews";
+pub(super) const RESULT: &str = "/api/runs/{run}/result";
+pub(super) const DECISION: &str = "/api/runs/{run}/{decision}";
+pub(super) const MASK: &str = "/api/runs/{run}/masks/{digest}";
+pub(super) const MASKS: &str = "/api/masks";
+
 /// The upper bound of a result that is sent here, in bytes.
 const CONTENT_BYTES_MAX: usize = 16 << 20;
 
@@ -27,12 +34,12 @@ const MASK_BYTES_MAX: usize = 512 << 20;
 /// The routes for people who review.
 pub(super) fn routes(reviews: ReviewService) -> Router {
     Router::new()
-        .route("/api/reviews", get(list))
-        .route("/api/runs/{run}/result", get(show).put(edit))
-        .route("/api/runs/{run}/{decision}", post(decide))
+        .route(REVIEWS, get(list))
+        .route(RESULT, get(show).put(edit))
+        .route(DECISION, post(decide))
         .layer(DefaultBodyLimit::max(CONTENT_BYTES_MAX))
-        .route("/api/runs/{run}/masks/{digest}", get(mask))
-        .route("/api/masks", put(store_mask).layer(DefaultBodyLimit::max(MASK_BYTES_MAX)))
+        .route(MASK, get(mask))
+        .route(MASKS, put(store_mask).layer(DefaultBodyLimit::max(MASK_BYTES_MAX)))
         .with_state(reviews)
 }
 
