@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_a_command_is_its_own() {
+        let command = Arguments::command();
+        let about =
+            |name: &str| command.find_subcommand(name).unwrap().get_about().unwrap().to_string();
+        assert!(about("check").starts_with("Checks the site file"), "{}", about("check"));
+        assert!(about("studies").starts_with("Lists the newest studies"), "{}", about("studies"));
+    }
+
+    #[test]
     fn the_installation_may_be_named_after_any_command() {
         for line in [
             "isocenter studies --config site.yaml --data /srv --json --limit 3",
