@@ -15,7 +15,8 @@ use store::PgStore;
 use tracing::warn;
 
 use crate::output::Failure;
-use crate::site::{Site, SiteArgs, add_stand_ins};
+use crate::site::{Site, add_stand_ins};
+use crate::site_args::SiteArgs;
 use crate::workflows::{WorkflowFile, read_one, rendered};
 
 /// What becomes of a workflow file when the engine starts.

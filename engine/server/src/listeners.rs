@@ -14,7 +14,7 @@ use tracing::error;
 use crate::config::Config;
 use crate::http::{self, HttpServices};
 use crate::output::Failure;
-use crate::site::SiteArgs;
+use crate::site_args::SiteArgs;
 
 /// The DICOM peers and the HL7 networks that are accepted. A changed site file replaces them while
 /// the engine runs.

@@ -4,6 +4,7 @@
 //! * [`installation`]: the data folder and the site file a command works on, read once.
 //! * [`config`]: the site file as the sum of what each part declares.
 //! * [`database`]: how a command gets to the database, whether the engine runs or not.
+//! * [`plugins`]: where the plugins of a site lie, and whom it trusts.
 //! * [`site`]: everything the files of a site say, checked before anything listens.
 //! * [`run`]: the engine from its start to its end, with [`listeners`].
 //! * [`activation`], [`reload`]: which workflows are active, and what may change while it runs.
@@ -20,10 +21,12 @@ mod installation;
 mod listeners;
 mod operator;
 mod output;
+mod plugins;
 mod public_key;
 mod reload;
 mod run;
 mod site;
+mod site_args;
 mod telemetry;
 mod workflows;
 

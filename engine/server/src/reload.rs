@@ -32,7 +32,8 @@ use crate::config::Config;
 use crate::installation::Installation;
 use crate::listeners::AllowedSenders;
 use crate::output::Failure;
-use crate::site::{SiteArgs, add_stand_ins, destinations};
+use crate::site::{add_stand_ins, destinations};
+use crate::site_args::SiteArgs;
 
 /// How often site file, plugins and activations are compared.
 const INTERVAL: Duration = Duration::from_secs(1);

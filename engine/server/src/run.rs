@@ -45,7 +45,8 @@ use crate::installation::{Installation, InstallationArgs};
 use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
 use crate::output::{Failure, line};
 use crate::reload::{Reload, Stamps, callback_addresses};
-use crate::site::{Site, SiteArgs, own_ae_title};
+use crate::site::{Site, own_ae_title};
+use crate::site_args::SiteArgs;
 use crate::{activation, telemetry};
 
 /// The number of deliveries that are made at once.

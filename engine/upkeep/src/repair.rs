@@ -1,7 +1,7 @@
 //! Examines an installation for damage, and repairs what can be repaired without loss (ACC-04).
 //!
-//! An [`Installation`] is a database, an archive and a folder of keys that have to fit each other.
-//! [`Installation::examine`] only reads. [`Installation::repair`] puts right what loses nothing,
+//! An [`ExaminedInstallation`] is a database, an archive and a folder of keys that have to fit each other.
+//! [`ExaminedInstallation::examine`] only reads. [`ExaminedInstallation::repair`] puts right what loses nothing,
 //! takes damaged images out of use, and opens a task for a person where only a person can decide:
 //! what was sealed and signed, for example, is never "repaired".
 
@@ -59,7 +59,7 @@ pub enum Depth {
 }
 
 /// A database, an archive and a folder of keys that have to fit each other.
-pub struct Installation<'a> {
+pub struct ExaminedInstallation<'a> {
     /// The database.
     pub store: &'a Arc<PgStore>,
     /// How to connect as the owner of the database.
@@ -93,7 +93,7 @@ impl Findings {
     }
 }
 
-impl Installation<'_> {
+impl ExaminedInstallation<'_> {
     /// Examines everything, and changes nothing.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use super::Execute;
 use super::scratch::{Scratch, ScratchSite};
 use crate::installation::InstallationArgs;
 use crate::output::{Failure, line};
-use crate::site::{SiteArgs, untrusted};
+use crate::plugins::untrusted;
+use crate::site_args::SiteArgs;
 
 /// Checks the site file, the workflows and the templates, and shows every problem.
 #[derive(Args)]

@@ -25,7 +25,7 @@ use crate::installation::InstallationArgs;
 use crate::listeners::ListenerAddresses;
 use crate::output::{Failure, line};
 use crate::run;
-use crate::site::SiteArgs;
+use crate::site_args::SiteArgs;
 use crate::telemetry::LogFormat;
 
 /// Shows the engine at work: sends it an order and a study, and shows what came out.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use upkeep::repair::{Depth, Installation as Examined, RepairError};
+use upkeep::repair::{Depth, ExaminedInstallation, RepairError};
 
 use super::Execute;
 use crate::installation::ListArgs;
@@ -29,8 +29,11 @@ impl Execute for Doctor {
     async fn execute(self) -> Result<ExitCode, Failure> {
         let installation = self.list.installation.read()?;
         let database = installation.open_database().await?;
-        let examined =
-            Examined { store: &database.store, owner: &database.owner, data: &installation.data };
+        let examined = ExaminedInstallation {
+            store: &database.store,
+            owner: &database.owner,
+            data: &installation.data,
+        };
         let depth = if self.read_all { Depth::Full } else { Depth::Quick };
         let outcome = examine(&examined, depth, self.repair).await;
         database.close().await;
@@ -49,7 +52,7 @@ impl Execute for Doctor {
 }
 
 async fn examine(
-    installation: &Examined<'_>,
+    installation: &ExaminedInstallation<'_>,
     depth: Depth,
     is_to_repair: bool,
 ) -> Result<Vec<store::Check>, RepairError> {

@@ -11,7 +11,8 @@ use super::Execute;
 use super::scratch::{Scratch, ScratchSite};
 use crate::installation::InstallationArgs;
 use crate::output::{Failure, line, list};
-use crate::site::{SiteArgs, open_host, own_folder};
+use crate::plugins::{open_host, own_folder};
+use crate::site_args::SiteArgs;
 
 /// Lists, makes, checks and signs plugins.
 #[derive(Args)]

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::installation::Installation;
 use crate::output::Failure;
-use crate::site::{Site, SiteArgs};
+use crate::site::Site;
+use crate::site_args::SiteArgs;
 
 /// A temporary folder that is removed when it is dropped.
 pub(super) struct Scratch(PathBuf);

@@ -11,7 +11,7 @@ use super::Execute;
 use crate::installation::InstallationArgs;
 use crate::output::Failure;
 use crate::run;
-use crate::site::SiteArgs;
+use crate::site_args::SiteArgs;
 
 /// Runs the engine until it is stopped with SIGTERM or Ctrl-C.
 #[derive(Args)]

@@ -8,7 +8,7 @@ use super::Execute;
 use super::scratch::ScratchSite;
 use crate::installation::InstallationArgs;
 use crate::output::{Failure, exit_code, line};
-use crate::site::SiteArgs;
+use crate::site_args::SiteArgs;
 
 /// Runs the tests inside the workflows. The exit code is 1 if one fails.
 #[derive(Args)]

@@ -13,7 +13,7 @@ use crate::activation::failures;
 use crate::installation::{InstallationArgs, ListArgs};
 use crate::operator::operator;
 use crate::output::{Failure, decision, json, line, list};
-use crate::site::SiteArgs;
+use crate::site_args::SiteArgs;
 use crate::workflows::{WorkflowFile, read_one, rendered};
 
 mod matching;
