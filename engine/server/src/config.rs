@@ -112,8 +112,8 @@ fn no_port(address: &str) -> Option<String> {
     (!is_one).then(|| format!("`{address}` has no port: write HOST:PORT, as `pacs:104`"))
 }
 
-/// The problem of a listener that is open to more than was meant: beyond this machine, where text is
-/// sent in plain, a site has to name the interface and the networks (DIN-92).
+/// The problem of a listener that is open to more than was meant: beyond this machine, where text
+/// is sent in plain, a site has to name the interface and the networks (DIN-92).
 fn exposure(what: &str, listen: SocketAddr, has_networks: bool) -> Option<String> {
     if listen.ip().is_loopback() {
         return None;

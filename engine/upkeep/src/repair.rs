@@ -1,9 +1,9 @@
 //! Examines an installation for damage, and repairs what can be repaired without loss (ACC-04).
 //!
-//! An [`ExaminedInstallation`] is a database, an archive and a folder of keys that have to fit each other.
-//! [`ExaminedInstallation::examine`] only reads. [`ExaminedInstallation::repair`] puts right what loses nothing,
-//! takes damaged images out of use, and opens a task for a person where only a person can decide:
-//! what was sealed and signed, for example, is never "repaired".
+//! An [`ExaminedInstallation`] is a database, an archive and a folder of keys that have to fit each
+//! other. [`ExaminedInstallation::examine`] only reads. [`ExaminedInstallation::repair`] puts right
+//! what loses nothing, takes damaged images out of use, and opens a task for a person where only a
+//! person can decide: what was sealed and signed, for example, is never "repaired".
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,8 @@
 //! `destinations:` of the site file: the systems that results are sent to.
 //!
-//! A kind of destination is one variant of [`DestinationKind`]. Its configuration, and what it takes
-//! and prefers, are declared in the crate of its protocol; here stands only what every destination has,
-//! and the list of the kinds.
+//! A kind of destination is one variant of [`DestinationKind`]. Its configuration, and what it
+//! takes and prefers, are declared in the crate of its protocol; here stands only what every
+//! destination has, and the list of the kinds.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -86,8 +86,8 @@ impl DestinationKind {
         }))
     }
 
-    /// Checks what can be checked without opening anything. `callers` are the AE titles that may call
-    /// the engine.
+    /// Checks what can be checked without opening anything. `callers` are the AE titles that may
+    /// call the engine.
     fn problems(&self, callers: &BTreeSet<&AeTitle>) -> Vec<String> {
         match self {
             Self::Dicom(pacs) => {
