@@ -121,12 +121,15 @@ fn check_messages(utf8: &[u8], gb: &[u8], charset: &str, name: &str) {
         // Five components at most, and in another order behind the third: all names have fewer.
         assert!(shown.contains(group.trim_end_matches('^')), "{charset} {name}: {shown}");
     }
-    let decoded = encoding::hl7_charset::Hl7Charset::parse(
+    let decoded = encoding::hl7::charset::Hl7Charset::parse(
         "GB 18030-2000",
-        encoding::hl7_charset::Hl7Charset::Utf8,
+        encoding::hl7::charset::Hl7Charset::Utf8,
     );
-    let (decoded, is_whole) = decoded.unwrap().decode(gb);
-    assert!(is_whole && decoded.contains(name.split('=').next().unwrap()), "{charset} {name}");
+    let decoded = decoded.unwrap().decode(gb);
+    assert!(
+        decoded.is_lossless && decoded.text.contains(name.split('=').next().unwrap()),
+        "{charset} {name}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use encoding::hl7_charset::Hl7Charset;
+use encoding::hl7::charset::Hl7Charset;
 use hl7::MllpDestination;
 use simulators::phantom::Phantom;
 use system_tests::api::{call_raw, token};

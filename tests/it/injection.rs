@@ -121,7 +121,7 @@ impl Site {
         let seed = format!("injected {number}");
         let phantom =
             Phantom { seed, accession, slices: 1, size: 64, pixel: 6.0, ..Phantom::default() };
-        let escaped = encoding::hl7_escape::Delimiters::default().escaped(reason);
+        let escaped = encoding::hl7::escape::Delimiters::default().escaped(reason);
         let order = order_message(&phantom, &format!("I{number}"));
         let lines: Vec<String> = order
             .split('\r')

@@ -64,7 +64,7 @@ async fn aud_02_seals_keep_their_order_over_many_transactions() {
     let hospital = Hospital::open().await;
     let peer = hl7::MllpDestination::new(
         hospital.engine.mllp.clone(),
-        encoding::hl7_charset::Hl7Charset::Utf8,
+        encoding::hl7::charset::Hl7Charset::Utf8,
     );
     for number in 0..600 {
         let message =

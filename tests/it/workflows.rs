@@ -301,7 +301,7 @@ deliver: [{ to: pacs, what: [images] }]
     let received = hospital.pacs.received();
     assert_eq!(received.len(), usize::from(phantom.slices));
     let data_set = |file: &[u8]| {
-        let (at, _) = encoding::file_meta::split(file).unwrap();
+        let (at, _) = encoding::dicom::file_meta::split(file).unwrap();
         file[at..].to_vec()
     };
     let sent: Vec<Vec<u8>> = phantom.files().iter().map(|it| data_set(it)).collect();

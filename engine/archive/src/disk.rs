@@ -1,76 +1,85 @@
+//! The archive on a disk: one file for each data set and artifact, named by its SHA-256.
+//!
+//! Instances are DICOM files below `instances`, artifacts of plugins below `artifacts`. `quarantine`
+//! holds what is arriving, and is emptied at every start: nothing in it was acknowledged.
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use contracts::{Archive, Incoming, Quarantined, Removable};
 use domain::ArtifactRef;
-use encoding::file_meta::{self, FileMeta, META_BYTES_MAX};
+use encoding::dicom::file_meta::{self, FileMeta, META_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::spool::Spool;
 
-/// A file that was kept more recently is not removed.
+/// A file that was stored more recently is not removed.
 const REMOVABLE_AGE_MIN: Duration = Duration::from_hours(1);
 
-/// An archive on a disk.
+/// An archive on a local disk.
 pub struct DiskArchive {
     pub(crate) quarantine: PathBuf,
     pub(crate) instances: PathBuf,
     artifacts: PathBuf,
-    /// Data sets that could not be flushed. The system tells that once: the next flush of the same file succeeds
-    /// whether its bytes are on the disk or not.
-    doubtful: Mutex<HashSet<String>>,
+    /// Digests of data sets whose flush failed. The system reports that once: the next flush of the
+    /// same file succeeds whether its bytes are on the disk or not, so they are written anew.
+    unflushed: Mutex<HashSet<String>>,
 }
 
 impl DiskArchive {
-    /// Opens the archive in `folder`, and empties its quarantine: nothing in there was acknowledged.
+    /// Opens the archive in `folder`, and empties its quarantine: nothing in it was acknowledged.
     ///
     /// # Errors
     ///
-    /// Fails if the folders cannot be made.
+    /// Fails if the folders cannot be created.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let quarantine = folder.join("quarantine");
         if quarantine.exists() {
             fs::remove_dir_all(&quarantine)?;
         }
         let archive = Self::beside(folder);
-        // All at once and on the disk, so that a file's folder never goes with a loss of power.
+        // Created together and flushed, so that a loss of power never takes the folder of a file.
         archive.folders().try_for_each(|it| make_folder(&it))?;
-        for kept in [&archive.instances, &archive.artifacts] {
-            File::open(kept)?.sync_all()?;
+        for root in [&archive.instances, &archive.artifacts] {
+            File::open(root)?.sync_all()?;
         }
         File::open(folder)?.sync_all()?;
         Ok(archive)
     }
 
-    /// The archive in `folder`, which an engine may be working with: its quarantine is left alone.
+    /// The archive in `folder`, beside an engine that may be using it: its quarantine is left alone.
     pub fn beside(folder: &Path) -> Self {
         Self {
             quarantine: folder.join("quarantine"),
             instances: folder.join("instances"),
             artifacts: folder.join("artifacts"),
-            doubtful: Mutex::default(),
+            unflushed: Mutex::default(),
         }
     }
 
-    /// Every folder that files are put in.
+    /// Every folder that files are written to.
     pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> {
-        let kept = [&self.instances, &self.artifacts]
+        let stores = [&self.instances, &self.artifacts]
             .into_iter()
-            .flat_map(|kept| (0..=u8::MAX).map(move |it| kept.join(format!("{it:02x}"))));
-        std::iter::once(self.quarantine.clone()).chain(kept)
+            .flat_map(|root| (0..=u8::MAX).map(move |prefix| root.join(format!("{prefix:02x}"))));
+        std::iter::once(self.quarantine.clone()).chain(stores)
     }
 
-    /// Where that is put which nobody may take for what it was.
+    /// The folder for files that must no longer be used as what they were stored as.
     pub(crate) fn aside_folder(&self) -> PathBuf {
         self.instances.with_file_name("aside")
+    }
+
+    fn unflushed(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn instance_path(&self, sha256: &str) -> PathBuf {
@@ -81,16 +90,17 @@ impl DiskArchive {
         place(&self.artifacts, sha256, "bin")
     }
 
-    /// Puts a file in its place, if it is not there already, and flushes it.
-    async fn place_and_flush(&self, file: Quarantined, is_doubtful: bool) -> io::Result<()> {
+    /// Moves a file to its place, unless an intact one is there already, and flushes it. With
+    /// `must_rewrite` the file that is there is replaced.
+    async fn place_and_flush(&self, file: Quarantined, must_rewrite: bool) -> io::Result<()> {
         let target = self.instance_path(&file.sha256);
         let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-        // Name and bytes go to the disk side by side. Until both are there a loss of power may leave a name
-        // without its bytes; that is why bytes that are there already are read before they count.
+        // Name and bytes are flushed concurrently. Until both are on the disk a loss of power may
+        // leave a name without its bytes; so bytes that are there already are read before they count.
         let name = on_disk_thread(move || {
-            let is_there = !is_doubtful && is_there_anew(&target)?;
+            let is_there = !must_rewrite && touch(&target)?;
             let placed = if is_there && is_data_set(&target, &file.sha256)? {
-                // Whoever put it there may not have come to flushing it yet.
+                // The task that wrote it may not have flushed it yet.
                 File::open(&target)?
             } else {
                 let placed = File::open(&file.path)?;
@@ -124,15 +134,14 @@ impl Archive for DiskArchive {
 
     async fn store(&self, file: Quarantined) -> io::Result<()> {
         let sha256 = file.sha256.clone();
-        let doubtful = || self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_doubtful = doubtful().contains(&sha256);
-        let kept = self.place_and_flush(file, is_doubtful).await;
-        match kept {
-            Ok(()) if is_doubtful => _ = doubtful().remove(&sha256),
+        let is_unflushed = self.unflushed().contains(&sha256);
+        let placed = self.place_and_flush(file, is_unflushed).await;
+        match placed {
+            Ok(()) if is_unflushed => _ = self.unflushed().remove(&sha256),
             Ok(()) => {}
-            Err(_) => _ = doubtful().insert(sha256),
+            Err(_) => _ = self.unflushed().insert(sha256),
         }
-        kept
+        placed
     }
 
     fn instances(&self) -> &Path {
@@ -144,7 +153,8 @@ impl Archive for DiskArchive {
     }
 
     async fn is_intact(&self, sha256: &str) -> io::Result<bool> {
-        let (path, expected) = (self.path_of(sha256), sha256.to_owned());
+        let path = self.path_of(sha256);
+        let expected = sha256.to_owned();
         on_disk_thread(move || is_data_set(&path, &expected)).await
     }
 
@@ -164,8 +174,8 @@ impl Archive for DiskArchive {
         let fresh = self.quarantine.join(Uuid::now_v7().to_string());
         on_disk_thread(move || {
             let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-            if is_there_anew(&target)? {
-                // Whoever put it there may not have come to this yet.
+            if touch(&target)? {
+                // The task that wrote it may not have flushed it yet.
                 return File::open(&folder)?.sync_all();
             }
             let mut file =
@@ -189,12 +199,13 @@ impl Archive for DiskArchive {
     }
 }
 
-/// Whether a file is there. From now on it counts as kept just now: see [`removed`].
-fn is_there_anew(path: &Path) -> io::Result<bool> {
+/// Sets the modification time of a file to now, which protects it from [`removed`]. False if there
+/// is no such file.
+fn touch(path: &Path) -> io::Result<bool> {
     match File::options().append(true).open(path) {
         Ok(file) => {
             file.set_modified(SystemTime::now())?;
-            // It may have been put aside before it was touched.
+            // It may have been moved away before it was touched.
             Ok(path.exists())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -202,8 +213,9 @@ fn is_there_anew(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a file, unless somebody has kept it again. It is put aside before it is looked at: who
-/// keeps it now either finds it gone and writes it, or has touched it and it is put back.
+/// Removes a file, unless it was stored again recently. It is moved away before its age is read: a
+/// task that stores it now either finds it gone and writes it, or has touched it and it is moved
+/// back.
 fn removed(path: &Path, aside: &Path) -> io::Result<bool> {
     let is_new = |path: &Path| {
         let age = fs::metadata(path)?.modified()?.elapsed();
@@ -229,7 +241,7 @@ async fn on_disk_thread<T: Send + 'static>(
     spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Whether a file is there and holds the data set with this digest: reads all of it.
+/// Whether the file exists and contains the data set with this digest: reads all of it.
 pub(crate) fn is_data_set(path: &Path, expected: &str) -> io::Result<bool> {
     match File::open(path) {
         Ok(file) => Ok(data_set_digest(file)?.is_some_and(|it| it == expected)),
@@ -285,10 +297,10 @@ mod tests {
         assert_eq!(kept(&archive).await, sha256);
         assert_eq!(inode(), first);
 
-        archive.doubtful.lock().unwrap().insert(sha256.clone());
+        archive.unflushed.lock().unwrap().insert(sha256.clone());
         assert_eq!(kept(&archive).await, sha256);
         assert_ne!(inode(), first);
-        assert!(archive.doubtful.lock().unwrap().is_empty());
+        assert!(archive.unflushed.lock().unwrap().is_empty());
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -1,11 +1,15 @@
-//! Where bytes lie: instances as received, and what plugins made of them, by their content.
+//! Stores bytes on the disk by their content: instances as they were received, and the artifacts of
+//! plugins.
 //!
-//! A data set arrives in the quarantine, is hashed as it comes, and moves to its place once it has
-//! been looked at. [`FolderDestination`] writes reports into a folder for those who want files.
+//! - `disk`: the archive; a data set arrives in its quarantine, is hashed on the way, and moves to
+//!   its place once its header has been read;
+//! - `spool`: writes a data set to the quarantine while it arrives;
+//! - `survey`: compares the disk with the instances that should be on it;
+//! - `folder`: a folder as a destination for reports.
 //!
 //! **Invariants**
 //!
-//! - What is in the archive is never written again: its name is the hash of its content.
+//! - A file in the archive is never modified: its name is the digest of its content.
 //! - `keep` returns after the file and the name of the file are on the disk, not before.
 //! - No name comes from a peer (SEC-26).
 

@@ -1,8 +1,8 @@
-//! A data set on its way to the disk: written in pieces by threads that may wait for the disk, while the
-//! next piece comes in.
+//! Writes a data set to the disk while it arrives: one piece is written by a blocking thread while
+//! the next is received.
 //!
-//! Whole blocks go past the page cache: to find room in there costs more processor time than all the rest of
-//! a write, and it must be on the disk before the sender is answered, either way.
+//! Whole blocks bypass the page cache (`O_DIRECT`): finding room in it costs more processor time than
+//! the rest of a write, and the data must be on the disk before the sender is answered in any case.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,75 +15,81 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use sha2::{Digest as _, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// How much is written at once: an image of 512 × 512 × 2 bytes is two pieces, its header included. Two pieces
-/// at most are in memory.
+/// How much is written at once: an image of 512 × 512 × 2 bytes is two pieces, with its header. At
+/// most two pieces of a data set are in memory.
 const PIECE_BYTES: usize = 288 * 1024;
 
-/// What goes past the page cache begins and ends at multiples of this, in memory and in the file: the size of
-/// a block of most file systems, and a multiple of those of most disks.
+/// Direct writes begin and end at multiples of this, in memory and in the file: the block size of
+/// most file systems, and a multiple of that of most disks.
 const BLOCK_BYTES: usize = 4096;
 
-/// Less than this goes through the page cache.
+/// Shorter writes go through the page cache.
 const DIRECT_BYTES_MIN: usize = 64 * 1024;
 
-/// How much of a data set is kept at hand: more than the header of most images has.
+/// How much of a data set is retained in memory: more than the header of most images needs.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// A data set that is being received. Dropping it gives it up.
+/// A data set that is being received. Dropping it removes its file.
 pub(crate) struct Spool {
     hasher: Sha256,
     bytes: u64,
     head: Vec<u8>,
-    /// What has not been handed over to be written.
+    /// The piece that is being filled.
     piece: Piece,
     state: State,
 }
 
 enum State {
-    /// Nothing is written just now.
-    Resting(Writer),
-    /// A piece is being written. Its room comes back to be used again.
-    Writing(JoinHandle<io::Result<(Writer, Piece)>>),
-    /// It failed before.
-    Broken,
+    /// No piece is being written.
+    Idle(Writer),
+    /// A piece is being written.
+    Writing(JoinHandle<io::Result<Written>>),
+    /// A write has failed.
+    Failed,
+}
+
+/// A writer after its last piece, whose memory is used again.
+struct Written {
+    writer: Writer,
+    piece: Piece,
 }
 
 impl Spool {
-    /// A file at `path` that begins with `meta`. Nothing is asked of the disk yet.
+    /// A file at `path` that begins with `meta`. It is created with the first piece.
     pub(crate) fn new(path: PathBuf, meta: &[u8]) -> Self {
         let mut piece = Piece::default();
-        // Never as much as there is room for.
-        piece.take(meta);
-        let state = State::Resting(Writer::new(path, meta.len() as u64));
+        // File Meta Information is shorter than a piece.
+        piece.fill(meta);
+        let state = State::Idle(Writer::new(path, meta.len() as u64));
         Self { hasher: Sha256::new(), bytes: 0, head: Vec::new(), piece, state }
     }
 
-    /// Takes in what comes, while it is still in the processor's cache.
-    fn look_at(&mut self, bytes: &[u8]) {
+    /// Hashes what arrives and retains its head, while it is still in the cache of the processor.
+    fn digest(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         let wanted = HEAD_BYTES_MAX - self.head.len().min(HEAD_BYTES_MAX);
         self.head.extend_from_slice(bytes.get(..wanted).unwrap_or(bytes));
     }
 
-    /// Has a whole piece written, once the one before is.
-    async fn hand_over(&mut self) -> io::Result<()> {
-        let (mut writer, room) = self.settled().await?;
-        let mut piece = std::mem::replace(&mut self.piece, room);
+    /// Begins to write a full piece, after the previous one is written.
+    async fn flush_piece(&mut self) -> io::Result<()> {
+        let Written { mut writer, piece: empty } = self.idle().await?;
+        let mut piece = std::mem::replace(&mut self.piece, empty);
         self.state = State::Writing(spawn_blocking(move || {
             writer.write(piece.bytes())?;
             piece.clear();
-            Ok((writer, piece))
+            Ok(Written { writer, piece })
         }));
         Ok(())
     }
 
-    /// Waits until nothing is being written.
-    async fn settled(&mut self) -> io::Result<(Writer, Piece)> {
-        match std::mem::replace(&mut self.state, State::Broken) {
-            State::Resting(writer) => Ok((writer, Piece::default())),
+    /// Waits until no piece is being written.
+    async fn idle(&mut self) -> io::Result<Written> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Idle(writer) => Ok(Written { writer, piece: Piece::default() }),
             State::Writing(writing) => writing.await.map_err(io::Error::other)?,
-            State::Broken => Err(io::Error::other("it failed before")),
+            State::Failed => Err(io::Error::other("it failed before")),
         }
     }
 }
@@ -91,19 +97,19 @@ impl Spool {
 #[async_trait]
 impl Incoming for Spool {
     async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        self.look_at(bytes);
+        self.digest(bytes);
         loop {
-            let taken = self.piece.take(bytes);
-            bytes = bytes.get(taken..).unwrap_or_default();
+            let filled = self.piece.fill(bytes);
+            bytes = bytes.get(filled..).unwrap_or_default();
             if bytes.is_empty() {
                 return Ok(());
             }
-            self.hand_over().await?;
+            self.flush_piece().await?;
         }
     }
 
     async fn finish(mut self: Box<Self>) -> io::Result<Quarantined> {
-        let (mut writer, _) = self.settled().await?;
+        let Written { mut writer, .. } = self.idle().await?;
         let Self { hasher, bytes, head, piece, .. } = *self;
         let written = spawn_blocking(move || {
             writer.write(piece.bytes())?;
@@ -118,66 +124,68 @@ impl Incoming for Spool {
     }
 }
 
-/// Room for a piece. Once it has grown to full size, its bytes begin at a block's border in memory.
+/// The buffer of a piece. At full size its bytes are aligned to a block in memory.
 #[derive(Default)]
 struct Piece {
-    room: Vec<u8>,
-    /// How much of the room comes before the border.
-    unused: usize,
+    buffer: Vec<u8>,
+    /// Unused bytes before the first aligned one.
+    offset: usize,
 }
 
 impl Piece {
     fn bytes(&self) -> &[u8] {
-        self.room.get(self.unused..).unwrap_or_default()
+        self.buffer.get(self.offset..).unwrap_or_default()
     }
 
     fn clear(&mut self) {
-        self.room.truncate(self.unused);
+        self.buffer.truncate(self.offset);
     }
 
-    /// Takes as many of `bytes` as there is room for, and says how many.
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        let length = self.room.len() - self.unused;
+    /// Appends as many of `bytes` as fit, and returns how many.
+    fn fill(&mut self, bytes: &[u8]) -> usize {
+        let length = self.buffer.len() - self.offset;
         let now = bytes.get(..PIECE_BYTES - length).unwrap_or(bytes);
         let needed = length + now.len();
-        if self.unused + needed > self.room.capacity() {
+        if self.offset + needed > self.buffer.capacity() {
             self.grow(if needed > DIRECT_BYTES_MIN { PIECE_BYTES } else { 2 * needed });
         }
-        self.room.extend_from_slice(now);
+        self.buffer.extend_from_slice(now);
         now.len()
     }
 
     fn grow(&mut self, bytes: usize) {
-        let mut room: Vec<u8> = Vec::with_capacity(bytes + BLOCK_BYTES);
-        // Within the room: it is a block longer than what is needed.
-        let unused = room.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        room.resize(unused, 0);
-        room.extend_from_slice(self.bytes());
-        *self = Self { room, unused };
+        let mut buffer: Vec<u8> = Vec::with_capacity(bytes + BLOCK_BYTES);
+        // The buffer is one block longer than needed, so that an aligned byte is within it.
+        let offset = buffer.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
+        buffer.resize(offset, 0);
+        buffer.extend_from_slice(self.bytes());
+        *self = Self { buffer, offset };
     }
 }
 
-/// Writes a file, and removes it if it is given up.
+/// Writes the file of a data set.
 struct Writer {
     quarantined: Quarantined,
     file: Option<File>,
-    /// Whether writes go past the page cache just now.
+    /// Whether writes bypass the page cache at present.
     is_direct: bool,
+    /// Where the next write begins.
     at: u64,
 }
 
 impl Writer {
     fn new(path: PathBuf, meta_bytes: u64) -> Self {
-        let (sha256, head) = (String::new(), Vec::new());
-        let quarantined = Quarantined { path, meta_bytes, bytes: 0, sha256, head };
+        let quarantined =
+            Quarantined { path, meta_bytes, bytes: 0, sha256: String::new(), head: Vec::new() };
         Self { quarantined, file: None, is_direct: false, at: 0 }
     }
 
-    /// Writes the next piece. Blocks on the disk.
+    /// Writes the next piece. Blocks until the system has accepted it.
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         let blocks = piece.len() - piece.len() % BLOCK_BYTES;
-        let is_worth_it = blocks >= DIRECT_BYTES_MIN && self.at.is_multiple_of(BLOCK_BYTES as u64);
-        let (blocks, rest) = piece.split_at(if is_worth_it { blocks } else { 0 });
+        let can_be_direct =
+            blocks >= DIRECT_BYTES_MIN && self.at.is_multiple_of(BLOCK_BYTES as u64);
+        let (blocks, rest) = piece.split_at(if can_be_direct { blocks } else { 0 });
         if !blocks.is_empty() {
             self.write_blocks(blocks)?;
         }
@@ -187,7 +195,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes past the page cache, if the file system knows how to.
+    /// Writes whole blocks past the page cache, if the file system supports it.
     fn write_blocks(&mut self, blocks: &[u8]) -> io::Result<()> {
         if self.set_direct(true).is_ok() {
             let at = self.at;
@@ -196,7 +204,7 @@ impl Writer {
                     self.at += blocks.len() as u64;
                     return Ok(());
                 }
-                // It does not, or its blocks are larger than ours.
+                // Not supported, or its blocks are larger than ours.
                 Err(error) if is_refused(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -221,7 +229,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The file, which is made once there is something to write.
+    /// The file, which is created with the first write.
     fn file(&mut self) -> io::Result<&File> {
         if self.file.is_none() {
             let mut options = fs::OpenOptions::new();
@@ -232,7 +240,7 @@ impl Writer {
     }
 }
 
-/// Whether it was not so much as tried.
+/// Whether the system refused the kind of write, before it wrote anything.
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
@@ -276,15 +284,15 @@ mod tests {
         let data = bytes(PIECE_BYTES);
         let mut taken = 0;
         while taken < data.len() {
-            taken += piece.take(&data[taken..data.len().min(taken + 30_000)]);
+            taken += piece.fill(&data[taken..data.len().min(taken + 30_000)]);
         }
         assert_eq!(piece.bytes(), data);
         assert_eq!(piece.bytes().as_ptr().align_offset(BLOCK_BYTES), 0);
-        assert_eq!(piece.take(&data), 0);
-        let room = piece.room.capacity();
+        assert_eq!(piece.fill(&data), 0);
+        let room = piece.buffer.capacity();
         piece.clear();
-        assert_eq!(piece.take(&data), data.len());
-        assert_eq!((piece.bytes(), piece.room.capacity()), (data.as_slice(), room));
+        assert_eq!(piece.fill(&data), data.len());
+        assert_eq!((piece.bytes(), piece.buffer.capacity()), (data.as_slice(), room));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Whether what should be on the disk is there, and what is there that should not.
+//! Compares the files on the disk with the instances that should be there, and repairs what concerns
+//! the disk only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,19 +7,19 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use encoding::file_meta::{self, META_BYTES_MAX};
+use encoding::dicom::file_meta::{self, META_BYTES_MAX};
 use uuid::Uuid;
 
 use crate::DiskArchive;
 use crate::disk::{is_data_set, make_folder};
 
-/// What is younger may still be on its way in.
-const SETTLED: Duration = Duration::from_hours(1);
+/// Minimum age of a file that counts: a younger one may still be arriving.
+const AGE_MIN: Duration = Duration::from_hours(1);
 
-/// What is wrong with the files of an archive.
+/// Differences between the files of an archive and its instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Instances whose file is not there, by the SHA-256 of their data set.
+    /// Instances without a file, by the SHA-256 of their data set.
     pub missing: Vec<String>,
     /// Instances whose file has another length.
     pub torn: Vec<String>,
@@ -26,19 +27,19 @@ pub struct Survey {
     pub altered: Vec<String>,
     /// Files that belong to no instance.
     pub orphans: Vec<PathBuf>,
-    /// What was being received when the engine ended.
+    /// Files in quarantine: what was being received when the engine ended.
     pub leftovers: Vec<PathBuf>,
-    /// Folders that are not there.
+    /// Folders that do not exist.
     pub folders: Vec<PathBuf>,
 }
 
 impl DiskArchive {
-    /// Compares the disk with the instances there should be, given by the SHA-256 of their data set, with its
-    /// length. Reads all bytes if `reads_all`.
+    /// Compares the disk with the instances that should be there, given by the SHA-256 of their data
+    /// set, with its length in bytes. Reads all bytes if `reads_all`.
     ///
     /// # Errors
     ///
-    /// Fails if the disk does.
+    /// Fails if the disk cannot be read.
     pub fn survey(&self, expected: &BTreeMap<String, u64>, reads_all: bool) -> io::Result<Survey> {
         let mut survey = Survey::default();
         for (sha256, bytes) in expected {
@@ -74,21 +75,21 @@ impl DiskArchive {
         Ok(survey)
     }
 
-    /// Puts the file of an instance aside, if there is one: nobody takes it for the instance any more.
+    /// Moves the file of an instance out of the archive, if there is one, so that it is no longer used.
     ///
     /// # Errors
     ///
-    /// Fails if the disk does.
+    /// Fails if the disk cannot be written.
     pub fn set_aside(&self, sha256: &str) -> io::Result<()> {
         self.set_file_aside(&self.instance_path(sha256))
     }
 
-    /// Mends what a survey found and what concerns nobody but the disk: what belongs to no instance is put
-    /// aside, what was never acknowledged is removed, folders are made.
+    /// Repairs the findings of a survey that concern the disk only: files of no instance are moved
+    /// out of the archive, files that were never acknowledged are removed, folders are created.
     ///
     /// # Errors
     ///
-    /// Fails if the disk does.
+    /// Fails if the disk cannot be written.
     pub fn mend(&self, survey: &Survey) -> io::Result<()> {
         survey.folders.iter().try_for_each(|it| make_folder(it))?;
         survey.leftovers.iter().try_for_each(fs::remove_file)?;
@@ -106,21 +107,21 @@ impl DiskArchive {
     }
 }
 
-/// The files of a folder that nobody is writing any more.
+/// The files of a folder that are old enough to count.
 fn settled_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        // It may have gone meanwhile.
+        // It may have been removed meanwhile.
         let Ok(about) = fs::metadata(&path) else { continue };
-        if about.is_file() && about.modified()?.elapsed().unwrap_or_default() > SETTLED {
+        if about.is_file() && about.modified()?.elapsed().unwrap_or_default() > AGE_MIN {
             found.push(path);
         }
     }
     Ok(found)
 }
 
-/// Length of the data set of a file, or nothing if it is no file of ours.
+/// Length of the data set of a file, or nothing if the engine has not written it.
 fn data_set_bytes(path: &Path) -> io::Result<Option<u64>> {
     let file = fs::File::open(path)?;
     let length = file.metadata()?.len();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use domain::ArtifactRef;
-use encoding::file_meta::FileMeta;
+use encoding::dicom::file_meta::FileMeta;
 
 /// A file that is being received. It is not part of the archive yet. Dropping it removes it.
 #[async_trait]

@@ -11,7 +11,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::{TransferSyntaxIndex as _, TransferSyntaxRegistry};
-use encoding::dicom_header::{Encoding, read_encoded};
+use encoding::dicom::header::{Encoding, read_encoded};
 
 /// Longest data set that is read: some hundred thousand references.
 pub(crate) const BYTES_MAX: usize = 32 << 20;

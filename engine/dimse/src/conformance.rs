@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use domain::OutputKind;
-use encoding::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+use encoding::dicom::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
 use crate::config::{
     ASSOCIATIONS_MAX, ASSOCIATIONS_PER_PEER_MAX, PDU_BYTES_MAX, PDU_BYTES_MAX_RANGE, Timers,
@@ -231,7 +231,7 @@ fn line(text: &mut String, cells: &[&str]) {
 
 #[cfg(test)]
 mod tests {
-    use encoding::dicom_charset::Charset;
+    use encoding::dicom::charset::Charset;
 
     use super::*;
 

@@ -15,7 +15,7 @@ use dicom_ul::pdu::{
     RequestorRoles, UserVariableItem,
 };
 use domain::AeTitle;
-use encoding::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+use encoding::dicom::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
 use crate::config::Config;
 use crate::presentation_context::{Negotiated, PresentationContext, Role};

@@ -10,7 +10,7 @@ use contracts::{
     Sent, SopReference,
 };
 use domain::OutputKind;
-use encoding::file_meta;
+use encoding::dicom::file_meta;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 

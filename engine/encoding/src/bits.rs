@@ -1,6 +1,7 @@
-//! One bit a voxel: the lowest bit of the first byte is the first voxel (PS3.5, 8.1.1; OUT-11).
+//! Masks with one bit for each voxel: the lowest bit of the first byte is the first voxel (PS3.5,
+//! 8.1.1; OUT-11).
 
-/// Packs flags into bits, lowest bit first. Nothing aligns but the very end.
+/// Packs flags into bits, lowest bit first. Only the end is padded to a whole byte.
 pub fn pack(flags: impl IntoIterator<Item = bool>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (index, flag) in flags.into_iter().enumerate() {
@@ -19,7 +20,7 @@ pub fn is_set(bytes: &[u8], index: usize) -> bool {
     bytes.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1)
 }
 
-/// How many flags are set.
+/// Number of flags that are set.
 pub fn count(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(byte.count_ones())).sum()
 }

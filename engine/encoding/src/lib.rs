@@ -1,25 +1,28 @@
-//! What bytes mean: DICOM headers and character sets, HL7 delimiters and escapes, units and
-//! reference ranges of laboratories, canonical JSON, reports in prose, the answers of a vision-language model.
+//! Readers and writers of the formats that reach the engine as bytes.
 //!
-//! Everything here takes bytes of a stranger and gives a value or says what is wrong. Read
-//! [`dicom_header`] first: it stands between the network and every other reader of DICOM.
+//! - [`dicom`]: data sets and files; read [`dicom::header`] first, since it stands between the
+//!   network and every other reader of DICOM;
+//! - [`hl7`]: character sets and escape sequences of messages;
+//! - [`laboratory`]: units of measurement and reference ranges;
+//! - [`model_answer`]: the answers of a vision-language model;
+//! - [`report_text`]: the parts of a report in prose;
+//! - [`canonical_json`]: JSON in one form, to be signed;
+//! - [`bits`]: masks with one bit for each voxel;
+//! - [`decoded_text`]: what decoding a character set gives.
+//!
+//! Everything here reads bytes of an untrusted sender, and returns a value or an error.
 //!
 //! **Invariants**
 //!
 //! - Nothing is allocated because a length field says so: only what has arrived takes memory.
-//! - No input makes a function of this crate panic, recurse without end, or run long.
-//! - No I/O but reading from what is handed in.
+//! - No input makes a function of this crate panic, recurse without bound, or run long.
+//! - No I/O except reading from the source that is passed in.
 
 pub mod bits;
-pub mod dicom_charset;
-pub mod dicom_coercion;
-pub mod dicom_header;
-pub mod file_meta;
-pub mod hl7_charset;
-pub mod hl7_escape;
-mod iso_2022;
-pub mod jcs;
+pub mod canonical_json;
+pub mod decoded_text;
+pub mod dicom;
+pub mod hl7;
+pub mod laboratory;
 pub mod model_answer;
-pub mod reference_range;
 pub mod report_text;
-pub mod unit;

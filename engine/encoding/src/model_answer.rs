@@ -1,38 +1,39 @@
-//! What a vision-language model says: its thoughts, its answer, and the boxes it cites (PAP-02..04).
+//! Parses the text that a vision-language model generates: its reasoning, its answer, and the
+//! bounding boxes that it cites (PAP-02 to PAP-04).
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// An answer, taken apart.
+/// The parts of a generated text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelAnswer {
-    /// What stands between `<think>` and `</think>`, if there is any.
+    /// The reasoning between `<think>` and `</think>`, if there is any.
     pub think: Option<String>,
-    /// What stands between `<answer>` and `</answer>`; without these words, all but the thoughts.
+    /// The text between `<answer>` and `</answer>`; without these tags, all but the reasoning.
     pub answer: String,
-    /// What is not as it should be: then a person has to look before anything is sent.
+    /// Deviations from the expected form: with any, a person has to look before anything is sent.
     pub flaws: Vec<Flaw>,
 }
 
-/// What is wrong with an answer.
+/// A deviation from the expected form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Neither thoughts nor answer are marked.
+    /// Neither reasoning nor answer is tagged.
     Unmarked,
-    /// Thoughts begin and do not end.
+    /// The reasoning has no closing tag.
     UnclosedThought,
-    /// An answer begins and does not end.
+    /// The answer has no closing tag.
     UnclosedAnswer,
-    /// A mark comes more than once.
+    /// A tag occurs more than once.
     Repeated,
     /// There is no answer.
     Empty,
 }
 
 impl ModelAnswer {
-    /// Takes a text apart. Thoughts never become part of the answer (OUT-41).
+    /// Parses a generated text. Reasoning never becomes part of the answer (OUT-41).
     pub fn parse(text: &str) -> Self {
         let mut flaws = Vec::new();
         let count = |mark: &str| text.matches(mark).count();
@@ -48,15 +49,15 @@ impl ModelAnswer {
     }
 }
 
-/// The thoughts, and what is left without them.
+/// The reasoning, and the text without it.
 fn thought(text: &str, flaws: &mut Vec<Flaw>) -> (Option<String>, String) {
-    // Chat templates open the thoughts for the model: then only their end is there.
+    // Some chat templates write the opening tag themselves: then only the closing one is generated.
     let (before, inside) = match (text.split_once("<think>"), text.contains("</think>")) {
         (Some((before, inside)), _) => (before, inside),
         (None, true) => ("", text),
         (None, false) => return (None, text.to_owned()),
     };
-    // The last end counts: what stands between two of them is thought, not answer.
+    // The last closing tag counts: text between two of them is reasoning, not answer.
     if let Some((think, after)) = inside.rsplit_once("</think>") {
         return (Some(think.trim().to_owned()), format!("{before}{after}"));
     }
@@ -80,35 +81,35 @@ fn answer(rest: &str, has_thought: bool, flaws: &mut Vec<Flaw>) -> String {
     answer.replace("<answer>", "").replace("</answer>", "").trim().to_owned()
 }
 
-/// A box that a model cites, in pixels of the picture as it saw it.
+/// A bounding box that a model cites, in pixels of the image that the model was given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CitedBox {
-    /// What is in it, if it says so.
+    /// The label of the box, or nothing.
     pub label: String,
     /// Left, top, right, bottom.
     pub corners: [f64; 4],
-    /// Where in the text it stands.
+    /// Its place in the text, in bytes.
     pub at: Range<usize>,
 }
 
-/// Why a box is none.
+/// Why a box cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BoxError {
-    /// Its right is left of its left, or its bottom above its top; or it has no area.
+    /// Its corners are in the wrong order, or it has no area.
     #[error("the box has its corners the wrong way round, or no area")]
     Inverted,
-    /// It lies beside the picture.
+    /// It lies entirely outside the image.
     #[error("the box lies outside of the picture")]
     Outside,
 }
 
 impl CitedBox {
-    /// The box on the picture it was made from, in whole pixels: from `seen` (width, height) to
-    /// `source`, rounded down. True if it had to be cut at the edge.
+    /// The box on the source image, in whole pixels: scaled from `seen` (width, height) to `source`
+    /// and rounded down. True if it had to be clipped at the edge.
     ///
     /// # Errors
     ///
-    /// Fails if it is no box, or beside the picture.
+    /// Fails if the corners are in the wrong order, or the box lies outside the image.
     pub fn on_source(
         &self,
         seen: [u32; 2],
@@ -137,11 +138,11 @@ impl CitedBox {
     }
 }
 
-/// Four numbers as models write them: in brackets of any kind, as one group or two.
+/// Four numbers as models write them: in any kind of brackets, as one group or two.
 const QUAD: &str = r"[\[(]\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*[\])]?\s*,\s*[\[(]?\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*[\])]";
 
-/// The forms in which a box is cited, and where in them its label is. Never four numbers by themselves:
-/// a date is no box.
+/// The forms in which a box is cited, with its label. Four numbers alone are no box: they may be a
+/// date.
 static FORMS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     let reference = r"(?:<\|object_ref_start\|>(?P<label>[^<]*)<\|object_ref_end\|>\s*)?";
     let forms = [
@@ -155,11 +156,11 @@ static FORMS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     forms.iter().filter_map(|it| Regex::new(it).ok()).collect()
 });
 
-/// The label in an object of JSON.
+/// The label in a JSON object.
 static LABEL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#""(?:label|Part)"\s*:\s*"(?P<label>[^"]*)""#).ok());
 
-/// All boxes a text cites, in the order they stand in.
+/// All boxes that a text cites, in their order.
 pub fn cited_boxes(text: &str) -> Vec<CitedBox> {
     let folded = folded(text);
     let mut found: Vec<CitedBox> = Vec::new();
@@ -192,7 +193,7 @@ fn cited(captures: &Captures<'_>) -> Option<CitedBox> {
     Some(CitedBox { label: label.unwrap_or_default(), corners, at: whole.range() })
 }
 
-/// The text with the wide signs of Chinese as the plain ones they stand for. Places may shift.
+/// The text with full-width characters replaced by their plain forms. Byte offsets may shift.
 fn folded(text: &str) -> String {
     let plain = |it: char| match it {
         '（' => '(',

@@ -1,15 +1,15 @@
-//! The parts of a report in prose, in English and Chinese.
+//! Splits a report in prose into findings and impression, in English and Chinese.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// A report, taken apart.
+/// The parts of a report in prose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportText {
-    /// What is seen.
+    /// The findings.
     pub findings: String,
-    /// What it means; nothing, if the report does not set it apart.
+    /// The impression; empty if the report has no such heading.
     pub impression: String,
 }
 
@@ -24,8 +24,8 @@ static HEADING: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 impl ReportText {
-    /// Takes a report apart by its headings. What stands before the first of them, or without any, is what is
-    /// seen. Parts that come twice are put together.
+    /// Splits a report at its headings. Text before the first heading, or without any, is findings.
+    /// Parts with the same heading are joined.
     pub fn parse(text: &str) -> Self {
         let mut report = Self::default();
         let headings: Vec<_> = HEADING.iter().flat_map(|it| it.captures_iter(text)).collect();

@@ -5,7 +5,7 @@
 //! correct or not. The denominators are four fields per row: of the rows read for precision, of the
 //! true rows for recall. No model judges.
 
-use encoding::unit::{canonical, folded_text};
+use encoding::laboratory::unit::{canonical, folded_text};
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
 

@@ -1,7 +1,7 @@
 //! Writes acknowledgements (HL7 v2.5.1, 2.9; HL7-10 to HL7-12).
 
 use contracts::Answers;
-use encoding::hl7_escape::Delimiters;
+use encoding::hl7::escape::Delimiters;
 
 use crate::message::{Message, Problem};
 use crate::message_type::response;
@@ -253,7 +253,7 @@ pub fn refuse_unreadable(head: &[u8], problem: &Problem, own_id: &str, now: &str
 
 #[cfg(test)]
 mod tests {
-    use encoding::hl7_charset::Hl7Charset;
+    use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
     use crate::message::ErrorCode;

@@ -1,6 +1,6 @@
 //! Batches: several messages in one frame, answered as a batch (HL7 v2, 2.10.3; HL7-27).
 
-use encoding::hl7_escape::Delimiters;
+use encoding::hl7::escape::Delimiters;
 
 /// A batch of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use contracts::Live;
 use domain::Network;
-use encoding::hl7_charset::{CharsetError, Hl7Charset};
+use encoding::hl7::charset::{CharsetError, Hl7Charset};
 use serde::Deserialize;
 
 use crate::connection::Timers;

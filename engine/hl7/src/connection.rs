@@ -306,7 +306,7 @@ pub(crate) fn now() -> String {
 
 #[cfg(test)]
 mod tests {
-    use encoding::hl7_charset::Hl7Charset;
+    use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Configuration of an EHR as a destination: the value of `mllp` below `destinations.NAME`.
 
 use contracts::{Preferences, ReportForm, SegmentationForm};
-use encoding::hl7_charset::{CharsetError, Hl7Charset};
+use encoding::hl7::charset::{CharsetError, Hl7Charset};
 use serde::Deserialize;
 
 use crate::sender::MllpDestination;

@@ -100,7 +100,7 @@ fn attachment(message: &Message, obx: &Segment) -> Option<Attachment> {
 
 #[cfg(test)]
 mod tests {
-    use encoding::hl7_charset::Hl7Charset;
+    use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
 

@@ -123,7 +123,7 @@ fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> O
 
 #[cfg(test)]
 mod tests {
-    use encoding::hl7_charset::Hl7Charset;
+    use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
 

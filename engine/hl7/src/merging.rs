@@ -171,7 +171,7 @@ fn linked(message: &Message, is_linked: bool) -> Result<MessageEffect, Problem> 
 #[cfg(test)]
 mod tests {
     use domain::PatientId;
-    use encoding::hl7_charset::Hl7Charset;
+    use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
 

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use encoding::hl7_charset::{CharsetError, Hl7Charset};
-use encoding::hl7_escape::Delimiters;
+use encoding::hl7::charset::{CharsetError, Hl7Charset};
+use encoding::hl7::escape::Delimiters;
 
 /// Upper bound of the segments of a message.
 const SEGMENTS_MAX: usize = 10_000;
@@ -115,9 +115,9 @@ impl Message {
     pub fn parse(bytes: &[u8], default: Hl7Charset) -> Result<Self, Problem> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let charset = charset_of(bytes, default)?;
-        let (text, is_lossless) = charset.decode(bytes);
-        let is_lossless = is_lossless && !text.contains('\0');
-        let text = normalised(&text.replace('\0', "\u{FFFD}"));
+        let decoded = charset.decode(bytes);
+        let is_lossless = decoded.is_lossless && !decoded.text.contains('\0');
+        let text = normalised(&decoded.text.replace('\0', "\u{FFFD}"));
         let no_header = || {
             Problem::refused(ErrorCode::SegmentSequence, "the message has no usable MSH segment")
         };

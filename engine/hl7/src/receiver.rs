@@ -1,7 +1,7 @@
 //! Decides whether a message is accepted, and which effects it has (HL7-10, HL7-11).
 
 use contracts::MessageEffect;
-use encoding::hl7_charset::Hl7Charset;
+use encoding::hl7::charset::Hl7Charset;
 
 use crate::mapping::effects;
 use crate::message::{ErrorCode, Message, Problem};

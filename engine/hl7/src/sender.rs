@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::{Destination, Output, Preferences, ProbeError, SendError, Sent};
 use domain::{ErrorChain, OutputFormat, OutputKind};
-use encoding::hl7_charset::{CharsetError, Hl7Charset};
+use encoding::hl7::charset::{CharsetError, Hl7Charset};
 use jiff::Zoned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

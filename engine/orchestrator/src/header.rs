@@ -1,6 +1,6 @@
 //! Reads the header of a DICOM file, whether it is still in quarantine or stored in the archive.
 //!
-//! The parser (`encoding::dicom_header`) has limits on everything. No DICOM library sees a file
+//! The parser (`encoding::dicom::header`) has limits on everything. No DICOM library sees a file
 //! before this has accepted its header.
 
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use contracts::Quarantined;
-use encoding::dicom_header::{Encoding, Header, HeaderError, read_encoded};
-use encoding::file_meta;
+use encoding::dicom::file_meta;
+use encoding::dicom::header::{Encoding, Header, HeaderError, read_encoded};
 
 pub(crate) mod tags;
 

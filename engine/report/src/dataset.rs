@@ -6,7 +6,7 @@ use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use domain::{Algorithm, Code, ResultSet, derived_uid};
-use encoding::file_meta::FileMeta;
+use encoding::dicom::file_meta::FileMeta;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 

@@ -2,7 +2,7 @@
 //! and MDM (9.3).
 
 use domain::{Code, LabRow, Order, Person, ResultSet};
-use encoding::hl7_escape::Delimiters;
+use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
 use serde::Serialize;
 

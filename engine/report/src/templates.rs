@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use contracts::ReportForm;
 use domain::{Code, ErrorChain, LabRow};
-use encoding::hl7_escape::Delimiters;
+use encoding::hl7::escape::Delimiters;
 use tera::{Context, Kwargs, State, Tera};
 
 use crate::fonts::Fonts;

@@ -1,6 +1,6 @@
 //! A simulated RIS: sends orders over MLLP.
 
-use encoding::hl7_charset::Hl7Charset;
+use encoding::hl7::charset::Hl7Charset;
 use hl7::{MllpDestination, MllpError};
 
 use crate::phantom::Phantom;

@@ -11,9 +11,9 @@ use std::path::Path;
 use archive::DiskArchive;
 use contracts::{Archive as _, PatientView};
 use domain::is_harmless_uid;
-use encoding::dicom_coercion::{CoercionError, Identity, Writer, coerced};
-use encoding::dicom_header::Encoding;
-use encoding::file_meta;
+use encoding::dicom::coercion::{CoercionError, Identity, Writer, coerced};
+use encoding::dicom::file_meta;
+use encoding::dicom::header::Encoding;
 use jiff::Zoned;
 use store::StudyExport;
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use domain::{Abnormality, LabRow};
-use encoding::reference_range;
-use encoding::unit::folded_text;
+use encoding::laboratory::reference_range;
+use encoding::laboratory::unit::folded_text;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::answer::parse_json;
 use serde::Deserialize;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::InferResponse;
-use encoding::unit::folded_text;
+use encoding::laboratory::unit::folded_text;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::answer::parse_json;
 use plugin_toolkit::model::ModelIdentity;

@@ -2,7 +2,7 @@
 //! reference (HL7-61, HL7-63, PAP-12).
 
 use domain::{Abnormality, Code, Finding, LabRow, Presence};
-use encoding::{reference_range, unit};
+use encoding::laboratory::{reference_range, unit};
 
 /// The fields of a row as they were printed or sent.
 pub(crate) struct Fields<'a> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use encoding::file_meta;
+use encoding::dicom::file_meta;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use simulators::phantom::Phantom;

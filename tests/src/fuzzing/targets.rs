@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dimse::message::{Assembler, Command, CommandField, Step, fragments};
 use dimse::negotiation::{self, Load};
 use dimse::{Config, Peer, Timers};
-use encoding::dicom_header::{Encoding, read_encoded};
+use encoding::dicom::header::{Encoding, read_encoded};
 use hl7::frame::{Decoder, Frame, framed};
 use imaging::rle::FlatMask;
 use plugin_host::protocol::{HostMessage, PluginMessage, read_frame, write_frame};
@@ -133,7 +133,7 @@ const SYNTAXES: [&str; 5] = [
 fn data_sets() -> Vec<Vec<u8>> {
     let phantom = Phantom { size: 8, slices: 1, placer: "P1".to_owned(), ..Phantom::default() };
     let file = phantom.files().remove(0);
-    let (start, _) = encoding::file_meta::split(&file).unwrap();
+    let (start, _) = encoding::dicom::file_meta::split(&file).unwrap();
     let explicit = &file[start..];
     // A sequence in a sequence, of unknown length, and a name in Japanese.
     let implicit = b"\x08\x00\x05\x00\x0e\x00\x00\x00\\ISO 2022 IR 87\x10\x00\x10\x00\x0a\x00\x00\x00Y^T=\x1b$B;3\x1b\
@@ -158,7 +158,7 @@ fn dicom_header(bytes: &[u8]) {
     let encoding = Encoding::of(SYNTAXES[usize::from(*first) % SYNTAXES.len()]);
     if let Ok(header) = read_encoded(Cursor::new(data_set), data_set.len() as u64, encoding) {
         for (group, element) in [(8, 0x0060), (0x10, 0x0010), (0x10, 0x0020), (0x20, 0x0032)] {
-            let tag = encoding::dicom_header::Tag(group, element);
+            let tag = encoding::dicom::header::Tag(group, element);
             _ = (
                 header.text(tag),
                 header.ascii(tag),

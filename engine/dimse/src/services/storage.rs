@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use contracts::{Incoming, InstanceArrival, InstanceOutcome, Refusal, RefusalReason};
 use domain::event::InstanceRefused;
 use domain::{Event, Outcome, Subject};
-use encoding::file_meta::FileMeta;
+use encoding::dicom::file_meta::FileMeta;
 use tracing::error;
 
 use crate::message::{CommandField, Status};

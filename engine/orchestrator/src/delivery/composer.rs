@@ -13,7 +13,7 @@ use contracts::{
     OutputKind, StoreError,
 };
 use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
-use encoding::dicom_header::Header;
+use encoding::dicom::header::Header;
 use imaging::Picture;
 use report::status::words;
 use report::{Engine, ReportError, StudyAbout, Templates, Writing, compose, overlay};

@@ -7,7 +7,7 @@ use contracts::{DeliveryView, Output, PluginPin, SentBefore, StoredInstance};
 use domain::{
     Algorithm, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, StudyInstanceUid,
 };
-use encoding::dicom_header::{Header, Tag};
+use encoding::dicom::header::{Header, Tag};
 use report::status::words;
 use report::{About, Before, Engine, SentObject, StudyAbout};
 

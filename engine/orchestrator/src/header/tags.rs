@@ -1,6 +1,6 @@
 //! The attributes of a header that the engine reads (PS3.6, 6).
 
-use encoding::dicom_header::Tag;
+use encoding::dicom::header::Tag;
 
 pub(crate) const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
 pub(crate) const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);

@@ -14,8 +14,8 @@ use domain::{
     Demographics, PatientId, QualityFlag, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid,
     is_harmless_uid,
 };
-use encoding::dicom_charset::Text;
-use encoding::dicom_header::{Header, Tag};
+use encoding::decoded_text::DecodedText;
+use encoding::dicom::header::{Header, Tag};
 
 use crate::header::tags;
 
@@ -113,8 +113,8 @@ fn order_number(header: &Header, tag: Tag) -> String {
 }
 
 /// A value of which every character could be decoded.
-fn whole(text: Option<Text>) -> Option<String> {
-    text.filter(|it| it.is_whole).map(|it| it.text)
+fn whole(text: Option<DecodedText>) -> Option<String> {
+    text.filter(|it| it.is_lossless).map(|it| it.text)
 }
 
 /// Reads the fields whose defects are flagged.
@@ -146,7 +146,7 @@ impl HeaderFields<'_> {
             self.flags.push(QualityFlag::PatientIdMissing);
             return None;
         };
-        if !id.is_whole {
+        if !id.is_lossless {
             self.flags.push(QualityFlag::PatientIdUndecodable);
             return None;
         }
@@ -156,7 +156,7 @@ impl HeaderFields<'_> {
 
     fn accession(&mut self) -> String {
         match self.header.text(tags::ACCESSION_NUMBER) {
-            Some(number) if number.is_whole => number.text,
+            Some(number) if number.is_lossless => number.text,
             Some(_) => {
                 self.flags.push(QualityFlag::AccessionUndecodable);
                 String::new()
@@ -167,7 +167,7 @@ impl HeaderFields<'_> {
 
     fn demographics(&mut self) -> Demographics {
         let name = match self.header.text(tags::PATIENT_NAME) {
-            Some(name) if name.is_whole => name.text,
+            Some(name) if name.is_lossless => name.text,
             Some(_) => {
                 self.flags.push(QualityFlag::PatientNameUndecodable);
                 String::new()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use dimse::{Remote, Timers};
 use domain::AeTitle;
-use encoding::hl7_charset::Hl7Charset;
+use encoding::hl7::charset::Hl7Charset;
 use hl7::MllpDestination;
 
 use super::Execute;
@@ -143,7 +143,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 /// The file, if it can be sent as it is: DICOM with File Meta Information.
 fn sendable(file: Vec<u8>) -> Option<Vec<u8>> {
-    encoding::file_meta::split(&file).is_some().then_some(file)
+    encoding::dicom::file_meta::split(&file).is_some().then_some(file)
 }
 
 #[cfg(test)]

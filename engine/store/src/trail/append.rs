@@ -59,7 +59,7 @@ pub(crate) async fn append_all(connection: &mut PgConnection, events: &[Event]) 
 pub(crate) fn body_of(event: &Event) -> Result<serde_json::Value> {
     let mut body = serde_json::to_value(event)?;
     remove_nulls(&mut body);
-    encoding::jcs::canonical(&body).map_err(|error| inconsistent(error.to_string()))?;
+    encoding::canonical_json::canonical(&body).map_err(|error| inconsistent(error.to_string()))?;
     Ok(body)
 }
 

@@ -6,7 +6,7 @@
 use std::io::{BufRead, Write};
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use encoding::jcs::{NotCanonical, canonical};
+use encoding::canonical_json::{NotCanonical, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};

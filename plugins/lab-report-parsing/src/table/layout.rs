@@ -100,7 +100,7 @@ fn tables<'a>(lines: &'a [Line], last: &mut Vec<Heading>) -> Vec<(Vec<Heading>, 
 }
 
 fn is_end(line: &Line) -> bool {
-    let text = encoding::unit::folded_text(&text(line)).to_lowercase();
+    let text = encoding::laboratory::unit::folded_text(&text(line)).to_lowercase();
     let is_keyed = |it: &&str| {
         let key = text.split(':').next().unwrap_or_default();
         text.starts_with(*it) && text.contains(':') && key.chars().count() <= 24
@@ -232,7 +232,7 @@ fn assign_unknown_roles(columns: &mut [Column], body: &[Line]) {
 /// Whether a cell looks like one of a column of this role.
 fn looks_like(cell: &str, role: Role) -> bool {
     let has_figure = cell.contains(|it: char| it.is_ascii_digit());
-    let folded = encoding::unit::folded_text(cell);
+    let folded = encoding::laboratory::unit::folded_text(cell);
     let is_quality = ["阴性", "阳性", "Negative", "Positive"].contains(&folded.as_str());
     match role {
         Role::Reference => {

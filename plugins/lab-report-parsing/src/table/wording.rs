@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use encoding::unit::folded_text;
+use encoding::laboratory::unit::folded_text;
 use regex::Regex;
 
 use super::Entry;

@@ -1,6 +1,6 @@
 //! The roles of columns of a report, by their headings in Chinese and English.
 
-use encoding::unit::folded_text;
+use encoding::laboratory::unit::folded_text;
 
 use super::is_han;
 

@@ -1,6 +1,6 @@
 //! Units as laboratories print them, and corrections of misread ones.
 
-use encoding::unit::{canonical, folded_text, spellings};
+use encoding::laboratory::unit::{canonical, folded_text, spellings};
 
 /// Units that laboratories print, beside those of the table of UCUM spellings.
 const UNITS: &[&str] = &[

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use contracts::MessageEffect;
-use encoding::dicom_header::{Encoding, Header, Tag, read_encoded};
-use encoding::file_meta;
+use encoding::dicom::file_meta;
+use encoding::dicom::header::{Encoding, Header, Tag, read_encoded};
 use orchestrator::ActiveWorkflow;
 use workflow::{Facts, MessageFacts, StudyFacts, Trigger};
 

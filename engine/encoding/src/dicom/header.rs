@@ -1,14 +1,13 @@
-//! The bounded reader of DICOM data sets: what stands between the network and every other reader.
+//! The bounded reader of DICOM data sets, which stands between the network and every other reader.
 //!
-//! It walks a whole data set once, keeps the small values of its top level and of the first request
-//! it answers, and checks that every
-//! length it meets fits into what has arrived (SEC-21, SEC-22, SEC-24). Libraries that allocate
-//! what a length field says may read the data set only after this has.
+//! It walks a whole data set once, retains the small values of its top level and of the first
+//! request it answers, and checks that every length fits into what has arrived (SEC-21, SEC-22,
+//! SEC-24). Libraries that allocate what a length field says may read the data set only afterwards.
 //!
 //! **Invariants**
 //!
-//! - Memory grows with what is kept, never with what is declared.
-//! - Sequences are followed on a list, not on the stack of the program.
+//! - Memory grows with what is retained, never with what is declared.
+//! - Nested sequences are tracked in a list, not by recursion.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,24 +16,25 @@ mod walk;
 
 pub use walk::{Skip, Tag, read, starts};
 
-use crate::dicom_charset::{Charset, Text};
+use crate::decoded_text::DecodedText;
+use crate::dicom::charset::Charset;
 
-/// Longest value that is kept. Longer ones are stepped over.
+/// Longest value that is retained. Longer ones are skipped.
 pub const VALUE_BYTES_MAX: u64 = 64 * 1024;
 
-/// Most bytes kept of one data set.
-pub const KEPT_BYTES_MAX: u64 = 64 << 20;
+/// Upper bound of the bytes retained of one data set.
+pub const RETAINED_BYTES_MAX: u64 = 64 << 20;
 
 /// Deepest nesting of sequences and items (SEC-22).
 pub const DEPTH_MAX: usize = 64;
 
-/// Most elements of one data set, nested ones included (SEC-22).
+/// Upper bound of the elements of one data set, nested ones included (SEC-22).
 pub const ELEMENTS_MAX: u64 = 1_000_000;
 
-/// A deflated data set may grow by this factor (SEC-23) …
+/// Upper bound of the factor by which a deflated data set may grow (SEC-23).
 pub const INFLATION_RATIO_MAX: u64 = 200;
 
-/// … and to this size.
+/// Upper bound of the size of a deflated data set after it is inflated (SEC-23).
 pub const INFLATED_BYTES_MAX: u64 = 4 << 30;
 
 /// Deflated Explicit VR Little Endian (PS3.5, A.5).
@@ -46,19 +46,19 @@ const IMPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 /// Explicit VR Big Endian (PS3.5, A.3; retired, still sent).
 const EXPLICIT_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
-/// How the elements of a data set are written.
+/// How the elements of a data set are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// Whether each element says its value representation.
+    /// Whether each element states its value representation.
     pub is_explicit: bool,
-    /// Whether the highest byte comes first.
+    /// Whether the most significant byte comes first.
     pub is_big_endian: bool,
-    /// Whether all of it is deflated.
+    /// Whether the whole data set is deflated.
     pub is_deflated: bool,
 }
 
 impl Encoding {
-    /// The encoding a transfer syntax stands for. All compressed ones are explicit, little endian.
+    /// The encoding of a transfer syntax. All compressed ones are explicit, little endian.
     pub fn of(transfer_syntax: &str) -> Self {
         Self {
             is_explicit: transfer_syntax != IMPLICIT_LITTLE_ENDIAN,
@@ -93,25 +93,25 @@ impl Header {
     }
 
     /// An element in the character set of the data set: `LO`, `PN`, `SH`, … (DIN-71).
-    pub fn text(&self, tag: Tag) -> Option<Text> {
+    pub fn text(&self, tag: Tag) -> Option<DecodedText> {
         self.decoded(self.bytes(tag)?)
     }
 
-    /// The same of the first item of the Request Attributes Sequence (0040,0275).
-    pub fn request_text(&self, tag: Tag) -> Option<Text> {
+    /// An element of the first item of the Request Attributes Sequence (0040,0275), decoded.
+    pub fn request_text(&self, tag: Tag) -> Option<DecodedText> {
         self.decoded(self.request.get(&tag)?)
     }
 
-    fn decoded(&self, bytes: &[u8]) -> Option<Text> {
+    fn decoded(&self, bytes: &[u8]) -> Option<DecodedText> {
         let decoded = self.charset.decode(bytes);
         let trimmed = decoded.text.trim_matches(['\0', ' ']);
-        // No database takes a zero inside of a text, and no character set has it.
-        let is_whole = decoded.is_whole && !trimmed.contains('\0');
+        // No database stores a zero inside text, and no character set contains it.
+        let is_lossless = decoded.is_lossless && !trimmed.contains('\0');
         let text = trimmed.replace('\0', "\u{FFFD}");
-        Some(Text { text, is_whole }).filter(|it| !it.text.is_empty())
+        Some(DecodedText { text, is_lossless }).filter(|it| !it.text.is_empty())
     }
 
-    /// All numbers of an element with VR `DS` or `IS`, or nothing if one is none.
+    /// All numbers of an element with VR `DS` or `IS`, or nothing if one of them is no number.
     pub fn decimals(&self, tag: Tag) -> Option<Vec<f64>> {
         let number = |it: &str| it.trim().parse::<f64>().ok().filter(|it| it.is_finite());
         self.ascii(tag)?.split('\\').map(number).collect()
@@ -123,12 +123,12 @@ impl Header {
         Some(if self.is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
     }
 
-    /// Whether the character set is one we know.
+    /// Whether the Specific Character Set is one that can be decoded.
     pub const fn has_known_charset(&self) -> bool {
         self.charset.is_known()
     }
 
-    pub(crate) fn keep(&mut self, tag: Tag, value: Vec<u8>) {
+    pub(crate) fn retain(&mut self, tag: Tag, value: Vec<u8>) {
         if tag == Tag(0x0008, 0x0005) {
             let term = String::from_utf8_lossy(&value);
             self.charset = Charset::parse(term.trim_end_matches(['\0', ' ']));
@@ -136,33 +136,33 @@ impl Header {
         self.values.insert(tag, value);
     }
 
-    pub(crate) fn keep_of_request(&mut self, tag: Tag, value: Vec<u8>) {
+    pub(crate) fn retain_of_request(&mut self, tag: Tag, value: Vec<u8>) {
         self.request.insert(tag, value);
     }
 }
 
-/// Why bytes are not a data set we take.
+/// Why bytes are not a data set that is accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
-    /// The bytes end inside of an element.
+    /// The bytes end inside an element.
     #[error("the data set ends inside of {at}")]
     Truncated {
         /// The element.
         at: Tag,
     },
-    /// An element is longer than what is left of its surroundings.
+    /// An element is longer than what is left of the item, sequence or data set around it.
     #[error("{at} is longer than what holds it")]
     TooLong {
         /// The element.
         at: Tag,
     },
-    /// Something that is no value representation.
+    /// The bytes after a tag are no value representation.
     #[error("{at} has no valid value representation")]
     BadVr {
         /// The element.
         at: Tag,
     },
-    /// A delimiter without its beginning, or an element where an item must be.
+    /// A delimiter without an open item or sequence, or an element where an item is required.
     #[error("{at} is out of place")]
     OutOfPlace {
         /// The element.
@@ -174,23 +174,22 @@ pub enum HeaderError {
         /// The element.
         at: Tag,
     },
-    /// More than we are ready to follow.
+    /// The data set exceeds one of the limits of this module.
     #[error("the data set exceeds the limit on {what}")]
     Limit {
         /// Which limit.
         what: &'static str,
     },
-    /// The source of the bytes failed.
+    /// The source of the bytes cannot be read.
     #[error("the data set cannot be read")]
     Io(#[source] std::io::Error),
 }
 
-/// Reads `length` bytes of a data set written as `encoding`.
+/// Reads the header of a data set of `length` bytes in `encoding`.
 ///
 /// # Errors
 ///
-/// Says what is wrong with the data set; the sender is at fault unless it is
-/// [`HeaderError::Io`].
+/// Fails if the data set is invalid; the sender is at fault unless the error is [`HeaderError::Io`].
 pub fn read_encoded<R: Read + Skip>(
     source: R,
     length: u64,

@@ -1,3 +1,5 @@
+//! The requirements on reference ranges, HL7-60 to HL7-63 and PAP-12.
+
 use domain::Abnormality::{self, Abnormal, High, Low, Normal, Unknown};
 
 use super::compare;

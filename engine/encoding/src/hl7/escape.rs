@@ -1,4 +1,4 @@
-//! Delimiters and escape sequences of HL7 v2 (2.5.4 and 2.7; requirements HL7-20 and HL7-22).
+//! Delimiters and escape sequences of HL7 v2 (2.5.4 and 2.7; HL7-20 and HL7-22).
 
 /// The delimiters a message declares in MSH-1 and MSH-2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +22,15 @@ impl Default for Delimiters {
 }
 
 impl Delimiters {
-    /// Reads them off a message, which begins with `MSH`.
+    /// The delimiters of a message, which begins with `MSH`.
     ///
-    /// Nothing is read if they are fewer than four, or not all different.
+    /// Nothing, if there are fewer than four encoding characters, or not all are different.
     pub fn of_message(text: &str) -> Option<Self> {
         let mut characters = text.strip_prefix("MSH")?.chars();
         let field = characters.next()?;
         let encoding: Vec<char> = characters.take_while(|it| *it != field && *it != '\r').collect();
         let (component, repetition, escape, subcomponent) = match encoding.as_slice() {
-            // Seen in the wild: an escape character written twice.
+            // Some senders write the escape character twice.
             [c, r, e, f, s] if e == f => (*c, *r, *e, *s),
             [c, r, e, s] | [c, r, e, s, _] => (*c, *r, *e, *s),
             _ => return None,
@@ -44,7 +44,7 @@ impl Delimiters {
         is_sound.then_some(Self { field, component, repetition, escape, subcomponent })
     }
 
-    /// What stands for `text` in a field.
+    /// Escapes `text` for a field.
     pub fn escaped(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for character in text.chars() {
@@ -70,7 +70,8 @@ impl Delimiters {
         out
     }
 
-    /// What a field says. Decode once, after splitting. A sequence nobody knows stays as it is.
+    /// Resolves the escape sequences of a field. Call it once, after splitting. An unknown sequence
+    /// stays as it is.
     pub fn unescaped(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -121,7 +122,7 @@ fn hexadecimal(digits: &str) -> Option<String> {
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
-    // No text holds a zero, whoever spells it: a sequence that means one stays as it is.
+    // Text must not contain a zero: a sequence that encodes one stays as it is.
     String::from_utf8(bytes?).ok().filter(|it| !it.contains('\0'))
 }
 

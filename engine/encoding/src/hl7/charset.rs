@@ -1,6 +1,8 @@
-//! Character sets of HL7 messages (MSH-18, table 0211; requirement HL7-23).
+//! Character sets of HL7 messages (MSH-18, table 0211; HL7-23).
 
 use encoding_rs as rs;
+
+use crate::decoded_text::DecodedText;
 
 /// A character set a message or a destination may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,17 +11,17 @@ pub enum Hl7Charset {
     Utf8,
     /// `8859/1`.
     Latin1,
-    /// Another one, as Encoding Standard tables have it.
+    /// A set of the Encoding Standard.
     Other(&'static rs::Encoding),
 }
 
-/// Why bytes are not text.
+/// Why a character set cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CharsetError {
-    /// MSH-18 names a set we do not know.
+    /// MSH-18 names a set that is not supported.
     #[error("MSH-18 names the character set `{0}`, which is not supported")]
     Unknown(String),
-    /// A character cannot be written in the destination's set.
+    /// A character does not exist in the set of the destination.
     #[error("a character does not exist in the character set of the destination")]
     DoesNotFit,
 }
@@ -29,7 +31,7 @@ impl Hl7Charset {
     ///
     /// # Errors
     ///
-    /// Fails on a term we cannot read: guessing would corrupt names.
+    /// Fails on an unknown term: guessing would corrupt names.
     pub fn parse(term: &str, default: Self) -> Result<Self, CharsetError> {
         let term = term.trim();
         Ok(match term.to_ascii_uppercase().as_str() {
@@ -53,26 +55,29 @@ impl Hl7Charset {
         })
     }
 
-    /// Reads bytes as text. The second half says whether all of it could be read.
-    pub fn decode(self, bytes: &[u8]) -> (String, bool) {
+    /// Decodes bytes.
+    pub fn decode(self, bytes: &[u8]) -> DecodedText {
         match self {
-            Self::Utf8 => match std::str::from_utf8(bytes) {
-                Ok(text) => (text.to_owned(), true),
-                Err(_) => (String::from_utf8_lossy(bytes).into_owned(), false),
-            },
-            Self::Latin1 => (bytes.iter().map(|byte| char::from(*byte)).collect(), true),
+            Self::Utf8 => {
+                let (text, is_lossy) = rs::UTF_8.decode_without_bom_handling(bytes);
+                DecodedText { text: text.into_owned(), is_lossless: !is_lossy }
+            }
+            Self::Latin1 => {
+                let text = bytes.iter().map(|byte| char::from(*byte)).collect();
+                DecodedText { text, is_lossless: true }
+            }
             Self::Other(encoding) => {
-                let (text, lossy) = encoding.decode_without_bom_handling(bytes);
-                (text.into_owned(), !lossy)
+                let (text, is_lossy) = encoding.decode_without_bom_handling(bytes);
+                DecodedText { text: text.into_owned(), is_lossless: !is_lossy }
             }
         }
     }
 
-    /// Writes text as bytes.
+    /// Encodes text.
     ///
     /// # Errors
     ///
-    /// Fails if a character does not fit: a `?` in a name is worse than a message that waits.
+    /// Fails if the set lacks a character: a `?` in a name is worse than a message that waits.
     pub fn encode(self, text: &str) -> Result<Vec<u8>, CharsetError> {
         match self {
             Self::Utf8 => Ok(text.as_bytes().to_vec()),
@@ -95,8 +100,9 @@ mod tests {
     #[test]
     fn hl7_23_a_second_byte_that_looks_like_a_delimiter_is_text() {
         let charset = Hl7Charset::parse("GB 18030-2000", Hl7Charset::Utf8).unwrap();
-        let (text, is_whole) = charset.decode(b"PID|1||7||\x96\x7c\xd4\x5e^A");
-        assert_eq!((text.as_str(), is_whole), ("PID|1||7||東証^A", true));
+        let decoded = charset.decode(b"PID|1||7||\x96\x7c\xd4\x5e^A");
+        let text = "PID|1||7||東証^A".to_owned();
+        assert_eq!(decoded, DecodedText { text, is_lossless: true });
         assert_eq!(charset.encode("東").unwrap(), b"\x96\x7c");
     }
 

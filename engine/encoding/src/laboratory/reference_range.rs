@@ -1,11 +1,12 @@
-//! A laboratory result held against what is usual (HL7-60, HL7-62, HL7-63; PAP-12).
+//! Compares a laboratory result with its reference range (HL7-60, HL7-62, HL7-63; PAP-12).
 //!
-//! Results and references are intervals: `12.3` is the one number, `<0.5` all below it. Inside is
-//! normal, all below is low, all above is high, anything else cannot be told.
+//! Results and references are intervals: `12.3` is one number, `<0.5` all numbers below it. A result
+//! inside its reference is normal, entirely below it low, entirely above it high; anything else is
+//! unknown.
 
 use domain::Abnormality;
 
-use crate::unit;
+use crate::laboratory::unit;
 
 /// One end of an interval, and whether it belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,14 +15,14 @@ struct End {
     is_included: bool,
 }
 
-/// Numbers from one end to another; no end means without end.
+/// Numbers from one end to another; a missing end is unbounded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Interval {
     low: Option<End>,
     high: Option<End>,
 }
 
-/// What a result or a reference says.
+/// The parsed form of a result or a reference.
 #[derive(Clone, Debug, PartialEq)]
 enum Statement {
     Numbers(Interval),

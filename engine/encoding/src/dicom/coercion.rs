@@ -1,10 +1,10 @@
-//! An object under the name its patient has now: a view, made when it goes out. What was received stays
-//! as it is (DIN-62; PS3.3, C.12.1.1.9).
+//! Coerces the patient identity of an object when it is sent or exported. The stored object stays as
+//! it was received (DIN-62; PS3.3, C.12.1.1.9).
 
 use std::io::{Cursor, Read as _, Write as _};
 
-use crate::dicom_charset::Charset;
-use crate::dicom_header::{
+use crate::dicom::charset::Charset;
+use crate::dicom::header::{
     Encoding, Header, HeaderError, INFLATED_BYTES_MAX, Tag, read_encoded, starts,
 };
 
@@ -23,57 +23,57 @@ const MODIFYING_SYSTEM: Tag = Tag(0x0400, 0x0563);
 const SOURCE: Tag = Tag(0x0400, 0x0564);
 const REASON: Tag = Tag(0x0400, 0x0565);
 
-/// By what a patient is known now.
+/// The current identity of a patient.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Patient ID.
     pub id: String,
-    /// Its issuer; nothing if the site has but one.
+    /// Issuer of Patient ID; empty if the site has only one.
     pub issuer: String,
-    /// The issuer that is meant where an object names none.
+    /// The issuer of an object that names none.
     pub default_issuer: String,
-    /// The name, as DICOM writes it; nothing leaves what the object says.
+    /// Patient's Name as DICOM writes it; empty leaves that of the object.
     pub name: String,
-    /// The birth date, in the same way.
+    /// Patient's Birth Date; empty leaves that of the object.
     pub birth_date: String,
-    /// The sex, in the same way.
+    /// Patient's Sex; empty leaves that of the object.
     pub sex: String,
 }
 
-/// When and by whom it is written.
+/// When and by which system an identity is coerced: the origin of the change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writer {
     /// Date and time with offset (`DT`).
     pub at: String,
     /// The system that changes the values.
     pub system: String,
-    /// Where the former values are from.
+    /// Source of the previous values.
     pub source: String,
 }
 
-/// Why there is no such view.
+/// Why an object cannot be coerced.
 #[derive(Debug, thiserror::Error)]
 pub enum CoercionError {
     /// The data set cannot be read.
     #[error("the data set cannot be read")]
     Header(#[from] HeaderError),
-    /// The object's character set has not the letters of the name.
+    /// The character set of the object lacks a character of the new value.
     #[error("{0} cannot be written in the character set of the object")]
     Charset(Tag),
-    /// What it was before is written in a way that nothing can be added to.
+    /// The Original Attributes Sequence of the object is encoded so that no item can be added.
     #[error("its Original Attributes Sequence (0400,0561) is not written as a sequence (SQ)")]
     Original,
-    /// It cannot be packed or unpacked.
+    /// The data set cannot be inflated or deflated.
     #[error("the data set cannot be packed")]
     Io(#[from] std::io::Error),
 }
 
-/// The data set of an object under this identity, with the former values in its Original Attributes
-/// Sequence. Nothing, if it is under this Patient ID already.
+/// The data set of an object with this identity, and its previous values in the Original Attributes
+/// Sequence. Nothing, if the object has this Patient ID already.
 ///
 /// # Errors
 ///
-/// Fails if the data set cannot be read, or its character set has not the letters.
+/// Fails if the data set cannot be read, or its character set lacks a character.
 pub fn coerced(
     data: &[u8],
     encoding: Encoding,
@@ -81,11 +81,11 @@ pub fn coerced(
     writer: &Writer,
 ) -> Result<Option<Vec<u8>>, CoercionError> {
     let header = read_encoded(Cursor::new(data), data.len() as u64, encoding)?;
-    let said = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
-    let issuer = Some(said(ISSUER)).filter(|it| !it.is_empty());
+    let current = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
+    let issuer = Some(current(ISSUER)).filter(|it| !it.is_empty());
     let issuer = issuer.unwrap_or_else(|| identity.default_issuer.clone());
     let is_same_issuer = identity.issuer.is_empty() || issuer == identity.issuer;
-    if said(PATIENT_ID) == identity.id && is_same_issuer {
+    if current(PATIENT_ID) == identity.id && is_same_issuer {
         return Ok(None);
     }
     if !encoding.is_deflated {

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Why a value has no canonical form here.
+/// A value that has no canonical form here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a number of an event must be a whole number below 2^53")]
 pub struct NotCanonical;
 
-/// Largest whole number that every reader of JSON keeps as it is (RFC 8785, 3.2.2.3).
+/// Largest whole number that every reader of JSON preserves (RFC 8785, 3.2.2.3).
 const WHOLE_MAX: u64 = (1 << 53) - 1;
 
-/// The canonical text of `value`: keys sorted, nothing between the tokens.
+/// The canonical text of `value`: keys sorted, no white space between tokens.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ fn write(value: &Value, text: &mut String) -> Result<(), NotCanonical> {
             // Writing to a string does not fail.
             _ = write!(text, "{number}");
         }
-        // serde_json escapes as RFC 8785, 3.2.2.2 asks.
+        // serde_json escapes as RFC 8785, 3.2.2.2 requires.
         scalar => _ = write!(text, "{scalar}"),
     }
     Ok(())

@@ -15,10 +15,11 @@ pub struct FileMeta<'a> {
     pub receiving_ae: &'a str,
 }
 
-/// Most bytes before the data set of a file of ours.
+/// Upper bound of the bytes before the data set of a file that the engine has written.
 pub const META_BYTES_MAX: u64 = 64 * 1024;
 
-/// Names this program in files and associations (DIN-12). Derived once, from a random UUID.
+/// Implementation Class UID: names this program in files and associations (DIN-12). Derived once
+/// from a random UUID.
 pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.147853229484763842817650937486501287443";
 
 /// Version of this program in files and associations, at most 16 characters.
@@ -58,9 +59,8 @@ impl FileMeta<'_> {
     }
 }
 
-/// How many bytes of a file of ours come before the data set, and its transfer syntax.
-///
-/// Reads only what [`FileMeta::to_bytes`] writes.
+/// Splits a file that [`FileMeta::to_bytes`] has begun: where its data set starts, and its transfer
+/// syntax. Other files are not read.
 pub fn split(file: &[u8]) -> Option<(usize, String)> {
     if file.get(128..132)? != b"DICM" || file.get(132..140)? != [2, 0, 0, 0, b'U', b'L', 4, 0] {
         return None;

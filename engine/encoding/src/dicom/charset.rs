@@ -1,20 +1,16 @@
-//! Text of a DICOM data set (PS3.3, C.12.1.1.2; PS3.5, 6.1; requirements DIN-70..75).
+//! Specific Character Sets of DICOM (PS3.3, C.12.1.1.2; PS3.5, 6.1; DIN-70 to DIN-75).
 //!
-//! Values are decoded first and split after: in GB18030 the second byte of a character may be the
+//! Values are decoded first and split afterwards: in GB18030 the second byte of a character may be the
 //! backslash that separates values (DIN-72).
 
 use encoding_rs as rs;
 
-use crate::iso_2022;
+use crate::decoded_text::DecodedText;
 
-/// Text, and whether all of it could be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text {
-    /// What it says; what could not be decoded shows as U+FFFD.
-    pub text: String,
-    /// Whether nothing was lost. If not, it must not identify anybody (DIN-74).
-    pub is_whole: bool,
-}
+mod iso_2022;
+mod single_byte;
+
+use single_byte::SingleByte;
 
 /// How the text of a data set is encoded: Specific Character Set (0008,0005).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,35 +26,6 @@ enum Kind {
     Extended(SingleByte),
 }
 
-/// A set of at most 256 characters whose lower half is ASCII.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SingleByte {
-    Ascii,
-    Latin1,
-    /// JIS X 0201: half-width katakana in the upper half.
-    Katakana,
-    Table(&'static rs::Encoding),
-}
-
-impl SingleByte {
-    pub(crate) fn decode(self, byte: u8) -> Option<char> {
-        match self {
-            _ if byte.is_ascii() => Some(char::from(byte)),
-            Self::Ascii => None,
-            Self::Latin1 => Some(char::from(byte)),
-            Self::Katakana => one(rs::SHIFT_JIS, &[byte]),
-            Self::Table(table) => one(table, &[byte]),
-        }
-    }
-}
-
-/// The one character that `bytes` are, if they are one.
-pub(crate) fn one(encoding: &'static rs::Encoding, bytes: &[u8]) -> Option<char> {
-    let text = encoding.decode_without_bom_handling_and_without_replacement(bytes)?;
-    let mut characters = text.chars();
-    characters.next().filter(|_| characters.next().is_none())
-}
-
 impl Default for Charset {
     fn default() -> Self {
         Self { kind: Kind::Single(SingleByte::Ascii), is_known: true }
@@ -66,7 +33,7 @@ impl Default for Charset {
 }
 
 impl Charset {
-    /// Reads the value of (0008,0005). A set nobody knows is read as ASCII and not
+    /// Parses the value of (0008,0005). An unknown set is decoded as ASCII and is not
     /// [known](Self::is_known).
     pub fn parse(value: &str) -> Self {
         let terms: Vec<&str> = value.split('\\').map(str::trim).collect();
@@ -74,7 +41,7 @@ impl Charset {
         let is_extended = terms.len() > 1 || first.starts_with("ISO 2022");
         if is_extended && !matches!(first, "ISO_IR 192" | "GB18030" | "GBK") {
             let others_known = terms.iter().skip(1).all(|term| iso_2022::is_known(term));
-            let base = single_byte(&first.replace("ISO 2022 IR", "ISO_IR"));
+            let base = SingleByte::parse(&first.replace("ISO 2022 IR", "ISO_IR"));
             let is_known = base.is_some() && others_known;
             return Self { kind: Kind::Extended(base.unwrap_or(SingleByte::Ascii)), is_known };
         }
@@ -82,7 +49,7 @@ impl Charset {
             "ISO_IR 192" => Some(Kind::Whole(rs::UTF_8)),
             "GB18030" => Some(Kind::Whole(rs::GB18030)),
             "GBK" => Some(Kind::Whole(rs::GBK)),
-            other => single_byte(other).map(Kind::Single),
+            other => SingleByte::parse(other).map(Kind::Single),
         };
         let is_known = kind.is_some();
         Self { kind: kind.unwrap_or(Kind::Single(SingleByte::Ascii)), is_known }
@@ -93,24 +60,22 @@ impl Charset {
         self.is_known
     }
 
-    /// Decodes one value field. Split what it gives, not what it is given.
-    pub fn decode(&self, bytes: &[u8]) -> Text {
+    /// Decodes one value field. Split the result, not the bytes.
+    pub fn decode(&self, bytes: &[u8]) -> DecodedText {
         let mut text = match &self.kind {
             Kind::Single(set) => by_byte(*set, bytes),
             Kind::Whole(encoding) => {
                 let (text, lossy) = encoding.decode_without_bom_handling(bytes);
-                Text { text: text.into_owned(), is_whole: !lossy }
+                DecodedText { text: text.into_owned(), is_lossless: !lossy }
             }
             Kind::Extended(base) => iso_2022::decode(*base, bytes),
         };
-        text.is_whole &= self.is_known || bytes.is_ascii();
+        text.is_lossless &= self.is_known || bytes.is_ascii();
         text
     }
-}
 
-impl Charset {
-    /// A text in this set. Nothing, if the set has not all of its characters, or needs escape sequences
-    /// for them.
+    /// Encodes text in this set. Nothing, if the set lacks one of its characters, or needs escape
+    /// sequences for it.
     pub fn encode(&self, text: &str) -> Option<Vec<u8>> {
         if text.is_ascii() {
             return Some(text.as_bytes().to_vec());
@@ -129,38 +94,12 @@ impl Charset {
     }
 }
 
-fn by_byte(set: SingleByte, bytes: &[u8]) -> Text {
-    let mut is_whole = true;
-    let character = |byte: &u8| {
-        set.decode(*byte).unwrap_or_else(|| {
-            is_whole = false;
-            '\u{fffd}'
-        })
-    };
-    let text = bytes.iter().map(character).collect();
-    Text { text, is_whole }
-}
-
-/// The defined terms for sets without code extensions (PS3.3, Table C.12-2).
-fn single_byte(term: &str) -> Option<SingleByte> {
-    let table = match term {
-        "" | "ISO_IR 6" => return Some(SingleByte::Ascii),
-        "ISO_IR 100" => return Some(SingleByte::Latin1),
-        "ISO_IR 13" => return Some(SingleByte::Katakana),
-        "ISO_IR 101" => rs::ISO_8859_2,
-        "ISO_IR 109" => rs::ISO_8859_3,
-        "ISO_IR 110" => rs::ISO_8859_4,
-        "ISO_IR 144" => rs::ISO_8859_5,
-        "ISO_IR 127" => rs::ISO_8859_6,
-        "ISO_IR 126" => rs::ISO_8859_7,
-        "ISO_IR 138" => rs::ISO_8859_8,
-        // Equal to ISO 8859-9 but for control characters.
-        "ISO_IR 148" => rs::WINDOWS_1254,
-        "ISO_IR 203" => rs::ISO_8859_15,
-        "ISO_IR 166" => rs::WINDOWS_874,
-        _ => return None,
-    };
-    Some(SingleByte::Table(table))
+fn by_byte(set: SingleByte, bytes: &[u8]) -> DecodedText {
+    let mut decoded = DecodedText { text: String::with_capacity(bytes.len()), is_lossless: true };
+    for byte in bytes {
+        decoded.push(set.decode(*byte));
+    }
+    decoded
 }
 
 #[cfg(test)]
@@ -170,7 +109,7 @@ mod tests {
     #[track_caller]
     fn check(charset: &str, bytes: &[u8], expected: &str) {
         let decoded = Charset::parse(charset).decode(bytes);
-        assert_eq!(decoded, Text { text: expected.to_owned(), is_whole: true });
+        assert_eq!(decoded, DecodedText { text: expected.to_owned(), is_lossless: true });
     }
 
     #[test]
@@ -217,9 +156,9 @@ mod tests {
 
     #[test]
     fn din_74_what_cannot_be_decoded_is_said_so() {
-        assert!(!Charset::default().decode(b"M\xfcller").is_whole);
-        assert!(!Charset::parse("ISO_IR 192").decode(b"M\xfcller").is_whole);
-        assert!(!Charset::parse("ISO_IR 999").decode(b"M\xfcller").is_whole);
-        assert!(!Charset::parse("\\ISO 2022 IR 87").decode(b"\x1b$B;").is_whole);
+        assert!(!Charset::default().decode(b"M\xfcller").is_lossless);
+        assert!(!Charset::parse("ISO_IR 192").decode(b"M\xfcller").is_lossless);
+        assert!(!Charset::parse("ISO_IR 999").decode(b"M\xfcller").is_lossless);
+        assert!(!Charset::parse("\\ISO 2022 IR 87").decode(b"\x1b$B;").is_lossless);
     }
 }

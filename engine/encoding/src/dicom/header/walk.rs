@@ -1,11 +1,13 @@
+//! Walks the elements of a data set once, from its first byte to its last.
+
 use std::fmt;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
 use super::{
-    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, KEPT_BYTES_MAX, VALUE_BYTES_MAX,
+    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, RETAINED_BYTES_MAX, VALUE_BYTES_MAX,
 };
 
-/// Names an element: its group and its number in it.
+/// The tag of an element: group and element number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub u16, pub u16);
 
@@ -15,9 +17,9 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A source in which one can go forward without looking.
+/// A source that can skip bytes without returning them.
 pub trait Skip {
-    /// Goes `count` bytes forward.
+    /// Skips `count` bytes.
     ///
     /// # Errors
     ///
@@ -39,7 +41,7 @@ impl<T: AsRef<[u8]>> Skip for Cursor<T> {
     }
 }
 
-/// A source that can only be read on.
+/// A source without positions: it skips by reading.
 pub(super) struct Forward<R>(pub(super) R);
 
 impl<R: Read> Read for Forward<R> {
@@ -59,21 +61,22 @@ const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 
-/// Length of what is closed by a delimiter (PS3.5, 7.1).
+/// Undefined length: the end is marked by a delimiter (PS3.5, 7.1).
 const UNDEFINED: u32 = 0xFFFF_FFFF;
 
 /// Request Attributes Sequence (PS3.3, C.7.3.1.1).
 const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
 
-/// Something open: a sequence, or an item of one.
+/// A sequence or item that has begun and not ended.
+#[derive(Clone, Copy)]
 struct Open {
-    /// Of a sequence, its own; of an item, that of items.
+    /// The tag of the sequence, or the Item tag.
     tag: Tag,
     is_item: bool,
-    /// Where it ends, unless a delimiter says so.
+    /// Where it ends; nothing, if a delimiter ends it.
     end: Option<u64>,
     is_explicit: bool,
-    /// Its items are fragments of pixel data: bytes, not elements (PS3.5, A.4).
+    /// Whether its items are fragments of pixel data: bytes, not elements (PS3.5, A.4).
     is_fragmented: bool,
 }
 
@@ -84,11 +87,11 @@ struct Walk<R> {
     is_big_endian: bool,
     open: Vec<Open>,
     elements: u64,
-    kept: u64,
+    retained: u64,
     header: Header,
-    /// Requests that were met.
+    /// Number of items of the Request Attributes Sequence so far.
     requests: u32,
-    /// Where elements of the top level begin, if somebody wants to know.
+    /// Where the elements of the top level begin, if the caller wants to know.
     starts: Option<Vec<(Tag, u64)>>,
 }
 
@@ -134,7 +137,7 @@ impl<R> Walk<R> {
             is_big_endian,
             open: Vec::new(),
             elements: 0,
-            kept: 0,
+            retained: 0,
             header,
             requests: 0,
             starts: None,
@@ -185,7 +188,7 @@ impl<R: Read + Skip> Walk<R> {
         self.header.has_pixels |= is_top && is_pixels;
         if length == UNDEFINED {
             let is_fragmented = is_pixels && vr.is_some();
-            // A UN of undefined length is in implicit VR whatever is around it (PS3.5, 6.2.2).
+            // A UN of undefined length is in implicit VR, whatever encloses it (PS3.5, 6.2.2).
             let is_explicit = is_explicit && vr != Some(*b"UN");
             return self
                 .enter(tag, Open { tag, is_item: false, end: None, is_explicit, is_fragmented });
@@ -199,21 +202,21 @@ impl<R: Read + Skip> Walk<R> {
         let is_of_request = self.is_in_first_request();
         if (is_top && !is_pixels || is_of_request) && u64::from(length) <= VALUE_BYTES_MAX {
             let value = self.value(tag, length)?;
-            self.kept += u64::from(length);
-            if self.kept > KEPT_BYTES_MAX {
+            self.retained += u64::from(length);
+            if self.retained > RETAINED_BYTES_MAX {
                 return Err(HeaderError::Limit { what: "bytes of its header" });
             }
             if is_of_request {
-                self.header.keep_of_request(tag, value);
+                self.header.retain_of_request(tag, value);
             } else {
-                self.header.keep(tag, value);
+                self.header.retain(tag, value);
             }
             return Ok(());
         }
         self.skip(tag, u64::from(length))
     }
 
-    /// Whether what comes next is directly in the first item of the requests.
+    /// Whether the next element is directly in the first item of the Request Attributes Sequence.
     fn is_in_first_request(&self) -> bool {
         let is_in_one = matches!(self.open.as_slice(), [of, _] if of.tag == REQUEST_ATTRIBUTES);
         is_in_one && self.requests == 1
@@ -221,13 +224,12 @@ impl<R: Read + Skip> Walk<R> {
 
     fn delimiter(&mut self, tag: Tag) -> Result<(), HeaderError> {
         let length = self.u32(tag)?;
-        let top = self.open.last().map(|it| (it.is_item, it.is_explicit, it.is_fragmented));
-        match (tag, top) {
-            (ITEM, Some((false, _, true))) => {
+        match (tag, self.open.last().copied()) {
+            (ITEM, Some(Open { is_item: false, is_fragmented: true, .. })) => {
                 self.check_fits(tag, length)?;
                 self.skip(tag, u64::from(length))
             }
-            (ITEM, Some((false, is_explicit, false))) => {
+            (ITEM, Some(Open { is_item: false, is_explicit, .. })) => {
                 let end = if length == UNDEFINED {
                     None
                 } else {
@@ -236,7 +238,8 @@ impl<R: Read + Skip> Walk<R> {
                 };
                 self.enter(tag, Open { tag, is_item: true, end, is_explicit, is_fragmented: false })
             }
-            (ITEM_END, Some((true, ..))) | (SEQUENCE_END, Some((false, ..))) => {
+            (ITEM_END, Some(Open { is_item: true, .. }))
+            | (SEQUENCE_END, Some(Open { is_item: false, .. })) => {
                 self.open.pop();
                 Ok(())
             }
@@ -257,11 +260,11 @@ impl<R: Read + Skip> Walk<R> {
         Ok(())
     }
 
-    /// Refuses a length that goes beyond the nearest end we know.
+    /// Refuses a length that exceeds the nearest known end.
     fn check_fits(&self, tag: Tag, length: u32) -> Result<(), HeaderError> {
-        let surroundings = self.open.iter().rev().find_map(|it| it.end).or(self.end);
+        let enclosing_end = self.open.iter().rev().find_map(|it| it.end).or(self.end);
         let end = self.position + u64::from(length);
-        if surroundings.is_some_and(|it| it < end) || length == UNDEFINED {
+        if enclosing_end.is_some_and(|it| it < end) || length == UNDEFINED {
             return Err(HeaderError::TooLong { at: tag });
         }
         Ok(())
@@ -290,7 +293,7 @@ impl<R: Read + Skip> Walk<R> {
         Ok(Some(Tag(pair([a, b]), pair([c, d]))))
     }
 
-    /// What follows a tag (PS3.5, 7.1.2 and 7.1.3).
+    /// Value representation and length of an element (PS3.5, 7.1.2 and 7.1.3).
     fn vr_and_length(
         &mut self,
         tag: Tag,

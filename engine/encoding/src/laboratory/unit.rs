@@ -1,6 +1,6 @@
-//! Units of measurement, brought to their UCUM form (HL7-61). Values are never converted.
+//! Units of measurement in their UCUM form (HL7-61). Values are never converted.
 
-/// Spellings that occur, and the UCUM code they mean.
+/// Known spellings, in small letters, and their UCUM codes.
 const SPELLINGS: &[(&str, &str)] = &[
     ("10^9/l", "10*9/L"),
     ("10*9/l", "10*9/L"),
@@ -92,13 +92,13 @@ const SPELLINGS: &[(&str, &str)] = &[
 /// A unit, in its UCUM form if it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// UCUM code, or what was received.
+    /// UCUM code, or the text that was received.
     pub text: String,
     /// Whether `text` is UCUM.
     pub is_ucum: bool,
 }
 
-/// The unit that `text` means. An unknown one stays as it is.
+/// The unit that `text` names. An unknown one stays as it is.
 pub fn canonical(text: &str) -> Unit {
     let key: String = text.chars().map(folded).filter(|it| !it.is_whitespace()).collect();
     let key = key.to_lowercase();
@@ -112,7 +112,7 @@ pub fn canonical(text: &str) -> Unit {
     }
 }
 
-/// The units that are known: how each is spelt, in small letters, and its UCUM code.
+/// All known spellings, in small letters, each with its UCUM code.
 pub fn spellings() -> impl Iterator<Item = (&'static str, &'static str)> {
     SPELLINGS.iter().copied()
 }

@@ -1,0 +1,11 @@
+//! DICOM data sets and files, as bytes.
+//!
+//! - [`header`]: the bounded reader that stands between the network and every other reader;
+//! - [`charset`]: Specific Character Sets;
+//! - [`coercion`]: a data set with the current identity of its patient;
+//! - [`file_meta`]: the beginning of a DICOM file.
+
+pub mod charset;
+pub mod coercion;
+pub mod file_meta;
+pub mod header;
