@@ -15,6 +15,7 @@
 
 mod body;
 mod catalogue;
+mod description;
 mod kind;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use body::{Details, EventBody, EventDescription};
+pub use body::{Details, EventBody};
 pub use catalogue::commitment::*;
 pub use catalogue::delivery::*;
 pub use catalogue::instance::*;
@@ -33,6 +34,7 @@ pub use catalogue::patient::*;
 pub use catalogue::review::*;
 pub use catalogue::run::*;
 pub use catalogue::study::*;
+pub use description::EventDescription;
 pub use kind::EventKind;
 
 /// One line of the trail: something happened to somebody's data.

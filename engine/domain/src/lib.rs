@@ -27,6 +27,7 @@
 pub const MANUFACTURER: &str = "Isocenter";
 
 mod ae_title;
+mod artifact;
 mod error_chain;
 pub mod event;
 pub mod identity_graph;
@@ -41,6 +42,7 @@ mod output_kind;
 mod patient;
 mod quality;
 mod result_set;
+mod result_status;
 mod review;
 pub mod sop_class;
 mod state;
@@ -48,6 +50,7 @@ mod task;
 mod uid;
 
 pub use ae_title::{AeTitle, InvalidAeTitle};
+pub use artifact::ArtifactRef;
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
 pub use laboratory::{Abnormality, LabRow, Observation};
@@ -58,8 +61,8 @@ pub use model_protocol::{
 };
 pub use network::{InvalidNetwork, Network};
 pub use node_io::{
-    ArtifactRef, Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput,
-    OrderInput, SeriesInput, SeriesInstance, StudyInput,
+    Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput, OrderInput,
+    SeriesInput, SeriesInstance, StudyInput,
 };
 pub use order::{Order, OrderAction, OrderKey, OrderMatch};
 pub use output_kind::{OutputFormat, OutputKind};
@@ -67,8 +70,9 @@ pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use quality::QualityFlag;
 pub use result_set::{
     Algorithm, Amended, Code, Finding, InputInstance, Measurement, PatientSpace, Presence, Region,
-    ResultSet, ResultStatus, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
+pub use result_status::ResultStatus;
 pub use review::{Attestation, Meaning, Person, ReviewState};
 pub use state::{
     BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,

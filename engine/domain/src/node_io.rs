@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Finding, LabRow, Observation, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid,
-    SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, Finding, LabRow, Observation, Region, Section, Segmentation, SeriesInstanceUid,
+    SopClassUid, SopInstanceUid, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -167,13 +167,4 @@ impl NodeOutput {
     pub fn artifacts(&self) -> impl Iterator<Item = &ArtifactRef> {
         self.segmentations.iter().flat_map(|it| &it.segments).map(|it| &it.mask)
     }
-}
-
-/// A file that a plugin made, such as a mask, stored in the archive by its digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArtifactRef {
-    /// SHA-256 of the bytes, in hex.
-    pub sha256: String,
-    /// Length in bytes.
-    pub bytes: u64,
 }

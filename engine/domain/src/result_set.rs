@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::derived_uid;
-use crate::{ArtifactRef, Attestation, LabRow, SeriesInstanceUid, SopClassUid, SopInstanceUid};
+use crate::{
+    ArtifactRef, Attestation, LabRow, ResultStatus, SeriesInstanceUid, SopClassUid, SopInstanceUid,
+    derived_uid,
+};
 
 /// The result of one run (OUT-01). Every encoding is a pure function of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,24 +95,6 @@ pub struct WorkflowRef {
     pub name: String,
     /// SHA-256 of its file, in hex.
     pub digest: String,
-}
-
-/// How far a result may be trusted. The rows of the table in OUT-02.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ResultStatus {
-    /// Made by a machine; no person has seen it.
-    AiDraft,
-    /// As [`Self::AiDraft`], with parts missing because a node failed.
-    AiPartial,
-    /// Changed by a person, not signed.
-    HumanEdited,
-    /// Signed by a person.
-    Signed,
-    /// Changed after it was signed.
-    Amended,
-    /// Withdrawn: not to be used.
-    Withdrawn,
 }
 
 /// A concept of a coding scheme (PS3.3, 8).

@@ -22,21 +22,6 @@ pub trait Details: Serialize {
     const FIELDS: &'static [&'static str];
 }
 
-/// One row of `EVENTS.md`.
-#[derive(Clone, Copy, Debug)]
-pub struct EventDescription {
-    /// What the event happens to: `instance`, `run`, …
-    pub aggregate: &'static str,
-    /// The kind of event.
-    pub kind: EventKind,
-    /// What happened, in a sentence.
-    pub meaning: &'static str,
-    /// What was done to the subject.
-    pub action: Action,
-    /// The names of its fields.
-    pub fields: &'static [&'static str],
-}
-
 /// Declares the type of one kind of event, with its action (`C`, `R`, `U`, `D`, `E`). Its fields
 /// are
 /// either its own or those of a type that [`details!`] declares.

@@ -5,19 +5,148 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::catalogue::{
-    commitment, delivery, instance, message, operation, patient, review, run, study,
-};
-use super::{EventBody, EventDescription};
+/// Hands the list of kinds to a macro: the file of the catalogue with the type of each kind's
+/// details, and the name that the trail stores.
+macro_rules! with_kinds {
+    ($macro:ident) => {
+        $macro! {
+            instance {
+                AssociationRefused = "association_refused",
+                AssociationEndedEarly = "association_ended_early",
+                InstanceReceived = "instance_received",
+                DuplicateReceived = "duplicate_received",
+                InstanceVersionReceived = "instance_version_received",
+                InstanceVersionRefused = "instance_version_refused",
+                InstanceFlagged = "instance_flagged",
+                InstanceRefused = "instance_refused",
+            }
+            commitment {
+                CommitmentAsked = "commitment_asked",
+                CommitmentAskedAgain = "commitment_asked_again",
+                CommitmentChecked = "commitment_checked",
+                CommitmentReported = "commitment_reported",
+                CommitmentPostponed = "commitment_postponed",
+                CommitmentGivenUp = "commitment_given_up",
+                CommitmentAnswered = "commitment_answered",
+            }
+            message {
+                MessageReceived = "message_received",
+                MessageRefused = "message_refused",
+                MessageRepeated = "message_repeated",
+                MessageUnreadable = "message_unreadable",
+                BatchIncomplete = "batch_incomplete",
+                OrderReceived = "order_received",
+                OrderCancelled = "order_cancelled",
+            }
+            patient {
+                PatientAdded = "patient_added",
+                PatientUpdated = "patient_updated",
+                PatientsMerged = "patients_merged",
+                PatientIdentifierChanged = "patient_identifier_changed",
+                PatientMoved = "patient_moved",
+                PatientsLinked = "patients_linked",
+                PatientsUnlinked = "patients_unlinked",
+                AccountMoved = "account_moved",
+                VisitMoved = "visit_moved",
+                AccountRenumbered = "account_renumbered",
+                VisitRenumbered = "visit_renumbered",
+                UnmergeAsked = "unmerge_asked",
+                PatientsUnmerged = "patients_unmerged",
+            }
+            study {
+                WorkflowNotStarted = "workflow_not_started",
+                StudyExported = "study_exported",
+                ImagesRemoved = "images_removed",
+                MessageRemoved = "message_removed",
+                ResultsRemoved = "results_removed",
+            }
+            run {
+                RunStarted = "run_started",
+                RunCompleted = "run_completed",
+                RunFailed = "run_failed",
+                RunCancelled = "run_cancelled",
+                RunCancelAsked = "run_cancel_asked",
+                RunRetryAsked = "run_retry_asked",
+                NodeStarted = "node_started",
+                NodeSucceeded = "node_succeeded",
+                NodeOutputKept = "node_output_kept",
+                NodeFailed = "node_failed",
+                NodeGivenUp = "node_given_up",
+                NodeSkipped = "node_skipped",
+                NodeCancelled = "node_cancelled",
+                SlaMissed = "sla_missed",
+            }
+            review {
+                ReviewRequested = "review_requested",
+                ReviewRead = "review_read",
+                ReviewClaimed = "review_claimed",
+                ReviewReleased = "review_released",
+                ResultEdited = "result_edited",
+                ResultSigned = "result_signed",
+                ResultAmended = "result_amended",
+                ResultRejected = "result_rejected",
+                ResultWithdrawn = "result_withdrawn",
+                CorrectionMatched = "correction_matched",
+                CorrectionsRead = "corrections_read",
+                TaskOpened = "task_opened",
+                TaskDecided = "task_decided",
+            }
+            delivery {
+                DeliveryQueued = "delivery_queued",
+                DeliveryBlocked = "delivery_blocked",
+                DeliveryStarted = "delivery_started",
+                ReportComposed = "report_composed",
+                Delivered = "delivered",
+                DeliveryPromised = "delivery_promised",
+                DeliveryPostponed = "delivery_postponed",
+                DeliveryFailed = "delivery_failed",
+                DeliveryResent = "delivery_resent",
+                IdentityChangedAfterDelivery = "identity_changed_after_delivery",
+                CorrectionQueued = "correction_queued",
+                DeliveryLeftAsItWas = "delivery_left_as_it_was",
+                DestinationPaused = "destination_paused",
+                DestinationResumed = "destination_resumed",
+                DestinationRests = "destination_rests",
+                DestinationBack = "destination_back",
+            }
+            operation {
+                EngineStarted = "engine_started",
+                EngineStopped = "engine_stopped",
+                EngineHeld = "engine_held",
+                EngineReleased = "engine_released",
+                IntakeOpened = "intake_opened",
+                IntakeNarrowed = "intake_narrowed",
+                IntakeClosed = "intake_closed",
+                DiskFilling = "disk_filling",
+                ClockJumped = "clock_jumped",
+                SiteFileReloaded = "site_file_reloaded",
+                SiteFileRefused = "site_file_refused",
+                PluginsReloaded = "plugins_reloaded",
+                ModelExchanged = "model_exchanged",
+                ModelRefused = "model_refused",
+                WorkflowsReloaded = "workflows_reloaded",
+                WorkflowActivated = "workflow_activated",
+                WorkflowDeactivated = "workflow_deactivated",
+                WorkflowRolledBack = "workflow_rolled_back",
+                TokenCreated = "token_created",
+                TokenRevoked = "token_revoked",
+                TrailRead = "trail_read",
+                TrailExported = "trail_exported",
+                DamageNoted = "damage_noted",
+                DamageRepaired = "damage_repaired",
+            }
+        }
+    };
+}
 
-/// Declares [`EventKind`]: the type of each kind's details, and the name that the trail stores.
-macro_rules! kinds {
+/// Declares [`EventKind`].
+macro_rules! declare {
     ($($module:ident { $($variant:ident = $name:literal,)+ })+) => {
         /// A kind of event. Each has the type of the same name in [`domain::event`](super).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum EventKind {
             $($(
-                #[doc = concat!("`", $name, "`, with [these details](super::", stringify!($variant), ").")]
+                #[doc = concat!("`", $name, "`: [details](super::", stringify!($variant), ").")]
                 $variant,
             )+)+
         }
@@ -40,154 +169,11 @@ macro_rules! kinds {
                     _ => None,
                 }
             }
-
-            /// What `EVENTS.md` shows of the kind.
-            pub const fn description(self) -> EventDescription {
-                match self {
-                    $($(Self::$variant => describe::<$module::$variant>(stringify!($module)),)+)+
-                }
-            }
         }
     };
 }
 
-kinds! {
-    instance {
-        AssociationRefused = "association_refused",
-        AssociationEndedEarly = "association_ended_early",
-        InstanceReceived = "instance_received",
-        DuplicateReceived = "duplicate_received",
-        InstanceVersionReceived = "instance_version_received",
-        InstanceVersionRefused = "instance_version_refused",
-        InstanceFlagged = "instance_flagged",
-        InstanceRefused = "instance_refused",
-    }
-    commitment {
-        CommitmentAsked = "commitment_asked",
-        CommitmentAskedAgain = "commitment_asked_again",
-        CommitmentChecked = "commitment_checked",
-        CommitmentReported = "commitment_reported",
-        CommitmentPostponed = "commitment_postponed",
-        CommitmentGivenUp = "commitment_given_up",
-        CommitmentAnswered = "commitment_answered",
-    }
-    message {
-        MessageReceived = "message_received",
-        MessageRefused = "message_refused",
-        MessageRepeated = "message_repeated",
-        MessageUnreadable = "message_unreadable",
-        BatchIncomplete = "batch_incomplete",
-        OrderReceived = "order_received",
-        OrderCancelled = "order_cancelled",
-    }
-    patient {
-        PatientAdded = "patient_added",
-        PatientUpdated = "patient_updated",
-        PatientsMerged = "patients_merged",
-        PatientIdentifierChanged = "patient_identifier_changed",
-        PatientMoved = "patient_moved",
-        PatientsLinked = "patients_linked",
-        PatientsUnlinked = "patients_unlinked",
-        AccountMoved = "account_moved",
-        VisitMoved = "visit_moved",
-        AccountRenumbered = "account_renumbered",
-        VisitRenumbered = "visit_renumbered",
-        UnmergeAsked = "unmerge_asked",
-        PatientsUnmerged = "patients_unmerged",
-    }
-    study {
-        WorkflowNotStarted = "workflow_not_started",
-        StudyExported = "study_exported",
-        ImagesRemoved = "images_removed",
-        MessageRemoved = "message_removed",
-        ResultsRemoved = "results_removed",
-    }
-    run {
-        RunStarted = "run_started",
-        RunCompleted = "run_completed",
-        RunFailed = "run_failed",
-        RunCancelled = "run_cancelled",
-        RunCancelAsked = "run_cancel_asked",
-        RunRetryAsked = "run_retry_asked",
-        NodeStarted = "node_started",
-        NodeSucceeded = "node_succeeded",
-        NodeOutputKept = "node_output_kept",
-        NodeFailed = "node_failed",
-        NodeGivenUp = "node_given_up",
-        NodeSkipped = "node_skipped",
-        NodeCancelled = "node_cancelled",
-        SlaMissed = "sla_missed",
-    }
-    review {
-        ReviewRequested = "review_requested",
-        ReviewRead = "review_read",
-        ReviewClaimed = "review_claimed",
-        ReviewReleased = "review_released",
-        ResultEdited = "result_edited",
-        ResultSigned = "result_signed",
-        ResultAmended = "result_amended",
-        ResultRejected = "result_rejected",
-        ResultWithdrawn = "result_withdrawn",
-        CorrectionMatched = "correction_matched",
-        CorrectionsRead = "corrections_read",
-        TaskOpened = "task_opened",
-        TaskDecided = "task_decided",
-    }
-    delivery {
-        DeliveryQueued = "delivery_queued",
-        DeliveryBlocked = "delivery_blocked",
-        DeliveryStarted = "delivery_started",
-        ReportComposed = "report_composed",
-        Delivered = "delivered",
-        DeliveryPromised = "delivery_promised",
-        DeliveryPostponed = "delivery_postponed",
-        DeliveryFailed = "delivery_failed",
-        DeliveryResent = "delivery_resent",
-        IdentityChangedAfterDelivery = "identity_changed_after_delivery",
-        CorrectionQueued = "correction_queued",
-        DeliveryLeftAsItWas = "delivery_left_as_it_was",
-        DestinationPaused = "destination_paused",
-        DestinationResumed = "destination_resumed",
-        DestinationRests = "destination_rests",
-        DestinationBack = "destination_back",
-    }
-    operation {
-        EngineStarted = "engine_started",
-        EngineStopped = "engine_stopped",
-        EngineHeld = "engine_held",
-        EngineReleased = "engine_released",
-        IntakeOpened = "intake_opened",
-        IntakeNarrowed = "intake_narrowed",
-        IntakeClosed = "intake_closed",
-        DiskFilling = "disk_filling",
-        ClockJumped = "clock_jumped",
-        SiteFileReloaded = "site_file_reloaded",
-        SiteFileRefused = "site_file_refused",
-        PluginsReloaded = "plugins_reloaded",
-        ModelExchanged = "model_exchanged",
-        ModelRefused = "model_refused",
-        WorkflowsReloaded = "workflows_reloaded",
-        WorkflowActivated = "workflow_activated",
-        WorkflowDeactivated = "workflow_deactivated",
-        WorkflowRolledBack = "workflow_rolled_back",
-        TokenCreated = "token_created",
-        TokenRevoked = "token_revoked",
-        TrailRead = "trail_read",
-        TrailExported = "trail_exported",
-        DamageNoted = "damage_noted",
-        DamageRepaired = "damage_repaired",
-    }
-}
-
-const fn describe<B: EventBody>(aggregate: &'static str) -> EventDescription {
-    EventDescription {
-        aggregate,
-        kind: B::KIND,
-        meaning: B::MEANING,
-        action: B::ACTION,
-        fields: B::FIELDS,
-    }
-}
+with_kinds!(declare);
 
 impl Serialize for EventKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -202,3 +188,5 @@ impl<'de> Deserialize<'de> for EventKind {
         Self::parse(&name).ok_or_else(unknown)
     }
 }
+
+pub(super) use with_kinds;
