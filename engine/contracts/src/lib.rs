@@ -55,7 +55,7 @@ pub use delivery::{
     PatientView, SentBefore,
 };
 pub use destination::{Destination, ProbeError, SendError, Sent};
-pub use domain::OutputKind;
+pub use domain::{OutputKind, PluginPin};
 pub use instance::{
     InstanceArrival, InstanceOutcome, InstanceRecord, InstanceStore, VersionPolicy,
 };
@@ -66,7 +66,7 @@ pub use intake::{
 pub use live::Live;
 pub use message::{MessageOutcome, MessageRecord, MessageStore};
 pub use model::{Model, ModelFault};
-pub use node_runner::{NodeCall, NodeFailure, NodeRunner, PluginPin};
+pub use node_runner::{NodeCall, NodeFailure, NodeRunner};
 pub use notification::{Notifications, WorkKind};
 pub use output::{Output, Preferences, ReportForm, SegmentationForm};
 pub use review::{

@@ -5,21 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{NodeInput, NodeOutput, SopInstanceUid};
-use serde::{Deserialize, Serialize};
+use domain::{NodeInput, NodeOutput, PluginPin, SopInstanceUid};
 use serde_json::Value;
 use uuid::Uuid;
-
-/// One build of a plugin library. A run uses the same build to its end.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct PluginPin {
-    /// Name of the plugin.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// SHA-256 of the library, in hex.
-    pub digest: String,
-}
 
 /// A node to be worked on.
 #[derive(Clone, Debug)]

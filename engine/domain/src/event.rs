@@ -10,7 +10,7 @@
 //!
 //! let subject = Subject { study: Some("1.2.3".to_owned()), ..Subject::default() };
 //! let event = Event::new(subject, StudyExported { instances: 120 });
-//! assert_eq!(event.kind, "study_exported");
+//! assert_eq!(event.kind.name(), "study_exported");
 //! ```
 
 mod body;
@@ -44,7 +44,7 @@ pub use kind::EventKind;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// What happened: `instance_received`, `run_started`, …
-    pub kind: String,
+    pub kind: EventKind,
     /// Whether the subject was created, read, updated, deleted or executed.
     pub action: Action,
     /// Whether it succeeded.
@@ -191,19 +191,13 @@ impl Event {
         // The fields of the catalogue are plain values, which always have a JSON form.
         let detail = serde_json::to_value(body).unwrap_or_default();
         Self {
-            kind: B::KIND.name().to_owned(),
+            kind: B::KIND,
             action: B::ACTION,
             outcome: Outcome::Success,
             actor: Actor::engine(),
             subject,
             detail,
         }
-    }
-
-    /// Superseded by [`Event::new`].
-    pub fn engine(kind: &str, action: Action, subject: Subject, detail: Value) -> Self {
-        let (outcome, actor) = (Outcome::Success, Actor::engine());
-        Self { kind: kind.to_owned(), action, outcome, actor, subject, detail }
     }
 
     /// The same event, caused by somebody else.

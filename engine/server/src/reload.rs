@@ -21,7 +21,6 @@ use domain::event::{
 use domain::{AeTitle, ErrorChain, Event, Outcome, Subject};
 use orchestrator::{Destinations, LiveConfiguration};
 use plugin_host::PluginHost;
-use serde_json::json;
 use store::PgStore;
 use tracing::{error, info};
 use upkeep::policy::UpkeepPolicy;
@@ -173,8 +172,8 @@ impl Reload {
     async fn reload_plugins(&self) {
         match self.host.rescan().await {
             Ok(()) => {
-                let pins: Vec<_> = self.host.plugins().into_iter().map(|it| it.pin).collect();
-                let reloaded = PluginsReloaded { plugins: Some(json!(pins)), reason: None };
+                let pins = self.host.plugins().into_iter().map(|it| it.pin).collect();
+                let reloaded = PluginsReloaded { plugins: Some(pins), reason: None };
                 self.record(reloaded, Outcome::Success).await;
             }
             Err(error) => {
@@ -203,7 +202,7 @@ impl Reload {
         self.configuration.destinations.set(destinations);
         self.configuration.workflows.set(read);
         info!(count = references.len(), "active workflows were read again");
-        let reloaded = WorkflowsReloaded { workflows: json!(references) };
+        let reloaded = WorkflowsReloaded { workflows: references };
         self.record(reloaded, Outcome::Success).await;
     }
 

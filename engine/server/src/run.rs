@@ -28,7 +28,6 @@ use orchestrator::{
 use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
-use serde_json::json;
 use store::cluster::Cluster;
 use store::{IntakeStore, PgStore, Sealer};
 use supervisor::supervise;
@@ -231,12 +230,10 @@ impl EngineParts {
     }
 
     async fn record_start(&self, site: &Site) {
-        let plugins: Vec<_> = site.host.plugins().into_iter().map(|it| it.pin).collect();
-        let workflows: Vec<_> = site.workflows.iter().map(|it| &it.reference).collect();
         let started = EngineStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            plugins: json!(plugins),
-            workflows: json!(workflows),
+            plugins: site.host.plugins().into_iter().map(|it| it.pin).collect(),
+            workflows: site.workflows.iter().map(|it| it.reference.clone()).collect(),
             model: site.model.about(),
         };
         let event = Event::new(Subject::default(), started);

@@ -29,9 +29,10 @@ impl PgStore {
     /// Fails if the database does.
     pub async fn hold_all(&self, by: &Actor) -> StoreResult<()> {
         let mut tx = self.begin().await?;
-        let parts: Vec<String> = HoldPart::ALL.iter().map(|it| it.name().to_owned()).collect();
+        let parts = HoldPart::ALL.to_vec();
+        let names: Vec<&str> = parts.iter().map(|part| part.name()).collect();
         sqlx::query("insert into hold (part) select unnest($1::text[]) on conflict do nothing")
-            .bind(&parts)
+            .bind(names)
             .execute(&mut *tx)
             .await
             .map_err(Error::from)?;
@@ -55,7 +56,7 @@ impl PgStore {
         if released.rows_affected() == 0 {
             return Ok(false);
         }
-        let event = Event::new(Subject::default(), EngineReleased { part: part.name().to_owned() });
+        let event = Event::new(Subject::default(), EngineReleased { part });
         append(&mut tx, &event.by(by)).await?;
         for kind in [WorkKind::Assembly, WorkKind::Node, WorkKind::Delivery] {
             notify(&mut tx, kind).await?;

@@ -91,7 +91,7 @@ pub(crate) async fn compose_in_tx(
     let body = ReportComposed {
         outputs: outputs
             .iter()
-            .map(|it| ComposedOutput { kind: it.kind.name(), id: it.id.clone() })
+            .map(|it| ComposedOutput { kind: it.kind, id: it.id.clone() })
             .collect(),
         payload: stored.id,
         salted_sha256: stored.digest,

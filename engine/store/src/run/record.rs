@@ -216,7 +216,7 @@ async fn queue_delivery(tx: &mut PgConnection, run: &RunToChange, new: &NewDeliv
         destination: Some(new.destination.clone()),
         ..Subject::default()
     };
-    let what = Some(new.what.iter().map(|it| it.name()).collect());
+    let what = Some(new.what.clone());
     let event = match &new.blocked {
         Some(block) => {
             let reason = Some(block.reason.clone());

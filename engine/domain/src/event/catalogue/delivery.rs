@@ -3,13 +3,14 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::OutputKind;
 use crate::event::body::{details, event};
 
 event! {
     /// A delivery waits for its turn to be sent.
     pub struct DeliveryQueued: E {
         /// The output kinds it consists of; not recorded when it is queued again.
-        what: Option<Vec<&'static str>>,
+        what: Option<Vec<OutputKind>>,
         /// Why it was queued again.
         reason: Option<String>,
     }
@@ -19,7 +20,7 @@ event! {
     /// A delivery is not sent until somebody resolves why.
     pub struct DeliveryBlocked: E {
         /// The output kinds it consists of, if it was blocked before the first attempt.
-        what: Option<Vec<&'static str>>,
+        what: Option<Vec<OutputKind>>,
         /// Why, if it was blocked before the first attempt.
         reason: Option<String>,
         /// The later run whose result is sent instead.
@@ -46,7 +47,7 @@ event! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ComposedOutput {
     /// The output kind.
-    pub kind: &'static str,
+    pub kind: OutputKind,
     /// SOP Instance UID, message control ID or document identifier.
     pub id: String,
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::event::body::{details, event};
+use crate::{HoldPart, PluginPin, WorkflowRef};
 
 event! {
     /// The engine started.
@@ -11,9 +12,9 @@ event! {
         /// Version of the engine.
         version: String,
         /// The loaded plugins: name, version, digest of each.
-        plugins: Value,
+        plugins: Vec<PluginPin>,
         /// The active workflows: name and digest of each.
-        workflows: Value,
+        workflows: Vec<WorkflowRef>,
         /// The model in use.
         model: Value,
     }
@@ -28,7 +29,7 @@ event! {
     /// Parts of the engine were held by a start in safe mode.
     pub struct EngineHeld: U {
         /// The parts on hold.
-        parts: Vec<String>,
+        parts: Vec<HoldPart>,
     }
 }
 
@@ -36,7 +37,7 @@ event! {
     /// A person released a part of the engine.
     pub struct EngineReleased: U {
         /// The part that works again.
-        part: String,
+        part: HoldPart,
     }
 }
 
@@ -107,7 +108,7 @@ event! {
     /// The plugin folder changed and was loaded again.
     pub struct PluginsReloaded: U {
         /// The loaded plugins: name, version, digest of each.
-        plugins: Option<Value>,
+        plugins: Option<Vec<PluginPin>>,
         /// Why the plugins stay as they were, if so.
         reason: Option<String>,
     }
@@ -139,7 +140,7 @@ event! {
     /// The active workflows changed and were loaded again.
     pub struct WorkflowsReloaded: U {
         /// The active workflows: name and digest of each.
-        workflows: Value,
+        workflows: Vec<WorkflowRef>,
     }
 }
 
