@@ -46,7 +46,8 @@ struct Shared {
 impl Shared {
     async fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("isocenter-store-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        // Makes the folder of the keys, where the cluster stores its passwords.
+        Keys::open(&folder.join("keys")).unwrap();
         let pg_bin = std::env::var_os("PG_BIN").map(PathBuf::from);
         let cluster = Cluster::start(&folder, pg_bin.as_deref()).await.unwrap();
         end_with_process(&folder);
