@@ -1,49 +1,64 @@
-//! Proves that a workflow file can run, or says every reason why not.
+//! Proves that a workflow file can run, or reports every reason why not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OutputKind;
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use crate::condition::{Condition, ConditionError};
 use crate::facts::{Facts, SeriesFacts};
-use crate::problem::Problem;
+use crate::message_type::MessageTypePattern;
+use crate::problem::WorkflowProblem;
 use crate::spec::{
     AtMostSpec, DeliverySpec, EnoughSpec, ExpectSpec, ForEachSpec, JoinSpec, LateSpec, MessageSpec,
     NodeMap, NodeSpec, OnSpec, OverdueSpec, Spec, StudySpec,
 };
 use crate::workflow::{
-    AT_MOST_DEFAULT, Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node, Overdue,
-    ROLES, Retry, SeriesRule, StudyTrigger, Surroundings, Trigger, Window, Work, Workflow,
-    settings,
+    Completion, Delivery, Enough, Expect, ForEach, Join, Late, Node, Overdue, ROLES, Retry,
+    SeriesRule, StudyTrigger, Trigger, WAIT_LIMIT_DEFAULT, WaitLimit, Window, Work, Workflow,
 };
 
-/// Most nodes of a workflow.
+/// What a workflow file is checked against: the plugins and destinations of a site.
+pub struct CheckContext<'a> {
+    /// Plugins that are loaded.
+    pub plugins: &'a BTreeSet<String>,
+    /// Destinations, and which kinds of output each takes.
+    pub destinations: &'a BTreeMap<String, Vec<OutputKind>>,
+    /// Asks a plugin, by its name, what is wrong with settings for it. `None`, if nothing is.
+    pub check_settings: &'a dyn Fn(&str, &Value) -> Option<String>,
+}
+
+/// Largest number of nodes of a workflow.
 const NODES_MAX: usize = 200;
 
+/// Checks one file, and collects its problems.
 pub(crate) struct Checker<'a> {
-    surroundings: &'a Surroundings<'a>,
-    problems: Vec<Problem>,
-    /// The nodes a delivery waits for that names none.
-    sends: BTreeSet<String>,
+    context: &'a CheckContext<'a>,
+    problems: Vec<WorkflowProblem>,
+    /// The nodes that a delivery without `after` waits for.
+    awaited_by_default: BTreeSet<String>,
 }
 
 impl<'a> Checker<'a> {
-    pub(crate) const fn new(surroundings: &'a Surroundings<'a>) -> Self {
-        Self { surroundings, problems: Vec::new(), sends: BTreeSet::new() }
+    pub(crate) const fn new(context: &'a CheckContext<'a>) -> Self {
+        Self { context, problems: Vec::new(), awaited_by_default: BTreeSet::new() }
     }
 
-    pub(crate) fn workflow(mut self, spec: Spec) -> Result<Workflow, Vec<Problem>> {
+    /// The workflow of a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails with every problem that was found.
+    pub(crate) fn workflow(mut self, spec: Spec) -> Result<Workflow, Vec<WorkflowProblem>> {
         self.check_name(&spec.workflow);
         let trigger = self.trigger(&spec.workflow, spec.on);
         let priority = spec.priority.and_then(|it| self.priority(&it));
         let is_routing =
             !spec.deliver.is_empty() && spec.deliver.iter().flat_map(|it| &it.what).all(is_images);
         self.check_nodes(&spec.workflow, &spec.nodes, is_routing);
-        // What only runs after a failure, or after everything, is waited for only by name.
-        let is_usual = |it: &NodeSpec| !it.is_final && it.on_failure_of.is_empty();
-        let usual = spec.nodes.0.iter().filter(|(_, it)| is_usual(it));
-        self.sends = usual.map(|(it, _)| it.value.clone()).collect();
+        let regular = spec.nodes.0.iter().filter(|(_, node)| is_regular(node));
+        self.awaited_by_default = regular.map(|(name, _)| name.value.clone()).collect();
         let names: BTreeSet<String> = spec.nodes.0.iter().map(|(it, _)| it.value.clone()).collect();
         let deliveries = spec.deliver.into_iter().map(|it| self.delivery(it, &names)).collect();
         let nodes: Vec<Node> =
@@ -71,13 +86,13 @@ impl<'a> Checker<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.problems.push(Problem::new(code, at, label, message, help));
+        self.problems.push(WorkflowProblem::new(code, at, label, message, help));
     }
 
     fn check_name(&mut self, name: &Spanned<String>) {
-        let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '-';
-        if name.value.is_empty() || name.value.len() > 64 || !name.value.chars().all(is_plain) {
-            let message = format!("`{}` is not a name for a workflow", name.value);
+        let text = &name.value;
+        if text.is_empty() || text.len() > 64 || !text.chars().all(is_name_character) {
+            let message = format!("`{text}` is not a name for a workflow");
             let help = "use small letters, digits and dashes, at most 64";
             self.add("workflow::bad_name", name, "this name", message, help);
         }
@@ -101,17 +116,9 @@ impl<'a> Checker<'a> {
     }
 
     fn study(&mut self, name: &Spanned<String>, spec: StudySpec) -> StudyTrigger {
-        let overdue = |it: AtMostSpec| {
-            let then = match it.then {
-                OverdueSpec::Run => Overdue::Run,
-                OverdueSpec::Hold => Overdue::Hold,
-                OverdueSpec::Fail => Overdue::Fail,
-            };
-            (it.after, then)
-        };
         let completion = Completion {
             quiet: spec.complete.quiet,
-            at_most: spec.complete.at_most.map_or(AT_MOST_DEFAULT, overdue),
+            at_most: spec.complete.at_most.map_or(WAIT_LIMIT_DEFAULT, wait_limit),
             expect: spec.complete.expect.into_iter().map(expected).collect(),
             enough: spec.complete.enough.into_iter().map(enough).collect(),
         };
@@ -130,41 +137,39 @@ impl<'a> Checker<'a> {
     }
 
     fn message(&mut self, spec: MessageSpec) -> Trigger {
-        let kinds = spec.kinds.value.list();
-        for kind in &kinds {
-            let is_type =
-                |it: &str| it.len() == 3 && it.bytes().all(|it| it.is_ascii_alphanumeric());
-            let is_sound = kind
-                .split_once('^')
-                .is_some_and(|(kind, event)| is_type(kind) && (event == "*" || is_type(event)));
-            if !is_sound {
-                let message = format!("`{kind}` is not a message type");
+        let mut types = Vec::new();
+        for text in spec.types.value.list() {
+            let Some(pattern) = MessageTypePattern::parse(&text) else {
+                let message = format!("`{text}` is not a message type");
                 let help =
                     "write type and event as `ORU^R01`, or `MDM^*` for every event of a type";
-                self.add("workflow::message_type", &spec.kinds, "this", message, help);
-            }
+                self.add("workflow::message_type", &spec.types, "this", message, help);
+                continue;
+            };
+            types.push(pattern);
         }
-        Trigger::Message { kinds, when: spec.when.and_then(|it| self.condition(&it, &[])) }
+        Trigger::Message { types, when: spec.when.and_then(|it| self.condition(&it, &[])) }
     }
 
-    /// Reads a condition and tries it, so that a misspelt field shows now and not at night.
+    /// Reads a condition and evaluates it once, so that a misspelt field shows when the file is checked.
     fn condition(&mut self, text: &Spanned<String>, nodes: &[String]) -> Option<Condition> {
         self.expression(text, |it| it.holds(&Facts::sample_with(nodes)).map(|_| ()))
     }
 
+    /// Reads the condition under `where`.
     fn pick(&mut self, text: &Spanned<String>) -> Option<Condition> {
         let series = SeriesFacts::default();
         self.expression(text, |it| it.holds_for(&Facts::sample(), Some(&series)).map(|_| ()))
     }
 
+    /// Reads a priority: one of the two, or an expression that gives one.
     fn priority(&mut self, text: &Spanned<String>) -> Option<Condition> {
-        let plain = matches!(text.value.as_str(), "stat" | "routine");
-        let quoted = format!("\"{}\"", text.value);
-        let value = if plain { quoted } else { text.value.clone() };
+        let is_constant = is_priority(&text.value);
+        let value = if is_constant { format!("\"{}\"", text.value) } else { text.value.clone() };
         let text = Spanned::new(value, text.referenced, text.defined);
         self.expression(&text, |it| {
             let given = it.text_of(&Facts::sample())?;
-            if matches!(given.as_str(), "stat" | "routine") {
+            if is_priority(&given) {
                 return Ok(());
             }
             Err(ConditionError::WrongType { expected: "`stat` or `routine`", found: given })
@@ -174,10 +179,10 @@ impl<'a> Checker<'a> {
     fn expression(
         &mut self,
         text: &Spanned<String>,
-        try_it: impl Fn(&Condition) -> Result<(), ConditionError>,
+        evaluate: impl Fn(&Condition) -> Result<(), ConditionError>,
     ) -> Option<Condition> {
-        let outcome = Condition::parse(&text.value).and_then(|it| try_it(&it).map(|()| it));
-        match outcome {
+        let parsed = Condition::parse(&text.value);
+        match parsed.and_then(|condition| evaluate(&condition).map(|()| condition)) {
             Ok(condition) => Some(condition),
             Err(error) => {
                 let help = "conditions are CEL over `study`, `order` and `message`, those of nodes also over \
@@ -197,14 +202,13 @@ impl<'a> Checker<'a> {
             self.add("workflow::nodes", workflow, "of this workflow", message, "");
         }
         for (index, (name, node)) in nodes.0.iter().enumerate() {
-            let is_again = nodes.0.iter().take(index).any(|(it, _)| it.value == name.value);
-            if is_again {
+            let is_duplicate = nodes.0.iter().take(index).any(|(it, _)| it.value == name.value);
+            if is_duplicate {
                 let message = format!("two nodes are called `{}`", name.value);
                 let help = "give each node its own name";
                 self.add("workflow::duplicate_node", name, "and again here", message, help);
             }
-            let leans = node.after.iter().chain(&node.on_failure_of);
-            for after in leans.filter(|it| !names.contains(it.value.as_str())) {
+            for after in predecessors(node).filter(|it| !names.contains(it.value.as_str())) {
                 let message = format!(
                     "node `{}` comes after `{}`, which does not exist",
                     name.value, after.value
@@ -223,7 +227,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Keys that say nothing without others, or contradict them.
+    /// Keys that have no effect without others, or contradict them.
     fn check_shape(&mut self, name: &Spanned<String>, node: &NodeSpec) {
         let code = "workflow::shape";
         if name.value.is_empty() || name.value.contains(['.', ' ']) {
@@ -247,7 +251,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A step is the work of a plugin or of a person.
+    /// A node is the work of a plugin or of a person.
     fn check_work(&mut self, name: &Spanned<String>, node: &NodeSpec) {
         let code = "workflow::shape";
         match (&node.plugin, &node.review) {
@@ -260,7 +264,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What only a plugin can be told; and that a role is one that tokens can have.
+    /// The role is one that tokens can have, and no key is given that only plugins have.
     fn check_review(&mut self, name: &Spanned<String>, role: &Spanned<String>, node: &NodeSpec) {
         let code = "workflow::shape";
         if !ROLES.contains(&role.value.as_str()) {
@@ -278,7 +282,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A person signs what a run found, all of it: nothing may be found beside or after.
+    /// A person signs all findings of a run: no plugin may find anything beside or after the review.
     fn check_reviews(&mut self, nodes: &NodeMap) {
         let mut reviews = nodes.0.iter().filter(|(_, it)| it.review.is_some());
         if let (Some(_), Some((second, _))) = (reviews.next(), reviews.next()) {
@@ -286,24 +290,13 @@ impl<'a> Checker<'a> {
             let help = "a result is signed once: let another workflow, or another person, begin where this ends";
             self.add("workflow::review", second, "this node", message, help);
         }
-        let by_name = |wanted: &str| nodes.0.iter().find(|(it, _)| it.value == wanted);
         for (name, review) in nodes.0.iter().filter(|(_, it)| it.review.is_some()) {
-            let mut before: BTreeSet<&str> = BTreeSet::new();
-            let mut open: Vec<&NodeSpec> = vec![review];
-            while let Some(node) = open.pop() {
-                for after in &node.after {
-                    if before.insert(after.value.as_str()) {
-                        open.extend(by_name(&after.value).map(|(_, it)| it));
-                    }
+            let before = all_before(review, nodes);
+            for (other, node) in &nodes.0 {
+                let is_plugin = node.plugin.is_some() && is_regular(node);
+                if !is_plugin || before.contains(other.value.as_str()) {
+                    continue;
                 }
-            }
-            let is_usual =
-                |it: &NodeSpec| it.plugin.is_some() && !it.is_final && it.on_failure_of.is_empty();
-            let beside = nodes
-                .0
-                .iter()
-                .filter(|(it, node)| is_usual(node) && !before.contains(it.value.as_str()));
-            for (other, _) in beside {
                 let message = format!(
                     "`{}` is not seen in the review `{}`: it would be found and never signed",
                     other.value, name.value
@@ -315,14 +308,14 @@ impl<'a> Checker<'a> {
     }
 
     fn check_plugin(&mut self, plugin: &Spanned<String>, node: &NodeSpec) {
-        if !self.surroundings.plugins.contains(&plugin.value) {
-            let loaded: Vec<&str> = self.surroundings.plugins.iter().map(String::as_str).collect();
+        if !self.context.plugins.contains(&plugin.value) {
+            let loaded: Vec<&str> = self.context.plugins.iter().map(String::as_str).collect();
             let help = format!("loaded: {}", loaded.join(", "));
             let message = format!("no plugin provides `{}`", plugin.value);
             self.add("workflow::unknown_plugin", plugin, "not loaded", message, help);
             return;
         }
-        if let Some(reason) = (self.surroundings.check_settings)(&plugin.value, &settings(node)) {
+        if let Some(reason) = (self.context.check_settings)(&plugin.value, &node.settings()) {
             let message = format!("`{}` does not take these settings: {reason}", plugin.value);
             let help = "the plugin's documentation lists its settings";
             match &node.with {
@@ -332,9 +325,10 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The node of a spec; its names were checked before.
     fn node(&mut self, name: Spanned<String>, spec: NodeSpec) -> Node {
         if spec.retry.attempts == 0 || spec.retry.attempts > 100 {
-            let message = "a node is tried from one to a hundred times";
+            let message = "a node is attempted from one to a hundred times";
             self.add("workflow::retry", &name, "this node", message, "");
         }
         let after: Vec<String> = spec.after.iter().map(|it| it.value.clone()).collect();
@@ -345,7 +339,7 @@ impl<'a> Checker<'a> {
             (None, Some(role)) => Work::Review { role: role.value.clone() },
             (plugin, _) => {
                 let name = plugin.as_ref().map(|it| it.value.clone()).unwrap_or_default();
-                Work::Plugin { name, settings: settings(&spec) }
+                Work::Plugin { name, settings: spec.settings() }
             }
         };
         Node {
@@ -372,9 +366,8 @@ impl<'a> Checker<'a> {
     }
 
     fn delivery(&mut self, spec: DeliverySpec, names: &BTreeSet<String>) -> Delivery {
-        if !self.surroundings.destinations.contains_key(&spec.to.value) {
-            let known: Vec<&str> =
-                self.surroundings.destinations.keys().map(String::as_str).collect();
+        if !self.context.destinations.contains_key(&spec.to.value) {
+            let known: Vec<&str> = self.context.destinations.keys().map(String::as_str).collect();
             let message = format!("there is no destination `{}`", spec.to.value);
             let help = format!("destinations of this site: {}", known.join(", "));
             let code = "workflow::unknown_destination";
@@ -390,7 +383,7 @@ impl<'a> Checker<'a> {
             self.add("workflow::unknown_node", after, "no node has this name", message, help);
         }
         let after: Vec<String> = if spec.after.is_empty() {
-            names.iter().filter(|it| self.sends.contains(*it)).cloned().collect()
+            names.iter().filter(|it| self.awaited_by_default.contains(*it)).cloned().collect()
         } else {
             spec.after.into_iter().map(|it| it.value).collect()
         };
@@ -406,7 +399,7 @@ impl<'a> Checker<'a> {
             self.add("workflow::unknown_kind", name, "this", message, help);
             return None;
         };
-        let takes = self.surroundings.destinations.get(destination);
+        let takes = self.context.destinations.get(destination);
         if let Some(takes) = takes.filter(|takes| !takes.contains(&kind)) {
             let message = format!("`{destination}` does not take `{}`", name.value);
             let help = format!("`{destination}` can take {}", names(takes.iter().copied()));
@@ -422,6 +415,48 @@ fn is_images(kind: &Spanned<String>) -> bool {
 
 fn names(kinds: impl Iterator<Item = OutputKind>) -> String {
     kinds.map(OutputKind::name).collect::<Vec<_>>().join(", ")
+}
+
+/// A node that runs in any case: not only after a failure, and not after everything else.
+const fn is_regular(node: &NodeSpec) -> bool {
+    !node.is_final && node.on_failure_of.is_empty()
+}
+
+const fn is_name_character(character: char) -> bool {
+    character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+}
+
+fn is_priority(text: &str) -> bool {
+    matches!(text, "stat" | "routine")
+}
+
+/// The nodes that a node names as coming before it.
+fn predecessors(node: &NodeSpec) -> impl Iterator<Item = &Spanned<String>> {
+    node.after.iter().chain(&node.on_failure_of)
+}
+
+/// The names of all nodes that come before a node under `after`, directly or not.
+fn all_before<'a>(node: &'a NodeSpec, nodes: &'a NodeMap) -> BTreeSet<&'a str> {
+    let mut before = BTreeSet::new();
+    let mut pending: Vec<&NodeSpec> = vec![node];
+    while let Some(node) = pending.pop() {
+        for after in &node.after {
+            if before.insert(after.value.as_str()) {
+                let found = nodes.0.iter().find(|(name, _)| name.value == after.value);
+                pending.extend(found.map(|(_, node)| node));
+            }
+        }
+    }
+    before
+}
+
+fn wait_limit(spec: AtMostSpec) -> WaitLimit {
+    let then = match spec.then {
+        OverdueSpec::Run => Overdue::Run,
+        OverdueSpec::Hold => Overdue::Hold,
+        OverdueSpec::Fail => Overdue::Fail,
+    };
+    WaitLimit { after: spec.after, then }
 }
 
 fn expected(spec: ExpectSpec) -> Expect {
@@ -449,19 +484,19 @@ fn enough(spec: EnoughSpec) -> Enough {
     }
 }
 
-/// The nodes that no order can reach, because they wait for each other.
+/// The nodes that can never open, because they wait for each other.
 fn stuck(nodes: &NodeMap) -> Vec<&(Spanned<String>, NodeSpec)> {
     let names: BTreeSet<&str> = nodes.0.iter().map(|(it, _)| it.value.as_str()).collect();
     let mut placed: BTreeSet<&str> = BTreeSet::new();
     loop {
-        let ready = nodes.0.iter().filter(|(name, node)| {
-            let waits = |it: &Spanned<String>| {
-                names.contains(it.value.as_str()) && !placed.contains(it.value.as_str())
-            };
-            let mut leans = node.after.iter().chain(&node.on_failure_of);
-            !placed.contains(name.value.as_str()) && !leans.any(waits)
-        });
-        let ready: Vec<&str> = ready.map(|(it, _)| it.value.as_str()).collect();
+        let mut ready = Vec::new();
+        for (name, node) in &nodes.0 {
+            let name = name.value.as_str();
+            let mut known = predecessors(node).filter(|it| names.contains(it.value.as_str()));
+            if !placed.contains(name) && known.all(|it| placed.contains(it.value.as_str())) {
+                ready.push(name);
+            }
+        }
         if ready.is_empty() {
             return nodes.0.iter().filter(|(it, _)| !placed.contains(it.value.as_str())).collect();
         }
@@ -469,8 +504,8 @@ fn stuck(nodes: &NodeMap) -> Vec<&(Spanned<String>, NodeSpec)> {
     }
 }
 
-/// Each node after the ones it reads from, those that come finally last. There is no cycle: that
-/// was checked.
+/// The nodes in an order in which each comes after its predecessors, with those under `finally` last.
+/// There is no cycle: that was checked.
 fn in_order(mut nodes: Vec<Node>) -> Vec<Node> {
     nodes.sort_by_key(|it| it.is_final);
     let mut ordered: Vec<Node> = Vec::new();

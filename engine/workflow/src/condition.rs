@@ -4,43 +4,44 @@ use std::fmt;
 use std::sync::Arc;
 
 use cel::{Context, Program, Value};
+use serde::Serialize;
 
 use crate::facts::{Facts, SeriesFacts};
 
-/// Longest condition.
+/// Longest condition, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// Most walks through lists in one condition: nested, each multiplies the work.
-const WALKS_MAX: usize = 4;
+/// Largest number of loops over lists in one condition: nested, each multiplies the work.
+const LOOPS_MAX: usize = 4;
 
-/// The macros of CEL that walk through a list.
-const WALKS: &[&str] = &[".exists(", ".exists_one(", ".all(", ".map(", ".filter("];
+/// The macros of CEL that loop over a list.
+const LOOPS: &[&str] = &[".exists(", ".exists_one(", ".all(", ".map(", ".filter("];
 
-/// An expression that can be asked again and again.
+/// A compiled expression.
 #[derive(Clone)]
 pub struct Condition {
     text: String,
     program: Arc<Program>,
 }
 
-/// Why an expression cannot be asked, or did not answer.
+/// Why an expression cannot be compiled or evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
     /// It is not CEL.
     #[error("this is not an expression: {0}")]
     Unreadable(String),
-    /// It is too long or walks through too many lists.
-    #[error("the expression is too long, or walks through more than {WALKS_MAX} lists")]
+    /// It is too long or loops over too many lists.
+    #[error("the expression is too long, or loops over more than {LOOPS_MAX} lists")]
     TooLarge,
-    /// It failed.
+    /// Its evaluation failed.
     #[error("the expression fails: {0}")]
     Failed(String),
-    /// It gives something else than what is asked for.
+    /// Its value has another type than the one that is needed.
     #[error("the expression must give {expected}, and gives {found}")]
     WrongType {
-        /// What is asked for.
+        /// The type that is needed.
         expected: &'static str,
-        /// What it gives.
+        /// The type or value that it gives.
         found: String,
     },
 }
@@ -58,14 +59,14 @@ impl PartialEq for Condition {
 }
 
 impl Condition {
-    /// Reads an expression.
+    /// Compiles an expression.
     ///
     /// # Errors
     ///
-    /// Says why it cannot be asked.
+    /// Fails on text that is no expression, or a too large one.
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
-        let walks: usize = WALKS.iter().map(|it| text.matches(it).count()).sum();
-        if text.len() > TEXT_BYTES_MAX || walks > WALKS_MAX {
+        let loops: usize = LOOPS.iter().map(|name| text.matches(name).count()).sum();
+        if text.len() > TEXT_BYTES_MAX || loops > LOOPS_MAX {
             return Err(ConditionError::TooLarge);
         }
         let program = Program::compile(text)
@@ -78,20 +79,20 @@ impl Condition {
         &self.text
     }
 
-    /// Asks whether it holds.
+    /// Evaluates whether the expression holds.
     ///
     /// # Errors
     ///
-    /// Says why it does not answer yes or no.
+    /// Fails if the evaluation does, or gives anything but true or false.
     pub fn holds(&self, facts: &Facts) -> Result<bool, ConditionError> {
         self.holds_for(facts, None)
     }
 
-    /// Asks whether it holds for one series.
+    /// Evaluates whether the expression holds for one series.
     ///
     /// # Errors
     ///
-    /// Says why it does not answer yes or no.
+    /// Fails if the evaluation does, or gives anything but true or false.
     pub fn holds_for(
         &self,
         facts: &Facts,
@@ -103,11 +104,11 @@ impl Condition {
         }
     }
 
-    /// Asks for a text.
+    /// Evaluates an expression that gives text.
     ///
     /// # Errors
     ///
-    /// Says why it does not answer with a text.
+    /// Fails if the evaluation does, or gives anything but text.
     pub fn text_of(&self, facts: &Facts) -> Result<String, ConditionError> {
         match self.value(facts, None)? {
             Value::String(answer) => Ok(answer.to_string()),
@@ -116,24 +117,68 @@ impl Condition {
     }
 
     fn value(&self, facts: &Facts, series: Option<&SeriesFacts>) -> Result<Value, ConditionError> {
-        let failed = |error: &dyn fmt::Display| ConditionError::Failed(error.to_string());
         let mut context = Context::default();
-        let study = cel::to_value(&facts.study).map_err(|error| failed(&error))?;
-        let order = cel::to_value(&facts.order).map_err(|error| failed(&error))?;
-        let message = cel::to_value(&facts.message).map_err(|error| failed(&error))?;
-        context.add_variable_from_value("study", study);
-        context.add_variable_from_value("order", order);
-        context.add_variable_from_value("message", message);
-        let nodes = cel::to_value(&facts.nodes).map_err(|error| failed(&error))?;
-        context.add_variable_from_value("nodes", nodes);
+        context.add_variable_from_value("study", value_of(&facts.study)?);
+        context.add_variable_from_value("order", value_of(&facts.order)?);
+        context.add_variable_from_value("message", value_of(&facts.message)?);
+        context.add_variable_from_value("nodes", value_of(&facts.nodes)?);
         if let Some(series) = series {
-            let series = cel::to_value(series).map_err(|error| failed(&error))?;
-            context.add_variable_from_value("series", series);
+            context.add_variable_from_value("series", value_of(series)?);
         }
-        self.program.execute(&context).map_err(|error| failed(&error))
+        self.program.execute(&context).map_err(|error| ConditionError::Failed(error.to_string()))
     }
+}
+
+/// Facts as a value of CEL.
+fn value_of(facts: &impl Serialize) -> Result<Value, ConditionError> {
+    cel::to_value(facts).map_err(|error| ConditionError::Failed(error.to_string()))
 }
 
 fn wrong_type(expected: &'static str, found: &Value) -> ConditionError {
     ConditionError::WrongType { expected, found: found.type_of().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(text: &str) -> Result<bool, ConditionError> {
+        Condition::parse(text).and_then(|condition| condition.holds(&Facts::sample()))
+    }
+
+    #[test]
+    fn a_condition_is_true_or_false_and_nothing_else() {
+        assert_eq!(holds("'CT' in study.modalities"), Ok(true));
+        assert_eq!(holds("study.instances > 1"), Ok(false));
+        assert!(matches!(holds("study.description"), Err(ConditionError::WrongType { .. })));
+    }
+
+    #[test]
+    fn a_misspelt_field_fails_and_text_that_is_no_expression_is_refused() {
+        assert!(matches!(holds("study.modality == 'CT'"), Err(ConditionError::Failed(_))));
+        assert!(matches!(holds("study.modalities =="), Err(ConditionError::Unreadable(_))));
+    }
+
+    #[test]
+    fn sec_29_a_condition_is_bounded() {
+        let long = format!("'{}' == ''", "x".repeat(TEXT_BYTES_MAX));
+        assert_eq!(holds(&long), Err(ConditionError::TooLarge));
+        let loops = vec!["study.modalities.exists(m, m == 'CT')"; LOOPS_MAX + 1].join(" && ");
+        assert_eq!(holds(&loops), Err(ConditionError::TooLarge));
+    }
+
+    #[test]
+    fn only_a_condition_under_where_can_ask_about_series() {
+        let condition = Condition::parse("series.modality == 'MR'").unwrap();
+        assert!(condition.holds(&Facts::sample()).is_err());
+        let series = SeriesFacts { modality: "MR".to_owned(), ..SeriesFacts::default() };
+        assert_eq!(condition.holds_for(&Facts::sample(), Some(&series)), Ok(true));
+    }
+
+    #[test]
+    fn text_of_gives_text() {
+        let condition = Condition::parse("order.priority").unwrap();
+        assert_eq!(condition.text_of(&Facts::sample()), Ok("ROUTINE".to_owned()));
+        assert!(Condition::parse("1 + 1").unwrap().text_of(&Facts::sample()).is_err());
+    }
 }

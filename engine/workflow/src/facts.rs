@@ -1,23 +1,25 @@
+//! Facts: the values that conditions can ask about. None of them identifies the patient.
+
 use std::collections::BTreeMap;
 
 use domain::{NodeOutput, Presence};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What conditions can ask about. Nothing in it says who the patient is.
+/// Everything that conditions can ask about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
     /// The study.
     #[serde(default)]
     pub study: StudyFacts,
-    /// The order that asks for it. Empty fields if there is none.
+    /// The order for the study. Its fields are empty, if there is none.
     #[serde(default)]
     pub order: OrderFacts,
     /// The message.
     #[serde(default)]
     pub message: MessageFacts,
-    /// What nodes have done so far, by their names: for conditions of nodes after them.
+    /// What nodes have done so far, by name: for the conditions of nodes after them.
     #[serde(default)]
     pub nodes: BTreeMap<String, NodeFacts>,
 }
@@ -48,11 +50,11 @@ pub struct OrderFacts {
     pub exists: bool,
     /// `STAT`, `ROUTINE`, or as the RIS wrote it.
     pub priority: String,
-    /// Modality asked for.
+    /// Modality that was ordered.
     pub modality: String,
-    /// Code of what was asked for.
+    /// Code of the procedure that was ordered.
     pub procedure_code: String,
-    /// Words for what was asked for.
+    /// Name of the procedure that was ordered.
     pub procedure: String,
 }
 
@@ -62,7 +64,7 @@ pub struct OrderFacts {
 pub struct MessageFacts {
     /// Type and event: `ORU^R01`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub message_type: String,
     /// How many observations it has.
     pub observations: i64,
     /// Codes of its observations.
@@ -75,7 +77,7 @@ pub struct MessageFacts {
     pub document_kind: String,
 }
 
-/// `series` under `where`: one of those a node is to be done for.
+/// `series` under `where`: one of the series of a study.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeriesFacts {
@@ -116,7 +118,7 @@ pub struct FindingFacts {
 }
 
 impl NodeFacts {
-    /// Takes in what another step of the same node found.
+    /// Adds the findings of another step of the same node.
     pub fn add(&mut self, other: Self) {
         self.state = other.state;
         self.findings.extend(other.findings);
@@ -124,32 +126,39 @@ impl NodeFacts {
         self.abnormal += other.abnormal;
     }
 
-    /// What a node that is done says to conditions.
+    /// The facts of a node that is done with this output.
     pub fn done(output: &NodeOutput) -> Self {
-        let presence = |it: Presence| match it {
-            Presence::Present => "present",
-            Presence::Absent => "absent",
-            Presence::Possible => "possible",
-            Presence::Unknown => "unknown",
-        };
         let findings = output.findings.iter().map(|it| FindingFacts {
             code: it.code.value.clone(),
             meaning: it.code.meaning.clone(),
-            presence: presence(it.presence).to_owned(),
+            presence: presence_name(it.presence).to_owned(),
         });
-        let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
-        let is_abnormal = |it: &&domain::LabRow| it.abnormality.is_abnormal();
+        let abnormal = output.laboratory.iter().filter(|row| row.abnormality.is_abnormal());
         Self {
             state: "done".to_owned(),
             findings: findings.collect(),
-            rows: count(output.laboratory.len()),
-            abnormal: count(output.laboratory.iter().filter(is_abnormal).count()),
+            rows: saturated(output.laboratory.len()),
+            abnormal: saturated(abnormal.count()),
         }
     }
 }
 
+/// The name of a presence in conditions.
+const fn presence_name(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Present => "present",
+        Presence::Absent => "absent",
+        Presence::Possible => "possible",
+        Presence::Unknown => "unknown",
+    }
+}
+
+fn saturated(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 impl Facts {
-    /// Facts in which every field holds something, to try conditions on.
+    /// Facts in which every field has a value, to evaluate conditions with.
     pub(crate) fn sample_with(nodes: &[String]) -> Self {
         let finding = FindingFacts {
             code: "1".to_owned(),
@@ -162,15 +171,14 @@ impl Facts {
         Self { nodes, ..Self::sample() }
     }
 
-    /// The same, before any node has done anything.
+    /// The same facts before any node has ended.
     pub(crate) fn sample() -> Self {
-        let one = |text: &str| vec![text.to_owned()];
         Self {
             study: StudyFacts {
-                modalities: one("CT"),
-                body_parts: one("CHEST"),
+                modalities: one_text("CT"),
+                body_parts: one_text("CHEST"),
                 description: "CT chest".to_owned(),
-                series_descriptions: one("axial"),
+                series_descriptions: one_text("axial"),
                 series: 1,
                 instances: 1,
             },
@@ -182,14 +190,18 @@ impl Facts {
                 procedure: "CT Chest".to_owned(),
             },
             message: MessageFacts {
-                kind: "ORU^R01".to_owned(),
+                message_type: "ORU^R01".to_owned(),
                 observations: 1,
-                codes: one("6690-2"),
+                codes: one_text("6690-2"),
                 files: 1,
-                media_types: one("application/pdf"),
+                media_types: one_text("application/pdf"),
                 document_kind: "DI".to_owned(),
             },
             nodes: BTreeMap::new(),
         }
     }
+}
+
+fn one_text(text: &str) -> Vec<String> {
+    vec![text.to_owned()]
 }

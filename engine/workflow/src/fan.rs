@@ -1,4 +1,4 @@
-//! What a node is done for, each on its own (`for_each`).
+//! The steps of nodes with `for_each`: one for each series or instance.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::ConditionError;
 use crate::facts::{Facts, SeriesFacts};
+use crate::step_name::StepName;
 use crate::workflow::{ForEach, Node, Workflow};
 
-/// Most steps a node may become.
+/// Largest number of steps of a node.
 const STEPS_MAX: usize = 10_000;
 
-/// A series a run works on.
+/// A series that a run works on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeriesItem {
     /// Series Instance UID.
     pub series: String,
     /// SOP Instance UIDs.
     pub instances: Vec<String>,
-    /// What conditions can ask of it.
+    /// The values that conditions can ask about.
     pub facts: SeriesFacts,
 }
 
-/// The one thing a step is done for.
+/// The one item that a step is done for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Item {
@@ -32,33 +33,57 @@ pub enum Item {
     Instance(String),
 }
 
-/// The steps of nodes that are done for several things: node, and per step its name and thing.
-pub(crate) type Fans = BTreeMap<String, Vec<(String, Item)>>;
+/// A step of a node with `for_each`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FanStep {
+    /// The name of the step.
+    pub(crate) name: String,
+    /// The item that it is done for.
+    pub(crate) item: Item,
+}
+
+/// The steps of the nodes with `for_each`, by the name of the node.
+pub(crate) type Fans = BTreeMap<String, Vec<FanStep>>;
+
+/// Why the steps of a node cannot be determined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FanError {
+    /// The name of the node.
+    pub(crate) node: String,
+    /// Why not.
+    pub(crate) reason: String,
+}
 
 /// The steps of every node of a workflow that has `for_each`.
 ///
 /// # Errors
 ///
-/// Fails if a `where` cannot be asked, or there would be too many steps: names the node.
+/// Fails if a `where` cannot be evaluated, or a node has too many steps.
 pub(crate) fn fans(
     workflow: &Workflow,
     facts: &Facts,
     series: &[SeriesItem],
-) -> Result<Fans, (String, String)> {
+) -> Result<Fans, FanError> {
     let mut fans = Fans::new();
     for node in &workflow.nodes {
         let Some(for_each) = node.for_each else { continue };
-        let failed = |reason: String| (node.name.clone(), reason);
-        let items = items(node, for_each, facts, series).map_err(|it| failed(it.to_string()))?;
+        let items = items(node, for_each, facts, series)
+            .map_err(|error| FanError { node: node.name.clone(), reason: error.to_string() })?;
         if items.len() > STEPS_MAX {
-            return Err(failed(format!("it would be done more than {STEPS_MAX} times")));
+            let reason = format!("it would be done more than {STEPS_MAX} times");
+            return Err(FanError { node: node.name.clone(), reason });
         }
-        let named = |(index, item)| (format!("{}.{}", node.name, index + 1), item);
-        fans.insert(node.name.clone(), items.into_iter().enumerate().map(named).collect());
+        let mut steps = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            let name = StepName { node: &node.name, number: Some(index + 1) }.to_string();
+            steps.push(FanStep { name, item });
+        }
+        fans.insert(node.name.clone(), steps);
     }
     Ok(fans)
 }
 
+/// The items of a node: those series, or the instances of those series, for which `where` holds.
 fn items(
     node: &Node,
     for_each: ForEach,
@@ -71,8 +96,10 @@ fn items(
             Some(pick) => pick.holds_for(facts, Some(&one.facts))?,
             None => true,
         };
+        if !is_picked {
+            continue;
+        }
         match for_each {
-            _ if !is_picked => {}
             ForEach::Series => items.push(Item::Series(one.series.clone())),
             ForEach::Instance => items.extend(one.instances.iter().cloned().map(Item::Instance)),
         }

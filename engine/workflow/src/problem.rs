@@ -1,4 +1,4 @@
-//! What can be wrong with a workflow file, in words an integrator can act on.
+//! Problems of a workflow file, each with its position and a way out for the integrator.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 use serde_saphyr::{Location, Spanned};
 use thiserror::Error;
 
-/// A workflow that cannot run, with every reason.
+/// A workflow file that cannot be used, with every problem in it.
 #[derive(Debug, Error, Diagnostic)]
 #[error("the workflow in `{file}` cannot run")]
 pub struct InvalidWorkflow {
-    /// Where the workflow was found.
+    /// The file in which the workflow was found.
     pub file: String,
     #[source_code]
     pub(crate) text: NamedSource<String>,
-    /// What to mend, in the order of the checks.
+    /// The problems, in the order of the checks.
     #[related]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<WorkflowProblem>,
 }
 
-/// One thing to mend.
+/// One problem of a workflow file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
-pub struct Problem {
+pub struct WorkflowProblem {
     /// A stable name for this kind of problem: `workflow::unknown_node`.
     pub code: &'static str,
     /// What is wrong.
@@ -33,7 +33,7 @@ pub struct Problem {
     label: &'static str,
 }
 
-impl Diagnostic for Problem {
+impl Diagnostic for WorkflowProblem {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Some(Box::new(self.code))
     }
@@ -48,7 +48,7 @@ impl Diagnostic for Problem {
     }
 }
 
-impl Problem {
+impl WorkflowProblem {
     pub(crate) fn new<T>(
         code: &'static str,
         at: &Spanned<T>,
@@ -71,9 +71,12 @@ impl Problem {
     }
 }
 
-/// Where a value stands in the file, in bytes.
+/// The position of a value in the file, in bytes.
 fn span_at(location: &Location) -> SourceSpan {
     let span = location.span();
-    let bytes = |count: Option<u64>| usize::try_from(count.unwrap_or(0)).unwrap_or(0);
-    (bytes(span.byte_offset()), bytes(span.byte_len())).into()
+    (byte_count(span.byte_offset()), byte_count(span.byte_len())).into()
+}
+
+fn byte_count(count: Option<u64>) -> usize {
+    usize::try_from(count.unwrap_or(0)).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! One workflow at work on one study or message.
+//! The state machine of a run: one workflow at work on one study or message. Events in, actions out.
 //!
 //! ```text
 //!             Opened          Succeeded
@@ -10,9 +10,9 @@
 //!                       +---------------> Failed    Failed for good, or Rejected
 //! ```
 //!
-//! A node is *open* from the moment it may be worked on: whether somebody works on it just now is
+//! A node is *open* from the moment it may be worked on: whether a worker works on it at present is
 //! for the queue to know. What comes after a failed node is skipped, the rest goes on. A node with
-//! `for_each` is as many *steps* as there are things to do it for; all others are one step.
+//! `for_each` has one *step* for each of its items; every other node is one step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,25 +20,25 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
-use crate::fan::{Fans, Item, SeriesItem, fans};
+use crate::fan::{FanError, Fans, Item, SeriesItem, fans};
 use crate::workflow::{Delivery, Join, Node, Workflow};
 
 mod progress;
 
 pub use progress::NodeProgress;
 
-/// Longest wait between two tries.
+/// Longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_hours(1);
 
-/// How a run stands. It is kept between events, and is all that is kept.
+/// The state of a run. It is stored between events, and is all that is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// How each step stands, by its name.
+    /// The progress of each step, by its name.
     nodes: BTreeMap<String, NodeProgress>,
-    /// The steps of nodes that are done for several things.
+    /// The steps of nodes with `for_each`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     fans: Fans,
-    /// Deliveries that were let go or held back.
+    /// Positions of the deliveries that were released or held back.
     settled: BTreeSet<usize>,
     end: Option<End>,
 }
@@ -51,82 +51,82 @@ pub enum End {
     Completed,
     /// A node failed for good.
     Failed,
-    /// It was taken back.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// What happened.
+/// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunEvent {
-    /// A node gave what it should.
+    /// A step is done.
     Succeeded {
-        /// Which.
+        /// Name of the step.
         node: String,
     },
-    /// A node cannot work on this input.
+    /// A step cannot work on this input, on any attempt.
     Rejected {
-        /// Which.
+        /// Name of the step.
         node: String,
-        /// Why.
+        /// Why not.
         reason: String,
     },
-    /// A node failed, and may not on another try.
+    /// An attempt on a step failed; another one may succeed.
     Failed {
-        /// Which.
+        /// Name of the step.
         node: String,
-        /// Why.
+        /// Why it failed.
         reason: String,
     },
-    /// Somebody took the run back.
+    /// A person or an order cancelled the run.
     Cancelled {
         /// Why.
         reason: String,
     },
-    /// Somebody wants what failed to be tried again.
+    /// A person wants what failed to be attempted again.
     Retried,
 }
 
-/// What to do now.
+/// Something to do after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Let a node be worked on.
+    /// Queue a step.
     Open {
-        /// Which.
+        /// Name of the step.
         node: String,
-        /// Not before this has passed.
+        /// How long it has to wait.
         wait: Duration,
-        /// Why it is tried again, if it is.
+        /// Why it is attempted again. Empty for the first attempt.
         reason: String,
     },
-    /// Put on record that a node is done.
+    /// Record that a step is done.
     Close {
-        /// Which.
+        /// Name of the step.
         node: String,
     },
-    /// Put on record that a node failed for good, and give it to a person.
+    /// Record that a step failed on its last attempt, and hand it to a person.
     Escalate {
-        /// Which.
+        /// Name of the step.
         node: String,
         /// Why.
         reason: String,
     },
-    /// Put on record that a node will not be worked on.
+    /// Record that a step will not be worked on.
     Skip {
-        /// Which.
+        /// Name of the step.
         node: String,
         /// Why.
         reason: String,
-        /// Whether somebody took it back.
+        /// Whether the run was cancelled.
         is_cancelled: bool,
     },
-    /// Send something.
+    /// Release a delivery.
     Deliver {
-        /// Place in the workflow's deliveries.
+        /// Position among the deliveries of the workflow.
         index: usize,
     },
-    /// Do not send something.
+    /// Hold a delivery back.
     HoldBack {
-        /// Place in the workflow's deliveries.
+        /// Position among the deliveries of the workflow.
         index: usize,
         /// Why.
         reason: String,
@@ -135,7 +135,7 @@ pub enum Action {
     End(End),
 }
 
-/// An event that cannot happen now: somebody else was faster, or something is lost.
+/// An event that is not possible in the present state: another worker was faster, or an event was lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this cannot happen now: {0:?}")]
 pub struct IllegalEvent(pub RunEvent);
@@ -144,15 +144,15 @@ impl Run {
     /// Begins a run on these series.
     pub fn begin(workflow: &Workflow, facts: &Facts, series: &[SeriesItem]) -> (Self, Vec<Action>) {
         let mut actions = Vec::new();
-        let (fans, broken) = match fans(workflow, facts, series) {
+        let (fans, failure) = match fans(workflow, facts, series) {
             Ok(fans) => (fans, None),
-            Err(broken) => (Fans::new(), Some(broken)),
+            Err(failure) => (Fans::new(), Some(failure)),
         };
         let mut run = Self { nodes: BTreeMap::new(), fans, settled: BTreeSet::new(), end: None };
         for step in run.steps(workflow) {
             run.nodes.insert(step, NodeProgress::Waiting);
         }
-        if let Some((node, reason)) = broken {
+        if let Some(FanError { node, reason }) = failure {
             run.nodes.insert(node.clone(), NodeProgress::Failed);
             actions.push(Action::Escalate { node, reason });
         }
@@ -160,46 +160,36 @@ impl Run {
         (run, actions)
     }
 
-    /// The steps of a workflow: one a node, or as many as there are things to do it for.
+    /// The names of the steps of a workflow: one per node, or one per item of a node with `for_each`.
     pub fn steps(&self, workflow: &Workflow) -> Vec<String> {
         workflow.nodes.iter().flat_map(|it| self.steps_of(&it.name)).collect()
     }
 
     fn steps_of(&self, node: &str) -> Vec<String> {
         match self.fans.get(node) {
-            Some(steps) => steps.iter().map(|(name, _)| name.clone()).collect(),
+            Some(steps) => steps.iter().map(|step| step.name.clone()).collect(),
             None => vec![node.to_owned()],
         }
     }
 
-    /// What a step is done for, if it is not for all.
+    /// The item that a step is done for. `None` for the one step of a node.
     pub fn item(&self, step: &str) -> Option<&Item> {
-        let mut all = self.fans.values().flatten();
-        all.find(|(name, _)| name == step).map(|(_, item)| item)
+        let mut steps = self.fans.values().flatten();
+        steps.find(|fan_step| fan_step.name == step).map(|fan_step| &fan_step.item)
     }
 
-    /// How a node stands, its steps taken together.
+    /// The progress of a node: that of its steps together.
     pub fn standing(&self, node: &str) -> Option<NodeProgress> {
-        let Some(steps) = self.fans.get(node) else { return self.progress(node) };
-        let all: Vec<NodeProgress> =
-            steps.iter().filter_map(|(name, _)| self.progress(name)).collect();
-        let has = |wanted: fn(&NodeProgress) -> bool| all.iter().any(wanted);
-        Some(if has(|it| it.is_going()) {
-            NodeProgress::Waiting
-        } else if has(|it| *it == NodeProgress::Cancelled) {
-            NodeProgress::Cancelled
-        } else if has(|it| *it == NodeProgress::Failed) {
-            NodeProgress::Failed
-        } else if has(|it| *it == NodeProgress::Unreachable) {
-            NodeProgress::Unreachable
-        } else if has(|it| *it == NodeProgress::Done) {
-            NodeProgress::Done
-        } else {
-            NodeProgress::Skipped
-        })
+        match self.fans.get(node) {
+            Some(steps) => {
+                let all = steps.iter().filter_map(|step| self.progress(&step.name));
+                Some(NodeProgress::together(&all.collect::<Vec<_>>()))
+            }
+            None => self.progress(node),
+        }
     }
 
-    /// How a step stands.
+    /// The progress of a step.
     pub fn progress(&self, node: &str) -> Option<NodeProgress> {
         self.nodes.get(node).copied()
     }
@@ -209,12 +199,12 @@ impl Run {
         self.end
     }
 
-    /// Takes an event in, and says what to do now. What nodes found is told to `facts` before.
+    /// Applies an event, and returns what to do now. `facts` have the findings of nodes already.
     ///
     /// # Errors
     ///
-    /// Fails on an event that cannot happen: a node that is not open, a run that has ended. The
-    /// run has not changed.
+    /// Fails on an event that is not possible: the step is not open, the run has ended. The run has not
+    /// changed.
     pub fn apply(
         &mut self,
         workflow: &Workflow,
@@ -237,7 +227,7 @@ impl Run {
         Ok(actions)
     }
 
-    /// Puts back what failed, what could not be reached for it, and what was not sent for it.
+    /// Resets what failed, what could not be reached because of that, and what was held back for it.
     fn reopen(&mut self, workflow: &Workflow) {
         self.end = None;
         for (index, delivery) in workflow.deliveries.iter().enumerate() {
@@ -253,7 +243,7 @@ impl Run {
                 again.extend(workflow.node_of(step).map(|it| it.name.clone()));
             }
         }
-        // Who has signed has not seen what is found now.
+        // A person who has signed has not seen what is found now.
         for review in workflow.nodes.iter().filter(|it| it.role().is_some()) {
             let before = workflow.closure(&review.after);
             if again.iter().any(|it| before.contains(it.as_str())) {
@@ -262,7 +252,7 @@ impl Run {
         }
     }
 
-    /// Takes in how work on an open node went.
+    /// Applies the outcome of an attempt on an open step.
     fn conclude(
         &mut self,
         workflow: &Workflow,
@@ -275,15 +265,14 @@ impl Run {
         else {
             return Err(IllegalEvent(event));
         };
-        let node = workflow.node_of(name);
         let Some(NodeProgress::Open { failures }) = self.progress(name) else {
             return Err(IllegalEvent(event));
         };
-        let Some(node) = node else { return Err(IllegalEvent(event)) };
+        let Some(node) = workflow.node_of(name) else { return Err(IllegalEvent(event)) };
         let name = name.clone();
-        let (progress, action) = concluded(node, &name, failures, event);
-        self.nodes.insert(name, progress);
-        actions.push(action);
+        let conclusion = concluded(node, &name, failures, event);
+        self.nodes.insert(name, conclusion.progress);
+        actions.push(conclusion.action);
         Ok(())
     }
 
@@ -291,18 +280,19 @@ impl Run {
         for (name, progress) in &mut self.nodes {
             if matches!(progress, NodeProgress::Waiting | NodeProgress::Open { .. }) {
                 *progress = NodeProgress::Cancelled;
-                let (node, reason) = (name.clone(), reason.to_owned());
-                actions.push(Action::Skip { node, reason, is_cancelled: true });
+                let reason = reason.to_owned();
+                actions.push(Action::Skip { node: name.clone(), reason, is_cancelled: true });
             }
         }
     }
 
-    /// Opens what can be opened, lets go what can be sent, and ends if nothing is left.
+    /// Opens the steps that can be opened, releases the deliveries that can be sent, and ends the run if
+    /// nothing is left.
     fn settle(&mut self, workflow: &Workflow, facts: &mut Facts, actions: &mut Vec<Action>) {
         // Each node comes after those it waits for: one pass reaches all.
         for node in &workflow.nodes {
             if self.is_due(workflow, node) {
-                self.tell(workflow, facts);
+                self.update_states(workflow, facts);
                 self.settle_node(node, facts, actions);
             }
         }
@@ -314,13 +304,9 @@ impl Run {
         if self.end.is_some() || self.nodes.values().any(|it| it.is_going()) {
             return;
         }
-        let is_failed = |it: &&Node| {
-            self.standing(&it.name) == Some(NodeProgress::Failed)
-                && !self.is_made_good(workflow, it)
-        };
         let end = if self.nodes.values().any(|it| *it == NodeProgress::Cancelled) {
             End::Cancelled
-        } else if workflow.nodes.iter().any(|it| is_failed(&it)) {
+        } else if workflow.nodes.iter().any(|node| self.has_failed(workflow, node)) {
             End::Failed
         } else {
             End::Completed
@@ -329,13 +315,14 @@ impl Run {
         actions.push(Action::End(end));
     }
 
-    /// Whether another node has done its work because this one failed.
-    fn is_made_good(&self, workflow: &Workflow, node: &Node) -> bool {
+    /// Whether a node has failed, and no other is done in its place (`on_failure_of`).
+    fn has_failed(&self, workflow: &Workflow, node: &Node) -> bool {
         let mut others = workflow.nodes.iter().filter(|it| it.on_failure_of.contains(&node.name));
-        others.any(|it| self.standing(&it.name) == Some(NodeProgress::Done))
+        self.standing(&node.name) == Some(NodeProgress::Failed)
+            && !others.any(|it| self.standing(&it.name) == Some(NodeProgress::Done))
     }
 
-    /// Whether it is time to say what becomes of a node. One that comes finally waits for all others.
+    /// Whether a node can be decided about. A node under `finally` waits for all others.
     fn is_due(&self, workflow: &Workflow, node: &Node) -> bool {
         let is_waiting = |it: &String| self.progress(it) == Some(NodeProgress::Waiting);
         if !self.steps_of(&node.name).iter().any(is_waiting) {
@@ -346,29 +333,16 @@ impl Run {
         !node.is_final || !workflow.nodes.iter().any(goes_on)
     }
 
+    /// Opens or skips the steps of a node that still wait, if that can be decided.
     fn settle_node(&mut self, node: &Node, facts: &Facts, actions: &mut Vec<Action>) {
-        let stand = |name: &String| self.standing(name).map(|it| (name.clone(), it));
-        let before: Vec<(String, NodeProgress)> = node.after.iter().filter_map(stand).collect();
-        let watched: Vec<(String, NodeProgress)> =
-            node.on_failure_of.iter().filter_map(stand).collect();
-        if before.iter().chain(&watched).any(|(_, it)| it.is_going())
+        let before = self.standings(&node.after);
+        let watched = self.standings(&node.on_failure_of);
+        if before.iter().chain(&watched).any(|it| it.progress.is_going())
             && !lost_for_all(node, &before)
         {
             return;
         }
-        let verdict = if let Some(reason) = lacking(node, &before) {
-            Err((NodeProgress::Unreachable, reason))
-        } else if !watched.is_empty() && !watched.iter().any(|(_, it)| it.is_lost()) {
-            Err((NodeProgress::Skipped, "nothing has failed".to_owned()))
-        } else {
-            match node.when.as_ref().map(|it| (it.text(), it.holds(facts))) {
-                None | Some((_, Ok(true))) => Ok(()),
-                Some((text, Ok(false))) => {
-                    Err((NodeProgress::Skipped, format!("`{text}` does not hold")))
-                }
-                Some((_, Err(error))) => Err((NodeProgress::Failed, error.to_string())),
-            }
-        };
+        let verdict = verdict(node, &before, &watched, facts);
         for step in self.steps_of(&node.name) {
             if self.progress(&step) == Some(NodeProgress::Waiting) {
                 self.settle_step(step, &verdict, actions);
@@ -376,45 +350,54 @@ impl Run {
         }
     }
 
-    fn settle_step(
-        &mut self,
-        step: String,
-        verdict: &Result<(), (NodeProgress, String)>,
-        actions: &mut Vec<Action>,
-    ) {
-        let node = step.clone();
-        match verdict {
-            Ok(()) => {
-                self.nodes.insert(step, NodeProgress::Open { failures: 0 });
-                let (wait, reason) = (Duration::ZERO, String::new());
-                actions.push(Action::Open { node, wait, reason });
-            }
-            Err((progress, reason)) => {
-                self.nodes.insert(step, *progress);
-                let reason = reason.clone();
-                actions.push(if *progress == NodeProgress::Failed {
-                    Action::Escalate { node, reason }
-                } else {
-                    Action::Skip { node, reason, is_cancelled: false }
-                });
-            }
-        }
+    fn standings<'a>(&self, nodes: &'a [String]) -> Vec<Standing<'a>> {
+        let known = nodes.iter().filter_map(|node| {
+            let progress = self.standing(node)?;
+            Some(Standing { node, progress })
+        });
+        known.collect()
     }
 
+    fn settle_step(&mut self, step: String, verdict: &Verdict, actions: &mut Vec<Action>) {
+        let node = step.clone();
+        let progress = match verdict {
+            Verdict::Open => {
+                let reason = String::new();
+                actions.push(Action::Open { node, wait: Duration::ZERO, reason });
+                NodeProgress::Open { failures: 0 }
+            }
+            Verdict::Fail(reason) => {
+                actions.push(Action::Escalate { node, reason: reason.clone() });
+                NodeProgress::Failed
+            }
+            Verdict::Skip(reason) => {
+                let reason = reason.clone();
+                actions.push(Action::Skip { node, reason, is_cancelled: false });
+                NodeProgress::Skipped
+            }
+            Verdict::Unreachable(reason) => {
+                let reason = reason.clone();
+                actions.push(Action::Skip { node, reason, is_cancelled: false });
+                NodeProgress::Unreachable
+            }
+        };
+        self.nodes.insert(step, progress);
+    }
+
+    /// Releases a delivery or holds it back, if that can be decided.
     fn settle_delivery(&mut self, index: usize, delivery: &Delivery, actions: &mut Vec<Action>) {
-        let needed: Vec<(&String, NodeProgress)> =
-            delivery.after.iter().filter_map(|it| Some((it, self.standing(it)?))).collect();
-        if let Some((lost, _)) = needed.iter().find(|(_, it)| it.is_lost()) {
-            let reason = format!("node `{lost}` gave nothing");
+        let needed = self.standings(&delivery.after);
+        if let Some(lost) = needed.iter().find(|it| it.progress.is_lost()) {
+            let reason = format!("node `{}` gave nothing", lost.node);
             self.settled.insert(index);
             actions.push(Action::HoldBack { index, reason });
             return;
         }
-        if needed.iter().any(|(_, it)| it.is_going()) {
+        if needed.iter().any(|it| it.progress.is_going()) {
             return;
         }
         self.settled.insert(index);
-        let has_some = needed.iter().any(|(_, it)| *it == NodeProgress::Done);
+        let has_some = needed.iter().any(|it| it.progress == NodeProgress::Done);
         if has_some || delivery.after.is_empty() {
             actions.push(Action::Deliver { index });
         } else {
@@ -423,57 +406,106 @@ impl Run {
         }
     }
 
-    /// What conditions can ask of nodes that have ended.
-    fn tell(&self, workflow: &Workflow, facts: &mut Facts) {
+    /// Updates the states of nodes that conditions can ask about.
+    fn update_states(&self, workflow: &Workflow, facts: &mut Facts) {
         for node in &workflow.nodes {
-            let state = match self.standing(&node.name) {
-                Some(NodeProgress::Done) => "done",
-                Some(NodeProgress::Failed | NodeProgress::Unreachable) => "failed",
-                Some(NodeProgress::Skipped) => "skipped",
-                _ => continue,
-            };
-            let told = facts.nodes.entry(node.name.clone()).or_default();
-            state.clone_into(&mut told.state);
+            if let Some(state) = self.standing(&node.name).and_then(NodeProgress::fact) {
+                let node_facts = facts.nodes.entry(node.name.clone()).or_default();
+                state.clone_into(&mut node_facts.state);
+            }
         }
     }
 }
 
-/// Whether nothing that still goes on can change that a node has nothing to work on.
-fn lost_for_all(node: &Node, before: &[(String, NodeProgress)]) -> bool {
-    node.join == Join::All && before.iter().any(|(_, it)| it.is_lost())
+/// The progress of a node that another one waits for.
+struct Standing<'a> {
+    node: &'a str,
+    progress: NodeProgress,
 }
 
-/// Why a node cannot be done, if what it needs is not there.
-fn lacking(node: &Node, before: &[(String, NodeProgress)]) -> Option<String> {
-    let lost = before.iter().find(|(_, it)| it.is_lost());
+/// What becomes of the steps of a node.
+enum Verdict {
+    /// They are opened.
+    Open,
+    /// They fail: the condition cannot be evaluated.
+    Fail(String),
+    /// They are skipped: they are not needed.
+    Skip(String),
+    /// They are skipped: what they need is missing.
+    Unreachable(String),
+}
+
+fn verdict(
+    node: &Node,
+    before: &[Standing<'_>],
+    watched: &[Standing<'_>],
+    facts: &Facts,
+) -> Verdict {
+    if let Some(reason) = missing(node, before) {
+        return Verdict::Unreachable(reason);
+    }
+    if !watched.is_empty() && !watched.iter().any(|it| it.progress.is_lost()) {
+        return Verdict::Skip("nothing has failed".to_owned());
+    }
+    let Some(condition) = &node.when else { return Verdict::Open };
+    match condition.holds(facts) {
+        Ok(true) => Verdict::Open,
+        Ok(false) => Verdict::Skip(format!("`{}` does not hold", condition.text())),
+        Err(error) => Verdict::Fail(error.to_string()),
+    }
+}
+
+/// Whether a node lacks its input, whatever becomes of the nodes that still go on.
+fn lost_for_all(node: &Node, before: &[Standing<'_>]) -> bool {
+    node.join == Join::All && before.iter().any(|it| it.progress.is_lost())
+}
+
+/// Why a node lacks its input, if it does.
+fn missing(node: &Node, before: &[Standing<'_>]) -> Option<String> {
     match node.join {
-        Join::All => lost.map(|(it, _)| format!("node `{it}` gave nothing")),
+        Join::All => {
+            let lost = before.iter().find(|it| it.progress.is_lost());
+            lost.map(|it| format!("node `{}` gave nothing", it.node))
+        }
         Join::Any => {
-            let has_some = before.iter().any(|(_, it)| *it == NodeProgress::Done);
+            let has_some = before.iter().any(|it| it.progress == NodeProgress::Done);
             (!before.is_empty() && !has_some).then(|| "no node before it gave anything".to_owned())
         }
     }
 }
 
-fn concluded(node: &Node, step: &str, failures: u32, event: RunEvent) -> (NodeProgress, Action) {
+/// What follows from an attempt on a step.
+struct Conclusion {
+    progress: NodeProgress,
+    action: Action,
+}
+
+fn concluded(node: &Node, step: &str, failures: u32, event: RunEvent) -> Conclusion {
     let name = step.to_owned();
     match event {
-        RunEvent::Succeeded { .. } => (NodeProgress::Done, Action::Close { node: name }),
+        RunEvent::Succeeded { .. } => {
+            Conclusion { progress: NodeProgress::Done, action: Action::Close { node: name } }
+        }
         RunEvent::Failed { reason, .. } if failures + 1 < node.retry.attempts => {
             let failures = failures + 1;
             let factor = 2_u32.saturating_pow(failures - 1);
             let wait = node.retry.backoff.saturating_mul(factor).min(BACKOFF_MAX);
-            (NodeProgress::Open { failures }, Action::Open { node: name, wait, reason })
+            let action = Action::Open { node: name, wait, reason };
+            Conclusion { progress: NodeProgress::Open { failures }, action }
         }
         RunEvent::Failed { reason, .. } => {
             let reason =
                 format!("{} of {} tries failed: {reason}", failures + 1, node.retry.attempts);
-            (NodeProgress::Failed, Action::Escalate { node: name, reason })
+            let action = Action::Escalate { node: name, reason };
+            Conclusion { progress: NodeProgress::Failed, action }
         }
         RunEvent::Rejected { reason, .. } | RunEvent::Cancelled { reason } => {
-            (NodeProgress::Failed, Action::Escalate { node: name, reason })
+            let action = Action::Escalate { node: name, reason };
+            Conclusion { progress: NodeProgress::Failed, action }
         }
-        RunEvent::Retried => (NodeProgress::Waiting, Action::Close { node: name }),
+        RunEvent::Retried => {
+            Conclusion { progress: NodeProgress::Waiting, action: Action::Close { node: name } }
+        }
     }
 }
 

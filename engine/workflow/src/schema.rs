@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::spec::Spec;
 
-/// The schema (JSON Schema, draft 2020-12). It says what each key means and takes; what hangs
-/// together is for `isocenter check` to say.
+/// The schema (JSON Schema, draft 2020-12). It describes each key and its values; `isocenter check`
+/// checks how they fit together.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let schema = generator.into_root_schema_for::<Spec>();

@@ -1,4 +1,5 @@
-//! A workflow file, as written. The comments here are the manual; `workflows/README.md` holds it.
+//! The keys of a workflow file. The comments on fields are the descriptions in the JSON Schema, and
+//! `workflows/README.md` documents the same keys.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use domain::NodeOutput;
 use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
 use crate::duration;
@@ -17,15 +18,15 @@ use crate::facts::Facts;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Spec {
-    /// Its name: small letters, digits and dashes.
+    /// Its name: lower-case letters, digits and dashes.
     #[schemars(with = "String")]
     pub(crate) workflow: Spanned<String>,
-    /// What it is for, in a sentence.
+    /// Its purpose, in a sentence.
     #[serde(default)]
     pub(crate) description: String,
     /// What starts it.
     pub(crate) on: OnSpec,
-    /// By when a run should have ended; a person is told if it has not.
+    /// How long a run may take; a person is notified if it takes longer.
     #[serde(default, deserialize_with = "duration::optional")]
     #[schemars(with = "Option<String>")]
     pub(crate) sla: Option<Duration>,
@@ -33,11 +34,11 @@ pub(crate) struct Spec {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) priority: Option<Spanned<String>>,
-    /// Its steps, by name. A workflow that only passes images on has none.
+    /// Its nodes, by name. A workflow that only passes images on has none.
     #[serde(default)]
     #[schemars(with = "std::collections::BTreeMap<String, NodeSpec>")]
     pub(crate) nodes: NodeMap,
-    /// What goes where.
+    /// Which outputs are sent to which destination.
     #[serde(default)]
     pub(crate) deliver: Vec<DeliverySpec>,
     /// Its tests, run by `isocenter test`.
@@ -45,7 +46,7 @@ pub(crate) struct Spec {
     pub(crate) tests: Vec<TestSpec>,
 }
 
-/// Exactly one of the three.
+/// The trigger: exactly one of the three keys.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OnSpec {
@@ -63,6 +64,7 @@ pub(crate) struct OnSpec {
     pub(crate) document: Option<Spanned<DocumentSpec>>,
 }
 
+/// The key `on.study`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StudySpec {
@@ -70,20 +72,21 @@ pub(crate) struct StudySpec {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) when: Option<Spanned<String>>,
-    /// When a study is taken to be complete.
+    /// When a study counts as complete.
     pub(crate) complete: CompleteSpec,
-    /// What to do about instances that come after the run was started.
+    /// What to do about instances that arrive after the run was started.
     #[serde(default)]
     pub(crate) late: LateSpec,
 }
 
+/// The key `on.message`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessageSpec {
     /// Type and event, such as `ORU^R01`, or several; `MDM^*` is every event of a type.
     #[serde(rename = "type")]
     #[schemars(with = "OneOrMany")]
-    pub(crate) kinds: Spanned<OneOrMany>,
+    pub(crate) types: Spanned<OneOrMany>,
     /// Which messages of this type. All, if it is left out.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -107,6 +110,7 @@ impl OneOrMany {
     }
 }
 
+/// The key `on.document`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DocumentSpec {
@@ -116,32 +120,33 @@ pub(crate) struct DocumentSpec {
     pub(crate) when: Option<Spanned<String>>,
 }
 
+/// The key `complete` of a study.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompleteSpec {
-    /// Nothing has come for so long.
+    /// Nothing has arrived for this long.
     #[serde(deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub(crate) quiet: Duration,
-    /// The longest wait, and what then.
+    /// The longest wait, and what happens then.
     #[serde(default)]
     pub(crate) at_most: Option<AtMostSpec>,
-    /// What else must be there.
+    /// What else must have arrived.
     #[serde(default)]
     pub(crate) expect: Vec<ExpectSpec>,
-    /// What is enough, without waiting for quiet.
+    /// What completes a study at once, without a quiet period.
     #[serde(default)]
     pub(crate) enough: Vec<EnoughSpec>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AtMostSpec {
-    /// So long after the first instance.
+    /// How long after the first instance.
     #[serde(deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub(crate) after: Duration,
-    /// `run` with what is there, `hold` for a person, or `fail`.
+    /// `run` with what has arrived, `hold` for a person, or `fail`.
     pub(crate) then: OverdueSpec,
 }
 
@@ -153,17 +158,17 @@ pub(crate) enum OverdueSpec {
     Fail,
 }
 
-/// Something that must be there.
+/// Something that must have arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ExpectSpec {
-    /// An order that asks for the study.
+    /// An order for the study.
     Order,
-    /// An order that says that the examination is over (ORC-5 `CM`).
+    /// An order with the status that the examination is complete (ORC-5 `CM`).
     ExamComplete,
-    /// A request for storage commitment, of which everything has come.
+    /// A request for storage commitment, of which every instance has arrived.
     Commitment,
-    /// So many instances.
+    /// This number of instances.
     Instances(usize),
     /// Series of a kind.
     Series(SeriesRuleSpec),
@@ -176,26 +181,26 @@ pub(crate) struct SeriesRuleSpec {
     pub(crate) modality: Option<String>,
     /// Body part.
     pub(crate) body_part: Option<String>,
-    /// Words in the series description, in small or capital letters.
+    /// Part of the series description, in upper or lower case.
     pub(crate) description: Option<String>,
-    /// How many such series; one, if it is left out.
+    /// The number of such series; one, if it is left out.
     pub(crate) count: Option<usize>,
-    /// Instances that each of them must have; one, if it is left out.
+    /// The number of instances that each of them must have; one, if it is left out.
     pub(crate) instances: Option<usize>,
 }
 
-/// Something that is enough.
+/// Something that completes a study at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EnoughSpec {
-    /// Everything that a request for storage commitment names has come.
+    /// Every instance that a request for storage commitment names has arrived.
     Commitment,
-    /// An order says that the examination is over.
+    /// An order has the status that the examination is complete.
     ExamComplete,
-    /// Everything under `expect` is there.
+    /// Everything under `expect` has arrived.
     Expected,
-    /// All associations that brought instances have ended, so long ago. Not for modalities that
-    /// open one for each image (DIN-54).
+    /// All associations that sent instances ended this long ago. Not for modalities that open one for each
+    /// image (DIN-54).
     Association(
         #[serde(deserialize_with = "duration::deserialize")]
         #[schemars(with = "String")]
@@ -215,50 +220,50 @@ pub(crate) enum LateSpec {
     Replace,
 }
 
-/// One step.
+/// One node.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeSpec {
-    /// The plugin that does the work. A step has this or `review`.
+    /// The plugin that does the work. A node has this or `review`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) plugin: Option<Spanned<String>>,
-    /// The role of the person who does it: looks at everything that was found, changes, signs or
-    /// rejects it. Every step of a plugin has to come before.
+    /// The role of the person who does the work: reviews all findings, and changes, signs or rejects
+    /// them. Every node of a plugin has to come before.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) review: Option<Spanned<String>>,
-    /// What to tell it.
+    /// Settings for the plugin.
     #[serde(default)]
     #[schemars(with = "Option<Value>")]
     pub(crate) with: Option<Spanned<Value>>,
-    /// The steps it comes after, and whose findings it reads.
+    /// The nodes that it comes after, and whose findings it reads.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) after: Vec<Spanned<String>>,
-    /// `all` of the steps before must have done their work, or `any`: one is enough, once none of
-    /// them goes on.
+    /// `all` of the nodes before must be done, or `any`: one is enough, once none of the others can still
+    /// become done.
     #[serde(default)]
     pub(crate) join: JoinSpec,
     /// Do it once for each `series` or each `instance`.
     #[serde(default)]
     pub(crate) for_each: Option<ForEachSpec>,
-    /// With `for_each`: only for those this holds for; it asks about `series`.
+    /// With `for_each`: only for the items for which this holds; it asks about `series`.
     #[serde(default, rename = "where")]
     #[schemars(with = "Option<String>")]
     pub(crate) pick: Option<Spanned<String>>,
-    /// Do it only if one of these steps has failed for good: then the run has not.
+    /// Do it only if one of these nodes has failed: then the run has not.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) on_failure_of: Vec<Spanned<String>>,
-    /// Do it when everything else has ended, however it did.
+    /// Do it after everything else has ended, however that ended.
     #[serde(default, rename = "finally")]
     pub(crate) is_final: bool,
-    /// By when it should have ended, once it may be worked on; a person is told if it has not.
+    /// How long after its opening it should have ended; a person is notified if it has not.
     #[serde(default, deserialize_with = "duration::optional")]
     #[schemars(with = "Option<String>")]
     pub(crate) sla: Option<Duration>,
-    /// Work on it only at this time of the day, as `20:00-06:00`.
+    /// Work on it only in these hours of the day: `20:00-06:00`.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) only_between: Option<Spanned<String>>,
@@ -266,13 +271,21 @@ pub(crate) struct NodeSpec {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub(crate) when: Option<Spanned<String>>,
-    /// How often to try.
+    /// How often it is attempted.
     #[serde(default)]
     pub(crate) retry: RetrySpec,
-    /// How long one try may take.
+    /// How long one attempt may take.
     #[serde(default = "node_timeout", deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub(crate) timeout: Duration,
+}
+
+impl NodeSpec {
+    /// The settings of the plugin: an empty object, if none are given.
+    pub(crate) fn settings(&self) -> Value {
+        let given = self.with.as_ref().map(|with| with.value.clone());
+        given.filter(|it| !it.is_null()).unwrap_or_else(|| Value::Object(Map::new()))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -290,7 +303,7 @@ pub(crate) enum ForEachSpec {
     Instance,
 }
 
-/// Ten minutes.
+/// The longest attempt, if a file specifies none.
 const fn node_timeout() -> Duration {
     Duration::from_mins(10)
 }
@@ -298,9 +311,9 @@ const fn node_timeout() -> Duration {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetrySpec {
-    /// All tries together.
+    /// The number of attempts, the first included.
     pub(crate) attempts: u32,
-    /// The wait before the second; each further one waits twice as long.
+    /// The wait before the second attempt; each further one waits twice as long.
     #[serde(deserialize_with = "duration::deserialize")]
     #[schemars(with = "String")]
     pub(crate) backoff: Duration,
@@ -318,12 +331,12 @@ pub(crate) struct DeliverySpec {
     /// A destination of the site file.
     #[schemars(with = "String")]
     pub(crate) to: Spanned<String>,
-    /// `images` as they were received; DICOM `seg` (masks), `sr` (measurements), `narrative` (the report as SR), `pr` (regions as
-    /// presentation state), `sc` (pictures with everything drawn in), `pdf`; HL7 `oru`, `mdm`;
-    /// `fhir`; `json`.
+    /// `images` as they were received; DICOM `seg` (masks), `sr` (measurements), `narrative` (the report
+    /// as SR), `pr` (regions as presentation state), `sc` (images with the findings drawn in), `pdf`; HL7
+    /// `oru`, `mdm`; `fhir`; `json`.
     #[schemars(with = "Vec<String>")]
     pub(crate) what: Vec<Spanned<String>>,
-    /// The steps that must be done. All, if it is left out.
+    /// The nodes that must have ended. All, if it is left out.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) after: Vec<Spanned<String>>,
@@ -337,7 +350,7 @@ pub(crate) struct TestSpec {
     pub(crate) expect: ExpectedSpec,
 }
 
-/// What there is, and what the plugins would say.
+/// The facts of a test, and the answers of the plugins.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GivenSpec {
@@ -391,15 +404,15 @@ pub(crate) enum AnswerSpec {
     Output(#[schemars(with = "serde_json::Value")] Box<NodeOutput>),
 }
 
-/// What must come of it. What is left out is not looked at.
+/// The expected outcome. What is left out is not compared.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ExpectedSpec {
-    /// Whether the workflow takes it at all.
+    /// Whether a run starts at all.
     pub(crate) starts: Option<bool>,
-    /// The nodes that did their work, in order.
+    /// The nodes that are done, in order.
     pub(crate) path: Option<Vec<String>>,
-    /// The destinations that get something, in order.
+    /// The destinations of the deliveries that are released, in order.
     pub(crate) delivered: Option<Vec<String>>,
     /// `completed` or `failed`.
     pub(crate) end: Option<String>,

@@ -1,8 +1,10 @@
+//! Tests of reading and checking whole workflow files.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OutputKind;
 
-use crate::{InvalidWorkflow, Surroundings, Workflow, read, trial};
+use crate::{CheckContext, InvalidWorkflow, Workflow, read, trial};
 
 fn read_text(text: &str) -> Result<Workflow, InvalidWorkflow> {
     let plugins = BTreeSet::from(["segmentation".to_owned(), "reader".to_owned()]);
@@ -16,7 +18,7 @@ fn read_text(text: &str) -> Result<Workflow, InvalidWorkflow> {
     read(
         "test.yaml",
         text,
-        &Surroundings { plugins: &plugins, destinations: &destinations, check_settings },
+        &CheckContext { plugins: &plugins, destinations: &destinations, check_settings },
     )
 }
 

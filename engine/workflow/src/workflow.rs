@@ -1,34 +1,35 @@
-use std::collections::{BTreeMap, BTreeSet};
+//! A workflow that can run: its trigger, its nodes and its deliveries.
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::OutputKind;
-use miette::NamedSource;
 use serde_json::Value;
 
-use crate::check::Checker;
 use crate::condition::Condition;
-use crate::problem::{InvalidWorkflow, Problem};
-use crate::spec::{NodeSpec, Spec, TestSpec};
+use crate::message_type::MessageTypePattern;
+use crate::spec::TestSpec;
+use crate::step_name::StepName;
 
-/// In which roles people review.
+/// The roles in which people review results.
 pub const ROLES: &[&str] = &["radiologist", "laboratory", "physician"];
 
 /// A workflow that can run.
 #[derive(Clone, Debug)]
 pub struct Workflow {
-    /// Its name, as the trail records it.
+    /// The name, as the trail records it.
     pub name: String,
-    /// What it is for.
+    /// The purpose, for people.
     pub description: String,
-    /// What starts it.
+    /// What starts a run.
     pub trigger: Trigger,
     /// By when a run should have ended.
     pub sla: Option<Duration>,
     /// How urgent its runs are.
     pub priority: Option<Condition>,
-    /// Its steps, each after the ones it reads from.
+    /// The nodes, each after the nodes that it reads from.
     pub nodes: Vec<Node>,
-    /// What goes where.
+    /// Which outputs are sent to which destination.
     pub deliveries: Vec<Delivery>,
     pub(crate) tests: Vec<TestSpec>,
 }
@@ -38,24 +39,34 @@ pub struct Workflow {
 pub enum Trigger {
     /// Images of a study.
     Study(StudyTrigger),
-    /// A message of a type.
+    /// A message of one of these types.
     Message {
-        /// Types and events; `MDM^*` is every event of a type.
-        kinds: Vec<String>,
-        /// Which of them.
+        /// Message codes and trigger events (MSH-9).
+        types: Vec<MessageTypePattern>,
+        /// Which messages of these types. All, if there is no condition.
         when: Option<Condition>,
     },
     /// A message that carries a document.
     Document {
-        /// Which of them.
+        /// Which documents. All, if there is no condition.
         when: Option<Condition>,
     },
 }
 
-/// Which studies, and when.
+impl Trigger {
+    /// The condition that a study or message has to meet, if there is one.
+    pub const fn condition(&self) -> Option<&Condition> {
+        match self {
+            Self::Study(study) => study.when.as_ref(),
+            Self::Message { when, .. } | Self::Document { when } => when.as_ref(),
+        }
+    }
+}
+
+/// Which studies start a run, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudyTrigger {
-    /// Which.
+    /// Which studies. All, if there is no condition.
     pub when: Option<Condition>,
     /// When they are complete.
     pub completion: Completion,
@@ -63,142 +74,152 @@ pub struct StudyTrigger {
     pub late: Late,
 }
 
-/// When a study is taken to be complete (DIN-50, DIN-51).
+/// When a study counts as complete (DIN-50, DIN-51).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// Nothing has come for so long.
+    /// Nothing has arrived for this long.
     pub quiet: Duration,
-    /// The longest wait, and what then.
-    pub at_most: (Duration, Overdue),
-    /// What must be there.
+    /// The longest wait, and what happens then.
+    pub at_most: WaitLimit,
+    /// What must have arrived.
     pub expect: Vec<Expect>,
     /// What is enough without waiting for quiet.
     pub enough: Vec<Enough>,
 }
 
-/// The longest wait, if a workflow names none (DIN-51).
-pub const AT_MOST_DEFAULT: (Duration, Overdue) = (Duration::from_mins(30), Overdue::Hold);
+/// The longest wait for a study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitLimit {
+    /// How long after the first instance.
+    pub after: Duration,
+    /// What happens then.
+    pub then: Overdue,
+}
 
-/// Something that must be there.
+/// The longest wait, if a workflow specifies none (DIN-51).
+pub const WAIT_LIMIT_DEFAULT: WaitLimit =
+    WaitLimit { after: Duration::from_mins(30), then: Overdue::Hold };
+
+/// Something that must have arrived before a study counts as complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// An order that asks for the study.
+    /// An order for the study.
     Order,
-    /// An order that says that the examination is over.
+    /// An order with the status that the examination is complete (ORC-5 `CM`).
     ExamComplete,
-    /// A request for storage commitment, of which everything has come.
+    /// A request for storage commitment, of which every instance has arrived.
     Commitment,
-    /// So many instances.
+    /// This number of instances.
     Instances(usize),
     /// Series of a kind.
     Series(SeriesRule),
 }
 
-/// Series that must be there.
+/// Series that must have arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeriesRule {
     /// Modality, if it matters.
     pub modality: Option<String>,
     /// Body part, if it matters.
     pub body_part: Option<String>,
-    /// Words in the description, in small letters, if it matters.
+    /// Part of the description, in lower case, if it matters.
     pub description: Option<String>,
-    /// How many such series.
+    /// The number of such series.
     pub count: usize,
-    /// Instances that each of them must have.
+    /// The number of instances that each of them must have.
     pub instances: usize,
 }
 
-/// Something that is enough.
+/// What completes a study at once, without a quiet period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enough {
-    /// Everything that a request for storage commitment names has come.
+    /// Every instance that a request for storage commitment names has arrived.
     Commitment,
-    /// An order says that the examination is over.
+    /// An order has the status that the examination is complete.
     ExamComplete,
-    /// Everything that is expected is there.
+    /// Everything that is expected has arrived.
     Expected,
-    /// All associations that brought instances ended so long ago.
+    /// All associations that sent instances ended this long ago.
     Association(Duration),
 }
 
 /// What to do with a study that is not complete in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overdue {
-    /// Run with what is there.
+    /// Run with what has arrived.
     Run,
-    /// Give it to a person.
+    /// Hand it to a person.
     Hold,
-    /// Give up, and say so.
+    /// Fail, and notify a person.
     Fail,
 }
 
-/// What to do about instances that come after the run was started.
+/// What to do about instances that arrive after the run was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
     /// Nothing.
     Ignore,
-    /// Tell a person.
+    /// Notify a person.
     Alert,
-    /// Run again on all; the result adds to the earlier one.
+    /// Run again on all instances; the result adds to the earlier one.
     Amend,
-    /// Run again on all; the result replaces the earlier one.
+    /// Run again on all instances; the result replaces the earlier one.
     Replace,
 }
 
 /// How urgent a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Before everything else.
+    /// Before all routine runs.
     Stat,
-    /// In turn.
+    /// In the order of arrival.
     Routine,
 }
 
-/// One step.
+/// One node: work that a plugin or a person does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// Its name, unique in the workflow.
+    /// The name, unique in the workflow.
     pub name: String,
-    /// What does the work, or who.
+    /// The plugin or the role that does the work.
     pub work: Work,
-    /// The steps it comes after.
+    /// The nodes that it comes after.
     pub after: Vec<String>,
-    /// How many of them must have done their work.
+    /// How many of them must be done.
     pub join: Join,
-    /// What it is done for, each on its own.
+    /// The items that it is done for individually: then the node has several steps.
     pub for_each: Option<ForEach>,
-    /// With `for_each`: only those this holds for.
+    /// With `for_each`: only the items for which this holds.
     pub pick: Option<Condition>,
-    /// It is done only if one of these has failed for good.
+    /// It is done only if one of these nodes has failed.
     pub on_failure_of: Vec<String>,
-    /// It is done when everything else has ended.
+    /// It is done after everything else has ended, however that ended.
     pub is_final: bool,
-    /// By when it should have ended, once it may be worked on.
+    /// How long after its opening it should have ended.
     pub sla: Option<Duration>,
-    /// At which time of the day it may be worked on.
+    /// The hours of the day in which it may be worked on.
     pub window: Option<Window>,
-    /// Skip it unless this holds.
+    /// It is skipped unless this holds.
     pub when: Option<Condition>,
-    /// How often to try.
+    /// How often it is attempted.
     pub retry: Retry,
-    /// How long one try may take.
+    /// How long one attempt may take.
     pub timeout: Duration,
 }
 
-/// What does the work of a step, or who.
+/// The plugin or the person that does the work of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// A plugin.
     Plugin {
-        /// Its name.
+        /// Name of the plugin.
         name: String,
-        /// What to tell it.
+        /// Settings for the plugin.
         settings: Value,
     },
-    /// A person, who looks at everything that was found (OUT-80).
+    /// A person, who reviews all findings of the run (OUT-80).
     Review {
-        /// In which role.
+        /// The role of the person.
         role: String,
     },
 }
@@ -221,17 +242,17 @@ impl Node {
     }
 }
 
-/// How many of the steps before must have done their work.
+/// How many of the nodes before must be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
     /// All.
     #[default]
     All,
-    /// One, once none of them goes on.
+    /// At least one, once none of them can still become done.
     Any,
 }
 
-/// What a node is done for, each on its own.
+/// The items that a node is done for individually.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForEach {
     /// Each series.
@@ -255,17 +276,13 @@ const DAY: u32 = 24 * 60;
 impl Window {
     /// Reads `20:00-06:00`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let minutes = |text: &str| {
-            let (hours, minutes) = text.trim().split_once(':')?;
-            let both: (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
-            (both.0 < 24 && both.1 < 60).then_some(both.0 * 60 + both.1)
-        };
         let (from, to) = text.split_once('-')?;
-        let window = Self { from: minutes(from)?, to: minutes(to)? };
+        let window = Self { from: minutes_of_day(from)?, to: minutes_of_day(to)? };
         (window.from != window.to).then_some(window)
     }
 
-    /// How long it is until it opens, at so many minutes since midnight. Nothing while it is open.
+    /// How long it takes until the window opens, at this time in minutes since midnight. Zero inside of
+    /// the window.
     pub const fn wait(self, now: u32) -> Duration {
         let since_open = (now + DAY - self.from) % DAY;
         let length = (self.to + DAY - self.from) % DAY;
@@ -274,99 +291,36 @@ impl Window {
     }
 }
 
-/// How often to try.
+/// Reads `20:30` as minutes since midnight.
+fn minutes_of_day(text: &str) -> Option<u32> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let hours: u32 = hours.parse().ok()?;
+    let minutes: u32 = minutes.parse().ok()?;
+    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
+}
+
+/// How often a node is attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// All tries together.
+    /// The number of attempts, the first included.
     pub attempts: u32,
-    /// The wait before the second; each further one waits twice as long.
+    /// The wait before the second attempt; each further one waits twice as long.
     pub backoff: Duration,
 }
 
-/// What goes where.
+/// Outputs for a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// A destination of the site file.
     pub to: String,
     /// What to send, in the order in which it is sent, each kind once.
     pub what: Vec<OutputKind>,
-    /// The steps that must be done.
+    /// The nodes that must have ended.
     pub after: Vec<String>,
 }
 
-/// What a workflow is checked against.
-pub struct Surroundings<'a> {
-    /// Plugins that are loaded.
-    pub plugins: &'a BTreeSet<String>,
-    /// Destinations, and which kinds of output each takes.
-    pub destinations: &'a BTreeMap<String, Vec<OutputKind>>,
-    /// What is wrong with settings for a plugin.
-    pub check_settings: &'a dyn Fn(&str, &Value) -> Option<String>,
-}
-
-/// Reads the workflow in `text`, which was found in `file`.
-///
-/// # Errors
-///
-/// Fails with every [`Problem`] of the file, not only the first, each with its place in the text.
-pub fn read(
-    file: &str,
-    text: &str,
-    surroundings: &Surroundings<'_>,
-) -> Result<Workflow, InvalidWorkflow> {
-    let outcome = match serde_saphyr::from_str::<Spec>(text) {
-        Ok(spec) => Checker::new(surroundings).workflow(spec),
-        Err(error) => Err(vec![Problem::unreadable(&error)]),
-    };
-    outcome.map_err(|problems| InvalidWorkflow {
-        file: file.to_owned(),
-        text: NamedSource::new(file, text.to_owned()).with_language("YAML"),
-        problems,
-    })
-}
-
-/// Reads a version that was checked when it was first used: plugins and destinations may have
-/// changed since, a run that began with it goes on all the same.
-///
-/// # Errors
-///
-/// Fails if this program does not read what an older one wrote.
-pub fn reread(file: &str, text: &str) -> Result<Workflow, InvalidWorkflow> {
-    let spec: Option<Spec> = serde_saphyr::from_str(text).ok();
-    let plugins = plugin_settings(text).into_iter().map(|(plugin, _)| plugin).collect();
-    let deliver = spec.map(|it| it.deliver).unwrap_or_default();
-    let takes_all: Vec<OutputKind> = OutputKind::requestable().collect();
-    let destinations = deliver.into_iter().map(|it| (it.to.value, takes_all.clone())).collect();
-    let check_settings = &|_: &str, _: &Value| None;
-    read(
-        file,
-        text,
-        &Surroundings { plugins: &plugins, destinations: &destinations, check_settings },
-    )
-}
-
-/// The plugins a file names with the settings for each, so that they can be asked. Nothing, if the
-/// file cannot be read: [`read`] says why.
-pub fn plugin_settings(text: &str) -> Vec<(String, Value)> {
-    let spec: Result<Spec, _> = serde_saphyr::from_str(text);
-    let nodes = spec.map(|it| it.nodes.0).unwrap_or_default();
-    let plugin = |node: &NodeSpec| Some((node.plugin.as_ref()?.value.clone(), settings(node)));
-    nodes.iter().filter_map(|(_, node)| plugin(node)).collect()
-}
-
-/// The destinations a file names. Nothing, if the file cannot be read.
-pub fn destinations(text: &str) -> BTreeSet<String> {
-    let spec: Option<Spec> = serde_saphyr::from_str(text).ok();
-    spec.map(|it| it.deliver).unwrap_or_default().into_iter().map(|it| it.to.value).collect()
-}
-
-pub(crate) fn settings(node: &NodeSpec) -> Value {
-    let given = node.with.as_ref().map(|it| it.value.clone()).filter(|it| !it.is_null());
-    given.unwrap_or_else(|| Value::Object(serde_json::Map::new()))
-}
-
 impl Workflow {
-    /// All steps that come before these, and these.
+    /// These nodes, and all nodes that come before them.
     pub fn closure<'a>(&'a self, of: &'a [String]) -> BTreeSet<&'a str> {
         let mut all: BTreeSet<&str> = of.iter().map(String::as_str).collect();
         // Each node comes after those it waits for: one pass from the end reaches all.
@@ -378,15 +332,15 @@ impl Workflow {
         all
     }
 
-    /// Whether somebody has to have signed before this is sent.
+    /// Whether a person has signed before this is sent.
     pub fn is_after_review(&self, delivery: &Delivery) -> bool {
         let before = self.closure(&delivery.after);
         self.nodes.iter().any(|it| it.role().is_some() && before.contains(it.name.as_str()))
     }
 
-    /// The node a step of a run belongs to: `bone`, or `bone.2`, the second it was done for.
+    /// The node that a step of a run belongs to: `bone` for the step `bone`, and for `bone.2`.
     pub fn node_of(&self, step: &str) -> Option<&Node> {
-        let name = step.split('.').next().unwrap_or(step);
-        self.nodes.iter().find(|it| it.name == name)
+        let step = StepName::parse(step);
+        self.nodes.iter().find(|node| node.name == step.node)
     }
 }

@@ -1,9 +1,11 @@
+//! Tests of the state machine of a run.
+
 use domain::OutputKind;
 use proptest::prelude::*;
 
 use super::*;
 use crate::workflow::{
-    AT_MOST_DEFAULT, Completion, ForEach, Late, Retry, StudyTrigger, Trigger, Work,
+    Completion, ForEach, Late, Retry, StudyTrigger, Trigger, WAIT_LIMIT_DEFAULT, Work,
 };
 
 fn node(index: usize, after: &[usize], attempts: u32) -> Node {
@@ -27,7 +29,7 @@ fn node(index: usize, after: &[usize], attempts: u32) -> Node {
 fn workflow(nodes: Vec<Node>) -> Workflow {
     let completion = Completion {
         quiet: Duration::ZERO,
-        at_most: AT_MOST_DEFAULT,
+        at_most: WAIT_LIMIT_DEFAULT,
         expect: Vec::new(),
         enough: Vec::new(),
     };
