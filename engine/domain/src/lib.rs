@@ -40,6 +40,7 @@ mod node_io;
 mod order;
 mod output_kind;
 mod patient;
+mod person_name;
 mod plugin_pin;
 mod quality;
 mod result_set;
@@ -68,6 +69,7 @@ pub use node_io::{
 pub use order::{Order, OrderAction, OrderKey, OrderMatch};
 pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};
+pub use person_name::{NameGroup, PersonName};
 pub use plugin_pin::PluginPin;
 pub use quality::QualityFlag;
 pub use result_set::{

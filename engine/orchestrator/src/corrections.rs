@@ -166,7 +166,8 @@ fn assembled(segment: &segmentation_reader::TrackedSegment, geometry: &VolumeGeo
 
 /// Drafts whose report an SR names as its predecessor.
 async fn report_pairs(correction: &CorrectionCandidate, path: PathBuf) -> Vec<CorrectionPair> {
-    let read = tokio::task::spawn_blocking(move || report::returned::read(&path)).await;
+    let read =
+        tokio::task::spawn_blocking(move || report::dicom::document_reader::read(&path)).await;
     let Ok(Some(document)) = read else { return Vec::new() };
     let mut pairs = Vec::new();
     for run in &correction.runs {

@@ -1,43 +1,36 @@
-//! Findings put in words and objects: DICOM SEG, SR, GSPS, SC and PDF, HL7 ORU and MDM, FHIR, JSON.
+//! Encodes findings: DICOM objects, HL7 messages, FHIR bundles, PDF and JSON.
 //!
-//! [`mod@compose`] is the one way in; [`Writing`] is everything that it works from; [`status`] holds the one table that all encodings take their
-//! status from. [`seg`], [`sr`], `narrative_sr`, `presentation_state`, [`overlay`], `encapsulated_pdf`
-//! and `rejection` write objects with the pieces of [`dataset`] and `content_tree`; `messages` is
-//! what [`mod@templates`] write HL7 from, `fhir` a bundle; [`narrative`] puts it in words, which [`pdf`]
-//! sets in pages with [`fonts`]. `gate` reads everything back before it leaves.
+//! - [`compose()`]: the one entry. It encodes the kinds of output that a delivery requests.
+//! - [`ReportInput`]: everything that an output is encoded from.
+//! - [`status`]: the one table from which every encoding takes its status.
+//! - [`dicom`]: segmentations, structured reports, presentation states, captures, PDF objects.
+//! - [`hl7`]: messages and their templates.
+//! - `fhir`: the transaction bundle.
+//! - [`layout`]: the report as text, pages and pictures.
+//! - `validation`: reads every output back before it is sent.
 //!
 //! **Invariants**
 //!
-//! - Pure: the same findings and the same patient give the same bytes, on every try (DIN-64).
-//! - Nothing leaves without saying that a machine made it, until a person has signed (OUT-03).
+//! - Pure: the same findings and the same patient give the same bytes, on every attempt (DIN-64).
+//! - Every output states that a machine made it, until a person has signed (OUT-03).
 
-pub mod compose;
-mod content_tree;
-pub mod dataset;
-mod encapsulated_pdf;
+mod compose;
+pub mod dicom;
 mod fhir;
-pub mod fonts;
-mod gate;
-mod lettering;
-mod messages;
-pub mod narrative;
-mod narrative_sr;
-pub mod overlay;
-pub mod pdf;
-mod presentation_state;
+#[cfg(test)]
+mod fixture;
+pub mod hl7;
+mod input;
+pub mod layout;
 mod recipient;
-mod rejection;
-pub mod returned;
-pub mod seg;
-pub mod sr;
 pub mod status;
-pub mod templates;
-mod writing;
+mod validation;
 
 pub use compose::compose;
-pub use fonts::{Fonts, PdfError};
-pub use recipient::Recipient;
-pub use templates::Templates;
-pub use writing::{
-    About, Before, Engine, ReportError, SentObject, StudyAbout, TemplateError, Writing,
+pub use hl7::templates::Templates;
+pub use input::{
+    Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject,
+    StudyDescription, TemplateError,
 };
+pub use layout::fonts::{Fonts, PdfError};
+pub use recipient::Recipient;

@@ -9,7 +9,7 @@ use orchestrator::{ActiveWorkflow, Destinations};
 use plugin_host::PluginHost;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use workflow::{InvalidWorkflow, Surroundings};
+use workflow::{CheckContext, InvalidWorkflow};
 
 use crate::output::Failure;
 
@@ -85,7 +85,7 @@ pub(crate) async fn read_one(
         problem.map(|it| it.text.clone())
     };
     let surroundings =
-        Surroundings { plugins: &plugins, destinations: &destinations, check_settings: &check };
+        CheckContext { plugins: &plugins, destinations: &destinations, check_settings: &check };
     let name = file.path.display().to_string();
     let workflow = workflow::read(&name, &file.text, &surroundings)?;
     Ok(activated(workflow, file))

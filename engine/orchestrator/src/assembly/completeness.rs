@@ -63,7 +63,7 @@ pub(crate) fn completeness(
             return Completeness::Complete { reason };
         }
     }
-    let deadline = after(late_since.unwrap_or(study.first_received), rule.at_most.0);
+    let deadline = after(late_since.unwrap_or(study.first_received), rule.at_most.after);
     let until = evidence.next_look(deadline);
     let lacking = if missing.is_empty() {
         evidence.objection().unwrap_or_else(|| "more instances".to_owned())
@@ -71,7 +71,7 @@ pub(crate) fn completeness(
         missing.join(", ")
     };
     if deadline <= now {
-        return Completeness::Overdue { then: rule.at_most.1, until, lacking };
+        return Completeness::Overdue { then: rule.at_most.then, until, lacking };
     }
     let reason = format!("waits for {lacking}: {}", evidence.inventory());
     Completeness::Waiting { until, reason }

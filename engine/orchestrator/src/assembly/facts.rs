@@ -94,7 +94,7 @@ pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
         files: count(attachments.len()),
         media_types: media_types.into_iter().cloned().collect(),
         document_kind: about.map(|it| it.kind.clone()).unwrap_or_default(),
-        kind: message.message_type.to_string(),
+        message_type: message.message_type.to_string(),
         observations: count(observations.len()),
         codes: observations.iter().map(|it| it.code.clone()).collect(),
     };

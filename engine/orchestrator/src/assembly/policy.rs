@@ -217,7 +217,7 @@ impl AssemblyPolicy<'_> {
             Completeness::Complete { reason } => Verdict::Start { reason, amends },
             Completeness::Waiting { until, reason } => Verdict::Wait { until, reason },
             Completeness::Overdue { then, until, lacking } => {
-                let wait = rule.at_most.0.as_secs_f64();
+                let wait = rule.at_most.after.as_secs_f64();
                 let reason = format!("the longest wait of {wait} s ran out without {lacking}");
                 match then {
                     Overdue::Run => Verdict::Start { reason, amends },

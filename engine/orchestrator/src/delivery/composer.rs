@@ -15,8 +15,8 @@ use contracts::{
 use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
 use encoding::dicom::header::Header;
 use imaging::Picture;
-use report::status::words;
-use report::{Engine, ReportError, StudyAbout, Templates, Writing, compose, overlay};
+use report::status::StatusCodes;
+use report::{Engine, ReportError, ReportInput, StudyDescription, Templates, compose};
 
 use super::content::{about, content, is_withdrawn, result_set, study_about};
 use crate::configuration::SiteDestination;
@@ -84,7 +84,7 @@ impl Composer {
         if !delivery.what.contains(&OutputKind::Sc) {
             return Pictures::new();
         }
-        let key_images = overlay::key_images(&result_set(view), masks);
+        let key_images = report::dicom::secondary_capture::key_images(&result_set(view), masks);
         let mut files: Vec<(SopInstanceUid, PathBuf)> = Vec::new();
         for stored in view.series.iter().flat_map(|it| &it.instances) {
             if key_images.iter().any(|it| it.instance == stored.instance) {
@@ -99,7 +99,7 @@ impl Composer {
     }
 
     /// The study as its first image describes it; `None` if the run is about a message.
-    async fn study(&self, view: &DeliveryView) -> Result<Option<StudyAbout>, ComposeFailure> {
+    async fn study(&self, view: &DeliveryView) -> Result<Option<StudyDescription>, ComposeFailure> {
         let Some(study) = &view.run.study else { return Ok(None) };
         let first = view.series.iter().flat_map(|it| &it.instances).next();
         let header = match first {
@@ -122,7 +122,7 @@ struct Composition<'a> {
     site: &'a SiteDestination,
     masks: Masks,
     pictures: Pictures,
-    study: Option<StudyAbout>,
+    study: Option<StudyDescription>,
 }
 
 impl Composition<'_> {
@@ -147,23 +147,23 @@ impl Composition<'_> {
         }
         let about = about(view, self.study.clone(), &self.composer.engine);
         let templates = &self.composer.templates;
-        let writing = Writing {
+        let input = ReportInput {
             results: &results,
-            about: &about,
-            words: words(results.status),
+            context: &about,
+            status: StatusCodes::of(results.status),
             masks: &self.masks,
             pictures: &self.pictures,
             fonts: templates.fonts(),
             recipient: &self.site.recipient,
         };
-        compose(&self.delivery.what, &writing, templates).map_err(|error| compose_failure(&error))
+        compose(&self.delivery.what, &input, templates).map_err(|error| compose_failure(&error))
     }
 
     /// Blocks reports for an EHR that nobody has signed, if the site wants that (HL7-52).
     fn signature_block(&self, status: ResultStatus) -> Option<Block> {
-        let words = words(status);
+        let codes = StatusCodes::of(status);
         let is_for_ehr = self.delivery.what.iter().any(|it| it.is_for_ehr());
-        let is_unsigned = words.needs_banner && !words.is_void;
+        let is_unsigned = codes.needs_banner && !codes.is_withdrawn;
         (is_for_ehr && is_unsigned && !self.site.allow_unverified)
             .then(|| unsigned(&self.delivery.destination))
     }
@@ -185,7 +185,7 @@ fn order_block(view: &DeliveryView) -> Option<Block> {
 
 fn compose_failure(error: &ReportError) -> ComposeFailure {
     let reason = ErrorChain(error).to_string();
-    if matches!(error, ReportError::Unsound(_)) {
+    if matches!(error, ReportError::Invalid(_)) {
         return ComposeFailure::NeedsPerson { reason };
     }
     ComposeFailure::Blocked(Block { by: BlockReason::NotComposed, reason })

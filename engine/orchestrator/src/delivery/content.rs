@@ -8,8 +8,8 @@ use domain::{
     Algorithm, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, StudyInstanceUid,
 };
 use encoding::dicom::header::{Header, Tag};
-use report::status::words;
-use report::{About, Before, Engine, SentObject, StudyAbout};
+use report::status::StatusCodes;
+use report::{Engine, PreviousDelivery, ReportContext, SentObject, StudyDescription};
 
 use crate::draft::draft_of;
 use crate::header::tags;
@@ -49,7 +49,7 @@ pub(super) fn content(view: &DeliveryView) -> NodeOutput {
 
 /// Whether a person declared the result void: rejected or withdrew it.
 pub(super) fn is_withdrawn(view: &DeliveryView) -> bool {
-    view.reviewed.as_ref().is_some_and(|it| words(it.state.status()).is_void)
+    view.reviewed.as_ref().is_some_and(|it| StatusCodes::of(it.state.status()).is_withdrawn)
 }
 
 fn input_instance(stored: &StoredInstance) -> InputInstance {
@@ -66,18 +66,22 @@ fn algorithm(plugin: &PluginPin) -> Algorithm {
 }
 
 /// Everything that a report states besides the results.
-pub(super) fn about(view: &DeliveryView, study: Option<StudyAbout>, engine: &Engine) -> About {
+pub(super) fn about(
+    view: &DeliveryView,
+    study: Option<StudyDescription>,
+    engine: &Engine,
+) -> ReportContext {
     let unknown = PatientId { value: String::new(), issuer: String::new() };
     let patient = view.patient.as_ref();
     let orders = view.orders.iter().filter(|it| !it.is_cancelled).map(|it| it.order.clone());
-    About {
+    ReportContext {
         run: view.run.id,
         patient: patient.map_or(unknown, |it| it.identifier.clone()),
         demographics: patient.map(|it| it.demographics.clone()).unwrap_or_default(),
         study,
         orders: orders.collect(),
         engine: engine.clone(),
-        before: relevant_before(view).map(before),
+        previous: relevant_before(view).map(before),
     }
 }
 
@@ -87,12 +91,12 @@ fn relevant_before(view: &DeliveryView) -> Option<&SentBefore> {
     view.before.as_ref().filter(|it| is_withdrawn(view) || !it.outputs.is_empty())
 }
 
-fn before(sent: &SentBefore) -> Before {
-    Before {
+fn before(sent: &SentBefore) -> PreviousDelivery {
+    PreviousDelivery {
         version: sent.version,
-        is_own: sent.is_own,
+        is_of_this_run: sent.is_own,
         objects: sent.outputs.iter().map(sent_object).collect(),
-        tried: sent.tried.iter().map(sent_object).collect(),
+        attempted: sent.tried.iter().map(sent_object).collect(),
     }
 }
 
@@ -110,10 +114,10 @@ pub(super) fn study_about(
     study: &StudyInstanceUid,
     header: &Header,
     view: &DeliveryView,
-) -> StudyAbout {
+) -> StudyDescription {
     let of_order = view.orders.first().map(|it| it.order.key.accession.clone());
     let accession = Some(view.accession.clone()).filter(|it| !it.is_empty()).or(of_order);
-    StudyAbout {
+    StudyDescription {
         uid: study.to_string(),
         date: valid_date(header.ascii(tags::STUDY_DATE).unwrap_or_default()),
         time: valid_time(header.ascii(tags::STUDY_TIME).unwrap_or_default()),

@@ -234,7 +234,7 @@ impl Scene {
         for object in self.pacs.received() {
             let kind = match object.sop_class.as_str() {
                 "1.2.840.10008.5.1.4.1.1.66.4" => "Segmentation",
-                report::sr::SOP_CLASS => "Comprehensive 3D SR",
+                domain::sop_class::COMPREHENSIVE_3D_SR => "Comprehensive 3D SR",
                 other => other,
             };
             line(format_args!("{kind} {}\n  {}", object.sop_instance, object.path.display()));

@@ -46,7 +46,7 @@ impl Execute for Test {
 
 /// Shows which branches of a workflow its tests never took.
 pub(super) fn show_coverage(name: &str, trial: &workflow::Trial) {
-    let tried = trial.branches - trial.untried.len();
+    let tried = trial.branches - trial.uncovered.len();
     line(format_args!("     {name}: {tried} of {} branches tried", trial.branches));
-    trial.untried.iter().for_each(|it| line(format_args!("     never: {it}")));
+    trial.uncovered.iter().for_each(|it| line(format_args!("     never: {it}")));
 }

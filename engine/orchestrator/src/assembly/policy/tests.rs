@@ -9,7 +9,7 @@ use contracts::{
     StoredInstance,
 };
 use domain::{NodeOutput, Order, OrderAction, OrderKey};
-use workflow::Surroundings;
+use workflow::CheckContext;
 
 use super::*;
 
@@ -195,7 +195,7 @@ impl Pattern {
         let destinations = BTreeMap::new();
         let check_settings = &|_: &str, _: &serde_json::Value| None;
         let surroundings =
-            Surroundings { plugins: &plugins, destinations: &destinations, check_settings };
+            CheckContext { plugins: &plugins, destinations: &destinations, check_settings };
         let read = workflow::read("w.yaml", &text, &surroundings);
         let workflow = read.unwrap_or_else(|it| panic!("{text}\n{it:?}"));
         let reference = domain::WorkflowRef { name: "w".to_owned(), digest: "d".to_owned() };

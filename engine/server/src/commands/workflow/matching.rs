@@ -34,7 +34,7 @@ pub(super) fn matches(files: &[PathBuf], workflows: &[ActiveWorkflow]) -> Result
         if let Some(header) = header(path) {
             add(&mut studies, &header);
         } else if let Some(facts) = message_facts(path) {
-            line(format_args!("{}: a message {}", path.display(), facts.message.kind));
+            line(format_args!("{}: a message {}", path.display(), facts.message.message_type));
             show_verdicts(workflows, &facts, Subject::Message);
         } else {
             line(format_args!("{}: neither a DICOM file nor an HL7 message", path.display()));
@@ -106,7 +106,7 @@ fn message_facts(path: &Path) -> Option<Facts> {
     });
     let document = document.unwrap_or_default();
     let message = MessageFacts {
-        kind: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
+        message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
         observations: i64::try_from(codes.len()).unwrap_or(i64::MAX),
         codes,
         files: i64::try_from(document.attachments.len()).unwrap_or(i64::MAX),
@@ -163,8 +163,12 @@ fn show_verdicts(workflows: &[ActiveWorkflow], facts: &Facts, subject: Subject) 
 fn unmet(trigger: &Trigger, facts: &Facts) -> String {
     let when = match trigger {
         Trigger::Study(study) => &study.when,
-        Trigger::Message { kinds, .. } if !kinds.contains(&facts.message.kind) => {
-            return format!("it takes {}, and this is {}", kinds.join(", "), facts.message.kind);
+        Trigger::Message { types, .. }
+            if !types.iter().any(|it| it.matches(&facts.message.message_type)) =>
+        {
+            let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+            let found = &facts.message.message_type;
+            return format!("it takes {}, and this is {found}", types.join(", "));
         }
         Trigger::Document { .. } if facts.message.media_types.is_empty() => {
             return "the message carries no document".to_owned();

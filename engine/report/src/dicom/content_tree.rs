@@ -1,0 +1,226 @@
+//! The pieces of structured documents (PS3.3, C.17): content items, observers, references, and the
+//! modules that every document has.
+
+use std::collections::BTreeMap;
+
+use dicom_core::VR;
+use dicom_dictionary_std::tags;
+use domain::{Code, Order, derived_uid};
+
+use crate::dicom::dataset::{DataSet, ObjectUids, code_item, date_time, reference};
+use crate::dicom::segmentation;
+use crate::input::{ReportContext, ReportInput, SentObject, StudyDescription};
+
+/// A code of PS3.16, Annex D.
+pub(crate) fn dcm(value: &str, meaning: &str) -> Code {
+    Code::new(value, "DCM", meaning)
+}
+
+/// Completion, verification, and the verifying observer (PS3.3, C.17.2).
+pub(crate) fn document(set: DataSet, input: &ReportInput<'_>) -> DataSet {
+    let status = input.status;
+    let set = set
+        .text(tags::COMPLETION_FLAG, VR::CS, status.completion)
+        .text(tags::VERIFICATION_FLAG, VR::CS, status.verification)
+        .text(tags::PRELIMINARY_FLAG, VR::CS, status.preliminary);
+    let set = if status.is_partial {
+        let description = "a step of the workflow failed";
+        set.text(tags::COMPLETION_FLAG_DESCRIPTION, VR::LO, description)
+    } else {
+        set
+    };
+    let Some(attested) = &input.results.attested else { return set };
+    if status.is_verified() {
+        let observer = DataSet::default()
+            .text(tags::VERIFYING_ORGANIZATION, VR::LO, &attested.by.organization)
+            .text(tags::VERIFICATION_DATE_TIME, VR::DT, &date_time(attested.at))
+            .text(tags::VERIFYING_OBSERVER_NAME, VR::PN, &attested.by.dicom_name())
+            .sequence(tags::VERIFYING_OBSERVER_IDENTIFICATION_CODE_SEQUENCE, Vec::new());
+        return set.sequence(tags::VERIFYING_OBSERVER_SEQUENCE, vec![observer]);
+    }
+    let author = DataSet::default()
+        .text(tags::INSTITUTION_NAME, VR::LO, &attested.by.organization)
+        .sequence(tags::PERSON_IDENTIFICATION_CODE_SEQUENCE, Vec::new())
+        .text(tags::OBSERVER_TYPE, VR::CS, "PSN")
+        .text(tags::PERSON_NAME, VR::PN, &attested.by.dicom_name());
+    set.sequence(tags::AUTHOR_OBSERVER_SEQUENCE, vec![author])
+}
+
+/// The observers: the engine, and the person who has changed or signed the result (TID 1002).
+pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
+    let engine = &input.context.engine;
+    let relationship = "HAS OBS CONTEXT";
+    let device_uid = derived_uid(&["device", &engine.serial]);
+    let observer_type = dcm("121005", "Observer Type");
+    let mut items = vec![
+        code(relationship, &observer_type, &dcm("121007", "Device")),
+        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &device_uid),
+        text(relationship, &dcm("121013", "Device Observer Name"), &engine.name),
+        text(relationship, &dcm("121014", "Device Observer Manufacturer"), &engine.manufacturer),
+        text(relationship, &dcm("121015", "Device Observer Model Name"), &engine.model),
+        text(relationship, &dcm("121016", "Device Observer Serial Number"), &engine.serial),
+    ];
+    if let Some(attested) = &input.results.attested {
+        let name = item(relationship, "PNAME", &dcm("121008", "Person Observer Name"));
+        let organization = dcm("121009", "Person Observer's Organization Name");
+        items.push(code(relationship, &observer_type, &dcm("121006", "Person")));
+        items.push(name.text(tags::PERSON_NAME, VR::PN, &attested.by.dicom_name()));
+        items.push(text(relationship, &organization, &attested.by.organization));
+    }
+    items
+}
+
+/// The language of the document.
+pub(crate) fn language() -> DataSet {
+    let english = Code::new("en-US", "RFC5646", "English (United States)");
+    code("HAS CONCEPT MOD", &dcm("121049", "Language of Content Item and Descendants"), &english)
+}
+
+/// The procedure that was ordered, if the order has a code for it.
+pub(crate) fn procedure(context: &ReportContext) -> Option<Code> {
+    context.orders.first().and_then(procedure_of)
+}
+
+fn procedure_of(order: &Order) -> Option<Code> {
+    let parts = [&order.procedure_code, &order.procedure_scheme, &order.procedure];
+    let is_coded = parts.iter().all(|part| !part.is_empty());
+    is_coded.then(|| Code::new(&order.procedure_code, &order.procedure_scheme, &order.procedure))
+}
+
+/// The documents of the same SOP class that this one follows (PS3.3, C.17.2: Predecessor Documents).
+pub(crate) fn predecessors(
+    set: DataSet,
+    context: &ReportContext,
+    study: &StudyDescription,
+    sop_class: &str,
+) -> DataSet {
+    let sent = context.previous.iter().flat_map(|previous| &previous.objects);
+    let documents: Vec<&SentObject> = sent.filter(|it| it.sop_class == sop_class).collect();
+    if documents.is_empty() {
+        return set;
+    }
+    let documents = study_reference(study, sent_objects(&documents));
+    set.sequence(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, vec![documents])
+}
+
+/// References to objects that were sent, series by series.
+pub(crate) fn sent_objects(sent: &[&SentObject]) -> Vec<DataSet> {
+    let mut series: BTreeMap<&str, Vec<DataSet>> = BTreeMap::new();
+    for object in sent {
+        series.entry(&object.series).or_default().push(reference(&object.sop_class, &object.id));
+    }
+    series.into_iter().map(|(uid, instances)| series_reference(uid, instances)).collect()
+}
+
+fn series_reference(uid: &str, instances: Vec<DataSet>) -> DataSet {
+    DataSet::default().sequence(tags::REFERENCED_SOP_SEQUENCE, instances).text(
+        tags::SERIES_INSTANCE_UID,
+        VR::UI,
+        uid,
+    )
+}
+
+/// References to series of the study.
+pub(crate) fn study_reference(study: &StudyDescription, series: Vec<DataSet>) -> DataSet {
+    DataSet::default().sequence(tags::REFERENCED_SERIES_SEQUENCE, series).text(
+        tags::STUDY_INSTANCE_UID,
+        VR::UI,
+        &study.uid,
+    )
+}
+
+/// The template that the content follows (PS3.3, C.18.8).
+pub(crate) fn template(identifier: &str) -> DataSet {
+    DataSet::default().text(tags::MAPPING_RESOURCE, VR::CS, "DCMR").text(
+        tags::TEMPLATE_IDENTIFIER,
+        VR::CS,
+        identifier,
+    )
+}
+
+/// Every instance that the report refers to, once: the sources and the segmentations (OUT-34).
+pub(crate) fn evidence(set: DataSet, input: &ReportInput<'_>, study: &StudyDescription) -> DataSet {
+    let results = input.results;
+    // SOP Instance UID and SOP Class UID, by Series Instance UID.
+    let mut evidence: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for segmentation in &results.segmentations {
+        let class = segmentation.geometry.sop_class.as_str();
+        let instances = segmentation.geometry.instances.iter().map(|it| (it.as_str(), class));
+        evidence.entry(segmentation.series.as_str()).or_default().extend(instances);
+    }
+    for region in &results.regions {
+        let instances = evidence.entry(region.series.as_str()).or_default();
+        instances.insert(region.instance.as_str(), region.sop_class.as_str());
+    }
+    let form = input.recipient.preferences.segmentation;
+    let segmentations: Vec<ObjectUids> = (0..results.segmentations.len())
+        .map(|index| segmentation::uids(results, index, form))
+        .collect();
+    for uids in &segmentations {
+        evidence.entry(&uids.series).or_default().insert(&uids.instance, form.sop_class());
+    }
+    if evidence.is_empty() {
+        return set;
+    }
+    let mut series = Vec::new();
+    for (uid, instances) in evidence {
+        let instances = instances.into_iter().map(|(instance, class)| reference(class, instance));
+        series.push(series_reference(uid, instances.collect()));
+    }
+    let evidence = study_reference(study, series);
+    set.sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, vec![evidence])
+}
+
+/// The orders that the report answers (PS3.3, C.17.2).
+pub(crate) fn requests(set: DataSet, context: &ReportContext, study: &StudyDescription) -> DataSet {
+    if context.orders.is_empty() {
+        return set;
+    }
+    let requests = context.orders.iter().map(|order| request(order, study)).collect();
+    set.sequence(tags::REFERENCED_REQUEST_SEQUENCE, requests)
+}
+
+fn request(order: &Order, study: &StudyDescription) -> DataSet {
+    let key = &order.key;
+    let accession = if key.accession.is_empty() { &study.accession } else { &key.accession };
+    let codes = procedure_of(order).iter().map(code_item).collect();
+    DataSet::default()
+        .identifier(tags::ACCESSION_NUMBER, accession)
+        .sequence(tags::REFERENCED_STUDY_SEQUENCE, Vec::new())
+        .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
+        .text(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, &order.procedure)
+        .identifier(tags::REQUESTED_PROCEDURE_ID, &key.requested_procedure)
+        .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.placer)
+        .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.filler)
+        .sequence(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, codes)
+}
+
+/// One item of the content tree (PS3.3, C.17.3).
+pub(crate) fn item(relationship: &str, value_type: &str, name: &Code) -> DataSet {
+    DataSet::default()
+        .text(tags::RELATIONSHIP_TYPE, VR::CS, relationship)
+        .text(tags::VALUE_TYPE, VR::CS, value_type)
+        .code(tags::CONCEPT_NAME_CODE_SEQUENCE, name)
+}
+
+/// A TEXT item.
+pub(crate) fn text(relationship: &str, name: &Code, value: &str) -> DataSet {
+    item(relationship, "TEXT", name).text(tags::TEXT_VALUE, VR::UT, value)
+}
+
+/// A CODE item.
+pub(crate) fn code(relationship: &str, name: &Code, value: &Code) -> DataSet {
+    item(relationship, "CODE", name).code(tags::CONCEPT_CODE_SEQUENCE, value)
+}
+
+/// A UIDREF item.
+pub(crate) fn uid_reference(relationship: &str, name: &Code, value: &str) -> DataSet {
+    item(relationship, "UIDREF", name).text(tags::UID, VR::UI, value)
+}
+
+/// A CONTAINER item with these items in it.
+pub(crate) fn container(name: &Code, items: Vec<DataSet>) -> DataSet {
+    item("CONTAINS", "CONTAINER", name)
+        .text(tags::CONTINUITY_OF_CONTENT, VR::CS, "SEPARATE")
+        .sequence(tags::CONTENT_SEQUENCE, items)
+}

@@ -1,0 +1,9 @@
+//! HL7 version 2 messages: ORU^R01 with the findings, MDM with the report as a document.
+//!
+//! - [`templates`]: the templates of a site, and the fonts of its pages.
+//! - `view`: the values that templates are filled in with.
+//! - `validation`: reads every message back before it is sent.
+
+pub mod templates;
+pub(crate) mod validation;
+pub(crate) mod view;

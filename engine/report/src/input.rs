@@ -1,0 +1,163 @@
+//! What an output is encoded from, and why it may not be.
+
+use std::collections::BTreeMap;
+
+use domain::{Demographics, Order, OutputKind, PatientId, ResultSet, SopInstanceUid};
+use imaging::Picture;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::layout::fonts::{Fonts, PdfError};
+use crate::recipient::Recipient;
+use crate::status::StatusCodes;
+
+/// What a report states beside its findings.
+#[derive(Clone, Debug)]
+pub struct ReportContext {
+    /// The run.
+    pub run: Uuid,
+    /// The present identifier of the patient (DIN-63).
+    pub patient: PatientId,
+    /// Name, birth date and sex of the patient.
+    pub demographics: Demographics,
+    /// The study, if the report is about one.
+    pub study: Option<StudyDescription>,
+    /// The orders that the report answers.
+    pub orders: Vec<Order>,
+    /// The equipment that made the report.
+    pub engine: Engine,
+    /// What the destination has of the result, if it has anything.
+    pub previous: Option<PreviousDelivery>,
+}
+
+/// What a destination has of a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreviousDelivery {
+    /// The version that people had given the result at that time; zero before the first review.
+    pub version: u32,
+    /// Whether it was sent by the same run, not by the run that this one replaces or adds to.
+    pub is_of_this_run: bool,
+    /// What the last delivery sent.
+    pub objects: Vec<SentObject>,
+    /// Everything that any attempt sent: objects without an acknowledgement may have arrived.
+    pub attempted: Vec<SentObject>,
+}
+
+/// An output that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentObject {
+    /// What it is.
+    pub kind: OutputKind,
+    /// SOP Class UID, for a DICOM object. Empty for everything else.
+    pub sop_class: String,
+    /// Series Instance UID, for a DICOM object. Empty for everything else.
+    pub series: String,
+    /// SOP Instance UID, MSH-10, or the id of a bundle.
+    pub id: String,
+}
+
+/// A study, as its images describe it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StudyDescription {
+    /// Study Instance UID.
+    pub uid: String,
+    /// Study Date (DA).
+    pub date: String,
+    /// Study Time (TM).
+    pub time: String,
+    /// Study ID.
+    pub id: String,
+    /// Study Description.
+    pub description: String,
+    /// Accession Number.
+    pub accession: String,
+}
+
+/// The equipment that makes objects: this engine (OUT-19).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// AE title of the engine.
+    pub name: String,
+    /// Manufacturer.
+    pub manufacturer: String,
+    /// Manufacturer's Model Name.
+    pub model: String,
+    /// Device Serial Number.
+    pub serial: String,
+    /// Software Versions.
+    pub version: String,
+}
+
+/// Everything that the outputs of one delivery are encoded from.
+#[derive(Clone, Copy)]
+pub struct ReportInput<'a> {
+    /// The findings.
+    pub results: &'a ResultSet,
+    /// Patient, study and orders.
+    pub context: &'a ReportContext,
+    /// How far the result may be trusted, in the codes of each encoding.
+    pub status: StatusCodes,
+    /// Masks, by the SHA-256 in their reference.
+    pub masks: &'a BTreeMap<String, Vec<u8>>,
+    /// The images that findings are drawn into.
+    pub pictures: &'a BTreeMap<SopInstanceUid, Picture>,
+    /// The fonts of pages and pictures.
+    pub fonts: &'a Fonts,
+    /// The destination, and what it prefers.
+    pub recipient: &'a Recipient,
+}
+
+impl ReportInput<'_> {
+    /// When the result became what it is: when the last node had ended, or a person decided.
+    pub(crate) fn created_at(&self) -> Timestamp {
+        self.results.attested.as_ref().map_or(self.results.concluded, |attestation| attestation.at)
+    }
+}
+
+/// Why nothing can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The findings have nothing of this kind.
+    #[error("the run found nothing that can be sent as `{0}`")]
+    NothingToSend(&'static str),
+    /// The result was withdrawn, and the destination never had it.
+    #[error("the result was withdrawn before it was sent")]
+    NothingSent,
+    /// A mask is missing, or has another size than its volume.
+    #[error("a mask is missing or of the wrong size")]
+    MaskMissing,
+    /// A label map has one number for each pixel.
+    #[error("segments overlap, or are too many: they cannot be sent as a label map")]
+    Overlapping,
+    /// An image is missing, or cannot be displayed.
+    #[error("an image to draw into is missing")]
+    ImageMissing,
+    /// The library cannot encode an object.
+    #[error("an object cannot be written")]
+    Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An output failed its validation: the problems that were found.
+    #[error("an output is not valid and is not sent: {0}")]
+    Invalid(String),
+    /// A template cannot be filled in.
+    #[error("a template cannot be filled in")]
+    Template(#[from] TemplateError),
+    /// No page can be made.
+    #[error(transparent)]
+    Pdf(#[from] PdfError),
+}
+
+/// Why a template cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// A file cannot be read.
+    #[error("cannot read the template `{file}`")]
+    Io {
+        /// The file.
+        file: String,
+        /// The failure of the system.
+        source: std::io::Error,
+    },
+    /// The template does not parse, or names a value that does not exist.
+    #[error("{0}")]
+    Template(String),
+}
