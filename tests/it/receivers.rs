@@ -1,15 +1,18 @@
-//! The states of a report, as receivers of others get them: dcmtk's `storescp` and Orthanc, read by `dcmdump`
-//! (OUT-02).
+//! What receivers of others get: every state of a report (dcmtk's `storescp` and Orthanc, read by `dcmdump`;
+//! OUT-02), and signed bundles (an HTTP endpoint).
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use system_tests::api::{call, token};
 use system_tests::{Habits, Hospital, Scratch, eventually, files, study};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 const WORKFLOW: &str = "workflow: seen
 on: { study: { complete: { quiet: 200ms } } }
@@ -176,4 +179,129 @@ async fn gets_every_state(receiver: &Receiver) {
     let [note] = receiver.new_ones(&mut known, 1).await.try_into().ok().unwrap();
     assert_eq!(note.value("(0008,0060)"), "KO");
     assert!(note.0.contains("[113037]"), "{}", note.0);
+}
+
+const WEBHOOK_WORKFLOW: &str = "workflow: hooked
+on: { study: { complete: { quiet: 200ms } } }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver: [{ to: dashboard, what: [fhir] }]
+";
+
+const SECRET: &str = "a secret that both sides have";
+
+/// A request that reached the endpoint.
+#[derive(Clone, Debug, Default)]
+struct HookRequest {
+    signature: String,
+    idempotency_key: String,
+    body: Vec<u8>,
+}
+
+/// An HTTP endpoint that answers 503 once, and 204 from then on.
+struct Endpoint {
+    address: std::net::SocketAddr,
+    requests: Arc<Mutex<Vec<HookRequest>>>,
+}
+
+impl Endpoint {
+    async fn open() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::<Mutex<Vec<HookRequest>>>::default();
+        let received = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = BufReader::new(stream);
+                let request = read_request(&mut stream).await;
+                let count = {
+                    let mut received = received.lock().unwrap();
+                    received.push(request);
+                    received.len()
+                };
+                let status = if count == 1 { "503 Service Unavailable" } else { "204 No Content" };
+                let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
+                let answer = format!("{head}content-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Self { address, requests }
+    }
+
+    fn requests(&self) -> Vec<HookRequest> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn read_request(stream: &mut BufReader<tokio::net::TcpStream>) -> HookRequest {
+    let mut request = HookRequest::default();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            if line.trim_end().is_empty() {
+                break;
+            }
+            continue;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "x-isocenter-signature" => value.clone_into(&mut request.signature),
+            "idempotency-key" => value.clone_into(&mut request.idempotency_key),
+            "content-length" => length = value.parse().unwrap(),
+            _ => {}
+        }
+    }
+    request.body.resize(length, 0);
+    stream.read_exact(&mut request.body).await.unwrap();
+    request
+}
+
+/// HMAC-SHA-256 as the receiver computes it (RFC 2104).
+fn signature_of(body: &[u8]) -> String {
+    let mut key = SECRET.as_bytes().to_vec();
+    key.resize(64, 0);
+    let padded = |pad: u8| key.iter().map(|it| it ^ pad).collect::<Vec<u8>>();
+    let inner = Sha256::digest([padded(0x36), body.to_vec()].concat());
+    let outer = Sha256::digest([padded(0x5c), inner.to_vec()].concat());
+    format!("sha256={}", hex::encode(outer))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_gets_a_signed_bundle_once_under_the_same_key_on_every_attempt() {
+    let scratch = Scratch::default();
+    let endpoint = Endpoint::open().await;
+    let secret = scratch.write("webhook.secret", &format!("{SECRET}\n"));
+    let more = format!(
+        "  dashboard: {{ webhook: {{ url: \"http://{}/results\", secret_file: \"{}\" }}, \
+         allow_unverified: true }}\n",
+        endpoint.address,
+        secret.display()
+    );
+    let workflows = [("hooked", WEBHOOK_WORKFLOW)];
+    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
+    let hospital = Hospital::with(habits).await;
+    hospital.send(&study("webhook")).await;
+    hospital.ended_runs(1).await;
+
+    let requests = eventually("the second attempt", async || {
+        let requests = endpoint.requests();
+        (requests.len() >= 2).then_some(requests)
+    })
+    .await;
+    let [refused, accepted] = requests.as_slice() else { panic!("{} requests", requests.len()) };
+    assert!(!accepted.idempotency_key.is_empty());
+    assert_eq!(refused.idempotency_key, accepted.idempotency_key);
+    assert_eq!(refused.body, accepted.body);
+    assert_eq!(accepted.signature, signature_of(&accepted.body));
+    let bundle: Value = serde_json::from_slice(&accepted.body).unwrap();
+    assert_eq!(bundle["resourceType"], "Bundle");
+    assert_eq!(bundle["id"], accepted.idempotency_key);
+
+    eventually("the delivery to be acknowledged", async || {
+        let deliveries = hospital.ask(&["delivery", "list"]);
+        let deliveries = deliveries.as_array().unwrap();
+        deliveries.iter().all(|it| it["state"] == "delivered").then_some(())
+    })
+    .await;
+    assert_eq!(endpoint.requests().len(), 2, "delivered once");
 }

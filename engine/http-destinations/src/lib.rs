@@ -1,6 +1,7 @@
 //! Destinations that are reached over HTTP.
 //!
 //! - [`fhir`]: a FHIR server that accepts transactions (R4, 3.1.0.11).
+//! - [`webhook`]: an HTTP endpoint that accepts bundles with a signature.
 //! - `client`: the HTTP client that all of them share: its limits, and which answers another attempt
 //!   could change.
 //!
@@ -13,6 +14,8 @@
 
 mod client;
 pub mod fhir;
+pub mod webhook;
 
 pub use client::OpenError;
 pub use fhir::{FhirConfig, FhirDestination};
+pub use webhook::{WebhookConfig, WebhookDestination};

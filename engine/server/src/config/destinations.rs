@@ -15,7 +15,7 @@ use contracts::Destination;
 use dimse::DicomDestinationConfig;
 use domain::AeTitle;
 use hl7::MllpDestinationConfig;
-use http_destinations::FhirConfig;
+use http_destinations::{FhirConfig, WebhookConfig};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
@@ -42,6 +42,8 @@ pub(crate) enum DestinationKind {
     Mllp(MllpDestinationConfig),
     /// A FHIR server.
     Fhir(FhirConfig),
+    /// An HTTP endpoint that accepts signed FHIR bundles.
+    Webhook(WebhookConfig),
     /// A folder, by its path.
     Folder(PathBuf),
 }
@@ -73,7 +75,7 @@ type OpenFailure = Box<dyn Error + Send + Sync>;
 
 impl DestinationKind {
     /// The keys of the kinds in the site file.
-    const KEYS: &[&str] = &["dicom", "mllp", "fhir", "folder"];
+    const KEYS: &[&str] = &["dicom", "mllp", "fhir", "webhook", "folder"];
 
     /// Reads the configuration that stands under the key of a kind. `None` for another key.
     fn read<'de, M: MapAccess<'de>>(key: &str, map: &mut M) -> Result<Option<Self>, M::Error> {
@@ -81,6 +83,7 @@ impl DestinationKind {
             "dicom" => Self::Dicom(map.next_value()?),
             "mllp" => Self::Mllp(map.next_value()?),
             "fhir" => Self::Fhir(map.next_value()?),
+            "webhook" => Self::Webhook(map.next_value()?),
             "folder" => Self::Folder(map.next_value()?),
             _ => return Ok(None),
         }))
@@ -95,6 +98,7 @@ impl DestinationKind {
             }
             Self::Mllp(ehr) => super::no_port(&ehr.address).into_iter().collect(),
             Self::Fhir(server) => server.check().err().iter().map(ToString::to_string).collect(),
+            Self::Webhook(hook) => hook.check().err().iter().map(ToString::to_string).collect(),
             Self::Folder(_) => Vec::new(),
         }
     }
@@ -109,6 +113,7 @@ impl DestinationKind {
             Self::Dicom(pacs) => Arc::new(pacs.open(calling.clone())),
             Self::Mllp(ehr) => Arc::new(ehr.open()?),
             Self::Fhir(server) => Arc::new(server.open()?),
+            Self::Webhook(hook) => Arc::new(hook.open()?),
             Self::Folder(folder) => Arc::new(FolderDestination::new(folder.clone())),
         })
     }
