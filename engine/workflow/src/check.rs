@@ -240,7 +240,7 @@ impl<'a> Checker<'a> {
             self.add(code, pick, "here", "`where` picks among what `for_each` names", help);
         }
         if node.is_final && !(node.after.is_empty() && node.on_failure_of.is_empty()) {
-            let message = "a node with `finally` comes after everything else by itself";
+            let message = "a node with `finally` comes after everything else already";
             self.add(code, name, "this node", message, "remove `after` and `on_failure_of`");
         }
         if let Some(window) = &node.only_between
@@ -268,7 +268,7 @@ impl<'a> Checker<'a> {
     fn check_review(&mut self, name: &Spanned<String>, role: &Spanned<String>, node: &NodeSpec) {
         let code = "workflow::shape";
         if !ROLES.contains(&role.value.as_str()) {
-            let message = format!("nobody can have the role `{}`", role.value);
+            let message = format!("there is no role `{}`", role.value);
             self.add(code, role, "this", message, format!("one of: {}", ROLES.join(", ")));
         }
         let is_odd = node.with.is_some()

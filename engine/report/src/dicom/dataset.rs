@@ -16,7 +16,7 @@ use crate::input::{ReportContext, ReportError, ReportInput, StudyDescription};
 /// Explicit VR Little Endian (OUT-20).
 const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
 
-/// A data set in the making.
+/// A data set under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct DataSet(InMemDicomObject);
 
@@ -27,25 +27,26 @@ impl Default for DataSet {
 }
 
 impl DataSet {
-    /// Adds text, shortened to what its VR holds. A backslash would make two values of it.
+    /// Adds text, cut to the length that its VR holds. A backslash is replaced: it would separate two
+    /// values.
     #[must_use]
     pub(crate) fn text(mut self, tag: Tag, vr: VR, value: &str) -> Self {
-        let most = match vr {
+        let length_max = match vr {
             VR::SH | VR::CS | VR::AE | VR::DS => 16,
             VR::LO | VR::UI => 64,
             VR::ST => 1024,
             _ => usize::MAX,
         };
         let is_text = !matches!(vr, VR::CS | VR::DS | VR::IS);
-        let clean = |it: char| if is_text && it == '\\' { '/' } else { it };
-        let value: String = value.chars().map(clean).take(most).collect();
+        let value = if is_text { value.replace('\\', "/") } else { value.to_owned() };
+        let value: String = value.chars().take(length_max).collect();
         let value = if value.is_empty() { PrimitiveValue::Empty } else { value.into() };
         self.0.put(DataElement::new(tag, vr, value));
         self
     }
 
-    /// Adds an identifier of at most sixteen characters. A longer one is left empty: cut short it
-    /// would be somebody else's (HL7-41).
+    /// Adds an identifier of at most sixteen characters. A longer one is left empty: cut to
+    /// length, it would be the identifier of something else (HL7-41).
     #[must_use]
     pub(crate) fn identifier(self, tag: Tag, value: &str) -> Self {
         let fits = value.chars().count() <= 16;
@@ -67,14 +68,14 @@ impl DataSet {
         self.texts(tag, VR::DS, &values)
     }
 
-    /// Adds a number of 16 bits.
+    /// Adds an unsigned number of 16 bits (US).
     #[must_use]
     pub(crate) fn short(mut self, tag: Tag, value: u16) -> Self {
         self.0.put(DataElement::new(tag, VR::US, dicom_value!(U16, [value])));
         self
     }
 
-    /// Adds numbers of 32 bits.
+    /// Adds unsigned numbers of 32 bits (UL).
     #[must_use]
     pub(crate) fn longs(mut self, tag: Tag, values: &[u32]) -> Self {
         let values = PrimitiveValue::U32(values.iter().copied().collect());
@@ -82,14 +83,14 @@ impl DataSet {
         self
     }
 
-    /// Adds a binary fraction.
+    /// Adds a floating point number of double precision (FD).
     #[must_use]
     pub(crate) fn float(mut self, tag: Tag, value: f64) -> Self {
         self.0.put(DataElement::new(tag, VR::FD, dicom_value!(F64, [value])));
         self
     }
 
-    /// Adds binary fractions of single precision.
+    /// Adds floating point numbers of single precision (FL).
     #[must_use]
     pub(crate) fn singles(mut self, tag: Tag, values: &[f64]) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "pixels, and half ones")]
@@ -98,7 +99,7 @@ impl DataSet {
         self
     }
 
-    /// Adds the name of an element.
+    /// Adds the tag of an element (AT).
     #[must_use]
     pub(crate) fn tag(mut self, tag: Tag, value: Tag) -> Self {
         self.0.put(DataElement::new(tag, VR::AT, dicom_value!(Tags, [value])));
@@ -126,7 +127,7 @@ impl DataSet {
         self.sequence(tag, vec![code_item(code)])
     }
 
-    /// Adds signed numbers of 32 bits.
+    /// Adds signed numbers of 32 bits (SL).
     #[must_use]
     pub(crate) fn signed(mut self, tag: Tag, values: &[i32]) -> Self {
         let values = PrimitiveValue::I32(values.iter().copied().collect());
@@ -134,18 +135,18 @@ impl DataSet {
         self
     }
 
-    /// Takes an element away.
+    /// Removes an element.
     #[must_use]
     pub(crate) fn without(mut self, tag: Tag) -> Self {
         self.0.remove_element(tag);
         self
     }
 
-    /// The file of this object.
+    /// The file with this data set (PS3.10).
     ///
     /// # Errors
     ///
-    /// Fails if the library cannot write it.
+    /// Fails if the library cannot encode it.
     pub(crate) fn to_file(
         &self,
         sop_class: &str,
@@ -181,14 +182,19 @@ fn decimal(value: f64) -> String {
 /// The item of a code sequence (PS3.3, 8.8).
 pub(crate) fn code_item(code: &Code) -> DataSet {
     let is_short = code.value.chars().count() <= 16;
-    let value = if is_short { (tags::CODE_VALUE, VR::SH) } else { (tags::LONG_CODE_VALUE, VR::UC) };
-    DataSet::default()
-        .text(value.0, value.1, &code.value)
-        .text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, &code.scheme)
-        .text(tags::CODE_MEANING, VR::LO, &code.meaning)
+    let set = if is_short {
+        DataSet::default().text(tags::CODE_VALUE, VR::SH, &code.value)
+    } else {
+        DataSet::default().text(tags::LONG_CODE_VALUE, VR::UC, &code.value)
+    };
+    set.text(tags::CODING_SCHEME_DESIGNATOR, VR::SH, &code.scheme).text(
+        tags::CODE_MEANING,
+        VR::LO,
+        &code.meaning,
+    )
 }
 
-/// The item that names an instance.
+/// An item that refers to an instance.
 pub(crate) fn reference(sop_class: &str, sop_instance: &str) -> DataSet {
     DataSet::default().text(tags::REFERENCED_SOP_CLASS_UID, VR::UI, sop_class).text(
         tags::REFERENCED_SOP_INSTANCE_UID,

@@ -165,8 +165,8 @@ proptest! {
                 1 => RunEvent::Rejected { node: name, reason: String::new() },
                 _ => succeeded(&name),
             };
-            let kept = serde_json::to_string(&run).unwrap();
-            let mut resumed: Run = serde_json::from_str(&kept).unwrap();
+            let stored = serde_json::to_string(&run).unwrap();
+            let mut resumed: Run = serde_json::from_str(&stored).unwrap();
             actions = run.apply(&workflow, &mut facts, event.clone()).unwrap();
             prop_assert_eq!(&resumed.apply(&workflow, &mut facts, event).unwrap(), &actions);
             prop_assert_eq!(&resumed, &run);
