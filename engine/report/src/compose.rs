@@ -303,9 +303,9 @@ mod tests {
     fn out_03_the_first_text_of_the_narrative_is_the_banner_until_it_is_signed() {
         let first = |fixture: &Fixture| {
             let object = read(&one(fixture, OutputKind::Narrative));
-            let containers = items(&object, tags::CONTENT_SEQUENCE).iter();
-            let container = containers.filter(|it| value(it, tags::VALUE_TYPE) == "CONTAINER");
-            texts(container.into_iter().next().unwrap()).remove(0)
+            let mut items = items(&object, tags::CONTENT_SEQUENCE).iter();
+            let container = items.find(|it| value(it, tags::VALUE_TYPE) == "CONTAINER");
+            texts(container.unwrap()).remove(0)
         };
         assert_eq!(first(&Fixture::new()), BANNER);
         assert_eq!(first(&Fixture::with_status(ResultStatus::Signed)), "CT Pelvis");
@@ -423,10 +423,9 @@ mod tests {
             serde_json::from_slice(&one(fixture, OutputKind::Fhir).bytes).unwrap()
         };
         let report = |bundle: &Value| {
-            let entries = bundle["entry"].as_array().unwrap().iter();
-            let mut reports =
-                entries.filter(|it| it["resource"]["resourceType"] == "DiagnosticReport");
-            reports.next().unwrap()["resource"].clone()
+            let mut entries = bundle["entry"].as_array().unwrap().iter();
+            let report = entries.find(|it| it["resource"]["resourceType"] == "DiagnosticReport");
+            report.unwrap()["resource"].clone()
         };
         let draft = report(&bundle(&Fixture::new()));
         assert_eq!(draft["status"], "preliminary");

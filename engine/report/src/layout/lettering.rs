@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_long_banner_is_scaled_to_the_width() {
         let fonts = Fonts::open(&[]).unwrap();
-        let mut drawn = picture(64, 40);
+        let mut drawn = picture(200, 40);
         draw_lines(&mut drawn, &[line("AI-generated - not verified by a physician")], &fonts)
             .unwrap();
         let yellow = drawn.rgb.chunks(3).filter(|it| it[0] > 120 && it[2] < 60).count();
