@@ -18,7 +18,7 @@ use imaging::Picture;
 use report::status::StatusCodes;
 use report::{Engine, ReportError, ReportInput, StudyDescription, Templates, compose};
 
-use super::content::{about, content, is_withdrawn, result_set, study_about};
+use super::content::{content, is_withdrawn, report_context, result_set, study_description};
 use crate::configuration::SiteDestination;
 use crate::header;
 use crate::run::step::unsigned;
@@ -111,7 +111,7 @@ impl Composer {
                 })?
             }
         };
-        Ok(Some(study_about(study, &header, view)))
+        Ok(Some(study_description(study, &header, view)))
     }
 }
 
@@ -145,11 +145,11 @@ impl Composition<'_> {
         if let Some(block) = self.signature_block(results.status) {
             return Err(ComposeFailure::Blocked(block));
         }
-        let about = about(view, self.study.clone(), &self.composer.engine);
+        let context = report_context(view, self.study.clone(), &self.composer.engine);
         let templates = &self.composer.templates;
         let input = ReportInput {
             results: &results,
-            context: &about,
+            context: &context,
             status: StatusCodes::of(results.status),
             masks: &self.masks,
             pictures: &self.pictures,

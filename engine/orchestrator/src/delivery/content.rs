@@ -66,7 +66,7 @@ fn algorithm(plugin: &PluginPin) -> Algorithm {
 }
 
 /// Everything that a report states besides the results.
-pub(super) fn about(
+pub(super) fn report_context(
     view: &DeliveryView,
     study: Option<StudyDescription>,
     engine: &Engine,
@@ -81,7 +81,7 @@ pub(super) fn about(
         study,
         orders: orders.collect(),
         engine: engine.clone(),
-        previous: relevant_before(view).map(before),
+        previous: relevant_before(view).map(previous_delivery),
     }
 }
 
@@ -91,7 +91,7 @@ fn relevant_before(view: &DeliveryView) -> Option<&SentBefore> {
     view.before.as_ref().filter(|it| is_withdrawn(view) || !it.outputs.is_empty())
 }
 
-fn before(sent: &SentBefore) -> PreviousDelivery {
+fn previous_delivery(sent: &SentBefore) -> PreviousDelivery {
     PreviousDelivery {
         version: sent.version,
         is_of_this_run: sent.is_own,
@@ -110,7 +110,7 @@ fn sent_object(output: &Output) -> SentObject {
 }
 
 /// A study as the header of one of its images describes it.
-pub(super) fn study_about(
+pub(super) fn study_description(
     study: &StudyInstanceUid,
     header: &Header,
     view: &DeliveryView,
