@@ -260,7 +260,7 @@ fn context() -> ReportContext {
             accession: "ACC1".to_owned(),
         }),
         orders: vec![Order {
-            action: OrderAction::New,
+            action: OrderAction::Place,
             patient: None,
             key: OrderKey {
                 placer: "P1".to_owned(),
