@@ -275,7 +275,7 @@ mod tests {
         let object = read(&one(&fixture, OutputKind::Seg));
         let pixels = object.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap();
         assert_eq!(pixels.len(), 16);
-        assert_eq!(pixels.iter().filter(|it| **it == 255).count(), 3);
+        assert_eq!(pixels.iter().map(|it| usize::from(*it == 255)).sum::<usize>(), 3);
     }
 
     #[test]
