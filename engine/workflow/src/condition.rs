@@ -163,7 +163,7 @@ mod tests {
     fn sec_29_a_condition_is_bounded() {
         let long = format!("'{}' == ''", "x".repeat(TEXT_BYTES_MAX));
         assert_eq!(holds(&long), Err(ConditionError::TooLarge));
-        let loops = vec!["study.modalities.exists(m, m == 'CT')"; LOOPS_MAX + 1].join(" && ");
+        let loops = ["study.modalities.exists(m, m == 'CT')"; LOOPS_MAX + 1].join(" && ");
         assert_eq!(holds(&loops), Err(ConditionError::TooLarge));
     }
 
