@@ -6,6 +6,7 @@
 )]
 
 mod catalogue;
+mod circles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,10 +14,10 @@ use std::process::Command;
 use std::{env, fs};
 
 /// Most lines a source file may have before it is two files.
-const FILE_LINES_MAX: usize = 500;
+const FILE_LINES_MAX: usize = 600;
 
 /// Most lines of a function, as clippy counts them where it is asked to.
-const FUNCTION_LINES_MAX: usize = 60;
+const FUNCTION_LINES_MAX: usize = 80;
 
 /// The floors of the engine, from the ground up. A crate may only lean on the floors below its own.
 const FLOORS: &[&[&str]] = &[
@@ -119,6 +120,55 @@ fn a_function_fits_on_a_screen() {
     assert_eq!(long, Vec::<String>::new());
 }
 
+/// A reader who opens a file learns first what is in it.
+#[test]
+fn every_file_opens_with_what_is_in_it() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !fs::read_to_string(path).unwrap().starts_with("//! "))
+        .collect();
+    assert_eq!(silent, Vec::<PathBuf>::new());
+}
+
+/// A new kind of output must not compile until every place that decides by kind has been looked at.
+#[test]
+fn no_match_over_output_kinds_has_a_wildcard() {
+    let mut wrong = Vec::new();
+    for path in production_sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (line, arms) in matches_in(&text) {
+            let is_over_kinds = arms.iter().any(|it| it.trim_start().starts_with("OutputKind::"));
+            let has_wildcard = arms.iter().any(|it| {
+                let pattern = it.trim_start();
+                pattern.starts_with("_ =>") || pattern.starts_with("_ if ")
+            });
+            if is_over_kinds && has_wildcard {
+                wrong.push(format!("{}:{line}", path.display()));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// Every `match` of a file: its line, and the first line of each of its arms. An arm is what is
+/// indented one step deeper than the `match`, as rustfmt leaves it.
+fn matches_in(text: &str) -> Vec<(usize, Vec<String>)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let mut found = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let is_match = line.contains("match ") && line.trim_end().ends_with('{');
+        if !is_match || line.trim_start().starts_with("//") {
+            continue;
+        }
+        let own = depth(line);
+        let body = lines[number + 1..].iter().take_while(|it| it.is_empty() || depth(it) > own);
+        let arms = body.filter(|it| depth(it) == own + 4).map(|it| (*it).to_owned()).collect();
+        found.push((number + 1, arms));
+    }
+    found
+}
+
 #[test]
 fn every_folder_says_what_is_in_it() {
     for folder in FOLDERS_WITH_README {
@@ -178,6 +228,18 @@ fn sources() -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// The sources of the engine and its plugins, without their tests and benches.
+fn production_sources() -> Vec<PathBuf> {
+    let is_test = |it: &PathBuf| {
+        let path = it.strip_prefix(root()).unwrap();
+        let mut parts = path.components().map(|it| it.as_os_str().to_string_lossy());
+        path.starts_with("tests")
+            || path.ends_with("tests.rs")
+            || parts.any(|it| it == "tests" || it == "benches")
+    };
+    sources().into_iter().filter(|it| !is_test(it)).collect()
 }
 
 fn packages() -> Vec<serde_json::Value> {
