@@ -1,3 +1,5 @@
+//! Headers as files have them, and headers nobody should write.
+
 use std::io::Cursor;
 
 use proptest::prelude::*;
