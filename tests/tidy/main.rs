@@ -198,18 +198,27 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 
 #[test]
 fn migrations_are_numbered_and_open_with_plain_words() {
-    let mut files: Vec<PathBuf> = fs::read_dir(root().join("migrations"))
-        .unwrap()
-        .map(|it| it.unwrap().path())
-        .filter(|it| it.extension().is_some_and(|it| it == "sql"))
-        .collect();
-    files.sort();
+    let folder = root().join("migrations");
+    let mut files = sql_files(&folder);
+    let permissions = folder.join("permissions.sql");
+    files.retain(|it| *it != permissions);
     for (index, path) in files.iter().enumerate() {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with(&format!("{:04}_", index + 1)), "{name} is out of order");
-        assert!(fs::read_to_string(path).unwrap().starts_with("-- "), "{name} explains nothing");
     }
     assert!(!files.is_empty());
+    for path in files.into_iter().chain([permissions]).chain(sql_files(&folder.join("functions"))) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("-- "), "{} explains nothing", path.display());
+    }
+}
+
+fn sql_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    files.retain(|it| it.extension().is_some_and(|it| it == "sql"));
+    files.sort();
+    files
 }
 
 fn root() -> &'static Path {
