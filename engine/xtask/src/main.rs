@@ -53,9 +53,16 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     }
 }
 
-/// Cargo itself, as it was called.
+/// Cargo itself, as it was called. What `cargo run` tells this program of its own package is kept
+/// from it: some build scripts look at it, and would build their crates anew.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command.args(arguments);
     command
 }
