@@ -1,7 +1,7 @@
 //! One association with one peer, from its acceptance to its release.
 //!
-//! [`Association::serve`] reads PDUs, assembles messages, and hands each request to the service
-//! that answers it. What the services do is in [`services`](crate::services).
+//! `Association::serve` reads PDUs, assembles messages, and hands each request to the service
+//! that answers it. What the services do is in `services`.
 
 use std::sync::Arc;
 use std::time::Instant;

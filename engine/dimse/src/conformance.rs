@@ -1,6 +1,6 @@
 //! The DICOM Conformance Statement (PS3.2), written from the tables that the engine works with.
 //!
-//! What the engine offers as provider is the list of its services, each with its [`Offer`].
+//! What the engine offers as provider is the list of its services, each with its `Offer`.
 //! `CONFORMANCE.md` beside this crate is the output of [`statement`]; a test compares the two.
 
 use std::fmt::Write as _;

@@ -2,7 +2,7 @@
 //! (PS3.8, 7.1 and Annex D; DIN-01 to DIN-13).
 //!
 //! Nothing here touches a socket: [`answer`] maps the bytes of a request to the PDU to answer with.
-//! Presentation contexts are accepted if one of the [`services`](crate::services) offers them.
+//! Presentation contexts are accepted if one of the `services` offers them.
 
 use std::net::IpAddr;
 

@@ -2,17 +2,17 @@
 //!
 //! In the order in which a study meets them:
 //!
-//! - [`intake`] stores what arrives, before a listener acknowledges it.
-//! - [`assembly`] decides whether a study is complete, and which workflows start on it.
-//! - [`run`] has the nodes of runs worked on, and applies what becomes of them.
-//! - [`review`] applies what people decide about results.
-//! - [`delivery`] composes reports and sends them until they are acknowledged.
-//! - [`commitment`] answers requests for storage commitment.
-//! - [`corrections`] imports what people corrected outside of the engine.
-//! - [`housekeeping`] finds deadlines that passed and work whose worker is gone.
+//! - `intake` stores what arrives, before a listener acknowledges it.
+//! - `assembly` decides whether a study is complete, and which workflows start on it.
+//! - `run` has the nodes of runs worked on, and applies what becomes of them.
+//! - `review` applies what people decide about results.
+//! - `delivery` composes reports and sends them until they are acknowledged.
+//! - `commitment` answers requests for storage commitment.
+//! - `corrections` imports what people corrected outside of the engine.
+//! - `housekeeping` finds deadlines that passed and work whose worker is gone.
 //!
 //! Each is a service that owns what it uses. [`Orchestrator`] builds them and runs their workers;
-//! [`configuration`] holds the workflows and destinations, which change while the engine runs.
+//! `configuration` holds the workflows and destinations, which change while the engine runs.
 //!
 //! **Invariants**
 //!

@@ -1,7 +1,7 @@
 //! The plugin's process: confines itself, loads one library, and serves the engine over a socket.
 //!
 //! The engine starts itself as `isocenter plugin-host LIBRARY` with a socket as standard input.
-//! After [`sandbox::confine`], the process either becomes the program of a plugin that is a folder,
+//! After `sandbox::confine`, the process either becomes the program of a plugin that is a folder,
 //! or loads a library and works in two threads: one receives messages, so that a cancellation
 //! arrives during a call; the other calls the plugin. An inline plugin is served in the same way by
 //! threads of the engine.
