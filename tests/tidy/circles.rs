@@ -36,7 +36,7 @@ fn crates() -> BTreeMap<String, Modules> {
     crates
 }
 
-/// `a/b.rs` and `a/b/mod.rs` are the module `a::b`; `lib.rs` and `main.rs` are the root, ``.
+/// `a/b.rs` and `a/b/mod.rs` are the module `a::b`; `lib.rs` and `main.rs` are the root, an empty name.
 fn module_of(file: &str) -> String {
     let file = Path::new(file).with_extension("");
     let parts: Vec<String> = file.iter().map(|it| it.to_string_lossy().into_owned()).collect();
