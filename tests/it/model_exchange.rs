@@ -72,7 +72,7 @@ async fn a_model_is_exchanged_while_requests_are_in_flight_and_none_is_lost() {
 
     for (named, reason) in [
         ("{ name: nobody }", "there is no model `nobody`"),
-        ("{ name: tiny, digest: \"12\" }", "the site file says 12"),
+        ("{ name: tiny, digest: \"12\" }", "the site file names 12"),
     ] {
         name(named);
         heard(&scratch, "model_refused", reason).await;
