@@ -1,38 +1,38 @@
-//! The minimal lower layer protocol: messages between 0x0B and 0x1C 0x0D (HL7-01, HL7-02). Pure.
+//! The minimal lower layer protocol (MLLP): messages between 0x0B and 0x1C 0x0D (HL7-01, HL7-02).
 
-/// Before a message.
+/// Start block character: comes before a message.
 pub const START: u8 = 0x0B;
-/// After a message, before a carriage return.
+/// End block character: comes after a message, before a carriage return.
 pub const END: u8 = 0x1C;
 const RETURN: u8 = 0x0D;
 
-/// Longest message. Reports with pictures need it.
+/// Longest message that is accepted. Reports with images need it.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// How much of a longer one is read to answer it, before the connection is closed.
+/// How much of a longer message is read, to acknowledge it, before the connection is closed.
 const DRAINED_BYTES_MAX: usize = 64 << 20;
 
-/// Most bytes between messages that are stepped over.
+/// Upper bound of the bytes between messages that are skipped.
 const GARBAGE_BYTES_MAX: usize = 4096;
 
-/// As much of an over-long message as is needed to answer it.
+/// How much of an over-long message is retained to acknowledge it.
 const HEAD_BYTES: usize = 4096;
 
-/// What was found in a stream.
+/// One frame of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The bytes of a message.
     Message(Vec<u8>),
-    /// The first bytes of a message that is too long. Nothing useful follows.
+    /// The first bytes of a message that is too long. The stream is of no further use.
     TooLong(Vec<u8>),
 }
 
-/// Why a stream is not MLLP.
+/// A stream that is not MLLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {GARBAGE_BYTES_MAX} bytes outside of any message")]
 pub struct Garbage;
 
-/// Finds messages in a stream, however it is cut into pieces.
+/// Finds frames in a stream, however it is split into pieces.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
@@ -44,7 +44,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes bytes off the wire.
+    /// Appends bytes that were received.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -54,7 +54,7 @@ impl Decoder {
         self.is_inside
     }
 
-    /// The next message, once it is whole.
+    /// The next frame, once it is complete.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Decoder {
         if self.buffer.len() <= MESSAGE_BYTES_MAX + 1 && self.drained == 0 {
             return None;
         }
-        // Keep the head, to answer it, and the last byte, which may begin the end.
+        // Retain the head, to acknowledge it, and the last byte, which may begin the end block.
         let last = self.buffer.last().copied();
         self.drained += self.buffer.len().saturating_sub(HEAD_BYTES + 1);
         self.buffer.truncate(HEAD_BYTES);
@@ -106,14 +106,14 @@ impl Decoder {
         Some(Frame::TooLong(std::mem::take(&mut self.buffer)))
     }
 
-    /// Whether all that was seen so far is a message whose final return is missing: some senders
-    /// never send it (HL7-01).
+    /// Whether the buffer is a message that lacks only its final carriage return: some senders never
+    /// send it (HL7-01).
     pub fn ends_without_return(&self) -> bool {
         self.is_inside && self.buffer.last() == Some(&END)
     }
 }
 
-/// A message with its delimiters.
+/// The frame of a message.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(message.len() + 3);
     bytes.push(START);

@@ -1,6 +1,6 @@
-//! Types and events of messages (HL7 v2, tables 0076 and 0003). Pure.
+//! Message types and trigger events of the standard (HL7 v2, tables 0076 and 0003).
 
-/// Message types of the standard. Those nothing follows from are kept all the same.
+/// Message types of the standard. Those without effects are stored all the same.
 const TYPES: &[&str] = &[
     "ACK", "ADR", "ADT", "BAR", "BPS", "BRP", "BRT", "BTS", "CCF", "CCI", "CCM", "CCQ", "CCU",
     "CQU", "CRM", "CSU", "DBC", "DBU", "DFT", "DOC", "DPR", "DRG", "DRR", "EAC", "EAN", "EAR",
@@ -16,7 +16,7 @@ const TYPES: &[&str] = &[
     "TCU", "UDM", "VQQ", "VXQ", "VXR", "VXU", "VXX",
 ];
 
-/// Events of the standard, as a letter and the numbers that go with it.
+/// Trigger events of the standard, as a letter and the range of its numbers.
 const EVENTS: &[(char, std::ops::RangeInclusive<u8>)] = &[
     ('A', 1..=62),
     ('B', 1..=8),
@@ -38,23 +38,37 @@ const EVENTS: &[(char, std::ops::RangeInclusive<u8>)] = &[
     ('W', 1..=2),
 ];
 
-/// Events of the standard that are spelt otherwise.
+/// Trigger events of the standard that have another form.
 const OTHER_EVENTS: &[&str] = &[
     "CNQ", "PC1", "PC2", "PC3", "PC4", "PC5", "PC6", "PC7", "PC8", "PC9", "PCA", "PCB", "PCC",
     "PCD", "PCE", "PCF", "PCG", "PCH", "PCJ", "PCK", "PCL", "RAR", "RDR", "RER", "RGR", "ROR",
     "Z73", "Z77", "Z82", "Z86", "Z90",
 ];
 
-/// The message that answers an order in the application acknowledgement (HL7 v2.5.1, chapter 4).
-const RESPONSES: &[(&str, &str, &str)] =
-    &[("ORM", "ORR", "O02"), ("OMG", "ORG", "O20"), ("OML", "ORL", "O22"), ("OMI", "ORI", "O24")];
+/// The application acknowledgement of an order message (HL7 v2.5.1, chapter 4).
+pub(crate) struct OrderResponse {
+    /// Message type of the order.
+    pub(crate) request: &'static str,
+    /// Message type of the response.
+    pub(crate) response: &'static str,
+    /// Trigger event of the response.
+    pub(crate) event: &'static str,
+}
 
-/// Whether a type is one of the standard.
+/// The application acknowledgements of all order messages.
+pub(crate) const ORDER_RESPONSES: &[OrderResponse] = &[
+    OrderResponse { request: "ORM", response: "ORR", event: "O02" },
+    OrderResponse { request: "OMG", response: "ORG", event: "O20" },
+    OrderResponse { request: "OML", response: "ORL", event: "O22" },
+    OrderResponse { request: "OMI", response: "ORI", event: "O24" },
+];
+
+/// Whether a message type is one of the standard.
 pub fn is_type(kind: &str) -> bool {
     TYPES.contains(&kind)
 }
 
-/// Whether an event is one of the standard. Some old messages name none.
+/// Whether a trigger event is one of the standard. Some old messages name none.
 pub fn is_event(event: &str) -> bool {
     let mut characters = event.chars();
     let letter = characters.next();
@@ -69,8 +83,10 @@ pub fn is_event(event: &str) -> bool {
 /// Type, event and structure of the application acknowledgement of a message, in its delimiters.
 pub fn response(kind: &str, event: &str, component: char) -> String {
     let c = component;
-    match RESPONSES.iter().find(|(request, ..)| *request == kind) {
-        Some((_, kind, event)) => format!("{kind}{c}{event}{c}{kind}_{event}"),
+    match ORDER_RESPONSES.iter().find(|it| it.request == kind) {
+        Some(OrderResponse { response, event, .. }) => {
+            format!("{response}{c}{event}{c}{response}_{event}")
+        }
         None if event.is_empty() => "ACK".to_owned(),
         None => format!("ACK{c}{event}{c}ACK"),
     }

@@ -1,4 +1,4 @@
-//! Sends messages and waits for their acknowledgement (HL7-14).
+//! Sends messages over MLLP and waits for their acknowledgements (HL7-14).
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::acknowledgement::AcknowledgementCode;
 use crate::frame::{Decoder, Frame, Garbage, framed};
 use crate::message::{Message, Problem};
 
@@ -21,15 +22,15 @@ const ACKNOWLEDGEMENT_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for a connection.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
-/// Why a message did not arrive.
+/// Why a message was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum MllpError {
-    /// Nobody is there.
+    /// No connection could be opened.
     #[error("cannot connect to {address}")]
     Connect {
-        /// Where.
+        /// Host and port of the peer.
         address: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The connection broke.
@@ -41,24 +42,24 @@ pub enum MllpError {
     /// The peer closed before it acknowledged.
     #[error("the peer closed the connection before it acknowledged")]
     Closed,
-    /// What came back is not MLLP.
+    /// The answer is not MLLP.
     #[error("the peer does not speak MLLP")]
     Garbage(#[from] Garbage),
-    /// What came back is not an acknowledgement of this message.
+    /// The answer is no message.
     #[error("the acknowledgement cannot be read")]
     Unreadable(#[from] Problem),
-    /// The acknowledgement is of another message.
+    /// The acknowledgement refers to another message (MSA-2).
     #[error("the acknowledgement is of another message")]
     Mismatch,
-    /// The peer did not take it.
+    /// The peer did not accept the message.
     #[error("the peer answered {code}: {text}")]
-    NotTaken {
+    NotAccepted {
         /// MSA-1.
         code: String,
-        /// What it says.
+        /// ERR-3.2, or nothing.
         text: String,
     },
-    /// The message cannot be written in the destination's character set.
+    /// The character set of the destination lacks a character of the message.
     #[error("the message cannot be written")]
     Charset(#[from] CharsetError),
 }
@@ -67,17 +68,25 @@ impl From<MllpError> for SendError {
     fn from(error: MllpError) -> Self {
         let text = ErrorChain(&error).to_string();
         match &error {
-            MllpError::NotTaken { code, .. } if matches!(code.as_str(), "AR" | "CR") => {
-                Self::Refused(text)
-            }
-            MllpError::NotTaken { .. } => Self::NotApplied(text),
+            MllpError::NotAccepted { code, .. } => match AcknowledgementCode::parse(code) {
+                Some(
+                    AcknowledgementCode::ApplicationReject | AcknowledgementCode::CommitReject,
+                ) => Self::Refused(text),
+                _ => Self::NotApplied(text),
+            },
             MllpError::Charset(_) => Self::Refused(text),
-            _ => Self::Retryable(text),
+            MllpError::Connect { .. }
+            | MllpError::Io(_)
+            | MllpError::Silent
+            | MllpError::Closed
+            | MllpError::Garbage(_)
+            | MllpError::Unreadable(_)
+            | MllpError::Mismatch => Self::Retryable(text),
         }
     }
 }
 
-/// An EHR that takes messages. Keeps its connection open.
+/// An EHR that accepts messages. Its connection is held open for the next one.
 pub struct MllpDestination {
     address: String,
     charset: Hl7Charset,
@@ -86,7 +95,7 @@ pub struct MllpDestination {
 }
 
 impl MllpDestination {
-    /// A destination at `address`, which reads `charset`.
+    /// A destination at `address` that reads `charset`.
     pub fn new(address: String, charset: Hl7Charset) -> Self {
         Self { address, charset, preferences: Preferences::default(), open: Mutex::new(None) }
     }
@@ -97,14 +106,14 @@ impl MllpDestination {
         Self { preferences, ..self }
     }
 
-    /// Sends a message and waits for its acknowledgement, which it gives.
+    /// Sends a message and returns its acknowledgement.
     ///
     /// # Errors
     ///
-    /// Says why it did not arrive, or may not have.
+    /// Fails if the message was not delivered, or may not have been.
     pub async fn exchange(&self, message: &str) -> Result<Message, MllpError> {
         let bytes = self.charset.encode(message)?;
-        // Locked until the answer is here: answers come in the order of messages.
+        // Locked until the acknowledgement arrives: they come in the order of the messages.
         let mut open = self.open.lock().await;
         if let Some(stream) = open.as_mut()
             && is_closed(stream)
@@ -115,7 +124,7 @@ impl MllpDestination {
             Some(stream) => stream,
             None => self.connect().await?,
         };
-        let answer = converse(&mut stream, &bytes).await?;
+        let answer = send_and_receive(&mut stream, &bytes).await?;
         *open = Some(stream);
         Ok(Message::parse(&answer, self.charset)?)
     }
@@ -139,11 +148,13 @@ impl MllpDestination {
         if Some(answer.value(msa, 2, 1).as_str()) != control_id {
             return Err(MllpError::Mismatch);
         }
-        if matches!(code.as_str(), "AA" | "CA") {
+        if let Some(AcknowledgementCode::ApplicationAccept | AcknowledgementCode::CommitAccept) =
+            AcknowledgementCode::parse(&code)
+        {
             return Ok(());
         }
         let text = answer.segment("ERR").map(|it| answer.value(it, 3, 2)).unwrap_or_default();
-        Err(MllpError::NotTaken { code, text })
+        Err(MllpError::NotAccepted { code, text })
     }
 }
 
@@ -152,14 +163,13 @@ fn is_closed(stream: &TcpStream) -> bool {
     let mut byte = [0; 1];
     match stream.try_read(&mut byte) {
         Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-        // The end, or something nobody asked for.
+        // The end of the stream, or bytes that were not requested.
         Ok(_) => true,
     }
 }
 
-async fn converse(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8>, MllpError> {
-    let written = stream.write_all(&framed(bytes)).await;
-    written?;
+async fn send_and_receive(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8>, MllpError> {
+    stream.write_all(&framed(bytes)).await?;
     let mut decoder = Decoder::default();
     let mut buffer = Vec::with_capacity(4096);
     loop {

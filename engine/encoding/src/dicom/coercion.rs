@@ -120,7 +120,7 @@ fn spliced(
         .filter_map(|((tag, start), end)| Some((*tag, data.get(place(*start)..place(end))?)))
         .collect();
     let changed = changes(identity, &charset)?;
-    // Who issued the former ID says nothing about the one it has now.
+    // The issuer of the previous ID does not apply to the current one.
     let is_replaced =
         |tag| changed.iter().any(|it| it.0 == tag) || [ISSUER, ISSUER_QUALIFIERS].contains(&tag);
     let former: Vec<&(Tag, &[u8])> = spans.iter().filter(|it| is_replaced(it.0)).collect();
@@ -131,11 +131,11 @@ fn spliced(
     added.push((COERCED_AT, element(encoding, COERCED_AT, *b"DT", writer.at.as_bytes(), b' ')));
     let before = spans.iter().find(|(tag, _)| *tag == ORIGINAL).map(|it| it.1);
     added.push((ORIGINAL, original(encoding, before, &former, writer)?));
-    // Lengths of groups (retired) that are not as long any more.
+    // Group lengths (retired) are dropped where they no longer hold.
     let is_length = |tag: Tag| tag.1 == 0 && added.iter().any(|it| it.0.0 == tag.0);
     let is_gone = |tag| is_replaced(tag) || is_length(tag) || added.iter().any(|it| it.0 == tag);
-    let kept = spans.iter().filter(|it| !is_gone(it.0));
-    let mut all: Vec<(Tag, &[u8])> = kept.copied().collect();
+    let unchanged = spans.iter().filter(|it| !is_gone(it.0));
+    let mut all: Vec<(Tag, &[u8])> = unchanged.copied().collect();
     all.extend(added.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())));
     all.sort_by_key(|it| it.0);
     Ok(all.into_iter().flat_map(|it| it.1.iter().copied()).collect())
@@ -144,7 +144,7 @@ fn spliced(
 /// An element and its new value: tag, VR, bytes.
 type Change = (Tag, [u8; 2], Vec<u8>);
 
-/// Elements that get another value, in the object's character set.
+/// The elements with a new value, in the character set of the object.
 fn changes(identity: &Identity, charset: &Charset) -> Result<Vec<Change>, CoercionError> {
     let all = [
         (PATIENT_NAME, *b"PN", &identity.name),
@@ -161,7 +161,7 @@ fn changes(identity: &Identity, charset: &Charset) -> Result<Vec<Change>, Coerci
     Ok(changes)
 }
 
-/// Original Attributes Sequence (0400,0561): what was there, and one item more.
+/// Original Attributes Sequence (0400,0561): the items that were there, and a new one.
 fn original(
     encoding: Encoding,
     before: Option<&[u8]>,
@@ -187,7 +187,7 @@ fn original(
     Ok(sequence(encoding, ORIGINAL, &before, &item(encoding, &content.concat())))
 }
 
-/// The items of a sequence that lies there as an element.
+/// The items of an encoded sequence element.
 fn items(encoding: Encoding, element: &[u8]) -> Vec<u8> {
     let head = if encoding.is_explicit { 12 } else { 8 };
     let length = element.get(head - 4..head).unwrap_or_default();
