@@ -76,7 +76,8 @@ fn overview(text: &mut String) {
         "\n## Overview\n\n| service | as user (SCU) | as provider (SCP) |\n|---|---|---|\n",
     );
     for service in SERVICES {
-        line(text, &[service.offer().name, "yes", "yes"]);
+        let offer = service.offer();
+        line(text, &[offer.name, if offer.is_also_user { "yes" } else { "no" }, "yes"]);
     }
     text.push_str(
         "\nThe SOP classes of each are listed below. Query/Retrieve, Worklist, MPPS, UPS, media \

@@ -53,6 +53,8 @@ pub(crate) fn answering(
 pub(crate) struct Offer {
     /// Name of the service class (PS3.4).
     pub(crate) name: &'static str,
+    /// Whether the engine also sends requests of this service, as user.
+    pub(crate) is_also_user: bool,
     /// Abstract syntaxes that are accepted.
     pub(crate) sop_classes: &'static [SopClass],
     /// Which transfer syntax of those proposed is chosen.

@@ -14,6 +14,7 @@ pub(crate) struct Echo;
 
 static OFFER: Offer = Offer {
     name: "Verification",
+    is_also_user: true,
     sop_classes: &[SopClass { uid: VERIFICATION, name: "Verification SOP Class" }],
     transfer_syntaxes: TransferSyntaxChoice::Uncompressed,
     can_requestor_be_scp: false,

@@ -22,6 +22,7 @@ pub(crate) struct Storage;
 
 static OFFER: Offer = Offer {
     name: "Storage",
+    is_also_user: true,
     sop_classes: STORAGE,
     transfer_syntaxes: TransferSyntaxChoice::LosslessFirst,
     can_requestor_be_scp: false,

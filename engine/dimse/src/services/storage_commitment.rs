@@ -26,6 +26,7 @@ pub(crate) struct StorageCommitment;
 
 static OFFER: Offer = Offer {
     name: "Storage Commitment Push Model",
+    is_also_user: true,
     sop_classes: &[SopClass { uid: COMMITMENT, name: "Storage Commitment Push Model SOP Class" }],
     transfer_syntaxes: TransferSyntaxChoice::Uncompressed,
     // The user of commitment requests it; the provider that answers a request of ours calls back.
