@@ -1,7 +1,8 @@
 //! The archive on a disk: one file for each data set and artifact, named by its SHA-256.
 //!
-//! Instances are DICOM files below `instances`, artifacts of plugins below `artifacts`. `quarantine`
-//! holds what is arriving, and is emptied at every start: nothing in it was acknowledged.
+//! Instances are DICOM files below `instances`, artifacts of plugins below `artifacts`.
+//! `quarantine` holds what is arriving, and is emptied at every start: nothing in it was
+//! acknowledged.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -55,7 +56,8 @@ impl DiskArchive {
         Ok(archive)
     }
 
-    /// The archive in `folder`, beside an engine that may be using it: its quarantine is left alone.
+    /// The archive in `folder`, beside an engine that may be using it: its quarantine is left
+    /// alone.
     pub fn beside(folder: &Path) -> Self {
         Self {
             quarantine: folder.join("quarantine"),
@@ -96,7 +98,8 @@ impl DiskArchive {
         let target = self.instance_path(&file.sha256);
         let folder = target.parent().unwrap_or(Path::new(".")).to_owned();
         // Name and bytes are flushed concurrently. Until both are on the disk a loss of power may
-        // leave a name without its bytes; so bytes that are there already are read before they count.
+        // leave a name without its bytes; so bytes that are there already are read before they
+        // count.
         let name = on_disk_thread(move || {
             let is_there = !must_rewrite && touch(&target)?;
             let placed = if is_there && is_data_set(&target, &file.sha256)? {

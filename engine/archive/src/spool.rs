@@ -1,8 +1,9 @@
 //! Writes a data set to the disk while it arrives: one piece is written by a blocking thread while
 //! the next is received.
 //!
-//! Whole blocks bypass the page cache (`O_DIRECT`): finding room in it costs more processor time than
-//! the rest of a write, and the data must be on the disk before the sender is answered in any case.
+//! Whole blocks bypass the page cache (`O_DIRECT`): finding room in it costs more processor time
+//! than the rest of a write, and the data must be on the disk before the sender is answered in any
+//! case.
 
 use std::fs::{self, File};
 use std::io;

@@ -1,5 +1,5 @@
-//! Compares the files on the disk with the instances that should be there, and repairs what concerns
-//! the disk only.
+//! Compares the files on the disk with the instances that should be there, and repairs what
+//! concerns the disk only.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,8 +34,8 @@ pub struct Survey {
 }
 
 impl DiskArchive {
-    /// Compares the disk with the instances that should be there, given by the SHA-256 of their data
-    /// set, with its length in bytes. Reads all bytes if `reads_all`.
+    /// Compares the disk with the instances that should be there, given by the SHA-256 of their
+    /// data set, with its length in bytes. Reads all bytes if `reads_all`.
     ///
     /// # Errors
     ///
@@ -75,7 +75,8 @@ impl DiskArchive {
         Ok(survey)
     }
 
-    /// Moves the file of an instance out of the archive, if there is one, so that it is no longer used.
+    /// Moves the file of an instance out of the archive, if there is one, so that it is no longer
+    /// used.
     ///
     /// # Errors
     ///

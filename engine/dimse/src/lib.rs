@@ -7,7 +7,8 @@
 //! - [`negotiation`]: decides on association requests (PS3.8);
 //! - [`association`]: serves one association;
 //! - [`message`]: assembles commands and data sets from fragments (PS3.7);
-//! - `services`: one file per DIMSE service; their list drives negotiation, dispatch and conformance;
+//! - `services`: one file per DIMSE service; their list drives negotiation, dispatch and
+//!   conformance;
 //! - `notifications`: event reports on the association of a request.
 //!
 //! As user:

@@ -151,7 +151,8 @@ impl Status {
     pub const MISSING_ATTRIBUTE: Self = Self(0x0120);
     /// No such action.
     pub const NO_SUCH_ACTION: Self = Self(0x0123);
-    /// Error: another version of this instance is stored already, and the site accepts no second one.
+    /// Error: another version of this instance is stored already, and the site accepts no second
+    /// one.
     pub const OTHER_VERSION: Self = Self(0xC001);
 
     /// Whether the peer has done what was requested: success or a warning (PS3.7, C.1).

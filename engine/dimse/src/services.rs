@@ -63,7 +63,8 @@ pub(crate) struct Offer {
     pub(crate) can_requestor_be_scp: bool,
     /// The answer to SOP Class Extended Negotiation (PS3.7, D.3.3.5), where it is defined.
     pub(crate) extended_negotiation: Option<&'static [u8]>,
-    /// Whether requests bring something to store: then none is accepted while nothing can be stored.
+    /// Whether requests bring something to store: then none is accepted while nothing can be
+    /// stored.
     pub(crate) stores: bool,
     /// Commands that are answered.
     pub(crate) commands: &'static [CommandField],
@@ -71,7 +72,8 @@ pub(crate) struct Offer {
     pub(crate) data_sets: DataSets,
     /// Statuses of responses, and when they are given.
     pub(crate) statuses: &'static [StatusMeaning],
-    /// What else the conformance statement says of the service: a paragraph of Markdown, or nothing.
+    /// What else the conformance statement says of the service: a paragraph of Markdown, or
+    /// nothing.
     pub(crate) remarks: &'static str,
 }
 

@@ -304,7 +304,8 @@ mod tests {
         assert!(application.contains("|ORI^O24^ORI_O24|A2|"), "{application}");
     }
 
-    /// Found by the attack of `cargo fuzzing`: what the trigger event means may be the end of a segment.
+    /// Found by the attack of `cargo fuzzing`: what the trigger event means may be the end of a
+    /// segment.
     #[test]
     fn hl7_12_an_event_that_is_none_breaks_no_answer() {
         let [answer, _] = answered("ORU^R01\\\\.br\\", "2.5.1", "|", None);

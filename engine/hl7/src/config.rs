@@ -1,5 +1,5 @@
-//! Configuration of the HL7 listener: what a site declares under `hl7:`, and what the listener works
-//! with.
+//! Configuration of the HL7 listener: what a site declares under `hl7:`, and what the listener
+//! works with.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ pub struct Hl7Config {
 }
 
 impl Hl7Config {
-    /// The configuration of a listener at `listen` that admits no networks, with all other defaults.
+    /// The configuration of a listener at `listen` that admits no networks, with all other
+    /// defaults.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,

@@ -270,8 +270,8 @@ impl Connection {
     }
 }
 
-/// When the event happened according to the sender: EVN-2, else MSH-7, if it is precise to the minute
-/// (HL7-25). A date alone does not order messages.
+/// When the event happened according to the sender: EVN-2, else MSH-7, if it is precise to the
+/// minute (HL7-25). A date alone does not order messages.
 fn said_at(message: &Message) -> Option<Timestamp> {
     let event = message.segment("EVN").map(|it| message.value(it, 2, 1)).unwrap_or_default();
     let text = if event.len() >= 12 { event } else { message.msh(7, 1) };

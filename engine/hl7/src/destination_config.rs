@@ -21,7 +21,8 @@ pub struct MllpDestinationConfig {
     /// MSH-18 of messages to it: its character set (table 0211).
     #[serde(default = "utf8")]
     pub character_set: String,
-    /// How messages carry the report itself, beside its findings: `none`, `text` (FT) or `pdf` (ED).
+    /// How messages carry the report itself, beside its findings: `none`, `text` (FT) or `pdf`
+    /// (ED).
     #[serde(default)]
     pub report: ReportForm,
 }

@@ -106,8 +106,8 @@ impl Decoder {
         Some(Frame::TooLong(std::mem::take(&mut self.buffer)))
     }
 
-    /// Whether the buffer is a message that lacks only its final carriage return: some senders never
-    /// send it (HL7-01).
+    /// Whether the buffer is a message that lacks only its final carriage return: some senders
+    /// never send it (HL7-01).
     pub fn ends_without_return(&self) -> bool {
         self.is_inside && self.buffer.last() == Some(&END)
     }

@@ -11,7 +11,8 @@
 //! - [`mapping`]: maps it to its effects, with `patient`, `merging` and `document`;
 //! - [`acknowledgement`]: writes the answers.
 //!
-//! [`sender`] sends messages and waits for their acknowledgements; [`conformance`] writes the profile.
+//! [`sender`] sends messages and waits for their acknowledgements; [`conformance`] writes the
+//! profile.
 //!
 //! **Invariants**
 //!

@@ -122,8 +122,8 @@ struct Permits {
 }
 
 impl Permits {
-    /// Waits shortly for a permit: a peer that opens a connection for each message opens the next one
-    /// before the end of the last was read here.
+    /// Waits shortly for a permit: a peer that opens a connection for each message opens the next
+    /// one before the end of the last was read here.
     async fn acquire(self: Arc<Self>, address: IpAddr) -> Option<Permit> {
         if let Some(permit) = self.try_acquire(address) {
             return Some(permit);

@@ -1,7 +1,7 @@
 //! Specific Character Sets of DICOM (PS3.3, C.12.1.1.2; PS3.5, 6.1; DIN-70 to DIN-75).
 //!
-//! Values are decoded first and split afterwards: in GB18030 the second byte of a character may be the
-//! backslash that separates values (DIN-72).
+//! Values are decoded first and split afterwards: in GB18030 the second byte of a character may be
+//! the backslash that separates values (DIN-72).
 
 use encoding_rs as rs;
 

@@ -1,5 +1,5 @@
-//! Coerces the patient identity of an object when it is sent or exported. The stored object stays as
-//! it was received (DIN-62; PS3.3, C.12.1.1.9).
+//! Coerces the patient identity of an object when it is sent or exported. The stored object stays
+//! as it was received (DIN-62; PS3.3, C.12.1.1.9).
 
 use std::io::{Cursor, Read as _, Write as _};
 

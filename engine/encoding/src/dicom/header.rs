@@ -189,7 +189,8 @@ pub enum HeaderError {
 ///
 /// # Errors
 ///
-/// Fails if the data set is invalid; the sender is at fault unless the error is [`HeaderError::Io`].
+/// Fails if the data set is invalid; the sender is at fault unless the error is
+/// [`HeaderError::Io`].
 pub fn read_encoded<R: Read + Skip>(
     source: R,
     length: u64,

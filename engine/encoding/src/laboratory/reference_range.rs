@@ -1,8 +1,8 @@
 //! Compares a laboratory result with its reference range (HL7-60, HL7-62, HL7-63; PAP-12).
 //!
-//! Results and references are intervals: `12.3` is one number, `<0.5` all numbers below it. A result
-//! inside its reference is normal, entirely below it low, entirely above it high; anything else is
-//! unknown.
+//! Results and references are intervals: `12.3` is one number, `<0.5` all numbers below it. A
+//! result inside its reference is normal, entirely below it low, entirely above it high; anything
+//! else is unknown.
 
 use domain::Abnormality;
 

@@ -1,4 +1,4 @@
-//! Headers as files have them, and headers nobody should write.
+//! The bounded reader of data sets: what it reads, and what it refuses (SEC-21 to SEC-24).
 
 use std::io::Cursor;
 
