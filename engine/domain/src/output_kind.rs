@@ -118,6 +118,26 @@ impl OutputKind {
         }
     }
 
+    /// Types of the HL7 messages that are written as this kind: MSH-9.1 and MSH-9.2. Empty for what
+    /// is no HL7 message.
+    pub const fn hl7_messages(self) -> &'static [&'static str] {
+        match self {
+            Self::Oru => &["ORU^R01"],
+            // New, edited before it was signed, replaced, cancelled (HL7 v2.5.1, 9.5).
+            Self::Mdm => &["MDM^T02", "MDM^T08", "MDM^T10", "MDM^T11"],
+            Self::Images
+            | Self::Seg
+            | Self::Sr
+            | Self::Narrative
+            | Self::Pr
+            | Self::Sc
+            | Self::Pdf
+            | Self::Rejection
+            | Self::Fhir
+            | Self::Json => &[],
+        }
+    }
+
     /// Whether this kind is sent as DICOM objects.
     pub const fn is_dicom(self) -> bool {
         matches!(self.format(), OutputFormat::Dicom)

@@ -1,11 +1,20 @@
-//! The HL7 profile: tables from the constants the engine works with, and prose.
+//! The HL7 profile: tables from what the program does, and prose.
+//!
+//! The table of acknowledgements is what the program answers to an example of each case; the
+//! messages that are sent are those of [`OutputKind`].
 
 use std::fmt::Write as _;
 
-use crate::frame::MESSAGE_BYTES_MAX;
-use crate::receiver::{Rules, VERSIONS};
+use contracts::Answers;
+use domain::{OutputFormat, OutputKind};
+use encoding::hl7::charset::Hl7Charset;
 
-/// What is done with messages: type and event, and what follows. Others of the standard are kept.
+use crate::acknowledgement::{OwnIds, acknowledge, not_stored, refuse_unreadable};
+use crate::frame::MESSAGE_BYTES_MAX;
+use crate::message::{ErrorCode, Message, Problem};
+use crate::receiver::{Rules, VERSIONS, judge};
+
+/// What is done with messages: type and event, and what follows. Others of the standard are stored.
 pub const MEANINGS: &[(&str, &str)] = &[
     (
         "ADT^A01",
@@ -49,53 +58,199 @@ pub fn profile() -> String {
     for (kind, meaning) in MEANINGS {
         _ = writeln!(text, "| {kind} | {meaning} |");
     }
-    text.push_str(ANSWERS);
+    text.push_str(ACCEPTED_TOO);
+    write_acknowledgements(&mut text);
+    write_sent(&mut text);
     text
 }
 
-const ANSWERS: &str = "\n\
-Every other message of tables 0076 and 0003 is kept, acknowledged and may start a workflow; one that is \
-in neither, and not among `hl7.types`, is answered with AR, kept and shown.\n\n\
+const ACCEPTED_TOO: &str = "\n\
+Every other message of tables 0076 and 0003 is stored, acknowledged and may start a workflow; one that \
+is in neither, and not among `hl7.types`, is answered with AR, stored and shown.\n\n";
+
+const ACKNOWLEDGED: &str = "\
 ## Acknowledged\n\n\
 A positive answer is sent once the message would survive a loss of power. MSH-15 and MSH-16 both empty \
-or NE: one answer of the original mode (a sender that wants none would wait for ever over MLLP). Else an \
-accept acknowledgement as MSH-15 says (AL, NE, ER, SU), and an application acknowledgement as MSH-16 \
-says, as a message of its own on the same connection: ORR^O02, ORI^O24, ORG^O20, ORL^O22 for orders, ACK \
-for others.\n\n\
-| | original | accept | application | ERR-3 |\n|---|---|---|---|---|\n\
-| kept | AA | CA | AA | |\n\
-| no usable MSH | AR | AR | | 100 |\n\
-| MSH-9 type, event | AR | CR | | 200, 201 |\n\
-| MSH-11 | AR | CR | | 202 |\n\
-| MSH-12 | AR | CR | | 203 |\n\
-| MSH-3 not among `hl7.applications`; too long | AR | CR | | 207 |\n\
-| a field is missing | AE | CA, or CE where no application acknowledgement is wanted | AE | 101 |\n\
-| a value cannot be decoded, or is of an unknown set | AE | as above | AE | 102 |\n\
-| PID-3 and MRG-1 are of different types or authorities | AE | as above | AE | 204 |\n\
-| nothing can be kept just now | AE | CE | | 207 |\n\n\
+or NE: one answer of the original mode (a sender that wants none would wait forever over MLLP). \
+Otherwise an accept acknowledgement as MSH-15 says (AL, NE, ER, SU), and an application acknowledgement \
+as MSH-16 says, as a message of its own on the same connection: ORR^O02, ORI^O24, ORG^O20, ORL^O22 for \
+orders, ACK for others. The table shows MSA-1 of the answers to an example of each case, as the program \
+writes them.\n\n";
+
+const REPEATED: &str = "\n\
 The same message again (MSH-3, MSH-4, MSH-10 and content, within seven days) is answered as the first \
-time and changes nothing. An acknowledgement is never acknowledged.\n\n\
-## Sent\n\n\
-ORU^R01 2.5.1 through the template `oru.hl7`, MSH-15 AL, MSH-16 NE, in the destination's character set; \
-a character that does not fit is an error, never a question mark. OBR-25 and OBX-11: R for what nobody has \
-signed, C for what corrects it. OBR-3 is the same for every version of a report. The same MSH-10 on every \
-try; after AE five tries, after AR none, and with `on_error: block` nothing more until a person has \
-looked. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
+time and changes nothing. An acknowledgement is never acknowledged.\n\n";
+
+const SENT_HOW: &str = "\n\
+All are of version 2.5.1, with MSH-15 AL and MSH-16 NE, in the destination's character set; a character \
+that does not fit is an error, never a question mark. The same MSH-10 on every try; after AE five tries, \
+after AR none, and with `on_error: block` nothing more until a person has looked.\n\n\
+ORU: OBR-25 and OBX-11 are R for what nobody has signed, C for what corrects it. OBR-3 is the same for \
+every version of a report. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
 (`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
+
+/// A case of the table of acknowledgements, with an example message.
+struct Case {
+    /// What is the case with the message.
+    condition: &'static str,
+    /// MSH-9 to MSH-12 of the example. Without any the example has no MSH at all.
+    header: &'static str,
+    /// MSH-18 of the example.
+    character_set: &'static str,
+    /// The segments after MSH.
+    segments: &'static str,
+    /// What keeps the engine from accepting it, apart from the message.
+    obstacle: Obstacle,
+}
+
+/// What keeps the engine from accepting a message, apart from the message itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    None,
+    /// The site accepts messages of one other application only.
+    OtherApplication,
+    /// Nothing can be stored at the moment.
+    NotStored,
+}
+
+impl Case {
+    const fn of(condition: &'static str, header: &'static str, segments: &'static str) -> Self {
+        Self { condition, header, character_set: "", segments, obstacle: Obstacle::None }
+    }
+}
+
+const PATIENT: &str = "PID|1||7^^^H^MR";
+
+const CASES: &[Case] = &[
+    Case::of("it is stored", "ADT^A01|1|P|2.5.1", PATIENT),
+    Case::of("there is no usable MSH", "", PATIENT),
+    Case {
+        character_set: "KLINGON",
+        ..Case::of("its character set (MSH-18) is unknown", "ADT^A01|1|P|2.5.1", PATIENT)
+    },
+    Case::of("its type (MSH-9) is not of the standard", "ZDX^Z01|1|P|2.5.1", PATIENT),
+    Case::of("its event (MSH-9) is not of the standard", "ADT^A99|1|P|2.5.1", PATIENT),
+    Case::of("its processing id (MSH-11) is not accepted", "ADT^A01|1|X|2.5.1", PATIENT),
+    Case::of("its version (MSH-12) is not supported", "ADT^A01|1|P|9.9", PATIENT),
+    Case {
+        obstacle: Obstacle::OtherApplication,
+        ..Case::of("MSH-3 is not among `hl7.applications`", "ADT^A01|1|P|2.5.1", PATIENT)
+    },
+    Case::of("a field is missing", "ADT^A01|1|P|2.5.1", "PID|1"),
+    Case::of(
+        "PID-3 and MRG-1 are of different types or authorities",
+        "ADT^A40|1|P|2.5.1",
+        "PID|1||7^^^H^MR\rMRG|6^^^H^PI",
+    ),
+    Case {
+        obstacle: Obstacle::NotStored,
+        ..Case::of("nothing can be stored at the moment", "ADT^A01|1|P|2.5.1", PATIENT)
+    },
+];
+
+/// MSA-1 of the answers to the example of a case, and ERR-3.
+struct CaseAnswers {
+    /// Of the first answer, if there is one.
+    first: String,
+    /// Of the application acknowledgement, if there is one.
+    application: String,
+    /// The error code (table 0357), if there is a problem.
+    error: String,
+}
+
+/// Has the program judge and answer the example of a case. `conditions` is MSH-15 and MSH-16.
+fn answer(case: &Case, conditions: &str) -> CaseAnswers {
+    let header = match case.header {
+        "" => String::new(),
+        of => format!("MSH|^~\\&|A|B|C|D|20260101||{of}|||{conditions}||{}\r", case.character_set),
+    };
+    let text = format!("{header}{}", case.segments);
+    let mut rules = Rules::default();
+    if case.obstacle == Obstacle::OtherApplication {
+        rules.applications = vec!["RIS".to_owned()];
+    }
+    let ids = OwnIds { accept: "2".to_owned(), application: "3".to_owned() };
+    let (answers, problem) = match judge(text.as_bytes(), &rules) {
+        Err(problem) => {
+            let refused = refuse_unreadable(text.as_bytes(), &problem, &ids.accept, "");
+            (Answers { first: Some(refused), application: None }, Some(problem))
+        }
+        Ok(judged) if case.obstacle == Obstacle::NotStored => {
+            let problem = Problem::wrong(ErrorCode::ApplicationInternalError, "", "");
+            let first = not_stored(&judged.message, &problem, &ids.accept, "");
+            (Answers { first: Some(first), application: None }, Some(problem))
+        }
+        Ok(judged) => {
+            let problem = judged.effects.err();
+            (acknowledge(&judged.message, problem.as_ref(), &ids, "").answers, problem)
+        }
+    };
+    CaseAnswers {
+        first: answers.first.as_deref().map(code).unwrap_or_default(),
+        application: answers.application.as_deref().map(code).unwrap_or_default(),
+        error: problem.map(|it| it.code.number().to_string()).unwrap_or_default(),
+    }
+}
+
+/// MSA-1 of an answer.
+fn code(answer: &[u8]) -> String {
+    let message = Message::parse(answer, Hl7Charset::Utf8).ok();
+    let msa = message.as_ref().and_then(|it| it.segments().iter().find(|it| it.name == "MSA"));
+    msa.map(|it| it.field(1).to_owned()).unwrap_or_default()
+}
+
+fn write_acknowledgements(text: &mut String) {
+    text.push_str(ACKNOWLEDGED);
+    text.push_str(
+        "| | original | accept (AL, AL) | application (AL, AL) | accept (AL, NE) | ERR-3 |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for case in CASES {
+        let original = answer(case, "|");
+        let enhanced = answer(case, "AL|AL");
+        let accept_only = answer(case, "AL|NE");
+        _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} |",
+            case.condition,
+            original.first,
+            enhanced.first,
+            enhanced.application,
+            accept_only.first,
+            original.error,
+        );
+    }
+    text.push_str(REPEATED);
+}
+
+fn write_sent(text: &mut String) {
+    text.push_str("## Sent\n\n| `what` in a workflow | messages |\n|---|---|\n");
+    for kind in OutputKind::requestable().filter(|it| it.format() == OutputFormat::Hl7) {
+        _ = writeln!(text, "| {} | {} |", kind.name(), kind.hl7_messages().join(", "));
+    }
+    text.push_str(SENT_HOW);
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::message_type::{is_event, is_type};
-    use crate::receiver::judge;
 
     #[test]
     fn the_profile_of_the_project_is_that_of_the_program() {
-        let kept = include_str!("../CONFORMANCE.md");
-        assert!(kept == profile(), "isocenter conformance hl7 > engine/hl7/CONFORMANCE.md");
+        let committed = include_str!("../CONFORMANCE.md");
+        assert!(committed == profile(), "isocenter conformance hl7 > engine/hl7/CONFORMANCE.md");
     }
 
-    /// Each message of the profile is of the standard, is taken, and something follows from it.
+    /// HL7-10: each case of the table is the one it is called after.
+    #[test]
+    fn hl7_10_every_case_of_the_table_has_its_error() {
+        let errors: Vec<String> = CASES.iter().map(|it| answer(it, "|").error).collect();
+        let expected = ["", "100", "102", "200", "201", "202", "203", "207", "101", "204", "207"];
+        assert_eq!(errors, expected);
+    }
+
+    /// Each message of the profile is of the standard, is accepted, and something follows from it.
     #[test]
     fn something_follows_from_every_message_of_the_profile() {
         let rest = "PID|1||7^^^H^MR|||||||||||||||A2\rPID|2||8^^^H^MR\rMRG|6^^^H^MR||A1||V1\r\

@@ -39,8 +39,9 @@ const YES: [&str; 6] = ["yes", "true", "correct", "是", "对", "正确"];
 /// First words that mean no.
 const NO: [&str; 8] = ["no", "false", "incorrect", "否", "不是", "错", "错误", "不对"];
 
-/// Marks between the letter of an option and its text.
-const AFTER_LETTER: [char; 4] = ['.', ')', ':', '、'];
+/// Marks between the letter of an option and its text; the last two are the full-width `)` and `:` of
+/// Chinese text.
+const AFTER_LETTER: [char; 6] = ['.', ')', ':', '、', '\u{ff09}', '\u{ff1a}'];
 
 impl AnswerKind {
     /// The answer of this kind in a text of the model; nothing if the text is an answer of another
@@ -157,6 +158,8 @@ mod tests {
             ("effusion.", Some("Effusion")),
             ("B", Some("Pneumothorax")),
             ("(B) Pneumothorax", Some("Pneumothorax")),
+            ("B：Pneumothorax", Some("Pneumothorax")),
+            ("A）", Some("Effusion")),
             ("A. Pneumothorax", None),
             ("C", None),
             ("Both", None),

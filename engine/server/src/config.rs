@@ -99,7 +99,7 @@ impl Config {
         problems
     }
 
-    /// What the housekeeping has to know.
+    /// What the monitor of the installation has to know.
     pub(crate) const fn upkeep(&self) -> UpkeepPolicy {
         UpkeepPolicy { retention: self.retention.terms(), disk: self.disk }
     }

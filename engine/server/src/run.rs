@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use upkeep::admission::{SAFE_MODE, closed};
-use upkeep::housekeeping::Housekeeping;
+use upkeep::monitor::Monitor;
 use upkeep::policy::UpkeepPolicy;
 
 use crate::database::Database;
@@ -122,8 +122,8 @@ impl EngineParts {
             upkeep: Arc::new(Live::new(config.upkeep())),
             reporter: Arc::new(Reporter::new(callback_addresses(&config))),
         };
-        let housekeeping = self.housekeeping(&site, &intake, &live);
-        tasks.spawn(until(housekeeping.run(), until_closed.clone()));
+        let monitor = self.monitor(&site, &intake, &live);
+        tasks.spawn(until(monitor.run(), until_closed.clone()));
         let activations = activation::settle(&self.store, &mut site, &self.arguments).await?;
         self.record_start(&site).await;
         let ended = self.store.end_open_associations().await;
@@ -214,13 +214,8 @@ impl EngineParts {
         sealer
     }
 
-    fn housekeeping(
-        &self,
-        site: &Site,
-        intake: &Arc<IntakeService>,
-        live: &LiveParts,
-    ) -> Housekeeping {
-        Housekeeping {
+    fn monitor(&self, site: &Site, intake: &Arc<IntakeService>, live: &LiveParts) -> Monitor {
+        Monitor {
             store: Arc::clone(&self.store),
             archive: Arc::clone(&site.archive),
             intake: Arc::clone(intake),

@@ -11,7 +11,7 @@
 //! * [`clock`]: notices a jump of the clock and moves what is scheduled with it.
 //! * [`retention`]: how long data are retained, and the removal of what has expired.
 //! * [`policy`]: the rules of a site, replaced together when its site file changes.
-//! * [`housekeeping`]: runs the four above for as long as the engine runs.
+//! * [`monitor`]: runs the four above for as long as the engine runs.
 //! * [`repair`]: examines an installation, and repairs what can be repaired without loss.
 //! * [`export`]: writes the images of a study under the identity its patient has now.
 //!
@@ -25,7 +25,7 @@ pub mod admission;
 pub mod clock;
 pub mod disk;
 pub mod export;
-pub mod housekeeping;
+pub mod monitor;
 pub mod policy;
 pub mod repair;
 pub mod retention;

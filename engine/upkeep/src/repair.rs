@@ -19,13 +19,6 @@ use sqlx::postgres::PgConnectOptions;
 use store::{Check, PgStore, Sealer, restore_guards, trail_file};
 use uuid::Uuid;
 
-/// Checks of the store whose remedy is to install the guards of the trail again. Only the owner of
-/// the database may do that.
-const GUARD_CHECKS: [&str; 2] = [TRAIL_REFUSES_CHANGES, ONLY_APPEND];
-
-const TRAIL_REFUSES_CHANGES: &str = "the trail refuses changes";
-const ONLY_APPEND: &str = "the engine cannot write the trail but through audit.append";
-
 // Names of our own checks. They are stored in the trail and shown by `isocenter doctor`.
 const TRAIL_INTACT: &str = "the trail is what was sealed and signed";
 const MESSAGES_INTACT: &str = "every message has the bytes that came";
@@ -87,9 +80,9 @@ impl Findings {
         self.checks.iter().all(|it| it.is_good)
     }
 
-    /// Whether a guard of the trail is missing.
-    fn has_missing_guard(&self) -> bool {
-        self.checks.iter().any(|it| !it.is_good && GUARD_CHECKS.contains(&it.name))
+    /// The first check that fails because a guard of the trail is missing.
+    fn missing_guard(&self) -> Option<&'static str> {
+        self.checks.iter().find(|it| it.is_guard && !it.is_good).map(|it| it.name)
     }
 }
 
@@ -143,7 +136,12 @@ impl ExaminedInstallation<'_> {
         let advice = "others may read them; doctor --repair removes that right: were they read?";
         checks.push(Check::counted(KEYS_PRIVATE, exposed_keys.len(), advice));
         let found = trail_fault.clone().unwrap_or_else(|| "yes".to_owned());
-        checks.push(Check { name: TRAIL_INTACT, is_good: trail_fault.is_none(), found });
+        checks.push(Check {
+            name: TRAIL_INTACT,
+            is_good: trail_fault.is_none(),
+            found,
+            is_guard: false,
+        });
         Ok(Findings { checks, survey, altered_messages, exposed_keys, trail_fault })
     }
 
@@ -185,10 +183,9 @@ impl ExaminedInstallation<'_> {
             self.note(TRAIL_INTACT, "keep the database and its exports as they are", by).await?;
         }
         // Last, because a user who is not the owner of the database fails here, with all else done.
-        if found.has_missing_guard() {
+        if let Some(check) = found.missing_guard() {
             restore_guards(self.owner.clone()).await?;
-            self.note(TRAIL_REFUSES_CHANGES, "guards were missing, and were installed again", by)
-                .await?;
+            self.note(check, "guards were missing, and were installed again", by).await?;
         }
         Ok(())
     }
@@ -284,7 +281,7 @@ mod tests {
     use super::*;
 
     fn check(name: &'static str, is_good: bool, found: &str) -> Check {
-        Check { name, is_good, found: found.to_owned() }
+        Check { name, is_good, found: found.to_owned(), is_guard: false }
     }
 
     #[test]

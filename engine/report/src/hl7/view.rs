@@ -444,6 +444,13 @@ pub(crate) fn hl7_time(at: Timestamp) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_messages_of_documents_are_those_the_output_kind_lists() {
+        use DocumentEvent::{Cancelled, Edited, New, Replaced};
+        let written = [New, Edited, Replaced, Cancelled].map(|it| format!("MDM^{}", it.trigger()));
+        assert_eq!(written.as_slice(), domain::OutputKind::Mdm.hl7_messages());
+    }
+
     #[track_caller]
     fn check_name(dicom: &str, hl7: &str) {
         assert_eq!(extended_person_name(&PersonName::parse(dicom)), hl7);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use contracts::StoreError;
 use dimse::{Remote, Timers};
-use domain::AeTitle;
+use domain::{AeTitle, DeliveryState, RunStatus};
 use simulators::phantom::Phantom;
 use simulators::{Ehr, Pacs, order_message, send_order};
 use store::{PgStore, RunDetail};
@@ -287,8 +287,9 @@ async fn run_details(store: &PgStore) -> Result<Vec<RunDetail>, StoreError> {
 
 /// Whether a run has ended, and every delivery of it has been tried.
 fn has_ended(detail: &RunDetail) -> bool {
-    let is_open = |state: &str| matches!(state, "queued" | "sending");
-    detail.run.status != "running" && !detail.deliveries.iter().any(|it| is_open(&it.state))
+    let open = [DeliveryState::Queued.name(), DeliveryState::Sending.name()];
+    detail.run.status != RunStatus::Running.name()
+        && !detail.deliveries.iter().any(|it| open.contains(&it.state.as_str()))
 }
 
 /// A run, a node or a delivery, and the state it is in.

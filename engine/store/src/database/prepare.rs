@@ -10,11 +10,15 @@ use sqlx::{Executor as _, PgConnection};
 
 use crate::database::pg_store::{CONNECTION_WAIT, OpenError};
 
+/// The function and the triggers that refuse changes of the trail. `doctor` installs them again.
+pub(crate) const TRAIL_GUARDS: &str =
+    include_str!("../../../../migrations/functions/audit_refuse.sql");
+
 /// Everything that is installed after the migrations, in order. A function may name one that comes
 /// later: bodies are not checked until all are there.
 const FUNCTIONS: &[(&str, &str)] = &[
     ("audit_append", include_str!("../../../../migrations/functions/audit_append.sql")),
-    ("audit_refuse", include_str!("../../../../migrations/functions/audit_refuse.sql")),
+    ("audit_refuse", TRAIL_GUARDS),
     ("audit_seal_batch", include_str!("../../../../migrations/functions/audit_seal_batch.sql")),
     (
         "instance_batch_insert",

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::database::decode;
 use crate::database::pg_store::{PgStore, commit};
+use crate::database::prepare::TRAIL_GUARDS;
 use crate::error::{Error, Result, StoreResult};
 use crate::run::task;
 use crate::trail::append::append;
@@ -21,7 +22,7 @@ use crate::vault::payload;
 
 mod checks;
 
-use checks::{CHECKS, CheckQuery, GUARDS, Remedy};
+use checks::{CHECKS, CheckQuery, ENABLE_GUARDS, Remedy};
 
 /// The result of one check.
 #[derive(Clone, Debug, Serialize)]
@@ -32,13 +33,16 @@ pub struct Check {
     pub is_good: bool,
     /// What was found, and what to do about it.
     pub found: String,
+    /// Whether [`restore_guards`] puts it right, as the owner of the database.
+    #[serde(skip)]
+    pub is_guard: bool,
 }
 
 impl Check {
     /// The result of a check that found `wrong` rows or files.
     pub fn counted(name: &'static str, wrong: usize, advice: &str) -> Self {
         let found = if wrong == 0 { "yes".to_owned() } else { format!("{wrong}: {advice}") };
-        Self { name, is_good: wrong == 0, found }
+        Self { name, is_good: wrong == 0, found, is_guard: false }
     }
 }
 
@@ -62,7 +66,9 @@ impl PgStore {
         for check in CHECKS {
             let query = sqlx::query_scalar(sqlx::AssertSqlSafe(check.count()));
             let wrong: i64 = query.fetch_one(&self.pool).await.map_err(Error::from)?;
-            checks.push(Check::counted(check.name, decode::count(wrong), check.advice));
+            let is_guard = matches!(check.remedy, Remedy::RestoreGuards);
+            let counted = Check::counted(check.name, decode::count(wrong), check.advice);
+            checks.push(Check { is_guard, ..counted });
         }
         Ok(checks)
     }
@@ -75,7 +81,7 @@ impl PgStore {
     pub async fn repair(&self, by: &Actor) -> StoreResult<()> {
         for check in CHECKS {
             match check.remedy {
-                Remedy::None => {}
+                Remedy::None | Remedy::RestoreGuards => {}
                 Remedy::Set(columns) => self.set_columns(check, columns, by).await?,
                 Remedy::Report(columns) => self.report_rows(check, columns, by).await?,
             }
@@ -222,7 +228,8 @@ async fn report_damage(
 pub async fn restore_guards(owner: PgConnectOptions) -> StoreResult<()> {
     let restored = async {
         let mut connection = PgConnection::connect_with(&owner).await?;
-        sqlx::raw_sql(GUARDS).execute(&mut connection).await?;
+        sqlx::raw_sql(TRAIL_GUARDS).execute(&mut connection).await?;
+        sqlx::raw_sql(ENABLE_GUARDS).execute(&mut connection).await?;
         connection.close().await
     };
     Ok(restored.await.map_err(Error::from)?)

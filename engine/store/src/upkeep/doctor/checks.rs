@@ -17,6 +17,8 @@ pub(super) struct CheckQuery {
 pub(super) enum Remedy {
     /// Nothing: a person has to act.
     None,
+    /// The guards of the trail are installed again, which takes the owner of the database.
+    RestoreGuards,
     /// Sets columns to values that are right, as in `update … set`.
     Set(&'static str),
     /// Reports each row and opens a task: the columns are its study, instance and run.
@@ -40,21 +42,11 @@ impl CheckQuery {
     }
 }
 
-/// The guards of the trail, as `migrations/functions/audit_refuse.sql` and `permissions.sql` make
-/// them.
-pub(super) const GUARDS: &str = "
-    create or replace trigger event_stays before update or delete on audit.event
-        for each row execute function audit.refuse();
-    create or replace trigger event_stays_whole before truncate on audit.event
-        for each statement execute function audit.refuse();
-    create or replace trigger seal_stays before update or delete on audit.seal
-        for each row execute function audit.refuse();
-    create or replace trigger seal_stays_whole before truncate on audit.seal
-        for each statement execute function audit.refuse();
-    create or replace trigger batch_stays before update or delete on audit.batch
-        for each row execute function audit.refuse();
-    create or replace trigger batch_stays_whole before truncate on audit.batch
-        for each statement execute function audit.refuse();
+/// Enables the guards of the trail that [`TRAIL_GUARDS`] installs, where somebody disabled them, and
+/// takes from the engine's user any right to write the trail directly.
+///
+/// [`TRAIL_GUARDS`]: crate::database::prepare::TRAIL_GUARDS
+pub(super) const ENABLE_GUARDS: &str = "
     alter table audit.event enable trigger event_stays, enable trigger event_stays_whole;
     alter table audit.seal enable trigger seal_stays, enable trigger seal_stays_whole;
     alter table audit.batch enable trigger batch_stays, enable trigger batch_stays_whole;
@@ -74,7 +66,7 @@ pub(super) const CHECKS: &[CheckQuery] = &[
             'batch_stays', 'batch_stays_whole']) guard",
         is_wrong: "not exists (select from pg_trigger where tgname = guard and tgenabled <> 'D')",
         advice: "guards are missing; run: isocenter doctor --repair",
-        remedy: Remedy::None,
+        remedy: Remedy::RestoreGuards,
     },
     CheckQuery {
         name: "the engine cannot write the trail but through audit.append",
@@ -82,7 +74,7 @@ pub(super) const CHECKS: &[CheckQuery] = &[
             unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p",
         is_wrong: "has_table_privilege(current_user, t, p)",
         advice: "the database user may write the trail; run: isocenter store prepare --as-owner URL",
-        remedy: Remedy::None,
+        remedy: Remedy::RestoreGuards,
     },
     CheckQuery {
         name: "every event is sealed within a minute",

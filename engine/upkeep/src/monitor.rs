@@ -12,7 +12,7 @@ use crate::policy::UpkeepPolicy;
 use crate::{admission, clock, retention};
 
 /// The watch over an installation: its database, its disk and its clock.
-pub struct Housekeeping {
+pub struct Monitor {
     /// The database.
     pub store: Arc<PgStore>,
     /// The archive that expired files are removed from.
@@ -25,7 +25,7 @@ pub struct Housekeeping {
     pub policy: Arc<Live<UpkeepPolicy>>,
 }
 
-impl Housekeeping {
+impl Monitor {
     /// Runs until the future is dropped. A part that panics is started again.
     pub async fn run(self) {
         tokio::join!(
