@@ -167,6 +167,6 @@ async fn a_cut_answer_of_the_network_is_no_outline() {
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
     let drawn = run["nodes"].as_array().unwrap().iter().find(|it| it["node"] == "drawn");
     let reason = drawn.map(|it| it["reason"].to_string()).unwrap_or_default();
-    assert!(reason.contains("answer_cut") && reason.contains("after 1 tokens"), "{run}");
+    assert!(reason.contains("answer_truncated") && reason.contains("after 1 tokens"), "{run}");
     assert!(run["outputs"]["drawn"].is_null() && hospital.pacs.received().is_empty(), "{run}");
 }

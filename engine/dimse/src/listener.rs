@@ -1,7 +1,7 @@
 //! Listens for DICOM: accepts connections, negotiates, and serves each association in its own task.
 //!
-//! Limits are applied here: all associations, those of one network address, those of one AE title
-//! (DIN-13), and connections that have not sent an association request yet.
+//! What is limited is counted here: all associations, those of one network address, those of one AE
+//! title (DIN-13; `negotiation` refuses), and connections that have not sent an association request.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -235,20 +235,28 @@ fn error_segment(d: Delimiters, problem: &Problem, version: &str) -> String {
 }
 
 /// The acknowledgement of what is no message, or of one that is too long, from as much of its head
-/// as can be read.
-pub fn refuse_unreadable(head: &[u8], problem: &Problem, own_id: &str, now: &str) -> Vec<u8> {
+/// as can be read. None for an acknowledgement (HL7-12).
+pub fn refuse_unreadable(
+    head: &[u8],
+    problem: &Problem,
+    own_id: &str,
+    now: &str,
+) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(head);
     let line = text.split(['\r', '\n']).next().unwrap_or_default();
     let d = Delimiters::of_message(line).unwrap_or_default();
     let fields: Vec<&str> =
         if line.starts_with("MSH") { line.split(d.field).collect() } else { Vec::new() };
     let raw = |number: usize| fields.get(number - 1).copied().unwrap_or_default();
+    if raw(9).split(d.component).next() == Some("ACK") {
+        return None;
+    }
     let (f, c, r, e, s) = (d.field, d.component, d.repetition, d.escape, d.subcomponent);
     let header = [raw(5), raw(6), raw(3), raw(4), now, "", "ACK", own_id, "P", "2.5.1"];
     let header = header.join(&f.to_string());
     let msa = format!("MSA{f}AR{f}{}", raw(10));
-    format!("MSH{f}{c}{r}{e}{s}{f}{header}\r{msa}\r{}", error_segment(d, problem, "2.5.1"))
-        .into_bytes()
+    let error = error_segment(d, problem, "2.5.1");
+    Some(format!("MSH{f}{c}{r}{e}{s}{f}{header}\r{msa}\r{error}").into_bytes())
 }
 
 #[cfg(test)]
@@ -320,5 +328,19 @@ mod tests {
         assert!(new.contains("\rERR||PID^1^3|101^no patient^HL70357|E\r"), "{new}");
         let [old, _] = answered("ADT^A01", "2.3.1", "|", Some(&problem));
         assert!(old.contains("\rERR|PID^1^3^101&no patient&HL70357\r"), "{old}");
+    }
+    /// Two systems that cannot read each other would acknowledge each other forever.
+    #[test]
+    fn hl7_12_an_acknowledgement_that_cannot_be_read_is_not_answered() {
+        let problem = Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", "unknown set");
+        let refused = |message_type: &str| {
+            let head =
+                format!("MSH|^~\\&|A|B|C|D|2026||{message_type}|1|P|2.5|||||||KLINGON\rMSA|AA|7");
+            refuse_unreadable(head.as_bytes(), &problem, "2", "2026")
+        };
+        assert_eq!(refused("ACK"), None);
+        assert_eq!(refused("ACK^A01^ACK"), None);
+        assert!(refused("ADT^A01").is_some());
+        assert!(refuse_unreadable(b"not a message", &problem, "2", "2026").is_some());
     }
 }

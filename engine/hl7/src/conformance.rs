@@ -172,8 +172,8 @@ fn answer(case: &Case, conditions: &str) -> CaseAnswers {
     let ids = OwnIds { accept: "2".to_owned(), application: "3".to_owned() };
     let (answers, problem) = match judge(text.as_bytes(), &rules) {
         Err(problem) => {
-            let refused = refuse_unreadable(text.as_bytes(), &problem, &ids.accept, "");
-            (Answers { first: Some(refused), application: None }, Some(problem))
+            let first = refuse_unreadable(text.as_bytes(), &problem, &ids.accept, "");
+            (Answers { first, application: None }, Some(problem))
         }
         Ok(judged) if case.obstacle == Obstacle::NotStored => {
             let problem = Problem::wrong(ErrorCode::ApplicationInternalError, "", "");

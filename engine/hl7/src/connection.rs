@@ -161,8 +161,9 @@ impl Connection {
                 );
                 let reason = problem.text.clone();
                 self.record(MessageUnreadable { reason, bytes: None }).await;
-                let refusal = refuse_unreadable(&head, &problem, &own_id(), &now());
-                self.send(stream, &refusal).await?;
+                if let Some(refusal) = refuse_unreadable(&head, &problem, &own_id(), &now()) {
+                    self.send(stream, &refusal).await?;
+                }
                 return Err(ConnectionError::TooLong);
             }
         };
@@ -206,7 +207,9 @@ impl Connection {
                 warn!(problem = problem.text, "a message cannot be read");
                 let reason = problem.text.clone();
                 self.record(MessageUnreadable { reason, bytes: Some(bytes.len() as u64) }).await;
-                return vec![refuse_unreadable(&bytes, &problem, &own_id(), &now())];
+                return refuse_unreadable(&bytes, &problem, &own_id(), &now())
+                    .into_iter()
+                    .collect();
             }
         };
         let header = judged.message.header_only();

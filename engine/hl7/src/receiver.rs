@@ -50,7 +50,8 @@ pub struct Judged {
 ///
 /// # Errors
 ///
-/// Fails if the bytes are no message: then there is nothing to store.
+/// Fails if the bytes cannot be read as a message: no usable MSH, or a character set that is
+/// unknown. Such a message is refused and not stored; its sender retains it.
 pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
     let message = Message::parse(bytes, rules.charset)?;
     let effects = check_header(&message, rules).and_then(|()| effects(&message));

@@ -16,7 +16,7 @@ pub const MODEL_REFUSED: &str = "model_refused";
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerProblem {
     /// The answer reached its upper bound of tokens, so its end is missing.
-    #[error("the answer is cut off after {tokens} tokens")]
+    #[error("the answer is truncated after {tokens} tokens")]
     Truncated {
         /// Number of tokens of the answer.
         tokens: usize,
@@ -110,7 +110,7 @@ pub enum AnswerRejection {
 impl RejectionCode for AnswerRejection {
     fn name(self) -> &'static str {
         match self {
-            Self::Truncated => "answer_cut",
+            Self::Truncated => "answer_truncated",
             Self::Unreadable => "answer_unreadable",
             Self::Invalid => "answer_invalid",
             Self::BoxesMisplaced => "boxes_misplaced",
@@ -230,8 +230,8 @@ mod tests {
         cut.is_truncated = true;
         cut.usage.completion_tokens = 12;
         let problem = check_complete(&cut).unwrap_err();
-        assert_eq!(problem.to_string(), "the answer is cut off after 12 tokens");
-        assert_eq!(code_of(problem), "answer_cut");
+        assert_eq!(problem.to_string(), "the answer is truncated after 12 tokens");
+        assert_eq!(code_of(problem), "answer_truncated");
     }
 
     #[test]

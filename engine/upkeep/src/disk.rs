@@ -21,8 +21,8 @@ const TURN_AWAY_DEFAULT: u8 = 90;
 pub struct DiskMarks {
     /// Above this mark, an event and a log line warn that the disk is filling up.
     pub warn: u8,
-    /// Above this mark no association is accepted and no document over HTTP. Associations that are
-    /// open may finish, and HL7 messages are accepted. 90, if that lies between the other two
+    /// Above this mark no association that would store something is accepted and no document over
+    /// HTTP. Associations that are open may finish, and HL7 messages are accepted. 90, if that lies between the other two
     /// marks.
     pub turn_away: Option<u8>,
     /// Above this mark nothing is accepted: senders are asked to try again later.

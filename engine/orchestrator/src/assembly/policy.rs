@@ -1,4 +1,4 @@
-//! Which workflows a study or message starts, and why not. Pure.
+//! Which workflows a study or message starts, and why not. Reads and writes nothing.
 //!
 //! A [`Verdict`] is what one workflow makes of one study. Verdicts that are not a start are stored
 //! with the study ([`WorkflowStanding`]), so that a person can ask why nothing happens, and so

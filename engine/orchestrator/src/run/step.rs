@@ -1,4 +1,5 @@
-//! Which rows and events follow from an event of a run. Pure.
+//! Which rows and events follow from an event of a run. Reads and writes nothing; hours of the day are
+//! those of the machine's time zone.
 
 use std::time::Duration;
 

@@ -56,7 +56,7 @@ use crate::trail::file::{
     End, GENESIS, Hash, SealedBatch, SealedEvent, chain_hash, merkle_root, signed_bytes,
 };
 
-/// Upper bound of the events in a batch (architecture §7).
+/// Upper bound of the events in a batch, and so of what one transaction of the sealer reads.
 const BATCH_EVENTS_MAX: i64 = 1_000;
 
 /// How often the trail is sealed.
