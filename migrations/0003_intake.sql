@@ -67,7 +67,7 @@ create table study (
     first_received timestamptz not null default now(),
     last_received  timestamptz not null default now(),
     -- When to decide about it next.
-    look_at        timestamptz,
+    decide_at        timestamptz,
     -- Where each workflow stands that has not started on it: its reason, and whether it was abandoned.
     -- Recorded in the trail when it changes.
     standings      jsonb       not null default '{}',
@@ -78,7 +78,7 @@ create table study (
 );
 create index study_accession on study (accession) where accession <> '';
 create index study_patient on study (patient);
-create index study_look_at on study (look_at) where look_at is not null;
+create index study_decide_at on study (decide_at) where decide_at is not null;
 create index study_last_received on study (last_received);
 
 create table series (

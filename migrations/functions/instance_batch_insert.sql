@@ -60,7 +60,7 @@ begin
 
     -- A decision that is due already will include these instances.
     update study set last_received = clock_timestamp(),
-        look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
+        decide_at = coalesce(decide_at, clock_timestamp() + interval '200 milliseconds')
     where uid = any(array(select studies[p] from unnest(plain) p));
 
     perform audit.append(

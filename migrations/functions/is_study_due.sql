@@ -3,7 +3,7 @@
 create or replace function is_study_due(now timestamptz) returns boolean
 language plpgsql stable set enable_seqscan = off as $$
 begin
-    return exists (select from study where look_at <= now)
+    return exists (select from study where decide_at <= now)
         and not exists (select from hold where part = 'workflows');
 end
 $$;

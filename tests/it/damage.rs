@@ -33,8 +33,8 @@ const PLANTED: [(&str, &str); 12] = [
     ("no delivery waits for a time more than a month away", "update delivery set state = 'queued',
         run_after = now() + interval '100 days' where position = (select max(position) from delivery)"),
     ("no study waits for a time more than a month away", "update study
-        set look_at = now() + interval '100 days' where accession <> 'LEFT'"),
-    ("every study was looked at, or will be", "update study set look_at = null, standings = '{}'
+        set decide_at = now() + interval '100 days' where accession <> 'LEFT'"),
+    ("every study was looked at, or will be", "update study set decide_at = null, standings = '{}'
         where accession = 'LEFT'"),
     ("every current instance has its event", "insert into instance (uid, sha256, series, study, sop_class,
             transfer_syntax, bytes, calling_ae, is_current)

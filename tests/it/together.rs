@@ -30,7 +30,7 @@ const ALONE: &str = "do $$
 const KEPT: &str = "do $$
     declare
         line text;
-        passing text[] := '{received_at,first_received,last_received,look_at,standings,patient,id,subject,
+        passing text[] := '{received_at,first_received,last_received,decide_at,standings,patient,id,subject,
             opened_at,at,created_at}';
     begin
         for line in

@@ -72,7 +72,7 @@ pub struct MessageArrival {
     /// Message control ID (MSH-10).
     pub control_id: String,
     /// When the sender recorded it, by its own clock (EVN-2 or MSH-7), if the message states it.
-    pub said_at: Option<Timestamp>,
+    pub stated_at: Option<Timestamp>,
     /// What it changes.
     pub effects: Vec<MessageEffect>,
     /// What is answered once it is stored.

@@ -264,7 +264,7 @@ impl Connection {
             sending_facility: message.msh(4, 1),
             message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
             control_id: message.msh(10, 1),
-            said_at: said_at(&message),
+            stated_at: stated_at(&message),
             effects,
             answers: acknowledged.answers,
             acknowledgement_code: acknowledged.code.name().to_owned(),
@@ -275,7 +275,7 @@ impl Connection {
 
 /// When the event happened according to the sender: EVN-2, else MSH-7, if it is precise to the
 /// minute (HL7-25). A date alone does not order messages.
-fn said_at(message: &Message) -> Option<Timestamp> {
+fn stated_at(message: &Message) -> Option<Timestamp> {
     let event = message.segment("EVN").map(|it| message.value(it, 2, 1)).unwrap_or_default();
     let text = if event.len() >= 12 { event } else { message.msh(7, 1) };
     let (digits, offset) = match text.find(['+', '-']) {
@@ -317,7 +317,7 @@ mod tests {
     fn check(msh_7: &str, evn: &str, expected: Option<&str>) {
         let text = format!("MSH|^~\\&|A|B|C|D|{msh_7}||ADT^A40|1|P|2.5\rEVN|A40|{evn}");
         let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
-        assert_eq!(said_at(&message).map(|it| it.to_string()).as_deref(), expected);
+        assert_eq!(stated_at(&message).map(|it| it.to_string()).as_deref(), expected);
     }
 
     #[test]

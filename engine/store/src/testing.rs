@@ -236,7 +236,7 @@ pub(crate) fn message(control_id: &str, effects: Vec<MessageEffect>) -> MessageR
             sending_facility: "HOSPITAL".to_owned(),
             message_type: MessageType::new("ORU", "R01"),
             control_id: control_id.to_owned(),
-            said_at: None,
+            stated_at: None,
             effects,
             answers: Answers { first: Some(b"AA".to_vec()), application: None },
             acknowledgement_code: "AA".to_owned(),

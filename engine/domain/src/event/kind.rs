@@ -69,7 +69,7 @@ macro_rules! with_kinds {
                 RunRetryAsked = "run_retry_asked",
                 NodeStarted = "node_started",
                 NodeSucceeded = "node_succeeded",
-                NodeOutputKept = "node_output_kept",
+                NodeOutputStored = "node_output_stored",
                 NodeFailed = "node_failed",
                 NodeGivenUp = "node_given_up",
                 NodeSkipped = "node_skipped",

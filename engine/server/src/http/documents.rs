@@ -110,7 +110,7 @@ pub(super) async fn accept(
         sending_facility: by.person.organization,
         message_type: MessageType::new("HTTP", "DOC"),
         control_id: number,
-        said_at: None,
+        stated_at: None,
         effects,
         answers: Answers { first: Some(answer_bytes), application: None },
         acknowledgement_code: "201".to_owned(),

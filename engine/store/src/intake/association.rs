@@ -30,7 +30,7 @@ pub(crate) async fn end(store: &PgStore, association: Option<Uuid>) -> Result<()
     .fetch_all(&mut *tx)
     .await?;
     if !studies.is_empty() {
-        sqlx::query("update study set look_at = clock_timestamp() where uid = any($1)")
+        sqlx::query("update study set decide_at = clock_timestamp() where uid = any($1)")
             .bind(&studies)
             .execute(&mut *tx)
             .await?;

@@ -143,7 +143,7 @@ async fn add_references(tx: &mut PgConnection, request: &CommitmentRequest) -> R
     .execute(&mut *tx)
     .await?;
     sqlx::query(
-        "update study set look_at = clock_timestamp()
+        "update study set decide_at = clock_timestamp()
          where uid in (select study from instance where uid = any($1))",
     )
     .bind(&uids)

@@ -148,7 +148,7 @@ async fn schedule_study(tx: &mut PgConnection, record: &InstanceRecord) -> Resul
     // A decision that is due already will see this instance too.
     sqlx::query(
         "update study set last_received = clock_timestamp(),
-            look_at = coalesce(look_at, clock_timestamp() + interval '200 milliseconds')
+            decide_at = coalesce(decide_at, clock_timestamp() + interval '200 milliseconds')
          where uid = $1",
     )
     .bind(&record.study)

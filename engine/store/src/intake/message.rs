@@ -174,7 +174,7 @@ async fn apply_in_tx(
     let arrival = &record.arrival;
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
     let none = DemographicsChange::default();
-    let asserted_at = arrival.said_at.unwrap_or_else(Timestamp::now);
+    let asserted_at = arrival.stated_at.unwrap_or_else(Timestamp::now);
     let message = record.id;
     match effect {
         MessageEffect::Patient { id, demographics } => {

@@ -91,7 +91,7 @@ async fn schedule_studies(
     patient: Option<Uuid>,
 ) -> Result<()> {
     sqlx::query(
-        "update study set look_at = clock_timestamp()
+        "update study set decide_at = clock_timestamp()
          where uid = $1 or (accession <> '' and accession = $2)
             or (filler <> '' and filler = $3) or (placer <> '' and placer = $4)
             or (requested_procedure <> '' and requested_procedure = $5

@@ -94,11 +94,11 @@ async fn a_study_is_scheduled_when_its_association_ends() {
     let test = TestStore::new().await;
     let record = instance(1, 1, 1);
     test.intake.store_instance(record.clone()).await.unwrap();
-    test.execute("update study set look_at = null").await;
+    test.execute("update study set decide_at = null").await;
     test.intake.end_association(Some(uuid::Uuid::from_u128(99))).await.unwrap();
-    assert_eq!(test.count("study where look_at is not null").await, 0);
+    assert_eq!(test.count("study where decide_at is not null").await, 0);
     test.intake.end_association(Some(record.arrival.association)).await.unwrap();
-    assert_eq!(test.count("study where look_at is not null").await, 1);
+    assert_eq!(test.count("study where decide_at is not null").await, 1);
     assert_eq!(test.count("study_association where ended_at is null").await, 0);
 }
 
@@ -154,10 +154,10 @@ fn order(procedure: &str, action: OrderAction) -> MessageEffect {
 async fn hl7_21_a_later_message_changes_an_order_and_leaves_open_fields_as_they_were() {
     let test = TestStore::new().await;
     test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
-    test.execute("update study set look_at = null").await;
+    test.execute("update study set decide_at = null").await;
     let place = message("1", vec![order("CT chest", OrderAction::Place)]);
     test.intake.store_message(place).await.unwrap();
-    assert_eq!(test.count("study where look_at is not null").await, 1);
+    assert_eq!(test.count("study where decide_at is not null").await, 1);
     let cancel = message("2", vec![order("", OrderAction::Cancel)]);
     test.intake.store_message(cancel).await.unwrap();
     assert_eq!(test.count("imaging_order where cancelled").await, 1);

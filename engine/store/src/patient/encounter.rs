@@ -57,7 +57,7 @@ pub(crate) async fn move_orders(
         .await?;
     for (study, accession) in &moved {
         sqlx::query(
-            "update study set patient = $4, look_at = clock_timestamp()
+            "update study set patient = $4, decide_at = clock_timestamp()
              where (uid = $1 or (accession <> '' and accession = $2))
                 and patient in (select patient_family($3))",
         )

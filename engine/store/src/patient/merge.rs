@@ -76,7 +76,7 @@ fn merge_event(assertion: &MergeAssertion<'_>, patient: Uuid) -> Event {
     let facts = MergedPatients {
         from: assertion.source,
         to: assertion.survivor,
-        said_at: assertion.asserted_at.to_string(),
+        stated_at: assertion.asserted_at.to_string(),
     };
     let event = match assertion.kind {
         MergeKind::Merge => Event::new(subject, PatientsMerged(facts)),
@@ -176,7 +176,7 @@ pub(crate) async fn follow_up(connection: &mut PgConnection, patient: Uuid) -> R
         .execute(&mut *connection)
         .await?;
     // Studies that waited because two patients seemed to differ may start now, or must wait.
-    sqlx::query("update study set look_at = now() where patient in (select patient_family($1))")
+    sqlx::query("update study set decide_at = now() where patient in (select patient_family($1))")
         .bind(root)
         .execute(&mut *connection)
         .await?;

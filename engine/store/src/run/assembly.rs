@@ -59,8 +59,8 @@ async fn decide_study_in_tx(
     decide: DecideStudy<'_>,
 ) -> Result<bool> {
     let due: Option<String> = sqlx::query_scalar(
-        "select uid from study where look_at <= at_micros($1)
-         order by look_at limit 1 for update skip locked",
+        "select uid from study where decide_at <= at_micros($1)
+         order by decide_at limit 1 for update skip locked",
     )
     .bind(now.as_microsecond())
     .fetch_optional(&mut *tx)
@@ -68,7 +68,7 @@ async fn decide_study_in_tx(
     let Some(uid) = due else { return Ok(false) };
     if uid.parse::<StudyInstanceUid>().is_err() {
         // The instances of a malformed study are flagged, and used by nothing (DIN-61).
-        sqlx::query("update study set look_at = null where uid = $1")
+        sqlx::query("update study set decide_at = null where uid = $1")
             .bind(&uid)
             .execute(tx)
             .await?;
@@ -89,7 +89,7 @@ async fn apply_study_step(
     for new in &step.tasks {
         task::open(tx, new).await?;
     }
-    sqlx::query("update study set look_at = at_micros($2), standings = $3 where uid = $1")
+    sqlx::query("update study set decide_at = at_micros($2), standings = $3 where uid = $1")
         .bind(uid)
         .bind(step.look_again.map(Timestamp::as_microsecond))
         .bind(serde_json::to_value(&step.standings)?)

@@ -1,7 +1,7 @@
 //! A run as it is stored, and the changes a decision makes to it.
 
 use contracts::{NewDelivery, NodeChange, RunEnd, RunRecord, RunStep};
-use domain::event::{DeliveryBlocked, DeliveryQueued, NodeOutputKept};
+use domain::event::{DeliveryBlocked, DeliveryQueued, NodeOutputStored};
 use domain::{DeliveryState, Event, NodeOutput, Subject, WorkflowRef};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -180,7 +180,7 @@ async fn store_output(
         node: Some(node.to_owned()),
         ..Subject::default()
     };
-    let body = NodeOutputKept { payload: stored.id, salted_sha256: stored.digest.clone() };
+    let body = NodeOutputStored { payload: stored.id, salted_sha256: stored.digest.clone() };
     append(tx, &Event::new(subject, body)).await?;
     Ok(stored)
 }

@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_mins(1);
 async fn start(test: &TestStore, inputs: &[&str]) -> Vec<NewRun> {
     let record = instance(1, 1, 1);
     test.intake.store_instance(record.clone()).await.unwrap();
-    test.execute("update study set look_at = now()").await;
+    test.execute("update study set decide_at = now()").await;
     let runs: Vec<NewRun> = inputs.iter().map(|it| new_run(&record, None, it)).collect();
     let start = runs.clone();
     let decide = Box::new(move |snapshot: &StudySnapshot| {
@@ -39,7 +39,7 @@ async fn a_study_that_is_not_due_is_not_decided_on() {
     let now = Timestamp::now();
     assert!(!test.store.decide_study(now, decide()).await.unwrap());
     test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
-    test.execute("update study set look_at = now() + interval '1 hour'").await;
+    test.execute("update study set decide_at = now() + interval '1 hour'").await;
     assert!(!test.store.decide_study(now, decide()).await.unwrap());
 }
 

@@ -20,13 +20,13 @@ const JUMP_EVENT_KEY: u64 = 0x1D0C_10CC_0000_8000;
 /// associations, a run before its nodes and deliveries. Otherwise two transactions could deadlock,
 /// which a database whose clock has jumped back would find out late.
 const SHIFTS: &[&str] = &[
-    "update study set look_at = shifted_time(look_at, $1, $2, 'timer'),
+    "update study set decide_at = shifted_time(decide_at, $1, $2, 'timer'),
         first_received = shifted_time(first_received, $1, $2, 'fact'),
         last_received = shifted_time(last_received, $1, $2, 'fact')
-     where uid in (select uid from study where look_at is not null order by uid for no key update)",
+     where uid in (select uid from study where decide_at is not null order by uid for no key update)",
     "update study_association
      set ended_at = shifted_time(ended_at, $1, $2, 'fact')
-     where study in (select uid from study where look_at is not null)",
+     where study in (select uid from study where decide_at is not null)",
     "update run set due_at = shifted_time(due_at, $1, $2, 'deadline')
      where status = 'running'",
     "update node set run_after = shifted_time(run_after, $1, $2, 'timer'),

@@ -122,7 +122,7 @@ const EXPIRED_IMAGES: &str = "from study s join instance i on i.study = s.uid
         and case when i.committed_at is null
             then s.last_received < now() - $1 * interval '1 second'
             else greatest(s.last_received, i.committed_at) < now() - $2 * interval '1 second' end
-        and s.look_at is null
+        and s.decide_at is null
         and not exists (select from run r where r.study = s.uid and (r.ended_at is null or exists
             (select from delivery d where d.run = r.id
                 and d.state in ('queued', 'sending', 'promised'))))

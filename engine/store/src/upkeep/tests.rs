@@ -22,7 +22,7 @@ async fn aged() -> TestStore {
     test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
     test.intake.store_message(message("1", vec![names("P1", "Doe^Jane")])).await.unwrap();
     test.execute(
-        "update study set last_received = now() - interval '2 minutes', look_at = null;
+        "update study set last_received = now() - interval '2 minutes', decide_at = null;
          update message set received_at = now() - interval '2 minutes', decided = true;",
     )
     .await;
@@ -69,7 +69,7 @@ async fn expired_images_and_messages_are_removed_and_reported() {
 async fn content_that_something_needs_does_not_expire() {
     let study = instance(1, 1, 1).study;
     for needs in [
-        "update study set look_at = now()".to_owned(),
+        "update study set decide_at = now()".to_owned(),
         format!(
             "insert into task (id, kind, subject, reason) values (gen_random_uuid(), 'damage',
                 '{{\"study\": \"{study}\"}}', '')"
@@ -89,15 +89,16 @@ async fn content_that_something_needs_does_not_expire() {
 async fn a_clock_jump_shifts_timers_once() {
     let test = TestStore::new().await;
     test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
-    test.execute("update study set look_at = now() + interval '1 minute'").await;
-    let look_at =
-        async || -> i64 { test.value("select micros(look_at) from study").await.parse().unwrap() };
-    let before = look_at().await;
+    test.execute("update study set decide_at = now() + interval '1 minute'").await;
+    let decide_at = async || -> i64 {
+        test.value("select micros(decide_at) from study").await.parse().unwrap()
+    };
+    let before = decide_at().await;
     let last = test.store.clock().await.unwrap();
     let hour = 3_600_000_000;
     test.store.clock_jumped(last, hour).await.unwrap();
     test.store.clock_jumped(last, hour).await.unwrap();
-    assert_eq!(look_at().await - before, hour);
+    assert_eq!(decide_at().await - before, hour);
     assert_eq!(test.count("audit.event where kind = 'clock_jumped'").await, 1);
 }
 
@@ -126,7 +127,7 @@ async fn failing(test: &TestStore) -> Vec<&'static str> {
 async fn a_repair_sets_timers_right_and_reports_what_it_cannot_mend() {
     let test = TestStore::new().await;
     test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
-    test.execute("update study set look_at = now() + interval '90 days'").await;
+    test.execute("update study set decide_at = now() + interval '90 days'").await;
     // A row that no event reports.
     test.execute(
         "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes,
@@ -141,7 +142,7 @@ async fn a_repair_sets_timers_right_and_reports_what_it_cannot_mend() {
 
     test.store.repair(&Actor::person("ann")).await.unwrap();
     assert_eq!(failing(&test).await, [""; 0]);
-    assert_eq!(test.count("study where look_at < now() + interval '1 minute'").await, 1);
+    assert_eq!(test.count("study where decide_at < now() + interval '1 minute'").await, 1);
     assert_eq!(test.count("task where kind = 'damage'").await, 1);
     let kinds = test.event_kinds().await;
     assert!(kinds.contains(&"damage_repaired".to_owned()));

@@ -25,7 +25,7 @@ details! {
         /// The patient who remains.
         to: Uuid,
         /// When the sender states it happened (RFC 3339).
-        said_at: String,
+        stated_at: String,
     }
 }
 

@@ -73,7 +73,7 @@ event! {
 
 event! {
     /// The output of a node was stored, encrypted.
-    pub struct NodeOutputKept: C {
+    pub struct NodeOutputStored: C {
         /// The engine's key of the payload.
         payload: Uuid,
         /// Digest of the content with a salt that is erased with the patient's key.

@@ -315,11 +315,11 @@ fn lived(pattern: &Pattern) -> Vec<Started> {
     let destinations = Destinations::new();
     let mut world = World::new();
     let mut started = Vec::new();
-    let mut look_at: Option<u64> = None;
+    let mut decide_at: Option<u64> = None;
     let mut story = pattern.story.iter().peekable();
     loop {
         let next = story.peek().map(|(at, _)| *at);
-        let is_look = match (next, look_at) {
+        let is_look = match (next, decide_at) {
             (None, None) => return started,
             (Some(next), Some(look)) => look <= next,
             (None, Some(_)) => true,
@@ -328,10 +328,10 @@ fn lived(pattern: &Pattern) -> Vec<Started> {
         if !is_look {
             let Some((now, happening)) = story.next() else { return started };
             let asked = world.take(*now, happening);
-            look_at = [look_at, asked].into_iter().flatten().min();
+            decide_at = [decide_at, asked].into_iter().flatten().min();
             continue;
         }
-        let now = look_at.unwrap_or_default();
+        let now = decide_at.unwrap_or_default();
         let policy = AssemblyPolicy {
             workflows: &workflows,
             runner: &Nobody,
@@ -339,8 +339,8 @@ fn lived(pattern: &Pattern) -> Vec<Started> {
             now: at(now),
         };
         let step = policy.decide_study(&world.snapshot).step;
-        look_at = step.look_again.map(since_start);
-        assert!(look_at.is_none_or(|it| it > now), "it would look again at once, indefinitely");
+        decide_at = step.look_again.map(since_start);
+        assert!(decide_at.is_none_or(|it| it > now), "it would look again at once, indefinitely");
         world.snapshot.standings = step.standings;
         for run in step.start {
             started.push((now, run.instances.len(), run.amends.is_some()));

@@ -92,7 +92,7 @@ const INSTANCE_QUERIES: &[&str] = &[
     "select uid, sha256, series, study, sop_class, transfer_syntax, bytes, calling_ae, is_current,
         flags, has_identity_conflict, is_own from instance",
     "select uid, study, modality, frame_of_reference from series",
-    "select s.uid, s.accession, p.value as patient, s.look_at is null as is_idle
+    "select s.uid, s.accession, p.value as patient, s.decide_at is null as is_idle
         from study s left join patient p on p.id = s.patient",
     "select study, association from study_association",
     "select value, issuer from patient_identifier",

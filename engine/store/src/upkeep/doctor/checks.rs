@@ -154,9 +154,9 @@ pub(super) const CHECKS: &[CheckQuery] = &[
     CheckQuery {
         name: "no study waits for a time more than a month away",
         tables: "study",
-        is_wrong: "look_at > now() + interval '31 days'",
+        is_wrong: "decide_at > now() + interval '31 days'",
         advice: "times from a clock that was ahead",
-        remedy: Remedy::Set("look_at = now()"),
+        remedy: Remedy::Set("decide_at = now()"),
     },
     CheckQuery {
         name: "no node waits for a time more than a month away",
@@ -175,13 +175,13 @@ pub(super) const CHECKS: &[CheckQuery] = &[
     CheckQuery {
         name: "every study was looked at, or will be",
         tables: "study s",
-        is_wrong: "look_at is null and standings = '{}'
+        is_wrong: "decide_at is null and standings = '{}'
             and exists (select from workflow_version)
             and exists (select from instance i where i.study = s.uid and i.is_current
                 and i.removed_at is null)
             and not exists (select from run r where r.study = s.uid)",
         advice: "studies nobody decides about: their timer is lost",
-        remedy: Remedy::Set("look_at = now()"),
+        remedy: Remedy::Set("decide_at = now()"),
     },
     CheckQuery {
         name: "no delivery has failed",
