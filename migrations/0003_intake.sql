@@ -66,8 +66,8 @@ create table study (
     study_id       text        not null,
     first_received timestamptz not null default now(),
     last_received  timestamptz not null default now(),
-    -- When to decide about it next.
-    decide_at        timestamptz,
+    -- When the engine decides about the study next.
+    decide_at      timestamptz,
     -- Where each workflow stands that has not started on it: its reason, and whether it was abandoned.
     -- Recorded in the trail when it changes.
     standings      jsonb       not null default '{}',
