@@ -367,6 +367,9 @@ impl Engine {
         command
             .args(["serve", "--allow-unsigned"])
             .args(arguments)
+            // Engines of several tests share the processors: threads of candle that wait for each
+            // other in busy loops would take them from all others.
+            .env("RAYON_NUM_THREADS", "1")
             .stdout(Stdio::piped())
             .stderr(log);
         if let Some(system) = system {

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::child::{Isolation, load_and_serve};
+use crate::child::{Isolation, OPENMP_THREADS, load_and_serve};
 use crate::protocol::{FrameLengths, HEADER_BYTES, HostMessage, PluginMessage};
 
 /// Time that a process has to exit after its socket was closed.
@@ -143,6 +143,7 @@ impl Worker {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .env_clear()
+            .env("OMP_THREAD_LIMIT", OPENMP_THREADS)
             // A signal of the terminal is for the engine, which then ends its children.
             .process_group(0)
             .kill_on_drop(true)

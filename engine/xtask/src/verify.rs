@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Instant;
 
 use crate::demo::verify_demo;
@@ -109,7 +110,12 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
             TESSERACT_CHINESE,
         ])
     })?;
-    clock.step("build", || run(&mut cargo(&["build", "--workspace", "--all-targets"])))?;
+    // Downloads beside the build.
+    let readers = thread::spawn(install_readers);
+    // Benches are compiled by the lints only.
+    clock.step("build", || {
+        run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"]))
+    })?;
     clock.step("demonstration", verify_demo)?;
     clock.step("lints", || {
         run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
@@ -118,13 +124,18 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
         let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    let readers = install_readers(clock)?;
+    let readers = clock.step("independent readers", || {
+        let ended = readers.join();
+        ended.map_err(|_| "the installation of the readers panicked".to_owned())?
+    })?;
     let list = target_folder().join("not-run");
     // Each run lists anew.
     _ = fs::remove_file(&list);
     clock.step("tests", || {
         let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
         test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
+        // As in the processes of plugins: tests that read pages run side by side.
+        test.env("OMP_THREAD_LIMIT", "1");
         match reference {
             Some(reference) => test
                 .env("ISOCENTER_GOLDENS", goldens(reference))
@@ -135,21 +146,20 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     })
 }
 
-fn install_readers(clock: &mut Clock) -> Result<PathBuf, String> {
+/// Installs the independent readers in a virtual environment. Returns its interpreter.
+fn install_readers() -> Result<PathBuf, String> {
     let folder = target_folder().join("readers");
     let python = folder.join("bin/python");
-    clock.step("independent readers", || {
-        let done = folder.join("installed");
-        let wanted = READERS.join("\n");
-        if fs::read_to_string(&done).is_ok_and(|it| it == wanted) {
-            return Ok(());
-        }
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(READERS);
-        run(&mut pip)?;
-        fs::write(&done, wanted).map_err(|error| error.to_string())
-    })?;
+    let done = folder.join("installed");
+    let wanted = READERS.join("\n");
+    if fs::read_to_string(&done).is_ok_and(|it| it == wanted) {
+        return Ok(python);
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(READERS);
+    run(&mut pip)?;
+    fs::write(&done, wanted).map_err(|error| error.to_string())?;
     Ok(python)
 }
 
