@@ -1,4 +1,4 @@
-//! Outlines by the network: from a study to a SEG and a report.
+//! Segmentation by the model: from a study to a SEG and a report.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -22,20 +22,21 @@ deliver:
   - { to: ehr, what: [oru] }
 ";
 
-/// Brighter than any soft tissue of the phantom.
+/// A grey value above that of any soft tissue of the phantom.
 const BRIGHT: u8 = 200;
 
-/// A model that outlines what is bright in the picture it is shown: as one, or for lesions in two halves. It
-/// does not know a spleen.
+/// The answer of a model that segments bright pixels: as one mask, or for a lesion as two halves.
+/// It finds no spleen.
 fn drawing(question: &Value) -> Value {
     let content = &question["messages"][0]["content"];
     let url = content[0]["image_url"]["url"].as_str().unwrap();
     let png = BASE64_STANDARD.decode(url.split_once(";base64,").unwrap().1).unwrap();
     let picture = Picture::decode(&png).unwrap();
     let columns = picture.width as usize;
-    let mask = |is_wanted: &dyn Fn(usize) -> bool| {
+    let mask = |is_included: &dyn Fn(usize) -> bool| {
         let pixels = picture.rgb.chunks(3).enumerate();
-        let pixels = pixels.map(|(at, it)| it[0] >= BRIGHT && is_wanted(at % columns)).collect();
+        let is_set = |(at, rgb): (usize, &[u8])| rgb[0] >= BRIGHT && is_included(at % columns);
+        let pixels = pixels.map(is_set).collect();
         let mask = FlatMask { height: picture.height, width: picture.width, pixels };
         json!({"size": [picture.height, picture.width], "counts": mask.to_text()})
     };
@@ -50,9 +51,9 @@ fn drawing(question: &Value) -> Value {
     }
 }
 
-/// What is bright in a phantom, slice by slice along the patient.
+/// The mask of the bright voxels of a phantom, in the order of the patient's axis.
 fn bright(phantom: &Phantom) -> Mask {
-    // 400 Hounsfield units about 40, from black to white.
+    // The window has a width of 400 and a center of 40 Hounsfield units.
     let is_bright = |it: i16| (f32::from(it) - 39.5) / 399.0 + 0.5 >= f32::from(BRIGHT) / 255.0;
     let slices = (0..phantom.slices).flat_map(|it| phantom.hounsfield_units(it));
     let size = usize::from(phantom.size);
@@ -62,8 +63,8 @@ fn bright(phantom: &Phantom) -> Mask {
     }
 }
 
-/// PAP-05, PAP-06, PAP-14: what the model draws into each slice is the outline there, voxel by voxel, and is
-/// measured; where it draws nothing, nobody is told that there is none.
+/// PAP-05, PAP-06, PAP-14: the SEG has the masks of the model voxel by voxel, with their volume.
+/// The presence of a target without a mask is unknown, not absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() {
     let script = Script::open(drawing);
@@ -71,7 +72,7 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     let habits =
         Habits { workflows: &[("outlines", WORKFLOW)], destinations: &model, ..Habits::default() };
     let hospital = Hospital::with(habits).await;
-    // Each slice is another, and they come from the top.
+    // All slices differ, and they are sent from the top down.
     let phantom = Phantom { lean: 7.5, slices: 5, ..study("outlines") };
     let files = phantom.files();
     let reversed: Vec<&[u8]> = files.iter().rev().map(Vec::as_slice).collect();
@@ -111,16 +112,17 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     }
 }
 
-/// Network and Hounsfield units beside one another: who reads the finding hears that they differ, if it is by more
-/// than the workflow lets pass.
+/// The masks of the model are compared with Hounsfield units. The finding reports a difference that
+/// is larger than the workflow tolerates.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_network_draws_is_held_against_hounsfield_units() {
-    let node = |least: &str| {
+    let node = |agree: &str| {
         format!(
-            "{{ plugin: segmentation, with: {{ method: network, targets: [body, liver], agree: {least} }} }}"
+            "{{ plugin: segmentation, with: {{ method: network, targets: [body, liver], agree: {agree} }} }}"
         )
     };
-    let (strict, lenient) = (node("0.99"), node("0.01"));
+    let strict = node("0.99");
+    let lenient = node("0.01");
     let workflow = format!(
         "workflow: beside\non: {{ study: {{ complete: {{ quiet: 500ms }} }} }}\nnodes:\n  strict: {strict}\n  lenient: {lenient}\n"
     );
@@ -133,12 +135,12 @@ async fn what_the_network_draws_is_held_against_hounsfield_units() {
     let runs = hospital.ended_runs(1).await;
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
 
-    let said = |node: &str, finding: usize| {
-        run["outputs"][node]["findings"][finding]["text"].as_str().unwrap().to_owned()
+    let finding = |node: &str, index: usize| {
+        run["outputs"][node]["findings"][index]["text"].as_str().unwrap().to_owned()
     };
-    assert!(said("strict", 0).contains("outline body differently: Dice 0."), "{run}");
-    // Hounsfield units do not tell a liver.
-    for text in [said("strict", 1), said("lenient", 0), said("lenient", 1)] {
+    assert!(finding("strict", 0).contains("outline body differently: Dice 0."), "{run}");
+    // A liver cannot be segmented by Hounsfield units, so there is no comparison.
+    for text in [finding("strict", 1), finding("lenient", 0), finding("lenient", 1)] {
         assert!(!text.contains("differently"), "{text}");
     }
     for node in ["strict", "lenient"] {
@@ -148,7 +150,7 @@ async fn what_the_network_draws_is_held_against_hounsfield_units() {
     }
 }
 
-/// With the network itself: an answer that is cut off is no outline, and nothing of it is sent.
+/// With the real model: an answer that ends at the token limit is rejected, and nothing is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_answer_of_the_network_is_no_outline() {
     let cut = WORKFLOW.replace("targets: [liver, lesion]", "targets: [liver], tokens_max: 1");
