@@ -14,7 +14,7 @@ use system_tests::api::{call, token};
 use system_tests::{Habits, Hospital, eventually, reference_and_python, study};
 
 use crate::{ALONE, passes};
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 
 const WORKFLOW: &str = "workflow: everything
 on: { study: { complete: { quiet: 2s } } }
@@ -37,7 +37,7 @@ fn answer(question: &Value) -> Value {
     let content = &question["messages"][0]["content"];
     let text = content.as_array().unwrap().last().unwrap()["text"].as_str().unwrap();
     if !text.contains("segment") {
-        return said(
+        return model_response(
             "<think>'right_lung' with bbox [2, 3, 20, 21], then {\"Part\":\"heart\",\"bbox\":\
              \"[10, 4, 25, 24]\"}</think><answer>Findings: Lungs are clear.\n\
              Impression: Normal.</answer>",
@@ -54,7 +54,7 @@ fn answer(question: &Value) -> Value {
     let pixels = pixels.map(|(index, rgb)| rgb[0] >= 90 && is_in_half(index)).collect();
     let mask = FlatMask { height: picture.height, width: picture.width, pixels };
     let mask = json!({"size": [picture.height, picture.width], "counts": mask.to_text()});
-    said("It is [SEG].", &[mask])
+    model_response("It is [SEG].", &[mask])
 }
 
 /// Sends the files of a folder unchanged. Returns a line with the status of each.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 use system_tests::{Habits, Hospital, Scratch, eventually, reference_and_python};
 
 use crate::{ALONE, passes};
@@ -34,9 +34,9 @@ fn answer(question: &Value, table: &str) -> Value {
     let content = question["messages"][0]["content"].as_array().unwrap();
     let text = content.last().unwrap()["text"].as_str().unwrap();
     if text.contains("page of a laboratory report") {
-        return said(table, &[]);
+        return model_response(table, &[]);
     }
-    said(
+    model_response(
         "<think>a</think><answer>Findings: Left pneumothorax.\nImpression: Pneumothorax.</answer>",
         &[],
     )

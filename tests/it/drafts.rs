@@ -3,14 +3,14 @@
 use serde_json::Value;
 use system_tests::{Habits, Hospital, study};
 
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 
 /// A model that returns these answers in order, and repeats the last one.
 fn model_with_answers(answers: &[&str]) -> Script {
     let mut answers: Vec<String> = answers.iter().rev().map(|it| (*it).to_owned()).collect();
     Script::open(move |_| {
         let next = if answers.len() > 1 { answers.pop() } else { answers.first().cloned() };
-        said(&next.unwrap(), &[])
+        model_response(&next.unwrap(), &[])
     })
 }
 
@@ -49,7 +49,7 @@ async fn pap_02_a_report_is_drafted_without_the_thoughts_behind_it() {
     }
     assert!(oru.contains("not verified by a physician") && !oru.contains("secret"), "{oru}");
     assert!(!run.to_string().contains("secret"));
-    let request = script.asked()[0].clone();
+    let request = script.requests()[0].clone();
     let content = &request["messages"][0]["content"];
     assert!(content[0]["image_url"]["url"].as_str().unwrap().starts_with("data:image/png;base64,"));
     assert!(content[1]["text"].as_str().unwrap().contains("step by step"), "{content}");
@@ -89,7 +89,7 @@ async fn pap_08_an_answer_of_another_kind_is_asked_for_once_more() {
         let script = model_with_answers(&answers);
         let hospital = hospital(&script, settings).await;
         let (run, received) = drafted(&hospital).await;
-        assert_eq!(script.asked().len(), 2);
+        assert_eq!(script.requests().len(), 2);
         if let Some(answer) = expected {
             let text = run["outputs"]["draft"]["sections"][0]["text"].as_str().unwrap();
             assert_eq!(text, format!("Is there a tube?\n{answer}"));
@@ -118,7 +118,7 @@ async fn pap_07_what_is_located_is_a_region_with_its_own_label() {
     let corners: Vec<u64> = serde_json::from_value(regions[0]["corners"].clone()).unwrap();
     assert!(corners[2] <= size[0] && corners[3] <= size[1] && corners[0] > 0, "{regions:?}");
     assert!(received[0].contains("heart: located at 2 places."), "{received:?}");
-    let request = script.asked()[0]["messages"][0]["content"][1]["text"].clone();
+    let request = script.requests()[0]["messages"][0]["content"][1]["text"].clone();
     assert_eq!(request, "Locate the heart, output its bbox coordinates using JSON format.");
 
     let far = "```json\n[{\"bbox_2d\": [9000, 9000, 9100, 9100], \"label\": \"heart\"}]\n```";
@@ -161,7 +161,7 @@ deliver: [{ to: ehr, what: [oru] }]
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
     let text = run["outputs"]["ask"]["sections"][0]["text"].as_str().unwrap();
     assert_eq!(text, "How is the CRP?\nhigh\n(Texts it is from: 1.)");
-    let request = script.asked()[0].to_string();
+    let request = script.requests()[0].to_string();
     assert!(request.contains("CRP: 98 mg/L <5") && request.contains("high; normal"), "{request}");
 }
 
@@ -188,7 +188,7 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
     assert_eq!(hospital.send_message(&order).await, "AA");
     hospital.send(&phantom).await;
     // The signed report arrives later, and the comparison waits for it.
-    system_tests::eventually("the draft", async || (!script.asked().is_empty()).then_some(()))
+    system_tests::eventually("the draft", async || (!script.requests().is_empty()).then_some(()))
         .await;
     let patient = &phantom.patient_id;
     let accession = &phantom.accession;

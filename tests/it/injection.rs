@@ -5,7 +5,7 @@
 use serde_json::Value;
 use simulators::phantom::Phantom;
 use simulators::{FhirServer, order_message};
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 use system_tests::{Habits, Hospital, study};
 
 const WORKFLOW: &str = "
@@ -106,7 +106,7 @@ impl Site {
     async fn open() -> Self {
         let text = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let answer = std::sync::Arc::clone(&text);
-        let script = Script::open(move |_| said(&answer.lock().unwrap(), &[]));
+        let script = Script::open(move |_| model_response(&answer.lock().unwrap(), &[]));
         let registry = FhirServer::open("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let more = format!(
             "  registry: {{ fhir: {{ url: \"{}\" }}, allow_unverified: true }}\n{}",
@@ -203,7 +203,7 @@ async fn sec_30_words_that_give_orders_change_nothing_but_the_draft_they_are_in(
     let newest = site.hospital.ehr.received();
     assert!(newest.iter().all(|it| it.contains("not verified by a physician")));
     // The text of an order is in the prompt, but without control tokens of the model.
-    let requests = site.script.asked();
+    let requests = site.script.requests();
     let prompts: Vec<&str> = requests
         .iter()
         .map(|it| it["messages"][0]["content"].as_array().unwrap().last().unwrap())

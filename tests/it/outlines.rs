@@ -10,7 +10,7 @@ use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, model_set, study};
 
 use crate::model::import_tiny;
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 
 const WORKFLOW: &str = "workflow: outlines
 on: { study: { complete: { quiet: 500ms } } }
@@ -42,12 +42,12 @@ fn drawing(question: &Value) -> Value {
     };
     let text = content[1]["text"].as_str().unwrap();
     if text.contains("spleen") {
-        said("I see none.", &[])
+        model_response("I see none.", &[])
     } else if text.contains("lesion") {
         let halves = [mask(&|it| it < columns / 2), mask(&|it| it >= columns / 2)];
-        said("[SEG] and [SEG].", &halves)
+        model_response("[SEG] and [SEG].", &halves)
     } else {
-        said("It is [SEG].", &[mask(&|_| true)])
+        model_response("It is [SEG].", &[mask(&|_| true)])
     }
 }
 
@@ -81,7 +81,7 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
 
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
     assert_eq!(run["run"]["status"], "completed", "{run}");
-    assert_eq!(script.asked().len(), 3 * usize::from(phantom.slices));
+    assert_eq!(script.requests().len(), 3 * usize::from(phantom.slices));
     let outlined = &run["outputs"]["drawn"]["segmentations"][0];
     let geometry: VolumeGeometry = serde_json::from_value(outlined["geometry"].clone()).unwrap();
     let expected = bright(&phantom);

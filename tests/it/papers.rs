@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
 use system_tests::paper::{Distortion, Paper, as_jpeg, distorted, report, report_saying, scanned};
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 use system_tests::{Habits, Hospital, Scratch, eventually};
 
 const WORKFLOW: &str = include_str!("../../workflows/lab-report-from-paper.yaml");
@@ -27,7 +27,7 @@ fn markdown(paper: &Paper) -> String {
 
 /// A hospital with this workflow and a model with the same answer to every request.
 async fn hospital(answer: String, workflow: &str) -> (Hospital, Script) {
-    let script = Script::open(move |_| said(&answer, &[]));
+    let script = Script::open(move |_| model_response(&answer, &[]));
     let model = script.as_model();
     let workflows = [("paper", workflow)];
     let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
@@ -72,7 +72,7 @@ async fn hl7_64_a_scan_goes_over_http_to_the_laboratory_and_signed_to_the_ehr() 
     assert!(comment.contains("Read by model scripted"), "{comment}");
     assert!(comment.contains("the page was turned"), "{comment}");
     assert!(hospital.ehr.received().is_empty(), "nobody has signed");
-    assert_eq!(script.asked().len(), 1, "one page, one run");
+    assert_eq!(script.requests().len(), 1, "one page, one run");
 
     let run = result["run"].as_str().unwrap();
     let body = json!({ "seen": result["digest"], "meaning": "approved", "token": person });
@@ -153,7 +153,7 @@ async fn pap_11_to_13_questions_about_papers_are_answered_by_both_readers() {
     };
     let run_with = async |answers: Vec<String>, with: String| {
         let mut answers = answers.into_iter().cycle();
-        let script = Script::open(move |_| said(&answers.next().unwrap(), &[]));
+        let script = Script::open(move |_| model_response(&answers.next().unwrap(), &[]));
         let model = script.as_model();
         let workflow = workflow(&with);
         let workflows = [("ask", workflow.as_str())];
@@ -286,7 +286,7 @@ async fn sec_30_orders_on_a_page_change_nothing_but_its_text() {
         assert!(rows.iter().any(|it| it["entry_name"] == first.name.as_str()), "{result}");
         assert!(hospital.ehr.received().is_empty());
         assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 1);
-        let prompt = script.asked()[0]["messages"].to_string();
+        let prompt = script.requests()[0]["messages"].to_string();
         assert!(!prompt.contains("Ignore all previous"), "the text of a page is not in the prompt");
     }
 }

@@ -13,7 +13,7 @@ pub struct Script {
 }
 
 /// The response of a model with this text and these masks.
-pub fn said(text: &str, masks: &[Value]) -> Value {
+pub fn model_response(text: &str, masks: &[Value]) -> Value {
     json!({
         "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1},
@@ -44,7 +44,7 @@ impl Script {
     }
 
     /// The bodies of all requests so far.
-    pub fn asked(&self) -> Vec<Value> {
+    pub fn requests(&self) -> Vec<Value> {
         self.requests.lock().unwrap().clone()
     }
 
