@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use system_tests::measuring::{REPORTING, acknowledge_all, fill, table};
-use system_tests::{Habits, Hospital, eventually, kill_database, study};
+use system_tests::{Hospital, SiteOptions, eventually, kill_database, study};
 
 /// Studies and messages that are sent in each measurement.
 const STUDIES: usize = 30;
@@ -31,7 +31,8 @@ async fn main() {
     let mut arguments = std::env::args().skip(1).filter(|it| it != "--bench");
     let size: u64 = arguments.next().map_or(100_000, |it| it.parse().unwrap());
     let workflows = [("bone", REPORTING)];
-    let hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     count_pages(&hospital).await;
     // The first measurement fills caches and does not count.
     costs(&hospital, "first").await;

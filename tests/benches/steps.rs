@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use system_tests::measuring::{REPORTING, median, percentile, table};
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{Hospital, SiteOptions, eventually, study};
 
 /// Number of steps of a run, which follow each other.
 const CHAIN: usize = 10;
@@ -55,7 +55,7 @@ async fn main() {
 
 async fn hospital(workflow: &str) -> Hospital {
     let workflows = [("bench", workflow)];
-    Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await
+    Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await
 }
 
 /// A workflow of steps that do nothing, in sequence.

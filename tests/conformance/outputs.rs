@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture};
 use serde_json::{Value, json};
 use system_tests::api::{call, token};
-use system_tests::{Habits, Hospital, eventually, reference_and_python, study};
+use system_tests::{Hospital, SiteOptions, eventually, reference_and_python, study};
 
 use crate::{ALONE, passes};
 use system_tests::script::{Script, model_response};
@@ -159,8 +159,9 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
         script.as_model(),
     );
     let workflows = [("everything", WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let sources = folder.path("sources");
     let files = prepared(&python, &reference.join("material/dicom"), &sources);
     let answers = send(&python, &sources, &hospital.engine.dicom);
@@ -245,8 +246,9 @@ async fn out_02_what_people_sign_amend_and_withdraw_is_sound() {
     let out = folder.path("out");
     let more = format!("  files: {{ folder: {}, allow_unverified: true }}\n", out.display());
     let workflows = [("reviewed", REVIEWED)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     hospital.send(&study("signed")).await;
     let token = token(&hospital, "radiologist", "Wang^XiaoDong^^Dr");
     let api = |method: &str, path: &str, body: Option<&Value>| {

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
 use system_tests::script::{Script, model_response};
-use system_tests::{Habits, Hospital, Scratch, eventually, reference_and_python};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, reference_and_python};
 
 use crate::{ALONE, passes};
 
@@ -128,7 +128,8 @@ async fn out_10_what_the_shipped_workflows_send_is_sound() {
     let table = markdown(&labs.join("lab00.truth.json"));
     let script = Script::open(move |it| answer(it, &table));
     let more = script.as_model();
-    let hospital = Hospital::with(Habits { destinations: &more, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { destinations: &more, ..SiteOptions::default() }).await;
     let folder = Scratch::default();
     let sources = folder.path("sources");
     prepared(&python, &material, &sources);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use simulators::phantom::Phantom;
 use simulators::{Ehr, FhirServer};
-use system_tests::{Habits, Hospital, eventually, python, reference_and_python};
+use system_tests::{Hospital, SiteOptions, eventually, python, reference_and_python};
 
 const WORKFLOW: &str = "
 workflow: names
@@ -157,12 +157,12 @@ async fn names_come_out_as_they_went_in(names: &[Name]) {
         gb.address(),
         registry.url(),
     );
-    let habits = Habits {
+    let options = SiteOptions {
         workflows: &[("names", WORKFLOW)],
         destinations: &destination,
-        ..Habits::default()
+        ..SiteOptions::default()
     };
-    let hospital = Hospital::with(habits).await;
+    let hospital = Hospital::with(options).await;
     send_all(&hospital, names).await;
     let runs = hospital.ended_runs(names.len()).await;
     assert!(runs.iter().all(|it| it["status"] == "completed"), "{runs:?}");

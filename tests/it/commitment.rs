@@ -5,7 +5,7 @@ use std::time::Duration;
 use contracts::{FailureReason, SopReference};
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, remote};
+use system_tests::{Hospital, SiteOptions, eventually, remote};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
@@ -112,7 +112,7 @@ async fn to_pacs(hospital: &Hospital, state: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_34_a_result_has_arrived_only_once_the_pacs_has_committed_it() {
-    let hospital = Hospital::with(Habits { commitment: true, ..Habits::default() }).await;
+    let hospital = Hospital::with(SiteOptions { commitment: true, ..SiteOptions::default() }).await;
     store(&hospital, &phantom()).await;
 
     to_pacs(&hospital, "promised").await;

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, python};
+use system_tests::{Hospital, SiteOptions, eventually, python};
 
 const WORKFLOW: &str = "
 workflow: drafted
@@ -17,7 +17,8 @@ deliver: [{ to: pacs, what: [seg, sr] }]
 /// A hospital with an order, its study, and a delivered draft.
 async fn drafted() -> Hospital {
     let workflows = [("drafted", WORKFLOW)];
-    let hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     let phantom = Phantom { slices: 3, ..Phantom::default() };
     assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
     hospital.send(&phantom).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, files, study};
+use system_tests::{Hospital, SiteOptions, files, study};
 
 const WORKFLOW: &str = "
 workflow: bone
@@ -144,7 +144,8 @@ fn damage(hospital: &mut Hospital) -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     let workflows = [("bone", WORKFLOW)];
-    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let mut hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     for seed in ["one", "two", "three"] {
         hospital.send(&study(seed)).await;
     }

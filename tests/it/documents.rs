@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use simulators::Ehr;
-use system_tests::{Habits, Hospital, Scratch, eventually, python};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, python};
 
 const WORKFLOW: &str = "
 workflow: both
@@ -67,8 +67,9 @@ async fn hl7_60_a_report_comes_as_text_or_as_pdf_as_the_destination_wants() {
     };
     let more = line("words", &words, "text") + &line("pages", &pages, "pdf");
     let workflows = [("both", WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     assert_eq!(hospital.send_message(&message(90)).await, "AA");
     let words = sent(&words).await;
@@ -116,8 +117,9 @@ nodes: { table: { plugin: lab-report-parsing } }
 deliver: [{ to: ehr, what: [oru] }]
 ";
     let workflows = [("one", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     assert_eq!(hospital.send_message(&message(2)).await, "AA");
     hospital.ended_runs(1).await;

@@ -1,7 +1,7 @@
 //! Reports drafted by a model whose answers the test decides.
 
 use serde_json::Value;
-use system_tests::{Habits, Hospital, study};
+use system_tests::{Hospital, SiteOptions, study};
 
 use system_tests::script::{Script, model_response};
 
@@ -23,8 +23,12 @@ async fn hospital(script: &Script, settings: &str) -> Hospital {
     );
     let model = script.as_model();
     let workflows = [("drafts", workflow.as_str())];
-    Hospital::with(Habits { workflows: &workflows, destinations: &model, ..Habits::default() })
-        .await
+    Hospital::with(SiteOptions {
+        workflows: &workflows,
+        destinations: &model,
+        ..SiteOptions::default()
+    })
+    .await
 }
 
 /// Sends a study. Returns its run and what the EHR has received.
@@ -151,8 +155,9 @@ deliver: [{ to: ehr, what: [oru] }]
 ";
     let model = script.as_model();
     let workflows = [("asked", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let message = "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|T1|P|2.5.1\r\
                    PID|1||77^^^HOSP^MR||DOE^JANE\rOBR|1|PL|FL|1^CRP^LN\r\
                    OBX|1|NM|1988-5^CRP^LN||98|mg/L|<5|H|||F\r";
@@ -181,8 +186,9 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
 ";
     let model = script.as_model();
     let workflows = [("second", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = simulators::phantom::Phantom { slices: 1, ..Default::default() };
     let order = simulators::order_message(&phantom, "O1");
     assert_eq!(hospital.send_message(&order).await, "AA");

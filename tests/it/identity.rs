@@ -3,7 +3,7 @@
 use serde_json::Value;
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{Hospital, SiteOptions, eventually, study};
 
 const SLOW: &str = "
 workflow: slow
@@ -65,8 +65,8 @@ async fn hl7_33_a_merge_before_the_images_files_them_under_the_survivor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_33_a_merge_during_the_run_files_the_result_under_the_survivor() {
-    let habits = Habits { workflows: &[("slow", SLOW)], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("slow", SLOW)], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     hospital.send(&phantom()).await;
     eventually("the run to be at work", async || {
@@ -125,7 +125,7 @@ async fn hl7_44_images_and_order_of_two_patients_send_nothing_and_go_to_a_person
 /// HL7-34: PACS and EHR receive the result again, with the ID of the survivor, as a correction.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wants_it() {
-    let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
+    let hospital = Hospital::with(SiteOptions { resend: true, ..SiteOptions::default() }).await;
     hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
     let before = hospital.pacs.received();
@@ -161,7 +161,7 @@ async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
-    let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
+    let hospital = Hospital::with(SiteOptions { resend: true, ..SiteOptions::default() }).await;
     assert_eq!(hospital.send_message(&merge("NEW", "OLD", "M1")).await, "AA");
     hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;

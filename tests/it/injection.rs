@@ -6,7 +6,7 @@ use serde_json::Value;
 use simulators::phantom::Phantom;
 use simulators::{FhirServer, order_message};
 use system_tests::script::{Script, model_response};
-use system_tests::{Habits, Hospital, study};
+use system_tests::{Hospital, SiteOptions, study};
 
 const WORKFLOW: &str = "
 workflow: injected
@@ -42,8 +42,8 @@ const ATTACKS: [&str; 14] = [
 async fn din_64_a_malformed_uid_is_flagged_in_a_series_that_is_known() {
     let workflows = [("injected", WORKFLOW)];
     let destinations = "  registry: { folder: registry }\n";
-    let habits = Habits { workflows: &workflows, destinations, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &workflows, destinations, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = study("malformed");
     let modality = hospital.modality();
     let mut files = phantom.files();
@@ -69,8 +69,8 @@ async fn din_64_a_malformed_uid_is_flagged_in_a_series_that_is_known() {
 async fn sec_21_a_zero_inside_of_a_text_holds_up_nobody() {
     let workflows = [("injected", WORKFLOW)];
     let destinations = "  registry: { folder: registry }\n";
-    let habits = Habits { workflows: &workflows, destinations, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &workflows, destinations, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let name = "DEMO^ZERO-INSIDE";
     let odd = Phantom { patient_name: name.to_owned(), ..study("zero") };
     let files = odd.files().into_iter().map(|mut file| {
@@ -114,8 +114,9 @@ impl Site {
             script.as_model()
         );
         let workflows = [("injected", WORKFLOW)];
-        let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-        Self { hospital: Hospital::with(habits).await, registry, text, script }
+        let options =
+            SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+        Self { hospital: Hospital::with(options).await, registry, text, script }
     }
 
     /// Sends a study with this reason in its order and this answer of the model. Returns an outline

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use serde_json::Value;
-use system_tests::{Habits, Hospital, Scratch, not_run, program, study, target};
+use system_tests::{Hospital, Scratch, SiteOptions, not_run, program, study, target};
 
 use crate::plugins::Started;
 
@@ -34,7 +34,8 @@ async fn sec_31_a_plugin_has_no_network_no_files_of_others_and_no_hold_on_the_en
     let paths = [secrets.path("keys/key"), secrets.path("keys"), "/usr/share".into()];
     let workflow = looking(&paths);
     let files = [("looking", workflow.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
 
     hospital.send(&study("looked at")).await;
     let runs = hospital.ended_runs(1).await;

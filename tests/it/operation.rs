@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use system_tests::{Habits, Hospital, eventually, remote, study};
+use system_tests::{Hospital, SiteOptions, eventually, remote, study};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -94,8 +94,8 @@ fn count(hospital: &Hospital, kind: &str) -> usize {
 /// DIN-02: the peers of a changed site file may connect without a restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_02_the_allow_list_of_a_changed_site_file_holds_without_a_restart() {
-    let habits = Habits { trust_loopback: false, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { trust_loopback: false, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let stranger = remote(&hospital.engine.dicom, "MR7");
     assert!(stranger.echo().await.is_err());
     assert!(remote(&hospital.engine.dicom, "PACS").echo().await.is_ok());
@@ -169,8 +169,9 @@ async fn hl7_14_a_destination_that_blocks_gets_nothing_more_until_a_person_has_l
         bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } }\n\
         deliver: [{ to: strict, what: [oru], after: [bone] }]\n";
     let workflows = [("to-strict", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     hospital.send(&study("refused")).await;
     let paused = eventually("the destination to be paused", async || {

@@ -7,7 +7,7 @@ use imaging::{FlatMask, Mask, Picture};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, model_set, study};
+use system_tests::{Hospital, SiteOptions, eventually, model_set, study};
 
 use crate::model::import_tiny;
 use system_tests::script::{Script, model_response};
@@ -69,9 +69,12 @@ fn bright(phantom: &Phantom) -> Mask {
 async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() {
     let script = Script::open(drawing);
     let model = script.as_model();
-    let habits =
-        Habits { workflows: &[("outlines", WORKFLOW)], destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions {
+        workflows: &[("outlines", WORKFLOW)],
+        destinations: &model,
+        ..SiteOptions::default()
+    };
+    let hospital = Hospital::with(options).await;
     // All slices differ, and they are sent from the top down.
     let phantom = Phantom { lean: 7.5, slices: 5, ..study("outlines") };
     let files = phantom.files();
@@ -128,9 +131,12 @@ async fn what_the_network_draws_is_held_against_hounsfield_units() {
     );
     let script = Script::open(drawing);
     let model = script.as_model();
-    let habits =
-        Habits { workflows: &[("beside", &workflow)], destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions {
+        workflows: &[("beside", &workflow)],
+        destinations: &model,
+        ..SiteOptions::default()
+    };
+    let hospital = Hospital::with(options).await;
     hospital.send(&study("beside")).await;
     let runs = hospital.ended_runs(1).await;
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
@@ -154,8 +160,9 @@ async fn what_the_network_draws_is_held_against_hounsfield_units() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_answer_of_the_network_is_no_outline() {
     let cut = WORKFLOW.replace("targets: [liver, lesion]", "targets: [liver], tokens_max: 1");
-    let habits = Habits { workflows: &[("outlines", cut.as_str())], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &[("outlines", cut.as_str())], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     import_tiny(&hospital.scratch, &model_set());
     let site = std::fs::read_to_string(hospital.scratch.path("isocenter.yaml")).unwrap();
     hospital.scratch.write("isocenter.yaml", &(site + "\nmodel: { name: tiny }\n"));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
 use system_tests::paper::{Distortion, Paper, as_jpeg, distorted, report, report_saying, scanned};
 use system_tests::script::{Script, model_response};
-use system_tests::{Habits, Hospital, Scratch, eventually};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually};
 
 const WORKFLOW: &str = include_str!("../../workflows/lab-report-from-paper.yaml");
 
@@ -30,8 +30,9 @@ async fn hospital(answer: String, workflow: &str) -> (Hospital, Script) {
     let script = Script::open(move |_| model_response(&answer, &[]));
     let model = script.as_model();
     let workflows = [("paper", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-    (Hospital::with(habits).await, script)
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    (Hospital::with(options).await, script)
 }
 
 /// The result of the first run that waits for review.
@@ -157,8 +158,9 @@ async fn pap_11_to_13_questions_about_papers_are_answered_by_both_readers() {
         let model = script.as_model();
         let workflow = workflow(&with);
         let workflows = [("ask", workflow.as_str())];
-        let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-        let hospital = Hospital::with(habits).await;
+        let options =
+            SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+        let hospital = Hospital::with(options).await;
         let person = token(&hospital, "laboratory", "Reader^Ruth");
         let path = ("POST", "/api/documents?patient=77");
         assert_eq!(call_raw(&hospital.engine.http, Some(&person), path, &paper.pdf).0, 201);

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, program, target};
+use system_tests::{Hospital, SiteOptions, eventually, program, target};
 
 /// Whether a process whose command line begins with `command` is running.
 fn is_running(command: &str) -> bool {
@@ -45,7 +45,8 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
     let healthy = std::fs::read_to_string(system_tests::root().join("workflows/ct-bone.yaml"));
     files.push(("ct-bone", healthy.unwrap()));
     let files: Vec<(&str, &str)> = files.iter().map(|(name, it)| (*name, it.as_str())).collect();
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
 
     send(&hospital).await;
     let runs = hospital.ended_runs(8).await;
@@ -69,7 +70,8 @@ async fn a_running_node_can_be_cancelled_and_a_failed_run_retried() {
     let slow = workflow("slow", "timeout: 60s");
     let broken = workflow("panic", "timeout: 20s");
     let files = [("slow", slow.as_str()), ("panic", broken.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
 
     send(&hospital).await;
     let id = eventually("the slow node to be at work", async || {

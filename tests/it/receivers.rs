@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use system_tests::api::{call, token};
-use system_tests::{Habits, Hospital, Scratch, eventually, files, study};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, files, study};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 const WORKFLOW: &str = "workflow: seen
@@ -136,8 +136,9 @@ async fn gets_every_state(receiver: &Receiver) {
         receiver.port
     );
     let workflows = [("seen", WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let person = token(&hospital, "radiologist", "Doe^Jane^^Dr");
     hospital.send(&study("states")).await;
     let mut known = BTreeSet::new();
@@ -280,8 +281,9 @@ async fn a_webhook_gets_a_signed_bundle_once_under_the_same_key_on_every_attempt
         secret.display()
     );
     let workflows = [("hooked", WEBHOOK_WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     hospital.send(&study("webhook")).await;
     hospital.ended_runs(1).await;
 

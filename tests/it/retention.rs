@@ -8,7 +8,7 @@ use contracts::{FailureReason, SopReference};
 use serde_json::Value;
 use simulators::phantom::Phantom;
 use system_tests::api::{call_raw, token};
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{Hospital, SiteOptions, eventually, study};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
@@ -38,7 +38,8 @@ fn expired(hospital: &Hospital) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn din_33_what_is_over_is_removed_and_what_was_committed_stays() {
     let terms = "retention: { images: 1s, messages: 1s, results: 1s }\n";
-    let hospital = Hospital::with(Habits { destinations: terms, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { destinations: terms, ..SiteOptions::default() }).await;
     let passing = study("passing");
     let committed = study("committed");
     hospital.send(&passing).await;

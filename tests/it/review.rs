@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use simulators::phantom::Phantom;
 use simulators::{Ehr, FhirServer, order_message};
 use system_tests::api::{call, call_raw, token};
-use system_tests::{Habits, Hospital, Scratch, eventually, study};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, study};
 
 const WORKFLOW: &str = "
 workflow: reviewed
@@ -43,13 +43,13 @@ impl Ward {
             registry.url(),
         );
         let workflows = [("reviewed", WORKFLOW)];
-        let habits = Habits {
+        let options = SiteOptions {
             workflows: &workflows,
             allow_unverified: false,
             destinations: &more,
-            ..Habits::default()
+            ..SiteOptions::default()
         };
-        let hospital = Hospital::with(habits).await;
+        let hospital = Hospital::with(options).await;
         let token = token(&hospital, "radiologist", "Doe^Jane^^Dr");
         Self { hospital, drafts, registry, token, _folder: folder }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use system_tests::{Habits, Hospital, eventually, remote, study};
+use system_tests::{Hospital, SiteOptions, eventually, remote, study};
 
 const WORKFLOW: &str = "
 workflow: bone
@@ -37,7 +37,8 @@ fn release(hospital: &Hospital, part: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
     let workflows = [("bone", WORKFLOW)];
-    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let mut hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     hospital.engine.terminate();
     hospital.restart_with(&["--safe-mode"]);
     assert_eq!(held(&hospital), ["deliveries", "intake", "workflows"]);
@@ -76,7 +77,8 @@ async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_38_who_sends_little_does_not_wait_for_who_sends_much() {
     let workflows = [("slow", SLOW)];
-    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let mut hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     hospital.engine.terminate();
     hospital.restart_with(&["--safe-mode"]);
     release(&hospital, "intake");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, kill_database, python, root};
+use system_tests::{Hospital, SiteOptions, eventually, kill_database, python, root};
 
 fn phantom() -> Phantom {
     Phantom { slices: 12, ..Phantom::default() }
@@ -63,8 +63,8 @@ async fn hl7_40_the_request_in_the_images_finds_the_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_52_without_allow_unverified_the_ehr_gets_nothing() {
-    let habits = Habits { allow_unverified: false, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { allow_unverified: false, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
@@ -121,8 +121,8 @@ on:
 nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
 deliver: [{ to: pacs, what: [seg] }]
 ";
-    let habits = Habits { workflows: &[("with-order", workflow)], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("with-order", workflow)], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = phantom();
 
     hospital.send(&phantom).await;

@@ -5,7 +5,7 @@
 
 use simulators::phantom::Phantom;
 use system_tests::measuring::store_all;
-use system_tests::{Habits, Hospital};
+use system_tests::{Hospital, SiteOptions};
 use tokio::task::JoinSet;
 
 /// A workflow that no study of this test triggers.
@@ -137,9 +137,9 @@ async fn send_all(hospital: &Hospital, messages: &[String]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_22_and_hl7_13_what_is_kept_together_is_kept_as_it_would_be_alone() {
-    let habits = Habits { workflows: &[("idle", IDLE)], ..Habits::default() };
-    let together = Hospital::with(habits).await;
-    let alone = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("idle", IDLE)], ..SiteOptions::default() };
+    let together = Hospital::with(options).await;
+    let alone = Hospital::with(options).await;
     let (is_done, output) = alone.sql("admin", DISABLE_BATCHES);
     assert!(is_done, "{output}");
     let mut random = fastrand::Rng::with_seed(20_261_126);

@@ -4,7 +4,8 @@
 use serde_json::Value;
 use simulators::phantom::Phantom;
 use system_tests::{
-    Engine, Habits, Hospital, Scratch, eventually, kill_database, program, remote, study, target,
+    Engine, Hospital, Scratch, SiteOptions, eventually, kill_database, program, remote, study,
+    target,
 };
 
 const FIRST: &str = "
@@ -39,7 +40,8 @@ async fn runs_of(hospital: &Hospital, phantom: &Phantom, count: usize) -> Vec<Va
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart() {
     let files = [("counting", FIRST)];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     hospital.send(&study("one")).await;
     let first = runs_of(&hospital, &study("one"), 1).await;
 
@@ -165,7 +167,8 @@ tests:
 #[tokio::test(flavor = "multi_thread")]
 async fn branches_joins_and_fan_out_do_their_work_and_the_failure_was_made_good() {
     let files = [("shapes", SHAPES)];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     hospital.send(&study("one")).await;
     let runs = runs_of(&hospital, &study("one"), 1).await;
 
@@ -198,7 +201,8 @@ async fn din_52_late_instances_amend_or_replace_as_the_workflow_says() {
     let amend = with_late("amending", "amend");
     let replace = with_late("replacing", "replace");
     let files = [("amending", amend.as_str()), ("replacing", replace.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     let whole = Phantom { slices: 4, ..study("late") };
     let files = whole.files();
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
@@ -265,7 +269,8 @@ async fn messages_and_documents_start_workflows_of_their_own() {
     let document =
         on("document", "{ document: { when: '\"application/pdf\" in message.media_types' } }");
     let files = [("discharge", discharge.as_str()), ("document", document.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     let message = |kind: &str, id: &str, rest: &str| {
         format!(
             "MSH|^~\\&|HIS|H|I|H|20260101||{kind}|{id}|P|2.5.1\rPID|1||7^^^H^MR||DOE^JANE\r{rest}"
@@ -295,8 +300,8 @@ async fn a_workflow_without_nodes_passes_images_on_as_they_came() {
 on: { study: { complete: { quiet: 200ms } } }
 deliver: [{ to: pacs, what: [images] }]
 ";
-    let habits = Habits { workflows: &[("routing", routing)], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("routing", routing)], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = study("routed");
     let other = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
     assert_eq!(hospital.send_message(&simulators::order_message(&other, "O1")).await, "AA");

@@ -135,7 +135,7 @@ pub struct Hospital {
 /// Options of a [`Hospital`]: in what its site file differs from the default.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one line of the site file")]
-pub struct Habits<'a> {
+pub struct SiteOptions<'a> {
     /// Workflow files, name and text. An empty list stands for the workflows of the project.
     pub workflows: &'a [(&'a str, &'a str)],
     /// Whether the EHR receives results that nobody has signed.
@@ -152,7 +152,7 @@ pub struct Habits<'a> {
     pub destinations: &'a str,
 }
 
-impl Default for Habits<'_> {
+impl Default for SiteOptions<'_> {
     fn default() -> Self {
         Self {
             workflows: &[],
@@ -169,16 +169,16 @@ impl Default for Habits<'_> {
 impl Hospital {
     /// Opens a hospital with the default options and the workflows of the project.
     pub async fn open() -> Self {
-        Self::with(Habits::default()).await
+        Self::with(SiteOptions::default()).await
     }
 
     /// Opens a hospital with these options.
-    pub async fn with(habits: Habits<'_>) -> Self {
+    pub async fn with(options: SiteOptions<'_>) -> Self {
         let scratch = Scratch::default();
         let any = "127.0.0.1:0".parse().unwrap();
         let pacs = Pacs::open(&scratch.path("pacs"), "PACS".parse().unwrap(), any).await.unwrap();
         let ehr = Ehr::open(&scratch.path("ehr"), any).await.unwrap();
-        let workflows = match habits.workflows {
+        let workflows = match options.workflows {
             [] => root().join("workflows"),
             own => {
                 for (name, text) in own {
@@ -187,7 +187,7 @@ impl Hospital {
                 scratch.path("workflows")
             }
         };
-        let change = if habits.resend { "resend" } else { "nothing" };
+        let change = if options.resend { "resend" } else { "nothing" };
         let site = format!(
             "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
              dicom: {{ listen: \"127.0.0.1:0\", peers: [{{ ae_title: PACS, \
@@ -201,18 +201,18 @@ impl Hospital {
             target().display(),
             pacs.address(),
             pacs.address(),
-            habits.commitment,
+            options.commitment,
             ehr.address(),
-            habits.allow_unverified,
-            habits.destinations,
+            options.allow_unverified,
+            options.destinations,
         );
         let config = scratch.write("isocenter.yaml", &site);
         let log = scratch.path("log");
         let mut arguments = vec!["--config", config.to_str().unwrap()];
-        if habits.trust_loopback {
+        if options.trust_loopback {
             arguments.push("--trust-loopback");
         }
-        let system = habits.is_faulty_system.then(|| System::sound(&scratch.path("system")));
+        let system = options.is_faulty_system.then(|| System::sound(&scratch.path("system")));
         let engine = Engine::start_on(system.as_ref(), &arguments, &log);
         Self { engine, pacs, ehr, system, scratch }
     }

@@ -8,7 +8,7 @@ use simulators::{Ehr, Pacs};
 use super::proxy::Proxy;
 use super::system::System;
 use crate::processes::family;
-use crate::{Habits, Hospital, Scratch, database_pid};
+use crate::{Hospital, Scratch, SiteOptions, database_pid};
 
 /// A workflow that runs once per study, as soon as all its slices have arrived.
 const WORKFLOW: &str = "
@@ -66,13 +66,13 @@ impl Ward {
             ehr_proxy.address(),
         );
         let workflows = [("bone", WORKFLOW)];
-        let habits = Habits {
+        let options = SiteOptions {
             workflows: &workflows,
             destinations: &destinations,
             is_faulty_system: true,
-            ..Habits::default()
+            ..SiteOptions::default()
         };
-        let hospital = Hospital::with(habits).await;
+        let hospital = Hospital::with(options).await;
         let ward = Self {
             hospital,
             pacs,

@@ -12,7 +12,7 @@ use dimse::{Remote, Timers};
 use rustix::process::Pid;
 
 use crate::processes::family;
-use crate::{Habits, Hospital, Scratch, python, remote};
+use crate::{Hospital, Scratch, SiteOptions, python, remote};
 
 /// Longest wait until a receiver responds to its first C-ECHO.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub struct Receiver {
 
 /// A hospital whose engine stores what it receives and starts no run.
 pub(super) async fn idle_hospital() -> Hospital {
-    Hospital::with(Habits { workflows: &[("idle", IDLE)], ..Habits::default() }).await
+    Hospital::with(SiteOptions { workflows: &[("idle", IDLE)], ..SiteOptions::default() }).await
 }
 
 /// The process behind a receiver, which ends when it is dropped.
