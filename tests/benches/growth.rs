@@ -1,11 +1,12 @@
-//! Whether instances are taken as fast with a long history as without one.
+//! Rate of reception with a long history in the database, compared with an empty database.
 //!
-//! `cargo bench -p system-tests --bench growth -- PAIRS STUDIES...`: beside an engine without history, one after
-//! the other with so many studies, filled in by SQL, and all that comes with them.
+//! `cargo bench -p system-tests --bench growth -- PAIRS STUDIES...` measures PAIRS times for each
+//! number of studies. The history is inserted by SQL. The engine without history is measured right
+//! before or after the other one.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench that cannot go on has nothing to say"
+    reason = "a bench stops with a panic when it cannot continue"
 )]
 
 use system_tests::measuring::{Load, Receiver, Series, fill, median, plot, store_all, table};
@@ -17,24 +18,29 @@ const HEAD: &[&str] =
 
 #[tokio::main]
 async fn main() {
-    let said = std::env::args().skip(1).filter(|it| it != "--bench");
-    let numbers: Vec<u64> = said.map(|it| it.parse().unwrap()).collect();
+    let arguments = std::env::args().skip(1).filter(|it| it != "--bench");
+    let numbers: Vec<u64> = arguments.map(|it| it.parse().unwrap()).collect();
     let (pairs, sizes) = numbers.split_first().expect("a number of pairs, and numbers of studies");
-    let (empty, full) = (Receiver::isocenter().await, Receiver::isocenter().await);
-    let (mut rows, mut filled) = (Vec::new(), 0);
+    let empty = Receiver::isocenter().await;
+    let full = Receiver::isocenter().await;
+    let mut filled = 0;
+    let mut rows = Vec::new();
     let mut line = Series::new("isocenter");
     let mut places = Vec::new();
     for size in sizes {
         fill(full.hospital().unwrap(), filled, *size).await;
         filled = *size;
-        let (mut rates, mut ratios) = (Vec::new(), Vec::new());
+        let mut rates = Vec::new();
+        let mut ratios = Vec::new();
         for pair in 0..*pairs {
-            // Who begins changes.
-            let (one, other) = if pair % 2 == 0 { (&empty, &full) } else { (&full, &empty) };
-            let (first, second) = (rate(one).await, rate(other).await);
-            let (bare, laden) = if pair % 2 == 0 { (first, second) } else { (second, first) };
-            rates.push(laden);
-            ratios.push(laden / bare);
+            // The order alternates, so that neither engine always runs first.
+            let is_empty_first = pair % 2 == 0;
+            let first = rate(if is_empty_first { &empty } else { &full }).await;
+            let second = rate(if is_empty_first { &full } else { &empty }).await;
+            let (rate_empty, rate_full) =
+                if is_empty_first { (first, second) } else { (second, first) };
+            rates.push(rate_full);
+            ratios.push(rate_full / rate_empty);
         }
         rows.push(vec![
             size.to_string(),
@@ -49,6 +55,7 @@ async fn main() {
     std::fs::write(system_tests::root().join("target/growth.svg"), svg).unwrap();
 }
 
+/// Instances per second.
 async fn rate(receiver: &Receiver) -> f64 {
     let shares = LOAD.shares();
     let count: usize = shares.iter().map(Vec::len).sum();

@@ -1,16 +1,16 @@
-//! How fast messages are acknowledged, beside python-hl7, which keeps nothing.
+//! Rate and latency of HL7 acknowledgements, compared with python-hl7, which stores nothing.
 //!
 //! `cargo bench -p system-tests --bench messages -- ROUNDS`
 #![expect(
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench that cannot go on has nothing to say"
+    reason = "a bench stops with a panic when it cannot continue"
 )]
 
 use system_tests::measuring::{Acknowledger, acknowledge_all, median, percentile, table};
 
-/// Connections, and messages on each.
+/// Number of connections, and of messages on each connection.
 const CASES: [(usize, usize); 2] = [(1, 300), (8, 100)];
 
 const HEAD: &[&str] =
@@ -18,8 +18,8 @@ const HEAD: &[&str] =
 
 #[tokio::main]
 async fn main() {
-    let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
-    let rounds: usize = said.next().map_or(5, |it| it.parse().unwrap());
+    let mut arguments = std::env::args().skip(1).filter(|it| it != "--bench");
+    let rounds: usize = arguments.next().map_or(5, |it| it.parse().unwrap());
     let mut all = vec![Acknowledger::isocenter().await];
     all.extend(Acknowledger::python_hl7().await);
     let mut rows = Vec::new();
@@ -28,20 +28,21 @@ async fn main() {
         let mut times = vec![Vec::new(); all.len()];
         for round in 0..rounds {
             for turn in 0..all.len() {
-                let at = (turn + round) % all.len();
-                let (time, one) = acknowledge_all(&all[at].address, connections, each).await;
-                rates[at].push((connections * each) as f64 / time.as_secs_f64());
-                times[at].extend(one);
+                let index = (turn + round) % all.len();
+                let (time, latencies) =
+                    acknowledge_all(&all[index].address, connections, each).await;
+                rates[index].push((connections * each) as f64 / time.as_secs_f64());
+                times[index].extend(latencies);
             }
         }
-        for (at, it) in all.iter().enumerate() {
-            let ratios = rates[0].iter().zip(&rates[at]).map(|(ours, theirs)| ours / theirs);
+        for (index, receiver) in all.iter().enumerate() {
+            let ratios = rates[0].iter().zip(&rates[index]).map(|(ours, theirs)| ours / theirs);
             rows.push(vec![
                 connections.to_string(),
-                it.name.to_owned(),
-                format!("{:.0}", median(&rates[at])),
-                format!("{:.2}", percentile(&times[at], 50)),
-                format!("{:.2}", percentile(&times[at], 99)),
+                receiver.name.to_owned(),
+                format!("{:.0}", median(&rates[index])),
+                format!("{:.2}", percentile(&times[index], 50)),
+                format!("{:.2}", percentile(&times[index], 99)),
                 format!("{:.2}", median(&ratios.collect::<Vec<f64>>())),
             ]);
         }

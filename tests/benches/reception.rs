@@ -1,12 +1,12 @@
-//! How fast instances are taken, beside others who take the same ones in the same minutes.
+//! Rate of reception of instances, compared with other receivers in the same rounds.
 //!
-//! `cargo bench -p system-tests --bench reception -- ROUNDS [CASE [RECEIVER...]]`. The table goes to the
-//! terminal, a plot of the rates into `target/reception.svg`.
+//! `cargo bench -p system-tests --bench reception -- ROUNDS [CASE [RECEIVER...]]` prints a table
+//! and writes a plot of the rates to `target/reception.svg`.
 #![expect(
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench that cannot go on has nothing to say"
+    reason = "a bench stops with a panic when it cannot continue"
 )]
 
 use std::fs;
@@ -34,24 +34,29 @@ const HEAD: &[&str] = &[
     "CPU ms each",
 ];
 
-/// Rates, and milliseconds of processor time for each instance.
+/// The measurements of one receiver, one of each per round.
 #[derive(Default, Clone)]
 struct Measured {
+    /// Instances per second.
     rates: Vec<f64>,
+    /// Milliseconds of processor time per instance.
     cpu: Vec<f64>,
 }
 
 #[tokio::main]
 async fn main() {
-    let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
-    let rounds: usize = said.next().map_or(5, |it| it.parse().unwrap());
-    let only: Option<usize> = said.next().map(|it| it.parse().unwrap());
-    let receivers = receivers(&said.collect::<Vec<_>>()).await;
-    tell_memory("idle", &receivers);
+    let mut arguments = std::env::args().skip(1).filter(|it| it != "--bench");
+    let rounds: usize = arguments.next().map_or(5, |it| it.parse().unwrap());
+    let only: Option<usize> = arguments.next().map(|it| it.parse().unwrap());
+    let receivers = receivers(&arguments.collect::<Vec<_>>()).await;
+    print_memory("idle", &receivers);
     let mut rows = Vec::new();
     let mut series: Vec<Series> = receivers.iter().map(|it| Series::new(it.name)).collect();
     let mut places = Vec::new();
-    for (_, load) in CASES.iter().enumerate().filter(|(at, _)| only.is_none_or(|it| it == *at)) {
+    for (index, load) in CASES.iter().enumerate() {
+        if only.is_some_and(|it| it != index) {
+            continue;
+        }
         let (all, loops, hashes) = compare(&receivers, load, rounds).await;
         rows.extend(receivers.iter().zip(&all).map(|(it, own)| row(it, load, own, &all[0])));
         rows.push(row_of_loop(load, "write and flush, no network", &loops, &all[0]));
@@ -62,19 +67,20 @@ async fn main() {
             line.points.push(median(&own.rates));
         }
     }
-    tell_memory("in the end", &receivers);
+    print_memory("in the end", &receivers);
     let title = "Instances taken, by size and associations";
     let svg = plot(title, "instances/s", &places, &series);
     fs::write(system_tests::root().join("target/reception.svg"), svg).unwrap();
 }
 
-/// What each takes just now, with everything it started: ours with its database.
-fn tell_memory(when: &str, receivers: &[Receiver]) {
+/// Prints the current memory of each receiver with its child processes, and with the database of
+/// the engine.
+fn print_memory(when: &str, receivers: &[Receiver]) {
     let each = receivers.iter().map(|it| format!("{} {:.0} MB", it.name, it.memory_mb()));
     println!("memory, {when}: {}", each.collect::<Vec<_>>().join(", "));
 }
 
-/// Ours first, then those of the others that are named, or all.
+/// The engine, then those of the other receivers that are named on the command line, or all.
 async fn receivers(named: &[String]) -> Vec<Receiver> {
     let mut others = Vec::new();
     others.extend(Receiver::storescp().await);
@@ -86,18 +92,20 @@ async fn receivers(named: &[String]) -> Vec<Receiver> {
     all
 }
 
-/// Each in turn, round after round; who begins changes. Then the loops that do nothing else, in the same rounds.
+/// Measures each receiver in every round, in rotating order, and in the same rounds the loops that
+/// only write files or only hash.
 async fn compare(
     receivers: &[Receiver],
     load: &Load,
     rounds: usize,
 ) -> (Vec<Measured>, Vec<f64>, Vec<f64>) {
     let mut all = vec![Measured::default(); receivers.len()];
-    let (mut loops, mut hashes) = (Vec::new(), Vec::new());
+    let mut loops = Vec::new();
+    let mut hashes = Vec::new();
     for round in 0..rounds {
         for turn in 0..receivers.len() {
-            let at = (turn + round) % receivers.len();
-            measure(&receivers[at], load, &mut all[at]).await;
+            let index = (turn + round) % receivers.len();
+            measure(&receivers[index], load, &mut all[index]).await;
         }
         loops.push(write_and_flush(load));
         hashes.push(hash(load));
@@ -105,43 +113,43 @@ async fn compare(
     (all, loops, hashes)
 }
 
-async fn measure(receiver: &Receiver, load: &Load, into: &mut Measured) {
+async fn measure(receiver: &Receiver, load: &Load, measured: &mut Measured) {
     let shares = load.shares();
     let count: usize = shares.iter().map(Vec::len).sum();
     receiver.tidy();
     let before = receiver.cpu();
     let time = store_all(&receiver.remote, shares).await;
-    // Some write the last ones a moment after they have answered.
-    let begin = Instant::now();
+    // Some receivers respond a moment before they have written the file.
+    let start = Instant::now();
     while receiver.kept() < count {
-        assert!(begin.elapsed().as_secs() < 10, "{} has only {}", receiver.name, receiver.kept());
+        assert!(start.elapsed().as_secs() < 10, "{} has only {}", receiver.name, receiver.kept());
     }
-    into.rates.push(count as f64 / time.as_secs_f64());
-    into.cpu.push((receiver.cpu() - before) * 1000.0 / count as f64);
+    measured.rates.push(count as f64 / time.as_secs_f64());
+    measured.cpu.push((receiver.cpu() - before) * 1000.0 / count as f64);
 }
 
-/// Instances per second of a loop that does nothing but write and flush a file for each.
+/// Instances per second of a loop that only writes and flushes a file for each instance.
 fn write_and_flush(load: &Load) -> f64 {
     let scratch = Scratch::default();
     let files = load.shares().concat();
     rustix::fs::sync();
-    let begin = Instant::now();
+    let start = Instant::now();
     for (number, file) in files.iter().enumerate() {
         let mut out = fs::File::create(scratch.path(&number.to_string())).unwrap();
         out.write_all(file).unwrap();
         out.sync_all().unwrap();
     }
-    files.len() as f64 / begin.elapsed().as_secs_f64()
+    files.len() as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Instances per second of a loop that does nothing but hash each, on one core.
+/// Instances per second of a loop that only hashes each instance, on one core.
 fn hash(load: &Load) -> f64 {
     let files = load.shares().concat();
-    let begin = Instant::now();
+    let start = Instant::now();
     for file in &files {
         std::hint::black_box(Sha256::digest(file));
     }
-    files.len() as f64 / begin.elapsed().as_secs_f64()
+    files.len() as f64 / start.elapsed().as_secs_f64()
 }
 
 fn row(receiver: &Receiver, load: &Load, own: &Measured, ours: &Measured) -> Vec<String> {
@@ -170,7 +178,7 @@ fn row_of_loop(load: &Load, name: &str, loops: &[f64], ours: &Measured) -> Vec<S
     ]
 }
 
-/// The median of the ratios of what was measured in the same round.
+/// The median of the ratios between measurements of the same round.
 fn ratio(ours: &[f64], theirs: &[f64]) -> String {
     let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
     format!("{:.2}", median(&ratios))

@@ -1,12 +1,12 @@
-//! How long a step takes whose plugin does nothing, at so many steps a second; and how long after the last
-//! instance a report is there.
+//! Latency of a step whose plugin does nothing, at a steady rate of steps, and time from the last
+//! instance of a study to its report.
 //!
 //! `cargo bench -p system-tests --bench steps -- ROUNDS [STEPS_PER_SECOND]`
 #![expect(
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a bench that cannot go on has nothing to say"
+    reason = "a bench stops with a panic when it cannot continue"
 )]
 
 use std::collections::BTreeMap;
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use system_tests::measuring::{REPORTING, median, percentile, table};
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{Hospital, SiteOptions, eventually, study};
 
-/// Steps of a run, one after the other.
+/// Number of steps of a run, which follow each other.
 const CHAIN: usize = 10;
 
-/// How long runs are started.
-const LASTS: Duration = Duration::from_secs(10);
+/// Time during which runs are started.
+const DURATION: Duration = Duration::from_secs(10);
 
-/// Studies whose way to the report is timed, one after the other.
+/// Number of studies whose time to the report is measured, one after the other.
 const STUDIES: usize = 20;
 
 #[tokio::main]
 async fn main() {
-    let mut said = std::env::args().skip(1).filter(|it| it != "--bench");
-    let rounds: usize = said.next().map_or(5, |it| it.parse().unwrap());
-    let rate: usize = said.next().map_or(200, |it| it.parse().unwrap());
+    let mut arguments = std::env::args().skip(1).filter(|it| it != "--bench");
+    let rounds: usize = arguments.next().map_or(5, |it| it.parse().unwrap());
+    let rate: usize = arguments.next().map_or(200, |it| it.parse().unwrap());
     let mut rows = Vec::new();
     for _ in 0..rounds {
         let hospital = hospital(&chain()).await;
@@ -44,10 +44,10 @@ async fn main() {
     }
     println!("{}", table(&["steps/s", "steps", "p50 ms", "p99 ms"], &rows));
     let hospital = hospital(REPORTING).await;
-    let times = to_the_report(&hospital).await;
+    let times = report_latencies(&hospital).await;
     println!(
-        "from the last instance's acknowledgement to the report at the EHR, {STUDIES} studies: median {:.0} ms, \
-         longest {:.0} ms",
+        "from the last instance's acknowledgement to the report at the EHR, {STUDIES} studies: \
+         median {:.0} ms, longest {:.0} ms",
         median(&times),
         percentile(&times, 100)
     );
@@ -55,10 +55,10 @@ async fn main() {
 
 async fn hospital(workflow: &str) -> Hospital {
     let workflows = [("bench", workflow)];
-    Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await
+    Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await
 }
 
-/// A workflow of steps that do nothing, each after the one before.
+/// A workflow of steps that do nothing, in sequence.
 fn chain() -> String {
     let mut text = "workflow: bench\non: { message: { type: ORU^R01 } }\nnodes:\n".to_owned();
     for step in 0..CHAIN {
@@ -75,18 +75,18 @@ fn message(number: usize) -> String {
     )
 }
 
-/// Starts runs at a steady rate. Gives the steps per second of the whole, and the milliseconds from the begin of
-/// each step to the begin of the next: to claim it, have the plugin work, write down what came of it, and what
-/// follows.
+/// Starts runs at a steady rate. Returns the steps per second of all runs, and the milliseconds
+/// from the start of each step to the start of the next one. This time includes the claim of the
+/// step, the call of the plugin, and the transaction that records the outcome.
 async fn steps(hospital: &Hospital, rate: usize) -> (f64, Vec<f64>) {
-    // The processes of the plugin are there already.
+    // A first run starts the processes of the plugin.
     hospital.send_message(&message(0)).await;
     hospital.ended_runs(1).await;
-    let runs = rate * usize::try_from(LASTS.as_secs()).unwrap() / CHAIN;
-    let begin = Instant::now();
+    let runs = rate * usize::try_from(DURATION.as_secs()).unwrap() / CHAIN;
+    let start = Instant::now();
     for number in 1..=runs {
-        let due = LASTS.mul_f64((number - 1) as f64 / runs as f64);
-        tokio::time::sleep(due.saturating_sub(begin.elapsed())).await;
+        let due = DURATION.mul_f64((number - 1) as f64 / runs as f64);
+        tokio::time::sleep(due.saturating_sub(start.elapsed())).await;
         assert_eq!(hospital.send_message(&message(number)).await, "AA");
     }
     eventually("all runs to end", async || {
@@ -96,42 +96,42 @@ async fn steps(hospital: &Hospital, rate: usize) -> (f64, Vec<f64>) {
     })
     .await;
     let events = hospital.ask(&["audit", "show", "--limit", "1000000"]);
-    let mut of_runs = BTreeMap::<String, Vec<f64>>::new();
+    let mut starts_by_run = BTreeMap::<String, Vec<f64>>::new();
     for event in events.as_array().unwrap().iter().filter(|it| it["kind"] == "node_started") {
         let run = event["body"]["subject"]["run"].as_str().unwrap().to_owned();
-        of_runs.entry(run).or_default().push(moment(event));
+        starts_by_run.entry(run).or_default().push(seconds_of_day(event));
     }
-    let all: Vec<f64> = of_runs.values().flatten().copied().collect();
+    let all: Vec<f64> = starts_by_run.values().flatten().copied().collect();
     let first = all.iter().copied().fold(f64::MAX, f64::min);
     let last = all.iter().copied().fold(f64::MIN, f64::max);
     let mut times = Vec::new();
-    for mut moments in of_runs.into_values() {
-        assert_eq!(moments.len(), CHAIN, "each step is begun once");
-        moments.sort_by(f64::total_cmp);
-        times.extend(moments.windows(2).map(|it| (it[1] - it[0]) * 1000.0));
+    for mut starts in starts_by_run.into_values() {
+        assert_eq!(starts.len(), CHAIN, "each step is started once");
+        starts.sort_by(f64::total_cmp);
+        times.extend(starts.windows(2).map(|it| (it[1] - it[0]) * 1000.0));
     }
     (all.len() as f64 / (last - first), times)
 }
 
-/// When an event was written, in seconds of its day.
-fn moment(event: &Value) -> f64 {
+/// The time of an event in seconds since midnight.
+fn seconds_of_day(event: &Value) -> f64 {
     let text = event["at"].as_str().unwrap();
     let clock = text.get(11..text.len() - 1).unwrap();
     clock.split(':').fold(0.0, |sum, it| sum * 60.0 + it.parse::<f64>().unwrap())
 }
 
-/// Milliseconds from the acknowledgement of a study's last instance to its report.
-async fn to_the_report(hospital: &Hospital) -> Vec<f64> {
+/// Milliseconds from the acknowledgement of the last instance of a study to its report.
+async fn report_latencies(hospital: &Hospital) -> Vec<f64> {
     let mut times = Vec::new();
     for number in 0..STUDIES {
         let before = hospital.ehr.received_raw().len();
         hospital.send(&study(&format!("latency {number}"))).await;
-        let begin = Instant::now();
+        let start = Instant::now();
         while hospital.ehr.received_raw().len() == before {
-            assert!(begin.elapsed() < Duration::from_mins(1), "no report comes");
+            assert!(start.elapsed() < Duration::from_mins(1), "no report comes");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
     }
     times
 }

@@ -1,12 +1,8 @@
-//! What harnesses of others say of the engine, on the material that `ISOCENTER_REFERENCE` names.
+//! Independent conformance harnesses, run on the reference material of `ISOCENTER_REFERENCE`.
 //!
-//! A binary of its own, and one test at a time: some checks of a harness look at how long an answer
-//! takes while others misbehave, which says nothing on a machine that is busy with other tests.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "in a test, a panic is the way to say no"
-)]
+//! These tests are a binary of their own and run one at a time: some checks of a harness measure
+//! response times while another peer misbehaves, which needs a machine without other tests.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod outputs;
 mod shipped;
@@ -17,18 +13,19 @@ use std::process::Command;
 use system_tests::{Hospital, reference_and_python};
 use tokio::sync::Mutex;
 
+/// Held by the test that runs, so that the others wait.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// What a harness prints, shown if it found fault.
+/// Runs a harness. Panics with its failed checks, if there are any.
 fn passes(mut harness: Command) {
     let output = harness.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let faults: Vec<&str> = said.lines().filter(|it| it.starts_with("FAIL")).collect();
-    let last = said.lines().last().unwrap_or_default();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let faults: Vec<&str> = text.lines().filter(|it| it.starts_with("FAIL")).collect();
+    let last = text.lines().last().unwrap_or_default();
     assert!(last.ends_with(" 0 failed") && !last.starts_with("0 "), "{faults:?} {last}");
 }
 
-/// DIN-01..34 over real sockets, with all images of the material.
+/// DIN-01..34 over real sockets, with all images of the reference material.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_01_the_dicom_harness_finds_no_fault() {
     let Some((reference, python)) = reference_and_python() else { return };
@@ -45,7 +42,7 @@ async fn din_01_the_dicom_harness_finds_no_fault() {
     passes(harness);
 }
 
-/// HL7-01..26 over real sockets, with all messages of the material.
+/// HL7-01..26 over real sockets, with all messages of the reference material.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_01_the_mllp_harness_finds_no_fault() {
     let Some((reference, python)) = reference_and_python() else { return };

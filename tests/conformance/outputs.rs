@@ -1,4 +1,4 @@
-//! One output of every kind on real studies, in the eyes of others (OUT-10..73).
+//! Every kind of output on real studies, checked by independent readers (OUT-10..73).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use base64::prelude::BASE64_STANDARD;
 use imaging::{FlatMask, Picture};
 use serde_json::{Value, json};
 use system_tests::api::{call, token};
-use system_tests::{Habits, Hospital, eventually, reference_and_python, study};
+use system_tests::{Hospital, SiteOptions, eventually, reference_and_python, study};
 
 use crate::{ALONE, passes};
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 
 const WORKFLOW: &str = "workflow: everything
 on: { study: { complete: { quiet: 2s } } }
@@ -27,17 +27,17 @@ deliver:
   - { to: shares, what: [seg] }
 ";
 
-/// What is sent: with a frame of reference and without, in the patient's axes and across them.
+/// The studies that are sent: with and without a frame of reference, axial and oblique.
 const STUDIES: [&str; 4] =
     ["ct_liver_3slices", "cr/CR-MONO1-10-chest", "wg04/US1_RLE.dcm", "mr_series_16slices"];
 
-/// A model that outlines what is bright, the left half as one thing and the right as another, and reports with
-/// two boxes.
-fn drawing(question: &Value) -> Value {
+/// The answer of a model that segments bright pixels, in the left half of an image for the lung and
+/// in the right half for the lesion, and that drafts reports with two boxes.
+fn answer(question: &Value) -> Value {
     let content = &question["messages"][0]["content"];
     let text = content.as_array().unwrap().last().unwrap()["text"].as_str().unwrap();
     if !text.contains("segment") {
-        return said(
+        return model_response(
             "<think>'right_lung' with bbox [2, 3, 20, 21], then {\"Part\":\"heart\",\"bbox\":\
              \"[10, 4, 25, 24]\"}</think><answer>Findings: Lungs are clear.\n\
              Impression: Normal.</answer>",
@@ -49,22 +49,23 @@ fn drawing(question: &Value) -> Value {
     let picture = Picture::decode(&png).unwrap();
     let columns = picture.width as usize;
     let is_left = text.contains("lung");
+    let is_in_half = |index: usize| (index % columns < columns / 2) == is_left;
     let pixels = picture.rgb.chunks(3).enumerate();
-    let is_in = |at: usize| (at % columns < columns / 2) == is_left;
-    let pixels = pixels.map(|(at, it)| it[0] >= 90 && is_in(at)).collect();
+    let pixels = pixels.map(|(index, rgb)| rgb[0] >= 90 && is_in_half(index)).collect();
     let mask = FlatMask { height: picture.height, width: picture.width, pixels };
     let mask = json!({"size": [picture.height, picture.width], "counts": mask.to_text()});
-    said("It is [SEG].", &[mask])
+    model_response("It is [SEG].", &[mask])
 }
 
-/// Sends the files of a folder as they are.
+/// Sends the files of a folder unchanged. Returns a line with the status of each.
 fn send(python: &Path, folder: &Path, address: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/send_all.py");
     let output = Command::new(python).arg(script).arg(folder).arg(address).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Copies studies of the material with File Meta Information, which one of them lacks.
+/// Copies studies of the reference material and adds File Meta Information where a file has none.
+/// Returns the path of each SOP Instance UID.
 fn prepared(python: &Path, material: &Path, to: &Path) -> BTreeMap<String, PathBuf> {
     let script = "import sys, os, glob, pydicom
 root, to, names = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -86,12 +87,12 @@ for name in names:
     command.args(["-c", script]).arg(material).arg(to).args(STUDIES);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8(output.stdout).unwrap();
-    let pairs = said.lines().filter_map(|it| it.split_once(' '));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let pairs = text.lines().filter_map(|it| it.split_once(' '));
     pairs.map(|(uid, path)| (uid.to_owned(), PathBuf::from(path))).collect()
 }
 
-/// Whether an independent reader sees the masks of a run where they were drawn.
+/// Asserts that an independent reader finds the masks of a run at their true positions.
 fn check_masks(python: &Path, seg: &Path, outlined: &Value, files: &Value, artifacts: &Path) {
     let mask = |it: &Value| {
         let digest = it["mask"]["sha256"].as_str().unwrap();
@@ -99,7 +100,7 @@ fn check_masks(python: &Path, seg: &Path, outlined: &Value, files: &Value, artif
     };
     let segments = outlined["segments"].as_array().unwrap();
     let geometry = &outlined["geometry"];
-    let asked = json!({
+    let expected = json!({
         "instances": geometry["instances"], "rows": geometry["rows"],
         "columns": geometry["columns"], "files": files,
         "masks": segments.iter().map(mask).collect::<Vec<_>>(),
@@ -109,14 +110,14 @@ fn check_masks(python: &Path, seg: &Path, outlined: &Value, files: &Value, artif
     reader.arg(script).arg(seg);
     let reader = reader.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut reader = reader.spawn().unwrap();
-    reader.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
+    reader.stdin.take().unwrap().write_all(expected.to_string().as_bytes()).unwrap();
     let output = reader.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let trouble = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("equal"), "{}: {said}{trouble}", seg.display());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(text.starts_with("equal"), "{}: {text}{errors}", seg.display());
 }
 
-/// A file of this name, anywhere below a folder.
+/// A file whose name begins with `name`, anywhere below a folder.
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
     for path in entries.map(|it| it.unwrap().path()) {
@@ -131,21 +132,23 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// OUT-10..73: the harness finds no fault with any kind of output, and others see masks where they were drawn.
+/// OUT-10..73: the harness finds no fault in any kind of output, and independent readers find masks
+/// at their true positions.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_drawn() {
     let Some((reference, python)) = reference_and_python() else { return };
     let _alone = ALONE.lock().await;
-    let script = Script::open(drawing);
+    let script = Script::open(answer);
     let any = "127.0.0.1:0".parse().unwrap();
     let folder = system_tests::Scratch::default();
-    let shelf = folder.path("pacs");
-    let others = simulators::Pacs::open(&shelf, "OTHERS".parse().unwrap(), any).await.unwrap();
+    let other_folder = folder.path("pacs");
+    let other_pacs =
+        simulators::Pacs::open(&other_folder, "OTHERS".parse().unwrap(), any).await.unwrap();
     let out = folder.path("out");
     let pacs = |form: &str| {
         format!(
             "{{ dicom: {{ address: \"{}\", ae_title: OTHERS, segmentation: {form} }} }}",
-            others.address()
+            other_pacs.address()
         )
     };
     let more = format!(
@@ -156,8 +159,9 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
         script.as_model(),
     );
     let workflows = [("everything", WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let sources = folder.path("sources");
     let files = prepared(&python, &reference.join("material/dicom"), &sources);
     let answers = send(&python, &sources, &hospital.engine.dicom);
@@ -177,37 +181,40 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
         assert_eq!(run["status"], "completed", "{run}");
         let shown = hospital.ask(&["run", "show", id]);
         let outlined = shown["outputs"]["outlined"]["segmentations"].as_array().unwrap();
-        for (index, it) in outlined.iter().enumerate() {
+        for (index, segmentation) in outlined.iter().enumerate() {
             let seg = out.join(id).join(format!("seg-{}.dcm", index + 1));
-            check_masks(&python, &seg, it, &json!(files), &artifacts);
+            check_masks(&python, &seg, segmentation, &json!(files), &artifacts);
             compared += 1;
         }
         assert!(out.join(id).join("pr-1.dcm").exists() && out.join(id).join("sc-1.dcm").exists());
     }
     assert_eq!(compared, STUDIES.len());
-    check_others(&python, &others, &hospital, (&runs, &files, &artifacts)).await;
+    check_other_forms(&python, &other_pacs, &hospital, &runs, &json!(files), &artifacts).await;
 }
 
-/// Label maps and fractions of the same, for those who want them.
-async fn check_others(
+/// Checks the label maps and fractional segmentations that `pacs` has received from the same runs.
+async fn check_other_forms(
     python: &Path,
-    others: &simulators::Pacs,
+    pacs: &simulators::Pacs,
     hospital: &Hospital,
-    (runs, files, artifacts): (&[Value], &BTreeMap<String, String>, &Path),
+    runs: &[Value],
+    files: &Value,
+    artifacts: &Path,
 ) {
     let received = eventually("label maps and fractions", async || {
-        let all = others.received();
+        let all = pacs.received();
         (all.len() == 2 * STUDIES.len()).then_some(all)
     })
     .await;
-    for it in &received {
-        let source = |run: &&Value| {
+    for object in &received {
+        let segmentation = |run: &Value| {
             let shown = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
             let outlined = shown["outputs"]["outlined"]["segmentations"][0].clone();
-            refers_to(python, &it.path, outlined["series"].as_str().unwrap()).then_some(outlined)
+            let series = outlined["series"].as_str().unwrap();
+            refers_to(python, &object.path, series).then_some(outlined)
         };
-        let outlined = runs.iter().find_map(|it| source(&it)).unwrap();
-        check_masks(python, &it.path, &outlined, &json!(files), artifacts);
+        let outlined = runs.iter().find_map(segmentation).unwrap();
+        check_masks(python, &object.path, &outlined, files, artifacts);
     }
 }
 
@@ -229,7 +236,8 @@ deliver:
   - { to: files, what: [seg, sr, narrative, sc, pdf, oru, mdm, fhir, json], after: [bone] }
 ";
 
-/// OUT-02, ACC-08: what is signed, amended and withdrawn is as sound as a draft, with a name in three scripts.
+/// OUT-02, ACC-08: drafts and signed, amended and withdrawn reports pass the harness, with text in
+/// several scripts.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_02_what_people_sign_amend_and_withdraw_is_sound() {
     let Some((reference, python)) = reference_and_python() else { return };
@@ -238,8 +246,9 @@ async fn out_02_what_people_sign_amend_and_withdraw_is_sound() {
     let out = folder.path("out");
     let more = format!("  files: {{ folder: {}, allow_unverified: true }}\n", out.display());
     let workflows = [("reviewed", REVIEWED)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     hospital.send(&study("signed")).await;
     let token = token(&hospital, "radiologist", "Wang^XiaoDong^^Dr");
     let api = |method: &str, path: &str, body: Option<&Value>| {
@@ -255,36 +264,36 @@ async fn out_02_what_people_sign_amend_and_withdraw_is_sound() {
     let run = open[0]["run"].as_str().unwrap().to_owned();
     let path = |what: &str| format!("/api/runs/{run}/{what}");
     let report = out.join(&run).join("fhir-1.json");
-    let checked = async |status: &str| {
-        let wanted = format!("\"status\": \"{status}\"");
+    let check_all = async |status: &str| {
+        let expected = format!("\"status\": \"{status}\"");
         eventually(status, async || {
             let text = fs::read_to_string(&report).ok()?;
-            text.contains(&wanted).then_some(())
+            text.contains(&expected).then_some(())
         })
         .await;
         let mut harness = Command::new(&python);
         harness.arg(reference.join("harness/output_check.py")).arg(&out);
         passes(harness);
     };
-    checked("preliminary").await;
-    let seen = api("GET", &path("result"), None);
-    let mut content = seen["content"].clone();
+    check_all("preliminary").await;
+    let draft = api("GET", &path("result"), None);
+    let mut content = draft["content"].clone();
     content["sections"] = json!([{
         "title": {"value": "19005-8", "scheme": "LN", "meaning": "Impression"},
         "text": "Normal. 未见异常。 طبيعي 正常 정상",
     }]);
-    let edit = json!({"seen": seen["digest"], "content": content});
+    let edit = json!({"seen": draft["digest"], "content": content});
     let edited = api("PUT", &path("result"), Some(&edit));
     let sign = json!({"seen": edited["digest"], "meaning": "corrected", "token": token});
     let signed = api("POST", &path("sign"), Some(&sign));
-    checked("final").await;
+    check_all("final").await;
     content["findings"][0]["text"] = json!("Less.");
     let amend = json!({"seen": signed["digest"], "content": content, "reason": "more to say",
         "token": token});
     let amended = api("POST", &path("amend"), Some(&amend));
-    checked("amended").await;
+    check_all("amended").await;
     let withdraw = json!({"seen": amended["digest"], "reason": "wrong study", "token": token});
     api("POST", &path("withdraw"), Some(&withdraw));
-    checked("entered-in-error").await;
+    check_all("entered-in-error").await;
     assert!(out.join(&run).join("rejection-1.dcm").exists());
 }

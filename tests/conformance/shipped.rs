@@ -1,5 +1,5 @@
-//! The workflows that ship, all at once, on real studies, messages and papers: what they send, in the eyes of
-//! others.
+//! The workflows of the project, run together on real studies, messages and papers, and their
+//! outputs checked by independent readers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,19 +8,19 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
-use system_tests::script::{Script, said};
-use system_tests::{Habits, Hospital, Scratch, eventually, reference_and_python};
+use system_tests::script::{Script, model_response};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, reference_and_python};
 
 use crate::{ALONE, passes};
 
-/// Studies of the material, with what is set in them: for whom a radiograph is, that somebody ordered it.
+/// Studies of the reference material, with the accession number that is written into each.
 const STUDIES: [(&str, &str); 3] =
     [("ct_liver_3slices", ""), ("cr/CR-MONO1-10-chest", "SO1"), ("mammography", "")];
 
 /// Digital Mammography X-Ray Image Storage, for presentation.
 const MAMMOGRAM: &str = "1.2.840.10008.5.1.4.1.1.1.2";
 
-/// An order for a second opinion, and the report that somebody has signed on it.
+/// An order for a second opinion, and the report that a radiologist has signed for the order.
 const ORDER: &str = "MSH|^~\\&|RIS|HOSP|ISOCENTER|AI|20260115||ORM^O01|O1|P|2.5.1\r\
     PID|1||FUJI95714^^^^MR||X\rORC|NW|P-SO1|F-SO1\r\
     OBR|1|P-SO1|F-SO1|71046^Second opinion chest^C4||||||||||||||SO1";
@@ -28,20 +28,21 @@ const SIGNED: &str = "MSH|^~\\&|RIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|R1|P|2.5
     PID|1||FUJI95714^^^^MR||X\rOBR|1|P-SO1|F-SO1|71046^Second opinion chest^C4||||||||||||||SO1\r\
     OBX|1|TX|59776-5^Findings^LN||No pneumothorax.||||||F\r";
 
-/// Reads a page as its truth says, and drafts a report that is not what was signed.
+/// The answer of a model that reads a page without error, and that drafts a report which
+/// contradicts the signed one.
 fn answer(question: &Value, table: &str) -> Value {
     let content = question["messages"][0]["content"].as_array().unwrap();
     let text = content.last().unwrap()["text"].as_str().unwrap();
     if text.contains("page of a laboratory report") {
-        return said(table, &[]);
+        return model_response(table, &[]);
     }
-    said(
+    model_response(
         "<think>a</think><answer>Findings: Left pneumothorax.\nImpression: Pneumothorax.</answer>",
         &[],
     )
 }
 
-/// The truth of a paper as a table in Markdown.
+/// The true content of a laboratory report as a table in Markdown.
 fn markdown(truth: &Path) -> String {
     let truth: Value = serde_json::from_slice(&fs::read(truth).unwrap()).unwrap();
     let rows = truth["observations"].as_array().unwrap().iter().map(|it| {
@@ -52,7 +53,7 @@ fn markdown(truth: &Path) -> String {
         + &rows.collect::<String>()
 }
 
-/// Copies studies into a folder, and makes a study of a PDF with dcmtk.
+/// Copies studies into a folder, and converts a PDF to a study with dcmtk.
 fn prepared(python: &Path, material: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     let script = "import sys, os, glob, pydicom
@@ -79,16 +80,16 @@ for file in sorted(glob.glob(path + '/*')) if os.path.isdir(path) else [path]:
     assert!(command.args(keys).status().unwrap().success());
 }
 
-/// Signs whatever waits for somebody of a role.
-fn sign_all(address: &str, person: &str) {
-    let (_, open) = call(address, Some(person), ("GET", "/api/reviews"), None);
-    for it in open.as_array().unwrap() {
-        let run = it["run"].as_str().unwrap();
+/// Signs every open review that a person with this token may sign.
+fn sign_all(address: &str, token: &str) {
+    let (_, open) = call(address, Some(token), ("GET", "/api/reviews"), None);
+    for review in open.as_array().unwrap() {
+        let run = review["run"].as_str().unwrap();
         let path = |what: &str| format!("/api/runs/{run}/{what}");
-        let (_, seen) = call(address, Some(person), ("GET", &path("result")), None);
-        let body = json!({ "seen": seen["digest"], "meaning": "approved", "token": person });
-        let (status, said) = call(address, Some(person), ("POST", &path("sign")), Some(&body));
-        assert_eq!(status, 200, "{said}");
+        let (_, result) = call(address, Some(token), ("GET", &path("result")), None);
+        let body = json!({ "seen": result["digest"], "meaning": "approved", "token": token });
+        let (status, answer) = call(address, Some(token), ("POST", &path("sign")), Some(&body));
+        assert_eq!(status, 200, "{answer}");
     }
 }
 
@@ -100,23 +101,24 @@ fn shipped() -> BTreeSet<String> {
     workflows.map(|it| it.file_stem().unwrap().to_string_lossy().into_owned()).collect()
 }
 
-/// Puts what PACS and EHR got into one folder. What is only passed on is as its maker made it, faults included.
+/// Copies all objects and messages that PACS and EHR have received into one folder. Forwarded
+/// images are left out, as their faults are those of their manufacturer.
 fn gather(hospital: &Hospital, out: &Path) {
     let received = hospital.pacs.received();
-    let is_passed_on = |it: &&simulators::ReceivedInstance| it.sop_class == MAMMOGRAM;
-    assert_eq!(received.iter().filter(is_passed_on).count(), 1);
-    for (at, it) in received.iter().filter(|it| !is_passed_on(it)).enumerate() {
-        fs::copy(&it.path, out.join(format!("{at}.dcm"))).unwrap();
+    let is_forwarded = |it: &&simulators::ReceivedInstance| it.sop_class == MAMMOGRAM;
+    assert_eq!(received.iter().filter(is_forwarded).count(), 1);
+    for (index, object) in received.iter().filter(|it| !is_forwarded(it)).enumerate() {
+        fs::copy(&object.path, out.join(format!("{index}.dcm"))).unwrap();
     }
     let messages = hospital.ehr.received();
-    for (at, it) in messages.iter().enumerate() {
-        fs::write(out.join(format!("{at}.hl7")), it).unwrap();
+    for (index, message) in messages.iter().enumerate() {
+        fs::write(out.join(format!("{index}.hl7")), message).unwrap();
     }
     assert!(messages.len() >= 4, "{}", messages.len());
 }
 
-/// OUT-10..73: every workflow that ships has run on something real, and the harness finds no fault with anything
-/// that PACS and EHR got.
+/// OUT-10..73: every workflow of the project has completed a run on real input, and the harness
+/// finds no fault in what PACS and EHR received.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_10_what_the_shipped_workflows_send_is_sound() {
     let Some((reference, python)) = reference_and_python() else { return };
@@ -126,7 +128,8 @@ async fn out_10_what_the_shipped_workflows_send_is_sound() {
     let table = markdown(&labs.join("lab00.truth.json"));
     let script = Script::open(move |it| answer(it, &table));
     let more = script.as_model();
-    let hospital = Hospital::with(Habits { destinations: &more, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { destinations: &more, ..SiteOptions::default() }).await;
     let folder = Scratch::default();
     let sources = folder.path("sources");
     prepared(&python, &material, &sources);

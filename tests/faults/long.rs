@@ -1,11 +1,14 @@
-//! `cargo faults -- --rounds N --seed S`: many faults, in several hospitals side by side. `cargo faults --
-//! --commits 1`: the engine killed beside every commit of a study's way.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
+//! The command `cargo faults`.
+//!
+//! `cargo faults -- --rounds N --seed S` injects many faults, in several hospitals in parallel.
+//! `cargo faults -- --commits 1` kills the engine before and after every commit that the processing
+//! of a study makes.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints to its terminal")]
 
 use std::process::ExitCode;
 
 use system_tests::faults::{Count, Gated, rounds};
-use system_tests::given;
+use system_tests::number_option;
 
 const USAGE: &str =
     "cargo faults -- [--rounds 100] [--seed 1] [--hospitals 2], or cargo faults -- --commits EVERY";
@@ -13,7 +16,7 @@ const USAGE: &str =
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--").collect();
-    let number = |name, otherwise| given(&arguments, name, otherwise);
+    let number = |name, default| number_option(&arguments, name, default);
     let (Some(count), Some(seed), Some(hospitals)) =
         (number("--rounds", 100), number("--seed", 1), number("--hospitals", 2))
     else {
@@ -26,7 +29,7 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         };
         let step = usize::try_from(step).unwrap_or(1);
-        return said(Gated::open().await.all(step, |it| println!("{it}")).await);
+        return exit_code(Gated::open().await.all(step, |it| println!("{it}")).await);
     }
     let hospitals = hospitals.max(1);
     let wards = (0..hospitals).map(|ward| {
@@ -43,10 +46,11 @@ async fn main() -> ExitCode {
             }
         }
     }
-    said(all)
+    exit_code(all)
 }
 
-fn said(all: Count) -> ExitCode {
+/// Prints the total and returns the exit code that it stands for.
+fn exit_code(all: Count) -> ExitCode {
     println!("{all}");
     if all.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

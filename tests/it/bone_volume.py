@@ -1,5 +1,5 @@
-"""Bone of a CT series in mL, by means of our own: numpy and scipy, and what highdicom and hl7apy read
-out of a SEG, an SR and an ORU. Prints four numbers.
+"""Volume of bone of a CT series in mL, computed with numpy and scipy, and read from SEG, SR and ORU
+with highdicom and hl7apy. Prints four numbers.
 
 usage: bone_volume.py SERIES-FOLDER PACS-FOLDER ORU-FILE
 """
@@ -27,8 +27,8 @@ hu = np.stack([slices[i].pixel_array * float(slices[i].RescaleSlope) + float(sli
                for i in order])
 labels, count = ndimage.label(hu >= 300, np.ones((3, 3, 3)))
 sizes = np.bincount(labels.ravel())
-kept = np.isin(labels, [i for i in range(1, count + 1) if sizes[i] >= 64])
-bone = ndimage.binary_fill_holes(kept)
+components = np.isin(labels, [i for i in range(1, count + 1) if sizes[i] >= 64])
+bone = ndimage.binary_fill_holes(components)
 voxel = float(slices[0].PixelSpacing[0]) * float(slices[0].PixelSpacing[1]) * spacing / 1000
 
 seg = sr = None

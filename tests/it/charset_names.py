@@ -1,6 +1,6 @@
-"""Names as independent readers show them (pydicom for DICOM, Python's codecs for HL7).
+"""Names from independent readers: pydicom for DICOM, codecs of Python for HL7.
 
-list FOLDER: character set, bytes and text of the patient's name of every DICOM file.
+list FOLDER: prints character set, bytes and text of the patient's name of every DICOM file.
 check OUT PACS: compares the names in every object, message and bundle with OUT/expected.tsv.
 """
 
@@ -27,11 +27,11 @@ KINDS = {
     "FHIR",
 }
 
-# Letters that readers take out of pages in the shape they have there.
+# Arabic letters, which text extraction may return as contextual forms.
 UNSHAPED = {chr(it) for it in range(0x0600, 0x0700)}
 
 
-def listed(folder):
+def list_names(folder):
     for path in sorted(pathlib.Path(folder).glob("*.dcm")):
         data = pydicom.dcmread(path, force=True)
         raw = pydicom.dcmread(path, force=True).get_item("PatientName")
@@ -46,7 +46,7 @@ def listed(folder):
 
 
 def of_message(path, codec):
-    """The name in PID-5, put together from its repetitions as DICOM writes it."""
+    """The name in PID-5, with its repetitions as groups of a DICOM name."""
     text = path.read_bytes().decode(codec)
     pid = next(line for line in text.split("\r") if line.startswith("PID"))
     groups = {"A": "", "I": "", "P": ""}
@@ -59,7 +59,7 @@ def of_message(path, codec):
     return "=".join([groups["A"], groups["I"], groups["P"]]).rstrip("=")
 
 
-def checked(out, pacs):
+def check_names(out, pacs):
     objects = {}
     for path in pathlib.Path(pacs).rglob("*.dcm"):
         data = pydicom.dcmread(path, stop_before_pixels=True)
@@ -96,6 +96,6 @@ def checked(out, pacs):
 
 
 if sys.argv[1] == "list":
-    listed(sys.argv[2])
+    list_names(sys.argv[2])
 else:
-    checked(pathlib.Path(sys.argv[2]), sys.argv[3])
+    check_names(pathlib.Path(sys.argv[2]), sys.argv[3])

@@ -1,4 +1,4 @@
-//! Names in every character set of DICOM, from the wire to every output (DIN-70..76, ACC-08).
+//! Names in every character set of DICOM, from reception to every output (DIN-70..76, ACC-08).
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use simulators::phantom::Phantom;
 use simulators::{Ehr, FhirServer};
-use system_tests::{Habits, Hospital, eventually, python, reference_and_python};
+use system_tests::{Hospital, SiteOptions, eventually, python, reference_and_python};
 
 const WORKFLOW: &str = "
 workflow: names
@@ -19,10 +19,10 @@ deliver:
   - { to: registry, what: [fhir], after: [bone] }
 ";
 
-/// Specific Character Set, bytes of the name, and the name.
+/// Specific Character Set, the encoded name, and the name as text.
 type Name = (String, Vec<u8>, String);
 
-/// The examples of the standard (PS3.5, Annexes H, I, K) and those whose second bytes look like
+/// Examples of the standard (PS3.5, Annexes H, I, K), and names whose second bytes equal
 /// delimiters.
 fn names_of_the_standard() -> Vec<Name> {
     let name = |charset: &str, bytes: &[u8], text: &str| {
@@ -56,7 +56,7 @@ fn names_of_the_standard() -> Vec<Name> {
     ]
 }
 
-/// The same of every file of the material, as an independent reader reads them.
+/// The name in every file of the reference material, read by an independent reader.
 fn names_of_the_material(reference: &Path, python: &Path) -> Vec<Name> {
     let mut list = Command::new(python);
     list.arg(script()).arg("list").arg(reference.join("material/dicom/pydicom_charset_files"));
@@ -79,23 +79,25 @@ fn script() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("it/charset_names.py")
 }
 
-/// The file with another character set and another patient's name, as bytes.
+/// The file with another character set and another name of the patient, already encoded.
 fn with_name(file: &[u8], charset: &str, name: &[u8]) -> Vec<u8> {
-    let replaced = |file: &[u8], tag: &[u8; 6], value: &[u8]| {
-        let at = file.windows(6).position(|it| it == tag).unwrap();
-        let length = usize::from(u16::from_le_bytes([file[at + 6], file[at + 7]]));
-        let mut value = value.to_vec();
-        if value.len() % 2 == 1 {
-            value.push(b' ');
-        }
-        let length_bytes = u16::try_from(value.len()).unwrap().to_le_bytes();
-        [&file[..at + 6], &length_bytes, &value, &file[at + 8 + length..]].concat()
-    };
-    let file = replaced(file, b"\x08\x00\x05\x00CS", charset.as_bytes());
-    replaced(&file, b"\x10\x00\x10\x00PN", name)
+    let file = with_value(file, *b"\x08\x00\x05\x00CS", charset.as_bytes());
+    with_value(&file, *b"\x10\x00\x10\x00PN", name)
 }
 
-/// A study for each name.
+/// The file with another value of an element. `tag` is the tag and the VR of the element.
+fn with_value(file: &[u8], tag: [u8; 6], value: &[u8]) -> Vec<u8> {
+    let at = file.windows(6).position(|it| it == tag).unwrap();
+    let length = usize::from(u16::from_le_bytes([file[at + 6], file[at + 7]]));
+    let mut value = value.to_vec();
+    if value.len() % 2 == 1 {
+        value.push(b' ');
+    }
+    let length_bytes = u16::try_from(value.len()).unwrap().to_le_bytes();
+    [&file[..at + 6], &length_bytes, &value, &file[at + 8 + length..]].concat()
+}
+
+/// Sends a study for each name.
 async fn send_all(hospital: &Hospital, names: &[Name]) {
     for (number, (charset, bytes, _)) in names.iter().enumerate() {
         let phantom = Phantom {
@@ -114,12 +116,12 @@ async fn send_all(hospital: &Hospital, names: &[Name]) {
     }
 }
 
-/// Whether two messages name somebody so, in UTF-8 and in GB 18030.
+/// Asserts that a message in UTF-8 and a message in GB 18030 contain the name.
 fn check_messages(utf8: &[u8], gb: &[u8], charset: &str, name: &str) {
-    let shown = std::str::from_utf8(utf8).unwrap();
+    let text = std::str::from_utf8(utf8).unwrap();
     for group in name.split('=').filter(|it| !it.is_empty()) {
-        // Five components at most, and in another order behind the third: all names have fewer.
-        assert!(shown.contains(group.trim_end_matches('^')), "{charset} {name}: {shown}");
+        // HL7 orders the components after the third differently, but no name has that many.
+        assert!(text.contains(group.trim_end_matches('^')), "{charset} {name}: {text}");
     }
     let decoded = encoding::hl7::charset::Hl7Charset::parse(
         "GB 18030-2000",
@@ -143,8 +145,8 @@ async fn din_73_names_of_the_reference_material_come_out_as_they_went_in() {
     names_come_out_as_they_went_in(&names_of_the_material(&reference, &python)).await;
 }
 
-/// Sends a study for each name, and compares the names in every output, as independent readers
-/// show them, with the names that were sent.
+/// Sends a study for each name. Compares the names that were sent with the names that independent
+/// readers find in every output.
 async fn names_come_out_as_they_went_in(names: &[Name]) {
     let scratch = system_tests::Scratch::default();
     let gb = Ehr::open(&scratch.path("gb"), "127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -155,12 +157,12 @@ async fn names_come_out_as_they_went_in(names: &[Name]) {
         gb.address(),
         registry.url(),
     );
-    let habits = Habits {
+    let options = SiteOptions {
         workflows: &[("names", WORKFLOW)],
         destinations: &destination,
-        ..Habits::default()
+        ..SiteOptions::default()
     };
-    let hospital = Hospital::with(habits).await;
+    let hospital = Hospital::with(options).await;
     send_all(&hospital, names).await;
     let runs = hospital.ended_runs(names.len()).await;
     assert!(runs.iter().all(|it| it["status"] == "completed"), "{runs:?}");
@@ -172,22 +174,13 @@ async fn names_come_out_as_they_went_in(names: &[Name]) {
     let mut expected = String::new();
     for (number, (charset, _, name)) in names.iter().enumerate() {
         let pid = format!("PID|1||N{number}^");
-        let of = |all: Vec<Vec<u8>>| {
-            let is_it = |it: &&Vec<u8>| it.windows(pid.len()).any(|it| it == pid.as_bytes());
-            all.iter().find(is_it).unwrap().clone()
-        };
-        let of_kind = |kind: &str| {
-            let is_it = |it: &Vec<u8>| it.windows(kind.len()).any(|it| it == kind.as_bytes());
-            of(gb.received_raw().into_iter().filter(is_it).collect())
-        };
-        let (utf8, gb, mdm) =
-            (of(hospital.ehr.received_raw()), of_kind("ORU^R01"), of_kind("MDM^T02"));
-        let value = format!("\"value\": \"N{number}\"");
-        let is_it = |it: &&Vec<u8>| String::from_utf8_lossy(it).contains(&value);
-        let bundle = registry.received().iter().find(is_it).unwrap().clone();
-        check_messages(&utf8, &gb, charset, name);
+        let utf8 = find(&hospital.ehr.received_raw(), &[&pid]);
+        let oru = find(&gb.received_raw(), &[&pid, "ORU^R01"]);
+        let mdm = find(&gb.received_raw(), &[&pid, "MDM^T02"]);
+        let bundle = find(&registry.received(), &[&format!("\"value\": \"N{number}\"")]);
+        check_messages(&utf8, &oru, charset, name);
         std::fs::write(out.join(format!("N{number}.utf8.hl7")), utf8).unwrap();
-        std::fs::write(out.join(format!("N{number}.gb.hl7")), gb).unwrap();
+        std::fs::write(out.join(format!("N{number}.gb.hl7")), oru).unwrap();
         std::fs::write(out.join(format!("N{number}.mdm.hl7")), mdm).unwrap();
         std::fs::write(out.join(format!("N{number}.json")), bundle).unwrap();
         _ = writeln!(expected, "N{number}\t{name}");
@@ -196,7 +189,15 @@ async fn names_come_out_as_they_went_in(names: &[Name]) {
     let mut check = Command::new(python());
     let output = check.arg(script()).arg("check").args([&out, &hospital.scratch.path("pacs")]);
     let output = output.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let wanted = format!("{} names, 0 wrong", names.len());
-    assert!(said.contains(&wanted), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let summary = format!("{} names, 0 wrong", names.len());
+    assert!(text.contains(&summary), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The first message that contains all of these texts, which are ASCII.
+fn find(messages: &[Vec<u8>], texts: &[&str]) -> Vec<u8> {
+    let contains =
+        |message: &[u8], text: &str| message.windows(text.len()).any(|it| it == text.as_bytes());
+    let mut messages = messages.iter();
+    messages.find(|it| texts.iter().all(|text| contains(it, text))).unwrap().clone()
 }

@@ -1,11 +1,11 @@
-//! Storage commitment, asked of us and by us (DIN-30..34).
+//! Storage commitment as SCP and as SCU (DIN-30..34).
 
 use std::time::Duration;
 
 use contracts::{FailureReason, SopReference};
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, remote};
+use system_tests::{Hospital, SiteOptions, eventually, remote};
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 
@@ -13,6 +13,7 @@ fn phantom() -> Phantom {
     Phantom { slices: 4, ..Phantom::default() }
 }
 
+/// Sends a study as the modality. Returns the references to its instances.
 async fn store(hospital: &Hospital, phantom: &Phantom) -> Vec<SopReference> {
     let files = phantom.files();
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
@@ -21,20 +22,22 @@ async fn store(hospital: &Hospital, phantom: &Phantom) -> Vec<SopReference> {
     instances.map(|sop_instance| SopReference { sop_class: CT.to_owned(), sop_instance }).collect()
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for a commitment result on the association of the request.
+const RESULT_TIME_MAX: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_reason() {
     let hospital = Hospital::open().await;
     let stored = store(&hospital, &phantom()).await;
 
-    let all = hospital.modality().commit("2.25.1", &stored, PATIENCE).await.unwrap().unwrap();
+    let all =
+        hospital.modality().commit("2.25.1", &stored, RESULT_TIME_MAX).await.unwrap().unwrap();
     assert_eq!(
         (all.transaction.as_str(), all.committed, all.failed),
         ("2.25.1", stored.clone(), vec![])
     );
 
-    // DIN-33: a file that is not what it was is not committed.
+    // DIN-33: a file whose content has changed is not committed.
     let damaged = &stored[1];
     let path = archived(&hospital, &damaged.sop_instance);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -43,25 +46,29 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
     let never = SopReference { sop_class: CT.to_owned(), sop_instance: "1.2.3".to_owned() };
     let other =
         SopReference { sop_class: "1.2.840.10008.5.1.4.1.1.4".to_owned(), ..stored[2].clone() };
-    let asked = [stored[0].clone(), damaged.clone(), never.clone(), other.clone()];
-    let some = hospital.modality().commit("2.25.2", &asked, PATIENCE).await.unwrap().unwrap();
+    let requested = [stored[0].clone(), damaged.clone(), never.clone(), other.clone()];
+    let partial =
+        hospital.modality().commit("2.25.2", &requested, RESULT_TIME_MAX).await.unwrap().unwrap();
 
-    assert_eq!(some.committed, [stored[0].clone()]);
+    assert_eq!(partial.committed, [stored[0].clone()]);
     let expected = [
         (damaged.clone(), FailureReason::PROCESSING_FAILURE),
         (never, FailureReason::NO_SUCH_OBJECT),
         (other, FailureReason::CLASS_INSTANCE_CONFLICT),
     ];
-    assert_eq!(some.failed, expected);
+    assert_eq!(partial.failed, expected);
 
-    // The same request again has the same answer; another one under its transaction UID has none.
-    let again = hospital.modality().commit("2.25.1", &stored, PATIENCE).await.unwrap().unwrap();
-    assert_eq!(again.committed, stored);
-    let twice = hospital.modality().commit("2.25.1", &asked, PATIENCE).await.unwrap().unwrap();
-    let reasons: Vec<FailureReason> = twice.failed.iter().map(|it| it.1).collect();
+    // A repeated request has the same result. Another request with its transaction UID fails.
+    let repeated =
+        hospital.modality().commit("2.25.1", &stored, RESULT_TIME_MAX).await.unwrap().unwrap();
+    assert_eq!(repeated.committed, stored);
+    let reused =
+        hospital.modality().commit("2.25.1", &requested, RESULT_TIME_MAX).await.unwrap().unwrap();
+    let reasons: Vec<FailureReason> = reused.failed.iter().map(|it| it.1).collect();
     assert_eq!(reasons, [FailureReason::DUPLICATE_TRANSACTION; 4]);
 }
 
+/// The path of an instance in the archive.
 fn archived(hospital: &Hospital, instance: &str) -> std::path::PathBuf {
     let events = hospital.ask(&["audit", "show", "--limit", "500"]);
     let mut events = events.as_array().unwrap().iter();
@@ -76,24 +83,24 @@ async fn din_32_a_peer_that_has_left_is_called_back() {
     let hospital = Hospital::open().await;
     let stored = store(&hospital, &phantom()).await;
 
-    // The peer that can be called is the PACS; it asks and leaves at once.
-    let asking = remote(&hospital.engine.dicom, "PACS");
-    let here = asking.commit("2.25.7", &stored, Duration::ZERO).await.unwrap();
-    assert_eq!(here, None);
+    // The engine has an address of the PACS only. The PACS requests and releases at once.
+    let pacs = remote(&hospital.engine.dicom, "PACS");
+    let immediate = pacs.commit("2.25.7", &stored, Duration::ZERO).await.unwrap();
+    assert_eq!(immediate, None);
 
-    let answers = eventually("the call back", async || {
+    let results = eventually("the call back", async || {
         Some(hospital.pacs.answers()).filter(|it| !it.is_empty())
     })
     .await;
-    assert_eq!((answers.len(), &answers[0].committed), (1, &stored));
-    eventually("it to be on record", async || {
+    assert_eq!((results.len(), &results[0].committed), (1, &stored));
+    eventually("the report to be in the trail", async || {
         let events = hospital.ask(&["audit", "show"]);
         events.as_array()?.iter().any(|it| it["kind"] == "commitment_reported").then_some(())
     })
     .await;
 }
 
-/// The deliveries to the PACS, once none is on its way.
+/// The delivery to the PACS, once it has this state.
 async fn to_pacs(hospital: &Hospital, state: &str) -> Value {
     eventually(&format!("the delivery to be {state}"), async || {
         let all = hospital.ask(&["delivery", "list"]);
@@ -105,14 +112,14 @@ async fn to_pacs(hospital: &Hospital, state: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_34_a_result_has_arrived_only_once_the_pacs_has_committed_it() {
-    let hospital = Hospital::with(Habits { commitment: true, ..Habits::default() }).await;
+    let hospital = Hospital::with(SiteOptions { commitment: true, ..SiteOptions::default() }).await;
     store(&hospital, &phantom()).await;
 
     to_pacs(&hospital, "promised").await;
     let sent = hospital.pacs.received();
     assert_eq!(sent.len(), 2);
 
-    // It has lost one: the report is sent again, under the same names.
+    // The PACS has lost an object: the report is sent again with the same UIDs.
     let lost = Some(sent[0].sop_instance.as_str());
     assert_eq!(hospital.pacs.commit(&hospital.engine.dicom, lost).await.unwrap(), 1);
     let queued = to_pacs(&hospital, "queued").await;
@@ -125,8 +132,8 @@ async fn din_34_a_result_has_arrived_only_once_the_pacs_has_committed_it() {
     assert_eq!(hospital.pacs.commit(&hospital.engine.dicom, None).await.unwrap(), 1);
     to_pacs(&hospital, "delivered").await;
 
-    // Whoever answers what nobody asked is told so.
-    let stray = remote(&hospital.engine.dicom, "CT1");
+    // A request with an invalid transaction UID is refused.
+    let modality = remote(&hospital.engine.dicom, "CT1");
     let reference = SopReference { sop_class: CT.to_owned(), sop_instance: "1.2.3".to_owned() };
-    assert!(stray.commit("not a uid \\", &[reference], PATIENCE).await.is_err());
+    assert!(modality.commit("not a uid \\", &[reference], RESULT_TIME_MAX).await.is_err());
 }

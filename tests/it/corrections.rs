@@ -1,11 +1,11 @@
-//! Corrections that come back from outside, matched with the drafts they are of (OUT-81).
+//! Corrections from other systems, matched with the drafts that they correct (OUT-81).
 
 use std::process::Command;
 
 use serde_json::Value;
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, python};
+use system_tests::{Hospital, SiteOptions, eventually, python};
 
 const WORKFLOW: &str = "
 workflow: drafted
@@ -14,9 +14,11 @@ nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone
 deliver: [{ to: pacs, what: [seg, sr] }]
 ";
 
+/// A hospital with an order, its study, and a delivered draft.
 async fn drafted() -> Hospital {
     let workflows = [("drafted", WORKFLOW)];
-    let hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     let phantom = Phantom { slices: 3, ..Phantom::default() };
     assert_eq!(hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
     hospital.send(&phantom).await;
@@ -32,7 +34,8 @@ async fn corrections(hospital: &Hospital, count: usize) -> Vec<Value> {
     .await
 }
 
-/// The final report of the RIS is kept beside the draft it is of; one that is not final is not.
+/// A final report of the RIS is stored as a correction of the draft. A preliminary report, one of
+/// another order and one of another patient are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_81_a_final_report_of_the_ris_is_matched_by_its_accession_number() {
     let hospital = drafted().await;
@@ -45,15 +48,16 @@ async fn out_81_a_final_report_of_the_ris_is_matched_by_its_accession_number() {
         )
     };
     let known = Phantom::default();
-    let (accession, patient) = (known.accession.as_str(), known.patient_id.as_str());
-    let of = |id: &str, accession: &str, status: &str| {
+    let accession = known.accession.as_str();
+    let patient = known.patient_id.as_str();
+    let of_patient = |id: &str, accession: &str, status: &str| {
         message(id, accession, status).replace("DEMO-1^^^^MR", &format!("{patient}^^^^MR"))
     };
-    assert_eq!(hospital.send_message(&of("R1", accession, "P")).await, "AA");
-    assert_eq!(hospital.send_message(&of("R2", "ANOTHER", "F")).await, "AA");
+    assert_eq!(hospital.send_message(&of_patient("R1", accession, "P")).await, "AA");
+    assert_eq!(hospital.send_message(&of_patient("R2", "ANOTHER", "F")).await, "AA");
     let stranger = message("R3", accession, "F").replace("DEMO-1^^^^MR", "STRANGER^^^^MR");
     assert_eq!(hospital.send_message(&stranger).await, "AA");
-    assert_eq!(hospital.send_message(&of("R4", accession, "F")).await, "AA");
+    assert_eq!(hospital.send_message(&of_patient("R4", accession, "F")).await, "AA");
     let all = corrections(&hospital, 1).await;
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!(all[0]["source"], "oru");
@@ -61,15 +65,16 @@ async fn out_81_a_final_report_of_the_ris_is_matched_by_its_accession_number() {
     assert!(sections.contains("Normal."), "{sections}");
 }
 
-/// A SEG with the same Tracking UID and other pixels is a correction; our own that comes back is none.
+/// A SEG with the same Tracking UID and other pixels is a correction. The unchanged SEG of the
+/// engine is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_81_a_seg_that_comes_back_is_matched_by_what_it_tracks() {
     let python = python();
     let hospital = drafted().await;
     let received = hospital.pacs.received();
     let seg = received.iter().find(|it| it.sop_class.ends_with(".66.4")).unwrap();
-    let ours = std::fs::read(&seg.path).unwrap();
-    hospital.modality().store(&[&ours]).await.unwrap();
+    let unchanged = std::fs::read(&seg.path).unwrap();
+    hospital.modality().store(&[&unchanged]).await.unwrap();
     let changed = hospital.scratch.path("changed.dcm");
     let script = "import sys, pydicom, numpy
 data = pydicom.dcmread(sys.argv[1])
@@ -81,8 +86,8 @@ data.SeriesInstanceUID = pydicom.uid.generate_uid()
 data.save_as(sys.argv[2])";
     let status = Command::new(python).args(["-c", script]).arg(&seg.path).arg(&changed).status();
     assert!(status.unwrap().success());
-    let theirs = std::fs::read(&changed).unwrap();
-    hospital.modality().store(&[&theirs]).await.unwrap();
+    let changed = std::fs::read(&changed).unwrap();
+    hospital.modality().store(&[&changed]).await.unwrap();
     let all = corrections(&hospital, 1).await;
     assert_eq!((all.len(), all[0]["source"].as_str()), (1, Some("seg")), "{all:?}");
     let segment = &all[0]["difference"]["segments"][0];

@@ -1,4 +1,4 @@
-//! Damage of every kind is found, and put right, taken out of use or given to a person (ACC-04).
+//! Damage of database and files is found, then repaired, set aside or reported as a task (ACC-04).
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, files, study};
+use system_tests::{Hospital, SiteOptions, files, study};
 
 const WORKFLOW: &str = "
 workflow: bone
@@ -18,7 +18,7 @@ deliver:
   - { to: ehr, what: [oru], after: [bone] }
 ";
 
-/// What is planted in the database, and the check that is to find it.
+/// Checks of the doctor command, and the statement that makes each check fail.
 const PLANTED: [(&str, &str); 12] = [
     ("no node hangs", "update node set state = 'running', lease_until = now() - interval '1 hour'
         where run = (select id from run order by started_at limit 1)"),
@@ -54,37 +54,40 @@ const PLANTED: [(&str, &str); 12] = [
         "grant insert on audit.event to isocenter_app"),
 ];
 
-const BREAK: &str = "alter table audit.event disable trigger event_stays;
+/// Changes events after they were sealed, which [`CHAIN`] reports until [`UNDO_TAMPER`].
+const TAMPER: &str = "alter table audit.event disable trigger event_stays;
     update audit.event set body = jsonb_set(body, '{detail,planted}', '1') where kind = 'run_started'";
-const UNBREAK: &str = "alter table audit.event disable trigger event_stays;
+const UNDO_TAMPER: &str = "alter table audit.event disable trigger event_stays;
     update audit.event set body = body #- '{detail,planted}' where kind = 'run_started'";
 const CHAIN: &str = "the trail is what was sealed and signed";
 
+/// Sets the time of a file back by two hours.
 fn age(path: &Path) {
     let file = File::options().append(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_hours(2)).unwrap();
 }
 
-/// Plants what can happen to files. Gives the checks that are to find it.
+/// Damages files of archive and keys in every way. Returns the checks that must fail.
 fn damage_files(hospital: &Hospital) -> Vec<&'static str> {
     let data = hospital.scratch.path("data");
     let archive = data.join("archive");
-    let mut kept = files(&archive.join("instances"));
-    kept.sort();
-    fs::remove_file(&kept[0]).unwrap();
-    let torn = File::options().write(true).open(&kept[1]).unwrap();
-    torn.set_len(torn.metadata().unwrap().len() - 10).unwrap();
-    let mut bytes = fs::read(&kept[2]).unwrap();
+    let mut stored = files(&archive.join("instances"));
+    stored.sort();
+    fs::remove_file(&stored[0]).unwrap();
+    let truncated = File::options().write(true).open(&stored[1]).unwrap();
+    truncated.set_len(truncated.metadata().unwrap().len() - 10).unwrap();
+    let mut bytes = fs::read(&stored[2]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&kept[2], bytes).unwrap();
+    fs::write(&stored[2], bytes).unwrap();
     let orphan = archive.join("instances/ab").join(format!("ab{}.dcm", "0".repeat(62)));
     let leftover = archive.join("quarantine/half");
     for path in [&orphan, &leftover] {
         fs::write(path, "half").unwrap();
         age(path);
     }
-    let is_empty = |it: &u8| fs::remove_dir(archive.join(format!("instances/{it:02x}"))).is_ok();
-    (0..=u8::MAX).find(is_empty).expect("a folder without a file");
+    // Only an empty folder can be removed.
+    let remove = |it: &u8| fs::remove_dir(archive.join(format!("instances/{it:02x}"))).is_ok();
+    (0..=u8::MAX).find(remove).expect("a folder without a file");
     let key = data.join("keys/payload.key");
     fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
     vec![
@@ -99,41 +102,41 @@ fn damage_files(hospital: &Hospital) -> Vec<&'static str> {
 }
 
 fn no_patient_is_in_the_support_file(hospital: &Hospital, phantom: &Phantom) {
-    let to = hospital.scratch.path("support.json");
-    assert!(hospital.command(&["support", to.to_str().unwrap()]).status.success());
-    let text = fs::read_to_string(to).unwrap();
+    let path = hospital.scratch.path("support.json");
+    assert!(hospital.command(&["support", path.to_str().unwrap()]).status.success());
+    let text = fs::read_to_string(path).unwrap();
     let study = phantom.study_uid();
     for secret in [&phantom.patient_id, &phantom.patient_name, &phantom.accession, &study] {
         assert!(!text.contains(secret.as_str()), "{secret} is in {text}");
     }
-    // UIDs of anything, and keys of the engine's own for patients.
+    // The file has no UID of any object either.
     assert!(!text.contains("2.25.") && text.contains("instance_received"), "{text}");
 }
 
-/// The names of what is not as it should be.
-fn bad(checks: &Value) -> Vec<&str> {
+/// The names of the failed checks.
+fn failed(checks: &Value) -> Vec<&str> {
     let all = checks.as_array().unwrap().iter();
     all.filter(|it| it["is_good"] == false).map(|it| it["name"].as_str().unwrap()).collect()
 }
 
-/// Kills the engine, which would mend some of it by itself, and damages what there is. Gives the checks that
-/// are to find it.
+/// Kills the engine, which would repair some damage on its own, and damages database and files.
+/// Returns the checks that must fail.
 fn damage(hospital: &mut Hospital) -> Vec<&'static str> {
     hospital.engine.kill();
     let mut expected = damage_files(hospital);
     for (check, statement) in PLANTED {
-        let (is_done, said) = hospital.sql("admin", statement);
-        assert!(is_done, "{check}: {said}");
+        let (is_done, output) = hospital.sql("admin", statement);
+        assert!(is_done, "{check}: {output}");
         expected.push(check);
     }
-    let (is_done, said) = hospital.sql("admin", BREAK);
-    assert!(is_done, "{said}");
+    let (is_done, output) = hospital.sql("admin", TAMPER);
+    assert!(is_done, "{output}");
     expected.extend([
         "every ended run has its end in the trail",
         "the trail refuses changes",
         CHAIN,
     ]);
-    // A file that says the database runs while it does not.
+    // Leaves a lock file of a database that no longer runs.
     system_tests::kill_database(&hospital.scratch.path("data"));
     expected
 }
@@ -141,7 +144,8 @@ fn damage(hospital: &mut Hospital) -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     let workflows = [("bone", WORKFLOW)];
-    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let mut hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     for seed in ["one", "two", "three"] {
         hospital.send(&study(seed)).await;
     }
@@ -149,47 +153,47 @@ async fn acc_04_planted_damage_is_found_and_put_right_or_taken_out_of_use() {
     hospital.send(&left).await;
     hospital.ended_runs(3).await;
     let doctor = hospital.ask(&["doctor", "--read-all"]);
-    assert_eq!(bad(&doctor), [""; 0], "{doctor}");
+    assert_eq!(failed(&doctor), [""; 0], "{doctor}");
 
-    // An export seals what is there.
+    // An export seals all events so far.
     let export = hospital.scratch.path("trail.jsonl");
     assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
     no_patient_is_in_the_support_file(&hospital, &left);
     let mut expected = damage(&mut hospital);
 
     let found = hospital.ask(&["doctor", "--read-all"]);
-    let mut found = bad(&found);
+    let mut found = failed(&found);
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected);
 
     let after = hospital.ask(&["doctor", "--read-all", "--repair"]);
-    assert_eq!(bad(&after), [CHAIN], "what was sealed cannot be put right");
+    assert_eq!(failed(&after), [CHAIN], "a sealed event cannot be repaired");
     let tasks = hospital.ask(&["task", "list"]);
-    let damage = |it: &&Value| it["kind"] == "damage";
-    assert!(tasks.as_array().unwrap().iter().filter(damage).count() >= 9, "{tasks}");
+    let is_damage = |it: &&Value| it["kind"] == "damage";
+    assert!(tasks.as_array().unwrap().iter().filter(is_damage).count() >= 9, "{tasks}");
     assert_eq!(files(&hospital.scratch.path("data/archive/aside")).len(), 3);
 
-    // Whoever finds out what was changed in the trail can change it back, and not unseen.
+    // The owner of the database can restore the original event.
     hospital.restart();
-    let (is_done, said) = hospital.sql("admin", UNBREAK);
-    assert!(is_done, "{said}");
+    let (is_done, output) = hospital.sql("admin", UNDO_TAMPER);
+    assert!(is_done, "{output}");
     hospital.ask(&["doctor", "--read-all", "--repair"]);
     for seed in ["one", "two", "three"] {
         hospital.send(&study(seed)).await;
     }
     hospital.send(&left).await;
     let doctor = hospital.ask(&["doctor", "--read-all"]);
-    // Deliveries of runs that had ended were put back into the queue: that one of them finds nothing to send
-    // any more is no damage.
-    let left = bad(&doctor).into_iter().filter(|it| *it != "no delivery has failed");
-    assert_eq!(left.collect::<Vec<_>>(), [""; 0], "{doctor}");
-    let (is_done, said) = hospital.sql(
+    // The damage has put deliveries of ended runs back into the queue. One of them may fail as
+    // there is nothing to send any more, which is no damage.
+    let remaining = failed(&doctor).into_iter().filter(|it| *it != "no delivery has failed");
+    assert_eq!(remaining.collect::<Vec<_>>(), [""; 0], "{doctor}");
+    let (is_done, output) = hospital.sql(
         "admin",
         "do $$ begin assert not exists (select from instance
         where removed_at is not null); end $$",
     );
-    assert!(is_done, "what came again is not in use: {said}");
+    assert!(is_done, "an instance that was sent again is not in use: {output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,17 +201,17 @@ async fn aud_06_a_message_that_was_changed_in_the_database_is_found() {
     let hospital = Hospital::open().await;
     let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
     assert_eq!(hospital.send_message(message).await, "AA");
-    let name = "every message has the bytes that came";
-    let found = |of: &[&str]| bad(&hospital.ask(of)).contains(&name);
-    assert!(!found(&["doctor", "--read-all"]));
+    let check = "every message has the bytes that came";
+    let has_failed = |command: &[&str]| failed(&hospital.ask(command)).contains(&check);
+    assert!(!has_failed(&["doctor", "--read-all"]));
     let change = "update payload set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1)
         where kind = 'hl7'";
-    let (is_done, said) = hospital.sql("admin", change);
-    assert!(is_done, "{said}");
-    assert!(found(&["doctor", "--read-all"]));
-    // There is no putting it right: a person gets it.
-    assert!(found(&["doctor", "--read-all", "--repair"]));
+    let (is_done, output) = hospital.sql("admin", change);
+    assert!(is_done, "{output}");
+    assert!(has_failed(&["doctor", "--read-all"]));
+    // The message cannot be repaired, so a person gets a task.
+    assert!(has_failed(&["doctor", "--read-all", "--repair"]));
     let tasks = hospital.ask(&["task", "list"]);
-    let is_told = |it: &Value| it["kind"] == "damage" && !it["subject"]["message"].is_null();
-    assert!(tasks.as_array().unwrap().iter().any(is_told), "{tasks}");
+    let is_of_message = |it: &Value| it["kind"] == "damage" && !it["subject"]["message"].is_null();
+    assert!(tasks.as_array().unwrap().iter().any(is_of_message), "{tasks}");
 }

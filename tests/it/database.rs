@@ -1,4 +1,4 @@
-//! A database of the site instead of one of our own.
+//! A database server of the site instead of the private one, and functions of the schema.
 
 use std::path::Path;
 use std::process::Command;
@@ -47,14 +47,14 @@ async fn aud_04_the_engine_works_in_a_database_it_does_not_own() {
 
     let mut doctor = Command::new(program());
     let output = doctor.args(["doctor", "--config"]).arg(config).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && !said.contains("!!"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains("!!"), "{text}");
     assert!(engine.terminate().success());
     assert!(!scratch.path("data/pg").exists());
 }
 
-/// Where times are once a clock has jumped: nothing that was due lies ahead because of it, and what was written
-/// after the jump stays (decisions/0011).
+/// Timers and facts are corrected after a jump of the clock, so that nothing is due too late. Times
+/// that were written after the jump stay (decisions/0011).
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_05_what_waits_moves_with_a_clock_that_jumps() {
     let hospital = Hospital::open().await;
@@ -66,11 +66,11 @@ async fn acc_05_what_waits_moves_with_a_clock_that_jumps() {
             ahead timestamptz := now + interval '1 hour';
             soon interval := interval '1 minute';
         begin
-            -- It was an hour ago, and is set on.
+            -- The clock was an hour slow and is set forward.
             assert shifted_time(past + soon, micros(past), hour, 'timer') = now + soon;
             assert shifted_time(past - soon, micros(past), hour, 'fact') = now - soon;
             assert shifted_time(now + soon, micros(past), hour, 'timer') = now + soon;
-            -- It was in an hour, and is set back.
+            -- The clock was an hour fast and is set back.
             assert shifted_time(ahead + soon, micros(ahead), -hour, 'timer') = now + soon;
             assert shifted_time(ahead - soon, micros(ahead), -hour, 'timer') <= clock_timestamp();
             assert shifted_time(ahead - soon, micros(ahead), -hour, 'deadline') = ahead - soon;
@@ -78,11 +78,12 @@ async fn acc_05_what_waits_moves_with_a_clock_that_jumps() {
             assert shifted_time(now - soon, micros(ahead), -hour, 'fact') = now - soon;
             assert shifted_time(null, micros(ahead), -hour, 'timer') is null;
         end $$";
-    let (is_done, said) = hospital.sql("admin", statement);
-    assert!(is_done, "{said}");
+    let (is_done, output) = hospital.sql("admin", statement);
+    assert!(is_done, "{output}");
 }
 
-/// Whose runs come when: after their own last one, but nobody saves up turns while others send (SEC-38).
+/// Turns of the fair queue (SEC-38): the runs of a sender follow each other. A sender that was idle
+/// starts at the turn of the others and cannot use turns of its idle time.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_38_who_has_sent_nothing_for_long_has_no_turns_saved_up() {
     let hospital = Hospital::open().await;
@@ -96,7 +97,7 @@ async fn sec_38_who_has_sent_nothing_for_long_has_no_turns_saved_up() {
             select case it when 1 then first else gen_random_uuid() end, 'w', 'd', 1, 'key ' || it, '{}', '',
                 'busy', it
             from generate_series(1, 40) it;
-            -- Its own come one after the other; a new one begins where the others are.
+            -- The runs of a sender follow each other; a new sender starts at the turn of the others.
             assert run_next_turn('busy', 1::smallint) = 41;
             assert run_next_turn('new', 1::smallint) = 40;
             insert into node (run, node, state, priority, turn, run_after)
@@ -104,12 +105,12 @@ async fn sec_38_who_has_sent_nothing_for_long_has_no_turns_saved_up() {
             assert run_next_turn('new', 1::smallint) = 7;
             update node set state = 'running', lease_until = now() + interval '1 minute' where turn = 8;
             assert run_next_turn('new', 1::smallint) = 8;
-            -- What is more urgent, or may not begin yet, has turns of its own.
+            -- Runs of another priority, and nodes that must wait, do not count.
             update node set run_after = now() + interval '1 hour', state = 'ready', lease_until = null;
             assert run_next_turn('new', 1::smallint) = 40;
             assert run_next_turn('busy', 0::smallint) = 41;
             raise exception 'none of it stays';
         end $$";
-    let (_, said) = hospital.sql("admin", statement);
-    assert!(said.contains("none of it stays"), "{said}");
+    let (_, output) = hospital.sql("admin", statement);
+    assert!(output.contains("none of it stays"), "{output}");
 }

@@ -1,11 +1,11 @@
-//! The report itself in a message, as its receiver wants it: text or PDF (HL7-60, OUT-03, OUT-51).
+//! The report as text or PDF within a message, as configured (HL7-60, OUT-03, OUT-51).
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use simulators::Ehr;
-use system_tests::{Habits, Hospital, Scratch, eventually, python};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, python};
 
 const WORKFLOW: &str = "
 workflow: both
@@ -16,7 +16,7 @@ deliver:
   - { to: pages, what: [oru], after: [table] }
 ";
 
-/// A report of so many rows that it takes several pages, with names in two scripts.
+/// A laboratory message with this number of rows and a name in two scripts.
 fn message(rows: u16) -> String {
     let row = |it: u16| {
         format!("OBX|{it}|NM|6690-2^白细胞 {it:03}^LN|{it}|12.{it}|10*9/L|3.5-9.5|N|||F\r")
@@ -29,19 +29,19 @@ fn message(rows: u16) -> String {
         + &rows
 }
 
-/// The one message an EHR gets.
+/// The first message that an EHR receives.
 async fn sent(ehr: &Ehr) -> String {
     eventually("the report", async || ehr.received().first().cloned()).await
 }
 
-/// The observation that is the report itself, as its fields.
+/// The fields of the OBX segment that contains the report.
 fn document(oru: &str) -> Vec<String> {
     let fields = |it: &str| it.split('|').map(str::to_owned).collect::<Vec<_>>();
     let mut all = oru.split('\r').map(fields);
     all.find(|it| it.get(3).is_some_and(|it| it.starts_with("11502-2^"))).unwrap_or_default()
 }
 
-/// What an independent reader makes of a PDF in base 64.
+/// The properties and text of a PDF in base 64, from an independent reader.
 fn read(pdf: &str) -> String {
     let mut reader = Command::new(python());
     reader.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("it/pdf_text.py"));
@@ -67,11 +67,13 @@ async fn hl7_60_a_report_comes_as_text_or_as_pdf_as_the_destination_wants() {
     };
     let more = line("words", &words, "text") + &line("pages", &pages, "pdf");
     let workflows = [("both", WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     assert_eq!(hospital.send_message(&message(90)).await, "AA");
-    let (words, pages) = (sent(&words).await, sent(&pages).await);
+    let words = sent(&words).await;
+    let pages = sent(&pages).await;
 
     let text = document(&words);
     assert_eq!(text[2], "FT", "{words}");
@@ -101,13 +103,13 @@ async fn hl7_60_a_report_comes_as_text_or_as_pdf_as_the_destination_wants() {
     }
 }
 
-/// A template of the site that makes a message without a patient: nothing is sent, and a person hears of it.
+/// A template of the site that leaves out the patient: nothing is sent, and a person gets a task.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_02_what_is_not_sound_is_not_sent_and_goes_to_a_person() {
     let folder = Scratch::default();
-    let own = include_str!("../../templates/hl7/oru.hl7");
-    let without: Vec<&str> = own.lines().filter(|it| !it.starts_with("PID|")).collect();
-    folder.write("templates/oru.hl7", &without.join("\n"));
+    let shipped = include_str!("../../templates/hl7/oru.hl7");
+    let without_pid: Vec<&str> = shipped.lines().filter(|it| !it.starts_with("PID|")).collect();
+    folder.write("templates/oru.hl7", &without_pid.join("\n"));
     let more = format!("templates: {}\n", folder.path("templates").display());
     let workflow = "workflow: one
 on: { message: { type: ORU^R01 } }
@@ -115,8 +117,9 @@ nodes: { table: { plugin: lab-report-parsing } }
 deliver: [{ to: ehr, what: [oru] }]
 ";
     let workflows = [("one", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     assert_eq!(hospital.send_message(&message(2)).await, "AA");
     hospital.ended_runs(1).await;

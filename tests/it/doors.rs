@@ -1,4 +1,4 @@
-//! What strangers, broken senders and curious people get at the doors.
+//! Unauthorized, broken and malicious peers at the listeners of the engine.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -21,16 +21,16 @@ async fn din_13_a_wrong_called_ae_title_is_refused_and_on_record() {
     let hospital = Hospital::open().await;
 
     remote(&hospital.engine.dicom, "CT1").echo().await.unwrap();
-    let mut stranger = remote(&hospital.engine.dicom, "CT1");
-    stranger.called = "OTHER".parse().unwrap();
-    let refusal = stranger.echo().await.unwrap_err();
+    let mut misconfigured = remote(&hospital.engine.dicom, "CT1");
+    misconfigured.called = "OTHER".parse().unwrap();
+    let refusal = misconfigured.echo().await.unwrap_err();
 
     assert!(refusal.to_string().contains("called AE title not recognized"), "{refusal}");
     let events = hospital.ask(&["audit", "show"]);
     assert!(events.as_array().unwrap().iter().any(|it| it["kind"] == "association_refused"));
 }
 
-/// A pixel element that declares a gigabyte behind a header that is sound.
+/// Pixel data with a declared length of a gigabyte, after a valid header.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_22_a_length_bomb_is_refused_with_c000_and_the_engine_goes_on() {
     let hospital = Hospital::open().await;
@@ -46,17 +46,19 @@ async fn sec_22_a_length_bomb_is_refused_with_c000_and_the_engine_goes_on() {
     assert!(refused.unwrap()["body"]["detail"]["reason"].as_str().unwrap().contains("longer than"));
 }
 
-/// A name that is no UID at all is refused before the data set is looked at, and that is on record.
+/// An invalid SOP Instance UID is refused before the data set is parsed, with an event in the
+/// trail.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_21_an_instance_with_a_malformed_name_is_refused_with_0117_and_on_record() {
     let hospital = Hospital::open().await;
     let phantom = Phantom { slices: 1, ..Phantom::default() };
-    let (uid, mut file) = (phantom.instance_uid(0), phantom.files().remove(0));
-    let places: Vec<usize> =
+    let uid = phantom.instance_uid(0);
+    let mut file = phantom.files().remove(0);
+    let positions: Vec<usize> =
         (0..file.len() - uid.len()).filter(|at| file[*at..].starts_with(uid.as_bytes())).collect();
-    assert_eq!(places.len(), 2, "in the File Meta Information and in the data set");
-    for at in places {
-        file[at + 1] = b' ';
+    assert_eq!(positions.len(), 2, "in the File Meta Information and in the data set");
+    for position in positions {
+        file[position + 1] = b' ';
     }
 
     let refusal = hospital.modality().store(&[&file]).await.unwrap_err();
@@ -71,13 +73,13 @@ async fn din_21_an_instance_with_a_malformed_name_is_refused_with_0117_and_on_re
     assert!(refused["body"]["detail"]["reason"].as_str().unwrap().contains("malformed"));
 }
 
-/// What is uploaded is in memory until it is answered: no more than 32 at once, and who stops in the middle keeps
-/// a place only while connected.
+/// An upload is in memory until its response, so that at most 32 are accepted at once. A client
+/// that stops in the middle holds its place only until it disconnects.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_38_the_places_for_uploads_are_bounded_and_come_back() {
     let hospital = Hospital::open().await;
     let token = token(&hospital, "laboratory", "Reader^Ruth");
-    let stop_in_the_middle = || {
+    let incomplete_upload = || {
         let mut stream = connect(&hospital.engine.http);
         let head = format!(
             "POST /api/documents?patient=5 HTTP/1.1\r\nHost: isocenter\r\n\
@@ -87,13 +89,13 @@ async fn sec_38_the_places_for_uploads_are_bounded_and_come_back() {
         stream
     };
     let upload = || {
-        let to = ("POST", "/api/documents?patient=5");
-        call_raw(&hospital.engine.http, Some(&token), to, b"%PDF-1.4").0
+        let request = ("POST", "/api/documents?patient=5");
+        call_raw(&hospital.engine.http, Some(&token), request, b"%PDF-1.4").0
     };
-    let mut stopped = vec![stop_in_the_middle()];
+    let mut stopped = vec![incomplete_upload()];
     while upload() != 503 {
-        assert!(stopped.len() < 100, "there are places without end");
-        stopped.push(stop_in_the_middle());
+        assert!(stopped.len() < 100, "there is no limit");
+        stopped.push(incomplete_upload());
     }
     assert!(stopped.len() >= 32, "only {} places", stopped.len());
     hospital.modality().echo().await.unwrap();
@@ -119,7 +121,7 @@ async fn sec_21_a_pdu_of_four_gigabytes_is_aborted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_38_silent_connections_do_not_keep_others_waiting() {
     let hospital = Hospital::open().await;
-    // More than the table of those who have said nothing has places for one address.
+    // More connections than one address may have before an A-ASSOCIATE-RQ.
     let silent: Vec<TcpStream> = (0..200).map(|_| connect(&hospital.engine.dicom)).collect();
     let slow: Vec<TcpStream> = (0..30)
         .map(|_| {
@@ -186,7 +188,7 @@ async fn sec_37_no_patient_is_named_in_logs_metrics_or_the_trail() {
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     hospital.modality().store(&files).await.unwrap();
     hospital.ended_runs(1).await;
-    // Broken pieces with the name inside make errors that could carry it.
+    // Errors about malformed data could repeat the name.
     let mut broken = phantom.files().remove(0);
     broken.truncate(2000);
     assert!(hospital.modality().store(&[&broken]).await.is_err());
@@ -219,7 +221,7 @@ async fn acc_05_without_its_database_the_engine_refuses_and_recovers_alone() {
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
 
     assert!(system_tests::kill_database(&data));
-    // Whatever is refused now is taken later; nothing that was taken is lost.
+    // Instances that are refused now are accepted later, and no accepted instance is lost.
     eventually("the engine to take the study", async || {
         hospital.modality().store(&files).await.ok()
     })

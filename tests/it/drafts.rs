@@ -1,20 +1,20 @@
-//! Reports that the model drafts, with a model that says what it is told to.
+//! Reports drafted by a model whose answers the test decides.
 
 use serde_json::Value;
-use system_tests::{Habits, Hospital, study};
+use system_tests::{Hospital, SiteOptions, study};
 
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 
-/// A model that gives these answers, the last one again and again.
-fn one_after_the_other(answers: &[&str]) -> Script {
+/// A model that returns these answers in order, and repeats the last one.
+fn model_with_answers(answers: &[&str]) -> Script {
     let mut answers: Vec<String> = answers.iter().rev().map(|it| (*it).to_owned()).collect();
     Script::open(move |_| {
         let next = if answers.len() > 1 { answers.pop() } else { answers.first().cloned() };
-        said(&next.unwrap(), &[])
+        model_response(&next.unwrap(), &[])
     })
 }
 
-/// A hospital whose one node drafts, with this model.
+/// A hospital with this model and a workflow of one node, `draft`.
 async fn hospital(script: &Script, settings: &str) -> Hospital {
     let workflow = format!(
         "workflow: drafts\non: {{ study: {{ complete: {{ quiet: 200ms }} }} }}\n\
@@ -23,21 +23,25 @@ async fn hospital(script: &Script, settings: &str) -> Hospital {
     );
     let model = script.as_model();
     let workflows = [("drafts", workflow.as_str())];
-    Hospital::with(Habits { workflows: &workflows, destinations: &model, ..Habits::default() })
-        .await
+    Hospital::with(SiteOptions {
+        workflows: &workflows,
+        destinations: &model,
+        ..SiteOptions::default()
+    })
+    .await
 }
 
-/// The run of a study, and what the EHR got.
+/// Sends a study. Returns its run and what the EHR has received.
 async fn drafted(hospital: &Hospital) -> (Value, Vec<String>) {
     hospital.send(&study("drafts")).await;
     let runs = hospital.ended_runs(1).await;
     (hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]), hospital.ehr.received())
 }
 
-/// PAP-02, OUT-41: the answer becomes findings and impression; the thoughts go nowhere.
+/// PAP-02, OUT-41: the answer becomes findings and impression; the thoughts are not sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_02_a_report_is_drafted_without_the_thoughts_behind_it() {
-    let script = one_after_the_other(&["<think>The rib looks odd, perhaps a secret.</think>\
+    let script = model_with_answers(&["<think>The rib looks odd, perhaps a secret.</think>\
          <answer>Findings: Lungs are clear.\nImpression: Normal chest.</answer>"]);
     let hospital = hospital(&script, "task: report").await;
     let (run, received) = drafted(&hospital).await;
@@ -49,27 +53,27 @@ async fn pap_02_a_report_is_drafted_without_the_thoughts_behind_it() {
     }
     assert!(oru.contains("not verified by a physician") && !oru.contains("secret"), "{oru}");
     assert!(!run.to_string().contains("secret"));
-    let asked = script.asked()[0].clone();
-    let content = &asked["messages"][0]["content"];
+    let request = script.requests()[0].clone();
+    let content = &request["messages"][0]["content"];
     assert!(content[0]["image_url"]["url"].as_str().unwrap().starts_with("data:image/png;base64,"));
     assert!(content[1]["text"].as_str().unwrap().contains("step by step"), "{content}");
 }
 
-/// PAP-02: what sets nothing apart is all the answer, and the reader is told.
+/// PAP-02: without tags, all text is the answer, and the report mentions that.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_02_an_answer_without_marks_says_so() {
-    let script = one_after_the_other(&["Lungs are clear."]);
+    let script = model_with_answers(&["Lungs are clear."]);
     let hospital = hospital(&script, "task: report").await;
     let (_, received) = drafted(&hospital).await;
     let [oru] = received.try_into().unwrap();
     assert!(oru.contains("Lungs are clear.") && oru.contains("thoughts and answer apart"), "{oru}");
 }
 
-/// PAP-02: what cannot be taken apart is looked at by a person, and nothing of it is sent.
+/// PAP-02: an answer with incomplete tags fails the run, and nothing is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_02_an_answer_that_cannot_be_read_sends_nothing() {
     for broken in ["<think>I never stop thinking", "<think>a</think><answer></answer>"] {
-        let script = one_after_the_other(&[broken]);
+        let script = model_with_answers(&[broken]);
         let hospital = hospital(&script, "task: report").await;
         let (run, received) = drafted(&hospital).await;
         assert_eq!(run["run"]["status"], "failed", "{run}");
@@ -78,7 +82,7 @@ async fn pap_02_an_answer_that_cannot_be_read_sends_nothing() {
     }
 }
 
-/// PAP-08: an answer of another kind is asked for once more, and then rejected.
+/// PAP-08: after an answer of the wrong kind the question is repeated once, then rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_08_an_answer_of_another_kind_is_asked_for_once_more() {
     let settings = "task: vqa, question: 'Is there a tube?', answer: true-false";
@@ -86,10 +90,10 @@ async fn pap_08_an_answer_of_another_kind_is_asked_for_once_more() {
         (["<answer>Perhaps.</answer>", "<answer>No, none.</answer>"], Some("no")),
         (["<answer>Perhaps.</answer>", "<answer>Who knows.</answer>"], None),
     ] {
-        let script = one_after_the_other(&answers);
+        let script = model_with_answers(&answers);
         let hospital = hospital(&script, settings).await;
         let (run, received) = drafted(&hospital).await;
-        assert_eq!(script.asked().len(), 2);
+        assert_eq!(script.requests().len(), 2);
         if let Some(answer) = expected {
             let text = run["outputs"]["draft"]["sections"][0]["text"].as_str().unwrap();
             assert_eq!(text, format!("Is there a tube?\n{answer}"));
@@ -102,12 +106,13 @@ async fn pap_08_an_answer_of_another_kind_is_asked_for_once_more() {
     }
 }
 
-/// PAP-07: each box has its own label, in pixels of the image; one beside the image is no answer.
+/// PAP-07: each box has its own label and is in pixels of the image. A box outside of the image is
+/// rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_07_what_is_located_is_a_region_with_its_own_label() {
     let boxes = "```json\n[{\"bbox_2d\": [14, 28, 140, 280], \"label\": \"heart\"}, \
                  {\"bbox_2d\": [200, 28, 250, 280], \"label\": \"left lung\"}]\n```";
-    let script = one_after_the_other(&[boxes]);
+    let script = model_with_answers(&[boxes]);
     let hospital = hospital(&script, "task: detect, target: heart").await;
     let (run, received) = drafted(&hospital).await;
     let regions = run["outputs"]["draft"]["regions"].as_array().unwrap();
@@ -117,31 +122,31 @@ async fn pap_07_what_is_located_is_a_region_with_its_own_label() {
     let corners: Vec<u64> = serde_json::from_value(regions[0]["corners"].clone()).unwrap();
     assert!(corners[2] <= size[0] && corners[3] <= size[1] && corners[0] > 0, "{regions:?}");
     assert!(received[0].contains("heart: located at 2 places."), "{received:?}");
-    let asked = script.asked()[0]["messages"][0]["content"][1]["text"].clone();
-    assert_eq!(asked, "Locate the heart, output its bbox coordinates using JSON format.");
+    let request = script.requests()[0]["messages"][0]["content"][1]["text"].clone();
+    assert_eq!(request, "Locate the heart, output its bbox coordinates using JSON format.");
 
     let far = "```json\n[{\"bbox_2d\": [9000, 9000, 9100, 9100], \"label\": \"heart\"}]\n```";
-    let script = one_after_the_other(&[far]);
+    let script = model_with_answers(&[far]);
     let hospital = self::hospital(&script, "task: detect, target: heart").await;
     let (run, received) = drafted(&hospital).await;
     assert!(run["nodes"][0]["reason"].as_str().unwrap().contains("boxes_misplaced"), "{run}");
     assert!(received.is_empty());
 }
 
-/// PAP-06: where nothing is located, nobody is told that there is nothing.
+/// PAP-06: if nothing is located, the presence is unknown, not absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_06_what_is_not_located_is_unknown() {
-    let script = one_after_the_other(&["I cannot see it."]);
+    let script = model_with_answers(&["I cannot see it."]);
     let hospital = hospital(&script, "task: detect, target: heart").await;
     let (run, _) = drafted(&hospital).await;
     let finding = &run["outputs"]["draft"]["findings"][0];
     assert_eq!(finding["presence"], "unknown", "{run}");
 }
 
-/// PAP-09: a question about texts is answered from what came, and says from how many texts.
+/// PAP-09: a question about texts is answered from the message, with the number of texts.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_09_a_question_about_a_message_is_answered_from_its_text() {
-    let script = one_after_the_other(&["<answer>high</answer>"]);
+    let script = model_with_answers(&["<answer>high</answer>"]);
     let workflow = "workflow: asked
 on: { message: { type: ORU^R01 } }
 nodes:
@@ -150,8 +155,9 @@ deliver: [{ to: ehr, what: [oru] }]
 ";
     let model = script.as_model();
     let workflows = [("asked", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let message = "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|T1|P|2.5.1\r\
                    PID|1||77^^^HOSP^MR||DOE^JANE\rOBR|1|PL|FL|1^CRP^LN\r\
                    OBX|1|NM|1988-5^CRP^LN||98|mg/L|<5|H|||F\r";
@@ -160,17 +166,17 @@ deliver: [{ to: ehr, what: [oru] }]
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
     let text = run["outputs"]["ask"]["sections"][0]["text"].as_str().unwrap();
     assert_eq!(text, "How is the CRP?\nhigh\n(Texts it is from: 1.)");
-    let asked = script.asked()[0].to_string();
-    assert!(asked.contains("CRP: 98 mg/L <5") && asked.contains("high; normal"), "{asked}");
+    let request = script.requests()[0].to_string();
+    assert!(request.contains("CRP: 98 mg/L <5") && request.contains("high; normal"), "{request}");
 }
 
-/// PAP-15: a draft is compared with the report that somebody signed, once there is one; what differs is named,
-/// and a contradiction within the draft is flagged.
+/// PAP-15: a draft is compared with the signed report as soon as there is one, and differences are
+/// findings.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_15_a_draft_is_compared_with_the_signed_report() {
     let answer =
         "<think>a</think><answer>Findings: Left pneumothorax.\nImpression: Pneumothorax.</answer>";
-    let script = one_after_the_other(&[answer]);
+    let script = model_with_answers(&[answer]);
     let workflow = "workflow: second
 on: { study: { complete: { quiet: 200ms } } }
 nodes:
@@ -180,16 +186,18 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
 ";
     let model = script.as_model();
     let workflows = [("second", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = simulators::phantom::Phantom { slices: 1, ..Default::default() };
     let order = simulators::order_message(&phantom, "O1");
     assert_eq!(hospital.send_message(&order).await, "AA");
     hospital.send(&phantom).await;
-    // The report comes later: the comparison waits for it.
-    system_tests::eventually("the draft", async || (!script.asked().is_empty()).then_some(()))
+    // The signed report arrives later, and the comparison waits for it.
+    system_tests::eventually("the draft", async || (!script.requests().is_empty()).then_some(()))
         .await;
-    let (patient, accession) = (&phantom.patient_id, &phantom.accession);
+    let patient = &phantom.patient_id;
+    let accession = &phantom.accession;
     let report = format!(
         "MSH|^~\\&|RIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|R1|P|2.5.1\r\
          PID|1||{patient}^^^^MR||X\r\

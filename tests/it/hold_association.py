@@ -1,4 +1,4 @@
-"""A modality that stays after it has sent: stores a file, waits for a line, and releases.
+"""A modality that stores a file, and releases its association after a line on standard input.
 
 Arguments: port, file.
 """

@@ -1,9 +1,9 @@
-//! Who is who: merges before, during and after a run, and conflicts (HL7-30..44).
+//! Patient identity: merges before, during and after a run, and conflicts (HL7-30..44).
 
 use serde_json::Value;
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, study};
+use system_tests::{Hospital, SiteOptions, eventually, study};
 
 const SLOW: &str = "
 workflow: slow
@@ -28,13 +28,14 @@ fn merge(survivor: &str, source: &str, control_id: &str) -> String {
     )
 }
 
-/// What the EHR was sent is the survivor's, and both names find all of it.
+/// Asserts that the report at the EHR has the ID of the survivor, and [`check_found`].
 fn check_filed(hospital: &Hospital, survivor: &str, all: &[&str]) {
     let [oru] = hospital.ehr.received().try_into().unwrap();
     assert!(oru.contains(&format!("PID|1||{survivor}^")), "{oru}");
     check_found(hospital, survivor, all);
 }
 
+/// Asserts that study and events are found by each of these IDs of one patient.
 fn check_found(hospital: &Hospital, survivor: &str, all: &[&str]) {
     for name in all {
         let why = hospital.ask(&["why", name]);
@@ -50,8 +51,8 @@ async fn hl7_33_a_merge_before_the_images_files_them_under_the_survivor() {
     let hospital = Hospital::open().await;
     let phantom = phantom();
 
-    // HL7-30: chains converge, and nobody need have heard of the patients before.
-    // The later merge comes first, and the earlier one again after it.
+    // HL7-30: chains converge, also for unknown patients. The later merge arrives first, and the
+    // earlier one arrives twice.
     assert_eq!(hospital.send_message(&merge("NEW", "MID", "M2")).await, "AA");
     assert_eq!(hospital.send_message(&merge("MID", "OLD", "M1")).await, "AA");
     assert_eq!(hospital.send_message(&merge("MID", "OLD", "M3")).await, "AA");
@@ -64,8 +65,8 @@ async fn hl7_33_a_merge_before_the_images_files_them_under_the_survivor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_33_a_merge_during_the_run_files_the_result_under_the_survivor() {
-    let habits = Habits { workflows: &[("slow", SLOW)], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("slow", SLOW)], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     hospital.send(&phantom()).await;
     eventually("the run to be at work", async || {
@@ -100,9 +101,9 @@ async fn hl7_34_a_merge_after_the_run_is_found_by_either_name() {
 async fn hl7_44_images_and_order_of_two_patients_send_nothing_and_go_to_a_person() {
     let hospital = Hospital::open().await;
     let phantom = phantom();
-    let of_another = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
+    let other = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
 
-    hospital.send_message(&order_message(&of_another, "O1")).await;
+    hospital.send_message(&order_message(&other, "O1")).await;
     hospital.send(&phantom).await;
     let task: Value = eventually("a task", async || {
         let tasks = hospital.ask(&["task", "list"]);
@@ -114,17 +115,17 @@ async fn hl7_44_images_and_order_of_two_patients_send_nothing_and_go_to_a_person
     assert!(hospital.pacs.received().is_empty() && hospital.ehr.received().is_empty());
     assert_eq!(hospital.ask(&["runs"]), Value::Array(Vec::new()));
 
-    // The two turn out to be one: what waited goes on.
-    let same = merge("SOMEBODY-ELSE", "OLD", "M1");
-    assert_eq!(hospital.send_message(&same).await, "AA");
+    // Both are the same patient, so that the study continues after the merge.
+    let merge = merge("SOMEBODY-ELSE", "OLD", "M1");
+    assert_eq!(hospital.send_message(&merge).await, "AA");
     hospital.ended_runs(1).await;
     check_filed(&hospital, "SOMEBODY-ELSE", &["OLD", "SOMEBODY-ELSE"]);
 }
 
-/// HL7-34: PACS and EHR get the result anew, under the survivor, and as a correction of the old one.
+/// HL7-34: PACS and EHR receive the result again, with the ID of the survivor, as a correction.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wants_it() {
-    let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
+    let hospital = Hospital::with(SiteOptions { resend: true, ..SiteOptions::default() }).await;
     hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
     let before = hospital.pacs.received();
@@ -149,24 +150,25 @@ async fn hl7_34_what_was_delivered_before_a_merge_is_corrected_where_the_site_wa
     assert_ne!(field(&old, "MSH", 9), field(&new, "MSH", 9));
     let uids: std::collections::BTreeSet<&str> =
         after.iter().map(|it| it.sop_instance.as_str()).collect();
-    assert_eq!(uids.len(), after.len(), "new objects have new names");
-    // The new SR names the old one.
-    let (old, new) = (&before[1], std::fs::read(&after[3].path).unwrap());
-    let named = |uid: &str| new.windows(uid.len()).any(|it| it == uid.as_bytes());
-    assert!(named(&old.sop_instance) && named("NEW") && !named("OLD"));
+    assert_eq!(uids.len(), after.len(), "new objects have new UIDs");
+    // The new SR refers to its predecessor.
+    let old = &before[1];
+    let new = std::fs::read(&after[3].path).unwrap();
+    let contains = |text: &str| new.windows(text.len()).any(|it| it == text.as_bytes());
+    assert!(contains(&old.sop_instance) && contains("NEW") && !contains("OLD"));
     check_found(&hospital, "NEW", &["OLD", "NEW"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
-    let hospital = Hospital::with(Habits { resend: true, ..Habits::default() }).await;
+    let hospital = Hospital::with(SiteOptions { resend: true, ..SiteOptions::default() }).await;
     assert_eq!(hospital.send_message(&merge("NEW", "OLD", "M1")).await, "AA");
     hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
     check_filed(&hospital, "NEW", &["OLD", "NEW"]);
 
-    let asked = hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]);
-    let request = String::from_utf8(asked.stdout).unwrap().lines().next().unwrap().to_owned();
+    let requested = hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]);
+    let request = String::from_utf8(requested.stdout).unwrap().lines().next().unwrap().to_owned();
     let alone = hospital.command_as("anna", &["patient", "approve", &request]);
     assert!(!alone.status.success());
     assert!(String::from_utf8_lossy(&alone.stderr).contains("a second person"));
@@ -178,12 +180,12 @@ async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
     let why = hospital.ask(&["why", "OLD"]);
     assert_eq!(why["studies"][0]["study"]["patient"], "OLD", "{why}");
     assert_eq!(hospital.ask(&["why", "NEW"])["studies"], Value::Array(Vec::new()));
-    // Once taken back, there is nothing to take back.
+    // The merge no longer exists, so it cannot be undone twice.
     assert!(!hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]).status.success());
 }
 
-/// Chains, repeats and corrections of merges in many orders: what is filed where in the end is the
-/// same. The property itself is tested on the graph alone; here it goes through the doors.
+/// Chained and repeated merges in many orders end with the same patient. A test of the store proves
+/// the property on the graph; this test goes through the listeners.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_30_merges_in_any_order_end_the_same() {
     let hospital = Hospital::open().await;
@@ -222,7 +224,7 @@ fn adt(event: &str, control_id: &str, rest: &str) -> String {
     )
 }
 
-/// HL7-32: what a visit ordered moves with it, and the images follow.
+/// HL7-32: the orders of a visit, and their images, move to another patient with the visit.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_32_a_visit_that_moves_takes_its_orders_and_images_along() {
     let hospital = Hospital::open().await;
@@ -239,19 +241,19 @@ async fn hl7_32_a_visit_that_moves_takes_its_orders_and_images_along() {
     assert_eq!(why["studies"][0]["study"]["patient"], "RIGHT", "{why}");
     assert_eq!(why["orders"].as_array().map(Vec::len), Some(0), "found by number, not by patient");
     assert_eq!(hospital.ask(&["why", "OLD"])["studies"], Value::Array(Vec::new()));
-    // Two that belong together stay two.
+    // Linked patients remain separate.
     let linked = adt("A24", "M2", "PID|1||RIGHT^^^^MR\rPID|2||OTHER^^^^MR");
     assert_eq!(hospital.send_message(&linked).await, "AA");
     let why = hospital.ask(&["why", "OTHER"]);
     assert_eq!(why["studies"], Value::Array(Vec::new()));
     assert_eq!(why["links"][0]["with"], "RIGHT", "{why}");
-    let parted = adt("A37", "M3", "PID|1||OTHER^^^^MR\rPID|2||RIGHT^^^^MR");
-    assert_eq!(hospital.send_message(&parted).await, "AA");
+    let unlinked = adt("A37", "M3", "PID|1||OTHER^^^^MR\rPID|2||RIGHT^^^^MR");
+    assert_eq!(hospital.send_message(&unlinked).await, "AA");
     assert_eq!(hospital.ask(&["why", "OTHER"])["links"], Value::Array(Vec::new()));
 }
 
-/// DIN-62: what goes out after a merge is under the survivor, and says what it was before; what came
-/// stays as it came.
+/// DIN-62: after a merge, an export has the ID of the survivor and records the original values. The
+/// received files do not change.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_62_after_a_merge_a_study_is_handed_out_under_its_survivor() {
     let hospital = Hospital::open().await;
@@ -259,9 +261,9 @@ async fn din_62_after_a_merge_a_study_is_handed_out_under_its_survivor() {
     hospital.send(&phantom).await;
     hospital.ended_runs(1).await;
     let export = |folder: &str, more: &[&str]| {
-        let to = hospital.scratch.path(folder).display().to_string();
+        let folder = hospital.scratch.path(folder).display().to_string();
         let uid = phantom.study_uid();
-        let output = hospital.command(&[&["export", &uid, "--to", &to], more].concat());
+        let output = hospital.command(&[&["export", &uid, "--to", &folder], more].concat());
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -295,5 +297,5 @@ async fn din_62_after_a_merge_a_study_is_handed_out_under_its_survivor() {
     assert!(dump.contains("(0008,0015) DT"), "{dump}");
     let events = hospital.ask(&["audit", "show", "--study", &phantom.study_uid()]);
     let exports = events.as_array().unwrap().iter().filter(|it| it["kind"] == "study_exported");
-    assert_eq!(exports.count(), 3, "each is on record");
+    assert_eq!(exports.count(), 3, "each is in the trail");
 }

@@ -1,5 +1,5 @@
-//! A staged installation, which the container file copies as it is: it must start with what lies in
-//! it, and nothing of the folder it was built in.
+//! A staged installation, which the container file copies unchanged. It must start without any file
+//! of the folder in which it was built.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use system_tests::{Scratch, kill_database, root, target};
 
-/// The folders of an installation, each of which the test moves below its own.
+/// The absolute folders of an installation, which the test moves below a temporary folder.
 const FOLDERS: [&str; 3] = ["/usr/lib/isocenter", "/etc/isocenter", "/var/lib/isocenter"];
 
 /// The arguments that the container file starts the program with.
@@ -28,11 +28,13 @@ fn container_command() -> Vec<String> {
     array("CMD ")
 }
 
-/// Moves every path of an installation that a text names below `folder`.
+/// The text with every path of the installation moved below `folder`.
 fn below(folder: &Path, text: &str) -> String {
-    let moved =
-        |text: String, path: &&str| text.replace(*path, &format!("{}{path}", folder.display()));
-    FOLDERS.iter().fold(text.to_owned(), moved)
+    let mut text = text.to_owned();
+    for path in FOLDERS {
+        text = text.replace(path, &format!("{}{path}", folder.display()));
+    }
+    text
 }
 
 fn stage(folder: &Path) {
@@ -41,6 +43,7 @@ fn stage(folder: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The value of `key` in each element of a JSON list.
 fn names(list: &Output, key: &str) -> BTreeSet<String> {
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
     let name = |it: &Value| it[key].as_str().unwrap().to_owned();
@@ -69,8 +72,8 @@ fn a_container_starts_with_every_shipped_workflow_and_signed_plugin() {
     let mut engine = engine.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(engine.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let written = fs::read_to_string(scratch.path("log")).unwrap();
-    assert!(line.starts_with("ready "), "the engine did not start: {line}{written}");
+    let log = fs::read_to_string(scratch.path("log")).unwrap();
+    assert!(line.starts_with("ready "), "the engine did not start: {line}{log}");
 
     let ask = |arguments: &[&str]| {
         Command::new(&program).args(arguments).arg("--config").arg(&site).output().unwrap()

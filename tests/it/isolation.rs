@@ -1,14 +1,15 @@
-//! What a plugin's process cannot get at, and what changes when a site trusts one with its own.
+//! Confinement of plugin processes, and plugins that a site runs in the process of the engine.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use serde_json::Value;
-use system_tests::{Habits, Hospital, Scratch, not_run, program, study, target};
+use system_tests::{Hospital, Scratch, SiteOptions, not_run, program, study, target};
 
 use crate::plugins::Started;
 
+/// A workflow whose plugin tries the confinement and these paths.
 fn looking(paths: &[std::path::PathBuf]) -> String {
     let paths: Vec<String> = paths.iter().map(|it| format!("\"{}\"", it.display())).collect();
     format!(
@@ -18,13 +19,14 @@ fn looking(paths: &[std::path::PathBuf]) -> String {
     )
 }
 
-fn seen(run: &Value) -> Vec<String> {
+/// The report of the plugin, one line for each attempt.
+fn attempts(run: &Value) -> Vec<String> {
     let text = run["outputs"]["it"]["sections"][0]["text"].as_str().unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-/// It has the system's programs, the images and its socket. It has no network, not the files of
-/// anybody, and not the engine.
+/// A plugin can use the programs of the system, its images and its socket. It has no access to the
+/// network, to other files, or to the engine.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_31_a_plugin_has_no_network_no_files_of_others_and_no_hold_on_the_engine() {
     let secrets = Scratch::default();
@@ -32,7 +34,8 @@ async fn sec_31_a_plugin_has_no_network_no_files_of_others_and_no_hold_on_the_en
     let paths = [secrets.path("keys/key"), secrets.path("keys"), "/usr/share".into()];
     let workflow = looking(&paths);
     let files = [("looking", workflow.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
 
     hospital.send(&study("looked at")).await;
     let runs = hospital.ended_runs(1).await;
@@ -54,12 +57,12 @@ async fn sec_31_a_plugin_has_no_network_no_files_of_others_and_no_hold_on_the_en
         "read: could",
         "write: could not",
     ];
-    assert_eq!(seen(&run)[1..], expected, "{run}");
+    assert_eq!(attempts(&run)[1..], expected, "{run}");
     assert!(!secrets.path("keys/written").exists());
 }
 
-/// A signed plugin that the site names works in the engine's process. It can do there what the
-/// engine can, and one that hangs fails its node all the same.
+/// A signed plugin that the site names runs in the process of the engine, with the rights of the
+/// engine. The timeout of a node holds there, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
     let scratch = Scratch::default();
@@ -82,10 +85,10 @@ async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
         command.args(["--dicom", "127.0.0.1:0"]).args(more);
         command
     };
-    // Without a signature nobody vouches for it.
+    // An unsigned plugin cannot be inline, even with `--allow-unsigned`.
     let unsigned = serve(&["--allow-unsigned"]).output().unwrap();
-    let why = String::from_utf8_lossy(&unsigned.stderr).into_owned();
-    assert!(!unsigned.status.success() && why.contains("inline_plugins"), "{why}");
+    let error = String::from_utf8_lossy(&unsigned.stderr).into_owned();
+    assert!(!unsigned.status.success() && error.contains("inline_plugins"), "{error}");
     let mut sign = Command::new(program());
     sign.args(["plugin", "sign", "--data", &data]).arg(&library);
     assert!(sign.status().unwrap().success());
@@ -96,17 +99,17 @@ async fn a_signed_plugin_may_work_in_the_engine_s_own_process() {
     let runs = engine.runs_of(&data, &study, 2).await;
 
     let run = |name: &str| runs.iter().find(|it| it["run"]["workflow"] == name).unwrap();
-    let found = seen(run("looking"));
+    let found = attempts(run("looking"));
     assert_eq!(found[0], format!("process {}", engine.process()), "{found:?}");
-    assert_eq!(found[1], "internet: could", "nothing is taken from the engine itself");
-    assert_eq!(found[4..6], ["engine: could", "limits: could"], "nor its hold on others");
+    assert_eq!(found[1], "internet: could", "the engine is not confined");
+    assert_eq!(found[4..6], ["engine: could", "limits: could"], "the engine is not confined");
     let reason = run("hanging")["nodes"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("took longer than 1 s"), "{reason}");
     engine.stop();
 }
 
-/// Plugins come with a package and belong to root; the engine has a user of its own. Whoever of them
-/// signs, the engine can read the key and finds the signature.
+/// The plugins of a package belong to root, and the engine runs as another user. Both can sign, and
+/// the engine can read the key and finds the signatures.
 #[test]
 fn a_site_signs_plugins_that_belong_to_root() {
     const NOBODY: u32 = 65_534;
@@ -133,14 +136,14 @@ fn a_site_signs_plugins_that_belong_to_root() {
         String::from_utf8(both).unwrap()
     };
 
-    // Root first, so that root makes the key.
+    // Root signs first, so that root creates the key.
     isocenter(0, "sign", &plugins[0]);
     let key = std::fs::metadata(scratch.path("data/keys/plugins.key")).unwrap();
     assert_eq!((key.uid(), key.permissions().mode() & 0o777), (NOBODY, 0o600));
     let signed = isocenter(NOBODY, "sign", &plugins[1]);
     assert!(signed.contains("data/signatures/"), "{signed}");
     for plugin in &plugins {
-        let said = isocenter(NOBODY, "check", plugin);
-        assert!(said.contains("this site has signed it as it is"), "{said}");
+        let output = isocenter(NOBODY, "check", plugin);
+        assert!(output.contains("this site has signed it as it is"), "{output}");
     }
 }

@@ -1,9 +1,5 @@
-//! Tests through the doors users have. One file per subject.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "in a test, a panic is the way to say no"
-)]
+//! Tests of the whole engine through the interfaces of its users. One file per subject.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod charsets;
 mod commitment;

@@ -1,4 +1,4 @@
-//! Models: imported with a card, and asked about pictures.
+//! Models: imported with a model card, and queried about pictures.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,44 +12,51 @@ use system_tests::{Scratch, eventually, model_set, program, reference, study, ta
 
 use crate::plugins::Started;
 
+/// Runs `isocenter model` on the data folder of the test.
 pub(crate) fn model(scratch: &Scratch, arguments: &[&str]) -> Output {
     let mut command = Command::new(program());
     command.arg("model").args(arguments).arg("--data").arg(scratch.path("data"));
     command.output().unwrap()
 }
 
-pub(crate) fn said(output: &Output) -> String {
+/// Standard output and standard error as one text.
+pub(crate) fn output_text(output: &Output) -> String {
     let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&both).into_owned()
 }
 
-pub(crate) const WHENCE: [&str; 4] = ["--source", "the test", "--licence", "Apache-2.0"];
+/// The arguments of an import for the origin of a model.
+pub(crate) const ORIGIN: [&str; 4] = ["--source", "the test", "--licence", "Apache-2.0"];
 
 #[test]
 fn an_unusable_checkpoint_is_refused_with_a_way_out() {
     let scratch = Scratch::default();
     let import = |folder: &str, name: &str| {
         let folder = scratch.path(folder).display().to_string();
-        let output = model(&scratch, &[&["import", &folder, "--name", name], &WHENCE[..]].concat());
+        let output = model(&scratch, &[&["import", &folder, "--name", name], &ORIGIN[..]].concat());
         assert!(!output.status.success());
-        said(&output)
+        output_text(&output)
     };
     assert!(import("nowhere", "x").contains("nowhere"));
     assert!(import("nowhere", "../x").contains("small letters, digits"));
     scratch.write("half/config.json", "{ \"hidden_size\": 8 }");
     assert!(import("half", "x").contains("no usable"));
     let run = model(&scratch, &["run", "nobody", "--prompt", "x"]);
-    assert!(said(&run).contains("there is no model `nobody`; there are: none"), "{}", said(&run));
+    assert!(
+        output_text(&run).contains("there is no model `nobody`; there are: none"),
+        "{}",
+        output_text(&run)
+    );
     assert_eq!(model(&scratch, &["list", "--json"]).stdout, b"[]\n");
 }
 
-/// The same text, and the same masks on the pictures as they were sent.
+/// The answers have the text and the masks of the reference implementation.
 #[test]
 fn an_imported_model_answers_and_segments_as_the_reference_implementation() {
     check_set(&model_set());
 }
 
-/// The same on the set of the reference material.
+/// The same comparison on the reference material.
 #[test]
 fn an_imported_model_answers_and_segments_as_the_reference_implementation_on_its_material() {
     if let Some(reference) = reference() {
@@ -60,25 +67,26 @@ fn an_imported_model_answers_and_segments_as_the_reference_implementation_on_its
 fn check_set(set: &Path) {
     let scratch = Scratch::default();
     let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
-    let import = [&["import", &checkpoint, "--name", "tiny"], &WHENCE[..]].concat();
+    let import = [&["import", &checkpoint, "--name", "tiny"], &ORIGIN[..]].concat();
     let first = model(&scratch, &import);
     assert!(
-        first.status.success() && said(&first).contains("not for clinical use"),
+        first.status.success() && output_text(&first).contains("not for clinical use"),
         "{}",
-        said(&first)
+        output_text(&first)
     );
     let again = model(&scratch, &import);
-    assert_eq!(again.stdout, first.stdout, "the same again changes nothing");
-    let about = read(&set.join("citrus/infer.json"));
+    assert_eq!(again.stdout, first.stdout, "a repeated import changes nothing");
+    let reference = read(&set.join("citrus/infer.json"));
     let pixels = read(&set.join("qwen/preprocess.json"));
-    for query in about["queries"].as_array().unwrap() {
+    for query in reference["queries"].as_array().unwrap() {
         check(&scratch, set, &pixels, query);
     }
 
-    // In eight bits it is another model, and answers, too.
-    let eight = [&["import", &checkpoint, "--name", "eight", "--eight-bit"], &WHENCE[..]].concat();
-    let told = model(&scratch, &eight);
-    assert!(told.status.success() && said(&told).contains("eight bits"), "{}", said(&told));
+    // The same weights in eight bits are another model.
+    let eight = [&["import", &checkpoint, "--name", "eight", "--eight-bit"], &ORIGIN[..]].concat();
+    let imported = model(&scratch, &eight);
+    let text = output_text(&imported);
+    assert!(imported.status.success() && text.contains("eight bits"), "{text}");
     let run = ["run", "eight", "--prompt", "x", "--max-tokens", "3", "--json"];
     let answer: Value = serde_json::from_slice(&model(&scratch, &run).stdout).unwrap();
     assert!(!answer["text"].as_str().unwrap().is_empty());
@@ -99,33 +107,35 @@ fn check_set(set: &Path) {
         "{found}"
     );
 
-    // So is one more file of weights, before a byte that changes is.
+    // An additional file of weights is found.
     let more = scratch.path("data/models/tiny/checkpoint/more.safetensors");
     std::fs::write(&more, "weights of somebody").unwrap();
-    let told = said(&model(&scratch, &["run", "tiny", "--prompt", "x"]));
-    assert!(told.contains("more.safetensors"), "{told}");
+    let error = output_text(&model(&scratch, &["run", "tiny", "--prompt", "x"]));
+    assert!(error.contains("more.safetensors"), "{error}");
     std::fs::remove_file(&more).unwrap();
-    // Who decides that it may be used for patients may do so later, and take it back.
-    let decided = [&import[..], &["--for-clinical-use", "Dr. Example"]].concat();
-    assert!(!said(&model(&scratch, &decided)).contains("not for clinical use"));
-    assert!(said(&model(&scratch, &["list"])).contains("Dr. Example"));
-    assert!(said(&model(&scratch, &import)).contains("not for clinical use"));
+    // Clinical use can be approved later, and the approval can be withdrawn.
+    let approved = [&import[..], &["--for-clinical-use", "Dr. Example"]].concat();
+    assert!(!output_text(&model(&scratch, &approved)).contains("not for clinical use"));
+    assert!(output_text(&model(&scratch, &["list"])).contains("Dr. Example"));
+    assert!(output_text(&model(&scratch, &import)).contains("not for clinical use"));
 
-    // A byte that changes is found.
+    // A changed file is found.
     let file = scratch.path("data/models/tiny/checkpoint/config.json");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes.push(b' ');
     std::fs::write(&file, bytes).unwrap();
     for command in [&["show", "tiny"][..], &["run", "tiny", "--prompt", "x"]] {
-        let told = said(&model(&scratch, command));
-        assert!(told.contains("config.json") && told.contains("import it again"), "{told}");
+        let error = output_text(&model(&scratch, command));
+        assert!(error.contains("config.json") && error.contains("import it again"), "{error}");
     }
 }
 
+/// A file of JSON.
 pub(crate) fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// Asks one question and compares text and masks with those of the reference implementation.
 fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
     let image = set.join(query["image"].as_str().unwrap()).display().to_string();
     let out = scratch.path("drawn.png").display().to_string();
@@ -152,24 +162,25 @@ fn check(scratch: &Scratch, set: &Path, pixels: &Value, query: &Value) {
             "--json",
         ],
     );
-    let found: Value = serde_json::from_slice(&output.stdout).map_err(|_| said(&output)).unwrap();
+    let found: Value =
+        serde_json::from_slice(&output.stdout).map_err(|_| output_text(&output)).unwrap();
     assert_eq!(found["text"], query["text"]);
     assert_eq!(found["warning"], "not for clinical use");
     let masks = found["masks"].as_array().unwrap();
     let expected = query["masks"].as_array().unwrap();
     assert_eq!(masks.len(), expected.len());
     for (mask, expected) in masks.iter().zip(expected) {
-        let differ = differences(mask, &expected["rle_original"]);
-        // Pixels whose logit is close to nought may fall on either side; each is a few of the
-        // picture.
+        let different = differences(mask, &expected["rle_original"]);
+        // Logits close to zero may have either sign. Each such pixel of the mask covers several
+        // pixels of the picture.
         let close = expected["near_zero_pixels"].as_u64().unwrap();
-        assert!(differ <= close * 8, "{differ} pixels differ, {close} were close");
+        assert!(different <= close * 8, "{different} pixels differ, {close} were close");
     }
     let drawn = std::fs::read(&out).unwrap();
     assert!(drawn.starts_with(b"\x89PNG"));
 }
 
-/// A workflow whose nodes ask the model, and the folder with everything for it.
+/// Writes a site whose workflow has these nodes. Returns the arguments of the program.
 pub(crate) fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
     scratch.write(
         "workflows/asking.yaml",
@@ -191,6 +202,7 @@ pub(crate) fn site(scratch: &Scratch, nodes: &str) -> Vec<String> {
     arguments.iter().chain(&more).map(|it| (*it).to_owned()).collect()
 }
 
+/// A node that asks the model a question and returns its answer.
 pub(crate) fn node(name: &str, question: &Value) -> String {
     format!("  {name}: {{ plugin: faulty, with: {{ fault: ask, question: '{question}' }} }}\n")
 }
@@ -201,7 +213,7 @@ pub(crate) fn serve(arguments: &[String]) -> Started {
     Started::new(command)
 }
 
-/// Processes that hold a model for this engine.
+/// The host processes of the model of an engine.
 pub(crate) fn model_processes(engine: u32) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut found = Vec::new();
@@ -209,8 +221,8 @@ pub(crate) fn model_processes(engine: u32) -> Vec<i32> {
         let read = |it: &str| std::fs::read(process.path().join(it)).unwrap_or_default();
         let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
         let status = String::from_utf8_lossy(&read("status")).into_owned();
-        let is_ours = status.lines().any(|it| it == format!("PPid:\t{engine}"));
-        if is_ours && line.contains("model-host") {
+        let is_child = status.lines().any(|it| it == format!("PPid:\t{engine}"));
+        if is_child && line.contains("model-host") {
             found.extend(process.file_name().to_string_lossy().parse::<i32>());
         }
     }
@@ -246,7 +258,7 @@ fn alone(scratch: &Scratch) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The one run of a study as it stands now, if there is one.
+/// The first run of a study in its current state, if there is one.
 pub(crate) fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
     let mut why = Command::new(program());
     why.args(["why", &study.study_uid(), "--json", "--data", data]);
@@ -254,23 +266,23 @@ pub(crate) fn run_so_far(data: &str, study: &Phantom) -> Option<Value> {
     why["studies"][0]["runs"].get(0).cloned()
 }
 
-/// Imports a model of the reference as `tiny`.
+/// Imports the small model of `set` as `tiny`.
 pub(crate) fn import_tiny(scratch: &Scratch, set: &Path) {
     let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
-    let import = [&["import", &checkpoint, "--name", "tiny"], &WHENCE[..]].concat();
+    let import = [&["import", &checkpoint, "--name", "tiny"], &ORIGIN[..]].concat();
     assert!(model(scratch, &import).status.success());
 }
 
-/// Plugins share one copy of the weights, and hear what the reference says; a model's process that
-/// is killed in the middle loses no question.
+/// Plugins share one host process of the model and get the answers of the reference implementation.
+/// No request is lost when the host process is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_share_one_model_and_lose_no_request_when_its_process_is_killed() {
     let set = model_set();
     let scratch = Scratch::default();
     import_tiny(&scratch, &set);
-    let about = read(&set.join("citrus/infer.json"));
+    let reference = read(&set.join("citrus/infer.json"));
     let pixels = read(&set.join("qwen/preprocess.json"));
-    let query = &about["queries"][0];
+    let query = &reference["queries"][0];
     let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
     let ask = |text: &Value, tokens: usize| {
         json!({
@@ -287,7 +299,7 @@ async fn plugins_share_one_model_and_lose_no_request_when_its_process_is_killed(
     let study = study("with a model");
     engine.send(&study).await;
 
-    // The long one is at work for seconds: its process is killed under it.
+    // The long request takes seconds, so that the kill happens before its response.
     let killed = eventually("the short ones to be answered", async || {
         let answered = run_so_far(&scratch.path("data").display().to_string(), &study)?;
         let done = answered["outputs"].as_object()?.len();
@@ -312,16 +324,16 @@ async fn plugins_share_one_model_and_lose_no_request_when_its_process_is_killed(
         let count = |it: &Value| it["masks"].as_array().unwrap().len();
         assert_eq!(count(&answer), count(query));
     }
-    // What was begun again ends as if nothing had happened.
+    // The restarted request has the same response.
     assert_eq!(answer("long")["text"], alone(&scratch)["text"]);
-    let now = model_processes(engine.process());
-    assert!(now.len() == 1 && now != killed, "{killed:?} {now:?}");
-    let tries = run["nodes"].as_array().unwrap().iter().map(|it| it["attempt"].clone());
-    assert!(tries.eq([1; 5]), "the plugins noticed nothing: {run}");
+    let running = model_processes(engine.process());
+    assert!(running.len() == 1 && running != killed, "{killed:?} {running:?}");
+    let attempts = run["nodes"].as_array().unwrap().iter().map(|it| it["attempt"].clone());
+    assert!(attempts.eq([1; 5]), "no node was repeated: {run}");
     engine.stop();
 }
 
-/// Pixels in which two masks of one size differ.
+/// Number of pixels in which two masks of the same size differ.
 pub(crate) fn differences(found: &Value, expected: &Value) -> u64 {
     let parse = |it: &Value| {
         let side = |at: usize| u32::try_from(it["size"][at].as_u64().unwrap()).unwrap();

@@ -1,13 +1,13 @@
-//! A model exchanged for another while plugins ask it.
+//! A model replaced by another while plugins use it.
 
 use serde_json::{Value, json};
 use system_tests::{Scratch, eventually, model_set, program, study};
 
 use crate::model::{
-    WHENCE, import_tiny, long_question, model, model_processes, node, run_so_far, serve, site,
+    ORIGIN, import_tiny, long_question, model, model_processes, node, run_so_far, serve, site,
 };
 
-/// Details of the events of a kind.
+/// The details of all events of a kind.
 fn events(scratch: &Scratch, kind: &str) -> Vec<Value> {
     let mut command = std::process::Command::new(program());
     command.args(["audit", "show", "--limit", "1000", "--json", "--data"]);
@@ -18,10 +18,10 @@ fn events(scratch: &Scratch, kind: &str) -> Vec<Value> {
     of_kind.map(|it| it["body"]["detail"].clone()).collect()
 }
 
-/// The event of a kind that says this.
-async fn heard(scratch: &Scratch, kind: &str, said: &str) -> Value {
-    let is_it = |it: &Value| it.to_string().contains(said);
-    eventually(kind, async || events(scratch, kind).into_iter().find(is_it)).await
+/// The detail of an event of this kind that contains `text`.
+async fn event_with(scratch: &Scratch, kind: &str, text: &str) -> Value {
+    let has_text = |it: &Value| it.to_string().contains(text);
+    eventually(kind, async || events(scratch, kind).into_iter().find(has_text)).await
 }
 
 fn answer(run: &Value) -> Value {
@@ -29,8 +29,8 @@ fn answer(run: &Value) -> Value {
     serde_json::from_str(text.unwrap_or_default()).map_err(|it| format!("{it}: {run}")).unwrap()
 }
 
-/// What was asked before the exchange is answered by the model that was asked; a model that is of
-/// no use changes nothing.
+/// Requests from before the exchange are answered by the old model. An unusable model is refused
+/// and changes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_is_exchanged_while_requests_are_in_flight_and_none_is_lost() {
     let set = model_set();
@@ -38,7 +38,7 @@ async fn a_model_is_exchanged_while_requests_are_in_flight_and_none_is_lost() {
     import_tiny(&scratch, &set);
     let checkpoint = set.join("ckpt/citrus_tiny").display().to_string();
     let eight = ["import", &checkpoint, "--name", "eight", "--eight-bit"];
-    assert!(model(&scratch, &[&eight, &WHENCE[..]].concat()).status.success());
+    assert!(model(&scratch, &[&eight, &ORIGIN[..]].concat()).status.success());
 
     let mut engine = serve(&site(&scratch, &node("long", &long_question())));
     let data = scratch.path("data").display().to_string();
@@ -51,11 +51,12 @@ async fn a_model_is_exchanged_while_requests_are_in_flight_and_none_is_lost() {
     .await;
 
     let file = std::fs::read_to_string(scratch.path("site.yaml")).unwrap();
-    let name = |it: &str| {
-        scratch.write("site.yaml", &file.replace("model: { name: tiny }", &format!("model: {it}")));
+    let set_model = |model: &str| {
+        let text = file.replace("model: { name: tiny }", &format!("model: {model}"));
+        scratch.write("site.yaml", &text);
     };
-    name("{ name: eight }");
-    let detail = heard(&scratch, "model_exchanged", "eight").await;
+    set_model("{ name: eight }");
+    let detail = event_with(&scratch, "model_exchanged", "eight").await;
     assert_eq!((&detail["from"]["name"], &detail["to"]["name"]), (&json!("tiny"), &json!("eight")));
     assert_eq!(detail["to"]["digest"].as_str().unwrap().len(), 64);
     engine.send(&second).await;
@@ -63,23 +64,23 @@ async fn a_model_is_exchanged_while_requests_are_in_flight_and_none_is_lost() {
     assert_eq!(answer(&of_second)["model"], "eight");
     let of_first = engine.runs_of(&data, &first, 1).await.remove(0);
     assert_eq!(answer(&of_first)["model"], "tiny");
-    assert_eq!(of_first["nodes"][0]["attempt"], 1, "the plugin noticed nothing");
-    let now = eventually("the old process to end", async || {
+    assert_eq!(of_first["nodes"][0]["attempt"], 1, "the node was not repeated");
+    let new = eventually("the old process to end", async || {
         Some(model_processes(engine.process())).filter(|it| it.len() == 1)
     })
     .await;
-    assert_ne!(now, old);
+    assert_ne!(new, old);
 
-    for (named, reason) in [
+    for (unusable, reason) in [
         ("{ name: nobody }", "there is no model `nobody`"),
         ("{ name: tiny, digest: \"12\" }", "the site file names 12"),
     ] {
-        name(named);
-        heard(&scratch, "model_refused", reason).await;
+        set_model(unusable);
+        event_with(&scratch, "model_refused", reason).await;
     }
     engine.send(&third).await;
     let of_third = engine.runs_of(&data, &third, 1).await.remove(0);
     assert_eq!(answer(&of_third)["model"], "eight");
-    assert_eq!(model_processes(engine.process()), now);
+    assert_eq!(model_processes(engine.process()), new);
     engine.stop();
 }

@@ -1,4 +1,4 @@
-//! A model served with the interface that servers of language models share.
+//! A model served over HTTP with the chat completions interface of OpenAI.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,19 +10,19 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use system_tests::{Scratch, model_set, program};
 
-use crate::model::{differences, import_tiny, model, read, said};
+use crate::model::{differences, import_tiny, model, output_text, read};
 
-/// A process that ends with the test.
-struct Ending(std::process::Child);
+/// A child process that is killed at the end of the test.
+struct Server(std::process::Child);
 
-impl Drop for Ending {
+impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         _ = self.0.kill();
     }
 }
 
-/// Asks a server over HTTP, as any program would. Gives head and body.
+/// Posts a body to a server over HTTP. Returns the head and the body of the response.
 fn exchange(address: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
@@ -37,41 +37,42 @@ fn exchange(address: &str, body: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// Status and body of what a server answers whole.
+/// Posts a body. Returns the status and the parsed body of the response.
 fn post(address: &str, body: &str) -> (u16, Value) {
     let (head, body) = exchange(address, body);
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(&body).unwrap_or_default())
 }
 
-/// `isocenter model serve`, and where it listens.
-fn serve_model(scratch: &Scratch, pixels: &Value) -> (Ending, String) {
+/// Starts `isocenter model serve` and returns its address.
+fn serve_model(scratch: &Scratch, pixels: &Value) -> (Server, String) {
     let [min, max] = ["min_pixels", "max_pixels"].map(|it| pixels[it].to_string());
     let mut command = Command::new(program());
     command.args(["model", "serve", "tiny", "--listen", "127.0.0.1:0"]);
     command.args(["--min-pixels", &min, "--max-pixels", &max]);
     command.arg("--data").arg(scratch.path("data")).stdout(std::process::Stdio::piped());
-    let mut server = Ending(command.spawn().unwrap());
+    let mut server = Server(command.spawn().unwrap());
     let mut line = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("ready http=").unwrap().to_owned();
     (server, address)
 }
 
-/// PAP-01: what clients of the release ask, and masks as they read them.
+/// PAP-01: requests as clients of the published model send them, with masks in the format that they
+/// read.
 #[test]
 fn pap_01_clients_of_the_release_are_answered_over_http() {
     let set = model_set();
     let scratch = Scratch::default();
     import_tiny(&scratch, &set);
-    let about = read(&set.join("citrus/infer.json"));
+    let reference = read(&set.join("citrus/infer.json"));
     let (_server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
     let ask = |content: Value, tokens: usize| {
         let messages = json!([{"role": "user", "content": content}]);
         let body = json!({"model": "tiny", "max_tokens": tokens, "messages": messages});
         post(&address, &body.to_string())
     };
-    for query in about["queries"].as_array().unwrap() {
+    for query in reference["queries"].as_array().unwrap() {
         let picture = std::fs::read(set.join(query["image"].as_str().unwrap())).unwrap();
         let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(picture));
         let text = format!("<image>{}", query["query"].as_str().unwrap());
@@ -85,24 +86,25 @@ fn pap_01_clients_of_the_release_are_answered_over_http() {
         let expected = query["masks"].as_array().unwrap();
         assert_eq!(masks.len(), expected.len());
         for (mask, expected) in masks.iter().zip(expected) {
-            let differ = differences(mask, &expected["rle"]);
-            assert!(differ <= expected["near_zero_pixels"].as_u64().unwrap(), "{differ}");
+            let different = differences(mask, &expected["rle"]);
+            assert!(different <= expected["near_zero_pixels"].as_u64().unwrap(), "{different}");
         }
     }
     let elsewhere = json!([{"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}]);
     let (status, answer) = ask(elsewhere, 1);
     assert_eq!((status, &answer["error"]["type"]), (400, &json!("invalid_request_error")));
     let open = ["serve", "tiny", "--listen", "0.0.0.0:0"];
-    assert!(said(&model(&scratch, &open)).contains("on this machine only"));
+    assert!(output_text(&model(&scratch, &open)).contains("on this machine only"));
 }
 
-/// Our own set, served.
+/// The small model of the project, served over HTTP.
 struct Served {
     set: PathBuf,
     address: String,
-    about: Value,
+    /// Questions with the answers of the reference implementation.
+    reference: Value,
     _scratch: Scratch,
-    _server: Ending,
+    _server: Server,
 }
 
 impl Served {
@@ -110,12 +112,12 @@ impl Served {
         let set = model_set();
         let scratch = Scratch::default();
         import_tiny(&scratch, &set);
-        let about = read(&set.join("citrus/infer.json"));
+        let reference = read(&set.join("citrus/infer.json"));
         let (server, address) = serve_model(&scratch, &read(&set.join("qwen/preprocess.json")));
-        Self { set, address, about, _scratch: scratch, _server: server }
+        Self { set, address, reference, _scratch: scratch, _server: server }
     }
 
-    /// A question about pictures of the set.
+    /// The request with a question about pictures of the set.
     fn body(&self, text: &str, pictures: &[&Value], more: &Value) -> Value {
         let picture = |it: &&Value| {
             let bytes = std::fs::read(self.set.join(it.as_str().unwrap())).unwrap();
@@ -137,18 +139,18 @@ impl Served {
     }
 }
 
-/// What a server sent bit by bit: the data of each event.
+/// The data of each server-sent event in the response.
 fn events(address: &str, body: &Value) -> Vec<String> {
     let (head, body) = exchange(address, &body.to_string());
     assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
     body.lines().filter_map(|it| it.strip_prefix("data: ")).map(str::to_owned).collect()
 }
 
-/// PAP-01: an answer word by word is the same as whole, with masks at its end.
+/// PAP-01: a streamed response has the same text as a whole one, and the masks at its end.
 #[test]
 fn pap_01_a_streamed_response_is_the_same_as_a_whole_one() {
     let served = Served::open();
-    let query = &served.about["queries"][0];
+    let query = &served.reference["queries"][0];
     let text = query["query"].as_str().unwrap();
     let tokens = query["generated_ids"].as_array().unwrap().len();
     let pictures = [&query["image"]];
@@ -165,10 +167,10 @@ fn pap_01_a_streamed_response_is_the_same_as_a_whole_one() {
     let last = events.last().unwrap();
     assert_eq!(last["raw_response"], whole["raw_response"]);
     assert_eq!(last["choices"][0]["finish_reason"], whole["choices"][0]["finish_reason"]);
-    // The same again: all but its last token was remembered.
+    // The second request finds all but its last prompt token in the prefix cache.
     assert_eq!(whole["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
-    let asked = last["usage"]["prompt_tokens"].as_u64().unwrap();
-    assert_eq!(last["usage"]["prompt_tokens_details"]["cached_tokens"], asked - 1);
+    let prompt_tokens = last["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(last["usage"]["prompt_tokens_details"]["cached_tokens"], prompt_tokens - 1);
 }
 
 #[test]
@@ -181,11 +183,11 @@ fn an_invalid_request_is_refused_before_anything_is_streamed() {
     assert!(answer["error"]["message"].as_str().unwrap().contains("mask_pictures"), "{answer}");
 }
 
-/// Each `[SEG]` is drawn into the picture that the question names for it.
+/// Each `[SEG]` is segmented in the picture that the request names for it.
 #[test]
 fn each_seg_is_segmented_in_the_picture_that_the_request_names() {
     let served = Served::open();
-    let queries = served.about["queries"].as_array().unwrap();
+    let queries = served.reference["queries"].as_array().unwrap();
     let one = &queries[0]["image"];
     let other = queries.iter().map(|it| &it["image"]).find(|it| *it != one).unwrap_or(one);
     let ask = |mask_pictures: Value| {
@@ -195,10 +197,11 @@ fn each_seg_is_segmented_in_the_picture_that_the_request_names() {
     };
     let first = ask(json!([]));
     let second = ask(json!([1]));
-    let turned = ask(json!([1, 0]));
-    let places = |masks: &[Value]| masks.iter().map(|it| it["picture"].clone()).collect::<Vec<_>>();
-    assert_eq!(places(&first), [0, 0]);
-    assert_eq!(places(&second), [1, 1]);
-    assert_eq!(turned, [second[0].clone(), first[1].clone()]);
+    let swapped = ask(json!([1, 0]));
+    let pictures =
+        |masks: &[Value]| masks.iter().map(|it| it["picture"].clone()).collect::<Vec<_>>();
+    assert_eq!(pictures(&first), [0, 0]);
+    assert_eq!(pictures(&second), [1, 1]);
+    assert_eq!(swapped, [second[0].clone(), first[1].clone()]);
     assert_ne!(first[0]["counts"], second[0]["counts"], "the pictures differ");
 }

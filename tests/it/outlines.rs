@@ -1,4 +1,4 @@
-//! Outlines by the network: from a study to a SEG and a report.
+//! Segmentation by the model: from a study to a SEG and a report.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -7,10 +7,10 @@ use imaging::{FlatMask, Mask, Picture};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, model_set, study};
+use system_tests::{Hospital, SiteOptions, eventually, model_set, study};
 
 use crate::model::import_tiny;
-use system_tests::script::{Script, said};
+use system_tests::script::{Script, model_response};
 
 const WORKFLOW: &str = "workflow: outlines
 on: { study: { complete: { quiet: 500ms } } }
@@ -22,37 +22,38 @@ deliver:
   - { to: ehr, what: [oru] }
 ";
 
-/// Brighter than any soft tissue of the phantom.
+/// A grey value above that of any soft tissue of the phantom.
 const BRIGHT: u8 = 200;
 
-/// A model that outlines what is bright in the picture it is shown: as one, or for lesions in two halves. It
-/// does not know a spleen.
+/// The answer of a model that segments bright pixels: as one mask, or for a lesion as two halves.
+/// It finds no spleen.
 fn drawing(question: &Value) -> Value {
     let content = &question["messages"][0]["content"];
     let url = content[0]["image_url"]["url"].as_str().unwrap();
     let png = BASE64_STANDARD.decode(url.split_once(";base64,").unwrap().1).unwrap();
     let picture = Picture::decode(&png).unwrap();
     let columns = picture.width as usize;
-    let mask = |is_wanted: &dyn Fn(usize) -> bool| {
+    let mask = |is_included: &dyn Fn(usize) -> bool| {
         let pixels = picture.rgb.chunks(3).enumerate();
-        let pixels = pixels.map(|(at, it)| it[0] >= BRIGHT && is_wanted(at % columns)).collect();
+        let is_set = |(at, rgb): (usize, &[u8])| rgb[0] >= BRIGHT && is_included(at % columns);
+        let pixels = pixels.map(is_set).collect();
         let mask = FlatMask { height: picture.height, width: picture.width, pixels };
         json!({"size": [picture.height, picture.width], "counts": mask.to_text()})
     };
     let text = content[1]["text"].as_str().unwrap();
     if text.contains("spleen") {
-        said("I see none.", &[])
+        model_response("I see none.", &[])
     } else if text.contains("lesion") {
         let halves = [mask(&|it| it < columns / 2), mask(&|it| it >= columns / 2)];
-        said("[SEG] and [SEG].", &halves)
+        model_response("[SEG] and [SEG].", &halves)
     } else {
-        said("It is [SEG].", &[mask(&|_| true)])
+        model_response("It is [SEG].", &[mask(&|_| true)])
     }
 }
 
-/// What is bright in a phantom, slice by slice along the patient.
+/// The mask of the bright voxels of a phantom, in the order of the patient's axis.
 fn bright(phantom: &Phantom) -> Mask {
-    // 400 Hounsfield units about 40, from black to white.
+    // The window has a width of 400 and a center of 40 Hounsfield units.
     let is_bright = |it: i16| (f32::from(it) - 39.5) / 399.0 + 0.5 >= f32::from(BRIGHT) / 255.0;
     let slices = (0..phantom.slices).flat_map(|it| phantom.hounsfield_units(it));
     let size = usize::from(phantom.size);
@@ -62,16 +63,19 @@ fn bright(phantom: &Phantom) -> Mask {
     }
 }
 
-/// PAP-05, PAP-06, PAP-14: what the model draws into each slice is the outline there, voxel by voxel, and is
-/// measured; where it draws nothing, nobody is told that there is none.
+/// PAP-05, PAP-06, PAP-14: the SEG has the masks of the model voxel by voxel, with their volume.
+/// The presence of a target without a mask is unknown, not absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() {
     let script = Script::open(drawing);
     let model = script.as_model();
-    let habits =
-        Habits { workflows: &[("outlines", WORKFLOW)], destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
-    // Each slice is another, and they come from the top.
+    let options = SiteOptions {
+        workflows: &[("outlines", WORKFLOW)],
+        destinations: &model,
+        ..SiteOptions::default()
+    };
+    let hospital = Hospital::with(options).await;
+    // All slices differ, and they are sent from the top down.
     let phantom = Phantom { lean: 7.5, slices: 5, ..study("outlines") };
     let files = phantom.files();
     let reversed: Vec<&[u8]> = files.iter().rev().map(Vec::as_slice).collect();
@@ -80,7 +84,7 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
 
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
     assert_eq!(run["run"]["status"], "completed", "{run}");
-    assert_eq!(script.asked().len(), 3 * usize::from(phantom.slices));
+    assert_eq!(script.requests().len(), 3 * usize::from(phantom.slices));
     let outlined = &run["outputs"]["drawn"]["segmentations"][0];
     let geometry: VolumeGeometry = serde_json::from_value(outlined["geometry"].clone()).unwrap();
     let expected = bright(&phantom);
@@ -111,34 +115,38 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     }
 }
 
-/// Network and Hounsfield units beside one another: who reads the finding hears that they differ, if it is by more
-/// than the workflow lets pass.
+/// The masks of the model are compared with Hounsfield units. The finding reports a difference that
+/// is larger than the workflow tolerates.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_network_draws_is_held_against_hounsfield_units() {
-    let node = |least: &str| {
+    let node = |agree: &str| {
         format!(
-            "{{ plugin: segmentation, with: {{ method: network, targets: [body, liver], agree: {least} }} }}"
+            "{{ plugin: segmentation, with: {{ method: network, targets: [body, liver], agree: {agree} }} }}"
         )
     };
-    let (strict, lenient) = (node("0.99"), node("0.01"));
+    let strict = node("0.99");
+    let lenient = node("0.01");
     let workflow = format!(
         "workflow: beside\non: {{ study: {{ complete: {{ quiet: 500ms }} }} }}\nnodes:\n  strict: {strict}\n  lenient: {lenient}\n"
     );
     let script = Script::open(drawing);
     let model = script.as_model();
-    let habits =
-        Habits { workflows: &[("beside", &workflow)], destinations: &model, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions {
+        workflows: &[("beside", &workflow)],
+        destinations: &model,
+        ..SiteOptions::default()
+    };
+    let hospital = Hospital::with(options).await;
     hospital.send(&study("beside")).await;
     let runs = hospital.ended_runs(1).await;
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
 
-    let said = |node: &str, finding: usize| {
-        run["outputs"][node]["findings"][finding]["text"].as_str().unwrap().to_owned()
+    let finding = |node: &str, index: usize| {
+        run["outputs"][node]["findings"][index]["text"].as_str().unwrap().to_owned()
     };
-    assert!(said("strict", 0).contains("outline body differently: Dice 0."), "{run}");
-    // Hounsfield units do not tell a liver.
-    for text in [said("strict", 1), said("lenient", 0), said("lenient", 1)] {
+    assert!(finding("strict", 0).contains("outline body differently: Dice 0."), "{run}");
+    // A liver cannot be segmented by Hounsfield units, so there is no comparison.
+    for text in [finding("strict", 1), finding("lenient", 0), finding("lenient", 1)] {
         assert!(!text.contains("differently"), "{text}");
     }
     for node in ["strict", "lenient"] {
@@ -148,12 +156,13 @@ async fn what_the_network_draws_is_held_against_hounsfield_units() {
     }
 }
 
-/// With the network itself: an answer that is cut off is no outline, and nothing of it is sent.
+/// With the real model: an answer that ends at the token limit is rejected, and nothing is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_answer_of_the_network_is_no_outline() {
     let cut = WORKFLOW.replace("targets: [liver, lesion]", "targets: [liver], tokens_max: 1");
-    let habits = Habits { workflows: &[("outlines", cut.as_str())], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &[("outlines", cut.as_str())], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     import_tiny(&hospital.scratch, &model_set());
     let site = std::fs::read_to_string(hospital.scratch.path("isocenter.yaml")).unwrap();
     hospital.scratch.write("isocenter.yaml", &(site + "\nmodel: { name: tiny }\n"));

@@ -1,6 +1,7 @@
-//! Laboratory reports on paper, from the door to the EHR: over HTTP, in a message, as DICOM (HL7-64, PAP-10..13,
-//! PAP-31).
+//! Laboratory reports on paper, from reception over HTTP, HL7 or DICOM to the EHR (HL7-64,
+//! PAP-10..13, PAP-31).
 
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
@@ -9,31 +10,32 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
 use system_tests::paper::{Distortion, Paper, as_jpeg, distorted, report, report_saying, scanned};
-use system_tests::script::{Script, said};
-use system_tests::{Habits, Hospital, Scratch, eventually};
+use system_tests::script::{Script, model_response};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually};
 
 const WORKFLOW: &str = include_str!("../../workflows/lab-report-from-paper.yaml");
 
-/// The rows of a report as the model would write them down.
+/// The rows of a report as a table in Markdown, the format in which the model answers.
 fn markdown(paper: &Paper) -> String {
-    let row = |[name, result, reference, unit]: [&str; 4]| {
-        format!("| {name} | {result} | {reference} | {unit} |\n")
-    };
-    let rows = paper.rows.iter().map(|it| row([&it.name, &it.result, &it.reference, &it.unit]));
-    "| entry_name | result | reference | unit |\n|---|---|---|---|\n".to_owned()
-        + &rows.collect::<String>()
+    let mut table = "| entry_name | result | reference | unit |\n|---|---|---|---|\n".to_owned();
+    for row in &paper.rows {
+        let cells = [&row.name, &row.result, &row.reference, &row.unit].map(String::as_str);
+        writeln!(table, "| {} |", cells.join(" | ")).unwrap();
+    }
+    table
 }
 
-/// A hospital with the shipped workflow, or another, and a model that says this of every page.
+/// A hospital with this workflow and a model with the same answer to every request.
 async fn hospital(answer: String, workflow: &str) -> (Hospital, Script) {
-    let script = Script::open(move |_| said(&answer, &[]));
+    let script = Script::open(move |_| model_response(&answer, &[]));
     let model = script.as_model();
     let workflows = [("paper", workflow)];
-    let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-    (Hospital::with(habits).await, script)
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    (Hospital::with(options).await, script)
 }
 
-/// The run of a paper when it waits for its review, or has ended.
+/// The result of the first run that waits for review.
 async fn waiting(hospital: &Hospital, token: &str) -> Value {
     let http = &hospital.engine.http;
     let open = eventually("a review", async || {
@@ -44,8 +46,9 @@ async fn waiting(hospital: &Hospital, token: &str) -> Value {
     call(http, Some(token), ("GET", &format!("/api/runs/{run}/result")), None).1
 }
 
-/// HL7-64, PAP-31: what both readers read of a scan waits for the laboratory; signed, it is a laboratory report
-/// with its own number, and says that a machine has read it.
+/// HL7-64, PAP-31: the rows that text recognition and model have read wait for a review by the
+/// laboratory. The signed rows are a laboratory report with a number of its own, marked as read by
+/// a machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_64_a_scan_goes_over_http_to_the_laboratory_and_signed_to_the_ehr() {
     let folder = Scratch::default();
@@ -59,7 +62,7 @@ async fn hl7_64_a_scan_goes_over_http_to_the_laboratory_and_signed_to_the_ehr() 
     let (status, first) = call_raw(&hospital.engine.http, Some(&person), ("POST", path), &jpeg);
     assert_eq!(status, 201, "{}", String::from_utf8_lossy(&first));
     let (status, again) = call_raw(&hospital.engine.http, Some(&person), ("POST", path), &jpeg);
-    assert_eq!((status, again), (201, first), "the same twice is kept once");
+    assert_eq!((status, again), (201, first), "a repeated upload is stored once");
 
     let result = waiting(&hospital, &person).await;
     let rows = result["content"]["laboratory"].as_array().unwrap();
@@ -70,7 +73,7 @@ async fn hl7_64_a_scan_goes_over_http_to_the_laboratory_and_signed_to_the_ehr() 
     assert!(comment.contains("Read by model scripted"), "{comment}");
     assert!(comment.contains("the page was turned"), "{comment}");
     assert!(hospital.ehr.received().is_empty(), "nobody has signed");
-    assert_eq!(script.asked().len(), 1, "one page, one run");
+    assert_eq!(script.requests().len(), 1, "one page, one run");
 
     let run = result["run"].as_str().unwrap();
     let body = json!({ "seen": result["digest"], "meaning": "approved", "token": person });
@@ -88,7 +91,8 @@ async fn hl7_64_a_scan_goes_over_http_to_the_laboratory_and_signed_to_the_ehr() 
     assert_eq!(hospital.ended_runs(1).await.len(), 1);
 }
 
-/// PAP-31: what the readers do not agree about is marked for the person; without one, the paper is rejected.
+/// PAP-31: rows on which text recognition and model disagree are marked for the reviewer. A
+/// workflow without a review rejects the paper.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_31_disagreement_goes_to_a_person() {
     let paper = report(3);
@@ -101,28 +105,28 @@ async fn pap_31_disagreement_goes_to_a_person() {
          OBR|1|PL9|FL9|11502-2^Laboratory report^LN\r\
          OBX|1|ED|11502-2^Report^LN|1|^application^pdf^Base64^{pdf}||||||F"
     );
-    let (kept, _) = hospital(markdown(&other), WORKFLOW).await;
-    let person = token(&kept, "laboratory", "Reader^Ruth");
-    assert_eq!(kept.send_message(&message).await, "AA");
-    let result = waiting(&kept, &person).await;
+    let (reviewed, _) = hospital(markdown(&other), WORKFLOW).await;
+    let person = token(&reviewed, "laboratory", "Reader^Ruth");
+    assert_eq!(reviewed.send_message(&message).await, "AA");
+    let result = waiting(&reviewed, &person).await;
     let rows = result["content"]["laboratory"].as_array().unwrap();
     let doubts: Vec<&str> = rows.iter().filter_map(|it| it["doubt"].as_str()).collect();
     assert_eq!(doubts, ["the model reads the result as 99999"]);
     assert_eq!(rows[0]["result"], paper.rows[0].result.as_str());
 
-    let alone = "workflow: alone\non: { document: {} }\n\
+    let without_review = "workflow: alone\non: { document: {} }\n\
         nodes: { read: { plugin: lab-report-parsing } }\n\
         deliver: [{ to: ehr, what: [oru], after: [read] }]\n";
-    let (refused, _) = hospital(markdown(&other), alone).await;
-    assert_eq!(refused.send_message(&message).await, "AA");
-    let runs = refused.ended_runs(1).await;
-    let run = refused.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let (automatic, _) = hospital(markdown(&other), without_review).await;
+    assert_eq!(automatic.send_message(&message).await, "AA");
+    let runs = automatic.ended_runs(1).await;
+    let run = automatic.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
     assert_eq!(run["run"]["status"], "failed", "{run}");
     assert!(run.to_string().contains("doubtful"), "{run}");
-    assert!(refused.ehr.received().is_empty());
+    assert!(automatic.ehr.received().is_empty());
 }
 
-/// PAP-10: what the model says is taken by its headings; what is no table is no report.
+/// PAP-10: an answer of the model without a table is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_10_an_answer_without_a_table_is_rejected() {
     let paper = report(2);
@@ -136,25 +140,27 @@ async fn pap_10_an_answer_without_a_table_is_rejected() {
     assert!(hospital.ehr.received().is_empty());
 }
 
-/// PAP-11..13: a question, the abnormal ones, a document of another kind.
+/// PAP-11..13: a question about a paper, the list of abnormal rows, and the kind of a document.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_11_to_13_questions_about_papers_are_answered_by_both_readers() {
     let paper = report(2);
-    let (name, result) = (paper.rows[1].name.clone(), paper.rows[1].result.clone());
+    let name = paper.rows[1].name.clone();
+    let result = paper.rows[1].result.clone();
     let workflow = |with: &str| {
         format!(
             "workflow: ask\non: {{ document: {{}} }}\n\
              nodes: {{ read: {{ plugin: lab-report-parsing, with: {with} }} }}\n"
         )
     };
-    let asked = async |answers: Vec<String>, with: String| {
+    let run_with = async |answers: Vec<String>, with: String| {
         let mut answers = answers.into_iter().cycle();
-        let script = Script::open(move |_| said(&answers.next().unwrap(), &[]));
+        let script = Script::open(move |_| model_response(&answers.next().unwrap(), &[]));
         let model = script.as_model();
         let workflow = workflow(&with);
         let workflows = [("ask", workflow.as_str())];
-        let habits = Habits { workflows: &workflows, destinations: &model, ..Habits::default() };
-        let hospital = Hospital::with(habits).await;
+        let options =
+            SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+        let hospital = Hospital::with(options).await;
         let person = token(&hospital, "laboratory", "Reader^Ruth");
         let path = ("POST", "/api/documents?patient=77");
         assert_eq!(call_raw(&hospital.engine.http, Some(&person), path, &paper.pdf).0, 201);
@@ -163,26 +169,26 @@ async fn pap_11_to_13_questions_about_papers_are_answered_by_both_readers() {
     };
     let table = markdown(&paper);
     let with = format!("{{ task: question, question: \"{name}\" }}");
-    let run = asked(vec![table.clone(), result.clone()], with.clone()).await;
+    let run = run_with(vec![table.clone(), result.clone()], with.clone()).await;
     let text = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap().to_owned();
     assert!(text.starts_with(&format!("{name}: {result}")), "{run}");
-    let run = asked(vec![table.clone(), "0".to_owned()], with).await;
+    let run = run_with(vec![table.clone(), "0".to_owned()], with).await;
     assert!(run.to_string().contains("doubtful"), "{run}");
 
-    let run =
-        asked(vec![table, "{}".to_owned()], "{ task: abnormal, doubts: keep }".to_owned()).await;
+    let with = "{ task: abnormal, doubts: keep }".to_owned();
+    let run = run_with(vec![table, "{}".to_owned()], with).await;
     let rows = run["outputs"]["read"]["laboratory"].as_array().unwrap();
     assert!(rows.iter().all(|it| it["abnormality"] != "normal"), "{run}");
     let comment = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap();
     assert_eq!(comment.matches("the model does not name").count(), rows.len(), "{comment}");
 
     let kind = r#"{"kind": "laboratory_report", "fields": {"reported": "2026-11-02 10:24 Verified by: J. Smith", "specimen": "Serum"}}"#;
-    let run = asked(vec![kind.to_owned()], "{ task: document }".to_owned()).await;
+    let run = run_with(vec![kind.to_owned()], "{ task: document }".to_owned()).await;
     let text = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap_or_default();
     assert!(text.contains("kind: laboratory_report") && text.contains("specimen: Serum"), "{run}");
 }
 
-/// SEC-56: who has no token brings nothing in; what is no page is not taken.
+/// SEC-56: an upload needs a token, a patient and a supported file type.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_56_pages_come_only_from_those_who_may_and_only_pages() {
     let (hospital, _) = hospital(String::new(), WORKFLOW).await;
@@ -204,8 +210,8 @@ fn dcmtk(tool: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Pages that come as DICOM, from a program that is not ours: Encapsulated PDF and Secondary Capture. What this
-/// engine made starts nothing, though it looks the same.
+/// Pages as Encapsulated PDF and Secondary Capture, made by dcmtk. An object that the engine itself
+/// has made starts no run.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_10_pages_come_as_dicom_and_our_own_do_not_come_back() {
     let folder = Scratch::default();
@@ -220,10 +226,11 @@ async fn pap_10_pages_come_as_dicom_and_our_own_do_not_come_back() {
             .chain(["-k".to_owned(), "0008,1030=Lab".to_owned(), "-k".to_owned(), more.to_owned()])
             .collect::<Vec<String>>()
     };
-    let make = |tool: &str, from: &str, to: &str, keys: Vec<String>| {
-        let (from, to) = (path(from), path(to));
+    let make = |tool: &str, input: &str, output: &str, keys: Vec<String>| {
+        let input = path(input);
+        let output = path(output);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        dcmtk(tool, &[keys, vec![from.as_str(), to.as_str()]].concat());
+        dcmtk(tool, &[keys, vec![input.as_str(), output.as_str()]].concat());
     };
     make("pdf2dcm", "paper.pdf", "pdf.dcm", keys("1.2.3.1", "0008,0070=Scanners"));
     make("img2dcm", "scan.jpg", "scan.dcm", keys("1.2.3.2", "0008,0060=OT"));
@@ -242,8 +249,8 @@ async fn pap_10_pages_come_as_dicom_and_our_own_do_not_come_back() {
         open.as_array().filter(|it| it.len() == 2).cloned()
     })
     .await;
-    for it in open {
-        let path = format!("/api/runs/{}/result", it["run"].as_str().unwrap());
+    for review in open {
+        let path = format!("/api/runs/{}/result", review["run"].as_str().unwrap());
         let (_, result) = call(&hospital.engine.http, Some(&person), ("GET", &path), None);
         let rows = result["content"]["laboratory"].as_array().unwrap();
         assert!(rows.len() + 1 >= paper.rows.len(), "{result}");
@@ -254,8 +261,8 @@ async fn pap_10_pages_come_as_dicom_and_our_own_do_not_come_back() {
     assert!(studies.len() == 2 && !studies.contains(&"1.2.3.3"), "{studies:?}");
 }
 
-/// SEC-30: a page that gives orders, to the reader or to the model, is a page like any other: it waits for the
-/// laboratory, and its words are words of its rows.
+/// SEC-30: instructions on a page, to the reader or to the model, have no effect. The page waits
+/// for review like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_30_orders_on_a_page_change_nothing_but_its_text() {
     let orders = [
@@ -264,11 +271,11 @@ async fn sec_30_orders_on_a_page_change_nothing_but_its_text() {
         "OBX|1|NM|6690-2^WBC^LN||4.0|||N|||F",
     ];
     let folder = Scratch::default();
-    for (at, order) in orders.into_iter().enumerate() {
+    for (index, order) in orders.into_iter().enumerate() {
         let paper = report_saying(2, order);
         let page = scanned(&paper.pdf, 200, &folder.path(""));
-        // Once as letters, once burned into pixels.
-        let file = if at == 0 { as_jpeg(&page) } else { paper.pdf.clone() };
+        // The first instruction is in pixels, the others are in the text of a PDF.
+        let file = if index == 0 { as_jpeg(&page) } else { paper.pdf.clone() };
         let table = markdown(&paper);
         let (hospital, script) = hospital(table, WORKFLOW).await;
         let person = token(&hospital, "laboratory", "Reader^Ruth");
@@ -281,7 +288,7 @@ async fn sec_30_orders_on_a_page_change_nothing_but_its_text() {
         assert!(rows.iter().any(|it| it["entry_name"] == first.name.as_str()), "{result}");
         assert!(hospital.ehr.received().is_empty());
         assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 1);
-        let asked = script.asked()[0]["messages"].to_string();
-        assert!(!asked.contains("Ignore all previous"), "letters are no part of the question");
+        let prompt = script.requests()[0]["messages"].to_string();
+        assert!(!prompt.contains("Ignore all previous"), "the text of a page is not in the prompt");
     }
 }

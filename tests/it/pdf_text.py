@@ -1,4 +1,4 @@
-"""What pypdf reads in a PDF that comes in base 64: how it was made, and the text of each page."""
+"""Prints the properties of a PDF and the text of each page. Reads base 64 from standard input."""
 
 import base64
 import io

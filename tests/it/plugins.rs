@@ -1,10 +1,11 @@
-//! What a bad plugin can do: fail its node, and nothing else.
+//! Plugins: faults that affect only their own node, workflows that use them, and plugins in C and
+//! Python.
 
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, program, target};
+use system_tests::{Hospital, SiteOptions, eventually, program, target};
 
-/// Whether a process with this command line is there.
+/// Whether a process whose command line begins with `command` is running.
 fn is_running(command: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let mut lines =
@@ -12,6 +13,7 @@ fn is_running(command: &str) -> bool {
     lines.any(|it| String::from_utf8_lossy(&it).starts_with(command))
 }
 
+/// A workflow of one node with this fault and these further settings.
 fn workflow(fault: &str, rest: &str) -> String {
     format!(
         "workflow: {fault}\non: {{ study: {{ complete: {{ quiet: 200ms }} }} }}\nnodes:\n  \
@@ -26,7 +28,7 @@ async fn send(hospital: &Hospital) {
     hospital.modality().store(&files).await.unwrap();
 }
 
-/// All faults at once, beside a workflow that is none of their business.
+/// All faults at the same time, with another workflow that must not be affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
     let faults = [
@@ -43,7 +45,8 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
     let healthy = std::fs::read_to_string(system_tests::root().join("workflows/ct-bone.yaml"));
     files.push(("ct-bone", healthy.unwrap()));
     let files: Vec<(&str, &str)> = files.iter().map(|(name, it)| (*name, it.as_str())).collect();
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
 
     send(&hospital).await;
     let runs = hospital.ended_runs(8).await;
@@ -52,21 +55,23 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
         let run = runs.iter().find(|it| it["workflow"] == fault).unwrap();
         assert_eq!(run["status"], "failed");
         let detail = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
-        let (reason, tries) = (&detail["nodes"][0]["reason"], &detail["nodes"][0]["attempt"]);
+        let reason = &detail["nodes"][0]["reason"];
         assert!(reason.as_str().unwrap().contains(expected), "{fault}: {reason}");
-        assert_eq!(tries, 2);
+        assert_eq!(detail["nodes"][0]["attempt"], 2);
     }
     let good = runs.iter().find(|it| it["workflow"] == "ct-bone").unwrap();
     assert_eq!(good["status"], "completed");
-    assert!(!is_running("sleep\u{0}86399"), "what a plugin starts ends with it");
+    assert!(!is_running("sleep\u{0}86399"), "a child of a plugin ends with the plugin");
     hospital.modality().echo().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_node_can_be_cancelled_and_a_failed_run_retried() {
-    let (slow, broken) = (workflow("slow", "timeout: 60s"), workflow("panic", "timeout: 20s"));
+    let slow = workflow("slow", "timeout: 60s");
+    let broken = workflow("panic", "timeout: 20s");
     let files = [("slow", slow.as_str()), ("panic", broken.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
 
     send(&hospital).await;
     let id = eventually("the slow node to be at work", async || {
@@ -94,7 +99,7 @@ async fn a_running_node_can_be_cancelled_and_a_failed_run_retried() {
     .await;
 }
 
-/// What an integrator sees who mistypes: every problem, each with its place.
+/// An integrator sees every problem of a workflow with its position.
 #[test]
 fn a_broken_workflow_shows_all_of_its_problems_at_once() {
     let scratch = system_tests::Scratch::default();
@@ -151,49 +156,51 @@ fn the_workflows_of_the_project_pass_their_own_tests() {
     );
 }
 
-fn called(folder: &std::path::Path, arguments: &[&str]) -> std::process::Output {
+/// Runs the program in a folder.
+fn run_in(folder: &std::path::Path, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new(program());
     command.args(arguments).current_dir(folder).output().unwrap()
 }
 
-fn said(output: &std::process::Output) -> String {
+/// Standard output and standard error as one text.
+fn output_text(output: &std::process::Output) -> String {
     let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&both).into_owned()
 }
 
-/// A plugin in C, built, and one in Python, as `isocenter plugin new` makes them.
+/// Makes a plugin in C and one in Python with `isocenter plugin new`, and builds the first.
 fn make_skeletons(folder: &std::path::Path) {
     std::fs::create_dir_all(folder).unwrap();
     for language in ["c", "python"] {
         let name = format!("{language}-mine");
-        let made = called(folder, &["plugin", "new", &name, "--language", language]);
-        assert!(made.status.success(), "{}", said(&made));
+        let made = run_in(folder, &["plugin", "new", &name, "--language", language]);
+        assert!(made.status.success(), "{}", output_text(&made));
     }
     let mut make = std::process::Command::new("make");
     assert!(make.current_dir(folder.join("c-mine")).status().unwrap().success());
     std::fs::rename(folder.join("c-mine/libc-mine.so"), folder.join("libc-mine.so")).unwrap();
 }
 
-/// What a node found, in words.
+/// The text of the first finding of a node.
 fn text(run: &Value, node: &str) -> String {
     run["outputs"][node]["findings"][0]["text"].as_str().unwrap_or_default().to_owned()
 }
 
-/// A C and a Python plugin, as `plugins/README.md` has them built: checked, signed, put beside a
-/// running engine, used, and replaced.
+/// A C plugin and a Python plugin, built as `plugins/README.md` describes, are checked, signed,
+/// loaded, used, and replaced while the engine runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_the_engine_runs() {
     let scratch = system_tests::Scratch::default();
     let folder = scratch.path("plugins");
-    let isocenter = |arguments: &[&str]| called(&folder, arguments);
+    let isocenter = |arguments: &[&str]| run_in(&folder, arguments);
     make_skeletons(&folder);
     let data = &scratch.path("data").display().to_string();
     let both = ["libc-mine.so", "python-mine.plugin"];
     for plugin in both {
         let checked = isocenter(&["plugin", "check", plugin, "--data", data]);
-        assert!(checked.status.success(), "{}", said(&checked));
+        assert!(checked.status.success(), "{}", output_text(&checked));
     }
-    // The engine loads what the site has signed, and nothing else.
+    // The engine does not load plugins that the site has not signed.
     let workflow = "workflow: counting\non: { study: { complete: { quiet: 300ms } } }\nnodes:\n  \
         c: { plugin: c-mine, with: { threshold: 300 } }\n  \
         python: { plugin: python-mine, with: { modality: CT } }\n";
@@ -206,15 +213,15 @@ async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_th
         command
     };
     let unsigned = serve().output().unwrap();
-    let why = said(&unsigned);
-    assert!(!unsigned.status.success() && why.contains("it is not signed"), "{why}");
+    let error = output_text(&unsigned);
+    assert!(!unsigned.status.success() && error.contains("it is not signed"), "{error}");
     let sign = |plugins: &[&str]| {
         let signed = isocenter(&[["plugin", "sign", "--data", data].as_slice(), plugins].concat());
-        assert!(signed.status.success(), "{}", said(&signed));
+        assert!(signed.status.success(), "{}", output_text(&signed));
     };
     sign(&both);
     let signed = isocenter(&["plugin", "check", both[0], "--data", data]);
-    assert!(said(&signed).contains("this site has signed it"), "{}", said(&signed));
+    assert!(output_text(&signed).contains("this site has signed it"), "{}", output_text(&signed));
 
     let mut engine = Started::new(serve());
     let study = Phantom { slices: 3, seed: "one".to_owned(), ..Phantom::default() };
@@ -222,12 +229,12 @@ async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_th
     let run = engine.run_of(data, &study).await;
     assert!(text(&run, "c").ends_with("in 1 series are above 300"), "{run}");
     assert!(text(&run, "python").starts_with("3 CT instances"), "{run}");
-    // Beyond doubt: bone is above 300, and it is known how much of it there is.
+    // Only bone of the phantom is above 300, and its volume is known.
     let above: f64 = text(&run, "c").split(' ').next().unwrap().parse().unwrap();
     let found = above * study.pixel * study.pixel * study.spacing / 1000.0;
     assert!((found / study.bone_millilitres() - 1.0).abs() < 0.02, "{found} mL");
 
-    // Another version is put in its place, signed, and taken up.
+    // A new version replaces the old one, is signed, and is loaded.
     let main = folder.join("python-mine.plugin/main.py");
     let changed = std::fs::read_to_string(&main).unwrap().replace("instances, ", "images, ");
     std::fs::write(&main, changed.replace("1.0.0", "1.1.0")).unwrap();
@@ -235,7 +242,7 @@ async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_th
     let another = Phantom { seed: "two".to_owned(), ..study.clone() };
     eventually("the new version to be loaded", async || {
         let events = isocenter(&["audit", "show", "--json", "--data", data]);
-        said(&events).contains("\"1.1.0\"").then_some(())
+        output_text(&events).contains("\"1.1.0\"").then_some(())
     })
     .await;
     engine.send(&another).await;
@@ -244,7 +251,7 @@ async fn plugins_in_c_and_python_are_checked_signed_loaded_and_replaced_while_th
     engine.stop();
 }
 
-/// `isocenter serve`, started with arguments of its own.
+/// `isocenter serve`, started by a command of the test.
 pub(crate) struct Started {
     child: std::process::Child,
     dicom: String,
@@ -288,7 +295,7 @@ impl Started {
         .await
     }
 
-    /// Its number.
+    /// The process id of the engine.
     pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
@@ -302,7 +309,7 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         _ = self.child.kill();
     }
 }

@@ -1,5 +1,5 @@
-//! What receivers of others get: every state of a report (dcmtk's `storescp` and Orthanc, read by `dcmdump`;
-//! OUT-02), and signed bundles (an HTTP endpoint).
+//! Independent receivers: every state of a report at `storescp` of dcmtk and at Orthanc, read by
+//! `dcmdump` (OUT-02), and signed bundles at an HTTP endpoint.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use system_tests::api::{call, token};
-use system_tests::{Habits, Hospital, Scratch, eventually, files, study};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, files, study};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 const WORKFLOW: &str = "workflow: seen
@@ -22,7 +22,7 @@ nodes:
 deliver: [{ to: workstation, what: [seg, sr, narrative, pdf], after: [bone] }]
 ";
 
-/// A PACS that is not ours.
+/// A PACS of another vendor as a child process.
 struct Receiver {
     process: Child,
     folder: PathBuf,
@@ -54,21 +54,21 @@ impl Receiver {
         Self { process, folder, port }
     }
 
-    /// Waits for new objects, so many, and gives what each says of itself.
-    async fn new_ones(&self, known: &mut BTreeSet<PathBuf>, count: usize) -> Vec<Said> {
+    /// Waits for `count` objects that are not yet in `known`, and adds them.
+    async fn new_objects(&self, known: &mut BTreeSet<PathBuf>, count: usize) -> Vec<Dump> {
         let new = eventually("the objects", async || {
             let files = files(&self.folder).into_iter().filter(|it| !known.contains(it));
-            let new: Vec<_> = files.filter_map(|it| dump(&it).map(|said| (it, said))).collect();
+            let new: Vec<_> = files.filter_map(|it| dump(&it).map(|dump| (it, dump))).collect();
             (new.len() >= count).then_some(new)
         })
         .await;
         assert_eq!(new.len(), count);
-        new.into_iter()
-            .map(|(file, said)| {
-                known.insert(file);
-                Said(said)
-            })
-            .collect()
+        let mut dumps = Vec::new();
+        for (file, dump) in new {
+            known.insert(file);
+            dumps.push(dump);
+        }
+        dumps
     }
 }
 
@@ -83,17 +83,18 @@ impl Drop for Receiver {
     }
 }
 
-/// What `dcmdump` says of a file, if it can be read.
-fn dump(file: &Path) -> Option<String> {
+/// The dump of a file, or `None` if the file is no complete DICOM object.
+fn dump(file: &Path) -> Option<Dump> {
     let output = Command::new("dcmdump").arg("+L").arg(file).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.success() && text.contains("(0008,0018)")).then_some(text)
+    (output.status.success() && text.contains("(0008,0018)")).then_some(Dump(text))
 }
 
-struct Said(String);
+/// The output of `dcmdump`.
+struct Dump(String);
 
-impl Said {
-    /// The first value of an element, at whatever level.
+impl Dump {
+    /// The first value of an element, at any level.
     fn value(&self, tag: &str) -> &str {
         let line = self.0.lines().find(|it| it.trim_start().starts_with(tag)).unwrap_or_default();
         let inner = line.split_once('[').and_then(|(_, it)| it.split_once(']'));
@@ -105,8 +106,8 @@ impl Said {
     }
 }
 
-/// The structured reports among them, which there have to be: completion, verification and preliminary flag.
-fn flags(all: &[Said]) -> BTreeSet<[&str; 3]> {
+/// Completion, verification and preliminary flag of the structured reports among the objects.
+fn flags(all: &[Dump]) -> BTreeSet<[&str; 3]> {
     let reports = all.iter().filter(|it| it.value("(0008,0060)") == "SR");
     reports
         .map(|it| ["(0040,a491)", "(0040,a493)", "(0040,a496)"].map(|tag| it.value(tag)))
@@ -125,7 +126,8 @@ async fn out_02_orthanc_gets_every_state_of_a_report() {
     gets_every_state(&Receiver::orthanc(scratch.path("received"))).await;
 }
 
-/// Draft, edited, signed, amended and withdrawn, each under new UIDs with what it follows.
+/// Edits, signs, amends and withdraws a draft, and checks the objects of each state: new UIDs, the
+/// flags, and the reference to the predecessor.
 async fn gets_every_state(receiver: &Receiver) {
     eventually("the receiver", async || TcpStream::connect(("127.0.0.1", receiver.port)).ok())
         .await;
@@ -134,12 +136,13 @@ async fn gets_every_state(receiver: &Receiver) {
         receiver.port
     );
     let workflows = [("seen", WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let person = token(&hospital, "radiologist", "Doe^Jane^^Dr");
     hospital.send(&study("states")).await;
     let mut known = BTreeSet::new();
-    let draft = receiver.new_ones(&mut known, 4).await;
+    let draft = receiver.new_objects(&mut known, 4).await;
     assert_eq!(flags(&draft), BTreeSet::from([["COMPLETE", "UNVERIFIED", "PRELIMINARY"]]));
     assert!(draft.iter().all(|it| !it.has("(0040,a360)")), "a draft follows nothing");
 
@@ -151,17 +154,17 @@ async fn gets_every_state(receiver: &Receiver) {
     let open = api("GET", "/api/reviews", None);
     let run = open[0]["run"].as_str().unwrap().to_owned();
     let path = |what: &str| format!("/api/runs/{run}/{what}");
-    let seen = api("GET", &path("result"), None);
-    let mut content = seen["content"].clone();
+    let drafted = api("GET", &path("result"), None);
+    let mut content = drafted["content"].clone();
     content["findings"][0]["text"] = json!("Less bone than drafted.");
-    let edit = json!({ "seen": seen["digest"], "content": content });
+    let edit = json!({ "seen": drafted["digest"], "content": content });
     let edited = api("PUT", &path("result"), Some(&edit));
-    let objects = receiver.new_ones(&mut known, 4).await;
+    let objects = receiver.new_objects(&mut known, 4).await;
     assert_eq!(flags(&objects), BTreeSet::from([["COMPLETE", "UNVERIFIED", "PRELIMINARY"]]));
 
     let sign = json!({ "seen": edited["digest"], "meaning": "corrected", "token": person });
     let signed = api("POST", &path("sign"), Some(&sign));
-    let objects = receiver.new_ones(&mut known, 4).await;
+    let objects = receiver.new_objects(&mut known, 4).await;
     assert_eq!(flags(&objects), BTreeSet::from([["COMPLETE", "VERIFIED", "FINAL"]]));
     let reports = || objects.iter().filter(|it| it.value("(0008,0060)") == "SR");
     assert!(reports().all(|it| it.has("(0040,a073)") && it.has("(0040,a360)")));
@@ -171,12 +174,12 @@ async fn gets_every_state(receiver: &Receiver) {
     let amend = json!({ "seen": signed["digest"], "content": content, "reason": "read anew",
         "token": person });
     let amended = api("POST", &path("amend"), Some(&amend));
-    let objects = receiver.new_ones(&mut known, 4).await;
+    let objects = receiver.new_objects(&mut known, 4).await;
     assert_eq!(flags(&objects), BTreeSet::from([["COMPLETE", "VERIFIED", "FINAL"]]));
 
     let withdraw = json!({ "seen": amended["digest"], "reason": "wrong study", "token": person });
     api("POST", &path("withdraw"), Some(&withdraw));
-    let [note] = receiver.new_ones(&mut known, 1).await.try_into().ok().unwrap();
+    let [note] = receiver.new_objects(&mut known, 1).await.try_into().ok().unwrap();
     assert_eq!(note.value("(0008,0060)"), "KO");
     assert!(note.0.contains("[113037]"), "{}", note.0);
 }
@@ -197,7 +200,7 @@ struct HookRequest {
     body: Vec<u8>,
 }
 
-/// An HTTP endpoint that answers 503 once, and 204 from then on.
+/// An HTTP endpoint that responds with 503 to the first request and with 204 to all others.
 struct Endpoint {
     address: std::net::SocketAddr,
     requests: Arc<Mutex<Vec<HookRequest>>>,
@@ -278,8 +281,9 @@ async fn a_webhook_gets_a_signed_bundle_once_under_the_same_key_on_every_attempt
         secret.display()
     );
     let workflows = [("hooked", WEBHOOK_WORKFLOW)];
-    let habits = Habits { workflows: &workflows, destinations: &more, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     hospital.send(&study("webhook")).await;
     hospital.ended_runs(1).await;
 

@@ -1,7 +1,7 @@
-//! Real images, real messages and readers that are not ours.
+//! Real images and messages, with independent readers.
 //!
-//! Runs on the material that `ISOCENTER_REFERENCE` names, with dcmtk as modality and PACS, and with
-//! highdicom, hl7apy and numpy as readers. Without it only says that it did not run.
+//! These tests need the reference material of `ISOCENTER_REFERENCE`. dcmtk is the modality and the
+//! PACS; highdicom, hl7apy and numpy are the readers.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// An engine with a folder and dcmtk's `storescp` for a PACS.
+/// An engine with a folder as EHR and `storescp` of dcmtk as PACS.
 struct Site {
     engine: Engine,
     storescp: Child,
@@ -24,7 +24,8 @@ struct Site {
 impl Site {
     fn open() -> Self {
         let scratch = Scratch::default();
-        let (inbox, port) = (scratch.path("pacs"), free_port());
+        let inbox = scratch.path("pacs");
+        let port = free_port();
         std::fs::create_dir_all(&inbox).unwrap();
         let mut pacs = Command::new("storescp");
         pacs.args(["-aet", "PACS", "-od"]).arg(&inbox).arg(port.to_string());
@@ -52,7 +53,7 @@ impl Site {
         Self { engine, storescp, scratch }
     }
 
-    /// Sends every DICOM file below `folder` as a modality would.
+    /// Sends every DICOM file below `folder` with `storescu`.
     fn send(&self, folder: &Path) {
         let port = self.engine.dicom.rsplit(':').next().unwrap();
         let mut modality = Command::new("storescu");
@@ -62,6 +63,7 @@ impl Site {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Runs a command of the engine with `--json` and returns its parsed output.
     fn ask(&self, arguments: &[&str]) -> Value {
         let mut command = Command::new(program());
         command
@@ -72,14 +74,15 @@ impl Site {
         serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
     }
 
+    /// Waits until at least `count` runs exist and every run and delivery has ended.
     async fn ended_runs(&self, count: usize) -> Vec<Value> {
         eventually("the runs to end", async || {
             let runs = self.ask(&["runs", "--limit", "500"]).as_array()?.clone();
             let deliveries = self.ask(&["delivery", "list", "--limit", "500"]);
             let is_open = |it: &Value| it["state"] == "queued" || it["state"] == "sending";
-            let is_over = runs.iter().all(|it| it["status"] != "running")
+            let have_ended = runs.iter().all(|it| it["status"] != "running")
                 && !deliveries.as_array()?.iter().any(is_open);
-            (is_over && runs.len() >= count).then_some(runs)
+            (have_ended && runs.len() >= count).then_some(runs)
         })
         .await
     }
@@ -89,34 +92,34 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.engine.kill();
         system_tests::kill_database(&self.scratch.path("data"));
-        // It may have ended by itself.
+        // The process may have ended already.
         _ = self.storescp.kill();
         _ = self.storescp.wait();
     }
 }
 
-/// Runs a Python program of this folder, and gives what it prints.
+/// Runs a Python program of this folder and returns its output.
 fn read_with(python: &Path, script: &str, arguments: &[&Path]) -> String {
     let script = system_tests::root().join("tests/it").join(script);
     let output = Command::new(python).arg(script).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
 }
 
-/// Everything the site sent out passes the conformance checks.
+/// Asserts that all outputs of the site pass the conformance checks.
 fn check_outputs(reference: &Path, python: &Path, site: &Site) {
     for folder in ["pacs", "out"] {
         let folder = site.scratch.path(folder);
         let mut check = Command::new(python);
         check.arg(reference.join("harness/output_check.py")).arg(&folder);
         let output = check.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains(" 0 failed"), "{said}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(" 0 failed"), "{text}");
     }
 }
 
-/// An order of the material, with the patient and accession of the images.
+/// Sends an order of the reference material, with the patient and accession number of the images.
 async fn send_order(site: &Site, reference: &Path, patient: &str, accession: &str, study: &str) {
     let path = reference.join("material/hl7/dcm4che/OMI^O23-ImagingOrder.hl7");
     let order = std::fs::read_to_string(path).unwrap().replace("\r\n", "\r").replace('\n', "\r");
@@ -147,11 +150,11 @@ async fn a_real_liver_with_its_order_gives_what_independent_readers_confirm() {
     assert_eq!(sent.len(), 2);
     let id = runs[0]["id"].as_str().unwrap();
     let oru = site.scratch.path("out").join(id).join("oru-1.hl7");
-    let said = read_with(&python, "bone_volume.py", &[&liver, &site.scratch.path("pacs"), &oru]);
-    let numbers: Vec<f64> = said.split_whitespace().map(|it| it.parse().unwrap()).collect();
-    let [numpy, seg, sr, message] = numbers.try_into().unwrap();
-    for ours in [seg, sr, message] {
-        assert!((ours - numpy).abs() <= 0.001 * numpy, "{ours} mL, numpy says {numpy}");
+    let volumes = read_with(&python, "bone_volume.py", &[&liver, &site.scratch.path("pacs"), &oru]);
+    let volumes: Vec<f64> = volumes.split_whitespace().map(|it| it.parse().unwrap()).collect();
+    let [numpy, seg, sr, message] = volumes.try_into().unwrap();
+    for volume in [seg, sr, message] {
+        assert!((volume - numpy).abs() <= 0.001 * numpy, "{volume} mL, but {numpy} with numpy");
     }
     check_outputs(&reference, &python, &site);
 }
@@ -176,18 +179,18 @@ async fn din_81_a_tilted_head_is_rejected_with_tilt_and_spacing_and_no_volume() 
     assert!(!site.scratch.path("out").exists());
 }
 
-/// Every series of the material gives a result, or a reason that `why` shows.
+/// Every series of the reference material has a result, or a reason that `why` shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_series_of_the_material_ends_with_a_result_or_a_reason() {
     let Some((reference, python)) = reference_and_python() else { return };
     let site = Site::open();
-    let said = read_with(
+    let statuses = read_with(
         &python,
         "send_all.py",
         &[&reference.join("material/dicom"), Path::new(&site.engine.dicom)],
     );
 
-    let answers: Vec<(&str, &str)> = said.lines().filter_map(|it| it.split_once(' ')).collect();
+    let answers: Vec<(&str, &str)> = statuses.lines().filter_map(|it| it.split_once(' ')).collect();
     assert!(answers.len() > 250, "{} instances were sent", answers.len());
     eventually("every study to be decided on", async || {
         let studies = site.ask(&["studies", "--limit", "500"]);
@@ -202,14 +205,15 @@ async fn every_series_of_the_material_ends_with_a_result_or_a_reason() {
     .await;
     for (status, uid) in answers.iter().filter(|(status, _)| *status != "0000") {
         let why = site.ask(&["why", uid]);
-        let is_told = !why["refusals"].as_array().unwrap().is_empty()
+        let is_known = !why["refusals"].as_array().unwrap().is_empty()
             || !why["studies"].as_array().unwrap().is_empty();
-        assert!(is_told || *status == "0117", "{uid} was answered {status}, and nobody knows why");
+        assert!(is_known || *status == "0117", "{uid} was answered {status} without a reason");
     }
     check_outputs(&reference, &python, &site);
 }
 
-/// A run that ended with a result or a reason, or a workflow that says why it did not start.
+/// Whether every run of a study ended with a result or a reason, or its workflow has a reason why
+/// it did not start.
 fn is_explained(study: &Value) -> bool {
     let runs = study["runs"].as_array().cloned().unwrap_or_default();
     let is_ended = |it: &Value| match it["run"]["status"].as_str() {
@@ -220,9 +224,9 @@ fn is_explained(study: &Value) -> bool {
         }
         _ => false,
     };
-    let told = study["standings"]["ct-bone"]["reason"].as_str().unwrap_or_default();
+    let reason = study["standings"]["ct-bone"]["reason"].as_str().unwrap_or_default();
     !runs.is_empty() && runs.iter().all(is_ended)
-        || ["condition does not hold", "waits for images"].iter().any(|it| told.contains(it))
+        || ["condition does not hold", "waits for images"].iter().any(|it| reason.contains(it))
         || study["study"]["instances"] == 0
 }
 
@@ -241,7 +245,7 @@ async fn a_laboratory_message_of_the_material_gives_its_table() {
     let rows = run["outputs"]["table"]["laboratory"].as_array().unwrap().clone();
     let obx = message.split('\r').filter(|it| it.starts_with("OBX|")).count();
     assert!(rows.len() >= 10 && rows.len() <= obx, "{} rows of {obx} observations", rows.len());
-    // What we compute agrees with what the laboratory flagged, wherever both say something.
+    // Where the laboratory has set a flag, the engine computes the same one.
     let flagged = rows.iter().filter(|it| !it["flag_received"].as_str().unwrap().is_empty());
     assert!(flagged.count() > 0);
     let wrong: Vec<&Value> = rows.iter().filter(|it| it["disagrees"] == true).collect();
@@ -252,6 +256,6 @@ async fn a_laboratory_message_of_the_material_gives_its_table() {
 fn check_outputs_of(reference: &Path, python: &Path, folder: &Path) {
     let mut check = Command::new(python);
     check.arg(reference.join("harness/output_check.py")).arg(folder);
-    let said = String::from_utf8_lossy(&check.output().unwrap().stdout).into_owned();
-    assert!(said.contains(" 0 failed"), "{said}");
+    let text = String::from_utf8_lossy(&check.output().unwrap().stdout).into_owned();
+    assert!(text.contains(" 0 failed"), "{text}");
 }

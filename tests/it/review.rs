@@ -1,10 +1,11 @@
-//! A draft in the hands of a radiologist, and what everybody gets of it (OUT-02, OUT-80..83, ACC-14, ACC-19).
+//! Review of a draft by a radiologist, and what each destination receives (OUT-02, OUT-80..83,
+//! ACC-14, ACC-19).
 
 use serde_json::{Value, json};
 use simulators::phantom::Phantom;
 use simulators::{Ehr, FhirServer, order_message};
 use system_tests::api::{call, call_raw, token};
-use system_tests::{Habits, Hospital, Scratch, eventually, study};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, study};
 
 const WORKFLOW: &str = "
 workflow: reviewed
@@ -19,7 +20,8 @@ deliver:
   - { to: registry, what: [fhir], after: [sign] }
 ";
 
-/// A hospital in which drafts go to the PACS and to who wants drafts, and everybody else waits.
+/// A hospital in which PACS and `drafts` receive drafts, and the other destinations only signed
+/// reports.
 struct Ward {
     hospital: Hospital,
     drafts: Ehr,
@@ -41,18 +43,18 @@ impl Ward {
             registry.url(),
         );
         let workflows = [("reviewed", WORKFLOW)];
-        let habits = Habits {
+        let options = SiteOptions {
             workflows: &workflows,
             allow_unverified: false,
             destinations: &more,
-            ..Habits::default()
+            ..SiteOptions::default()
         };
-        let hospital = Hospital::with(habits).await;
+        let hospital = Hospital::with(options).await;
         let token = token(&hospital, "radiologist", "Doe^Jane^^Dr");
         Self { hospital, drafts, registry, token, _folder: folder }
     }
 
-    /// Sends an order and its study, and waits until the draft is everywhere drafts go.
+    /// Sends an order and its study, and waits for the draft. Returns the id of the run.
     async fn drafted(&self) -> String {
         let phantom = Phantom { slices: 3, ..Phantom::default() };
         assert_eq!(self.hospital.send_message(&order_message(&phantom, "O1")).await, "AA");
@@ -62,7 +64,7 @@ impl Ward {
         open[0]["run"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for so many messages at who wants drafts, and gives the newest ORU and MDM.
+    /// Waits until `drafts` has `count` messages. Returns the newest ORU and the newest MDM.
     async fn sent_to_drafts(&self, count: usize) -> (String, String) {
         let all = eventually("the messages", async || {
             let all = self.drafts.received();
@@ -74,7 +76,7 @@ impl Ward {
         (newest("ORU^R01"), newest("MDM^T"))
     }
 
-    /// Waits for so many objects at the PACS, and gives the classes of the newest two.
+    /// Waits until the PACS has `count` objects. Returns their SOP classes.
     async fn at_pacs(&self, count: usize) -> Vec<String> {
         let all = eventually("the objects", async || {
             let all = self.hospital.pacs.received();
@@ -85,6 +87,7 @@ impl Ward {
         all.into_iter().map(|it| it.sop_class).collect()
     }
 
+    /// Calls the HTTP interface as the radiologist.
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         call(&self.hospital.engine.http, Some(&self.token), (method, path), body)
     }
@@ -96,13 +99,14 @@ impl Ward {
     }
 }
 
-/// A field of the first segment of a kind.
+/// A field of the first segment with this name.
 fn field(message: &str, segment: &str, number: usize) -> String {
     let line = message.split('\r').find(|it| it.starts_with(segment)).unwrap();
     line.split('|').nth(number).unwrap_or_default().to_owned()
 }
 
-/// OUT-02: draft, edit, sign, amend, withdraw of one study, as everybody gets it.
+/// OUT-02: a study is drafted, edited, signed, amended and withdrawn, and each destination receives
+/// every state that it should.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     let ward = Ward::open().await;
@@ -114,7 +118,7 @@ async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     let document = field(&mdm, "TXA", 12);
     ward.at_pacs(2).await;
 
-    // Edited: another finding, and half of the mask.
+    // Edited: another text of the finding, and half of the mask.
     let seen = ward.result(&run);
     let mut content = seen["content"].clone();
     content["findings"][0]["text"] = json!("Less bone than drafted.");
@@ -126,14 +130,14 @@ async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     let (_, mut bits) = call_raw(address, Some(&ward.token), ("GET", &path), b"");
     let half = bits.len() / 2;
     bits[half..].fill(0);
-    let (_, kept) = call_raw(address, Some(&ward.token), ("PUT", "/api/masks"), &bits);
-    segment["mask"] = serde_json::from_slice(&kept).unwrap();
+    let (_, stored) = call_raw(address, Some(&ward.token), ("PUT", "/api/masks"), &bits);
+    segment["mask"] = serde_json::from_slice(&stored).unwrap();
     let edit = json!({"seen": seen["digest"], "content": content});
     let (status, edited) = ward.call("PUT", &format!("/api/runs/{run}/result"), Some(&edit));
     assert_eq!(status, 200, "{edited}");
     let segment = &edited["content"]["segmentations"][0]["segments"][0];
-    let left = segment["voxels"].as_u64().unwrap();
-    assert!(left > 0 && left < voxels && segment["is_edited"] == true, "{segment}");
+    let remaining = segment["voxels"].as_u64().unwrap();
+    assert!(remaining > 0 && remaining < voxels && segment["is_edited"] == true, "{segment}");
     let (oru, mdm) = ward.sent_to_drafts(4).await;
     assert_eq!((field(&oru, "OBR", 25).as_str(), field(&oru, "OBX", 11).as_str()), ("P", "P"));
     assert!(oru.contains("Less bone than drafted.") && oru.contains("not verified"), "{oru}");
@@ -141,7 +145,7 @@ async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     ward.at_pacs(4).await;
     assert!(ward.hospital.ehr.received().is_empty() && ward.registry.received().is_empty());
 
-    // Signed: first for those who waited, and as the end of the draft for those who had it.
+    // Signed: the final report replaces the draft, and destinations of signed reports get it first.
     let sign = json!({"seen": edited["digest"], "meaning": "corrected", "token": ward.token});
     let (status, signed) = ward.call("POST", &format!("/api/runs/{run}/sign"), Some(&sign));
     assert_eq!(status, 200, "{signed}");
@@ -162,9 +166,9 @@ async fn out_80_a_draft_is_edited_signed_amended_and_withdrawn() {
     amend_and_withdraw(&ward, &run, &signed, &document).await;
 }
 
-/// What follows a signature.
+/// Amends and withdraws the signed report, and checks what each destination receives.
 async fn amend_and_withdraw(ward: &Ward, run: &str, signed: &Value, document: &str) {
-    // Amended: a document of its own that replaces the first.
+    // Amended: a new document that replaces the first one.
     let mut content = signed["content"].clone();
     content["findings"][0]["text"] = json!("Even less bone.");
     let amend = json!({"seen": signed["digest"], "content": content, "reason": "looked again",
@@ -178,7 +182,7 @@ async fn amend_and_withdraw(ward: &Ward, run: &str, signed: &Value, document: &s
     assert_eq!(report(&ward.registry, 2).await["status"], "amended");
     ward.at_pacs(8).await;
 
-    // Withdrawn: everybody hears that it is not to be used, and nobody gets it again.
+    // Withdrawn: every destination is notified, without the content of the report.
     let withdraw = json!({"seen": amended["digest"], "reason": "wrong patient",
         "token": ward.token});
     let (status, gone) = ward.call("POST", &format!("/api/runs/{run}/withdraw"), Some(&withdraw));
@@ -191,7 +195,7 @@ async fn amend_and_withdraw(ward: &Ward, run: &str, signed: &Value, document: &s
     assert_eq!(classes.last().unwrap(), "1.2.840.10008.5.1.4.1.1.88.59");
     assert_eq!(report(&ward.registry, 3).await["status"], "entered-in-error");
 
-    // OUT-83: every state stays readable, with who and when.
+    // OUT-83: every version stays readable, with its author.
     let versions = ward.result(run)["versions"].clone();
     let states: Vec<&str> =
         versions.as_array().unwrap().iter().map(|it| it["state"].as_str().unwrap()).collect();
@@ -200,7 +204,7 @@ async fn amend_and_withdraw(ward: &Ward, run: &str, signed: &Value, document: &s
     assert_eq!(versions[0]["content"]["findings"][0]["text"], "Less bone than drafted.");
 }
 
-/// The report of the newest bundle, once there are so many.
+/// The report of the newest bundle, once there are `count` bundles.
 async fn report(registry: &FhirServer, count: usize) -> Value {
     let newest = eventually("the bundle", async || {
         let all = registry.received();
@@ -214,7 +218,8 @@ async fn report(registry: &FhirServer, count: usize) -> Value {
     report.unwrap()["resource"].clone()
 }
 
-/// A draft that is rejected: who had it hears so, who waited for a signature never gets it.
+/// A rejected draft is withdrawn from the destinations that have it. Destinations of signed reports
+/// never receive it.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_80_a_rejected_draft_is_taken_back_and_never_reaches_the_ehr() {
     let ward = Ward::open().await;
@@ -234,19 +239,21 @@ async fn out_80_a_rejected_draft_is_taken_back_and_never_reaches_the_ehr() {
     assert!(mdm.contains("MDM^T11"), "{mdm}");
     ward.at_pacs(3).await;
     assert!(ward.hospital.ehr.received().is_empty() && ward.registry.received().is_empty());
-    // A decision of a person is no work for another.
+    // A rejection creates no task for another person.
     assert_eq!(ward.hospital.ask(&["task", "list"]), json!([]));
     let trail = ward.hospital.ask(&["audit", "show", "--limit", "200"]).to_string();
     assert!(trail.contains("result_rejected") && !trail.contains("motion"), "{trail}");
 }
 
-/// SEC-50: who has no token, another role, an old one, or has not seen what is there, decides nothing.
+/// SEC-50: a signature needs a valid token of the right role, and the digest of the current
+/// version.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_82_nobody_signs_who_may_not_or_has_not_seen_it() {
     let ward = Ward::open().await;
     let run = ward.drafted().await;
     let seen = ward.result(&run)["digest"].clone();
-    let (hospital, address) = (&ward.hospital, &ward.hospital.engine.http);
+    let hospital = &ward.hospital;
+    let address = &hospital.engine.http;
     let path = format!("/api/runs/{run}/sign");
     let sign = |token: &str, seen: &Value, meaning: &str| {
         let body = json!({"seen": seen, "meaning": meaning, "token": token});
@@ -257,53 +264,54 @@ async fn out_82_nobody_signs_who_may_not_or_has_not_seen_it() {
     let physician = token(hospital, "physician", "Other^Person");
     assert_eq!(sign(&physician, &seen, "approved").0, 403);
     assert_eq!(sign(&ward.token, &json!("00"), "approved").0, 409);
-    let (status, told) = sign(&ward.token, &seen, "corrected");
-    assert!(status == 422 && told["problem"].as_str().unwrap().contains("approved"), "{told}");
-    // The token is repeated: the one of the session is not enough.
+    let (status, answer) = sign(&ward.token, &seen, "corrected");
+    assert!(status == 422 && answer["problem"].as_str().unwrap().contains("approved"), "{answer}");
+    // The body of the request must repeat the token of the session.
     let other = json!({"seen": seen, "meaning": "approved", "token": physician});
     assert_eq!(ward.call("POST", &path, Some(&other)).0, 401);
-    // Two do not work on the same.
+    // Only one person at a time can work on a review.
     let second = token(hospital, "radiologist", "Second^Reader");
     let claim = format!("/api/runs/{run}/claim");
     assert_eq!(ward.call("POST", &claim, None).0, 200);
-    let (status, told) = sign(&second, &seen, "approved");
-    assert!(status == 409 && told["problem"].as_str().unwrap().contains("Jane Doe"), "{told}");
+    let (status, answer) = sign(&second, &seen, "approved");
+    assert!(status == 409 && answer["problem"].as_str().unwrap().contains("Jane Doe"), "{answer}");
     assert_eq!(ward.call("POST", &format!("/api/runs/{run}/release"), None).0, 200);
-    // A token that was taken away is none.
+    // A revoked token is not accepted.
     let list = hospital.ask(&["token", "list"]);
-    let id = list.as_array().unwrap().iter().find(|it| it["name"] == "Doe^Jane^^Dr").unwrap();
-    assert!(hospital.command(&["token", "revoke", id["id"].as_str().unwrap()]).status.success());
+    let token = list.as_array().unwrap().iter().find(|it| it["name"] == "Doe^Jane^^Dr").unwrap();
+    assert!(hospital.command(&["token", "revoke", token["id"].as_str().unwrap()]).status.success());
     assert_eq!(sign(&ward.token, &seen, "approved").0, 401);
     assert_eq!(sign(&second, &seen, "approved").0, 200);
     assert_eq!(sign(&second, &seen, "approved").0, 409, "signed twice");
 }
 
-/// A change that cannot be is refused whole: masks of another size, other grids, boxes of nothing.
+/// An invalid edit is refused as a whole: masks of another size, missing masks, another geometry,
+/// control characters in text.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_80_what_cannot_be_is_not_saved() {
     let ward = Ward::open().await;
     let run = ward.drafted().await;
     let seen = ward.result(&run);
     let address = &ward.hospital.engine.http;
-    let (_, kept) = call_raw(address, Some(&ward.token), ("PUT", "/api/masks"), &[1, 2, 3]);
-    let small: Value = serde_json::from_slice(&kept).unwrap();
-    let changed = |change: &dyn Fn(&mut Value)| {
+    let (_, stored) = call_raw(address, Some(&ward.token), ("PUT", "/api/masks"), &[1, 2, 3]);
+    let small: Value = serde_json::from_slice(&stored).unwrap();
+    let edited = |change: &dyn Fn(&mut Value)| {
         let mut content = seen["content"].clone();
         change(&mut content);
         let body = json!({"seen": seen["digest"], "content": content});
         ward.call("PUT", &format!("/api/runs/{run}/result"), Some(&body)).0
     };
-    assert_eq!(changed(&|it| it["segmentations"][0]["segments"][0]["mask"] = small.clone()), 422);
+    assert_eq!(edited(&|it| it["segmentations"][0]["segments"][0]["mask"] = small.clone()), 422);
     let absent = json!({"sha256": "00".repeat(32), "bytes": 3});
-    assert_eq!(changed(&|it| it["segmentations"][0]["segments"][0]["mask"] = absent.clone()), 422);
-    assert_eq!(changed(&|it| it["segmentations"][0]["geometry"]["rows"] = json!(7)), 422);
-    assert_eq!(changed(&|it| it["findings"][0]["text"] = json!("a\u{1b}b")), 422);
-    assert_eq!(changed(&|it| it["findings"] = json!("none")), 400);
+    assert_eq!(edited(&|it| it["segmentations"][0]["segments"][0]["mask"] = absent.clone()), 422);
+    assert_eq!(edited(&|it| it["segmentations"][0]["geometry"]["rows"] = json!(7)), 422);
+    assert_eq!(edited(&|it| it["findings"][0]["text"] = json!("a\u{1b}b")), 422);
+    assert_eq!(edited(&|it| it["findings"] = json!("none")), 400);
     assert_eq!(ward.result(&run)["versions"], json!([]));
-    assert_eq!(changed(&|_| ()), 200);
+    assert_eq!(edited(&|_| ()), 200);
 }
 
-/// A study that nobody has ordered is reviewed all the same, and a killed engine forgets nothing of it.
+/// A study without an order can be reviewed, and its review survives kills of the engine.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_80_a_review_outlives_the_engine() {
     let mut ward = Ward::open().await;

@@ -1,8 +1,8 @@
-//! A start in safe mode: everything is held, and released part by part.
+//! Safe mode, in which every part is held until a person releases it, and the fair queue of runs.
 
 use std::time::Duration;
 
-use system_tests::{Habits, Hospital, eventually, remote, study};
+use system_tests::{Hospital, SiteOptions, eventually, remote, study};
 
 const WORKFLOW: &str = "
 workflow: bone
@@ -11,18 +11,19 @@ nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone
 deliver: [{ to: pacs, what: [seg], after: [bone] }]
 ";
 
-/// Takes long enough for a queue to form.
+/// A workflow that takes long enough for runs to queue.
 const SLOW: &str = "
 workflow: slow
 on: { study: { when: 'study.instances == 3', complete: { quiet: 300ms } } }
 nodes: { slow: { plugin: faulty, with: { fault: slow } } }
 ";
 
-/// Studies of the one who sends much.
+/// Number of studies of the busy sender.
 const MANY: usize = 8;
 
 const ORDER: &str = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||5^^^H^MR";
 
+/// The parts of the engine that are held.
 fn held(hospital: &Hospital) -> Vec<String> {
     let rows = hospital.ask(&["hold", "list"]);
     rows.as_array().unwrap().iter().map(|it| it["part"].as_str().unwrap().to_owned()).collect()
@@ -36,11 +37,13 @@ fn release(hospital: &Hospital, part: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
     let workflows = [("bone", WORKFLOW)];
-    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let mut hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     hospital.engine.terminate();
     hospital.restart_with(&["--safe-mode"]);
     assert_eq!(held(&hospital), ["deliveries", "intake", "workflows"]);
-    let (files, modality) = (study("one").files(), hospital.modality());
+    let modality = hospital.modality();
+    let files = study("one").files();
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     let refused = modality.store(&files).await.unwrap_err().to_string();
     assert!(refused.contains("congest") || refused.contains("reject"), "{refused}");
@@ -51,7 +54,7 @@ async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 0);
 
-    // What is held stays so, however the engine starts next.
+    // A held part stays held after a start without safe mode.
     hospital.engine.kill();
     hospital.restart();
     assert_eq!(held(&hospital), ["deliveries", "workflows"]);
@@ -70,11 +73,12 @@ async fn acc_05_in_safe_mode_nothing_moves_until_it_is_released() {
     assert!(!again.status.success(), "what is not held cannot be released");
 }
 
-/// SEC-38: a study of one modality does not wait for all that another has sent before.
+/// SEC-38: a study of one modality does not wait for all earlier studies of another modality.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_38_who_sends_little_does_not_wait_for_who_sends_much() {
     let workflows = [("slow", SLOW)];
-    let mut hospital = Hospital::with(Habits { workflows: &workflows, ..Habits::default() }).await;
+    let mut hospital =
+        Hospital::with(SiteOptions { workflows: &workflows, ..SiteOptions::default() }).await;
     hospital.engine.terminate();
     hospital.restart_with(&["--safe-mode"]);
     release(&hospital, "intake");
@@ -82,7 +86,7 @@ async fn sec_38_who_sends_little_does_not_wait_for_who_sends_much() {
         let files = study(&format!("busy {number}")).files();
         let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
         let busy = remote(&hospital.engine.dicom, "CT1");
-        eventually("it to be taken", async || busy.store(&files).await.ok()).await;
+        eventually("the study to be accepted", async || busy.store(&files).await.ok()).await;
     }
     let last = study("the other");
     let files = last.files();
@@ -101,7 +105,7 @@ async fn sec_38_who_sends_little_does_not_wait_for_who_sends_much() {
         .map(|it| it["body"]["subject"]["study"].as_str().unwrap())
         .collect();
     assert_eq!(started.len(), MANY + 1);
-    let place = started.iter().position(|it| *it == last.study_uid()).unwrap();
-    // The newest first: it was begun before others that were sent and decided on before it.
-    assert!(place >= 2, "{place} of {started:?}");
+    let position = started.iter().position(|it| *it == last.study_uid()).unwrap();
+    // The list begins with the newest event, so that later positions were started earlier.
+    assert!(position >= 2, "{position} of {started:?}");
 }

@@ -1,4 +1,4 @@
-"""Sends the DICOM files of a folder as their bytes lie there, and prints status and UID of each.
+"""Sends the DICOM files of a folder unchanged, and prints the status and UID of each.
 
 usage: send_all.py FOLDER HOST:PORT
 """

@@ -1,16 +1,17 @@
-//! A study and its order, from the sockets to the PACS and the EHR.
+//! A study and its order, from reception to PACS and EHR.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Habits, Hospital, eventually, kill_database, python, root};
+use system_tests::{Hospital, SiteOptions, eventually, kill_database, python, root};
 
 fn phantom() -> Phantom {
     Phantom { slices: 12, ..Phantom::default() }
 }
 
+/// The volume of bone that a run has measured.
 fn bone_millilitres(run: &serde_json::Value) -> f64 {
     let segment = &run["outputs"]["bone"]["segmentations"][0]["segments"][0];
     segment["measurements"][0]["value"].as_f64().unwrap()
@@ -26,11 +27,12 @@ async fn a_study_and_its_order_come_out_as_seg_sr_and_oru() {
     let runs = hospital.ended_runs(1).await;
 
     let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
-    let (found, known) = (bone_millilitres(&run), phantom.bone_millilitres());
+    let found = bone_millilitres(&run);
+    let known = phantom.bone_millilitres();
     assert!((found - known).abs() < 0.01 * known, "{found} mL, {known} by construction");
     let received = hospital.pacs.received();
     let classes: Vec<&str> = received.iter().map(|it| it.sop_class.as_str()).collect();
-    // OUT-34: the segmentation goes before the report that refers to it.
+    // OUT-34: the segmentation is sent before the report that refers to it.
     assert_eq!(classes, ["1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"]);
     let [oru] = hospital.ehr.received().try_into().unwrap();
     assert!(oru.contains("AI-generated - not verified by a physician"), "{oru}");
@@ -40,13 +42,16 @@ async fn a_study_and_its_order_come_out_as_seg_sr_and_oru() {
     assert_eq!(why["orders"][0]["accession"], "DEMO-ACC-1");
 }
 
-/// HL7-40: a modality without the accession number still says which request it answered.
+/// HL7-40: images without an accession number are matched by the placer number of the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_40_the_request_in_the_images_finds_the_order() {
     let hospital = Hospital::open().await;
     let ordered = Phantom { seed: "another UID".to_owned(), ..phantom() };
-    let (accession, placer) = (String::new(), format!("P-{}", ordered.accession));
-    let scanned = Phantom { accession, placer, ..phantom() };
+    let scanned = Phantom {
+        accession: String::new(),
+        placer: format!("P-{}", ordered.accession),
+        ..phantom()
+    };
 
     assert_eq!(hospital.send_message(&order_message(&ordered, "O1")).await, "AA");
     hospital.send(&scanned).await;
@@ -58,8 +63,8 @@ async fn hl7_40_the_request_in_the_images_finds_the_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_52_without_allow_unverified_the_ehr_gets_nothing() {
-    let habits = Habits { allow_unverified: false, ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { allow_unverified: false, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
 
     hospital.send(&phantom()).await;
     hospital.ended_runs(1).await;
@@ -97,12 +102,12 @@ async fn hl7_43_a_cancelled_order_sends_nothing() {
     hospital.send_message(&order.replace("ORC|NW", "ORC|CA").replace("|O1|", "|O2|")).await;
     hospital.send(&phantom).await;
 
-    let told = eventually("the decision", async || {
+    let reason = eventually("the decision", async || {
         let why = hospital.ask(&["why", "DEMO-ACC-1"]);
-        let told = why["studies"][0]["standings"]["ct-bone"]["reason"].as_str()?.to_owned();
-        told.contains("cancelled").then_some(told)
+        let reason = why["studies"][0]["standings"]["ct-bone"]["reason"].as_str()?.to_owned();
+        reason.contains("cancelled").then_some(reason)
     });
-    assert_eq!(told.await, "the order was cancelled");
+    assert_eq!(reason.await, "the order was cancelled");
     assert!(hospital.pacs.received().is_empty() && hospital.ehr.received().is_empty());
 }
 
@@ -116,8 +121,8 @@ on:
 nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
 deliver: [{ to: pacs, what: [seg] }]
 ";
-    let habits = Habits { workflows: &[("with-order", workflow)], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("with-order", workflow)], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = phantom();
 
     hospital.send(&phantom).await;
@@ -133,8 +138,8 @@ deliver: [{ to: pacs, what: [seg] }]
     assert_eq!(hospital.ended_runs(1).await[0]["status"], "completed");
 }
 
-/// DIN-50, ACC-05: an association that ends while the database is away has ended all the same, and
-/// its study does not wait for it.
+/// DIN-50, ACC-05: the end of an association during an outage of the database is recorded later, so
+/// that its study becomes complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_50_the_end_of_an_association_is_not_lost_with_the_database() {
     let python = python();
@@ -152,7 +157,7 @@ async fn din_50_the_end_of_an_association_is_not_lost_with_the_database() {
     assert_eq!(status.trim(), "0000");
 
     assert!(kill_database(&hospital.scratch.path("data")));
-    // It leaves before the database is back.
+    // The modality releases before the database is back.
     modality.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(modality.wait().unwrap().success());
 

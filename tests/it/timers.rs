@@ -1,4 +1,4 @@
-//! Peers that are silent, slow or slow on purpose (DIN-15), at a listener with short timers.
+//! Silent and slow peers (DIN-15) at listeners with short timers.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,17 +16,17 @@ use domain::Event;
 use system_tests::{Scratch, remote};
 use tokio::sync::watch;
 
-/// Takes everything and keeps nothing.
-struct Nobody(Arc<dyn Archive>);
+/// An intake that accepts everything and stores nothing.
+struct NullIntake(Arc<dyn Archive>);
 
-impl Admission for Nobody {
+impl Admission for NullIntake {
     fn check_open(&self) -> Result<(), Refusal> {
         Ok(())
     }
 }
 
 #[async_trait]
-impl InstanceIntake for Nobody {
+impl InstanceIntake for NullIntake {
     fn archive(&self) -> &Arc<dyn Archive> {
         &self.0
     }
@@ -41,23 +41,25 @@ impl InstanceIntake for Nobody {
 }
 
 #[async_trait]
-impl MessageIntake for Nobody {
+impl MessageIntake for NullIntake {
     async fn accept_message(&self, arrival: MessageArrival) -> Result<Answers, Refusal> {
         Ok(arrival.answers)
     }
 }
 
 #[async_trait]
-impl CommitmentIntake for Nobody {}
+impl CommitmentIntake for NullIntake {}
 
 #[async_trait]
-impl EventSink for Nobody {
+impl EventSink for NullIntake {
     async fn record_event(&self, _: Event) {}
 }
 
+/// Duration of the timers.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// A listener for at most two associations; nothing is waited for long.
+/// Starts a DICOM listener for at most two associations, with short timers. Returns its address and
+/// what closes it when it is dropped.
 async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
     let timers = Timers {
         artim: SHORT,
@@ -81,14 +83,15 @@ async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
         timers,
     };
     let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap());
-    let listener = Listener::bind(config, Intakes::of(&Arc::new(Nobody(archive)))).await.unwrap();
+    let listener =
+        Listener::bind(config, Intakes::of(&Arc::new(NullIntake(archive)))).await.unwrap();
     let address = listener.address().unwrap().to_string();
     let (closing, closed) = watch::channel(false);
     tokio::spawn(listener.listen(closed));
     (address, closing)
 }
 
-/// An association request for Verification, byte by byte as PS3.8, 9.3.2 has it.
+/// An A-ASSOCIATE-RQ for Verification (PS3.8, 9.3.2).
 fn request() -> Vec<u8> {
     let item = |kind: u8, content: &[u8]| {
         let length = u16::try_from(content.len()).unwrap().to_be_bytes();
@@ -109,11 +112,11 @@ fn request() -> Vec<u8> {
     [&[1, 0], u32::try_from(body.len()).unwrap().to_be_bytes().as_slice(), &body].concat()
 }
 
-/// Connects and, if asked to, comes in.
-fn connect(address: &str, is_to_come_in: bool) -> TcpStream {
+/// Connects and, if `is_associated`, establishes an association.
+fn connect(address: &str, is_associated: bool) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    if is_to_come_in {
+    if is_associated {
         stream.write_all(&request()).unwrap();
         let mut header = [0; 6];
         stream.read_exact(&mut header).unwrap();
@@ -125,27 +128,27 @@ fn connect(address: &str, is_to_come_in: bool) -> TcpStream {
     stream
 }
 
-/// What comes until the peer closes, and after how long.
-fn until_closed(stream: &mut TcpStream, begin: Instant) -> (Vec<u8>, Duration) {
-    let mut rest = Vec::new();
-    // A reset is a way to close, too.
-    _ = stream.read_to_end(&mut rest);
-    (rest, begin.elapsed())
+/// The bytes until the peer closes the connection, and the time since `start`.
+fn until_closed(stream: &mut TcpStream, start: Instant) -> (Vec<u8>, Duration) {
+    let mut received = Vec::new();
+    // A reset closes the connection, too.
+    _ = stream.read_to_end(&mut received);
+    (received, start.elapsed())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_15_who_does_not_ask_is_shown_out_by_the_artim_timer() {
     let scratch = Scratch::default();
-    let (address, _door) = listener(&scratch).await;
-    let begin = Instant::now();
+    let (address, _closing) = listener(&scratch).await;
+    let start = Instant::now();
     let mut silent = connect(&address, false);
     let mut slow = connect(&address, false);
     slow.write_all(&request()[..50]).unwrap();
 
     for stream in [&mut silent, &mut slow] {
-        let (said, after) = until_closed(stream, begin);
-        assert_eq!(said, Vec::<u8>::new());
-        assert!(after >= SHORT && after < SHORT * 20, "{after:?}");
+        let (received, time) = until_closed(stream, start);
+        assert_eq!(received, Vec::<u8>::new());
+        assert!(time >= SHORT && time < SHORT * 20, "{time:?}");
     }
     remote(&address, "CT1").echo().await.unwrap();
 }
@@ -153,33 +156,34 @@ async fn din_15_who_does_not_ask_is_shown_out_by_the_artim_timer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn din_15_an_idle_association_and_a_trickling_pdu_are_aborted() {
     let scratch = Scratch::default();
-    let (address, _door) = listener(&scratch).await;
-    let begin = Instant::now();
+    let (address, _closing) = listener(&scratch).await;
+    let start = Instant::now();
     let mut idle = connect(&address, true);
     let mut trickling = connect(&address, true);
-    // DIN-13: there are as many associations as there may be.
+    // DIN-13: the limit of associations is reached.
     let full = remote(&address, "CT1").echo().await.unwrap_err();
     assert!(full.to_string().contains("local limit exceeded"), "{full}");
 
     let trickle = std::thread::spawn(move || {
         trickling.write_all(&[4, 0, 0, 1, 0, 0]).unwrap();
-        let begin = Instant::now();
-        // A byte now and then would keep a timer that starts anew at every byte alive for ever.
-        while begin.elapsed() < SHORT * 25 && trickling.write_all(&[0]).is_ok() {
+        let start = Instant::now();
+        // A timer that every byte restarts would never expire here.
+        while start.elapsed() < SHORT * 25 && trickling.write_all(&[0]).is_ok() {
             std::thread::sleep(SHORT / 8);
         }
-        begin.elapsed()
+        start.elapsed()
     });
-    let (said, after) = until_closed(&mut idle, begin);
+    let (received, time) = until_closed(&mut idle, start);
 
     // A-ABORT by the service provider.
-    assert_eq!(said[..9], [7, 0, 0, 0, 0, 4, 0, 0, 2]);
-    assert!(after >= SHORT && after < SHORT * 20, "{after:?}");
+    assert_eq!(received[..9], [7, 0, 0, 0, 0, 4, 0, 0, 2]);
+    assert!(time >= SHORT && time < SHORT * 20, "{time:?}");
     assert!(trickle.join().unwrap() < SHORT * 25);
     remote(&address, "CT1").echo().await.unwrap();
 }
 
-/// An HL7 listener for at most one connection of an address.
+/// Starts an HL7 listener for at most one connection per address. Returns its address and what
+/// closes it when it is dropped.
 async fn hl7_listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
     let config = hl7::Config {
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -190,16 +194,16 @@ async fn hl7_listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
         timers: hl7::connection::Timers::default(),
     };
     let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap());
-    let nobody = Arc::new(Nobody(archive));
-    let messages: Arc<dyn MessageIntake> = Arc::<Nobody>::clone(&nobody);
-    let listener = hl7::Listener::bind(config, messages, nobody).await.unwrap();
+    let intake = Arc::new(NullIntake(archive));
+    let messages: Arc<dyn MessageIntake> = Arc::<NullIntake>::clone(&intake);
+    let listener = hl7::Listener::bind(config, messages, intake).await.unwrap();
     let address = listener.address().unwrap().to_string();
     let (closing, closed) = watch::channel(false);
     tokio::spawn(listener.listen(closed));
     (address, closing)
 }
 
-/// Connects and sends a message.
+/// Opens a connection and sends a message on it.
 fn sending(address: &str) -> TcpStream {
     let message = "MSH|^~\\&|A|B|C|D|20260102103000||ORU^R01^ORU_R01|1|P|2.5.1\rPID|1||1\r";
     let mut stream = TcpStream::connect(address).unwrap();
@@ -208,7 +212,7 @@ fn sending(address: &str) -> TcpStream {
     stream
 }
 
-/// Whether the peer answered, rather than closed the connection.
+/// Whether the peer acknowledges, rather than closes the connection.
 fn is_answered(mut stream: &TcpStream) -> bool {
     matches!(stream.read(&mut [0; 64]), Ok(read) if read > 0)
 }

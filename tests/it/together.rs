@@ -1,20 +1,23 @@
-//! What is kept together with others is kept as it would be alone. The database decides what can be kept
-//! together (migration 0019), the engine on all else; both must come to the same.
+//! Storing in batches has the same result as storing one by one.
+//!
+//! Functions of the database store batches of plain instances and messages, and the engine stores
+//! everything else one by one. Both implementations must agree.
 
 use simulators::phantom::Phantom;
 use system_tests::measuring::store_all;
-use system_tests::{Habits, Hospital};
+use system_tests::{Hospital, SiteOptions};
 use tokio::task::JoinSet;
 
-/// Takes nothing that comes here.
+/// A workflow that no study of this test triggers.
 const IDLE: &str = "
 workflow: idle
 on: { study: { when: '\"XA\" in study.modalities', complete: { quiet: 60s } } }
 nodes: { look: { review: radiologist } }
 ";
 
-/// From now on the database takes nothing together.
-const ALONE: &str = "do $$
+/// Replaces the functions for batches by functions that store nothing, so that the engine stores
+/// everything one by one.
+const DISABLE_BATCHES: &str = "do $$
     declare it text;
     begin
         for it in select oid::regprocedure from pg_proc
@@ -26,8 +29,8 @@ const ALONE: &str = "do $$
         end loop;
     end $$";
 
-/// All that is kept, but for what differs from engine to engine: keys, times, and salted digests.
-const KEPT: &str = "do $$
+/// Prints all stored rows without what differs between engines: keys, times, and salted digests.
+const STORED_ROWS: &str = "do $$
     declare
         line text;
         passing text[] := '{received_at,first_received,last_received,decide_at,standings,patient,id,subject,
@@ -56,8 +59,8 @@ const KEPT: &str = "do $$
         end loop;
     end $$";
 
-/// Fails unless several instances, and several messages, came in one transaction.
-const IN_GROUPS: &str = "do $$
+/// Fails unless several instances, and several messages, were stored in one transaction.
+const REQUIRE_BATCHES: &str = "do $$
     begin
         assert (select count(*) > count(distinct xid) + 20 from audit.event
             where kind = 'instance_received'), 'no groups of instances';
@@ -65,13 +68,14 @@ const IN_GROUPS: &str = "do $$
             where kind = 'message_received'), 'no groups of messages';
     end $$";
 
-fn kept(hospital: &Hospital) -> Vec<String> {
-    let (is_done, said) = hospital.sql("admin", KEPT);
-    assert!(is_done, "{said}");
-    said.lines().map(str::to_owned).collect()
+fn stored_rows(hospital: &Hospital) -> Vec<String> {
+    let (is_done, output) = hospital.sql("admin", STORED_ROWS);
+    assert!(is_done, "{output}");
+    output.lines().map(str::to_owned).collect()
 }
 
-/// Slices of three studies, mostly new ones and mostly of the right patient.
+/// Random slices of three studies for six associations. Some slices are duplicates, and some have
+/// another patient, accession number or name.
 fn burst(random: &mut fastrand::Rng) -> Vec<Vec<Vec<u8>>> {
     let mut slices: Vec<(usize, u16)> =
         (0..3).flat_map(|it| (0..40).map(move |of| (it, of))).collect();
@@ -101,7 +105,7 @@ fn phantom(study: usize) -> Phantom {
     }
 }
 
-/// One message of each of some patients, now and then one that came before or that says something new.
+/// A message of each patient. Some are duplicates, and some have a new name.
 fn messages(random: &mut fastrand::Rng, number: &mut u32) -> Vec<String> {
     let mut all = Vec::new();
     for patient in 0..8 {
@@ -120,11 +124,12 @@ fn messages(random: &mut fastrand::Rng, number: &mut u32) -> Vec<String> {
     all
 }
 
-/// Sends each on a connection of its own, all at once.
+/// Sends the messages at the same time, each on a connection of its own.
 async fn send_all(hospital: &Hospital, messages: &[String]) {
     let mut sending = JoinSet::new();
     for message in messages {
-        let (address, message) = (hospital.engine.mllp.clone(), message.clone());
+        let address = hospital.engine.mllp.clone();
+        let message = message.clone();
         sending.spawn(async move { simulators::send_order(&address, &message).await.unwrap() });
     }
     sending.join_all().await;
@@ -132,10 +137,11 @@ async fn send_all(hospital: &Hospital, messages: &[String]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn din_22_and_hl7_13_what_is_kept_together_is_kept_as_it_would_be_alone() {
-    let habits = Habits { workflows: &[("idle", IDLE)], ..Habits::default() };
-    let (together, alone) = (Hospital::with(habits).await, Hospital::with(habits).await);
-    let (is_done, said) = alone.sql("admin", ALONE);
-    assert!(is_done, "{said}");
+    let options = SiteOptions { workflows: &[("idle", IDLE)], ..SiteOptions::default() };
+    let together = Hospital::with(options).await;
+    let alone = Hospital::with(options).await;
+    let (is_done, output) = alone.sql("admin", DISABLE_BATCHES);
+    assert!(is_done, "{output}");
     let mut random = fastrand::Rng::with_seed(20_261_126);
     let mut number = 0;
     for hospital in [&together, &alone] {
@@ -145,7 +151,8 @@ async fn din_22_and_hl7_13_what_is_kept_together_is_kept_as_it_would_be_alone() 
         }
     }
     for round in 0..12 {
-        let (images, texts) = (burst(&mut random), messages(&mut random, &mut number));
+        let images = burst(&mut random);
+        let messages = messages(&mut random, &mut number);
         let merge = format!(
             "MSH|^~\\&|ADT|HOSP|ISO|HOSP|2026010210{round:02}00||ADT^A40^ADT_A39|G{round}|P|2.5.1\r\
              EVN|A40|2026010210{round:02}00\rPID|1||P{}^^^HOSP^MR||DEMO^PHANTOM\rMRG|P{}^^^HOSP^MR",
@@ -154,18 +161,20 @@ async fn din_22_and_hl7_13_what_is_kept_together_is_kept_as_it_would_be_alone() 
         );
         for hospital in [&together, &alone] {
             store_all(&hospital.modality(), images.clone()).await;
-            send_all(hospital, &texts).await;
+            send_all(hospital, &messages).await;
             if round % 4 == 3 {
                 hospital.send_message(&merge).await;
             }
         }
     }
-    let (left, right) = (kept(&together), kept(&alone));
-    let only = |of: &[String], not: &[String]| -> Vec<String> {
-        of.iter().filter(|it| !not.contains(it)).take(12).cloned().collect()
+    let rows_together = stored_rows(&together);
+    let rows_alone = stored_rows(&alone);
+    let only_in = |rows: &[String], others: &[String]| -> Vec<String> {
+        rows.iter().filter(|it| !others.contains(it)).take(12).cloned().collect()
     };
-    let (one, other) = (only(&left, &right), only(&right, &left));
-    assert!(left == right, "together: {one:#?}\nalone: {other:#?}");
-    let (is_done, said) = together.sql("admin", IN_GROUPS);
-    assert!(is_done, "{said}");
+    let only_together = only_in(&rows_together, &rows_alone);
+    let only_alone = only_in(&rows_alone, &rows_together);
+    assert!(rows_together == rows_alone, "together: {only_together:#?}\nalone: {only_alone:#?}");
+    let (is_done, output) = together.sql("admin", REQUIRE_BATCHES);
+    assert!(is_done, "{output}");
 }

@@ -1,10 +1,11 @@
-//! The trail: exported, verified, tampered with (AUD-01..06, ACC-26).
+//! The trail: export, verification, and detection of tampering (AUD-01..06, ACC-26).
 
 use std::process::Command;
 
 use simulators::phantom::Phantom;
 use system_tests::{Hospital, program};
 
+/// Runs `isocenter audit verify`. Returns whether the export is intact, and the output.
 fn verify(file: &std::path::Path, key: &std::path::Path) -> (bool, String) {
     let mut command = Command::new(program());
     command.args(["audit", "verify"]).arg(file).arg("--key").arg(key);
@@ -25,7 +26,7 @@ async fn aud_03_an_export_is_verified_without_the_engine_and_tampering_is_found(
     assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
     std::fs::copy(hospital.scratch.path("data/keys/trail.pub"), &key).unwrap();
 
-    // Neither engine nor database nor data folder.
+    // The verification needs neither engine nor database nor data folder.
     hospital.engine.kill();
     system_tests::kill_database(&hospital.scratch.path("data"));
     std::fs::rename(hospital.scratch.path("data"), hospital.scratch.path("away")).unwrap();
@@ -48,17 +49,17 @@ async fn aud_03_an_export_is_verified_without_the_engine_and_tampering_is_found(
     ];
     for (what, text) in changed {
         let file = hospital.scratch.write("changed.jsonl", &text);
-        let (is_intact, said) = verify(&file, &key);
-        assert!(!is_intact && said.contains("NOT INTACT"), "{what}: {said}");
+        let (is_intact, output) = verify(&file, &key);
+        assert!(!is_intact && output.contains("NOT INTACT"), "{what}: {output}");
         if what != "a cut tail" {
-            assert!(said.contains(&format!("event {}", seq["seq"])), "{what}: {said}");
+            assert!(output.contains(&format!("event {}", seq["seq"])), "{what}: {output}");
         }
     }
     std::fs::rename(hospital.scratch.path("away"), hospital.scratch.path("data")).unwrap();
 }
 
-/// Transaction numbers of a new database begin below a thousand: here they grow a digit, in the middle
-/// of batches, and the order of the seals must not.
+/// Transaction ids of a new database begin below 1000. They get another digit during this test, and
+/// the order of the seals must stay numeric.
 #[tokio::test(flavor = "multi_thread")]
 async fn aud_02_seals_keep_their_order_over_many_transactions() {
     let hospital = Hospital::open().await;
@@ -72,7 +73,7 @@ async fn aud_02_seals_keep_their_order_over_many_transactions() {
         peer.exchange(&message).await.unwrap();
     }
 
-    // Whoever exports right now gets everything that happened, also what the engine is still sealing.
+    // An export includes all events so far, also those that are not yet sealed.
     let export = hospital.scratch.path("trail.jsonl");
     assert!(hospital.command(&["audit", "export", export.to_str().unwrap()]).status.success());
 
@@ -98,15 +99,15 @@ async fn aud_04_the_engine_itself_cannot_change_the_trail() {
         "insert into audit.event (id, body) values (gen_random_uuid(), '{\"kind\": \"x\"}')",
         "drop table audit.seal",
     ] {
-        let (is_done, said) = sql("app", statement);
+        let (is_done, output) = sql("app", statement);
         assert!(
-            !is_done && (said.contains("permission denied") || said.contains("must be owner")),
-            "{statement}: {said}"
+            !is_done && (output.contains("permission denied") || output.contains("must be owner")),
+            "{statement}: {output}"
         );
     }
-    // Whoever owns the database can switch guards off, but not without meaning to.
-    let (is_done, said) = sql("admin", "delete from audit.event");
-    assert!(!is_done && said.contains("append-only"), "{said}");
+    // The owner of the database cannot change events by accident, only by disabling triggers.
+    let (is_done, output) = sql("admin", "delete from audit.event");
+    assert!(!is_done && output.contains("append-only"), "{output}");
     let doctor = hospital.ask(&["doctor"]);
     let is_good = |name: &str| {
         let check = doctor.as_array().unwrap().iter().find(|it| it["name"] == name).unwrap();
@@ -116,8 +117,8 @@ async fn aud_04_the_engine_itself_cannot_change_the_trail() {
     assert!(is_good("the engine cannot write the trail but through audit.append"));
 }
 
-/// Who takes batches off the end of the database, with all that hangs on them, leaves a chain that is
-/// whole. What was exported of them tells.
+/// The newest batches can be deleted from the database without a break of the chain. An earlier
+/// export of these batches reveals the deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn aud_03_batches_missing_at_the_end_of_the_database_are_found() {
     let hospital = Hospital::open().await;
@@ -127,11 +128,11 @@ async fn aud_03_batches_missing_at_the_end_of_the_database_are_found() {
         let message =
             format!("MSH|^~\\&|A|B|C|D|2026||ADT^A04|{number}|P|2.5.1\rPID|1||{number}^^^H^MR");
         assert_eq!(hospital.send_message(&message).await, "AA");
-        // An export seals what is there: each message is in a batch of its own.
+        // An export seals all events, so that each message is in a batch of its own.
         assert!(export().status.success());
     }
 
-    let (is_done, said) = hospital.sql(
+    let (is_done, output) = hospital.sql(
         "admin",
         "begin; set local session_replication_role = replica;
          create temporary table gone on commit drop as select min(first_seq) as seq from
@@ -142,9 +143,9 @@ async fn aud_03_batches_missing_at_the_end_of_the_database_are_found() {
          delete from audit.batch where first_seq >= (select seq from gone);
          commit",
     );
-    assert!(is_done, "{said}");
+    assert!(is_done, "{output}");
 
     let output = export();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("missing from the trail"), "{said}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("missing from the trail"), "{error}");
 }

@@ -1,10 +1,11 @@
-//! Workflows as an integrator meets them: tried, put to work, changed and taken back, while the
+//! Workflows from the view of an integrator: tested, activated, changed and rolled back while the
 //! engine runs.
 
 use serde_json::Value;
 use simulators::phantom::Phantom;
 use system_tests::{
-    Engine, Habits, Hospital, Scratch, eventually, kill_database, program, remote, study, target,
+    Engine, Hospital, Scratch, SiteOptions, eventually, kill_database, program, remote, study,
+    target,
 };
 
 const FIRST: &str = "
@@ -18,7 +19,8 @@ tests:
     expect: { starts: true, path: [bone], delivered: [pacs], end: completed }
 ";
 
-fn says(output: &std::process::Output) -> String {
+/// Standard output and standard error as one text.
+fn output_text(output: &std::process::Output) -> String {
     let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     String::from_utf8_lossy(&both).into_owned()
 }
@@ -29,8 +31,8 @@ async fn runs_of(hospital: &Hospital, phantom: &Phantom, count: usize) -> Vec<Va
     eventually("the runs of the study", async || {
         let why = hospital.ask(&["why", &uid]);
         let runs = why["studies"][0]["runs"].as_array()?.clone();
-        let is_over = runs.iter().all(|it| it["run"]["status"] != "running");
-        (runs.len() >= count && is_over).then_some(runs)
+        let have_ended = runs.iter().all(|it| it["run"]["status"] != "running");
+        (runs.len() >= count && have_ended).then_some(runs)
     })
     .await
 }
@@ -38,43 +40,45 @@ async fn runs_of(hospital: &Hospital, phantom: &Phantom, count: usize) -> Vec<Va
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart() {
     let files = [("counting", FIRST)];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     hospital.send(&study("one")).await;
     let first = runs_of(&hospital, &study("one"), 1).await;
 
-    // A version whose own tests fail is not put to work.
+    // A version whose own tests fail is not activated.
     let wrong = FIRST.replace("path: [bone]", "path: [skull]");
     let path = hospital.scratch.write("next.yaml", &wrong);
     let refused = hospital.command(&["workflow", "activate", path.to_str().unwrap()]);
-    assert!(!refused.status.success() && says(&refused).contains("expected [skull], got [bone]"));
+    let text = output_text(&refused);
+    assert!(!refused.status.success() && text.contains("expected [skull], got [bone]"));
 
-    // One that does something else is, and the engine takes it up.
+    // A version that passes its tests is activated, and the running engine uses it.
     let second = FIRST
         .replace("after: [bone] }]", "after: [bone] }]\nsla: 1h")
         .replace("targets: [bone]", "targets: [lung]");
     let path = hospital.scratch.write("next.yaml", &second);
     let done = hospital.command(&["workflow", "activate", path.to_str().unwrap()]);
-    let said = says(&done);
-    assert!(done.status.success() && said.contains("2 of 3 branches tried"), "{said}");
-    assert!(said.contains("never: bone fails"), "{said}");
-    heard(&hospital, "workflows_reloaded", 1).await;
+    let text = output_text(&done);
+    assert!(done.status.success() && text.contains("2 of 3 branches tried"), "{text}");
+    assert!(text.contains("never: bone fails"), "{text}");
+    recorded(&hospital, "workflows_reloaded", 1).await;
     hospital.send(&study("two")).await;
     let runs = runs_of(&hospital, &study("two"), 1).await;
     assert_eq!(segment(&runs), "lung");
     assert_eq!(segment(&first), "bone");
 
-    // Back to the first; and off.
+    // Rolled back to the first version, then deactivated.
     assert!(hospital.command(&["workflow", "rollback", "counting"]).status.success());
-    heard(&hospital, "workflows_reloaded", 2).await;
+    recorded(&hospital, "workflows_reloaded", 2).await;
     hospital.send(&study("three")).await;
     assert_eq!(segment(&runs_of(&hospital, &study("three"), 1).await), "bone");
     assert!(hospital.command(&["workflow", "deactivate", "counting"]).status.success());
-    heard(&hospital, "workflows_reloaded", 3).await;
+    recorded(&hospital, "workflows_reloaded", 3).await;
     hospital.send(&study("four")).await;
     let history = hospital.ask(&["workflow", "list"]);
     assert_eq!(history.as_array().unwrap().len(), 4, "{history}");
     assert_eq!((&history[0]["digest"], &history[0]["is_current"]), (&Value::Null, &true.into()));
-    // What was turned off stays off when the engine starts again.
+    // A deactivated workflow stays so after a restart.
     let mut hospital = hospital;
     hospital.engine.terminate();
     hospital.restart();
@@ -83,28 +87,30 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 3);
 }
 
-/// As somebody tries it who has no site file yet.
+/// Without a site file, workflows that are activated before and after the start are used.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trial_takes_up_what_was_activated_and_writes_into_its_folder() {
     let scratch = Scratch::default();
-    let (data, out) = (scratch.path("data"), scratch.path("out"));
-    let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
+    let data = scratch.path("data");
+    let data = data.to_str().unwrap();
+    let out = scratch.path("out");
+    let out = out.to_str().unwrap();
     let plugins = target();
-    let usual = ["--data", data, "--folder", out, "--plugins", plugins.to_str().unwrap()];
+    let arguments = ["--data", data, "--folder", out, "--plugins", plugins.to_str().unwrap()];
     let activate = |name: &str| {
         let text = FIRST.replace("counting", name).replace("pacs", name);
         let path = scratch.write(&format!("{name}.yaml"), &text);
         let mut command = std::process::Command::new(program());
-        command.args(["workflow", "activate", "--allow-unsigned"]).arg(path).args(usual);
+        command.args(["workflow", "activate", "--allow-unsigned"]).arg(path).args(arguments);
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", says(&output));
+        assert!(output.status.success(), "{}", output_text(&output));
     };
     activate("before");
     let more = ["--trust-loopback", "--dicom", "127.0.0.1:0"];
-    let mut engine = Engine::start(&[usual.as_slice(), &more].concat(), &scratch.path("log"));
+    let mut engine = Engine::start(&[arguments.as_slice(), &more].concat(), &scratch.path("log"));
     activate("while");
 
-    // The second is at work within a second or so; each study of a new seed tells.
+    // The engine loads the second workflow within seconds, so new studies are sent until then.
     let mut seeds = 0..;
     let reports = eventually("reports of both", async || {
         let files = study(&format!("{:?}", seeds.next())).files();
@@ -114,9 +120,9 @@ async fn a_trial_takes_up_what_was_activated_and_writes_into_its_folder() {
         let mut runs = std::process::Command::new(program());
         let output = runs.args(["delivery", "list", "--json", "--data", data]).output().unwrap();
         let all: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
-        let is_there =
+        let is_delivered =
             |to: &str| all.iter().any(|it| it["destination"] == to && it["state"] == "delivered");
-        (is_there("before") && is_there("while")).then_some(all)
+        (is_delivered("before") && is_delivered("while")).then_some(all)
     })
     .await;
     engine.kill();
@@ -124,14 +130,14 @@ async fn a_trial_takes_up_what_was_activated_and_writes_into_its_folder() {
     assert!(std::fs::read_dir(out).unwrap().count() > 0, "{reports:?}");
 }
 
-/// The label of what was outlined.
+/// The label of the first segment of the first run.
 fn segment(runs: &[Value]) -> String {
     let outputs = &runs[0]["outputs"]["bone"];
     outputs["segmentations"][0]["segments"][0]["label"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Waits until an event was put on record so often.
-async fn heard(hospital: &Hospital, kind: &str, count: usize) {
+/// Waits until the trail has `count` events of a kind.
+async fn recorded(hospital: &Hospital, kind: &str, count: usize) {
     eventually(kind, async || {
         let events = hospital.ask(&["audit", "show", "--limit", "1000"]);
         let found = events.as_array()?.iter().filter(|it| it["kind"] == kind).count();
@@ -140,7 +146,7 @@ async fn heard(hospital: &Hospital, kind: &str, count: usize) {
     .await;
 }
 
-/// Joins, branches and fan-out in one workflow, as far as the reports.
+/// A workflow with joins, branches, fan-out and a handled failure.
 const SHAPES: &str = "
 workflow: shapes
 on: { study: { complete: { quiet: 300ms } } }
@@ -161,7 +167,8 @@ tests:
 #[tokio::test(flavor = "multi_thread")]
 async fn branches_joins_and_fan_out_do_their_work_and_the_failure_was_made_good() {
     let files = [("shapes", SHAPES)];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     hospital.send(&study("one")).await;
     let runs = runs_of(&hospital, &study("one"), 1).await;
 
@@ -180,20 +187,22 @@ async fn branches_joins_and_fan_out_do_their_work_and_the_failure_was_made_good(
     eventually("the report", async || (!hospital.pacs.received().is_empty()).then_some(())).await;
 }
 
-/// DIN-52: what comes late is run on again, and the receivers learn which report follows which.
+/// DIN-52: late instances start another run, whose report amends or replaces the first one.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_52_late_instances_amend_or_replace_as_the_workflow_says() {
     let ehr = "deliver: [{ to: ehr, what: [oru], after: [bone] }]";
-    let of = |name: &str, late: &str| {
+    let with_late = |name: &str, late: &str| {
         FIRST
             .replace("workflow: counting", &format!("workflow: {name}"))
             .replace("study: { complete", &format!("study: {{ late: {late}, complete"))
             .replace("deliver: [{ to: pacs, what: [seg, sr], after: [bone] }]", ehr)
             .replace("[pacs]", "[ehr]")
     };
-    let (amend, replace) = (of("amending", "amend"), of("replacing", "replace"));
+    let amend = with_late("amending", "amend");
+    let replace = with_late("replacing", "replace");
     let files = [("amending", amend.as_str()), ("replacing", replace.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     let whole = Phantom { slices: 4, ..study("late") };
     let files = whole.files();
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
@@ -217,18 +226,18 @@ async fn din_52_late_instances_amend_or_replace_as_the_workflow_says() {
     for (name, is_same_report, status) in [("amending", false, "R"), ("replacing", true, "C")] {
         let of_name: Vec<&Value> = runs.iter().filter(|it| it["run"]["workflow"] == name).collect();
         let [first, second] = of_name.as_slice() else { panic!("{name}: {of_name:?}") };
-        let (first, second) = (by_run(first), by_run(second));
+        let first = by_run(first);
+        let second = by_run(second);
         assert_eq!(obr(&first, 3) == obr(&second, 3), is_same_report, "{name}");
         assert_eq!((obr(&first, 25), obr(&second, 25)), ("R".into(), status.into()), "{name}");
     }
 }
 
-/// A file is dropped: which workflows would take it, and why not.
+/// `workflow match` reports for a file which workflows would accept it, and why others would not.
 #[tokio::test]
 async fn a_dropped_file_tells_which_workflows_would_take_it_and_why_not() {
     let scratch = Scratch::default();
-    let ct = std::fs::write(scratch.path("ct.dcm"), &study("one").files()[0]);
-    ct.unwrap();
+    std::fs::write(scratch.path("ct.dcm"), &study("one").files()[0]).unwrap();
     scratch.write(
         "lab.hl7",
         "MSH|^~\\&|LIS|H|I|H|20260101||ORU^R01|1|P|2.5\rPID|1||7\rOBR|1\rOBX|1|NM|6690-2^x^LN||1",
@@ -236,7 +245,7 @@ async fn a_dropped_file_tells_which_workflows_would_take_it_and_why_not() {
     let mut command = std::process::Command::new(program());
     command.args(["workflow", "match"]).arg(scratch.path("ct.dcm")).arg(scratch.path("lab.hl7"));
     command.arg("--workflows").arg(system_tests::root().join("workflows"));
-    let said = says(&command.arg("--plugins").arg(target()).output().unwrap());
+    let text = output_text(&command.arg("--plugins").arg(target()).output().unwrap());
 
     for expected in [
         "yes  ct-bone, Routine",
@@ -245,7 +254,7 @@ async fn a_dropped_file_tells_which_workflows_would_take_it_and_why_not() {
         "yes  lab-table, Routine",
         "no   ct-bone: it takes studies",
     ] {
-        assert!(said.contains(expected), "{expected} is not in:\n{said}");
+        assert!(text.contains(expected), "{expected} is not in:\n{text}");
     }
 }
 
@@ -260,7 +269,8 @@ async fn messages_and_documents_start_workflows_of_their_own() {
     let document =
         on("document", "{ document: { when: '\"application/pdf\" in message.media_types' } }");
     let files = [("discharge", discharge.as_str()), ("document", document.as_str())];
-    let hospital = Hospital::with(Habits { workflows: &files, ..Habits::default() }).await;
+    let hospital =
+        Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;
     let message = |kind: &str, id: &str, rest: &str| {
         format!(
             "MSH|^~\\&|HIS|H|I|H|20260101||{kind}|{id}|P|2.5.1\rPID|1||7^^^H^MR||DOE^JANE\r{rest}"
@@ -282,16 +292,16 @@ async fn messages_and_documents_start_workflows_of_their_own() {
     assert_eq!(started, ["discharge", "discharge", "document"]);
 }
 
-/// A workflow without nodes passes images on, byte by byte, also where images and order are of two patients:
-/// nothing stands between a modality and its PACS.
+/// A workflow without nodes forwards images byte by byte, even if images and order are of different
+/// patients.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_without_nodes_passes_images_on_as_they_came() {
     let routing = "workflow: routing
 on: { study: { complete: { quiet: 200ms } } }
 deliver: [{ to: pacs, what: [images] }]
 ";
-    let habits = Habits { workflows: &[("routing", routing)], ..Habits::default() };
-    let hospital = Hospital::with(habits).await;
+    let options = SiteOptions { workflows: &[("routing", routing)], ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
     let phantom = study("routed");
     let other = Phantom { patient_id: "SOMEBODY-ELSE".to_owned(), ..phantom.clone() };
     assert_eq!(hospital.send_message(&simulators::order_message(&other, "O1")).await, "AA");
@@ -301,12 +311,12 @@ deliver: [{ to: pacs, what: [images] }]
     let received = hospital.pacs.received();
     assert_eq!(received.len(), usize::from(phantom.slices));
     let data_set = |file: &[u8]| {
-        let (at, _) = encoding::dicom::file_meta::split(file).unwrap();
-        file[at..].to_vec()
+        let (start, _) = encoding::dicom::file_meta::split(file).unwrap();
+        file[start..].to_vec()
     };
     let sent: Vec<Vec<u8>> = phantom.files().iter().map(|it| data_set(it)).collect();
-    for it in &received {
-        let got = data_set(&std::fs::read(&it.path).unwrap());
-        assert!(sent.contains(&got), "{}", it.sop_instance);
+    for instance in &received {
+        let forwarded = data_set(&std::fs::read(&instance.path).unwrap());
+        assert!(sent.contains(&forwarded), "{}", instance.sop_instance);
     }
 }

@@ -1,11 +1,13 @@
-//! How well laboratory reports on paper are read, without the model, by the protocol of `MedDocBench` (PAP-68).
+//! Accuracy of reading laboratory reports on paper without the model, by the protocol of
+//! `MedDocBench` (PAP-68).
 //!
-//! `ISOCENTER_PAPERS` says how many generated reports are read in all ways, `ISOCENTER_PAPERS_SEED` from which
-//! seed on. Without them, one report of each layout is, in a few ways.
+//! `ISOCENTER_PAPERS` sets the number of generated reports, each read in every position, and
+//! `ISOCENTER_PAPERS_SEED` their first seed. By default one report of each layout is read, in some
+//! positions.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "in a test, a panic is the way to say no, and the numbers are for the reader"
+    reason = "a test fails by a panic, and prints its scores for the reader"
 )]
 
 use std::collections::BTreeMap;
@@ -24,8 +26,8 @@ use system_tests::paper::{
     turned,
 };
 
-/// Ways in which a page is put on the glass or held before the camera.
-const WAYS: [(&str, Distortion); 7] = [
+/// Positions of a page on the glass or before the camera, with their names in the output.
+const POSITIONS: [(&str, Distortion); 7] = [
     ("scan", Distortion::None),
     ("90", Distortion::Quarters(1)),
     ("180", Distortion::Quarters(2)),
@@ -35,9 +37,9 @@ const WAYS: [(&str, Distortion); 7] = [
     ("warp", Distortion::Warp),
 ];
 
-/// The least that has to be right: of letters, of scans, of scans that are turned or warped.
-fn floor(way: &str) -> f64 {
-    match way {
+/// The smallest acceptable F1: for text, for scans, and for scans that are rotated or warped.
+fn floor(position: &str) -> f64 {
+    match position {
         "pdf" => 0.98,
         "scan" => 0.90,
         _ => 0.85,
@@ -49,63 +51,65 @@ fn row([name, result, reference, unit]: [&str; 4]) -> Row {
     Row { entry_name, result, reference, unit }
 }
 
-/// What is right of a file. One that cannot be read has nothing right.
+/// Compares the rows read from a file with the truth. An unreadable file has no rows.
 fn counts(bytes: &[u8], media_type: &str, truth: &[Row]) -> Counts {
     let rows = read(bytes, media_type).unwrap_or_default();
     let rows: Vec<Row> = rows.iter().map(|[a, b, c, d]| row([a.as_str(), b, c, d])).collect();
     compare(&rows, truth)
 }
 
-/// What came of the ways.
-type Found = BTreeMap<String, Vec<Counts>>;
+/// The counts of all documents, by position.
+type CountsByPosition = BTreeMap<String, Vec<Counts>>;
 
-/// Prints micro and macro averages, and holds the first against its floor.
-fn judge(found: &Found) {
-    for (way, all) in found {
-        let (micro, average) = (Counts::sum(all).score(), macro_average(all));
+/// Prints micro and macro averages. Fails if a micro F1 is below its floor.
+fn check_scores(found: &CountsByPosition) {
+    for (position, all) in found {
+        let micro = Counts::sum(all).score();
+        let average = macro_average(all);
         println!(
-            "{way:5} {} documents: F1 {:.4} (precision {:.4}, recall {:.4}), macro F1 {:.4}",
+            "{position:5} {} documents: F1 {:.4} (precision {:.4}, recall {:.4}), macro F1 {:.4}",
             all.len(),
             micro.f1,
             micro.precision,
             micro.recall,
             average.f1
         );
-        assert!(micro.f1 >= floor(way), "{way}: {:.4}", micro.f1);
+        assert!(micro.f1 >= floor(position), "{position}: {:.4}", micro.f1);
     }
 }
 
+/// The number in an environment variable.
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// A report as letters, as a scan, and in other ways: all, or one.
-fn read_in_ways(seed: u64, are_all: bool) -> Vec<(&'static str, Counts)> {
+/// Reads a generated report as text, as a scan, and in one other position, or in all of them.
+fn read_in_positions(seed: u64, are_all: bool) -> Vec<(&'static str, Counts)> {
     let scratch = Scratch::default();
     let paper = report(seed);
     let cells = |it: &PaperRow| row([&it.name, &it.result, &it.reference, &it.unit]);
     let truth: Vec<Row> = paper.rows.iter().map(cells).collect();
     let mut found = vec![("pdf", counts(&paper.pdf, "application/pdf", &truth))];
     let page = scanned(&paper.pdf, 200, &scratch.path(""));
-    let other = 1 + usize::try_from(seed).unwrap() % (WAYS.len() - 1);
-    for (at, (way, distortion)) in WAYS.iter().enumerate() {
-        if are_all || at == 0 || at == other {
+    let other = 1 + usize::try_from(seed).unwrap() % (POSITIONS.len() - 1);
+    for (index, (position, distortion)) in POSITIONS.iter().enumerate() {
+        if are_all || index == 0 || index == other {
             let jpeg = as_jpeg(&distorted(&page, *distortion, seed));
-            let way = if are_all || at == 0 { way } else { "turned" };
-            found.push((way, counts(&jpeg, "image/jpeg", &truth)));
+            let position = if are_all || index == 0 { position } else { "turned" };
+            found.push((position, counts(&jpeg, "image/jpeg", &truth)));
         }
     }
     found
 }
 
-/// PAP-68 on reports that were made from seeds, in six layouts, Chinese and English.
+/// PAP-68 on generated reports in six layouts, Chinese and English.
 #[test]
 fn pap_68_generated_reports_are_read() {
-    let many = number("ISOCENTER_PAPERS");
+    let count = number("ISOCENTER_PAPERS");
     let first = number("ISOCENTER_PAPERS_SEED").unwrap_or(1);
     let next = AtomicU64::new(first);
-    let end = first + many.unwrap_or(Layout::ALL.len() as u64);
-    let found = Mutex::new(Found::new());
+    let end = first + count.unwrap_or(Layout::ALL.len() as u64);
+    let found = Mutex::new(CountsByPosition::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -114,19 +118,19 @@ fn pap_68_generated_reports_are_read() {
                     if seed >= end {
                         break;
                     }
-                    for (way, counts) in read_in_ways(seed, many.is_some()) {
-                        println!("{seed} {way} {counts:?}");
+                    for (position, counts) in read_in_positions(seed, count.is_some()) {
+                        println!("{seed} {position} {counts:?}");
                         let mut found = found.lock().unwrap();
-                        found.entry(way.to_owned()).or_default().push(counts);
+                        found.entry(position.to_owned()).or_default().push(counts);
                     }
                 }
             });
         }
     });
-    judge(&found.into_inner().unwrap());
+    check_scores(&found.into_inner().unwrap());
 }
 
-/// PAP-68 on the reports of the material, and their scans as they are, turned and warped.
+/// PAP-68 on the reports of the reference material, and on their scans in every position.
 #[test]
 fn pap_68_reports_of_the_material_are_read() {
     let Some(reference) = system_tests::reference() else { return };
@@ -139,7 +143,7 @@ fn pap_68_reports_of_the_material_are_read() {
         let rows = truth["observations"].as_array().unwrap().iter().map(cells);
         rows.map(|[a, b, c, d]| row([&a, &b, &c, &d])).collect()
     };
-    let mut found = Found::new();
+    let mut found = CountsByPosition::new();
     for name in ["lab00", "lab02", "lab04"] {
         let pdf = fs::read(folder.join(format!("{name}.pdf"))).unwrap();
         found.entry("pdf".to_owned()).or_default().push(counts(
@@ -153,15 +157,15 @@ fn pap_68_reports_of_the_material_are_read() {
         let truth = truth(name);
         let pdf = fs::read(folder.join(format!("{name}_scan.pdf"))).unwrap();
         let page = scanned(&pdf, 150, &scratch.path(""));
-        for (way, distortion) in WAYS {
+        for (position, distortion) in POSITIONS {
             let counts = match distortion {
                 Distortion::None => counts(&pdf, "application/pdf", &truth),
                 _ => counts(&as_jpeg(&turned(&page, distortion, 7)), "image/jpeg", &truth),
             };
-            found.entry(way.to_owned()).or_default().push(counts);
+            found.entry(position.to_owned()).or_default().push(counts);
         }
     }
-    judge(&found);
+    check_scores(&found);
 }
 
 fn picture(page: &GrayImage) -> Picture {
@@ -169,36 +173,38 @@ fn picture(page: &GrayImage) -> Picture {
     Picture::new(page.width(), page.height(), rgb).unwrap()
 }
 
-/// PAP-30: lines come out level to half a degree, the page upright, its corners within a hundredth of its width.
+/// PAP-30: the rotation of a page is found to half a degree, and its corners to a hundredth of its
+/// width.
 #[test]
 fn pap_30_pages_are_turned_upright_levelled_and_cut_out() {
     let scratch = Scratch::default();
     for seed in [2, 3] {
         let page = scanned(&report(seed).pdf, 150, &scratch.path(""));
-        for (way, distortion) in WAYS {
-            let taken = distorted(&page, distortion, seed);
-            let found = page_position(&picture(&taken)).unwrap();
-            assert!(found.rest.abs() < 0.5, "{seed} {way}: {found:?}");
+        for (position, distortion) in POSITIONS {
+            let photo = distorted(&page, distortion, seed);
+            let found = page_position(&picture(&photo)).unwrap();
+            assert!(found.rest.abs() < 0.5, "{seed} {position}: {found:?}");
             let (quarters, lean) = match distortion {
                 Distortion::Quarters(it) => (4 - it, 0.0),
                 Distortion::Lean(it) => (0, f64::from(it)),
                 Distortion::None | Distortion::Warp => (0, 0.0),
             };
-            assert_eq!(found.quarters, quarters, "{seed} {way}");
-            assert!((found.lean - lean).abs() < 0.5, "{seed} {way}: {found:?}");
-            assert_eq!(found.corners.is_some(), distortion == Distortion::Warp, "{seed} {way}");
+            assert_eq!(found.quarters, quarters, "{seed} {position}");
+            assert!((found.lean - lean).abs() < 0.5, "{seed} {position}: {found:?}");
+            let is_warped = distortion == Distortion::Warp;
+            assert_eq!(found.corners.is_some(), is_warped, "{seed} {position}");
             let Some(corners) = found.corners else { continue };
             let mut rng = fastrand::Rng::with_seed(seed);
-            let (true_ones, _) = corners_of(page.width(), page.height(), &mut rng);
-            for (a, b) in corners.iter().zip(true_ones) {
-                let off = (a.0 - b.0).hypot(a.1 - b.1) / page.width() as f32;
-                assert!(off < 0.01, "{seed}: a corner is off by {off} of the width");
+            let (true_corners, _) = corners_of(page.width(), page.height(), &mut rng);
+            for (a, b) in corners.iter().zip(true_corners) {
+                let error = (a.0 - b.0).hypot(a.1 - b.1) / page.width() as f32;
+                assert!(error < 0.01, "{seed}: a corner is off by {error} of the width");
             }
         }
     }
 }
 
-/// PAP-36: each kind of damage is told by its name, and a good scan has none.
+/// PAP-36: each kind of damage is reported by its name, and a good scan has none.
 #[test]
 fn pap_36_what_is_wrong_with_a_picture_is_said() {
     let scratch = Scratch::default();

@@ -1,4 +1,4 @@
-//! The engine's `/api`, as a client of it sees it.
+//! A client of the HTTP interface of the engine.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Hospital;
 
-/// A token for somebody.
+/// Creates a token for a person with this role.
 pub fn token(hospital: &Hospital, role: &str, name: &str) -> String {
     let output = hospital.command(&[
         "token",
@@ -23,7 +23,8 @@ pub fn token(hospital: &Hospital, role: &str, name: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Asks the engine over HTTP.
+/// Sends an HTTP request with a JSON body. Returns the status, and the body of the response: null
+/// where it is no JSON.
 pub fn call(
     address: &str,
     token: Option<&str>,
@@ -35,7 +36,7 @@ pub fn call(
     (status, serde_json::from_slice(&answer).unwrap_or_default())
 }
 
-/// The same with bytes.
+/// Like [`call`], with bytes as bodies.
 pub fn call_raw(
     address: &str,
     token: Option<&str>,

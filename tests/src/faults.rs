@@ -1,8 +1,8 @@
-//! Faults, seeded: what breaks, when, and what has to hold afterwards (ACC-04).
+//! Fault injection with seeds (ACC-04).
 //!
-//! A [`Ward`] is a hospital whose every connection goes through a proxy. A round sends an order and a
-//! study through it, breaks one thing at one moment, and looks at what came of it. The same seed breaks the
-//! same thing at the same moment; what the machine was doing then is its own affair.
+//! A [`Ward`] is a hospital in which every connection goes through a proxy. A round sends an order
+//! and a study, injects one fault at one moment, and checks that nothing was lost or done twice. A
+//! seed determines the fault and its moment, but not what the engine does at that moment.
 
 mod commits;
 mod gate;
@@ -19,19 +19,19 @@ pub use round::{Count, Flaw, Verdict};
 pub use system::System;
 pub use ward::Ward;
 
-/// Rounds, as the command and the test run them: one after the other in one hospital. `told` hears of each.
-/// Gives the count of all, with what is to be looked at in the end.
-pub async fn rounds(seeds: impl IntoIterator<Item = u64>, told: impl Fn(&str)) -> Count {
+/// Runs a round for each seed, one after the other in one hospital, and reports each result as a
+/// line. Returns the total, which includes the checks after the last round.
+pub async fn rounds(seeds: impl IntoIterator<Item = u64>, report: impl Fn(&str)) -> Count {
     let mut ward = Ward::open().await;
     let mut count = Count::default();
     for seed in seeds {
         let verdict = ward.round(seed).await;
-        told(&format!("seed {seed}: {verdict}"));
+        report(&format!("seed {seed}: {verdict}"));
         count.add(&verdict);
     }
     let end = ward.end();
     for flaw in &end.flaws {
-        told(&format!("in the end: {flaw:?}"));
+        report(&format!("in the end: {flaw:?}"));
     }
     count.add_end(&end);
     count

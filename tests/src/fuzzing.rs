@@ -1,8 +1,9 @@
-//! Bytes nobody would send, for everything that reads what comes from outside (SEC-21).
+//! Fuzzing of every reader of external bytes (SEC-21).
 //!
-//! A [`Target`] knows what good input looks like. Inputs are made from that, seeded: bits turned, lengths
-//! made to lie, pieces taken out, doubled, or joined with others. A target may refuse what it gets; it must
-//! not panic, nor take long, nor take much memory.
+//! A [`Target`] has samples of valid input. Inputs are mutated from samples with a seeded
+//! generator: bits are flipped, lengths falsified, pieces removed, repeated, or spliced with
+//! another sample. A target may reject an input. It must not panic, nor exceed the limits of time
+//! and memory.
 
 mod targets;
 
@@ -15,51 +16,51 @@ use fastrand::Rng;
 pub use targets::all;
 
 /// Longest time for one input.
-const LONGEST: Duration = Duration::from_secs(5);
+const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Most memory for all that a target does, in kB.
+/// Peak memory of the process that a target must not exceed, in kB.
 const MEMORY_KB_MAX: u64 = 2 << 20;
 
 /// Longest input that is made.
 const BYTES_MAX: usize = 1 << 18;
 
-/// Something that reads what comes from outside.
+/// A reader of external bytes, with samples of its input.
 pub struct Target {
-    /// Its name.
+    /// The name on the command line and in error messages.
     pub name: &'static str,
-    /// Input that is good.
-    good: Vec<Vec<u8>>,
-    /// Reads an input. Panics if what it makes of it cannot be.
+    /// Valid inputs, from which other inputs are mutated.
+    samples: Vec<Vec<u8>>,
+    /// Reads an input. Panics if the result violates an invariant.
     read: fn(&[u8]),
 }
 
-/// What was tried.
+/// How much was tried without a finding.
 #[derive(Clone, Copy, Debug)]
 pub struct Tried {
-    /// How many inputs.
+    /// Number of mutated inputs.
     pub inputs: u64,
-    /// How many bytes they had together.
+    /// Their total length.
     pub bytes: u64,
 }
 
 impl Target {
-    /// A target that reads with `read` what resembles `good`.
-    pub const fn new(name: &'static str, good: Vec<Vec<u8>>, read: fn(&[u8])) -> Self {
-        Self { name, good, read }
+    /// A target that reads with `read` what resembles `samples`.
+    pub const fn new(name: &'static str, samples: Vec<Vec<u8>>, read: fn(&[u8])) -> Self {
+        Self { name, samples, read }
     }
 
-    /// Tries the inputs of a seed until `is_over` says so of their number.
+    /// Tries the samples, then mutated inputs until `is_done` accepts their number.
     ///
     /// # Errors
     ///
-    /// Gives the input that was too much, in hex, and what happened.
-    pub fn attack(&self, seed: u64, is_over: impl Fn(u64) -> bool) -> Result<Tried, String> {
+    /// Names the input, in hex, that broke a limit or made the target panic.
+    pub fn attack(&self, seed: u64, is_done: impl Fn(u64) -> bool) -> Result<Tried, String> {
         let mut random = Rng::with_seed(seed);
         let mut tried = Tried { inputs: 0, bytes: 0 };
-        for good in &self.good {
-            self.try_one(good)?;
+        for sample in &self.samples {
+            self.try_one(sample)?;
         }
-        while !is_over(tried.inputs) {
+        while !is_done(tried.inputs) {
             let input = self.input(&mut random);
             self.try_one(&input)?;
             tried.inputs += 1;
@@ -72,44 +73,40 @@ impl Target {
     }
 
     fn try_one(&self, input: &[u8]) -> Result<(), String> {
-        let begin = Instant::now();
+        let start = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.read)(input)));
-        let took = begin.elapsed();
+        let time = start.elapsed();
         match outcome {
-            Ok(()) if took < LONGEST => Ok(()),
-            Ok(()) => Err(format!("{}: {took:?} for {}", self.name, hex(input))),
+            Ok(()) if time < INPUT_TIME_MAX => Ok(()),
+            Ok(()) => Err(format!("{}: {time:?} for {}", self.name, hex(input))),
             Err(_) => Err(format!("{}: panicked at {}", self.name, hex(input))),
         }
     }
 
     fn input(&self, random: &mut Rng) -> Vec<u8> {
-        let Some(good) = random.choice(&self.good) else { return Vec::new() };
-        let mut bytes = good.clone();
-        // Mostly one thing is wrong, sometimes much is.
+        let Some(sample) = random.choice(&self.samples) else { return Vec::new() };
+        let mut bytes = sample.clone();
+        // Three inputs of four have one mutation, the others several.
         let count = if random.u8(..4) == 0 { random.usize(2..16) } else { 1 };
         for _ in 0..count {
-            change(&mut bytes, &self.good, random);
+            mutate(&mut bytes, &self.samples, random);
         }
         bytes.truncate(BYTES_MAX);
         bytes
     }
 }
 
-/// Values on which lengths and counts go wrong.
+/// Values that expose errors of range in lengths and counts.
 const EDGES: [u32; 10] =
     [0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFE, 0xFFFF_FFFF];
 
-/// Makes one thing wrong. Near the beginning more often than elsewhere: that is where headers are.
-fn change(bytes: &mut Vec<u8>, good: &[Vec<u8>], random: &mut Rng) {
+/// Applies one mutation.
+fn mutate(bytes: &mut Vec<u8>, samples: &[Vec<u8>], random: &mut Rng) {
     if bytes.is_empty() {
         bytes.extend((0..random.usize(1..64)).map(|_| random.u8(..)));
         return;
     }
-    let place = |random: &mut Rng, length: usize| {
-        let near = length.min(512);
-        if random.bool() { random.usize(..near) } else { random.usize(..length) }
-    };
-    let at = place(random, bytes.len());
+    let at = position(bytes.len(), random);
     let end = (at + random.usize(1..64)).min(bytes.len());
     match random.u8(..9) {
         0 => bytes[at] ^= 1 << random.u8(..8),
@@ -130,7 +127,7 @@ fn change(bytes: &mut Vec<u8>, good: &[Vec<u8>], random: &mut Rng) {
             bytes[at..at + width].copy_from_slice(&edge[from..from + width]);
         }
         7 => {
-            let other = &good[random.usize(..good.len())];
+            let other = &samples[random.usize(..samples.len())];
             let from = random.usize(..=other.len());
             bytes.truncate(at);
             bytes.extend_from_slice(&other[from..]);
@@ -140,6 +137,11 @@ fn change(bytes: &mut Vec<u8>, good: &[Vec<u8>], random: &mut Rng) {
             _ = bytes.splice(at..at, noise);
         }
     }
+}
+
+/// A random position below `length`, in half of the cases among the first bytes, where headers are.
+fn position(length: usize, random: &mut Rng) -> usize {
+    if random.bool() { random.usize(..length.min(512)) } else { random.usize(..length) }
 }
 
 fn hex(bytes: &[u8]) -> String {

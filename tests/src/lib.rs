@@ -1,11 +1,11 @@
-//! An engine in a process of its own, with simulated peers, for tests of the whole.
+//! The engine as a child process with simulated peers, for tests of the whole program.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "in a test, a panic is the way to say no"
+    reason = "a test fails by a panic"
 )]
 
 pub mod api;
@@ -33,74 +33,76 @@ use simulators::{Ehr, Pacs};
 use crate::faults::System;
 pub use crate::readiness::{not_run, python, reference, reference_and_python};
 
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Deadline of [`eventually`]: the longest wait for any condition.
+const CONDITION_TIME_MAX: Duration = Duration::from_secs(90);
 
-/// The program under test, built by `cargo build`.
+/// The path of the program under test, which `cargo build --workspace` has built.
 pub fn program() -> PathBuf {
     let program = target().join("isocenter");
     assert!(program.exists(), "build the workspace first: cargo build --workspace");
     program
 }
 
-/// The folder of built programs and plugins: that of this program, or above that of this test.
+/// The folder of built programs and plugins, such as `target/debug`.
+///
+/// A test runs in its subfolder `deps`; a program such as `faults` runs in the folder itself.
 pub fn target() -> PathBuf {
-    let here = std::env::current_exe().unwrap();
-    let folder = here.parent().unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let folder = executable.parent().unwrap();
     if folder.ends_with("deps") { folder.parent().unwrap() } else { folder }.to_owned()
 }
 
-/// A small model with questions, and what the reference implementations answer.
+/// The folder with a small model, questions, and the answers of the reference implementations.
 pub fn model_set() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/citrus-v/tests/goldens/own")
 }
 
-/// The number that was said after a name at a command line, or what is meant without.
-pub fn given(arguments: &[String], name: &str, otherwise: u64) -> Option<u64> {
+/// The number that follows the option `name` on a command line, or `default` without the option.
+/// Returns `None` if no number follows.
+pub fn number_option(arguments: &[String], name: &str, default: u64) -> Option<u64> {
     match arguments.iter().position(|it| it == name) {
-        None => Some(otherwise),
-        Some(at) => arguments.get(at + 1)?.parse().ok(),
+        None => Some(default),
+        Some(index) => arguments.get(index + 1)?.parse().ok(),
     }
 }
 
-/// A study that nobody has ordered, of three slices; another for each seed.
+/// A study of three slices without an order. Each seed makes a study of its own.
 pub fn study(seed: &str) -> Phantom {
-    let (seed, accession) = (seed.to_owned(), String::new());
-    Phantom { seed, accession, slices: 3, ..Phantom::default() }
+    Phantom { seed: seed.to_owned(), accession: String::new(), slices: 3, ..Phantom::default() }
 }
 
-/// Waits until `look` finds something.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
+/// Polls `condition` until it returns a value. Panics after [`CONDITION_TIME_MAX`].
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
     loop {
-        if let Some(found) = look().await {
-            return found;
+        if let Some(value) = condition().await {
+            return value;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < CONDITION_TIME_MAX, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// A folder that is removed with everything in it.
+/// A temporary folder that is removed with its content when the value is dropped.
 pub struct Scratch(PathBuf);
 
 impl Default for Scratch {
     fn default() -> Self {
         let folder = std::env::temp_dir().join(format!("isocenter-test-{}", uuid::Uuid::now_v7()));
         fs::create_dir_all(&folder).unwrap();
-        // PostgreSQL, which is not root, has to pass through.
+        // PostgreSQL does not run as root and must be able to enter the folder.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         Self(folder)
     }
 }
 
 impl Scratch {
-    /// A path in it.
+    /// The path of `name` in the folder. Nothing is created.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Writes a file in it.
+    /// Writes a file into the folder, with the folders above the file, and returns its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -111,46 +113,46 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is in the temporary folder, which the system empties.
+        // The system empties its temporary folder, so files that cannot be removed may stay.
         _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A hospital: an engine, a PACS, an EHR, and a folder for all of them.
+/// A hospital: an engine, a PACS, an EHR, and a temporary folder for their files.
 pub struct Hospital {
-    /// The engine.
+    /// The engine under test.
     pub engine: Engine,
-    /// The PACS.
+    /// The PACS, which is destination `pacs` and a peer that may send.
     pub pacs: Pacs,
-    /// The EHR.
+    /// The EHR, which is destination `ehr`.
     pub ehr: Ehr,
-    /// The system it runs on, as far as something is wrong with that.
+    /// The faulty system that the engine runs on, where a test asked for one.
     pub system: Option<System>,
-    /// Where everything lies.
+    /// The folder with site file, log, data of the engine, and files of PACS and EHR.
     pub scratch: Scratch,
 }
 
-/// How a hospital differs from the usual.
+/// Options of a [`Hospital`]: in what its site file differs from the default.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one line of the site file")]
-pub struct Habits<'a> {
-    /// Workflow files: name and text. None are those of the project.
+pub struct SiteOptions<'a> {
+    /// Workflow files, name and text. An empty list stands for the workflows of the project.
     pub workflows: &'a [(&'a str, &'a str)],
-    /// Whether the EHR takes unsigned results.
+    /// Whether the EHR receives results that nobody has signed.
     pub allow_unverified: bool,
-    /// Whether the PACS is to confirm storage commitment.
+    /// Whether the engine requests storage commitment from the PACS.
     pub commitment: bool,
-    /// Whether PACS and EHR get anew what was sent under an identity that has changed.
+    /// Whether PACS and EHR receive a report again when the identity of its patient changes.
     pub resend: bool,
-    /// Whether everybody on this machine may come in.
+    /// Whether HTTP requests from this machine need no token.
     pub trust_loopback: bool,
-    /// Whether the disk of the engine may become full, and its clock jump.
+    /// Whether a test can fill the disk of the engine and change its clock.
     pub is_faulty_system: bool,
-    /// More lines under `destinations:` of the site file, and after them.
+    /// More text for the end of the site file, which begins below `destinations:`.
     pub destinations: &'a str,
 }
 
-impl Default for Habits<'_> {
+impl Default for SiteOptions<'_> {
     fn default() -> Self {
         Self {
             workflows: &[],
@@ -165,18 +167,18 @@ impl Default for Habits<'_> {
 }
 
 impl Hospital {
-    /// Opens a hospital with the workflows of the project.
+    /// Opens a hospital with the default options and the workflows of the project.
     pub async fn open() -> Self {
-        Self::with(Habits::default()).await
+        Self::with(SiteOptions::default()).await
     }
 
-    /// Opens a hospital with habits of its own.
-    pub async fn with(habits: Habits<'_>) -> Self {
+    /// Opens a hospital with these options.
+    pub async fn with(options: SiteOptions<'_>) -> Self {
         let scratch = Scratch::default();
         let any = "127.0.0.1:0".parse().unwrap();
         let pacs = Pacs::open(&scratch.path("pacs"), "PACS".parse().unwrap(), any).await.unwrap();
         let ehr = Ehr::open(&scratch.path("ehr"), any).await.unwrap();
-        let workflows = match habits.workflows {
+        let workflows = match options.workflows {
             [] => root().join("workflows"),
             own => {
                 for (name, text) in own {
@@ -185,7 +187,7 @@ impl Hospital {
                 scratch.path("workflows")
             }
         };
-        let change = if habits.resend { "resend" } else { "nothing" };
+        let change = if options.resend { "resend" } else { "nothing" };
         let site = format!(
             "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
              dicom: {{ listen: \"127.0.0.1:0\", peers: [{{ ae_title: PACS, \
@@ -199,28 +201,28 @@ impl Hospital {
             target().display(),
             pacs.address(),
             pacs.address(),
-            habits.commitment,
+            options.commitment,
             ehr.address(),
-            habits.allow_unverified,
-            habits.destinations,
+            options.allow_unverified,
+            options.destinations,
         );
         let config = scratch.write("isocenter.yaml", &site);
         let log = scratch.path("log");
         let mut arguments = vec!["--config", config.to_str().unwrap()];
-        if habits.trust_loopback {
+        if options.trust_loopback {
             arguments.push("--trust-loopback");
         }
-        let system = habits.is_faulty_system.then(|| System::sound(&scratch.path("system")));
+        let system = options.is_faulty_system.then(|| System::sound(&scratch.path("system")));
         let engine = Engine::start_on(system.as_ref(), &arguments, &log);
         Self { engine, pacs, ehr, system, scratch }
     }
 
-    /// Starts the engine again after it was killed.
+    /// Starts the engine again on the same data after it was killed.
     pub fn restart(&mut self) {
         self.restart_with(&[]);
     }
 
-    /// The same, with more to say to it.
+    /// Like [`Self::restart`], with more command line flags.
     pub fn restart_with(&mut self, flags: &[&str]) {
         let config = self.scratch.path("isocenter.yaml");
         let log = self.scratch.path("log");
@@ -229,7 +231,7 @@ impl Hospital {
         self.engine = Engine::start_on(self.system.as_ref(), &arguments, &log);
     }
 
-    /// Asks the engine's command line something, and gives its answer read as JSON.
+    /// Runs a command of the engine with `--json` and returns its parsed output.
     pub fn ask(&self, arguments: &[&str]) -> Value {
         let output = self.command(&[arguments, &["--json"]].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -246,7 +248,7 @@ impl Hospital {
         command.output().unwrap()
     }
 
-    /// The same, as somebody with an account of their own.
+    /// Like [`Self::command`], run by another account of the machine.
     pub fn command_as(&self, user: &str, arguments: &[&str]) -> Output {
         let config = self.scratch.path("isocenter.yaml");
         let mut command = Command::new(program());
@@ -254,7 +256,8 @@ impl Hospital {
         command.env_remove("SUDO_USER").env("USER", user).output().unwrap()
     }
 
-    /// Whether the private database took a statement from one of its users, and what it said.
+    /// Runs a statement in the private database as one of its users. Returns whether the statement
+    /// succeeded, and the error output.
     pub fn sql(&self, user: &str, statement: &str) -> (bool, String) {
         let data = self.scratch.path("data");
         let key = data.join(format!("keys/database-{user}.key"));
@@ -265,30 +268,31 @@ impl Hospital {
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// The modality.
+    /// The engine as modality `CT1` sees it.
     pub fn modality(&self) -> Remote {
         remote(&self.engine.dicom, "CT1")
     }
 
-    /// Has the modality send a study.
+    /// Sends a study as the modality, on one association.
     pub async fn send(&self, phantom: &Phantom) {
         let files = phantom.files();
         let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
         self.modality().store(&files).await.unwrap();
     }
 
-    /// Sends a message and gives MSA-1 of the answer.
+    /// Sends a message and returns MSA-1 of the acknowledgement.
     pub async fn send_message(&self, message: &str) -> String {
         simulators::send_order(&self.engine.mllp, message).await.unwrap()
     }
 
-    /// Waits until every run and delivery has ended, at least `count` of them. Gives the runs.
+    /// Waits until at least `count` runs exist and every run and delivery has ended. Returns the
+    /// runs.
     pub async fn ended_runs(&self, count: usize) -> Vec<Value> {
         eventually("the runs to end", async || {
             let runs = self.ask(&["runs"]);
             let runs = runs.as_array().unwrap().clone();
-            let is_over = runs.iter().all(|it| it["status"] != "running");
-            if runs.len() < count || !is_over {
+            let have_ended = runs.iter().all(|it| it["status"] != "running");
+            if runs.len() < count || !have_ended {
                 return None;
             }
             let deliveries = self.ask(&["delivery", "list"]);
@@ -298,7 +302,7 @@ impl Hospital {
         .await
     }
 
-    /// Everything the engine wrote to its log.
+    /// The whole log of the engine, of all its starts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.path("log")).unwrap_or_default()
     }
@@ -311,7 +315,7 @@ impl Drop for Hospital {
     }
 }
 
-/// A peer of the engine at `address`.
+/// The engine at `address`, as a peer with AE title `calling` calls it.
 pub fn remote(address: &str, calling: &str) -> Remote {
     Remote {
         address: address.to_owned(),
@@ -321,46 +325,47 @@ pub fn remote(address: &str, calling: &str) -> Remote {
     }
 }
 
-/// Kills the private database of a data folder, with everything it started.
+/// Kills the postmaster of a data folder, whose children then end. Returns whether it was running.
 pub fn kill_database(data: &Path) -> bool {
     database_pid(data).is_some_and(|it| kill_process(it, Signal::KILL).is_ok())
 }
 
-/// The process of the private database of a data folder, from which all others of it stem.
+/// The postmaster of a data folder: the parent of all processes of the private database.
 pub fn database_pid(data: &Path) -> Option<Pid> {
     let lock = fs::read_to_string(data.join("pg/data/postmaster.pid")).unwrap_or_default();
     lock.lines().next().and_then(|it| it.trim().parse().ok()).and_then(Pid::from_raw)
 }
 
-/// The files in a folder and in those below it. What comes and goes meanwhile may be missing.
+/// The files in a folder and in the folders below it. Files that are created or removed during the
+/// call may be missing.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
     entries.flat_map(|it| if it.is_dir() { files(&it) } else { vec![it] }).collect()
 }
 
-/// The root of the project.
+/// The root folder of the project.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// `isocenter serve` in a process of its own.
+/// `isocenter serve` as a child process.
 pub struct Engine {
     child: Child,
-    /// Where it listens for DICOM.
+    /// Address of the DICOM listener.
     pub dicom: String,
-    /// Where it listens for HL7.
+    /// Address of the HL7 listener.
     pub mllp: String,
-    /// Where it answers for its health.
+    /// Address of the HTTP listener.
     pub http: String,
 }
 
 impl Engine {
-    /// Starts it and waits until its doors are open.
+    /// Starts the engine and waits until its listeners are open.
     pub fn start(arguments: &[&str], log: &Path) -> Self {
         Self::start_on(None, arguments, log)
     }
 
-    /// The same on a system of which something may be wrong.
+    /// Like [`Self::start`], on a system that may be faulty.
     fn start_on(system: Option<&System>, arguments: &[&str], log: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(program());
@@ -373,35 +378,41 @@ impl Engine {
             .stdout(Stdio::piped())
             .stderr(log);
         if let Some(system) = system {
-            system.surround(&mut command);
+            system.apply_to(&mut command);
         }
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("ready "), "the engine did not start: {line}");
-        let door = |name: &str| {
-            let found = line.split_whitespace().find_map(|it| it.strip_prefix(name));
-            found.unwrap().trim_start_matches('=').to_owned()
-        };
-        Self { child, dicom: door("dicom"), mllp: door("mllp"), http: door("http") }
+        Self {
+            child,
+            dicom: listener_address(&line, "dicom="),
+            mllp: listener_address(&line, "mllp="),
+            http: listener_address(&line, "http="),
+        }
     }
 
-    /// Kills it without a word.
+    /// Kills the engine without a chance to shut down.
     pub fn kill(&mut self) {
-        // It may be dead already.
+        // The engine may have ended already.
         _ = self.child.kill();
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Its number among the processes.
+    /// The process id of the engine.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM and waits until the engine has ended.
     pub fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
         self.child.wait().unwrap()
     }
+}
+
+/// The address after `name` in the line `ready dicom=ADDRESS mllp=ADDRESS http=ADDRESS`.
+fn listener_address(line: &str, name: &str) -> String {
+    line.split_whitespace().find_map(|it| it.strip_prefix(name)).unwrap().to_owned()
 }

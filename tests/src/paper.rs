@@ -1,4 +1,4 @@
-//! Laboratory reports on paper: made from a seed, with what they say.
+//! Laboratory reports on paper, generated from a seed together with their true content.
 
 mod catalogue;
 mod photograph;
@@ -15,54 +15,55 @@ use krilla::page::PageSettings;
 use krilla::surface::Surface;
 use krilla::text::{Font, TextDirection};
 
-use catalogue::one;
+use catalogue::choice;
 pub use catalogue::{Analyte, CATALOGUE};
 pub use photograph::{Damage, Distortion, as_jpeg, corners_of, damaged, distorted, turned};
 
-/// A4, in points.
+/// Size of an A4 page in points.
 const WIDTH: f32 = 595.28;
 const HEIGHT: f32 = 841.89;
 
-/// Fonts for Latin letters, and the one for Chinese.
+/// Font files below `/usr/share/fonts/truetype`.
 const LATIN: [&str; 3] =
     ["dejavu/DejaVuSans.ttf", "nanum/NanumGothic.ttf", "dejavu/DejaVuSansMono.ttf"];
 const LATIN_BOLD: &str = "dejavu/DejaVuSans-Bold.ttf";
 const CHINESE: &str = "droid/DroidSansFallbackFull.ttf";
 
-/// A row of a report: what it says in its four columns.
+/// A row of a report, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaperRow {
-    /// What was measured.
+    /// Name of the analyte.
     pub name: String,
-    /// What came out.
+    /// The measured value.
     pub result: String,
-    /// What is usual.
+    /// The reference range.
     pub reference: String,
-    /// In which unit.
+    /// Unit of result and reference range.
     pub unit: String,
-    /// The laboratory's mark.
+    /// The laboratory's abnormal flag, empty within the reference range.
     pub flag: String,
 }
 
-/// How a report is laid out.
+/// Language, columns and rules of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// English: test, result, flag, unit, reference, without rules.
     Plain,
     /// English: reference, analyte, unit, value, in a grid.
     Grid,
-    /// English: number, test, method, result, units, interval; long names in two lines, under headings.
+    /// English: number, test, method, result, units, interval, under section headings. Long names
+    /// take two lines.
     Sections,
-    /// Chinese: number, item, result, mark, unit, reference, between two rules.
+    /// Chinese: number, item, result, flag, unit, reference, between two rules.
     Chinese,
-    /// Chinese: two tables beside one another.
+    /// Chinese: two tables side by side.
     Panels,
-    /// Chinese: code, name, result with its mark, reference, unit, in a grid.
+    /// Chinese: code, name, result with its flag, reference, unit, in a grid.
     Coded,
 }
 
 impl Layout {
-    /// All of them.
+    /// Every layout, in the order of seeds.
     pub const ALL: [Self; 6] =
         [Self::Plain, Self::Grid, Self::Sections, Self::Chinese, Self::Panels, Self::Coded];
 
@@ -71,22 +72,22 @@ impl Layout {
     }
 }
 
-/// A report as a file, and what it says.
+/// A report as a file, with its true content.
 pub struct Paper {
-    /// Its layout.
+    /// The layout of the page.
     pub layout: Layout,
-    /// As a PDF with letters.
+    /// A PDF whose text can be extracted.
     pub pdf: Vec<u8>,
-    /// What it says.
+    /// The true content of the table.
     pub rows: Vec<PaperRow>,
 }
 
-/// The report of a seed. Layouts take turns.
+/// The report of a seed. Consecutive seeds have different layouts.
 pub fn report(seed: u64) -> Paper {
     report_saying(seed, "")
 }
 
-/// The same with a line of somebody's own above and below its table.
+/// Like [`report`], with `line` above and below the table.
 pub fn report_saying(seed: u64, line: &str) -> Paper {
     let mut rng = Rng::with_seed(seed);
     let index = usize::try_from(seed % Layout::ALL.len() as u64).unwrap();
@@ -97,8 +98,8 @@ pub fn report_saying(seed: u64, line: &str) -> Paper {
     let rows: Vec<PaperRow> =
         chosen.into_iter().take(count).map(|it| it.row(&mut rng, layout.is_chinese())).collect();
     let mut sheet = Sheet::new(&mut rng);
-    sheet.head(&mut rng, layout);
-    sheet.say(line);
+    sheet.add_head(&mut rng, layout);
+    sheet.add_line(line);
     match layout {
         Layout::Plain => plain(&mut sheet, &rows),
         Layout::Grid => grid(&mut sheet, &rows),
@@ -107,59 +108,98 @@ pub fn report_saying(seed: u64, line: &str) -> Paper {
         Layout::Panels => panels(&mut sheet, &rows),
         Layout::Coded => coded(&mut sheet, &rows),
     }
-    sheet.foot(layout);
-    sheet.say(line);
+    sheet.add_foot(layout);
+    sheet.add_line(line);
     Paper { layout, pdf: sheet.pdf(), rows }
 }
 
-/// A page of a PDF as a picture, drawn by a program that is not ours.
+/// A page of a PDF as a picture, rendered by `pdftoppm`, a program independent of the project.
 pub fn scanned(pdf: &[u8], dots_per_inch: u32, folder: &Path) -> GrayImage {
-    let (from, to) = (folder.join("paper.pdf"), folder.join("paper"));
-    std::fs::write(&from, pdf).unwrap();
+    let input = folder.join("paper.pdf");
+    let output = folder.join("paper");
+    std::fs::write(&input, pdf).unwrap();
     let mut command = Command::new("pdftoppm");
-    command.args(["-gray", "-singlefile", "-r", &dots_per_inch.to_string()]).arg(&from).arg(&to);
-    assert!(command.status().unwrap().success());
-    image::open(to.with_extension("pgm")).unwrap().into_luma8()
+    command.args(["-gray", "-singlefile", "-r", &dots_per_inch.to_string()]);
+    assert!(command.arg(&input).arg(&output).status().unwrap().success());
+    image::open(output.with_extension("pgm")).unwrap().into_luma8()
 }
 
-/// What stands where.
+/// A page under construction: its texts and rules, and the line that is written next.
 struct Sheet {
-    texts: Vec<(f32, f32, f32, bool, String)>,
-    rules: Vec<(f32, f32, f32, f32)>,
-    latin: (Font, FontVec),
-    bold: (Font, FontVec),
-    chinese: Font,
+    texts: Vec<Text>,
+    rules: Vec<Rect>,
+    latin: Typeface,
+    bold: Typeface,
+    chinese: Typeface,
+    /// Size of the text in points.
     size: f32,
+    /// Distance between lines in points.
     pitch: f32,
+    /// Baseline of the current line.
     y: f32,
 }
 
-fn font(file: &str) -> (Font, FontVec) {
-    let bytes = std::fs::read(Path::new("/usr/share/fonts/truetype").join(file)).unwrap();
-    let font = Font::new(bytes.clone().into(), 0).unwrap();
-    (font, FontVec::try_from_vec(bytes).unwrap())
+/// A text on the page, from the left end of its baseline.
+struct Text {
+    x: f32,
+    y: f32,
+    size: f32,
+    is_bold: bool,
+    content: String,
+}
+
+/// A font file, read by the library that draws and by the one that measures.
+struct Typeface {
+    drawing: Font,
+    metrics: FontVec,
+}
+
+impl Typeface {
+    fn read(file: &str) -> Self {
+        let bytes = std::fs::read(Path::new("/usr/share/fonts/truetype").join(file)).unwrap();
+        let drawing = Font::new(bytes.clone().into(), 0).unwrap();
+        Self { drawing, metrics: FontVec::try_from_vec(bytes).unwrap() }
+    }
+
+    /// Width of a text in points.
+    fn width(&self, text: &str, size: f32) -> f32 {
+        let font = &self.metrics;
+        let units = font.units_per_em().unwrap_or(1000.0);
+        text.chars().map(|it| font.h_advance_unscaled(font.glyph_id(it)) / units * size).sum()
+    }
 }
 
 impl Sheet {
     fn new(rng: &mut Rng) -> Self {
         let size = 8.5 + rng.f32() * 1.5;
-        let latin = font(one(rng, &LATIN));
-        let (bold, (chinese, _)) = (font(LATIN_BOLD), font(CHINESE));
+        let latin = Typeface::read(choice(rng, &LATIN));
         let pitch = size * (1.5 + rng.f32() * 0.5);
-        Self { texts: Vec::new(), rules: Vec::new(), latin, bold, chinese, size, pitch, y: 60.0 }
+        Self {
+            texts: Vec::new(),
+            rules: Vec::new(),
+            latin,
+            bold: Typeface::read(LATIN_BOLD),
+            chinese: Typeface::read(CHINESE),
+            size,
+            pitch,
+            y: 60.0,
+        }
     }
 
     fn put(&mut self, x: f32, text: &str) {
-        self.texts.push((x, self.y, self.size, false, text.to_owned()));
+        let content = text.to_owned();
+        self.texts.push(Text { x, y: self.y, size: self.size, is_bold: false, content });
     }
 
     fn heading(&mut self, x: f32, text: &str) {
-        self.texts.push((x, self.y, self.size, true, text.to_owned()));
+        let content = text.to_owned();
+        self.texts.push(Text { x, y: self.y, size: self.size, is_bold: true, content });
     }
 
-    fn rule(&mut self, from: f32, to: f32) {
+    /// Adds a horizontal rule above the current line.
+    fn rule(&mut self, left: f32, right: f32) {
         let y = self.y - self.size - 2.0;
-        self.rules.push((from, y, to, y + 0.6));
+        self.rules.push(Rect::from_ltrb(left, y, right, y + 0.6).unwrap());
     }
 
     /// A row of headings.
@@ -176,35 +216,39 @@ impl Sheet {
         }
     }
 
-    /// The last rule of a grid, and its upright ones from the top.
+    /// The bottom rule of a grid, and its vertical rules from `top`.
     fn frame(&mut self, columns: &[f32], top: f32) {
         self.rule(50.0, 546.0);
         let bottom = self.y - self.size - 2.0;
-        self.rules.extend(columns.iter().map(|x| (x - 4.0, top, x - 3.4, bottom)));
-    }
-
-    fn say(&mut self, line: &str) {
-        if !line.is_empty() {
-            self.next();
-            self.put(50.0, line);
-            self.next();
+        for x in columns {
+            self.rules.push(Rect::from_ltrb(x - 4.0, top, x - 3.4, bottom).unwrap());
         }
     }
 
-    fn next(&mut self) {
+    /// Writes `line` with an empty line above, unless it is empty.
+    fn add_line(&mut self, line: &str) {
+        if !line.is_empty() {
+            self.next_line();
+            self.put(50.0, line);
+            self.next_line();
+        }
+    }
+
+    fn next_line(&mut self) {
         self.y += self.pitch;
     }
 
-    fn head(&mut self, rng: &mut Rng, layout: Layout) {
+    fn add_head(&mut self, rng: &mut Rng, layout: Layout) {
         let title = if layout.is_chinese() {
             "华东中心医院检验报告单"
         } else {
             "Riverside Laboratory Report"
         };
-        self.texts.push((170.0, self.y, 15.0, true, title.to_owned()));
+        let content = title.to_owned();
+        self.texts.push(Text { x: 170.0, y: self.y, size: 15.0, is_bold: true, content });
         self.y += 28.0;
         let number = rng.u32(100_000..999_999);
-        let line = if layout.is_chinese() {
+        let lines = if layout.is_chinese() {
             [
                 format!("姓名：李小梅    性别：女    年龄：{}岁", rng.u32(18..80)),
                 format!("病历号：{number}    标本：血清"),
@@ -215,14 +259,14 @@ impl Sheet {
                 format!("ID: {number}    Specimen: Serum"),
             ]
         };
-        for text in line {
+        for text in lines {
             self.put(50.0, &text);
-            self.next();
+            self.next_line();
         }
         self.y += 10.0;
     }
 
-    fn foot(&mut self, layout: Layout) {
+    fn add_foot(&mut self, layout: Layout) {
         self.y += 12.0;
         let text = if layout.is_chinese() {
             "检验者：王伟    审核者：张敏    报告时间：2026-11-02 10:24"
@@ -230,7 +274,7 @@ impl Sheet {
             "Reported: 2026-11-02 10:24    Verified by: J. Smith"
         };
         self.put(50.0, text);
-        self.next();
+        self.next_line();
         let note = if layout.is_chinese() {
             "本报告仅对该标本负责"
         } else {
@@ -243,61 +287,52 @@ impl Sheet {
         let mut document = Document::new();
         let mut page = document.start_page_with(PageSettings::from_wh(WIDTH, HEIGHT).unwrap());
         let mut surface = page.surface();
-        for (left, top, right, bottom) in &self.rules {
+        for rule in &self.rules {
             let mut path = PathBuilder::new();
-            path.push_rect(Rect::from_ltrb(*left, *top, *right, *bottom).unwrap());
+            path.push_rect(*rule);
             surface.draw_path(&path.finish().unwrap());
         }
-        for (x, y, size, is_bold, text) in &self.texts {
-            self.draw(&mut surface, *x, *y, *size, *is_bold, text);
+        for text in &self.texts {
+            self.draw(&mut surface, text);
         }
         surface.finish();
         page.finish();
         document.finish().unwrap()
     }
 
-    /// Draws a text in pieces of one font each. A Chinese letter is as wide as it is high.
-    fn draw(
-        &self,
-        surface: &mut Surface<'_>,
-        x: f32,
-        y: f32,
-        size: f32,
-        is_bold: bool,
-        text: &str,
-    ) {
-        let latin = if is_bold { &self.bold } else { &self.latin };
-        let mut x = x;
-        for piece in
-            text.chars().collect::<Vec<_>>().chunk_by(|a, b| is_chinese(*a) == is_chinese(*b))
-        {
-            let text: String = piece.iter().collect();
-            let is_chinese = piece.iter().any(|it| is_chinese(*it));
-            let font = if is_chinese { &self.chinese } else { &latin.0 };
-            let at = Point::from_xy(x, y);
-            surface.draw_text(at, font.clone(), size, &text, false, TextDirection::Auto);
-            x += if is_chinese { size * piece.len() as f32 } else { width(&latin.1, &text, size) };
+    /// Draws a text in runs of one font each. A Chinese character is as wide as it is high.
+    fn draw(&self, surface: &mut Surface<'_>, text: &Text) {
+        let latin = if text.is_bold { &self.bold } else { &self.latin };
+        let letters: Vec<char> = text.content.chars().collect();
+        let mut x = text.x;
+        for run in letters.chunk_by(|a, b| is_chinese(*a) == is_chinese(*b)) {
+            let piece: String = run.iter().collect();
+            let is_chinese = run.iter().any(|it| is_chinese(*it));
+            let typeface = if is_chinese { &self.chinese } else { latin };
+            let start = Point::from_xy(x, text.y);
+            let font = typeface.drawing.clone();
+            surface.draw_text(start, font, text.size, &piece, false, TextDirection::Auto);
+            x += if is_chinese {
+                text.size * run.len() as f32
+            } else {
+                latin.width(&piece, text.size)
+            };
         }
     }
 }
 
-fn is_chinese(it: char) -> bool {
-    u32::from(it) >= 0x2e80
-}
-
-fn width(font: &FontVec, text: &str, size: f32) -> f32 {
-    let units = font.units_per_em().unwrap_or(1000.0);
-    text.chars().map(|it| font.h_advance_unscaled(font.glyph_id(it)) / units * size).sum()
+fn is_chinese(letter: char) -> bool {
+    u32::from(letter) >= 0x2e80
 }
 
 fn plain(sheet: &mut Sheet, rows: &[PaperRow]) {
     let columns = [50.0, 270.0, 340.0, 390.0, 470.0];
     sheet.headings(&columns, &["Test", "Result", "Flag", "Unit", "Reference"]);
-    sheet.next();
+    sheet.next_line();
     for row in rows {
         let cells = [&row.name, &row.result, &row.flag, &row.unit, &row.reference];
         sheet.cells(&columns, cells);
-        sheet.next();
+        sheet.next_line();
     }
 }
 
@@ -307,11 +342,11 @@ fn grid(sheet: &mut Sheet, rows: &[PaperRow]) {
     let top = sheet.y - sheet.size - 2.0;
     sheet.rule(50.0, 546.0);
     sheet.headings(&columns, &headings);
-    sheet.next();
+    sheet.next_line();
     for row in rows {
         sheet.rule(50.0, 546.0);
         sheet.cells(&columns, [&row.reference, &row.name, &row.unit, &row.result]);
-        sheet.next();
+        sheet.next_line();
     }
     sheet.frame(&columns, top);
 }
@@ -320,29 +355,29 @@ fn sections(sheet: &mut Sheet, rng: &mut Rng, rows: &[PaperRow]) {
     let columns = [50.0, 75.0, 245.0, 310.0, 375.0, 450.0];
     let headings = ["No.", "Test name", "Method", "Result", "Units", "Reference interval"];
     sheet.headings(&columns, &headings);
-    sheet.next();
+    sheet.next_line();
     sheet.rule(50.0, 546.0);
     for (index, row) in rows.iter().enumerate() {
         if index % 6 == 0 {
             let titles = ["HAEMATOLOGY", "BIOCHEMISTRY", "SEROLOGY", "HORMONES"];
             sheet.heading(75.0, titles.iter().cycle().nth(index / 6).unwrap());
-            sheet.next();
+            sheet.next_line();
         }
-        let method = one(rng, &["Calc", "ISE", "ELISA", "Photom"]);
+        let method = choice(rng, &["Calc", "ISE", "ELISA", "Photom"]);
         let number = (index + 1).to_string();
-        let (first, rest) = in_two(&row.name);
+        let (first, rest) = in_two_lines(&row.name);
         let cells = [&number, first, method, &row.result, &row.unit, &row.reference];
         sheet.cells(&columns, cells);
         if !rest.is_empty() {
             sheet.y += sheet.size * 1.15;
             sheet.put(75.0, rest);
         }
-        sheet.next();
+        sheet.next_line();
     }
 }
 
-/// A long name, broken before a bracket.
-fn in_two(name: &str) -> (&str, &str) {
+/// Splits a long name before its parenthesis.
+fn in_two_lines(name: &str) -> (&str, &str) {
     match name.split_once(" (") {
         Some((first, _)) if name.len() > 24 => {
             (first, name.get(first.len() + 1..).unwrap_or_default())
@@ -356,13 +391,13 @@ fn chinese(sheet: &mut Sheet, rows: &[PaperRow]) {
     let headings = ["序号", "检验项目", "结果", "提示", "单位", "参考范围"];
     sheet.rule(45.0, 550.0);
     sheet.headings(&columns, &headings);
-    sheet.next();
+    sheet.next_line();
     sheet.rule(45.0, 550.0);
     for (index, row) in rows.iter().enumerate() {
         let number = (index + 1).to_string();
         let cells = [&number, &row.name, &row.result, &row.flag, &row.unit, &row.reference];
         sheet.cells(&columns, cells);
-        sheet.next();
+        sheet.next_line();
     }
     sheet.rule(45.0, 550.0);
 }
@@ -376,7 +411,7 @@ fn panels(sheet: &mut Sheet, rows: &[PaperRow]) {
             sheet.heading(x + shift, text);
         }
     }
-    sheet.next();
+    sheet.next_line();
     sheet.rule(36.0, 560.0);
     let half = rows.len().div_ceil(2);
     for index in 0..half {
@@ -387,7 +422,7 @@ fn panels(sheet: &mut Sheet, rows: &[PaperRow]) {
                 sheet.put(x + shift, text);
             }
         }
-        sheet.next();
+        sheet.next_line();
     }
 }
 
@@ -396,7 +431,7 @@ fn coded(sheet: &mut Sheet, rows: &[PaperRow]) {
     let top = sheet.y - sheet.size - 2.0;
     sheet.rule(50.0, 546.0);
     sheet.headings(&columns, &["代号", "项目名称", "检验结果", "参考区间", "单位"]);
-    sheet.next();
+    sheet.next_line();
     for (index, row) in rows.iter().enumerate() {
         sheet.rule(50.0, 546.0);
         let code = format!("L{:03}", index * 7 + 11);
@@ -406,7 +441,7 @@ fn coded(sheet: &mut Sheet, rows: &[PaperRow]) {
             format!("{} {}", row.result, row.flag)
         };
         sheet.cells(&columns, [&code, &row.name, &result, &row.reference, &row.unit]);
-        sheet.next();
+        sheet.next_line();
     }
     sheet.frame(&columns, top);
 }

@@ -1,9 +1,9 @@
-//! What a test needs from its surroundings beyond the project itself, and what happens without it.
+//! Preconditions of tests outside of the project, and what happens where one is missing.
 //!
 //! Two things may be missing: the folder of reference material (`ISOCENTER_REFERENCE`), and the
 //! Python interpreter with independent readers (`ISOCENTER_PYTHON`), which `cargo verify` installs.
-//! A test that lacks what it needs never passes in silence: below `cargo verify` it is listed as not
-//! run, and subtracted from the tests that passed; anywhere else it fails.
+//! A test without its precondition never passes silently: under `cargo verify` the test is listed
+//! as not run and not counted as passed; under plain `cargo test` it fails.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -14,7 +14,7 @@ use std::thread;
 /// The file in which tests list themselves as not run, one line each: `cargo verify` names it.
 const NOT_RUN_LIST: &str = "ISOCENTER_NOT_RUN";
 
-/// Lists the calling test as not run; its caller returns. Panics where nobody would read the list.
+/// Lists the calling test as not run. The test must then return. Panics where no list is kept.
 pub fn not_run(reason: &str) {
     let Some(list) = env::var_os(NOT_RUN_LIST) else {
         panic!("this test cannot run: {reason} (`cargo verify` lists such tests as not run)");

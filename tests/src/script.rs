@@ -1,4 +1,4 @@
-//! A model on another machine that says and draws what a test wants it to.
+//! A model server whose responses a test decides, in place of a model on another machine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// The server of such a model. It keeps what it was asked.
+/// A running model server, which records the requests that it receives.
 pub struct Script {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<Mutex<Vec<Value>>>,
 }
 
-/// What it answers.
-pub fn said(text: &str, masks: &[Value]) -> Value {
+/// The response of a model with this text and these masks.
+pub fn model_response(text: &str, masks: &[Value]) -> Value {
     json!({
         "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1},
@@ -22,16 +22,16 @@ pub fn said(text: &str, masks: &[Value]) -> Value {
 }
 
 impl Script {
-    /// Answers what it is asked by `answer`.
+    /// Starts a server that responds to each request with the result of `answer`.
     pub fn open(mut answer: impl FnMut(&Value) -> Value + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::<Mutex<Vec<Value>>>::default();
-        let kept = Arc::clone(&asked);
+        let requests = Arc::<Mutex<Vec<Value>>>::default();
+        let recorded = Arc::clone(&requests);
         std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let question = read(&stream);
-                kept.lock().unwrap().push(question.clone());
+                let question = read_body(&stream);
+                recorded.lock().unwrap().push(question.clone());
                 let body = answer(&question).to_string();
                 let length = body.len();
                 let head = format!(
@@ -40,15 +40,15 @@ impl Script {
                 (&stream).write_all((head + &body).as_bytes()).unwrap();
             }
         });
-        Self { address, asked }
+        Self { address, requests }
     }
 
-    /// What it was asked.
-    pub fn asked(&self) -> Vec<Value> {
-        self.asked.lock().unwrap().clone()
+    /// The bodies of all requests so far.
+    pub fn requests(&self) -> Vec<Value> {
+        self.requests.lock().unwrap().clone()
     }
 
-    /// The line of the site file that names it.
+    /// The line of a site file that makes this server the model of the site.
     pub fn as_model(&self) -> String {
         format!(
             "model: {{ name: scripted, url: \"http://{}/v1\", pixels: [3136, 1003520] }}\n",
@@ -57,14 +57,15 @@ impl Script {
     }
 }
 
-/// The body of a request.
-fn read(stream: &TcpStream) -> Value {
+/// Reads an HTTP request and returns its body.
+fn read_body(stream: &TcpStream) -> Value {
     let mut reader = BufReader::new(stream);
-    let (mut length, mut line) = (0, String::new());
+    let mut length = 0;
+    let mut line = String::new();
     while reader.read_line(&mut line).unwrap() > 2 {
-        let lower = line.to_lowercase();
-        let said = lower.strip_prefix("content-length:");
-        length = said.map_or(length, |it| it.trim().parse().unwrap());
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
         line.clear();
     }
     let mut body = vec![0; length];

@@ -1,7 +1,7 @@
-//! The names of events and tasks stand in the catalogue of `domain` and nowhere else.
+//! The names of events and tasks are written in the catalogue of `domain` only.
 //!
-//! Production code refers to a kind by its type, so that a kind that is renamed or removed does not
-//! compile. Only SQL names kinds as text; each such name must be one of the catalogue.
+//! Production code refers to a kind by its type, so that code with a renamed or removed kind does
+//! not compile. SQL refers to kinds by name; each such name must be in the catalogue.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,26 +11,30 @@ use domain::{EventKind, TaskKind};
 
 use crate::{root, sources};
 
-/// Words before a kind in SQL that compares kinds of events.
+/// What precedes the name of a kind in SQL that compares kinds of events.
 const KIND_COMPARISONS: [&str; 4] = [".kind = '", ".kind in ('", "and kind = '", "where kind = '"];
 
-/// Codes of rejected nodes that are spelled like an event. They are another list of names.
+/// Codes of rejected nodes with the name of an event. They belong to another list of names.
 const REJECTION_CODES: [&str; 2] = ["images_removed", "model_refused"];
 
-/// Sources that run in a hospital, without their tests, and without the catalogue itself.
+/// The sources of the program and its plugins with their text, without tests, and without the
+/// catalogue itself.
 fn production_code() -> Vec<(PathBuf, String)> {
-    let is_production = |path: &PathBuf| {
-        let text = path.to_string_lossy();
-        text.contains("/src/")
-            && !text.contains("/domain/src/")
-            && !text.contains("/tests/")
-            && !text.ends_with("/tests.rs")
-    };
-    let without_tests = |path: PathBuf| {
+    let mut code = Vec::new();
+    for path in sources() {
+        let name = path.to_string_lossy().into_owned();
+        if !name.contains("/src/")
+            || name.contains("/domain/src/")
+            || name.contains("/tests/")
+            || name.ends_with("/tests.rs")
+        {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
-        (path, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned())
-    };
-    sources().into_iter().filter(is_production).map(without_tests).collect()
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        code.push((path, text));
+    }
+    code
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -53,7 +57,7 @@ fn every_kind_of_event_and_task_is_recorded_somewhere() {
 fn no_kind_of_event_or_task_is_written_as_text() {
     let events = EventKind::ALL.iter().map(|kind| kind.name());
     let tasks = TaskKind::ALL.iter().map(|kind| kind.name());
-    // A name of one word, such as `delivered`, is also the name of other things.
+    // A name of one word, such as `delivered`, may have another meaning.
     let is_distinct = |name: &&str| name.contains('_') && !REJECTION_CODES.contains(name);
     let names: Vec<&str> = events.chain(tasks).filter(is_distinct).collect();
 

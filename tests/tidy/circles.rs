@@ -1,8 +1,8 @@
-//! No circle of files: within a crate, what a file uses must not lead back to it.
+//! No dependency cycles between the files of a crate.
 //!
-//! Files are the modules of a crate; an arrow leads from a file to each file whose items it names,
-//! by `use` or by a path in the code. A name that `lib.rs` or a `mod.rs` re-exports counts as one of
-//! the file that defines it. A `mod` declaration is no arrow, and tests do not count.
+//! Files are the modules of a crate. An arrow leads from a file to each file whose items it names,
+//! by `use` or by a path in the code. A name that `lib.rs` or a `mod.rs` re-exports counts as an
+//! item of the file that defines it. A `mod` declaration is no arrow, and tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +23,7 @@ fn no_circle_of_files() {
     assert_eq!(circles, Vec::<String>::new());
 }
 
-/// The crates of the project, by folder.
+/// The modules of each crate of the project, by the folder of the crate.
 fn crates() -> BTreeMap<String, Modules> {
     let mut crates: BTreeMap<String, Modules> = BTreeMap::new();
     for path in production_sources() {
@@ -36,7 +36,8 @@ fn crates() -> BTreeMap<String, Modules> {
     crates
 }
 
-/// `a/b.rs` and `a/b/mod.rs` are the module `a::b`; `lib.rs` and `main.rs` are the root, an empty name.
+/// The module of a file: `a/b.rs` and `a/b/mod.rs` are `a::b`. The root, `lib.rs` or `main.rs`, has
+/// an empty name.
 fn module_of(file: &str) -> String {
     let file = Path::new(file).with_extension("");
     let parts: Vec<String> = file.iter().map(|it| it.to_string_lossy().into_owned()).collect();
@@ -79,7 +80,7 @@ fn arrows(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
             let Some(path) = absolute(&path, module, modules) else { continue };
             let target = exports.get(&path).cloned();
             let Some(target) = target.or_else(|| longest_module(&path, modules)) else { continue };
-            // What the front of a folder re-exports from below itself is no use of its own.
+            // A re-export from a child module is no use by the parent.
             let is_below = module.is_empty() || target.starts_with(&format!("{module}::"));
             if target != *module && !(is_below && (is_front || module.is_empty())) {
                 targets.insert(target);
@@ -90,7 +91,7 @@ fn arrows(modules: &Modules) -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// Every path of the `use` statements that begin so, with their braces written out.
+/// Every path of the `use` statements with this beginning, with their braces expanded.
 fn used_paths<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = String> + 'a {
     let lines = text.match_indices(beginning).filter(move |(at, _)| {
         let before = text.get(..*at).unwrap_or_default();
@@ -100,25 +101,26 @@ fn used_paths<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = Str
         let rest = text.get(at + beginning.len()..).unwrap_or_default();
         let statement = rest.split(';').next().unwrap_or_default();
         let mut paths = Vec::new();
-        write_out("", &statement.replace(char::is_whitespace, " "), &mut paths);
+        expand("", &statement.replace(char::is_whitespace, " "), &mut paths);
         paths
     })
 }
 
-/// Writes `a::{b, c::d}` out as `a::b` and `a::c::d`.
-fn write_out(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+/// Expands `a::{b, c::d}` to `a::b` and `a::c::d`.
+fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     let tree = tree.trim();
     if let Some((head, inner)) = tree.split_once('{') {
         let inner = inner.rsplit_once('}').map_or(inner, |it| it.0);
-        let (mut depth, mut begin) = (0, 0);
+        let mut depth = 0;
+        let mut start = 0;
         for (at, letter) in inner.char_indices().chain([(inner.len(), ',')]) {
             match letter {
                 '{' => depth += 1,
                 '}' => depth -= 1,
                 ',' if depth == 0 => {
-                    let part = inner.get(begin..at).unwrap_or_default();
-                    write_out(&format!("{prefix}{}", head.trim()), part, paths);
-                    begin = at + 1;
+                    let part = inner.get(start..at).unwrap_or_default();
+                    expand(&format!("{prefix}{}", head.trim()), part, paths);
+                    start = at + 1;
                 }
                 _ => {}
             }
@@ -144,7 +146,7 @@ fn inline_paths(text: &str) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// A path of this crate without `crate`, `super` and `self`; nothing for paths of other crates.
+/// Resolves `crate`, `super` and `self`. Returns `None` for paths of other crates.
 fn absolute(path: &str, module: &str, modules: &Modules) -> Option<String> {
     if let Some(rest) = path.strip_prefix("crate::") {
         return Some(rest.to_owned());
@@ -169,7 +171,7 @@ fn absolute(path: &str, module: &str, modules: &Modules) -> Option<String> {
     Some([&base[..], &[rest]].concat().join("::"))
 }
 
-/// The file that a path leads into: the longest beginning of it that is a module.
+/// The file of a path: the longest prefix of the path that is a module.
 fn longest_module(path: &str, modules: &Modules) -> Option<String> {
     let mut path = path;
     loop {
@@ -180,8 +182,8 @@ fn longest_module(path: &str, modules: &Modules) -> Option<String> {
     }
 }
 
-/// The circles of a graph: sets of files each of which leads to each (Tarjan's components, by plain
-/// reachability, as no crate has many files).
+/// The strongly connected components of a graph that have a cycle. Computed by reachability, which
+/// is fast enough for the number of files of a crate.
 fn circles_in(arrows: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<Vec<String>> {
     let reach: BTreeMap<&String, BTreeSet<String>> =
         arrows.keys().map(|it| (it, reachable(it, arrows))).collect();
@@ -208,24 +210,25 @@ fn reachable(from: &str, arrows: &BTreeMap<String, BTreeSet<String>>) -> BTreeSe
     found
 }
 
-/// The rule itself is tried: two files that use each other, directly and through a re-export.
+fn modules(texts: &[(&str, &str)]) -> Modules {
+    texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+/// Checks the rule itself, with files that use each other directly and through a re-export.
 #[test]
 fn a_circle_is_found() {
-    let modules = |texts: &[(&str, &str)]| -> Modules {
-        texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
-    };
     let direct = modules(&[
         ("", "mod a;\nmod b;"),
         ("a", "use crate::b::B;\npub struct A;"),
         ("b", "fn b() -> crate::a::A { crate::a::A }"),
     ]);
     assert_eq!(circles_in(&arrows(&direct)).len(), 1);
-    let through_the_front = modules(&[
+    let through_reexports = modules(&[
         ("", "mod a;\nmod b;\npub use a::{A, C};\npub use b::B;"),
         ("a", "use crate::B;"),
         ("b", "use crate::{A, C as D};"),
     ]);
-    assert_eq!(circles_in(&arrows(&through_the_front)).len(), 1);
+    assert_eq!(circles_in(&arrows(&through_reexports)).len(), 1);
     let straight = modules(&[
         ("", "mod a;\nmod b;\npub use a::A;"),
         ("a", "pub struct A;"),

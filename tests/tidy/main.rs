@@ -1,9 +1,5 @@
-//! Rules of the workspace that no compiler checks.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "in a test, a panic is the way to say no"
-)]
+//! Rules of the workspace that neither the compiler nor clippy checks.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod catalogue;
 mod circles;
@@ -13,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// Most lines a source file may have before it is two files.
+/// Maximum number of lines of a source file.
 const FILE_LINES_MAX: usize = 600;
 
-/// Most lines of a function, as clippy counts them where it is asked to.
+/// Maximum number of lines of a function, as in `clippy::too_many_lines`.
 const FUNCTION_LINES_MAX: usize = 80;
 
-/// The floors of the engine, from the ground up. A crate may only lean on the floors below its own.
+/// The floors of the engine, from the ground up. A crate may only depend on lower floors.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["encoding", "supervisor"],
@@ -39,11 +35,11 @@ const FLOORS: &[&[&str]] = &[
     &["server", "xtask"],
 ];
 
-/// What a plugin may lean on.
+/// Crates of the engine that a plugin may depend on.
 const OFFERED_TO_PLUGINS: &[&str] =
     &["domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
 
-/// Folders that a newcomer opens, each with a page that says what is in it.
+/// Folders that must have a README with a description of their content.
 const FOLDERS_WITH_README: &[&str] =
     &[".", "engine", "plugins", "workflows", "migrations", "templates", "tests"];
 
@@ -52,7 +48,7 @@ fn a_crate_leans_only_on_the_floors_below() {
     let floor_of: BTreeMap<&str, usize> = FLOORS
         .iter()
         .enumerate()
-        .flat_map(|(n, names)| names.iter().map(move |it| (*it, n)))
+        .flat_map(|(floor, names)| names.iter().map(move |name| (*name, floor)))
         .collect();
     let mut wrong = Vec::new();
     for (name, dependencies) in crates_in("engine") {
@@ -60,9 +56,9 @@ fn a_crate_leans_only_on_the_floors_below() {
             wrong.push(format!("`{name}` stands on no floor: add it to FLOORS"));
             continue;
         };
-        let ours = dependencies.iter().filter_map(|it| Some((it, floor_of.get(it.as_str())?)));
-        let sideways = ours.filter(|(_, below)| floor <= below);
-        wrong.extend(sideways.map(|(it, _)| format!("`{name}` may not depend on `{it}`")));
+        let own = dependencies.iter().filter_map(|it| Some((it, floor_of.get(it.as_str())?)));
+        let forbidden = own.filter(|(_, other)| floor <= other);
+        wrong.extend(forbidden.map(|(it, _)| format!("`{name}` may not depend on `{it}`")));
     }
     assert_eq!(wrong, Vec::<String>::new());
 }
@@ -71,10 +67,10 @@ fn a_crate_leans_only_on_the_floors_below() {
 fn a_plugin_leans_only_on_what_is_offered_to_plugins() {
     let engine: BTreeSet<String> = crates_in("engine").into_keys().collect();
     for (name, dependencies) in crates_in("plugins") {
-        let taken = dependencies.iter().filter(|it| engine.contains(*it));
-        let beyond: Vec<_> =
-            taken.filter(|it| !OFFERED_TO_PLUGINS.contains(&it.as_str())).collect();
-        assert!(beyond.is_empty(), "`{name}` depends on {beyond:?}");
+        let of_engine = dependencies.iter().filter(|it| engine.contains(*it));
+        let forbidden: Vec<_> =
+            of_engine.filter(|it| !OFFERED_TO_PLUGINS.contains(&it.as_str())).collect();
+        assert!(forbidden.is_empty(), "`{name}` depends on {forbidden:?}");
     }
 }
 
@@ -88,7 +84,7 @@ fn a_file_fits_in_the_head() {
     assert_eq!(long, []);
 }
 
-/// A function here is what rustfmt leaves between `fn` and a brace at the same depth.
+/// As rustfmt formats it, a function ends with a brace at the indentation of its `fn`.
 #[test]
 fn a_function_fits_on_a_screen() {
     let mut long = Vec::new();
@@ -120,17 +116,17 @@ fn a_function_fits_on_a_screen() {
     assert_eq!(long, Vec::<String>::new());
 }
 
-/// A reader who opens a file learns first what is in it.
+/// The first line of each file is a `//!` comment that describes its content.
 #[test]
 fn every_file_opens_with_what_is_in_it() {
-    let silent: Vec<_> = sources()
+    let undescribed: Vec<_> = sources()
         .into_iter()
         .filter(|path| !fs::read_to_string(path).unwrap().starts_with("//! "))
         .collect();
-    assert_eq!(silent, Vec::<PathBuf>::new());
+    assert_eq!(undescribed, Vec::<PathBuf>::new());
 }
 
-/// A new kind of output must not compile until every place that decides by kind has been looked at.
+/// A new kind of output must not compile until every decision by kind has been reviewed.
 #[test]
 fn no_match_over_output_kinds_has_a_wildcard() {
     let mut wrong = Vec::new();
@@ -150,8 +146,8 @@ fn no_match_over_output_kinds_has_a_wildcard() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// Every `match` of a file: its line, and the first line of each of its arms. An arm is what is
-/// indented one step deeper than the `match`, as rustfmt leaves it.
+/// Every `match` of a file: its line, and the first line of each of its arms. As rustfmt formats
+/// it, an arm is indented by one step more than its `match`.
 fn matches_in(text: &str) -> Vec<(usize, Vec<String>)> {
     let lines: Vec<&str> = text.lines().collect();
     let depth = |line: &str| line.len() - line.trim_start().len();
@@ -161,9 +157,9 @@ fn matches_in(text: &str) -> Vec<(usize, Vec<String>)> {
         if !is_match || line.trim_start().starts_with("//") {
             continue;
         }
-        let own = depth(line);
-        let body = lines[number + 1..].iter().take_while(|it| it.is_empty() || depth(it) > own);
-        let arms = body.filter(|it| depth(it) == own + 4).map(|it| (*it).to_owned()).collect();
+        let start = depth(line);
+        let body = lines[number + 1..].iter().take_while(|it| it.is_empty() || depth(it) > start);
+        let arms = body.filter(|it| depth(it) == start + 4).map(|it| (*it).to_owned()).collect();
         found.push((number + 1, arms));
     }
     found
@@ -225,6 +221,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
+/// Every Rust file of the engine, the plugins and the tests.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![root().join("engine"), root().join("plugins"), root().join("tests")];
@@ -239,18 +236,20 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
-/// The sources of the engine and its plugins, without their tests and benches.
+/// The sources of the engine and the plugins, without tests and benches.
 fn production_sources() -> Vec<PathBuf> {
-    let is_test = |it: &PathBuf| {
-        let path = it.strip_prefix(root()).unwrap();
-        let mut parts = path.components().map(|it| it.as_os_str().to_string_lossy());
-        path.starts_with("tests")
-            || path.ends_with("tests.rs")
-            || parts.any(|it| it == "tests" || it == "benches")
-    };
     sources().into_iter().filter(|it| !is_test(it)).collect()
 }
 
+fn is_test(path: &Path) -> bool {
+    let path = path.strip_prefix(root()).unwrap();
+    let mut parts = path.components().map(|it| it.as_os_str().to_string_lossy());
+    path.starts_with("tests")
+        || path.ends_with("tests.rs")
+        || parts.any(|it| it == "tests" || it == "benches")
+}
+
+/// The packages of the workspace, as `cargo metadata` describes them.
 fn packages() -> Vec<serde_json::Value> {
     let output = Command::new(env::var_os("CARGO").unwrap())
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
@@ -261,7 +260,7 @@ fn packages() -> Vec<serde_json::Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// The crates under `folder`, each with what it depends on outside of its tests.
+/// The crates under `folder`, each with its dependencies without dev-dependencies.
 fn crates_in(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
     let folder = root().join(folder);
     packages()
@@ -269,8 +268,8 @@ fn crates_in(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
         .filter(|it| Path::new(it["manifest_path"].as_str().unwrap()).starts_with(&folder))
         .map(|package| {
             let all = package["dependencies"].as_array().unwrap().iter();
-            let built = all.filter(|it| it["kind"].is_null());
-            let names = built.map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+            let normal = all.filter(|it| it["kind"].is_null());
+            let names = normal.map(|it| it["name"].as_str().unwrap().to_owned()).collect();
             (package["name"].as_str().unwrap().to_owned(), names)
         })
         .collect()

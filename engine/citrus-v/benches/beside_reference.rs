@@ -4,10 +4,10 @@
 //! cargo bench -p citrus-v --bench beside_reference -- WEIGHTS PAIRS REFERENCE...
 //! ```
 //!
-//! `WEIGHTS` is a folder with `qwen_mid` and `sam2_tiny_1024_fb`; `REFERENCE...` a command that
-//! prints a line of JSON, with `name` and `median` in seconds, for each thing it measures. Without
-//! it only this implementation is timed. Prints a table of medians and of the median ratio of the
-//! pairs.
+//! `WEIGHTS` is a folder with `qwen_mid` and `sam2_tiny_1024_fb`. `REFERENCE...` is a command that
+//! prints a line of JSON for each measurement, with `name`, and `median` in seconds. Without the
+//! command only this implementation is timed. The output is a table of medians, with the median of
+//! the ratios of the pairs.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -29,13 +29,13 @@ use citrus_v::{CheckpointIndex, CitrusV, Precision, SamConfig, Weights};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Tokens of the prompt.
+/// Number of tokens of the prompt.
 const PROMPT_TOKENS: usize = 64;
 
-/// Generated tokens.
+/// Number of generated tokens.
 const COMPLETION_TOKENS: usize = 48;
 
-/// The name of each measurement here, and in the output of the reference.
+/// The name of each measurement in the table, and in the output of the reference.
 const NAMES: [(&str, &str); 6] = [
     ("prefill of 64 tokens", "qwen_mid prefill 64 tokens (s)"),
     ("prefill of 64, decode of 48 tokens", "qwen_mid generate 64+48 (s)"),
@@ -45,27 +45,27 @@ const NAMES: [(&str, &str); 6] = [
     ("prompt and mask decoder", "HF Sam2 prompt+mask decoder, 1 box (s)"),
 ];
 
-/// Seconds by name.
+/// Seconds of each measurement, by name.
 type Times = BTreeMap<String, f64>;
 
 fn main() -> Outcome<()> {
-    // As the engine starts the host process of a model.
+    // The engine tunes the allocator of the host process of a model in the same way.
     restart_with_allocator_tuning()?;
-    let mut given = std::env::args().skip(1).filter(|it| it != "--bench");
-    let Some(weights) = given.next() else {
+    let mut arguments = std::env::args().skip(1).filter(|it| it != "--bench");
+    let Some(weights) = arguments.next() else {
         println!(
             "nothing is timed without weights; give WEIGHTS PAIRS REFERENCE..., as the source says"
         );
         return Ok(());
     };
-    let pairs: usize = given.next().map_or(Ok(1), |it| it.parse())?;
-    let reference: Vec<String> = given.collect();
+    let pairs: usize = arguments.next().map_or(Ok(1), |it| it.parse())?;
+    let reference: Vec<String> = arguments.collect();
     let mut all: Vec<(Times, Times)> = Vec::new();
     for _ in 0..pairs {
         let theirs = reference_times(&reference)?;
-        all.push((theirs, ours(Path::new(&weights))?));
+        all.push((theirs, own_times(Path::new(&weights))?));
     }
-    table(&all);
+    print_table(&all);
     Ok(())
 }
 
@@ -90,8 +90,8 @@ fn reference_times(command: &[String]) -> Outcome<Times> {
 }
 
 /// Discards a result, but not an error.
-fn finished<T>(found: candle_core::Result<T>) -> Outcome<()> {
-    found.map(|_| ()).map_err(Into::into)
+fn finished<T>(result: candle_core::Result<T>) -> Outcome<()> {
+    result.map(|_| ()).map_err(Into::into)
 }
 
 /// The median seconds of several runs after a warm-up.
@@ -111,7 +111,8 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn ours(weights: &Path) -> Outcome<Times> {
+/// Takes all measurements of this implementation.
+fn own_times(weights: &Path) -> Outcome<Times> {
     let mut times = Times::new();
     let model = CitrusV::load(&weights.join("qwen_mid"), DType::F32, &Device::Cpu)?;
     let patches = Tensor::randn(0_f32, 1.0, (1024, 1176), &Device::Cpu)?;
@@ -161,10 +162,10 @@ fn prefill(model: &CitrusV, ids: &Tensor, features: Option<Tensor>) -> Outcome<(
         None => tokens,
     };
     let length = x.dim(0)?;
-    let places = (0..length).map(i64::try_from).collect::<Result<Vec<_>, _>>()?;
+    let positions = (0..length).map(i64::try_from).collect::<Result<Vec<_>, _>>()?;
     let rotary = RotaryEmbedding::multimodal(
         model.language_model().config(),
-        &[[&places, &places, &places]],
+        &[[&positions, &positions, &positions]],
         &Device::Cpu,
     )?;
     let mask = causal_mask(length, 0, &[], &Device::Cpu, DType::F32)?;
@@ -188,8 +189,8 @@ fn generate(model: &CitrusV, batch: usize) -> Outcome<()> {
         caches.push(cache);
     }
     for step in 1..COMPLETION_TOKENS {
-        let place = [i64::try_from(PROMPT_TOKENS + step - 1)?];
-        let axes = vec![[place.as_slice(); 3]; batch];
+        let position = [i64::try_from(PROMPT_TOKENS + step - 1)?];
+        let axes = vec![[position.as_slice(); 3]; batch];
         let rotary =
             RotaryEmbedding::multimodal(model.language_model().config(), &axes, &Device::Cpu)?;
         let hidden = model.language_model().forward_batch(&next, &rotary, &mut caches)?;
@@ -204,7 +205,8 @@ fn decode_rate(times: &Times, whole: &str, prefill: &str, batch: f64) -> Option<
     Some(batch * (COMPLETION_TOKENS - 1) as f64 / decoding)
 }
 
-fn table(all: &[(Times, Times)]) {
+/// Prints times and decode rates of the reference and of this implementation.
+fn print_table(all: &[(Times, Times)]) {
     println!("| what | reference | ours | ratio |\n|---|---|---|---|");
     let line = |name: &str, pairs: Vec<(Option<f64>, Option<f64>)>, is_rate: bool| {
         let theirs = median(pairs.iter().filter_map(|it| it.0).collect());

@@ -1,7 +1,7 @@
-//! The release at its full size, without its weights: files with holes in the place of them.
+//! The published model at its full size, as sparse files without weights.
 //!
-//! In a process of its own: one test looks at how much memory the process has taken.
-#![expect(clippy::unwrap_used, reason = "a panic says no")]
+//! These tests are a binary of their own, because one of them measures the memory of the process.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod not_run;
 
@@ -18,25 +18,24 @@ use serde_json::{Map, json};
 
 use crate::not_run::not_run;
 
-/// Bytes of weights in one file of the release.
+/// Size of the weights in one file of the release.
 const SHARD_BYTES: usize = 5 << 30;
 
 /// The name of a tensor in the files of the release.
-fn released(name: &str) -> String {
-    let theirs = [
+fn release_name(name: &str) -> String {
+    let prefixes = [
         ("visual.", "mllm.model.visual."),
         ("language_model.", "mllm.model.language_model."),
         ("lm_head.", "mllm.lm_head."),
         ("seg_projector.", "seg_projector."),
         ("sam.", "grounding_encoder.sam2_model."),
     ];
-    let found = theirs.iter().find_map(|(ours, it)| Some((it, name.strip_prefix(ours)?)));
+    let found = prefixes.iter().find_map(|(own, other)| Some((other, name.strip_prefix(own)?)));
     let (prefix, rest) = found.unwrap();
     format!("{prefix}{rest}")
 }
 
-/// Every tensor of the release by our names, as our own layout says. What is for films only is left
-/// out.
+/// The shape of every tensor of the release by canonical names, without those for video.
 fn tensors() -> BTreeMap<String, Vec<usize>> {
     tensor_shapes(&Config::parse(include_str!("configs/flat.json")).unwrap())
 }
@@ -51,10 +50,10 @@ fn our_layout_is_what_the_classes_of_the_release_declare() {
     for line in table.lines().skip(1) {
         let (name, shape) = line.split_once('\t').unwrap();
         match canonical_name(name) {
-            CanonicalName::Tensor(ours) => {
+            CanonicalName::Tensor(canonical) => {
                 let sides = shape.split('x').map(|it| it.parse().unwrap()).collect();
-                assert_eq!(released(&ours), name);
-                found.insert(ours, sides);
+                assert_eq!(release_name(&canonical), name);
+                found.insert(canonical, sides);
             }
             other => assert_eq!(other, CanonicalName::Unused, "{name}"),
         }
@@ -62,24 +61,24 @@ fn our_layout_is_what_the_classes_of_the_release_declare() {
     assert_eq!(found, tensors());
 }
 
-/// A file whose header names these tensors in bf16, and which is as long as they are.
+/// Writes a sparse file of the right length whose header describes these tensors in bf16.
 fn write(path: &Path, names: &[(&String, &Vec<usize>)]) {
     let mut header = Map::new();
-    let mut at = 0;
+    let mut start = 0;
     for (name, shape) in names {
-        let end = at + shape.iter().product::<usize>() * 2;
-        let about = json!({"dtype": "BF16", "shape": shape, "data_offsets": [at, end]});
-        header.insert(released(name), about);
-        at = end;
+        let end = start + shape.iter().product::<usize>() * 2;
+        let tensor = json!({"dtype": "BF16", "shape": shape, "data_offsets": [start, end]});
+        header.insert(release_name(name), tensor);
+        start = end;
     }
     let header = serde_json::to_vec(&header).unwrap();
     let mut file = File::create(path).unwrap();
     file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
     file.write_all(&header).unwrap();
-    file.set_len((8 + header.len() + at) as u64).unwrap();
+    file.set_len((8 + header.len() + start) as u64).unwrap();
 }
 
-/// Most bytes that this process has had in memory.
+/// Peak memory of this process.
 fn peak_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
@@ -112,21 +111,20 @@ fn the_plan_of_the_release_is_made_before_a_weight_is_read() {
     let cut = folder.join("model-00002.safetensors");
     let whole = std::fs::metadata(&cut).unwrap().len();
     File::options().write(true).open(&cut).unwrap().set_len(whole - 1).unwrap();
-    let told = CheckpointIndex::read(&folder).unwrap_err().to_string();
+    let error = CheckpointIndex::read(&folder).unwrap_err().to_string();
     std::fs::remove_dir_all(&folder).unwrap();
 
     checked.unwrap();
-    assert!(told.contains("copy it again"), "{told}");
+    assert!(error.contains("copy it again"), "{error}");
     assert!(shards.len() > 2 && plan.files.len() == shards.len());
     let bytes: u64 = tensors.values().map(|it| it.iter().product::<usize>() as u64 * 2).sum();
     assert_eq!(plan.disk_bytes(), bytes);
-    let placed = |(file, shard): (usize, &Vec<(&String, &Vec<usize>)>)| {
-        shard
-            .iter()
-            .map(|(name, shape)| ((*name).clone(), (file, (*shape).clone())))
-            .collect::<Vec<_>>()
-    };
-    let expected: BTreeMap<_, _> = shards.iter().enumerate().flat_map(placed).collect();
+    let mut expected = BTreeMap::new();
+    for (file, shard) in shards.iter().enumerate() {
+        for (name, shape) in shard {
+            expected.insert((*name).clone(), (file, (*shape).clone()));
+        }
+    }
     let found: BTreeMap<_, _> = plan
         .tensors
         .iter()

@@ -1,6 +1,6 @@
 //! The engine's side of host processes that hang, cannot load the model, or are exchanged. The
 //! processes are scripts that send the first event of a host process and then nothing more.
-#![expect(clippy::unwrap_used, reason = "a panic says no")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::{ChatMessage, InferRequest, Priority, Role, Sampling};
 use inference::{Compute, LaunchConfig, ModelCard, ModelClient, ModelEndpoint, SiteModel};
 
-/// A folder that is removed with everything in it.
+/// A temporary folder that is removed with its content when the value is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -47,7 +47,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is in the temporary folder, which the system empties.
+        // The system empties its temporary folder, so files that cannot be removed may stay.
         _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -79,7 +79,7 @@ async fn a_process_that_hangs_is_ended_and_its_request_fails_in_the_end() {
     let model = ModelClient::start_with(config, Duration::from_millis(300));
     let fault = model.infer(request(None)).await.unwrap_err();
     assert!(fault.is_retryable() && fault.reason.contains("ended 3 times"), "{fault}");
-    assert_eq!(scratch.log(), ["alone"; 3], "each was gone before the next began");
+    assert_eq!(scratch.log(), ["alone"; 3], "each process ended before the next one started");
 }
 
 #[tokio::test]
@@ -112,13 +112,13 @@ async fn without_memory_for_two_the_previous_process_ends_before_the_next_one_st
     assert_eq!(scratch.log(), ["alone", "both"]);
     drop(second);
     // A request waits during the exchange until its deadline.
-    let asked = Arc::clone(&site);
-    let asked = tokio::spawn(async move { asked.infer(request(Some(400))).await });
+    let waiting = Arc::clone(&site);
+    let waiting = tokio::spawn(async move { waiting.infer(request(Some(400))).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let third = shared("third");
     site.exchange(local(&third), Some(0)).await.unwrap();
     assert_eq!(scratch.log(), ["alone", "both", "alone"]);
-    assert!(asked.await.unwrap().unwrap_err().reason.contains("in time"));
+    assert!(waiting.await.unwrap().unwrap_err().reason.contains("in time"));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn if_the_next_model_cannot_be_loaded_the_previous_one_stays_in_use() {
         let broken = ModelClient::start(config(scratch.0.join("nowhere"), "broken"));
         assert!(site.exchange(ModelEndpoint::Local(broken), available).await.is_err());
     }
-    // It receives requests, and as before it sends no response.
+    // The previous model still receives requests, and its script never responds.
     let fault = site.infer(request(Some(500))).await.unwrap_err();
     assert!(fault.reason.contains("in time"), "{fault}");
     assert_eq!(scratch.log().len(), 2, "the first was loaded again by the request");

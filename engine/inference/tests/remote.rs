@@ -1,5 +1,5 @@
 //! A model on another machine, simulated by a small server with prepared replies (PAP-01).
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic says no")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -203,9 +203,9 @@ async fn pap_06_a_server_that_does_not_report_masks_is_distinguished_from_one_th
 #[tokio::test]
 async fn a_deadline_ends_a_request_and_repeated_failures_open_the_circuit_breaker() {
     let stub = Stub::open(vec![Reply::Sleeps]).await;
-    let begin = Instant::now();
+    let start = Instant::now();
     let fault = stub.model().infer(&chat_request(Some(300))).await.unwrap_err();
-    assert!(begin.elapsed() < Duration::from_secs(10), "{fault}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{fault}");
     check(&fault, false, "not answered in time");
 
     let stub = Stub::open(vec![Reply::Sends(503, String::new())]).await;

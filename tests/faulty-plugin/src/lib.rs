@@ -1,5 +1,5 @@
-//! A plugin that does wrong what it is told to do wrong.
-#![expect(unsafe_code, clippy::panic, reason = "being wrong is what this plugin is for")]
+//! A plugin whose settings choose the fault it shows.
+#![expect(unsafe_code, clippy::panic, reason = "faults are the purpose of this plugin")]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,62 +9,70 @@ use plugin_api::abi::v1::{Buffer, Bytes, HostTable, PluginTable, Status};
 use plugin_api::{Context, NodeError, Plugin, cancel, check, describe, process, table};
 use serde::Deserialize;
 
-/// What is wrong with it.
+/// The faults, by the names that a workflow uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Fault {
     Panic,
     Segfault,
+    /// Sleeps without end.
     Hang,
+    /// Allocates memory without end.
     Leak,
+    /// Answers with bytes that are no output.
     Garbage,
+    /// Works for three seconds, or until cancelled.
     Slow,
+    /// Starts a child process that outlives the call.
     Fork,
+    /// Returns an output that is larger than allowed.
     Huge,
+    /// Tries the confinement: reports what the process can reach.
     Look,
+    /// Returns the answer of the model to a question from the settings.
     Ask,
 }
 
-/// What a workflow sets under `with:`.
+/// The settings of a node, `with:` in a workflow.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     fault: Fault,
-    /// What to look at, for `look`.
+    /// Paths that `look` tries.
     #[serde(default)]
     paths: Vec<PathBuf>,
-    /// What to ask the model, for `ask`, as JSON.
+    /// The question of `ask`, as JSON.
     #[serde(default)]
     question: String,
 }
 
-/// What this process can get at that is not its own, one line for each.
+/// Tries to reach resources outside of the confinement. Returns a line for each attempt.
 fn look(paths: &[PathBuf]) -> String {
     let parent = std::os::unix::process::parent_id();
     let mut lines = vec![format!("process {}", std::process::id())];
-    let mut tell = |what: &str, could: bool| {
-        lines.push(format!("{what}: {}", if could { "could" } else { "could not" }));
+    let mut report = |what: &str, has_succeeded: bool| {
+        lines.push(format!("{what}: {}", if has_succeeded { "could" } else { "could not" }));
     };
-    tell("internet", std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
-    tell("socket pair", std::os::unix::net::UnixStream::pair().is_ok());
-    tell("named socket", std::os::unix::net::UnixDatagram::unbound().is_ok());
-    // Signal 0 reaches for the engine and does nothing to it.
+    report("internet", std::net::UdpSocket::bind("127.0.0.1:0").is_ok());
+    report("socket pair", std::os::unix::net::UnixStream::pair().is_ok());
+    report("named socket", std::os::unix::net::UnixDatagram::unbound().is_ok());
+    // Signal 0 checks whether a signal could be sent to the engine, without sending one.
     let kill = std::process::Command::new("/bin/kill").args(["-0", &parent.to_string()]).status();
-    tell("engine", kill.is_ok_and(|it| it.success()));
+    report("engine", kill.is_ok_and(|it| it.success()));
     let limits =
         std::process::Command::new("prlimit").args(["--pid", &parent.to_string()]).output();
-    tell("limits", limits.is_ok_and(|it| it.status.success()));
+    report("limits", limits.is_ok_and(|it| it.status.success()));
     for path in paths {
-        let rights = std::fs::metadata(path).map(|it| it.permissions());
-        let set = rights.and_then(|it| std::fs::set_permissions(path, it));
-        tell("rights", set.is_ok());
-        tell("read", std::fs::read_dir(path).is_ok() || std::fs::read(path).is_ok());
-        tell("write", std::fs::write(path.join("written"), "x").is_ok());
+        let permissions = std::fs::metadata(path).map(|it| it.permissions());
+        let set = permissions.and_then(|it| std::fs::set_permissions(path, it));
+        report("rights", set.is_ok());
+        report("read", std::fs::read_dir(path).is_ok() || std::fs::read(path).is_ok());
+        report("write", std::fs::write(path.join("written"), "x").is_ok());
     }
     lines.join("\n")
 }
 
-/// The plugin.
+/// The plugin `faulty`.
 pub struct Faulty;
 
 impl Plugin for Faulty {
@@ -79,20 +87,20 @@ impl Plugin for Faulty {
     ) -> Result<NodeOutput, NodeError> {
         match settings.fault {
             Fault::Panic => panic!("as I was told"),
-            // SAFETY: there is none: this is the crash that was asked for.
+            // SAFETY: the write is unsound on purpose; this is the crash that the settings request.
             Fault::Segfault => unsafe { std::ptr::null_mut::<u8>().write_volatile(1) },
             Fault::Hang => loop {
                 std::thread::sleep(Duration::from_secs(1));
             },
             Fault::Leak => {
-                let mut kept: Vec<Vec<u8>> = Vec::new();
+                let mut leaked: Vec<Vec<u8>> = Vec::new();
                 loop {
-                    kept.push(vec![1; 64 << 20]);
+                    leaked.push(vec![1; 64 << 20]);
                 }
             }
             Fault::Slow => {
-                let begin = Instant::now();
-                while begin.elapsed() < Duration::from_secs(3) && !context.is_cancelled() {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_secs(3) && !context.is_cancelled() {
                     std::thread::sleep(Duration::from_millis(20));
                 }
             }
@@ -130,8 +138,9 @@ impl Plugin for Faulty {
     }
 }
 
-/// Answers nonsense if it was told to, and else works as others do.
-unsafe extern "C" fn process_or_babble(
+/// Responds with bytes that are no output if the fault is `garbage`, and otherwise processes the
+/// request as every plugin does.
+unsafe extern "C" fn process_or_garbage(
     host: *const HostTable,
     request: Bytes,
     response: *mut Buffer,
@@ -139,11 +148,11 @@ unsafe extern "C" fn process_or_babble(
     // SAFETY: the caller lends the request for this call.
     let text = String::from_utf8_lossy(unsafe { request.as_slice() });
     if text.contains("\"garbage\"") {
-        // SAFETY: the caller gives room for one buffer.
+        // SAFETY: the caller provides space for one buffer.
         unsafe { response.write(Buffer::from(b"\xff{ this is no output".to_vec())) };
         return Status::OK;
     }
-    // SAFETY: the arguments are the caller's own.
+    // SAFETY: the arguments are those of the caller.
     unsafe { process::<Faulty>(host, request, response) }
 }
 
@@ -152,6 +161,6 @@ unsafe extern "C" fn process_or_babble(
 #[unsafe(no_mangle)]
 pub extern "C" fn isocenter_plugin_v1() -> *const PluginTable {
     static TABLE: PluginTable =
-        table(describe::<Faulty>, check::<Faulty>, process_or_babble, cancel);
+        table(describe::<Faulty>, check::<Faulty>, process_or_garbage, cancel);
     &raw const TABLE
 }

@@ -1,4 +1,4 @@
-//! The engine killed beside every commit of a study's way: right before it and right after it.
+//! Kills of the engine right before and right after each commit in the processing of a study.
 
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,9 @@ use super::round::{Count, Flaw, Verdict};
 use super::ward::Ward;
 use crate::{Hospital, program};
 
-/// An engine whose database is behind a gate: that of another hospital.
+/// A hospital whose database connections go through a gate.
+///
+/// The database is one of a second hospital, so that a kill of the engine does not end the server.
 pub struct Gated {
     ward: Ward,
     gate: Gate,
@@ -18,16 +20,12 @@ pub struct Gated {
 }
 
 impl Gated {
-    /// Opens it.
+    /// Prepares a database in the server of one hospital, and opens another hospital on it.
     pub async fn open() -> Self {
         let server = Hospital::open().await;
         let data = server.scratch.path("data");
         let folder = data.join("pg/run");
-        let key = |user: &str| {
-            let key = data.join(format!("keys/database-{user}.key"));
-            std::fs::read_to_string(key).unwrap().trim().to_owned()
-        };
-        let admin = key("admin");
+        let admin = database_password(&data, "admin");
         let mut psql = Command::new("psql");
         psql.arg("-h").arg(&folder).args(["-U", "isocenter_admin", "-d", "postgres"]);
         psql.args(["-qc", "create database other"]).env("PGPASSWORD", &admin);
@@ -37,7 +35,7 @@ impl Gated {
         let mut prepare = Command::new(program());
         assert!(prepare.args(["store", "prepare", "--as-owner", &url]).status().unwrap().success());
         let gate = Gate::open(&socket(&folder)).await;
-        let app = key("app");
+        let app = database_password(&data, "app");
         let line = format!(
             "database: \"postgres://isocenter_app:{app}@127.0.0.1:{}/other\"\n",
             gate.port()
@@ -45,7 +43,7 @@ impl Gated {
         Self { ward: Ward::with(&line).await, gate, _server: server }
     }
 
-    /// How many commits the way of a study takes.
+    /// Number of commits in the processing of one study.
     pub async fn commits(&mut self) -> usize {
         self.gate.arm(None, self.ward.engine());
         let verdict = self.ward.pass("reference", async |_| {}, Kind::PacsSlow).await;
@@ -53,47 +51,57 @@ impl Gated {
         self.gate.commits()
     }
 
-    /// The way of a study with the engine killed beside one commit; not killed, if there was none of this number.
+    /// Processes a study and kills the engine before or after one commit. The engine is not killed
+    /// if there are fewer commits.
     pub async fn killed_beside(&mut self, commit: usize, side: Side) -> Verdict {
         let name = format!("{side:?}-{commit}");
         let mut is_killed = false;
         self.gate.arm(Some((commit, side)), self.ward.engine());
         let gate = &self.gate;
-        let strike = async |ward: &mut Ward| {
-            // A way may take fewer commits than the one before: then nobody is killed.
+        let inject = async |ward: &mut Ward| {
+            // The number of commits varies, so that this one may not happen.
             let wait = std::time::Duration::from_secs(10);
             is_killed = tokio::time::timeout(wait, gate.reached()).await.is_ok();
             if is_killed {
                 ward.kill_engine();
             }
         };
-        let mut verdict = self.ward.pass(&name, strike, Kind::EngineKilled).await;
+        let mut verdict = self.ward.pass(&name, inject, Kind::EngineKilled).await;
         verdict.note(if is_killed { "killed" } else { "there was no such commit" });
         verdict
     }
 
-    /// Every `step`-th commit, on both sides. `told` hears of each.
-    pub async fn all(&mut self, step: usize, told: impl Fn(&str)) -> Count {
+    /// Kills the engine before and after every `step`-th commit and reports each result as a line.
+    pub async fn all(&mut self, step: usize, report: impl Fn(&str)) -> Count {
         let commits = self.commits().await;
-        told(&format!("{commits} commits"));
+        report(&format!("{commits} commits"));
         let mut count = Count::default();
         for commit in (1..=commits).step_by(step.max(1)) {
             for side in [Side::Before, Side::After] {
                 let verdict = self.killed_beside(commit, side).await;
-                told(&verdict.to_string());
+                report(&verdict.to_string());
                 count.add(&verdict);
             }
         }
         let end = self.ward.end();
-        end.flaws.iter().for_each(|it: &Flaw| told(&format!("in the end: {it:?}")));
+        end.flaws.iter().for_each(|it: &Flaw| report(&format!("in the end: {it:?}")));
         count.add_end(&end);
         count
     }
 }
 
-/// The socket of a server in its folder.
+/// The password of a database user, from the keys in a data folder.
+fn database_password(data: &Path, user: &str) -> String {
+    let key = data.join(format!("keys/database-{user}.key"));
+    std::fs::read_to_string(key).unwrap().trim().to_owned()
+}
+
+/// The socket that a database server has in this folder.
 fn socket(folder: &Path) -> PathBuf {
-    let mut all = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
-    let is_socket = |it: &PathBuf| std::fs::metadata(it).is_ok_and(|it| it.file_type().is_socket());
-    all.find(is_socket).unwrap()
+    let mut entries = std::fs::read_dir(folder).unwrap().map(|it| it.unwrap().path());
+    entries.find(|it| is_socket(it)).unwrap()
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|it| it.file_type().is_socket())
 }

@@ -1,4 +1,4 @@
-//! What breaks.
+//! The kinds of faults, and how each is injected.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,73 +6,73 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustix::process::Signal;
 
-use super::proxy::{Break, Way};
+use super::proxy::{ConnectionFault, Proxy};
 use super::ward::Ward;
 use crate::processes::{family, plugin_hosts, signal};
 
-/// The least that a clock jumps; at most it is about an hour more.
-const SHORTEST_JUMP: Duration = Duration::from_secs(3);
+/// Smallest jump of the clock. The largest is about an hour longer.
+const CLOCK_JUMP_MIN: Duration = Duration::from_secs(3);
 
-/// Who is sent results.
+/// A destination of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recipient {
     Pacs,
     Ehr,
 }
 
-/// Something that breaks.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The engine is killed, and started again.
+    /// The engine is killed and started again.
     EngineKilled,
-    /// The engine stands still for a while, as a machine that swaps.
+    /// The engine is stopped for a while, as on a machine that swaps.
     EngineFrozen,
     /// The database is killed with all its processes.
     DatabaseKilled,
-    /// The database is told to end at once, and is in recovery when it comes back.
+    /// The database gets an immediate shutdown, and starts with recovery.
     DatabaseStopped,
-    /// The database stands still for a while.
+    /// The database is stopped for a while.
     DatabaseFrozen,
-    /// There is no room on the disk for a while, for the engine and the database.
+    /// The disk of engine and database is full for a while.
     DiskFull,
-    /// The clock jumps, of the engine and the database.
+    /// The clock of engine and database jumps.
     ClockJumped,
     /// The processes of plugins are killed.
     PluginsKilled,
-    /// The modality's connection is cut while it sends.
+    /// The connection of the modality is cut during a transfer.
     StudyCut,
-    /// An answer to the modality is lost.
+    /// A response to the modality is lost.
     StudyAnswerLost,
-    /// The modality's connection is slow.
+    /// The connection of the modality is slow.
     StudySlow,
-    /// The RIS's connection is cut while it sends.
+    /// The connection of the RIS is cut during a transfer.
     OrderCut,
-    /// An answer to the RIS is lost.
+    /// An acknowledgement to the RIS is lost.
     OrderAnswerLost,
-    /// The PACS is away for a while.
+    /// The PACS is unreachable for a while.
     PacsDown,
     /// The connection to the PACS is cut.
     PacsCut,
-    /// An answer of the PACS is lost.
+    /// A response of the PACS is lost.
     PacsAnswerLost,
     /// The PACS is out of resources (A700).
     PacsRefuses,
     /// The connection to the PACS is slow.
     PacsSlow,
-    /// The EHR is away for a while.
+    /// The EHR is unreachable for a while.
     EhrDown,
     /// The connection to the EHR is cut.
     EhrCut,
-    /// An answer of the EHR is lost.
+    /// An acknowledgement of the EHR is lost.
     EhrAnswerLost,
-    /// The EHR answers AE.
+    /// The EHR acknowledges with AE.
     EhrRefuses,
-    /// The EHR answers twice.
+    /// The EHR sends an acknowledgement twice.
     EhrAnswersTwice,
 }
 
 impl Kind {
-    /// All.
+    /// Every kind.
     pub const ALL: [Self; 23] = [
         Self::EngineKilled,
         Self::EngineFrozen,
@@ -99,14 +99,14 @@ impl Kind {
         Self::EhrAnswersTwice,
     ];
 
-    /// What a seed breaks, and the random numbers that follow.
+    /// The fault of a seed, and the generator for its parameters.
     pub fn of(seed: u64) -> (Self, Rng) {
         let mut random = Rng::with_seed(seed);
         let kind = random.choice(Self::ALL).unwrap_or(Self::EngineKilled);
         (kind, random)
     }
 
-    /// The first seeds that break each.
+    /// The smallest seed of each kind.
     pub fn seeds_of_all() -> BTreeMap<Self, u64> {
         let mut seeds = BTreeMap::new();
         for seed in (1..).take_while(|it| *it < 10_000) {
@@ -118,8 +118,8 @@ impl Kind {
         seeds
     }
 
-    /// Whether an answer of this receiver may not have reached the engine, or the engine ended before it was
-    /// written down: only then may something be sent to it again.
+    /// Whether the engine may send the same content to this recipient twice: if a response may have
+    /// been lost, or if the engine may have ended before it recorded the response.
     pub(super) const fn may_repeat(self, to: Recipient) -> bool {
         match to {
             _ if matches!(self, Self::EngineKilled) => true,
@@ -130,63 +130,61 @@ impl Kind {
         }
     }
 
-    /// Breaks it, for at most `how_long` where it mends by itself, after `bytes` where it is cut.
-    pub(super) async fn strike(self, ward: &mut Ward, how_long: Duration, bytes: usize) {
-        let pause = async || tokio::time::sleep(how_long).await;
+    /// Injects the fault. A temporary fault lasts for `duration`, a cut comes after `bytes`.
+    pub(super) async fn inject(self, ward: &mut Ward, duration: Duration, bytes: usize) {
         match self {
             Self::EngineKilled => ward.kill_engine(),
-            Self::EngineFrozen => frozen(family(ward.engine()), how_long).await,
+            Self::EngineFrozen => freeze(family(ward.engine()), duration).await,
             Self::DatabaseKilled => signal(&ward.database(), Signal::KILL),
             Self::DatabaseStopped => {
                 signal(&ward.database().into_iter().take(1).collect::<Vec<_>>(), Signal::QUIT);
             }
-            Self::DatabaseFrozen => frozen(ward.database(), how_long).await,
+            Self::DatabaseFrozen => freeze(ward.database(), duration).await,
             Self::DiskFull => {
                 ward.system().fill_disk(true);
-                pause().await;
+                tokio::time::sleep(duration).await;
                 ward.system().fill_disk(false);
             }
             Self::ClockJumped => {
-                let by =
-                    SHORTEST_JUMP + Duration::from_millis(u64::try_from(bytes).unwrap_or(0) * 100);
-                ward.system().set_clock(by, bytes.is_multiple_of(2));
+                let more = Duration::from_millis(u64::try_from(bytes).unwrap_or(0) * 100);
+                ward.system().set_clock(CLOCK_JUMP_MIN + more, bytes.is_multiple_of(2));
             }
             Self::PluginsKilled => signal(&plugin_hosts(ward.engine()), Signal::KILL),
-            Self::StudyCut => ward.modality_way.set(Some(Break::Cut(Way::There, bytes))),
-            Self::StudyAnswerLost => ward.modality_way.set(Some(Break::AnswerLost)),
-            Self::StudySlow => {
-                ward.modality_way.set(Some(Break::Slow(Duration::from_millis(5))));
-                pause().await;
-                ward.modality_way.set(None);
-            }
-            // These two are set before the order is sent.
+            Self::StudyCut => ward.modality_proxy.cut_request(bytes),
+            Self::StudyAnswerLost => ward.modality_proxy.set(Some(ConnectionFault::AnswerLost)),
+            Self::StudySlow => slow(&ward.modality_proxy, 5, duration).await,
+            // Both are injected before the order is sent.
             Self::OrderCut | Self::OrderAnswerLost => {}
-            Self::PacsDown => down(&ward.pacs_way, how_long).await,
-            Self::PacsCut => ward.pacs_way.set(Some(Break::Cut(Way::There, bytes))),
-            Self::PacsAnswerLost => ward.pacs_way.set(Some(Break::AnswerLost)),
+            Self::PacsDown => interrupt(&ward.pacs_proxy, ConnectionFault::Down, duration).await,
+            Self::PacsCut => ward.pacs_proxy.cut_request(bytes),
+            Self::PacsAnswerLost => ward.pacs_proxy.set(Some(ConnectionFault::AnswerLost)),
             Self::PacsRefuses => ward.pacs.refuse(bytes % 2, 1 + bytes % 3),
-            Self::PacsSlow => {
-                ward.pacs_way.set(Some(Break::Slow(Duration::from_millis(20))));
-                pause().await;
-                ward.pacs_way.set(None);
-            }
-            Self::EhrDown => down(&ward.ehr_way, how_long).await,
-            Self::EhrCut => ward.ehr_way.set(Some(Break::Cut(Way::There, bytes % 2_000))),
-            Self::EhrAnswerLost => ward.ehr_way.set(Some(Break::AnswerLost)),
+            Self::PacsSlow => slow(&ward.pacs_proxy, 20, duration).await,
+            Self::EhrDown => interrupt(&ward.ehr_proxy, ConnectionFault::Down, duration).await,
+            Self::EhrCut => ward.ehr_proxy.cut_request(bytes % 2_000),
+            Self::EhrAnswerLost => ward.ehr_proxy.set(Some(ConnectionFault::AnswerLost)),
             Self::EhrRefuses => ward.ehr.refuse(0, 1 + bytes % 3),
-            Self::EhrAnswersTwice => ward.ehr_way.set(Some(Break::AnswerTwice)),
+            Self::EhrAnswersTwice => ward.ehr_proxy.set(Some(ConnectionFault::AnswerTwice)),
         }
     }
 }
 
-async fn frozen(all: Vec<i32>, how_long: Duration) {
-    signal(&all, Signal::STOP);
-    tokio::time::sleep(how_long).await;
-    signal(&all, Signal::CONT);
+/// Stops processes for `duration`.
+async fn freeze(processes: Vec<i32>, duration: Duration) {
+    signal(&processes, Signal::STOP);
+    tokio::time::sleep(duration).await;
+    signal(&processes, Signal::CONT);
 }
 
-async fn down(way: &super::proxy::Proxy, how_long: Duration) {
-    way.set(Some(Break::Down));
-    tokio::time::sleep(how_long).await;
-    way.set(None);
+/// Gives a connection a fault for `duration`.
+async fn interrupt(proxy: &Proxy, fault: ConnectionFault, duration: Duration) {
+    proxy.set(Some(fault));
+    tokio::time::sleep(duration).await;
+    proxy.set(None);
+}
+
+/// Delays every piece of a connection by `delay_ms` for `duration`.
+async fn slow(proxy: &Proxy, delay_ms: u64, duration: Duration) {
+    let fault = ConnectionFault::Slow(Duration::from_millis(delay_ms));
+    interrupt(proxy, fault, duration).await;
 }

@@ -1,4 +1,4 @@
-//! A connection that breaks as it is told.
+//! A TCP proxy that injects faults into the connections through it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,34 +10,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Which way bytes go: to the one that was called, or back to the caller.
+/// A direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// To the one that was called.
-    There,
-    /// Back to the caller.
-    Back,
+pub(super) enum Direction {
+    /// From the client to the server.
+    Request,
+    /// From the server to the client.
+    Response,
 }
 
-/// What is wrong with a connection.
+/// A fault of the connections through a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Break {
-    /// Nobody is there: what is open is closed, and what comes is closed at once.
+pub(super) enum ConnectionFault {
+    /// Open connections are closed, and new ones are closed at once.
     Down,
-    /// After so many more bytes one way, the connection is cut. Then all is well again.
-    Cut(Way, usize),
-    /// The next bytes back never arrive, and the connection is cut in their stead. Then all is well again.
+    /// A connection is cut after this number of bytes in one direction. Then the fault ends.
+    Cut(Direction, usize),
+    /// A connection is cut instead of passing on the next bytes to the client. Then the fault ends.
     AnswerLost,
-    /// The next bytes back arrive twice. Then all is well again.
+    /// The next bytes to the client are sent twice. Then the fault ends.
     AnswerTwice,
-    /// Every piece of it waits so long, and comes in small pieces.
+    /// Bytes are passed on in small pieces with this delay before each.
     Slow(Duration),
 }
 
-/// Bytes of a slow connection that come at once.
+/// Size of the pieces on a slow connection.
 const PIECE: usize = 1_500;
 
-/// Between one who calls and one who is called.
+/// A proxy with its own listener, through which clients reach a server.
 pub(super) struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -45,27 +45,27 @@ pub(super) struct Proxy {
 }
 
 struct State {
-    target: Mutex<String>,
-    fault: Mutex<Option<Break>>,
+    server: Mutex<String>,
+    fault: Mutex<Option<ConnectionFault>>,
     is_down: watch::Sender<bool>,
 }
 
-/// What becomes of some bytes.
+/// What the proxy does with a block of bytes.
 enum Fate {
     Pass,
-    Wait(Duration),
-    Twice,
-    /// So many pass, and then it is over.
-    End(usize),
+    Delay(Duration),
+    Repeat,
+    /// Passes on this number of bytes, then closes the connection.
+    Cut(usize),
 }
 
 impl Proxy {
-    /// Opens one.
+    /// Opens a proxy without a server.
     pub(super) async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
-            target: Mutex::default(),
+            server: Mutex::default(),
             fault: Mutex::default(),
             is_down: watch::Sender::new(false),
         });
@@ -73,20 +73,25 @@ impl Proxy {
         Self { address, state, task }
     }
 
-    /// Where it is called.
+    /// The address for clients.
     pub(super) fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// Whom it calls from now on.
-    pub(super) fn lead_to(&self, target: impl Into<String>) {
-        *self.state.target.lock().unwrap() = target.into();
+    /// Sets the server of all new connections.
+    pub(super) fn lead_to(&self, server: impl Into<String>) {
+        *self.state.server.lock().unwrap() = server.into();
     }
 
-    /// Breaks it, or mends it.
-    pub(super) fn set(&self, fault: Option<Break>) {
+    /// Injects a fault, or ends it.
+    pub(super) fn set(&self, fault: Option<ConnectionFault>) {
         *self.state.fault.lock().unwrap() = fault;
-        self.state.is_down.send_replace(fault == Some(Break::Down));
+        self.state.is_down.send_replace(fault == Some(ConnectionFault::Down));
+    }
+
+    /// Cuts a connection after this number of bytes from the client.
+    pub(super) fn cut_request(&self, bytes: usize) {
+        self.set(Some(ConnectionFault::Cut(Direction::Request, bytes)));
     }
 }
 
@@ -97,37 +102,37 @@ impl Drop for Proxy {
 }
 
 async fn listen(listener: TcpListener, state: Arc<State>) {
-    while let Ok((caller, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.accept().await {
         let state = Arc::clone(&state);
         let mut is_down = state.is_down.subscribe();
         tokio::spawn(async move {
             tokio::select! {
-                // A connection that is cut ends in an error on purpose.
-                _ = pass(caller, &state) => {}
+                // A connection that is cut ends with an error, which is expected.
+                _ = relay(client, &state) => {}
                 _ = is_down.wait_for(|it| *it) => {}
             }
         });
     }
 }
 
-async fn pass(caller: TcpStream, state: &State) -> io::Result<()> {
-    let target = state.target.lock().unwrap().clone();
-    let called = TcpStream::connect(target).await?;
-    caller.set_nodelay(true)?;
-    called.set_nodelay(true)?;
-    let ((from_caller, to_caller), (from_called, to_called)) =
-        (caller.into_split(), called.into_split());
+async fn relay(client: TcpStream, state: &State) -> io::Result<()> {
+    let address = state.server.lock().unwrap().clone();
+    let server = TcpStream::connect(address).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
     tokio::try_join!(
-        pump(from_caller, to_called, Way::There, state),
-        pump(from_called, to_caller, Way::Back, state),
+        relay_direction(from_client, to_server, Direction::Request, state),
+        relay_direction(from_server, to_client, Direction::Response, state),
     )?;
     Ok(())
 }
 
-async fn pump(
+async fn relay_direction(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    way: Way,
+    direction: Direction,
     state: &State,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
@@ -137,16 +142,16 @@ async fn pump(
         if bytes.is_empty() {
             return to.shutdown().await;
         }
-        match state.fate(way, count) {
+        match state.fate(direction, count) {
             Fate::Pass => to.write_all(bytes).await?,
-            Fate::Twice => to.write_all(&[bytes, bytes].concat()).await?,
-            Fate::Wait(pause) => {
+            Fate::Repeat => to.write_all(&[bytes, bytes].concat()).await?,
+            Fate::Delay(delay) => {
                 for piece in bytes.chunks(PIECE) {
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(delay).await;
                     to.write_all(piece).await?;
                 }
             }
-            Fate::End(rest) => {
+            Fate::Cut(rest) => {
                 to.write_all(&bytes[..rest]).await?;
                 to.flush().await?;
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -156,26 +161,27 @@ async fn pump(
 }
 
 impl State {
-    fn fate(&self, way: Way, count: usize) -> Fate {
+    /// Decides about a block of `count` bytes, and ends a fault that happens once.
+    fn fate(&self, direction: Direction, count: usize) -> Fate {
         let mut fault = self.fault.lock().unwrap();
         match *fault {
-            Some(Break::Cut(cut, left)) if cut == way => {
-                if count < left {
-                    *fault = Some(Break::Cut(cut, left - count));
+            Some(ConnectionFault::Cut(cut, remaining)) if cut == direction => {
+                if count < remaining {
+                    *fault = Some(ConnectionFault::Cut(cut, remaining - count));
                     return Fate::Pass;
                 }
                 *fault = None;
-                Fate::End(left)
+                Fate::Cut(remaining)
             }
-            Some(Break::AnswerLost) if way == Way::Back => {
+            Some(ConnectionFault::AnswerLost) if direction == Direction::Response => {
                 *fault = None;
-                Fate::End(0)
+                Fate::Cut(0)
             }
-            Some(Break::AnswerTwice) if way == Way::Back => {
+            Some(ConnectionFault::AnswerTwice) if direction == Direction::Response => {
                 *fault = None;
-                Fate::Twice
+                Fate::Repeat
             }
-            Some(Break::Slow(pause)) => Fate::Wait(pause),
+            Some(ConnectionFault::Slow(delay)) => Fate::Delay(delay),
             _ => Fate::Pass,
         }
     }
@@ -185,8 +191,8 @@ impl State {
 mod tests {
     use super::*;
 
-    /// A server that answers each call with what it heard.
-    async fn echoing() -> Proxy {
+    /// A proxy to a server that sends back what it receives.
+    async fn echo_proxy() -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::open().await;
         proxy.lead_to(listener.local_addr().unwrap().to_string());
@@ -201,38 +207,39 @@ mod tests {
         proxy
     }
 
-    /// What comes back of `text`.
-    async fn heard(proxy: &Proxy, text: &[u8]) -> Vec<u8> {
+    /// The echo of `text`, as far as it arrives.
+    async fn echo(proxy: &Proxy, text: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-        // A proxy that is down may close before it is written to, or be reset while it is read.
+        // A proxy that is down may close the connection before the write, or during the read.
         _ = stream.write_all(text).await;
         _ = stream.shutdown().await;
-        let mut all = Vec::new();
-        _ = stream.read_to_end(&mut all).await;
-        all
+        let mut received = Vec::new();
+        _ = stream.read_to_end(&mut received).await;
+        received
     }
 
     #[tokio::test]
-    async fn it_breaks_as_it_is_told_and_once() {
-        let proxy = echoing().await;
+    async fn each_fault_has_its_effect_and_a_single_fault_ends() {
+        let proxy = echo_proxy().await;
         for (fault, expected) in [
             (None, "hello"),
-            (Some(Break::Down), ""),
-            (Some(Break::Cut(Way::Back, 3)), "hel"),
-            (Some(Break::Cut(Way::There, 3)), ""),
-            (Some(Break::AnswerLost), ""),
-            (Some(Break::AnswerTwice), "hellohello"),
-            (Some(Break::Slow(Duration::from_millis(5))), "hello"),
+            (Some(ConnectionFault::Down), ""),
+            (Some(ConnectionFault::Cut(Direction::Response, 3)), "hel"),
+            (Some(ConnectionFault::Cut(Direction::Request, 3)), ""),
+            (Some(ConnectionFault::AnswerLost), ""),
+            (Some(ConnectionFault::AnswerTwice), "hellohello"),
+            (Some(ConnectionFault::Slow(Duration::from_millis(5))), "hello"),
         ] {
             proxy.set(fault);
-            let first = heard(&proxy, b"hello").await;
+            let first = echo(&proxy, b"hello").await;
             assert!(
                 first == expected.as_bytes()
-                    || first == b"hel" && fault == Some(Break::Cut(Way::There, 3)),
+                    || first == b"hel"
+                        && fault == Some(ConnectionFault::Cut(Direction::Request, 3)),
                 "{fault:?}: {first:?}"
             );
-            if !matches!(fault, Some(Break::Down | Break::Slow(_))) {
-                assert_eq!(heard(&proxy, b"again").await, b"again", "{fault:?}");
+            if !matches!(fault, Some(ConnectionFault::Down | ConnectionFault::Slow(_))) {
+                assert_eq!(echo(&proxy, b"again").await, b"again", "{fault:?}");
             }
         }
     }

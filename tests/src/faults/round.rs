@@ -1,4 +1,4 @@
-//! One fault, and what came of it.
+//! A round: an order and a study with one fault, and the checks that follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,46 +14,47 @@ use simulators::phantom::Phantom;
 use simulators::{order_message, send_order};
 
 use super::kind::{Kind, Recipient};
-use super::proxy::{Break, Way};
+use super::proxy::ConnectionFault;
 use super::ward::{SLICES, Ward};
 use crate::{files, program};
 
-/// Longest time from the first byte to the last delivery.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Longest time from the first byte of a round to its last delivery.
+const ROUND_TIME_MAX: Duration = Duration::from_mins(2);
 
-/// Latest moment of a fault. An order, a study, its run and its deliveries take about as long.
-const LATEST_MS: u64 = 1_500;
+/// Latest moment of a fault. A round without a fault takes about as long.
+const MOMENT_MS_MAX: u64 = 1_500;
 
-/// Longest time that something is away.
-const LONGEST_MS: u64 = 2_000;
+/// Longest duration of a temporary fault.
+const DURATION_MS_MAX: u64 = 2_000;
 
-/// Bytes of an order and of a study, about: a cut falls somewhere in them.
+/// Approximate sizes of an order and of a study. A connection is cut somewhere within them.
 const ORDER_BYTES: usize = 400;
 const STUDY_BYTES: usize = 40_000;
 
-/// What should not have been.
+/// A violation of what must hold after a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// What was acknowledged is not there.
+    /// Acknowledged content is missing.
     Lost(String),
-    /// Something was kept, done or delivered twice, or under one name with two contents.
+    /// Content was stored, processed or delivered twice, or has two versions under one name.
     Duplicated(String),
-    /// It did not come to an end.
+    /// The round did not finish within its time.
     Stuck(String),
-    /// Anything else.
+    /// Any other violation.
     Unexplained(String),
 }
 
-/// What came of a round.
+/// The result of a round.
 #[derive(Clone, Debug)]
 pub struct Verdict {
+    /// The fault, with its parameters.
     what: String,
-    /// What should not have been.
+    /// All violations; none in a good round.
     pub flaws: Vec<Flaw>,
 }
 
 impl Verdict {
-    /// Says more of what happened.
+    /// Adds a remark to the description of the fault.
     pub(super) fn note(&mut self, text: &str) {
         self.what.push_str(": ");
         self.what.push_str(text);
@@ -67,7 +68,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What came of many.
+/// Totals over many rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     rounds: usize,
@@ -88,13 +89,13 @@ impl fmt::Display for Count {
 }
 
 impl Count {
-    /// Takes in a round.
+    /// Adds the result of a round.
     pub fn add(&mut self, verdict: &Verdict) {
         self.rounds += 1;
         self.add_end(verdict);
     }
 
-    /// Takes in what was found in the end.
+    /// Adds the result of the checks after the last round, which are no round.
     pub fn add_end(&mut self, verdict: &Verdict) {
         for flaw in &verdict.flaws {
             *match flaw {
@@ -106,7 +107,7 @@ impl Count {
         }
     }
 
-    /// Takes in what somebody else counted.
+    /// Adds the totals of another hospital.
     pub fn join(&mut self, other: Self) {
         self.rounds += other.rounds;
         self.lost += other.lost;
@@ -115,76 +116,80 @@ impl Count {
         self.unexplained += other.unexplained;
     }
 
-    /// Whether all is well.
+    /// Whether there are no violations.
     pub const fn is_good(self) -> bool {
         self.lost + self.duplicated + self.stuck + self.unexplained == 0
     }
 }
 
 impl Ward {
-    /// Sends an order and a study, breaks what the seed says, and looks at what came of it.
+    /// Runs the round of a seed: sends an order and a study, injects the fault, and checks.
     pub async fn round(&mut self, seed: u64) -> Verdict {
         let (kind, mut random) = Kind::of(seed);
-        let moment = Duration::from_millis(random.u64(..LATEST_MS));
-        let how_long = Duration::from_millis(random.u64(200..LONGEST_MS));
+        let moment = Duration::from_millis(random.u64(..MOMENT_MS_MAX));
+        let duration = Duration::from_millis(random.u64(200..DURATION_MS_MAX));
         let bytes = random.usize(..STUDY_BYTES);
         let what = format!(
             "{kind:?} after {} ms, for {} ms, {bytes} bytes",
             moment.as_millis(),
-            how_long.as_millis()
+            duration.as_millis()
         );
         match kind {
-            Kind::OrderCut => self.ris_way.set(Some(Break::Cut(Way::There, bytes % ORDER_BYTES))),
-            Kind::OrderAnswerLost => self.ris_way.set(Some(Break::AnswerLost)),
+            Kind::OrderCut => self.ris_proxy.cut_request(bytes % ORDER_BYTES),
+            Kind::OrderAnswerLost => self.ris_proxy.set(Some(ConnectionFault::AnswerLost)),
             _ => {}
         }
-        let strike = async |ward: &mut Self| {
+        let inject = async |ward: &mut Self| {
             tokio::time::sleep(moment).await;
-            kind.strike(ward, how_long, bytes).await;
+            kind.inject(ward, duration, bytes).await;
         };
-        let verdict = self.pass(&seed.to_string(), strike, kind).await;
+        let verdict = self.pass(&seed.to_string(), inject, kind).await;
         Verdict { what, ..verdict }
     }
 
-    /// Sends an order and a study of this name, strikes meanwhile, and looks at what came of it.
+    /// Sends an order and a study of this name, calls `inject` during the transfer, and checks.
     pub(super) async fn pass(
         &mut self,
         name: &str,
-        strike: impl AsyncFnOnce(&mut Self),
+        inject: impl AsyncFnOnce(&mut Self),
         kind: Kind,
     ) -> Verdict {
         let phantom = phantom(name);
-        let before = (self.pacs.received().len(), self.ehr.received_raw().len());
-        let (ris, modality) = (self.ris_way.address(), self.modality_way.address());
+        let before = Received {
+            images: self.pacs.received().len(),
+            messages: self.ehr.received_raw().len(),
+        };
+        let ris = self.ris_proxy.address();
+        let modality = self.modality_proxy.address();
         let sending = tokio::spawn(send(ris, modality, phantom.clone()));
-        strike(self).await;
+        inject(self).await;
         let mut flaws = Vec::new();
         if sending.await.is_ok_and(|it| it) {
             self.sent.extend(phantom.files().iter().map(|it| digest(it)));
             let order = order_message(&phantom, &phantom.accession);
             self.ordered.push((phantom.accession.clone(), hex::encode(Sha256::digest(&order))));
             match self.ended(&phantom).await {
-                Ok(()) => flaws.extend(self.delivered(before, kind)),
+                Ok(()) => flaws.extend(self.delivery_flaws(&before, kind)),
                 Err(flaw) => flaws.push(flaw),
             }
         } else {
             flaws.push(Flaw::Stuck("the engine does not take the order and the study".to_owned()));
         }
-        self.mend();
+        self.repair();
         Verdict { what: name.to_owned(), flaws }
     }
 
-    /// Waits until the study has run and everything of it is delivered.
+    /// Waits until the run of the study and all its deliveries have ended.
     async fn ended(&self, phantom: &Phantom) -> Result<(), Flaw> {
-        let begin = Instant::now();
+        let start = Instant::now();
         let mut why = Value::Null;
-        while begin.elapsed() < PATIENCE {
+        while start.elapsed() < ROUND_TIME_MAX {
             let output = self.hospital.command(&["why", &phantom.study_uid(), "--json"]);
-            // The database may be away.
+            // The database may be unreachable; then there is no output.
             why = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let study = &why["studies"][0];
             let runs = study["runs"].as_array().cloned().unwrap_or_default();
-            if !runs.is_empty() && runs.iter().all(is_over) {
+            if !runs.is_empty() && runs.iter().all(has_ended) {
                 let instances = study["study"]["instances"].as_u64();
                 if instances != Some(u64::from(SLICES)) {
                     return Err(Flaw::Lost(format!("{instances:?} instances are there")));
@@ -196,49 +201,48 @@ impl Ward {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(Flaw::Stuck(format!("after {PATIENCE:?}: {why}")))
+        Err(Flaw::Stuck(format!("after {ROUND_TIME_MAX:?}: {why}")))
     }
 
-    /// What PACS and EHR got since there were so many.
-    fn delivered(&self, (images, messages): (usize, usize), kind: Kind) -> Vec<Flaw> {
-        let images = self.pacs.received().into_iter().skip(images);
-        let images: Vec<_> = images.map(|it| (it.sop_instance, digest_of(&it.path))).collect();
-        let messages = self.ehr.received_raw().into_iter().skip(messages);
+    /// Checks what PACS and EHR have received since `before`.
+    fn delivery_flaws(&self, before: &Received, kind: Kind) -> Vec<Flaw> {
+        let images = self.pacs.received().into_iter().skip(before.images);
+        let images: Vec<_> = images.map(|it| (it.sop_instance, file_digest(&it.path))).collect();
+        let messages = self.ehr.received_raw().into_iter().skip(before.messages);
         let messages: Vec<_> =
             messages.map(|it| (control_id(&it), Sha256::digest(&it).into())).collect();
-        let may_repeat = |to| kind.may_repeat(to);
         [
-            wire("PACS", &images, 2, may_repeat(Recipient::Pacs)),
-            wire("EHR", &messages, 1, may_repeat(Recipient::Ehr)),
+            recipient_flaws("PACS", &images, 2, kind.may_repeat(Recipient::Pacs)),
+            recipient_flaws("EHR", &messages, 1, kind.may_repeat(Recipient::Ehr)),
         ]
         .concat()
     }
 
-    /// What is kept of all rounds, when they are over.
+    /// Checks archive, messages and trail of all rounds, after the last one.
     pub fn end(&self) -> Verdict {
-        let mut flaws = self.archived();
-        flaws.extend(self.messages());
-        flaws.extend(self.trail());
-        // Compares the projections with the trail, and reads every file and every message.
+        let mut flaws = self.archive_flaws();
+        flaws.extend(self.message_flaws());
+        flaws.extend(self.trail_flaw());
+        // The command compares projections with the trail, and reads every file and every message.
         let doctor = self.hospital.ask(&["doctor", "--read-all"]);
-        let sick = doctor.as_array().into_iter().flatten().filter(|it| it["is_good"] != true);
-        flaws.extend(sick.map(|it| Flaw::Unexplained(format!("doctor: {it}"))));
+        let findings = doctor.as_array().into_iter().flatten().filter(|it| it["is_good"] != true);
+        flaws.extend(findings.map(|it| Flaw::Unexplained(format!("doctor: {it}"))));
         Verdict { what: "in the end".to_owned(), flaws }
     }
 
-    /// Whether each order that was acknowledged is there once, with the bytes that were sent.
-    fn messages(&self) -> Vec<Flaw> {
+    /// Checks that each acknowledged order is stored once, with the bytes that were sent.
+    fn message_flaws(&self) -> Vec<Flaw> {
         let messages = self.hospital.ask(&["messages", "--limit", "100000"]);
         let text = |it: &Value, name: &str| it[name].as_str().unwrap_or_default().to_owned();
-        let mut kept = BTreeMap::<String, Vec<String>>::new();
+        let mut stored = BTreeMap::<String, Vec<String>>::new();
         for message in messages.as_array().into_iter().flatten() {
-            kept.entry(text(message, "control_id")).or_default().push(text(message, "sha256"));
+            stored.entry(text(message, "control_id")).or_default().push(text(message, "sha256"));
         }
         let mut flaws = Vec::new();
         for (control_id, sha256) in &self.ordered {
-            match kept.get(control_id).map(Vec::as_slice) {
+            match stored.get(control_id).map(Vec::as_slice) {
                 None => flaws.push(Flaw::Lost(format!("message {control_id}"))),
-                Some([one]) if one == sha256 => {}
+                Some([only]) if only == sha256 => {}
                 Some([_]) => flaws.push(Flaw::Lost(format!("the bytes of message {control_id}"))),
                 Some(all) => {
                     flaws.push(Flaw::Duplicated(format!("message {control_id}: {}", all.len())));
@@ -248,11 +252,10 @@ impl Ward {
         flaws
     }
 
-    /// Whether the trail is intact, in the eyes of one who has only an export of it and the key.
-    fn trail(&self) -> Option<Flaw> {
-        let (export, key) =
-            (self.hospital.scratch.path("trail"), self.data().join("keys/trail.pub"));
-        let [export, key] = [&export, &key].map(|it| it.display().to_string());
+    /// Exports the trail and verifies the export with nothing but the public key.
+    fn trail_flaw(&self) -> Option<Flaw> {
+        let export = self.hospital.scratch.path("trail").display().to_string();
+        let key = self.data().join("keys/trail.pub").display().to_string();
         let exported = self.hospital.command(&["audit", "export", &export]);
         let verify = ["audit", "verify", &export, "--key", &key];
         let verified = Command::new(program()).args(verify).output().unwrap();
@@ -262,22 +265,28 @@ impl Ward {
         (!is_good).then(|| Flaw::Unexplained(format!("the trail: {text}")))
     }
 
-    /// Whether the archive holds what was acknowledged, byte by byte and once.
-    fn archived(&self) -> Vec<Flaw> {
-        let mut kept = BTreeMap::<[u8; 32], usize>::new();
+    /// Checks that the archive holds each acknowledged data set once, byte by byte.
+    fn archive_flaws(&self) -> Vec<Flaw> {
+        let mut stored = BTreeMap::<[u8; 32], usize>::new();
         for file in files(&self.data().join("archive/instances")) {
-            *kept.entry(digest_of(&file)).or_default() += 1;
+            *stored.entry(file_digest(&file)).or_default() += 1;
         }
         let mut flaws = Vec::new();
-        for one in &self.sent {
-            match kept.get(one) {
-                None => flaws.push(Flaw::Lost(format!("the data set {one:02x?}"))),
+        for digest in &self.sent {
+            match stored.get(digest) {
+                None => flaws.push(Flaw::Lost(format!("the data set {digest:02x?}"))),
                 Some(1) => {}
                 Some(count) => flaws.push(Flaw::Duplicated(format!("a data set, {count} files"))),
             }
         }
         flaws
     }
+}
+
+/// Numbers of objects that PACS and EHR have received.
+struct Received {
+    images: usize,
+    messages: usize,
 }
 
 fn phantom(name: &str) -> Phantom {
@@ -293,12 +302,13 @@ fn phantom(name: &str) -> Phantom {
     }
 }
 
-/// Sends the order and each slice until it is acknowledged, and never after that. Gives whether all were.
+/// Sends the order and each slice repeatedly until the acknowledgement, and not after it. Returns
+/// whether all were acknowledged.
 async fn send(ris: String, modality: String, phantom: Phantom) -> bool {
-    let begin = Instant::now();
+    let start = Instant::now();
     let order = order_message(&phantom, &phantom.accession);
     while send_order(&ris, &order).await.ok().as_deref() != Some("AA") {
-        if begin.elapsed() > PATIENCE {
+        if start.elapsed() > ROUND_TIME_MAX {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -306,7 +316,7 @@ async fn send(ris: String, modality: String, phantom: Phantom) -> bool {
     let modality = crate::remote(&modality, "CT1");
     for file in phantom.files() {
         while modality.store(&[&file]).await.is_err() {
-            if begin.elapsed() > PATIENCE {
+            if start.elapsed() > ROUND_TIME_MAX {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -315,15 +325,22 @@ async fn send(ris: String, modality: String, phantom: Phantom) -> bool {
     true
 }
 
-fn is_over(run: &Value) -> bool {
+/// Whether a run is completed and both of its deliveries arrived.
+fn has_ended(run: &Value) -> bool {
     let deliveries = run["deliveries"].as_array().cloned().unwrap_or_default();
     run["run"]["status"] == "completed"
         && deliveries.len() == 2
         && deliveries.iter().all(|it| it["state"] == "delivered")
 }
 
-/// What is wrong with what a receiver got: by name, and the digest of each time it came.
-fn wire(who: &str, all: &[(String, [u8; 32])], count: usize, may_repeat: bool) -> Vec<Flaw> {
+/// Compares what a recipient got, the name and digest of each object, with the expected number of
+/// objects.
+fn recipient_flaws(
+    who: &str,
+    all: &[(String, [u8; 32])],
+    count: usize,
+    may_repeat: bool,
+) -> Vec<Flaw> {
     let names: BTreeSet<&String> = all.iter().map(|it| &it.0).collect();
     let contents: BTreeSet<&(String, [u8; 32])> = all.iter().collect();
     let mut flaws = Vec::new();
@@ -345,17 +362,17 @@ fn wire(who: &str, all: &[(String, [u8; 32])], count: usize, may_repeat: bool) -
     flaws
 }
 
-/// SHA-256 of the data set of a file.
+/// SHA-256 of the data set of a file, without its File Meta Information.
 fn digest(file: &[u8]) -> [u8; 32] {
     let start = file_meta::split(file).map_or(0, |it| it.0);
     Sha256::digest(file.get(start..).unwrap_or_default()).into()
 }
 
-fn digest_of(file: &Path) -> [u8; 32] {
+fn file_digest(file: &Path) -> [u8; 32] {
     digest(&fs::read(file).unwrap_or_default())
 }
 
-/// MSH-10.
+/// MSH-10 of a message.
 fn control_id(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
     text.split('|').nth(9).unwrap_or_default().to_owned()
@@ -367,20 +384,21 @@ mod tests {
 
     #[test]
     fn what_a_receiver_should_not_have_got_is_found() {
-        let got = |all: &[(&str, u8)], kind: Kind| {
+        let flaws = |all: &[(&str, u8)], kind: Kind| {
             let all = all.iter().map(|(name, content)| ((*name).to_owned(), [*content; 32]));
-            wire("PACS", &all.collect::<Vec<_>>(), 2, kind.may_repeat(Recipient::Pacs))
+            let may_repeat = kind.may_repeat(Recipient::Pacs);
+            recipient_flaws("PACS", &all.collect::<Vec<_>>(), 2, may_repeat)
         };
-        let whole = [("seg", 1), ("sr", 2)];
-        let again = [("seg", 1), ("sr", 2), ("sr", 2)];
-        assert_eq!(got(&whole, Kind::PacsSlow), []);
-        assert_eq!(got(&again, Kind::PacsAnswerLost), []);
-        assert!(matches!(got(&again, Kind::PacsSlow)[..], [Flaw::Unexplained(_)]));
-        assert!(matches!(got(&again, Kind::EhrAnswerLost)[..], [Flaw::Unexplained(_)]));
-        assert!(matches!(got(&whole[..1], Kind::PacsDown)[..], [Flaw::Lost(_)]));
-        let more = [whole[0], whole[1], ("other", 3)];
-        assert!(matches!(got(&more, Kind::EngineKilled)[..], [Flaw::Duplicated(_)]));
-        let changed = [whole[0], whole[1], ("sr", 3)];
-        assert!(matches!(got(&changed, Kind::EngineKilled)[..], [Flaw::Duplicated(_)]));
+        let expected = [("seg", 1), ("sr", 2)];
+        let repeated = [("seg", 1), ("sr", 2), ("sr", 2)];
+        assert_eq!(flaws(&expected, Kind::PacsSlow), []);
+        assert_eq!(flaws(&repeated, Kind::PacsAnswerLost), []);
+        assert!(matches!(flaws(&repeated, Kind::PacsSlow)[..], [Flaw::Unexplained(_)]));
+        assert!(matches!(flaws(&repeated, Kind::EhrAnswerLost)[..], [Flaw::Unexplained(_)]));
+        assert!(matches!(flaws(&expected[..1], Kind::PacsDown)[..], [Flaw::Lost(_)]));
+        let more = [expected[0], expected[1], ("other", 3)];
+        assert!(matches!(flaws(&more, Kind::EngineKilled)[..], [Flaw::Duplicated(_)]));
+        let changed = [expected[0], expected[1], ("sr", 3)];
+        assert!(matches!(flaws(&changed, Kind::EngineKilled)[..], [Flaw::Duplicated(_)]));
     }
 }

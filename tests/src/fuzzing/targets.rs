@@ -1,4 +1,4 @@
-//! Who reads what comes from outside, and what good input looks like.
+//! The fuzzing targets: each reader of external bytes, with samples of valid input.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ use super::Target;
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
-/// All of them.
+/// All targets.
 pub fn all() -> Vec<Target> {
     vec![
         Target::new("pdu", vec![association_request(&[1, 3]), association_request(&[5])], pdu),
@@ -83,7 +83,7 @@ fn pdu(bytes: &[u8]) {
     }
 }
 
-/// P-DATA of a C-STORE, in fragments of so many bytes, each PDU after two bytes with its length.
+/// P-DATA of a C-STORE in fragments of `size` bytes. Two bytes with its length precede each PDU.
 fn conversation(size: usize) -> Vec<u8> {
     let command = Command::request(1, CommandField::C_STORE, 7, CT, "1.2.3").to_bytes();
     let data = vec![7; 300];
@@ -107,8 +107,8 @@ fn dimse(mut bytes: &[u8]) {
     let mut assembler = Assembler::default();
     while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
         let (pdu, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
-        let Ok(found) = fragments(pdu) else { return };
-        for fragment in found {
+        let Ok(fragments) = fragments(pdu) else { return };
+        for fragment in fragments {
             match assembler.push(fragment) {
                 Ok(Step::Command(command)) => {
                     _ = command.response(dimse::message::Status::SUCCESS, "ä").to_bytes();
@@ -121,7 +121,7 @@ fn dimse(mut bytes: &[u8]) {
     }
 }
 
-/// How data sets are written; the first byte of an input says which it is.
+/// Transfer syntaxes of data sets. The first byte of an input is an index into this list.
 const SYNTAXES: [&str; 5] = [
     EXPLICIT,
     "1.2.840.10008.1.2",
@@ -135,22 +135,26 @@ fn data_sets() -> Vec<Vec<u8>> {
     let file = phantom.files().remove(0);
     let (start, _) = encoding::dicom::file_meta::split(&file).unwrap();
     let explicit = &file[start..];
-    // A sequence in a sequence, of unknown length, and a name in Japanese.
+    // A sequence of undefined length in another one, and a name in Japanese.
     let implicit = b"\x08\x00\x05\x00\x0e\x00\x00\x00\\ISO 2022 IR 87\x10\x00\x10\x00\x0a\x00\x00\x00Y^T=\x1b$B;3\x1b\
         \x40\x00\x75\x02\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff\x40\x00\x75\x02\xff\xff\xff\xff\
         \xfe\xff\xdd\xe0\x00\x00\x00\x00\xfe\xff\x0d\xe0\x00\x00\x00\x00\xfe\xff\xdd\xe0\x00\x00\x00\x00";
     let encapsulated =
         b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\x00\x00\x00\x00\
         \xfe\xff\x00\xe0\x04\x00\x00\x00\x01\x02\x03\x04\xfe\xff\xdd\xe0\x00\x00\x00\x00";
-    let named = |syntax: u8, bytes: &[u8]| [&[syntax], bytes].concat();
-    let before_pixels = explicit.windows(4).position(|it| it == [0xE0, 0x7F, 0x10, 0]).unwrap();
+    let pixels_start = explicit.windows(4).position(|it| it == [0xE0, 0x7F, 0x10, 0]).unwrap();
     vec![
-        named(0, explicit),
-        named(1, implicit),
-        named(2, explicit),
-        named(3, &[0x4B, 0x04, 0x00]),
-        named(4, &[&explicit[..before_pixels], encapsulated].concat()),
+        with_syntax(0, explicit),
+        with_syntax(1, implicit),
+        with_syntax(2, explicit),
+        with_syntax(3, &[0x4B, 0x04, 0x00]),
+        with_syntax(4, &[&explicit[..pixels_start], encapsulated].concat()),
     ]
+}
+
+/// A data set after the index of its transfer syntax.
+fn with_syntax(syntax: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[syntax], bytes].concat()
 }
 
 fn dicom_header(bytes: &[u8]) {
@@ -173,26 +177,29 @@ fn order() -> Vec<u8> {
     order_message(&Phantom::default(), "1").into_bytes()
 }
 
-/// However a stream is cut, the same messages are in it.
+/// The frames of a stream must not depend on the pieces in which it arrives.
 fn mllp(bytes: &[u8]) {
-    let found = |size: usize| {
-        let mut decoder = Decoder::default();
-        let mut all: Vec<Frame> = Vec::new();
-        for piece in bytes.chunks(size) {
-            decoder.push(piece);
-            loop {
-                match decoder.next_frame() {
-                    Ok(Some(frame)) => all.push(frame),
-                    Ok(None) => break,
-                    Err(_) => return all,
-                }
+    let size = usize::from(bytes.first().copied().unwrap_or(1)).max(1);
+    let whole = decoded(bytes, bytes.len().max(1));
+    let in_pieces = decoded(bytes, size);
+    assert!(whole == in_pieces, "cut into {size} it is something else");
+}
+
+/// The frames of a stream that arrives in pieces of `size` bytes, up to the first error.
+fn decoded(bytes: &[u8], size: usize) -> Vec<Frame> {
+    let mut decoder = Decoder::default();
+    let mut frames = Vec::new();
+    for piece in bytes.chunks(size) {
+        decoder.push(piece);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return frames,
             }
         }
-        all
-    };
-    let size = usize::from(bytes.first().copied().unwrap_or(1)).max(1);
-    let (whole, cut) = (found(bytes.len().max(1)), found(size));
-    assert!(whole == cut, "cut into {size} it is something else");
+    }
+    frames
 }
 
 fn messages() -> Vec<Vec<u8>> {
@@ -215,8 +222,8 @@ fn hl7_message(bytes: &[u8]) {
         if let Ok(judged) = hl7::receiver::judge(&message, &rules) {
             let problem = hl7::Problem::wrong(hl7::ErrorCode::ApplicationInternalError, "", "no");
             let answer = hl7::acknowledgement::not_stored(&judged.message, &problem, "1", "2026");
-            let read = hl7::Message::parse(&answer, rules.charset);
-            assert!(read.is_ok(), "our answer cannot be read");
+            let parsed = hl7::Message::parse(&answer, rules.charset);
+            assert!(parsed.is_ok(), "our answer cannot be read");
         }
     }
 }
@@ -237,7 +244,7 @@ fn workflow_file(bytes: &[u8]) {
     }
 }
 
-/// Height and width, then the text.
+/// Run-length encoded masks, each after its height and width.
 fn masks() -> Vec<Vec<u8>> {
     let mask = |height: u32, width: u32| {
         let pixels = (0..height * width).map(|it| it % 7 < 3).collect();
@@ -250,40 +257,37 @@ fn masks() -> Vec<Vec<u8>> {
 fn rle(bytes: &[u8]) {
     let Some((height, rest)) = bytes.split_first_chunk::<4>() else { return };
     let Some((width, text)) = rest.split_first_chunk::<4>() else { return };
-    let (height, width) = (u32::from_le_bytes(*height), u32::from_le_bytes(*width));
+    let height = u32::from_le_bytes(*height);
+    let width = u32::from_le_bytes(*width);
     let Ok(mask) = FlatMask::parse(height, width, &String::from_utf8_lossy(text)) else { return };
     let again = FlatMask::parse(height, width, &mask.to_text()).unwrap();
     assert!(again.pixels == mask.pixels, "a mask comes back otherwise");
 }
 
 fn frames() -> Vec<Vec<u8>> {
-    let frame = |what: &PluginMessage, blob: &[u8]| {
-        let mut bytes = Vec::new();
-        write_frame(&mut bytes, what, blob).unwrap();
-        bytes
-    };
-    let asked = {
-        let mut bytes = Vec::new();
-        let settings = serde_json::json!({"targets": ["bone"]});
-        write_frame(&mut bytes, &HostMessage::Check { settings }, &[]).unwrap();
-        bytes
-    };
+    let mut check = Vec::new();
+    let settings = serde_json::json!({"targets": ["bone"]});
+    write_frame(&mut check, &HostMessage::Check { settings }, &[]).unwrap();
+    let ready = PluginMessage::Ready { name: "a".to_owned(), version: "1".to_owned() };
     let done = PluginMessage::Done { status: 0, body: "{\"findings\":[]}".to_owned() };
     vec![
-        frame(&PluginMessage::Artifact, &[1; 100]),
-        frame(&PluginMessage::Log { level: 1, message: "hm".to_owned() }, &[]),
-        [
-            frame(&PluginMessage::Ready { name: "a".to_owned(), version: "1".to_owned() }, &[]),
-            frame(&done, &[]),
-        ]
-        .concat(),
-        asked,
+        plugin_frame(&PluginMessage::Artifact, &[1; 100]),
+        plugin_frame(&PluginMessage::Log { level: 1, message: "hm".to_owned() }, &[]),
+        [plugin_frame(&ready, &[]), plugin_frame(&done, &[])].concat(),
+        check,
     ]
 }
 
+fn plugin_frame(message: &PluginMessage, blob: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_frame(&mut bytes, message, blob).unwrap();
+    bytes
+}
+
+/// Reads the same bytes as messages of a plugin, and as messages to a plugin.
 fn plugin_protocol(bytes: &[u8]) {
-    let mut said = Cursor::new(bytes);
-    while read_frame::<PluginMessage>(&mut said).is_ok() {}
-    let mut asked = Cursor::new(bytes);
-    while read_frame::<HostMessage>(&mut asked).is_ok() {}
+    let mut from_plugin = Cursor::new(bytes);
+    while read_frame::<PluginMessage>(&mut from_plugin).is_ok() {}
+    let mut to_plugin = Cursor::new(bytes);
+    while read_frame::<HostMessage>(&mut to_plugin).is_ok() {}
 }

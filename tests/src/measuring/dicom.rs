@@ -1,61 +1,62 @@
-//! Instances as fast as somebody takes them.
+//! Senders of instances at the full speed of a receiver.
 
 use std::time::{Duration, Instant};
 
 use dimse::Remote;
 use simulators::phantom::Phantom;
 
-/// What is sent: so many instances of so many pixels each, with so many associations at once.
+/// A load on a receiver: instances of one size, sent on parallel associations.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// What it is called in tables.
+    /// Name of the size in tables.
     pub name: &'static str,
-    /// How many instances.
+    /// Number of instances.
     pub instances: usize,
-    /// Rows and columns of each; two bytes a pixel.
+    /// Rows and columns of each instance, at two bytes per pixel.
     pub size: u16,
-    /// How many associations share them.
+    /// Number of associations, which send equal shares of the instances.
     pub associations: usize,
 }
 
 impl Load {
-    /// The files for each association, of a study of its own that nobody has seen yet.
+    /// The files of each association, all of a study that no receiver has seen.
     pub fn shares(&self) -> Vec<Vec<Vec<u8>>> {
-        let each = self.instances / self.associations;
-        let share = |_| {
-            let (size, seed) = (self.size, uuid::Uuid::now_v7().to_string());
-            let phantom = Phantom { seed, size, slices: 1, ..crate::study("") };
-            let file = phantom.files().remove(0);
-            let uid = phantom.instance_uid(0);
-            (0..each).map(|it| renumbered(&file, &uid, it)).collect()
-        };
-        (0..self.associations).map(share).collect()
+        (0..self.associations).map(|_| self.share()).collect()
+    }
+
+    fn share(&self) -> Vec<Vec<u8>> {
+        let seed = uuid::Uuid::now_v7().to_string();
+        let phantom = Phantom { seed, size: self.size, slices: 1, ..crate::study("") };
+        let file = phantom.files().remove(0);
+        let uid = phantom.instance_uid(0);
+        let count = self.instances / self.associations;
+        (0..count).map(|number| renumbered(&file, &uid, number)).collect()
     }
 }
 
-/// The same file as another instance of the same series, whose UID is as long.
+/// The same file as another instance of the series, with a UID of the same length.
 pub fn renumbered(file: &[u8], uid: &str, number: usize) -> Vec<u8> {
-    let kept = uid.len() - 6;
-    let fresh = format!("{}{:06}", uid.get(..kept).unwrap(), number);
-    replaced(file, uid.as_bytes(), fresh.as_bytes())
+    let prefix = uid.get(..uid.len() - 6).unwrap();
+    let new_uid = format!("{prefix}{number:06}");
+    replaced(file, uid.as_bytes(), new_uid.as_bytes())
 }
 
 fn replaced(file: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut bytes = file.to_vec();
-    // UIDs stand before the pixels.
+    // UIDs precede the pixels.
     let head = bytes.len().min(4096);
-    let places: Vec<usize> =
+    let positions: Vec<usize> =
         (0..head.saturating_sub(old.len())).filter(|at| bytes[*at..].starts_with(old)).collect();
-    assert!(!places.is_empty(), "the file does not name its UID");
-    for at in places {
-        bytes[at..at + old.len()].copy_from_slice(new);
+    assert!(!positions.is_empty(), "the file does not name its UID");
+    for position in positions {
+        bytes[position..position + old.len()].copy_from_slice(new);
     }
     bytes
 }
 
-/// Sends each share with an association of its own, and gives the time until the last was released.
+/// Sends each share on an association of its own. Returns the time until the last release.
 pub async fn store_all(remote: &Remote, shares: Vec<Vec<Vec<u8>>>) -> Duration {
-    let begin = Instant::now();
+    let start = Instant::now();
     let sending = shares.into_iter().map(|share| {
         let remote = remote.clone();
         tokio::spawn(async move {
@@ -66,5 +67,5 @@ pub async fn store_all(remote: &Remote, shares: Vec<Vec<Vec<u8>>>) -> Duration {
     for sender in sending.collect::<Vec<_>>() {
         sender.await.unwrap();
     }
-    begin.elapsed()
+    start.elapsed()
 }

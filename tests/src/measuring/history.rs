@@ -1,4 +1,4 @@
-//! A history of years, written at once.
+//! A database with years of history, inserted by SQL.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::Hospital;
 /// Longest wait for the events of the history to be sealed.
 const SEALED_TIME_MAX: Duration = Duration::from_mins(20);
 
-/// What is written; `EACH` is the numbers of the studies, as `n`.
+/// The statements that insert the history. `EACH` stands for the range of study numbers `n`.
 const HISTORY: &[&str] = &[
     "insert into patient (id, value, issuer) select md5('p' || n)::uuid, 'P' || n, '' EACH",
     "insert into patient_identifier select 'P' || n, '', md5('p' || n)::uuid EACH",
@@ -49,20 +49,20 @@ const HISTORY: &[&str] = &[
     "analyze",
 ];
 
-/// Adds studies number `from` to `to`, with a patient, an instance, a message, a run and a delivery each, and
-/// waits until their events are sealed.
+/// Inserts the studies after number `from` up to `to`, each with a patient, an instance, a message,
+/// a run and a delivery, and waits until their events are sealed.
 pub async fn fill(hospital: &Hospital, from: u64, to: u64) {
     let each = format!("from generate_series({}, {to}) n", from + 1);
     for statement in HISTORY {
-        let (is_done, said) = hospital.sql("admin", &statement.replace("EACH", &each));
-        assert!(is_done, "{said}");
+        let (is_done, output) = hospital.sql("admin", &statement.replace("EACH", &each));
+        assert!(is_done, "{output}");
     }
-    let begin = Instant::now();
+    let start = Instant::now();
     let sealed =
         "do $$ begin assert (select count(*) from audit.event) - (select count(*) from audit.seal)
         < 1000; end $$";
     while !hospital.sql("admin", sealed).0 {
-        assert!(begin.elapsed() < SEALED_TIME_MAX, "the history is not sealed");
+        assert!(start.elapsed() < SEALED_TIME_MAX, "the history is not sealed");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Objects that are larger than a sender should hold: a header, and pixels that repeat.
+//! Senders of objects that are too large for memory: a header, then the same pixels repeatedly.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -15,10 +15,10 @@ const MULTI_FRAME: &str = "1.2.840.10008.5.1.4.1.1.3.1";
 
 const EXPLICIT_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2.1";
 
-/// Pixels that are sent again and again.
+/// Size of the block of pixels that is sent repeatedly.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What a slow sender sends, and how long it rests after it: 10 KB a second.
+/// A slow sender pauses after each block of this size, which makes 10 KB per second.
 const TRICKLE_BYTES: usize = 1_000;
 const TRICKLE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,17 +63,16 @@ fn command(instance: &str) -> Vec<u8> {
     [implicit(0, &length.to_le_bytes()), rest].concat()
 }
 
-/// The data set up to its pixels, of which so many bytes follow.
+/// The data set up to its pixels, whose length is `pixel_bytes`.
 fn header(instance: &str, pixel_bytes: u32) -> Vec<u8> {
-    let (study, series) = (uid(), uid());
     let mut bytes = [
         explicit(0x0008, 0x0016, *b"UI", MULTI_FRAME),
         explicit(0x0008, 0x0018, *b"UI", instance),
         explicit(0x0008, 0x0060, *b"CS", "US"),
         explicit(0x0010, 0x0010, *b"PN", "LARGE^OBJECT"),
         explicit(0x0010, 0x0020, *b"LO", "LARGE"),
-        explicit(0x0020, 0x000D, *b"UI", &study),
-        explicit(0x0020, 0x000E, *b"UI", &series),
+        explicit(0x0020, 0x000D, *b"UI", &uid()),
+        explicit(0x0020, 0x000E, *b"UI", &uid()),
     ]
     .concat();
     bytes.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0]);
@@ -81,15 +80,15 @@ fn header(instance: &str, pixel_bytes: u32) -> Vec<u8> {
     bytes
 }
 
-/// An association, the context it may send in, and the instance it has announced.
-struct Begun {
+/// An association on which a C-STORE request was sent, but no data set yet.
+struct PendingStore {
     association: ClientAssociation<TcpStream>,
     context: u8,
     instance: String,
 }
 
-/// Opens an association and announces an object.
-fn begin(address: &str, called: &str) -> Begun {
+/// Opens an association and sends the C-STORE request of an object.
+fn request_store(address: &str, called: &str) -> PendingStore {
     let mut association = ClientAssociationOptions::new()
         .calling_ae_title("CT1")
         .called_ae_title(called)
@@ -99,95 +98,98 @@ fn begin(address: &str, called: &str) -> Begun {
         .unwrap();
     let context = association.presentation_contexts()[0].id;
     let instance = uid();
-    let set = PDataValue {
+    let value = PDataValue {
         presentation_context_id: context,
         value_type: PDataValueType::Command,
         is_last: true,
         data: command(&instance),
     };
-    association.send(&Pdu::PData { data: vec![set] }).unwrap();
-    Begun { association, context, instance }
+    association.send(&Pdu::PData { data: vec![value] }).unwrap();
+    PendingStore { association, context, instance }
 }
 
-/// Sends an object with so many bytes of pixels, and gives the time until it was taken.
+/// Sends an object with `pixel_bytes` of pixels and returns the time until its acknowledgement.
 pub fn store_large(address: &str, called: &str, pixel_bytes: u32) -> Duration {
-    let mut begun = begin(address, called);
-    let begin = Instant::now();
-    write_pixels(&mut begun, pixel_bytes);
-    let Pdu::PData { data } = begun.association.receive().unwrap() else { panic!("no answer") };
-    // (0000,0900) Status stands in the answer, and is zero.
+    let mut pending = request_store(address, called);
+    let start = Instant::now();
+    write_data_set(&mut pending, pixel_bytes);
+    let Pdu::PData { data } = pending.association.receive().unwrap() else { panic!("no answer") };
+    // (0000,0900) Status of the response must be zero.
     let status = implicit(0x0900, &0_u16.to_le_bytes());
     assert!(data[0].data.windows(status.len()).any(|it| it == status), "it was not taken");
-    let time = begin.elapsed();
-    begun.association.release().unwrap();
+    let time = start.elapsed();
+    pending.association.release().unwrap();
     time
 }
 
-fn write_pixels(begun: &mut Begun, pixel_bytes: u32) {
+fn write_data_set(pending: &mut PendingStore, pixel_bytes: u32) {
     let chunk = vec![7; CHUNK_BYTES];
-    let mut writer = begun.association.send_pdata(begun.context);
-    writer.write_all(&header(&begun.instance, pixel_bytes)).unwrap();
-    let mut left = usize::try_from(pixel_bytes).unwrap();
-    while left > 0 {
-        let now = left.min(CHUNK_BYTES);
-        writer.write_all(chunk.get(..now).unwrap()).unwrap();
-        left -= now;
+    let mut writer = pending.association.send_pdata(pending.context);
+    writer.write_all(&header(&pending.instance, pixel_bytes)).unwrap();
+    let mut remaining = usize::try_from(pixel_bytes).unwrap();
+    while remaining > 0 {
+        let length = remaining.min(CHUNK_BYTES);
+        writer.write_all(chunk.get(..length).unwrap()).unwrap();
+        remaining -= length;
     }
     writer.finish().unwrap();
 }
 
-/// Sends so many objects at once, and gives the time until the last was taken.
+/// Sends `count` objects on parallel associations and returns the time until the last
+/// acknowledgement.
 pub fn store_large_at_once(
     address: &str,
     called: &str,
     count: usize,
     pixel_bytes: u32,
 ) -> Duration {
-    let begin = Instant::now();
-    let send = |_| {
-        let (address, called) = (address.to_owned(), called.to_owned());
-        thread::spawn(move || store_large(&address, &called, pixel_bytes))
-    };
-    let all: Vec<_> = (0..count).map(send).collect();
-    for one in all {
-        one.join().unwrap();
+    let start = Instant::now();
+    let mut senders = Vec::with_capacity(count);
+    for _ in 0..count {
+        let address = address.to_owned();
+        let called = called.to_owned();
+        senders.push(thread::spawn(move || store_large(&address, &called, pixel_bytes)));
     }
-    begin.elapsed()
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    start.elapsed()
 }
 
-/// A sender that is not slow enough to be sent away, and never comes to an end.
+/// A sender of an endless object, just fast enough that the receiver does not abort.
 pub struct Slow {
-    is_over: Arc<AtomicBool>,
+    must_stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<bool>,
 }
 
 impl Slow {
-    /// Begins to send.
+    /// Starts to send, in a thread.
     pub fn begin(address: &str, called: &str) -> Self {
-        let is_over = Arc::<AtomicBool>::default();
-        let (over, mut begun) = (Arc::clone(&is_over), begin(address, called));
+        let must_stop = Arc::<AtomicBool>::default();
+        let stop = Arc::clone(&must_stop);
+        let mut pending = request_store(address, called);
         let thread = thread::spawn(move || {
-            let mut data = header(&begun.instance, u32::MAX - 1);
-            while !over.load(Ordering::Relaxed) {
-                let set = PDataValue {
-                    presentation_context_id: begun.context,
+            let mut data = header(&pending.instance, u32::MAX - 1);
+            while !stop.load(Ordering::Relaxed) {
+                let value = PDataValue {
+                    presentation_context_id: pending.context,
                     value_type: PDataValueType::Data,
                     is_last: false,
                     data: std::mem::replace(&mut data, vec![7; TRICKLE_BYTES]),
                 };
-                if begun.association.send(&Pdu::PData { data: vec![set] }).is_err() {
+                if pending.association.send(&Pdu::PData { data: vec![value] }).is_err() {
                     return false;
                 }
                 thread::sleep(TRICKLE_PAUSE);
             }
             true
         });
-        Self { is_over, thread }
+        Self { must_stop, thread }
     }
 
-    /// Stops, and says whether it was still being listened to.
+    /// Stops the sender. Returns whether its association was still open.
     pub fn end(self) -> bool {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.must_stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }

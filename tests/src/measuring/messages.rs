@@ -1,4 +1,4 @@
-//! Messages as fast as somebody acknowledges them.
+//! Receivers of HL7 messages to compare with, and a sender at their full speed.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 
 use crate::{Hospital, Scratch, python};
 
-/// Longest wait for a peer to answer for the first time.
+/// Longest wait until a receiver accepts its first connection.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The server of python-hl7, which reads each message and acknowledges it.
+/// A server with python-hl7 that parses each message, stores nothing, and acknowledges.
 const PYTHON_HL7: &str = "
 import asyncio, sys, hl7
 from hl7.mllp import start_hl7_server
@@ -34,24 +34,24 @@ asyncio.run(main())
 
 /// A running server for HL7 v2.
 pub struct Acknowledger {
-    /// What it is called in tables.
+    /// Name in tables.
     pub name: &'static str,
-    /// Where it is.
+    /// Address of the MLLP listener.
     pub address: String,
-    /// The engine, if this is ours.
+    /// The hospital, where this is the engine.
     pub hospital: Option<Hospital>,
     child: Option<(Child, Scratch)>,
 }
 
 impl Acknowledger {
-    /// This engine, with its private database.
+    /// The engine with its private database.
     pub async fn isocenter() -> Self {
         let hospital = super::peer::idle_hospital().await;
         let address = hospital.engine.mllp.clone();
         Self { name: "isocenter", address, hospital: Some(hospital), child: None }
     }
 
-    /// python-hl7.
+    /// A server with python-hl7, where it can be started.
     pub async fn python_hl7() -> Option<Self> {
         let python = python();
         let scratch = Scratch::default();
@@ -60,9 +60,9 @@ impl Acknowledger {
         command.arg(scratch.write("server.py", PYTHON_HL7)).arg(port.to_string());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
         let address = format!("127.0.0.1:{port}");
-        let begin = Instant::now();
+        let start = Instant::now();
         while TcpStream::connect(&address).await.is_err() {
-            assert!(begin.elapsed() < START_TIME_MAX, "python-hl7 does not answer");
+            assert!(start.elapsed() < START_TIME_MAX, "python-hl7 does not answer");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let child = Some((child, scratch));
@@ -73,7 +73,7 @@ impl Acknowledger {
 impl Drop for Acknowledger {
     fn drop(&mut self) {
         if let Some((child, _)) = &mut self.child {
-            // It may have ended already.
+            // The child may have ended already.
             _ = child.kill();
             _ = child.wait();
         }
@@ -98,14 +98,14 @@ fn laboratory_report(control_id: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Sends messages over so many connections, each waiting for its acknowledgement before the next. Gives the
-/// time for all, and the time of each in milliseconds.
+/// Sends `each` messages on every connection, one after the acknowledgement of the other. Returns
+/// the total time, and the milliseconds from each message to its acknowledgement.
 pub async fn acknowledge_all(
     address: &str,
     connections: usize,
     each: usize,
 ) -> (Duration, Vec<f64>) {
-    let begin = Instant::now();
+    let start = Instant::now();
     let sending = (0..connections).map(|_| {
         let address = address.to_owned();
         tokio::spawn(async move {
@@ -123,8 +123,8 @@ pub async fn acknowledge_all(
                     assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the peer hung up");
                 }
                 times.push(sent.elapsed().as_secs_f64() * 1000.0);
-                let said = String::from_utf8_lossy(&answer);
-                assert!(said.contains("MSA|AA"), "{said}");
+                let text = String::from_utf8_lossy(&answer);
+                assert!(text.contains("MSA|AA"), "{text}");
             }
             times
         })
@@ -133,5 +133,5 @@ pub async fn acknowledge_all(
     for sender in sending.collect::<Vec<_>>() {
         times.extend(sender.await.unwrap());
     }
-    (begin.elapsed(), times)
+    (start.elapsed(), times)
 }

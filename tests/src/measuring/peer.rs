@@ -1,4 +1,4 @@
-//! Who takes instances beside us.
+//! Receivers of C-STORE that are compared: the engine, storescp, Orthanc and pynetdicom.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,22 +12,22 @@ use dimse::{Remote, Timers};
 use rustix::process::Pid;
 
 use crate::processes::family;
-use crate::{Habits, Hospital, Scratch, python, remote};
+use crate::{Hospital, Scratch, SiteOptions, python, remote};
 
-/// Longest wait for a peer to answer for the first time.
+/// Longest wait until a receiver responds to its first C-ECHO.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// P-DATA that every peer is asked to take.
+/// Maximum PDU length that every receiver is configured with.
 const PDU_BYTES: u32 = 131_072;
 
-/// A workflow that takes nothing of what is sent, so that all receivers do the same: keep.
+/// A workflow that no study of a bench triggers, so that the engine only stores, as the others do.
 const IDLE: &str = "
 workflow: idle
 on: { study: { when: '\"XA\" in study.modalities', complete: { quiet: 20s } } }
 nodes: { look: { review: radiologist } }
 ";
 
-/// A pynetdicom server that writes what comes as it came.
+/// A pynetdicom server that writes each data set as received.
 const PYNETDICOM: &str = "
 import sys, itertools
 from pynetdicom import AE, AllStoragePresentationContexts, evt
@@ -46,38 +46,43 @@ ae.start_server(('127.0.0.1', int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE,
 
 /// A running server for C-STORE.
 pub struct Receiver {
-    /// What it is called in tables.
+    /// Name in tables.
     pub name: &'static str,
-    /// Where it is.
+    /// The server as a sender sees it.
     pub remote: Remote,
-    /// Where it keeps the bytes of what it gets.
+    /// The folder in which the server stores what it receives.
     folder: PathBuf,
     process: u32,
-    held: Held,
+    server: Server,
 }
 
-/// A hospital whose engine only keeps what comes.
+/// A hospital whose engine stores what it receives and starts no run.
 pub(super) async fn idle_hospital() -> Hospital {
-    Hospital::with(Habits { workflows: &[("idle", IDLE)], ..Habits::default() }).await
+    Hospital::with(SiteOptions { workflows: &[("idle", IDLE)], ..SiteOptions::default() }).await
 }
 
-enum Held {
+/// The process behind a receiver, which ends when it is dropped.
+enum Server {
     Engine(Box<Hospital>),
     Child { child: Child, _scratch: Scratch },
 }
 
 impl Receiver {
-    /// This engine, with its private database.
+    /// The engine with its private database.
     pub async fn isocenter() -> Self {
         let hospital = idle_hospital().await;
-        let (remote, process) = (hospital.modality(), hospital.engine.id());
         let folder = hospital.scratch.path("data/archive/instances");
         assert!(folder.exists(), "the archive is elsewhere");
-        let held = Held::Engine(Box::new(hospital));
-        Self { name: "isocenter", remote, folder, process, held }
+        Self {
+            name: "isocenter",
+            remote: hospital.modality(),
+            folder,
+            process: hospital.engine.id(),
+            server: Server::Engine(Box::new(hospital)),
+        }
     }
 
-    /// `storescp` of dcmtk, a process for each association, writing bytes as they come.
+    /// `storescp` of dcmtk with a process for each association, which writes bytes as received.
     pub async fn storescp() -> Option<Self> {
         let pdu = PDU_BYTES.to_string();
         Self::child("storescp", |port, folder, _| {
@@ -89,7 +94,7 @@ impl Receiver {
         .await
     }
 
-    /// Orthanc, with a thread for each association.
+    /// Orthanc with a thread for each association.
     pub async fn orthanc() -> Option<Self> {
         Self::child("Orthanc", |port, folder, scratch| {
             let config = serde_json::json!({
@@ -105,7 +110,7 @@ impl Receiver {
         .await
     }
 
-    /// pynetdicom, writing bytes as they come.
+    /// pynetdicom, which writes bytes as received.
     pub async fn pynetdicom() -> Option<Self> {
         let python = python();
         Self::child("pynetdicom", |port, folder, scratch| {
@@ -117,6 +122,8 @@ impl Receiver {
         .await
     }
 
+    /// Starts a server as a child process and waits until it responds to C-ECHO. Returns `None` if
+    /// its program is not installed.
     async fn child(
         name: &'static str,
         command: impl FnOnce(u16, &Path, &Scratch) -> Command,
@@ -126,37 +133,39 @@ impl Receiver {
         fs::create_dir_all(&folder).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = command(port, &folder, &scratch);
-        // Without it those built on dcmtk wait 40 ms for each answer's acknowledgement.
+        // Without this variable, servers built on dcmtk wait 40 ms for the TCP acknowledgement of
+        // each response.
         command.env("TCP_NODELAY", "1");
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
         let remote =
             Remote { timers: Timers::default(), ..remote(&format!("127.0.0.1:{port}"), "CT1") };
-        let begin = std::time::Instant::now();
+        let start = std::time::Instant::now();
         while remote.echo().await.is_err() {
-            assert!(begin.elapsed() < START_TIME_MAX, "{name} does not answer");
+            assert!(start.elapsed() < START_TIME_MAX, "{name} does not answer");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let process = child.id();
-        Some(Self { name, remote, folder, process, held: Held::Child { child, _scratch: scratch } })
+        let server = Server::Child { child, _scratch: scratch };
+        Some(Self { name, remote, folder, process, server })
     }
 
-    /// The engine, if this is ours.
+    /// The hospital, where this is the engine.
     pub fn hospital(&self) -> Option<&Hospital> {
-        match &self.held {
-            Held::Engine(hospital) => Some(hospital),
-            Held::Child { .. } => None,
+        match &self.server {
+            Server::Engine(hospital) => Some(hospital),
+            Server::Child { .. } => None,
         }
     }
 
-    /// How many instances it has the bytes of.
+    /// Number of stored files that are not empty.
     pub fn kept(&self) -> usize {
         let has_bytes = |it: &PathBuf| fs::metadata(it).is_ok_and(|it| it.len() > 0);
         crate::files(&self.folder).iter().filter(|it| has_bytes(it)).count()
     }
 
-    /// Empties the files of what it got, behind its back, so that all find the same room on the disk and in
-    /// memory; and has the disk come to rest. They are not removed: who makes new files would have to look
-    /// for names among those that have just become free.
+    /// Truncates all stored files to length zero and flushes the disk, so that every receiver has
+    /// the same free space on disk and in the page cache. The files are not removed: creating files
+    /// would then be slower, as the file system reuses entries that were just freed.
     pub fn tidy(&self) {
         for file in crate::files(&self.folder) {
             fs::File::create(file).unwrap();
@@ -164,35 +173,35 @@ impl Receiver {
         rustix::fs::sync();
     }
 
-    /// Seconds of processor time it and everything it started have used; children that ended count.
+    /// Processor time in seconds of the server and its children, ended children included.
     pub fn cpu(&self) -> f64 {
         self.processes().into_iter().map(cpu_seconds).sum()
     }
 
-    /// Memory its processes take just now, in MB: what they share is counted once.
+    /// Current memory of the server and its children in MB. Shared pages count once.
     pub fn memory_mb(&self) -> f64 {
         self.processes().into_iter().map(proportional_mb).sum()
     }
 
     fn processes(&self) -> BTreeSet<i32> {
         let data = self.hospital().map(|it| it.scratch.path("data"));
-        let database = data.and_then(|it| crate::database_pid(&it));
-        let first = database.map(Pid::as_raw_nonzero).map(NonZeroI32::get);
-        first.into_iter().chain([self.process.cast_signed()]).flat_map(family).collect()
+        let postmaster = data.and_then(|it| crate::database_pid(&it));
+        let postmaster = postmaster.map(Pid::as_raw_nonzero).map(NonZeroI32::get);
+        postmaster.into_iter().chain([self.process.cast_signed()]).flat_map(family).collect()
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        if let Held::Child { child, .. } = &mut self.held {
-            // It may have ended already.
+        if let Server::Child { child, .. } = &mut self.server {
+            // The child may have ended already.
             _ = child.kill();
             _ = child.wait();
         }
     }
 }
 
-/// Seconds of processor time of a process, and of its children that ended.
+/// Processor time in seconds of a process and its ended children.
 fn cpu_seconds(process: i32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let (_, after) = stat.rsplit_once(')').unwrap_or_default();
@@ -201,7 +210,7 @@ fn cpu_seconds(process: i32) -> f64 {
     ticks / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Memory of a process, what is shared divided by those who share it (`Pss` of proc(5)).
+/// Memory of a process in MB, with each shared page divided by its users (`Pss` of proc(5)).
 fn proportional_mb(process: i32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|it| it.strip_prefix("Pss:")).unwrap_or_default();

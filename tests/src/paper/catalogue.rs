@@ -1,21 +1,21 @@
-//! What laboratories measure, with what is usual in an adult.
+//! Analytes with their units and the reference ranges of adults.
 
 use fastrand::Rng;
 
 use super::PaperRow;
 
-/// Something that is measured.
+/// A quantity that a laboratory measures.
 pub struct Analyte {
     english: &'static str,
     chinese: &'static str,
     unit: &'static str,
-    /// Lowest and highest usual value, or only one of them.
-    usual: Usual,
+    reference: Reference,
+    /// Digits after the decimal point.
     decimals: usize,
 }
 
-/// What is usual.
-enum Usual {
+/// A reference range.
+enum Reference {
     Between(f64, f64),
     Below(f64),
     Above(f64),
@@ -24,77 +24,97 @@ enum Usual {
 }
 
 impl Analyte {
-    /// A row of a report with a result that is usual or not.
+    /// A row of a report with a random result, within the reference range or outside of it.
     pub(super) fn row(&self, rng: &mut Rng, is_chinese: bool) -> PaperRow {
-        let dash = one(rng, if is_chinese { &["-", "～", "--"] } else { &["-", " - ", " to "] });
-        let (result, reference, place) = self.measured(rng, dash, is_chinese);
-        let flag = match (place, is_chinese, &self.usual) {
-            (Place::Usual, ..) => "",
-            (_, true, Usual::Negative) => "阳性",
-            (_, false, Usual::Negative) => "POS",
-            (Place::Above, true, _) => "偏高",
-            (Place::Below, true, _) => "偏低",
-            (Place::Above, false, _) => "H",
-            (Place::Below, false, _) => "L",
+        let dash = choice(rng, if is_chinese { &["-", "～", "--"] } else { &["-", " - ", " to "] });
+        let Measured { result, reference, position } = self.measured(rng, dash, is_chinese);
+        let flag = match (position, is_chinese, &self.reference) {
+            (Position::Within, ..) => "",
+            (_, true, Reference::Negative) => "阳性",
+            (_, false, Reference::Negative) => "POS",
+            (Position::Above, true, _) => "偏高",
+            (Position::Below, true, _) => "偏低",
+            (Position::Above, false, _) => "H",
+            (Position::Below, false, _) => "L",
         };
         let name = if is_chinese { self.chinese } else { self.english };
         let [name, unit, flag] = [name, self.unit, flag].map(str::to_owned);
         PaperRow { name, result, reference, unit, flag }
     }
 
-    /// A result, what is usual, and where the one is of the other.
-    fn measured(&self, rng: &mut Rng, dash: &str, is_chinese: bool) -> (String, String, Place) {
-        let decimals = self.decimals;
-        let number = |it: f64| format!("{it:.decimals$}");
-        let mut pick = |low: f64, high: f64| {
-            let text = number(low + (high - low) * (rng.f64() * 2.0 - 0.5).max(0.02));
-            let value: f64 = text.parse().unwrap();
-            (text, value)
-        };
-        let place = |is_above: bool, is_below: bool| match (is_above, is_below) {
-            (true, _) => Place::Above,
-            (_, true) => Place::Below,
-            _ => Place::Usual,
-        };
-        match self.usual {
-            Usual::Between(low, high) => {
-                let (text, value) = pick(low, high);
-                let usual = format!("{}{dash}{}", number(low), number(high));
-                (text, usual, place(value > high, value < low))
+    fn measured(&self, rng: &mut Rng, dash: &str, is_chinese: bool) -> Measured {
+        match self.reference {
+            Reference::Between(low, high) => {
+                let (result, value) = self.random_result(rng, low, high);
+                let reference = format!("{}{dash}{}", self.text(low), self.text(high));
+                Measured { result, reference, position: Position::of(value > high, value < low) }
             }
-            Usual::Below(high) => {
-                let (text, value) = pick(0.0, high);
-                (text, format!("<{}", number(high)), place(value >= high, false))
+            Reference::Below(high) => {
+                let (result, value) = self.random_result(rng, 0.0, high);
+                let reference = format!("<{}", self.text(high));
+                Measured { result, reference, position: Position::of(value >= high, false) }
             }
-            Usual::Above(low) => {
-                let (text, value) = pick(low * 0.6, low * 1.6);
-                (text, format!(">{}", number(low)), place(false, value <= low))
+            Reference::Above(low) => {
+                let (result, value) = self.random_result(rng, low * 0.6, low * 1.6);
+                let reference = format!(">{}", self.text(low));
+                Measured { result, reference, position: Position::of(false, value <= low) }
             }
-            Usual::Negative => {
+            Reference::Negative => {
                 let is_positive = rng.u8(..4) == 0;
                 let [negative, positive] =
                     if is_chinese { ["阴性", "阳性"] } else { ["Negative", "Positive"] };
-                let result = if is_positive { positive } else { negative };
-                (result.to_owned(), negative.to_owned(), place(is_positive, false))
+                let result = if is_positive { positive } else { negative }.to_owned();
+                let position = Position::of(is_positive, false);
+                Measured { result, reference: negative.to_owned(), position }
             }
-            Usual::Titer(most) => {
-                let text = format!("1:{}", one(rng, &[20, 40, 80, 160]));
-                (text, format!("<1:{most}"), Place::Usual)
+            Reference::Titer(highest) => {
+                let result = format!("1:{}", choice(rng, &[20, 40, 80, 160]));
+                let reference = format!("<1:{highest}");
+                Measured { result, reference, position: Position::Within }
             }
         }
     }
+
+    /// A random value around the interval, as text and as a number.
+    fn random_result(&self, rng: &mut Rng, low: f64, high: f64) -> (String, f64) {
+        let text = self.text(low + (high - low) * (rng.f64() * 2.0 - 0.5).max(0.02));
+        let value = text.parse().unwrap();
+        (text, value)
+    }
+
+    fn text(&self, value: f64) -> String {
+        let decimals = self.decimals;
+        format!("{value:.decimals$}")
+    }
 }
 
-/// Where a result is of what is usual.
+/// A random result with its reference range.
+struct Measured {
+    result: String,
+    reference: String,
+    position: Position,
+}
+
+/// Position of a result relative to its reference range.
 #[derive(Clone, Copy)]
-enum Place {
-    Usual,
+enum Position {
+    Within,
     Above,
     Below,
 }
 
-/// One of some, by chance.
-pub(super) fn one<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
+impl Position {
+    const fn of(is_above: bool, is_below: bool) -> Self {
+        match (is_above, is_below) {
+            (true, _) => Self::Above,
+            (_, true) => Self::Below,
+            _ => Self::Within,
+        }
+    }
+}
+
+/// A random element of `all`.
+pub(super) fn choice<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
     *all.get(rng.usize(..all.len())).unwrap()
 }
 
@@ -106,20 +126,20 @@ const fn between(
     high: f64,
     decimals: usize,
 ) -> Analyte {
-    Analyte { english, chinese, unit, usual: Usual::Between(low, high), decimals }
+    Analyte { english, chinese, unit, reference: Reference::Between(low, high), decimals }
 }
 
-const fn other(
+const fn analyte(
     english: &'static str,
     chinese: &'static str,
     unit: &'static str,
-    usual: Usual,
+    reference: Reference,
     decimals: usize,
 ) -> Analyte {
-    Analyte { english, chinese, unit, usual, decimals }
+    Analyte { english, chinese, unit, reference, decimals }
 }
 
-/// What is on the reports.
+/// The analytes from which the rows of a report are chosen.
 pub const CATALOGUE: &[Analyte] = &[
     between("White blood cells", "白细胞计数", "10^9/L", 3.5, 9.5, 2),
     between("Red blood cells", "红细胞计数", "10^12/L", 3.8, 5.1, 2),
@@ -151,22 +171,22 @@ pub const CATALOGUE: &[Analyte] = &[
     between("Magnesium", "镁", "mmol/L", 0.75, 1.02, 2),
     between("Triglycerides", "甘油三酯", "mmol/L", 0.45, 1.69, 2),
     between("Total cholesterol", "总胆固醇", "mmol/L", 2.85, 5.69, 2),
-    other("HDL cholesterol", "高密度脂蛋白胆固醇", "mmol/L", Usual::Above(1.04), 2),
-    other("LDL cholesterol", "低密度脂蛋白胆固醇", "mmol/L", Usual::Below(3.37), 2),
-    other("C-reactive protein (CRP)", "超敏反应蛋白", "mg/L", Usual::Below(8.0), 1),
-    other("Procalcitonin", "降钙素原", "ng/mL", Usual::Below(0.05), 3),
-    other("D-Dimer", "二聚体", "mg/L", Usual::Below(0.55), 2),
-    other("Troponin I", "肌钙蛋白", "ng/mL", Usual::Below(0.04), 3),
+    analyte("HDL cholesterol", "高密度脂蛋白胆固醇", "mmol/L", Reference::Above(1.04), 2),
+    analyte("LDL cholesterol", "低密度脂蛋白胆固醇", "mmol/L", Reference::Below(3.37), 2),
+    analyte("C-reactive protein (CRP)", "超敏反应蛋白", "mg/L", Reference::Below(8.0), 1),
+    analyte("Procalcitonin", "降钙素原", "ng/mL", Reference::Below(0.05), 3),
+    analyte("D-Dimer", "二聚体", "mg/L", Reference::Below(0.55), 2),
+    analyte("Troponin I", "肌钙蛋白", "ng/mL", Reference::Below(0.04), 3),
     between("Prothrombin time", "凝血酶原时间", "s", 9.8, 12.1, 1),
     between("Fibrinogen", "纤维蛋白原", "g/L", 1.8, 3.5, 2),
     between("Thyrotropin (TSH)", "促甲状腺激素", "mIU/L", 0.35, 4.94, 3),
     between("Free thyroxine (FT4)", "游离甲状腺素", "pmol/L", 9.01, 19.05, 2),
     between("Ferritin", "铁蛋白", "ng/mL", 4.63, 204.0, 2),
     between("Vitamin B12", "维生素", "pg/mL", 187.0, 883.0, 0),
-    other("Alpha-fetoprotein (AFP)", "甲胎蛋白", "ng/mL", Usual::Below(7.0), 2),
-    other("Carcinoembryonic antigen (CEA)", "癌胚抗原", "ng/mL", Usual::Below(5.0), 2),
-    other("Hepatitis B surface antigen", "乙肝表面抗原", "", Usual::Negative, 0),
-    other("Hepatitis C antibody", "丙肝抗体", "", Usual::Negative, 0),
-    other("Urine protein", "尿蛋白", "", Usual::Negative, 0),
-    other("Antinuclear antibody", "抗核抗体", "", Usual::Titer(80), 0),
+    analyte("Alpha-fetoprotein (AFP)", "甲胎蛋白", "ng/mL", Reference::Below(7.0), 2),
+    analyte("Carcinoembryonic antigen (CEA)", "癌胚抗原", "ng/mL", Reference::Below(5.0), 2),
+    analyte("Hepatitis B surface antigen", "乙肝表面抗原", "", Reference::Negative, 0),
+    analyte("Hepatitis C antibody", "丙肝抗体", "", Reference::Negative, 0),
+    analyte("Urine protein", "尿蛋白", "", Reference::Negative, 0),
+    analyte("Antinuclear antibody", "抗核抗体", "", Reference::Titer(80), 0),
 ];

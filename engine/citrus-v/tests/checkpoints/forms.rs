@@ -1,4 +1,4 @@
-//! The forms of a checkpoint.
+//! Names, number types and files of checkpoints, and errors about incomplete ones.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,15 +14,13 @@ use citrus_v::{CheckpointIndex, Config, Precision, Weights, WeightsError};
 
 use crate::{NAMINGS, Scratch, description, numbers, random, read, renamed, write};
 
-/// What a checkpoint in `folder` says of two pictures and some words.
+/// The logits of the model in `folder` for a prompt with two pictures.
 fn logits(folder: &Path, config: &Config) -> Vec<f32> {
     let plan = CheckpointIndex::read(folder).unwrap();
     plan.check(&tensor_shapes(config)).unwrap();
     let weights = Weights::open(plan, DType::F32, &Device::Cpu).unwrap();
-    let (text, vision) = (
-        LanguageModel::load(&weights, &config.text).unwrap(),
-        VisionEncoder::load(&weights, &config.vision).unwrap(),
-    );
+    let text = LanguageModel::load(&weights, &config.text).unwrap();
+    let vision = VisionEncoder::load(&weights, &config.vision).unwrap();
     let grids = [[1, 4, 6], [1, 6, 4]];
     let patches = numbers(3, 48 * config.vision.patch_len());
     let patches = Tensor::from_vec(patches, (48, config.vision.patch_len()), &Device::Cpu).unwrap();
@@ -31,10 +29,13 @@ fn logits(folder: &Path, config: &Config) -> Vec<f32> {
     let words = text.embed(&ids).unwrap();
     let mut rows = Vec::new();
     let mut next = 0;
-    for (at, id) in ids.iter().enumerate() {
-        let (from, row) = if *id == 40 { (&features, next) } else { (&words, at) };
-        next += usize::from(*id == 40);
-        rows.push(from.narrow(0, row, 1).unwrap());
+    for (index, id) in ids.iter().enumerate() {
+        if *id == 40 {
+            rows.push(features.narrow(0, next, 1).unwrap());
+            next += 1;
+        } else {
+            rows.push(words.narrow(0, index, 1).unwrap());
+        }
     }
     let found = mrope_positions(&ids, 40, &grids, 2).unwrap();
     let [time, row, column] = &found.axes;
@@ -56,18 +57,18 @@ fn every_naming_number_of_files_and_head_gives_the_same_answers() {
             let scratch = Scratch::new(&format!("naming-{kv_heads}-{index}"));
             let named: HashMap<String, Tensor> =
                 tensors.iter().map(|(name, it)| (renamed(name, naming), it.clone())).collect();
-            // One file, two, three.
+            // The first naming has one file, the second two, the third three.
             for shard in 0..=index {
-                let of = |name: &str| name.len() % (index + 1) == shard;
-                let some = named.iter().filter(|(name, _)| of(name));
-                let some = some.map(|(name, it)| (name.clone(), it.clone())).collect();
-                write(&scratch.0, &format!("model-{shard}.safetensors"), &some);
+                let is_in_shard = |name: &str| name.len() % (index + 1) == shard;
+                let tensors = named.iter().filter(|(name, _)| is_in_shard(name));
+                let tensors = tensors.map(|(name, it)| (name.clone(), it.clone())).collect();
+                write(&scratch.0, &format!("model-{shard}.safetensors"), &tensors);
             }
             all.push(logits(&scratch.0, &config));
         }
         assert!(all[0].iter().all(|it| it.is_finite()) && all[0].iter().any(|it| it.abs() > 0.01));
         assert!(all[1] == all[0] && all[2] == all[0], "{kv_heads} {is_tied}");
-        // Where the embedding is the output layer, some write it down twice.
+        // If the embedding is also the output layer, some checkpoints contain it twice.
         if is_tied {
             let scratch = Scratch::new("twice");
             let mut named = tensors.clone();
@@ -86,7 +87,7 @@ fn numbers_of_half_the_length_are_read() {
     let config = Config::parse(&description(2, false).to_string()).unwrap();
     let exact: HashMap<String, Tensor> = random(&config)
         .into_iter()
-        // Such as both kinds can say.
+        // Only numbers that both types can represent.
         .map(|(name, it)| (name, it.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap()))
         .collect();
     let mut all = Vec::new();
@@ -102,7 +103,7 @@ fn numbers_of_half_the_length_are_read() {
     assert_eq!(all[0], all[1]);
 }
 
-/// Eight bits change a little, and it is known how much: what is off by more is a mistake.
+/// Quantization to eight bits has a small error. Layers that cannot be quantized are listed.
 #[test]
 fn eight_bits_stay_close_and_what_cannot_be_cut_in_blocks_is_listed() {
     let config = Config::parse(&description(2, false).to_string()).unwrap();
@@ -119,29 +120,29 @@ fn eight_bits_stay_close_and_what_cannot_be_cut_in_blocks_is_listed() {
     };
     let exact = load(Precision::Full(DType::F32));
     let eight = load(Precision::Q8_0);
-    // 48 numbers in a row are not a multiple of 32.
+    // The rows of this layer have 48 numbers, not a multiple of the block size 32.
     let expected = [0, 1].map(|it| format!("language_model.layers.{it}.mlp.down_proj.weight"));
     assert_eq!(CheckpointIndex::read(&scratch.0).unwrap().unquantizable(), expected);
     let length = |it: &[f32]| it.iter().map(|it| it * it).sum::<f32>().sqrt();
-    let apart: Vec<f32> = exact.iter().zip(&eight).map(|(a, b)| a - b).collect();
-    let share = length(&apart) / length(&exact);
-    assert!(share > 0.0 && share < 0.02, "{share}");
+    let difference: Vec<f32> = exact.iter().zip(&eight).map(|(a, b)| a - b).collect();
+    let error = length(&difference) / length(&exact);
+    assert!(error > 0.0 && error < 0.02, "{error}");
 }
 
-/// What is wrong is listed, and said before anything is read.
+/// Missing, unexpected and misshapen tensors are listed before any weight is read.
 #[test]
 fn what_does_not_fit_is_refused_with_a_list() {
     let config = Config::parse(&description(2, false).to_string()).unwrap();
     let scratch = Scratch::new("misfit");
     let mut named: HashMap<String, Tensor> =
         random(&config).iter().map(|(name, it)| (renamed(name, NAMINGS[0]), it.clone())).collect();
-    let gone = named.remove("model.layers.1.mlp.up_proj.weight").unwrap();
-    named.insert("model.layers.1.mlp.upper_proj.weight".to_owned(), gone.clone());
-    named.insert("model.norm.weight".to_owned(), gone);
+    let removed = named.remove("model.layers.1.mlp.up_proj.weight").unwrap();
+    named.insert("model.layers.1.mlp.upper_proj.weight".to_owned(), removed.clone());
+    named.insert("model.norm.weight".to_owned(), removed);
     named.insert("something.else".to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
     write(&scratch.0, "model.safetensors", &named);
 
-    let told = CheckpointIndex::read(&scratch.0)
+    let error = CheckpointIndex::read(&scratch.0)
         .unwrap()
         .check(&tensor_shapes(&config))
         .unwrap_err()
@@ -152,11 +153,11 @@ fn what_does_not_fit_is_refused_with_a_list() {
         "unexpected:\n    something.else\n    model.layers.1.mlp.upper_proj.weight",
         "language_model.norm.weight: [32] is needed, [48, 32] is there",
     ] {
-        assert!(told.contains(expected), "{expected} is not in:\n{told}");
+        assert!(error.contains(expected), "{expected} is not in:\n{error}");
     }
 }
 
-/// As where somebody left the whole beside its parts.
+/// A folder may have both the complete checkpoint and its shards.
 #[test]
 fn a_tensor_in_two_files_is_refused() {
     let config = Config::parse(&description(2, false).to_string()).unwrap();
@@ -167,12 +168,12 @@ fn a_tensor_in_two_files_is_refused() {
     let norm = "model.norm.weight".to_owned();
     let again = HashMap::from([(norm.clone(), named[&norm].clone())]);
     write(&scratch.0, "consolidated.safetensors", &again);
-    let told = CheckpointIndex::read(&scratch.0)
+    let error = CheckpointIndex::read(&scratch.0)
         .unwrap()
         .check(&tensor_shapes(&config))
         .unwrap_err()
         .to_string();
-    assert!(told.contains("in two files:\n    model.norm.weight"), "{told}");
+    assert!(error.contains("in two files:\n    model.norm.weight"), "{error}");
 }
 
 #[test]

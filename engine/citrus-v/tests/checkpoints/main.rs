@@ -1,6 +1,6 @@
-//! Checkpoints in all the forms they come in, and those that are not whole; and what a model of one
-//! says when many ask it. The weights are random and made here.
-#![expect(clippy::unwrap_used, reason = "a panic says no")]
+//! Forms of checkpoints, incomplete checkpoints, and generation for several sequences. The weights
+//! are random numbers that the tests make.
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod forms;
 mod sequences;
@@ -17,7 +17,7 @@ use citrus_v::tensor_shapes::tensor_shapes;
 use citrus_v::{CheckpointIndex, Config, Weights};
 use serde_json::{Value, json};
 
-/// A folder that is removed with everything in it.
+/// A temporary folder that is removed with its content when the value is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -30,12 +30,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is in the temporary folder, which the system empties.
+        // The system empties its temporary folder, so files that cannot be removed may stay.
         _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// A model of a size that computes in no time.
+/// The description of a model that is small enough to compute at once.
 fn description(kv_heads: usize, is_tied: bool) -> Value {
     json!({
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -51,7 +51,7 @@ fn description(kv_heads: usize, is_tied: bool) -> Value {
     })
 }
 
-/// Numbers that look random and are the same on every machine.
+/// Pseudorandom numbers, the same on every machine.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let next = |_| {
@@ -63,35 +63,37 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-/// Random weights of a model, by our names.
+/// Random weights of a model, by canonical names.
 fn random(config: &Config) -> HashMap<String, Tensor> {
-    let tensor = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
+    let mut tensors = HashMap::new();
+    for (seed, (name, shape)) in (7..).zip(tensor_shapes(config)) {
         let count = shape.iter().product();
         let scale = if name.contains("norm") { 1.0 } else { 0.4 };
-        let values: Vec<f32> =
-            numbers(index as u64 + 7, count).into_iter().map(|it| it * scale).collect();
-        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-    };
-    tensor_shapes(config).into_iter().enumerate().map(tensor).collect()
+        let values: Vec<f32> = numbers(seed, count).into_iter().map(|it| it * scale).collect();
+        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+    }
+    tensors
 }
 
-/// How a program names tensors of the language model and the vision tower.
+/// Prefixes of the vision encoder, the language model and the output layer in different releases.
 const NAMINGS: [[&str; 3]; 3] = [
     ["visual.", "model.", "lm_head."],
     ["model.visual.", "model.language_model.", "lm_head."],
     ["mllm.model.visual.", "mllm.model.language_model.", "mllm.lm_head."],
 ];
 
-fn renamed(name: &str, [visual, text, head]: [&str; 3]) -> String {
-    let ours = [("visual.", visual), ("language_model.", text), ("lm_head.", head)];
-    let rest = ours.iter().find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
-    rest.unwrap()
+/// A canonical name with the prefixes of a release.
+fn renamed(name: &str, naming: [&str; 3]) -> String {
+    let mut prefixes = ["visual.", "language_model.", "lm_head."].into_iter().zip(naming);
+    let renamed = |(own, other): (&str, &str)| Some(format!("{other}{}", name.strip_prefix(own)?));
+    prefixes.find_map(renamed).unwrap()
 }
 
 fn write(folder: &Path, file: &str, tensors: &HashMap<String, Tensor>) {
     candle_core::safetensors::save(tensors, folder.join(file)).unwrap();
 }
 
+/// The language model with random weights.
 fn text_of(config: &Config) -> LanguageModel {
     let scratch = Scratch::new(&format!("property-{:?}", std::thread::current().id()));
     let named =
@@ -102,17 +104,17 @@ fn text_of(config: &Config) -> LanguageModel {
         .unwrap()
 }
 
-/// Logits of words, read in pieces of `split`.
+/// Logits of tokens, prefilled in chunks of `split`.
 fn read(text: &LanguageModel, config: &Config, words: &[u32], split: usize) -> Vec<f32> {
     let mut cache = KvCache::default();
     let mut all = Vec::new();
     for piece in words.chunks(split) {
         let before = cache.len();
-        let places: Vec<i64> =
+        let positions: Vec<i64> =
             (before..before + piece.len()).map(|it| i64::try_from(it).unwrap()).collect();
         let rotary = RotaryEmbedding::multimodal(
             &config.text,
-            &[[&places; 3].map(Vec::as_slice)],
+            &[[&positions; 3].map(Vec::as_slice)],
             &Device::Cpu,
         )
         .unwrap();

@@ -39,12 +39,13 @@ proptest! {
             let words: Vec<u32> = (0..*length).map(|at| word(row, at)).collect();
             alone.push(read(&text, &config, &words, split));
             let gap = if is_left { longest - length } else { 0 };
-            let stands = |at: usize| (gap..gap + length).contains(&at);
-            let of = |at: usize| if stands(at) { words[at - gap] } else { 0 };
-            ids.extend((0..longest).map(of));
-            padding.push((0..longest).map(|at| !stands(at)).collect::<Vec<_>>());
-            let place = |at: usize| if stands(at) { i64::try_from(at - gap).unwrap() } else { 1 };
-            axes.push((0..longest).map(place).collect::<Vec<i64>>());
+            let is_token = |at: usize| (gap..gap + length).contains(&at);
+            let id = |at: usize| if is_token(at) { words[at - gap] } else { 0 };
+            ids.extend((0..longest).map(id));
+            padding.push((0..longest).map(|at| !is_token(at)).collect::<Vec<_>>());
+            let position =
+                |at: usize| if is_token(at) { i64::try_from(at - gap).unwrap() } else { 1 };
+            axes.push((0..longest).map(position).collect::<Vec<i64>>());
         }
         let rows: Vec<[&[i64]; 3]> = axes.iter().map(|it| [it.as_slice(); 3]).collect();
         let rotary = RotaryEmbedding::multimodal(&config.text, &rows, &Device::Cpu).unwrap();
@@ -116,7 +117,7 @@ proptest! {
     /// some have the prompt of others and the model caches prefixes.
     #[test]
     fn sequences_in_a_batch_generate_what_they_generate_alone(
-        asked in proptest::collection::vec((1_usize..6, 0_usize..3, 0_usize..5), 1..5),
+        questions in proptest::collection::vec((1_usize..6, 0_usize..3, 0_usize..5), 1..5),
         chunk in 1_usize..6,
         released_at in 0_usize..12,
         cache_bytes in prop_oneof![Just(0), Just(70_000), Just(1 << 24)],
@@ -127,15 +128,18 @@ proptest! {
         let model = model(&scratch).with_cache(cache_bytes);
         let patch = model.config().vision.patch_len();
         let decoding = GenerationConfig { tokens_max: 10, ..GenerationConfig::default() };
-        let all: Vec<ModelInput> = (0..).zip(&asked)
+        let all: Vec<ModelInput> = (0..).zip(&questions)
             .map(|(at, (words, rows, _))| question(at % seeds, *words, *rows, patch))
             .collect();
         let mut sequences: Vec<Sequence> =
             all.iter().map(|it| model.start(it.clone(), &decoding).unwrap()).collect();
         let mut round = 0;
         while sequences.iter().any(|it| it.phase() != Phase::Finished) {
-            let begun = |index: usize| asked[index].2 <= round;
-            for (index, sequence) in sequences.iter_mut().enumerate().filter(|(it, _)| begun(*it)) {
+            for (index, sequence) in sequences.iter_mut().enumerate() {
+                let start_round = questions[index].2;
+                if start_round > round {
+                    continue;
+                }
                 match sequence.phase() {
                     Phase::EncodeImage => model.encode_next_image(sequence).unwrap(),
                     Phase::Prefill => model.prefill(sequence, chunk).unwrap(),
@@ -151,17 +155,17 @@ proptest! {
         for (sequence, question) in sequences.into_iter().zip(&all) {
             let mut alone = Vec::new();
             let mut margins = Vec::new();
-            let mut seen = |token, logits: &[f32]| {
+            let mut observe = |token, logits: &[f32]| {
                 let mut sorted = logits.to_vec();
                 sorted.sort_by(|a, b| b.total_cmp(a));
                 alone.push(token);
                 margins.push(sorted[0] - sorted[1]);
                 ControlFlow::Continue(())
             };
-            uncached.generate(question, &decoding, &mut seen).unwrap();
+            uncached.generate(question, &decoding, &mut observe).unwrap();
             let together = sequence.into_generation().unwrap().token_ids;
-            let differ = together.iter().zip(&alone).position(|(a, b)| a != b);
-            prop_assert!(differ.is_none_or(|at| margins[at] < 1e-3), "{together:?} {alone:?}");
+            let difference = together.iter().zip(&alone).position(|(a, b)| a != b);
+            prop_assert!(difference.is_none_or(|at| margins[at] < 1e-3), "{together:?} {alone:?}");
             prop_assert_eq!(together.len(), alone.len());
         }
     }
@@ -192,25 +196,25 @@ fn a_cached_prefix_is_not_prefilled_again_and_gives_the_same_text() {
     let model = model(&scratch).with_cache(1 << 24);
     let decoding = GenerationConfig { tokens_max: 6, ..GenerationConfig::default() };
     let patch = model.config().vision.patch_len();
-    let asked = question(2, 5, 2, patch);
+    let prompt = question(2, 5, 2, patch);
     let ask = |question: &ModelInput| {
         let mut sequence = model.start(question.clone(), &decoding).unwrap();
         let found = generated(&model, &mut sequence);
         (sequence.cached_tokens(), found)
     };
-    let (cached, first) = ask(&asked);
+    let (cached, first) = ask(&prompt);
     assert_eq!(cached, 0);
-    let (cached, again) = ask(&asked);
-    assert_eq!((cached, &again.0), (asked.token_ids.len() - 1, &first.0));
-    let apart = first.1.iter().flatten().zip(again.1.iter().flatten());
-    assert!(apart.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) < 1e-4);
+    let (cached, second) = ask(&prompt);
+    assert_eq!((cached, &second.0), (prompt.token_ids.len() - 1, &first.0));
+    let pairs = first.1.iter().flatten().zip(second.1.iter().flatten());
+    assert!(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) < 1e-4);
     // The conversation continues: the last token of the answer was not processed yet.
-    let more = [asked.token_ids.as_slice(), &first.0, &[7, 8]].concat();
-    let (cached, _) = ask(&ModelInput { token_ids: more, ..asked.clone() });
-    assert_eq!(cached, asked.token_ids.len() + first.0.len() - 1);
-    // Another picture in the same place: only the tokens before it are reused.
+    let more = [prompt.token_ids.as_slice(), &first.0, &[7, 8]].concat();
+    let (cached, _) = ask(&ModelInput { token_ids: more, ..prompt.clone() });
+    assert_eq!(cached, prompt.token_ids.len() + first.0.len() - 1);
+    // Another picture in the same place: only the tokens before the picture are reused.
     let other = question(3, 5, 2, patch);
-    let (cached, found) = ask(&ModelInput { token_ids: asked.token_ids.clone(), ..other });
+    let (cached, found) = ask(&ModelInput { token_ids: prompt.token_ids.clone(), ..other });
     assert_eq!(cached, 6);
     assert_ne!(found.1, first.1);
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::{DType, Tensor};
-use citrus_v::{CitrusV, GenerationConfig, Message, Phase};
+use citrus_v::{CitrusV, GenerationConfig, Message, ModelInput, Phase};
 
 use crate::sam::assert_mask;
 use crate::{Set, assert_close, device, picture};
@@ -15,7 +15,7 @@ fn texts_and_masks_are_those_of_the_reference() {
     }
 }
 
-/// The operations that a GPU runs, on a CPU: those of candle, with numbers other than f32.
+/// Other number types than f32 use the operations of candle, which a GPU uses, too.
 #[test]
 fn the_operations_of_other_devices_give_the_same_texts_and_masks() {
     for set in Set::with("citrus/infer.json") {
@@ -24,33 +24,32 @@ fn the_operations_of_other_devices_give_the_same_texts_and_masks() {
 }
 
 /// The distance of two tensors, relative to the norm of the second.
-fn apart(found: &Tensor, expected: &Tensor) -> f32 {
+fn relative_error(found: &Tensor, expected: &Tensor) -> f32 {
     let found = found.to_dtype(DType::F32).unwrap().reshape(expected.shape()).unwrap();
     let length = |it: &Tensor| it.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
     (length(&(found - expected).unwrap()) / length(expected)).sqrt()
 }
 
-/// The same with numbers of half the length, which are rounded everywhere: close, and not the same.
-/// Those of bf16, with which a GPU computes and a CPU cannot, have an eighth of the digits after
-/// the point.
+/// Half precision has a small error, which is greater than zero. bf16 has three bits less in its
+/// mantissa than f16, and only a GPU computes with it.
 #[test]
 fn half_precision_comes_close() {
     let has_bf16 = device().is_cuda();
     let kinds = [(DType::F16, 3e-2)].into_iter().chain(has_bf16.then_some((DType::BF16, 0.24)));
-    for (kind, most) in kinds {
+    for (kind, error_max) in kinds {
         for set in Set::with("citrus/infer.json") {
-            half_comes_close(&set, kind, most);
+            check_half_precision(&set, kind, error_max);
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "how close is worth knowing")]
-fn half_comes_close(set: &Set, kind: DType, most: f32) {
+#[expect(clippy::print_stdout, reason = "the errors are useful to see")]
+fn check_half_precision(set: &Set, kind: DType, error_max: f32) {
     let folder = set.path("ckpt/citrus_tiny");
     let [whole, half] = [DType::F32, kind].map(|it| CitrusV::load(&folder, it, &device()).unwrap());
-    let close = |what: String, off: f32| {
-        println!("{kind:?}, {what}: {off}");
-        assert!(off > 0.0 && off < most, "{kind:?}, {what}: {off}");
+    let check = |what: String, error: f32| {
+        println!("{kind:?}, {what}: {error}");
+        assert!(error > 0.0 && error < error_max, "{kind:?}, {what}: {error}");
     };
     let about = set.json("citrus/infer.json");
     for (index, query) in about["queries"].as_array().unwrap().iter().enumerate() {
@@ -58,26 +57,31 @@ fn half_comes_close(set: &Set, kind: DType, most: f32) {
         let picture = picture(&set.path(query["image"].as_str().unwrap()));
         let message = Message::user(1, query["query"].as_str().unwrap());
         let question = whole.prepare(&[message], &[picture], set.bounds()).unwrap();
-        let first = |model: &CitrusV| {
-            let decoding = GenerationConfig { tokens_max: 1, ..GenerationConfig::default() };
-            let mut logits = Vec::new();
-            let mut seen = |_, it: &[f32]| {
-                logits = it.to_vec();
-                ControlFlow::Continue(())
-            };
-            model.generate(&question, &decoding, &mut seen).unwrap();
-            Tensor::new(logits, &device()).unwrap()
-        };
-        close(format!("words of {index}"), apart(&first(&half), &first(&whole)));
+        let error =
+            relative_error(&first_logits(&half, &question), &first_logits(&whole, &question));
+        check(format!("words of {index}"), error);
         let hidden = expected.get("seg_hidden").to_dtype(kind).unwrap();
         let drawn = half.segment(&question.resized[0], &hidden).unwrap();
         for (object, it) in drawn.iter().enumerate() {
             let best = expected.get("low_res_best").get(object).unwrap();
-            close(format!("mask {object} of {index}"), apart(&it.logits, &best));
+            check(format!("mask {object} of {index}"), relative_error(&it.logits, &best));
         }
     }
 }
 
+/// The logits of the first generated token.
+fn first_logits(model: &CitrusV, question: &ModelInput) -> Tensor {
+    let decoding = GenerationConfig { tokens_max: 1, ..GenerationConfig::default() };
+    let mut logits = Vec::new();
+    let mut observe = |_, it: &[f32]| {
+        logits = it.to_vec();
+        ControlFlow::Continue(())
+    };
+    model.generate(question, &decoding, &mut observe).unwrap();
+    Tensor::new(logits, &device()).unwrap()
+}
+
+/// Compares prompt, text, `[SEG]` states and masks of each question with the reference.
 fn check(set: &Set, kind: DType) {
     let model = CitrusV::load(&set.path("ckpt/citrus_tiny"), kind, &device()).unwrap();
     let about = set.json("citrus/infer.json");
@@ -91,8 +95,8 @@ fn check(set: &Set, kind: DType) {
         let sequence = expected.ids("sequence");
         let tokens_max = sequence.len() - question.token_ids.len();
         let decoding = GenerationConfig { tokens_max, ..GenerationConfig::default() };
-        let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
-        let answer = model.generate(&question, &decoding, &mut seen).unwrap();
+        let mut observe = |_, _: &[f32]| ControlFlow::Continue(());
+        let answer = model.generate(&question, &decoding, &mut observe).unwrap();
         assert_eq!(
             [question.token_ids.as_slice(), &answer.token_ids].concat(),
             sequence,
@@ -102,9 +106,9 @@ fn check(set: &Set, kind: DType) {
             model.tokenizer().decode(&answer.token_ids).unwrap(),
             query["text"].as_str().unwrap()
         );
-        let places: Vec<i64> =
+        let positions: Vec<i64> =
             answer.seg_positions.iter().map(|it| i64::try_from(*it).unwrap()).collect();
-        assert_eq!(places, expected.numbers("seg_positions"), "{index}");
+        assert_eq!(positions, expected.numbers("seg_positions"), "{index}");
         let hidden = answer.seg_hidden.unwrap();
         assert_close("seg_hidden", &hidden, expected.get("seg_hidden"), 1e-4, 1e-4);
         let vectors = model.project_seg(&hidden).unwrap();

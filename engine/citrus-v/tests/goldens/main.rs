@@ -1,8 +1,8 @@
-//! The network compared with the reference implementations: their inputs and their outputs.
+//! The network compared with inputs and outputs of the reference implementations.
 //!
-//! There are sets in one form: the project's own, which is small (`own`, made by `make/run.py`),
-//! and the one in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from
-//! the set; the tolerances are those of that one's MANIFEST.
+//! There are two sets in the same format: the small one of the project (`own`, made by
+//! `make/run.py`), and the one in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and
+//! cases are read from the set. The tolerances are those of the MANIFEST of the second set.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -32,8 +32,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::not_run::not_run;
 
-/// Where all of it is computed: on the CPU, or where `ISOCENTER_DEVICE` says (`cuda`). It is one
-/// device: tensors of two openings of a GPU do not meet.
+/// The device of all computations: the CPU, or what `ISOCENTER_DEVICE` names (`cuda`). The device
+/// is opened once, because tensors of different handles of a GPU cannot be combined.
 fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
         let name = std::env::var("ISOCENTER_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
@@ -42,7 +42,7 @@ fn device() -> Device {
     DEVICE.clone()
 }
 
-/// A set of inputs and outputs.
+/// A folder with a set of inputs and outputs.
 struct Set(PathBuf);
 
 impl Set {
@@ -50,9 +50,9 @@ impl Set {
     /// A test that finds neither is listed as not run.
     fn with(file: &str) -> Vec<Self> {
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
-        let given = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
-        let given = given.filter(|it| it.join("MANIFEST.json").exists());
-        let all = std::iter::once(own).chain(given);
+        let other = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
+        let other = other.filter(|it| it.join("MANIFEST.json").exists());
+        let all = std::iter::once(own).chain(other);
         let all: Vec<Self> = all.filter(|it| it.join(file).exists()).map(Self).collect();
         if all.is_empty() {
             not_run(&format!("ISOCENTER_GOLDENS names no set with {file}"));
@@ -72,18 +72,18 @@ impl Set {
         Tensors(candle_core::safetensors::load(self.path(name), &device()).unwrap())
     }
 
-    /// Files of a folder that begin so, in order.
-    fn files(&self, folder: &str, beginning: &str) -> Vec<String> {
+    /// The safetensors files of a folder whose names begin with `prefix`, sorted.
+    fn files(&self, folder: &str, prefix: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(folder)).unwrap();
         let names = entries.map(|it| it.unwrap().file_name().into_string().unwrap());
-        let wanted = |it: &String| it.starts_with(beginning) && it.ends_with(".safetensors");
-        let mut names: Vec<String> = names.filter(wanted).collect();
+        let is_match = |it: &String| it.starts_with(prefix) && it.ends_with(".safetensors");
+        let mut names: Vec<String> = names.filter(is_match).collect();
         names.sort();
-        assert!(!names.is_empty(), "{folder} holds no {beginning}*");
+        assert!(!names.is_empty(), "{folder} holds no {prefix}*");
         names.into_iter().map(|it| format!("{folder}/{it}")).collect()
     }
 
-    /// The pictures of the set.
+    /// All pictures of the set.
     fn pictures(&self) -> Vec<Picture> {
         let about = self.json("qwen/preprocess.json");
         let all = about["images"].as_array().unwrap();
@@ -97,7 +97,7 @@ impl Set {
     }
 }
 
-/// A missing file would let the test that needs it pass.
+/// A test passes for a set without its file, so the set of the project must have all files.
 #[test]
 fn our_own_set_is_complete() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
@@ -119,7 +119,7 @@ fn picture(path: &Path) -> Picture {
     Picture::decode(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The tensors of a file.
+/// The tensors of a file, by name.
 struct Tensors(HashMap<String, Tensor>);
 
 impl Tensors {
@@ -151,7 +151,7 @@ fn assert_close(what: &str, found: &Tensor, expected: &Tensor, abs: f32, rel: f3
     let found = flat(found);
     let expected = flat(expected);
     assert_eq!(found.len(), expected.len(), "{what}");
-    let beyond = |(a, b): (&f32, &f32)| (a - b).abs() - abs - rel * b.abs();
-    let worst = found.iter().zip(&expected).map(beyond).fold(f32::NEG_INFINITY, f32::max);
+    let excess = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() - abs - rel * b.abs());
+    let worst = excess.fold(f32::NEG_INFINITY, f32::max);
     assert!(worst <= 0.0, "{what}: {worst} beyond what is tolerated");
 }

@@ -1,4 +1,4 @@
-//! Pictures before the network: sizes, resizing, patches, run lengths.
+//! Preprocessing of pictures: sizes, resizing, patches; and run-length encoding of masks.
 
 use std::fmt::Write as _;
 
@@ -85,12 +85,12 @@ fn patches_and_planes_are_those_of_the_reference() {
         let sam = SamConfig::parse(&text).unwrap();
         let picture = set.pictures().remove(0);
         let plane = citrus_v::preprocess::sam_image(&picture, &sam, &device()).unwrap();
-        let every = u32::try_from(sam.image).unwrap();
-        let rows: Vec<u32> = (0..every).step_by(4).collect();
-        let some =
-            plane.index_select(&candle_core::Tensor::new(rows, &device()).unwrap(), 2).unwrap();
+        let side = u32::try_from(sam.image).unwrap();
+        let rows: Vec<u32> = (0..side).step_by(4).collect();
+        let rows = candle_core::Tensor::new(rows, &device()).unwrap();
+        let found = plane.index_select(&rows, 2).unwrap();
         let expected = set.tensors("sam/preprocess.safetensors");
-        assert_close("normalized", &some, expected.get("normalized_0_every4th_row"), 2e-6, 0.0);
+        assert_close("normalized", &found, expected.get("normalized_0_every4th_row"), 2e-6, 0.0);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Qwen2.5-VL: tokenizer, vision encoder, prompts, padded batches.
+//! Qwen2.5-VL compared with the reference: tokenizer, vision encoder, prompts, padded batches.
 
 use std::ops::ControlFlow;
 
@@ -54,37 +54,39 @@ fn the_vision_encoder_is_that_of_the_reference() {
         assert_eq!(ends, expected.numbers("cu_window_seqlens"));
         let angles = Tensor::new(patch_angles(vision, &grids), &device()).unwrap();
         assert_close("rot_pos_emb", &angles, expected.get("rot_pos_emb"), 1e-5, 1e-5);
-        let mut seen = 0;
+        let mut checked = 0;
         let mut check = |name: &str, found: &Tensor| {
             assert_close(name, found, expected.get(name), 1e-4, 1e-4);
-            seen += 1;
+            checked += 1;
         };
         let merged = model
             .vision_encoder()
             .forward_traced(input.get("pixel_values"), &grids, &mut check)
             .unwrap();
         assert_close("merged", &merged, expected.get("merged"), 1e-4, 1e-4);
-        assert_eq!(seen, vision.depth + 1);
+        assert_eq!(checked, vision.depth + 1);
     }
 }
 
 fn messages(prompt: &Value) -> Vec<Message> {
-    let one = |it: &Value| {
-        let content = &it["content"];
-        let parts = content.as_array().cloned().unwrap_or_default();
-        let text = content.as_str().map(str::to_owned);
-        let text_of = |it: &Value| it["text"].as_str().unwrap_or_default().to_owned();
-        Message {
-            role: match it["role"].as_str().unwrap() {
-                "system" => MessageRole::System,
-                "user" => MessageRole::User,
-                _ => MessageRole::Assistant,
-            },
-            pictures: parts.iter().filter(|it| it["type"] == "image").count(),
-            text: text.unwrap_or_else(|| parts.iter().map(text_of).collect()),
-        }
-    };
-    prompt["messages"].as_array().unwrap().iter().map(one).collect()
+    prompt["messages"].as_array().unwrap().iter().map(message).collect()
+}
+
+/// A message whose content is a text, or a list of pictures and texts.
+fn message(message: &Value) -> Message {
+    let content = &message["content"];
+    let parts = content.as_array().cloned().unwrap_or_default();
+    let text = content.as_str().map(str::to_owned);
+    let text_of = |part: &Value| part["text"].as_str().unwrap_or_default().to_owned();
+    Message {
+        role: match message["role"].as_str().unwrap() {
+            "system" => MessageRole::System,
+            "user" => MessageRole::User,
+            _ => MessageRole::Assistant,
+        },
+        pictures: parts.iter().filter(|it| it["type"] == "image").count(),
+        text: text.unwrap_or_else(|| parts.iter().map(text_of).collect()),
+    }
 }
 
 fn question(set: &Set, model: &CitrusV, prompt: &Value) -> ModelInput {
@@ -150,11 +152,11 @@ fn hidden_states_and_texts_of_prompts_are_those_of_the_reference() {
             let decoding =
                 GenerationConfig { tokens_max: greedy.len(), ..GenerationConfig::default() };
             let mut logits = Vec::new();
-            let mut seen = |_, it: &[f32]| {
+            let mut observe = |_, it: &[f32]| {
                 logits.extend_from_slice(it);
                 ControlFlow::Continue(())
             };
-            let answer = model.generate(&question, &decoding, &mut seen).unwrap();
+            let answer = model.generate(&question, &decoding, &mut observe).unwrap();
             assert_eq!(answer.token_ids, greedy, "{name}");
             assert_eq!(
                 model.tokenizer().decode(&answer.token_ids).unwrap(),
@@ -163,8 +165,8 @@ fn hidden_states_and_texts_of_prompts_are_those_of_the_reference() {
             let logits = Tensor::new(logits, &device()).unwrap();
             assert_close("greedy_logits", &logits, expected.get("greedy_logits"), 1e-3, 0.0);
             let decoding = GenerationConfig { repetition_penalty: 1.3, ..decoding };
-            let mut seen = |_, _: &[f32]| ControlFlow::Continue(());
-            let answer = model.generate(&question, &decoding, &mut seen).unwrap();
+            let mut observe = |_, _: &[f32]| ControlFlow::Continue(());
+            let answer = model.generate(&question, &decoding, &mut observe).unwrap();
             assert_eq!(answer.token_ids, expected.ids("greedy_rp130_ids"), "{name}");
         }
     }
@@ -188,7 +190,7 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
     let grids = grids(&expected);
     let get = |it: &str| expected.numbers(&format!("{side}_{it}"));
     let ids = get("input_ids");
-    let stands = get("attention_mask");
+    let attention_mask = get("attention_mask");
     let positions = get("position_ids");
     let deltas = get("rope_deltas");
     let length = ids.len() / grids.len();
@@ -197,21 +199,21 @@ fn check_padded(set: &Set, model: &CitrusV, side: &str) {
     let mut padding = Vec::new();
     let mut all: [Vec<i64>; 3] = Default::default();
     for (row, grid) in grids.iter().enumerate() {
-        let at = row * length..(row + 1) * length;
-        let hidden: Vec<bool> = stands[at.clone()].iter().map(|it| *it == 0).collect();
-        let ids: Vec<u32> = ids[at].iter().map(|it| u32::try_from(*it).unwrap()).collect();
-        let real: Vec<u32> =
+        let range = row * length..(row + 1) * length;
+        let hidden: Vec<bool> = attention_mask[range.clone()].iter().map(|it| *it == 0).collect();
+        let ids: Vec<u32> = ids[range].iter().map(|it| u32::try_from(*it).unwrap()).collect();
+        let unpadded: Vec<u32> =
             ids.iter().zip(&hidden).filter(|(_, it)| !**it).map(|(id, _)| *id).collect();
-        let found = mrope_positions(&real, config.tokens.image, &[*grid], config.vision.merge);
+        let found = mrope_positions(&unpadded, config.tokens.image, &[*grid], config.vision.merge);
         let found = found.unwrap();
         assert_eq!(
-            found.delta + i64::try_from(real.len()).unwrap() - i64::try_from(length).unwrap(),
+            found.delta + i64::try_from(unpadded.len()).unwrap() - i64::try_from(length).unwrap(),
             deltas[row]
         );
-        for (axis, into) in found.axes.iter().zip(&mut all) {
+        for (axis, positions) in found.axes.iter().zip(&mut all) {
             let mut axis = axis.iter();
             // The reference has position 1 for padding.
-            into.extend(hidden.iter().map(|it| if *it { 1 } else { *axis.next().unwrap() }));
+            positions.extend(hidden.iter().map(|it| if *it { 1 } else { *axis.next().unwrap() }));
         }
         let count: usize = grid.iter().product();
         let patches = pixels.get("pixel_values").narrow(0, first, count).unwrap();

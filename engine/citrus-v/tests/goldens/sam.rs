@@ -1,4 +1,4 @@
-//! SAM2, from checkpoints in both namings.
+//! SAM2 compared with the reference, from checkpoints in both naming schemes.
 
 use candle_core::{DType, Tensor};
 use citrus_v::resampling::bilinear;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{Set, Tensors, assert_close, device};
 
-/// The checkpoints of a set: as Facebook names tensors, and, where there is one, as others do.
+/// The checkpoints of a set: with the names of Facebook, and, if there is one, of Hugging Face.
 fn checkpoints(set: &Set) -> Vec<&'static str> {
     let both = ["ckpt/sam2_tiny_fb", "ckpt/sam2_tiny_hf"];
     both.into_iter().filter(|it| set.path(it).exists()).collect()
@@ -28,7 +28,7 @@ fn sam(set: &Set, folder: &str) -> Sam {
     Sam::load(&weights, &config).unwrap()
 }
 
-/// The first two pictures, as the reference saw them.
+/// The first two pictures after the preprocessing of the reference.
 fn input(set: &Set) -> Tensor {
     let bytes = set.tensors("sam/preprocess.safetensors");
     let plane = |index: usize| {
@@ -46,12 +46,12 @@ fn image_embeddings_are_those_of_the_reference() {
         let expected = set.tensors("sam/image_encoder.safetensors");
         for folder in checkpoints(&set) {
             let sam = sam(&set, folder);
-            let mut seen = 0;
+            let mut checked = 0;
             let mut check = |name: &str, found: &Tensor| {
                 let Some(expected) = expected.0.get(name) else { return };
                 let found =
                     if name == "fpn_level2" { channels_first(found) } else { found.clone() };
-                // Large ones are kept at every fourth row and column.
+                // The set has only every fourth row and column of large tensors.
                 let first = found.narrow(0, 0, 1).unwrap();
                 let found = if first.elem_count() == expected.elem_count() {
                     first
@@ -59,11 +59,11 @@ fn image_embeddings_are_those_of_the_reference() {
                     every_fourth(&every_fourth(&first, 1), 2)
                 };
                 assert_close(name, &found, expected, 1e-3, 1e-4);
-                seen += 1;
+                checked += 1;
             };
             let found = sam.encode_image_traced(&input(&set), &mut check).unwrap();
             assert_eq!(
-                seen,
+                checked,
                 sam.config().stages.iter().sum::<usize>()
                     + 1
                     + usize::from(expected.0.contains_key("patch_embed"))
@@ -90,14 +90,15 @@ fn image_embeddings_are_those_of_the_reference() {
                 1e-3,
                 1e-4,
             );
-            let places = sam.prompt_encoder().image_positions().unwrap();
-            let places = places.transpose(1, 2).unwrap().reshape(expected.get("dense_pe").shape());
-            assert_close("dense_pe", &places.unwrap(), expected.get("dense_pe"), 1e-4, 1e-4);
+            let dense_pe = expected.get("dense_pe");
+            let positions = sam.prompt_encoder().image_positions().unwrap();
+            let positions = positions.transpose(1, 2).unwrap().reshape(dense_pe.shape()).unwrap();
+            assert_close("dense_pe", &positions, dense_pe, 1e-4, 1e-4);
         }
     }
 }
 
-/// As the reference has them.
+/// The layout of the reference, NCHW.
 fn channels_first(map: &Tensor) -> Tensor {
     map.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
 }
@@ -108,13 +109,13 @@ fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
     x.index_select(&Tensor::new(rows, &device()).unwrap(), axis).unwrap()
 }
 
-/// Points, labels, boxes and masks of a case.
+/// The prompt of a case, from its points, labels, boxes and masks.
 fn prompt(case: &Tensors) -> Prompt {
     let floats = |it: &Tensor| it.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let mut prompt = Prompt::default();
     if let Some(points) = case.0.get("input_points") {
         let (_, objects, count, _) = points.dims4().unwrap();
-        let places = floats(points);
+        let coordinates = floats(points);
         let labels = case.numbers("input_labels");
         let point = |at: usize| -> Point {
             let label = match labels[at] {
@@ -122,7 +123,7 @@ fn prompt(case: &Tensors) -> Prompt {
                 1 => PointLabel::Foreground,
                 _ => PointLabel::Padding,
             };
-            Point { position: [places[at * 2], places[at * 2 + 1]], label }
+            Point { position: [coordinates[at * 2], coordinates[at * 2 + 1]], label }
         };
         let object = |it: usize| (it * count..(it + 1) * count).map(point).collect();
         prompt.points = (0..objects).map(object).collect();
@@ -139,15 +140,15 @@ fn masks_of_prompts_are_those_of_the_reference() {
     for set in Set::with("sam/image_encoder.safetensors") {
         for folder in checkpoints(&set) {
             let sam = sam(&set, folder);
-            let seen = sam.encode_image(&input(&set)).unwrap().of(0).unwrap();
+            let image = sam.encode_image(&input(&set)).unwrap().of(0).unwrap();
             for name in set.files("sam", "prompt_") {
-                check_prompt(&sam, &seen, &name, &set.tensors(&name));
+                check_prompt(&sam, &image, &name, &set.tensors(&name));
             }
         }
     }
 }
 
-fn check_prompt(sam: &Sam, seen: &ImageEmbedding, name: &str, expected: &Tensors) {
+fn check_prompt(sam: &Sam, image: &ImageEmbedding, name: &str, expected: &Tensors) {
     let prompt = prompt(expected);
     if let Some(sparse) = expected.0.get("sparse_embeddings") {
         let found = sam.prompt_encoder().encode(&prompt).unwrap();
@@ -158,7 +159,7 @@ fn check_prompt(sam: &Sam, seen: &ImageEmbedding, name: &str, expected: &Tensors
             channels_first(&found.dense).narrow(2, 0, side).unwrap().narrow(3, 0, side).unwrap();
         assert_close(name, &dense, expected, 1e-3, 1e-4);
     }
-    let prediction = sam.predict_masks(seen, &prompt).unwrap();
+    let prediction = sam.predict_masks(image, &prompt).unwrap();
     let multimask = prediction.multimask().unwrap();
     assert_close(name, &multimask.masks, expected.get("multi_low_res_masks"), 1e-3, 1e-4);
     assert_close(name, &multimask.ious, expected.get("multi_iou"), 1e-4, 0.0);
@@ -168,8 +169,7 @@ fn check_prompt(sam: &Sam, seen: &ImageEmbedding, name: &str, expected: &Tensors
     assert_close(name, &single.ious, expected.get("single_iou"), 1e-4, 0.0);
 }
 
-/// A mask of the reference, and where ours may differ: logits close to zero may fall on either
-/// side.
+/// Compares a mask with the reference. Pixels with a logit close to zero may differ.
 #[track_caller]
 pub(crate) fn assert_mask(what: &str, found: &FlatMask, expected: &Value, logits: &Tensor) {
     let number = |at: usize| u32::try_from(expected["size"][at].as_u64().unwrap()).unwrap();
@@ -189,12 +189,12 @@ fn masks_of_language_embeddings_are_those_of_the_reference() {
         let about = set.json("sam/language_prompt.json");
         for folder in checkpoints(&set) {
             let sam = sam(&set, folder);
-            let seen = sam.encode_image(&input(&set)).unwrap();
+            let image = sam.encode_image(&input(&set)).unwrap();
             let vectors = expected.get("lang").squeeze(1).unwrap();
             let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
             let encoded = sam.prompt_encoder().encode(&prompt).unwrap();
             assert_close("sparse", &encoded.sparse, expected.get("sparse"), 1e-4, 1e-4);
-            let prediction = sam.predict_masks(&seen, &prompt).unwrap();
+            let prediction = sam.predict_masks(&image, &prompt).unwrap();
             let multimask = prediction.multimask().unwrap();
             assert_close(
                 "low_res_multimasks",
@@ -244,9 +244,11 @@ fn masks_of_language_embeddings_are_those_of_the_reference() {
 fn both_namings_are_known() {
     for set in Set::with("sam/fb_to_hf_names.json") {
         let about = set.json("sam/fb_to_hf_names.json");
-        for (ours, theirs) in about["map"].as_object().unwrap() {
-            let CanonicalName::Tensor(name) = canonical_name(ours) else { panic!("{ours}") };
-            for other in theirs.as_array().unwrap() {
+        for (facebook, others) in about["map"].as_object().unwrap() {
+            let CanonicalName::Tensor(name) = canonical_name(facebook) else {
+                panic!("{facebook}")
+            };
+            for other in others.as_array().unwrap() {
                 match canonical_name(other.as_str().unwrap()) {
                     CanonicalName::Tensor(it) => assert_eq!(it, name),
                     CanonicalName::Rows(rows) => assert!(rows.contains(&name), "{other}"),

@@ -1,4 +1,4 @@
-//! Losses, the gradient of every parameter, and what two steps of the optimizer change.
+//! Training compared with the reference: losses, gradients, optimizer steps, learning rates.
 
 use std::collections::BTreeMap;
 
@@ -41,9 +41,9 @@ struct Losses {
     which: Vec<u32>,
 }
 
-fn ours(name: &str) -> String {
+fn canonical(name: &str) -> String {
     match canonical_name(name) {
-        CanonicalName::Tensor(ours) => ours,
+        CanonicalName::Tensor(canonical) => canonical,
         other => panic!("{name}: {other:?}"),
     }
 }
@@ -63,8 +63,8 @@ impl TrainingSetup {
         let model = CitrusV::new(config, tokens, &weights).unwrap();
         let batch = set.tensors("citrus/train_batch.safetensors");
         let length = batch.get("input_ids").dim(1).unwrap();
-        let stands = rows(&batch.numbers("attention_mask"), length);
-        let count = stands.len();
+        let attention_mask = rows(&batch.numbers("attention_mask"), length);
+        let count = attention_mask.len();
         let positions = rows(&batch.numbers("position_ids"), length);
         let axes =
             (0..count).map(|row| [0, 1, 2].map(|axis| positions[axis * count + row].clone()));
@@ -74,7 +74,10 @@ impl TrainingSetup {
             variables: weights.variables(),
             ids: rows(&batch.ids("input_ids"), length),
             labels: rows(&batch.numbers("labels"), length),
-            padding: stands.iter().map(|it| it.iter().map(|it| *it == 0).collect()).collect(),
+            padding: attention_mask
+                .iter()
+                .map(|it| it.iter().map(|it| *it == 0).collect())
+                .collect(),
             axes: axes.collect(),
             patches,
             grids,
@@ -113,9 +116,9 @@ impl TrainingSetup {
         let vectors = self.model.project_seg(&Tensor::cat(&states, 0).unwrap()).unwrap();
         let vectors = if is_scaled { scale_gradient(&vectors, 0.001).unwrap() } else { vectors };
         let sam = self.model.sam().unwrap();
-        let seen = sam.encode_image(&self.squares).unwrap();
+        let image = sam.encode_image(&self.squares).unwrap();
         let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };
-        let best = sam.predict_masks(&seen, &prompt).unwrap().best().unwrap();
+        let best = sam.predict_masks(&image, &prompt).unwrap().best().unwrap();
         let masks = best.masks.squeeze(1).unwrap();
         Losses {
             token: token_loss(&logits, &self.labels).unwrap(),
@@ -127,7 +130,7 @@ impl TrainingSetup {
     }
 }
 
-/// Patches and grids of the pictures of samples, out of all pictures of the set.
+/// Patches and grids of the pictures that the samples use.
 fn pictures(set: &Set, samples: &Value) -> (Vec<Tensor>, Vec<[usize; 3]>) {
     let about = set.json("qwen/preprocess.json");
     let all = set.tensors("qwen/preprocess.safetensors");
@@ -149,7 +152,7 @@ fn pictures(set: &Set, samples: &Value) -> (Vec<Tensor>, Vec<[usize; 3]>) {
     (patches, chosen)
 }
 
-/// The pictures as SAM2 sees them.
+/// The pictures of a batch after the preprocessing for SAM2.
 fn squares(batch: &Tensors) -> Tensor {
     let (count, side, _, _) = batch.get("g_u8").dims4().unwrap();
     let side = u32::try_from(side).unwrap();
@@ -173,7 +176,7 @@ fn assert_near(what: &str, found: f64, expected: f64, rel: f64) {
     );
 }
 
-/// The length of a gradient, in f64.
+/// The L2 norm of a gradient, in f64.
 fn length(gradient: &Tensor) -> f64 {
     let values = gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     values.into_iter().map(|it| f64::from(it).powi(2)).sum::<f64>().sqrt()
@@ -195,7 +198,7 @@ fn token_loss_is_that_of_the_reference() {
         let labels = expected.numbers("labels");
         assert!(labels.contains(&IGNORED));
         // The number of image tokens determines the picture.
-        let places = ids.iter().filter(|it| **it == config.tokens.image).count();
+        let image_tokens = ids.iter().filter(|it| **it == config.tokens.image).count();
         let all = set.tensors("qwen/preprocess.safetensors");
         let mut first = 0;
         let mut patches = None;
@@ -203,7 +206,8 @@ fn token_loss_is_that_of_the_reference() {
         for grid in all.numbers("image_grid_thw").chunks(3) {
             let grid = [0, 1, 2].map(|at| usize::try_from(grid[at]).unwrap());
             let count: usize = grid.iter().product();
-            if places > 0 && patches.is_none() && count / config.vision.merge_unit() == places {
+            let is_of_picture = count / config.vision.merge_unit() == image_tokens;
+            if image_tokens > 0 && patches.is_none() && is_of_picture {
                 patches = Some(all.get("pixel_values").narrow(0, first, count).unwrap());
                 grids.push(grid);
             }
@@ -263,21 +267,21 @@ fn losses_and_the_gradient_of_every_parameter_are_those_of_the_reference() {
 
 fn check_lengths(variant: &str, setup: &TrainingSetup, gradients: &GradStore, expected: &Value) {
     let expected = expected.as_object().unwrap();
-    let mut seen = 0;
-    for (name, length_of) in expected {
-        // What only video needs has no gradient.
-        let CanonicalName::Tensor(ours) = canonical_name(name) else {
-            assert!(length_of.as_f64().unwrap_or_default().abs() < 1e-12, "{name}");
+    let mut checked = 0;
+    for (name, norm) in expected {
+        let norm = norm.as_f64().unwrap_or_default();
+        // Tensors for video only are not used and have no gradient.
+        let CanonicalName::Tensor(canonical) = canonical_name(name) else {
+            assert!(norm.abs() < 1e-12, "{name}");
             continue;
         };
-        let gradient = gradients.get(setup.variables[&ours].as_tensor());
+        let gradient = gradients.get(setup.variables[&canonical].as_tensor());
         let found = gradient.map(length).unwrap_or_default();
-        let wanted = length_of.as_f64().unwrap_or_default();
-        let differs = (found - wanted).abs() > 1e-3 * wanted + 1e-6;
-        assert!(!differs, "{variant} {name}: {found}, not {wanted}");
-        seen += 1;
+        let differs = (found - norm).abs() > 1e-3 * norm + 1e-6;
+        assert!(!differs, "{variant} {name}: {found}, not {norm}");
+        checked += 1;
     }
-    assert!(seen > 50, "{variant}: {seen}");
+    assert!(checked > 50, "{variant}: {checked}");
 }
 
 fn check_gradients(
@@ -286,12 +290,12 @@ fn check_gradients(
     gradients: &GradStore,
     expected: &Tensors,
 ) {
-    for (name, wanted) in &expected.0 {
-        let found = gradients.get(setup.variables[&ours(name)].as_tensor());
+    for (name, gradient) in &expected.0 {
+        let found = gradients.get(setup.variables[&canonical(name)].as_tensor());
         let found = found.unwrap_or_else(|| panic!("{variant} {name} has no gradient"));
-        let wanted = wanted.reshape(found.shape()).unwrap();
-        let apart = length(&(found - &wanted).unwrap());
-        assert!(apart <= 1e-3 * length(&wanted) + 1e-6, "{variant} {name}: {apart} apart");
+        let gradient = gradient.reshape(found.shape()).unwrap();
+        let error = length(&(found - &gradient).unwrap());
+        assert!(error <= 1e-3 * length(&gradient) + 1e-6, "{variant} {name}: {error} apart");
     }
 }
 
@@ -308,25 +312,25 @@ fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
                 .collect();
             let (mut optimizers, trained) = optimizers(&setup, &about, expected);
             let history = expected["history"].as_array().unwrap();
-            for (step, wanted) in history.iter().enumerate() {
+            for (step, recorded) in history.iter().enumerate() {
                 let losses = setup.forward(expected["hook"].as_bool().unwrap());
                 let loss = total(&losses, &expected["loss_weights"]);
                 let rel = if step == 0 { 1e-5 } else { 1e-3 };
                 assert_near(
                     &format!("{stage} {step}"),
                     number(&loss),
-                    wanted["loss"].as_f64().unwrap(),
+                    recorded["loss"].as_f64().unwrap(),
                     rel,
                 );
-                let Some(longest) = wanted["grad_norm_before_clip"].as_f64() else { break };
+                let Some(norm) = recorded["grad_norm_before_clip"].as_f64() else { break };
                 let mut gradients = loss.backward().unwrap();
-                let most = expected["clip_norm"].as_f64().unwrap();
-                let found = clip_gradient_norm(&mut gradients, &trained, most).unwrap();
-                // The first steps go by signs alone, also where a gradient is zero but for
-                // rounding: what comes after them is less alike (of the steps themselves, the set
-                // asks for 2e-2).
+                let norm_max = expected["clip_norm"].as_f64().unwrap();
+                let found = clip_gradient_norm(&mut gradients, &trained, norm_max).unwrap();
+                // The first steps depend only on the signs of the gradients, which are random where
+                // a gradient is zero but for rounding. Later steps therefore differ more (for the
+                // changes of the parameters, the set tolerates 2e-2).
                 let rel = if step == 0 { 1e-3 } else { 3e-3 };
-                assert_near(&format!("{stage} {step} norm"), found, longest, rel);
+                assert_near(&format!("{stage} {step} norm"), found, norm, rel);
                 for optimizer in &mut optimizers {
                     optimizer.step(&gradients).unwrap();
                 }
@@ -336,13 +340,13 @@ fn two_steps_of_the_optimizer_change_what_they_change_in_the_reference() {
     }
 }
 
-/// An optimizer for each rate of learning and decay, and all they change.
+/// An optimizer for each combination of learning rate and weight decay, and all trained parameters.
 fn optimizers(setup: &TrainingSetup, about: &Value, stage: &Value) -> (Vec<AdamW>, Vec<Var>) {
-    let (mut groups, mut trained) =
-        (BTreeMap::<String, (ParamsAdamW, Vec<Var>)>::new(), Vec::new());
+    let mut groups = BTreeMap::<String, (ParamsAdamW, Vec<Var>)>::new();
+    let mut trained = Vec::new();
     for (name, group) in about["group"].as_object().unwrap() {
         let Some(lr) = stage["lr"][group.as_str().unwrap()].as_f64() else { continue };
-        let CanonicalName::Tensor(ours) = canonical_name(name) else { continue };
+        let CanonicalName::Tensor(canonical) = canonical_name(name) else { continue };
         let decays = about["decay"][name].as_bool().unwrap();
         let weight_decay = if decays { stage["weight_decay"].as_f64().unwrap() } else { 0.0 };
         let betas = &stage["betas"];
@@ -350,7 +354,7 @@ fn optimizers(setup: &TrainingSetup, about: &Value, stage: &Value) -> (Vec<AdamW
         let beta2 = betas[1].as_f64().unwrap();
         let eps = stage["eps"].as_f64().unwrap();
         let params = ParamsAdamW { lr, beta1, beta2, eps, weight_decay };
-        let variable = setup.variables[&ours].clone();
+        let variable = setup.variables[&canonical].clone();
         trained.push(variable.clone());
         let key = format!("{lr} {weight_decay}");
         groups.entry(key).or_insert((params, Vec::new())).1.push(variable);
@@ -366,24 +370,25 @@ fn check_changes(
     setup: &TrainingSetup,
     before: &BTreeMap<&String, Tensor>,
 ) {
-    for (name, wanted) in &set.tensors(&format!("citrus/adamw_{stage}_delta.safetensors")).0 {
-        let name = ours(name);
+    for (name, delta) in &set.tensors(&format!("citrus/adamw_{stage}_delta.safetensors")).0 {
+        let name = canonical(name);
         let found = (setup.variables[&name].as_tensor() - &before[&name]).unwrap();
-        let wanted = wanted.reshape(found.shape()).unwrap();
+        let delta = delta.reshape(found.shape()).unwrap();
         let a = length(&found);
-        let b = length(&wanted);
-        let apart = length(&(&found - &wanted).unwrap());
+        let b = length(&delta);
+        let error = length(&(&found - &delta).unwrap());
         let flat = |it: &Tensor| it.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let both = flat(&found).into_iter().zip(flat(&wanted));
-        let cosine = both.map(|(a, b)| f64::from(a) * f64::from(b)).sum::<f64>() / (a * b);
+        let pairs = flat(&found).into_iter().zip(flat(&delta));
+        let cosine = pairs.map(|(a, b)| f64::from(a) * f64::from(b)).sum::<f64>() / (a * b);
         assert!(
-            cosine > 0.999 && apart < 2e-2 * b,
-            "{stage} {name}: {cosine}, {apart} of {b} apart"
+            cosine > 0.999 && error < 2e-2 * b,
+            "{stage} {name}: {cosine}, {error} of {b} apart"
         );
     }
 }
 
-/// Three samples packed in one row: none attends to another, and each has the logits it has alone.
+/// Three samples packed in one row do not attend to each other, and each has the logits that it has
+/// alone.
 #[test]
 fn packed_samples_have_the_logits_of_the_reference() {
     for set in Set::with("citrus/packed.json") {
@@ -395,12 +400,12 @@ fn packed_samples_have_the_logits_of_the_reference() {
         let positions = rows(&expected.numbers("position_ids"), ids.len());
         let ends: Vec<usize> =
             expected.numbers("cu_seqlens").iter().map(|it| usize::try_from(*it).unwrap()).collect();
-        // Positions within a sample begin anew.
-        let places: Vec<i64> = ends
+        // The positions of each sample begin at zero.
+        let text_positions: Vec<i64> = ends
             .windows(2)
             .flat_map(|it| (0..it[1] - it[0]).map(|at| i64::try_from(at).unwrap()))
             .collect();
-        assert_eq!(places, expected.numbers("text_position_ids"));
+        assert_eq!(text_positions, expected.numbers("text_position_ids"));
         let model = &setup.model;
         let config = setup.model.config();
         let axes = [&positions[0], &positions[1], &positions[2]].map(Vec::as_slice);
@@ -443,11 +448,12 @@ fn the_learning_rate_schedule_is_that_of_the_reference() {
         for (name, values) in set.json("citrus/cosine.json")["multiplier"].as_object().unwrap() {
             let (warmup, total) =
                 name.strip_prefix("warmup").unwrap().split_once("_total").unwrap();
-            let (warmup, total): (u32, u32) = (warmup.parse().unwrap(), total.parse().unwrap());
+            let warmup: u32 = warmup.parse().unwrap();
+            let total: u32 = total.parse().unwrap();
             let values = values.as_array().unwrap();
             // Long tables have only every n-th step.
-            let apart = total / u32::try_from(values.len() - 1).unwrap();
-            for (step, value) in (0..).step_by(apart as usize).zip(values) {
+            let interval = total / u32::try_from(values.len() - 1).unwrap();
+            for (step, value) in (0..).step_by(interval as usize).zip(values) {
                 let found = cosine_schedule(step, warmup, total);
                 assert!((found - value.as_f64().unwrap()).abs() < 1e-9, "{name} {step}: {found}");
             }

@@ -1,12 +1,12 @@
-//! What a test does that lacks the reference material: below `cargo verify` it is listed as not
-//! run, anywhere else it fails. It never passes in silence.
+//! Tests without their reference material: under `cargo verify` they are listed as not run, under
+//! plain `cargo test` they fail. They never pass silently.
 
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::thread;
 
-/// Lists the calling test as not run; its caller returns. Panics where nobody would read the list.
+/// Lists the calling test as not run. The test must then return. Panics where no list is kept.
 pub(crate) fn not_run(reason: &str) {
     let list = env::var_os("ISOCENTER_NOT_RUN");
     assert!(

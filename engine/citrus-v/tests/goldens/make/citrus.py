@@ -1,14 +1,15 @@
-"""Citrus-V: answers with `[SEG]` and their masks, and what a batch teaches."""
+"""Citrus-V: answers with `[SEG]` and their masks, and the losses and gradients of a batch."""
 
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from common import SAM, SECTIONS, SEED, TEXT, VISION, as_bf16, keep, normalized, read
-from common import scatter, write
-from pictures import fitted, numbers, opened, squared
-from qwen import ADDED, SAID, expanded, network, rendered, said, shown, tokenizer
-from sam import made, run_lengths
+from common import SAM, SECTIONS, SEED, TEXT, VISION, as_bf16, normalized, randomize, read
+from common import save, write
+from pictures import read_picture, resized_for_qwen, resized_for_sam, to_tensor
+from qwen import ADDED, NEW_TOKENS, chat_template, encode_prompt, generate, patches_of
+from qwen import random_network, tokenizer
+from sam import random_model, run_lengths
 
 QUERIES = [("\nOutline the kidney.", 0), ("The [SEG] and the liver [SEG], again?", 2)]
 SAMPLES = [("\nOutline the kidney.", "Here it is: [SEG].", 0), ("肝脏在哪里?", "[SEG]", 1)]
@@ -16,7 +17,7 @@ WEIGHTS = {"token": 1.0, "dice": 1.0, "bce": 2.0}
 
 
 class Projector(torch.nn.Module):
-    """With a way around both layers."""
+    """The projector of `[SEG]` states: two layers and a residual mapping."""
 
     def __init__(self):
         super().__init__()
@@ -30,54 +31,56 @@ class Projector(torch.nn.Module):
 
 
 class Citrus(torch.nn.Module):
-    """The three networks, by the names of the release."""
+    """The three networks, with the names of the release."""
 
     def __init__(self, tokens):
         super().__init__()
-        self.mllm = network(tokens, False, SEED + 200)
+        self.mllm = random_network(tokens, False, SEED + 200)
         self.seg_projector = Projector()
-        scatter(self.seg_projector, SEED + 201)
+        randomize(self.seg_projector, SEED + 201)
         self.grounding_encoder = torch.nn.Module()
-        self.grounding_encoder.sam2_model = made(SEED + 202)
+        self.grounding_encoder.sam2_model = random_model(SEED + 202)
 
     @property
     def sam(self):
         return self.grounding_encoder.sam2_model
 
 
-def asked(tokens, text, grids):
+def prompt_of(tokens, text, grids):
     content = [{"type": "image"}, {"type": "text", "text": text}]
-    line = rendered([{"role": "user", "content": content}])
-    return line, expanded(tokens, line, grids)
+    line = chat_template([{"role": "user", "content": content}])
+    return line, encode_prompt(tokens, line, grids)
 
 
 def squares(folder, index):
     files = [it["file"] for it in read(folder / "qwen/preprocess.json")["images"]]
-    return numbers(squared(fitted(opened(folder / files[index])), SAM["image_size"]))
+    picture = resized_for_qwen(read_picture(folder / files[index]))
+    return to_tensor(resized_for_sam(picture, SAM["image_size"]))
 
 
 def inputs_of(folder, tokens, text, index):
-    pixels, grids = shown(folder, [index])
-    line, ids = asked(tokens, text, grids)
+    pixels, grids = patches_of(folder, [index])
+    line, ids = prompt_of(tokens, text, grids)
     return line, {"input_ids": ids, "attention_mask": torch.ones_like(ids),
                   "pixel_values": pixels, "image_grid_thw": grids}
 
 
 @torch.no_grad()
-def teach_to_outline(folder, model, tokens, seg):
-    """Has the model say `[SEG]` where it would say its third word."""
+def make_model_generate_seg(folder, model, tokens, seg):
+    """Makes the model generate `[SEG]` as its third token, by swapping two rows of the head."""
     _, inputs = inputs_of(folder, tokens, *QUERIES[0])
     words = model.mllm.generate(**inputs, max_new_tokens=3, do_sample=False)
     third = words[0, -1].item()
-    assert third not in words[0, -3:-1], "said before: another seed"
+    assert third not in words[0, -3:-1], "the token was generated before: use another seed"
     head = model.mllm.lm_head.weight
     head[[third, seg]] = head[[seg, third]]
 
 
-def outlined(logits, size):
-    """A mask as it was drawn, and on the picture as it was; with how many pixels could be either."""
+def mask_record(logits, size):
+    """A mask at low resolution and at the size of the picture, and the number of pixels whose logit
+    is close to zero."""
     mask = (logits > 0).to(torch.uint8)
-    original = numbers(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
+    original = to_tensor(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
     return {"rle": run_lengths(mask), "rle_original": run_lengths(original),
             "near_zero_pixels": int((logits.abs() < 2e-3).sum())}
 
@@ -87,23 +90,23 @@ def answers(folder, model, tokens, seg):
     about = []
     for index, (text, picture) in enumerate(QUERIES):
         line, inputs = inputs_of(folder, tokens, text, picture)
-        words, _ = said(model.mllm, inputs, SAID)
+        words, _ = generate(model.mllm, inputs, NEW_TOKENS)
         sequence = torch.cat([inputs["input_ids"][0], words])
         whole = {**inputs, "input_ids": sequence[None],
                  "attention_mask": torch.ones_like(sequence[None])}
         hidden = model.mllm(**whole, output_hidden_states=True).hidden_states[-1][0]
-        # The last word is said and not read.
+        # The last generated token is not an input of the model.
         places = (sequence[:-1] == seg).nonzero()[:, 0]
         vectors = model.seg_projector(hidden[places])
         square = squares(folder, picture)
-        seen = model.sam.see(normalized(square))
-        _, ious, _, which, best, _ = model.sam.drawn_by_vectors(seen, vectors)
-        keep(folder / f"citrus/infer{index}.safetensors", {
+        image = model.sam.encode_image(normalized(square))
+        _, ious, _, which, best, _ = model.sam.decode_embeddings(image, vectors)
+        save(folder / f"citrus/infer{index}.safetensors", {
             "input_ids": inputs["input_ids"], "sequence": sequence, "seg_positions": places,
             "seg_hidden": hidden[places], "seg_embedding": vectors, "best_idx": which,
             "low_res_best": best, "ious": ious})
         files = read(folder / "qwen/preprocess.json")["images"]
-        masks = [outlined(it[0], files[picture]["wh"]) for it in best]
+        masks = [mask_record(it[0], files[picture]["wh"]) for it in best]
         about.append({
             "query": text, "image": files[picture]["file"], "rendered": line,
             "generated_ids": words.tolist(), "masks": masks,
@@ -112,12 +115,12 @@ def answers(folder, model, tokens, seg):
 
 
 def batch_of(folder, tokens, seg):
-    """Both samples in rows of one length."""
+    """Both samples as a padded batch."""
     rows, targets, pixels, grids = [], [], [], []
     for text, answer, picture in SAMPLES:
-        patches, grid = shown(folder, [picture])
-        line, before = asked(tokens, text, grid)
-        row = expanded(tokens, line + answer + "<|im_end|>", grid)[0]
+        patches, grid = patches_of(folder, [picture])
+        line, before = prompt_of(tokens, text, grid)
+        row = encode_prompt(tokens, line + answer + "<|im_end|>", grid)[0]
         target = row.clone()
         target[: before.shape[1]] = -100
         rows.append(row)
@@ -125,14 +128,14 @@ def batch_of(folder, tokens, seg):
         pixels.append(patches)
         grids.append(grid)
     pad = torch.nn.utils.rnn.pad_sequence
-    stands = pad([torch.ones_like(it) for it in rows], batch_first=True)
+    attention_mask = pad([torch.ones_like(it) for it in rows], batch_first=True)
     end = tokens.token_to_id("<|endoftext|>")
     side = SAM["image_size"] // 4
-    chance = torch.Generator().manual_seed(SEED + 300)
-    truth = (torch.rand(2, side // 4, side // 4, generator=chance) < 0.4).to(torch.uint8)
+    generator = torch.Generator().manual_seed(SEED + 300)
+    truth = (torch.rand(2, side // 4, side // 4, generator=generator) < 0.4).to(torch.uint8)
     return {
         "input_ids": pad(rows, batch_first=True, padding_value=end),
-        "attention_mask": stands,
+        "attention_mask": attention_mask,
         "labels": pad(targets, batch_first=True, padding_value=-100),
         "g_u8": torch.stack([squares(folder, it[2]) for it in SAMPLES]),
         "gt_masks": truth.repeat_interleave(4, 1).repeat_interleave(4, 2),
@@ -140,16 +143,17 @@ def batch_of(folder, tokens, seg):
     }
 
 
-def judged(model, batch, seg, scale):
-    """Losses of a batch, and masks. The gradient of the masks beyond the projector counts `scale`."""
+def losses_of(model, batch, seg, scale):
+    """Losses and masks of a batch. The gradient at the output of the projector is multiplied by
+    `scale`."""
     names = ["input_ids", "attention_mask", "pixel_values", "image_grid_thw"]
     out = model.mllm(**{it: batch[it] for it in names}, output_hidden_states=True)
     logits, labels = out.logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()
     token = F.cross_entropy(logits, labels, ignore_index=-100)
     vectors = model.seg_projector(out.hidden_states[-1][batch["input_ids"] == seg])
     vectors.register_hook(lambda gradient: gradient * scale)
-    seen = model.sam.see(torch.cat([normalized(it) for it in batch["g_u8"]]))
-    _, _, _, which, best, _ = model.sam.drawn_by_vectors(seen, vectors)
+    image = model.sam.encode_image(torch.cat([normalized(it) for it in batch["g_u8"]]))
+    _, _, _, which, best, _ = model.sam.decode_embeddings(image, vectors)
     truth, drawn = batch["gt_masks"].float().flatten(1), best.flatten(1)
     bce = F.binary_cross_entropy_with_logits(drawn, truth)
     share = drawn.sigmoid()
@@ -157,7 +161,7 @@ def judged(model, batch, seg, scale):
     return {"token": token, "dice": dice.mean(), "bce": bce}, best, which
 
 
-def lessons(folder, model, tokens, seg):
+def training(folder, model, tokens, seg):
     batch = batch_of(folder, tokens, seg)
     positions, _ = model.mllm.model.get_rope_index(
         batch["input_ids"], image_grid_thw=batch["image_grid_thw"],
@@ -165,7 +169,7 @@ def lessons(folder, model, tokens, seg):
     variants = {}
     for name, scale in [("whole", 1.0), ("scaled", 0.001)]:
         model.zero_grad(set_to_none=True)
-        losses, best, which = judged(model, batch, seg, scale)
+        losses, best, which = losses_of(model, batch, seg, scale)
         sum(WEIGHTS[it] * loss for it, loss in losses.items()).backward()
         length = lambda it: 0.0 if it.grad is None else it.grad.double().norm().item()
         variants[name] = {
@@ -177,13 +181,14 @@ def lessons(folder, model, tokens, seg):
                for text, answer, picture in SAMPLES]
     write(folder / "citrus/train.json", {"samples": samples, "variants": variants})
     kept = ["input_ids", "attention_mask", "labels", "g_u8", "gt_masks"]
-    keep(folder / "citrus/train_batch.safetensors", {
+    save(folder / "citrus/train_batch.safetensors", {
         **{it: batch[it] for it in kept}, "position_ids": positions, "pred_best_low_res": best,
         "best_idx": which})
 
 
-def described(model, seg):
-    """The description as the release writes it: the language model's sizes at the top."""
+def configuration(model, seg):
+    """The configuration in the format of the release, with the sizes of the language model at the
+    top level."""
     whole = model.mllm.config
     names = ["image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"]
     return {
@@ -199,14 +204,14 @@ def make(folder):
     plain = tokenizer()
     place = folder / "ckpt/citrus_tiny"
     place.mkdir(parents=True)
-    # As the release is published: the added tokens come when it is loaded.
+    # As in the release, the file has no added tokens; they are added when it is loaded.
     plain.save(str(place / "tokenizer.json"))
     tokens = tokenizer()
     tokens.add_special_tokens(ADDED)
     seg = tokens.token_to_id("[SEG]")
     model = Citrus(tokens).eval()
-    teach_to_outline(folder, model, tokens, seg)
-    write(place / "config.json", described(model, seg))
-    keep(place / "model.safetensors", as_bf16(model.state_dict()))
+    make_model_generate_seg(folder, model, tokens, seg)
+    write(place / "config.json", configuration(model, seg))
+    save(place / "model.safetensors", as_bf16(model.state_dict()))
     answers(folder, model, tokens, seg)
-    lessons(folder, model, tokens, seg)
+    training(folder, model, tokens, seg)

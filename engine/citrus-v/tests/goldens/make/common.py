@@ -1,4 +1,4 @@
-"""What all parts of the set share."""
+"""Sizes of the models, and functions that all parts of the set share."""
 
 import json
 
@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 SEED = 4711
 
-# Sides of a piece of a picture: 6 pixels, two of which are merged.
+# Side of a patch in pixels, and of a merged patch, which has two patches per side.
 PATCH = 6
 FACTOR = 2 * PATCH
 BOUNDS = {"min_pixels": 4 * FACTOR**2, "max_pixels": 12 * FACTOR**2}
@@ -43,16 +43,16 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def keep(path, tensors):
-    """Writes tensors as they are, each in memory of its own."""
+def save(path, tensors):
+    """Writes tensors to a file, as contiguous copies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: it.detach().clone().contiguous() for name, it in tensors.items()}, path)
 
 
 @torch.no_grad()
-def scatter(module, seed):
-    """Gives every number of a module a value by chance, such as bf16 can say: norms about 1, biases
-    about 0, and products that keep the size of what goes in."""
+def randomize(module, seed):
+    """Sets every parameter of a module to random values that bf16 can represent: norms around 1,
+    biases around 0, and matrices that preserve the scale of their input."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in sorted(module.state_dict(keep_vars=True).items()):
         if not tensor.is_floating_point() or "inv_freq" in name:
@@ -71,7 +71,7 @@ def as_bf16(state):
     return {name: it.bfloat16() for name, it in state.items() if it.is_floating_point()}
 
 
-def normalized(bytes_of_rows):
-    """A picture `[H, W, 3]` of bytes as SAM2 takes it, `[1, 3, H, W]`."""
-    plane = (bytes_of_rows.float() / 255 - MEAN) / DEVIATION
+def normalized(pixels):
+    """A picture `[H, W, 3]` of bytes as the input of SAM2, `[1, 3, H, W]`."""
+    plane = (pixels.float() / 255 - MEAN) / DEVIATION
     return plane.permute(2, 0, 1).unsqueeze(0)

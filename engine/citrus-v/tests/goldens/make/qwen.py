@@ -1,12 +1,12 @@
-"""Qwen2.5-VL: a tokenizer, a small model, and what it makes of prompts."""
+"""Qwen2.5-VL: a tokenizer, a small model, and its outputs for prompts."""
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers, trainers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from common import SECTIONS, SEED, TEXT, VISION, as_bf16, keep, read, scatter, write
-from pictures import fitted, opened, patches
+from common import SECTIONS, SEED, TEXT, VISION, as_bf16, randomize, read, save, write
+from pictures import patches, read_picture, resized_for_qwen
 
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
@@ -21,7 +21,7 @@ WORDS = [
 ]
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-SAID = 10
+NEW_TOKENS = 10
 
 PROMPTS = [
     {"images": [0], "system": None, "turns": ["Outline the kidney in this picture."]},
@@ -56,17 +56,17 @@ def config(tokens, is_tied):
         attn_implementation="eager")
 
 
-def network(tokens, is_tied, seed):
+def random_network(tokens, is_tied, seed):
     it = Qwen2_5_VLForConditionalGeneration(config(tokens, is_tied)).float().eval()
-    scatter(it, seed)
+    randomize(it, seed)
     it.tie_weights()
     it.generation_config.eos_token_id = None
     it.generation_config.pad_token_id = tokens.token_to_id("<|endoftext|>")
     return it
 
 
-def rendered(messages):
-    """ChatML, pictures before the text of their message."""
+def chat_template(messages):
+    """The messages in ChatML, with the pictures of a message before its text."""
     if messages[0]["role"] != "system":
         messages = [{"role": "system", "content": "You are a helpful assistant."}, *messages]
     text = ""
@@ -80,25 +80,25 @@ def rendered(messages):
     return text + "<|im_start|>assistant\n"
 
 
-def expanded(tokens, text, grids):
-    """Tokens of a text, with as many places of a picture as it has pieces."""
+def encode_prompt(tokens, text, grids):
+    """Token ids of a text, with one image token for each merged patch of a picture."""
     pad, pieces, ids = tokens.token_to_id("<|image_pad|>"), iter(grids), []
     for it in tokens.encode(text).ids:
         ids += [it] * (int(next(pieces).prod()) // 4) if it == pad else [it]
     return torch.tensor([ids])
 
 
-def shown(folder, indices):
-    """Patches and grids of pictures of the set."""
+def patches_of(folder, indices):
+    """Patches and grids of these pictures of the set."""
     files = [it["file"] for it in read(folder / "qwen/preprocess.json")["images"]]
-    parts = [patches(fitted(opened(folder / files[index]))) for index in indices]
+    parts = [patches(resized_for_qwen(read_picture(folder / files[index]))) for index in indices]
     if not parts:
         return None, None
     return torch.cat([it[0] for it in parts]), torch.cat([it[1] for it in parts])
 
 
-def said(model, inputs, count, **more):
-    """The likeliest tokens and their logits. None may be as likely as the next."""
+def generate(model, inputs, count, **more):
+    """Greedy tokens and their logits. Fails if two tokens are almost equally likely."""
     out = model.generate(**inputs, max_new_tokens=count, do_sample=False, use_cache=True,
                          return_dict_in_generate=True, output_logits=True, output_scores=True,
                          **more)
@@ -124,26 +124,26 @@ def prompts(folder, model, tokens):
     about = []
     for index, prompt in enumerate(PROMPTS):
         messages = messages_of(prompt)
-        text = rendered(messages)
-        pixels, grids = shown(folder, prompt["images"])
-        ids = expanded(tokens, text, [] if grids is None else grids)
+        text = chat_template(messages)
+        pixels, grids = patches_of(folder, prompt["images"])
+        ids = encode_prompt(tokens, text, [] if grids is None else grids)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if pixels is not None:
             inputs |= {"pixel_values": pixels, "image_grid_thw": grids}
         positions, deltas = model.model.get_rope_index(
             ids, image_grid_thw=grids, attention_mask=inputs["attention_mask"])
         out = model(**inputs, output_hidden_states=True)
-        words, logits = said(model, inputs, SAID)
-        punished, _ = said(model, inputs, SAID, repetition_penalty=1.3)
+        words, logits = generate(model, inputs, NEW_TOKENS)
+        penalized, _ = generate(model, inputs, NEW_TOKENS, repetition_penalty=1.3)
         hidden = [it[0] for it in out.hidden_states]
         tensors = {
             "input_ids": ids, "position_ids": positions, "rope_deltas": deltas,
             "inputs_embeds": hidden[0], "logits": out.logits[0], "greedy_ids": words,
-            "greedy_logits": logits, "greedy_rp130_ids": punished,
+            "greedy_logits": logits, "greedy_rp130_ids": penalized,
             f"hidden_{len(hidden) - 1}_final_norm": hidden[-1],
         }
         tensors |= {f"hidden_{at}": it for at, it in enumerate(hidden[1:-1], 1)}
-        keep(folder / f"qwen/prompt{index}.safetensors", tensors)
+        save(folder / f"qwen/prompt{index}.safetensors", tensors)
         about.append({"prompt": index, "images": prompt["images"], "messages": messages,
                       "rendered": text,
                       "greedy_text": tokens.decode(words.tolist(), skip_special_tokens=False)})
@@ -151,70 +151,70 @@ def prompts(folder, model, tokens):
 
 
 @torch.no_grad()
-def tower(folder, model):
-    pixels, grids = shown(folder, [0, 1, 2])
+def vision(folder, model):
+    pixels, grids = patches_of(folder, [0, 1, 2])
     visual, tensors = model.model.visual, {}
     order, ends = visual.get_window_index(grids)
     tensors["window_index"] = order
     tensors["cu_window_seqlens"] = torch.unique_consecutive(torch.tensor(ends))
     tensors["rot_pos_emb"] = visual.rot_pos_emb(grids)
-    watch = [(visual.patch_embed, "patch_embed")]
-    watch += [(block, f"block_{at}") for at, block in enumerate(visual.blocks)]
+    watched = [(visual.patch_embed, "patch_embed")]
+    watched += [(block, f"block_{at}") for at, block in enumerate(visual.blocks)]
 
-    def keeping(name):
+    def recording(name):
         return lambda _module, _inputs, out: tensors.__setitem__(name, out)
 
-    hooks = [module.register_forward_hook(keeping(name)) for module, name in watch]
+    hooks = [module.register_forward_hook(recording(name)) for module, name in watched]
     tensors["merged"] = visual(pixels, grid_thw=grids)
     for hook in hooks:
         hook.remove()
-    keep(folder / "qwen/vision.safetensors", tensors)
+    save(folder / "qwen/vision.safetensors", tensors)
 
 
 @torch.no_grad()
-def padded(folder, model, tokens):
-    """Two prompts of different lengths, each with a picture."""
+def batch(folder, model, tokens):
+    """Writes a batch of two prompts of different lengths, padded on either side."""
     tensors, pad = {}, tokens.token_to_id("<|endoftext|>")
-    pixels, grids = shown(folder, [0, 1])
+    pixels, grids = patches_of(folder, [0, 1])
     texts = ["Short.", "One that is longer."]
     rows = []
     for text, grid in zip(texts, grids):
         content = [{"type": "image"}, {"type": "text", "text": text}]
-        line = rendered([{"role": "user", "content": content}])
-        rows.append(expanded(tokens, line, [grid])[0])
+        line = chat_template([{"role": "user", "content": content}])
+        rows.append(encode_prompt(tokens, line, [grid])[0])
     longest = max(len(it) for it in rows)
     for side in ["right", "left"]:
         ids = torch.full((2, longest), pad)
-        stands = torch.zeros((2, longest), dtype=torch.long)
+        attention_mask = torch.zeros((2, longest), dtype=torch.long)
         for row, it in enumerate(rows):
             at = slice(0, len(it)) if side == "right" else slice(longest - len(it), longest)
-            ids[row, at], stands[row, at] = it, 1
+            ids[row, at], attention_mask[row, at] = it, 1
         positions, deltas = model.model.get_rope_index(
-            ids, image_grid_thw=grids, attention_mask=stands)
-        logits = model(input_ids=ids, attention_mask=stands, position_ids=positions,
+            ids, image_grid_thw=grids, attention_mask=attention_mask)
+        logits = model(input_ids=ids, attention_mask=attention_mask, position_ids=positions,
                        pixel_values=pixels, image_grid_thw=grids).logits
-        found = {"input_ids": ids, "attention_mask": stands, "position_ids": positions,
+        found = {"input_ids": ids, "attention_mask": attention_mask, "position_ids": positions,
                  "rope_deltas": deltas, "logits": logits}
         tensors |= {f"{side}_{name}": it for name, it in found.items()}
     tensors["image_grid_thw"] = grids
-    keep(folder / "qwen/batch.safetensors", tensors)
+    save(folder / "qwen/batch.safetensors", tensors)
 
 
 @torch.no_grad()
 def loss(folder, model, tokens):
     content = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
-    asked = rendered([{"role": "user", "content": content}])
-    pixels, grids = shown(folder, [0])
-    ids = expanded(tokens, asked + "The liver.<|im_end|>", grids)
+    prompt = chat_template([{"role": "user", "content": content}])
+    pixels, grids = patches_of(folder, [0])
+    ids = encode_prompt(tokens, prompt + "The liver.<|im_end|>", grids)
     labels = ids.clone()
-    labels[:, : expanded(tokens, asked, grids).shape[1]] = -100
+    labels[:, : encode_prompt(tokens, prompt, grids).shape[1]] = -100
     found = model(input_ids=ids, labels=labels, pixel_values=pixels, image_grid_thw=grids,
                   attention_mask=torch.ones_like(ids)).loss
-    keep(folder / "qwen/token_loss.safetensors",
+    save(folder / "qwen/token_loss.safetensors",
          {"input_ids": ids, "labels": labels, "loss": found.reshape(1)})
 
 
-def words(folder, tokens):
+def tokenizations(folder, tokens):
     texts = [*WORDS, "", " two  spaces\n\nand lines ", "3.14 cm", "e\u0301 is é", "𝔘nicode 🫀",
              "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"]
     cases = []
@@ -228,16 +228,16 @@ def words(folder, tokens):
 
 def make(folder):
     tokens = tokenizer()
-    model = network(tokens, True, SEED)
+    model = random_network(tokens, True, SEED)
     place = folder / "ckpt/qwen_tiny"
     place.mkdir(parents=True)
     tokens.save(str(place / "tokenizer.json"))
     write(place / "config.json", model.config.to_dict())
     state = as_bf16(model.state_dict())
     state.pop("lm_head.weight")
-    keep(place / "model.safetensors", state)
-    words(folder, tokens)
-    tower(folder, model)
+    save(place / "model.safetensors", state)
+    tokenizations(folder, tokens)
+    vision(folder, model)
     prompts(folder, model, tokens)
-    padded(folder, model, tokens)
+    batch(folder, model, tokens)
     loss(folder, model, tokens)

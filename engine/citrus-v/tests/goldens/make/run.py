@@ -1,9 +1,9 @@
-"""Makes the project's own set of inputs and outputs of the reference implementations.
+"""Makes the small set of the project: inputs and outputs of the reference implementations.
 
     python run.py FOLDER
 
-The folder is emptied first. Everything follows from the seeds below; with the versions of
-requirements.txt the same set comes out again.
+The folder is removed first. The seeds determine the set: with the package versions of
+requirements.txt, every run makes the same files.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ PACKAGES = [line.split("==")[0] for line in
 
 
 def manifest(folder):
-    """Versions, and the digest of every file."""
+    """The versions of all packages, and the digest of every file."""
     files = sorted(it for it in folder.rglob("*") if it.is_file())
     return {
         "set": "own",

@@ -1,8 +1,8 @@
-//! Numbers, for people.
+//! Statistics, tables in Markdown, and plots in SVG.
 
 use std::fmt::Write as _;
 
-/// The middle of some numbers.
+/// The median; NaN without numbers.
 pub fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -14,38 +14,42 @@ pub fn median(numbers: &[f64]) -> f64 {
     }
 }
 
-/// What so many in a hundred do not exceed.
+/// The smallest number that `hundredths` percent of the numbers do not exceed; NaN without numbers.
 pub fn percentile(numbers: &[f64], hundredths: usize) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let place = (sorted.len() * hundredths).div_ceil(100).max(1) - 1;
-    sorted.get(place).copied().unwrap_or(f64::NAN)
+    let index = (sorted.len() * hundredths).div_ceil(100).max(1) - 1;
+    sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 /// A table in Markdown.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let head: Vec<String> = head.iter().map(ToString::to_string).collect();
     let rule = vec!["---".to_owned(); head.len()];
-    let body: String = rows.iter().map(|it| line(it)).collect();
-    line(&head) + &line(&rule) + &body
+    let body: String = rows.iter().map(|it| table_row(it)).collect();
+    table_row(&head) + &table_row(&rule) + &body
+}
+
+fn table_row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
 }
 
 /// One line of a plot.
 pub struct Series {
-    /// What it is of.
+    /// Name in the legend.
     pub name: String,
-    /// Its points; x is a place on the axis, counted from 0.
+    /// Values, one for each place on the axis.
     pub points: Vec<f64>,
 }
 
 impl Series {
-    /// A line without points yet.
+    /// A line without points.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), points: Vec::new() }
     }
 }
 
+/// Size and margins of a plot in pixels.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 70.0;
@@ -53,15 +57,16 @@ const BOTTOM: f64 = 50.0;
 const TOP: f64 = 40.0;
 const RIGHT: f64 = 130.0;
 
-/// Colours that people who do not see colours can tell apart (Okabe and Ito).
+/// The palette of Okabe and Ito, which people with colour blindness can distinguish.
 const COLOURS: [&str; 5] = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"];
 
-/// A plot in SVG of `series` over `places`, from zero up.
+/// A plot in SVG of `series` over `places`, whose axis begins at zero.
 pub fn plot(title: &str, unit: &str, places: &[String], series: &[Series]) -> String {
     let highest = series.iter().flat_map(|it| &it.points).copied().fold(0.0, f64::max).max(1e-9);
-    let step = nice(highest / 4.0);
+    let step = rounded_up(highest / 4.0);
     let top = (highest / step).ceil() * step;
-    let (width, height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+    let width = WIDTH - LEFT - RIGHT;
+    let height = HEIGHT - TOP - BOTTOM;
     let x = |place: usize| LEFT + width * (place as f64 + 0.5) / places.len().max(1) as f64;
     let y = |value: f64| TOP + height * (1.0 - value / top);
     let mut svg = format!(
@@ -98,7 +103,7 @@ pub fn plot(title: &str, unit: &str, places: &[String], series: &[Series]) -> St
     svg + "</svg>\n"
 }
 
-/// One line of a plot, with its points and its name.
+/// Draws line number `number` of a plot with its points and its entry in the legend.
 fn draw(
     svg: &mut String,
     number: usize,
@@ -119,13 +124,14 @@ fn draw(
         let (px, py) = point.split_once(',').unwrap();
         _ = writeln!(svg, "<circle cx=\"{px}\" cy=\"{py}\" r=\"3\" fill=\"{colour}\"/>");
     }
-    let (left, top) = (WIDTH - RIGHT + 10.0, TOP + 16.0 * (number as f64 + 1.0));
+    let left = WIDTH - RIGHT + 10.0;
+    let top = TOP + 16.0 * (number as f64 + 1.0);
     let name = &line.name;
     _ = writeln!(svg, "<text x=\"{left}\" y=\"{top}\" fill=\"{colour}\">{name}</text>");
 }
 
-/// A round number not below `value`: 1, 2 or 5 times a power of ten.
-fn nice(value: f64) -> f64 {
+/// The smallest round number not below `value`: 1, 2, 5 or 10 times a power of ten.
+fn rounded_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|it| it * power).find(|it| *it >= value).unwrap_or(value)
 }
