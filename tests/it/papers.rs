@@ -7,9 +7,9 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use laboratory_pages::{Distortion, Paper, as_jpeg, distorted, report, report_saying, scanned};
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
-use system_tests::paper::{Distortion, Paper, as_jpeg, distorted, report, report_saying, scanned};
 use system_tests::script::{Script, model_response};
 use system_tests::{Hospital, Scratch, SiteOptions, eventually};
 

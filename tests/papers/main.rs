@@ -19,12 +19,12 @@ use evaluation::documents::{Counts, Row, compare, macro_average};
 use image::GrayImage;
 use imaging::Picture;
 use lab_report_parsing::{Flaw, page_position, read};
-use serde_json::Value;
-use system_tests::Scratch;
-use system_tests::paper::{
+use laboratory_pages::{
     Damage, Distortion, Layout, PaperRow, as_jpeg, corners_of, damaged, distorted, report, scanned,
     turned,
 };
+use serde_json::Value;
+use system_tests::Scratch;
 
 /// Positions of a page on the glass or before the camera, with their names in the output.
 const POSITIONS: [(&str, Distortion); 7] = [

@@ -12,7 +12,6 @@ pub mod api;
 pub mod faults;
 pub mod fuzzing;
 pub mod measuring;
-pub mod paper;
 mod processes;
 pub mod readiness;
 pub mod script;
