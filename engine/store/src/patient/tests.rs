@@ -1,5 +1,7 @@
 //! Tests of identity: identifiers, merges in any order, links, and the reversal of a merge.
 
+use std::collections::BTreeMap;
+
 use contracts::{Encounter, MergeKind, MessageEffect, MessageStore as _};
 use domain::{Actor, DemographicsChange, Order, OrderAction, OrderKey};
 use uuid::Uuid;
@@ -46,20 +48,34 @@ async fn an_identifier_stays_with_the_patient_it_was_first_used_for() {
     assert_eq!(test.count(updates).await, 1);
 }
 
+/// Two issuers, of which some senders know `OTHER` by its OID.
+fn several_domains() -> IdentityDomains {
+    IdentityDomains::Many {
+        default_issuer: "HOSPITAL".to_owned(),
+        names: BTreeMap::from([("1.2.3.111".to_owned(), "OTHER".to_owned())]),
+    }
+}
+
 #[test]
 fn a_site_with_one_domain_ignores_issuers_and_one_with_several_does_not() {
     let mut bare = patient_id("P1");
-    let several = IdentityDomains::Many { default_issuer: "HOSPITAL".to_owned() };
+    let several = several_domains();
     assert_eq!(several.key(&bare).issuer, "HOSPITAL");
     assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
     bare.issuer = "OTHER".to_owned();
     assert_eq!(several.key(&bare).issuer, "OTHER");
+    // The site knows the name of one OID and not of the other.
+    bare.issuer = "1.2.3.111".to_owned();
+    assert_eq!(several.key(&bare).issuer, "OTHER");
+    bare.issuer = "1.2.3.222".to_owned();
+    assert_eq!(several.key(&bare).issuer, "1.2.3.222");
+    bare.issuer = "OTHER".to_owned();
     assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
 }
 
 #[tokio::test]
 async fn the_same_identifier_of_two_issuers_is_two_patients() {
-    let domains = IdentityDomains::Many { default_issuer: "HOSPITAL".to_owned() };
+    let domains = several_domains();
     let test = TestStore::with_domains(domains).await;
     let mut other = patient_id("P1");
     other.issuer = "OTHER".to_owned();
