@@ -169,7 +169,7 @@ fn control_id(kind: OutputKind, input: &ReportInput<'_>) -> String {
 mod tests {
     use contracts::{ReportForm, SegmentationForm};
     use dicom_dictionary_std::tags;
-    use domain::{ResultStatus, sop_class};
+    use domain::{PatientId, ResultStatus, sop_class};
     use serde_json::Value;
 
     use super::*;
