@@ -177,31 +177,33 @@ async fn hl7_30_a_link_moves_nothing() {
     assert_eq!(test.count("patient_link where is_linked").await, 1);
 }
 
+/// An order of account 77 of a patient.
+fn order(patient: &str, accession: &str) -> MessageEffect {
+    MessageEffect::Order(Box::new(Order {
+        action: OrderAction::Place,
+        patient: Some(patient_id(patient)),
+        key: OrderKey {
+            placer: accession.to_owned(),
+            filler: String::new(),
+            accession: accession.to_owned(),
+            requested_procedure: String::new(),
+            study: None,
+        },
+        procedure_code: String::new(),
+        procedure: String::new(),
+        procedure_scheme: String::new(),
+        priority: String::new(),
+        modality: String::new(),
+        reason: String::new(),
+        status: String::new(),
+        account: "77".to_owned(),
+        visit: String::new(),
+    }))
+}
+
 #[tokio::test]
 async fn hl7_32_an_account_moves_with_its_orders_and_only_from_its_patient() {
     let test = TestStore::new().await;
-    let order = |patient: &str, accession: &str| {
-        MessageEffect::Order(Box::new(Order {
-            action: OrderAction::Place,
-            patient: Some(patient_id(patient)),
-            key: OrderKey {
-                placer: accession.to_owned(),
-                filler: String::new(),
-                accession: accession.to_owned(),
-                requested_procedure: String::new(),
-                study: None,
-            },
-            procedure_code: String::new(),
-            procedure: String::new(),
-            procedure_scheme: String::new(),
-            priority: String::new(),
-            modality: String::new(),
-            reason: String::new(),
-            status: String::new(),
-            account: "77".to_owned(),
-            visit: String::new(),
-        }))
-    };
     send(&test, "1", vec![order("P1", "A1")]).await;
     send(&test, "2", vec![order("P3", "A3")]).await;
     let moves = MessageEffect::MoveEncounter {
@@ -217,4 +219,25 @@ async fn hl7_32_an_account_moves_with_its_orders_and_only_from_its_patient() {
     let p3 = key_of(&test, "P3").await;
     assert_eq!(test.count(&format!("imaging_order where patient = '{p3}'")).await, 1);
     assert_eq!(test.count("audit.event where kind = 'account_moved'").await, 1);
+}
+
+#[tokio::test]
+async fn hl7_32_an_account_is_renumbered_for_its_patient_only() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![order("P1", "A1")]).await;
+    send(&test, "2", vec![order("P2", "A2")]).await;
+    let renumbered = MessageEffect::RenumberEncounter {
+        patient: patient_id("P1"),
+        what: Encounter::Account,
+        old: "77".to_owned(),
+        new: "78".to_owned(),
+    };
+    send(&test, "3", vec![renumbered]).await;
+
+    let account_of = async |value: &str| {
+        let patient = key_of(&test, value).await;
+        test.value(&format!("select account from imaging_order where patient = '{patient}'")).await
+    };
+    assert_eq!(account_of("P1").await, "78");
+    assert_eq!(account_of("P2").await, "77");
 }
