@@ -153,8 +153,11 @@ pub enum MessageEffect {
         /// The patient it belongs to (PID-3).
         target: PatientId,
     },
-    /// An account or visit has another number (ADT^A35, ADT^A49, ADT^A50, …).
+    /// An account or visit of a patient has another number (ADT^A35, ADT^A49, ADT^A50, …). The same
+    /// number of another patient is another account.
     RenumberEncounter {
+        /// The patient it belongs to (PID-3).
+        patient: PatientId,
         /// The kind of encounter.
         what: Encounter,
         /// The number that ends.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::uid::is_uid;
+
 /// A patient identifier together with the authority that assigned it (DIN-60).
 ///
 /// Two identifiers belong to one patient only if both parts agree: `123` of one hospital is not
@@ -12,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct PatientId {
     /// The identifier, PID-3.1 or (0010,0020).
     pub value: String,
-    /// The assigning authority, PID-3.4 or (0010,0021). Empty if none is named.
+    /// The assigning authority, PID-3.4 or (0010,0021): its name, or its OID where the sender names it
+    /// by its OID only. Empty if none is named.
     pub issuer: String,
 }
 
@@ -36,6 +39,12 @@ impl PatientId {
             return None;
         }
         Some(Self { value: value.to_owned(), issuer: issuer.trim().to_owned() })
+    }
+
+    /// The issuer, if it is an OID and not a name: messages and objects have another field for it.
+    pub fn issuer_oid(&self) -> Option<&str> {
+        let is_oid = self.issuer.contains('.') && is_uid(&self.issuer);
+        is_oid.then_some(self.issuer.as_str())
     }
 }
 
@@ -110,6 +119,15 @@ mod tests {
         let demographics = Demographics { name: "DOE^JANE".to_owned(), ..Demographics::default() };
         let shown = format!("{id:?} {demographics:?}");
         assert_eq!(shown, "PatientId(..) Demographics(..)");
+    }
+
+    #[test]
+    fn din_60_an_issuer_is_a_name_or_an_oid() {
+        let oid_of = |issuer| PatientId::new("7", issuer).unwrap().issuer_oid().map(str::to_owned);
+        assert_eq!(oid_of("1.2.3.111").as_deref(), Some("1.2.3.111"));
+        for name in ["", "HOSP", "1", "hospital.example", "1..2", "1.02"] {
+            assert_eq!(oid_of(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ named_enum! {
         PatientIdMissing = "patient_id_missing",
         /// Patient ID (0010,0020) cannot be decoded: it identifies nobody (DIN-74).
         PatientIdUndecodable = "patient_id_undecodable",
+        /// The issuer of the Patient ID, (0010,0021) or (0010,0024), cannot be decoded: the Patient
+        /// ID identifies nobody, since the default issuer would make it another patient's (DIN-60).
+        PatientIssuerUndecodable = "patient_issuer_undecodable",
         /// Patient's Name (0010,0010) cannot be decoded.
         PatientNameUndecodable = "patient_name_undecodable",
         /// Accession Number (0008,0050) cannot be decoded.
@@ -41,6 +44,7 @@ impl QualityFlag {
             Self::CharsetUnknown
             | Self::PatientIdMissing
             | Self::PatientIdUndecodable
+            | Self::PatientIssuerUndecodable
             | Self::PatientNameUndecodable
             | Self::AccessionUndecodable => false,
             Self::InstanceUidMalformed

@@ -33,7 +33,7 @@ pub fn is_harmless_uid(text: &str) -> bool {
     !text.is_empty() && text.len() <= UID_BYTES_MAX && text.bytes().all(is_plain)
 }
 
-fn is_uid(text: &str) -> bool {
+pub(crate) fn is_uid(text: &str) -> bool {
     let is_component = |component: &str| {
         component.bytes().all(|byte| byte.is_ascii_digit())
             && !component.is_empty()

@@ -19,14 +19,14 @@ pub(crate) fn identity_effects(
         // A36 merges the account as well.
         "A36" => {
             let mut effects = merges(message, MergeKind::Merge)?;
-            effects.extend(renumbered(message, Encounter::Account));
+            effects.extend(renumbered(message, Encounter::Account)?);
             effects
         }
         "A18" | "A30" | "A34" | "A39" | "A40" => merges(message, MergeKind::Merge)?,
         "A46" | "A47" => merges(message, MergeKind::Rename)?,
         "A43" => merges(message, MergeKind::Move)?,
-        "A35" | "A41" | "A49" => renumbered(message, Encounter::Account).into_iter().collect(),
-        "A42" | "A50" => renumbered(message, Encounter::Visit).into_iter().collect(),
+        "A35" | "A41" | "A49" => renumbered(message, Encounter::Account)?.into_iter().collect(),
+        "A42" | "A50" => renumbered(message, Encounter::Visit)?.into_iter().collect(),
         "A44" => vec![moved(message, Encounter::Account)?],
         "A45" => vec![moved(message, Encounter::Visit)?],
         "A24" => vec![linked(message, true)?],
@@ -125,12 +125,17 @@ fn numbers(message: &Message, what: Encounter) -> EncounterNumbers {
     EncounterNumbers { current: value(segment, field), prior: value("MRG", merged) }
 }
 
-/// A change of number, if the message names both. Without both there is nothing to change: accounts
+/// A change of number of the patient in PID-3, if the message names both numbers. Without both there is nothing to change: accounts
 /// and visits are stored only with orders.
-fn renumbered(message: &Message, what: Encounter) -> Option<MessageEffect> {
+fn renumbered(message: &Message, what: Encounter) -> Result<Option<MessageEffect>, Problem> {
     let EncounterNumbers { current: new, prior: old } = numbers(message, what);
     let is_change = !new.is_empty() && !old.is_empty() && new != old;
-    is_change.then_some(MessageEffect::RenumberEncounter { what, old, new })
+    if !is_change {
+        return Ok(None);
+    }
+    let pid = message.segment("PID").ok_or_else(missing_patient)?;
+    let patient = patient_id(message, pid)?.ok_or_else(missing_patient)?;
+    Ok(Some(MessageEffect::RenumberEncounter { patient, what, old, new }))
 }
 
 fn moved(message: &Message, what: Encounter) -> Result<MessageEffect, Problem> {
@@ -227,7 +232,10 @@ mod tests {
         assert_eq!(moved, [expected]);
         let (old, new) = ("A1".to_owned(), "A2".to_owned());
         let what = Encounter::Account;
-        assert_eq!(of("A41", BOTH).unwrap(), [MessageEffect::RenumberEncounter { what, old, new }]);
+        let renumbered = MessageEffect::RenumberEncounter { patient: id("2"), what, old, new };
+        assert_eq!(of("A41", BOTH).unwrap(), [renumbered]);
+        let nobody = BOTH.replace("2^^^HOSP^MR", "");
+        assert_eq!(of("A41", &nobody).unwrap_err().code.number(), 101);
         assert_eq!(of("A42", BOTH).unwrap(), []);
         assert_eq!(
             of("A45", "PID|1||2^^^HOSP^MR\rMRG|1^^^HOSP^MR").unwrap_err().code.number(),

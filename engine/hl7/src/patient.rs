@@ -10,6 +10,13 @@ pub(crate) fn missing_patient() -> Problem {
     Problem::wrong(ErrorCode::RequiredFieldMissing, "PID^1^3", "no patient identifier in PID-3")
 }
 
+/// The authority that assigned an identifier (CX.4): its name, or its universal ID where it has no
+/// name. The two are one text, since sites name an authority in either way (HL7 v2.5.1, 2.A.33).
+fn authority(identifier: Repetition<'_>) -> String {
+    let name = identifier.subcomponent(4, 1);
+    if name.trim().is_empty() { identifier.subcomponent(4, 2) } else { name }
+}
+
 /// A patient identifier with its type (CX.5, table 0203).
 pub(crate) struct Identifier {
     pub(crate) id: PatientId,
@@ -21,17 +28,20 @@ pub(crate) struct Identifier {
 ///
 /// # Errors
 ///
-/// Fails if one of them cannot be decoded: it must not be mistaken for another patient.
+/// Fails if one of them or its authority cannot be decoded: the identifier must not be mistaken for
+/// another patient's.
 pub(crate) fn identifiers(
     message: &Message,
     segment: &Segment,
     field: usize,
 ) -> Result<Vec<Identifier>, Problem> {
     let identifier = |it: Repetition<'_>| {
-        let id = PatientId::new(&it.component(1), &it.component(4))?;
+        let id = PatientId::new(&it.component(1), &authority(it))?;
         Some(Identifier { id, identifier_type: it.component(5) })
     };
-    let is_damaged = |it: Repetition<'_>| it.component(1).contains('\u{fffd}');
+    let is_damaged = |it: Repetition<'_>| {
+        it.component(1).contains('\u{fffd}') || authority(it).contains('\u{fffd}')
+    };
     if message.repetitions(segment, field).any(is_damaged) {
         return Err(Problem::wrong(
             ErrorCode::DataTypeError,
@@ -94,4 +104,43 @@ fn name(message: &Message, segment: &Segment) -> String {
         }
     }
     groups.join("=").trim_end_matches('=').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use encoding::hl7::charset::Hl7Charset;
+
+    use super::*;
+
+    fn patient_of(identifier: &str) -> Result<Option<PatientId>, Problem> {
+        let header = "MSH|^~\\&|RIS|H|ISO|H|20260101||ADT^A08|M1|P|2.5.1|||||||UNICODE UTF-8";
+        let mut bytes = format!("{header}\rPID|1||").into_bytes();
+        // `?` stands for a byte that is no UTF-8.
+        bytes.extend(identifier.bytes().map(|it| if it == b'?' { 0xFF } else { it }));
+        let message = Message::parse(&bytes, Hl7Charset::Utf8).unwrap();
+        patient_id(&message, message.segment("PID").unwrap())
+    }
+
+    #[test]
+    fn din_60_an_authority_may_be_named_by_its_oid_only() {
+        for (identifier, issuer) in [
+            ("4711^^^HOSP^MR", "HOSP"),
+            ("4711^^^HOSP&1.2.3.111&ISO^MR", "HOSP"),
+            ("4711^^^&1.2.3.111&ISO^MR", "1.2.3.111"),
+            ("4711^^^&1.2.3.222&ISO^MR", "1.2.3.222"),
+            ("4711^^^1.2.3.111^MR", "1.2.3.111"),
+            ("4711", ""),
+        ] {
+            assert_eq!(patient_of(identifier).unwrap().unwrap().issuer, issuer, "{identifier}");
+        }
+    }
+
+    /// Without its authority the identifier would be one of the default authority.
+    #[test]
+    fn din_60_an_authority_that_cannot_be_decoded_identifies_nobody() {
+        for identifier in ["4711^^^HO?P^MR", "4711^^^&1.2.?&ISO^MR", "47?1^^^HOSP^MR"] {
+            let problem = patient_of(identifier).unwrap_err();
+            assert_eq!(problem.code, ErrorCode::DataTypeError, "{identifier}");
+        }
+    }
 }

@@ -169,7 +169,7 @@ fn control_id(kind: OutputKind, input: &ReportInput<'_>) -> String {
 mod tests {
     use contracts::{ReportForm, SegmentationForm};
     use dicom_dictionary_std::tags;
-    use domain::{ResultStatus, sop_class};
+    use domain::{PatientId, ResultStatus, sop_class};
     use serde_json::Value;
 
     use super::*;
@@ -226,6 +226,32 @@ mod tests {
         assert_eq!(kinds(&fixture.compose(&[OutputKind::Sr]).unwrap()), ["seg", "sr"]);
         let all = fixture.compose(&[OutputKind::Oru, OutputKind::Narrative]).unwrap();
         assert_eq!(kinds(&all), ["seg", "narrative", "oru"]);
+    }
+
+    #[test]
+    fn din_60_an_issuer_that_is_an_oid_is_sent_as_oid() {
+        let mut fixture = Fixture::new();
+        fixture.context.patient = PatientId::new("4711", "1.2.3.111").unwrap();
+
+        let message = String::from_utf8(one(&fixture, OutputKind::Oru).bytes).unwrap();
+        assert!(message.contains("\rPID|1||4711^^^&1.2.3.111&ISO^MR|"), "{message}");
+
+        let object = read(&one(&fixture, OutputKind::Seg));
+        assert!(object.element(tags::ISSUER_OF_PATIENT_ID).is_err());
+        let [qualifiers] = items(&object, tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE) else {
+            panic!("no qualifiers")
+        };
+        assert_eq!(value(qualifiers, tags::UNIVERSAL_ENTITY_ID), "1.2.3.111");
+        assert_eq!(value(qualifiers, tags::UNIVERSAL_ENTITY_ID_TYPE), "ISO");
+
+        let bundle = String::from_utf8(one(&fixture, OutputKind::Fhir).bytes).unwrap();
+        assert!(bundle.contains("\"system\":\"urn:oid:1.2.3.111\""), "{bundle}");
+
+        fixture.context.patient = PatientId::new("4711", "HOSP").unwrap();
+        let message = String::from_utf8(one(&fixture, OutputKind::Oru).bytes).unwrap();
+        assert!(message.contains("\rPID|1||4711^^^HOSP^MR|"), "{message}");
+        let object = read(&one(&fixture, OutputKind::Seg));
+        assert_eq!(value(&object, tags::ISSUER_OF_PATIENT_ID), "HOSP");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! command that comes while the engine runs uses the cluster of the engine; otherwise the command
 //! starts the cluster and stops it again.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +26,10 @@ pub(crate) enum IdentityConfig {
     Many {
         /// The authority that is meant where none is named.
         default_issuer: String,
+        /// Names of authorities, by the OID under which some senders know them. An OID that is
+        /// not listed is an authority of its own.
+        #[serde(default)]
+        names: BTreeMap<String, String>,
     },
 }
 
@@ -33,9 +38,10 @@ impl IdentityConfig {
     pub(crate) fn domains(&self) -> IdentityDomains {
         match self {
             Self::Single => IdentityDomains::Single,
-            Self::Many { default_issuer } => {
-                IdentityDomains::Many { default_issuer: default_issuer.clone() }
-            }
+            Self::Many { default_issuer, names } => IdentityDomains::Many {
+                default_issuer: default_issuer.clone(),
+                names: names.clone(),
+            },
         }
     }
 
@@ -43,7 +49,7 @@ impl IdentityConfig {
     pub(crate) fn default_issuer(&self) -> &str {
         match self {
             Self::Single => "",
-            Self::Many { default_issuer } => default_issuer,
+            Self::Many { default_issuer, .. } => default_issuer,
         }
     }
 }
@@ -171,6 +177,9 @@ mod tests {
     fn several_authorities_name_the_one_that_is_meant() {
         let config = parse("{ domains: many, default_issuer: HOSP }").unwrap();
         assert_eq!(config.default_issuer(), "HOSP");
+        let text = "{ domains: many, default_issuer: HOSP, names: { 1.2.3.111: LAB } }";
+        let IdentityDomains::Many { names, .. } = parse(text).unwrap().domains() else { panic!() };
+        assert_eq!(names.get("1.2.3.111").map(String::as_str), Some("LAB"));
         assert!(parse("{ domains: many }").is_err());
         assert!(parse("{ domains: some }").is_err());
     }

@@ -1,8 +1,8 @@
 //! The bounded reader of DICOM data sets, which stands between the network and every other reader.
 //!
-//! It walks a whole data set once, retains the small values of its top level and of the first
-//! request it answers, and checks that every length fits into what has arrived (SEC-21, SEC-22,
-//! SEC-24). Libraries that allocate what a length field says may read the data set only afterwards.
+//! It walks a whole data set once, retains the small values of its top level and of the first item of
+//! a few sequences ([`RETAINED_SEQUENCES`]), and checks that every length fits into what has arrived
+//! (SEC-21, SEC-22, SEC-24). Libraries that allocate what a length field says may read the data set only afterwards.
 //!
 //! **Invariants**
 //!
@@ -68,11 +68,26 @@ impl Encoding {
     }
 }
 
-/// The small values of the top level of a data set, and of the request it answers.
+/// Sequences of the top level of which the first item is retained: Issuer of Patient ID Qualifiers
+/// (PS3.3, 10.15) and Request Attributes (PS3.3, C.7.3.1.1).
+pub const RETAINED_SEQUENCES: [Tag; 2] = [ISSUER_QUALIFIERS, REQUEST_ATTRIBUTES];
+
+/// Issuer of Patient ID Qualifiers Sequence.
+const ISSUER_QUALIFIERS: Tag = Tag(0x0010, 0x0024);
+
+/// Universal Entity ID.
+const UNIVERSAL_ENTITY_ID: Tag = Tag(0x0040, 0x0032);
+
+/// Request Attributes Sequence.
+const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
+
+/// The small values of the top level of a data set, and of the first item of each of
+/// [`RETAINED_SEQUENCES`].
 #[derive(Clone, Debug, Default)]
 pub struct Header {
     values: BTreeMap<Tag, Vec<u8>>,
-    request: BTreeMap<Tag, Vec<u8>>,
+    /// By sequence and element.
+    first_items: BTreeMap<Tag, BTreeMap<Tag, Vec<u8>>>,
     charset: Charset,
     is_big_endian: bool,
     /// Whether there are pixels, waveforms excluded: (7FE0,0008), (7FE0,0009) or (7FE0,0010).
@@ -99,7 +114,13 @@ impl Header {
 
     /// An element of the first item of the Request Attributes Sequence (0040,0275), decoded.
     pub fn request_text(&self, tag: Tag) -> Option<DecodedText> {
-        self.decoded(self.request.get(&tag)?)
+        self.decoded(self.first_items.get(&REQUEST_ATTRIBUTES)?.get(&tag)?)
+    }
+
+    /// The Universal Entity ID in the first item of the Issuer of Patient ID Qualifiers Sequence,
+    /// decoded: the OID of the authority that assigned the Patient ID.
+    pub fn universal_issuer(&self) -> Option<DecodedText> {
+        self.decoded(self.first_items.get(&ISSUER_QUALIFIERS)?.get(&UNIVERSAL_ENTITY_ID)?)
     }
 
     fn decoded(&self, bytes: &[u8]) -> Option<DecodedText> {
@@ -136,8 +157,8 @@ impl Header {
         self.values.insert(tag, value);
     }
 
-    pub(crate) fn retain_of_request(&mut self, tag: Tag, value: Vec<u8>) {
-        self.request.insert(tag, value);
+    pub(crate) fn retain_nested(&mut self, sequence: Tag, tag: Tag, value: Vec<u8>) {
+        self.first_items.entry(sequence).or_default().insert(tag, value);
     }
 }
 

@@ -137,7 +137,8 @@ impl HeaderFields<'_> {
         None
     }
 
-    /// The patient. An identifier that cannot be decoded identifies nobody (DIN-74).
+    /// The patient. An identifier that cannot be decoded, or whose issuer cannot be, identifies
+    /// nobody (DIN-74, DIN-60).
     fn patient(&mut self) -> Option<PatientId> {
         if !self.header.has_known_charset() {
             self.flags.push(QualityFlag::CharsetUnknown);
@@ -150,8 +151,15 @@ impl HeaderFields<'_> {
             self.flags.push(QualityFlag::PatientIdUndecodable);
             return None;
         }
-        let issuer = whole(self.header.text(tags::ISSUER_OF_PATIENT_ID)).unwrap_or_default();
-        PatientId::new(&id.text, &issuer)
+        let named = self.header.text(tags::ISSUER_OF_PATIENT_ID);
+        match named.or_else(|| self.header.universal_issuer()) {
+            None => PatientId::new(&id.text, ""),
+            Some(issuer) if issuer.is_lossless => PatientId::new(&id.text, &issuer.text),
+            Some(_) => {
+                self.flags.push(QualityFlag::PatientIssuerUndecodable);
+                None
+            }
+        }
     }
 
     fn accession(&mut self) -> String {

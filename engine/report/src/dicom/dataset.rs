@@ -6,7 +6,7 @@ use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
-use domain::{Algorithm, Code, OutputKind, ResultSet, derived_uid};
+use domain::{Algorithm, Code, OutputKind, PatientId, ResultSet, derived_uid};
 use encoding::dicom::file_meta::FileMeta;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -324,10 +324,7 @@ impl ObjectHeader<'_> {
         } else {
             set.text(tags::STUDY_DESCRIPTION, VR::LO, &study.description)
         };
-        if context.patient.issuer.is_empty() {
-            return set;
-        }
-        set.text(tags::ISSUER_OF_PATIENT_ID, VR::LO, &context.patient.issuer)
+        with_issuer(set, &context.patient)
     }
 
     /// The object with this data set, which [`Self::data_set`] started.
@@ -339,6 +336,22 @@ impl ObjectHeader<'_> {
         let file = data_set.to_file(self.sop_class, &self.uids.instance)?;
         Ok(Object { uids: self.uids, sop_class: self.sop_class, file })
     }
+}
+
+/// Adds the issuer of the Patient ID: its name, or its OID as Universal Entity ID (PS3.3, 10.15).
+fn with_issuer(set: DataSet, patient: &PatientId) -> DataSet {
+    if let Some(oid) = patient.issuer_oid() {
+        let qualifiers = DataSet::default().text(tags::UNIVERSAL_ENTITY_ID, VR::UT, oid).text(
+            tags::UNIVERSAL_ENTITY_ID_TYPE,
+            VR::CS,
+            "ISO",
+        );
+        return set.sequence(tags::ISSUER_OF_PATIENT_ID_QUALIFIERS_SEQUENCE, vec![qualifiers]);
+    }
+    if patient.issuer.is_empty() {
+        return set;
+    }
+    set.text(tags::ISSUER_OF_PATIENT_ID, VR::LO, &patient.issuer)
 }
 
 /// The contribution of the engine, with its run (OUT-60).

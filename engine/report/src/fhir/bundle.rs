@@ -139,7 +139,9 @@ fn subject(input: &ReportInput<'_>) -> Value {
     let mut subject = json!({ "type": "Patient" });
     if !patient.value.is_empty() {
         let mut identifier = json!({ "value": patient.value });
-        if !patient.issuer.is_empty() {
+        if let Some(oid) = patient.issuer_oid() {
+            put(&mut identifier, "system", json!(format!("urn:oid:{oid}")));
+        } else if !patient.issuer.is_empty() {
             put(&mut identifier, "assigner", json!({ "display": patient.issuer }));
         }
         put(&mut subject, "identifier", identifier);

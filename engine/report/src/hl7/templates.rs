@@ -193,7 +193,14 @@ fn example() -> View<'static> {
 }
 
 fn example_patient() -> PatientRow {
-    PatientRow { id: text(), issuer: text(), name: text(), birth_date: text(), sex: text() }
+    PatientRow {
+        id: text(),
+        issuer: text(),
+        authority: text(),
+        name: text(),
+        birth_date: text(),
+        sex: text(),
+    }
 }
 
 fn example_row() -> LabRow {

@@ -1,7 +1,9 @@
 //! The values that the templates of HL7 messages are filled in with: ORU^R01 (HL7 v2.5.1, 7.3.1;
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
-use domain::{Code, LabRow, Measurement, NameGroup, Order, PersonName, ResultSet, Segment};
+use domain::{
+    Code, LabRow, Measurement, NameGroup, Order, PatientId, PersonName, ResultSet, Segment,
+};
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -104,6 +106,8 @@ pub(crate) struct CodeView {
 pub(crate) struct PatientRow {
     pub(crate) id: String,
     pub(crate) issuer: String,
+    /// HD of PID-3.4, delimiters included: the name of the issuer, or its OID.
+    pub(crate) authority: String,
     /// XPN, delimiters included.
     pub(crate) name: String,
     pub(crate) birth_date: String,
@@ -297,9 +301,19 @@ fn patient(context: &ReportContext) -> PatientRow {
     PatientRow {
         id: context.patient.value.clone(),
         issuer: context.patient.issuer.clone(),
+        authority: hierarchic_designator(&context.patient),
         name: extended_person_name(&PersonName::parse(&context.demographics.name)),
         birth_date: context.demographics.birth_date.clone(),
         sex: context.demographics.sex.clone(),
+    }
+}
+
+/// The issuer of an identifier as HD (HL7 v2.5.1, 2.A.33): a name in the first component, an OID in the
+/// second with its type. They are subcomponents of CX.4.
+fn hierarchic_designator(id: &PatientId) -> String {
+    match id.issuer_oid() {
+        Some(oid) => format!("&{}&ISO", escaped(oid)),
+        None => escaped(&id.issuer),
     }
 }
 

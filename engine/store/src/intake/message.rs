@@ -95,8 +95,8 @@ async fn first_patient_in_tx(
                 (Some(id), demographics.clone())
             }
             MessageEffect::Link { one: id, .. }
-            | MessageEffect::MoveEncounter { target: id, .. } => (Some(id), none),
-            MessageEffect::RenumberEncounter { .. } => (None, none),
+            | MessageEffect::MoveEncounter { target: id, .. }
+            | MessageEffect::RenumberEncounter { patient: id, .. } => (Some(id), none),
             MessageEffect::Order(order) => (order.patient.as_ref(), none),
             MessageEffect::Document { patient, .. } => (patient.as_ref(), none),
         };
@@ -217,8 +217,10 @@ async fn apply_in_tx(
                 EncounterMove { what: *what, number, source, target, actor: &actor, message };
             encounter::move_orders(tx, &change).await
         }
-        MessageEffect::RenumberEncounter { what, old, new } => {
-            let change = EncounterRenumbering { what: *what, old, new, actor: &actor, message };
+        MessageEffect::RenumberEncounter { patient, what, old, new } => {
+            let patient = find_or_add(tx, domains, patient, &none).await?;
+            let change =
+                EncounterRenumbering { patient, what: *what, old, new, actor: &actor, message };
             encounter::renumber(tx, &change).await
         }
         MessageEffect::Order(order) => {

@@ -22,8 +22,9 @@ pub(crate) struct EncounterMove<'a> {
     pub(crate) message: Uuid,
 }
 
-/// A message gives an account or visit another number.
+/// A message gives an account or visit of a patient another number.
 pub(crate) struct EncounterRenumbering<'a> {
+    pub(crate) patient: Uuid,
     pub(crate) what: Encounter,
     pub(crate) old: &'a str,
     pub(crate) new: &'a str,
@@ -83,18 +84,27 @@ pub(crate) async fn move_orders(
     merge::follow_up(connection, change.target).await
 }
 
-/// Gives an account or visit another number.
+/// Gives an account or visit another number, in the orders of its patient only.
 pub(crate) async fn renumber(
     connection: &mut PgConnection,
     change: &EncounterRenumbering<'_>,
 ) -> Result<()> {
-    let query = format!("update imaging_order set {0} = $2 where {0} = $1", column(change.what));
+    let query = format!(
+        "update imaging_order set {0} = $2
+         where {0} = $1 and patient in (select patient_family($3))",
+        column(change.what)
+    );
     let changed = sqlx::query(sqlx::AssertSqlSafe(query))
         .bind(change.old)
         .bind(change.new)
+        .bind(change.patient)
         .execute(&mut *connection)
         .await?;
-    let subject = Subject { message: Some(change.message), ..Subject::default() };
+    let subject = Subject {
+        patient: Some(change.patient),
+        message: Some(change.message),
+        ..Subject::default()
+    };
     let facts = RenumberedOrders { orders: changed.rows_affected() };
     let event = match change.what {
         Encounter::Account => Event::new(subject, AccountRenumbered(facts)),

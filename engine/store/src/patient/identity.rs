@@ -3,6 +3,8 @@
 //! An identifier stays with the patient it was first used for. Merges (`merge`) only change which
 //! patient is the *root* of another; the root is resolved anew wherever it matters.
 
+use std::collections::BTreeMap;
+
 use contracts::PatientView;
 use domain::event::{PatientAdded, PatientUpdated};
 use domain::{Actor, Demographics, DemographicsChange, Event, PatientId, Subject};
@@ -22,6 +24,8 @@ pub enum IdentityDomains {
     Many {
         /// The issuer of identifiers that name none.
         default_issuer: String,
+        /// Names of issuers, by the OID under which some senders know them.
+        names: BTreeMap<String, String>,
     },
 }
 
@@ -37,8 +41,8 @@ impl IdentityDomains {
     pub(crate) fn key(&self, id: &PatientId) -> IdentityKey {
         let issuer = match self {
             Self::Single => String::new(),
-            Self::Many { default_issuer } if id.issuer.is_empty() => default_issuer.clone(),
-            Self::Many { .. } => id.issuer.clone(),
+            Self::Many { default_issuer, .. } if id.issuer.is_empty() => default_issuer.clone(),
+            Self::Many { names, .. } => names.get(&id.issuer).unwrap_or(&id.issuer).clone(),
         };
         IdentityKey { value: id.value.clone(), issuer }
     }

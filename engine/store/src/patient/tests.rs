@@ -1,5 +1,7 @@
 //! Tests of identity: identifiers, merges in any order, links, and the reversal of a merge.
 
+use std::collections::BTreeMap;
+
 use contracts::{Encounter, MergeKind, MessageEffect, MessageStore as _};
 use domain::{Actor, DemographicsChange, Order, OrderAction, OrderKey};
 use uuid::Uuid;
@@ -46,20 +48,34 @@ async fn an_identifier_stays_with_the_patient_it_was_first_used_for() {
     assert_eq!(test.count(updates).await, 1);
 }
 
+/// Two issuers, of which some senders know `OTHER` by its OID.
+fn several_domains() -> IdentityDomains {
+    IdentityDomains::Many {
+        default_issuer: "HOSPITAL".to_owned(),
+        names: BTreeMap::from([("1.2.3.111".to_owned(), "OTHER".to_owned())]),
+    }
+}
+
 #[test]
 fn a_site_with_one_domain_ignores_issuers_and_one_with_several_does_not() {
     let mut bare = patient_id("P1");
-    let several = IdentityDomains::Many { default_issuer: "HOSPITAL".to_owned() };
+    let several = several_domains();
     assert_eq!(several.key(&bare).issuer, "HOSPITAL");
     assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
     bare.issuer = "OTHER".to_owned();
     assert_eq!(several.key(&bare).issuer, "OTHER");
+    // The site knows the name of one OID and not of the other.
+    bare.issuer = "1.2.3.111".to_owned();
+    assert_eq!(several.key(&bare).issuer, "OTHER");
+    bare.issuer = "1.2.3.222".to_owned();
+    assert_eq!(several.key(&bare).issuer, "1.2.3.222");
+    bare.issuer = "OTHER".to_owned();
     assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
 }
 
 #[tokio::test]
 async fn the_same_identifier_of_two_issuers_is_two_patients() {
-    let domains = IdentityDomains::Many { default_issuer: "HOSPITAL".to_owned() };
+    let domains = several_domains();
     let test = TestStore::with_domains(domains).await;
     let mut other = patient_id("P1");
     other.issuer = "OTHER".to_owned();
@@ -161,31 +177,33 @@ async fn hl7_30_a_link_moves_nothing() {
     assert_eq!(test.count("patient_link where is_linked").await, 1);
 }
 
+/// An order of account 77 of a patient.
+fn order(patient: &str, accession: &str) -> MessageEffect {
+    MessageEffect::Order(Box::new(Order {
+        action: OrderAction::Place,
+        patient: Some(patient_id(patient)),
+        key: OrderKey {
+            placer: accession.to_owned(),
+            filler: String::new(),
+            accession: accession.to_owned(),
+            requested_procedure: String::new(),
+            study: None,
+        },
+        procedure_code: String::new(),
+        procedure: String::new(),
+        procedure_scheme: String::new(),
+        priority: String::new(),
+        modality: String::new(),
+        reason: String::new(),
+        status: String::new(),
+        account: "77".to_owned(),
+        visit: String::new(),
+    }))
+}
+
 #[tokio::test]
 async fn hl7_32_an_account_moves_with_its_orders_and_only_from_its_patient() {
     let test = TestStore::new().await;
-    let order = |patient: &str, accession: &str| {
-        MessageEffect::Order(Box::new(Order {
-            action: OrderAction::Place,
-            patient: Some(patient_id(patient)),
-            key: OrderKey {
-                placer: accession.to_owned(),
-                filler: String::new(),
-                accession: accession.to_owned(),
-                requested_procedure: String::new(),
-                study: None,
-            },
-            procedure_code: String::new(),
-            procedure: String::new(),
-            procedure_scheme: String::new(),
-            priority: String::new(),
-            modality: String::new(),
-            reason: String::new(),
-            status: String::new(),
-            account: "77".to_owned(),
-            visit: String::new(),
-        }))
-    };
     send(&test, "1", vec![order("P1", "A1")]).await;
     send(&test, "2", vec![order("P3", "A3")]).await;
     let moves = MessageEffect::MoveEncounter {
@@ -201,4 +219,25 @@ async fn hl7_32_an_account_moves_with_its_orders_and_only_from_its_patient() {
     let p3 = key_of(&test, "P3").await;
     assert_eq!(test.count(&format!("imaging_order where patient = '{p3}'")).await, 1);
     assert_eq!(test.count("audit.event where kind = 'account_moved'").await, 1);
+}
+
+#[tokio::test]
+async fn hl7_32_an_account_is_renumbered_for_its_patient_only() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![order("P1", "A1")]).await;
+    send(&test, "2", vec![order("P2", "A2")]).await;
+    let renumbered = MessageEffect::RenumberEncounter {
+        patient: patient_id("P1"),
+        what: Encounter::Account,
+        old: "77".to_owned(),
+        new: "78".to_owned(),
+    };
+    send(&test, "3", vec![renumbered]).await;
+
+    let account_of = async |value: &str| {
+        let patient = key_of(&test, value).await;
+        test.value(&format!("select account from imaging_order where patient = '{patient}'")).await
+    };
+    assert_eq!(account_of("P1").await, "78");
+    assert_eq!(account_of("P2").await, "77");
 }

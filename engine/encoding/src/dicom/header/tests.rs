@@ -80,6 +80,19 @@ fn hl7_40_the_first_request_of_a_data_set_is_kept() {
     }
 }
 
+/// The authority of a Patient ID may be named by its OID only.
+#[test]
+fn din_60_the_universal_issuer_of_a_patient_id_is_read() {
+    let id = element(0x0040, 0x0032, *b"UT", b"1.2.3.111 ");
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    let item = [[0xFE, 0xFF, 0, 0xE0].as_slice(), &length(&id), &id].concat();
+    let sequence = [[0x10, 0, 0x24, 0].as_slice(), b"SQ\0\0", &length(&item), &item].concat();
+    let read = header(&sequence, EXPLICIT).unwrap();
+    assert_eq!(read.universal_issuer().unwrap().text, "1.2.3.111");
+    assert_eq!(read.text(Tag(0x0040, 0x0032)), None);
+    assert_eq!(header(&[], EXPLICIT).unwrap().universal_issuer(), None);
+}
+
 /// The bomb of `standards.md` §0.2: twelve bytes that declare a gigabyte.
 #[test]
 fn sec_22_a_declared_gigabyte_is_refused_before_it_is_allocated() {

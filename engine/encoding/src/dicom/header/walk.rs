@@ -1,10 +1,12 @@
 //! Walks the elements of a data set once, from its first byte to its last.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
 use super::{
-    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, RETAINED_BYTES_MAX, VALUE_BYTES_MAX,
+    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, RETAINED_BYTES_MAX, RETAINED_SEQUENCES,
+    VALUE_BYTES_MAX,
 };
 
 /// The tag of an element: group and element number.
@@ -64,9 +66,6 @@ const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 /// Undefined length: the end is marked by a delimiter (PS3.5, 7.1).
 const UNDEFINED: u32 = 0xFFFF_FFFF;
 
-/// Request Attributes Sequence (PS3.3, C.7.3.1.1).
-const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
-
 /// A sequence or item that has begun and not ended.
 #[derive(Clone, Copy)]
 struct Open {
@@ -89,8 +88,8 @@ struct Walk<R> {
     elements: u64,
     retained: u64,
     header: Header,
-    /// Number of items of the Request Attributes Sequence so far.
-    requests: u32,
+    /// Number of items so far of each retained sequence.
+    items: BTreeMap<Tag, u32>,
     /// Where the elements of the top level begin, if the caller wants to know.
     starts: Option<Vec<(Tag, u64)>>,
 }
@@ -139,7 +138,7 @@ impl<R> Walk<R> {
             elements: 0,
             retained: 0,
             header,
-            requests: 0,
+            items: BTreeMap::new(),
             starts: None,
         }
     }
@@ -194,32 +193,31 @@ impl<R: Read + Skip> Walk<R> {
                 .enter(tag, Open { tag, is_item: false, end: None, is_explicit, is_fragmented });
         }
         self.check_fits(tag, length)?;
-        if vr == Some(*b"SQ") || is_top && vr.is_none() && tag == REQUEST_ATTRIBUTES {
+        if vr == Some(*b"SQ") || is_top && vr.is_none() && RETAINED_SEQUENCES.contains(&tag) {
             let end = Some(self.position + u64::from(length));
             let open = Open { tag, is_item: false, end, is_explicit, is_fragmented: false };
             return self.enter(tag, open);
         }
-        let is_of_request = self.is_in_first_request();
-        if (is_top && !is_pixels || is_of_request) && u64::from(length) <= VALUE_BYTES_MAX {
+        let sequence = self.enclosing_first_item();
+        if (is_top && !is_pixels || sequence.is_some()) && u64::from(length) <= VALUE_BYTES_MAX {
             let value = self.value(tag, length)?;
             self.retained += u64::from(length);
             if self.retained > RETAINED_BYTES_MAX {
                 return Err(HeaderError::Limit { what: "bytes of its header" });
             }
-            if is_of_request {
-                self.header.retain_of_request(tag, value);
-            } else {
-                self.header.retain(tag, value);
+            match sequence {
+                Some(sequence) => self.header.retain_nested(sequence, tag, value),
+                None => self.header.retain(tag, value),
             }
             return Ok(());
         }
         self.skip(tag, u64::from(length))
     }
 
-    /// Whether the next element is directly in the first item of the Request Attributes Sequence.
-    fn is_in_first_request(&self) -> bool {
-        let is_in_one = matches!(self.open.as_slice(), [of, _] if of.tag == REQUEST_ATTRIBUTES);
-        is_in_one && self.requests == 1
+    /// The retained sequence in whose first item the next element is directly, if it is in one.
+    fn enclosing_first_item(&self) -> Option<Tag> {
+        let [sequence, _] = self.open.as_slice() else { return None };
+        (self.items.get(&sequence.tag) == Some(&1)).then_some(sequence.tag)
     }
 
     fn delimiter(&mut self, tag: Tag) -> Result<(), HeaderError> {
@@ -255,8 +253,12 @@ impl<R: Read + Skip> Walk<R> {
             return Err(HeaderError::Truncated { at: tag });
         }
         self.open.push(open);
-        let is_request = matches!(self.open.as_slice(), [of, _] if of.tag == REQUEST_ATTRIBUTES);
-        self.requests = self.requests.saturating_add(u32::from(is_request));
+        if let [sequence, _] = self.open.as_slice()
+            && RETAINED_SEQUENCES.contains(&sequence.tag)
+        {
+            let count = self.items.entry(sequence.tag).or_default();
+            *count = count.saturating_add(1);
+        }
         Ok(())
     }
 
