@@ -1,5 +1,5 @@
-"""Hounsfield units of CT files by pydicom and numpy: for each file the SHA-256 of its values as 32-bit
-floats, row by row, with NaN where a pixel is padding.
+"""Hounsfield units of CT files by pydicom and numpy: for each file the SHA-256 of its values as
+32-bit floats, row by row, with NaN where a pixel is padding.
 
 usage: hounsfield.py FOLDER
 """

@@ -129,7 +129,8 @@ fn iodine_map(phantom: &Phantom) -> Vec<Vec<u8>> {
     })
 }
 
-/// DIN-80: nothing is measured, nothing is said to be absent, and the reason names attribute, value and instance.
+/// DIN-80: nothing is measured, nothing is said to be absent, and the reason names attribute, value
+/// and instance.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_80_a_ct_in_another_unit_is_not_measured_and_the_reason_says_which() {
     let hospital = Hospital::open().await;

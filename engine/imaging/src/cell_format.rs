@@ -85,8 +85,8 @@ impl CellFormat {
         self.number(cell as u32, self.allocated)
     }
 
-    /// The stored value that a header means by a number of 16 bits, whose sign may have been lost or
-    /// added with its representation; nothing if no stored value can be meant.
+    /// The stored value that a header means by a number of 16 bits, whose sign may have been lost
+    /// or added with its representation; nothing if no stored value can be meant.
     pub(crate) fn as_stored_value(self, stated: i64) -> Option<i32> {
         let as_stated = i32::try_from(stated).ok();
         let as_cell = self.as_whole_cell(stated);

@@ -2,8 +2,8 @@
 //!
 //! From the files of a series to measurements, in the order of the work:
 //! - `image_attributes`: elements of a header, and why one cannot be used;
-//! - `cell_format`, `padding`, `stored_values`: from pixel cells to stored values, and which of them
-//!   are no tissue;
+//! - `cell_format`, `padding`, `stored_values`: from pixel cells to stored values, and which of
+//!   them are no tissue;
 //! - `rescale`: from stored values to Hounsfield units, or to the unit of another modality;
 //! - [`mod@slice`]: decodes one file to a slice in Hounsfield units;
 //! - [`volume`]: stacks slices, and refuses a stack that is not regular;

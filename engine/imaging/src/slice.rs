@@ -401,8 +401,8 @@ mod tests {
     #[test]
     fn din_80_a_frame_that_is_too_short_is_refused_with_its_bytes() {
         let short = |it: &mut Sample| it.put(tags::PIXEL_DATA, VR::OW, vec![0_u8; 10]);
-        let reason = "its pixels cannot be decoded: the frame has 10 bytes, and 2 rows of 3 columns \
-                      need 12";
+        let reason = "its pixels cannot be decoded: the frame has 10 bytes, and 2 rows of 3 \
+                      columns need 12";
         check_refused(Sample::ct(), short, reason);
         let wide = |it: &mut Sample| it.put(tags::BITS_ALLOCATED, VR::US, 32_u16);
         check_refused(Sample::ct(), wide, "Bits Allocated is 32: ");
