@@ -39,7 +39,8 @@ typedef struct isocenter_buffer {
     void (*release)(uint8_t *data, size_t length, size_t capacity);
 } isocenter_buffer;
 
-/* A volume in Hounsfield units, lent: `geometry` is JSON, `values` go slice by slice, row by row. */
+/* A volume in Hounsfield units, lent: `geometry` is JSON, `values` go slice by slice, row by row. A
+ * voxel of padding, which stands for no tissue, is NaN: no comparison with a threshold holds. */
 typedef struct isocenter_volume {
     isocenter_bytes geometry;
     const float *values;

@@ -9,6 +9,7 @@ mod database;
 mod documents;
 mod doors;
 mod drafts;
+mod hounsfield;
 mod identity;
 mod injection;
 mod installation;

@@ -4,7 +4,7 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 
-use crate::slice::{SliceError, text};
+use crate::image_attributes::{SliceError, text};
 
 /// The file of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,10 @@
 //! Pixels: decoded files, volumes and masks, and their measurements. Pure.
 //!
 //! From the files of a series to measurements, in the order of the work:
+//! - `image_attributes`: elements of a header, and why one cannot be used;
+//! - `cell_format`, `padding`, `stored_values`: from pixel cells to stored values, and which of
+//!   them are no tissue;
+//! - `rescale`: from stored values to Hounsfield units, or to the unit of another modality;
 //! - [`mod@slice`]: decodes one file to a slice in Hounsfield units;
 //! - [`volume`]: stacks slices, and refuses a stack that is not regular;
 //! - [`mask`] and [`components`]: sets of voxels, connected parts, filled holes;
@@ -19,27 +23,38 @@
 //!
 //! **Invariants**
 //!
+//! - A CT is measured only if its file states how stored values become Hounsfield units (DIN-80).
+//!   Whatever leaves that open is a [`SliceError`] that quotes it, and never a slope of 1.
+//! - A pixel of padding is not a number (NaN), and in no mask.
 //! - A volume is measured only if its geometry is sound: constant orientation, spacing, rows and
 //!   columns, no gap, no tilt (DIN-81). Everything else is a [`VolumeProblem`] with its numbers.
 //! - No size from a file is trusted before its product was compared with a limit (SEC-24).
 
 pub mod annotation;
+mod cell_format;
 pub mod components;
 pub mod encapsulated_document;
+mod image_attributes;
 pub mod mask;
 pub mod measurement;
+mod padding;
 pub mod picture;
 pub mod rendering;
+mod rescale;
 pub mod resize;
 pub mod rle;
+#[cfg(test)]
+mod sample;
 pub mod segmentation_reader;
 pub mod sequence_items;
 pub mod slice;
+mod stored_values;
 pub mod volume;
 pub mod window;
 
+pub use image_attributes::SliceError;
 pub use mask::Mask;
 pub use picture::{Picture, PictureError};
 pub use rle::FlatMask;
-pub use slice::{Slice, SliceError};
+pub use slice::Slice;
 pub use volume::{GeometryError, Volume, VolumeProblem};

@@ -21,10 +21,19 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The voxels whose value satisfies `is_in`.
+    /// The voxels whose value satisfies `is_in`. The value of padding is not a number (NaN), which
+    /// lies in no range.
     pub fn of(geometry: &VolumeGeometry, values: &[f32], is_in: impl Fn(f32) -> bool) -> Self {
         let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
         Self { shape, voxels: values.iter().map(|it| is_in(*it)).collect() }
+    }
+
+    /// The voxels of the mask that are not among the excluded ones, such as those of padding.
+    pub fn without(mut self, excluded: impl IntoIterator<Item = bool>) -> Self {
+        for (voxel, is_excluded) in self.voxels.iter_mut().zip(excluded) {
+            *voxel &= !is_excluded;
+        }
+        self
     }
 
     /// A mask of slices; nothing if a slice is missing or of another size.

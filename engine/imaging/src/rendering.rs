@@ -6,12 +6,15 @@ use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use dicom_pixeldata::PixelDecoder as _;
 use domain::VolumeGeometry;
 
-use crate::Picture;
-use crate::slice::{SliceError, check_pixels, integer, text, uid, values};
+use crate::image_attributes::{SliceError, integer, text, uid};
+use crate::rescale::Rescale;
+use crate::slice::check_pixels;
+use crate::stored_values::StoredValues;
 use crate::window::Window;
+use crate::{FlatMask, Picture};
 
 /// Renders an instance: grey values through the first window of its file, or through one over
-/// nearly all of them; colours as they are.
+/// nearly all of them, padding in black; colours as they are.
 ///
 /// # Errors
 ///
@@ -27,12 +30,13 @@ pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
     let photometric = text(&object, tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default();
     let rgb = match photometric.as_str() {
         "MONOCHROME1" | "MONOCHROME2" => {
-            let values = values(&object, rows, columns)?;
+            let rescale = Rescale::for_showing(&object)?;
+            let values = rescale.values(&StoredValues::decode(&object, rows, columns)?);
             let window = window_of(&object).unwrap_or_else(|| Window::over(&values));
             let is_inverted = photometric == "MONOCHROME1";
             let gray = |it: &f32| {
                 let gray = window.gray(*it);
-                [if is_inverted { 255 - gray } else { gray }; 3]
+                [if is_inverted && !it.is_nan() { 255 - gray } else { gray }; 3]
             };
             values.iter().flat_map(gray).collect()
         }
@@ -42,6 +46,27 @@ pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
         }
     };
     Picture::new(columns, rows, rgb).map_err(|error| SliceError::undecodable(&error))
+}
+
+/// The pixels of an image that are padding, and stand for no tissue; nothing if it has none.
+///
+/// # Errors
+///
+/// Fails if the file cannot be decoded.
+pub fn padding(file: &[u8]) -> Result<Option<FlatMask>, SliceError> {
+    let object = OpenFileOptions::new()
+        .from_reader(file)
+        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    // Only grey values are padded (PS3.3, C.7.5.1.1.2).
+    if integer(&object, tags::SAMPLES_PER_PIXEL, "Samples per Pixel")? != 1 {
+        return Ok(None);
+    }
+    let height = integer(&object, tags::ROWS, "Rows")?;
+    let width = integer(&object, tags::COLUMNS, "Columns")?;
+    check_pixels(&object, height, width)?;
+    let stored = StoredValues::decode(&object, height, width)?;
+    let pixels = stored.values().map(|it| it.is_none()).collect();
+    Ok(stored.has_padding().then_some(FlatMask { height, width, pixels }))
 }
 
 /// The geometry of a single image, without a position in the patient: a mask of it is a mask of its
@@ -111,6 +136,7 @@ mod tests {
     use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 
     use super::*;
+    use crate::sample::Sample;
 
     /// An image of two rows and columns.
     fn file(photometric: &str, pixels: &[u8], window: Option<(&str, &str)>) -> Vec<u8> {
@@ -163,5 +189,32 @@ mod tests {
         let palette = render(&file("PALETTE COLOR", &[0, 1, 2, 3], None)).unwrap_err();
         assert!(palette.to_string().contains("PALETTE COLOR"), "{palette}");
         assert!(render(b"no image").is_err());
+    }
+
+    #[test]
+    fn din_80_padding_is_black_in_no_window_and_known_by_its_pixels() {
+        let mut sample = Sample::ct();
+        sample.put(tags::PIXEL_PADDING_VALUE, VR::US, 2024_u16);
+        let expected = [false, false, false, false, false, true];
+        assert_eq!(padding(&sample.clone().bytes()).unwrap().unwrap().pixels, expected);
+        // From the darkest to the brightest pixel that is no padding.
+        assert_eq!(grays(&sample.clone().bytes()), [0, 4, 151, 157, 255, 0]);
+        sample.put(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME1");
+        assert_eq!(grays(&sample.bytes()), [255, 251, 104, 98, 0, 0]);
+        assert_eq!(padding(&Sample::ct().bytes()).unwrap(), None);
+        let pixels: Vec<u8> = (0..12).collect();
+        assert_eq!(padding(&file("RGB", &pixels, None)).unwrap(), None);
+    }
+
+    #[test]
+    fn din_80_a_ct_is_not_shown_in_values_that_were_guessed() {
+        let mut sample = Sample::ct();
+        sample.remove(tags::RESCALE_SLOPE);
+        let error = render(&sample.bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("Rescale Slope is missing: "), "{error}");
+        // A map of iodine is shown in its own unit, and measured in none.
+        let mut sample = Sample::ct();
+        sample.put(tags::RESCALE_TYPE, VR::LO, "MGML");
+        assert!(render(&sample.bytes()).is_ok());
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions};
 
+use crate::image_attributes::{SliceError, integer, text};
 use crate::sequence_items::{self, items};
-use crate::slice::{SliceError, integer, text};
 
 /// Upper bound of the pixels of all frames together: a segment on a whole body.
 const PIXELS_MAX: u64 = 2 << 30;

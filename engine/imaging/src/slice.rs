@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use dicom_core::{DataDictionary as _, Tag};
-use dicom_dictionary_std::{StandardDataDictionary, tags};
+use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
-use dicom_pixeldata::PixelDecoder as _;
-use domain::{ErrorChain, SopClassUid, SopInstanceUid};
+use domain::{SopClassUid, SopInstanceUid};
+
+use crate::image_attributes::{
+    SliceError, integer, numbers, optional_number, quoted, text, texts, uid,
+};
+use crate::rescale::Rescale;
+use crate::stored_values::StoredValues;
 
 /// Upper bound of the pixels of a slice. The largest detectors have a quarter of it.
 const PIXELS_MAX: usize = 64 << 20;
@@ -39,46 +43,9 @@ pub struct Slice {
     pub tilt: f64,
     /// Whether the pixels were ever compressed with loss: Lossy Image Compression (0028,2110).
     pub is_lossy: bool,
-    /// Values after the rescale of the modality, row by row.
+    /// Values after the rescale of the modality, row by row; not a number (NaN) where a pixel is
+    /// padding and stands for no tissue.
     pub values: Vec<f32>,
-}
-
-/// Why a file cannot be used as a slice or picture.
-#[derive(Debug, thiserror::Error)]
-pub enum SliceError {
-    /// The file cannot be parsed as DICOM.
-    #[error("an instance cannot be read")]
-    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An element is missing, or its value cannot be used.
-    #[error("an instance has no usable {name}")]
-    Missing {
-        /// Name of the element.
-        name: &'static str,
-    },
-    /// The pixels cannot be decoded.
-    #[error("the pixels of an instance cannot be decoded: {reason}")]
-    Undecodable {
-        /// The error of the decoder.
-        reason: String,
-    },
-    /// The image is not a single plane of grey values.
-    #[error("an instance is not a single grey-scale slice: {what}")]
-    NotASlice {
-        /// What the image is instead.
-        what: String,
-    },
-}
-
-impl SliceError {
-    /// The error of a decoder, with its causes.
-    pub(crate) fn undecodable(error: &dyn std::error::Error) -> Self {
-        Self::Undecodable { reason: ErrorChain(error).to_string() }
-    }
-
-    /// The error of an image that is something else than a slice.
-    pub(crate) fn not_a_slice(what: impl Into<String>) -> Self {
-        Self::NotASlice { what: what.into() }
-    }
 }
 
 /// Decodes the file at `path`. The bounded header reader of `encoding` must have accepted it
@@ -91,29 +58,34 @@ pub fn read(path: &Path) -> Result<Slice, SliceError> {
     let object = OpenFileOptions::new()
         .open_file(path)
         .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
-    let rows = integer(&object, tags::ROWS, "Rows")?;
-    let columns = integer(&object, tags::COLUMNS, "Columns")?;
-    check_plane(&object, rows, columns)?;
-    let orientation = numbers(&object, tags::IMAGE_ORIENTATION_PATIENT, "Image Orientation")?;
+    slice_of(&object)
+}
+
+fn slice_of(object: &DefaultDicomObject) -> Result<Slice, SliceError> {
+    let rows = integer(object, tags::ROWS, "Rows")?;
+    let columns = integer(object, tags::COLUMNS, "Columns")?;
+    check_plane(object, rows, columns)?;
+    let rescale = Rescale::for_measuring(object)?;
+    let orientation = numbers(object, tags::IMAGE_ORIENTATION_PATIENT, "Image Orientation")?;
     check_orthonormal(&orientation)?;
-    let position = numbers(&object, tags::IMAGE_POSITION_PATIENT, "Image Position")?;
-    let spacing: [f64; 2] = numbers(&object, tags::PIXEL_SPACING, "Pixel Spacing")?;
+    let position = numbers(object, tags::IMAGE_POSITION_PATIENT, "Image Position")?;
+    let spacing: [f64; 2] = numbers(object, tags::PIXEL_SPACING, "Pixel Spacing")?;
     if spacing.iter().any(|it| *it <= 0.0) {
         return Err(SliceError::Missing { name: "Pixel Spacing" });
     }
     Ok(Slice {
-        instance: uid(&object, tags::SOP_INSTANCE_UID, "SOP Instance UID")?,
-        sop_class: uid(&object, tags::SOP_CLASS_UID, "SOP Class UID")?,
+        instance: uid(object, tags::SOP_INSTANCE_UID, "SOP Instance UID")?,
+        sop_class: uid(object, tags::SOP_CLASS_UID, "SOP Class UID")?,
         rows,
         columns,
         orientation,
         position,
         spacing,
-        thickness: optional_number(&object, tags::SLICE_THICKNESS).unwrap_or_default(),
-        frame_of_reference: text(&object, tags::FRAME_OF_REFERENCE_UID).unwrap_or_default(),
-        tilt: optional_number(&object, tags::GANTRY_DETECTOR_TILT).unwrap_or_default(),
-        is_lossy: text(&object, tags::LOSSY_IMAGE_COMPRESSION).is_some_and(|it| it == "01"),
-        values: values(&object, rows, columns)?,
+        thickness: optional_number(object, tags::SLICE_THICKNESS).unwrap_or_default(),
+        frame_of_reference: text(object, tags::FRAME_OF_REFERENCE_UID).unwrap_or_default(),
+        tilt: optional_number(object, tags::GANTRY_DETECTOR_TILT).unwrap_or_default(),
+        is_lossy: text(object, tags::LOSSY_IMAGE_COMPRESSION).is_some_and(|it| it == "01"),
+        values: rescale.values(&StoredValues::decode(object, rows, columns)?),
     })
 }
 
@@ -122,21 +94,17 @@ fn check_plane(object: &DefaultDicomObject, rows: u32, columns: u32) -> Result<(
     if integer(object, tags::SAMPLES_PER_PIXEL, "Samples per Pixel")? != 1 {
         return Err(SliceError::not_a_slice("it is in colour"));
     }
-    // PS3.3, C.8.2.1.1.1: a projection along the patient has no thickness to measure with.
-    let kinds = object
-        .element(tags::IMAGE_TYPE)
-        .ok()
-        .and_then(|it| it.to_multi_str().ok().map(|it| it.to_vec()));
-    if kinds.is_some_and(|it| it.iter().any(|it| it.trim() == "LOCALIZER")) {
-        return Err(SliceError::not_a_slice("it is a localizer"));
+    let kinds = object.get(tags::IMAGE_TYPE).map(texts).unwrap_or_default();
+    if kinds.iter().any(|it| it == "LOCALIZER") {
+        return Err(SliceError::Localizer);
     }
-    // Hounsfield units do not depend on their presentation; the values of other modalities do.
-    let is_inverted =
-        text(object, tags::PHOTOMETRIC_INTERPRETATION).is_some_and(|it| it == "MONOCHROME1");
-    if is_inverted && text(object, tags::MODALITY).is_none_or(|it| it != "CT") {
-        return Err(SliceError::not_a_slice("its bright is dark (MONOCHROME1)"));
+    match text(object, tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default().as_str() {
+        "MONOCHROME2" => Ok(()),
+        // Hounsfield units do not depend on their presentation; the values of other modalities do.
+        "MONOCHROME1" if text(object, tags::MODALITY).is_some_and(|it| it == "CT") => Ok(()),
+        "MONOCHROME1" => Err(SliceError::not_a_slice("its bright is dark (MONOCHROME1)")),
+        other => Err(SliceError::not_a_slice(format!("its colours are {}", quoted(other)))),
     }
-    Ok(())
 }
 
 /// Checks that there is one frame, with pixels up to the upper bound.
@@ -164,62 +132,292 @@ fn check_orthonormal(orientation: &[f64; 6]) -> Result<(), SliceError> {
     if is_sound { Ok(()) } else { Err(SliceError::Missing { name: "Image Orientation" }) }
 }
 
-/// Stored values through the rescale of the modality (DIN-80).
-pub(crate) fn values(
-    object: &DefaultDicomObject,
-    rows: u32,
-    columns: u32,
-) -> Result<Vec<f32>, SliceError> {
-    let decoded = object.decode_pixel_data().map_err(|it| SliceError::undecodable(&it))?;
-    // By default the library applies the rescale of the header.
-    let values: Vec<f32> = decoded.to_vec().map_err(|it| SliceError::undecodable(&it))?;
-    if values.len() != rows as usize * columns as usize {
-        let reason = "there are fewer pixels than rows and columns say".to_owned();
-        return Err(SliceError::Undecodable { reason });
+#[cfg(test)]
+mod tests {
+    use dicom_core::value::DataSetSequence;
+    use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
+    use dicom_object::InMemDicomObject;
+
+    use super::*;
+    use crate::sample::{HOUNSFIELD_UNITS, STORED, Sample};
+
+    const INTERCEPT: Tag = tags::RESCALE_INTERCEPT;
+    const SLOPE: Tag = tags::RESCALE_SLOPE;
+    const TYPE: Tag = tags::RESCALE_TYPE;
+
+    fn values(mut sample: Sample, change: impl FnOnce(&mut Sample)) -> Result<Vec<f32>, String> {
+        change(&mut sample);
+        slice_of(&sample.object()).map(|it| it.values).map_err(|it| it.to_string())
     }
-    Ok(values)
-}
 
-pub(crate) fn text(object: &DefaultDicomObject, tag: Tag) -> Option<String> {
-    let text = object.element(tag).ok()?.to_str().ok()?;
-    Some(text.trim_matches(['\0', ' ']).to_owned()).filter(|it| !it.is_empty())
-}
-
-fn optional_number(object: &DefaultDicomObject, tag: Tag) -> Option<f64> {
-    text(object, tag)?.parse().ok()
-}
-
-pub(crate) fn integer(
-    object: &DefaultDicomObject,
-    tag: Tag,
-    name: &'static str,
-) -> Result<u32, SliceError> {
-    // These elements are US in every object; any other representation is an attack (SEC-24).
-    let element = object.element(tag).map_err(|_| SliceError::Missing { name })?;
-    let is_short =
-        StandardDataDictionary.by_tag(tag).is_some() && element.vr() == dicom_core::VR::US;
-    let value = element.to_int::<u32>().ok().filter(|_| is_short);
-    value.ok_or(SliceError::Missing { name })
-}
-
-fn numbers<const N: usize>(
-    object: &DefaultDicomObject,
-    tag: Tag,
-    name: &'static str,
-) -> Result<[f64; N], SliceError> {
-    let element = object.element(tag).map_err(|_| SliceError::Missing { name })?;
-    let numbers = element.to_multi_float64().map_err(|_| SliceError::Missing { name })?;
-    if numbers.iter().any(|it| !it.is_finite()) {
-        return Err(SliceError::Missing { name });
+    #[track_caller]
+    fn check_refused(sample: Sample, change: impl FnOnce(&mut Sample), beginning: &str) {
+        let error = values(sample, change).unwrap_err();
+        assert!(error.starts_with(beginning), "{error}");
     }
-    numbers.try_into().map_err(|_| SliceError::Missing { name })
-}
 
-pub(crate) fn uid<T: std::str::FromStr>(
-    object: &DefaultDicomObject,
-    tag: Tag,
-    name: &'static str,
-) -> Result<T, SliceError> {
-    let text = text(object, tag).ok_or(SliceError::Missing { name })?;
-    text.parse().map_err(|_| SliceError::Missing { name })
+    #[track_caller]
+    fn check_ct_refused(change: impl FnOnce(&mut Sample), beginning: &str) {
+        check_refused(Sample::ct(), change, beginning);
+    }
+
+    #[track_caller]
+    fn check_hounsfield(change: impl FnOnce(&mut Sample)) {
+        assert_eq!(values(Sample::ct(), change), Ok(HOUNSFIELD_UNITS.to_vec()));
+    }
+
+    /// An item with one text.
+    fn item(tag: Tag, vr: VR, text: &str) -> InMemDicomObject {
+        InMemDicomObject::from_element_iter([DataElement::new(tag, vr, text)])
+    }
+
+    fn sequence(tag: Tag, item: InMemDicomObject) -> DataElement<InMemDicomObject> {
+        DataElement::new(tag, VR::SQ, DataSetSequence::from(vec![item]))
+    }
+
+    #[test]
+    fn din_80_a_ct_without_readable_hounsfield_units_is_refused_by_attribute_and_value() {
+        check_ct_refused(|it| it.remove(INTERCEPT), "Rescale Intercept is missing: ");
+        check_ct_refused(|it| it.remove(SLOPE), "Rescale Slope is missing: ");
+        check_ct_refused(|it| it.put(INTERCEPT, VR::DS, ""), "Rescale Intercept is empty: ");
+        check_ct_refused(|it| it.put(SLOPE, VR::DS, "  "), "Rescale Slope is empty: ");
+        check_ct_refused(
+            |it| it.put(INTERCEPT, VR::DS, "-1024,0"),
+            "Rescale Intercept is `-1024,0`: ",
+        );
+        check_ct_refused(|it| it.put(SLOPE, VR::DS, "1,0"), "Rescale Slope is `1,0`: ");
+        check_ct_refused(|it| it.put(SLOPE, VR::DS, "1.0 HU"), "Rescale Slope is `1.0 HU`: ");
+        check_ct_refused(
+            |it| it.put(INTERCEPT, VR::DS, "0\\-1024"),
+            "Rescale Intercept is `0\\-1024`: ",
+        );
+        check_ct_refused(|it| it.put(INTERCEPT, VR::UN, vec![1_u8, 2]), "Rescale Intercept is `");
+        check_ct_refused(
+            |it| it.put(INTERCEPT, VR::US, 64_512_u16),
+            "Rescale Intercept is `64512`: ",
+        );
+        check_ct_refused(|it| it.put(SLOPE, VR::DS, "0.0"), "Rescale Slope is 0: ");
+    }
+
+    #[test]
+    fn din_80_a_ct_in_another_unit_is_refused_by_its_type() {
+        check_ct_refused(|it| it.put(TYPE, VR::LO, "MGML"), "Rescale Type is `MGML`: ");
+        check_ct_refused(|it| it.put(TYPE, VR::LO, "HU_MOD"), "Rescale Type is `HU_MOD`: ");
+        check_ct_refused(
+            |it| it.put(TYPE, VR::UN, b"Z_EFF\0".as_slice()),
+            "Rescale Type is `Z_EFF`: ",
+        );
+        let of_derived = |it: &mut Sample| {
+            it.put(TYPE, VR::LO, "US");
+            it.put(tags::IMAGE_TYPE, VR::CS, "DERIVED\\SECONDARY\\AXIAL");
+        };
+        check_ct_refused(of_derived, "Rescale Type is `US`: ");
+        let of_multi_energy = |it: &mut Sample| {
+            it.remove(TYPE);
+            it.put(tags::MULTIENERGY_CT_ACQUISITION, VR::CS, "YES");
+        };
+        check_ct_refused(of_multi_energy, "Rescale Type is missing: ");
+        let by_table = |it: &mut Sample| {
+            let table = item(tags::MODALITY_LUT_TYPE, VR::LO, "HU");
+            it.0.put(sequence(tags::MODALITY_LUT_SEQUENCE, table));
+        };
+        check_ct_refused(by_table, "Modality LUT Sequence is present: ");
+    }
+
+    /// What a CT is must not depend on one of two elements that say so.
+    #[test]
+    fn din_80_a_ct_is_one_by_its_class_or_by_its_modality() {
+        let by_class = |it: &mut Sample| {
+            it.remove(INTERCEPT);
+            it.put(tags::MODALITY, VR::CS, "OT");
+        };
+        check_refused(Sample::ct(), by_class, "Rescale Intercept is missing: ");
+        let by_modality = |it: &mut Sample| {
+            it.remove(INTERCEPT);
+            it.put(tags::SOP_CLASS_UID, VR::UI, "1.2.3.4.5");
+        };
+        check_refused(Sample::ct(), by_modality, "Rescale Intercept is missing: ");
+    }
+
+    #[test]
+    fn din_80_hounsfield_units_are_read_however_they_are_written() {
+        check_hounsfield(|_| {});
+        check_hounsfield(|it| it.remove(TYPE));
+        check_hounsfield(|it| it.put(TYPE, VR::LO, "US"));
+        check_hounsfield(|it| it.put(INTERCEPT, VR::UN, b"-1024 ".as_slice()));
+        check_hounsfield(|it| it.put(SLOPE, VR::UN, b"1\0".as_slice()));
+        check_hounsfield(|it| it.put(INTERCEPT, VR::DS, "-1024\\-1024"));
+        check_hounsfield(|it| it.put(INTERCEPT, VR::FD, -1024.0_f64));
+        check_hounsfield(|it| it.put(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME1"));
+    }
+
+    #[test]
+    fn din_80_the_rescale_of_a_single_frame_may_be_in_its_functional_groups() {
+        for groups in
+            [tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE]
+        {
+            check_hounsfield(|it| {
+                it.remove(INTERCEPT);
+                let rescale = item(INTERCEPT, VR::DS, "-1024");
+                let sequence_of_frame =
+                    sequence(tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE, rescale);
+                let group = InMemDicomObject::from_element_iter([sequence_of_frame]);
+                it.0.put(sequence(groups, group));
+            });
+        }
+    }
+
+    #[test]
+    fn din_80_an_mr_needs_no_rescale_but_one_that_it_has_must_be_readable() {
+        let stored: Vec<f32> = STORED.map(f32::from).to_vec();
+        assert_eq!(values(Sample::mr(), |_| {}), Ok(stored.clone()));
+        assert_eq!(values(Sample::mr(), |it| it.put(SLOPE, VR::DS, "")), Ok(stored.clone()));
+        let doubled: Vec<f32> = stored.iter().map(|it| it * 2.0).collect();
+        assert_eq!(values(Sample::mr(), |it| it.put(SLOPE, VR::DS, "2")), Ok(doubled));
+        let comma = |it: &mut Sample| it.put(SLOPE, VR::DS, "2,5");
+        check_refused(Sample::mr(), comma, "Rescale Slope is `2,5`: ");
+        check_refused(Sample::mr(), |it| it.put(SLOPE, VR::DS, "0"), "Rescale Slope is 0: ");
+    }
+
+    /// Hounsfield units where `tissue` says so, and nothing elsewhere.
+    #[track_caller]
+    fn check_padded(change: impl FnOnce(&mut Sample), tissue: [bool; 6]) {
+        let found = values(Sample::ct(), change).unwrap();
+        for ((value, hounsfield), is_tissue) in found.iter().zip(HOUNSFIELD_UNITS).zip(tissue) {
+            let is_right =
+                if is_tissue { value.to_bits() == hounsfield.to_bits() } else { value.is_nan() };
+            assert!(is_right, "{found:?}");
+        }
+    }
+
+    const VALUE: Tag = tags::PIXEL_PADDING_VALUE;
+    const LIMIT: Tag = tags::PIXEL_PADDING_RANGE_LIMIT;
+
+    /// The first and the last pixel are padded with this cell.
+    fn padded(sample: &mut Sample, cell: u16) {
+        let [_, inner @ .., _] = STORED;
+        let mut cells = [cell; 6];
+        cells[1..5].copy_from_slice(&inner);
+        sample.pixels(cells);
+    }
+
+    const INNER: [bool; 6] = [false, true, true, true, true, false];
+
+    #[test]
+    fn din_80_padding_is_no_tissue_in_whatever_representation_it_is_stated() {
+        for cell in [63_536_u16, 32_767, 0x8000] {
+            for (vr, value) in [
+                (VR::US, PrimitiveValue::from(cell)),
+                (VR::SS, cell.cast_signed().into()),
+                (VR::UN, cell.to_le_bytes().to_vec().into()),
+                (VR::IS, cell.to_string().into()),
+            ] {
+                for representation in [0, 1] {
+                    check_padded(
+                        |it| {
+                            padded(it, cell);
+                            it.bits(16, 15, representation);
+                            it.put(VALUE, vr, value.clone());
+                        },
+                        INNER,
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn din_80_padding_of_twelve_bits_is_found_within_and_beyond_them() {
+        for cell in [4095, 0xF830] {
+            check_padded(
+                |it| {
+                    padded(it, cell);
+                    it.bits(12, 11, 0);
+                    it.put(VALUE, VR::US, cell);
+                },
+                INNER,
+            );
+        }
+    }
+
+    #[test]
+    fn din_80_a_range_of_padding_is_no_tissue_from_either_end() {
+        let lowest = [false, false, true, true, true, true];
+        for (value, limit) in [(0_u16, 24_u16), (24, 0)] {
+            check_padded(
+                |it| {
+                    it.put(VALUE, VR::US, value);
+                    it.put(LIMIT, VR::US, limit);
+                },
+                lowest,
+            );
+        }
+    }
+
+    #[test]
+    fn din_80_padding_that_is_empty_or_absent_takes_nothing_away() {
+        check_padded(|it| it.put(VALUE, VR::US, 9999_u16), [true; 6]);
+        check_padded(|it| it.put(VALUE, VR::US, PrimitiveValue::Empty), [true; 6]);
+        check_padded(|it| it.put(VALUE, VR::IS, "  "), [true; 6]);
+    }
+
+    #[test]
+    fn din_80_padding_that_cannot_be_read_is_refused() {
+        let text = |it: &mut Sample| it.put(VALUE, VR::LO, "none");
+        check_refused(Sample::ct(), text, "Pixel Padding Value is `none`: ");
+        let bytes = |it: &mut Sample| it.put(VALUE, VR::UN, vec![1_u8, 2, 3, 4]);
+        check_refused(Sample::ct(), bytes, "Pixel Padding Value is `");
+        let limit = |it: &mut Sample| it.put(LIMIT, VR::US, 24_u16);
+        check_refused(Sample::ct(), limit, "Pixel Padding Range Limit is 24: ");
+    }
+
+    #[test]
+    fn din_80_samples_in_the_upper_bits_are_read_there_or_refused() {
+        check_hounsfield(|it| {
+            it.bits(12, 15, 0);
+            it.pixels(STORED.map(|cell| cell << 4));
+        });
+        let unmoved = |it: &mut Sample| it.bits(12, 15, 0);
+        check_refused(Sample::ct(), unmoved, "High Bit is 15 with 12 Bits Stored: ");
+        check_refused(Sample::ct(), |it| it.bits(12, 10, 0), "High Bit is 10 with 12 of 16 ");
+        check_refused(Sample::ct(), |it| it.bits(12, 16, 0), "High Bit is 16 with 12 of 16 ");
+        check_refused(Sample::ct(), |it| it.bits(17, 16, 0), "Bits Stored is 17 with 16 ");
+        check_refused(Sample::ct(), |it| it.bits(0, 15, 0), "Bits Stored is 0 with 16 ");
+    }
+
+    #[test]
+    fn din_80_bits_beyond_the_high_bit_are_no_value() {
+        check_hounsfield(|it| {
+            it.bits(12, 11, 0);
+            it.pixels(STORED.map(|cell| cell | 0xA000));
+        });
+        check_hounsfield(|it| {
+            it.bits(12, 11, 1);
+            it.put(INTERCEPT, VR::DS, "0");
+            it.pixels(STORED.map(|cell| cell.wrapping_sub(1024) & 0x0FFF));
+        });
+    }
+
+    #[test]
+    fn din_80_a_frame_that_is_too_short_is_refused_with_its_bytes() {
+        let short = |it: &mut Sample| it.put(tags::PIXEL_DATA, VR::OW, vec![0_u8; 10]);
+        let reason = "its pixels cannot be decoded: the frame has 10 bytes, and 2 rows of 3 \
+                      columns need 12";
+        check_refused(Sample::ct(), short, reason);
+        let wide = |it: &mut Sample| it.put(tags::BITS_ALLOCATED, VR::US, 32_u16);
+        check_refused(Sample::ct(), wide, "Bits Allocated is 32: ");
+        // More bytes than pixels are no fault.
+        check_hounsfield(|it| {
+            let mut bytes: Vec<u8> = STORED.into_iter().flat_map(u16::to_le_bytes).collect();
+            bytes.extend([0; 128]);
+            it.put(tags::PIXEL_DATA, VR::OW, bytes);
+        });
+    }
+
+    #[test]
+    fn pap_22_a_localizer_is_told_from_other_images() {
+        let mut sample = Sample::ct();
+        sample.put(tags::IMAGE_TYPE, VR::CS, "ORIGINAL\\PRIMARY\\LOCALIZER");
+        assert!(matches!(slice_of(&sample.object()), Err(SliceError::Localizer)));
+    }
 }

@@ -35,7 +35,7 @@ pub struct Volume {
     /// Position of the voxels in the patient.
     pub geometry: VolumeGeometry,
     /// Values after the rescale of the modality, in Hounsfield units for CT: slice by slice, row by
-    /// row.
+    /// row. A voxel of padding is not a number (NaN).
     pub values: Vec<f32>,
 }
 

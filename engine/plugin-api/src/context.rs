@@ -39,7 +39,7 @@ pub struct VolumeRef<'a> {
     /// Position of the voxels in the patient.
     pub geometry: VolumeGeometry,
     /// Values after the rescale of the modality, in Hounsfield units for CT: slice by slice, row by
-    /// row.
+    /// row. A voxel of padding, which stands for no tissue, is not a number (NaN).
     pub values: &'a [f32],
 }
 
@@ -64,10 +64,12 @@ pub enum HostError {
 pub enum HostRejection {
     /// The instance or series does not belong to the input of the node.
     NotInInput,
-    /// The pixels of an instance cannot be decoded.
+    /// The pixels of an instance cannot be decoded, or their unit is not known.
     PixelsUndecodable,
     /// The series is no regular stack of slices, or one of its instances is no slice (DIN-81).
     GeometryInconsistent,
+    /// Every instance of the series is a localizer, which is no volume by design.
+    Localizers,
     /// The shared model can never answer this question.
     QuestionRefused,
     /// A kind that this version of the contract does not know.
@@ -76,10 +78,11 @@ pub enum HostRejection {
 
 impl HostRejection {
     /// All kinds.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NotInInput,
         Self::PixelsUndecodable,
         Self::GeometryInconsistent,
+        Self::Localizers,
         Self::QuestionRefused,
         Self::Other,
     ];
@@ -90,6 +93,7 @@ impl HostRejection {
             Self::NotInInput => "not_in_input",
             Self::PixelsUndecodable => "pixels_undecodable",
             Self::GeometryInconsistent => "geometry_inconsistent",
+            Self::Localizers => "localizers",
             Self::QuestionRefused => "question_refused",
             Self::Other => "other",
         }
@@ -161,9 +165,10 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// [`HostRejection::PixelsUndecodable`] if a file cannot be decoded,
-    /// [`HostRejection::GeometryInconsistent`] if the series is no regular stack of slices; the
-    /// reason names all problems.
+    /// [`HostRejection::PixelsUndecodable`] if a file cannot be decoded, or a CT does not state its
+    /// Hounsfield units; [`HostRejection::GeometryInconsistent`] if the series is no regular stack
+    /// of slices, and [`HostRejection::Localizers`] if it has nothing but those. The reason names
+    /// the instance, or all problems of the stack.
     pub fn read_volume(&self, series: &SeriesInstanceUid) -> Result<VolumeRef<'a>, HostError> {
         let mut view = VolumeView::empty();
         let mut problem = MaybeUninit::<Buffer>::uninit();

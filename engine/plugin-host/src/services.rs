@@ -88,10 +88,15 @@ impl<'a> Services<'a> {
 
     fn stack(&self, instances: &[SopInstanceUid]) -> Result<DecodedVolume, Fault> {
         let mut slices = Vec::new();
+        let mut localizers = Vec::new();
         for instance in instances {
-            let path = self.path_of(instance)?;
-            slices.push(imaging::slice::read(path).map_err(|error| slice_fault(&error))?);
+            match imaging::slice::read(self.path_of(instance)?) {
+                Ok(slice) => slices.push(slice),
+                Err(SliceError::Localizer) => localizers.push(instance),
+                Err(error) => return Err(slice_fault(instance, &error)),
+            }
         }
+        check_localizers(&localizers, slices.is_empty())?;
         let volume = imaging::volume::stack(slices).map_err(|error| Fault::Rejected {
             kind: HostRejection::GeometryInconsistent,
             reason: ErrorChain(&error).to_string(),
@@ -106,15 +111,31 @@ fn not_in_input(reason: &str) -> Fault {
     Fault::Rejected { kind: HostRejection::NotInInput, reason: reason.to_owned() }
 }
 
-/// The fault of a file that is no slice: its pixels, or its place in the stack.
-fn slice_fault(error: &SliceError) -> Fault {
+/// The fault of an instance that is no slice: its pixels, or its place in the stack.
+fn slice_fault(instance: &SopInstanceUid, error: &SliceError) -> Fault {
     let kind = match error {
-        SliceError::Undecodable { .. } => HostRejection::PixelsUndecodable,
-        SliceError::Unreadable(_) | SliceError::Missing { .. } | SliceError::NotASlice { .. } => {
-            HostRejection::GeometryInconsistent
+        SliceError::Undecodable { .. } | SliceError::Unclear { .. } => {
+            HostRejection::PixelsUndecodable
         }
+        SliceError::Unreadable(_)
+        | SliceError::Missing { .. }
+        | SliceError::Localizer
+        | SliceError::NotASlice { .. } => HostRejection::GeometryInconsistent,
     };
-    Fault::Rejected { kind, reason: ErrorChain(error).to_string() }
+    Fault::Rejected { kind, reason: format!("instance {instance}: {}", ErrorChain(error)) }
+}
+
+/// The fault of a series with localizers. A series of nothing else is no volume by design, which a
+/// plugin may pass over; one among slices is a mistake.
+fn check_localizers(localizers: &[&SopInstanceUid], is_nothing_else: bool) -> Result<(), Fault> {
+    match localizers.first() {
+        None => Ok(()),
+        Some(instance) if is_nothing_else => Err(Fault::Rejected {
+            kind: HostRejection::Localizers,
+            reason: format!("instance {instance}: {}", SliceError::Localizer),
+        }),
+        Some(instance) => Err(slice_fault(instance, &SliceError::Localizer)),
+    }
 }
 
 impl HostServices for Services<'_> {
@@ -284,10 +305,34 @@ mod tests {
             let kind = HostRejection::GeometryInconsistent;
             assert!(matches!(fault, Fault::Rejected { kind: it, .. } if it == kind), "{fault:?}");
         });
+    }
+
+    #[test]
+    fn a_fault_of_pixels_names_its_instance() {
         let undecodable = SliceError::Undecodable { reason: "why".to_owned() };
-        let fault = slice_fault(&undecodable);
-        let kind = HostRejection::PixelsUndecodable;
-        assert!(matches!(fault, Fault::Rejected { kind: it, .. } if it == kind), "{fault:?}");
+        let (name, found) = ("Rescale Slope", "0".to_owned());
+        let unclear = SliceError::Unclear { name, found, why: "all pixels would have one value" };
+        for (error, reason) in [
+            (undecodable, "instance 1.2.1: its pixels cannot be decoded: why"),
+            (unclear, "instance 1.2.1: Rescale Slope is 0: all pixels would have one value"),
+        ] {
+            let fault = slice_fault(&"1.2.1".parse().unwrap(), &error);
+            let kind = HostRejection::PixelsUndecodable;
+            assert_eq!(fault, Fault::Rejected { kind, reason: reason.to_owned() });
+        }
+    }
+
+    #[test]
+    fn a_series_of_localizers_alone_is_told_from_one_among_slices() {
+        let instance: SopInstanceUid = "1.2.1".parse().unwrap();
+        assert_eq!(check_localizers(&[], true), Ok(()));
+        for (is_nothing_else, kind) in
+            [(true, HostRejection::Localizers), (false, HostRejection::GeometryInconsistent)]
+        {
+            let reason = "instance 1.2.1: it is a localizer".to_owned();
+            let found = check_localizers(&[&instance], is_nothing_else);
+            assert_eq!(found, Err(Fault::Rejected { kind, reason }));
+        }
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn control_id(kind: OutputKind, input: &ReportInput<'_>) -> String {
 mod tests {
     use contracts::{ReportForm, SegmentationForm};
     use dicom_dictionary_std::tags;
-    use domain::{PatientId, ResultStatus, sop_class};
+    use domain::{Code, PatientId, ResultStatus, Section, sop_class};
     use serde_json::Value;
 
     use super::*;
@@ -323,6 +323,17 @@ mod tests {
         assert!(texts.contains(&"a lesion".to_owned()), "{texts:?}");
         assert!(texts.iter().any(|it| it.contains("Fracture (Absent): No fracture.")));
         assert_eq!(items(&object, tags::REFERENCED_REQUEST_SEQUENCE).len(), 1);
+    }
+
+    #[test]
+    fn out_30_a_comment_on_what_was_not_measured_is_in_the_measurement_report() {
+        let mut fixture = Fixture::new();
+        let title = Code::new("121106", "DCM", "Comment");
+        let comment = "Not looked at: series 1.2: Enhanced CT, several frames: not outlined yet.";
+        fixture.results.sections.push(Section { title, text: comment.to_owned() });
+        let texts = texts(&read(&one(&fixture, OutputKind::Sr)));
+        assert_eq!(texts.iter().filter(|it| *it == comment).count(), 1, "{texts:?}");
+        assert!(!texts.contains(&"Nothing acute.".to_owned()), "{texts:?}");
     }
 
     #[test]

@@ -79,7 +79,17 @@ impl Phantom {
 
     /// The files of the study, slice by slice.
     pub fn files(&self) -> Vec<Vec<u8>> {
-        (0..self.slices).map(|slice| self.file(slice)).collect()
+        self.files_with(|_, _| {})
+    }
+
+    /// The files of a study that differs from this one by a change to the data set of each slice.
+    pub fn files_with(&self, change: impl Fn(u16, &mut InMemDicomObject)) -> Vec<Vec<u8>> {
+        let sets = (0..self.slices).map(|slice| {
+            let mut set = self.data_set(slice);
+            change(slice, &mut set);
+            set
+        });
+        sets.map(|it| written(&it)).collect()
     }
 
     fn value(x: f64, y: f64) -> i16 {
@@ -121,7 +131,7 @@ impl Phantom {
         DataElement::new(tags::REQUEST_ATTRIBUTES_SEQUENCE, VR::SQ, requests)
     }
 
-    fn file(&self, slice: u16) -> Vec<u8> {
+    fn data_set(&self, slice: u16) -> InMemDicomObject {
         let uid = |what: &str| derived_uid(&["phantom", &self.seed, what]);
         let instance = self.instance_uid(slice);
         let corner = -(f64::from(self.size) / 2.0 - 0.5) * self.pixel;
@@ -180,14 +190,16 @@ impl Phantom {
         if !self.placer.is_empty() {
             set.put(self.request());
         }
-        written(&set, &instance)
+        set
     }
 }
 
-fn written(set: &InMemDicomObject, instance: &str) -> Vec<u8> {
+/// A data set as a file, under the names that it states.
+fn written(set: &InMemDicomObject) -> Vec<u8> {
+    let stated = |tag| set.get(tag).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let meta = FileMeta {
-        sop_class: CT_IMAGE_STORAGE,
-        sop_instance: instance,
+        sop_class: &stated(tags::SOP_CLASS_UID),
+        sop_instance: &stated(tags::SOP_INSTANCE_UID),
         transfer_syntax: "1.2.840.10008.1.2.1",
         sending_ae: "",
         receiving_ae: "",

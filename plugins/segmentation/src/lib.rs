@@ -36,8 +36,10 @@
 //!   so.
 //!
 //! Every series that is a regular stack is worked on. If none is, the input is rejected as
-//! `geometry_inconsistent` (or `pixels_undecodable`), and the reason names the problems of each
-//! series: nothing is measured on a guess.
+//! `geometry_inconsistent`, `pixels_undecodable` (a CT without Hounsfield units too) or
+//! `several_frames`, and the reason names the problems of each series: nothing is measured on a
+//! guess. If some are, a comment names the series that were not looked at, but for localizers.
+//! Padding is in no outline.
 
 mod agreement;
 mod network;
@@ -79,11 +81,17 @@ impl Plugin for Outline {
             input.study.ok_or_else(|| NodeError::rejected(Reason::NoStudy, "there is no study"))?;
         let accepted: Vec<&SeriesInput> =
             study.series.iter().filter(|it| method.accepts(it)).collect();
-        if accepted.is_empty() {
-            return Err(no_series(method, study.series.len()));
-        }
         let mut output = NodeOutput::default();
         let mut problems = SeriesProblems::default();
+        for series in study.series.iter().filter(|it| !method.accepts(it)) {
+            if let Some(name) = method.multi_frame_name(series) {
+                let reason = format!("{name}, several frames: not outlined yet");
+                problems.add(&series.series, ProblemKind::SeveralFrames, &reason);
+            }
+        }
+        if accepted.is_empty() && problems.is_empty() {
+            return Err(no_series(method, study.series.len()));
+        }
         for (index, series) in accepted.iter().enumerate() {
             let span = ProgressSpan::WHOLE.step(index, accepted.len());
             span.report(context, 0.0);
@@ -93,7 +101,11 @@ impl Plugin for Outline {
             }
         }
         problems.log(context);
-        if output.findings.is_empty() { Err(problems.into_rejection()) } else { Ok(output) }
+        if output.findings.is_empty() {
+            return Err(problems.into_rejection());
+        }
+        output.sections.extend(problems.remarks());
+        Ok(output)
     }
 }
 
@@ -154,7 +166,7 @@ fn outline_images(
                 output.add(outline(context, method, &subject, step)?);
             }
             Err(error) => {
-                let reason = format!("an image cannot be decoded: {error}");
+                let reason = format!("instance {instance}: {error}");
                 problems.add(&series.series, ProblemKind::Undecodable, &reason);
             }
         }

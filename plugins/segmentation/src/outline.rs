@@ -82,8 +82,9 @@ fn by_network(
     for (index, target) in settings.targets.iter().enumerate() {
         let step = span.step(index, settings.targets.len());
         let pages = shown_pages(settings, *target, subject);
-        let outline =
+        let mut outline =
             network::outline(context, *target, settings, &subject.geometry, &pages, step)?;
+        outline.mask = subject.without_padding(outline.mask);
         let mut finding = network_finding(&outline, &subject.geometry);
         if let Some(agreement) = agreement(settings, *target, &outline.mask, subject) {
             finding.text.extend(agreement.doubt());

@@ -16,8 +16,10 @@ pub(crate) enum Reason {
     NoImage,
     /// No series is a regular stack of slices.
     GeometryInconsistent,
-    /// No series can be decoded.
+    /// No series can be decoded, or none states the unit of its values.
     PixelsUndecodable,
+    /// The only images to outline are of several frames.
+    SeveralFrames,
     /// A slice cannot be shown to the model.
     SliceUnusable,
     /// A mask is beyond the limits of the engine.
@@ -33,6 +35,7 @@ impl RejectionCode for Reason {
             Self::NoImage => "no_image",
             Self::GeometryInconsistent => "geometry_inconsistent",
             Self::PixelsUndecodable => "pixels_undecodable",
+            Self::SeveralFrames => "several_frames",
             Self::SliceUnusable => "slice_unusable",
             Self::MaskTooLarge => "mask_too_large",
         }

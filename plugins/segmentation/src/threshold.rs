@@ -17,7 +17,8 @@ const BONE_VOXELS_MIN: usize = 64;
 /// Lower bound of a connected part of lung, in mL.
 const LUNG_MILLILITRES_MIN: f64 = 1.0;
 
-/// The voxels of a target; none if Hounsfield units do not distinguish it.
+/// The voxels of a target; none if Hounsfield units do not distinguish it. Padding is in no target,
+/// though a target may be all around it.
 pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
     let (low, high) = target.hounsfield_range().unwrap_or((f32::MAX, f32::MIN));
     let all = Mask::of(&volume.geometry, volume.values, |hu| low <= hu && hu <= high);
@@ -36,7 +37,7 @@ pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
             mask_of(&all, parts.iter().max_by_key(|it| it.voxels.len()).into_iter())
         }
     };
-    fill_holes(&parts)
+    fill_holes(&parts).without(volume.values.iter().map(|it| it.is_nan()))
 }
 
 /// The ranges of Hounsfield units, as the algorithm of a segmentation.
@@ -50,5 +51,51 @@ pub(crate) fn algorithm(targets: &[Target], version: &str) -> Algorithm {
         name: "Isocenter threshold segmentation".to_owned(),
         version: version.to_owned(),
         parameters: ranges.collect::<BTreeMap<_, _>>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{PatientSpace, VolumeGeometry};
+
+    use super::*;
+
+    /// A stack of ten slices of ten rows and columns of 1 mm.
+    fn geometry() -> VolumeGeometry {
+        VolumeGeometry {
+            rows: 10,
+            columns: 10,
+            pixel_spacing: Some([1.0, 1.0]),
+            space: Some(PatientSpace {
+                frame_of_reference: "1.9".to_owned(),
+                orientation: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+                slice_spacing: 1.0,
+                slice_thickness: 1.0,
+                positions: (0..10_u8).map(|it| [0.0, 0.0, f64::from(it)]).collect(),
+            }),
+            instances: (1..=10).map(|it| format!("1.2.{it}").parse().unwrap()).collect(),
+            sop_class: "1.2.840.10008.5.1.4.1.1.2".parse().unwrap(),
+            lossy: false,
+        }
+    }
+
+    /// Bone all around a voxel of padding and one of tissue: a hole is filled, and padding is none.
+    #[test]
+    fn din_80_padding_within_bone_is_no_bone() {
+        let mut values = vec![700.0_f32; 1000];
+        values[555] = f32::NAN;
+        values[444] = 40.0;
+        let found = mask(Target::Bone, &VolumeRef { geometry: geometry(), values: &values });
+        let missing: Vec<usize> = (0..1000).filter(|it| !found.voxels[*it]).collect();
+        assert_eq!(missing, [555]);
+    }
+
+    #[test]
+    fn din_80_a_volume_of_padding_has_no_target() {
+        let values = vec![f32::NAN; 1000];
+        for target in [Target::Bone, Target::Lung, Target::Body] {
+            let volume = VolumeRef { geometry: geometry(), values: &values };
+            assert_eq!(mask(target, &volume).count(), 0, "{}", target.name());
+        }
     }
 }

@@ -105,7 +105,7 @@ pub struct HostTable {
 pub struct VolumeView {
     /// Position of the voxels in the patient: JSON of `domain::VolumeGeometry`.
     pub geometry: Bytes,
-    /// Slice by slice, row by row.
+    /// Slice by slice, row by row. A voxel of padding, which stands for no tissue, is NaN.
     pub values: *const f32,
     /// Number of values.
     pub count: usize,

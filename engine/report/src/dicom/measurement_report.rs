@@ -20,7 +20,10 @@ use crate::status::BANNER;
 /// Series Number after the segmentations of the run.
 const SERIES_NUMBER: u32 = 9002;
 
-/// Encodes the measurements of a run.
+/// Code of a comment (DCM), such as a remark of a plugin on what it has not looked at.
+const COMMENT: &str = "121106";
+
+/// Encodes the measurements of a run: the prose of a report but for comments is in another object.
 ///
 /// # Errors
 ///
@@ -60,8 +63,10 @@ fn content(input: &ReportInput<'_>) -> Vec<DataSet> {
     items.extend(observers(input));
     items.push(code("HAS CONCEPT MOD", &dcm("121058", "Procedure reported"), &reported));
     if input.status.needs_banner {
-        items.push(text("CONTAINS", &dcm("121106", "Comment"), BANNER));
+        items.push(text("CONTAINS", &dcm(COMMENT, "Comment"), BANNER));
     }
+    let remarks = input.results.sections.iter().filter(|it| it.title.value == COMMENT);
+    items.extend(remarks.map(|it| text("CONTAINS", &it.title, &it.text)));
     let groups = measurement_groups(input.results, input.recipient.preferences.segmentation);
     if !groups.is_empty() {
         items.push(container(&dcm("126010", "Imaging Measurements"), groups));
@@ -146,7 +151,7 @@ fn planar_group(results: &ResultSet, region: &Region, position: usize) -> DataSe
             &dcm("121071", "Finding"),
             &Code::new("region", "99ISOCENTER", "Region the model cites"),
         ),
-        text("CONTAINS", &dcm("121106", "Comment"), &region.label),
+        text("CONTAINS", &dcm(COMMENT, "Comment"), &region.label),
     ];
     items.extend(algorithm(&region.algorithm));
     items.push(outline);
