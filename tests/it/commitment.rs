@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{FailureReason, SopReference};
+use contracts::{FailedReference, FailureReason, SopReference};
 use serde_json::Value;
 use simulators::phantom::Phantom;
 use system_tests::{Habits, Hospital, eventually, remote};
@@ -48,9 +48,9 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
 
     assert_eq!(some.committed, [stored[0].clone()]);
     let expected = [
-        (damaged.clone(), FailureReason::PROCESSING_FAILURE),
-        (never, FailureReason::NO_SUCH_OBJECT),
-        (other, FailureReason::CLASS_INSTANCE_CONFLICT),
+        failed(damaged, FailureReason::PROCESSING_FAILURE),
+        failed(&never, FailureReason::NO_SUCH_OBJECT),
+        failed(&other, FailureReason::CLASS_INSTANCE_CONFLICT),
     ];
     assert_eq!(some.failed, expected);
 
@@ -58,8 +58,12 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
     let again = hospital.modality().commit("2.25.1", &stored, PATIENCE).await.unwrap().unwrap();
     assert_eq!(again.committed, stored);
     let twice = hospital.modality().commit("2.25.1", &asked, PATIENCE).await.unwrap().unwrap();
-    let reasons: Vec<FailureReason> = twice.failed.iter().map(|it| it.1).collect();
+    let reasons: Vec<FailureReason> = twice.failed.iter().map(|it| it.reason).collect();
     assert_eq!(reasons, [FailureReason::DUPLICATE_TRANSACTION; 4]);
+}
+
+fn failed(reference: &SopReference, reason: FailureReason) -> FailedReference {
+    FailedReference { reference: reference.clone(), reason }
 }
 
 fn archived(hospital: &Hospital, instance: &str) -> std::path::PathBuf {

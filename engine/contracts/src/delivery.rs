@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Block, CommitmentResult, MessageSnapshot, OrderSnapshot, Output, PluginPin, ReviewVersion,
+    Block, CommitmentAnswer, MessageSnapshot, OrderSnapshot, Output, PluginPin, ReviewVersion,
     RunRecord, SeriesSnapshot, StoreError,
 };
 
@@ -192,7 +192,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Records the answer of a PACS to a request of ours. False if there was no such request.
     async fn record_commitment_answer(
         &self,
-        result: CommitmentResult,
+        answer: CommitmentAnswer,
         peer: &str,
         address: &str,
     ) -> Result<bool, StoreError>;
