@@ -131,6 +131,9 @@ pub enum ComposeFailure {
     },
     /// It must not be sent.
     Blocked(Block),
+    /// The destination has received it again and again, though nothing asked for that: a person has
+    /// to find out why.
+    Repeats,
 }
 
 /// Composes reports, from rows read in the same transaction.

@@ -26,6 +26,13 @@ async fn add_run(test: &TestStore, study: u32, patient: &str, destinations: &[&s
     queue_run(test, &image, Some(patient), destinations).await
 }
 
+/// Adds a run on a study that names no patient.
+async fn add_run_of_nobody(test: &TestStore, destinations: &[&str]) -> Uuid {
+    let image = InstanceRecord { patient: None, ..instance(1, 1, 1) };
+    test.intake.store_instance(image.clone()).await.unwrap();
+    queue_run(test, &image, None, destinations).await
+}
+
 async fn queue_run(
     test: &TestStore,
     image: &InstanceRecord,
@@ -342,6 +349,62 @@ async fn din_34_a_delivery_that_is_never_committed_is_given_to_a_person() {
     assert_eq!(test.value("select state from delivery").await, "failed");
     let reason = "pacs: the destination did not commit: 1.2.3 failed with 0x0110";
     assert_eq!(test.value("select reason from task").await, reason);
+}
+
+#[tokio::test]
+async fn hl7_34_a_delivery_of_nobody_is_made_once_and_says_so() {
+    let test = TestStore::new().await;
+    add_run_of_nobody(&test, &["pacs"]).await;
+    let claimed = claim_and_compose(&test).await;
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+
+    assert_eq!(test.store.queue_identity_corrections(&|_| true).await.unwrap(), 0);
+    let kinds = test.event_kinds().await;
+    assert!(!kinds.contains(&"identity_changed_after_delivery".to_owned()), "{kinds:?}");
+    let line = test.store.deliveries(false, 1).await.unwrap().remove(0);
+    assert_eq!(line.state, "delivered");
+    assert_eq!(line.reason, "its study or message names no patient");
+    assert!(claim(&test).await.is_none());
+}
+
+/// Makes the only delivery, which something queues again each time. Returns how it was composed.
+async fn make_again(test: &TestStore) -> Result<(), ComposeFailure> {
+    test.execute("update delivery set state = 'queued', ended_at = null").await;
+    let claimed = claim(test).await.unwrap();
+    let composed = test.store.compose_delivery(&claimed, compose()).await.unwrap();
+    let end = match &composed {
+        Ok(_) => DeliveryEnd::Delivered,
+        Err(_) => DeliveryEnd::Failed { reason: String::new(), pauses: false },
+    };
+    test.store.finish_delivery(&claimed, end).await.unwrap();
+    composed.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_delivery_that_nothing_asks_for_is_stopped_after_some_times_and_found() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let repeats = "no delivery is made again and again";
+    for _ in 0..4 {
+        assert_eq!(make_again(&test).await, Ok(()));
+    }
+    let is_good = async || {
+        let checks = test.store.examine().await.unwrap();
+        checks.iter().find(|it| it.name == repeats).unwrap().is_good
+    };
+    assert!(is_good().await);
+    assert_eq!(make_again(&test).await, Ok(()));
+    assert!(!is_good().await);
+    assert_eq!(make_again(&test).await, Err(ComposeFailure::Repeats));
+    assert_eq!(test.value("select state from delivery").await, "failed");
+
+    // A person, and a change of identity, ask for it.
+    let id: Uuid = test.value("select id from delivery").await.parse().unwrap();
+    assert!(test.store.resend(id, Actor::person("ann")).await.unwrap());
+    assert_eq!(make_again(&test).await, Ok(()));
+    test.execute("update patient set version = version + 1").await;
+    assert_eq!(make_again(&test).await, Ok(()));
+    assert_eq!(make_again(&test).await, Err(ComposeFailure::Repeats));
 }
 
 #[tokio::test]
