@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{FailureReason, SopReference};
+use contracts::{FailedReference, FailureReason, SopReference};
 use serde_json::Value;
 use simulators::phantom::Phantom;
 use system_tests::{Hospital, SiteOptions, eventually, remote};
@@ -52,9 +52,9 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
 
     assert_eq!(partial.committed, [stored[0].clone()]);
     let expected = [
-        (damaged.clone(), FailureReason::PROCESSING_FAILURE),
-        (never, FailureReason::NO_SUCH_OBJECT),
-        (other, FailureReason::CLASS_INSTANCE_CONFLICT),
+        failed(damaged, FailureReason::PROCESSING_FAILURE),
+        failed(&never, FailureReason::NO_SUCH_OBJECT),
+        failed(&other, FailureReason::CLASS_INSTANCE_CONFLICT),
     ];
     assert_eq!(partial.failed, expected);
 
@@ -64,8 +64,12 @@ async fn din_31_what_was_stored_is_committed_and_what_was_not_is_named_with_its_
     assert_eq!(repeated.committed, stored);
     let reused =
         hospital.modality().commit("2.25.1", &requested, RESULT_TIME_MAX).await.unwrap().unwrap();
-    let reasons: Vec<FailureReason> = reused.failed.iter().map(|it| it.1).collect();
+    let reasons: Vec<FailureReason> = reused.failed.iter().map(|it| it.reason).collect();
     assert_eq!(reasons, [FailureReason::DUPLICATE_TRANSACTION; 4]);
+}
+
+fn failed(reference: &SopReference, reason: FailureReason) -> FailedReference {
+    FailedReference { reference: reference.clone(), reason }
 }
 
 /// The path of an instance in the archive.

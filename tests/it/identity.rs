@@ -1,5 +1,7 @@
 //! Patient identity: merges before, during and after a run, and conflicts (HL7-30..44).
 
+use std::time::Duration;
+
 use serde_json::Value;
 use simulators::order_message;
 use simulators::phantom::Phantom;
@@ -298,4 +300,49 @@ async fn din_62_after_a_merge_a_study_is_handed_out_under_its_survivor() {
     let events = hospital.ask(&["audit", "show", "--study", &phantom.study_uid()]);
     let exports = events.as_array().unwrap().iter().filter(|it| it["kind"] == "study_exported");
     assert_eq!(exports.count(), 3, "each is in the trail");
+}
+
+const OF_IMAGES: &str = "
+workflow: bones
+on: { study: { complete: { quiet: 200ms } } }
+nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone] } } }
+deliver:
+  - { to: pacs, what: [seg, sr], after: [bone] }
+  - { to: ehr, what: [oru], after: [bone] }
+";
+
+const OF_MESSAGES: &str = "
+workflow: labs
+on: { message: { type: ORU^R01 } }
+nodes: { table: { plugin: lab-report-parsing } }
+deliver: [{ to: ehr, what: [oru], after: [table] }]
+";
+
+/// HL7-34: a result of nobody is sent to the PACS once, and waits for a person before the EHR.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_34_a_result_of_nobody_is_sent_once_or_held_for_a_person() {
+    let workflows = [("bones", OF_IMAGES), ("labs", OF_MESSAGES)];
+    let options = SiteOptions { workflows: &workflows, resend: true, ..SiteOptions::default() };
+    let hospital = Hospital::with(habits).await;
+    hospital.send(&Phantom { patient_id: String::new(), ..phantom() }).await;
+    let message = "MSH|^~\\&|LAB|HOSP|ISOCENTER|AI|20260115||ORU^R01^ORU_R01|N1|P|2.5.1\r\
+        PID|1||||DOE^JANE||19800101|F\r\
+        OBR|1|P|F|24323-8^Panel^LN\r\
+        OBX|1|NM|2823-3^Potassium^LN||6.9|mmol/L|3.5-5.1|HH|||F";
+    assert_eq!(hospital.send_message(message).await, "AA");
+    hospital.ended_runs(2).await;
+    let tasks = hospital.ask(&["task", "list"]);
+    let tasks = tasks.as_array().unwrap();
+    assert_eq!(tasks.len(), 2, "{tasks:?}");
+    assert!(tasks.iter().all(|it| it["kind"] == "delivery_failed"), "{tasks:?}");
+    let says_why = |it: &Value| it["reason"].as_str().unwrap().contains("names no patient");
+    assert!(tasks.iter().all(says_why), "{tasks:?}");
+
+    // Long enough for whatever looks for deliveries under an identity of before to look thrice.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(hospital.pacs.received().len(), 2, "a segmentation and a report");
+    assert!(hospital.ehr.received().is_empty());
+    let deliveries = hospital.ask(&["delivery", "list"]);
+    let deliveries = deliveries.as_array().unwrap();
+    assert!(deliveries.iter().all(|it| it["attempt"] == 1 && says_why(it)), "{deliveries:?}");
 }

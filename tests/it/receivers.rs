@@ -31,9 +31,14 @@ struct Receiver {
 
 impl Receiver {
     fn storescp(folder: PathBuf) -> Self {
+        Self::storescp_that_accepts("+xa", folder)
+    }
+
+    /// dcmtk's receiver, with an option that names the transfer syntaxes it accepts.
+    fn storescp_that_accepts(syntaxes: &str, folder: PathBuf) -> Self {
         let port = free_port();
         let mut process = Command::new("storescp");
-        process.args(["+xa", "-od"]).arg(&folder).args(["-aet", "WS", &port.to_string()]);
+        process.args([syntaxes, "-od"]).arg(&folder).args(["-aet", "WS", &port.to_string()]);
         Self::open(process, folder, port)
     }
 
@@ -126,9 +131,21 @@ async fn out_02_orthanc_gets_every_state_of_a_report() {
     gets_every_state(&Receiver::orthanc(scratch.path("received"))).await;
 }
 
-/// Edits, signs, amends and withdraws a draft, and checks the objects of each state: new UIDs, the
-/// flags, and the reference to the predecessor.
-async fn gets_every_state(receiver: &Receiver) {
+#[tokio::test(flavor = "multi_thread")]
+async fn din_05_a_receiver_of_implicit_vr_only_gets_a_report() {
+    let scratch = Scratch::default();
+    let receiver = Receiver::storescp_that_accepts("+xi", scratch.path("received"));
+    let hospital = hospital_with(&receiver).await;
+    hospital.send(&study("implicit")).await;
+    let draft = receiver.new_objects(&mut BTreeSet::new(), 4).await;
+    assert_eq!(flags(&draft), BTreeSet::from([["COMPLETE", "UNVERIFIED", "PRELIMINARY"]]));
+    assert!(draft.iter().all(|it| it.value("(0010,0020)") == study("implicit").patient_id));
+    let syntax = "LittleEndianImplicit";
+    assert!(draft.iter().all(|it| it.0.contains(syntax)), "{}", draft[0].0);
+}
+
+/// A hospital whose results go to the receiver.
+async fn hospital_with(receiver: &Receiver) -> Hospital {
     eventually("the receiver", async || TcpStream::connect(("127.0.0.1", receiver.port)).ok())
         .await;
     let more = format!(
@@ -136,9 +153,18 @@ async fn gets_every_state(receiver: &Receiver) {
         receiver.port
     );
     let workflows = [("seen", WORKFLOW)];
-    let options =
-        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
-    let hospital = Hospital::with(options).await;
+    Hospital::with(SiteOptions {
+        workflows: &workflows,
+        destinations: &more,
+        ..SiteOptions::default()
+    })
+    .await
+}
+
+/// Edits, signs, amends and withdraws a draft, and checks the objects of each state: new UIDs, the
+/// flags, and the reference to the predecessor.
+async fn gets_every_state(receiver: &Receiver) {
+    let hospital = hospital_with(receiver).await;
     let person = token(&hospital, "radiologist", "Doe^Jane^^Dr");
     hospital.send(&study("states")).await;
     let mut known = BTreeSet::new();

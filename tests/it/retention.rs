@@ -89,7 +89,7 @@ async fn din_33_what_is_over_is_removed_and_what_was_committed_stays() {
 async fn send_again(hospital: &Hospital, phantom: &Phantom) {
     let all = references(phantom);
     let gone = hospital.modality().commit("2.25.3", &all, RESULT_TIME_MAX).await.unwrap().unwrap();
-    assert!(gone.failed.iter().all(|it| it.1 == FailureReason::NO_SUCH_OBJECT), "{gone:?}");
+    assert!(gone.failed.iter().all(|it| it.reason == FailureReason::NO_SUCH_OBJECT), "{gone:?}");
     assert_eq!(gone.failed.len(), 3);
     hospital.send(phantom).await;
     let back = hospital.modality().commit("2.25.4", &all, RESULT_TIME_MAX).await.unwrap().unwrap();

@@ -1,6 +1,7 @@
 //! Storage commitment: peers ask the engine to answer for the safety of what they sent (PS3.4,
 //! Annex J).
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,7 +58,100 @@ pub struct CommitmentResult {
     /// The instances that the engine commits itself to.
     pub committed: Vec<SopReference>,
     /// The other instances, each with why.
-    pub failed: Vec<(SopReference, FailureReason)>,
+    pub failed: Vec<FailedReference>,
+}
+
+impl CommitmentResult {
+    /// Whether an instance is in one of the two lists.
+    fn mentions(&self, reference: &SopReference) -> bool {
+        self.committed.contains(reference)
+            || self.failed.iter().any(|it| it.reference == *reference)
+    }
+}
+
+/// An instance that nobody commits to, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedReference {
+    /// The instance as the request names it.
+    pub reference: SopReference,
+    /// Why its storage is not committed.
+    pub reason: FailureReason,
+}
+
+/// What the Event Type ID of an answer states (PS3.4, J.3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitmentEvent {
+    /// Every instance is committed (1).
+    AllCommitted,
+    /// At least one instance is not (2).
+    FailuresExist,
+}
+
+/// The answer of a destination to a request of ours, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitmentAnswer {
+    /// What its Event Type ID states.
+    pub event: CommitmentEvent,
+    /// What its data set states, for each instance.
+    pub result: CommitmentResult,
+}
+
+/// One reason why an answer does not commit what was requested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitmentGap {
+    /// The destination states that it does not commit the instance.
+    Refused(FailedReference),
+    /// The answer says nothing about an instance of the request.
+    NotMentioned(SopReference),
+    /// The answer commits an instance that the request did not name.
+    NotRequested(SopReference),
+    /// The answer states that there are failures, and names none.
+    UnnamedFailure,
+}
+
+impl CommitmentAnswer {
+    /// Compares the answer with the request, instance by instance. Nothing was lost only if the
+    /// result is empty: whatever the event type states, each instance of the request is committed,
+    /// and no other (DIN-34).
+    pub fn gaps(&self, requested: &[SopReference]) -> Vec<CommitmentGap> {
+        let result = &self.result;
+        let mut gaps: Vec<CommitmentGap> =
+            result.failed.iter().cloned().map(CommitmentGap::Refused).collect();
+        let missing = requested.iter().filter(|it| !result.mentions(it));
+        gaps.extend(missing.cloned().map(CommitmentGap::NotMentioned));
+        let foreign = result.committed.iter().filter(|it| !requested.contains(it));
+        gaps.extend(foreign.cloned().map(CommitmentGap::NotRequested));
+        if gaps.is_empty() && self.event == CommitmentEvent::FailuresExist {
+            gaps.push(CommitmentGap::UnnamedFailure);
+        }
+        gaps
+    }
+}
+
+impl fmt::Display for CommitmentGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(FailedReference { reference, reason }) => {
+                write!(f, "{} failed with {:#06x}", reference.sop_instance, reason.0)
+            }
+            Self::NotMentioned(it) => write!(f, "{} is not mentioned", it.sop_instance),
+            Self::NotRequested(it) => write!(f, "{} was not requested", it.sop_instance),
+            Self::UnnamedFailure => f.write_str("failures without an instance"),
+        }
+    }
+}
+
+/// How many gaps a sentence names.
+const GAPS_NAMED_MAX: usize = 5;
+
+/// The gaps of an answer as a sentence for people.
+pub fn describe_gaps(gaps: &[CommitmentGap]) -> String {
+    let named: Vec<String> = gaps.iter().take(GAPS_NAMED_MAX).map(ToString::to_string).collect();
+    let more = match gaps.len().saturating_sub(GAPS_NAMED_MAX) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("the destination did not commit: {}{more}", named.join(", "))
 }
 
 /// A request whose files are to be checked.
@@ -168,4 +262,66 @@ pub trait CommitmentStore: Send + Sync {
         transaction: &str,
         end: ReportEnd,
     ) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(number: u32) -> SopReference {
+        let sop_class = "1.2.840.10008.5.1.4.1.1.66.4".to_owned();
+        SopReference { sop_class, sop_instance: format!("1.2.{number}") }
+    }
+
+    fn failed(number: u32) -> FailedReference {
+        let reason = FailureReason::NO_SUCH_OBJECT;
+        FailedReference { reference: reference(number), reason }
+    }
+
+    /// The gaps of an answer to a request for the instances 1 and 2.
+    fn gaps(
+        event: CommitmentEvent,
+        committed: &[SopReference],
+        failed: &[FailedReference],
+    ) -> Vec<CommitmentGap> {
+        let result = CommitmentResult {
+            transaction: "1.9".to_owned(),
+            committed: committed.to_vec(),
+            failed: failed.to_vec(),
+        };
+        CommitmentAnswer { event, result }.gaps(&[reference(1), reference(2)])
+    }
+
+    #[test]
+    fn din_34_an_answer_commits_only_if_it_names_every_instance_and_no_other() {
+        use CommitmentEvent::{AllCommitted, FailuresExist};
+        let both = [reference(2), reference(1)];
+        assert_eq!(gaps(AllCommitted, &both, &[]), []);
+        assert_eq!(gaps(FailuresExist, &both, &[]), [CommitmentGap::UnnamedFailure]);
+        let lost = CommitmentGap::NotMentioned(reference(2));
+        assert_eq!(gaps(AllCommitted, &both[1..], &[]), [lost]);
+        let three = [reference(1), reference(2), reference(3)];
+        let foreign = CommitmentGap::NotRequested(reference(3));
+        assert_eq!(gaps(AllCommitted, &three, &[]), [foreign]);
+        let refused = CommitmentGap::Refused(failed(2));
+        assert_eq!(gaps(AllCommitted, &both[1..], &[failed(2)]), [refused.clone()]);
+        // An instance that is in both lists is lost.
+        assert_eq!(gaps(FailuresExist, &both, &[failed(2)]), [refused]);
+    }
+
+    #[test]
+    fn din_34_an_instance_of_another_class_is_another_instance() {
+        let other = SopReference { sop_class: "1.2".to_owned(), ..reference(2) };
+        let found = gaps(CommitmentEvent::AllCommitted, &[reference(1), other.clone()], &[]);
+        let missing = CommitmentGap::NotMentioned(reference(2));
+        assert_eq!(found, [missing, CommitmentGap::NotRequested(other)]);
+    }
+
+    #[test]
+    fn gaps_are_named_up_to_a_limit() {
+        let gaps: Vec<CommitmentGap> = (0..7).map(failed).map(CommitmentGap::Refused).collect();
+        let text = describe_gaps(&gaps);
+        assert!(text.starts_with("the destination did not commit: 1.2.0 failed with 0x0112, "));
+        assert!(text.ends_with("1.2.4 failed with 0x0112, and 2 more"), "{text}");
+    }
 }

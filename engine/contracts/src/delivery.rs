@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Block, CommitmentResult, MessageSnapshot, OrderSnapshot, Output, PluginPin, ReviewVersion,
+    Block, CommitmentAnswer, MessageSnapshot, OrderSnapshot, Output, PluginPin, ReviewVersion,
     RunRecord, SeriesSnapshot, StoreError,
 };
 
@@ -131,6 +131,9 @@ pub enum ComposeFailure {
     },
     /// It must not be sent.
     Blocked(Block),
+    /// The destination has received it again and again, though nothing asked for that: a person has
+    /// to find out why.
+    Repeats,
 }
 
 /// Composes reports, from rows read in the same transaction.
@@ -192,7 +195,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Records the answer of a PACS to a request of ours. False if there was no such request.
     async fn record_commitment_answer(
         &self,
-        result: CommitmentResult,
+        answer: CommitmentAnswer,
         peer: &str,
         address: &str,
     ) -> Result<bool, StoreError>;

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Archive, CommitmentRequest, CommitmentResult, InstanceArrival, InstanceOutcome, Quarantined,
-    ReportEnd,
+    Archive, CommitmentAnswer, CommitmentRequest, CommitmentResult, InstanceArrival,
+    InstanceOutcome, Quarantined, ReportEnd,
 };
 
 /// Why an instance or message was not accepted.
@@ -257,14 +257,14 @@ pub trait CommitmentIntake: Send + Sync {
     /// Ends an attempt to report a result: the peer has acknowledged it, or has not.
     async fn finish_commitment_reply(&self, _peer: &str, _transaction: &str, _end: ReportEnd) {}
 
-    /// Stores the result that a peer reports for a request of ours.
+    /// Stores what a peer answers to a request of ours.
     ///
     /// # Errors
     ///
-    /// Fails if the result could not be stored, or no such request was ever sent.
-    async fn accept_commitment_result(
+    /// Fails if the answer could not be stored, or no such request was ever sent.
+    async fn accept_commitment_answer(
         &self,
-        _result: CommitmentResult,
+        _answer: CommitmentAnswer,
         _peer: &str,
         _address: &str,
     ) -> Result<(), Refusal> {

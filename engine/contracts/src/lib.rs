@@ -44,8 +44,9 @@ mod trail;
 
 pub use archive::{Archive, Incoming, Quarantined, Removable};
 pub use commitment::{
-    CommitmentCheck, CommitmentReport, CommitmentReporter, CommitmentRequest, CommitmentResult,
-    CommitmentStore, FailureReason, ReferenceToCheck, ReportEnd, SopReference, StoredReference,
+    CommitmentAnswer, CommitmentCheck, CommitmentEvent, CommitmentGap, CommitmentReport,
+    CommitmentReporter, CommitmentRequest, CommitmentResult, CommitmentStore, FailedReference,
+    FailureReason, ReferenceToCheck, ReportEnd, SopReference, StoredReference, describe_gaps,
 };
 pub use correction::{
     ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore,

@@ -7,12 +7,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use contracts::SendError;
+use dicom_transfer_syntax_registry::{TransferSyntaxIndex as _, TransferSyntaxRegistry};
 use dicom_ul::pdu::{
     AssociationRJResult, AssociationRQ, Pdu, PresentationContextProposed,
     PresentationContextResultReason, RequestorRoles, UserVariableItem,
 };
 use domain::{AeTitle, ErrorChain};
 use encoding::dicom::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+use encoding::dicom::implicit_vr::ImplicitVrError;
 use tokio::net::TcpStream;
 
 use crate::commitment_data::BYTES_MAX;
@@ -70,9 +72,9 @@ pub enum ScuError {
     /// The peer aborted the association.
     #[error("the peer aborted the association")]
     Aborted,
-    /// The peer accepts no presentation context for this SOP class in the transfer syntax needed.
-    #[error("the peer does not accept objects of the SOP class {0} in the transfer syntax we have")]
-    NotAccepted(String),
+    /// The peer accepts no presentation context that the object or request could be sent on.
+    #[error(transparent)]
+    NotAccepted(#[from] NotAccepted),
     /// The peer answered with a failure.
     #[error("the peer answered with status {status:#06x} {comment}")]
     Status {
@@ -84,6 +86,42 @@ pub enum ScuError {
     /// The bytes to be sent are no DICOM file with a File Meta group that the engine can read.
     #[error("this is not a DICOM file that can be sent")]
     NotAFile,
+    /// The object cannot be written in the only transfer syntax that the peer accepts.
+    #[error("{sop_instance} cannot be written in Implicit VR Little Endian")]
+    NotWritten {
+        /// SOP Instance UID.
+        sop_instance: String,
+        /// Why not.
+        source: ImplicitVrError,
+    },
+}
+
+/// What was proposed for a SOP class, and what the peer accepted of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the peer does not accept the SOP class {sop_class} in a transfer syntax that we can send: \
+     proposed {}; accepted {}",
+    names(.proposed),
+    names(.accepted)
+)]
+pub struct NotAccepted {
+    /// UID of the SOP class.
+    pub sop_class: String,
+    /// UIDs of the transfer syntaxes that were proposed for it.
+    pub proposed: Vec<String>,
+    /// UIDs of the transfer syntaxes that were accepted.
+    pub accepted: Vec<String>,
+}
+
+/// Names of transfer syntaxes (PS3.6, Table A-1), for people.
+fn names(transfer_syntaxes: &[String]) -> String {
+    if transfer_syntaxes.is_empty() {
+        return "none".to_owned();
+    }
+    let names = transfer_syntaxes
+        .iter()
+        .map(|uid| TransferSyntaxRegistry.get(uid).map_or(uid.as_str(), |it| it.name()));
+    names.collect::<Vec<&str>>().join(", ")
 }
 
 impl From<ScuError> for SendError {
@@ -92,7 +130,7 @@ impl From<ScuError> for SendError {
         let is_retryable = match &error {
             ScuError::Refused { is_transient, .. } => *is_transient,
             ScuError::Status { status, .. } => Status(*status).is_transient(),
-            ScuError::NotAccepted(_) | ScuError::NotAFile => false,
+            ScuError::NotAccepted(_) | ScuError::NotAFile | ScuError::NotWritten { .. } => false,
             ScuError::Connect { .. }
             | ScuError::Pdu(_)
             | ScuError::Message(_)
@@ -106,6 +144,9 @@ impl From<ScuError> for SendError {
 pub(crate) struct ClientAssociation {
     stream: PduStream,
     pub(crate) timers: Timers,
+    /// The presentation contexts that were proposed.
+    proposed: BTreeSet<ProposedContext>,
+    /// Those that the peer accepted.
     contexts: Vec<PresentationContext>,
     /// Longest PDU that the peer accepts.
     send_bytes_max: u32,
@@ -160,6 +201,7 @@ impl Remote {
         Ok(ClientAssociation {
             stream,
             timers: self.timers,
+            proposed: proposed.clone(),
             contexts: contexts.into_iter().filter(|it| accepted_ids.contains(&it.id)).collect(),
             send_bytes_max: send_bytes_max(peer_max),
             last_message_id: 0,
@@ -244,7 +286,18 @@ impl ClientAssociation {
             context.abstract_syntax == sop_class
                 && transfer_syntax.is_none_or(|it| it == context.transfer_syntax)
         });
-        context.ok_or_else(|| ScuError::NotAccepted(sop_class.to_owned()))
+        context.ok_or_else(|| self.not_accepted(sop_class).into())
+    }
+
+    /// What was proposed for a SOP class, and what of it was accepted.
+    fn not_accepted(&self, sop_class: &str) -> NotAccepted {
+        let proposed = self.proposed.iter().filter(|it| it.abstract_syntax == sop_class);
+        let accepted = self.contexts.iter().filter(|it| it.abstract_syntax == sop_class);
+        NotAccepted {
+            sop_class: sop_class.to_owned(),
+            proposed: proposed.map(|it| it.transfer_syntax.clone()).collect(),
+            accepted: accepted.map(|it| it.transfer_syntax.clone()).collect(),
+        }
     }
 
     /// Sends a request, whose Message ID is filled in, and returns the response.
@@ -317,5 +370,25 @@ impl ClientAssociation {
         {
             self.stream.wait_for_close(Duration::from_millis(200)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_is_not_accepted_is_told_with_what_was_proposed_and_accepted() {
+        let jpeg = "1.2.840.10008.1.2.4.70".to_owned();
+        let refused = NotAccepted {
+            sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(),
+            proposed: vec![IMPLICIT_LITTLE_ENDIAN.to_owned(), jpeg, "1.2.3".to_owned()],
+            accepted: vec![IMPLICIT_LITTLE_ENDIAN.to_owned()],
+        };
+        let text = refused.to_string();
+        assert!(text.contains("Implicit VR Little Endian, JPEG Lossless"), "{text}");
+        assert!(text.ends_with(", 1.2.3; accepted Implicit VR Little Endian"), "{text}");
+        let none = NotAccepted { accepted: Vec::new(), ..refused };
+        assert!(none.to_string().ends_with("accepted none"), "{none}");
     }
 }

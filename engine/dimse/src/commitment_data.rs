@@ -5,7 +5,10 @@
 
 use std::io::Cursor;
 
-use contracts::{CommitmentResult, FailureReason, SopReference};
+use contracts::{
+    CommitmentAnswer, CommitmentEvent, CommitmentResult, FailedReference, FailureReason,
+    SopReference,
+};
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
 use dicom_dictionary_std::tags;
@@ -17,10 +20,10 @@ use encoding::dicom::header::{Encoding, read_encoded};
 pub(crate) const BYTES_MAX: usize = 32 << 20;
 
 /// Event Type ID of a result in which every instance is committed (PS3.4, J.3.3.1).
-pub(crate) const ALL_COMMITTED: u16 = 1;
+const ALL_COMMITTED: u16 = 1;
 
 /// Event Type ID of a result in which at least one instance is not committed.
-pub(crate) const FAILURES_EXIST: u16 = 2;
+const FAILURES_EXIST: u16 = 2;
 
 /// Action Type ID of a request (PS3.4, J.3.2.1).
 pub(crate) const REQUEST: u16 = 1;
@@ -34,6 +37,8 @@ pub(crate) enum DataSetError {
     NoTransaction,
     #[error("a reference without SOP class or instance")]
     BadReference,
+    #[error("the event type is neither 1 nor 2")]
+    NoSuchEvent,
 }
 
 /// The content of a request for storage commitment.
@@ -66,24 +71,26 @@ pub(crate) fn read_request(
     })
 }
 
-/// Reads the data set of a result.
-pub(crate) fn read_result(
+/// Reads an N-EVENT-REPORT with a result: its Event Type ID and its data set.
+pub(crate) fn read_answer(
+    event_type: Option<u16>,
     bytes: &[u8],
     transfer_syntax: &str,
-) -> Result<CommitmentResult, DataSetError> {
+) -> Result<CommitmentAnswer, DataSetError> {
+    let event = match event_type {
+        Some(ALL_COMMITTED) => CommitmentEvent::AllCommitted,
+        Some(FAILURES_EXIST) => CommitmentEvent::FailuresExist,
+        _ => return Err(DataSetError::NoSuchEvent),
+    };
     let set = object(bytes, transfer_syntax)?;
-    let failed = items(&set, tags::FAILED_SOP_SEQUENCE).map(|item| {
-        let reason = item.get(tags::FAILURE_REASON).and_then(|it| it.to_int::<u16>().ok());
-        let reason = reason.map_or(FailureReason::PROCESSING_FAILURE, FailureReason);
-        Ok((reference(item)?, reason))
-    });
-    Ok(CommitmentResult {
+    let committed = items(&set, tags::REFERENCED_SOP_SEQUENCE).map(reference);
+    let failed = items(&set, tags::FAILED_SOP_SEQUENCE).map(failed_reference);
+    let result = CommitmentResult {
         transaction: transaction(&set)?,
-        committed: items(&set, tags::REFERENCED_SOP_SEQUENCE)
-            .map(reference)
-            .collect::<Result<_, _>>()?,
-        failed: failed.collect::<Result<_, DataSetError>>()?,
-    })
+        committed: committed.collect::<Result<_, _>>()?,
+        failed: failed.collect::<Result<_, _>>()?,
+    };
+    Ok(CommitmentAnswer { event, result })
 }
 
 /// Encodes the data set of a request.
@@ -108,13 +115,8 @@ pub(crate) fn write_result(result: &CommitmentResult, transfer_syntax: &str) -> 
         let data_set = encoded(&set, transfer_syntax);
         return ResultData { event_type: ALL_COMMITTED, data_set };
     }
-    let failed = result.failed.iter().map(|(it, reason)| {
-        let mut item = item(it);
-        let value = dicom_value!(U16, [reason.0]);
-        item.put(DataElement::new(tags::FAILURE_REASON, VR::US, value));
-        item
-    });
-    put_items(&mut set, tags::FAILED_SOP_SEQUENCE, failed.collect());
+    let failed = result.failed.iter().map(failed_item).collect();
+    put_items(&mut set, tags::FAILED_SOP_SEQUENCE, failed);
     ResultData { event_type: FAILURES_EXIST, data_set: encoded(&set, transfer_syntax) }
 }
 
@@ -148,6 +150,12 @@ fn reference(item: &InMemDicomObject) -> Result<SopReference, DataSetError> {
     Ok(SopReference { sop_class, sop_instance })
 }
 
+fn failed_reference(item: &InMemDicomObject) -> Result<FailedReference, DataSetError> {
+    let reason = item.get(tags::FAILURE_REASON).and_then(|it| it.to_int::<u16>().ok());
+    let reason = reason.map_or(FailureReason::PROCESSING_FAILURE, FailureReason);
+    Ok(FailedReference { reference: reference(item)?, reason })
+}
+
 fn with_transaction(uid: &str) -> InMemDicomObject {
     let mut set = InMemDicomObject::new_empty();
     set.put(DataElement::new(tags::TRANSACTION_UID, VR::UI, PrimitiveValue::from(uid)));
@@ -163,6 +171,13 @@ fn item(reference: &SopReference) -> InMemDicomObject {
         set.put(DataElement::new(tag, VR::UI, PrimitiveValue::from(uid.as_str())));
     }
     set
+}
+
+fn failed_item(failed: &FailedReference) -> InMemDicomObject {
+    let mut item = item(&failed.reference);
+    let reason = dicom_value!(U16, [failed.reason.0]);
+    item.put(DataElement::new(tags::FAILURE_REASON, VR::US, reason));
+    item
 }
 
 fn put_items(set: &mut InMemDicomObject, tag: Tag, items: Vec<InMemDicomObject>) {
@@ -191,15 +206,27 @@ mod tests {
     #[test]
     fn din_31_an_answer_holds_every_reference_in_one_of_two_lists() {
         for syntax in [EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN] {
-            let failed = vec![(reference(2), FailureReason::NO_SUCH_OBJECT)];
-            for (failed, kind) in [(Vec::new(), ALL_COMMITTED), (failed, FAILURES_EXIST)] {
+            let reason = FailureReason::NO_SUCH_OBJECT;
+            let failed = vec![FailedReference { reference: reference(2), reason }];
+            for (failed, event) in [
+                (Vec::new(), CommitmentEvent::AllCommitted),
+                (failed, CommitmentEvent::FailuresExist),
+            ] {
                 let committed = vec![reference(1)];
                 let result =
                     CommitmentResult { transaction: "1.2.9".to_owned(), committed, failed };
                 let written = write_result(&result, syntax);
-                assert_eq!(written.event_type, kind);
-                assert_eq!(read_result(&written.data_set, syntax), Ok(result));
+                let read = read_answer(Some(written.event_type), &written.data_set, syntax);
+                assert_eq!(read, Ok(CommitmentAnswer { event, result }));
             }
+        }
+    }
+
+    #[test]
+    fn din_34_an_event_type_that_the_standard_does_not_know_answers_nothing() {
+        for event_type in [None, Some(0), Some(3)] {
+            let read = read_answer(event_type, &[], EXPLICIT_LITTLE_ENDIAN);
+            assert_eq!(read, Err(DataSetError::NoSuchEvent));
         }
     }
 

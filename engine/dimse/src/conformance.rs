@@ -214,12 +214,15 @@ fn user(text: &mut String) {
     _ = write!(
         text,
         "\nObjects of ours are sent in {EXPLICIT_LITTLE_ENDIAN}, original images in the transfer \
-         syntax they were received in; each presentation context proposes one transfer syntax. An \
-         association is held open for {} for the next delivery. 0000 and Bxxx count as success; \
-         after A7xx and 0110, and if the peer does not answer, the same instances are sent again \
-         with the same UIDs. With `commitment: true` the request is sent on the same association, \
+         syntax they were received in. Both uncompressed transfer syntaxes are proposed for every \
+         class as well, one in each presentation context: what is in Explicit VR Little Endian is \
+         written in {IMPLICIT_LITTLE_ENDIAN} for a peer that accepts nothing else; nothing else is \
+         transcoded. An association is held open for {} for the next delivery. 0000 and Bxxx count \
+         as success; after A7xx and 0110, and if the peer does not answer, the same instances are \
+         sent again with the same UIDs. With `commitment: true` the request is sent on the same association, \
          its result is awaited there for {}, and a report counts as delivered only once it is \
-         committed.\n",
+         committed: the result names every instance of the request as committed, and no other. \
+         What is not committed is attempted five times, and then goes to a person.\n",
         seconds(IDLE_MAX),
         seconds(COMMITMENT_WAIT),
     );

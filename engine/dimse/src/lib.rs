@@ -14,6 +14,7 @@
 //! As user:
 //!
 //! - `client_association`: opens associations and sends requests;
+//! - `outgoing_object`: a file to be sent, and the transfer syntaxes it can be sent in;
 //! - [`storage_scu`]: C-ECHO, C-STORE, and the destination for reports;
 //! - `commitment_reporter`: reports results of storage commitment.
 //!
@@ -38,6 +39,7 @@ pub mod listener;
 pub mod message;
 pub mod negotiation;
 mod notifications;
+mod outgoing_object;
 mod pdu_stream;
 pub mod presentation_context;
 mod services;
@@ -45,7 +47,7 @@ pub mod sop_class;
 pub mod storage_scu;
 mod transfer_syntax;
 
-pub use client_association::{Remote, ScuError};
+pub use client_association::{NotAccepted, Remote, ScuError};
 pub use commitment_reporter::Reporter;
 pub use config::{Config, DicomConfig, Peer, PeerConfig, Timers};
 pub use destination_config::DicomDestinationConfig;

@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    CommitmentResult, Destination, Output, Preferences, ProbeError, SegmentationForm, SendError,
-    Sent, SopReference,
+    CommitmentAnswer, CommitmentResult, Destination, Output, Preferences, ProbeError,
+    SegmentationForm, SendError, Sent, SopReference, describe_gaps,
 };
 use domain::OutputKind;
-use encoding::dicom::file_meta;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use crate::client_association::{ClientAssociation, Remote, ScuError, check, uncompressed};
-use crate::commitment_data::{REQUEST, read_result, write_request};
+use crate::commitment_data::{REQUEST, read_answer, write_request};
 use crate::message::{Command, CommandField, Status};
+use crate::outgoing_object::{ObjectIdentity, OutgoingObject, contexts};
 use crate::pdu_stream::PduError;
-use crate::presentation_context::{ProposedContext, Role};
+use crate::presentation_context::Role;
 use crate::sop_class::{COMMITMENT, COMMITMENT_INSTANCE, VERIFICATION};
 
 /// How long an idle association is held open for the next delivery.
@@ -27,38 +26,6 @@ pub(crate) const IDLE_MAX: Duration = Duration::from_secs(20);
 /// How long to wait on our own association for the result of storage commitment. After that the
 /// PACS opens an association to us.
 pub(crate) const COMMITMENT_WAIT: Duration = Duration::from_secs(5);
-
-/// A DICOM file, split into the parts of a C-STORE.
-struct Object<'a> {
-    sop_class: &'a str,
-    sop_instance: &'a str,
-    transfer_syntax: String,
-    data_set: &'a [u8],
-}
-
-impl Object<'_> {
-    fn identity(&self) -> ObjectIdentity {
-        ObjectIdentity {
-            sop_instance: self.sop_instance.to_owned(),
-            sha256: Sha256::digest(self.data_set).into(),
-        }
-    }
-
-    fn context(&self) -> ProposedContext {
-        ProposedContext {
-            abstract_syntax: self.sop_class.to_owned(),
-            transfer_syntax: self.transfer_syntax.clone(),
-            role: Role::Scu,
-        }
-    }
-
-    fn reference(&self) -> SopReference {
-        SopReference {
-            sop_class: self.sop_class.to_owned(),
-            sop_instance: self.sop_instance.to_owned(),
-        }
-    }
-}
 
 impl Remote {
     /// Verifies that the peer answers, by C-ECHO.
@@ -82,10 +49,9 @@ impl Remote {
     ///
     /// Stops at the first file that was not stored, with the reason.
     pub async fn store(&self, files: &[&[u8]]) -> Result<(), ScuError> {
-        let objects: Option<Vec<_>> = files.iter().map(|it| object(it)).collect();
-        let objects = objects.ok_or(ScuError::NotAFile)?;
-        let contexts = objects.iter().map(Object::context).collect();
-        let mut association = self.associate(&contexts).await?;
+        let objects = files.iter().map(|it| OutgoingObject::read(it));
+        let objects: Vec<OutgoingObject<'_>> = objects.collect::<Result<_, _>>()?;
+        let mut association = self.associate(&contexts(&objects)).await?;
         for object in &objects {
             association.store(object).await?;
         }
@@ -106,39 +72,28 @@ impl Remote {
     ) -> Result<Option<CommitmentResult>, ScuError> {
         let contexts = uncompressed(COMMITMENT, Role::Scu).collect();
         let mut association = self.associate(&contexts).await?;
-        let result = association.commit(transaction, references, wait).await?;
+        let answer = association.commit(transaction, references, wait).await?;
         association.release().await;
-        Ok(result)
+        Ok(answer.map(|it| it.result))
     }
-}
-
-fn object(file: &[u8]) -> Option<Object<'_>> {
-    let (start, transfer_syntax) = file_meta::split(file)?;
-    let (meta, data_set) = file.split_at_checked(start)?;
-    let value = |number: u8| {
-        let at = meta.windows(6).position(|it| it == [2, 0, number, 0, b'U', b'I'])?;
-        let (length, rest) = meta.get(at + 6..)?.split_first_chunk::<2>()?;
-        let text = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
-        Some(std::str::from_utf8(text).ok()?.trim_end_matches('\0'))
-    };
-    Some(Object { sop_class: value(2)?, sop_instance: value(3)?, transfer_syntax, data_set })
 }
 
 impl ClientAssociation {
-    async fn store(&mut self, object: &Object<'_>) -> Result<(), ScuError> {
-        let context_id = self.context(object.sop_class, Some(&object.transfer_syntax))?.id;
+    async fn store(&mut self, object: &OutgoingObject<'_>) -> Result<(), ScuError> {
+        let context = object.context(self)?;
+        let data_set = object.data_set_in(&context.transfer_syntax)?;
         let field = CommandField::C_STORE;
-        let request = Command::request(context_id, field, 0, object.sop_class, object.sop_instance);
-        check(&self.request(request, object.data_set).await?)
+        let request = Command::request(context.id, field, 0, object.sop_class, object.sop_instance);
+        check(&self.request(request, &data_set).await?)
     }
 
-    /// Requests storage commitment. Returns the result if it comes on this association in time.
+    /// Requests storage commitment. Returns the answer if it comes on this association in time.
     async fn commit(
         &mut self,
         transaction: &str,
         references: &[SopReference],
         wait: Duration,
-    ) -> Result<Option<CommitmentResult>, ScuError> {
+    ) -> Result<Option<CommitmentAnswer>, ScuError> {
         let context = self.context(COMMITMENT, None)?.clone();
         let data_set = write_request(transaction, references, &context.transfer_syntax);
         let field = CommandField::N_ACTION;
@@ -149,13 +104,14 @@ impl ClientAssociation {
             Err(ScuError::Pdu(PduError::Silent)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let result = read_result(&report.data_set, &context.transfer_syntax)
+        let event_type = report.command.type_id;
+        let answer = read_answer(event_type, &report.data_set, &context.transfer_syntax)
             .ok()
             .filter(|_| report.command.field == CommandField::N_EVENT_REPORT)
-            .filter(|result| result.transaction == transaction);
-        let status = if result.is_some() { Status::SUCCESS } else { Status::INVALID_ARGUMENT };
+            .filter(|it| it.result.transaction == transaction);
+        let status = if answer.is_some() { Status::SUCCESS } else { Status::INVALID_ARGUMENT };
         self.send(&report.command.response(status, ""), &[]).await?;
-        Ok(result)
+        Ok(answer)
     }
 }
 
@@ -168,14 +124,6 @@ pub struct DicomDestination {
     idle: Mutex<Option<ClientAssociation>>,
     /// Objects of incomplete deliveries that the PACS has stored: another attempt omits them.
     stored: Mutex<BTreeSet<ObjectIdentity>>,
-}
-
-/// Identifies an object that was sent.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ObjectIdentity {
-    sop_instance: String,
-    /// SHA-256 of the data set.
-    sha256: [u8; 32],
 }
 
 /// Upper bound of the objects remembered for deliveries that never became complete. Beyond it they
@@ -196,18 +144,19 @@ impl DicomDestination {
     }
 
     /// The idle association if it fits these objects, else a new one.
-    async fn association(&self, objects: &[Object<'_>]) -> Result<ClientAssociation, ScuError> {
+    async fn association(
+        &self,
+        objects: &[OutgoingObject<'_>],
+    ) -> Result<ClientAssociation, ScuError> {
         let idle = self.idle.lock().await.take();
         if let Some(idle) = idle {
-            let fits = objects
-                .iter()
-                .all(|it| idle.context(it.sop_class, Some(&it.transfer_syntax)).is_ok());
+            let fits = objects.iter().all(|it| it.context(&idle).is_ok());
             if fits && idle.last_used.elapsed() < IDLE_MAX {
                 return Ok(idle);
             }
             idle.release().await;
         }
-        let mut contexts: BTreeSet<ProposedContext> = objects.iter().map(Object::context).collect();
+        let mut contexts = contexts(objects);
         if self.requires_commitment {
             contexts.extend(uncompressed(COMMITMENT, Role::Scu));
         }
@@ -227,21 +176,16 @@ impl DicomDestination {
         &self,
         mut association: ClientAssociation,
         transaction: &str,
-        objects: &[Object<'_>],
+        objects: &[OutgoingObject<'_>],
     ) -> Result<Sent, SendError> {
-        let references: Vec<SopReference> = objects.iter().map(Object::reference).collect();
-        let result = association.commit(transaction, &references, COMMITMENT_WAIT).await?;
+        let references: Vec<SopReference> = objects.iter().map(OutgoingObject::reference).collect();
+        let answer = association.commit(transaction, &references, COMMITMENT_WAIT).await?;
         // The result may still come, on an association that the PACS opens.
         association.release().await;
-        match result {
-            None => Ok(Sent::AwaitingCommitment),
-            Some(result) if result.failed.is_empty() => Ok(Sent::Acknowledged),
-            Some(result) => {
-                let count = result.failed.len();
-                let reason = result.failed.first().map_or(0, |(_, reason)| reason.0);
-                let text = format!("the PACS did not commit {count} objects: {reason:#06x}");
-                Err(SendError::Retryable(text))
-            }
+        let Some(answer) = answer else { return Ok(Sent::AwaitingCommitment) };
+        match answer.gaps(&references).as_slice() {
+            [] => Ok(Sent::Acknowledged),
+            gaps => Err(SendError::NotApplied(describe_gaps(gaps))),
         }
     }
 }
@@ -273,10 +217,11 @@ impl Destination for DicomDestination {
         transaction: &str,
         outputs: &[Output],
     ) -> Result<Sent, SendError> {
-        let objects: Option<Vec<_>> = outputs.iter().map(|it| object(&it.bytes)).collect();
-        let objects = objects.ok_or(ScuError::NotAFile)?;
+        let objects = outputs.iter().map(|it| OutgoingObject::read(&it.bytes));
+        let objects: Vec<OutgoingObject<'_>> = objects.collect::<Result<_, _>>()?;
         let mut association = self.association(&objects).await?;
-        let identities: Vec<ObjectIdentity> = objects.iter().map(Object::identity).collect();
+        let identities: Vec<ObjectIdentity> =
+            objects.iter().map(OutgoingObject::identity).collect();
         for (object, identity) in objects.iter().zip(&identities) {
             if !self.stored.lock().await.contains(identity) {
                 association.store(object).await?;

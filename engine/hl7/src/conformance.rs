@@ -83,7 +83,8 @@ time and changes nothing. An acknowledgement is never acknowledged.\n\n";
 
 const SENT_HOW: &str = "\n\
 All are of version 2.5.1, with MSH-15 AL and MSH-16 NE, in the destination's character set; a character \
-that does not fit is an error, never a question mark. The same MSH-10 on every try; after AE five tries, \
+that does not fit is an error, never a question mark. The same MSH-10 on every try; after AE, or \
+an answer that acknowledges nothing (our own message, one without MSA, bytes without 0x0B), five tries, \
 after AR none, and with `on_error: block` nothing more until a person has looked.\n\n\
 ORU: OBR-25 and OBX-11 are R for what nobody has signed, C for what corrects it. OBR-3 is the same for \
 every version of a report. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \

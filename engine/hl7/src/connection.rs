@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::acknowledgement::{self, OwnIds, not_stored, refuse_unreadable};
 use crate::batch::split;
-use crate::frame::{Decoder, Frame, Garbage, framed};
+use crate::frame::{Decoder, Frame, Garbage, RETURN_WAIT, framed};
 use crate::message::{ErrorCode, Message, Problem};
 use crate::receiver::{Judged, Rules, judge};
 
@@ -31,10 +31,6 @@ const SHORT_BYTES_MAX: usize = 16 * 1024;
 /// Lower bound of bytes per second inside a message, once it has lasted as long as one may be
 /// silent.
 const THROUGHPUT_MIN: u64 = 4 * 1024;
-
-/// How long the carriage return after the end of a frame may take before it counts as missing
-/// (HL7-01).
-const RETURN_WAIT: Duration = Duration::from_millis(500);
 
 /// How long to wait on a connection (HL7-02).
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,7 @@
 //! The minimal lower layer protocol (MLLP): messages between 0x0B and 0x1C 0x0D (HL7-01, HL7-02).
 
+use std::time::Duration;
+
 /// Start block character: comes before a message.
 pub const START: u8 = 0x0B;
 /// End block character: comes after a message, before a carriage return.
@@ -14,6 +16,13 @@ const DRAINED_BYTES_MAX: usize = 64 << 20;
 
 /// Upper bound of the bytes between messages that are skipped.
 const GARBAGE_BYTES_MAX: usize = 4096;
+
+/// How much of the bytes outside of any message is retained, to show it to people.
+const SKIPPED_BYTES_MAX: usize = 200;
+
+/// How long the carriage return after the end of a frame may take before it counts as missing
+/// (HL7-01).
+pub(crate) const RETURN_WAIT: Duration = Duration::from_millis(500);
 
 /// How much of an over-long message is retained to acknowledge it.
 const HEAD_BYTES: usize = 4096;
@@ -40,6 +49,8 @@ pub struct Decoder {
     /// How far the buffer has been searched for the end.
     searched: usize,
     garbage: usize,
+    /// The first bytes that came outside of any message.
+    skipped: Vec<u8>,
     drained: usize,
 }
 
@@ -54,6 +65,11 @@ impl Decoder {
         self.is_inside
     }
 
+    /// The first bytes since the last frame that came outside of any.
+    pub fn skipped(&self) -> &[u8] {
+        &self.skipped
+    }
+
     /// The next frame, once it is complete.
     ///
     /// # Errors
@@ -62,8 +78,11 @@ impl Decoder {
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Garbage> {
         if !self.is_inside {
             let start = self.buffer.iter().position(|byte| *byte == START);
-            self.garbage += start.unwrap_or(self.buffer.len());
-            self.buffer.drain(..start.map_or(self.buffer.len(), |it| it + 1));
+            let skipped = self.buffer.drain(..start.unwrap_or(self.buffer.len()));
+            self.garbage += skipped.len();
+            let room = SKIPPED_BYTES_MAX.saturating_sub(self.skipped.len());
+            self.skipped.extend(skipped.take(room));
+            self.buffer.drain(..usize::from(start.is_some()));
             if self.garbage > GARBAGE_BYTES_MAX {
                 return Err(Garbage);
             }
@@ -84,6 +103,7 @@ impl Decoder {
         message.truncate(if is_long { HEAD_BYTES.min(end) } else { end });
         self.is_inside = false;
         self.garbage = 0;
+        self.skipped.clear();
         Ok(Some(if is_long { Frame::TooLong(message) } else { Frame::Message(message) }))
     }
 
@@ -152,6 +172,20 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.push(&[b'x'; 5000]);
         assert_eq!(decoder.next_frame(), Err(Garbage));
+    }
+
+    #[test]
+    fn hl7_14_what_came_outside_of_a_frame_is_remembered_until_the_next() {
+        let mut decoder = Decoder::default();
+        decoder.push(b"HTTP/1.1 400");
+        assert_eq!(decoder.next_frame(), Ok(None));
+        decoder.push(&[b'x'; 300]);
+        assert_eq!(decoder.next_frame(), Ok(None));
+        assert!(decoder.skipped().starts_with(b"HTTP/1.1 400xx"));
+        assert_eq!(decoder.skipped().len(), SKIPPED_BYTES_MAX);
+        decoder.push(b"\x0bMSH|a\x1c\r");
+        assert_eq!(decoder.next_frame(), Ok(Some(Frame::Message(b"MSH|a".to_vec()))));
+        assert_eq!(decoder.skipped(), b"");
     }
 
     #[test]

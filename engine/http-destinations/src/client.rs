@@ -14,6 +14,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for an answer, from the start of the request.
 const ANSWER_MAX: Duration = Duration::from_mins(2);
 
+/// Longest body of an answer that is read, in bytes: some ten thousand entries of a transaction.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
 /// Why a destination cannot be opened with its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -56,11 +59,28 @@ pub(crate) fn client() -> Result<Client, OpenError> {
     Ok(client)
 }
 
-/// Sends a request. A failure on the way is retryable; its text names no address, because an address
-/// may hold a key.
+/// Sends a request.
 pub(crate) async fn answer(request: RequestBuilder) -> Result<Response, SendError> {
-    let answer = request.send().await;
-    answer.map_err(|error| SendError::Retryable(ErrorChain(&error.without_url()).to_string()))
+    request.send().await.map_err(failed_on_the_way)
+}
+
+/// A failure on the way is retryable. Its text names no address, because an address may hold a key.
+fn failed_on_the_way(error: reqwest::Error) -> SendError {
+    SendError::Retryable(ErrorChain(&error.without_url()).to_string())
+}
+
+/// Reads the body of an answer, up to `BODY_BYTES_MAX`.
+pub(crate) async fn body(mut answer: Response) -> Result<Vec<u8>, SendError> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = answer.chunk().await.map_err(failed_on_the_way)?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            let text = format!("the server answered with more than {BODY_BYTES_MAX} bytes");
+            return Err(SendError::Refused(text));
+        }
+        body.extend_from_slice(&chunk);
+    }
 }
 
 /// Whether another attempt could succeed after an answer with this status.

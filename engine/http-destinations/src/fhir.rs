@@ -1,6 +1,9 @@
 //! A FHIR server that accepts transactions (R4, 3.1.0.11).
 //!
-//! A bundle is a transaction: the server applies all of it or nothing.
+//! A bundle is a transaction: the server applies all of it or nothing, and says so entry by entry
+//! (`transaction_response`).
+
+mod transaction_response;
 
 use std::path::PathBuf;
 
@@ -69,14 +72,21 @@ impl FhirDestination {
         };
         let answer = client::answer(request).await?;
         let status = answer.status();
+        let body = client::body(answer).await;
         if status.is_success() {
-            return Ok(());
+            return transaction_response::check(status, &body?, entry_count(bundle));
         }
-        let outcome = answer.json::<Value>().await.ok();
+        let outcome = body.ok().and_then(|it| serde_json::from_slice::<Value>(&it).ok());
         let diagnostics = outcome.and_then(|it| diagnostics(&it)).unwrap_or_default();
         let text = format!("the server answered {status} {diagnostics}").trim_end().to_owned();
         Err(send_error(status, text))
     }
+}
+
+/// How many entries a bundle of ours has.
+fn entry_count(bundle: &[u8]) -> usize {
+    let bundle = serde_json::from_slice::<Value>(bundle).unwrap_or_default();
+    bundle.get("entry").and_then(Value::as_array).map_or(0, Vec::len)
 }
 
 /// Which attempts could still succeed (OUT-73).
@@ -91,12 +101,23 @@ fn send_error(status: StatusCode, text: String) -> SendError {
     }
 }
 
-/// The diagnostics of the first issue of an `OperationOutcome` (R4, 2.37).
+/// The diagnostics of the first issue of an `OperationOutcome` that is an error, or else of its
+/// first issue (R4, 2.37).
 fn diagnostics(outcome: &Value) -> Option<String> {
-    let issue = outcome.get("issue")?.get(0)?;
+    let issues = outcome.get("issue")?.as_array()?;
+    let issue = issues.iter().find(|it| is_error(it)).or_else(|| issues.first())?;
     let text = issue.get("diagnostics").or_else(|| issue.get("details")?.get("text"))?;
-    let printable = text.as_str()?.chars().filter(|character| !character.is_control());
-    Some(printable.take(DIAGNOSTICS_MAX).collect())
+    Some(quoted(text.as_str()?))
+}
+
+fn is_error(issue: &Value) -> bool {
+    let severity = issue.get("severity").and_then(Value::as_str);
+    matches!(severity, Some("fatal" | "error"))
+}
+
+/// The text of a server as it is quoted: printable, and not longer than people read.
+fn quoted(text: &str) -> String {
+    text.chars().filter(|it| !it.is_control()).take(DIAGNOSTICS_MAX).collect()
 }
 
 #[async_trait]

@@ -8,7 +8,9 @@
 //! **Invariants**
 //!
 //! - A redirect is not followed: results go where the site file names, and nowhere else (SEC-31).
-//! - Connecting, answering and the quoted part of an answer are bounded.
+//! - Connecting, answering, and the read and the quoted part of an answer are bounded.
+//! - A FHIR server has a result only once it has said so of every entry: a success with anything
+//!   else goes to a person.
 //! - Another attempt is made only after failures that pass: silence, too many requests, a fault of
 //!   the server. Every other refusal goes to a person (OUT-73).
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::{
-    Archive, CommitmentCheck, CommitmentReporter, CommitmentResult, CommitmentStore, FailureReason,
-    Notifications, ReferenceToCheck, ReportEnd, StoreError, WorkKind,
+    Archive, CommitmentCheck, CommitmentReporter, CommitmentResult, CommitmentStore,
+    FailedReference, FailureReason, Notifications, ReferenceToCheck, ReportEnd, StoreError,
+    WorkKind,
 };
 use domain::ErrorChain;
 use tracing::{error, info, warn};
@@ -99,7 +100,7 @@ impl CommitmentService {
             };
             match failure {
                 None => committed.push(reference),
-                Some(reason) => failed.push((reference, reason)),
+                Some(reason) => failed.push(FailedReference { reference, reason }),
             }
         }
         Ok(CommitmentResult { transaction: check.transaction, committed, failed })

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    Admission, Answers, Archive, CommitmentIntake, CommitmentRequest, CommitmentResult,
-    CommitmentStore, DeliveryStore, EventSink, InstanceArrival, InstanceIntake, InstanceOutcome,
-    InstanceStore, MessageArrival, MessageIntake, MessageOutcome, MessageRecord, MessageStore,
-    Quarantined, Refusal, RefusalReason, ReportEnd, StoreError, TrailStore, VersionPolicy,
+    Admission, Answers, Archive, CommitmentAnswer, CommitmentIntake, CommitmentRequest,
+    CommitmentResult, CommitmentStore, DeliveryStore, EventSink, InstanceArrival, InstanceIntake,
+    InstanceOutcome, InstanceStore, MessageArrival, MessageIntake, MessageOutcome, MessageRecord,
+    MessageStore, Quarantined, Refusal, RefusalReason, ReportEnd, StoreError, TrailStore,
+    VersionPolicy,
 };
 use domain::event::InstanceRefused;
 use domain::{Actor, ErrorChain, Event, Outcome, Subject};
@@ -254,13 +255,13 @@ impl CommitmentIntake for IntakeService {
         }
     }
 
-    async fn accept_commitment_result(
+    async fn accept_commitment_answer(
         &self,
-        result: CommitmentResult,
+        answer: CommitmentAnswer,
         peer: &str,
         address: &str,
     ) -> Result<(), Refusal> {
-        let known = self.stores.deliveries.record_commitment_answer(result, peer, address).await;
+        let known = self.stores.deliveries.record_commitment_answer(answer, peer, address).await;
         if known.map_err(|error| unavailable(&error))? {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -61,7 +62,15 @@ impl Drop for FhirServer {
     }
 }
 
-async fn store(State(received): State<Received>, body: Bytes) -> (StatusCode, &'static str) {
+async fn store(State(received): State<Received>, body: Bytes) -> (StatusCode, String) {
     received.lock().unwrap_or_else(PoisonError::into_inner).push(body.to_vec());
-    (StatusCode::OK, "{\"resourceType\":\"Bundle\",\"type\":\"transaction-response\"}")
+    let bundle = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    let count = bundle.get("entry").and_then(Value::as_array).map_or(0, Vec::len);
+    let entry = json!({ "response": { "status": "200 OK" } });
+    let response = json!({
+        "resourceType": "Bundle",
+        "type": "transaction-response",
+        "entry": vec![entry; count],
+    });
+    (StatusCode::OK, response.to_string())
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use archive::DiskArchive;
 use async_trait::async_trait;
 use contracts::{
-    Admission, Answers, Archive, CommitmentIntake, CommitmentRequest, CommitmentResult, EventSink,
-    InstanceArrival, InstanceIntake, InstanceOutcome, MessageArrival, MessageIntake, Quarantined,
-    Refusal, RefusalReason,
+    Admission, Answers, Archive, CommitmentAnswer, CommitmentIntake, CommitmentRequest,
+    CommitmentResult, EventSink, InstanceArrival, InstanceIntake, InstanceOutcome, MessageArrival,
+    MessageIntake, Quarantined, Refusal, RefusalReason,
 };
 use domain::Event;
 
@@ -141,13 +141,13 @@ impl CommitmentIntake for Inbox {
         Ok(())
     }
 
-    async fn accept_commitment_result(
+    async fn accept_commitment_answer(
         &self,
-        result: CommitmentResult,
+        answer: CommitmentAnswer,
         _: &str,
         _: &str,
     ) -> Result<(), Refusal> {
-        locked(&self.results).push(result);
+        locked(&self.results).push(answer.result);
         Ok(())
     }
 }

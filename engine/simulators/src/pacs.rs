@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use contracts::{
-    CommitmentReport, CommitmentReporter as _, CommitmentRequest, CommitmentResult, FailureReason,
-    Live, SendError,
+    CommitmentReport, CommitmentReporter as _, CommitmentRequest, CommitmentResult,
+    FailedReference, FailureReason, Live, SendError,
 };
 use dimse::{Config, Network, Peer, Reporter, Timers};
 use domain::AeTitle;
@@ -89,7 +89,7 @@ impl Pacs {
             if is_known && lost != Some(reference.sop_instance.as_str()) {
                 committed.push(reference);
             } else {
-                failed.push((reference, FailureReason::NO_SUCH_OBJECT));
+                failed.push(FailedReference { reference, reason: FailureReason::NO_SUCH_OBJECT });
             }
         }
         CommitmentResult { transaction: request.transaction.clone(), committed, failed }

@@ -11,8 +11,7 @@ use async_trait::async_trait;
 use contracts::{CommitmentIntake, CommitmentRequest, Refusal, RefusalReason, ReportEnd};
 
 use crate::commitment_data::{
-    ALL_COMMITTED, BYTES_MAX, DataSetError, FAILURES_EXIST, REQUEST, read_request, read_result,
-    write_result,
+    BYTES_MAX, DataSetError, REQUEST, read_answer, read_request, write_result,
 };
 use crate::message::{CommandField, Status};
 use crate::services::{
@@ -86,8 +85,7 @@ impl Service for StorageCommitment {
             (CommandField::N_ACTION, _) => {
                 Err(Response::new(Status::NO_SUCH_ACTION, "the action type is not 1"))
             }
-            (_, Some(ALL_COMMITTED | FAILURES_EXIST)) => accept_result(request, data_set).await,
-            _ => Err(Response::new(Status::NO_SUCH_EVENT, "the event type is neither 1 nor 2")),
+            _ => accept_answer(request, data_set).await,
         };
         outcome.unwrap_or_else(|response| response)
     }
@@ -119,13 +117,14 @@ async fn accept_request(request: &Request<'_>, data_set: &[u8]) -> Result<Respon
     Ok(Response { notification: Some(Box::new(notification)), ..Response::success() })
 }
 
-/// Stores the result that the peer reports for a request of ours.
-async fn accept_result(request: &Request<'_>, data_set: &[u8]) -> Result<Response, Response> {
-    let result = read_result(data_set, &request.context.transfer_syntax).map_err(unreadable)?;
+/// Stores what the peer answers to a request of ours.
+async fn accept_answer(request: &Request<'_>, data_set: &[u8]) -> Result<Response, Response> {
+    let syntax = &request.context.transfer_syntax;
+    let answer = read_answer(request.command.type_id, data_set, syntax).map_err(unreadable)?;
     let association = request.association;
     let peer = association.negotiated.calling.as_str();
     let commitments = &association.intakes.commitments;
-    let accepted = commitments.accept_commitment_result(result, peer, &association.address);
+    let accepted = commitments.accept_commitment_answer(answer, peer, &association.address);
     accepted.await.map_err(refused)?;
     Ok(Response::success())
 }
@@ -165,6 +164,7 @@ fn unreadable(error: DataSetError) -> Response {
         DataSetError::Unreadable => Status::PROCESSING_FAILURE,
         DataSetError::NoTransaction => Status::MISSING_ATTRIBUTE,
         DataSetError::BadReference => Status::INVALID_ARGUMENT,
+        DataSetError::NoSuchEvent => Status::NO_SUCH_EVENT,
     };
     Response::new(status, error.to_string())
 }

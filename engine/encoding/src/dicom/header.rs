@@ -14,6 +14,7 @@ use std::io::Read;
 
 mod walk;
 
+pub(crate) use walk::{ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, has_short_length};
 pub use walk::{Skip, Tag, read, starts};
 
 use crate::decoded_text::DecodedText;

@@ -23,6 +23,11 @@ use crate::configuration::SiteDestination;
 use crate::header;
 use crate::run::step::unsigned;
 
+/// Why a report for an EHR needs a person if there is no patient: an EHR files by identifier, and
+/// may file an empty one under anybody (HL7-33).
+const OF_NOBODY: &str = "the study or message names no patient, whom an EHR would file it under; \
+    it can be sent again once the patient is known";
+
 /// The contents of masks, packed, by SHA-256.
 type Masks = BTreeMap<String, Vec<u8>>;
 
@@ -136,6 +141,9 @@ impl Composition<'_> {
         {
             return Err(ComposeFailure::Blocked(block));
         }
+        if !is_withdrawn(view) && self.is_for_ehr() && view.patient.is_none() {
+            return Err(ComposeFailure::NeedsPerson { reason: OF_NOBODY.to_owned() });
+        }
         // A node may have ended after the masks were read.
         if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {
             let reason = "another node ended meanwhile".to_owned();
@@ -159,12 +167,15 @@ impl Composition<'_> {
         compose(&self.delivery.what, &input, templates).map_err(|error| compose_failure(&error))
     }
 
+    fn is_for_ehr(&self) -> bool {
+        self.delivery.what.iter().any(|it| it.is_for_ehr())
+    }
+
     /// Blocks reports for an EHR that nobody has signed, if the site wants that (HL7-52).
     fn signature_block(&self, status: ResultStatus) -> Option<Block> {
         let codes = StatusCodes::of(status);
-        let is_for_ehr = self.delivery.what.iter().any(|it| it.is_for_ehr());
         let is_unsigned = codes.needs_banner && !codes.is_withdrawn;
-        (is_for_ehr && is_unsigned && !self.site.allow_unverified)
+        (self.is_for_ehr() && is_unsigned && !self.site.allow_unverified)
             .then(|| unsigned(&self.delivery.destination))
     }
 }

@@ -153,6 +153,12 @@ fn end_of_composing(failure: ComposeFailure, attempt: i32) -> DeliveryEnd {
         ComposeFailure::Retryable { reason } => retry_later(attempt, reason),
         ComposeFailure::NeedsPerson { reason } => DeliveryEnd::Failed { reason, pauses: false },
         ComposeFailure::Blocked(block) => DeliveryEnd::Blocked(block),
+        ComposeFailure::Repeats => {
+            metrics::counter!("orchestrator_deliveries_repeated_total").increment(1);
+            let reason = "the destination received it again and again within an hour, though \
+                nothing asked for that; `isocenter audit show` lists when";
+            DeliveryEnd::Failed { reason: reason.to_owned(), pauses: false }
+        }
     }
 }
 
@@ -221,6 +227,8 @@ mod tests {
         let person = ComposeFailure::NeedsPerson { reason: reason() };
         let failed = DeliveryEnd::Failed { reason: reason(), pauses: false };
         assert_eq!(end_of_composing(person, 3), failed);
+        let repeats = end_of_composing(ComposeFailure::Repeats, 3);
+        assert!(matches!(repeats, DeliveryEnd::Failed { pauses: false, .. }));
         let block = Block { by: BlockReason::OrderCancelled, reason: reason() };
         let blocked = ComposeFailure::Blocked(block.clone());
         assert_eq!(end_of_composing(blocked, 3), DeliveryEnd::Blocked(block));

@@ -24,6 +24,10 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "instance_batch_insert",
         include_str!("../../../../migrations/functions/instance_batch_insert.sql"),
     ),
+    (
+        "is_delivery_repeated",
+        include_str!("../../../../migrations/functions/is_delivery_repeated.sql"),
+    ),
     ("is_message_due", include_str!("../../../../migrations/functions/is_message_due.sql")),
     ("is_study_due", include_str!("../../../../migrations/functions/is_study_due.sql")),
     (

@@ -34,7 +34,7 @@ pub(crate) async fn finish_in_tx(
         .execute(&mut *tx)
         .await?;
     let composed = composed_in_tx(tx, delivery).await?;
-    write_state(tx, delivery, end).await?;
+    write_state(tx, delivery, end, &composed).await?;
     let subject = view::subject(tx, delivery).await?;
     append(tx, &event_of(subject.clone(), delivery.attempt, end)).await?;
     destination::note_attempt(tx, &delivery.destination, end).await?;
@@ -51,6 +51,9 @@ pub(crate) async fn finish_in_tx(
     }
     notify(tx, WorkKind::Delivery).await
 }
+
+/// What people are told of a delivery that arrived and names no patient.
+const OF_NOBODY: &str = "its study or message names no patient";
 
 /// The columns that an end changes.
 struct EndColumns<'a> {
@@ -88,8 +91,12 @@ async fn write_state(
     tx: &mut PgConnection,
     delivery: &ClaimedDelivery,
     end: &DeliveryEnd,
+    composed: &Composed,
 ) -> Result<()> {
-    let columns = EndColumns::of(end);
+    let mut columns = EndColumns::of(end);
+    if columns.state == DeliveryState::Delivered && composed.is_of_nobody() {
+        columns.reason = OF_NOBODY;
+    }
     sqlx::query(
         "update delivery set state = $2, reason = $3, blocked_by = $5, lease_until = null,
             run_after = clock_timestamp() + $4 * interval '1 second',

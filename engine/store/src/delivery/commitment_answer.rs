@@ -1,11 +1,14 @@
 //! Answers of a PACS to our own requests for storage commitment (DIN-34).
 //!
 //! An answer may arrive before the attempt that asked for it has ended. So it is stored first, and
-//! settles the delivery whenever both are there.
+//! settles the delivery whenever both are there. What is stored is how it differs from the request,
+//! instance by instance.
 
 use std::time::Duration;
 
-use contracts::{CommitmentResult, FailureReason, NewTask, SopReference, WorkKind};
+use contracts::{
+    CommitmentAnswer, CommitmentGap, NewTask, Output, SopReference, WorkKind, describe_gaps,
+};
 use domain::event::{
     CommitmentAnswered, Delivered, DeliveryFailed, DeliveryOutcome, DeliveryPostponed,
 };
@@ -18,29 +21,48 @@ use crate::database::wakeups::notify;
 use crate::error::Result;
 use crate::run::task;
 use crate::trail::append::append;
+use crate::vault::keys::Keys;
+use crate::vault::payload;
 
 /// Wait before a delivery that was not committed is sent again.
 const RESEND_WAIT: Duration = Duration::from_mins(1);
 
-/// Stores an answer. False if no delivery has asked for it.
+/// Attempts at a delivery that is not committed, before a person is asked.
+const ATTEMPTS_MAX: i32 = 5;
+
+/// The delivery whose attempt has asked for a commitment.
+#[derive(sqlx::FromRow)]
+struct AskedRow {
+    state: String,
+    composed: Option<Uuid>,
+}
+
+/// Stores an answer, compared with what the delivery consists of. False if no delivery has asked
+/// for it.
 pub(crate) async fn record_in_tx(
     tx: &mut PgConnection,
-    result: &CommitmentResult,
+    keys: &Keys,
+    answer: &CommitmentAnswer,
     actor: Actor,
 ) -> Result<bool> {
+    let result = &answer.result;
     // Locked against the end of the attempt that asked: one of the two sees the other.
-    let state: Option<String> =
-        sqlx::query_scalar("select state from delivery where commitment = $1 for update")
+    let asked: Option<AskedRow> =
+        sqlx::query_as("select state, composed from delivery where commitment = $1 for update")
             .bind(&result.transaction)
             .fetch_optional(&mut *tx)
             .await?;
-    let Some(state) = state else { return Ok(false) };
+    let Some(asked) = asked else { return Ok(false) };
+    let requested = match asked.composed {
+        Some(composed) => requested(tx, keys, composed).await?,
+        None => Vec::new(),
+    };
     sqlx::query(
         "insert into commitment_answer (transaction_uid, failed) values ($1, $2)
          on conflict do nothing",
     )
     .bind(&result.transaction)
-    .bind(serde_json::to_value(&result.failed)?)
+    .bind(serde_json::to_value(answer.gaps(&requested))?)
     .execute(&mut *tx)
     .await?;
     let body = CommitmentAnswered {
@@ -49,54 +71,106 @@ pub(crate) async fn record_in_tx(
         failed: result.failed.len(),
     };
     append(tx, &Event::new(Subject::default(), body).by(actor)).await?;
-    if DeliveryState::parse(&state) == Some(DeliveryState::AwaitingCommitment) {
+    if DeliveryState::parse(&asked.state) == Some(DeliveryState::AwaitingCommitment) {
         settle(tx, &result.transaction).await?;
     }
     Ok(true)
 }
 
-/// Ends a delivery that awaits commitment, if its answer is stored: it is delivered, or sent again.
+/// The instances that the attempt asked to be committed: the composed objects. Original images
+/// are requested individually.
+async fn requested(
+    tx: &mut PgConnection,
+    keys: &Keys,
+    composed: Uuid,
+) -> Result<Vec<SopReference>> {
+    let content = payload::read_existing(tx, keys, composed).await?;
+    let outputs: Vec<Output> = serde_json::from_slice(&content)?;
+    let objects = outputs.into_iter().filter(|it| it.stored.is_none());
+    Ok(objects.map(|it| SopReference { sop_class: it.sop_class, sop_instance: it.id }).collect())
+}
+
+/// A delivery that awaits its commitment.
+#[derive(sqlx::FromRow)]
+struct AwaitingRow {
+    id: Uuid,
+    run: Uuid,
+    destination: String,
+    attempt: i32,
+}
+
+/// Ends a delivery that awaits commitment, if its answer is stored: it is delivered, sent again, or
+/// given to a person after too many attempts.
 pub(crate) async fn settle(tx: &mut PgConnection, transaction: &str) -> Result<()> {
-    let failed: Option<Value> =
+    let gaps: Option<Value> =
         sqlx::query_scalar("select failed from commitment_answer where transaction_uid = $1")
             .bind(transaction)
             .fetch_optional(&mut *tx)
             .await?;
-    let Some(failed) = failed else { return Ok(()) };
-    let failed: Vec<(SopReference, FailureReason)> = serde_json::from_value(failed)?;
-    let is_committed = failed.is_empty();
-    let row: Option<(Uuid, String)> = sqlx::query_as(
-        "update delivery set reason = $3,
-            state = case when $2 then 'delivered' else 'queued' end,
-            run_after = clock_timestamp() + case when $2 then 0 else $4 end * interval '1 second',
-            ended_at = case when $2 then clock_timestamp() end
-         where commitment = $1 and state = 'promised' returning run, destination",
+    let Some(gaps) = gaps else { return Ok(()) };
+    let gaps: Vec<CommitmentGap> = serde_json::from_value(gaps)?;
+    let row: Option<AwaitingRow> = sqlx::query_as(
+        "select id, run, destination, attempt from delivery
+         where commitment = $1 and state = 'promised' for update",
     )
     .bind(transaction)
-    .bind(is_committed)
-    .bind(reason_of(&failed))
-    .bind(RESEND_WAIT.as_secs_f64())
     .fetch_optional(&mut *tx)
     .await?;
-    let Some((run, destination)) = row else { return Ok(()) };
-    let subject = Subject { run: Some(run), destination: Some(destination), ..Subject::default() };
-    let outcome = DeliveryOutcome { attempt: None, commitment: Some(transaction.to_owned()) };
-    let event = if is_committed {
-        Event::new(subject, Delivered(outcome))
-    } else {
-        Event::new(subject, DeliveryPostponed(outcome)).ended(Outcome::MinorFailure)
+    let Some(row) = row else { return Ok(()) };
+    let state = match gaps.as_slice() {
+        [] => DeliveryState::Delivered,
+        _ if row.attempt < ATTEMPTS_MAX => DeliveryState::Queued,
+        _ => DeliveryState::Failed,
     };
-    append(tx, &event).await?;
+    let reason = if gaps.is_empty() { String::new() } else { describe_gaps(&gaps) };
+    sqlx::query(
+        "update delivery set reason = $2, state = $3,
+            run_after = clock_timestamp()
+                + case when $3 = 'queued' then $4 else 0 end * interval '1 second',
+            ended_at = case when $3 = 'queued' then null else clock_timestamp() end
+         where id = $1",
+    )
+    .bind(row.id)
+    .bind(&reason)
+    .bind(state.name())
+    .bind(RESEND_WAIT.as_secs_f64())
+    .execute(&mut *tx)
+    .await?;
+    record_end(tx, row, state, transaction, reason).await?;
     notify(tx, WorkKind::Delivery).await
 }
 
-/// The failure reasons (0008,1197) as a sentence; empty if there are none.
-fn reason_of(failed: &[(SopReference, FailureReason)]) -> String {
-    if failed.is_empty() {
-        return String::new();
+/// Records how a delivery that awaited commitment ended, and opens a task if it has failed.
+async fn record_end(
+    tx: &mut PgConnection,
+    row: AwaitingRow,
+    state: DeliveryState,
+    transaction: &str,
+    reason: String,
+) -> Result<()> {
+    let AwaitingRow { run, destination, attempt, .. } = row;
+    let reason = format!("{destination}: {reason}");
+    let subject = Subject { run: Some(run), destination: Some(destination), ..Subject::default() };
+    let outcome = DeliveryOutcome { attempt: None, commitment: Some(transaction.to_owned()) };
+    let event = match state {
+        DeliveryState::Delivered => Event::new(subject.clone(), Delivered(outcome)),
+        DeliveryState::Failed => {
+            Event::new(subject.clone(), DeliveryFailed { attempt: Some(attempt) })
+                .ended(Outcome::SeriousFailure)
+        }
+        DeliveryState::Queued
+        | DeliveryState::Sending
+        | DeliveryState::AwaitingCommitment
+        | DeliveryState::Blocked => {
+            Event::new(subject.clone(), DeliveryPostponed(outcome)).ended(Outcome::MinorFailure)
+        }
+    };
+    append(tx, &event).await?;
+    if state == DeliveryState::Failed {
+        let kind = TaskKind::CommitmentMissing;
+        task::open(tx, &NewTask { kind, subject, reason }).await?;
     }
-    let codes: Vec<String> = failed.iter().map(|(_, it)| format!("{:#06x}", it.0)).collect();
-    format!("the destination did not commit: {}", codes.join(", "))
+    Ok(())
 }
 
 /// Fails deliveries that a destination has accepted and not committed in time, and opens a task for

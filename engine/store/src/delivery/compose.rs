@@ -30,6 +30,13 @@ pub(crate) struct Composed {
     pub(crate) version: Option<i32>,
 }
 
+impl Composed {
+    /// Whether something was composed, and for no patient.
+    pub(crate) const fn is_of_nobody(&self) -> bool {
+        self.stamp.is_some() && self.patient.is_none()
+    }
+}
+
 /// What was composed so far. Locks the delivery.
 ///
 /// # Errors
@@ -64,6 +71,9 @@ pub(crate) async fn compose_in_tx(
     if let Some(payload) = composed.payload
         && composed.stamp.as_ref() == Some(&stamp)
     {
+        if is_repeated(tx, delivery).await? {
+            return Ok(Err(ComposeFailure::Repeats));
+        }
         let content = payload::read_existing(tx, keys, payload).await?;
         return Ok(Ok(serde_json::from_slice(&content)?));
     }
@@ -98,7 +108,21 @@ pub(crate) async fn compose_in_tx(
     };
     let subject = view::subject(tx, delivery).await?;
     append(tx, &Event::new(subject, body)).await?;
+    if is_repeated(tx, delivery).await? {
+        return Ok(Err(ComposeFailure::Repeats));
+    }
     Ok(Ok(outputs))
+}
+
+/// Whether the destination received this delivery again and again, though nothing asked for it:
+/// no other content, no change of identity and no person.
+async fn is_repeated(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<bool> {
+    let repeated = sqlx::query_scalar("select is_delivery_repeated($1, $2)")
+        .bind(delivery.run)
+        .bind(&delivery.destination)
+        .fetch_one(tx)
+        .await?;
+    Ok(repeated)
 }
 
 /// The identity, orders and version that a report is composed from. If any of it changes, the

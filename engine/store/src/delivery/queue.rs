@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    ClaimedDelivery, CommitmentResult, Compose, ComposeFailure, DeliveryEnd, DeliveryStore,
+    ClaimedDelivery, CommitmentAnswer, Compose, ComposeFailure, DeliveryEnd, DeliveryStore,
     DeliveryView, Output, StoreError, WorkKind,
 };
 use domain::event::{
@@ -103,13 +103,13 @@ impl DeliveryStore for PgStore {
 
     async fn record_commitment_answer(
         &self,
-        result: CommitmentResult,
+        answer: CommitmentAnswer,
         peer: &str,
         address: &str,
     ) -> StoreResult<bool> {
         let mut tx = self.begin().await?;
         let actor = Actor::peer(peer, address);
-        let is_known = commitment_answer::record_in_tx(&mut tx, &result, actor).await?;
+        let is_known = commitment_answer::record_in_tx(&mut tx, &self.keys, &answer, actor).await?;
         commit(tx).await?;
         Ok(is_known)
     }

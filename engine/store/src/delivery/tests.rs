@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use contracts::{
-    Block, ClaimedDelivery, CommitmentResult, Compose, ComposeFailure, DeliveryEnd,
-    DeliveryStore as _, DeliveryView, FailureReason, InstanceStore as _, MergeKind, MessageEffect,
-    MessageStore as _, Output, SopReference, StoreError,
+    Block, ClaimedDelivery, CommitmentAnswer, CommitmentEvent, CommitmentResult, Compose,
+    ComposeFailure, DeliveryEnd, DeliveryStore as _, DeliveryView, FailedReference, FailureReason,
+    InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _, Output,
+    SopReference, StoreError,
 };
 use domain::{Actor, BlockReason, DemographicsChange, OutputKind};
 use uuid::Uuid;
@@ -22,13 +23,30 @@ async fn add_run(test: &TestStore, study: u32, patient: &str, destinations: &[&s
     test.intake.store_instance(image.clone()).await.unwrap();
     let query = format!("select patient from patient_identifier where value = '{patient}'");
     let patient: Uuid = test.value(&query).await.parse().unwrap();
-    let run = new_run(&image, Some(patient), &Uuid::now_v7().to_string());
+    queue_run(test, &image, Some(patient), destinations).await
+}
+
+/// Adds a run on a study that names no patient.
+async fn add_run_of_nobody(test: &TestStore, destinations: &[&str]) -> Uuid {
+    let image = InstanceRecord { patient: None, ..instance(1, 1, 1) };
+    test.intake.store_instance(image.clone()).await.unwrap();
+    queue_run(test, &image, None, destinations).await
+}
+
+async fn queue_run(
+    test: &TestStore,
+    image: &InstanceRecord,
+    patient: Option<Uuid>,
+    destinations: &[&str],
+) -> Uuid {
+    let run = new_run(image, patient, &Uuid::now_v7().to_string());
+    let of_patient = patient.map_or("null".to_owned(), |it| format!("'{it}'"));
     test.execute(&format!(
         "insert into workflow_version (name, digest, definition)
             values ('chest', '{digest}', '') on conflict do nothing;
          insert into run (id, workflow, digest, patient, study, priority, input_key, state, reason,
             source)
-         values ('{id}', 'chest', '{digest}', '{patient}', '{study}', 5, '{key}', '{{}}', '', '');",
+         values ('{id}', 'chest', '{digest}', {of_patient}, '{study}', 5, '{key}', '{{}}', '', '');",
         digest = run.workflow.digest,
         id = run.id,
         study = image.study,
@@ -39,7 +57,7 @@ async fn add_run(test: &TestStore, study: u32, patient: &str, destinations: &[&s
     let deliveries =
         destinations.iter().enumerate().map(|(index, name)| delivery(index, name)).collect();
     let step = contracts::RunStep { deliveries, ..contracts::RunStep::default() };
-    let changed = RunToChange { id: run.id, patient: Some(patient), priority: 5 };
+    let changed = RunToChange { id: run.id, patient, priority: 5 };
     record::apply_step(&mut tx, &test.store.keys, &changed, step).await.unwrap();
     tx.commit().await.unwrap();
     run.id
@@ -228,14 +246,37 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
     assert!(claim(&test).await.is_some());
 }
 
-fn answer(delivery: &ClaimedDelivery, is_committed: bool) -> CommitmentResult {
-    let reference = SopReference { sop_class: "1.2".to_owned(), sop_instance: "1.2.3".to_owned() };
-    let failed = (reference.clone(), FailureReason::PROCESSING_FAILURE);
-    CommitmentResult {
-        transaction: delivery.transaction.clone(),
-        committed: if is_committed { vec![reference] } else { Vec::new() },
-        failed: if is_committed { Vec::new() } else { vec![failed] },
-    }
+/// Claims the only delivery, to be composed of an object with this UID.
+async fn claim_and_compose(test: &TestStore) -> ClaimedDelivery {
+    let claimed = claim(test).await.unwrap();
+    let object = || vec![Output { sop_class: "1.2".to_owned(), ..output("1.2.3") }];
+    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(object())));
+    assert!(composed.await.unwrap().is_ok());
+    claimed
+}
+
+fn reference(sop_instance: &str) -> SopReference {
+    SopReference { sop_class: "1.2".to_owned(), sop_instance: sop_instance.to_owned() }
+}
+
+/// An answer that commits these instances, and no other fails.
+fn answer(delivery: &ClaimedDelivery, committed: &[&str]) -> CommitmentAnswer {
+    let transaction = delivery.transaction.clone();
+    let committed = committed.iter().map(|it| reference(it)).collect();
+    let result = CommitmentResult { transaction, committed, failed: Vec::new() };
+    CommitmentAnswer { event: CommitmentEvent::AllCommitted, result }
+}
+
+/// An answer by which the instance of the delivery is lost.
+fn failure(delivery: &ClaimedDelivery) -> CommitmentAnswer {
+    let reason = FailureReason::PROCESSING_FAILURE;
+    let failed = vec![FailedReference { reference: reference("1.2.3"), reason }];
+    let result = CommitmentResult { failed, ..answer(delivery, &[]).result };
+    CommitmentAnswer { event: CommitmentEvent::FailuresExist, result }
+}
+
+async fn record(test: &TestStore, answer: CommitmentAnswer) -> bool {
+    test.store.record_commitment_answer(answer, "PACS", "10.0.0.3").await.unwrap()
 }
 
 #[tokio::test]
@@ -243,13 +284,12 @@ async fn din_34_an_answer_settles_a_delivery_whether_it_comes_before_or_after_th
     for is_early in [true, false] {
         let test = TestStore::new().await;
         add_run(&test, 1, "P1", &["pacs"]).await;
-        let claimed = claim(&test).await.unwrap();
+        let claimed = claim_and_compose(&test).await;
         let end = DeliveryEnd::AwaitingCommitment;
         if !is_early {
             test.store.finish_delivery(&claimed, end.clone()).await.unwrap();
         }
-        let result = answer(&claimed, true);
-        assert!(test.store.record_commitment_answer(result, "PACS", "10.0.0.3").await.unwrap());
+        assert!(record(&test, answer(&claimed, &["1.2.3"])).await);
         if is_early {
             test.store.finish_delivery(&claimed, end).await.unwrap();
         }
@@ -258,20 +298,113 @@ async fn din_34_an_answer_settles_a_delivery_whether_it_comes_before_or_after_th
     }
 }
 
-#[tokio::test]
-async fn din_34_a_delivery_that_was_not_committed_is_sent_again() {
+/// The state and reason of the only delivery, after the PACS has answered its request.
+async fn settled(answer: impl Fn(&ClaimedDelivery) -> CommitmentAnswer) -> (String, String) {
     let test = TestStore::new().await;
     add_run(&test, 1, "P1", &["pacs"]).await;
-    let claimed = claim(&test).await.unwrap();
+    let claimed = claim_and_compose(&test).await;
     test.store.finish_delivery(&claimed, DeliveryEnd::AwaitingCommitment).await.unwrap();
-    let result = answer(&claimed, false);
-    test.store.record_commitment_answer(result, "PACS", "10.0.0.3").await.unwrap();
+    assert!(record(&test, answer(&claimed)).await);
     let line = test.store.deliveries(false, 1).await.unwrap().remove(0);
-    assert_eq!(line.state, "queued");
-    assert_eq!(line.reason, "the destination did not commit: 0x0110");
+    (line.state, line.reason)
+}
 
-    let unknown = CommitmentResult { transaction: "9.9".to_owned(), ..answer(&claimed, true) };
-    assert!(!test.store.record_commitment_answer(unknown, "PACS", "10.0.0.3").await.unwrap());
+#[tokio::test]
+async fn din_34_a_delivery_that_was_not_committed_instance_by_instance_is_sent_again() {
+    let queued =
+        |gap: &str| ("queued".to_owned(), format!("the destination did not commit: {gap}"));
+    assert_eq!(settled(failure).await, queued("1.2.3 failed with 0x0110"));
+    let missing = settled(|it| answer(it, &[])).await;
+    assert_eq!(missing, queued("1.2.3 is not mentioned"));
+    let additional = settled(|it| answer(it, &["1.2.3", "1.2.4"])).await;
+    assert_eq!(additional, queued("1.2.4 was not requested"));
+    let event = CommitmentEvent::FailuresExist;
+    let unnamed = settled(|it| CommitmentAnswer { event, ..answer(it, &["1.2.3"]) }).await;
+    assert_eq!(unnamed, queued("failures without an instance"));
+}
+
+#[tokio::test]
+async fn din_34_an_answer_to_another_transaction_settles_nothing() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim_and_compose(&test).await;
+    test.store.finish_delivery(&claimed, DeliveryEnd::AwaitingCommitment).await.unwrap();
+    let mut other = answer(&claimed, &["1.2.3"]);
+    other.result.transaction = "9.9".to_owned();
+    assert!(!record(&test, other).await);
+    assert_eq!(test.value("select state from delivery").await, "promised");
+}
+
+#[tokio::test]
+async fn din_34_a_delivery_that_is_never_committed_is_given_to_a_person() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    for attempt in 1..=5 {
+        test.execute("update delivery set run_after = now()").await;
+        let claimed = claim_and_compose(&test).await;
+        assert_eq!(claimed.attempt, attempt);
+        test.store.finish_delivery(&claimed, DeliveryEnd::AwaitingCommitment).await.unwrap();
+        assert!(record(&test, failure(&claimed)).await);
+    }
+    assert_eq!(test.value("select state from delivery").await, "failed");
+    let reason = "pacs: the destination did not commit: 1.2.3 failed with 0x0110";
+    assert_eq!(test.value("select reason from task").await, reason);
+}
+
+#[tokio::test]
+async fn hl7_34_a_delivery_of_nobody_is_made_once_and_says_so() {
+    let test = TestStore::new().await;
+    add_run_of_nobody(&test, &["pacs"]).await;
+    let claimed = claim_and_compose(&test).await;
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+
+    assert_eq!(test.store.queue_identity_corrections(&|_| true).await.unwrap(), 0);
+    let kinds = test.event_kinds().await;
+    assert!(!kinds.contains(&"identity_changed_after_delivery".to_owned()), "{kinds:?}");
+    let line = test.store.deliveries(false, 1).await.unwrap().remove(0);
+    assert_eq!(line.state, "delivered");
+    assert_eq!(line.reason, "its study or message names no patient");
+    assert!(claim(&test).await.is_none());
+}
+
+/// Makes the only delivery, which something queues again each time. Returns how it was composed.
+async fn make_again(test: &TestStore) -> Result<(), ComposeFailure> {
+    test.execute("update delivery set state = 'queued', ended_at = null").await;
+    let claimed = claim(test).await.unwrap();
+    let composed = test.store.compose_delivery(&claimed, compose()).await.unwrap();
+    let end = match &composed {
+        Ok(_) => DeliveryEnd::Delivered,
+        Err(_) => DeliveryEnd::Failed { reason: String::new(), pauses: false },
+    };
+    test.store.finish_delivery(&claimed, end).await.unwrap();
+    composed.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_delivery_that_nothing_asks_for_is_stopped_after_some_times_and_found() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let repeats = "no delivery is made again and again";
+    for _ in 0..4 {
+        assert_eq!(make_again(&test).await, Ok(()));
+    }
+    let is_good = async || {
+        let checks = test.store.examine().await.unwrap();
+        checks.iter().find(|it| it.name == repeats).unwrap().is_good
+    };
+    assert!(is_good().await);
+    assert_eq!(make_again(&test).await, Ok(()));
+    assert!(!is_good().await);
+    assert_eq!(make_again(&test).await, Err(ComposeFailure::Repeats));
+    assert_eq!(test.value("select state from delivery").await, "failed");
+
+    // A person, and a change of identity, ask for it.
+    let id: Uuid = test.value("select id from delivery").await.parse().unwrap();
+    assert!(test.store.resend(id, Actor::person("ann")).await.unwrap());
+    assert_eq!(make_again(&test).await, Ok(()));
+    test.execute("update patient set version = version + 1").await;
+    assert_eq!(make_again(&test).await, Ok(()));
+    assert_eq!(make_again(&test).await, Err(ComposeFailure::Repeats));
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::{
     CommitmentCheck, CommitmentReport, CommitmentRequest, CommitmentResult, CommitmentStore,
-    FailureReason, NewTask, ReferenceToCheck, ReportEnd, SopReference, StoredReference, WorkKind,
+    FailedReference, FailureReason, NewTask, ReferenceToCheck, ReportEnd, SopReference,
+    StoredReference, WorkKind,
 };
 use domain::event::{
     CommitmentAsked, CommitmentAskedAgain, CommitmentAttempt, CommitmentChecked, CommitmentGivenUp,
@@ -159,11 +160,9 @@ async fn repeat(
     request: &CommitmentRequest,
     references: &Value,
 ) -> Result<()> {
-    let failed = request
-        .references
-        .iter()
-        .map(|it| (it.clone(), FailureReason::DUPLICATE_TRANSACTION))
-        .collect();
+    let reason = FailureReason::DUPLICATE_TRANSACTION;
+    let named = request.references.iter().cloned();
+    let failed = named.map(|reference| FailedReference { reference, reason }).collect();
     let transaction = request.transaction.clone();
     let duplicate = CommitmentResult { transaction, committed: Vec::new(), failed };
     sqlx::query(

@@ -59,12 +59,17 @@ impl<R: Read> Skip for Forward<R> {
     }
 }
 
-const ITEM: Tag = Tag(0xFFFE, 0xE000);
-const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
-const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
+/// Begins an item of a sequence (PS3.5, 7.5).
+pub(crate) const ITEM: Tag = Tag(0xFFFE, 0xE000);
+
+/// Ends an item of undefined length.
+pub(crate) const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
+
+/// Ends a sequence of undefined length.
+pub(crate) const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 
 /// Undefined length: the end is marked by a delimiter (PS3.5, 7.1).
-const UNDEFINED: u32 = 0xFFFF_FFFF;
+pub(crate) const UNDEFINED: u32 = 0xFFFF_FFFF;
 
 /// A sequence or item that has begun and not ended.
 #[derive(Clone, Copy)]
@@ -123,6 +128,35 @@ pub fn starts<R: Read + Skip>(
     let mut walk = Walk { starts: Some(Vec::new()), ..walk };
     while walk.step(encoding.is_explicit)? {}
     Ok(walk.starts.unwrap_or_default())
+}
+
+/// Whether elements of a VR have a length of 16 bits (PS3.5, Table 7.1-2). All others, and VRs
+/// still to come, have one of 32 bits.
+pub(crate) const fn has_short_length(vr: [u8; 2]) -> bool {
+    matches!(
+        &vr,
+        b"AE"
+            | b"AS"
+            | b"AT"
+            | b"CS"
+            | b"DA"
+            | b"DS"
+            | b"DT"
+            | b"FL"
+            | b"FD"
+            | b"IS"
+            | b"LO"
+            | b"LT"
+            | b"PN"
+            | b"SH"
+            | b"SL"
+            | b"SS"
+            | b"ST"
+            | b"TM"
+            | b"UI"
+            | b"UL"
+            | b"US"
+    )
 }
 
 impl<R> Walk<R> {
@@ -311,32 +345,7 @@ impl<R: Read + Skip> Walk<R> {
         }
         let mut short = [0; 2];
         self.fill(tag, &mut short)?;
-        // PS3.5, Table 7.1-2; all others, and VRs still to come, have a length of 32 bits.
-        let is_short = matches!(
-            &vr,
-            b"AE"
-                | b"AS"
-                | b"AT"
-                | b"CS"
-                | b"DA"
-                | b"DS"
-                | b"DT"
-                | b"FL"
-                | b"FD"
-                | b"IS"
-                | b"LO"
-                | b"LT"
-                | b"PN"
-                | b"SH"
-                | b"SL"
-                | b"SS"
-                | b"ST"
-                | b"TM"
-                | b"UI"
-                | b"UL"
-                | b"US"
-        );
-        if !is_short {
+        if !has_short_length(vr) {
             return Ok((Some(vr), self.u32(tag)?));
         }
         let length =

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use contracts::{
-    CommitmentRequest, CommitmentResult, CommitmentStore as _, FailureReason, InstanceStore as _,
-    ReportEnd, SopReference,
+    CommitmentRequest, CommitmentResult, CommitmentStore as _, FailedReference, FailureReason,
+    InstanceStore as _, ReportEnd, SopReference,
 };
 
 use crate::testing::{TestStore, instance};
@@ -75,7 +75,8 @@ async fn din_31_another_request_under_a_used_transaction_uid_fails_whole() {
     test.store.store_commitment_request(request(vec![reference(2)])).await.unwrap();
     let reply = test.store.claim_commitment_reply("CT1", "1.2.3", LEASE).await.unwrap().unwrap();
     assert!(reply.committed.is_empty());
-    assert_eq!(reply.failed, [(reference(2), FailureReason::DUPLICATE_TRANSACTION)]);
+    let reason = FailureReason::DUPLICATE_TRANSACTION;
+    assert_eq!(reply.failed, [FailedReference { reference: reference(2), reason }]);
 }
 
 #[tokio::test]

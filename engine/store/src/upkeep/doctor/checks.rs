@@ -184,6 +184,16 @@ pub(super) const CHECKS: &[CheckQuery] = &[
         remedy: Remedy::Set("decide_at = now()"),
     },
     CheckQuery {
+        name: "no delivery is made again and again",
+        tables: "delivery",
+        // Only one that was attempted so often can have arrived so often.
+        is_wrong: "case when attempt > 3 then is_delivery_repeated(run, destination)
+            else false end",
+        advice: "a destination received the same more than three times within an hour, though \
+            nothing asked for it; stop it: isocenter destination pause NAME",
+        remedy: Remedy::None,
+    },
+    CheckQuery {
         name: "no delivery has failed",
         tables: "delivery",
         is_wrong: "state = 'failed'",
