@@ -169,6 +169,53 @@ async fn hl7_10_what_cannot_be_applied_is_answered_and_kept_with_its_reason() {
     assert!(problem.contains("different types or authorities"), "{problem}");
 }
 
+/// Sends bytes and reads to the end of the next answer.
+fn answer_to(stream: &mut TcpStream, bytes: &[u8]) -> String {
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\x1c\r") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        answer.extend(byte);
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_01_a_frame_is_one_message_or_none() {
+    let hospital = Hospital::open().await;
+    let message =
+        |id: &str| format!("MSH|^~\\&|A|B|C|D|2026||ADT^A04|{id}|P|2.5.1\rPID|1||5^^^H^MR\r");
+    let mut stream = connect(&hospital.engine.mllp);
+
+    let two = format!("\x0b{}{}\x1c\r", message("F1"), message("F2"));
+    let answer = answer_to(&mut stream, two.as_bytes());
+    assert!(answer.contains("MSA|AR|F1\rERR||MSH^2|100^"), "{answer}");
+    let again = format!("\x0bMSH|^~\\&|A|B|C|D|2026||ADT\x0b{}\x1c\r", message("F3"));
+    let answer = answer_to(&mut stream, again.as_bytes());
+    assert!(answer.contains("MSA|AA|F3\r"), "{answer}");
+    let unframed = format!("{}\x1c\r\x0b{}\x1c\r", message("F4"), message("F5"));
+    let answer = answer_to(&mut stream, unframed.as_bytes());
+    assert!(answer.contains("MSA|AA|F5\r"), "{answer}");
+
+    let messages = hospital.ask(&["messages"]).as_array().unwrap().len();
+    assert_eq!(messages, 3, "the refused one is kept, what never ended is not");
+    let events = hospital.ask(&["audit", "show"]);
+    let reasons: Vec<&str> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["kind"] == "message_unreadable")
+        .map(|it| it["body"]["detail"]["reason"].as_str().unwrap())
+        .collect();
+    assert_eq!(reasons, ["another message began inside of it"]);
+    let log = hospital.log();
+    assert!(log.contains("a message is broken off"), "{log}");
+    assert_eq!(log.matches("bytes outside of any MLLP frame").count(), 1, "{log}");
+    let metrics = get(&hospital.engine.http, "/metrics");
+    assert!(metrics.contains("hl7_unframed_connections_total 1"), "{metrics}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_37_no_patient_is_named_in_logs_metrics_or_the_trail() {
     let hospital = Hospital::open().await;

@@ -323,7 +323,7 @@ deliver: [{ to: ehr, what: [oru], after: [table] }]
 async fn hl7_34_a_result_of_nobody_is_sent_once_or_held_for_a_person() {
     let workflows = [("bones", OF_IMAGES), ("labs", OF_MESSAGES)];
     let options = SiteOptions { workflows: &workflows, resend: true, ..SiteOptions::default() };
-    let hospital = Hospital::with(habits).await;
+    let hospital = Hospital::with(options).await;
     hospital.send(&Phantom { patient_id: String::new(), ..phantom() }).await;
     let message = "MSH|^~\\&|LAB|HOSP|ISOCENTER|AI|20260115||ORU^R01^ORU_R01|N1|P|2.5.1\r\
         PID|1||||DOE^JANE||19800101|F\r\

@@ -30,3 +30,65 @@ async fn pap_12_results_become_a_table_and_false_flags_are_marked() {
     assert!(oru.contains("|12.3|10*9/L|3.5-9.5|H|||R|"), "{oru}");
     assert!(oru.contains("PID|1||77^^^HOSP^MR"), "{oru}");
 }
+
+/// A message of the laboratory: control id and the segments after MSH.
+fn message(control_id: &str, rest: &str) -> String {
+    format!("MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|{control_id}|P|2.5.1\r{rest}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_24_results_of_two_patients_in_one_message_are_refused_and_kept() {
+    let hospital = Hospital::open().await;
+    let potassium = |patient: &str, value: &str| {
+        format!(
+            "PID|1||{patient}^^^HOSP^MR\rORC|RE\rOBR|1\r\
+             OBX|1|NM|2823-3^Potassium^LN||{value}|mmol/L|3.5-5.1||||F\r"
+        )
+    };
+    let two = format!("{}{}", potassium("A", "4.1"), potassium("B", "7.4"));
+
+    assert_eq!(hospital.send_message(&message("TWO", &two)).await, "AE");
+    let again = format!("{}{}", potassium("A", "4.1"), potassium("A", "4.2"));
+    assert_eq!(hospital.send_message(&message("SAME", &again)).await, "AA");
+    hospital.ended_runs(1).await;
+
+    let why = hospital.ask(&["why", "TWO"]);
+    let problem = why["messages"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("PID 2"), "{problem}");
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    assert!(oru.contains("|4.1|") && oru.contains("|4.2|") && !oru.contains("7.4"), "{oru}");
+    assert!(oru.contains("PID|1||A^^^HOSP^MR"), "{oru}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_60_what_is_no_result_by_its_status_reaches_nobody_as_one() {
+    let hospital = Hospital::open().await;
+    let observations =
+        [("4.1", "F"), ("512", "W"), ("118", "D"), ("9.9", "X"), ("33", "C"), ("31", "P")];
+    let rows = observations.map(|(value, status)| {
+        format!("OBX|1|NM|{value}-0^Of {status}^LN||{value}|mmol/L|1-40||||{status}\r")
+    });
+    let pending = "OBX|7|ST|1975-2^Bilirubin^LN||pending||||||I\rOBX|8|NM|2093-3^Sum^LN||0||||||N";
+    let rest = format!("PID|1||A^^^HOSP^MR\rOBR|1\r{}{pending}", rows.concat());
+
+    assert_eq!(hospital.send_message(&message("S1", &rest)).await, "AA");
+    let runs = hospital.ended_runs(1).await;
+
+    let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+    let rows = run["outputs"]["table"]["laboratory"].as_array().unwrap();
+    let results: Vec<&str> = rows.iter().map(|it| it["result"].as_str().unwrap()).collect();
+    assert_eq!(results, ["4.1", "33", "31"]);
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    for value in ["|512|", "|118|", "|9.9|", "|pending|", "|0|"] {
+        assert!(!oru.contains(value), "{value}: {oru}");
+    }
+    assert!(oru.contains("Not a result: Of W, withdrawn as wrong by its sender (W)."), "{oru}");
+
+    let rest = "PID|1||A^^^HOSP^MR\rOBR|1\rOBX|1|NM|2823-3^Potassium^LN||4.1||||||";
+    assert_eq!(hospital.send_message(&message("S2", &format!("{rest}I"))).await, "AA");
+    assert_eq!(hospital.send_message(&message("S3", &format!("{rest}W"))).await, "AA");
+    let runs = hospital.ended_runs(2).await;
+    let ends: Vec<&str> = runs.iter().map(|it| it["status"].as_str().unwrap()).collect();
+    assert!(ends.len() == 2 && ends.contains(&"failed"), "{ends:?}");
+    assert_eq!(hospital.ehr.received().len(), 1);
+}

@@ -25,6 +25,61 @@ pub struct Observation {
     pub status: String,
 }
 
+impl Observation {
+    /// Why it is no result, if its status says that it is none (HL7-60). Every other status, and
+    /// none at all, leaves the value a result.
+    pub fn no_result(&self) -> Option<NoResult> {
+        match self.status.trim().to_ascii_uppercase().as_str() {
+            "D" => Some(NoResult::Deleted),
+            "W" => Some(NoResult::Wrong),
+            "X" => Some(NoResult::Unobtainable),
+            "N" => Some(NoResult::NotAsked),
+            "I" => Some(NoResult::Pending),
+            "O" => Some(NoResult::OrderOnly),
+            _ => None,
+        }
+    }
+}
+
+/// Why an observation is no result (OBX-11, table 0085).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoResult {
+    /// `D`: its sender deletes it.
+    Deleted,
+    /// `W`: its sender withdraws it as wrong, for instance because it is of another patient.
+    Wrong,
+    /// `X`: no result can be obtained.
+    Unobtainable,
+    /// `N`: it was not asked for.
+    NotAsked,
+    /// `I`: the specimen is there, and the result is not.
+    Pending,
+    /// `O`: it describes what was ordered.
+    OrderOnly,
+}
+
+impl NoResult {
+    /// Whether a result that was sent before is taken back.
+    pub const fn is_withdrawal(self) -> bool {
+        match self {
+            Self::Deleted | Self::Wrong => true,
+            Self::Unobtainable | Self::NotAsked | Self::Pending | Self::OrderOnly => false,
+        }
+    }
+
+    /// The reason in words, for the reader of a report.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted by its sender (D)",
+            Self::Wrong => "withdrawn as wrong by its sender (W)",
+            Self::Unobtainable => "no result can be obtained (X)",
+            Self::NotAsked => "not asked for (N)",
+            Self::Pending => "pending (I)",
+            Self::OrderOnly => "a description of the order (O)",
+        }
+    }
+}
+
 /// A row of a laboratory report: the four columns of the paper, and what the engine derives from
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +137,25 @@ impl Abnormality {
             Self::High => "H",
             Self::Abnormal => "A",
             Self::Unknown => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hl7_60_a_status_without_a_result_is_told_from_all_others() {
+        let standing = |status: &str| {
+            let status = status.to_owned();
+            Observation { status, ..Observation::default() }.no_result()
+        };
+        for status in ["D", "W", "X", "N", "I", "O", "w", " X "] {
+            assert!(standing(status).is_some(), "{status}");
+        }
+        for status in ["", "P", "C", "F", "R", "S", "U", "A", "B", "V", "?"] {
+            assert_eq!(standing(status), None, "{status}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, Finding, LabRow, Observation, Region, Section, Segmentation, SeriesInstanceUid,
-    SopClassUid, SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, Finding, LabRow, NoResult, Observation, Region, Section, Segmentation,
+    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -94,9 +94,19 @@ pub struct ExchangedDocument {
 }
 
 impl ExchangedDocument {
+    /// The observations that have a result, by their status (HL7-60).
+    pub fn results(&self) -> impl Iterator<Item = &Observation> {
+        self.observations.iter().filter(|it| it.no_result().is_none())
+    }
+
+    /// The observations that report a result or take one back. Conditions of workflows count these:
+    /// a message that only takes back has to be seen, and one that only announces has not.
+    pub fn reported(&self) -> impl Iterator<Item = &Observation> {
+        self.observations.iter().filter(|it| it.no_result().is_none_or(NoResult::is_withdrawal))
+    }
+
     /// The text that a person is responsible for: observations of a text type whose status is final
-    /// or
-    /// corrected (tables 0125, 0085).
+    /// or corrected (tables 0125, 0085).
     pub fn final_words(&self) -> String {
         let is_meant = |it: &&Observation| {
             matches!(it.value_type.as_str(), "TX" | "FT" | "ST" | "CF")

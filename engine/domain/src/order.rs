@@ -49,7 +49,7 @@ impl Order {
             study: newer.key.study.or(self.key.study),
         };
         Self {
-            action: newer.action,
+            action: newer.action.after(self.action),
             patient: newer.patient.or(self.patient),
             key,
             procedure_code: one(self.procedure_code, newer.procedure_code),
@@ -85,7 +85,7 @@ pub struct OrderKey {
     pub study: Option<StudyInstanceUid>,
 }
 
-/// What ORC-1 asks to do with an order (table 0119).
+/// What ORC-1 asks to do with an order (table 0119), with the status in ORC-5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderAction {
@@ -93,6 +93,19 @@ pub enum OrderAction {
     Place,
     /// Taken back: nothing may leave for it (HL7-43).
     Cancel,
+    /// Only its status is told: what was taken back stays so.
+    Tell,
+}
+
+impl OrderAction {
+    /// What holds after this action, when `earlier` held before.
+    #[must_use]
+    pub const fn after(self, earlier: Self) -> Self {
+        match self {
+            Self::Place | Self::Cancel => self,
+            Self::Tell => earlier,
+        }
+    }
 }
 
 named_enum! {

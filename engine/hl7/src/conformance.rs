@@ -27,11 +27,18 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("ADT^A43", "what is filed under MRG-1 belongs to PID-3"),
     ("ADT^A44", "an account moves to another patient with its orders and images; A45: a visit"),
     ("ADT^A47", "a patient has another identifier (also A46)"),
-    ("ORM^O01", "order: OBR-18 accession number, ZDS-1 Study Instance UID, ORC-1 and ORC-5"),
+    (
+        "ORM^O01",
+        "order: OBR-18 accession number, ZDS-1 Study Instance UID; ORC-1, or CA or DC in ORC-5, cancels \
+         every OBR under it; ORC-1 SC opens nothing again",
+    ),
     ("OMI^O23", "order: IPC-1 accession number, IPC-3 Study Instance UID"),
     ("OMG^O19", "order"),
     ("OML^O21", "order"),
-    ("ORU^R01", "results, with files out of OBX-5 (ED)"),
+    (
+        "ORU^R01",
+        "results, with files out of OBX-5 (ED); what OBX-11 calls no result (D, W, X, N, I, O) is none",
+    ),
     ("OUL^R22", "results"),
     ("MDM^T01", "document: TXA, and text or file out of OBX (all events T01 to T11)"),
 ];
@@ -49,7 +56,8 @@ pub fn profile() -> String {
          of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
          with AR and its MSH-10, and the connection is closed. Segments end with CR; LF and CRLF are \
          read, too. A frame may hold a batch (FHS, BHS, BTS, FTS): each message is answered, in a \
-         batch.\n",
+         batch. A message that begins inside another (0x0B, then MSH, BHS or FHS) breaks it off: only \
+         the new one is answered.\n",
         VERSIONS.join(", "),
         rules.processing_ids.join(", "),
         MESSAGE_BYTES_MAX >> 20,
@@ -66,7 +74,9 @@ pub fn profile() -> String {
 
 const ACCEPTED_TOO: &str = "\n\
 Every other message of tables 0076 and 0003 is stored, acknowledged and may start a workflow; one that \
-is in neither, and not among `hl7.types`, is answered with AR, stored and shown.\n\n";
+is in neither, and not among `hl7.types`, is answered with AR, stored and shown. Orders, results and \
+documents are of one patient: a further PID has to name the same, or belong to earlier results that come \
+with an order (`PRIOR_RESULT`; they are not read).\n\n";
 
 const ACKNOWLEDGED: &str = "\
 ## Acknowledged\n\n\
@@ -142,6 +152,16 @@ const CASES: &[Case] = &[
         "PID-3 and MRG-1 are of different types or authorities",
         "ADT^A40|1|P|2.5.1",
         "PID|1||7^^^H^MR\rMRG|6^^^H^PI",
+    ),
+    Case::of(
+        "a later PID names another patient",
+        "ORU^R01|1|P|2.5.1",
+        "PID|1||7^^^H^MR\rOBR|1\rPID|2||8^^^H^MR\rOBR|1",
+    ),
+    Case::of(
+        "it is two messages in one frame without BHS",
+        "ADT^A01|1|P|2.5.1",
+        "PID|1||7^^^H^MR\rMSH|^~\\&|A|B|C|D|20260101||ADT^A01|2|P|2.5.1\rPID|1||8^^^H^MR",
     ),
     Case {
         obstacle: Obstacle::NotStored,
@@ -247,19 +267,23 @@ mod tests {
     #[test]
     fn hl7_10_every_case_of_the_table_has_its_error() {
         let errors: Vec<String> = CASES.iter().map(|it| answer(it, "|").error).collect();
-        let expected = ["", "100", "102", "200", "201", "202", "203", "207", "101", "204", "207"];
+        let expected = [
+            "", "100", "102", "200", "201", "202", "203", "207", "101", "204", "207", "100", "207",
+        ];
         assert_eq!(errors, expected);
     }
 
     /// Each message of the profile is of the standard, is accepted, and something follows from it.
     #[test]
     fn something_follows_from_every_message_of_the_profile() {
-        let rest = "PID|1||7^^^H^MR|||||||||||||||A2\rPID|2||8^^^H^MR\rMRG|6^^^H^MR||A1||V1\r\
+        let rest = "PID|1||7^^^H^MR|||||||||||||||A2\rMRG|6^^^H^MR||A1||V1\r\
             PV1|1|I\rTXA|1|DI\rORC|NW|P1\rOBR|1|P1\rOBX|1|TX|1||text";
+        let other = "PID|2||8^^^H^MR";
         for (kind, _) in MEANINGS {
             let (of, event) = kind.split_once('^').unwrap();
             assert!(is_type(of) && is_event(event), "{kind}");
-            let text = format!("MSH|^~\\&|A|B|C|D|20260101||{kind}|1|P|2.5.1\r{rest}");
+            let other = if *kind == "ADT^A24" { other } else { "" };
+            let text = format!("MSH|^~\\&|A|B|C|D|20260101||{kind}|1|P|2.5.1\r{rest}\r{other}");
             let judged = judge(text.as_bytes(), &Rules::default()).unwrap();
             assert!(!judged.effects.unwrap().is_empty(), "{kind}");
         }

@@ -109,8 +109,9 @@ impl Connection {
         let mut decoder = Decoder::default();
         let mut buffer = Vec::with_capacity(READ_BYTES);
         let mut inside_since: Option<(Instant, u64)> = None;
+        let mut has_told = false;
         loop {
-            while let Some(frame) = decoder.next_frame()? {
+            while let Some(frame) = next_frame(&mut decoder, &mut has_told)? {
                 inside_since = None;
                 self.answer_frame(frame, &mut stream).await?;
             }
@@ -162,6 +163,13 @@ impl Connection {
                 }
                 return Err(ConnectionError::TooLong);
             }
+            Frame::BrokenOff { bytes } => {
+                metrics::counter!("hl7_messages_total", "outcome" => "broken_off").increment(1);
+                warn!(bytes, "a message is broken off: its sender began another inside of it");
+                let reason = "another message began inside of it".to_owned();
+                self.record(MessageUnreadable { reason, bytes: Some(bytes as u64) }).await;
+                return Ok(());
+            }
         };
         for answer in self.answers(bytes).await {
             self.send(stream, &answer).await?;
@@ -196,7 +204,7 @@ impl Connection {
             return Vec::new();
         };
         let judged = match judged {
-            Ok(judged) if judged.message.msh(9, 1) == "ACK" => return Vec::new(),
+            Ok(judged) if is_acknowledgement(&judged.message) => return Vec::new(),
             Ok(judged) => judged,
             Err(problem) => {
                 metrics::counter!("hl7_messages_total", "outcome" => "unreadable").increment(1);
@@ -269,6 +277,24 @@ impl Connection {
     }
 }
 
+/// The next frame of a connection. Bytes outside of any are told once: a peer that does not frame its
+/// messages waits for answers that never come.
+fn next_frame(decoder: &mut Decoder, has_told: &mut bool) -> Result<Option<Frame>, Garbage> {
+    let frame = decoder.next_frame();
+    let bytes = decoder.bytes_outside();
+    if bytes > 0 && !*has_told {
+        *has_told = true;
+        metrics::counter!("hl7_unframed_connections_total").increment(1);
+        warn!(bytes, "bytes outside of any MLLP frame are skipped");
+    }
+    frame
+}
+
+/// Whether a frame holds an acknowledgement and nothing else.
+fn is_acknowledgement(message: &Message) -> bool {
+    message.msh(9, 1) == "ACK" && !message.has_second_header()
+}
+
 /// When the event happened according to the sender: EVN-2, else MSH-7, if it is precise to the
 /// minute (HL7-25). A date alone does not order messages.
 fn stated_at(message: &Message) -> Option<Timestamp> {
@@ -323,5 +349,15 @@ mod tests {
         check("20260102", "202601021030-0500", Some("2026-01-02T15:30:00Z"));
         check("2026010210300199.5+0000", "x", Some("2026-01-02T10:30:01Z"));
         check("99999999999999", "", None);
+    }
+
+    #[test]
+    fn hl7_12_an_acknowledgement_with_a_message_behind_it_is_answered() {
+        let ack = "MSH|^~\\&|A|B|C|D|2026||ACK|1|P|2.5\rMSA|AA|7";
+        let parsed = |text: &str| Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
+        assert!(is_acknowledgement(&parsed(ack)));
+        let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A01|2|P|2.5\rPID|1||7";
+        assert!(!is_acknowledgement(&parsed(message)));
+        assert!(!is_acknowledgement(&parsed(&format!("{ack}\r{message}"))));
     }
 }

@@ -1,26 +1,31 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
 use contracts::MessageEffect;
-use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation};
+use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation, PatientId};
 
+use crate::groups::PatientGroup;
 use crate::message::{Message, Segment};
-use crate::patient::patient_id;
 
-/// The observations or the document of a message, with the files in it.
-pub(crate) fn document(message: &Message) -> MessageEffect {
-    let pid = message.segment("PID");
-    let patient = pid.and_then(|it| patient_id(message, it).ok().flatten());
-    let observations =
-        message.segments().iter().filter(|it| it.name == "OBX").map(|it| observation(message, it));
-    let message_type = format!("{}^{}", message.msh(9, 1), message.msh(9, 2));
-    let files = message.segments().iter().filter(|it| it.name == "OBX");
-    let document = ExchangedDocument {
-        message_type,
-        observations: observations.collect(),
-        about: message.segment("TXA").map(|it| about(message, it)),
-        attachments: files.filter_map(|it| attachment(message, it)).collect(),
+/// The observations or the document of a message about one patient, with the files in it.
+pub(crate) fn document(
+    message: &Message,
+    groups: &[PatientGroup<'_>],
+    patient: Option<PatientId>,
+) -> MessageEffect {
+    let mut document = ExchangedDocument {
+        message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
+        about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
+        ..ExchangedDocument::default()
     };
-    let request = message.segment("OBR");
+    for obx in groups.iter().flat_map(|it| it.named("OBX")) {
+        let observation = observation(message, obx);
+        // A file under a status without a result is none either.
+        if observation.no_result().is_none() {
+            document.attachments.extend(attachment(message, obx));
+        }
+        document.observations.push(observation);
+    }
+    let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
     MessageEffect::Document { patient, document, accession }
 }
@@ -103,11 +108,13 @@ mod tests {
     use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
+    use crate::groups;
 
     fn of(kind: &str, rest: &str) -> ExchangedDocument {
         let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{kind}|M1|P|2.5.1\r{rest}");
         let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
-        let MessageEffect::Document { document, .. } = document(&message) else { panic!() };
+        let effect = document(&message, &groups::patients(&message), None);
+        let MessageEffect::Document { document, .. } = effect else { panic!() };
         document
     }
 
@@ -134,5 +141,14 @@ mod tests {
         let about = of("MDM^T10", &format!("{txa}\rOBX|1|TX|a||Text")).about.unwrap();
         assert_eq!((about.number.as_str(), about.parent.as_str()), ("DOC7", "DOC6"));
         assert_eq!((about.completion.as_str(), about.availability.as_str()), ("LA", "AV"));
+    }
+
+    #[test]
+    fn hl7_60_a_file_under_a_status_without_a_result_is_not_taken() {
+        let obx = "OBX|1|ED|18748-4^Report^LN||^application^pdf^Base64^SGk=||||||";
+        assert_eq!(of("ORU^R01", &format!("OBR|1\r{obx}F")).attachments.len(), 1);
+        let withdrawn = of("ORU^R01", &format!("OBR|1\r{obx}W"));
+        assert_eq!(withdrawn.attachments, []);
+        assert_eq!(withdrawn.observations[0].status, "W");
     }
 }

@@ -8,6 +8,7 @@
 //! - [`frame`], [`batch`]: find messages in the byte stream;
 //! - [`message`]: parses a message into segments, fields and components;
 //! - [`receiver`]: decides whether a message is accepted;
+//! - `groups`: which patient and which order each of its segments is about;
 //! - [`mapping`]: maps it to its effects, with `patient`, `merging` and `document`;
 //! - [`acknowledgement`]: writes the answers.
 //!
@@ -29,6 +30,7 @@ pub mod connection;
 mod destination_config;
 mod document;
 pub mod frame;
+mod groups;
 pub mod listener;
 pub mod mapping;
 mod merging;

@@ -7,87 +7,110 @@ use contracts::MessageEffect;
 use domain::{Order, OrderAction, OrderKey, PatientId};
 
 use crate::document::document;
+use crate::groups::{self, OrderGroup, PatientGroup, only_patient};
 use crate::merging::identity_effects;
-use crate::message::{ErrorCode, Message, Problem, Segment};
+use crate::message::{ErrorCode, Message, Problem};
 use crate::patient::{demographics, missing_patient, patient_id};
 
 /// Values of ORC-1 that cancel an order (table 0119).
 const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR"];
+
+/// Values of ORC-1 that only tell or ask for the status of an order (table 0119).
+const TELLING: &[&str] = &["SC", "SR", "SS"];
+
+/// Values of ORC-5 of an order that is cancelled or discontinued (table 0038).
+const CANCELLED: &[&str] = &["CA", "DC"];
 
 /// The effects of `message`. A message without effects is stored all the same, and may start a
 /// workflow.
 ///
 /// # Errors
 ///
-/// Fails if something is missing or contradictory. Nothing may be changed then.
+/// Fails if something is missing or contradictory, or if the message is about several patients and
+/// its structure holds one. Nothing may be changed then.
 pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
-    let mut effects = match (message.msh(9, 1).as_str(), message.msh(9, 2).as_str()) {
-        ("ADT", event) => match identity_effects(message, event)? {
-            Some(effects) => return Ok(effects),
-            None => Vec::new(),
-        },
-        ("ORM", "O01") | ("OMI", "O23") | ("OMG", "O19") | ("OML", "O21") => orders(message)?,
-        ("ORU" | "OUL" | "MDM", _) => vec![document(message)],
-        _ => return Ok(Vec::new()),
-    };
-    if let Some(patient) = message.segment("PID") {
-        let requires_patient = message.msh(9, 1) == "ADT";
-        match patient_id(message, patient)? {
-            Some(id) => {
-                let demographics = demographics(message, patient);
-                effects.insert(0, MessageEffect::Patient { id, demographics });
+    let mut groups = groups::patients(message);
+    match (message.msh(9, 1).as_str(), message.msh(9, 2).as_str()) {
+        ("ADT", event) => {
+            if let Some(effects) = identity_effects(message, &groups, event)? {
+                return Ok(effects);
             }
-            None if requires_patient => return Err(missing_patient()),
-            None => {}
+            // Two patients swap their beds: only the first is brought up to date.
+            if event == "A17" {
+                groups.retain(|it| it.pid.is_some());
+                groups.truncate(1);
+            }
+            let patient = only_patient(message, &groups)?;
+            // Events about beds and equipment have no PID.
+            if patient.is_none() && groups.iter().any(|it| it.pid.is_some()) {
+                return Err(missing_patient());
+            }
+            patients(message, &groups)
+        }
+        ("ORM", "O01") | ("OMI", "O23") | ("OMG", "O19") | ("OML", "O21") => {
+            groups.retain(|it| !it.is_prior_result(message));
+            let patient = only_patient(message, &groups)?;
+            let mut effects = patients(message, &groups)?;
+            effects.extend(orders(message, &groups, patient.as_ref())?);
+            Ok(effects)
+        }
+        ("ORU" | "OUL" | "MDM", _) => {
+            let patient = only_patient(message, &groups)?;
+            let mut effects = patients(message, &groups)?;
+            effects.push(document(message, &groups, patient));
+            Ok(effects)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What the PID segments of a message state about its patient. The same again is stated once.
+fn patients(message: &Message, groups: &[PatientGroup<'_>]) -> Result<Vec<MessageEffect>, Problem> {
+    let mut effects = Vec::new();
+    for pid in groups.iter().filter_map(|it| it.pid) {
+        let Some(id) = patient_id(message, pid)? else { continue };
+        let effect = MessageEffect::Patient { id, demographics: demographics(message, pid) };
+        if effects.last() != Some(&effect) {
+            effects.push(effect);
         }
     }
     Ok(effects)
 }
 
-/// The orders of a message. The segments of one order go from its ORC, or its OBR where there is no
-/// ORC, to the next.
-fn orders(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
-    let patient = match message.segment("PID") {
-        Some(pid) => patient_id(message, pid)?,
-        None => None,
-    };
-    let mut groups: Vec<Vec<&Segment>> = Vec::new();
-    for segment in message.segments() {
-        let has_request = groups.last().is_some_and(|it| it.iter().any(|it| it.name == "OBR"));
-        match segment.name.as_str() {
-            "ORC" => groups.push(vec![segment]),
-            "OBR" if groups.is_empty() || has_request => groups.push(vec![segment]),
-            "MSH" | "PID" | "PV1" => {}
-            _ => {
-                if let Some(group) = groups.last_mut() {
-                    group.push(segment);
-                }
-            }
+/// The orders of a message, without the results of earlier orders that come with them.
+fn orders(
+    message: &Message,
+    groups: &[PatientGroup<'_>],
+    patient: Option<&PatientId>,
+) -> Result<Vec<MessageEffect>, Problem> {
+    let mut effects = Vec::new();
+    for group in groups {
+        let account = group.pid.map(|it| message.value(it, 18, 1)).unwrap_or_default();
+        let visit = group.segment("PV1").map(|it| message.value(it, 19, 1)).unwrap_or_default();
+        for order_group in group.orders().iter().filter(|it| !it.is_prior_result(message)) {
+            let order = Order {
+                patient: patient.cloned(),
+                account: account.clone(),
+                visit: visit.clone(),
+                ..order(message, order_group)
+            };
+            effects.push(MessageEffect::Order(Box::new(order)));
         }
     }
-    let account = message.segment("PID").map(|it| message.value(it, 18, 1)).unwrap_or_default();
-    let visit = message.segment("PV1").map(|it| message.value(it, 19, 1)).unwrap_or_default();
-    let order = |group: Vec<&Segment>| Order {
-        account: account.clone(),
-        visit: visit.clone(),
-        ..order(message, &group, patient.clone())
-    };
-    let found: Vec<MessageEffect> =
-        groups.into_iter().map(|it| MessageEffect::Order(Box::new(order(it)))).collect();
-    if found.is_empty() {
+    if effects.is_empty() {
         return Err(Problem::wrong(
             ErrorCode::RequiredFieldMissing,
             "ORC",
             "an order message without ORC or OBR",
         ));
     }
-    Ok(found)
+    Ok(effects)
 }
 
-fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> Order {
+/// The order of a group, without its patient and encounter.
+fn order(message: &Message, group: &OrderGroup<'_>) -> Order {
     let value = |name: &str, field, component| {
-        let segment = group.iter().find(|it| it.name == name);
-        segment.map(|it| message.value(it, field, component)).unwrap_or_default()
+        group.segment(name).map(|it| message.value(it, field, component)).unwrap_or_default()
     };
     let first =
         |values: &[String]| values.iter().find(|it| !it.is_empty()).cloned().unwrap_or_default();
@@ -99,10 +122,10 @@ fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> O
         requested_procedure: first(&[value("IPC", 2, 1), value("OBR", 19, 1)]),
         study: study.trim().parse().ok(),
     };
-    let is_cancelled = CANCELLING.contains(&value("ORC", 1, 1).as_str());
+    let status = group.control(message, 5);
     Order {
-        action: if is_cancelled { OrderAction::Cancel } else { OrderAction::Place },
-        patient,
+        action: action(&group.control(message, 1), &status),
+        patient: None,
         key,
         procedure_code: value("OBR", 4, 1),
         procedure: value("OBR", 4, 2),
@@ -115,9 +138,20 @@ fn order(message: &Message, group: &[&Segment], patient: Option<PatientId>) -> O
         ]),
         modality: first(&[value("IPC", 5, 1), value("OBR", 24, 1)]),
         reason: first(&[value("OBR", 31, 2), value("OBR", 13, 1)]),
-        status: value("ORC", 5, 1),
+        status,
         account: String::new(),
         visit: String::new(),
+    }
+}
+
+/// What ORC-1 and ORC-5 mean for an order (HL7-43). A status cancels, and never takes that back.
+fn action(control: &str, status: &str) -> OrderAction {
+    if CANCELLING.contains(&control) || CANCELLED.contains(&status) {
+        OrderAction::Cancel
+    } else if TELLING.contains(&control) || (control.is_empty() && !status.is_empty()) {
+        OrderAction::Tell
+    } else {
+        OrderAction::Place
     }
 }
 
@@ -179,5 +213,99 @@ mod tests {
         let MessageEffect::Document { document, .. } = &found[1] else { panic!() };
         let values: Vec<&str> = document.observations.iter().map(|it| it.value.as_str()).collect();
         assert_eq!(values, ["12.3", "<0.5", "1:128", "Yellow"]);
+    }
+
+    /// The results of two patients in one ORU^R01: legal, and taken from none.
+    #[test]
+    fn hl7_24_results_of_another_patient_are_refused_and_name_the_pid() {
+        let oru = "PID|1||7^^^HOSP^MR\rOBR|1\rOBX|1|NM|2823-3^Potassium^LN||4.1\r\
+            PID|2||8^^^HOSP^MR\rOBR|1\rOBX|1|NM|2823-3^Potassium^LN||7.4";
+        for kind in ["ORU^R01", "OUL^R22", "MDM^T02", "ADT^A08"] {
+            let problem = of(kind, oru).unwrap_err();
+            assert_eq!((problem.code.number(), problem.is_final), (207, false), "{kind}");
+            assert_eq!(problem.location, "PID^2^3", "{kind}");
+            assert!(problem.text.contains("PID 2"), "{kind}: {problem}");
+        }
+        let orders = "PID|1||7^^^HOSP^MR\rORC|NW|P1\rOBR|1\rPID|2||8^^^HOSP^MR\rORC|NW|P2\rOBR|1";
+        for kind in ["ORM^O01", "OMI^O23", "OMG^O19", "OML^O21"] {
+            assert_eq!(of(kind, orders).unwrap_err().location, "PID^2^3", "{kind}");
+        }
+    }
+
+    #[test]
+    fn hl7_24_further_groups_of_the_same_patient_are_read_whole() {
+        let oru = "PID|1||7^^^HOSP^MR||DOE^JANE\rOBR|1|||||||||||||||||A1\rOBX|1|NM|a||1\r\
+            PID|2||7^^^HOSP^MR||DOE^JANE\rOBR|1\rOBX|1|NM|b||2";
+        let found = of("ORU^R01", oru).unwrap();
+        let [MessageEffect::Patient { .. }, MessageEffect::Document { document, accession, .. }] =
+            found.as_slice()
+        else {
+            panic!("{found:?}")
+        };
+        let values: Vec<&str> = document.observations.iter().map(|it| it.value.as_str()).collect();
+        assert_eq!((values, accession.as_str()), (vec!["1", "2"], "A1"));
+
+        let orm = "PID|1||7^^^HOSP^MR\rPV1|1||||||||||||||||||V1\rORC|NW|P1\rOBR|1\r\
+            PID|2||7^^^HOSP^MR\rPV1|1||||||||||||||||||V2\rORC|NW|P2\rOBR|1";
+        assert_eq!(placed("ORM^O01", orm), ["Place P1 V1", "Place P2 V2"]);
+    }
+
+    /// The orders of a message: action, placer number and visit.
+    fn placed(kind: &str, rest: &str) -> Vec<String> {
+        let found = of(kind, rest).unwrap().into_iter();
+        let orders = found.filter_map(|it| match it {
+            MessageEffect::Order(order) => Some(order),
+            _ => None,
+        });
+        let lines = orders.map(|it| format!("{:?} {} {}", it.action, it.key.placer, it.visit));
+        lines.map(|it| it.trim_end().to_owned()).collect()
+    }
+
+    /// `PRIOR_RESULT` of `OMG_O19` and `OML_O21`: the one place where a second PID follows an order.
+    #[test]
+    fn hl7_24_earlier_results_that_come_with_an_order_are_no_orders() {
+        for prior in ["PID|1||6^^^OLD^MR\rORC|PR|P0", "ORC|PR|P0", "PID|1||6^^^OLD^MR"] {
+            let rest = format!("PID|1||7\rORC|NW|P1\rOBR|1|P1\r{prior}\rOBR|1|P0\rOBX|1|NM|a||1");
+            assert_eq!(placed("OML^O21", &rest), ["Place P1"], "{prior}");
+        }
+    }
+
+    /// Patients who swap beds, and all events of several PID: as before.
+    #[test]
+    fn hl7_30_events_about_several_patients_name_several() {
+        let two = "PID|1||7^^^H^MR\rPV1|1\rPID|2||8^^^H^MR\rPV1|1";
+        let found = of("ADT^A17", two).unwrap();
+        let [MessageEffect::Patient { id, .. }] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(id.value, "7");
+        assert_eq!(of("ADT^A20", "NPU|1|U").unwrap(), []);
+        let merges = "PID|1||7^^^H^MR\rMRG|5^^^H^MR||A1\rPID|2||8^^^H^MR\rMRG|6^^^H^MR||A2";
+        for (event, count) in [("A30", 2), ("A34", 2), ("A40", 2), ("A43", 2), ("A44", 1)] {
+            assert_eq!(of(&format!("ADT^{event}"), merges).unwrap().len(), count, "{event}");
+        }
+    }
+
+    #[test]
+    fn hl7_43_one_orc_cancels_every_request_under_it() {
+        let orm = "PID|1||7\rORC|CA|P1|F1||CA\rOBR|1|P1|F1\rOBR|2|P2|F2\rORC|NW|P3\rOBR|1|P3";
+        assert_eq!(placed("ORM^O01", orm), ["Cancel P1", "Cancel P2", "Place P3"]);
+    }
+
+    #[track_caller]
+    fn check_action(orc: &str, expected: &str) {
+        let found = placed("ORM^O01", &format!("PID|1||7\r{orc}\rOBR|1|P1"));
+        assert_eq!(found, [format!("{expected} P1")], "{orc}");
+    }
+
+    #[test]
+    fn hl7_43_a_status_cancels_and_opens_nothing_again() {
+        check_action("ORC|SC|P1|||CA", "Cancel");
+        check_action("ORC|XO|P1|||DC", "Cancel");
+        check_action("ORC|DC|P1|||IP", "Cancel");
+        check_action("ORC|SC|P1|||IP", "Tell");
+        check_action("ORC|SC|P1|||CM", "Tell");
+        check_action("ORC||P1|||SC", "Tell");
+        check_action("ORC|NW|P1|||SC", "Place");
+        check_action("ORC|XO|P1|||IP", "Place");
+        check_action("ORC||P1", "Place");
     }
 }

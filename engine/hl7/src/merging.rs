@@ -3,6 +3,7 @@
 
 use contracts::{Encounter, MergeKind, MessageEffect};
 
+use crate::groups::PatientGroup;
 use crate::message::{ErrorCode, Message, Problem, Segment};
 use crate::patient::{Identifier, demographics, identifiers, missing_patient, patient_id};
 
@@ -13,41 +14,43 @@ use crate::patient::{Identifier, demographics, identifiers, missing_patient, pat
 /// Fails if something is missing or contradictory.
 pub(crate) fn identity_effects(
     message: &Message,
+    groups: &[PatientGroup<'_>],
     event: &str,
 ) -> Result<Option<Vec<MessageEffect>>, Problem> {
     let effects = match event {
         // A36 merges the account as well.
         "A36" => {
-            let mut effects = merges(message, MergeKind::Merge)?;
-            effects.extend(renumbered(message, Encounter::Account)?);
+            let mut effects = merges(message, groups, MergeKind::Merge)?;
+            effects.extend(renumbered(message, groups, Encounter::Account)?);
             effects
         }
-        "A18" | "A30" | "A34" | "A39" | "A40" => merges(message, MergeKind::Merge)?,
-        "A46" | "A47" => merges(message, MergeKind::Rename)?,
-        "A43" => merges(message, MergeKind::Move)?,
-        "A35" | "A41" | "A49" => renumbered(message, Encounter::Account)?.into_iter().collect(),
-        "A42" | "A50" => renumbered(message, Encounter::Visit)?.into_iter().collect(),
-        "A44" => vec![moved(message, Encounter::Account)?],
-        "A45" => vec![moved(message, Encounter::Visit)?],
-        "A24" => vec![linked(message, true)?],
-        "A37" => vec![linked(message, false)?],
+        "A18" | "A30" | "A34" | "A39" | "A40" => merges(message, groups, MergeKind::Merge)?,
+        "A46" | "A47" => merges(message, groups, MergeKind::Rename)?,
+        "A43" => merges(message, groups, MergeKind::Move)?,
+        "A35" | "A41" | "A49" => {
+            renumbered(message, groups, Encounter::Account)?.into_iter().collect()
+        }
+        "A42" | "A50" => renumbered(message, groups, Encounter::Visit)?.into_iter().collect(),
+        "A44" => vec![moved(message, groups, Encounter::Account)?],
+        "A45" => vec![moved(message, groups, Encounter::Visit)?],
+        "A24" => vec![linked(message, groups, true)?],
+        "A37" => vec![linked(message, groups, false)?],
         _ => return Ok(None),
     };
     Ok(Some(effects))
 }
 
 /// The merges of a message: each PID with the MRG after it.
-fn merges(message: &Message, kind: MergeKind) -> Result<Vec<MessageEffect>, Problem> {
+fn merges(
+    message: &Message,
+    groups: &[PatientGroup<'_>],
+    kind: MergeKind,
+) -> Result<Vec<MessageEffect>, Problem> {
     let mut effects = Vec::new();
-    let mut survivor: Option<&Segment> = None;
-    for segment in message.segments() {
-        match segment.name.as_str() {
-            "PID" => survivor = Some(segment),
-            "MRG" => {
-                let pid = survivor.ok_or_else(missing_patient)?;
-                effects.extend(merge(message, kind, pid, segment)?);
-            }
-            _ => {}
+    for group in groups {
+        for mrg in group.named("MRG") {
+            let pid = group.pid.ok_or_else(missing_patient)?;
+            effects.extend(merge(message, kind, pid, mrg)?);
         }
     }
     if effects.is_empty() {
@@ -114,40 +117,56 @@ struct EncounterNumbers {
     prior: String,
 }
 
-fn numbers(message: &Message, what: Encounter) -> EncounterNumbers {
+/// The first group with a PID: events of accounts and visits are about one patient.
+fn first_patient<'a, 'b>(groups: &'b [PatientGroup<'a>]) -> Option<&'b PatientGroup<'a>> {
+    groups.iter().find(|it| it.pid.is_some())
+}
+
+fn numbers(message: &Message, groups: &[PatientGroup<'_>], what: Encounter) -> EncounterNumbers {
     let (segment, field, merged) = match what {
         Encounter::Account => ("PID", 18, 3),
         Encounter::Visit => ("PV1", 19, 5),
     };
+    let group = first_patient(groups);
     let value = |name: &str, field| {
-        message.segment(name).map(|it| message.value(it, field, 1)).unwrap_or_default()
+        let segment = group.and_then(|it| it.segment(name));
+        segment.map(|it| message.value(it, field, 1)).unwrap_or_default()
     };
     EncounterNumbers { current: value(segment, field), prior: value("MRG", merged) }
 }
 
-/// A change of number of the patient in PID-3, if the message names both numbers. Without both there is nothing to change: accounts
-/// and visits are stored only with orders.
-fn renumbered(message: &Message, what: Encounter) -> Result<Option<MessageEffect>, Problem> {
-    let EncounterNumbers { current: new, prior: old } = numbers(message, what);
+/// A change of number of the patient in PID-3, if the message names both numbers. Without both there
+/// is nothing to change: accounts and visits are stored only with orders.
+fn renumbered(
+    message: &Message,
+    groups: &[PatientGroup<'_>],
+    what: Encounter,
+) -> Result<Option<MessageEffect>, Problem> {
+    let EncounterNumbers { current: new, prior: old } = numbers(message, groups, what);
     let is_change = !new.is_empty() && !old.is_empty() && new != old;
     if !is_change {
         return Ok(None);
     }
-    let pid = message.segment("PID").ok_or_else(missing_patient)?;
+    let pid = first_patient(groups).and_then(|it| it.pid).ok_or_else(missing_patient)?;
     let patient = patient_id(message, pid)?.ok_or_else(missing_patient)?;
     Ok(Some(MessageEffect::RenumberEncounter { patient, what, old, new }))
 }
 
-fn moved(message: &Message, what: Encounter) -> Result<MessageEffect, Problem> {
-    let EncounterNumbers { current, prior } = numbers(message, what);
+fn moved(
+    message: &Message,
+    groups: &[PatientGroup<'_>],
+    what: Encounter,
+) -> Result<MessageEffect, Problem> {
+    let EncounterNumbers { current, prior } = numbers(message, groups, what);
     let number = if prior.is_empty() { current } else { prior };
     if number.is_empty() {
         let text = "no number of the account or visit that is to move";
         return Err(Problem::wrong(ErrorCode::RequiredFieldMissing, "MRG^1", text));
     }
-    let pid = message.segment("PID").ok_or_else(missing_patient)?;
+    let group = first_patient(groups).ok_or_else(missing_patient)?;
+    let pid = group.pid.ok_or_else(missing_patient)?;
     let target = patient_id(message, pid)?.ok_or_else(missing_patient)?;
-    let mrg = message.segment("MRG").map(|it| identifiers(message, it, 1)).transpose()?;
+    let mrg = group.segment("MRG").map(|it| identifiers(message, it, 1)).transpose()?;
     let source = mrg.into_iter().flatten().next().map(|it| it.id);
     let source = source.ok_or_else(|| {
         Problem::wrong(ErrorCode::RequiredFieldMissing, "MRG^1^1", "no patient identifier in MRG-1")
@@ -156,10 +175,14 @@ fn moved(message: &Message, what: Encounter) -> Result<MessageEffect, Problem> {
 }
 
 /// A link of the patients in the first two PID segments, or its end.
-fn linked(message: &Message, is_linked: bool) -> Result<MessageEffect, Problem> {
+fn linked(
+    message: &Message,
+    groups: &[PatientGroup<'_>],
+    is_linked: bool,
+) -> Result<MessageEffect, Problem> {
     let mut ids = Vec::new();
-    for segment in message.segments().iter().filter(|it| it.name == "PID") {
-        ids.push(patient_id(message, segment)?.ok_or_else(missing_patient)?);
+    for pid in groups.iter().filter_map(|it| it.pid) {
+        ids.push(patient_id(message, pid)?.ok_or_else(missing_patient)?);
     }
     match ids.as_slice() {
         [one, other, ..] if one != other => {

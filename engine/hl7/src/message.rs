@@ -3,6 +3,7 @@
 //! The crate `hl7-parser` splits the text. What it would ignore silently is normalised or refused
 //! here before: blank lines, at which it stops, and line feeds, which it reads as text.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use encoding::hl7::charset::{CharsetError, Hl7Charset};
@@ -89,7 +90,7 @@ pub struct Problem {
     /// ERR-3.
     pub code: ErrorCode,
     /// ERR-2: segment ^ sequence ^ field, or nothing.
-    pub location: &'static str,
+    pub location: Cow<'static, str>,
     /// ERR-8: what is wrong, without any patient data.
     pub text: String,
 }
@@ -97,12 +98,16 @@ pub struct Problem {
 impl Problem {
     /// A problem after which the sender must not send the message again.
     pub fn refused(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self { is_final: true, code, location: "", text: text.into() }
+        Self { is_final: true, code, location: Cow::Borrowed(""), text: text.into() }
     }
 
     /// A problem that the sender may correct.
-    pub fn wrong(code: ErrorCode, location: &'static str, text: impl Into<String>) -> Self {
-        Self { is_final: false, code, location, text: text.into() }
+    pub fn wrong(
+        code: ErrorCode,
+        location: impl Into<Cow<'static, str>>,
+        text: impl Into<String>,
+    ) -> Self {
+        Self { is_final: false, code, location: location.into(), text: text.into() }
     }
 }
 
@@ -139,6 +144,11 @@ impl Message {
     /// The first segment of this name.
     pub fn segment(&self, name: &str) -> Option<&Segment> {
         self.segments.iter().find(|it| it.name == name)
+    }
+
+    /// Whether another message follows in the same frame.
+    pub fn has_second_header(&self) -> bool {
+        self.segments.iter().skip(1).any(|it| it.name == "MSH")
     }
 
     /// The message with its header only: enough to acknowledge it.
@@ -267,6 +277,12 @@ fn is_segment(line: &str, delimiters: Delimiters) -> bool {
         && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
 }
 
+/// Whether a line begins a message, even one with other delimiters or behind a byte order mark.
+fn is_header(line: &str) -> bool {
+    let line = line.trim_start_matches(|it: char| it == '\u{feff}' || it.is_whitespace());
+    Delimiters::of_message(line).is_some()
+}
+
 /// The message with observations and notes in one piece: some senders break long ones into lines.
 /// Broken base64 is joined, broken text becomes lines of text.
 fn joined(text: &str, delimiters: Delimiters) -> String {
@@ -277,7 +293,7 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
     let mut open: Option<bool> = None;
     for line in text.split('\r') {
         match open {
-            Some(is_document) if !is_segment(line, delimiters) => {
+            Some(is_document) if !is_segment(line, delimiters) && !is_header(line) => {
                 if !is_document {
                     joined.push_str(&line_break);
                 }
@@ -394,6 +410,17 @@ mod tests {
         let [_, pdf, words] = message.segments() else { panic!() };
         assert_eq!(message.value(pdf, 5, 5), "AAAABBBB");
         assert_eq!(message.text(words, 5), "one\ntwo");
+    }
+
+    /// The second would be an observation of the first.
+    #[test]
+    fn hl7_10_a_second_header_is_no_broken_line_of_an_observation() {
+        for header in ["\u{feff}MSH|^~\\&|A", " MSH|^~\\&|A", "MSH#^~\\&#A"] {
+            let text = format!("{HEADER}\rOBX|1|TX|y||one\r{header}");
+            assert!(parse(&text).unwrap_err().is_final, "{header}");
+        }
+        let message = parse(&format!("{HEADER}\rOBX|1|TX|y||one\rMSH is low")).unwrap();
+        assert_eq!(message.text(&message.segments()[1], 5), "one\nMSH is low");
     }
 
     #[test]

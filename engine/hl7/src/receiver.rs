@@ -61,6 +61,11 @@ pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
 fn check_header(message: &Message, rules: &Rules) -> Result<(), Problem> {
     let kind = message.msh(9, 1);
     let event = message.msh(9, 2);
+    if message.has_second_header() {
+        let text = "a second message in the frame: several in one frame need a batch header (BHS)";
+        let problem = Problem::refused(ErrorCode::SegmentSequence, text);
+        return Err(Problem { location: "MSH^2".into(), ..problem });
+    }
     if message.msh(10, 1).is_empty() {
         return Err(Problem::wrong(
             ErrorCode::RequiredFieldMissing,
@@ -136,5 +141,17 @@ mod tests {
         check("ZDX^Z01|M1|P|2.5.1", &strict, None);
         let others = Rules { applications: vec!["ADT".to_owned()], ..Rules::default() };
         check("ADT^A01|M1|P|2.5.1", &others, Some(207));
+    }
+
+    /// The results of the second would be filed under the patient of the first.
+    #[test]
+    fn hl7_10_two_messages_in_one_frame_are_refused_as_one() {
+        let one =
+            "MSH|^~\\&|LAB|H|ISO|H|20260101||ORU^R01|M1|P|2.5.1\rPID|1||7\rOBR|1\rOBX|1|NM|a||1";
+        for text in [format!("{one}\r{one}"), format!("{one}\nFTS|1\r\n{one}")] {
+            let problem = judge(text.as_bytes(), &Rules::default()).unwrap().effects.unwrap_err();
+            assert_eq!((problem.code.number(), problem.is_final), (100, true), "{text}");
+            assert_eq!(problem.location, "MSH^2");
+        }
     }
 }

@@ -246,9 +246,10 @@ async fn send_and_receive(stream: &mut TcpStream, bytes: &[u8]) -> Result<Vec<u8
     let mut decoder = Decoder::default();
     let mut buffer = Vec::with_capacity(4096);
     loop {
-        if let Some(frame) = decoder.next_frame()? {
-            let (Frame::Message(answer) | Frame::TooLong(answer)) = frame;
-            return Ok(answer);
+        match decoder.next_frame()? {
+            Some(Frame::Message(answer) | Frame::TooLong(answer)) => return Ok(answer),
+            Some(Frame::BrokenOff { .. }) => continue,
+            None => {}
         }
         buffer.clear();
         let came = match timeout(wait(&decoder), stream.read_buf(&mut buffer)).await {

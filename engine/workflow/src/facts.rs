@@ -65,9 +65,9 @@ pub struct MessageFacts {
     /// Type and event: `ORU^R01`.
     #[serde(rename = "type")]
     pub message_type: String,
-    /// How many observations it has.
+    /// How many observations it has that report a result or take one back.
     pub observations: i64,
-    /// Codes of its observations.
+    /// Codes of these observations.
     pub codes: Vec<String>,
     /// How many files are in it.
     pub files: i64,

@@ -1,7 +1,7 @@
 //! The prompt: templates with a version, rendered with order, findings and reports. Text from
 //! outside stands between quotes, and is never a template itself (SEC-30).
 
-use domain::{NodeInput, NodeOutput, Presence};
+use domain::{ExchangedDocument, NodeInput, NodeOutput, Presence};
 use plugin_toolkit::text::quotable;
 use serde::Serialize;
 use tera::{Context, Tera};
@@ -94,11 +94,11 @@ const fn template_of(task: Task) -> Option<&'static str> {
     }
 }
 
-/// The texts that a question is answered from: the observations of a message, the reports of
-/// people, and what earlier nodes have written.
+/// The texts that a question is answered from: the results of a message, the reports of people, and
+/// what earlier nodes have written.
 fn source_texts(input: &NodeInput) -> Vec<String> {
-    let observations = input.document.iter().flat_map(|it| &it.observations);
-    let lines: Vec<String> = observations
+    let results = input.document.iter().flat_map(ExchangedDocument::results);
+    let lines: Vec<String> = results
         .map(|it| {
             let line = format!("{}: {} {} {}", it.name, it.value, it.unit, it.reference);
             line.trim_end().to_owned()
@@ -129,7 +129,7 @@ fn is_question(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use domain::{KnownReport, OrderInput};
+    use domain::{KnownReport, Observation, OrderInput};
 
     use super::*;
 
@@ -163,5 +163,19 @@ mod tests {
         let own = "Because of {{ order.reason }}: look. {findings}";
         assert_eq!(variables.render(Task::Report, Some(own)).unwrap(), "Because of cough: look.");
         assert!(variables.render(Task::Report, Some("{{ order.raeson }}")).is_err());
+    }
+
+    #[test]
+    fn hl7_60_a_withdrawn_result_answers_no_question() {
+        let observation = |name: &str, status: &str| Observation {
+            name: name.to_owned(),
+            value: "4.1".to_owned(),
+            status: status.to_owned(),
+            ..Observation::default()
+        };
+        let observations = vec![observation("Potassium", "F"), observation("Glucose", "W")];
+        let document = ExchangedDocument { observations, ..ExchangedDocument::default() };
+        let input = NodeInput { document: Some(document), ..NodeInput::default() };
+        assert_eq!(source_texts(&input), ["Potassium: 4.1"]);
     }
 }

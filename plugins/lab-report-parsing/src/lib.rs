@@ -12,8 +12,9 @@
 //! | `abnormal` (PAP-12) | the abnormal rows, and where the model's list of them differs from the computed one |
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
-//! Each numeric, structured or textual observation of an ORU message with a result is a row. If
-//! there is none, papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED),
+//! Each numeric, structured or textual observation of an ORU message with a result is a row. One whose
+//! status says that it is no result (OBX-11 D, W, X, N, I, O) is none, and is named in a remark; a
+//! message that only withdraws results is rejected. If there is no row, papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED),
 //! Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
 //! upright and levelled (PAP-30), defects of its picture are reported (PAP-36), and two independent
 //! `readers` read it (PAP-31): `letters`, the text of the PDF or text recognised by Tesseract, and
@@ -42,7 +43,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 
-use domain::{Code, LabRow, NodeInput, NodeOutput, Section};
+use domain::{Code, ExchangedDocument, LabRow, NodeInput, NodeOutput, Observation, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
@@ -146,17 +147,25 @@ impl ReadInput {
         settings: &Settings,
         input: &NodeInput,
     ) -> Result<Self, NodeError> {
-        let observations = input.document.iter().flat_map(|it| &it.observations);
-        let received: Vec<LabRow> = observations.filter_map(observation::row_of).collect();
+        let results = input.document.iter().flat_map(ExchangedDocument::results);
+        let received: Vec<LabRow> = results.filter_map(observation::row_of).collect();
+        let observations: Vec<&Observation> =
+            input.document.iter().flat_map(|it| &it.observations).collect();
+        let remarks = observations.iter().filter_map(|it| observation::remark_of(it));
         if !received.is_empty() {
-            return Ok(Self {
-                laboratory: received,
-                reading: Reading::default(),
-                papers: Vec::new(),
-            });
+            let mut reading = Reading::default();
+            reading.remarks.extend(remarks);
+            return Ok(Self { laboratory: received, reading, papers: Vec::new() });
+        }
+        let withdrawn = observations.iter().filter_map(|it| it.no_result());
+        let withdrawn = withdrawn.filter(|it| it.is_withdrawal()).count();
+        if withdrawn > 0 {
+            let reason = format!("the message withdraws {withdrawn} results and has no other");
+            return Err(NodeError::rejected(Reason::Withdrawn, reason));
         }
         let papers = papers_of(context, input)?;
-        let reading = reading::read(context, &settings.readers, &papers)?;
+        let mut reading = reading::read(context, &settings.readers, &papers)?;
+        reading.remarks.extend(remarks);
         let laboratory: Vec<LabRow> = reading.rows.iter().map(lab_row).collect();
         if laboratory.is_empty() {
             let reason = "there is no result in the message or on its papers";

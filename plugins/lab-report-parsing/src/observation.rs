@@ -14,9 +14,8 @@ pub(crate) fn row_of(observation: &Observation) -> Option<LabRow> {
     if !is_result || observation.value.is_empty() {
         return None;
     }
-    let name = if observation.name.is_empty() { &observation.code } else { &observation.name };
     let fields = Fields {
-        name,
+        name: name_of(observation),
         result: &observation.value,
         reference: &observation.reference,
         unit: &observation.unit,
@@ -29,9 +28,32 @@ pub(crate) fn row_of(observation: &Observation) -> Option<LabRow> {
     })
 }
 
+fn name_of(observation: &Observation) -> &str {
+    if observation.name.is_empty() { &observation.code } else { &observation.name }
+}
+
+/// A remark on an observation whose status says that it is no result.
+pub(crate) fn remark_of(observation: &Observation) -> Option<String> {
+    let reason = observation.no_result()?.reason();
+    Some(format!("Not a result: {}, {reason}.", name_of(observation)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hl7_60_an_observation_that_is_no_result_is_a_remark_without_its_value() {
+        let glucose = |status: &str| Observation {
+            code: "2345-7".to_owned(),
+            value: "512".to_owned(),
+            status: status.to_owned(),
+            ..Observation::default()
+        };
+        let remark = "Not a result: 2345-7, withdrawn as wrong by its sender (W).";
+        assert_eq!(remark_of(&glucose("W")).as_deref(), Some(remark));
+        assert_eq!(remark_of(&glucose("F")), None);
+    }
 
     #[test]
     fn an_observation_without_a_result_is_no_row() {

@@ -8,6 +8,8 @@ use plugin_api::RejectionCode;
 pub(crate) enum Reason {
     /// Neither the message nor its papers have a result.
     NoResults,
+    /// The message takes results back, and has none.
+    Withdrawn,
     /// There is neither a result nor a paper.
     NoDocument,
     /// The readers do not agree, or only one has read.
@@ -52,6 +54,7 @@ impl RejectionCode for Reason {
     fn name(self) -> &'static str {
         match self {
             Self::NoResults => "no_results",
+            Self::Withdrawn => "withdrawn",
             Self::NoDocument => "no_document",
             Self::Doubtful => "doubtful",
             Self::NoQuestion => "no_question",

@@ -86,7 +86,7 @@ fn order_facts(snapshot: &OrderSnapshot) -> OrderFacts {
 
 /// What conditions can ask about a message and the document in it.
 pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
-    let observations = &message.document.observations;
+    let codes: Vec<String> = message.document.reported().map(|it| it.code.clone()).collect();
     let attachments = &message.document.attachments;
     let media_types: BTreeSet<&String> = attachments.iter().map(|it| &it.media_type).collect();
     let about = message.document.about.as_ref();
@@ -95,8 +95,8 @@ pub(crate) fn message_facts(message: &MessageSnapshot) -> Facts {
         media_types: media_types.into_iter().cloned().collect(),
         document_kind: about.map(|it| it.kind.clone()).unwrap_or_default(),
         message_type: message.message_type.to_string(),
-        observations: count(observations.len()),
-        codes: observations.iter().map(|it| it.code.clone()).collect(),
+        observations: count(codes.len()),
+        codes,
     };
     Facts { message, ..Facts::default() }
 }

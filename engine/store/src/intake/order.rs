@@ -26,7 +26,7 @@ pub(crate) async fn store_in_tx(
         ..Subject::default()
     };
     let event = match order.action {
-        OrderAction::Place => Event::new(subject, OrderReceived { order: id }),
+        OrderAction::Place | OrderAction::Tell => Event::new(subject, OrderReceived { order: id }),
         OrderAction::Cancel => Event::new(subject, OrderCancelled { order: id }),
     };
     append(tx, &event.by(actor.clone())).await?;
@@ -54,7 +54,10 @@ async fn write_row(
     let (id, order) = match known {
         // Fields that a later message leaves open stay as they were (HL7-21).
         Some((id, body)) => (id, serde_json::from_value::<Order>(body)?.updated(order.clone())),
-        None => (Uuid::now_v7(), order.clone()),
+        None => {
+            let action = order.action.after(OrderAction::Place);
+            (Uuid::now_v7(), Order { action, ..order.clone() })
+        }
     };
     sqlx::query(
         "insert into imaging_order (id, patient, placer, filler, accession, requested_procedure,

@@ -98,13 +98,12 @@ fn add_once(list: &mut Vec<String>, value: String) {
 fn message_facts(path: &Path) -> Option<Facts> {
     let bytes = std::fs::read(path).ok()?;
     let message = hl7::Message::parse(&bytes, hl7::Rules::default().charset).ok()?;
-    let observations = message.segments().iter().filter(|it| it.name == "OBX");
-    let codes: Vec<String> = observations.map(|it| message.value(it, 3, 1)).collect();
     let document = hl7::mapping::effects(&message).ok()?.into_iter().find_map(|it| match it {
         MessageEffect::Document { document, .. } => Some(document),
         _ => None,
     });
     let document = document.unwrap_or_default();
+    let codes: Vec<String> = document.reported().map(|it| it.code.clone()).collect();
     let message = MessageFacts {
         message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
         observations: i64::try_from(codes.len()).unwrap_or(i64::MAX),
