@@ -147,41 +147,45 @@ async fn din_80_a_ct_in_another_unit_is_not_measured_and_the_reason_says_which()
     assert!(hospital.pacs.received().is_empty() && hospital.ehr.received().is_empty());
 }
 
-/// An instance of Enhanced CT in a series of its own, in the study of a phantom.
-fn enhanced(phantom: &Phantom) -> Vec<Vec<u8>> {
+/// An instance of Enhanced CT in a series of this name, in the study of a phantom.
+fn enhanced(phantom: &Phantom, series: &str) -> Vec<Vec<u8>> {
     let one = Phantom { slices: 1, ..phantom.clone() };
     one.files_with(|_, set| {
         put(set, tags::SOP_CLASS_UID, VR::UI, ENHANCED_CT);
-        put(set, tags::SOP_INSTANCE_UID, VR::UI, "1.2.826.0.1.3680043.9.1");
-        put(set, tags::SERIES_INSTANCE_UID, VR::UI, "1.2.826.0.1.3680043.9.2");
+        put(set, tags::SOP_INSTANCE_UID, VR::UI, format!("{series}.1"));
+        put(set, tags::SERIES_INSTANCE_UID, VR::UI, series);
         put(set, tags::NUMBER_OF_FRAMES, VR::IS, "2");
         let pixels = set.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap().repeat(2);
         put(set, tags::PIXEL_DATA, VR::OW, pixels);
     })
 }
 
-/// What is said of the enhanced series.
-const PASSED_OVER: &str =
-    "series 1.2.826.0.1.3680043.9.2: Enhanced CT, several frames: not outlined yet";
+/// What is said of an enhanced series.
+fn passed_over(series: &str) -> String {
+    format!("series {series}: Enhanced CT, several frames: not outlined yet")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enhanced_ct_is_refused_by_its_name_and_a_mixed_study_says_what_was_not_looked_at() {
     let hospital = Hospital::open().await;
-    send(&hospital, &enhanced(&study("enhanced alone"))).await;
+    send(&hospital, &enhanced(&study("enhanced alone"), "1.2.826.0.1.3680043.9.1")).await;
     let runs = hospital.ended_runs(1).await;
     assert_eq!(runs[0]["status"], "failed");
     let alone = shown(&hospital, &runs[0]);
     let reason = alone["nodes"][0]["reason"].as_str().unwrap();
-    assert!(reason.contains("several_frames") && reason.contains(PASSED_OVER), "{reason}");
+    let expected = passed_over("1.2.826.0.1.3680043.9.1");
+    assert!(reason.contains("several_frames") && reason.contains(&expected), "{reason}");
 
     let phantom = study("mixed");
-    send(&hospital, &[phantom.files(), enhanced(&phantom)].concat()).await;
+    let enhanced = enhanced(&phantom, "1.2.826.0.1.3680043.9.2");
+    send(&hospital, &[phantom.files(), enhanced].concat()).await;
     let runs = hospital.ended_runs(2).await;
     let mixed = runs.iter().find(|it| it["status"] == "completed").unwrap();
     let mixed = shown(&hospital, mixed);
     let sections = &mixed["outputs"]["bone"]["sections"];
-    assert_eq!(sections[0]["text"], format!("Not looked at: {PASSED_OVER}."));
+    let expected = format!("Not looked at: {}.", passed_over("1.2.826.0.1.3680043.9.2"));
+    assert_eq!(sections[0]["text"], expected, "{mixed}");
     let [oru] = hospital.ehr.received().try_into().unwrap();
-    assert!(oru.contains(&format!("Not looked at: {PASSED_OVER}.")), "{oru}");
+    assert!(oru.contains(&expected), "{oru}");
     assert_eq!(hospital.pacs.received().len(), 2);
 }
