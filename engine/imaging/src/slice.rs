@@ -310,7 +310,6 @@ mod tests {
                 (VR::US, PrimitiveValue::from(cell)),
                 (VR::SS, cell.cast_signed().into()),
                 (VR::UN, cell.to_le_bytes().to_vec().into()),
-                (VR::IS, cell.to_string().into()),
             ] {
                 for representation in [0, 1] {
                     check_padded(
@@ -358,7 +357,6 @@ mod tests {
     fn din_80_padding_that_is_empty_or_absent_takes_nothing_away() {
         check_padded(|it| it.put(VALUE, VR::US, 9999_u16), [true; 6]);
         check_padded(|it| it.put(VALUE, VR::US, PrimitiveValue::Empty), [true; 6]);
-        check_padded(|it| it.put(VALUE, VR::IS, "  "), [true; 6]);
     }
 
     #[test]
