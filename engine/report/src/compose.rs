@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(value(qualifiers, tags::UNIVERSAL_ENTITY_ID_TYPE), "ISO");
 
         let bundle = String::from_utf8(one(&fixture, OutputKind::Fhir).bytes).unwrap();
-        assert!(bundle.contains("\"system\":\"urn:oid:1.2.3.111\""), "{bundle}");
+        assert!(bundle.contains("\"system\": \"urn:oid:1.2.3.111\""), "{bundle}");
 
         fixture.context.patient = PatientId::new("4711", "HOSP").unwrap();
         let message = String::from_utf8(one(&fixture, OutputKind::Oru).bytes).unwrap();

@@ -83,8 +83,9 @@ fn hl7_40_the_first_request_of_a_data_set_is_kept() {
 /// The authority of a Patient ID may be named by its OID only.
 #[test]
 fn din_60_the_universal_issuer_of_a_patient_id_is_read() {
-    let id = element(0x0040, 0x0032, *b"UT", b"1.2.3.111 ");
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    let value = b"1.2.3.111 ".as_slice();
+    let id = [[0x40, 0, 0x32, 0].as_slice(), b"UT\0\0", &length(value), value].concat();
     let item = [[0xFE, 0xFF, 0, 0xE0].as_slice(), &length(&id), &id].concat();
     let sequence = [[0x10, 0, 0x24, 0].as_slice(), b"SQ\0\0", &length(&item), &item].concat();
     let read = header(&sequence, EXPLICIT).unwrap();
