@@ -141,7 +141,9 @@ impl Composition<'_> {
         {
             return Err(ComposeFailure::Blocked(block));
         }
-        if !is_withdrawn(view) && self.is_for_ehr() && view.patient.is_none() {
+        // A folder that takes images and messages alike files by no identifier.
+        let is_only_for_ehr = self.delivery.what.iter().all(|it| it.is_for_ehr());
+        if !is_withdrawn(view) && is_only_for_ehr && view.patient.is_none() {
             return Err(ComposeFailure::NeedsPerson { reason: OF_NOBODY.to_owned() });
         }
         // A node may have ended after the masks were read.
