@@ -2,11 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::demo::verify_demo;
@@ -15,7 +13,7 @@ use crate::needs::{
     TESSERACT, TESSERACT_CHINESE, provide,
 };
 use crate::workspace::target_folder;
-use crate::{Outcome, cargo, heading, output_of, root, run};
+use crate::{Outcome, cargo, heading, root, run};
 
 /// Independent readers of what the engine writes, from the Python package index.
 const READERS: &[&str] = &[
@@ -55,12 +53,6 @@ struct TestCounts {
     failed: usize,
     /// Those that lacked what they need, each with its reason.
     not_run: Vec<String>,
-}
-
-/// Tests that ended, and the lints that may still run.
-struct Tested {
-    counts: TestCounts,
-    lints: JoinHandle<Outcome>,
 }
 
 /// Runs every step, and prints how long each took and how the tests ended.
@@ -125,6 +117,13 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
         run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"]))
     })?;
     clock.step("demonstration", verify_demo)?;
+    clock.step("lints", || {
+        run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    clock.step("documentation", || {
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+        run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
     let readers = clock.step("independent readers", || {
         let ended = readers.join();
         ended.map_err(|_| "the installation of the readers panicked".to_owned())?
@@ -132,14 +131,11 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     let list = target_folder().join("not-run");
     // Each run lists anew.
     _ = fs::remove_file(&list);
-    let tested = clock.step("tests, and lints and documentation beside them", || {
+    clock.step("tests", || {
         let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
         test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
         // As in the processes of plugins: tests that read pages run side by side.
         test.env("OMP_THREAD_LIMIT", "1");
-        // Most tests wait most of the time.
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        test.env("RUST_TEST_THREADS", (processors * 3 / 2).to_string());
         match reference {
             Some(reference) => test
                 .env("ISOCENTER_GOLDENS", goldens(reference))
@@ -147,35 +143,7 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
             None => test.env_remove("ISOCENTER_REFERENCE"),
         };
         counted(&mut test, &list)
-    })?;
-    clock.step("the rest of lints and documentation", || {
-        let ended = tested.lints.join();
-        ended.map_err(|_| "the lints panicked".to_owned())?
-    })?;
-    Ok(tested.counts)
-}
-
-/// Lints and documentation. They run at the lowest priority beside the tests, which mostly wait for
-/// peers, disks and timers.
-fn lint_and_document() -> Outcome {
-    let lints = cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    output_of(&mut at_lowest_priority(&lints))?;
-    let mut documentation = cargo(&["doc", "--workspace", "--no-deps"]);
-    documentation.env("RUSTDOCFLAGS", "-D warnings");
-    output_of(&mut at_lowest_priority(&documentation)).map(drop)
-}
-
-/// The same command, run by `nice`.
-fn at_lowest_priority(command: &Command) -> Command {
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => nice.env(name, value),
-            None => nice.env_remove(name),
-        };
-    }
-    nice
+    })
 }
 
 /// Installs the independent readers in a virtual environment. Returns its interpreter.
@@ -196,17 +164,14 @@ fn install_readers() -> Result<PathBuf, String> {
 }
 
 /// Runs the tests, shows what they print, and counts them. A test that listed itself as not run
-/// counts as such, and not as passed. Starts the lints as soon as the first test runs: cargo holds
-/// the lock of the target folder until then.
-fn counted(test: &mut Command, list: &Path) -> Result<Tested, String> {
+/// counts as such, and not as passed.
+fn counted(test: &mut Command, list: &Path) -> Result<TestCounts, String> {
     let spawned = test.current_dir(root()).stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| format!("the tests cannot be run: {error}"))?;
     let mut counts = TestCounts { passed: 0, failed: 0, not_run: Vec::new() };
-    let mut lints = None;
     for line in child.stdout.take().into_iter().flat_map(|it| BufReader::new(it).lines()) {
         let line = line.map_err(|error| error.to_string())?;
         println!("{line}");
-        lints.get_or_insert_with(|| thread::spawn(lint_and_document));
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["test", "result:", _, passed, "passed;", failed, "failed;", ..] = words.as_slice() {
             counts.passed += passed.parse::<usize>().unwrap_or_default();
@@ -219,10 +184,8 @@ fn counted(test: &mut Command, list: &Path) -> Result<Tested, String> {
     counts.not_run.sort();
     counts.not_run.dedup();
     counts.passed = counts.passed.saturating_sub(counts.not_run.len());
-    match lints {
-        Some(lints) if counts.passed > 0 && (status.success() || counts.failed > 0) => {
-            Ok(Tested { counts, lints })
-        }
-        _ => Err("the tests could not be built or run".to_owned()),
+    if counts.passed == 0 || !status.success() && counts.failed == 0 {
+        return Err("the tests could not be built or run".to_owned());
     }
+    Ok(counts)
 }
