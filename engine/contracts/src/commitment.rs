@@ -304,7 +304,7 @@ mod tests {
         let foreign = CommitmentGap::NotRequested(reference(3));
         assert_eq!(gaps(AllCommitted, &three, &[]), [foreign]);
         let refused = CommitmentGap::Refused(failed(2));
-        assert_eq!(gaps(AllCommitted, &both[1..], &[failed(2)]), [refused.clone()]);
+        assert_eq!(gaps(AllCommitted, &both[1..], &[failed(2)]), std::slice::from_ref(&refused));
         // An instance that is in both lists is lost.
         assert_eq!(gaps(FailuresExist, &both, &[failed(2)]), [refused]);
     }

@@ -122,7 +122,7 @@ impl<'a> PatientGroup<'a> {
         for segment in &self.segments {
             match segment.name.as_str() {
                 "ORC" => {
-                    orders.push(OrderGroup { control: Some(segment), segments: vec![segment] })
+                    orders.push(OrderGroup { control: Some(segment), segments: vec![segment] });
                 }
                 "OBR" if orders.last().is_none_or(OrderGroup::has_request) => {
                     let control = orders.last().and_then(|it| it.control);

@@ -29,6 +29,7 @@ impl Mask {
     }
 
     /// The voxels of the mask that are not among the excluded ones, such as those of padding.
+    #[must_use]
     pub fn without(mut self, excluded: impl IntoIterator<Item = bool>) -> Self {
         for (voxel, is_excluded) in self.voxels.iter_mut().zip(excluded) {
             *voxel &= !is_excluded;

@@ -118,12 +118,11 @@ fn check_hounsfield(object: &DefaultDicomObject) -> Result<(), SliceError> {
         .get(tags::IMAGE_TYPE)
         .is_some_and(|it| texts(it).first().is_some_and(|kind| kind == "ORIGINAL"));
     match unit.unwrap_or_default().as_str() {
-        "HU" => Ok(()),
         "" if is_multi_energy => {
             let why = "a multi-energy CT states the unit of its values";
             Err(SliceError::unclear("Rescale Type", "missing", why))
         }
-        "" => Ok(()),
+        "HU" | "" => Ok(()),
         "US" if is_original && !is_multi_energy => Ok(()),
         other => {
             let why = "the values of the CT are not in Hounsfield units";

@@ -1,6 +1,5 @@
 //! Laboratory reports on paper, generated from a seed together with their true content.
 #![expect(
-    clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::unwrap_used,
     reason = "in a test, a panic is the way to say no"

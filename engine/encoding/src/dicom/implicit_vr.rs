@@ -199,10 +199,10 @@ mod tests {
     use super::*;
 
     /// An element in Explicit VR Little Endian.
-    fn explicit(tag: Tag, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+    fn explicit(tag: Tag, vr: [u8; 2], value: &[u8]) -> Vec<u8> {
         let mut bytes = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
         bytes.extend(vr);
-        if has_short_length(*vr) {
+        if has_short_length(vr) {
             bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
         } else {
             bytes.extend([0, 0]);
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn din_05_values_stay_as_they_are_and_heads_lose_their_vr() {
-        let pixels = explicit(PIXEL_DATA, b"OW", &[1, 2, 3, 4]);
-        let data = [explicit(PATIENT_ID, b"LO", b"47\xE9 "), pixels].concat();
+        let pixels = explicit(PIXEL_DATA, *b"OW", &[1, 2, 3, 4]);
+        let data = [explicit(PATIENT_ID, *b"LO", b"47\xE9 "), pixels].concat();
         let expected =
             [implicit(PATIENT_ID, 4, b"47\xE9 "), implicit(PIXEL_DATA, 4, &[1, 2, 3, 4])];
         assert_eq!(written(&data).unwrap(), expected.concat());
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn din_05_sequences_of_either_length_are_written_with_delimiters() {
-        let inner = explicit(TEXT, b"UT", b"note");
+        let inner = explicit(TEXT, *b"UT", b"note");
         let item = implicit(ITEM, u32::try_from(inner.len()).unwrap(), &inner);
         let expected = [
             implicit(REFERENCES, UNDEFINED, &[]),
@@ -243,10 +243,10 @@ mod tests {
             implicit(PIXEL_DATA, 2, &[7, 7]),
         ]
         .concat();
-        let pixels = explicit(PIXEL_DATA, b"OB", &[7, 7]);
-        let of_known_length = [explicit(REFERENCES, b"SQ", &item), pixels.clone()].concat();
+        let pixels = explicit(PIXEL_DATA, *b"OB", &[7, 7]);
+        let of_known_length = [explicit(REFERENCES, *b"SQ", &item), pixels.clone()].concat();
         assert_eq!(written(&of_known_length).unwrap(), expected);
-        let mut undefined = explicit(REFERENCES, b"SQ", &[]);
+        let mut undefined = explicit(REFERENCES, *b"SQ", &[]);
         let at = undefined.len() - 4;
         undefined[at..].fill(0xFF);
         let end = implicit(SEQUENCE_END, 0, &[]);
@@ -264,7 +264,7 @@ mod tests {
             implicit(SEQUENCE_END, 0, &[]),
         ]
         .concat();
-        let mut data = explicit(tag, b"UN", &[]);
+        let mut data = explicit(tag, *b"UN", &[]);
         let at = data.len() - 4;
         data[at..].fill(0xFF);
         data.extend(&inside);
@@ -273,14 +273,14 @@ mod tests {
 
     #[test]
     fn din_05_group_lengths_are_dropped() {
-        let length = explicit(Tag(0x0010, 0), b"UL", &[12, 0, 0, 0]);
-        let data = [length, explicit(PATIENT_ID, b"LO", b"4711")].concat();
+        let length = explicit(Tag(0x0010, 0), *b"UL", &[12, 0, 0, 0]);
+        let data = [length, explicit(PATIENT_ID, *b"LO", b"4711")].concat();
         assert_eq!(written(&data).unwrap(), implicit(PATIENT_ID, 4, b"4711"));
     }
 
     #[test]
     fn din_05_compressed_pixels_and_broken_data_are_not_written() {
-        let mut pixels = explicit(PIXEL_DATA, b"OB", &[]);
+        let mut pixels = explicit(PIXEL_DATA, *b"OB", &[]);
         let at = pixels.len() - 4;
         pixels[at..].fill(0xFF);
         let fragments = [implicit(ITEM, 0, &[]), implicit(SEQUENCE_END, 0, &[])].concat();

@@ -51,13 +51,12 @@ async fn write_row(
     .bind(&order.key.accession)
     .fetch_optional(&mut *tx)
     .await?;
-    let (id, order) = match known {
+    let (id, order) = if let Some((id, body)) = known {
         // Fields that a later message leaves open stay as they were (HL7-21).
-        Some((id, body)) => (id, serde_json::from_value::<Order>(body)?.updated(order.clone())),
-        None => {
-            let action = order.action.after(OrderAction::Place);
-            (Uuid::now_v7(), Order { action, ..order.clone() })
-        }
+        (id, serde_json::from_value::<Order>(body)?.updated(order.clone()))
+    } else {
+        let action = order.action.after(OrderAction::Place);
+        (Uuid::now_v7(), Order { action, ..order.clone() })
     };
     sqlx::query(
         "insert into imaging_order (id, patient, placer, filler, accession, requested_procedure,
