@@ -70,7 +70,7 @@ pub fn study(seed: &str) -> Phantom {
     Phantom { seed: seed.to_owned(), accession: String::new(), slices: 3, ..Phantom::default() }
 }
 
-/// Polls `condition` until it returns a value. Panics after [`CONDITION_TIME_MAX`].
+/// Polls `condition` until it returns a value. Panics after `CONDITION_TIME_MAX`.
 pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
