@@ -1,4 +1,4 @@
--- Whether a destination received a delivery again and again for no reason: within an hour it arrived
+-- Whether a destination received a delivery repeatedly without a cause: within an hour it arrived
 -- more than three times beyond what asked for it. What asks for it is each content that was
 -- composed (a change of identity, of orders or of the result), a change of identity after it had
 -- arrived, and each person who had it sent again. A run may have several deliveries to a

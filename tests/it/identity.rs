@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use simulators::order_message;
 use simulators::phantom::Phantom;
-use system_tests::{Hospital, SiteOptions, eventually, study};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, files, study};
 
 const SLOW: &str = "
 workflow: slow
@@ -309,6 +309,7 @@ nodes: { bone: { plugin: segmentation, with: { method: threshold, targets: [bone
 deliver:
   - { to: pacs, what: [seg, sr], after: [bone] }
   - { to: ehr, what: [oru], after: [bone] }
+  - { to: share, what: [seg, oru], after: [bone] }
 ";
 
 const OF_MESSAGES: &str = "
@@ -318,11 +319,20 @@ nodes: { table: { plugin: lab-report-parsing } }
 deliver: [{ to: ehr, what: [oru], after: [table] }]
 ";
 
-/// HL7-34: a result of nobody is sent to the PACS once, and waits for a person before the EHR.
+/// HL7-34: a result without a patient is sent to the PACS once, and waits for a person before the
+/// EHR. A folder that takes images and messages alike gets all of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn hl7_34_a_result_of_nobody_is_sent_once_or_held_for_a_person() {
+async fn hl7_34_a_result_without_a_patient_is_sent_once_or_held_for_a_person() {
     let workflows = [("bones", OF_IMAGES), ("labs", OF_MESSAGES)];
-    let options = SiteOptions { workflows: &workflows, resend: true, ..SiteOptions::default() };
+    let scratch = Scratch::default();
+    let share = scratch.path("share");
+    let more = format!("  share: {{ folder: {}, allow_unverified: true }}\n", share.display());
+    let options = SiteOptions {
+        workflows: &workflows,
+        destinations: &more,
+        resend: true,
+        ..SiteOptions::default()
+    };
     let hospital = Hospital::with(options).await;
     hospital.send(&Phantom { patient_id: String::new(), ..phantom() }).await;
     let message = "MSH|^~\\&|LAB|HOSP|ISOCENTER|AI|20260115||ORU^R01^ORU_R01|N1|P|2.5.1\r\
@@ -342,6 +352,10 @@ async fn hl7_34_a_result_of_nobody_is_sent_once_or_held_for_a_person() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(hospital.pacs.received().len(), 2, "a segmentation and a report");
     assert!(hospital.ehr.received().is_empty());
+    let shared = files(&share);
+    let mut names: Vec<_> = shared.iter().filter_map(|it| it.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["oru-1.hl7", "seg-1.dcm"]);
     let deliveries = hospital.ask(&["delivery", "list"]);
     let deliveries = deliveries.as_array().unwrap();
     assert!(deliveries.iter().all(|it| it["attempt"] == 1 && says_why(it)), "{deliveries:?}");

@@ -131,8 +131,7 @@ pub enum ComposeFailure {
     },
     /// It must not be sent.
     Blocked(Block),
-    /// The destination has received it again and again, though nothing asked for that: a person has
-    /// to find out why.
+    /// The destination has received it repeatedly without a cause: a person has to find out why.
     Repeats,
 }
 

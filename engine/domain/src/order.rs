@@ -93,8 +93,8 @@ pub enum OrderAction {
     Place,
     /// Taken back: nothing may leave for it (HL7-43).
     Cancel,
-    /// Only its status is told: what was taken back stays so.
-    Tell,
+    /// Only its status changes: an order that was cancelled stays cancelled.
+    UpdateStatus,
 }
 
 impl OrderAction {
@@ -103,7 +103,7 @@ impl OrderAction {
     pub const fn after(self, earlier: Self) -> Self {
         match self {
             Self::Place | Self::Cancel => self,
-            Self::Tell => earlier,
+            Self::UpdateStatus => earlier,
         }
     }
 }

@@ -112,7 +112,7 @@ impl Decoder {
             match self.find_boundary() {
                 Some((end, Boundary::End)) => return Ok(Some(self.ended(end))),
                 Some((start, Boundary::Start)) => {
-                    if let Some(frame) = self.begun_again(start) {
+                    if let Some(frame) = self.restarted(start) {
                         return Ok(Some(frame));
                     }
                 }
@@ -164,9 +164,9 @@ impl Decoder {
         if is_long { Frame::TooLong(message) } else { Frame::Message(message) }
     }
 
-    /// Goes on with the message that begins at `start`. Returns what came before it: a message
+    /// Continues with the message that begins at `start`. Returns what came before it: a message
     /// that lacks the carriage return after its end block is whole. Nothing, if nothing came.
-    fn begun_again(&mut self, start: usize) -> Option<Frame> {
+    fn restarted(&mut self, start: usize) -> Option<Frame> {
         let mut before: Vec<u8> = self.buffer.drain(..=start).collect();
         let bytes = self.drained + start;
         let is_long = self.drained > 0 || start > MESSAGE_BYTES_MAX;

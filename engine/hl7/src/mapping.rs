@@ -15,8 +15,8 @@ use crate::patient::{demographics, missing_patient, patient_id};
 /// Values of ORC-1 that cancel an order (table 0119).
 const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR"];
 
-/// Values of ORC-1 that only tell or ask for the status of an order (table 0119).
-const TELLING: &[&str] = &["SC", "SR", "SS"];
+/// Values of ORC-1 that only report or ask for the status of an order (table 0119).
+const STATUS_UPDATES: &[&str] = &["SC", "SR", "SS"];
 
 /// Values of ORC-5 of an order that is cancelled or discontinued (table 0038).
 const CANCELLED: &[&str] = &["CA", "DC"];
@@ -148,8 +148,8 @@ fn order(message: &Message, group: &OrderGroup<'_>) -> Order {
 fn action(control: &str, status: &str) -> OrderAction {
     if CANCELLING.contains(&control) || CANCELLED.contains(&status) {
         OrderAction::Cancel
-    } else if TELLING.contains(&control) || (control.is_empty() && !status.is_empty()) {
-        OrderAction::Tell
+    } else if STATUS_UPDATES.contains(&control) || (control.is_empty() && !status.is_empty()) {
+        OrderAction::UpdateStatus
     } else {
         OrderAction::Place
     }

@@ -25,7 +25,7 @@ use crate::run::step::unsigned;
 
 /// Why a report for an EHR needs a person if there is no patient: an EHR files by identifier, and
 /// may file an empty one under anybody (HL7-33).
-const OF_NOBODY: &str = "the study or message names no patient, whom an EHR would file it under; \
+const WITHOUT_PATIENT: &str = "the study or message names no patient, whom an EHR would file it under; \
     it can be sent again once the patient is known";
 
 /// The contents of masks, packed, by SHA-256.
@@ -144,7 +144,7 @@ impl Composition<'_> {
         // A folder that takes images and messages alike files by no identifier.
         let is_only_for_ehr = self.delivery.what.iter().all(|it| it.is_for_ehr());
         if !is_withdrawn(view) && is_only_for_ehr && view.patient.is_none() {
-            return Err(ComposeFailure::NeedsPerson { reason: OF_NOBODY.to_owned() });
+            return Err(ComposeFailure::NeedsPerson { reason: WITHOUT_PATIENT.to_owned() });
         }
         // A node may have ended after the masks were read.
         if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {

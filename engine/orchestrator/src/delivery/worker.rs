@@ -155,8 +155,8 @@ fn end_of_composing(failure: ComposeFailure, attempt: i32) -> DeliveryEnd {
         ComposeFailure::Blocked(block) => DeliveryEnd::Blocked(block),
         ComposeFailure::Repeats => {
             metrics::counter!("orchestrator_deliveries_repeated_total").increment(1);
-            let reason = "the destination received it again and again within an hour, though \
-                nothing asked for that; `isocenter audit show` lists when";
+            let reason = "the destination received it repeatedly within an hour without a cause; \
+                `isocenter audit show` lists when";
             DeliveryEnd::Failed { reason: reason.to_owned(), pauses: false }
         }
     }

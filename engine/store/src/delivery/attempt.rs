@@ -53,7 +53,7 @@ pub(crate) async fn finish_in_tx(
 }
 
 /// What people are told of a delivery that arrived and names no patient.
-const OF_NOBODY: &str = "its study or message names no patient";
+const WITHOUT_PATIENT: &str = "its study or message names no patient";
 
 /// The columns that an end changes.
 struct EndColumns<'a> {
@@ -94,8 +94,8 @@ async fn write_state(
     composed: &Composed,
 ) -> Result<()> {
     let mut columns = EndColumns::of(end);
-    if columns.state == DeliveryState::Delivered && composed.is_of_nobody() {
-        columns.reason = OF_NOBODY;
+    if columns.state == DeliveryState::Delivered && composed.is_without_patient() {
+        columns.reason = WITHOUT_PATIENT;
     }
     sqlx::query(
         "update delivery set state = $2, reason = $3, blocked_by = $5, lease_until = null,

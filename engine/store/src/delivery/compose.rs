@@ -32,7 +32,7 @@ pub(crate) struct Composed {
 
 impl Composed {
     /// Whether something was composed, and for no patient.
-    pub(crate) const fn is_of_nobody(&self) -> bool {
+    pub(crate) const fn is_without_patient(&self) -> bool {
         self.stamp.is_some() && self.patient.is_none()
     }
 }
@@ -114,7 +114,7 @@ pub(crate) async fn compose_in_tx(
     Ok(Ok(outputs))
 }
 
-/// Whether the destination received this delivery again and again, though nothing asked for it:
+/// Whether the destination received this delivery repeatedly without a cause:
 /// no other content, no change of identity and no person.
 async fn is_repeated(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<bool> {
     let repeated = sqlx::query_scalar("select is_delivery_repeated($1, $2)")

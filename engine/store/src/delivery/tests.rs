@@ -27,7 +27,7 @@ async fn add_run(test: &TestStore, study: u32, patient: &str, destinations: &[&s
 }
 
 /// Adds a run on a study that names no patient.
-async fn add_run_of_nobody(test: &TestStore, destinations: &[&str]) -> Uuid {
+async fn add_run_without_patient(test: &TestStore, destinations: &[&str]) -> Uuid {
     let image = InstanceRecord { patient: None, ..instance(1, 1, 1) };
     test.intake.store_instance(image.clone()).await.unwrap();
     queue_run(test, &image, None, destinations).await
@@ -352,9 +352,9 @@ async fn din_34_a_delivery_that_is_never_committed_is_given_to_a_person() {
 }
 
 #[tokio::test]
-async fn hl7_34_a_delivery_of_nobody_is_made_once_and_says_so() {
+async fn hl7_34_a_delivery_without_a_patient_is_made_once_and_says_so() {
     let test = TestStore::new().await;
-    add_run_of_nobody(&test, &["pacs"]).await;
+    add_run_without_patient(&test, &["pacs"]).await;
     let claimed = claim_and_compose(&test).await;
     test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
 
@@ -384,7 +384,7 @@ async fn make_again(test: &TestStore) -> Result<(), ComposeFailure> {
 async fn a_delivery_that_nothing_asks_for_is_stopped_after_some_times_and_found() {
     let test = TestStore::new().await;
     add_run(&test, 1, "P1", &["pacs"]).await;
-    let repeats = "no delivery is made again and again";
+    let repeats = "no delivery repeats";
     for _ in 0..4 {
         assert_eq!(make_again(&test).await, Ok(()));
     }

@@ -26,7 +26,9 @@ pub(crate) async fn store_in_tx(
         ..Subject::default()
     };
     let event = match order.action {
-        OrderAction::Place | OrderAction::Tell => Event::new(subject, OrderReceived { order: id }),
+        OrderAction::Place | OrderAction::UpdateStatus => {
+            Event::new(subject, OrderReceived { order: id })
+        }
         OrderAction::Cancel => Event::new(subject, OrderCancelled { order: id }),
     };
     append(tx, &event.by(actor.clone())).await?;

@@ -169,13 +169,13 @@ async fn hl7_21_a_later_message_changes_an_order_and_leaves_open_fields_as_they_
 #[tokio::test]
 async fn hl7_43_a_status_opens_no_cancelled_order_and_a_new_order_does() {
     let test = TestStore::new().await;
-    let told = message("1", vec![order("CT chest", OrderAction::Tell)]);
+    let told = message("1", vec![order("CT chest", OrderAction::UpdateStatus)]);
     test.intake.store_message(told).await.unwrap();
     assert_eq!(test.count("imaging_order where not cancelled").await, 1);
     for (number, action, cancelled) in [
         ("2", OrderAction::Cancel, 1),
-        ("3", OrderAction::Tell, 1),
-        ("4", OrderAction::Tell, 1),
+        ("3", OrderAction::UpdateStatus, 1),
+        ("4", OrderAction::UpdateStatus, 1),
         ("5", OrderAction::Place, 0),
     ] {
         test.intake.store_message(message(number, vec![order("", action)])).await.unwrap();

@@ -184,7 +184,7 @@ pub(super) const CHECKS: &[CheckQuery] = &[
         remedy: Remedy::Set("decide_at = now()"),
     },
     CheckQuery {
-        name: "no delivery is made again and again",
+        name: "no delivery repeats",
         tables: "delivery",
         // Only one that was attempted so often can have arrived so often.
         is_wrong: "case when attempt > 3 then is_delivery_repeated(run, destination)
