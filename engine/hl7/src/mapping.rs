@@ -301,9 +301,9 @@ mod tests {
         check_action("ORC|SC|P1|||CA", "Cancel");
         check_action("ORC|XO|P1|||DC", "Cancel");
         check_action("ORC|DC|P1|||IP", "Cancel");
-        check_action("ORC|SC|P1|||IP", "Tell");
-        check_action("ORC|SC|P1|||CM", "Tell");
-        check_action("ORC||P1|||SC", "Tell");
+        check_action("ORC|SC|P1|||IP", "UpdateStatus");
+        check_action("ORC|SC|P1|||CM", "UpdateStatus");
+        check_action("ORC||P1|||SC", "UpdateStatus");
         check_action("ORC|NW|P1|||SC", "Place");
         check_action("ORC|XO|P1|||IP", "Place");
         check_action("ORC||P1", "Place");
