@@ -150,7 +150,7 @@ impl DeliveryWorker {
 
 fn end_of_composing(failure: ComposeFailure, attempt: i32) -> DeliveryEnd {
     match failure {
-        ComposeFailure::Retryable { reason } => retry_later(attempt, reason),
+        ComposeFailure::Retryable { reason } => retry_later(attempt, reason, false),
         ComposeFailure::NeedsPerson { reason } => DeliveryEnd::Failed { reason, pauses: false },
         ComposeFailure::Blocked(block) => DeliveryEnd::Blocked(block),
         ComposeFailure::Repeats => {
@@ -169,18 +169,18 @@ fn end_of_sending(error: SendError, attempt: i32, pauses: bool) -> DeliveryEnd {
             let reason = format!("{NOT_APPLIED_MAX} attempts were not applied: {reason}");
             DeliveryEnd::Failed { reason, pauses }
         }
-        SendError::Retryable(reason) if attempt >= ATTEMPTS_MAX => {
-            let reason = format!("{ATTEMPTS_MAX} attempts failed: {reason}");
-            DeliveryEnd::Failed { reason, pauses }
-        }
         SendError::Retryable(reason) | SendError::NotApplied(reason) => {
-            retry_later(attempt, reason)
+            retry_later(attempt, reason, pauses)
         }
     }
 }
 
-/// Tries again after a wait that doubles with every attempt.
-fn retry_later(attempt: i32, reason: String) -> DeliveryEnd {
+/// Tries again after a wait that doubles with every attempt, until the attempts are used up.
+fn retry_later(attempt: i32, reason: String, pauses: bool) -> DeliveryEnd {
+    if attempt >= ATTEMPTS_MAX {
+        let reason = format!("{ATTEMPTS_MAX} attempts failed: {reason}");
+        return DeliveryEnd::Failed { reason, pauses };
+    }
     let doublings = u32::try_from(attempt.clamp(1, 12) - 1).unwrap_or_default();
     let after = Duration::from_secs(1 << doublings).min(BACKOFF_MAX);
     DeliveryEnd::Again { reason, after }
@@ -224,6 +224,9 @@ mod tests {
         let retryable = ComposeFailure::Retryable { reason: reason() };
         let after = Duration::from_secs(4);
         assert_eq!(end_of_composing(retryable, 3), DeliveryEnd::Again { reason: reason(), after });
+        let retryable = ComposeFailure::Retryable { reason: reason() };
+        let last = end_of_composing(retryable, ATTEMPTS_MAX);
+        assert!(matches!(last, DeliveryEnd::Failed { pauses: false, .. }), "{last:?}");
         let person = ComposeFailure::NeedsPerson { reason: reason() };
         let failed = DeliveryEnd::Failed { reason: reason(), pauses: false };
         assert_eq!(end_of_composing(person, 3), failed);
@@ -236,11 +239,11 @@ mod tests {
 
     #[test]
     fn waits_between_attempts_double_up_to_a_limit() {
-        let wait = |attempt| match retry_later(attempt, reason()) {
+        let wait = |attempt| match retry_later(attempt, reason(), true) {
             DeliveryEnd::Again { after, .. } => after.as_secs(),
             other => panic!("{other:?}"),
         };
-        assert_eq!([1, 2, 3, 9, 10, 80, i32::MAX].map(wait), [1, 2, 4, 256, 300, 300, 300]);
+        assert_eq!([1, 2, 3, 9, 10, ATTEMPTS_MAX - 1].map(wait), [1, 2, 4, 256, 300, 300]);
     }
 
     #[test]
