@@ -175,6 +175,15 @@ fn every_folder_says_what_is_in_it() {
 }
 
 #[test]
+fn the_root_holds_no_stray_file() {
+    for entry in fs::read_dir(root()).unwrap() {
+        let entry = entry.unwrap();
+        let is_stray = entry.file_type().unwrap().is_file() && entry.metadata().unwrap().len() == 0;
+        assert!(!is_stray, "{} is empty", entry.path().display());
+    }
+}
+
+#[test]
 fn every_crate_has_a_paragraph_in_the_map() {
     let map = fs::read_to_string(root().join("engine/README.md")).unwrap();
     for name in crates_in("engine").keys() {
