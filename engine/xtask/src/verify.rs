@@ -1,10 +1,9 @@
 //! `cargo verify`: everything that must hold before a change is kept.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use crate::needs::{
     TESSERACT, TESSERACT_CHINESE, provide,
 };
 use crate::workspace::target_folder;
-use crate::{Outcome, cargo, heading, output_of, root, run};
+use crate::{Outcome, cargo, heading, root, run};
 
 /// Independent readers of what the engine writes, from the Python package index.
 const READERS: &[&str] = &[
@@ -113,11 +112,18 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     })?;
     // Downloads beside the build.
     let readers = thread::spawn(install_readers);
-    // Benches are compiled by the lints only, which run beside the tests.
+    // Benches are compiled by the lints only.
     clock.step("build", || {
         run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"]))
     })?;
     clock.step("demonstration", verify_demo)?;
+    clock.step("lints", || {
+        run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    clock.step("documentation", || {
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+        run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
     let readers = clock.step("independent readers", || {
         let ended = readers.join();
         ended.map_err(|_| "the installation of the readers panicked".to_owned())?
@@ -125,39 +131,19 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     let list = target_folder().join("not-run");
     // Each run lists anew.
     _ = fs::remove_file(&list);
-    let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
-    // As in the processes of plugins: tests that read pages run side by side.
-    test.env("OMP_THREAD_LIMIT", "1");
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        // Tests of a running engine wait much of their time.
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        test.env("RUST_TEST_THREADS", (processors + 1).to_string());
-    }
-    match reference {
-        Some(reference) => {
-            test.env("ISOCENTER_GOLDENS", goldens(reference)).env("ISOCENTER_REFERENCE", reference)
-        }
-        None => test.env_remove("ISOCENTER_REFERENCE"),
-    };
-    let (start_lints, lints_may_start) = mpsc::sync_channel(1);
-    let lints = thread::spawn(move || lint_and_document(&lints_may_start));
-    let counts =
-        clock.step("tests, with lints beside them", || counted(&mut test, &list, start_lints))?;
-    clock.step("rest of lints and documentation", || {
-        lints.join().map_err(|_| "the lints panicked".to_owned())?
-    })?;
-    Ok(counts)
-}
-
-/// Lints every target and builds the documentation, once `may_start` receives something or its
-/// senders are gone. Both use processor time that the tests leave.
-fn lint_and_document(may_start: &Receiver<()>) -> Outcome {
-    // An error says that the senders are gone: no test is running any more.
-    _ = may_start.recv();
-    output_of(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
-    output_of(doc.env("RUSTDOCFLAGS", "-D warnings")).map(|_| ())
+    clock.step("tests", || {
+        let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
+        test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
+        // As in the processes of plugins: tests that read pages run side by side.
+        test.env("OMP_THREAD_LIMIT", "1");
+        match reference {
+            Some(reference) => test
+                .env("ISOCENTER_GOLDENS", goldens(reference))
+                .env("ISOCENTER_REFERENCE", reference),
+            None => test.env_remove("ISOCENTER_REFERENCE"),
+        };
+        counted(&mut test, &list)
+    })
 }
 
 /// Installs the independent readers in a virtual environment. Returns its interpreter.
@@ -178,17 +164,10 @@ fn install_readers() -> Result<PathBuf, String> {
 }
 
 /// Runs the tests, shows what they print, and counts them. A test that listed itself as not run
-/// counts as such, and not as passed. The lints are started after the conformance harnesses, which
-/// measure response times.
-fn counted(
-    test: &mut Command,
-    list: &Path,
-    start_lints: SyncSender<()>,
-) -> Result<TestCounts, String> {
-    let spawned = test.current_dir(root()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+/// counts as such, and not as passed.
+fn counted(test: &mut Command, list: &Path) -> Result<TestCounts, String> {
+    let spawned = test.current_dir(root()).stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| format!("the tests cannot be run: {error}"))?;
-    let progress = child.stderr.take();
-    let shown = thread::spawn(move || show_progress(progress, &start_lints));
     let mut counts = TestCounts { passed: 0, failed: 0, not_run: Vec::new() };
     for line in child.stdout.take().into_iter().flat_map(|it| BufReader::new(it).lines()) {
         let line = line.map_err(|error| error.to_string())?;
@@ -200,7 +179,6 @@ fn counted(
         }
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    shown.join().map_err(|_| "showing the progress of the tests panicked".to_owned())?;
     let listed = fs::read_to_string(list).unwrap_or_default();
     counts.not_run = listed.lines().map(str::to_owned).collect();
     counts.not_run.sort();
@@ -210,21 +188,4 @@ fn counted(
         return Err("the tests could not be built or run".to_owned());
     }
     Ok(counts)
-}
-
-/// Shows what cargo reports, and starts the lints as soon as it runs the tests that follow the
-/// conformance harnesses.
-fn show_progress(progress: Option<impl Read>, start_lints: &SyncSender<()>) {
-    let mut has_run_harnesses = false;
-    for line in progress.into_iter().flat_map(|it| BufReader::new(it).lines()) {
-        let Ok(line) = line else { return };
-        eprintln!("{line}");
-        if line.trim_start().starts_with("Running") {
-            if has_run_harnesses {
-                // Fails where the lints were started before.
-                _ = start_lints.try_send(());
-            }
-            has_run_harnesses |= line.contains("conformance/main.rs");
-        }
-    }
 }
