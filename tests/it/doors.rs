@@ -240,6 +240,9 @@ async fn sec_37_no_patient_is_named_in_logs_metrics_or_the_trail() {
     broken.truncate(2000);
     assert!(hospital.modality().store(&[&broken]).await.is_err());
     assert_eq!(hospital.send_message("MSH|^~\\&|A\rCANARYNAME").await, "AR");
+    // Where other bytes separate the segments, the place of MSH-18 is in PID.
+    let shifted = "MSH|^~\\&|A|B|C|D|2026||ADT^A08|9|P|2.5.1\u{1e}PID|1||CANARYID|||CANARYNAME^X";
+    assert_eq!(hospital.send_message(shifted).await, "AR");
 
     assert!(hospital.ehr.received()[0].contains(canary));
     let metrics = get(&hospital.engine.http, "/metrics");

@@ -175,11 +175,12 @@ fn every_folder_says_what_is_in_it() {
 }
 
 #[test]
-fn the_root_holds_no_stray_file() {
+fn no_file_at_the_root_is_empty() {
     for entry in fs::read_dir(root()).unwrap() {
         let entry = entry.unwrap();
-        let is_stray = entry.file_type().unwrap().is_file() && entry.metadata().unwrap().len() == 0;
-        assert!(!is_stray, "{} is empty", entry.path().display());
+        let is_file = entry.file_type().unwrap().is_file();
+        let is_empty = entry.metadata().unwrap().len() == 0;
+        assert!(!(is_file && is_empty), "{} is empty", entry.path().display());
     }
 }
 

@@ -22,7 +22,11 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ),
     ("ADT^A18", "two patients become one: PID-3 stays, MRG-1 goes (also A30, A34, A36, A39, A40)"),
     ("ADT^A24", "two patients belong together and stay two; A37 parts them"),
-    ("ADT^A40", "two patients become one, in any order of messages; what was sent is put right"),
+    (
+        "ADT^A40",
+        "two patients become one, in any order of messages; what was sent goes out again where the \
+         destination has `on_identity_change: resend`",
+    ),
     ("ADT^A41", "an account has another number (also A35, A49); A42, A50: a visit"),
     ("ADT^A43", "what is filed under MRG-1 belongs to PID-3"),
     ("ADT^A44", "an account moves to another patient with its orders and images; A45: a visit"),

@@ -243,8 +243,11 @@ fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<Hl7Charset, Problem> 
     let term = field.split(|it| !it.is_ascii_graphic() && *it != b' ' || *it == b'~').next();
     let term = String::from_utf8_lossy(term.unwrap_or_default());
     Hl7Charset::parse(&term, default).map_err(|error| match error {
+        // The term is not repeated: where other bytes separate the segments, another field stands in
+        // the place of MSH-18, which may be a name (SEC-37).
         CharsetError::Unknown(_) => {
-            Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", error.to_string())
+            let text = "MSH-18 names a character set that is not supported";
+            Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", text)
         }
         CharsetError::DoesNotFit => {
             Problem::refused(ErrorCode::ApplicationInternalError, error.to_string())
