@@ -24,7 +24,7 @@ named_enum! {
         /// An attempt is in progress, under a lease.
         Sending = "sending",
         /// The destination accepted it; its storage commitment is awaited.
-        AwaitingCommitment = "promised",
+        AwaitingCommitment = "awaiting_commitment",
         /// The destination has it.
         Delivered = "delivered",
         /// It failed for good; a person has to look.
@@ -62,7 +62,7 @@ named_enum! {
         /// The peer has the result.
         Reported = "reported",
         /// The peer could not be reached for days; a person has to look.
-        Expired = "given_up",
+        Expired = "expired",
     }
 }
 

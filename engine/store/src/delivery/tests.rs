@@ -332,7 +332,7 @@ async fn din_34_an_answer_to_another_transaction_settles_nothing() {
     let mut other = answer(&claimed, &["1.2.3"]);
     other.result.transaction = "9.9".to_owned();
     assert!(!record(&test, other).await);
-    assert_eq!(test.value("select state from delivery").await, "promised");
+    assert_eq!(test.value("select state from delivery").await, "awaiting_commitment");
 }
 
 #[tokio::test]

@@ -377,7 +377,7 @@ async fn queue_version(tx: &mut PgConnection, run: Uuid, state: ReviewState) -> 
         "update delivery set state = 'queued', blocked_by = null, run_after = now(),
             ended_at = null, reason = 'sent anew: ' || $2
          where run = $1 and sent is not null
-            and state in ('delivered', 'promised', 'blocked', 'failed')",
+            and state in ('delivered', 'awaiting_commitment', 'blocked', 'failed')",
     )
     .bind(run)
     .bind(state.name())

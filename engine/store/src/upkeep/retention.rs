@@ -125,7 +125,7 @@ const EXPIRED_IMAGES: &str = "from study s join instance i on i.study = s.uid
         and s.decide_at is null
         and not exists (select from run r where r.study = s.uid and (r.ended_at is null or exists
             (select from delivery d where d.run = r.id
-                and d.state in ('queued', 'sending', 'promised'))))
+                and d.state in ('queued', 'sending', 'awaiting_commitment'))))
         and not exists (select from task t
             where t.decided_at is null and t.subject ->> 'study' = s.uid)";
 
@@ -143,7 +143,7 @@ const EXPIRED_RESULTS: &str = "from run r join payload p on p.id in
             union select unnest(array[draft, final, difference]) from labelled_pair where run = r.id)
     where p.removed_at is null and r.ended_at < now() - $1 * interval '1 second'
         and not exists (select from delivery d where d.run = r.id
-            and d.state in ('queued', 'sending', 'promised'))
+            and d.state in ('queued', 'sending', 'awaiting_commitment'))
         and not exists (select from task t
             where t.decided_at is null and t.subject ->> 'run' = r.id::text)";
 
