@@ -131,7 +131,7 @@ impl Tokenizer {
                 .filter(|it| tokenizer.token_to_id(it).is_none())
                 .map(|it| AddedToken::from((*it).to_owned(), true))
                 .collect();
-            tokenizer.add_special_tokens(&missing);
+            tokenizer.add_special_tokens(missing);
             let found = tokenizer.token_to_id("[SEG]").unwrap_or_default();
             if found != expected {
                 return Err(TokenizerError::TokenId { token: "[SEG]", found, expected });
