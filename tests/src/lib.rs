@@ -147,6 +147,8 @@ pub struct SiteOptions<'a> {
     pub trust_loopback: bool,
     /// Whether a test can fill the disk of the engine and change its clock.
     pub is_faulty_system: bool,
+    /// Who issues patient identifiers: `identity` of the site file.
+    pub identity: &'a str,
     /// More text for the end of the site file, which begins below `destinations:`.
     pub destinations: &'a str,
 }
@@ -160,6 +162,7 @@ impl Default for SiteOptions<'_> {
             resend: false,
             trust_loopback: true,
             is_faulty_system: false,
+            identity: "{ default_issuer: HOSP }",
             destinations: "",
         }
     }
@@ -186,6 +189,7 @@ impl Hospital {
                 scratch.path("workflows")
             }
         };
+        let identity = options.identity;
         let change = if options.resend { "resend" } else { "nothing" };
         let site = format!(
             "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
@@ -193,6 +197,7 @@ impl Hospital {
              networks: [127.0.0.0/8], address: \"{}\" }}] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\ndisk: {{ warn: 100, refuse: 100 }}\n\
+             identity: {identity}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }}, on_identity_change: {change} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {}, on_identity_change: {change} }}\n{}",
             scratch.path("data").display(),

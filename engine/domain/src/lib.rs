@@ -38,6 +38,7 @@ mod named;
 mod network;
 mod node_io;
 mod order;
+mod order_number;
 mod output_kind;
 mod patient;
 mod person_name;
@@ -66,7 +67,8 @@ pub use node_io::{
     Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput, OrderInput,
     SeriesInput, SeriesInstance, StudyInput,
 };
-pub use order::{Order, OrderAction, OrderKey, OrderMatch};
+pub use order::{Order, OrderAction, OrderConflict, OrderKey, OrderKind, OrderMatch};
+pub use order_number::{Assigner, OrderNumber};
 pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use person_name::{NameGroup, PersonName};

@@ -13,6 +13,8 @@ named_enum! {
         InstanceFlagged = "instance_flagged",
         /// Images and order belong to two patients (HL7-44).
         IdentityConflict = "identity_conflict",
+        /// It is uncertain which order a message means, and nothing was changed.
+        OrderConflict = "order_conflict",
         /// Instances arrived after the run on their study, and the workflow asks a person (DIN-52).
         LateInstances = "late_instances",
         /// The condition of a workflow cannot be evaluated on a study.

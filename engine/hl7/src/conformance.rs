@@ -33,10 +33,11 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("ADT^A47", "a patient has another identifier (also A46)"),
     (
         "ORM^O01",
-        "order: OBR-18 accession number, ZDS-1 Study Instance UID; ORC-1, or CA or DC in ORC-5, cancels \
+        "order: ORC-2 and ORC-3 with their authority (EI), else the sender's own; OBR-18 accession \
+         number, ZDS-1 Study Instance UID; ORC-1, or CA or DC in ORC-5, cancels \
          every OBR under it; ORC-1 SC opens nothing again",
     ),
-    ("OMI^O23", "order: IPC-1 accession number, IPC-3 Study Instance UID"),
+    ("OMI^O23", "order: IPC-1 accession number with its issuer, IPC-3 Study Instance UID"),
     ("OMG^O19", "order"),
     ("OML^O21", "order"),
     (

@@ -36,6 +36,7 @@ pub mod mapping;
 mod merging;
 pub mod message;
 pub mod message_type;
+mod order_number;
 mod patient;
 pub mod receiver;
 pub mod sender;

@@ -7,10 +7,10 @@ use contracts::{Output, Preferences};
 use dicom_core::Tag;
 use dicom_object::{FileDicomObject, InMemDicomObject, OpenFileOptions};
 use domain::{
-    Abnormality, Algorithm, ArtifactRef, Attestation, Code, Demographics, Finding, InputInstance,
-    LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OutputKind, PatientId,
-    PatientSpace, Person, Presence, Region, ResultSet, ResultStatus, Section, Segment,
-    Segmentation, SopInstanceUid, VolumeGeometry, WorkflowRef,
+    Abnormality, Algorithm, ArtifactRef, Assigner, Attestation, Code, Demographics, Finding,
+    InputInstance, LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OrderKind,
+    OrderNumber, OutputKind, PatientId, PatientSpace, Person, Presence, Region, ResultSet,
+    ResultStatus, Section, Segment, Segmentation, SopInstanceUid, VolumeGeometry, WorkflowRef,
 };
 use imaging::Picture;
 use jiff::Timestamp;
@@ -242,6 +242,15 @@ fn results() -> ResultSet {
     }
 }
 
+fn order_number(number: &str, namespace: &str) -> OrderNumber {
+    let assigner = Assigner::Authority {
+        namespace: namespace.to_owned(),
+        universal_id: String::new(),
+        universal_id_type: String::new(),
+    };
+    OrderNumber { number: number.to_owned(), assigner }
+}
+
 fn context() -> ReportContext {
     ReportContext {
         run: Uuid::from_u128(0x11),
@@ -263,9 +272,11 @@ fn context() -> ReportContext {
             action: OrderAction::Place,
             patient: None,
             key: OrderKey {
-                placer: "P1".to_owned(),
-                filler: "F1".to_owned(),
+                placer: order_number("P1", "EHR"),
+                filler: order_number("F1", "RIS"),
+                kind: OrderKind::Imaging,
                 accession: "ACC1".to_owned(),
+                accession_issuer: String::new(),
                 requested_procedure: "RP1".to_owned(),
                 study: None,
             },

@@ -12,6 +12,7 @@ use dimse::DicomConfig;
 use domain::AeTitle;
 use hl7::Hl7Config;
 use serde::Deserialize;
+use store::Numbering;
 use upkeep::disk::DiskMarks;
 use upkeep::policy::UpkeepPolicy;
 use upkeep::retention::RetentionConfig;
@@ -22,8 +23,10 @@ use crate::http::HttpConfig;
 use crate::telemetry::LogFormat;
 
 mod destinations;
+mod orders;
 
 pub(crate) use destinations::{DestinationConfig, OnError, OnIdentityChange};
+pub(crate) use orders::OrdersConfig;
 
 /// Everything a site file can say.
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) model: Option<ModelConfig>,
     /// Who issues patient identifiers.
     pub(crate) identity: IdentityConfig,
+    /// How the numbers of orders are compared.
+    pub(crate) orders: OrdersConfig,
     /// Where reports go.
     pub(crate) destinations: BTreeMap<String, DestinationConfig>,
     /// How long data are retained.
@@ -90,6 +95,7 @@ impl Config {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
         }
         problems.extend(self.model.as_ref().and_then(ModelConfig::problem));
+        problems.extend(self.identity.problem());
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
         let peers = self.dicom.iter().flat_map(|dicom| &dicom.peers);
@@ -97,6 +103,11 @@ impl Config {
         let destinations = self.destinations.iter();
         problems.extend(destinations.flat_map(|(name, config)| config.problems(name, &callers)));
         problems
+    }
+
+    /// What the intake has to know of the numbers of patients and orders.
+    pub(crate) fn numbering(&self) -> Numbering {
+        Numbering { domains: self.identity.domains(), long_accession: self.orders.long_accession() }
     }
 
     /// What the monitor of the installation has to know.

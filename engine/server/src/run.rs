@@ -168,8 +168,8 @@ impl EngineParts {
     fn intake(&self, site: &Site) -> Arc<IntakeService> {
         let versions = self.installation.config.dicom.as_ref().map(|it| it.versions);
         let archive = Arc::clone(&site.archive);
-        let domains = self.installation.config.identity.domains();
-        let arrivals = Arc::new(IntakeStore::new(&self.store, domains));
+        let numbering = self.installation.config.numbering();
+        let arrivals = Arc::new(IntakeStore::new(&self.store, numbering));
         let stores = IntakeStores {
             instances: Arc::<IntakeStore>::clone(&arrivals),
             messages: arrivals,

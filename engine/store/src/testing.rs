@@ -15,8 +15,8 @@ use contracts::{
     VersionPolicy,
 };
 use domain::{
-    Demographics, DemographicsChange, ExchangedDocument, MessageType, OutputKind, PatientId,
-    WorkflowRef,
+    Assigner, Demographics, DemographicsChange, ExchangedDocument, MessageType, Order, OrderAction,
+    OrderKey, OrderNumber, OutputKind, PatientId, WorkflowRef,
 };
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
@@ -28,6 +28,7 @@ use crate::database::cluster::Cluster;
 use crate::database::pg_store::PgStore;
 use crate::database::prepare::prepare;
 use crate::intake::intake_store::IntakeStore;
+use crate::intake::numbering::Numbering;
 use crate::patient::identity::IdentityDomains;
 use crate::vault::keys::Keys;
 
@@ -92,10 +93,14 @@ pub(crate) struct TestStore {
 
 impl TestStore {
     pub(crate) async fn new() -> Self {
-        Self::with_domains(IdentityDomains::Single).await
+        Self::with(Numbering::new(IdentityDomains::Single)).await
     }
 
     pub(crate) async fn with_domains(domains: IdentityDomains) -> Self {
+        Self::with(Numbering::new(domains)).await
+    }
+
+    pub(crate) async fn with(numbering: Numbering) -> Self {
         let shared = SHARED.get_or_init(Shared::start).await;
         let name = format!("store_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect_with(&shared.cluster.admin()).await.unwrap();
@@ -110,7 +115,7 @@ impl TestStore {
             .join(&name);
         std::fs::create_dir_all(&folder).unwrap();
         Self {
-            intake: IntakeStore::new(&store, domains),
+            intake: IntakeStore::new(&store, numbering),
             admin: shared.cluster.admin().database(&name),
             store,
             folder,
@@ -194,6 +199,8 @@ pub(crate) fn instance(study: u32, series: u32, number: u32) -> InstanceRecord {
         patient: Some(patient_id("P1")),
         demographics: Demographics { name: "Doe^Jane".to_owned(), ..Demographics::default() },
         accession: format!("A{study}"),
+        accession_issuer: String::new(),
+        requested_accessions: Vec::new(),
         modality: "CT".to_owned(),
         is_own: false,
         body_part: "CHEST".to_owned(),
@@ -204,6 +211,8 @@ pub(crate) fn instance(study: u32, series: u32, number: u32) -> InstanceRecord {
         frame_of_reference: String::new(),
         placer: String::new(),
         filler: String::new(),
+        placer_authority: String::new(),
+        filler_authority: String::new(),
         requested_procedure: String::new(),
         versions: VersionPolicy::KeepFirst,
         study_id: "1".to_owned(),
@@ -254,6 +263,31 @@ pub(crate) fn names(patient: &str, name: &str) -> MessageEffect {
             ..DemographicsChange::default()
         },
     }
+}
+
+/// Carries an order of a patient, with nothing but its keys.
+pub(crate) fn ordered(action: OrderAction, patient: &str, key: OrderKey) -> MessageEffect {
+    MessageEffect::Order(Box::new(Order {
+        action,
+        patient: Some(patient_id(patient)),
+        key,
+        procedure_code: String::new(),
+        procedure: String::new(),
+        procedure_scheme: String::new(),
+        priority: String::new(),
+        modality: String::new(),
+        reason: String::new(),
+        status: String::new(),
+        account: String::new(),
+        visit: String::new(),
+    }))
+}
+
+/// An order number of the RIS's own.
+pub(crate) fn order_number(number: &str) -> OrderNumber {
+    let assigner =
+        Assigner::Sender { application: "RIS".to_owned(), facility: "HOSPITAL".to_owned() };
+    OrderNumber { number: number.to_owned(), assigner }
 }
 
 /// Carries an empty document on a patient.

@@ -37,6 +37,7 @@ macro_rules! with_kinds {
                 BatchIncomplete = "batch_incomplete",
                 OrderReceived = "order_received",
                 OrderCancelled = "order_cancelled",
+                OrderConflicting = "order_conflicting",
             }
             patient {
                 PatientAdded = "patient_added",
@@ -102,6 +103,7 @@ macro_rules! with_kinds {
                 DeliveryFailed = "delivery_failed",
                 DeliveryResent = "delivery_resent",
                 IdentityChangedAfterDelivery = "identity_changed_after_delivery",
+                OrderLinkedAfterDelivery = "order_linked_after_delivery",
                 CorrectionQueued = "correction_queued",
                 DeliveryLeftAsItWas = "delivery_left_as_it_was",
                 DestinationPaused = "destination_paused",

@@ -70,17 +70,39 @@ impl Encoding {
 }
 
 /// Sequences of the top level of which the first item is retained: Issuer of Patient ID Qualifiers
-/// (PS3.3, 10.15) and Request Attributes (PS3.3, C.7.3.1.1).
-pub const RETAINED_SEQUENCES: [Tag; 2] = [ISSUER_QUALIFIERS, REQUEST_ATTRIBUTES];
+/// (PS3.3, 10.15), Request Attributes (PS3.3, C.7.3.1.1), and what assigned the numbers of the order
+/// (HL7v2 Hierarchic Designator; PS3.3, 10.17).
+pub const RETAINED_SEQUENCES: [Tag; 5] = [
+    ISSUER_OF_ACCESSION_NUMBER,
+    ISSUER_QUALIFIERS,
+    REQUEST_ATTRIBUTES,
+    ORDER_PLACER_IDENTIFIER,
+    ORDER_FILLER_IDENTIFIER,
+];
+
+/// Issuer of Accession Number Sequence.
+pub const ISSUER_OF_ACCESSION_NUMBER: Tag = Tag(0x0008, 0x0051);
+
+/// Order Placer Identifier Sequence.
+pub const ORDER_PLACER_IDENTIFIER: Tag = Tag(0x0040, 0x0026);
+
+/// Order Filler Identifier Sequence.
+pub const ORDER_FILLER_IDENTIFIER: Tag = Tag(0x0040, 0x0027);
 
 /// Issuer of Patient ID Qualifiers Sequence.
 const ISSUER_QUALIFIERS: Tag = Tag(0x0010, 0x0024);
+
+/// Accession Number: one study may answer several orders, each in an item of the request.
+pub(crate) const ACCESSION_NUMBER: Tag = Tag(0x0008, 0x0050);
+
+/// Local Namespace Entity ID.
+const LOCAL_NAMESPACE_ENTITY_ID: Tag = Tag(0x0040, 0x0031);
 
 /// Universal Entity ID.
 const UNIVERSAL_ENTITY_ID: Tag = Tag(0x0040, 0x0032);
 
 /// Request Attributes Sequence.
-const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
+pub(crate) const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
 
 /// The small values of the top level of a data set, and of the first item of each of
 /// [`RETAINED_SEQUENCES`].
@@ -89,6 +111,8 @@ pub struct Header {
     values: BTreeMap<Tag, Vec<u8>>,
     /// By sequence and element.
     first_items: BTreeMap<Tag, BTreeMap<Tag, Vec<u8>>>,
+    /// Accession numbers in further items of the Request Attributes Sequence.
+    further_accessions: Vec<Vec<u8>>,
     charset: Charset,
     is_big_endian: bool,
     /// Whether there are pixels, waveforms excluded: (7FE0,0008), (7FE0,0009) or (7FE0,0010).
@@ -118,10 +142,25 @@ impl Header {
         self.decoded(self.first_items.get(&REQUEST_ATTRIBUTES)?.get(&tag)?)
     }
 
+    /// The accession numbers of all items of the Request Attributes Sequence, decoded.
+    pub fn requested_accessions(&self) -> Vec<DecodedText> {
+        let first = self.request_text(ACCESSION_NUMBER);
+        let further = self.further_accessions.iter().filter_map(|it| self.decoded(it));
+        first.into_iter().chain(further).collect()
+    }
+
     /// The Universal Entity ID in the first item of the Issuer of Patient ID Qualifiers Sequence,
     /// decoded: the OID of the authority that assigned the Patient ID.
     pub fn universal_issuer(&self) -> Option<DecodedText> {
         self.decoded(self.first_items.get(&ISSUER_QUALIFIERS)?.get(&UNIVERSAL_ENTITY_ID)?)
+    }
+
+    /// The authority in the first item of one of [`RETAINED_SEQUENCES`], decoded: its name, or its
+    /// universal ID where it has no name.
+    pub fn authority(&self, sequence: Tag) -> Option<DecodedText> {
+        let item = self.first_items.get(&sequence)?;
+        let part = |tag| self.decoded(item.get(&tag)?);
+        part(LOCAL_NAMESPACE_ENTITY_ID).or_else(|| part(UNIVERSAL_ENTITY_ID))
     }
 
     fn decoded(&self, bytes: &[u8]) -> Option<DecodedText> {
@@ -156,6 +195,10 @@ impl Header {
             self.charset = Charset::parse(term.trim_end_matches(['\0', ' ']));
         }
         self.values.insert(tag, value);
+    }
+
+    pub(crate) fn retain_further_accession(&mut self, value: Vec<u8>) {
+        self.further_accessions.push(value);
     }
 
     pub(crate) fn retain_nested(&mut self, sequence: Tag, tag: Tag, value: Vec<u8>) {

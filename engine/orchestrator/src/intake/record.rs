@@ -15,7 +15,9 @@ use domain::{
     is_harmless_uid,
 };
 use encoding::decoded_text::DecodedText;
-use encoding::dicom::header::{Header, Tag};
+use encoding::dicom::header::{
+    Header, ISSUER_OF_ACCESSION_NUMBER, ORDER_FILLER_IDENTIFIER, ORDER_PLACER_IDENTIFIER, Tag,
+};
 
 use crate::header::tags;
 
@@ -47,6 +49,8 @@ pub(super) fn instance_record(
         .ok_or_else(|| no_valid_uid("study UID"))?;
     let demographics = fields.demographics();
     let accession = fields.accession();
+    let placer = assigned_number(header, tags::PLACER_ORDER_NUMBER, ORDER_PLACER_IDENTIFIER);
+    let filler = assigned_number(header, tags::FILLER_ORDER_NUMBER, ORDER_FILLER_IDENTIFIER);
     Ok(InstanceRecord {
         instance,
         sop_class,
@@ -56,7 +60,9 @@ pub(super) fn instance_record(
         bytes: file.bytes,
         patient,
         demographics,
-        accession,
+        accession: accession.number,
+        accession_issuer: accession.authority,
+        requested_accessions: requested_accessions(header),
         modality: ascii(header, tags::MODALITY).to_owned(),
         is_own: header.ascii(tags::MANUFACTURER) == Some(domain::MANUFACTURER),
         body_part: ascii(header, tags::BODY_PART_EXAMINED).to_owned(),
@@ -66,8 +72,10 @@ pub(super) fn instance_record(
         study_time: ascii(header, tags::STUDY_TIME).to_owned(),
         study_id: text(header, tags::STUDY_ID),
         frame_of_reference: ascii(header, tags::FRAME_OF_REFERENCE_UID).to_owned(),
-        placer: order_number(header, tags::PLACER_ORDER_NUMBER),
-        filler: order_number(header, tags::FILLER_ORDER_NUMBER),
+        placer: placer.number,
+        filler: filler.number,
+        placer_authority: placer.authority,
+        filler_authority: filler.authority,
         requested_procedure: order_number(header, tags::REQUESTED_PROCEDURE_ID),
         versions,
         quality_flags: fields.flags,
@@ -103,6 +111,29 @@ fn ascii(header: &Header, tag: Tag) -> &str {
 
 fn text(header: &Header, tag: Tag) -> String {
     header.text(tag).map(|it| it.text).unwrap_or_default()
+}
+
+/// An order number with the authority that assigned it, if one is named.
+#[derive(Default)]
+struct AssignedNumber {
+    number: String,
+    authority: String,
+}
+
+/// An order number with its authority. Without the authority that cannot be decoded it might be
+/// another order's: then there is none.
+fn assigned_number(header: &Header, number: Tag, authority: Tag) -> AssignedNumber {
+    let number = order_number(header, number);
+    match header.authority(authority) {
+        None => AssignedNumber { number, authority: String::new() },
+        Some(named) if named.is_lossless => AssignedNumber { number, authority: named.text },
+        Some(_) => AssignedNumber::default(),
+    }
+}
+
+/// The accession numbers of all requests that an image answers.
+fn requested_accessions(header: &Header) -> Vec<String> {
+    header.requested_accessions().into_iter().filter_map(|it| whole(Some(it))).collect()
 }
 
 /// The value of an attribute that names an order: of the image, or of the request that the
@@ -162,15 +193,21 @@ impl HeaderFields<'_> {
         }
     }
 
-    fn accession(&mut self) -> String {
-        match self.header.text(tags::ACCESSION_NUMBER) {
-            Some(number) if number.is_lossless => number.text,
-            Some(_) => {
-                self.flags.push(QualityFlag::AccessionUndecodable);
-                String::new()
-            }
-            None => whole(self.header.request_text(tags::ACCESSION_NUMBER)).unwrap_or_default(),
+    /// The accession number of the study, or of the first request. One that cannot be decoded, or
+    /// whose issuer cannot be, is none.
+    fn accession(&mut self) -> AssignedNumber {
+        let Some(number) = self.header.text(tags::ACCESSION_NUMBER) else {
+            let of_request = whole(self.header.request_text(tags::ACCESSION_NUMBER));
+            let number = of_request.unwrap_or_default();
+            return AssignedNumber { number, authority: String::new() };
+        };
+        let issuer = self.header.authority(ISSUER_OF_ACCESSION_NUMBER);
+        if !number.is_lossless || issuer.as_ref().is_some_and(|it| !it.is_lossless) {
+            self.flags.push(QualityFlag::AccessionUndecodable);
+            return AssignedNumber::default();
         }
+        let authority = issuer.map(|it| it.text).unwrap_or_default();
+        AssignedNumber { number: number.text, authority }
     }
 
     fn demographics(&mut self) -> Demographics {

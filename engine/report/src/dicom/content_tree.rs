@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, Order, derived_uid};
+use domain::{Assigner, Code, Order, OrderNumber, derived_uid};
 
 use crate::dicom::dataset::{DataSet, ObjectUids, code_item, date_time, reference};
 use crate::dicom::segmentation;
@@ -184,15 +184,41 @@ fn request(order: &Order, study: &StudyDescription) -> DataSet {
     let key = &order.key;
     let accession = if key.accession.is_empty() { &study.accession } else { &key.accession };
     let codes = procedure_of(order).iter().map(code_item).collect();
-    DataSet::default()
-        .identifier(tags::ACCESSION_NUMBER, accession)
+    let set = [
+        (tags::ORDER_PLACER_IDENTIFIER_SEQUENCE, &key.placer),
+        (tags::ORDER_FILLER_IDENTIFIER_SEQUENCE, &key.filler),
+    ]
+    .into_iter()
+    .filter_map(|(sequence, number)| Some((sequence, designator(number)?)))
+    .fold(DataSet::default(), |set, (sequence, item)| set.sequence(sequence, vec![item]));
+    set.identifier(tags::ACCESSION_NUMBER, accession)
         .sequence(tags::REFERENCED_STUDY_SEQUENCE, Vec::new())
         .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
         .text(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, &order.procedure)
         .identifier(tags::REQUESTED_PROCEDURE_ID, &key.requested_procedure)
-        .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.placer)
-        .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.filler)
+        .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.placer.number)
+        .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.filler.number)
         .sequence(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, codes)
+}
+
+/// The authority that an order number names (HL7v2 Hierarchic Designator; PS3.3, 10.17).
+fn designator(number: &OrderNumber) -> Option<DataSet> {
+    let Assigner::Authority { namespace, universal_id, universal_id_type } = &number.assigner
+    else {
+        return None;
+    };
+    let mut item = DataSet::default();
+    if !namespace.is_empty() {
+        item = item.text(tags::LOCAL_NAMESPACE_ENTITY_ID, VR::UT, namespace);
+    }
+    if !universal_id.is_empty() {
+        item = item.text(tags::UNIVERSAL_ENTITY_ID, VR::UT, universal_id).text(
+            tags::UNIVERSAL_ENTITY_ID_TYPE,
+            VR::CS,
+            universal_id_type,
+        );
+    }
+    Some(item)
 }
 
 /// One item of the content tree (PS3.3, C.17.3).

@@ -160,6 +160,8 @@ fn example() -> View<'static> {
         orders: vec![OrderRow {
             placer: text(),
             filler: text(),
+            placer_identifier: text(),
+            filler_identifier: text(),
             accession: text(),
             requested_procedure: text(),
             code: text(),

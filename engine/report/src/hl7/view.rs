@@ -2,7 +2,8 @@
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
 use domain::{
-    Code, LabRow, Measurement, NameGroup, Order, PatientId, PersonName, ResultSet, Segment,
+    Code, LabRow, Measurement, NameGroup, Order, OrderNumber, PatientId, PersonName, ResultSet,
+    Segment,
 };
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
@@ -119,6 +120,9 @@ pub(crate) struct PatientRow {
 pub(crate) struct OrderRow {
     pub(crate) placer: String,
     pub(crate) filler: String,
+    /// EI of the numbers, delimiters included: with what assigned them.
+    pub(crate) placer_identifier: String,
+    pub(crate) filler_identifier: String,
     pub(crate) accession: String,
     pub(crate) requested_procedure: String,
     pub(crate) code: String,
@@ -359,6 +363,8 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
             vec![OrderRow {
                 placer: String::new(),
                 filler: own_filler(results),
+                placer_identifier: String::new(),
+                filler_identifier: own_filler(results),
                 accession: study.accession,
                 requested_procedure: String::new(),
                 code: code.value,
@@ -372,11 +378,14 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
 
 fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str) -> OrderRow {
     let key = &order.key;
-    let has_filler = !key.filler.is_empty();
+    let own = OrderNumber { number: own_filler(results), ..OrderNumber::default() };
+    let filler = if key.filler.is_empty() { &own } else { &key.filler };
     let has_accession = !key.accession.is_empty();
     OrderRow {
-        placer: key.placer.clone(),
-        filler: if has_filler { key.filler.clone() } else { own_filler(results) },
+        placer: key.placer.number.clone(),
+        filler: filler.number.clone(),
+        placer_identifier: entity_identifier(&key.placer),
+        filler_identifier: entity_identifier(filler),
         accession: if has_accession { key.accession.clone() } else { accession.to_owned() },
         requested_procedure: key.requested_procedure.clone(),
         code: order.procedure_code.clone(),
@@ -384,6 +393,12 @@ fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str
         scheme: order.procedure_scheme.clone(),
         observed: observed.to_owned(),
     }
+}
+
+/// An order number as EI (HL7 v2.5.1, 2.A.28): its receiver finds the order by all of it.
+fn entity_identifier(number: &OrderNumber) -> String {
+    let parts = number.parts().map(escaped).join("^");
+    parts.trim_end_matches('^').to_owned()
 }
 
 /// The filler number of the engine. The same report always has the same number, so that a receiver

@@ -139,6 +139,7 @@ impl Scene {
              dicom: {{ listen: \"127.0.0.1:0\", peers: [] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\n\
+             identity: {{ default_issuer: HOSP }}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS }} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: true }}\n",
             self.folder.join("data").display(),

@@ -56,7 +56,8 @@ impl PgStore {
     async fn why_rows(&self, text: &str) -> Result<Why> {
         let uids: Vec<String> = sqlx::query_scalar(
             "select distinct s.uid from study s
-             where s.uid = $1 or (s.accession = $1 and $1 <> '')
+             where s.uid = $1
+                or s.uid in (select study from study_accession where number = $1)
                 or s.uid in (select study from imaging_order
                     where accession = $1 or placer = $1 or filler = $1)
                 or s.uid in (select study from series where uid = $1)
@@ -156,7 +157,9 @@ impl PgStore {
 
     async fn why_orders(&self, text: &str) -> Result<Vec<Value>> {
         let rows = sqlx::query_scalar(
-            "select jsonb_build_object('placer', placer, 'filler', filler, 'accession', accession,
+            "select jsonb_build_object('placer', placer, 'filler', filler, 'kind', kind,
+                'placer_authority', placer_authority, 'filler_authority', filler_authority,
+                'accession', accession,
                 'study', study, 'procedure', body ->> 'procedure', 'cancelled', cancelled,
                 'patient', (select p.value from patient p where p.id = patient_root(o.patient)))
              from imaging_order o

@@ -86,13 +86,14 @@ pub(crate) async fn compose_in_tx(
     let stored = payload::store(tx, keys, view.run.patient, "outputs", &content).await?;
     sqlx::query(
         "update delivery set composed = $2, composed_stamp = $3, composed_patient = $4,
-            composed_version = $5 where id = $1",
+            composed_version = $5, composed_orders = $6 where id = $1",
     )
     .bind(delivery.id)
     .bind(stored.id)
     .bind(&stamp)
     .bind(view.patient.as_ref().map(|it| it.id))
     .bind(i32::try_from(version_of(&view)).unwrap_or(i32::MAX))
+    .bind(view.orders.iter().map(|it| it.id).collect::<Vec<Uuid>>())
     .execute(&mut *tx)
     .await?;
     let about_to_send =

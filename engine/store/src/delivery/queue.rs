@@ -209,7 +209,7 @@ async fn decide_stale_in_tx(
             "update delivery set is_stale = false,
                 state = case when $2 then 'queued' else state end,
                 run_after = now(), ended_at = case when $2 then null else ended_at end,
-                reason = case when $2 then 'sent anew: the patient turned out to be another'
+                reason = case when $2 then 'sent anew: patient or order turned out to be another'
                     else reason end
              where id = $1",
         )

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::database::pg_store::{PgStore, commit};
 use crate::error::Result;
-use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::identity::{self, IdentityDomains, Sender};
 use crate::result::corrections;
 use crate::run::task;
 use crate::trail::append::append;
@@ -25,7 +25,7 @@ pub(crate) async fn insert_one(
 ) -> Result<InstanceOutcome> {
     let mut tx = identity::begin_shared(&store.pool).await?;
     let patient = find_patient_in_tx(&mut tx, domains, record).await?;
-    let outcome = insert_in_tx(&mut tx, record, patient).await?;
+    let outcome = insert_in_tx(&mut tx, domains, record, patient).await?;
     report_in_tx(&mut tx, record, patient.map(|it| it.root), outcome).await?;
     commit(tx).await?;
     Ok(outcome)
@@ -40,12 +40,18 @@ struct NamedPatient {
     root: Uuid,
 }
 
+/// The system that sent an instance.
+pub(crate) fn sender(record: &InstanceRecord) -> Sender<'_> {
+    Sender::Dicom { calling_ae: &record.arrival.calling_ae }
+}
+
 async fn find_patient_in_tx(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
     record: &InstanceRecord,
 ) -> Result<Option<NamedPatient>> {
     let Some(id) = &record.patient else { return Ok(None) };
+    let domains = domains.of(sender(record));
     let named = identity::find_or_add(tx, domains, id, &record.demographics).await?;
     let root = identity::root_of(tx, named).await?;
     Ok(Some(NamedPatient { named, root }))
@@ -53,11 +59,12 @@ async fn find_patient_in_tx(
 
 async fn insert_in_tx(
     tx: &mut PgConnection,
+    domains: &IdentityDomains,
     record: &InstanceRecord,
     patient: Option<NamedPatient>,
 ) -> Result<InstanceOutcome> {
     // The study stores the patient as named: the root is resolved anew each time (HL7-37).
-    add_study(tx, record, patient.map(|it| it.named)).await?;
+    let is_new = add_study(tx, domains, record, patient.map(|it| it.named)).await?;
     // Locked before its series, whose foreign key would take a weaker lock that two may hold.
     // Serialises the versions of one instance, and everything else of its study.
     let study_patient: Option<Uuid> =
@@ -86,6 +93,12 @@ async fn insert_in_tx(
         _ if has_conflict => InstanceOutcome::Flagged,
         _ => InstanceOutcome::New,
     };
+    // What is of another patient says nothing about the orders of the study.
+    let is_of_study = !flags.contains(&QualityFlag::PatientDiffersFromStudy)
+        && !flags.contains(&QualityFlag::SeriesOfAnotherStudy);
+    if is_new || is_of_study {
+        add_accessions(tx, domains, record).await?;
+    }
     let replaces = outcome == InstanceOutcome::OtherVersion
         && record.versions == VersionPolicy::Replace
         && !has_conflict;
@@ -157,15 +170,17 @@ async fn schedule_study(tx: &mut PgConnection, record: &InstanceRecord) -> Resul
     Ok(())
 }
 
+/// Adds the study of an instance. False if it is known.
 async fn add_study(
     tx: &mut PgConnection,
+    domains: &IdentityDomains,
     record: &InstanceRecord,
     patient: Option<Uuid>,
-) -> Result<()> {
-    sqlx::query(
+) -> Result<bool> {
+    let added = sqlx::query(
         "insert into study (uid, patient, accession, description, study_date, study_time, study_id,
-            placer, filler, requested_procedure)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+            placer, filler, requested_procedure, placer_authority, filler_authority)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing",
     )
     .bind(&record.study)
     .bind(patient)
@@ -177,6 +192,34 @@ async fn add_study(
     .bind(&record.placer)
     .bind(&record.filler)
     .bind(&record.requested_procedure)
+    .bind(domains.authority(&record.placer_authority))
+    .bind(domains.authority(&record.filler_authority))
+    .execute(tx)
+    .await?;
+    Ok(added.rows_affected() > 0)
+}
+
+/// Adds the accession numbers of an instance to those of its study, which may answer several orders
+/// (HL7-42).
+async fn add_accessions(
+    tx: &mut PgConnection,
+    domains: &IdentityDomains,
+    record: &InstanceRecord,
+) -> Result<()> {
+    let mut numbers = vec![record.accession.as_str()];
+    let mut issuers = vec![domains.authority(&record.accession_issuer)];
+    for requested in record.requested_accessions.iter().filter(|it| **it != record.accession) {
+        numbers.push(requested);
+        issuers.push(String::new());
+    }
+    sqlx::query(
+        "insert into study_accession (study, number, issuer)
+         select distinct $1, g.number, g.issuer from unnest($2::text[], $3::text[]) g (number, issuer)
+         where g.number <> '' on conflict do nothing",
+    )
+    .bind(&record.study)
+    .bind(numbers)
+    .bind(issuers)
     .execute(tx)
     .await?;
     Ok(())

@@ -98,7 +98,9 @@ impl Columns {
     fn of(records: &[&InstanceRecord], domains: &IdentityDomains) -> Result<Self> {
         let mut columns = Self::default();
         for record in records {
-            let identifier = record.patient.as_ref().map(|it| domains.key(it));
+            let identifier = record.patient.as_ref();
+            let domains = domains.of(instance::sender(record));
+            let identifier = identifier.map(|it| domains.key(it));
             let (value, issuer) =
                 identifier.map(|IdentityKey { value, issuer }| (value, issuer)).unzip();
             // The database function adds the patient to the event: it alone knows the root.

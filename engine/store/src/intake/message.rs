@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::database::pg_store::{PgStore, commit};
 use crate::error::Result;
-use crate::intake::order;
+use crate::intake::numbering::Numbering;
+use crate::intake::order::{self, OrderArrival};
 use crate::patient::encounter::{self, EncounterMove, EncounterRenumbering};
-use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::identity::{self, Sender, SenderDomains};
 use crate::patient::merge::{self, LinkAssertion, MergeAssertion};
 use crate::result::corrections;
 use crate::trail::append::append;
@@ -50,7 +51,7 @@ impl MessageTopic {
 /// Inserts one message and applies its effects, in a transaction of its own.
 pub(crate) async fn insert_one(
     store: &PgStore,
-    domains: &IdentityDomains,
+    numbering: &Numbering,
     record: &MessageRecord,
 ) -> Result<MessageOutcome> {
     let mut tx = if record.arrival.effects.iter().all(leaves_identity_alone) {
@@ -63,14 +64,21 @@ pub(crate) async fn insert_one(
         return Ok(MessageOutcome::Repeated(answers));
     }
     let topic = MessageTopic::of(&record.arrival.effects);
+    let domains = numbering.domains.of(sender(record));
     let patient = first_patient_in_tx(&mut tx, domains, record).await?;
     insert_row(&mut tx, &store.keys, record, patient, &topic).await?;
     append(&mut tx, &event_of(record, patient, &topic.accession)).await?;
     for effect in &record.arrival.effects {
-        apply_in_tx(&mut tx, domains, record, effect).await?;
+        apply_in_tx(&mut tx, numbering, record, effect).await?;
     }
     commit(tx).await?;
     Ok(MessageOutcome::New)
+}
+
+/// The system that sent a message.
+pub(crate) fn sender(record: &MessageRecord) -> Sender<'_> {
+    let arrival = &record.arrival;
+    Sender::Hl7 { application: &arrival.sending_application, facility: &arrival.sending_facility }
 }
 
 /// Whether an effect cannot change who anybody is, so that others may read identity meanwhile.
@@ -84,7 +92,7 @@ const fn leaves_identity_alone(effect: &MessageEffect) -> bool {
 /// The patient a message is about: the first it names, added if the identifier is new.
 async fn first_patient_in_tx(
     tx: &mut PgConnection,
-    domains: &IdentityDomains,
+    domains: SenderDomains<'_>,
     record: &MessageRecord,
 ) -> Result<Option<Uuid>> {
     for effect in &record.arrival.effects {
@@ -110,7 +118,7 @@ async fn first_patient_in_tx(
 /// The patient an identifier was first used for, added if the identifier is new.
 async fn find_or_add(
     tx: &mut PgConnection,
-    domains: &IdentityDomains,
+    domains: SenderDomains<'_>,
     id: &PatientId,
     change: &DemographicsChange,
 ) -> Result<Uuid> {
@@ -167,11 +175,12 @@ async fn insert_row(
 
 async fn apply_in_tx(
     tx: &mut PgConnection,
-    domains: &IdentityDomains,
+    numbering: &Numbering,
     record: &MessageRecord,
     effect: &MessageEffect,
 ) -> Result<()> {
     let arrival = &record.arrival;
+    let domains = numbering.domains.of(sender(record));
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
     let none = DemographicsChange::default();
     let asserted_at = arrival.stated_at.unwrap_or_else(Timestamp::now);
@@ -228,7 +237,8 @@ async fn apply_in_tx(
                 Some(id) => Some(find_or_add(tx, domains, id, &none).await?),
                 None => None,
             };
-            order::store_in_tx(tx, order, patient, &actor, message).await
+            let arrival = OrderArrival { numbering, order, patient, actor: &actor, message };
+            order::store_in_tx(tx, &arrival).await
         }
         MessageEffect::Document { .. } => Ok(()),
     }

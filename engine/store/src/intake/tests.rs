@@ -4,6 +4,7 @@
 
 mod batches;
 mod commitment;
+mod orders;
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use contracts::{
     Answers, InstanceOutcome, InstanceStore as _, MessageEffect, MessageOutcome, MessageStore as _,
     VersionPolicy,
 };
-use domain::{Order, OrderAction, OrderKey, QualityFlag};
+use domain::{Order, OrderAction, OrderKey, OrderKind, OrderNumber, QualityFlag};
 
 use crate::testing::{
-    TestStore, document, instance, message, names, other_version, patient_id, uid,
+    TestStore, document, instance, message, names, order_number, other_version, patient_id, uid,
 };
 
 #[tokio::test]
@@ -132,9 +133,11 @@ fn order(procedure: &str, action: OrderAction) -> MessageEffect {
         action,
         patient: Some(patient_id("P1")),
         key: OrderKey {
-            placer: "O1".to_owned(),
-            filler: String::new(),
+            placer: order_number("O1"),
+            filler: OrderNumber::default(),
+            kind: OrderKind::Imaging,
             accession: "A1".to_owned(),
+            accession_issuer: String::new(),
             requested_procedure: String::new(),
             study: Some(uid(1).parse().unwrap()),
         },

@@ -5,6 +5,7 @@ use domain::event::{PatientsUnmerged, UnmergeAsked};
 use domain::{Actor, Event, Subject};
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::database::pg_store::{PgStore, commit};
@@ -22,6 +23,9 @@ pub enum UnmergeError {
     /// One of the two is not known.
     #[error("no patient has the identifier `{0}`")]
     Unknown(String),
+    /// Several patients have this identifier, each of another authority.
+    #[error("several patients have the identifier `{0}`: write it as IDENTIFIER^AUTHORITY")]
+    Ambiguous(String),
     /// The two are not merged.
     #[error("the two are not merged with each other; `isocenter why` shows what either became")]
     NotMerged,
@@ -78,13 +82,7 @@ impl PgStore {
         let mut tx = self.begin().await?;
         let mut patients = Vec::new();
         for value in [source, survivor] {
-            let found: Option<Uuid> = sqlx::query_scalar(
-                "select patient from patient_identifier where value = $1 limit 1",
-            )
-            .bind(value)
-            .fetch_optional(&mut *tx)
-            .await?;
-            patients.push(found.ok_or_else(|| UnmergeError::Unknown(value.to_owned()))?);
+            patients.push(named_patient(&mut tx, value).await?);
         }
         let [from, to] = patients.as_slice() else { return Err(UnmergeError::NotMerged) };
         let is_merged: bool = sqlx::query_scalar(
@@ -166,6 +164,25 @@ impl PgStore {
              from unmerge_request where approved_at is null order by asked_at",
         );
         Ok(rows.fetch_all(&self.pool).await.map_err(Error::from)?)
+    }
+}
+
+/// The patient of an identifier, which may be followed by `^` and its authority.
+async fn named_patient(tx: &mut PgConnection, text: &str) -> Result<Uuid, UnmergeError> {
+    let parts = text.split_once('^');
+    let value = parts.map_or(text, |it| it.0);
+    let found: Vec<Uuid> = sqlx::query_scalar(
+        "select distinct patient from patient_identifier
+         where value = $1 and ($2::text is null or issuer = $2)",
+    )
+    .bind(value)
+    .bind(parts.map(|it| it.1))
+    .fetch_all(tx)
+    .await?;
+    match found.as_slice() {
+        [patient] => Ok(*patient),
+        [] => Err(UnmergeError::Unknown(text.to_owned())),
+        _ => Err(UnmergeError::Ambiguous(text.to_owned())),
     }
 }
 

@@ -136,24 +136,47 @@ struct OrderRow {
 }
 
 /// The orders that ask for a study. Only those that the first matching rule finds (HL7-40).
+///
+/// A number without an authority may be that of several orders: those for the patient of the study
+/// count, if there are any. An order of a laboratory asks for a study only if it names it.
 pub(crate) async fn orders(
     tx: &mut PgConnection,
     study: Option<&str>,
 ) -> Result<Vec<OrderSnapshot>> {
     let rows: Vec<OrderRow> = sqlx::query_as(
-        "select o.id, o.body, patient_root(o.patient) as patient, o.cancelled as is_cancelled, case
-                when o.study = s.uid then 0
-                when s.accession <> '' and o.accession = s.accession then 1
-                when (s.filler <> '' and o.filler = s.filler)
-                    or (s.placer <> '' and o.placer = s.placer) then 2
-                else 3 end as rule
-             from study s join imaging_order o on o.study = s.uid
-                or (s.accession <> '' and o.accession = s.accession)
-                or (s.filler <> '' and o.filler = s.filler)
-                or (s.placer <> '' and o.placer = s.placer)
-                or (s.requested_procedure <> '' and o.requested_procedure = s.requested_procedure
-                    and patient_root(o.patient) = patient_root(s.patient))
-             where s.uid = $1 order by rule, o.id",
+        "with s as (select * from study where uid = $1),
+         by_accession as (
+            select o.id from study_accession a join imaging_order o on (
+                    (o.accession <> '' and o.accession = a.number)
+                    or (o.accession_in_images <> '' and o.accession_in_images = a.number))
+                and (a.issuer = '' or o.accession_issuer in ('', a.issuer))
+             where a.study = $1),
+         by_number as (
+            select o.id from s join imaging_order o
+                on o.filler <> '' and o.filler = s.filler
+                and (s.filler_authority = '' or o.filler_authority in ('', s.filler_authority))
+            union select o.id from s join imaging_order o
+                on o.placer <> '' and o.placer = s.placer
+                and (s.placer_authority = '' or o.placer_authority in ('', s.placer_authority))),
+         by_procedure as (
+            select o.id from s join imaging_order o on o.requested_procedure <> ''
+                and o.requested_procedure = s.requested_procedure
+                and patient_root(o.patient) = patient_root(s.patient)),
+         matches as (
+            select id, 0 as rule from imaging_order where study = $1
+            union all select id, 1 from by_accession
+            union all select id, 2 from by_number
+            union all select id, 3 from by_procedure),
+         found as (
+            select o.id, o.body, patient_root(o.patient) as patient, o.cancelled as is_cancelled,
+                patient_root(o.patient) = patient_root(s.patient) as is_of_patient, m.rule
+             from (select id, min(rule) as rule from matches group by id) m
+                join imaging_order o on o.id = m.id cross join s
+             where m.rule = 0 or o.kind <> 'laboratory')
+         select f.id, f.body, f.patient, f.is_cancelled, f.rule from found f
+         where f.rule <> 2 or f.is_of_patient
+            or not exists (select from found g where g.rule = 2 and g.is_of_patient)
+         order by f.rule, f.id",
     )
     .bind(study)
     .fetch_all(tx)

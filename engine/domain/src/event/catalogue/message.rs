@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::OrderConflict;
 use crate::event::body::{details, event};
 
 details! {
@@ -68,5 +69,15 @@ event! {
     pub struct OrderCancelled: U {
         /// The engine's key of the order.
         order: Uuid,
+    }
+}
+
+event! {
+    /// It is uncertain which order a message means: nothing was changed, and a person decides.
+    pub struct OrderConflicting: R {
+        /// Why it is uncertain.
+        conflict: OrderConflict,
+        /// The engine's keys of the orders it may mean.
+        orders: Vec<Uuid>,
     }
 }

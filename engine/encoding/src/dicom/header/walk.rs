@@ -5,8 +5,8 @@ use std::fmt;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
 use super::{
-    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, RETAINED_BYTES_MAX, RETAINED_SEQUENCES,
-    VALUE_BYTES_MAX,
+    ACCESSION_NUMBER, DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, REQUEST_ATTRIBUTES,
+    RETAINED_BYTES_MAX, RETAINED_SEQUENCES, VALUE_BYTES_MAX,
 };
 
 /// The tag of an element: group and element number.
@@ -233,7 +233,10 @@ impl<R: Read + Skip> Walk<R> {
             return self.enter(tag, open);
         }
         let sequence = self.enclosing_first_item();
-        if (is_top && !is_pixels || sequence.is_some()) && u64::from(length) <= VALUE_BYTES_MAX {
+        let is_further = tag == ACCESSION_NUMBER && self.is_in_further_request();
+        if (is_top && !is_pixels || sequence.is_some() || is_further)
+            && u64::from(length) <= VALUE_BYTES_MAX
+        {
             let value = self.value(tag, length)?;
             self.retained += u64::from(length);
             if self.retained > RETAINED_BYTES_MAX {
@@ -241,6 +244,7 @@ impl<R: Read + Skip> Walk<R> {
             }
             match sequence {
                 Some(sequence) => self.header.retain_nested(sequence, tag, value),
+                None if is_further => self.header.retain_further_accession(value),
                 None => self.header.retain(tag, value),
             }
             return Ok(());
@@ -252,6 +256,14 @@ impl<R: Read + Skip> Walk<R> {
     fn enclosing_first_item(&self) -> Option<Tag> {
         let [sequence, _] = self.open.as_slice() else { return None };
         (self.items.get(&sequence.tag) == Some(&1)).then_some(sequence.tag)
+    }
+
+    /// Whether the next element is directly in an item of the Request Attributes Sequence that is
+    /// not its first.
+    fn is_in_further_request(&self) -> bool {
+        let [sequence, _] = self.open.as_slice() else { return false };
+        sequence.tag == REQUEST_ATTRIBUTES
+            && self.items.get(&sequence.tag).is_some_and(|it| *it > 1)
     }
 
     fn delimiter(&mut self, tag: Tag) -> Result<(), HeaderError> {
