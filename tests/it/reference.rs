@@ -31,7 +31,7 @@ impl Site {
         pacs.args(["-aet", "PACS", "-od"]).arg(&inbox).arg(port.to_string());
         let storescp = pacs.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let site = format!(
-            "data: {}\nworkflows: {}\nplugins: {}\n\
+            "data: {}\nworkflows: {}\nplugins: {}\nidentity: {{ domains: single }}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"127.0.0.1:{port}\", ae_title: PACS }} }}\n  \
              ehr: {{ folder: {}, allow_unverified: true }}\n",
             scratch.path("data").display(),
