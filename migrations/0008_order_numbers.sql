@@ -42,16 +42,16 @@ alter table study
     add column filler_authority text not null default '';
 
 -- The accession numbers of a study. It may answer several orders (HL7-42).
-create table study_accession (
+create table study_accession_number (
     study  text not null references study (uid),
     number text not null,
     -- What assigned it; empty if nothing is named.
     issuer text not null default '',
     primary key (study, number, issuer)
 );
-create index study_accession_number on study_accession (number);
+create index study_accession_number_number on study_accession_number (number);
 
-insert into study_accession (study, number) select uid, accession from study where accession <> '';
+insert into study_accession_number (study, number) select uid, accession from study where accession <> '';
 
 -- The orders that a report was composed with: one that comes later asks for a correction. Not known
 -- of what was composed before.

@@ -57,7 +57,7 @@ impl PgStore {
         let uids: Vec<String> = sqlx::query_scalar(
             "select distinct s.uid from study s
              where s.uid = $1
-                or s.uid in (select study from study_accession where number = $1)
+                or s.uid in (select study from study_accession_number where number = $1)
                 or s.uid in (select study from imaging_order
                     where accession = $1 or placer = $1 or filler = $1)
                 or s.uid in (select study from series where uid = $1)

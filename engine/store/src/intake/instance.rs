@@ -213,7 +213,7 @@ async fn add_accessions(
         issuers.push(String::new());
     }
     sqlx::query(
-        "insert into study_accession (study, number, issuer)
+        "insert into study_accession_number (study, number, issuer)
          select distinct $1, g.number, g.issuer from unnest($2::text[], $3::text[]) g (number, issuer)
          where g.number <> '' on conflict do nothing",
     )

@@ -155,7 +155,7 @@ async fn by_accession(
         "select id, body, patient_root(patient) as patient from imaging_order
          where accession <> '' and accession = $1 and (not $2 or (placer = '' and filler = ''))
             and (kind = $3 or kind = $4 or $3 = $4)
-            and ($5 is null or patient is null or patient_root(patient) = $5)
+            and ($5::uuid is null or patient is null or patient_root(patient) = $5)
             and ($6 = '' or accession_issuer in ('', $6))
          order by id for update",
     )

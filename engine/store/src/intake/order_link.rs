@@ -37,7 +37,7 @@ async fn schedule(
     let studies = sqlx::query_scalar(
         "update study set decide_at = clock_timestamp()
          where uid = $1
-            or uid = any(array(select a.study from imaging_order o join study_accession a
+            or uid = any(array(select a.study from imaging_order o join study_accession_number a
                 on a.number in (o.accession, o.accession_in_images) where o.id = $2))
             or (filler <> '' and filler = $3) or (placer <> '' and placer = $4)
             or (requested_procedure <> '' and requested_procedure = $5

@@ -146,7 +146,7 @@ pub(crate) async fn orders(
     let rows: Vec<OrderRow> = sqlx::query_as(
         "with s as (select * from study where uid = $1),
          by_accession as (
-            select o.id from study_accession a join imaging_order o on (
+            select o.id from study_accession_number a join imaging_order o on (
                     (o.accession <> '' and o.accession = a.number)
                     or (o.accession_in_images <> '' and o.accession_in_images = a.number))
                 and (a.issuer = '' or o.accession_issuer in ('', a.issuer))

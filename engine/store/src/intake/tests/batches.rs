@@ -96,7 +96,7 @@ const INSTANCE_QUERIES: &[&str] = &[
     "select s.uid, s.accession, p.value as patient, s.decide_at is null as is_idle
         from study s left join patient p on p.id = s.patient",
     "select study, association from study_association",
-    "select study, number, issuer from study_accession",
+    "select study, number, issuer from study_accession_number",
     "select value, issuer from patient_identifier",
     "select source, origin, study from correction",
     "select kind, reason, subject - 'patient' as subject from task",

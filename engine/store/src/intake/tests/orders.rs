@@ -6,7 +6,7 @@ use domain::{Assigner, OrderAction, OrderKey, OrderKind, OrderNumber};
 use crate::intake::numbering::{LongAccession, Numbering};
 use crate::patient::identity::{Authorities, IdentityDomains};
 use crate::run::snapshot;
-use crate::testing::{TestStore, instance, message, ordered, patient_id, uid};
+use crate::testing::{Random, TestStore, instance, message, ordered, patient_id, uid};
 
 /// The messages of a test, one order each.
 struct Orders {
@@ -264,5 +264,55 @@ async fn hl7_41_a_long_accession_number_is_compared_as_the_site_says() {
         assert_eq!(orders_of_study(&orders.test).await, expected);
         let whole = "imaging_order where length(accession) = 19";
         assert_eq!(orders.test.count(whole).await, 2);
+    }
+}
+
+/// A number that few orders share, of one of two authorities or one of two senders.
+fn random_number(random: &mut Random) -> OrderNumber {
+    let number = (1 + random.below(2)).to_string();
+    match random.below(5) {
+        0 => of(&number, "ED"),
+        1 => of(&number, "ICU"),
+        2 => sent_by(&number, "RIS"),
+        3 => sent_by(&number, "LIS"),
+        _ => OrderNumber::default(),
+    }
+}
+
+/// Whatever comes, in whatever order: a message changes no order of another patient, and at most one
+/// of its own; each order, cancellation and conflict is told.
+#[tokio::test]
+async fn hl7_40_no_message_changes_an_order_of_another_patient() {
+    let mut orders = Orders::new().await;
+    let mut random = Random::new(41);
+    let state = "select o.id, p.value as patient, o.body, o.cancelled
+        from imaging_order o join patient p on p.id = o.patient order by o.id";
+    let mut before = Vec::new();
+    for sent in 1..=150 {
+        let patient = ["P1", "P2"][random.below(2) as usize];
+        let kinds = [OrderKind::Imaging, OrderKind::Laboratory, OrderKind::Unknown];
+        let actions = [OrderAction::Place, OrderAction::UpdateStatus, OrderAction::Cancel];
+        let key = OrderKey {
+            placer: random_number(&mut random),
+            filler: random_number(&mut random),
+            kind: kinds[random.below(3) as usize],
+            accession: ["", "A1", "A2"][random.below(3) as usize].to_owned(),
+            ..OrderKey::default()
+        };
+        orders.send(actions[random.below(3) as usize], patient, key).await;
+
+        let after = orders.test.rows(state).await;
+        let changed: Vec<_> = after.iter().filter(|it| !before.contains(*it)).collect();
+        assert!(changed.len() <= 1, "message {sent} changed {changed:?}");
+        assert!(changed.iter().all(|it| it["patient"] == patient), "message {sent}");
+        assert!(after.len() >= before.len());
+        let told = "audit.event where kind in
+            ('order_received', 'order_cancelled', 'order_conflicting')";
+        assert_eq!(orders.test.count(told).await, sent);
+        before = after;
+    }
+    let conflicts = orders.conflicts().await;
+    for conflict in ["several_orders", "other_number", "other_patient"] {
+        assert!(conflicts.iter().any(|it| it == conflict), "no {conflict} in {conflicts:?}");
     }
 }
