@@ -95,19 +95,15 @@ pub struct OrderKey {
 
 named_enum! {
     /// Which kind of department does what an order asks for.
+    #[derive(Default)]
     pub enum OrderKind {
         /// Nothing in the message says so.
+        #[default]
         Unknown = "unknown",
         /// Imaging.
         Imaging = "imaging",
         /// Laboratory: images are never those of such an order unless it names their study.
         Laboratory = "laboratory",
-    }
-}
-
-impl Default for OrderKind {
-    fn default() -> Self {
-        Self::Unknown
     }
 }
 
