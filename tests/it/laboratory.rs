@@ -36,6 +36,40 @@ fn message(control_id: &str, rest: &str) -> String {
     format!("MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|{control_id}|P|2.5.1\r{rest}")
 }
 
+/// Order, patient and results of a test system: with the P behind it, the same is real.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_10_a_message_for_training_is_kept_and_changes_nothing() {
+    let hospital = Hospital::open().await;
+    let of = |kind: &str, id: &str, processing_id: &str, rest: &str| {
+        format!(
+            "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||{kind}|{id}|{processing_id}|2.5.1\r\
+             PID|1||77^^^HOSP^MR||TEST^PATIENT\r{rest}"
+        )
+    };
+    let result = "OBR|1\rOBX|1|NM|2823-3^Potassium^LN||4.1|mmol/L|3.5-5.1||||F";
+    let order = "ORC|NW|P1\rOBR|1|P1|||||||||||||||A1";
+    assert_eq!(hospital.send_message(&of("ORU^R01", "T1", "T", result)).await, "AA");
+    assert_eq!(hospital.send_message(&of("ORM^O01", "T2", "D", order)).await, "AA");
+    assert_eq!(hospital.send_message(&of("ORU^R01", "T3", "P", result)).await, "AA");
+    hospital.ended_runs(1).await;
+
+    for id in ["T1", "T2"] {
+        let why = hospital.ask(&["why", id]);
+        let message = &why["messages"][0];
+        assert_eq!(message["flags"], serde_json::json!(["without_effect"]), "{why}");
+        assert_eq!(why["message_runs"], serde_json::json!([]), "{why}");
+    }
+    let ended = hospital.ask(&["why", "T3"])["message_runs"].as_array().unwrap().len();
+    assert_eq!(ended, 1);
+    assert_eq!(hospital.command(&["why", "P1"]).status.code(), Some(1), "no order is placed");
+    let events = hospital.ask(&["audit", "show"]);
+    let told = events.as_array().unwrap().iter().filter(|it| it["kind"] == "message_without_effect");
+    let mut ids: Vec<&str> =
+        told.map(|it| it["body"]["detail"]["processing_id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["D", "T"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hl7_24_results_of_two_patients_in_one_message_are_refused_and_kept() {
     let hospital = Hospital::open().await;

@@ -11,8 +11,8 @@
 //! - [`OutputKind`]: what a result can be written as
 //! - [`Observation`]: laboratory results
 //! - [`ReviewState`], [`Attestation`]: what people decide about results
-//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons that
-//!   are stored, each an enum whose variants have one name ([`named_enum!`])
+//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`], [`MessageFlag`]: states,
+//!   kinds and reasons that are stored, each an enum whose variants have one name ([`named_enum!`])
 //!
 //! Types here are values. Each is checked once, where it is built, and needs no check again: a
 //! function that accepts an [`AeTitle`] cannot be given a string of seventeen characters.
@@ -71,7 +71,7 @@ pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use person_name::{NameGroup, PersonName};
 pub use plugin_pin::PluginPin;
-pub use quality::QualityFlag;
+pub use quality::{MessageFlag, QualityFlag};
 pub use result_set::{
     Algorithm, Amended, Code, Finding, InputInstance, Measurement, PatientSpace, Presence, Region,
     ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,

@@ -1,4 +1,4 @@
-//! What can be wrong with an instance that is stored nevertheless.
+//! What can be wrong with an instance or a message that is stored nevertheless.
 
 use crate::named_enum;
 
@@ -55,5 +55,13 @@ impl QualityFlag {
             | Self::ModalityDiffersFromSeries
             | Self::FrameOfReferenceDiffersFromSeries => true,
         }
+    }
+}
+
+named_enum! {
+    /// What is unusual about a message that is stored and not refused for it.
+    pub enum MessageFlag {
+        /// Messages with its processing id (MSH-11) change nothing here: training, debugging.
+        WithoutEffect = "without_effect",
     }
 }

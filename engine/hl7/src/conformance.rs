@@ -56,14 +56,16 @@ pub fn profile() -> String {
     );
     _ = writeln!(
         text,
-        "MLLP (release 1), versions {}; processing ids {} (`hl7.processing_ids`); delimiters are those \
-         of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
+        "MLLP (release 1), versions {}; processing ids {} (`hl7.processing_ids`), of which {} has an \
+         effect (`hl7.processing`): messages with others are acknowledged and stored, and change nothing; \
+         delimiters are those of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
          with AR and its MSH-10, and the connection is closed. Segments end with CR; LF and CRLF are \
          read, too. A frame may hold a batch (FHS, BHS, BTS, FTS): each message is answered, in a \
          batch. A message that begins inside another (0x0B, then MSH, BHS or FHS) breaks it off: only \
          the new one is answered.\n",
         VERSIONS.join(", "),
         rules.processing_ids.join(", "),
+        rules.processing.join(", "),
         MESSAGE_BYTES_MAX >> 20,
     );
     text.push_str("| message | what follows |\n|---|---|\n");

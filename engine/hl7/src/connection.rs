@@ -252,7 +252,7 @@ impl Connection {
     }
 
     fn arrival(&self, judged: Judged, bytes: Vec<u8>) -> MessageArrival {
-        let Judged { message, effects } = judged;
+        let Judged { message, effects, flags } = judged;
         let (effects, problem) = match effects {
             Ok(effects) => (effects, None),
             Err(problem) => (Vec::new(), Some(problem)),
@@ -268,11 +268,13 @@ impl Connection {
             sending_facility: message.msh(4, 1),
             message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
             control_id: message.msh(10, 1),
+            processing_id: message.msh(11, 1),
             stated_at: stated_at(&message),
             effects,
             answers: acknowledged.answers,
             acknowledgement_code: acknowledged.code.name().to_owned(),
             problem: problem.map(|it| it.text),
+            flags,
         }
     }
 }

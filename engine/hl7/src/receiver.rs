@@ -1,6 +1,7 @@
 //! Decides whether a message is accepted, and which effects it has (HL7-10, HL7-11).
 
 use contracts::MessageEffect;
+use domain::MessageFlag;
 use encoding::hl7::charset::Hl7Charset;
 
 use crate::mapping::effects;
@@ -20,6 +21,9 @@ pub struct Rules {
     pub charset: Hl7Charset,
     /// Processing ids (MSH-11.1) that are accepted: production, training, debugging.
     pub processing_ids: Vec<String>,
+    /// Processing ids (MSH-11.1) whose messages have effects. They are accepted, too. A message
+    /// without a processing id is one of production.
+    pub processing: Vec<String>,
     /// Message types that are not of the standard and are accepted all the same, such as `ZDX^Z01`.
     pub types: Vec<String>,
     /// Sending applications (MSH-3) that are accepted; all, if the list is empty.
@@ -31,9 +35,17 @@ impl Default for Rules {
         Self {
             charset: Hl7Charset::Utf8,
             processing_ids: ["P", "T", "D"].map(ToOwned::to_owned).into(),
+            processing: vec!["P".to_owned()],
             types: Vec::new(),
             applications: Vec::new(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether messages with this processing id (MSH-11.1) have effects.
+    fn gives_effect(&self, processing_id: &str) -> bool {
+        processing_id.is_empty() || self.processing.iter().any(|it| it == processing_id)
     }
 }
 
@@ -44,6 +56,8 @@ pub struct Judged {
     pub message: Message,
     /// Its effects, or why it is refused.
     pub effects: Result<Vec<MessageEffect>, Problem>,
+    /// What is unusual about it.
+    pub flags: Vec<MessageFlag>,
 }
 
 /// Parses a message and decides on it.
@@ -54,8 +68,13 @@ pub struct Judged {
 /// unknown. Such a message is refused and not stored; its sender retains it.
 pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
     let message = Message::parse(bytes, rules.charset)?;
-    let effects = check_header(&message, rules).and_then(|()| effects(&message));
-    Ok(Judged { message, effects })
+    let mut effects = check_header(&message, rules).and_then(|()| effects(&message));
+    let mut flags = Vec::new();
+    if !rules.gives_effect(&message.msh(11, 1)) && effects.is_ok() {
+        effects = Ok(Vec::new());
+        flags.push(MessageFlag::WithoutEffect);
+    }
+    Ok(Judged { message, effects, flags })
 }
 
 fn check_header(message: &Message, rules: &Rules) -> Result<(), Problem> {
@@ -86,7 +105,7 @@ fn check_header(message: &Message, rules: &Rules) -> Result<(), Problem> {
         return Err(Problem::refused(ErrorCode::ApplicationInternalError, text));
     }
     let processing = message.msh(11, 1);
-    if !processing.is_empty() && !rules.processing_ids.contains(&processing) {
+    if !rules.gives_effect(&processing) && !rules.processing_ids.contains(&processing) {
         return Err(Problem::refused(
             ErrorCode::UnsupportedProcessingId,
             "the processing id in MSH-11 is not taken here",
@@ -138,9 +157,42 @@ mod tests {
             ..Rules::default()
         };
         check("ADT^A01|M1|T|2.5.1", &strict, Some(202));
+        check("ADT^A01|M1||2.5.1", &strict, None);
         check("ZDX^Z01|M1|P|2.5.1", &strict, None);
         let others = Rules { applications: vec!["ADT".to_owned()], ..Rules::default() };
         check("ADT^A01|M1|P|2.5.1", &others, Some(207));
+    }
+
+    #[track_caller]
+    fn check_effect(processing_id: &str, rules: &Rules, has_effect: bool) {
+        let order = format!(
+            "MSH|^~\\&|RIS|H|ISO|H|20260101||ORM^O01|M1|{processing_id}|2.5.1\rPID|1||7^^^H^MR\r\
+             ORC|NW|P1\rOBR|1|P1"
+        );
+        let judged = judge(order.as_bytes(), rules).unwrap();
+        assert_eq!(!judged.effects.unwrap().is_empty(), has_effect, "{processing_id}");
+        let is_flagged = judged.flags.contains(&MessageFlag::WithoutEffect);
+        assert_eq!(is_flagged, !has_effect, "{processing_id}");
+    }
+
+    /// An order of a training system would change the patients of the hospital.
+    #[test]
+    fn hl7_10_only_messages_of_production_have_effects_unless_the_site_says_otherwise() {
+        let usual = Rules::default();
+        for (processing_id, has_effect) in
+            [("P", true), ("", true), ("P^T", true), ("T", false), ("D", false), ("T^T", false)]
+        {
+            check_effect(processing_id, &usual, has_effect);
+        }
+        let training =
+            Rules { processing: ["P", "T"].map(ToOwned::to_owned).into(), ..Rules::default() };
+        check_effect("T", &training, true);
+        check_effect("D", &training, false);
+        let other = Rules { processing: vec!["X".to_owned()], ..Rules::default() };
+        check_effect("X", &other, true);
+        check_effect("P", &other, false);
+        // What is wrong with a message is said, whatever it is for.
+        check("ADT^A99|M1|T|2.5.1", &usual, Some(201));
     }
 
     /// The results of the second would be filed under the patient of the first.

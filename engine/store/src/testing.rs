@@ -236,11 +236,13 @@ pub(crate) fn message(control_id: &str, effects: Vec<MessageEffect>) -> MessageR
             sending_facility: "HOSPITAL".to_owned(),
             message_type: MessageType::new("ORU", "R01"),
             control_id: control_id.to_owned(),
+            processing_id: String::new(),
             stated_at: None,
             effects,
             answers: Answers { first: Some(b"AA".to_vec()), application: None },
             acknowledgement_code: "AA".to_owned(),
             problem: None,
+            flags: Vec::new(),
         },
     }
 }

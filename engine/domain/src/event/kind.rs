@@ -33,6 +33,7 @@ macro_rules! with_kinds {
                 MessageReceived = "message_received",
                 MessageRefused = "message_refused",
                 MessageRepeated = "message_repeated",
+                MessageWithoutEffect = "message_without_effect",
                 MessageUnreadable = "message_unreadable",
                 BatchIncomplete = "batch_incomplete",
                 OrderReceived = "order_received",

@@ -1,10 +1,12 @@
 //! Single messages: repetitions, the patient each is about, and its effects (HL7-13, HL7-21..37).
 
 use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord};
-use domain::event::{MessageFacts, MessageReceived, MessageRefused, MessageRepeated};
+use domain::event::{
+    MessageFacts, MessageReceived, MessageRefused, MessageRepeated, MessageWithoutEffect,
+};
 use domain::{
-    Actor, CorrectionSource, Demographics, DemographicsChange, Event, ExchangedDocument, Outcome,
-    PatientId, Subject,
+    Actor, CorrectionSource, Demographics, DemographicsChange, Event, ExchangedDocument,
+    MessageFlag, Outcome, PatientId, Subject,
 };
 use jiff::Timestamp;
 use sqlx::PgConnection;
@@ -66,6 +68,9 @@ pub(crate) async fn insert_one(
     let patient = first_patient_in_tx(&mut tx, domains, record).await?;
     insert_row(&mut tx, &store.keys, record, patient, &topic).await?;
     append(&mut tx, &event_of(record, patient, &topic.accession)).await?;
+    if record.arrival.flags.contains(&MessageFlag::WithoutEffect) {
+        append(&mut tx, &without_effect(record)).await?;
+    }
     for effect in &record.arrival.effects {
         apply_in_tx(&mut tx, domains, record, effect).await?;
     }
@@ -137,8 +142,8 @@ async fn insert_row(
     sqlx::query(
         "insert into message (id, address, sending_application, sending_facility, message_code,
             trigger_event, control_id, sha256, raw, document, patient, accession,
-            acknowledgement, code, problem, decided, application_acknowledgement)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            acknowledgement, code, problem, decided, application_acknowledgement, flags)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(record.id)
     .bind(&arrival.address)
@@ -155,8 +160,9 @@ async fn insert_row(
     .bind(arrival.answers.first.as_deref().unwrap_or_default())
     .bind(&arrival.acknowledgement_code)
     .bind(&arrival.problem)
-    .bind(arrival.problem.is_some())
+    .bind(arrival.starts_nothing())
     .bind(&arrival.answers.application)
+    .bind(arrival.flags.iter().map(|it| it.name()).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
     if let Some(source) = correction_source(record, topic) {
@@ -306,6 +312,7 @@ pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession:
         code: arrival.acknowledgement_code.clone(),
         problem: arrival.problem.clone(),
         bytes: arrival.raw.len() as u64,
+        flags: arrival.flags.clone(),
     };
     let event = if arrival.problem.is_none() {
         Event::new(subject, MessageReceived(facts))
@@ -313,4 +320,12 @@ pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession:
         Event::new(subject, MessageRefused(facts)).ended(Outcome::MinorFailure)
     };
     event.by(Actor::peer(&arrival.sending_application, &arrival.address))
+}
+
+/// The event that says that a message changes nothing.
+fn without_effect(record: &MessageRecord) -> Event {
+    let arrival = &record.arrival;
+    let subject = Subject { message: Some(record.id), ..Subject::default() };
+    let body = MessageWithoutEffect { processing_id: arrival.processing_id.clone() };
+    Event::new(subject, body).by(Actor::peer(&arrival.sending_application, &arrival.address))
 }

@@ -1,8 +1,8 @@
 //! Messages in batches: one call of a database function for all that wait at the same time.
 //!
 //! The function `message_batch_insert` (migrations/functions) inserts messages that come for the
-//! first time, carry results, a document or nothing, and name one patient who is known as the
-//! message states. All others are left to [`message::insert_one`].
+//! first time, carry results, a document or nothing, have no flags, and name one patient who is known
+//! as the message states. All others are left to [`message::insert_one`].
 //!
 //! Payloads are encrypted here, with the key of the patient, before the database function decides.
 //! So the patient must be known beforehand: [`PatientCache`] holds those of recent messages.
@@ -105,7 +105,8 @@ impl Candidate<'_> {
     }
 }
 
-/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own.
+/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own, no
+/// flags.
 fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> Vec<Candidate<'a>> {
     let mut copies: HashMap<(&str, &str), usize> = HashMap::new();
     for arrival in records.iter().map(|it| &it.arrival) {
@@ -119,6 +120,7 @@ fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> V
         if let Some(patient) = patient
             && is_single
             && !arrival.control_id.is_empty()
+            && arrival.flags.is_empty()
         {
             let patient = domains.key(patient);
             let topic = MessageTopic::of(&arrival.effects);

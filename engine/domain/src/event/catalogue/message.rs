@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::MessageFlag;
 use crate::event::body::{details, event};
 
 details! {
@@ -17,6 +18,8 @@ details! {
         problem: Option<String>,
         /// Length in bytes.
         bytes: u64,
+        /// What is unusual about it.
+        flags: Vec<MessageFlag>,
     }
 }
 
@@ -33,6 +36,15 @@ event! {
 event! {
     /// A message repeated an earlier one and was given the same acknowledgement (HL7-13).
     pub struct MessageRepeated: R {}
+}
+
+event! {
+    /// A message was accepted and stored, and changes nothing: messages with its processing id have
+    /// no effect here.
+    pub struct MessageWithoutEffect: C {
+        /// Processing id (MSH-11.1).
+        processing_id: String,
+    }
 }
 
 event! {
