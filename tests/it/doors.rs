@@ -163,7 +163,12 @@ async fn hl7_10_what_cannot_be_applied_is_answered_and_kept_with_its_reason() {
     let across = "PID|1||5^^^H^MR\rMRG|6^^^OTHER^MR";
     assert_eq!(hospital.send_message(&message("ADT^A40", "3", across)).await, "AE");
     assert_eq!(hospital.send_message("hello").await, "AR");
+    let unknown = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|4|P|2.5.1||||||KLINGON\rPID|1||5^^^H^MR";
+    assert_eq!(hospital.send_message(unknown).await, "AE");
 
+    let why = hospital.ask(&["why", "4"]);
+    let problem = why["messages"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("MSH-18") && !problem.contains("KLINGON"), "{problem}");
     let why = hospital.ask(&["why", "3"]);
     let problem = why["messages"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("different types or authorities"), "{problem}");

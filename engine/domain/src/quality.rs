@@ -61,6 +61,12 @@ impl QualityFlag {
 named_enum! {
     /// What is unusual about a message that is stored and not refused for it.
     pub enum MessageFlag {
+        /// MSH-18 names the character set otherwise than table 0211, in a way that leaves no doubt.
+        CharsetNameUnusual = "charset_name_unusual",
+        /// There are bytes that the character set does not have.
+        TextUndecodable = "text_undecodable",
+        /// The name of a patient (PID-5) cannot be decoded: what is known of it stays.
+        NameUndecodable = "name_undecodable",
         /// Messages with its processing id (MSH-11) change nothing here: training, debugging.
         WithoutEffect = "without_effect",
     }

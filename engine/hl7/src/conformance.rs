@@ -58,7 +58,9 @@ pub fn profile() -> String {
         text,
         "MLLP (release 1), versions {}; processing ids {} (`hl7.processing_ids`), of which {} has an \
          effect (`hl7.processing`): messages with others are acknowledged and stored, and change nothing; \
-         delimiters are those of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
+         character sets as in MSH-18 (table 0211 but CNS 11643, UTF-16 and UTF-32; \
+         every repetition, with escape sequences of ISO 2022), by other names where they leave no doubt, which \
+         is flagged; delimiters are those of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
          with AR and its MSH-10, and the connection is closed. Segments end with CR; LF and CRLF are \
          read, too. A frame may hold a batch (FHS, BHS, BTS, FTS): each message is answered, in a \
          batch. A message that begins inside another (0x0B, then MSH, BHS or FHS) breaks it off: only \

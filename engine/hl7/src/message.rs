@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use encoding::hl7::charset::{CharsetError, Hl7Charset};
+use encoding::hl7::charset::{Hl7Charset, NamedCharset};
 use encoding::hl7::escape::Delimiters;
 
 /// Upper bound of the segments of a message.
@@ -25,6 +25,8 @@ pub struct Message {
     pub delimiters: Delimiters,
     /// The character set of MSH-18, or the default of the endpoint.
     pub charset: Hl7Charset,
+    /// Whether MSH-18 names the character set as table 0211 does.
+    pub is_charset_by_the_table: bool,
     /// Whether every byte could be decoded.
     pub is_lossless: bool,
     segments: Vec<Segment>,
@@ -118,22 +120,47 @@ impl Message {
     ///
     /// Fails if any part of the message cannot be parsed: it is never read in part.
     pub fn parse(bytes: &[u8], default: Hl7Charset) -> Result<Self, Problem> {
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let charset = charset_of(bytes, default)?;
+        Self::parse_in(charset_of(bytes, default)?, bytes)
+    }
+
+    /// Parses the bytes of a frame that are in this character set.
+    pub(crate) fn parse_in(named: NamedCharset, bytes: &[u8]) -> Result<Self, Problem> {
+        let bytes = without_mark(bytes);
+        let NamedCharset { charset, is_by_the_table: is_charset_by_the_table } = named;
         let decoded = charset.decode(bytes);
         let is_lossless = decoded.is_lossless && !decoded.text.contains('\0');
         let text = normalised(&decoded.text.replace('\0', "\u{FFFD}"));
-        let no_header = || {
-            Problem::refused(ErrorCode::SegmentSequence, "the message has no usable MSH segment")
-        };
         let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
         let text = joined(&standard_header(&text, delimiters), delimiters);
         let segments = segments(&text, delimiters)?;
-        let message = Self { delimiters, charset, is_lossless, segments };
+        let message =
+            Self { delimiters, charset, is_charset_by_the_table, is_lossless, segments };
         if message.header().fields.len() < 9 {
             return Err(no_header());
         }
         Ok(message)
+    }
+
+    /// Parses the header of a message whose character set is unknown: MSH is ASCII up to MSH-17.
+    /// What follows is not read, since it may be of another field (SEC-37).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the segments seem to be separated by other bytes than CR or LF, or the header cannot
+    /// be parsed.
+    pub(crate) fn parse_header(bytes: &[u8]) -> Result<Self, Problem> {
+        let line = header_line(bytes);
+        if line.iter().any(|it| it.is_ascii_control() && !matches!(it, b'\t' | 0x1b)) {
+            return Err(no_header());
+        }
+        let character = |it: &u8| if it.is_ascii() { char::from(*it) } else { '\u{FFFD}' };
+        let line: String = line.iter().map(character).collect();
+        let delimiters = Delimiters::of_message(&line).ok_or_else(no_header)?;
+        // MSH-1 is the separator itself.
+        let fields = line.split(delimiters.field).take(17);
+        let header = fields.collect::<Vec<_>>().join(&delimiters.field.to_string());
+        let named = NamedCharset { charset: Hl7Charset::Utf8, is_by_the_table: true };
+        Ok(Self { is_lossless: false, ..Self::parse_in(named, header.as_bytes())? })
     }
 
     /// The segments, in order.
@@ -155,8 +182,8 @@ impl Message {
     #[must_use]
     pub fn header_only(&self) -> Self {
         let segments = self.segments.first().cloned().into_iter().collect();
-        let Self { delimiters, charset, is_lossless, .. } = *self;
-        Self { delimiters, charset, is_lossless, segments }
+        let Self { delimiters, charset, is_charset_by_the_table, is_lossless, .. } = *self;
+        Self { delimiters, charset, is_charset_by_the_table, is_lossless, segments }
     }
 
     fn header(&self) -> &Segment {
@@ -235,23 +262,43 @@ impl Repetition<'_> {
     }
 }
 
+fn no_header() -> Problem {
+    Problem::refused(ErrorCode::SegmentSequence, "the message has no usable MSH segment")
+}
+
+/// The bytes without a byte order mark.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// The first line of a message.
+fn header_line(bytes: &[u8]) -> &[u8] {
+    let mut lines = without_mark(bytes).split(|it| matches!(it, b'\r' | b'\n'));
+    lines.next().unwrap_or_default()
+}
+
 /// The character set of MSH-18, read from the bytes before they can be decoded: MSH is ASCII.
-fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<Hl7Charset, Problem> {
-    let line = bytes.split(|it| *it == b'\r' || *it == b'\n').next().unwrap_or_default();
-    let Some(separator) = line.get(3) else { return Ok(default) };
-    let field = line.split(|it| it == separator).nth(17).unwrap_or_default();
-    let term = field.split(|it| !it.is_ascii_graphic() && *it != b' ' || *it == b'~').next();
-    let term = String::from_utf8_lossy(term.unwrap_or_default());
-    Hl7Charset::parse(&term, default).map_err(|error| match error {
-        // The term is not repeated: where other bytes separate the segments, another field stands in
-        // the place of MSH-18, which may be a name (SEC-37).
-        CharsetError::Unknown(_) => {
-            let text = "MSH-18 names a character set that is not supported";
-            Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", text)
-        }
-        CharsetError::DoesNotFit => {
-            Problem::refused(ErrorCode::ApplicationInternalError, error.to_string())
-        }
+///
+/// # Errors
+///
+/// Fails if it is unknown. The name is not repeated: where other bytes separate the segments, another
+/// field stands in the place of MSH-18, which may be the name of a patient (SEC-37).
+pub(crate) fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<NamedCharset, Problem> {
+    let line = header_line(bytes);
+    // MSH-1, and the second of MSH-2.
+    let separator = line.get(3).copied().unwrap_or(b'|');
+    let repetition = line.get(5).copied().unwrap_or(b'~');
+    let field = line.split(|it| *it == separator).nth(17).unwrap_or_default();
+    let field = field.split(|it| !it.is_ascii_graphic() && *it != b' ').next();
+    let names: Vec<Cow<'_, str>> = field
+        .unwrap_or_default()
+        .split(|it| *it == repetition)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    Hl7Charset::parse_repetitions(&names, default).map_err(|_| {
+        let text = "MSH-18 names a character set that is not supported";
+        Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", text)
     })
 }
 

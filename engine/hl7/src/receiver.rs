@@ -5,7 +5,7 @@ use domain::MessageFlag;
 use encoding::hl7::charset::Hl7Charset;
 
 use crate::mapping::effects;
-use crate::message::{ErrorCode, Message, Problem};
+use crate::message::{ErrorCode, Message, Problem, charset_of};
 use crate::message_type::{is_event, is_type};
 
 /// Versions of the standard that are accepted in MSH-12 (HL7-24).
@@ -64,17 +64,45 @@ pub struct Judged {
 ///
 /// # Errors
 ///
-/// Fails if the bytes cannot be read as a message: no usable MSH, or a character set that is
-/// unknown. Such a message is refused and not stored; its sender retains it.
+/// Fails if the bytes cannot be read as a message: there is no usable MSH. Such a message is refused
+/// and not stored; its sender retains it.
 pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
-    let message = Message::parse(bytes, rules.charset)?;
+    let named = match charset_of(bytes, rules.charset) {
+        Ok(named) => named,
+        Err(problem) => return judge_header(bytes, problem, rules),
+    };
+    let message = Message::parse_in(named, bytes)?;
     let mut effects = check_header(&message, rules).and_then(|()| effects(&message));
-    let mut flags = Vec::new();
+    let mut flags = flags(&message);
     if !rules.gives_effect(&message.msh(11, 1)) && effects.is_ok() {
         effects = Ok(Vec::new());
         flags.push(MessageFlag::WithoutEffect);
     }
     Ok(Judged { message, effects, flags })
+}
+
+/// Judges a message in an unknown character set, by its header. Where that is not as it has to be, the
+/// segments may be separated in another way, and nothing is read.
+fn judge_header(bytes: &[u8], problem: Problem, rules: &Rules) -> Result<Judged, Problem> {
+    let message = Message::parse_header(bytes)?;
+    check_header(&message, rules)?;
+    Ok(Judged { message, effects: Err(problem), flags: Vec::new() })
+}
+
+/// What is unusual about a message.
+fn flags(message: &Message) -> Vec<MessageFlag> {
+    let mut flags = Vec::new();
+    if !message.is_charset_by_the_table {
+        flags.push(MessageFlag::CharsetNameUnusual);
+    }
+    if !message.is_lossless {
+        flags.push(MessageFlag::TextUndecodable);
+    }
+    let patients = message.segments().iter().filter(|it| it.name == "PID");
+    if patients.clone().any(|it| it.field(5).contains('\u{fffd}')) {
+        flags.push(MessageFlag::NameUndecodable);
+    }
+    flags
 }
 
 fn check_header(message: &Message, rules: &Rules) -> Result<(), Problem> {
@@ -173,6 +201,55 @@ mod tests {
         assert_eq!(!judged.effects.unwrap().is_empty(), has_effect, "{processing_id}");
         let is_flagged = judged.flags.contains(&MessageFlag::WithoutEffect);
         assert_eq!(is_flagged, !has_effect, "{processing_id}");
+    }
+
+    #[track_caller]
+    fn check_charset(name: &str, patient: &[u8], expected: Option<u16>, flags: &[MessageFlag]) {
+        let head = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||ADT^A08|M1|P|2.5.1||||||{name}\r");
+        let bytes = [head.as_bytes(), b"PID|1||7^^^H^MR||", patient].concat();
+        let judged = judge(&bytes, &Rules::default()).unwrap();
+        assert_eq!(judged.flags, flags, "{name}");
+        assert_eq!(judged.message.msh(10, 1), "M1", "{name}");
+        let problem = judged.effects.err();
+        assert!(problem.as_ref().is_none_or(|it| !it.is_final), "{name}");
+        assert_eq!(problem.map(|it| it.code.number()), expected, "{name}");
+    }
+
+    #[test]
+    fn hl7_23_an_unknown_character_set_is_an_error_and_the_message_is_kept() {
+        check_charset("KLINGON", b"A^B", Some(102), &[]);
+        check_charset("~KLINGON", b"A^B", Some(102), &[]);
+        check_charset("8859/1~KLINGON", b"A^B", Some(102), &[]);
+        check_charset("CNS 11643-1992", b"\xa4\xa1^B", Some(102), &[]);
+    }
+
+    #[test]
+    fn hl7_23_names_of_character_sets_that_leave_no_doubt_are_read_and_flagged() {
+        let unusual = [MessageFlag::CharsetNameUnusual];
+        check_charset("8859/1", b"M\xdcLLER", None, &[]);
+        check_charset("WINDOWS-1252", b"M\xdcLLER", None, &unusual);
+        check_charset("iso_8859-1", b"M\xdcLLER", None, &unusual);
+        check_charset("~8859/1", b"M\xdcLLER", None, &unusual);
+        check_charset("~ISO IR87", b"\x1b$B5\\K\\\x1b(B^\x1b$BB@O:\x1b(B", None, &[]);
+    }
+
+    #[test]
+    fn hl7_23_a_name_does_not_disappear_in_silence() {
+        let damaged = [MessageFlag::TextUndecodable, MessageFlag::NameUndecodable];
+        check_charset("", b"M\xdcLLER", None, &damaged);
+        check_charset("~ISO IR87", b"M\xdcLLER", None, &damaged);
+        check_charset("", b"DOE||||||B\xdcLOW", None, &[MessageFlag::TextUndecodable]);
+    }
+
+    /// Another field stands in the place of MSH-18, and nothing of the header is what it seems.
+    #[test]
+    fn sec_37_a_header_of_other_separators_is_not_kept() {
+        let start = "MSH|^~\\&|A|B|C|D|2026||ADT^A08|9|P|2.5.1";
+        for separator in ["\u{1e}", "\u{85}", " ", ""] {
+            let text = format!("{start}{separator}PID|1||CANARYID|||CANARYNAME^X");
+            let problem = judge(text.as_bytes(), &Rules::default()).unwrap_err();
+            assert!(problem.is_final && !problem.to_string().contains("CANARY"), "{problem}");
+        }
     }
 
     /// An order of a training system would change the patients of the hospital.

@@ -7,9 +7,10 @@ use encoding_rs as rs;
 
 use crate::decoded_text::DecodedText;
 
-mod iso_2022;
-mod single_byte;
+pub(crate) mod iso_2022;
+pub(crate) mod single_byte;
 
+use iso_2022::Half;
 use single_byte::SingleByte;
 
 /// How the text of a data set is encoded: Specific Character Set (0008,0005).
@@ -68,7 +69,9 @@ impl Charset {
                 let (text, lossy) = encoding.decode_without_bom_handling(bytes);
                 DecodedText { text: text.into_owned(), is_lossless: !lossy }
             }
-            Kind::Extended(base) => iso_2022::decode(*base, bytes),
+            Kind::Extended(base) => {
+                iso_2022::decode(Half::Single(*base), iso_2022::DELIMITERS, bytes)
+            },
         };
         text.is_lossless &= self.is_known || bytes.is_ascii();
         text
