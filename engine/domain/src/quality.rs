@@ -67,6 +67,8 @@ named_enum! {
         TextUndecodable = "text_undecodable",
         /// The name of a patient (PID-5) cannot be decoded: what is known of it stays.
         NameUndecodable = "name_undecodable",
+        /// MSH-15 or MSH-16 has a value that is not in table 0155: it is read as `AL`.
+        AcknowledgementConditionUnknown = "acknowledgement_condition_unknown",
         /// Messages with its processing id (MSH-11) change nothing here: training, debugging.
         WithoutEffect = "without_effect",
     }

@@ -90,7 +90,7 @@ const ACKNOWLEDGED: &str = "\
 ## Acknowledged\n\n\
 A positive answer is sent once the message would survive a loss of power. MSH-15 and MSH-16 both empty \
 or NE: one answer of the original mode (a sender that wants none would wait forever over MLLP). \
-Otherwise an accept acknowledgement as MSH-15 says (AL, NE, ER, SU), and an application acknowledgement \
+Otherwise an accept acknowledgement as MSH-15 says (AL, NE, ER, SU; another value is read as AL and flagged), and an application acknowledgement \
 as MSH-16 says, as a message of its own on the same connection: ORR^O02, ORI^O24, ORG^O20, ORL^O22 for \
 orders, ACK for others. The table shows MSA-1 of the answers to an example of each case, as the program \
 writes them.\n\n";

@@ -4,6 +4,7 @@ use contracts::MessageEffect;
 use domain::MessageFlag;
 use encoding::hl7::charset::Hl7Charset;
 
+use crate::acknowledgement::has_unknown_condition;
 use crate::mapping::effects;
 use crate::message::{ErrorCode, Message, Problem, charset_of};
 use crate::message_type::{is_event, is_type};
@@ -101,6 +102,9 @@ fn flags(message: &Message) -> Vec<MessageFlag> {
     let patients = message.segments().iter().filter(|it| it.name == "PID");
     if patients.clone().any(|it| it.field(5).contains('\u{fffd}')) {
         flags.push(MessageFlag::NameUndecodable);
+    }
+    if has_unknown_condition(message) {
+        flags.push(MessageFlag::AcknowledgementConditionUnknown);
     }
     flags
 }
@@ -239,6 +243,18 @@ mod tests {
         check_charset("", b"M\xdcLLER", None, &damaged);
         check_charset("~ISO IR87", b"M\xdcLLER", None, &damaged);
         check_charset("", b"DOE||||||B\xdcLOW", None, &[MessageFlag::TextUndecodable]);
+    }
+
+    #[test]
+    fn hl7_10_a_condition_that_is_not_in_the_table_is_flagged() {
+        for (conditions, is_flagged) in
+            [("|", false), ("NE|NE", false), ("AL|SU", false), ("Y|", true), ("AL|al", true)]
+        {
+            let text = format!("MSH|^~\\&|A|B|C|D|2026||ADT^A08|1|P|2.5|||{conditions}\rPID|1||7");
+            let flags = judge(text.as_bytes(), &Rules::default()).unwrap().flags;
+            let flag = MessageFlag::AcknowledgementConditionUnknown;
+            assert_eq!(flags.contains(&flag), is_flagged, "{conditions}");
+        }
     }
 
     /// Another field stands in the place of MSH-18, and nothing of the header is what it seems.
