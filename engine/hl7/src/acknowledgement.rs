@@ -138,7 +138,9 @@ pub fn acknowledge(
     let wants_accept = AcknowledgementCondition::of(message, 15);
     let wants_application = AcknowledgementCondition::of(message, 16);
     let is_final = problem.is_some_and(|it| it.is_final);
-    let has_application = wants_application.applies(problem.is_none()) && !is_final;
+    // A refusal is stated once: in the accept acknowledgement, if there is one.
+    let is_stated_first = is_final && wants_accept.applies(false);
+    let has_application = wants_application.applies(problem.is_none()) && !is_stated_first;
     let commit = match problem {
         None => AcknowledgementCode::CommitAccept,
         Some(_) if is_final => AcknowledgementCode::CommitReject,
@@ -312,12 +314,12 @@ mod tests {
             ("NE|NE", ["AA", ""], ["AE", ""], ["AR", ""]),
             ("AL|NE", ["CA", ""], ["CE", ""], ["CR", ""]),
             ("AL|AL", ["CA", "AA"], ["CA", "AE"], ["CR", ""]),
-            ("NE|AL", ["", "AA"], ["", "AE"], ["", ""]),
+            ("NE|AL", ["", "AA"], ["", "AE"], ["", "AR"]),
             ("ER|ER", ["", ""], ["", "AE"], ["CR", ""]),
             ("ER|SU", ["", "AA"], ["CE", ""], ["CR", ""]),
             // Values that are not in table 0155 are read as AL.
             ("Y|", ["CA", ""], ["CE", ""], ["CR", ""]),
-            ("|Y", ["", "AA"], ["", "AE"], ["", ""]),
+            ("|Y", ["", "AA"], ["", "AE"], ["", "AR"]),
             ("AA|AA", ["CA", "AA"], ["CA", "AE"], ["CR", ""]),
             ("al|NE", ["CA", ""], ["CE", ""], ["CR", ""]),
             (" | ", ["AA", ""], ["AE", ""], ["AR", ""]),
