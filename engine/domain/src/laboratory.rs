@@ -26,6 +26,11 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Whether it only says where a document is (OBX-2 `RP`).
+    pub fn is_pointer(&self) -> bool {
+        self.value_type == "RP"
+    }
+
     /// Why it is no result, if its status says that it is none (HL7-60). Every other status, and
     /// none at all, leaves the value a result.
     pub fn no_result(&self) -> Option<NoResult> {

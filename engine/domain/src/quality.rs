@@ -69,6 +69,18 @@ named_enum! {
         NameUndecodable = "name_undecodable",
         /// MSH-15 or MSH-16 has a value that is not in table 0155: it is read as `AL`.
         AcknowledgementConditionUnknown = "acknowledgement_condition_unknown",
+        /// A file (OBX-5) is of another type than its sender states: its bytes are right.
+        DocumentTypeDiffers = "document_type_differs",
+        /// A file is encoded otherwise than its sender states, or states nothing: its bytes are right.
+        DocumentEncodingDiffers = "document_encoding_differs",
+        /// An observation of text is a file: its text is no value.
+        DocumentAsText = "document_as_text",
+        /// A file came in several observations, and was put together.
+        DocumentInPieces = "document_in_pieces",
+        /// A file cannot be decoded.
+        DocumentUnreadable = "document_unreadable",
+        /// A document is elsewhere (OBX-2 `RP`), and was not fetched.
+        DocumentByPointer = "document_by_pointer",
         /// Messages with its processing id (MSH-11) change nothing here: training, debugging.
         WithoutEffect = "without_effect",
     }

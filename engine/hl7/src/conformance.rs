@@ -41,7 +41,7 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("OML^O21", "order"),
     (
         "ORU^R01",
-        "results, with files out of OBX-5 (ED); what OBX-11 calls no result (D, W, X, N, I, O) is none",
+        "results, with files out of OBX-5: what they are is told by their bytes, and flagged where ED states something else; what OBX-11 calls no result (D, W, X, N, I, O) is none",
     ),
     ("OUL^R22", "results"),
     ("MDM^T01", "document: TXA, and text or file out of OBX (all events T01 to T11)"),

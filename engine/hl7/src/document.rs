@@ -1,8 +1,9 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
 use contracts::MessageEffect;
-use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation, PatientId};
+use domain::{DocumentAbout, ExchangedDocument, Observation, PatientId};
 
+use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
 use crate::message::{Message, Segment};
 
@@ -17,14 +18,25 @@ pub(crate) fn document(
         about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
         ..ExchangedDocument::default()
     };
+    let mut files = Files::default();
     for obx in groups.iter().flat_map(|it| it.named("OBX")) {
-        let observation = observation(message, obx);
+        let mut observation = observation(message, obx);
         // A file under a status without a result is none either.
         if observation.no_result().is_none() {
-            document.attachments.extend(attachment(message, obx));
+            match files.take(message, obx) {
+                Taken::Nothing => {}
+                Taken::File => {
+                    // Files travel beside the table, not in it.
+                    "ED".clone_into(&mut observation.value_type);
+                    observation.value.clear();
+                }
+                Taken::Piece => continue,
+            }
         }
         document.observations.push(observation);
     }
+    document.attachments = files.attachments();
+    document.flags = files.flags();
     let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
     MessageEffect::Document { patient, document, accession }
@@ -58,7 +70,6 @@ fn observed(message: &Message, obx: &Segment, value_type: &str) -> String {
             let text = message.value(obx, 5, 2);
             if text.is_empty() { message.value(obx, 5, 1) } else { text }
         }
-        // Files travel beside the table, not in it.
         "ED" | "RP" => String::new(),
         _ => message.text(obx, 5).trim().to_owned(),
     }
@@ -73,34 +84,6 @@ fn about(message: &Message, txa: &Segment) -> DocumentAbout {
         completion: value(17),
         availability: value(19),
     }
-}
-
-/// A file in OBX-5 (ED): source application ^ type ^ subtype ^ encoding ^ data. Senders spell type
-/// and subtype in many ways.
-fn attachment(message: &Message, obx: &Segment) -> Option<Attachment> {
-    if message.value(obx, 2, 1) != "ED" {
-        return None;
-    }
-    let part = |number| message.value(obx, 5, number);
-    let kind = part(2).to_ascii_lowercase();
-    let subtype = part(3).to_ascii_lowercase();
-    let is_base64 = part(4).eq_ignore_ascii_case("base64");
-    let base64: String = part(5).chars().filter(|it| !it.is_whitespace()).collect();
-    if !is_base64 || base64.is_empty() {
-        return None;
-    }
-    let media_type = match (kind.as_str(), subtype.as_str()) {
-        (_, it) if it == "pdf" || it.ends_with("/pdf") => "application/pdf".to_owned(),
-        (it, _) if it.contains('/') => it.to_owned(),
-        ("application" | "ap", it) => format!("application/{it}"),
-        ("image" | "im", it) => format!("image/{it}"),
-        ("text" | "ft", "" | "plain") => "text/plain".to_owned(),
-        ("text" | "ft", it) => format!("text/{it}"),
-        (_, "") => "application/octet-stream".to_owned(),
-        (it, subtype) => format!("{it}/{subtype}"),
-    };
-    let name = message.value(obx, 3, 2);
-    Some(Attachment { name, media_type, base64 })
 }
 
 #[cfg(test)]
@@ -121,16 +104,16 @@ mod tests {
     #[test]
     fn a_file_is_found_however_its_type_is_written() {
         for ed in [
-            "^application^pdf^Base64^SGk=",
-            "^AP^PDF^Base64^SGk=",
-            "^TEXT^PDF^Base64^SGk=",
-            "^^application/pdf^BASE64^SGk=",
+            "^application^pdf^Base64^JVBERi0=",
+            "^AP^PDF^Base64^JVBERi0=",
+            "^TEXT^PDF^Base64^JVBERi0=",
+            "^^application/pdf^BASE64^JVBERi0=",
         ] {
             let found = of("MDM^T02", &format!("TXA|1|DI\rOBX|1|ED|18748-4^Report^LN||{ed}"));
             let [file] = found.attachments.as_slice() else { panic!("{ed}") };
             assert_eq!(
                 (file.media_type.as_str(), file.base64.as_str()),
-                ("application/pdf", "SGk=")
+                ("application/pdf", "JVBERi0=")
             );
         }
     }
@@ -143,9 +126,29 @@ mod tests {
         assert_eq!((about.completion.as_str(), about.availability.as_str()), ("LA", "AV"));
     }
 
+    /// A PDF as an observation of text would go to the EHR as two kilobytes of result.
+    #[test]
+    fn hl7_60_the_text_of_a_file_is_no_value() {
+        let pdf = "JVBERi0x".repeat(10);
+        let obx = format!("OBX|1|TX|PDF^Report^L||{pdf}||||||F");
+        let found = of("ORU^R01", &format!("OBR|1\r{obx}\rOBX|2|NM|a||1"));
+        let values: Vec<&str> = found.observations.iter().map(|it| it.value.as_str()).collect();
+        assert_eq!((values, found.attachments.len()), (vec!["", "1"], 1));
+        assert_eq!(found.observations[0].value_type, "ED");
+        assert_eq!(found.flags, [domain::MessageFlag::DocumentAsText]);
+    }
+
+    /// What workflows count: a pointer is neither a result nor a file.
+    #[test]
+    fn hl7_60_a_pointer_to_a_document_is_not_counted_as_a_result() {
+        let pointer = "OBX|1|RP|PDF^Report^L||server/report.pdf^LAB^application^pdf||||||F";
+        let found = of("ORU^R01", &format!("OBR|1\r{pointer}"));
+        assert_eq!((found.observations.len(), found.reported().count()), (1, 0));
+    }
+
     #[test]
     fn hl7_60_a_file_under_a_status_without_a_result_is_not_taken() {
-        let obx = "OBX|1|ED|18748-4^Report^LN||^application^pdf^Base64^SGk=||||||";
+        let obx = "OBX|1|ED|18748-4^Report^LN||^application^pdf^Base64^JVBERi0=||||||";
         assert_eq!(of("ORU^R01", &format!("OBR|1\r{obx}F")).attachments.len(), 1);
         let withdrawn = of("ORU^R01", &format!("OBR|1\r{obx}W"));
         assert_eq!(withdrawn.attachments, []);

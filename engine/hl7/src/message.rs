@@ -250,6 +250,14 @@ impl Repetition<'_> {
         self.subcomponent(number, 1)
     }
 
+    /// A component with its subcomponents, decoded, for components whose subcomponents have no
+    /// meaning.
+    pub fn whole(&self, component: usize) -> String {
+        let place = component.checked_sub(1);
+        let part = place.and_then(|it| self.text.split(self.delimiters.component).nth(it));
+        self.delimiters.unescaped(part.unwrap_or_default())
+    }
+
     /// A subcomponent, decoded.
     pub fn subcomponent(&self, component: usize, number: usize) -> String {
         let nth = |text: &str, separator: char, number: usize| {

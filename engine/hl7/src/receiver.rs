@@ -75,6 +75,11 @@ pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
     let message = Message::parse_in(named, bytes)?;
     let mut effects = check_header(&message, rules).and_then(|()| effects(&message));
     let mut flags = flags(&message);
+    for effect in effects.iter().flatten() {
+        if let MessageEffect::Document { document, .. } = effect {
+            flags.extend(&document.flags);
+        }
+    }
     if !rules.gives_effect(&message.msh(11, 1)) && effects.is_ok() {
         effects = Ok(Vec::new());
         flags.push(MessageFlag::WithoutEffect);
