@@ -63,7 +63,8 @@ async fn hl7_10_a_message_for_training_is_kept_and_changes_nothing() {
     assert_eq!(ended, 1);
     assert_eq!(hospital.command(&["why", "P1"]).status.code(), Some(1), "no order is placed");
     let events = hospital.ask(&["audit", "show"]);
-    let told = events.as_array().unwrap().iter().filter(|it| it["kind"] == "message_without_effect");
+    let told =
+        events.as_array().unwrap().iter().filter(|it| it["kind"] == "message_without_effect");
     let mut ids: Vec<&str> =
         told.map(|it| it["body"]["detail"]["processing_id"].as_str().unwrap()).collect();
     ids.sort_unstable();

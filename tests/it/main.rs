@@ -15,6 +15,7 @@ mod injection;
 mod installation;
 mod isolation;
 mod laboratory;
+mod messages;
 mod mistakes;
 mod model;
 mod model_exchange;

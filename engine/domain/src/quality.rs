@@ -67,6 +67,8 @@ named_enum! {
         TextUndecodable = "text_undecodable",
         /// The name of a patient (PID-5) cannot be decoded: what is known of it stays.
         NameUndecodable = "name_undecodable",
+        /// MSH-9 names no trigger event.
+        EventMissing = "event_missing",
         /// MSH-15 or MSH-16 has a value that is not in table 0155: it is read as `AL`.
         AcknowledgementConditionUnknown = "acknowledgement_condition_unknown",
         /// A file (OBX-5) is of another type than its sender states: its bytes are right.

@@ -84,7 +84,7 @@ const ACCEPTED_TOO: &str = "\n\
 Every other message of tables 0076 and 0003 is stored, acknowledged and may start a workflow; one that \
 is in neither, and not among `hl7.types`, is answered with AR, stored and shown. Orders, results and \
 documents are of one patient: a further PID has to name the same, or belong to earlier results that come \
-with an order (`PRIOR_RESULT`; they are not read).\n\n";
+with an order (`PRIOR_RESULT`; they are not read). ORU without a trigger event is read as R01, ORM as O01, and flagged.\n\n";
 
 const ACKNOWLEDGED: &str = "\
 ## Acknowledged\n\n\

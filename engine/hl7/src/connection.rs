@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use contracts::{Answers, EventSink, MessageArrival, MessageIntake};
 use domain::event::{BatchIncomplete, EventBody, MessageUnreadable};
-use domain::{Actor, Event, MessageType, Outcome, Subject};
+use domain::{Actor, Event, Outcome, Subject};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -266,7 +266,7 @@ impl Connection {
             raw: bytes,
             sending_application: message.msh(3, 1),
             sending_facility: message.msh(4, 1),
-            message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
+            message_type: message.message_type(),
             control_id: message.msh(10, 1),
             processing_id: message.msh(11, 1),
             stated_at: stated_at(&message),

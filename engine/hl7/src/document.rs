@@ -14,7 +14,7 @@ pub(crate) fn document(
     patient: Option<PatientId>,
 ) -> MessageEffect {
     let mut document = ExchangedDocument {
-        message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
+        message_type: message.message_type().to_string(),
         about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
         ..ExchangedDocument::default()
     };
@@ -35,8 +35,8 @@ pub(crate) fn document(
         }
         document.observations.push(observation);
     }
-    document.attachments = files.attachments();
     document.flags = files.flags();
+    document.attachments = files.into_attachments();
     let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
     MessageEffect::Document { patient, document, accession }

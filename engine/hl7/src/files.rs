@@ -63,6 +63,8 @@ impl Encoding {
         let compact = data.compact.as_bytes();
         let start = compact.get(..HEAD_BYTES).unwrap_or(compact);
         match self {
+            // Of a piece that was cut anywhere, one character may be left over.
+            Self::Base64 if start.len() % 4 == 1 => BASE64.decode(start.split_last()?.1).ok(),
             Self::Base64 => BASE64.decode(start).ok(),
             Self::Hex => hex::decode(start).ok(),
             Self::Text | Self::Unstated => {
@@ -73,11 +75,11 @@ impl Encoding {
     }
 
     /// The file in base64; nothing if it is not encoded in this way.
-    fn as_base64(self, data: Data) -> Option<String> {
+    fn as_base64(self, data: &Data) -> Option<String> {
         match self {
-            Self::Base64 => Some(data.compact),
+            Self::Base64 => Some(data.compact.clone()),
             Self::Hex => hex::decode(&data.compact).ok().map(|it| BASE64.encode(it)),
-            Self::Text | Self::Unstated => Some(BASE64.encode(data.text)),
+            Self::Text | Self::Unstated => Some(BASE64.encode(&data.text)),
         }
     }
 }
@@ -140,10 +142,10 @@ impl Files {
         let stated_type = media_type(&kind, &subtype);
         let head = [obx.field(3).to_owned(), kind, subtype, stated.clone()];
         let stated = Encoding::parse(&stated);
-        let (encoding, found) = recognised(stated, &data);
+        let Recognised { encoding, found } = Recognised::of(stated, &data);
         if self.is_continued(&head, found) {
             self.flags.insert(MessageFlag::DocumentInPieces);
-            self.push_piece(encoding, data);
+            self.push_piece(encoding, &data);
             return Taken::Piece;
         }
         if encoding != stated || stated == Encoding::Unstated {
@@ -156,7 +158,7 @@ impl Files {
         let name = message.value(obx, 3, 2);
         let pieces = Vec::new();
         self.files.push(File { name, head, media_type: typed.media_type, found, pieces });
-        self.push_piece(encoding, data);
+        self.push_piece(encoding, &data);
         Taken::File
     }
 
@@ -168,9 +170,11 @@ impl Files {
             return Taken::Nothing;
         }
         let data = Data::of(field);
-        let encodings = [Encoding::Base64, Encoding::Hex].into_iter();
-        let found = encodings.filter_map(|it| Some((it, certain_type(it, &data)?))).next();
-        let Some((encoding, found)) = found else { return Taken::Nothing };
+        let encodings = [Encoding::Base64, Encoding::Hex];
+        let recognised = encodings.into_iter().find_map(|it| Recognised::certain(it, &data));
+        let Some(Recognised { encoding, found: Some(found) }) = recognised else {
+            return Taken::Nothing;
+        };
         self.flags.insert(MessageFlag::DocumentAsText);
         self.files.push(File {
             name: message.value(obx, 3, 2),
@@ -179,7 +183,7 @@ impl Files {
             found: Some(found),
             pieces: Vec::new(),
         });
-        self.push_piece(encoding, data);
+        self.push_piece(encoding, &data);
         Taken::File
     }
 
@@ -194,10 +198,9 @@ impl Files {
             && !file.has_ended()
     }
 
-    fn push_piece(&mut self, encoding: Encoding, data: Data) {
+    fn push_piece(&mut self, encoding: Encoding, data: &Data) {
         let Some(file) = self.files.last_mut() else { return };
-        let is_readable = encoding.head(&data).is_some();
-        let text = data.text.clone();
+        let is_readable = encoding.head(data).is_some();
         if let Some(piece) = encoding.as_base64(data).filter(|_| is_readable) {
             file.pieces.push(piece);
             return;
@@ -206,25 +209,25 @@ impl Files {
         if encoding == Encoding::Hex {
             // Kept as it came: its digits would be read as base64.
             "application/octet-stream".clone_into(&mut file.media_type);
-            file.pieces.push(BASE64.encode(text));
+            file.pieces.push(BASE64.encode(&data.text));
         } else {
-            file.pieces.push(text.split_whitespace().collect());
+            file.pieces.push(data.compact.clone());
         }
     }
 
-    /// The files, whole.
-    pub(crate) fn attachments(&self) -> Vec<Attachment> {
-        let attachment = |it: &File| Attachment {
-            name: it.name.clone(),
-            media_type: it.media_type.clone(),
-            base64: joined(&it.pieces),
-        };
-        self.files.iter().map(attachment).collect()
-    }
-
-    /// What is unusual about them.
+    /// What is unusual about the files.
     pub(crate) fn flags(&self) -> Vec<MessageFlag> {
         self.flags.iter().copied().collect()
+    }
+
+    /// The files, whole.
+    pub(crate) fn into_attachments(self) -> Vec<Attachment> {
+        let attachment = |File { name, media_type, pieces, .. }: File| Attachment {
+            name,
+            media_type,
+            base64: joined(pieces),
+        };
+        self.files.into_iter().map(attachment).collect()
     }
 }
 
@@ -248,7 +251,7 @@ impl File {
 }
 
 /// The pieces of a file as one: each encoded by itself, or one text that was cut.
-fn joined(pieces: &[String]) -> String {
+fn joined(mut pieces: Vec<String>) -> String {
     let others = pieces.split_last().map(|(_, others)| others).unwrap_or_default();
     if others.iter().any(|it| it.ends_with('=')) {
         let bytes: Option<Vec<Vec<u8>>> = pieces.iter().map(|it| BASE64.decode(it).ok()).collect();
@@ -256,22 +259,35 @@ fn joined(pieces: &[String]) -> String {
             return BASE64.encode(bytes.concat());
         }
     }
-    pieces.concat()
-}
-
-/// The encoding and type of data: as stated, unless another encoding makes a file of it.
-fn recognised(stated: Encoding, data: &Data) -> (Encoding, Option<FileType>) {
-    let encodings = [stated, Encoding::Base64, Encoding::Hex];
-    let certain = encodings.into_iter().find_map(|it| Some((it, certain_type(it, data)?)));
-    if let Some((encoding, found)) = certain {
-        return (encoding, Some(found));
+    match pieces.pop() {
+        Some(only) if pieces.is_empty() => only,
+        Some(last) => pieces.concat() + &last,
+        None => String::new(),
     }
-    (stated, stated.head(data).and_then(|it| FileType::of(&it)))
 }
 
-/// The type of a file that is encoded in this way, if its bytes can be of no other.
-fn certain_type(encoding: Encoding, data: &Data) -> Option<FileType> {
-    FileType::of(&encoding.head(data)?).filter(|it| it.is_certain())
+/// How data is encoded, and of which type it is.
+struct Recognised {
+    encoding: Encoding,
+    found: Option<FileType>,
+}
+
+impl Recognised {
+    /// As stated, unless another encoding makes a file of it.
+    fn of(stated: Encoding, data: &Data) -> Self {
+        let encodings = [stated, Encoding::Base64, Encoding::Hex];
+        let certain = encodings.into_iter().find_map(|it| Self::certain(it, data));
+        certain.unwrap_or_else(|| {
+            let found = stated.head(data).and_then(|it| FileType::of(&it));
+            Self { encoding: stated, found }
+        })
+    }
+
+    /// With this encoding, if that makes a file of it whose bytes can be of no other type.
+    fn certain(encoding: Encoding, data: &Data) -> Option<Self> {
+        let found = FileType::of(&encoding.head(data)?).filter(|it| it.is_certain())?;
+        Some(Self { encoding, found: Some(found) })
+    }
 }
 
 /// The media type of a file, and whether it is another than its sender states.
@@ -305,12 +321,13 @@ fn media_type(kind: &str, subtype: &str) -> Option<String> {
         (_, it) if it == "pdf" || it.ends_with("/pdf") => "application/pdf".to_owned(),
         ("pdf", _) => "application/pdf".to_owned(),
         (it, _) | (_, it) if it.contains('/') => it.to_owned(),
-        ("application" | "ap", "octet-stream") => return None,
-        ("application" | "ap", it) if !it.is_empty() => format!("application/{it}"),
+        ("application" | "ap", it) if !matches!(it, "" | "octet-stream") => {
+            format!("application/{it}")
+        }
         ("image" | "im", it) if !it.is_empty() => format!("image/{it}"),
         ("text" | "ft" | "tx", "" | "plain") => "text/plain".to_owned(),
         ("text" | "ft" | "tx", it) => format!("text/{it}"),
-        (_, "") => return None,
+        (_, "" | "octet-stream") => return None,
         (it, subtype) => format!("{it}/{subtype}"),
     };
     Some(stated)
@@ -334,8 +351,10 @@ mod tests {
         for obx in message.segments().iter().filter(|it| it.name == "OBX") {
             files.take(&message, obx);
         }
-        let content = |it: Attachment| (it.media_type, BASE64.decode(it.base64).unwrap());
-        (files.attachments().into_iter().map(content).collect(), files.flags())
+        let flags = files.flags();
+        let content =
+            |it: Attachment| (it.media_type, BASE64.decode(it.base64).unwrap_or_default());
+        (files.into_attachments().into_iter().map(content).collect(), flags)
     }
 
     fn obx(value_type: &str, value: &str) -> String {

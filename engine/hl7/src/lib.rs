@@ -39,6 +39,7 @@ pub mod message;
 pub mod message_type;
 mod patient;
 pub mod receiver;
+mod segment_name;
 pub mod sender;
 
 pub use config::{Config, Hl7Config};

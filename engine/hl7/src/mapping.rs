@@ -30,7 +30,8 @@ const CANCELLED: &[&str] = &["CA", "DC"];
 /// its structure holds one. Nothing may be changed then.
 pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     let mut groups = groups::patients(message);
-    match (message.msh(9, 1).as_str(), message.msh(9, 2).as_str()) {
+    let message_type = message.message_type();
+    match (message_type.code.as_str(), message_type.trigger.as_str()) {
         ("ADT", event) => {
             if let Some(effects) = identity_effects(message, &groups, event)? {
                 return Ok(effects);

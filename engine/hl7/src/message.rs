@@ -6,8 +6,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use domain::MessageType;
 use encoding::hl7::charset::{Hl7Charset, NamedCharset};
 use encoding::hl7::escape::Delimiters;
+
+use crate::{message_type, segment_name};
 
 /// Upper bound of the segments of a message.
 const SEGMENTS_MAX: usize = 10_000;
@@ -133,8 +136,7 @@ impl Message {
         let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
         let text = joined(&standard_header(&text, delimiters), delimiters);
         let segments = segments(&text, delimiters)?;
-        let message =
-            Self { delimiters, charset, is_charset_by_the_table, is_lossless, segments };
+        let message = Self { delimiters, charset, is_charset_by_the_table, is_lossless, segments };
         if message.header().fields.len() < 9 {
             return Err(no_header());
         }
@@ -195,6 +197,12 @@ impl Message {
     /// A component of the first repetition of a field of MSH.
     pub fn msh(&self, field: usize, component: usize) -> String {
         self.value(self.header(), field, component)
+    }
+
+    /// Message code and trigger event (MSH-9). Where the event is missing it is that of the message
+    /// structure, or the one that the type had in the versions that know no other.
+    pub fn message_type(&self) -> MessageType {
+        message_type::message_type(&self.msh(9, 1), &self.msh(9, 2), &self.msh(9, 3))
     }
 
     /// A component of the first repetition of a field, decoded. Numbers count from 1. The explicit
@@ -335,6 +343,12 @@ fn is_segment(line: &str, delimiters: Delimiters) -> bool {
         && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
 }
 
+/// Whether a line begins a segment. A segment may have no field (HL7 v2.5.1, 2.5.1), but not every
+/// word of three letters is one.
+fn begins_segment(line: &str, delimiters: Delimiters) -> bool {
+    is_segment(line, delimiters) && (line.len() > NAME_BYTES || segment_name::is_known(line))
+}
+
 /// Whether a line begins a message, even one with other delimiters or behind a byte order mark.
 fn is_header(line: &str) -> bool {
     let line = line.trim_start_matches(|it: char| it == '\u{feff}' || it.is_whitespace());
@@ -342,7 +356,8 @@ fn is_header(line: &str) -> bool {
 }
 
 /// The message with observations and notes in one piece: some senders break long ones into lines.
-/// Broken base64 is joined, broken text becomes lines of text.
+/// Broken base64 is joined, broken text becomes lines of text. A segment that is only its name gets a
+/// field, without which the parser would not take it.
 fn joined(text: &str, delimiters: Delimiters) -> String {
     let e = delimiters.escape;
     let line_break = format!("{e}.br{e}");
@@ -351,7 +366,7 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
     let mut open: Option<bool> = None;
     for line in text.split('\r') {
         match open {
-            Some(is_document) if !is_segment(line, delimiters) && !is_header(line) => {
+            Some(is_document) if !begins_segment(line, delimiters) && !is_header(line) => {
                 if !is_document {
                     joined.push_str(&line_break);
                 }
@@ -365,6 +380,9 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
             }
         }
         joined.push_str(line);
+        if line.len() == NAME_BYTES && begins_segment(line, delimiters) {
+            joined.push(delimiters.field);
+        }
     }
     joined
 }
@@ -468,6 +486,34 @@ mod tests {
         let [_, pdf, words] = message.segments() else { panic!() };
         assert_eq!(message.value(pdf, 5, 5), "AAAABBBB");
         assert_eq!(message.text(words, 5), "one\ntwo");
+    }
+
+    #[test]
+    fn hl7_20_a_segment_may_be_its_name_only() {
+        let text = format!("{HEADER}\rPID|1||7\rPV1\rOBR|1\rOBX|1|TX|y||one\rZPI\rNTE");
+        let message = parse(&text).unwrap();
+        let names: Vec<&str> = message.segments().iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["MSH", "PID", "PV1", "OBR", "OBX", "ZPI", "NTE"]);
+        assert_eq!(message.segment("PV1").unwrap().field(1), "");
+        // A word of a broken text is none.
+        let message = parse(&format!("{HEADER}\rOBX|1|TX|y||one\rNEG\rtwo")).unwrap();
+        assert_eq!(message.text(message.segment("OBX").unwrap(), 5), "one\nNEG\ntwo");
+        assert!(parse(&format!("{HEADER}\rPID|1||7\rNEG")).is_err());
+    }
+
+    #[test]
+    fn hl7_24_a_message_without_event_has_the_one_of_its_type() {
+        let kind = |msh_9: &str| {
+            let text = HEADER.replace("ORM^O01", msh_9);
+            parse(&text).unwrap().message_type().to_string()
+        };
+        assert_eq!(kind("ORU"), "ORU^R01");
+        assert_eq!(kind("ORM"), "ORM^O01");
+        assert_eq!(kind("ADT^^ADT_A05"), "ADT^A05");
+        assert_eq!(kind("ORU^^ORU"), "ORU^R01");
+        assert_eq!(kind("OUL^R22^OUL_R22"), "OUL^R22");
+        assert_eq!(kind("ADT"), "ADT^");
+        assert_eq!(kind("ADT^^ORU_R01"), "ADT^");
     }
 
     /// The second would be an observation of the first.

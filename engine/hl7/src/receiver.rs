@@ -108,6 +108,9 @@ fn flags(message: &Message) -> Vec<MessageFlag> {
     if patients.clone().any(|it| it.field(5).contains('\u{fffd}')) {
         flags.push(MessageFlag::NameUndecodable);
     }
+    if message.msh(9, 2).is_empty() {
+        flags.push(MessageFlag::EventMissing);
+    }
     if has_unknown_condition(message) {
         flags.push(MessageFlag::AcknowledgementConditionUnknown);
     }

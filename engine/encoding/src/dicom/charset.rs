@@ -71,7 +71,7 @@ impl Charset {
             }
             Kind::Extended(base) => {
                 iso_2022::decode(Half::Single(*base), iso_2022::DELIMITERS, bytes)
-            },
+            }
         };
         text.is_lossless &= self.is_known || bytes.is_ascii();
         text

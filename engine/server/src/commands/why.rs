@@ -77,11 +77,7 @@ fn message_lines(message: &MessageLine, has_run: bool) -> Vec<String> {
     let problem = message.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
     let mut lines = vec![format!(
         "message {} {} from {} at {}: answered {}{problem}",
-        message.message_type,
-        message.control_id,
-        message.sender,
-        message.received_at,
-        message.code
+        message.message_type, message.control_id, message.sender, message.received_at, message.code
     )];
     if !message.flags.is_empty() {
         lines.push(format!("  flagged: {}", message.flags.join(", ")));
