@@ -132,7 +132,9 @@ impl Tokenizer {
                 .filter(|it| tokenizer.token_to_id(it).is_none())
                 .map(|it| AddedToken::from((*it).to_owned(), true))
                 .collect();
-            tokenizer.add_special_tokens(missing).map_err(|error| unusable(error.to_string()))?;
+            tokenizer
+                .add_special_tokens(missing)
+                .map_err(|error| unusable(error.to_string()))?;
             let found = tokenizer.token_to_id("[SEG]").unwrap_or_default();
             if found != expected {
                 return Err(TokenizerError::TokenId { token: "[SEG]", found, expected });

@@ -263,11 +263,7 @@ mod tests {
             b"MSH|^~\\&|A\rOBX|1|ST|^\x1b$B\x45\x7c\x1b(B|^\x1b$B5\\K\\\x1b(B^L",
             "MSH|^~\\&|A\rOBX|1|ST|^糖|^宮本^L",
         );
-        check_decoded(
-            &["", "ISO IR87"],
-            b"PID|\x1b$B;3ED\x1b(J^\x1b$@BB@O:\x1b(B",
-            "PID|山田^太郎",
-        );
+        check_decoded(&["", "ISO IR87"], b"PID|\x1b$B;3ED\x1b(J^\x1b$@B@O:\x1b(B", "PID|山田^太郎");
         check_decoded(&["ISO IR14", "ISO IR87"], b"\xd4\xcf\xc0\xde^\x1b(I4_\x1b(B", "ﾔﾏﾀﾞ^ｴﾟ");
         check_decoded(&["", "ISO IR159"], b"\x1b$(D\x30\x21\x1b(B", "丂");
         check_decoded(&["8859/1", "8859/5"], b"\xc4|\x1b-L\xbb|\xc4", "Ä|Л|Ä");
