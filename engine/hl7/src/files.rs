@@ -435,7 +435,9 @@ mod tests {
         };
         let base64 = BASE64.encode(PDF);
         let flags = [MessageFlag::DocumentInPieces];
-        let cut = [&base64[..41], &base64[41..80], &base64[80..]].map(ToOwned::to_owned);
+        let (first, rest) = base64.split_at(41);
+        let (second, third) = rest.split_at(39);
+        let cut = [first, second, third].map(ToOwned::to_owned);
         check(&pieces(&cut), PDF, "application/pdf", &flags);
         let own = [&PDF[..31], &PDF[31..60], &PDF[60..]].map(|it| BASE64.encode(it));
         check(&pieces(&own), PDF, "application/pdf", &flags);
