@@ -1,5 +1,5 @@
-//! Messages as their senders really write them: character sets, documents, headers (HL7-20 to HL7-24,
-//! HL7-60).
+//! Messages as their senders really write them: character sets, documents, headers (HL7-20 to
+//! HL7-24, HL7-60).
 
 use encoding::hl7::charset::Hl7Charset;
 use hl7::MllpDestination;

@@ -73,7 +73,8 @@ named_enum! {
         AcknowledgementConditionUnknown = "acknowledgement_condition_unknown",
         /// A file (OBX-5) is of another type than its sender states: its bytes are right.
         DocumentTypeDiffers = "document_type_differs",
-        /// A file is encoded otherwise than its sender states, or states nothing: its bytes are right.
+        /// A file is encoded otherwise than its sender states, or states nothing: its bytes are
+        /// right.
         DocumentEncodingDiffers = "document_encoding_differs",
         /// An observation of text is a file: its text is no value.
         DocumentAsText = "document_as_text",

@@ -1,4 +1,5 @@
-//! What kind of file bytes are, by how they begin: senders say so in many ways, and not always truly.
+//! What kind of file bytes are, by how they begin: senders say so in many ways, and not always
+//! truly.
 
 use domain::named_enum;
 

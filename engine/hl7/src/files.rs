@@ -187,8 +187,8 @@ impl Files {
         Taken::File
     }
 
-    /// Whether an observation with this head and type is a piece of the file before it: that one has
-    /// begun and not ended, and this one begins none.
+    /// Whether an observation with this head and type is a piece of the file before it: that one
+    /// has begun and not ended, and this one begins none.
     fn is_continued(&self, head: &[String; 4], found: Option<FileType>) -> bool {
         let Some(file) = self.files.last().filter(|_| self.is_open) else { return false };
         let begins = found.is_some_and(FileType::is_certain);

@@ -148,8 +148,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// Fails if the segments seem to be separated by other bytes than CR or LF, or the header cannot
-    /// be parsed.
+    /// Fails if the segments seem to be separated by other bytes than CR or LF, or the header
+    /// cannot be parsed.
     pub(crate) fn parse_header(bytes: &[u8]) -> Result<Self, Problem> {
         let line = header_line(bytes);
         if line.iter().any(|it| it.is_ascii_control() && !matches!(it, b'\t' | 0x1b)) {
@@ -297,8 +297,8 @@ fn header_line(bytes: &[u8]) -> &[u8] {
 ///
 /// # Errors
 ///
-/// Fails if it is unknown. The name is not repeated: where other bytes separate the segments, another
-/// field stands in the place of MSH-18, which may be the name of a patient (SEC-37).
+/// Fails if it is unknown. The name is not repeated: where other bytes separate the segments,
+/// another field stands in the place of MSH-18, which may be the name of a patient (SEC-37).
 pub(crate) fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<NamedCharset, Problem> {
     let line = header_line(bytes);
     // MSH-1, and the second of MSH-2.
@@ -356,8 +356,8 @@ fn is_header(line: &str) -> bool {
 }
 
 /// The message with observations and notes in one piece: some senders break long ones into lines.
-/// Broken base64 is joined, broken text becomes lines of text. A segment that is only its name gets a
-/// field, without which the parser would not take it.
+/// Broken base64 is joined, broken text becomes lines of text. A segment that is only its name gets
+/// a field, without which the parser would not take it.
 fn joined(text: &str, delimiters: Delimiters) -> String {
     let e = delimiters.escape;
     let line_break = format!("{e}.br{e}");

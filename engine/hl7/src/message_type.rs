@@ -82,8 +82,8 @@ pub fn is_event(event: &str) -> bool {
     event.is_empty() || is_numbered || OTHER_EVENTS.contains(&event)
 }
 
-/// The type of a message by its code, trigger event and structure (MSH-9.1 to MSH-9.3). Versions 2.1
-/// and 2.2 had no event where a type had one meaning only, and some senders still write none.
+/// The type of a message by its code, trigger event and structure (MSH-9.1 to MSH-9.3). Versions
+/// 2.1 and 2.2 had no event where a type had one meaning only, and some senders still write none.
 pub(crate) fn message_type(code: &str, trigger: &str, structure: &str) -> MessageType {
     if !trigger.is_empty() {
         return MessageType::new(code, trigger);

@@ -65,8 +65,8 @@ pub struct Judged {
 ///
 /// # Errors
 ///
-/// Fails if the bytes cannot be read as a message: there is no usable MSH. Such a message is refused
-/// and not stored; its sender retains it.
+/// Fails if the bytes cannot be read as a message: there is no usable MSH. Such a message is
+/// refused and not stored; its sender retains it.
 pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
     let named = match charset_of(bytes, rules.charset) {
         Ok(named) => named,
@@ -87,8 +87,8 @@ pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
     Ok(Judged { message, effects, flags })
 }
 
-/// Judges a message in an unknown character set, by its header. Where that is not as it has to be, the
-/// segments may be separated in another way, and nothing is read.
+/// Judges a message in an unknown character set, by its header. Where that is not as it has to be,
+/// the segments may be separated in another way, and nothing is read.
 fn judge_header(bytes: &[u8], problem: Problem, rules: &Rules) -> Result<Judged, Problem> {
     let message = Message::parse_header(bytes)?;
     check_header(&message, rules)?;

@@ -1,9 +1,9 @@
 //! Character sets of HL7 messages (MSH-18, table 0211; HL7-23).
 //!
-//! MSH-18 repeats: the message begins in the set of the first repetition (ASCII, if it is empty), and
-//! escape sequences switch to the others (ISO/IEC 2022). Senders write the names in many ways: a name
-//! that leaves no doubt is read, and [`NamedCharset::is_by_the_table`] says that it is not the one of
-//! the table.
+//! MSH-18 repeats: the message begins in the set of the first repetition (ASCII, if it is empty),
+//! and escape sequences switch to the others (ISO/IEC 2022). Senders write the names in many ways:
+//! a name that leaves no doubt is read, and [`NamedCharset::is_by_the_table`] says that it is not
+//! the one of the table.
 
 use encoding_rs as rs;
 
@@ -163,8 +163,8 @@ fn encoded_as_latin1(text: &str) -> Result<Vec<u8>, CharsetError> {
     text.chars().map(byte).collect()
 }
 
-/// The set of a message in ASCII that names `others` beside it. Where one of them has an upper half,
-/// bytes beyond ASCII are read as its own, since ASCII has none.
+/// The set of a message in ASCII that names `others` beside it. Where one of them has an upper
+/// half, bytes beyond ASCII are read as its own, since ASCII has none.
 fn above_ascii(others: &[&Known]) -> Hl7Charset {
     let mut found = None;
     for other in others.iter().filter(|it| !it.is_ascii) {

@@ -1,8 +1,8 @@
 //! Messages in batches: one call of a database function for all that wait at the same time.
 //!
 //! The function `message_batch_insert` (migrations/functions) inserts messages that come for the
-//! first time, carry results, a document or nothing, have no flags, and name one patient who is known
-//! as the message states. All others are left to [`message::insert_one`].
+//! first time, carry results, a document or nothing, have no flags, and name one patient who is
+//! known as the message states. All others are left to [`message::insert_one`].
 //!
 //! Payloads are encrypted here, with the key of the patient, before the database function decides.
 //! So the patient must be known beforehand: [`PatientCache`] holds those of recent messages.
@@ -105,8 +105,8 @@ impl Candidate<'_> {
     }
 }
 
-/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own, no
-/// flags.
+/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own,
+/// no flags.
 fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> Vec<Candidate<'a>> {
     let mut copies: HashMap<(&str, &str), usize> = HashMap::new();
     for arrival in records.iter().map(|it| &it.arrival) {

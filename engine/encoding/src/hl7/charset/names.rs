@@ -10,7 +10,8 @@ use crate::dicom::charset::single_byte::SingleByte;
 pub(super) struct Known {
     /// The set, for a message that names no other.
     pub(super) charset: Hl7Charset,
-    /// Whether it has nothing beyond ASCII. Other bytes are read as UTF-8, if no set is named for them.
+    /// Whether it has nothing beyond ASCII. Other bytes are read as UTF-8, if no set is named for
+    /// them.
     pub(super) is_ascii: bool,
     /// Its names in table 0211.
     table: &'static [&'static str],
