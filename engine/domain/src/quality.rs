@@ -7,6 +7,14 @@ named_enum! {
     pub enum QualityFlag {
         /// Specific Character Set (0008,0005) names a set that the engine does not know.
         CharsetUnknown = "charset_unknown",
+        /// Specific Character Set (0008,0005) is misspelt, and leaves no doubt which one is meant.
+        CharsetMisspelt = "charset_misspelt",
+        /// An element has `??`, spaces or zeros for a value representation.
+        VrUnknown = "vr_unknown",
+        /// Zeros follow the last element.
+        TrailingZeros = "trailing_zeros",
+        /// Elements of group 0000 or 0002 are in the data set. They are passed over.
+        ForeignGroup = "foreign_group",
         /// There is no Patient ID (0010,0020).
         PatientIdMissing = "patient_id_missing",
         /// Patient ID (0010,0020) cannot be decoded: it identifies nobody (DIN-74).
@@ -42,6 +50,10 @@ impl QualityFlag {
     pub const fn is_identity_conflict(self) -> bool {
         match self {
             Self::CharsetUnknown
+            | Self::CharsetMisspelt
+            | Self::VrUnknown
+            | Self::TrailingZeros
+            | Self::ForeignGroup
             | Self::PatientIdMissing
             | Self::PatientIdUndecodable
             | Self::PatientIssuerUndecodable

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, OpenFileOptions};
+use dicom_object::DefaultDicomObject;
 use domain::{SopClassUid, SopInstanceUid};
 
 use crate::image_attributes::{
     SliceError, integer, numbers, optional_number, quoted, text, texts, uid,
 };
+use crate::object_reader;
 use crate::rescale::Rescale;
 use crate::stored_values::StoredValues;
 
@@ -55,10 +56,7 @@ pub struct Slice {
 ///
 /// Fails if the file is no slice; another try would fail in the same way.
 pub fn read(path: &Path) -> Result<Slice, SliceError> {
-    let object = OpenFileOptions::new()
-        .open_file(path)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
-    slice_of(&object)
+    slice_of(&object_reader::open(path)?)
 }
 
 fn slice_of(object: &DefaultDicomObject) -> Result<Slice, SliceError> {

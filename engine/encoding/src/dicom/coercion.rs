@@ -5,7 +5,7 @@ use std::io::{Cursor, Read as _, Write as _};
 
 use crate::dicom::charset::Charset;
 use crate::dicom::header::{
-    Encoding, Header, HeaderError, INFLATED_BYTES_MAX, Tag, read_encoded, starts,
+    Encoding, Header, HeaderError, INFLATED_BYTES_MAX, Tag, is_foreign, read_encoded, starts,
 };
 
 const CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
@@ -112,7 +112,7 @@ fn spliced(
 ) -> Result<Vec<u8>, CoercionError> {
     let charset = header.ascii(CHARACTER_SET).map(Charset::parse).unwrap_or_default();
     let at = starts(Cursor::new(data), data.len() as u64, encoding)?;
-    let ends = at.iter().skip(1).map(|it| it.1).chain([data.len() as u64]);
+    let ends = at.iter().skip(1).map(|it| it.1).chain([header.end(data.len()) as u64]);
     let place = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
     let spans: Vec<(Tag, &[u8])> = at
         .iter()
@@ -133,7 +133,9 @@ fn spliced(
     added.push((ORIGINAL, original(encoding, before, &former, writer)?));
     // Group lengths (retired) are dropped where they no longer hold.
     let is_length = |tag: Tag| tag.1 == 0 && added.iter().any(|it| it.0.0 == tag.0);
-    let is_gone = |tag| is_replaced(tag) || is_length(tag) || added.iter().any(|it| it.0 == tag);
+    let is_gone = |tag| {
+        is_replaced(tag) || is_length(tag) || is_foreign(tag) || added.iter().any(|it| it.0 == tag)
+    };
     let unchanged = spans.iter().filter(|it| !is_gone(it.0));
     let mut all: Vec<(Tag, &[u8])> = unchanged.copied().collect();
     all.extend(added.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())));

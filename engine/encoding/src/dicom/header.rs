@@ -9,12 +9,14 @@
 //! - Memory grows with what is retained, never with what is declared.
 //! - Nested sequences are tracked in a list, not by recursion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 mod walk;
 
-pub(crate) use walk::{ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, has_short_length};
+pub(crate) use walk::{
+    ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, has_short_length, is_foreign, is_placeholder,
+};
 pub use walk::{Skip, Tag, read, starts};
 
 use crate::decoded_text::DecodedText;
@@ -82,6 +84,24 @@ const UNIVERSAL_ENTITY_ID: Tag = Tag(0x0040, 0x0032);
 /// Request Attributes Sequence.
 const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
 
+/// Transfer Syntax UID.
+const TRANSFER_SYNTAX: Tag = Tag(0x0002, 0x0010);
+
+/// A departure of a data set from what most senders write. It changes no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peculiarity {
+    /// An element has `??`, two spaces or two zeros for a VR.
+    Placeholder,
+    /// Zeros follow the last element.
+    TrailingZeros,
+    /// Elements of a command (group 0000) or of the meta information of a file (group 0002) are in
+    /// the data set. They are passed over.
+    ForeignGroup,
+    /// A sequence or an attribute of the standard has the VR UN, as PS3.5, 6.2.2 allows: only the
+    /// dictionary knows what it is.
+    UnknownRepresentation,
+}
+
 /// The small values of the top level of a data set, and of the first item of each of
 /// [`RETAINED_SEQUENCES`].
 #[derive(Clone, Debug, Default)]
@@ -91,6 +111,9 @@ pub struct Header {
     first_items: BTreeMap<Tag, BTreeMap<Tag, Vec<u8>>>,
     charset: Charset,
     is_big_endian: bool,
+    peculiarities: BTreeSet<Peculiarity>,
+    /// Where zeros begin that fill the data set up.
+    filling_start: Option<u64>,
     /// Whether there are pixels, waveforms excluded: (7FE0,0008), (7FE0,0009) or (7FE0,0010).
     pub has_pixels: bool,
 }
@@ -150,6 +173,28 @@ impl Header {
         self.charset.is_known()
     }
 
+    /// How the data set departs from what most senders write.
+    pub const fn peculiarities(&self) -> &BTreeSet<Peculiarity> {
+        &self.peculiarities
+    }
+
+    /// The transfer syntax that the data set claims for itself. It has no place there.
+    pub fn claimed_transfer_syntax(&self) -> Option<&str> {
+        self.ascii(TRANSFER_SYNTAX)
+    }
+
+    /// Where the last element of a data set of `length` bytes ends.
+    pub(crate) fn end(&self, length: usize) -> usize {
+        let filling_start = self.filling_start.and_then(|it| usize::try_from(it).ok());
+        filling_start.unwrap_or(length)
+    }
+
+    /// Whether the Specific Character Set can be decoded, but is not named as the standard defines
+    /// (DIN-70).
+    pub const fn has_misspelt_charset(&self) -> bool {
+        self.charset.is_misspelt()
+    }
+
     pub(crate) fn retain(&mut self, tag: Tag, value: Vec<u8>) {
         if tag == Tag(0x0008, 0x0005) {
             let term = String::from_utf8_lossy(&value);
@@ -190,7 +235,7 @@ pub enum HeaderError {
         /// The element.
         at: Tag,
     },
-    /// An element of a group that has no place in a data set: 0000, 0002 (DIN-23).
+    /// Zeros that no element has, with something else after them (DIN-23).
     #[error("{at} does not belong in a data set")]
     ForeignGroup {
         /// The element.

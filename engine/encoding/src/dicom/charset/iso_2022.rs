@@ -6,7 +6,8 @@ use encoding_rs as rs;
 use super::single_byte::{SingleByte, single_char};
 use crate::decoded_text::DecodedText;
 
-const ESCAPE: u8 = 0x1B;
+/// Begins an escape sequence.
+pub(super) const ESCAPE: u8 = 0x1B;
 
 /// Bytes that reset both halves to the sets of the first value of (0008,0005) (PS3.5, 6.1.2.5.3).
 const DELIMITERS: &[u8] = b"\\^=\r\n\x0c\t";
