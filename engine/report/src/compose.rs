@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::dicom::dataset::Object;
 use crate::dicom::{
-    encapsulated_pdf, measurement_report, narrative_report, presentation_state, rejection_note,
-    secondary_capture, segmentation,
+    encapsulated_pdf, identity, measurement_report, narrative_report, presentation_state,
+    rejection_note, secondary_capture, segmentation,
 };
 use crate::fhir::bundle;
 use crate::hl7::templates::Templates;
@@ -120,6 +120,10 @@ fn objects(
     encode: ObjectEncoder,
 ) -> Result<Vec<Output>, ReportError> {
     let study = input.context.study.as_ref().ok_or(ReportError::NothingToSend(kind.name()))?;
+    // A withdrawal goes out in any case: what it rejects was sent under this identity.
+    if kind != OutputKind::Rejection {
+        identity::check(input.context)?;
+    }
     let objects = encode(input, study)?;
     Ok(objects.into_iter().map(|object| object.into_output(kind)).collect())
 }

@@ -132,6 +132,16 @@ pub enum ReportError {
     /// An image is missing, or cannot be displayed.
     #[error("an image to draw into is missing")]
     ImageMissing,
+    /// An object cannot state the identity of the patient as it is.
+    #[error(
+        "{attribute} {problem}: no object can state it as it is, and none is sent with another"
+    )]
+    Identity {
+        /// The attribute that cannot hold it.
+        attribute: &'static str,
+        /// What keeps it out.
+        problem: &'static str,
+    },
     /// The library cannot encode an object.
     #[error("an object cannot be written")]
     Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -18,7 +18,9 @@ use imaging::Picture;
 use report::status::StatusCodes;
 use report::{Engine, ReportError, ReportInput, StudyDescription, Templates, compose};
 
-use super::content::{content, is_withdrawn, report_context, result_set, study_description};
+use super::content::{
+    content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
+};
 use crate::configuration::SiteDestination;
 use crate::header;
 use crate::run::step::unsigned;
@@ -61,8 +63,8 @@ impl Composer {
         let view = self.store.view_delivery(delivery).await.map_err(|error| retryable(&error))?;
         let masks = self.masks(&view).await?;
         let pictures = self.pictures(delivery, &view, &masks).await;
-        let study = self.study(&view).await?;
-        let composition = Composition { composer: self, delivery, site, masks, pictures, study };
+        let header = self.header(&view).await?;
+        let composition = Composition { composer: self, delivery, site, masks, pictures, header };
         let compose = |view: &DeliveryView| composition.outputs(view);
         let composed = self.store.compose_delivery(delivery, Box::new(compose)).await;
         composed.map_err(|error| retryable(&error))?
@@ -103,20 +105,16 @@ impl Composer {
         tokio::task::spawn_blocking(read_all).await.unwrap_or_default()
     }
 
-    /// The study as its first image describes it; `None` if the run is about a message.
-    async fn study(&self, view: &DeliveryView) -> Result<Option<StudyDescription>, ComposeFailure> {
-        let Some(study) = &view.run.study else { return Ok(None) };
+    /// The header of the first image of the study; an empty one if the run is about a message.
+    async fn header(&self, view: &DeliveryView) -> Result<Header, ComposeFailure> {
         let first = view.series.iter().flat_map(|it| &it.instances).next();
-        let header = match first {
-            None => Header::default(),
-            Some(first) => {
-                let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
-                read.map_err(|_| ComposeFailure::NeedsPerson {
-                    reason: "an image of its study is not in the archive any more".to_owned(),
-                })?
-            }
+        let (Some(first), Some(_)) = (first, &view.run.study) else {
+            return Ok(Header::default());
         };
-        Ok(Some(study_description(study, &header, view)))
+        let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
+        read.map_err(|_| ComposeFailure::NeedsPerson {
+            reason: "an image of its study is not in the archive any more".to_owned(),
+        })
     }
 }
 
@@ -127,7 +125,8 @@ struct Composition<'a> {
     site: &'a SiteDestination,
     masks: Masks,
     pictures: Pictures,
-    study: Option<StudyDescription>,
+    /// Of the first image of the study.
+    header: Header,
 }
 
 impl Composition<'_> {
@@ -146,6 +145,12 @@ impl Composition<'_> {
         if !is_withdrawn(view) && is_only_for_ehr && view.patient.is_none() {
             return Err(ComposeFailure::NeedsPerson { reason: WITHOUT_PATIENT.to_owned() });
         }
+        if !is_routing
+            && !is_withdrawn(view)
+            && let Some(reason) = unreadable_identity(&self.header, view)
+        {
+            return Err(ComposeFailure::NeedsPerson { reason });
+        }
         // A node may have ended after the masks were read.
         if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {
             let reason = "another node ended meanwhile".to_owned();
@@ -155,7 +160,10 @@ impl Composition<'_> {
         if let Some(block) = self.signature_block(results.status) {
             return Err(ComposeFailure::Blocked(block));
         }
-        let context = report_context(view, self.study.clone(), &self.composer.engine);
+        let study = view.run.study.as_ref();
+        let study: Option<StudyDescription> =
+            study.map(|it| study_description(it, &self.header, view));
+        let context = report_context(view, study, &self.composer.engine);
         let templates = &self.composer.templates;
         let input = ReportInput {
             results: &results,
@@ -198,7 +206,7 @@ fn order_block(view: &DeliveryView) -> Option<Block> {
 
 fn compose_failure(error: &ReportError) -> ComposeFailure {
     let reason = ErrorChain(error).to_string();
-    if matches!(error, ReportError::Invalid(_)) {
+    if matches!(error, ReportError::Invalid(_) | ReportError::Identity { .. }) {
         return ComposeFailure::NeedsPerson { reason };
     }
     ComposeFailure::Blocked(Block { by: BlockReason::NotComposed, reason })
