@@ -43,6 +43,10 @@ pub struct DicomConfig {
     /// Upper bound of the open associations of one network address.
     #[serde(default = "default_associations_per_peer")]
     pub associations_per_peer: usize,
+    /// Whether private storage classes, and those of later editions of the standard, are accepted:
+    /// their instances are stored and forwarded, and used by no plugin that does not know them.
+    #[serde(default)]
+    pub accept_unknown_storage: bool,
     /// How long to wait for what, in seconds.
     #[serde(default)]
     pub timers: Timers,
@@ -58,6 +62,7 @@ impl DicomConfig {
             versions: VersionPolicy::default(),
             pdu_bytes_max: PDU_BYTES_MAX,
             associations_per_peer: ASSOCIATIONS_PER_PEER_MAX,
+            accept_unknown_storage: false,
             timers: Timers::default(),
         }
     }
@@ -78,6 +83,7 @@ impl DicomConfig {
             associations_max: ASSOCIATIONS_MAX,
             associations_per_peer_max: self.associations_per_peer,
             pdu_bytes_max: self.pdu_bytes_max,
+            accept_unknown_storage: self.accept_unknown_storage,
             timers: self.timers,
         }
     }
@@ -136,6 +142,8 @@ pub struct Config {
     pub associations_per_peer_max: usize,
     /// Longest PDU that is received, in bytes after its header (DIN-07).
     pub pdu_bytes_max: u32,
+    /// Whether storage classes that [`STORAGE`](crate::sop_class::STORAGE) lacks are accepted.
+    pub accept_unknown_storage: bool,
     /// How long to wait for what.
     pub timers: Timers,
 }

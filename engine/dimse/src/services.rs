@@ -15,10 +15,11 @@ use contracts::ReportEnd;
 use domain::Actor;
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::intakes::Intakes;
 use crate::message::{Command, CommandField, Status};
 use crate::presentation_context::{Negotiated, PresentationContext};
-use crate::sop_class::SopClass;
+use crate::sop_class::{self, SopClass};
 use crate::transfer_syntax::TransferSyntaxChoice;
 
 pub(crate) mod echo;
@@ -32,6 +33,20 @@ pub(crate) const SERVICES: &[&dyn Service] =
 /// The service that offers `abstract_syntax`.
 pub(crate) fn offering(abstract_syntax: &str) -> Option<&'static dyn Service> {
     SERVICES.iter().copied().find(|it| it.offer().contains(abstract_syntax))
+}
+
+/// The service that `abstract_syntax` is accepted for: the one that offers it, or, if `config` says
+/// so, Storage for a class that nobody knows.
+pub(crate) fn accepting(config: &Config, abstract_syntax: &str) -> Option<&'static dyn Service> {
+    let is_unknown_storage =
+        config.accept_unknown_storage && sop_class::may_be_storage(abstract_syntax);
+    offering(abstract_syntax)
+        .or_else(|| is_unknown_storage.then_some(&storage::Storage as &dyn Service))
+}
+
+/// The service of a presentation context that was accepted.
+pub(crate) fn serving(abstract_syntax: &str) -> &'static dyn Service {
+    offering(abstract_syntax).unwrap_or(&storage::Storage)
 }
 
 /// The service that answers `command` on a presentation context of `abstract_syntax`.

@@ -84,5 +84,5 @@ pub use state::{
 pub use task::TaskKind;
 pub use uid::{
     InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
-    TransferSyntaxUid, derived_uid, is_harmless_uid,
+    TransferSyntaxUid, derived_uid, is_harmless_uid, is_uid,
 };

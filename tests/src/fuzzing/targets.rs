@@ -73,6 +73,7 @@ fn pdu(bytes: &[u8]) {
         associations_max: 10,
         associations_per_peer_max: 10,
         pdu_bytes_max: 131_072,
+        accept_unknown_storage: false,
         timers: Timers::default(),
     };
     let answer =
