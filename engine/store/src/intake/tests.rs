@@ -76,7 +76,32 @@ async fn din_61_a_malformed_uid_is_an_identity_conflict() {
     assert_eq!(test.intake.store_instance(record).await.unwrap(), InstanceOutcome::New);
     let mut record = instance(1, 1, 2);
     record.quality_flags = vec![QualityFlag::SeriesUidMalformed];
+    let series = record.series.clone();
+    let instance = record.instance.clone();
     assert_eq!(test.intake.store_instance(record).await.unwrap(), InstanceOutcome::Flagged);
+    // The reason is the true one, by attribute, value and instance.
+    let reason = format!(
+        "instances are kept and not used, the first of them {instance}: \
+         Series Instance UID (0020,000E) is `{series}`, which is no valid UID"
+    );
+    assert_eq!(test.value("select reason from task").await, reason);
+}
+
+#[tokio::test]
+async fn din_61_a_contradiction_is_told_by_attribute_and_both_values() {
+    let test = TestStore::new().await;
+    test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
+    let mut record = instance(1, 1, 2);
+    record.modality = "MR".to_owned();
+    let expected = format!(
+        "instances are kept and not used, the first of them {}: \
+         Modality (0008,0060) is `MR`, and that of its series is `CT`",
+        record.instance
+    );
+    test.intake.store_instance(record).await.unwrap();
+    assert_eq!(test.value("select reason from task").await, expected);
+    let flags = "select body #>> '{detail,flags}' from audit.event where kind = 'instance_flagged'";
+    assert_eq!(test.value(flags).await, r#"["identity_modality_differs_from_series"]"#);
 }
 
 #[tokio::test]
