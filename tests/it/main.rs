@@ -9,6 +9,7 @@ mod database;
 mod documents;
 mod doors;
 mod drafts;
+mod encodings;
 mod hounsfield;
 mod identity;
 mod injection;

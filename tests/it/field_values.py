@@ -1,0 +1,84 @@
+"""Files of field cases, and what pydicom and dcmtk read in them.
+
+Makes the first instance of every variant of the cases d01 to d09 below FIELD, and writes it to OUT.
+Prints a line for each: its name, Patient ID and Patient's Name in hexadecimal. Beside it lie the
+values of its pixels after the modality's rescale, as 32-bit floats, if one of the two can decode them.
+
+usage: field_values.py FIELD OUT
+"""
+import glob
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+
+import pydicom
+from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.pixels import apply_modality_lut
+
+warnings.simplefilter("ignore")
+field, out = sys.argv[1:]
+os.makedirs(out)
+sys.path.insert(0, os.path.join(field, "lib"))
+
+
+def write(path, made):
+    if not isinstance(made, tuple):
+        made.save_as(path, enforce_file_format=True)
+        return
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = made[:3]
+    with open(path, "wb") as file:
+        file.write(b"\0" * 128 + b"DICM")
+        write_file_meta_info(file, meta)
+        file.write(made[3])
+
+
+def read(path):
+    """By pydicom, or else by pydicom after dcmtk has written the file anew."""
+    for tool in (None, "dcmconv", "dcmdjpeg"):
+        source = path
+        if tool:
+            source = path[:-4] + ".anew"
+            if subprocess.run([tool, "+ti", path, source], capture_output=True).returncode:
+                continue
+        try:
+            data = pydicom.dcmread(source)
+            return data, apply_modality_lut(data.pixel_array, data).astype("<f4")
+        except Exception as error:
+            failure = error
+    raise failure
+
+
+def text(data, keyword):
+    value = data.get(keyword)
+    if value is None:
+        return ""
+    is_list = isinstance(value, pydicom.multival.MultiValue)
+    return "\\".join(map(str, value)) if is_list else str(value)
+
+
+for case in sorted(glob.glob(os.path.join(field, "d0[1-9]-*"))):
+    name = os.path.basename(case)[:3]
+    spec = importlib.util.spec_from_file_location(name, os.path.join(case, "make.py"))
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    for index, variant in enumerate(maker.CASES):
+        file = f"{name}-{index:02}.dcm"
+        path = os.path.join(out, file)
+        try:
+            write(path, maker.make(variant)[0])
+        except Exception as error:
+            print(name, variant, "is not made:", error, file=sys.stderr)
+            continue
+        try:
+            data, values = read(path)
+        except Exception as error:
+            print(file, variant, "is not read:", error, file=sys.stderr)
+            data, values = pydicom.Dataset(), None
+        if values is not None:
+            values.tofile(path[:-4] + ".values")
+        names = [text(data, it) for it in ("PatientID", "PatientName")]
+        print(file, *(it.encode().hex() for it in names), sep="\t")
