@@ -12,9 +12,7 @@ use encoding::dicom::file_meta;
 use encoding::dicom::header::{Encoding, Header, Tag, read_encoded, starts};
 use serde_json::Value;
 use simulators::phantom::Phantom;
-use system_tests::{
-    Hospital, Scratch, SiteOptions, eventually, reference_and_python, root, study,
-};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, reference_and_python, root, study};
 
 const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
@@ -56,15 +54,8 @@ fn peculiar(file: &[u8], kind: &str) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn din_76_peculiar_data_sets_are_measured_as_plain_ones_are() {
     let hospital = Hospital::open().await;
-    let kinds = [
-        "zeros",
-        "meta",
-        "command",
-        "question marks",
-        "two spaces",
-        "null",
-        "unknown sequence",
-    ];
+    let kinds =
+        ["zeros", "meta", "command", "question marks", "two spaces", "null", "unknown sequence"];
     let slices = u16::try_from(kinds.len()).unwrap();
     let plain = Phantom { slices, ..study("plain encodings") };
     let phantom = Phantom { slices, ..study("peculiar encodings") };
@@ -100,8 +91,7 @@ async fn din_74_a_result_waits_if_the_name_of_its_patient_cannot_be_decoded() {
         set.remove_element(tags::PATIENT_NAME);
     });
     let name = b"\x10\0\x10\0PN\x0C\0M\xDCLLER^J\xD6RG ";
-    let files: Vec<Vec<u8>> =
-        files.iter().map(|it| with(it, Tag(0x0010, 0x0010), name)).collect();
+    let files: Vec<Vec<u8>> = files.iter().map(|it| with(it, Tag(0x0010, 0x0010), name)).collect();
     let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
     hospital.modality().store(&files).await.unwrap();
     let runs = hospital.ended_runs(1).await;
@@ -134,8 +124,11 @@ async fn din_04_an_instance_of_a_private_class_is_routed_where_the_site_accepts_
     let out = scratch.path("out");
     let destinations = format!("  out: {{ folder: {} }}\n", out.display());
     let workflows = [("routing", ROUTING)];
-    let options =
-        SiteOptions { workflows: &workflows, destinations: &destinations, ..SiteOptions::default() };
+    let options = SiteOptions {
+        workflows: &workflows,
+        destinations: &destinations,
+        ..SiteOptions::default()
+    };
     let mut hospital = Hospital::with(options).await;
     let class = "1.2.826.0.1.3680043.9.7.1";
     let phantom = Phantom { slices: 2, ..study("private class") };
@@ -146,7 +139,8 @@ async fn din_04_an_instance_of_a_private_class_is_routed_where_the_site_accepts_
 
     let config = hospital.scratch.path("isocenter.yaml");
     let site = std::fs::read_to_string(&config).unwrap();
-    let site = site.replacen("dicom: { listen:", "dicom: { accept_unknown_storage: true, listen:", 1);
+    let site =
+        site.replacen("dicom: { listen:", "dicom: { accept_unknown_storage: true, listen:", 1);
     std::fs::write(&config, site).unwrap();
     assert!(hospital.engine.terminate().success());
     hospital.restart();
@@ -185,7 +179,8 @@ impl<'a> Read<'a> {
         let mut columns = line.split('\t');
         let mut next = || columns.next().unwrap();
         let file = next();
-        let text = |hexadecimal: &str| String::from_utf8(hex::decode(hexadecimal).unwrap()).unwrap();
+        let text =
+            |hexadecimal: &str| String::from_utf8(hex::decode(hexadecimal).unwrap()).unwrap();
         let patient_id = text(next());
         let patient_name = text(next());
         let values = std::fs::read(folder.join(file).with_extension("values")).ok();
@@ -238,7 +233,8 @@ fn difference(read: &Read<'_>, folder: &Path, refused: &mut String) -> Option<St
             // Padding, which stands for no value, is not a number in ours.
             let may_be_padded = read.file.starts_with("d02");
             let is_same = |ours: f32, theirs: f32| {
-                may_be_padded && ours.is_nan() || (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1.0)
+                may_be_padded && ours.is_nan()
+                    || (ours - theirs).abs() <= 1e-6 * theirs.abs().max(1.0)
             };
             let are_same = slice.values.len() == theirs.len()
                 && slice.values.iter().zip(theirs).all(|(a, b)| is_same(*a, *b));
