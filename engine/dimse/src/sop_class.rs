@@ -284,8 +284,8 @@ const STANDARD: &str = "1.2.840.10008.";
 /// The root of nearly all storage classes of the standard, and of nothing else.
 const STANDARD_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.";
 
-/// Whether a class that is not one of [`STORAGE`] may be a storage class: a private one, or one of a
-/// later edition of the standard.
+/// Whether a class that is not one of [`STORAGE`] may be a storage class: a private one, or one of
+/// a later edition of the standard.
 pub fn may_be_storage(uid: &str) -> bool {
     domain::is_uid(uid) && (!uid.starts_with(STANDARD) || uid.starts_with(STANDARD_STORAGE))
 }

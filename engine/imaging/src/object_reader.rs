@@ -41,8 +41,8 @@ fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> SliceErr
     SliceError::Unreadable(Box::new(error))
 }
 
-/// Whether the library reads the file as it is. So it does, as far as we know, where the file is not
-/// one of the archive.
+/// Whether the library reads the file as it is. So it does, as far as we know, where the file is
+/// not one of the archive.
 fn is_regular(path: &Path) -> std::io::Result<bool> {
     let mut file = File::open(path)?;
     let file_length = file.metadata()?.len();

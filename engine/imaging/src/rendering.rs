@@ -22,8 +22,8 @@ const SECONDARY_CAPTURE_CLASSES: [&str; 4] = [
 ];
 
 /// Renders an instance: grey values through the first window of its file. Without one, a secondary
-/// capture of eight bits is shown as it is, and anything else through a window over nearly all of its
-/// values. Padding is black; colours stay as they are.
+/// capture of eight bits is shown as it is, and anything else through a window over nearly all of
+/// its values. Padding is black; colours stay as they are.
 ///
 /// # Errors
 ///

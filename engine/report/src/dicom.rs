@@ -1,4 +1,5 @@
-//! DICOM objects: one module per kind of object, the pieces they share, and what checks and reads them.
+//! DICOM objects: one module per kind of object, the pieces they share, and what checks and reads
+//! them.
 //!
 //! - `dataset`: data sets element by element, and the modules that every object has.
 //! - `content_tree`: the pieces of structured documents (PS3.3, C.17).

@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// The longest wait for an answer of the database.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long the database may be silent before the intake refuses: a restart or a stall of some seconds
-/// is waited for by those who are connected, and by those who connect meanwhile.
+/// How long the database may be silent before the intake refuses: a restart or a stall of some
+/// seconds is waited for by those who are connected, and by those who connect meanwhile.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// The reason senders see while a start in safe mode holds the intake.

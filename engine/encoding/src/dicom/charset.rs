@@ -38,9 +38,9 @@ impl Default for Charset {
 }
 
 impl Charset {
-    /// Parses the value of (0008,0005). Usual misspellings that leave no doubt are read as what they
-    /// mean, and are [misspelt](Self::is_misspelt). An unknown set is decoded as ASCII and is not
-    /// [known](Self::is_known).
+    /// Parses the value of (0008,0005). Usual misspellings that leave no doubt are read as what
+    /// they mean, and are [misspelt](Self::is_misspelt). An unknown set is decoded as ASCII and is
+    /// not [known](Self::is_known).
     pub fn parse(value: &str) -> Self {
         let terms: Vec<DefinedTerm> = value.split('\\').map(DefinedTerm::parse).collect();
         let is_misspelt = terms.iter().any(|it| it.is_misspelt);

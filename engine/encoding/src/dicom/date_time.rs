@@ -19,8 +19,8 @@ pub fn date(text: &str) -> Option<String> {
     (1..=days_of(year, month)?).contains(&day).then_some(digits)
 }
 
-/// A time of day with hours, minutes and seconds (TM); nothing if the text is none. Of a fraction of
-/// a second, as many digits are kept as a value holds.
+/// A time of day with hours, minutes and seconds (TM); nothing if the text is none. Of a fraction
+/// of a second, as many digits are kept as a value holds.
 pub fn time(text: &str) -> Option<String> {
     let text = text.trim();
     let (clock, fraction) = text.split_once('.').unwrap_or((text, ""));

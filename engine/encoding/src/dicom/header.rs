@@ -1,8 +1,9 @@
 //! The bounded reader of DICOM data sets, which stands between the network and every other reader.
 //!
-//! It walks a whole data set once, retains the small values of its top level and of the first item of
-//! a few sequences ([`RETAINED_SEQUENCES`]), and checks that every length fits into what has arrived
-//! (SEC-21, SEC-22, SEC-24). Libraries that allocate what a length field says may read the data set only afterwards.
+//! It walks a whole data set once, retains the small values of its top level and of the first item
+//! of a few sequences ([`RETAINED_SEQUENCES`]), and checks that every length fits into what has
+//! arrived (SEC-21, SEC-22, SEC-24). Libraries that allocate what a length field says may read the
+//! data set only afterwards.
 //!
 //! **Invariants**
 //!

@@ -1,9 +1,9 @@
 //! Writes a data set of Explicit VR Little Endian in Implicit VR Little Endian, the transfer syntax
 //! that every receiver accepts (PS3.5, 10.1 and A.1).
 //!
-//! The bytes of every value stay as they are: only the heads of elements change. Sequences and items
-//! get an undefined length, because the lengths of what they hold change. Group lengths (retired)
-//! are dropped where they would no longer hold.
+//! The bytes of every value stay as they are: only the heads of elements change. Sequences and
+//! items get an undefined length, because the lengths of what they hold change. Group lengths
+//! (retired) are dropped where they would no longer hold.
 
 use super::header::{Encoding, HeaderError};
 use super::rewriting::{Form, RewriteError, rewritten};

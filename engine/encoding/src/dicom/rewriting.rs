@@ -1,9 +1,9 @@
 //! Writes a data set anew, element by element: in another VR encoding, or without its peculiarities
 //! (PS3.5, 7.1).
 //!
-//! The bytes of every value stay as they are: only the heads of elements change. Sequences and items
-//! get an undefined length, because the lengths of what they hold change. Group lengths (retired),
-//! elements of groups 0000 and 0002 and zeros that fill up are dropped.
+//! The bytes of every value stay as they are: only the heads of elements change. Sequences and
+//! items get an undefined length, because the lengths of what they hold change. Group lengths
+//! (retired), elements of groups 0000 and 0002 and zeros that fill up are dropped.
 
 use std::io::Cursor;
 
@@ -304,6 +304,8 @@ impl<'a> Writer<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const EXPLICIT: Encoding =
@@ -425,5 +427,116 @@ mod tests {
         assert!(matches!(error, RewriteError::Header(HeaderError::Limit { .. })), "{error:?}");
         let short_of_its_end = long(REFERENCES, UNKNOWN, 4, b"4711");
         assert!(without_peculiarities(&short_of_its_end, EXPLICIT, &vr_of).is_err());
+    }
+
+    /// How a sender writes an element.
+    #[derive(Clone, Copy, Debug)]
+    enum Style {
+        Plain,
+        Unknown,
+        Placeholder([u8; 2]),
+    }
+
+    #[derive(Clone, Debug)]
+    enum Element {
+        Value(Tag, Vec<u8>, Style),
+        Sequence(Tag, Vec<Vec<Self>>, Style),
+    }
+
+    /// Elements as they are sent, and as they are to be written: with the VR of the dictionary where
+    /// it is not stated, and sequences of undefined length.
+    #[derive(Default)]
+    struct Both {
+        sent: Vec<u8>,
+        written: Vec<u8>,
+    }
+
+    impl Both {
+        fn add(&mut self, element: &Element, is_explicit: bool) {
+            let known = |tag| vr_of(tag).unwrap_or(UNKNOWN);
+            let in_form = |tag, vr, value: &[u8]| {
+                let length = u32::try_from(value.len()).unwrap();
+                if has_short_length(vr) {
+                    short(tag, vr, value)
+                } else {
+                    long(tag, vr, length, value)
+                }
+            };
+            match element {
+                Element::Value(tag, value, style) => {
+                    let length = u32::try_from(value.len()).unwrap();
+                    let (sent, vr) = match style {
+                        _ if !is_explicit => (implicit(*tag, length, value), known(*tag)),
+                        // A private element may state a VR that no dictionary has.
+                        Style::Plain => {
+                            let vr = vr_of(*tag).unwrap_or(*b"ST");
+                            (in_form(*tag, vr, value), vr)
+                        }
+                        Style::Unknown => (long(*tag, UNKNOWN, length, value), known(*tag)),
+                        Style::Placeholder(vr) => (short(*tag, *vr, value), known(*tag)),
+                    };
+                    self.sent.extend(sent);
+                    self.written.extend(in_form(*tag, vr, value));
+                }
+                Element::Sequence(tag, items, style) => {
+                    let is_plain = is_explicit && matches!(style, Style::Plain);
+                    let vr = if is_plain { SEQUENCE } else { UNKNOWN };
+                    let head = if is_explicit {
+                        long(*tag, vr, UNDEFINED, &[])
+                    } else {
+                        implicit(*tag, UNDEFINED, &[])
+                    };
+                    self.sent.extend(head);
+                    // One that only its undefined length shows to be a sequence is one of the
+                    // dictionary or none.
+                    let vr = SEQUENCE;
+                    self.written.extend(long(*tag, vr, UNDEFINED, &[]));
+                    for item in items {
+                        let mut inside = Self::default();
+                        item.iter().for_each(|it| inside.add(it, is_plain));
+                        let length = u32::try_from(inside.sent.len()).unwrap();
+                        self.sent.extend(implicit(ITEM, length, &inside.sent));
+                        self.written.extend(implicit(ITEM, UNDEFINED, &inside.written));
+                        self.written.extend(implicit(ITEM_END, 0, &[]));
+                    }
+                    let end = implicit(SEQUENCE_END, 0, &[]);
+                    self.sent.extend(&end);
+                    self.written.extend(end);
+                }
+            }
+        }
+    }
+
+    fn elements() -> impl Strategy<Value = Vec<Element>> {
+        let placeholders = prop::sample::select(vec![*b"??", *b"  ", [0, 0]]);
+        let style = prop_oneof![
+            Just(Style::Plain),
+            Just(Style::Unknown),
+            placeholders.prop_map(Style::Placeholder)
+        ];
+        let tag = prop::sample::select(vec![PATIENT_ID, CLASS, Tag(9, 0x1001), Tag(11, 0x1002)]);
+        let value = prop::collection::vec(any::<u8>(), 0..6);
+        let value = (tag, value, style.clone())
+            .prop_map(|(tag, value, style)| Element::Value(tag, value, style));
+        value
+            .prop_recursive(4, 40, 4, move |inner| {
+                let item = prop::collection::vec(inner, 0..4);
+                let items = prop::collection::vec(item, 0..3);
+                let tag = prop::sample::select(vec![REFERENCES, Tag(9, 0x1003)]);
+                (tag, items, style.clone())
+                    .prop_map(|(tag, items, style)| Element::Sequence(tag, items, style))
+            })
+            .prop_flat_map(|it| prop::collection::vec(Just(it), 1..3))
+    }
+
+    proptest! {
+        /// Whatever a sender does not state, no byte of any value changes.
+        #[test]
+        fn din_76_every_value_is_the_same_in_the_regular_form(elements in elements(), zeros in 0..3_usize) {
+            let mut both = Both::default();
+            elements.iter().for_each(|it| both.add(it, true));
+            both.sent.extend(vec![0; zeros * 8]);
+            prop_assert_eq!(regular(&both.sent), both.written);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Data sets, built element by element (PS3.5), and the modules that every object of the engine has.
+//! Data sets, built element by element (PS3.5), and the modules that every object of the engine
+//! has.
 
 use contracts::Output;
 use dicom_core::value::DataSetSequence;
@@ -27,8 +28,9 @@ impl Default for DataSet {
 }
 
 impl DataSet {
-    /// Adds text, cut to the length that its VR holds. A backslash is replaced, since it would separate
-    /// two values, and so are control characters, but for line breaks where the VR has lines.
+    /// Adds text, cut to the length that its VR holds. A backslash is replaced, since it would
+    /// separate two values, and so are control characters, but for line breaks where the VR has
+    /// lines.
     #[must_use]
     pub(crate) fn text(mut self, tag: Tag, vr: VR, value: &str) -> Self {
         let length_max = match vr {
@@ -49,9 +51,9 @@ impl DataSet {
         self
     }
 
-    /// Adds an identifier of at most sixteen characters. A longer one is left empty, and so is one with
-    /// characters that have no place in it: changed, it would be the identifier of something else
-    /// (HL7-41).
+    /// Adds an identifier of at most sixteen characters. A longer one is left empty, and so is one
+    /// with characters that have no place in it: changed, it would be the identifier of something
+    /// else (HL7-41).
     #[must_use]
     pub(crate) fn identifier(self, tag: Tag, value: &str) -> Self {
         let is_unfit = |it: char| it == '\\' || it.is_control();
@@ -258,8 +260,8 @@ pub(crate) struct ObjectUids {
 }
 
 impl ObjectUids {
-    /// The UIDs of object number `index` of a series of the result. They are derived from its name, so
-    /// that they are the same on every attempt (DIN-64).
+    /// The UIDs of object number `index` of a series of the result. They are derived from its name,
+    /// so that they are the same on every attempt (DIN-64).
     pub(crate) fn derive(results: &ResultSet, series: &str, index: usize) -> Self {
         let name = results.name();
         Self {

@@ -1,5 +1,5 @@
-//! Whether the identity of a patient fits into the attributes of an object as it is (PS3.5, 6.2). Cut
-//! to length, or without a character, it would be that of another patient.
+//! Whether the identity of a patient fits into the attributes of an object as it is (PS3.5, 6.2).
+//! Cut to length, or without a character, it would be that of another patient.
 
 use domain::PatientId;
 

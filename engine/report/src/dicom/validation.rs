@@ -1,5 +1,5 @@
-//! Reads an object back and checks it by rules that know nothing of its encoder: attributes of type 1
-//! (PS3.3), lengths that fit, and the tree of a structured document.
+//! Reads an object back and checks it by rules that know nothing of its encoder: attributes of type
+//! 1 (PS3.3), lengths that fit, and the tree of a structured document.
 
 use contracts::Output;
 use dicom_core::header::Header as _;
@@ -208,8 +208,8 @@ fn check_pdf(object: &InMemDicomObject, problems: &mut Vec<String>) {
     }
 }
 
-/// Every content item has a value type, a relationship, and the value that its type requires (PS3.3,
-/// C.17.3).
+/// Every content item has a value type, a relationship, and the value that its type requires
+/// (PS3.3, C.17.3).
 fn check_content(item: &InMemDicomObject, problems: &mut Vec<String>) {
     let items = item.element(tags::CONTENT_SEQUENCE).ok();
     for item in items.and_then(|it| it.items()).unwrap_or_default() {

@@ -44,8 +44,8 @@ const BATCH_WINDOW_MAX: Duration = Duration::from_millis(3);
 /// A sender that has been idle for this long is not waited for.
 const SENDER_IDLE_MAX: Duration = Duration::from_millis(50);
 
-/// How long a batch waits for a database that cannot be reached, such as one that starts anew, before
-/// its records are refused.
+/// How long a batch waits for a database that cannot be reached, such as one that starts anew,
+/// before its records are refused.
 const OUTAGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long to wait before a batch is written again after the database could not be reached.
@@ -185,8 +185,8 @@ impl<I: BatchInsert> BatchWorker<I> {
         }
     }
 
-    /// Writes a batch, again while the database cannot be reached. A record that was written all the
-    /// same is found and taken for a repetition.
+    /// Writes a batch, again while the database cannot be reached. A record that was written all
+    /// the same is found and taken for a repetition.
     async fn insert_when_reachable(&mut self, records: &[&I::Record]) -> Result<Vec<i64>> {
         let begin = Instant::now();
         loop {

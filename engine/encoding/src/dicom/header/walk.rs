@@ -308,8 +308,8 @@ impl<R: Read + Skip> Walk<R> {
         self.skip(tag, u64::from(length))
     }
 
-    /// A sequence that begins. What is in a UN is in Implicit VR Little Endian, whatever encloses it
-    /// (PS3.5, 6.2.2).
+    /// A sequence that begins. What is in a UN is in Implicit VR Little Endian, whatever encloses
+    /// it (PS3.5, 6.2.2).
     fn sequence(&self, tag: Tag, end: Option<u64>, is_explicit: bool, vr: Option<[u8; 2]>) -> Open {
         let is_unknown = vr == Some(*b"UN");
         Open {
