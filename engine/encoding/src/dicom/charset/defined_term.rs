@@ -9,8 +9,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("ISO2022IR192", "ISO_IR 192"),
     ("GB18030", "GB18030"),
     ("GBK", "GBK"),
-    // The older part of GBK.
-    ("GB2312", "GBK"),
+    ("GB2312", "ISO_IR 58"),
     ("ISO88591", "ISO_IR 100"),
     ("ISO88592", "ISO_IR 101"),
     ("ISO88593", "ISO_IR 109"),
