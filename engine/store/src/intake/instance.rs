@@ -359,7 +359,8 @@ async fn report_in_tx(
 ) -> Result<()> {
     let event = event_of(record, patient, inserted.outcome, &inserted.flags);
     append(tx, &event).await?;
-    let flagged;
+    // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
+    let subject = Subject { instance: None, ..event.subject };
     let (kind, reason) = match inserted.outcome {
         InstanceOutcome::New | InstanceOutcome::Identical => return Ok(()),
         InstanceOutcome::OtherVersion if record.versions == VersionPolicy::Replace => (
@@ -375,14 +376,14 @@ async fn report_in_tx(
             "instances came again with other content, and were refused",
         ),
         InstanceOutcome::Flagged => {
+            // The first one names itself and its conflict; the trail has those of all others.
             let conflicts = inserted.conflicts.join("; ");
             let first = &record.instance;
-            flagged =
+            let reason =
                 format!("instances are kept and not used, the first of them {first}: {conflicts}");
-            (TaskKind::InstanceFlagged, flagged.as_str())
+            let task = NewTask { kind: TaskKind::InstanceFlagged, subject, reason };
+            return task::open_first(tx, &task).await;
         }
     };
-    // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
-    let subject = Subject { instance: None, ..event.subject };
     task::open_once(tx, &NewTask { kind, subject, reason: reason.to_owned() }).await
 }
