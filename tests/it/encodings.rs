@@ -219,7 +219,9 @@ fn difference(read: &Read<'_>, folder: &Path, refused: &mut String) -> Option<St
             continue;
         }
         let ours = ours.map(|it| it.text).unwrap_or_default();
-        if ours.trim() != theirs.trim_matches(['\0', ' ']).trim() {
+        // Groups at the end of a name that are empty may be left out.
+        let whole = |it: &str| it.trim_matches(['\0', ' ', '=']).to_owned();
+        if whole(&ours) != whole(theirs) {
             return Some(format!("{tag}: {ours:?} and {theirs:?}"));
         }
     }

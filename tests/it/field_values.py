@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import write_file_meta_info
@@ -36,6 +37,19 @@ def write(path, made):
         file.write(made[3])
 
 
+def stored(data):
+    """Stored values, as PS3.5, 8.1.1 has them: pydicom leaves High Bit out of account."""
+    for keyword in ("RescaleIntercept", "RescaleSlope"):
+        # The same number twice, of which dcmtk takes the first.
+        value = data.get(keyword)
+        if isinstance(value, pydicom.multival.MultiValue) and len(set(value)) == 1:
+            setattr(data, keyword, value[0])
+    if data.HighBit == data.BitsStored - 1:
+        return data.pixel_array
+    cells = np.frombuffer(data.PixelData, "<u2").reshape(data.Rows, data.Columns)
+    return cells >> (data.HighBit + 1 - data.BitsStored)
+
+
 def read(path):
     """By pydicom, or else by pydicom after dcmtk has written the file anew."""
     for tool in (None, "dcmconv", "dcmdjpeg"):
@@ -46,7 +60,7 @@ def read(path):
                 continue
         try:
             data = pydicom.dcmread(source)
-            return data, apply_modality_lut(data.pixel_array, data).astype("<f4")
+            return data, apply_modality_lut(stored(data), data).astype("<f4")
         except Exception as error:
             failure = error
     raise failure
