@@ -51,7 +51,8 @@ def stored(data):
 
 
 def read(path):
-    """By pydicom, or else by pydicom after dcmtk has written the file anew."""
+    """By pydicom, or else by pydicom after dcmtk has written the file anew: header and values."""
+    best = None
     for tool in (None, "dcmconv", "dcmdjpeg"):
         source = path
         if tool:
@@ -60,10 +61,11 @@ def read(path):
                 continue
         try:
             data = pydicom.dcmread(source)
+            best = data if "PatientID" in data else best
             return data, apply_modality_lut(stored(data), data).astype("<f4")
         except Exception as error:
-            failure = error
-    raise failure
+            print(os.path.basename(path), "is not read:", error, file=sys.stderr)
+    return pydicom.Dataset() if best is None else best, None
 
 
 def text(data, keyword):
@@ -87,11 +89,7 @@ for case in sorted(glob.glob(os.path.join(field, "d0[1-9]-*"))):
         except Exception as error:
             print(name, variant, "is not made:", error, file=sys.stderr)
             continue
-        try:
-            data, values = read(path)
-        except Exception as error:
-            print(file, variant, "is not read:", error, file=sys.stderr)
-            data, values = pydicom.Dataset(), None
+        data, values = read(path)
         if values is not None:
             values.tofile(path[:-4] + ".values")
         names = [text(data, it) for it in ("PatientID", "PatientName")]
