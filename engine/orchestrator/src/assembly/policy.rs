@@ -161,6 +161,7 @@ impl AssemblyPolicy<'_> {
         if earlier.clone().any(|it| it.input_key.content == content) {
             return Verdict::UpToDate;
         }
+        let is_signed = earlier.clone().any(|it| it.is_signed);
         let earlier = match earlier.next_back() {
             None => None,
             Some(last) => {
@@ -172,12 +173,15 @@ impl AssemblyPolicy<'_> {
                         return Verdict::Decline { reason };
                     }
                     Late::Alert => {
-                        let count: usize = study.series.iter().map(|it| it.instances.len()).sum();
+                        let count = instance_count(study);
                         let reason =
                             format!("instances arrived after the run; there are {count} now");
                         return Verdict::Escalate(Escalation::new(TaskKind::LateInstances, reason));
                     }
                 };
+                if is_signed && !active.workflow.has_review() {
+                    return Verdict::Escalate(unsignable(study));
+                }
                 Some(EarlierRun {
                     amended: Amended { run: last.id, first: last.first, is_replaced },
                     late_since: last.first_later.unwrap_or(self.now),
@@ -370,6 +374,20 @@ impl AssemblyPolicy<'_> {
         }
         step
     }
+}
+
+fn instance_count(study: &StudySnapshot) -> usize {
+    study.series.iter().map(|it| it.instances.len()).sum()
+}
+
+/// A later run would be a proposal beside the signed result, and nobody could sign it.
+fn unsignable(study: &StudySnapshot) -> Escalation {
+    let count = instance_count(study);
+    let reason = format!(
+        "instances arrived after the result was signed; there are {count} now, and the workflow \
+         has no review in which a person could sign another result"
+    );
+    Escalation::new(TaskKind::LateInstances, reason)
 }
 
 fn study_subject(study: &StudySnapshot) -> Subject {

@@ -141,6 +141,9 @@ impl Composition<'_> {
         {
             return Err(ComposeFailure::Blocked(block));
         }
+        if !is_routing && let Some(block) = self.run_block(view) {
+            return Err(ComposeFailure::Blocked(block));
+        }
         // A folder that takes images and messages alike files by no identifier.
         let is_only_for_ehr = self.delivery.what.iter().all(|it| it.is_for_ehr());
         if !is_withdrawn(view) && is_only_for_ehr && view.patient.is_none() {
@@ -171,6 +174,20 @@ impl Composition<'_> {
 
     fn is_for_ehr(&self) -> bool {
         self.delivery.what.iter().any(|it| it.is_for_ehr())
+    }
+
+    /// Blocks what gives way to the result of another run: a signed result stands until a person signs
+    /// the later one, and is never sent again once that has happened (DIN-52). Objects of a rejected
+    /// proposal are withdrawn all the same; messages would withdraw the signed result with it.
+    fn run_block(&self, view: &DeliveryView) -> Option<Block> {
+        let is_void = is_withdrawn(view);
+        if view.is_proposal() && (!is_void || self.is_for_ehr()) {
+            let reason = "an earlier result is signed and stands until somebody signs this one";
+            return Some(Block { by: BlockReason::SignedResult, reason: reason.to_owned() });
+        }
+        let reason = "a later result was signed in its place";
+        (view.is_replaced && !is_void)
+            .then(|| Block { by: BlockReason::Replaced, reason: reason.to_owned() })
     }
 
     /// Blocks reports for an EHR that nobody has signed, if the site wants that (HL7-52).

@@ -352,6 +352,7 @@ fn lived(pattern: &Pattern) -> Vec<Started> {
                 input_key: run.input_key,
                 first_later: None,
                 first,
+                is_signed: false,
             });
         }
     }
