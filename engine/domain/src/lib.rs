@@ -73,8 +73,8 @@ pub use person_name::{NameGroup, PersonName};
 pub use plugin_pin::PluginPin;
 pub use quality::QualityFlag;
 pub use result_set::{
-    Algorithm, Amended, Code, Finding, InputInstance, Measurement, PatientSpace, Presence, Region,
-    ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    Algorithm, Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace,
+    Presence, Region, ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use result_status::ResultStatus;
 pub use review::{Attestation, Meaning, Person, ReviewState};

@@ -211,6 +211,7 @@ fn results() -> ResultSet {
         findings: vec![Finding {
             code: Code::new("72704001", "SCT", "Fracture"),
             site: Some(Code::new("272673000", "SCT", "Bone")),
+            laterality: None,
             presence: Presence::Absent,
             text: "No fracture.".to_owned(),
         }],

@@ -173,6 +173,7 @@ fn threshold_finding(target: Target, mask: &Mask, geometry: &VolumeGeometry) -> 
     Finding {
         code: target.codes().kind,
         site: None,
+        laterality: None,
         presence: if is_absent { Presence::Absent } else { Presence::Present },
         text: if is_absent {
             format!("No {name} found by threshold.")
@@ -195,6 +196,7 @@ fn network_finding(outline: &NetworkOutline, geometry: &VolumeGeometry) -> Findi
     Finding {
         code: outline.target.codes().kind,
         site: None,
+        laterality: None,
         presence: if is_empty { Presence::Unknown } else { Presence::Possible },
         text: format!("{text} {}", outline.attribution()),
     }

@@ -227,10 +227,24 @@ fn finding(input: &ReportInput<'_>, finding: &Finding) -> Value {
         put(&mut resource, "valueCodeableConcept", concept(&finding.presence.code()));
         put(&mut resource, "note", json!([{ "text": finding.text }]));
     }
-    if let Some(site) = &finding.site {
-        put(&mut resource, "bodySite", concept(site));
+    if let Some(site) = body_site(finding) {
+        put(&mut resource, "bodySite", site);
     }
     resource
+}
+
+/// Where a finding is. Its side is in the text: R4 has no element for it, and a further coding would be
+/// another name of the same place.
+fn body_site(finding: &Finding) -> Option<Value> {
+    let side = finding.laterality.map(|it| it.code().meaning);
+    let place = finding.site.as_ref().map(|it| it.meaning.clone());
+    let texts: Vec<String> = place.into_iter().chain(side).collect();
+    if texts.is_empty() {
+        return None;
+    }
+    let mut site = finding.site.as_ref().map_or_else(|| json!({}), concept);
+    put(&mut site, "text", json!(texts.join(", ")));
+    Some(site)
 }
 
 fn measurement(input: &ReportInput<'_>, segment: &Segment, measurement: &Measurement) -> Value {
