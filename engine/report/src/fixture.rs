@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::input::{
     Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject, StudyDescription,
 };
+use crate::language::Language;
 use crate::layout::fonts::Fonts;
 use crate::recipient::Recipient;
 use crate::status::StatusCodes;
@@ -31,6 +32,7 @@ const COLUMNS: u32 = 4;
 const ROWS: u32 = 2;
 
 /// Everything that a [`ReportInput`] borrows.
+#[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) results: ResultSet,
     pub(crate) context: ReportContext,
@@ -298,8 +300,10 @@ fn context() -> ReportContext {
             name: "ISOCENTER".to_owned(),
             manufacturer: "Isocenter".to_owned(),
             model: "Isocenter".to_owned(),
-            serial: "1".to_owned(),
+            serial: "0123456789abcdef".to_owned(),
+            uid: "2.25.4711".to_owned(),
             version: "0.1.0".to_owned(),
+            language: Language::English,
         },
         previous: None,
     }

@@ -7,6 +7,8 @@ use imaging::Picture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::dicom::measurement_report::COMMENT;
+use crate::language::Language;
 use crate::layout::fonts::{Fonts, PdfError};
 use crate::recipient::Recipient;
 use crate::status::StatusCodes;
@@ -84,8 +86,12 @@ pub struct Engine {
     pub model: String,
     /// Device Serial Number.
     pub serial: String,
+    /// Device Observer UID.
+    pub uid: String,
     /// Software Versions.
     pub version: String,
+    /// The language of the site, which labels of unsigned results are in.
+    pub language: Language,
 }
 
 /// Everything that the outputs of one delivery are encoded from.
@@ -111,6 +117,31 @@ impl ReportInput<'_> {
     /// When the result became what it is: when the last node had ended, or a person decided.
     pub(crate) fn created_at(&self) -> Timestamp {
         self.results.attested.as_ref().map_or(self.results.concluded, |attestation| attestation.at)
+    }
+
+    /// What every text states about the result, in the language of the site: that nobody has signed
+    /// it, or that it was withdrawn. Empty, once a person has signed (OUT-03).
+    pub(crate) const fn label(&self) -> &'static str {
+        let language = self.context.engine.language;
+        if self.status.is_withdrawn {
+            language.withdrawal_notice()
+        } else if self.status.needs_banner {
+            language.label()
+        } else {
+            ""
+        }
+    }
+
+    /// The language of what the result says. Comments of plugins are in the language of plugins.
+    pub(crate) fn language(&self) -> Language {
+        let results = self.results;
+        let findings = results.findings.iter().map(|it| it.text.as_str());
+        let sections = results.sections.iter().filter(|it| it.title.value != COMMENT);
+        let sections = sections.map(|it| it.text.as_str());
+        let regions = results.regions.iter().map(|it| it.label.as_str());
+        let rows = results.laboratory.iter().map(|it| it.entry_name.as_str());
+        let texts: Vec<&str> = findings.chain(sections).chain(regions).chain(rows).collect();
+        Language::of_text(&texts.join("\n")).unwrap_or_default()
     }
 
     /// Whether it corrects a final result that the destination has: both are signed, and it takes the

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use dimse::DicomConfig;
 use domain::AeTitle;
 use hl7::Hl7Config;
+use report::Language;
 use serde::Deserialize;
 use upkeep::disk::DiskMarks;
 use upkeep::policy::UpkeepPolicy;
@@ -42,6 +43,10 @@ pub(crate) struct Config {
     /// Fonts for reports as PDF, in the order to look for a character in. Without any, those of the
     /// system.
     pub(crate) fonts: Vec<PathBuf>,
+    /// The language of the label on everything that nobody has signed.
+    pub(crate) language: Language,
+    /// Device Serial Number in everything that is made here. Without it, one of the installation.
+    pub(crate) device_serial: Option<String>,
     /// The DICOM listener.
     pub(crate) dicom: Option<DicomConfig>,
     /// The HL7 listener.
@@ -89,6 +94,7 @@ impl Config {
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
         }
+        problems.extend(self.device_serial.as_deref().and_then(no_serial));
         problems.extend(self.model.as_ref().and_then(ModelConfig::problem));
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
@@ -103,6 +109,13 @@ impl Config {
     pub(crate) const fn upkeep(&self) -> UpkeepPolicy {
         UpkeepPolicy { retention: self.retention.terms(), disk: self.disk }
     }
+}
+
+/// The problem of a serial number that does not fit Device Serial Number (LO, PS3.5, 6.2).
+fn no_serial(serial: &str) -> Option<String> {
+    let is_text = !serial.chars().any(|it| it.is_control() || it == '\\');
+    let is_one = !serial.trim().is_empty() && serial.chars().count() <= 64 && is_text;
+    (!is_one).then(|| "device_serial: write 1 to 64 characters without a backslash".to_owned())
 }
 
 /// The problem of an address that is not `HOST:PORT`.
@@ -143,6 +156,10 @@ mod tests {
     #[test]
     fn the_documented_example_is_valid() {
         check(include_str!("../../../isocenter.example.yaml"), None);
+        check("language: zh\ndevice_serial: ISO-7", None);
+        check("language: xx", Some("xx"));
+        check("device_serial: ''", Some("device_serial"));
+        check("device_serial: 'a\\b'", Some("device_serial"));
     }
 
     #[test]

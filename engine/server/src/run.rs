@@ -249,7 +249,7 @@ impl EngineParts {
             reporter: Arc::<Reporter>::clone(&reporter),
             configuration: Arc::clone(&configuration),
             templates: site.templates,
-            engine: identity(&self.installation),
+            engine: identity(&self.installation, &self.store.trail_key().to_bytes()),
         });
         let nodes = PluginLimits::default().processes_max;
         tasks.spawn(async move { orchestrator.run(nodes, DELIVERIES).await });
@@ -267,15 +267,20 @@ impl EngineParts {
     }
 }
 
-/// How reports name this engine.
-fn identity(installation: &Installation) -> Engine {
+/// How reports name this engine. Its serial number and its UID are those of the installation: derived
+/// from the key that was made with it, unless the site has given the machine a number.
+fn identity(installation: &Installation, trail_key: &[u8; 32]) -> Engine {
+    let key = hex::encode(trail_key);
+    let configured = installation.config.device_serial.clone();
     let title = own_ae_title(&installation.config);
     Engine {
         name: title.map_or_else(|_| String::new(), |it| it.to_string()),
         manufacturer: domain::MANUFACTURER.to_owned(),
         model: "Isocenter".to_owned(),
-        serial: "1".to_owned(),
+        serial: configured.unwrap_or_else(|| key.chars().take(16).collect()),
+        uid: domain::derived_uid(&["device", &key]),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        language: installation.config.language,
     }
 }
 
@@ -322,6 +327,7 @@ fn lock(data: &Path) -> Result<File, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn one_engine_at_a_time_works_with_a_data_folder() {
@@ -346,5 +352,28 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         drop(stop);
         wait_until(stopped).await;
+    }
+
+    fn engine(site: &str, key: u8) -> Engine {
+        let installation = Installation {
+            config: Arc::new(Config::parse(site).unwrap()),
+            data: "/data".into(),
+            text: site.to_owned(),
+            arguments: InstallationArgs::default(),
+        };
+        identity(&installation, &[key; 32])
+    }
+
+    #[test]
+    fn out_19_two_installations_are_two_devices_and_each_stays_the_same() {
+        let one = engine("", 1);
+        assert_eq!(one, engine("", 1));
+        let other = engine("", 2);
+        assert_ne!((&one.serial, &one.uid), (&other.serial, &other.uid));
+        assert_eq!(one.serial.len(), 16);
+        let numbered = engine("device_serial: ISO-7", 1);
+        assert_eq!((numbered.serial.as_str(), &numbered.uid), ("ISO-7", &one.uid));
+        // The number that a site gives is unique there; the UID is worldwide.
+        assert_ne!(engine("device_serial: ISO-7", 2).uid, one.uid);
     }
 }

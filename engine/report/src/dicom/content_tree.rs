@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, Order, derived_uid};
+use domain::{Code, Order};
 
 use crate::dicom::dataset::{DataSet, ObjectUids, code_item, date_time, reference};
 use crate::dicom::segmentation;
 use crate::input::{ReportContext, ReportInput, SentObject, StudyDescription};
+use crate::language::Language;
 
 /// A code of PS3.16, Annex D.
 pub(crate) fn dcm(value: &str, meaning: &str) -> Code {
@@ -50,11 +51,10 @@ pub(crate) fn document(set: DataSet, input: &ReportInput<'_>) -> DataSet {
 pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
     let engine = &input.context.engine;
     let relationship = "HAS OBS CONTEXT";
-    let device_uid = derived_uid(&["device", &engine.serial]);
     let observer_type = dcm("121005", "Observer Type");
     let mut items = vec![
         code(relationship, &observer_type, &dcm("121007", "Device")),
-        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &device_uid),
+        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &engine.uid),
         text(relationship, &dcm("121013", "Device Observer Name"), &engine.name),
         text(relationship, &dcm("121014", "Device Observer Manufacturer"), &engine.manufacturer),
         text(relationship, &dcm("121015", "Device Observer Model Name"), &engine.model),
@@ -70,10 +70,18 @@ pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
     items
 }
 
-/// The language of the document.
-pub(crate) fn language() -> DataSet {
-    let english = Code::new("en-US", "RFC5646", "English (United States)");
-    code("HAS CONCEPT MOD", &dcm("121049", "Language of Content Item and Descendants"), &english)
+/// The language of an item and of those below it (TID 1204).
+pub(crate) fn language(language: Language) -> DataSet {
+    let name = dcm("121049", "Language of Content Item and Descendants");
+    code("HAS CONCEPT MOD", &name, &language.code())
+}
+
+/// The label of a result that nobody has signed, in the language of the site.
+pub(crate) fn label(name: &Code, input: &ReportInput<'_>) -> Option<DataSet> {
+    let own = input.context.engine.language;
+    let item = input.status.needs_banner.then(|| text("CONTAINS", name, input.label()))?;
+    let is_other = own != input.language();
+    Some(if is_other { item.sequence(tags::CONTENT_SEQUENCE, vec![language(own)]) } else { item })
 }
 
 /// The procedure that was ordered, if the order has a code for it.

@@ -8,20 +8,19 @@ use domain::{
 };
 
 use crate::dicom::content_tree::{
-    code, container, dcm, document, evidence, item, language, observers, predecessors, procedure,
-    requests, template, text, uid_reference,
+    code, container, dcm, document, evidence, item, label, language, observers, predecessors,
+    procedure, requests, template, text, uid_reference,
 };
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids, parameters, reference};
 use crate::dicom::segmentation;
 use crate::input::{ReportError, ReportInput, StudyDescription};
 use crate::layout::narrative::ReportType;
-use crate::status::BANNER;
 
 /// Series Number after the segmentations of the run.
 const SERIES_NUMBER: u32 = 9002;
 
 /// Code of a comment (DCM), such as a remark of a plugin on what it has not looked at.
-const COMMENT: &str = "121106";
+pub(crate) const COMMENT: &str = "121106";
 
 /// Encodes the measurements of a run: the prose of a report but for comments is in another object.
 ///
@@ -59,12 +58,10 @@ pub(crate) fn encode(
 
 fn content(input: &ReportInput<'_>) -> Vec<DataSet> {
     let reported = procedure(input.context).unwrap_or_else(|| ReportType::Imaging.code());
-    let mut items = vec![language()];
+    let mut items = vec![language(input.language())];
     items.extend(observers(input));
     items.push(code("HAS CONCEPT MOD", &dcm("121058", "Procedure reported"), &reported));
-    if input.status.needs_banner {
-        items.push(text("CONTAINS", &dcm(COMMENT, "Comment"), BANNER));
-    }
+    items.extend(label(&dcm(COMMENT, "Comment"), input));
     let remarks = input.results.sections.iter().filter(|it| it.title.value == COMMENT);
     items.extend(remarks.map(|it| text("CONTAINS", &it.title, &it.text)));
     let mut groups = measurement_groups(input.results, input.recipient.preferences.segmentation);

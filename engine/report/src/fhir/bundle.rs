@@ -15,7 +15,6 @@ use crate::hl7::view::own_filler;
 use crate::input::{ReportError, ReportInput};
 use crate::layout::narrative::{IMPRESSION, Narrative, ReportType};
 use crate::layout::pdf;
-use crate::status::{BANNER, WITHDRAWAL_NOTICE};
 
 /// The system of the identifiers of the engine.
 const SYSTEM: &str = "urn:isocenter:result";
@@ -311,10 +310,11 @@ fn report(input: &ReportInput<'_>, observations: Vec<Value>) -> Result<Value, Re
         ReportType::Imaging => "RAD",
         ReportType::Laboratory => "LAB",
     };
-    let text = if status.is_withdrawn { WITHDRAWAL_NOTICE.to_owned() } else { narrative.text() };
+    let text = if status.is_withdrawn { input.label().to_owned() } else { narrative.text() };
     let system = "http://terminology.hl7.org/CodeSystem/v2-0074";
     let mut resource = json!({
         "resourceType": "DiagnosticReport",
+        "language": input.language().tag(),
         "meta": meta(input),
         "text": { "status": "generated", "div": division(&text) },
         "status": fhir_status(input, status.fhir_report),
@@ -359,7 +359,7 @@ fn practitioner(attested: &Attestation) -> Value {
 fn add_conclusion(resource: &mut Value, input: &ReportInput<'_>) {
     let sections = &input.results.sections;
     let impression = sections.iter().find(|section| section.title.value == IMPRESSION);
-    let banner = input.status.needs_banner.then_some(BANNER);
+    let banner = input.status.needs_banner.then_some(input.label());
     let conclusion: Vec<&str> =
         banner.into_iter().chain(impression.map(|section| section.text.as_str())).collect();
     if !conclusion.is_empty() {

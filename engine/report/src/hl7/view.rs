@@ -11,7 +11,6 @@ use serde::Serialize;
 use crate::input::{ReportContext, ReportInput};
 use crate::layout::narrative::{PLACES, ReportType, region};
 use crate::recipient::Recipient;
-use crate::status::{BANNER, WITHDRAWAL_NOTICE};
 
 /// The values of a template. Field names are the names that templates use.
 #[derive(Serialize)]
@@ -151,7 +150,7 @@ pub(crate) fn view<'a>(
     control_id: &'a str,
     document: Option<DocumentView>,
 ) -> View<'a> {
-    let ReportInput { results, context, status, recipient, .. } = *input;
+    let ReportInput { results, context, recipient, .. } = *input;
     let statuses = Statuses::of(input);
     let report = ReportType::of(input).code();
     let algorithms: Vec<String> =
@@ -161,13 +160,7 @@ pub(crate) fn view<'a>(
         header: HeaderView::new(recipient),
         control_id,
         run: results.run.to_string(),
-        banner: if status.is_withdrawn {
-            WITHDRAWAL_NOTICE
-        } else if status.needs_banner {
-            BANNER
-        } else {
-            ""
-        },
+        banner: input.label(),
         status: statuses.order,
         observation_status: statuses.observation,
         report: CodeView { code: report.value, text: report.meaning },
