@@ -102,8 +102,8 @@ an answer that acknowledges nothing (our own message, one without MSA, bytes wit
 after AR none, and with `on_error: block` nothing more until a person has looked.\n\n\
 ORU: OBR-25 and OBX-11 are R for what nobody has signed, P for what a person has changed and not signed, \
 each time it is sent; F for what is signed, C for what is signed in the place of a final result. OBR-3 is \
-the same for every version of a report. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
-(`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
+the same for every version of a report. With `report: text` or `pdf` the report itself comes as one \
+more OBX, FT or ED (`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
 
 /// A case of the table of acknowledgements, with an example message.
 struct Case {
