@@ -7,11 +7,13 @@ use imaging::Picture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::dicom::measurement_report::COMMENT;
 use crate::language::Language;
 use crate::layout::fonts::{Fonts, PdfError};
 use crate::recipient::Recipient;
 use crate::status::StatusCodes;
+
+/// Code of a comment (DCM), such as a remark of a plugin on what it has not looked at.
+pub(crate) const COMMENT: &str = "121106";
 
 /// What a report states beside its findings.
 #[derive(Clone, Debug)]

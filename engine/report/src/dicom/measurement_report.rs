@@ -13,14 +13,11 @@ use crate::dicom::content_tree::{
 };
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids, parameters, reference};
 use crate::dicom::segmentation;
-use crate::input::{ReportError, ReportInput, StudyDescription};
+use crate::input::{COMMENT, ReportError, ReportInput, StudyDescription};
 use crate::layout::narrative::ReportType;
 
 /// Series Number after the segmentations of the run.
 const SERIES_NUMBER: u32 = 9002;
-
-/// Code of a comment (DCM), such as a remark of a plugin on what it has not looked at.
-pub(crate) const COMMENT: &str = "121106";
 
 /// Encodes the measurements of a run: the prose of a report but for comments is in another object.
 ///
