@@ -77,9 +77,10 @@ pub use result_set::{
     ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use result_status::ResultStatus;
-pub use review::{Attestation, Meaning, Person, ReviewState};
+pub use review::{Attestation, Meaning, Person, ReviewState, TokenHolder};
 pub use state::{
     BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,
+    TrailFault,
 };
 pub use task::TaskKind;
 pub use uid::{

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::{ResultStatus, named_enum};
+use crate::{Actor, ResultStatus, named_enum};
 
 /// A person who may decide about results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,24 @@ impl Person {
         let part = |at: usize| self.name.split('^').nth(at).unwrap_or_default();
         let parts = [part(3), part(1), part(2), part(0), part(4)];
         parts.into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A person, as a valid token names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenHolder {
+    /// The key of the token.
+    pub token: Uuid,
+    /// Name, organization and role.
+    pub person: Person,
+    /// The account that created the token.
+    pub issued_by: String,
+}
+
+impl TokenHolder {
+    /// Whom the trail names for what they decide.
+    pub fn actor(&self) -> Actor {
+        Actor::person(&self.person.name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The states of runs, deliveries, commitments and tokens, as the database stores them.
+//! The states of runs, deliveries, commitments, tokens and the trail, as the database stores them.
 
 use crate::named_enum;
 
@@ -103,5 +103,27 @@ named_enum! {
         Oru = "oru",
         /// An MDM message of the RIS.
         Mdm = "mdm",
+    }
+}
+
+named_enum! {
+    /// How the trail does not fit what was signed and counted outside of the database (AUD-03).
+    pub enum TrailFault {
+        /// The file with the signed batches is missing, and batches were signed.
+        CheckpointsMissing = "checkpoints_missing",
+        /// The last signed batch in the file was not signed by this site.
+        CheckpointsAltered = "checkpoints_altered",
+        /// The file with the count is missing, and the trail says that it was begun.
+        CountMissing = "count_missing",
+        /// The count cannot be read, or was not signed by this site.
+        CountAltered = "count_altered",
+        /// The count and the last signed batch are not of the same time.
+        FilesDisagree = "files_disagree",
+        /// Batches that were signed are missing at the end of the trail.
+        BatchesMissing = "batches_missing",
+        /// The last batch of the trail is another than the one that was signed.
+        BatchDiffers = "batch_differs",
+        /// The trail is longer than the files say: they are from an earlier time.
+        FilesOlder = "files_older",
     }
 }

@@ -29,7 +29,7 @@ use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
 use store::cluster::Cluster;
-use store::{IntakeStore, PgStore, Sealer};
+use store::{IntakeStore, PgStore, Sealer, TrailFiles};
 use supervisor::supervise;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -204,8 +204,8 @@ impl EngineParts {
                 async move { cluster.watch().await }
             }));
         }
-        let checkpoints = self.installation.data.join("trail/checkpoints.jsonl");
-        let sealer = Arc::new(Sealer::new(Arc::clone(&self.store), checkpoints));
+        let files = TrailFiles::of(&self.installation.data);
+        let sealer = Arc::new(Sealer::new(Arc::clone(&self.store), files));
         let running = Arc::clone(&sealer);
         tasks.spawn(supervise("sealing", move || {
             let sealer = Arc::clone(&running);

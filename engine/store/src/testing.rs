@@ -15,9 +15,10 @@ use contracts::{
     VersionPolicy,
 };
 use domain::{
-    Demographics, DemographicsChange, ExchangedDocument, MessageType, OutputKind, PatientId,
-    WorkflowRef,
+    Actor, Demographics, DemographicsChange, ExchangedDocument, MessageType, OutputKind, PatientId,
+    Person, TokenHolder, WorkflowRef,
 };
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -152,6 +153,19 @@ impl TestStore {
     /// The number of rows of `from`, which may have conditions.
     pub(crate) async fn count(&self, from: &str) -> i64 {
         self.value(&format!("select count(*) from {from}")).await.parse().unwrap()
+    }
+
+    /// A person with a token of their own, that the account `it` has created.
+    pub(crate) async fn holder(&self, name: &str, number: u8) -> TokenHolder {
+        let person = Person {
+            name: name.to_owned(),
+            organization: "City Hospital".to_owned(),
+            role: "physician".to_owned(),
+        };
+        let until = Timestamp::now() + SignedDuration::from_hours(1);
+        let digest = [number; 32];
+        self.store.create_token(&person, &digest, until, Actor::person("it")).await.unwrap();
+        self.store.token_holder(&digest).await.unwrap().unwrap()
     }
 
     /// The kinds of all events, in order.

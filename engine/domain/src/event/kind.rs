@@ -132,6 +132,8 @@ macro_rules! with_kinds {
                 TokenRevoked = "token_revoked",
                 TrailRead = "trail_read",
                 TrailExported = "trail_exported",
+                TrailCountBegun = "trail_count_begun",
+                TrailLossAccepted = "trail_loss_accepted",
                 DamageNoted = "damage_noted",
                 DamageRepaired = "damage_repaired",
             }

@@ -254,7 +254,7 @@ impl Scene {
         let file = self.folder.join("trail.jsonl");
         audit::export(installation, &file).await?;
         let key = self.folder.join("data/keys/trail.pub");
-        audit::verify(&file, &key.display().to_string())
+        audit::verify(&file, &key.display().to_string(), None)
     }
 
     fn show_next_steps(&self, study: &str, installation: &InstallationArgs) {

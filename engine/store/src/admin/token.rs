@@ -1,7 +1,7 @@
 //! Tokens: what authenticates a person in review. Only their digests are stored.
 
 use domain::event::{TokenCreated, TokenRevoked};
-use domain::{Actor, Event, Person, Subject};
+use domain::{Actor, Event, Person, Subject, TokenHolder};
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -27,7 +27,37 @@ pub struct TokenLine {
     pub state: String,
 }
 
+#[derive(sqlx::FromRow)]
+struct HolderRow {
+    id: Uuid,
+    name: String,
+    organization: String,
+    role: String,
+    created_by: String,
+}
+
 impl PgStore {
+    /// The person whose valid token has this digest (SHA-256).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn token_holder(&self, digest: &[u8; 32]) -> StoreResult<Option<TokenHolder>> {
+        let row: Option<HolderRow> = sqlx::query_as(
+            "select id, name, organization, role, created_by from token
+             where hash = $1 and revoked_at is null and expires_at > clock_timestamp()",
+        )
+        .bind(digest.as_slice())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(Error::from)?;
+        Ok(row.map(|it| TokenHolder {
+            token: it.id,
+            person: Person { name: it.name, organization: it.organization, role: it.role },
+            issued_by: it.created_by,
+        }))
+    }
+
     /// Gives a person access: stores the digest (SHA-256) of their token. Returns its key.
     ///
     /// # Errors
