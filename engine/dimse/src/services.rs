@@ -88,7 +88,8 @@ impl Offer {
 pub(crate) enum DataSets {
     /// Its commands have none. One that comes is read to its end and refused.
     None,
-    /// Into memory, up to a limit: [`Service::answer_with_data_set`].
+    /// Into memory, up to a limit, or to the budget of the association if that is lower:
+    /// [`Service::answer_with_data_set`].
     InMemory {
         /// Longest data set that is accepted.
         bytes_max: usize,
@@ -143,6 +144,8 @@ pub(crate) struct AssociationContext {
     pub(crate) negotiated: Negotiated,
     /// Network address of the peer.
     pub(crate) address: String,
+    /// The most that the association holds of a data set in memory.
+    pub(crate) data_set_bytes_max: usize,
     pub(crate) intakes: Intakes,
 }
 
@@ -211,8 +214,8 @@ pub(crate) fn receive<'a>(
         DataSets::None => Box::new(Discard(Response::unrecognized_operation())),
         DataSets::InMemory { bytes_max } => Box::new(InMemory {
             service,
+            bytes_max: bytes_max.min(request.association.data_set_bytes_max),
             request,
-            bytes_max,
             bytes: Vec::new(),
             is_too_long: false,
         }),
@@ -255,7 +258,8 @@ impl DataSetReceiver for InMemory<'_> {
 
     async fn finish(self: Box<Self>) -> Response {
         if self.is_too_long {
-            return Response::new(Status::PROCESSING_FAILURE, "the data set is too long");
+            let comment = format!("the data set is longer than {} bytes", self.bytes_max);
+            return Response::new(Status::PROCESSING_FAILURE, comment);
         }
         self.service.answer_with_data_set(&self.request, &self.bytes).await
     }

@@ -13,6 +13,7 @@ use domain::AeTitle;
 use hl7::Hl7Config;
 use serde::Deserialize;
 use upkeep::disk::DiskMarks;
+use upkeep::export::ExportConfig;
 use upkeep::policy::UpkeepPolicy;
 use upkeep::retention::RetentionConfig;
 
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) retention: RetentionConfig,
     /// At which usage of the disk the engine reacts.
     pub(crate) disk: DiskMarks,
+    /// What `isocenter export` may hold in memory.
+    pub(crate) export: ExportConfig,
     /// How the log is written.
     pub(crate) log: LogFormat,
 }
@@ -92,6 +95,8 @@ impl Config {
         problems.extend(self.model.as_ref().and_then(ModelConfig::problem));
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
+        problems.extend(self.export.problem());
+        problems.extend(self.http.as_ref().and_then(HttpConfig::problem));
         let peers = self.dicom.iter().flat_map(|dicom| &dicom.peers);
         let callers: BTreeSet<&AeTitle> = peers.map(|peer| &peer.ae_title).collect();
         let destinations = self.destinations.iter();

@@ -39,7 +39,7 @@ use upkeep::monitor::Monitor;
 use upkeep::policy::UpkeepPolicy;
 
 use crate::database::Database;
-use crate::http::HttpServices;
+use crate::http::{HttpConfig, HttpServices};
 use crate::installation::{Installation, InstallationArgs};
 use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
 use crate::output::{Failure, line};
@@ -136,6 +136,7 @@ impl EngineParts {
                 Arc::<PgStore>::clone(&self.store),
                 Arc::clone(&site.archive),
             ),
+            bodies: config.http.as_ref().map(HttpConfig::bodies).unwrap_or_default(),
         };
         let listeners =
             Listeners { config: &config, arguments: &self.arguments, closed: &until_closed };

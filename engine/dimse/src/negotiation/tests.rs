@@ -23,6 +23,7 @@ fn config() -> Config {
         associations_max: 10,
         associations_per_peer_max: 4,
         pdu_bytes_max: 131_072,
+        association_bytes_max: 8 << 20,
         timers: Timers::default(),
     }
 }
