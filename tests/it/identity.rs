@@ -169,12 +169,25 @@ async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
     hospital.ended_runs(1).await;
     check_filed(&hospital, "NEW", &["OLD", "NEW"]);
 
-    let requested = hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]);
+    let token_file = |name: &str| {
+        let token = system_tests::api::token(&hospital, "physician", name);
+        hospital.scratch.write(name, &token).display().to_string()
+    };
+    let anna = token_file("Anna Lee");
+    let bert = token_file("Bert Ray");
+    let by = |token: &str, arguments: &[&str]| {
+        hospital.command(&[&["patient"], arguments, &["--token", token]].concat())
+    };
+    let requested = by(&anna, &["unmerge", "OLD", "NEW"]);
     let request = String::from_utf8(requested.stdout).unwrap().lines().next().unwrap().to_owned();
-    let alone = hospital.command_as("anna", &["patient", "approve", &request]);
-    assert!(!alone.status.success());
-    assert!(String::from_utf8_lossy(&alone.stderr).contains("a second person"));
-    assert!(hospital.command_as("bert", &["patient", "approve", &request]).status.success());
+    // Another token of the same person is no second person, nor is an account.
+    for same in [anna.clone(), token_file("Lee^Anna")] {
+        let alone = by(&same, &["approve", &request]);
+        assert!(!alone.status.success());
+        assert!(String::from_utf8_lossy(&alone.stderr).contains("a second person"));
+    }
+    assert!(!hospital.command(&["patient", "approve", &request]).status.success());
+    assert!(by(&bert, &["approve", &request]).status.success());
 
     let corrected =
         eventually("the corrected message", async || hospital.ehr.received().get(1).cloned()).await;
@@ -183,7 +196,7 @@ async fn hl7_37_a_merge_is_taken_back_by_two_people_and_results_follow() {
     assert_eq!(why["studies"][0]["study"]["patient"], "OLD", "{why}");
     assert_eq!(hospital.ask(&["why", "NEW"])["studies"], Value::Array(Vec::new()));
     // The merge no longer exists, so it cannot be undone twice.
-    assert!(!hospital.command_as("anna", &["patient", "unmerge", "OLD", "NEW"]).status.success());
+    assert!(!by(&anna, &["unmerge", "OLD", "NEW"]).status.success());
 }
 
 /// Chained and repeated merges in many orders end with the same patient. A test of the store proves

@@ -247,14 +247,6 @@ impl Hospital {
         command.output().unwrap()
     }
 
-    /// Like [`Self::command`], run by another account of the machine.
-    pub fn command_as(&self, user: &str, arguments: &[&str]) -> Output {
-        let config = self.scratch.path("isocenter.yaml");
-        let mut command = Command::new(program());
-        command.args(arguments).arg("--config").arg(config);
-        command.env_remove("SUDO_USER").env("USER", user).output().unwrap()
-    }
-
     /// Runs a statement in the private database as one of its users. Returns whether the statement
     /// succeeded, and the error output.
     pub fn sql(&self, user: &str, statement: &str) -> (bool, String) {

@@ -18,6 +18,20 @@ pub struct Person {
 }
 
 impl Person {
+    /// Whether somebody of this name may be the same person: family and given name are alike,
+    /// however they are written. Two people who share a name are not told apart.
+    pub fn may_be(&self, name: &str) -> bool {
+        let other = Self { name: name.to_owned(), ..self.clone() };
+        self.plain_name() == other.plain_name()
+    }
+
+    /// Family and given name, in small letters and with single blanks.
+    fn plain_name(&self) -> Vec<String> {
+        let name = self.dicom_name();
+        let words = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+        name.split('^').take(2).map(words).filter(|it| !it.is_empty()).collect()
+    }
+
     /// The name as PS3.5, 6.2 writes it. Of a printed name the last word is the family's.
     pub fn dicom_name(&self) -> String {
         if self.name.contains('^') {
@@ -120,6 +134,21 @@ pub struct Attestation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hl7_37_another_spelling_is_no_second_person() {
+        let person = |name: &str| Person {
+            name: name.to_owned(),
+            organization: "H".to_owned(),
+            role: "physician".to_owned(),
+        };
+        for name in ["Doe^Jane", "Jane Doe", "DOE^JANE^^Dr", " doe^ jane "] {
+            assert!(person("Doe^Jane").may_be(name), "{name}");
+        }
+        for name in ["Roe^Jane", "Doe^John", "Doe"] {
+            assert!(!person("Doe^Jane").may_be(name), "{name}");
+        }
+    }
 
     #[test]
     fn names_are_printed_and_written_for_dicom() {

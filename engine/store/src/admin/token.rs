@@ -21,6 +21,8 @@ pub struct TokenLine {
     pub organization: String,
     /// Their role, which decides what they may review.
     pub role: String,
+    /// The account that created it.
+    pub issued_by: String,
     /// When it expires, in UTC (RFC 3339).
     pub expires_at: String,
     /// The name of a `TokenState`.
@@ -99,7 +101,7 @@ impl PgStore {
     /// Fails if the database does.
     pub async fn tokens(&self, limit: i64) -> StoreResult<Vec<TokenLine>> {
         let rows = sqlx::query_as(
-            "select id, name, organization, role,
+            "select id, name, organization, role, created_by as issued_by,
                 to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as expires_at,
                 case when revoked_at is not null then 'revoked'
                     when expires_at < clock_timestamp() then 'expired' else 'valid' end as state

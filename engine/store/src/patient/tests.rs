@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contracts::{Encounter, MergeKind, MessageEffect, MessageStore as _};
-use domain::{Actor, DemographicsChange, Order, OrderAction, OrderKey};
+use domain::{DemographicsChange, Order, OrderAction, OrderKey};
 use uuid::Uuid;
 
 use crate::patient::identity::{self, IdentityDomains};
@@ -140,18 +140,42 @@ async fn hl7_33_a_merged_patient_fills_in_what_the_survivor_leaves_open() {
 async fn hl7_37_a_merge_is_reversed_by_two_people_and_not_by_one() {
     let test = TestStore::new().await;
     send(&test, "1", vec![merges("P1", "P2")]).await;
-    let request = test.store.ask_unmerge("P2", "P1", Actor::person("ann")).await.unwrap();
-    assert_eq!(test.store.unmerge_requests().await.unwrap()[0].asked_by, "ann");
+    let ann = test.holder("Lee^Ann", 1).await;
+    let bob = test.holder("Ray^Bob", 2).await;
+    let request = test.store.ask_unmerge("P2", "P1", &ann).await.unwrap();
+    assert_eq!(test.store.unmerge_requests().await.unwrap()[0].asked_by, "Lee^Ann");
 
-    let refused = test.store.approve_unmerge(request, Actor::person("ann")).await.unwrap_err();
-    assert!(matches!(refused, UnmergeError::SamePerson(name) if name == "ann"));
+    // Neither the same token nor another one of the same person is a second person.
+    for same in [ann, test.holder("Ann Lee", 3).await] {
+        let refused = test.store.approve_unmerge(request, &same).await.unwrap_err();
+        assert!(matches!(refused, UnmergeError::SamePerson(name) if name == "Lee^Ann"));
+    }
     assert_eq!(root_of(&test, "P2").await, "P1");
 
-    test.store.approve_unmerge(request, Actor::person("bob")).await.unwrap();
+    test.store.approve_unmerge(request, &bob).await.unwrap();
     assert_eq!(root_of(&test, "P2").await, "P2");
     assert!(test.store.unmerge_requests().await.unwrap().is_empty());
-    let again = test.store.approve_unmerge(request, Actor::person("bob")).await.unwrap_err();
+    let again = test.store.approve_unmerge(request, &bob).await.unwrap_err();
     assert!(matches!(again, UnmergeError::NoRequest));
+    let unmerged = test.rows("select body from audit.event where kind = 'patients_unmerged'").await;
+    assert_eq!(unmerged[0]["body"]["detail"]["issued_by"], "it");
+    assert_eq!(unmerged[0]["body"]["actor"]["id"], "Ray^Bob");
+}
+
+#[tokio::test]
+async fn hl7_37_a_request_under_an_account_name_is_not_approved() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![merges("P1", "P2")]).await;
+    let ann = test.holder("Lee^Ann", 1).await;
+    let request = test.store.ask_unmerge("P2", "P1", &ann).await.unwrap();
+    // As requests were stored before tokens were asked for.
+    test.execute_as_owner("update unmerge_request set asked_token = null, asked_by = 'ann'").await;
+
+    let bob = test.holder("Ray^Bob", 2).await;
+    let refused = test.store.approve_unmerge(request, &bob).await.unwrap_err();
+
+    assert!(matches!(refused, UnmergeError::WithoutToken));
+    assert_eq!(root_of(&test, "P2").await, "P1");
 }
 
 #[tokio::test]
@@ -159,10 +183,10 @@ async fn only_a_merge_can_be_reversed() {
     let test = TestStore::new().await;
     send(&test, "1", vec![names("P1", "Doe^Jane")]).await;
     send(&test, "2", vec![names("P2", "Roe^Jane")]).await;
-    let ann = || Actor::person("ann");
-    let unknown = test.store.ask_unmerge("P3", "P1", ann()).await.unwrap_err();
+    let ann = test.holder("Lee^Ann", 1).await;
+    let unknown = test.store.ask_unmerge("P3", "P1", &ann).await.unwrap_err();
     assert!(matches!(unknown, UnmergeError::Unknown(value) if value == "P3"));
-    let apart = test.store.ask_unmerge("P2", "P1", ann()).await.unwrap_err();
+    let apart = test.store.ask_unmerge("P2", "P1", &ann).await.unwrap_err();
     assert!(matches!(apart, UnmergeError::NotMerged));
 }
 

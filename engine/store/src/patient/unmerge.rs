@@ -2,7 +2,7 @@
 
 use contracts::StoreError;
 use domain::event::{PatientsUnmerged, UnmergeAsked};
-use domain::{Actor, Event, Subject};
+use domain::{Event, Subject, TokenHolder};
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -31,6 +31,9 @@ pub enum UnmergeError {
     /// The person who asked cannot approve.
     #[error("{0} asked for this: a second person has to approve it (HL7-37)")]
     SamePerson(String),
+    /// It was asked for under the name of an account, which proves nobody.
+    #[error("this was asked for without a token: ask again, with the token of a person")]
+    WithoutToken,
 }
 
 impl From<Error> for UnmergeError {
@@ -61,6 +64,7 @@ struct RequestRow {
     from_patient: Uuid,
     to_patient: Uuid,
     asked_by: String,
+    asked_token: Option<Uuid>,
 }
 
 impl PgStore {
@@ -73,7 +77,7 @@ impl PgStore {
         &self,
         source: &str,
         survivor: &str,
-        actor: Actor,
+        holder: &TokenHolder,
     ) -> Result<Uuid, UnmergeError> {
         let mut tx = self.begin().await?;
         let mut patients = Vec::new();
@@ -100,18 +104,25 @@ impl PgStore {
         }
         let id = Uuid::now_v7();
         sqlx::query(
-            "insert into unmerge_request (id, from_patient, to_patient, asked_by)
-             values ($1, $2, $3, $4)",
+            "insert into unmerge_request (id, from_patient, to_patient, asked_by, asked_token)
+             values ($1, $2, $3, $4, $5)",
         )
         .bind(id)
         .bind(from)
         .bind(to)
-        .bind(&actor.id)
+        .bind(&holder.person.name)
+        .bind(holder.token)
         .execute(&mut *tx)
         .await?;
         let subject = Subject { patient: Some(*to), ..Subject::default() };
-        let body = UnmergeAsked { request: id, from: *from, to: *to };
-        append(&mut tx, &Event::new(subject, body).by(actor)).await?;
+        let body = UnmergeAsked {
+            request: id,
+            from: *from,
+            to: *to,
+            token: holder.token,
+            issued_by: holder.issued_by.clone(),
+        };
+        append(&mut tx, &Event::new(subject, body).by(holder.actor())).await?;
         commit(tx).await?;
         Ok(id)
     }
@@ -121,31 +132,51 @@ impl PgStore {
     /// # Errors
     ///
     /// States what is wrong: the request, or the person who approves.
-    pub async fn approve_unmerge(&self, request: Uuid, actor: Actor) -> Result<(), UnmergeError> {
+    pub async fn approve_unmerge(
+        &self,
+        request: Uuid,
+        holder: &TokenHolder,
+    ) -> Result<(), UnmergeError> {
         let mut tx = identity::begin_exclusive(&self.pool).await?;
         let row: Option<RequestRow> = sqlx::query_as(
-            "select from_patient, to_patient, asked_by from unmerge_request
+            "select from_patient, to_patient, asked_by, asked_token from unmerge_request
              where id = $1 and approved_at is null for update",
         )
         .bind(request)
         .fetch_optional(&mut *tx)
         .await?;
         let row = row.ok_or(UnmergeError::NoRequest)?;
-        if row.asked_by == actor.id {
+        let asked_token = row.asked_token.ok_or(UnmergeError::WithoutToken)?;
+        if asked_token == holder.token || holder.person.may_be(&row.asked_by) {
             return Err(UnmergeError::SamePerson(row.asked_by));
         }
         sqlx::query(
-            "update unmerge_request set approved_by = $2, approved_at = now() where id = $1",
+            "update unmerge_request set approved_by = $2, approved_token = $3, approved_at = now()
+             where id = $1",
         )
         .bind(request)
-        .bind(&actor.id)
+        .bind(&holder.person.name)
+        .bind(holder.token)
         .execute(&mut *tx)
         .await?;
         let from = row.from_patient;
         let to = row.to_patient;
         // Auditors search for either of the two patients (HL7-35).
-        let event = append(&mut tx, &unmerged(&row, request, to).by(actor.clone())).await?;
-        append(&mut tx, &unmerged(&row, request, from).by(actor)).await?;
+        let body = PatientsUnmerged {
+            request,
+            from,
+            to,
+            asked_by: row.asked_by,
+            asked_token,
+            token: holder.token,
+            issued_by: holder.issued_by.clone(),
+        };
+        let unmerged = |patient| {
+            let subject = Subject { patient: Some(patient), ..Subject::default() };
+            Event::new(subject, body.clone()).by(holder.actor())
+        };
+        let event = append(&mut tx, &unmerged(to)).await?;
+        append(&mut tx, &unmerged(from)).await?;
         let alias = Alias { from, to, is_same: false, asserted_at: Timestamp::now(), event };
         add_alias(&mut tx, &alias).await?;
         settle(&mut tx, from).await?;
@@ -167,15 +198,4 @@ impl PgStore {
         );
         Ok(rows.fetch_all(&self.pool).await.map_err(Error::from)?)
     }
-}
-
-fn unmerged(row: &RequestRow, request: Uuid, patient: Uuid) -> Event {
-    let subject = Subject { patient: Some(patient), ..Subject::default() };
-    let body = PatientsUnmerged {
-        request,
-        from: row.from_patient,
-        to: row.to_patient,
-        asked_by: row.asked_by.clone(),
-    };
-    Event::new(subject, body)
 }
