@@ -76,12 +76,15 @@ impl DicomConfig {
 
     /// The first value outside its range, in words for the person who wrote the site file.
     pub fn problem(&self) -> Option<String> {
-        let limits = [
+        for (name, value, range) in [
             ("pdu_bytes_max", self.pdu_bytes_max, PDU_BYTES_MAX_RANGE),
             ("association_bytes_max", self.association_bytes_max, ASSOCIATION_BYTES_MAX_RANGE),
-        ];
-        let (name, _, range) = limits.into_iter().find(|it| !it.2.contains(&it.1))?;
-        Some(format!("dicom.{name}: from {} to {}", range.start(), range.end()))
+        ] {
+            if !range.contains(&value) {
+                return Some(format!("dicom.{name}: from {} to {}", range.start(), range.end()));
+            }
+        }
+        None
     }
 
     /// The listener of this configuration. `peers` may be replaced while it runs.
