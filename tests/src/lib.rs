@@ -11,6 +11,7 @@
 pub mod api;
 pub mod faults;
 pub mod fuzzing;
+pub mod generators;
 pub mod measuring;
 mod processes;
 pub mod readiness;
