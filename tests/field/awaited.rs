@@ -90,6 +90,11 @@ pub(crate) const AWAITED: &[Awaited] = &[
         &["corrected is told", "preliminary is told"],
     ),
     Awaited::new(
+        "h03-status-of-observations",
+        "what was sent before it was withdrawn stays as it is",
+        &["what was sent before is taken back"],
+    ),
+    Awaited::new(
         "h04-flags-without-range",
         "the flag of the laboratory is lost where nothing is computed, and HH and LL become less",
         &[

@@ -94,10 +94,10 @@ const OBJECTS: Mock = Mock {
         ("duplicate-0111", Told),
         ("warn-b007", Delivered(2)),
         ("refuse-0124", Failed("0124")),
-        ("a900", Failed("A900")),
+        ("a900", Failed("a900")),
         // The first object is refused twice, and the second is received once.
         ("full-a700-twice", Delivered(4)),
-        ("c000", Failed("C000")),
+        ("c000", Failed("c000")),
         ("sr-only", Failed("1.2.840.10008.5.1.4.1.1.66.4")),
         ("implicit-only", Delivered(2)),
         ("abort", Failed("")),
