@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::case::Case;
 
 /// Longest wait for what a message or study leads to.
-const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
+const SETTLE_TIME_MAX: Duration = Duration::from_mins(2);
 
 /// After this time, a message or study on which no run has started is one that starts none.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
@@ -108,8 +108,8 @@ pub(crate) fn why(hospital: &Hospital, name: &str) -> Value {
     if name.is_empty() { Value::Null } else { ask(hospital, &["why", name]) }
 }
 
-/// Held while a command runs: each prepares the roles of the private database, and of two that do so
-/// at once, one may fail.
+/// Held while a command runs: each prepares the roles of the private database, and of two that do
+/// so at once, one may fail.
 static COMMANDS: Mutex<()> = Mutex::new(());
 
 /// Runs a command of the engine, while no other test runs one.

@@ -54,7 +54,7 @@ impl Site {
         let runtime = Runtime::new().unwrap();
         let shipped: Vec<(&str, String)> = SHIPPED.map(|it| (it, quick(it))).into();
         let receivers = matches!(kind, Kind::Receivers).then(Receivers::open);
-        let own = receivers.as_ref().map(Receivers::workflows).unwrap_or(shipped);
+        let own = receivers.as_ref().map_or(shipped, Receivers::workflows);
         let workflows: Vec<(&str, &str)> =
             own.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let more = receivers.as_ref().map(Receivers::destinations).unwrap_or_default() + SETTINGS;

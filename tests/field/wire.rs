@@ -50,8 +50,11 @@ async fn talk(hospital: &Hospital, parts: &[Vec<u8>], pause: Duration) -> String
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// What is written, and the control ids that are answered with AA, in order.
-fn conversations() -> Vec<(&'static str, Vec<Vec<u8>>, &'static [&'static str])> {
+/// A name, the parts that are written one after the other, and the control ids that are answered
+/// with AA, in order.
+type Conversation = (&'static str, Vec<Vec<u8>>, &'static [&'static str]);
+
+fn conversations() -> Vec<Conversation> {
     let bytes = |it: Vec<u8>| it.into_iter().map(|byte| vec![byte]).collect::<Vec<_>>();
     let cut = [START, message("N").get(..60).unwrap()].concat();
     let utf_16: Vec<u8> = String::from_utf8(message("P"))
