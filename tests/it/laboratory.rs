@@ -92,3 +92,93 @@ async fn hl7_60_what_is_no_result_by_its_status_reaches_nobody_as_one() {
     assert!(ends.len() == 2 && ends.contains(&"failed"), "{ends:?}");
     assert_eq!(hospital.ehr.received().len(), 1);
 }
+
+/// A result of the laboratory: control id, time, patient, order number, and OBX from OBX-2 on.
+fn potassium(control_id: &str, time: &str, patient: &str, number: &str, obx: &[&str]) -> String {
+    let rows: Vec<String> =
+        obx.iter().enumerate().map(|(at, it)| format!("OBX|{}|{it}\r", at + 1)).collect();
+    format!(
+        "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115{time}||ORU^R01|{control_id}|P|2.5.1\r\
+         PID|1||{patient}^^^HOSP^MR\rORC|RE|PL1|{number}\rOBR|1|PL1|{number}|24323-8^Panel^LN\r{}",
+        rows.concat()
+    )
+}
+
+/// The value (OBX-5) and status (OBX-11) of the potassium of a report, and its OBR-3.
+fn potassium_of(oru: &str) -> [String; 3] {
+    let field = |start: &str, has: &str, number: usize| {
+        let line = oru.split('\r').find(|it| it.starts_with(start) && it.contains(has));
+        line.and_then(|it| it.split('|').nth(number)).unwrap_or_default().to_owned()
+    };
+    [field("OBX", "2823-3", 5), field("OBX", "2823-3", 11), field("OBR", "", 3)]
+}
+
+const HIGH: &str = "NM|2823-3^Potassium^LN||7.9|mmol/L|3.5-5.1|HH|||F";
+const SODIUM: &str = "NM|2951-2^Sodium^LN||140|mmol/L|136-145|N|||F";
+const CORRECTED: &str = "NM|2823-3^Potassium^LN||4.9|mmol/L|3.5-5.1|N|||C";
+const WITHDRAWN: &str = "NM|2823-3^Potassium^LN||7.9|mmol/L|||||W";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_53_a_correction_of_the_laboratory_takes_the_place_of_what_it_corrects() {
+    let hospital = Hospital::open().await;
+    hospital.send_message(&potassium("C1", "1115", "A", "F1^LAB", &[HIGH, SODIUM])).await;
+    hospital.ended_runs(1).await;
+    // The same number of another patient, and of another laboratory, is another order.
+    hospital.send_message(&potassium("C2", "1116", "B", "F1^LAB", &[HIGH])).await;
+    hospital.ended_runs(2).await;
+    hospital.send_message(&potassium("C3", "1117", "A", "F1^MICRO", &[HIGH])).await;
+    hospital.ended_runs(3).await;
+
+    hospital.send_message(&potassium("C4", "1215", "A", "F1^LAB", &[CORRECTED])).await;
+    hospital.ended_runs(4).await;
+    hospital.send_message(&potassium("C5", "1315", "A", "F1^LAB", &[WITHDRAWN])).await;
+    hospital.ended_runs(5).await;
+
+    let received = hospital.ehr.received();
+    let all: Vec<[String; 3]> = received.iter().map(|it| potassium_of(it)).collect();
+    assert_eq!(all.len(), 5, "{all:?}");
+    let values: Vec<&str> = all.iter().map(|it| it[0].as_str()).collect();
+    assert_eq!(values, ["7.9", "7.9", "7.9", "4.9", ""]);
+    assert_eq!(all[4][1], "W", "{}", received[4]);
+    // The report is the same in the eyes of the receiver, and the others are not touched.
+    assert_eq!((&all[3][2], &all[4][2]), (&all[0][2], &all[0][2]));
+    assert!(all[1][2] != all[0][2] && all[2][2] != all[0][2] && all[1][2] != all[2][2]);
+    for oru in &received[3..] {
+        assert!(!oru.contains("7.9") && oru.contains("|140|"), "{oru}");
+    }
+
+    // What was withdrawn goes nowhere any more, even if a person asks for it.
+    let deliveries = hospital.ask(&["delivery", "list"]);
+    for id in deliveries.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()) {
+        hospital.command(&["delivery", "resend", id]);
+    }
+    hospital.ended_runs(5).await;
+    let again: Vec<[String; 3]> =
+        hospital.ehr.received().split_off(5).iter().map(|it| potassium_of(it)).collect();
+    let of_first = again.iter().filter(|it| it[2] == all[0][2]);
+    assert_eq!(of_first.map(|it| it[0].as_str()).collect::<Vec<_>>(), [""], "{again:?}");
+    let events = hospital.ask(&["audit", "show", "--limit", "500"]).to_string();
+    assert_eq!(events.matches("\"result_superseded\"").count(), 2, "{events}");
+    let why = hospital.ask(&["why", "C1"]);
+    assert!(why["messages"][0]["superseded_by"].is_string(), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_53_a_correction_that_arrives_before_its_original_stays() {
+    let hospital = Hospital::open().await;
+    hospital.send_message(&potassium("E1", "1215", "A", "F1^LAB", &[CORRECTED])).await;
+    hospital.ended_runs(1).await;
+
+    hospital.send_message(&potassium("E2", "1115", "A", "F1^LAB", &[HIGH])).await;
+    hospital.send_message(&potassium("E3", "1115", "A", "F1^LAB", &[HIGH, SODIUM])).await;
+    hospital.ended_runs(2).await;
+
+    let received = hospital.ehr.received();
+    let values: Vec<String> = received.iter().map(|it| potassium_of(it)[0].clone()).collect();
+    assert_eq!(values, ["4.9", "4.9"]);
+    assert!(received[1].contains("|140|"), "{}", received[1]);
+    let why = hospital.ask(&["why", "E2"]);
+    assert!(why["messages"][0]["superseded_by"].is_string(), "{why}");
+    let events = hospital.ask(&["audit", "show", "--limit", "500"]).to_string();
+    assert!(events.contains("had corrected its results before it arrived"), "{events}");
+}

@@ -61,6 +61,8 @@ pub struct DeliveryView {
     pub revision: u32,
     /// What the destination has already.
     pub before: Option<SentBefore>,
+    /// Whether a later run or message holds in place of the run or its message.
+    pub is_superseded: bool,
 }
 
 /// What a destination has of a result.

@@ -76,7 +76,9 @@ pub use review::{
 };
 pub use run::{ClaimedNode, DecideRun, InputKey, NewRun, NodeAttempt, RunRecord, RunStore};
 pub use run_step::{Block, NewDelivery, NewTask, NodeChange, NodeState, RunEnd, RunStep};
-pub use snapshot::{MessageSnapshot, OrderSnapshot, SeriesSnapshot, StoredInstance};
+pub use snapshot::{
+    EarlierResult, MessageSnapshot, OrderSnapshot, ResultHistory, SeriesSnapshot, StoredInstance,
+};
 pub use store_error::StoreError;
 pub use study::{
     Announced, AssemblyStore, Associations, DecideMessage, DecideStudy, MessageStep, RunSnapshot,

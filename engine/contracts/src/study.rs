@@ -108,6 +108,8 @@ pub struct StudyStep {
 pub struct MessageStep {
     /// Runs to start.
     pub start: Vec<NewRun>,
+    /// Tasks to give to people.
+    pub tasks: Vec<NewTask>,
     /// Events to record.
     pub events: Vec<Event>,
 }

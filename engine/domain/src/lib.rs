@@ -9,7 +9,7 @@
 //! - [`InferRequest`] and [`InferResponse`]: what a plugin asks the model
 //! - [`ResultSet`]: what a run found, in the form that every report is encoded from
 //! - [`OutputKind`]: what a result can be written as
-//! - [`Observation`]: laboratory results
+//! - [`Observation`], [`later_results`]: laboratory results, and which of two reports of one holds
 //! - [`ReviewState`], [`Attestation`]: what people decide about results
 //! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons that
 //!   are stored, each an enum whose variants have one name ([`named_enum!`])
@@ -32,6 +32,7 @@ mod error_chain;
 pub mod event;
 pub mod identity_graph;
 mod laboratory;
+pub mod later_results;
 mod message_type;
 mod model_protocol;
 mod named;
@@ -55,7 +56,7 @@ pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
-pub use laboratory::{Abnormality, LabRow, NoResult, Observation};
+pub use laboratory::{Abnormality, FillerNumber, LabRow, NoResult, Observation};
 pub use message_type::MessageType;
 pub use model_protocol::{
     AnswerBox, AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse,

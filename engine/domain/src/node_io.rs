@@ -1,12 +1,12 @@
 //! What a plugin reads and writes: the input and the output of a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, Finding, LabRow, NoResult, Observation, Region, Section, Segmentation,
-    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, FillerNumber, Finding, LabRow, NoResult, Observation, Region, Section,
+    Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -102,7 +102,14 @@ impl ExchangedDocument {
     /// The observations that report a result or take one back. Conditions of workflows count these:
     /// a message that only takes back has to be seen, and one that only announces has not.
     pub fn reported(&self) -> impl Iterator<Item = &Observation> {
-        self.observations.iter().filter(|it| it.no_result().is_none_or(NoResult::is_withdrawal))
+        self.observations
+            .iter()
+            .filter(|it| it.is_reported || it.no_result().is_none_or(NoResult::is_withdrawal))
+    }
+
+    /// The laboratory's numbers of the orders that the observations answer.
+    pub fn fillers(&self) -> BTreeSet<&FillerNumber> {
+        self.observations.iter().filter_map(|it| it.filler.as_ref()).collect()
     }
 
     /// The text that a person is responsible for: observations of a text type whose status is final

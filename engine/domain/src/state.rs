@@ -43,7 +43,7 @@ named_enum! {
         OrderCancelled = "order_cancelled",
         /// The destination accepts no results that nobody has signed (HL7-52).
         Unverified = "unverified",
-        /// A later run on more instances replaced the run.
+        /// A later run, on more instances or on corrected results, replaced the run.
         Replaced = "replaced",
         /// The nodes that the delivery needs have no output.
         NoResult = "no_result",

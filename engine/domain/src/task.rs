@@ -15,6 +15,8 @@ named_enum! {
         IdentityConflict = "identity_conflict",
         /// Instances arrived after the run on their study, and the workflow asks a person (DIN-52).
         LateInstances = "late_instances",
+        /// The laboratory corrected or withdrew what a result rests on that no machine may replace.
+        ResultCorrected = "result_corrected",
         /// The condition of a workflow cannot be evaluated on a study.
         ConditionFailed = "condition_failed",
         /// A study did not become complete in time; the workflow waits on (DIN-53).

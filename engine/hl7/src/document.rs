@@ -1,10 +1,12 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
 use contracts::MessageEffect;
-use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation, PatientId};
+use domain::{Attachment, DocumentAbout, ExchangedDocument, FillerNumber, Observation, PatientId};
+use jiff::Timestamp;
 
 use crate::groups::PatientGroup;
 use crate::message::{Message, Segment};
+use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
 pub(crate) fn document(
@@ -17,20 +19,65 @@ pub(crate) fn document(
         about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
         ..ExchangedDocument::default()
     };
-    for obx in groups.iter().flat_map(|it| it.named("OBX")) {
-        let observation = observation(message, obx);
-        // A file under a status without a result is none either.
-        if observation.no_result().is_none() {
-            document.attachments.extend(attachment(message, obx));
+    for group in groups {
+        let mut request = Request::default();
+        for segment in &group.segments {
+            request.read(message, segment);
+            if segment.name != "OBX" {
+                continue;
+            }
+            let observation = observation(message, segment, &request);
+            // A file under a status without a result is none either.
+            if observation.no_result().is_none() {
+                document.attachments.extend(attachment(message, segment));
+            }
+            document.observations.push(observation);
         }
-        document.observations.push(observation);
     }
     let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
     MessageEffect::Document { patient, document, accession }
 }
 
-fn observation(message: &Message, obx: &Segment) -> Observation {
+/// What ORC and OBR say of the observations that follow them.
+#[derive(Default)]
+struct Request {
+    filler: Option<FillerNumber>,
+    /// That of the ORC before: it stands for the next OBR, if that has none.
+    filler_of_control: Option<FillerNumber>,
+    /// OBR-22: when the results were reported, or changed.
+    changed_at: Option<Timestamp>,
+}
+
+impl Request {
+    fn read(&mut self, message: &Message, segment: &Segment) {
+        match segment.name.as_str() {
+            // In OUL, the ORC of an order comes after its OBR.
+            "ORC" if message.msh(9, 1) != "OUL" => {
+                self.filler_of_control = filler_number(message, segment);
+                self.filler = self.filler_of_control.clone();
+                self.changed_at = None;
+            }
+            "OBR" => {
+                let of_control = self.filler_of_control.take();
+                self.filler = filler_number(message, segment).or(of_control);
+                self.changed_at = timestamp(&message.value(segment, 22, 1));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The laboratory's number of an order: the third field of ORC and OBR alike (EI).
+fn filler_number(message: &Message, segment: &Segment) -> Option<FillerNumber> {
+    let part = |number| message.value(segment, 3, number).trim().to_owned();
+    let assigner = [2, 3, 4].map(part).join("^");
+    let assigner = assigner.trim_end_matches('^').to_owned();
+    let number = part(1);
+    (!number.is_empty()).then_some(FillerNumber { number, assigner })
+}
+
+fn observation(message: &Message, obx: &Segment, request: &Request) -> Observation {
     let either = |field, first, second| {
         let value = message.value(obx, field, first);
         if value.is_empty() { message.value(obx, field, second) } else { value }
@@ -45,6 +92,10 @@ fn observation(message: &Message, obx: &Segment) -> Observation {
         reference: message.text(obx, 7).trim().to_owned(),
         flag: message.value(obx, 8, 1),
         status: message.value(obx, 11, 1),
+        sub_id: message.value(obx, 4, 1),
+        filler: request.filler.clone(),
+        stated_at: request.changed_at.or_else(|| timestamp(&message.msh(7, 1))),
+        is_reported: false,
         value_type,
     }
 }
@@ -150,5 +201,32 @@ mod tests {
         let withdrawn = of("ORU^R01", &format!("OBR|1\r{obx}W"));
         assert_eq!(withdrawn.attachments, []);
         assert_eq!(withdrawn.observations[0].status, "W");
+    }
+
+    /// The numbers of the orders that the observations of a message answer.
+    fn fillers(kind: &str, rest: &str) -> Vec<String> {
+        let observations = of(kind, rest).observations.into_iter();
+        let fillers = observations.map(|it| it.filler.unwrap_or_default());
+        fillers.map(|it| format!("{} {}", it.number, it.assigner).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn hl7_53_an_observation_has_the_whole_number_of_its_order() {
+        let two = "OBR|1||F1^LAB\rOBX|1|NM|a\rOBR|2||F2^LAB^1.2.3^ISO\rOBX|1|NM|b";
+        assert_eq!(fillers("ORU^R01", two), ["F1 LAB", "F2 LAB^1.2.3^ISO"]);
+        let control = "ORC|RE||F1\rOBR|1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
+        assert_eq!(fillers("ORU^R01", control), ["F1", ""]);
+        let after = "OBR|1||F1\rORC|RE||F1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
+        assert_eq!(fillers("OUL^R22", after), ["F1", ""]);
+        assert_eq!(fillers("ORU^R01", "OBX|1|NM|a"), [""]);
+    }
+
+    #[test]
+    fn hl7_53_an_observation_is_of_the_time_of_its_last_change() {
+        let changed = "OBR|1||F1|||||||||||||||||||20260103121500+0000\rOBX|1|NM|a";
+        let stated = of("ORU^R01", changed).observations[0].stated_at;
+        assert_eq!(stated.unwrap().to_string(), "2026-01-03T12:15:00Z");
+        // MSH-7 is a date alone here.
+        assert_eq!(of("ORU^R01", "OBR|1||F1\rOBX|1|NM|a").observations[0].stated_at, None);
     }
 }

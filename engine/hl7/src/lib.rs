@@ -39,6 +39,7 @@ pub mod message_type;
 mod patient;
 pub mod receiver;
 pub mod sender;
+mod time;
 
 pub use config::{Config, Hl7Config};
 pub use destination_config::MllpDestinationConfig;

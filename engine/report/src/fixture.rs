@@ -123,6 +123,7 @@ impl Fixture {
             flag_received: "H".to_owned(),
             disagrees: false,
             doubt: String::new(),
+            withdrawn: None,
         }];
         self
     }

@@ -29,6 +29,7 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
         flag_received: fields.flag.to_owned(),
         disagrees: disagrees(abnormality, fields.flag),
         doubt: String::new(),
+        withdrawn: None,
     }
 }
 

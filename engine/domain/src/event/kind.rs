@@ -65,6 +65,7 @@ macro_rules! with_kinds {
                 RunCompleted = "run_completed",
                 RunFailed = "run_failed",
                 RunCancelled = "run_cancelled",
+                ResultSuperseded = "result_superseded",
                 RunCancelAsked = "run_cancel_asked",
                 RunRetryAsked = "run_retry_asked",
                 NodeStarted = "node_started",

@@ -22,6 +22,7 @@ use super::completeness::{Completeness, completeness};
 use super::facts::{
     content_digest, definition_digest, inputs, message_facts, series_items, study_facts,
 };
+use super::later_results;
 use crate::configuration::{ActiveWorkflow, Destinations};
 use crate::run::step::{StepContext, first_step};
 use crate::timing::after;
@@ -89,7 +90,16 @@ pub(crate) struct StudyDecision {
     pub(crate) cancellations: Vec<Cancellation>,
 }
 
+/// What is decided about a message.
+pub(crate) struct MessageDecision {
+    /// The rows and events to store.
+    pub(crate) step: MessageStep,
+    /// The runs to cancel afterwards.
+    pub(crate) cancellations: Vec<Cancellation>,
+}
+
 /// A run to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cancellation {
     /// The run.
     pub(crate) run: Uuid,
@@ -336,40 +346,53 @@ impl AssemblyPolicy<'_> {
     }
 
     /// Decides about a message: every workflow whose condition holds starts on it.
-    pub(crate) fn decide_message(&self, message: &MessageSnapshot) -> MessageStep {
+    pub(crate) fn decide_message(&self, message: &MessageSnapshot) -> MessageDecision {
         let facts = message_facts(message);
         let mut step = MessageStep::default();
         for active in self.workflows {
             if matches!(active.workflow.trigger, Trigger::Study(_)) {
                 continue;
             }
-            let subject = Subject {
-                patient: message.patient,
-                message: Some(message.id),
-                ..Subject::default()
-            };
+            let name = &active.reference.name;
             match active.workflow.takes(&facts) {
-                Ok(true) => {
-                    let reason = format!("a message of type {} arrived", message.message_type);
-                    step.start.push(NewRun {
-                        message: Some(message.id),
-                        patient: message.patient,
-                        input_key: InputKey {
-                            definition: definition_digest(active),
-                            content: message.id.simple().to_string(),
-                        },
-                        ..self.new_run(active, &facts, &[], subject, reason)
-                    });
+                Ok(true) if message.history.is_outdated => {
+                    let reason = "a later message had corrected its results before it arrived";
+                    step.events.push(not_started(name, message_subject(message), reason));
                 }
+                Ok(true) => step.start.push(self.message_run(message, active, &facts)),
                 Ok(false) => {}
                 Err(error) => {
                     let reason = error.to_string();
-                    step.events.push(not_started(&active.reference.name, subject, &reason));
+                    step.events.push(not_started(name, message_subject(message), &reason));
                 }
             }
         }
-        step
+        let cancellations = later_results::follow_up(message, &mut step);
+        MessageDecision { step, cancellations }
     }
+
+    fn message_run(
+        &self,
+        message: &MessageSnapshot,
+        active: &ActiveWorkflow,
+        facts: &Facts,
+    ) -> NewRun {
+        let reason = format!("a message of type {} arrived", message.message_type);
+        NewRun {
+            message: Some(message.id),
+            patient: message.patient,
+            input_key: InputKey {
+                definition: definition_digest(active),
+                content: message.id.simple().to_string(),
+            },
+            amends: later_results::amended(&message.history.earlier, &active.reference.name),
+            ..self.new_run(active, facts, &[], message_subject(message), reason)
+        }
+    }
+}
+
+pub(super) fn message_subject(message: &MessageSnapshot) -> Subject {
+    Subject { patient: message.patient, message: Some(message.id), ..Subject::default() }
 }
 
 fn study_subject(study: &StudySnapshot) -> Subject {

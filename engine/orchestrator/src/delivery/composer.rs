@@ -12,7 +12,9 @@ use contracts::{
     Archive, Block, ClaimedDelivery, ComposeFailure, DeliveryStore, DeliveryView, Output,
     OutputKind, StoreError,
 };
-use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
+use domain::{
+    BlockReason, ErrorChain, NodeOutput, ResultStatus, ReviewState, Segment, SopInstanceUid,
+};
 use encoding::dicom::header::Header;
 use imaging::Picture;
 use report::status::StatusCodes;
@@ -137,7 +139,7 @@ impl Composition<'_> {
         let is_routing = self.delivery.what == [OutputKind::Images];
         if !is_routing
             && !is_withdrawn(view)
-            && let Some(block) = order_block(view)
+            && let Some(block) = replaced_block(view).or_else(|| order_block(view))
         {
             return Err(ComposeFailure::Blocked(block));
         }
@@ -180,6 +182,17 @@ impl Composition<'_> {
         (self.is_for_ehr() && is_unsigned && !self.site.allow_unverified)
             .then(|| unsigned(&self.delivery.destination))
     }
+}
+
+/// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn. What
+/// a person has signed is theirs to take back.
+fn replaced_block(view: &DeliveryView) -> Option<Block> {
+    let state = view.reviewed.as_ref().map(|it| it.state);
+    let is_signed = matches!(state, Some(ReviewState::Signed | ReviewState::Amended));
+    (view.is_superseded && !is_signed).then(|| Block {
+        by: BlockReason::Replaced,
+        reason: "a later result holds in its place".to_owned(),
+    })
 }
 
 /// Blocks everything that was concluded while the order is cancelled (HL7-43), or while images and

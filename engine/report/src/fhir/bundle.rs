@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::{
-    Abnormality, Attestation, Code, Finding, InputInstance, LabRow, Measurement, Order, PersonName,
-    Segment, derived_uid,
+    Abnormality, Attestation, Code, Finding, InputInstance, LabRow, Measurement, NoResult, Order,
+    PersonName, Segment, derived_uid,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -261,6 +261,10 @@ fn observation(input: &ReportInput<'_>, code: &Code) -> Value {
 fn laboratory_row(input: &ReportInput<'_>, row: &LabRow) -> Value {
     let code = Code::new(&row.code, &row.scheme, &row.entry_name);
     let mut resource = observation(input, &code);
+    if let Some(reason) = row.withdrawn {
+        put(&mut resource, "status", json!(withdrawn_status(reason)));
+        return resource;
+    }
     if input.status.is_withdrawn {
         return resource;
     }
@@ -279,6 +283,16 @@ fn laboratory_row(input: &ReportInput<'_>, row: &LabRow) -> Value {
         put(&mut resource, "interpretation", json!([{ "coding": [coding] }]));
     }
     resource
+}
+
+/// `Observation.status` of a result that the laboratory took back.
+const fn withdrawn_status(reason: NoResult) -> &'static str {
+    match reason {
+        NoResult::Deleted | NoResult::Wrong => "entered-in-error",
+        NoResult::Unobtainable | NoResult::NotAsked | NoResult::Pending | NoResult::OrderOnly => {
+            "cancelled"
+        }
+    }
 }
 
 /// The report, with references to its observations.

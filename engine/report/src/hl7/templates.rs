@@ -175,7 +175,7 @@ fn example() -> View<'static> {
             value: text(),
             unit: example_code(),
         }],
-        laboratory: vec![laboratory_row(&example_row())],
+        laboratory: vec![laboratory_row(&example_row(), "R")],
         producer: text(),
         document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
         notice: Notice {
@@ -215,6 +215,7 @@ fn example_row() -> LabRow {
         flag_received: text(),
         disagrees: false,
         doubt: String::new(),
+        withdrawn: None,
     }
 }
 

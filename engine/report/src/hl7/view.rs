@@ -2,7 +2,8 @@
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
 use domain::{
-    Code, LabRow, Measurement, NameGroup, Order, PatientId, PersonName, ResultSet, Segment,
+    Code, LabRow, Measurement, NameGroup, NoResult, Order, PatientId, PersonName, ResultSet,
+    Segment,
 };
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
@@ -143,6 +144,8 @@ pub(crate) struct LabView {
     #[serde(flatten)]
     pub(crate) row: LabRow,
     pub(crate) flag: &'static str,
+    /// OBX-11.
+    pub(crate) status: &'static str,
 }
 
 /// The values of a message about a result.
@@ -176,7 +179,7 @@ pub(crate) fn view<'a>(
         study_uid: context.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(input),
         measurements: measurements(input),
-        laboratory: laboratory_rows(input),
+        laboratory: laboratory_rows(input, statuses.observation),
         notice: notice(input),
         producer: algorithms.join(", "),
         document,
@@ -430,8 +433,9 @@ fn measurement_row(segment: &Segment, measurement: &Measurement) -> MeasurementR
 }
 
 /// The laboratory rows; without their values, if the result was withdrawn.
-fn laboratory_rows(input: &ReportInput<'_>) -> Vec<LabView> {
-    let mut rows: Vec<LabView> = input.results.laboratory.iter().map(laboratory_row).collect();
+fn laboratory_rows(input: &ReportInput<'_>, status: &'static str) -> Vec<LabView> {
+    let rows = input.results.laboratory.iter();
+    let mut rows: Vec<LabView> = rows.map(|it| laboratory_row(it, status)).collect();
     if input.status.is_withdrawn {
         for view in &mut rows {
             view.row.result.clear();
@@ -441,12 +445,14 @@ fn laboratory_rows(input: &ReportInput<'_>) -> Vec<LabView> {
     rows
 }
 
-/// A laboratory row. Its type is NM only for a pure decimal (HL7-60).
-pub(crate) fn laboratory_row(row: &LabRow) -> LabView {
+/// A laboratory row. Its type is NM only for a pure decimal (HL7-60). One that the laboratory took
+/// back has the status of that, whatever the status of the others.
+pub(crate) fn laboratory_row(row: &LabRow, status: &'static str) -> LabView {
     let is_number = row.result.parse::<f64>().is_ok_and(f64::is_finite)
         && row.result.chars().all(|it| it.is_ascii_digit() || ".+-".contains(it));
     let value_type = if is_number { "NM" } else { "ST" };
-    LabView { value_type, row: row.clone(), flag: row.abnormality.flag() }
+    let status = row.withdrawn.map_or(status, NoResult::status);
+    LabView { value_type, row: row.clone(), flag: row.abnormality.flag(), status }
 }
 
 /// A point in time (TS), in UTC.
@@ -510,8 +516,9 @@ mod tests {
                 flag_received: String::new(),
                 disagrees: false,
                 doubt: String::new(),
+                withdrawn: None,
             };
-            assert_eq!(laboratory_row(&row).value_type, value_type, "{result}");
+            assert_eq!(laboratory_row(&row, "R").value_type, value_type, "{result}");
         }
     }
 

@@ -196,6 +196,9 @@ pub(crate) fn region(region: &Region) -> String {
 
 fn laboratory_row(row: &LabRow) -> String {
     let LabRow { entry_name, result, unit, .. } = row;
+    if let Some(reason) = row.withdrawn {
+        return format!("{entry_name}: {}", reason.reason());
+    }
     let reference = match row.reference.as_str() {
         "" => String::new(),
         reference => format!(" (reference {reference})"),

@@ -59,8 +59,10 @@ fn show(why: &Explanation) {
     }
     for message in &why.messages {
         let problem = message.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+        let later = message.superseded_by.map(|it| format!("; message {it} holds in its place"));
+        let later = later.unwrap_or_default();
         line(format_args!(
-            "message {} {} from {} at {}: answered {}{problem}",
+            "message {} {} from {} at {}: answered {}{problem}{later}",
             message.message_type,
             message.control_id,
             message.sender,

@@ -52,6 +52,9 @@ pub struct MessageLine {
     pub code: String,
     /// Why it was refused.
     pub problem: Option<String>,
+    /// The later message whose results hold in place of its own.
+    #[sqlx(default)]
+    pub superseded_by: Option<Uuid>,
 }
 
 /// A run in a list.

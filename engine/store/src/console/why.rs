@@ -136,7 +136,8 @@ impl PgStore {
         let messages: Vec<MessageLine> = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
                 as received_at, sending_application as sender,
-                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem
+                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem,
+                superseded_by
              from message where control_id = $1 or id::text = $1 or (accession = $1 and $1 <> '')
                 or patient in (select f from patient_identifier i, patient_family(i.patient) f
                     where i.value = $1)

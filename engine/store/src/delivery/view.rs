@@ -57,8 +57,23 @@ pub(crate) async fn of(
         reviewed: review::last_version(tx, keys, id).await?,
         revision: 0,
         before: sent_before(tx, keys, delivery, &run).await?,
+        is_superseded: is_superseded(tx, &run).await?,
         run,
     })
+}
+
+/// Whether another run replaces this one, or another message holds in place of its own.
+async fn is_superseded(tx: &mut PgConnection, run: &RunRecord) -> Result<bool> {
+    let is_superseded = sqlx::query_scalar(
+        "select exists (select from run where amends is not null and amends ->> 'run' = $1::text
+                and (amends ->> 'is_replaced')::boolean)
+            or exists (select from message where id = $2 and superseded_by is not null)",
+    )
+    .bind(run.id)
+    .bind(run.message)
+    .fetch_one(tx)
+    .await?;
+    Ok(is_superseded)
 }
 
 /// The event subject of a delivery.

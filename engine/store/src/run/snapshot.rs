@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use contracts::{
-    Announced, Associations, InputKey, MessageSnapshot, OrderSnapshot, PluginPin, RunSnapshot,
-    SeriesSnapshot, StoredInstance, StudySnapshot,
+    Announced, Associations, InputKey, MessageSnapshot, OrderSnapshot, PluginPin, ResultHistory,
+    RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot,
 };
 use domain::{ExchangedDocument, MessageType, NodeOutput, OrderMatch};
 use serde_json::Value;
@@ -264,7 +264,8 @@ pub(crate) async fn messages(
     ids: &[Uuid],
 ) -> Result<Vec<MessageSnapshot>> {
     let rows: Vec<MessageRow> = sqlx::query_as(
-        "select id, message_code, trigger_event, patient_root(patient) as patient, document
+        "select id, message_code, trigger_event, patient_root(patient) as patient,
+            coalesce(in_force, document) as document
          from message where id = any($1) order by received_at, id",
     )
     .bind(ids)
@@ -279,7 +280,9 @@ pub(crate) async fn messages(
             None => ExchangedDocument::default(),
         };
         let message_type = MessageType { code: row.message_code, trigger: row.trigger_event };
-        all.push(MessageSnapshot { id: row.id, message_type, patient: row.patient, document });
+        let history = ResultHistory::default();
+        let MessageRow { id, patient, .. } = row;
+        all.push(MessageSnapshot { id, message_type, patient, document, history });
     }
     Ok(all)
 }

@@ -129,7 +129,8 @@ const EXPIRED_IMAGES: &str = "from study s join instance i on i.study = s.uid
         and not exists (select from task t
             where t.decided_at is null and t.subject ->> 'study' = s.uid)";
 
-const EXPIRED_MESSAGES: &str = "from message m join payload p on p.id in (m.raw, m.document)
+const EXPIRED_MESSAGES: &str = "from message m
+        join payload p on p.id in (m.raw, m.document, m.in_force)
     where p.removed_at is null and m.decided and m.received_at < now() - $1 * interval '1 second'
         and not exists (select from run r where r.message = m.id and r.ended_at is null)
         and not exists (select from task t
