@@ -19,6 +19,3 @@ alter table message add column in_force uuid references payload (id);
 -- The message whose document holds in place of this one: no draft of this one is sent any more.
 alter table message add column superseded_by uuid references message (id);
 create index message_superseded_by on message (superseded_by) where superseded_by is not null;
-
--- Runs by the run that they replace or add to.
-create index run_amends on run ((amends ->> 'run')) where amends is not null;

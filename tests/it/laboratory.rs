@@ -1,6 +1,8 @@
 //! Laboratory results become a table with flags that the engine computes (HL7-60..64, PAP-12).
 
-use system_tests::Hospital;
+use serde_json::json;
+use system_tests::api::{call, token};
+use system_tests::{Hospital, SiteOptions, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_12_results_become_a_table_and_false_flags_are_marked() {
@@ -181,4 +183,57 @@ async fn hl7_53_a_correction_that_arrives_before_its_original_stays() {
     assert!(why["messages"][0]["superseded_by"].is_string(), "{why}");
     let events = hospital.ask(&["audit", "show", "--limit", "500"]).to_string();
     assert!(events.contains("had corrected its results before it arrived"), "{events}");
+}
+
+const REVIEWED: &str = "
+workflow: checked
+on: { message: { type: [ORU^R01] } }
+nodes:
+  table: { plugin: lab-report-parsing }
+  sign: { review: laboratory, after: [table] }
+deliver:
+  - { to: ehr, what: [oru], after: [sign] }
+";
+
+/// Signs the result that waits for a person.
+async fn sign_next(hospital: &Hospital, token: &str) {
+    let address = &hospital.engine.http;
+    let open = eventually("a review", async || {
+        let (_, open) = call(address, Some(token), ("GET", "/api/reviews"), None);
+        open.as_array().filter(|it| !it.is_empty()).cloned()
+    })
+    .await;
+    let path = |what: &str| format!("/api/runs/{}/{what}", open[0]["run"].as_str().unwrap());
+    let (_, result) = call(address, Some(token), ("GET", &path("result")), None);
+    let body = json!({ "seen": result["digest"], "meaning": "approved", "token": token });
+    let (status, answer) = call(address, Some(token), ("POST", &path("sign")), Some(&body));
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_53_a_correction_of_a_signed_result_waits_for_a_person() {
+    let workflows = [("checked", REVIEWED)];
+    let options =
+        SiteOptions { workflows: &workflows, allow_unverified: false, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
+    let token = token(&hospital, "laboratory", "Reader^Ruth");
+    hospital.send_message(&potassium("G1", "1115", "A", "F1^LAB", &[HIGH])).await;
+    sign_next(&hospital, &token).await;
+    hospital.ended_runs(1).await;
+
+    hospital.send_message(&potassium("G2", "1215", "A", "F1^LAB", &[CORRECTED])).await;
+    let task = eventually("the task", async || {
+        let tasks = hospital.ask(&["task", "list"]);
+        tasks.as_array()?.iter().find(|it| it["kind"] == "result_corrected").cloned()
+    })
+    .await;
+    assert!(task["reason"].as_str().unwrap().contains("signed"), "{task}");
+    assert_eq!(hospital.ehr.received().len(), 1);
+    sign_next(&hospital, &token).await;
+    hospital.ended_runs(2).await;
+
+    let [first, second] = hospital.ehr.received().try_into().unwrap();
+    let [value, status, number] = potassium_of(&first);
+    assert_eq!([value.as_str(), status.as_str()], ["7.9", "F"], "{first}");
+    assert_eq!(potassium_of(&second), ["4.9".to_owned(), "C".to_owned(), number], "{second}");
 }

@@ -81,6 +81,8 @@ pub struct ResultHistory {
     pub is_outdated: bool,
     /// Whether it reports results again and it cannot be told which.
     pub is_ambiguous: bool,
+    /// Whether it only repeats what was in force.
+    pub is_repeated: bool,
 }
 
 /// The result of a run on a message that a later message replaces.
@@ -99,9 +101,9 @@ pub struct EarlierResult {
 }
 
 impl EarlierResult {
-    /// Whether a person has signed it: no machine replaces it then.
-    pub const fn is_signed(&self) -> bool {
-        matches!(self.reviewed, Some(ReviewState::Signed | ReviewState::Amended))
+    /// Whether a person has signed it: it stands until a person signs another.
+    pub fn is_signed(&self) -> bool {
+        self.reviewed.is_some_and(ReviewState::is_signed)
     }
 
     /// Whether a later result may take its place without a person.

@@ -86,6 +86,8 @@ pub struct RunSnapshot {
     pub first_later: Option<Timestamp>,
     /// The first of the runs that it adds to or replaces; its own key if there is none.
     pub first: Uuid,
+    /// Whether a person has signed its result, and it was not withdrawn.
+    pub is_signed: bool,
 }
 
 /// What is decided about a study.

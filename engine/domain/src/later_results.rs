@@ -30,6 +30,8 @@ pub struct Combined {
     pub outdated_by: Option<usize>,
     /// Whether it reports results again and it cannot be told which.
     pub is_ambiguous: bool,
+    /// Whether it only repeats what is in force.
+    pub is_repeated: bool,
 }
 
 /// What a result is known by.
@@ -78,6 +80,24 @@ impl Statement<'_> {
         self.observations.iter().map(|it| rank(it)).max().unwrap_or_default()
     }
 
+    /// Whether it can be told which of its observations are those of another: there are as many, or
+    /// they are the lines of one text.
+    fn is_comparable_with(&self, other: &Statement<'_>) -> bool {
+        let is_text = |it: &&Observation| matches!(it.value_type.as_str(), "TX" | "FT");
+        let both = || self.observations.iter().chain(&other.observations).copied();
+        self.observations.len() == other.observations.len() || both().all(|it| is_text(&it))
+    }
+
+    /// Whether it states the same, whenever it was stated.
+    fn says_the_same_as(&self, other: &Statement<'_>) -> bool {
+        let bare = |observation: &&Observation| Observation {
+            stated_at: None,
+            is_reported: false,
+            ..Observation::clone(observation)
+        };
+        self.observations.iter().map(bare).eq(other.observations.iter().map(bare))
+    }
+
     /// Whether receivers may have a value of it.
     fn is_reported(&self) -> bool {
         self.observations.iter().any(|it| it.is_reported || it.no_result().is_none())
@@ -124,9 +144,9 @@ pub fn combine(arrived: &ExchangedDocument, known: &[KnownDocument]) -> Combined
             add(&mut in_force, statements);
         }
     }
-    let is_ambiguous = own.iter().any(|(key, mine)| {
-        in_force.get(key).is_some_and(|it| it.observations.len() != mine.observations.len())
-    });
+    let is_ambiguous = own
+        .iter()
+        .any(|(key, mine)| in_force.get(key).is_some_and(|it| !mine.is_comparable_with(it)));
     if is_ambiguous {
         return Combined { is_ambiguous, ..alone };
     }
@@ -134,6 +154,12 @@ pub fn combine(arrived: &ExchangedDocument, known: &[KnownDocument]) -> Combined
         in_force.iter().filter(|(_, it)| it.is_reported()).map(|(key, _)| *key).collect();
     let has_unkeyed =
         arrived.observations.iter().any(|it| is_statement(it) && ResultKey::of(it).is_none());
+    // The content of a file is not compared.
+    let is_repeated = !has_unkeyed
+        && arrived.attachments.is_empty()
+        && own
+            .iter()
+            .all(|(key, mine)| in_force.get(key).is_some_and(|it| mine.says_the_same_as(it)));
     let keys: Vec<ResultKey<'_>> = own.keys().copied().collect();
     add(&mut in_force, own);
     let winners = keys.iter().map(|key| in_force.get(key).and_then(|it| it.source));
@@ -143,7 +169,7 @@ pub fn combine(arrived: &ExchangedDocument, known: &[KnownDocument]) -> Combined
     }
     let rest = shared.iter().filter_map(|place| known.get(*place)).map(|it| &it.document);
     let document = document_in_force(arrived, &in_force, &reported, rest);
-    Combined { document, replaced: shared, ..Combined::default() }
+    Combined { document, replaced: shared, is_repeated, ..Combined::default() }
 }
 
 /// The statements of a document, by what they are about.
@@ -241,9 +267,10 @@ mod tests {
 
     /// The observations of a document as `code value status`, with `+` where it was reported.
     fn lines(document: &ExchangedDocument) -> Vec<String> {
-        let lines = document.observations.iter().map(|it| {
-            let mark = if it.is_reported { "+" } else { "" };
-            format!("{} {} {}{mark}", it.code, it.value, it.status)
+        let lines = document.observations.iter().map(|observation| {
+            let Observation { code, value, status, is_reported, .. } = observation;
+            let mark = if *is_reported { "+" } else { "" };
+            format!("{code} {value} {status}{mark}")
         });
         lines.collect()
     }
@@ -321,6 +348,28 @@ mod tests {
         let combined = combine(&correction, &[known(&both)]);
         assert!(combined.is_ambiguous);
         assert_eq!((combined.replaced, combined.document), (vec![], correction));
+    }
+
+    #[test]
+    fn hl7_53_what_is_sent_again_unchanged_corrects_nothing() {
+        let earlier = known(&[observation("K", "7.9", "F", Some(11))]);
+        let again = document(&[observation("K", "7.9", "F", Some(12))]);
+        assert!(combine(&again, &[earlier.clone()]).is_repeated);
+        let corrected = document(&[observation("K", "4.9", "C", Some(12))]);
+        assert!(!combine(&corrected, &[earlier]).is_repeated);
+    }
+
+    #[test]
+    fn hl7_53_lines_of_a_text_are_replaced_together() {
+        let line = |text: &str, hour| Observation {
+            value_type: "TX".to_owned(),
+            ..observation("Findings", text, "F", Some(hour))
+        };
+        let earlier = known(&[line("one", 11), line("two", 11)]);
+        let addendum = document(&[line("one", 12), line("two", 12), line("three", 12)]);
+        let combined = combine(&addendum, &[earlier]);
+        assert_eq!((combined.is_ambiguous, combined.replaced), (false, vec![0]));
+        assert_eq!(combined.document.observations.len(), 3);
     }
 
     #[test]

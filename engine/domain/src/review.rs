@@ -65,6 +65,22 @@ impl ReviewState {
             Self::Rejected | Self::Withdrawn => ResultStatus::Withdrawn,
         }
     }
+
+    /// Whether a person answers for the result with a signature.
+    pub const fn is_signed(self) -> bool {
+        matches!(self, Self::Signed | Self::Amended)
+    }
+
+    /// The position of the version in force among the versions of a result, oldest first. A signed
+    /// version stands until another is signed or it is withdrawn: what a person edits or rejects
+    /// after failed steps were tried again is about a proposal (OUT-83).
+    pub fn in_force(versions: &[Self]) -> Option<usize> {
+        let last = versions.len().checked_sub(1)?;
+        let ends_proposal = |it: &Self| it.is_signed() || *it == Self::Withdrawn;
+        let decided = versions.iter().rposition(ends_proposal);
+        let signed = decided.filter(|at| versions.get(*at).is_some_and(|it| it.is_signed()));
+        Some(signed.unwrap_or(last))
+    }
 }
 
 named_enum! {
@@ -101,6 +117,22 @@ pub struct Attestation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn out_83_a_signed_version_stands_until_another_is_signed_or_it_is_withdrawn() {
+        use ReviewState::{Amended, Edited, Rejected, Signed, Withdrawn};
+        let in_force =
+            |versions: &[ReviewState]| ReviewState::in_force(versions).map(|at| (at, versions[at]));
+        assert_eq!(in_force(&[]), None);
+        assert_eq!(in_force(&[Edited]), Some((0, Edited)));
+        assert_eq!(in_force(&[Edited, Signed]), Some((1, Signed)));
+        assert_eq!(in_force(&[Signed, Edited]), Some((0, Signed)));
+        assert_eq!(in_force(&[Signed, Edited, Rejected]), Some((0, Signed)));
+        assert_eq!(in_force(&[Signed, Edited, Signed, Amended]), Some((3, Amended)));
+        assert_eq!(in_force(&[Signed, Withdrawn]), Some((1, Withdrawn)));
+        assert_eq!(in_force(&[Signed, Withdrawn, Edited]), Some((2, Edited)));
+        assert_eq!(in_force(&[Rejected]), Some((0, Rejected)));
+    }
 
     #[test]
     fn names_are_printed_and_written_for_dicom() {

@@ -45,6 +45,8 @@ named_enum! {
         Unverified = "unverified",
         /// A later run, on more instances or on corrected results, replaced the run.
         Replaced = "replaced",
+        /// A signed result stands, and nobody has signed the later one that would follow it.
+        SignedResult = "signed_result",
         /// The nodes that the delivery needs have no output.
         NoResult = "no_result",
         /// The result cannot be expressed in the form that the destination wants.

@@ -41,7 +41,8 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("OML^O21", "order"),
     (
         "ORU^R01",
-        "results, with files out of OBX-5 (ED); what OBX-11 calls no result (D, W, X, N, I, O) is none",
+        "results, with files out of OBX-5 (ED); what OBX-11 calls no result (D, W, X, N, I, O) is none; \
+         of what is reported again (same patient, OBR-3, OBX-3, OBX-4) the later message holds",
     ),
     ("OUL^R22", "results"),
     ("MDM^T01", "document: TXA, and text or file out of OBX (all events T01 to T11)"),
@@ -100,8 +101,10 @@ All are of version 2.5.1, with MSH-15 AL and MSH-16 NE, in the destination's cha
 that does not fit is an error, never a question mark. The same MSH-10 on every try; after AE, or \
 an answer that acknowledges nothing (our own message, one without MSA, bytes without 0x0B), five tries, \
 after AR none, and with `on_error: block` nothing more until a person has looked.\n\n\
-ORU: OBR-25 and OBX-11 are R for what nobody has signed, C for what corrects it. OBR-3 is the same for \
-every version of a report. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
+ORU: OBR-25 and OBX-11 are R for what nobody has signed, P for what a person has changed and not signed, \
+each time it is sent; F for what is signed, C for what is signed in the place of a final result. OBR-3 is \
+the same for every version of a report, and OBX-4 for every version of a row; a row that a person took out has OBX-11 D, \
+one that the laboratory took back has the status of that, both without a value. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
 (`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
 
 /// A case of the table of acknowledgements, with an example message.

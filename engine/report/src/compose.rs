@@ -169,7 +169,7 @@ fn control_id(kind: OutputKind, input: &ReportInput<'_>) -> String {
 mod tests {
     use contracts::{ReportForm, SegmentationForm};
     use dicom_dictionary_std::tags;
-    use domain::{Code, PatientId, ResultStatus, Section, sop_class};
+    use domain::{Code, PatientId, ResultStatus, ReviewState, Section, sop_class};
     use serde_json::Value;
 
     use super::*;
@@ -395,15 +395,73 @@ mod tests {
         assert!(!signed.contains(BANNER));
     }
 
+    /// OBR-25, OBX-11 and the statuses of FHIR of a result.
+    fn statuses(fixture: &Fixture) -> [String; 4] {
+        let oru = message(fixture, OutputKind::Oru);
+        let bundle: Value = serde_json::from_slice(&one(fixture, OutputKind::Fhir).bytes).unwrap();
+        let status = |kind: &str| {
+            let mut entries = bundle["entry"].as_array().unwrap().iter();
+            let found = entries.find(|it| it["resource"]["resourceType"] == kind).unwrap();
+            found["resource"]["status"].as_str().unwrap().to_owned()
+        };
+        let fhir = [status("DiagnosticReport"), status("Observation")];
+        let [report, observation] = fhir;
+        [field(&oru, "OBR", 25), field(&oru, "OBX", 11), report, observation]
+    }
+
     #[test]
-    fn hl7_53_the_same_content_sent_again_is_a_correction() {
-        let fixture = Fixture::new();
-        let sent = fixture.compose(&[OutputKind::Oru]).unwrap();
-        let again = message(&Fixture::new().sent_before(&sent, true), OutputKind::Oru);
-        assert_eq!(field(&again, "OBR", 25), "C");
+    fn hl7_51_a_draft_is_preliminary_however_often_it_is_sent_and_whatever_it_replaces() {
+        use ResultStatus::{AiDraft, AiPartial, HumanEdited};
+        let sent = Fixture::new().compose(&[OutputKind::Oru, OutputKind::Sr]).unwrap();
+        for status in [AiDraft, AiPartial, HumanEdited] {
+            let draft = || Fixture::with_status(status);
+            let first = statuses(&draft());
+            for again in [
+                draft().sent_before(&sent, true),
+                draft().sent_before(&sent, true).sent_as(ReviewState::Signed),
+                draft().replacing().sent_before(&sent, false),
+                draft().replacing().sent_before(&sent, false).sent_as(ReviewState::Signed),
+            ] {
+                assert_eq!(statuses(&again), first, "{status:?}");
+                let object = read(&one(&again, OutputKind::Sr));
+                assert_eq!(value(&object, tags::PRELIMINARY_FLAG), "PRELIMINARY");
+                assert_eq!(value(&object, tags::VERIFICATION_FLAG), "UNVERIFIED");
+                let mdm = message(&again, OutputKind::Mdm);
+                assert!(["DO", "IN"].contains(&field(&mdm, "TXA", 17).as_str()), "{mdm}");
+                assert_eq!(field(&mdm, "TXA", 19), "UN");
+            }
+        }
+    }
+
+    #[test]
+    fn hl7_51_a_signed_result_in_the_place_of_a_final_one_is_a_correction() {
+        let sent = Fixture::new().compose(&[OutputKind::Oru]).unwrap();
+        let signed = || Fixture::with_status(ResultStatus::Signed);
+        let first = ["F", "F", "final", "final"];
+        let correction = ["C", "C", "corrected", "corrected"];
+        // A draft was no final result.
+        assert_eq!(statuses(&signed().sent_before(&sent, true)), first);
+        let again = signed().sent_before(&sent, true).sent_as(ReviewState::Signed);
+        assert_eq!(statuses(&again), correction);
+        let of_later_run = signed().replacing().sent_before(&sent, false);
+        assert_eq!(statuses(&of_later_run.sent_as(ReviewState::Amended)), correction);
         // Another run that adds to it is a result of its own.
-        let addition = message(&Fixture::new().sent_before(&sent, false), OutputKind::Oru);
-        assert_eq!(field(&addition, "OBR", 25), "R");
+        let addition = signed().sent_before(&sent, false).sent_as(ReviewState::Signed);
+        assert_eq!(statuses(&addition), first);
+        // Of a withdrawn result nothing is left to correct.
+        let after = signed().sent_before(&sent, true).sent_as(ReviewState::Withdrawn);
+        assert_eq!(statuses(&after), first);
+    }
+
+    #[test]
+    fn din_52_an_addition_does_not_replace_the_report_under_the_number_of_the_order() {
+        let whole = message(&Fixture::new(), OutputKind::Oru);
+        assert_eq!(field(&whole, "OBR", 3), "F1");
+        let mut addition = Fixture::new().replacing();
+        addition.results.amends.as_mut().unwrap().is_replaced = false;
+        let added = message(&addition, OutputKind::Oru);
+        assert_eq!(field(&added, "OBR", 3), crate::hl7::view::own_filler(&addition.results));
+        assert_eq!([field(&added, "OBR", 2), field(&added, "OBR", 18)], ["P1", "ACC1"]);
     }
 
     #[test]

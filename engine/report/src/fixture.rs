@@ -7,10 +7,10 @@ use contracts::{Output, Preferences};
 use dicom_core::Tag;
 use dicom_object::{FileDicomObject, InMemDicomObject, OpenFileOptions};
 use domain::{
-    Abnormality, Algorithm, ArtifactRef, Attestation, Code, Demographics, Finding, InputInstance,
-    LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OutputKind, PatientId,
-    PatientSpace, Person, Presence, Region, ResultSet, ResultStatus, Section, Segment,
-    Segmentation, SopInstanceUid, VolumeGeometry, WorkflowRef,
+    Abnormality, Algorithm, Amended, ArtifactRef, Attestation, Code, Demographics, Finding,
+    InputInstance, LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OutputKind,
+    PatientId, PatientSpace, Person, Presence, Region, ResultSet, ResultStatus, ReviewState,
+    Section, Segment, Segmentation, SopInstanceUid, VolumeGeometry, WorkflowRef,
 };
 use imaging::Picture;
 use jiff::Timestamp;
@@ -102,7 +102,21 @@ impl Fixture {
             .collect();
         let attempted = objects.clone();
         self.context.previous =
-            Some(PreviousDelivery { version: 0, is_of_this_run, objects, attempted });
+            Some(PreviousDelivery { state: None, is_of_this_run, objects, attempted });
+        self
+    }
+
+    /// What people had made of that earlier result.
+    pub(crate) fn sent_as(mut self, state: ReviewState) -> Self {
+        self.context.previous =
+            self.context.previous.map(|it| PreviousDelivery { state: Some(state), ..it });
+        self
+    }
+
+    /// Lets the result take the place of that of an earlier run.
+    pub(crate) fn replacing(mut self) -> Self {
+        let earlier = Uuid::from_u128(0x10);
+        self.results.amends = Some(Amended { run: earlier, first: earlier, is_replaced: true });
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Demographics, Order, OutputKind, PatientId, ResultSet, SopInstanceUid};
+use domain::{Demographics, Order, OutputKind, PatientId, ResultSet, ReviewState, SopInstanceUid};
 use imaging::Picture;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -33,8 +33,8 @@ pub struct ReportContext {
 /// What a destination has of a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreviousDelivery {
-    /// The version that people had given the result at that time; zero before the first review.
-    pub version: u32,
+    /// What people had made of the result that it has; `None` if it has a draft.
+    pub state: Option<ReviewState>,
     /// Whether it was sent by the same run, not by the run that this one replaces or adds to.
     pub is_of_this_run: bool,
     /// What the last delivery sent.
@@ -111,6 +111,15 @@ impl ReportInput<'_> {
     /// When the result became what it is: when the last node had ended, or a person decided.
     pub(crate) fn created_at(&self) -> Timestamp {
         self.results.attested.as_ref().map_or(self.results.concluded, |attestation| attestation.at)
+    }
+
+    /// Whether it corrects a final result that the destination has: both are signed, and it takes the
+    /// place of that one. A draft corrects nothing, however often it is sent (HL7-51).
+    pub(crate) fn is_correction(&self) -> bool {
+        let previous = self.context.previous.as_ref();
+        let final_one = previous.filter(|it| it.state.is_some_and(ReviewState::is_signed));
+        let replaces = self.results.amends.is_some_and(|it| it.is_replaced);
+        self.status.is_verified() && final_one.is_some_and(|it| it.is_of_this_run || replaces)
     }
 }
 

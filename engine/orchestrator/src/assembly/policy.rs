@@ -171,6 +171,7 @@ impl AssemblyPolicy<'_> {
         if earlier.clone().any(|it| it.input_key.content == content) {
             return Verdict::UpToDate;
         }
+        let is_signed = earlier.clone().any(|it| it.is_signed);
         let earlier = match earlier.next_back() {
             None => None,
             Some(last) => {
@@ -182,12 +183,15 @@ impl AssemblyPolicy<'_> {
                         return Verdict::Decline { reason };
                     }
                     Late::Alert => {
-                        let count: usize = study.series.iter().map(|it| it.instances.len()).sum();
+                        let count = instance_count(study);
                         let reason =
                             format!("instances arrived after the run; there are {count} now");
                         return Verdict::Escalate(Escalation::new(TaskKind::LateInstances, reason));
                     }
                 };
+                if is_signed && !active.workflow.has_review() {
+                    return Verdict::Escalate(unsignable(study));
+                }
                 Some(EarlierRun {
                     amended: Amended { run: last.id, first: last.first, is_replaced },
                     late_since: last.first_later.unwrap_or(self.now),
@@ -259,7 +263,9 @@ impl AssemblyPolicy<'_> {
         match verdict {
             Verdict::Start { reason, amends } => {
                 step.standings.remove(&name);
-                step.start.push(self.study_run(study, active, reason, amends));
+                let run = self.study_run(study, active, reason, amends);
+                later_results::follow_late_images(study, &run, step);
+                step.start.push(run);
             }
             Verdict::Wait { until, reason } => {
                 step.look_again = earliest(step.look_again, until);
@@ -355,11 +361,12 @@ impl AssemblyPolicy<'_> {
             }
             let name = &active.reference.name;
             match active.workflow.takes(&facts) {
-                Ok(true) if message.history.is_outdated => {
-                    let reason = "a later message had corrected its results before it arrived";
-                    step.events.push(not_started(name, message_subject(message), reason));
-                }
-                Ok(true) => step.start.push(self.message_run(message, active, &facts)),
+                Ok(true) => match later_results::no_news(message, name) {
+                    None => step.start.push(self.message_run(message, active, &facts)),
+                    Some(reason) => {
+                        step.events.push(not_started(name, message_subject(message), reason));
+                    }
+                },
                 Ok(false) => {}
                 Err(error) => {
                     let reason = error.to_string();
@@ -395,7 +402,21 @@ pub(super) fn message_subject(message: &MessageSnapshot) -> Subject {
     Subject { patient: message.patient, message: Some(message.id), ..Subject::default() }
 }
 
-fn study_subject(study: &StudySnapshot) -> Subject {
+fn instance_count(study: &StudySnapshot) -> usize {
+    study.series.iter().map(|it| it.instances.len()).sum()
+}
+
+/// A later run would be a proposal beside the signed result, and nobody could sign it.
+fn unsignable(study: &StudySnapshot) -> Escalation {
+    let count = instance_count(study);
+    let reason = format!(
+        "instances arrived after the result was signed; there are {count} now, and the workflow \
+         has no review in which a person could sign another result"
+    );
+    Escalation::new(TaskKind::LateInstances, reason)
+}
+
+pub(super) fn study_subject(study: &StudySnapshot) -> Subject {
     Subject {
         patient: study.patient,
         study: Some(study.study.to_string()),

@@ -12,9 +12,7 @@ use contracts::{
     Archive, Block, ClaimedDelivery, ComposeFailure, DeliveryStore, DeliveryView, Output,
     OutputKind, StoreError,
 };
-use domain::{
-    BlockReason, ErrorChain, NodeOutput, ResultStatus, ReviewState, Segment, SopInstanceUid,
-};
+use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
 use encoding::dicom::header::Header;
 use imaging::Picture;
 use report::status::StatusCodes;
@@ -143,6 +141,9 @@ impl Composition<'_> {
         {
             return Err(ComposeFailure::Blocked(block));
         }
+        if !is_routing && let Some(block) = self.run_block(view) {
+            return Err(ComposeFailure::Blocked(block));
+        }
         // A folder that takes images and messages alike files by no identifier.
         let is_only_for_ehr = self.delivery.what.iter().all(|it| it.is_for_ehr());
         if !is_withdrawn(view) && is_only_for_ehr && view.patient.is_none() {
@@ -175,6 +176,20 @@ impl Composition<'_> {
         self.delivery.what.iter().any(|it| it.is_for_ehr())
     }
 
+    /// Blocks what gives way to the result of another run: a signed result stands until a person signs
+    /// the later one, and is never sent again once that has happened (DIN-52). Objects of a rejected
+    /// proposal are withdrawn all the same; messages would withdraw the signed result with it.
+    fn run_block(&self, view: &DeliveryView) -> Option<Block> {
+        let is_void = is_withdrawn(view);
+        if view.is_proposal() && (!is_void || self.is_for_ehr()) {
+            let reason = "an earlier result is signed and stands until somebody signs this one";
+            return Some(Block { by: BlockReason::SignedResult, reason: reason.to_owned() });
+        }
+        let reason = "a later result was signed in its place";
+        (view.is_replaced && !is_void)
+            .then(|| Block { by: BlockReason::Replaced, reason: reason.to_owned() })
+    }
+
     /// Blocks reports for an EHR that nobody has signed, if the site wants that (HL7-52).
     fn signature_block(&self, status: ResultStatus) -> Option<Block> {
         let codes = StatusCodes::of(status);
@@ -187,8 +202,7 @@ impl Composition<'_> {
 /// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn. What
 /// a person has signed is theirs to take back.
 fn replaced_block(view: &DeliveryView) -> Option<Block> {
-    let state = view.reviewed.as_ref().map(|it| it.state);
-    let is_signed = matches!(state, Some(ReviewState::Signed | ReviewState::Amended));
+    let is_signed = view.reviewed.as_ref().is_some_and(|it| it.state.is_signed());
     (view.is_superseded && !is_signed).then(|| Block {
         by: BlockReason::Replaced,
         reason: "a later result holds in its place".to_owned(),

@@ -39,7 +39,7 @@ pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
     }
 }
 
-/// The content of the last reviewed version, or the draft if there is none.
+/// The content of the reviewed version in force, or the draft if there is none.
 pub(super) fn content(view: &DeliveryView) -> NodeOutput {
     match &view.reviewed {
         Some(reviewed) => reviewed.content.clone(),
@@ -93,7 +93,7 @@ fn relevant_before(view: &DeliveryView) -> Option<&SentBefore> {
 
 fn previous_delivery(sent: &SentBefore) -> PreviousDelivery {
     PreviousDelivery {
-        version: sent.version,
+        state: sent.state,
         is_of_this_run: sent.is_own,
         objects: sent.outputs.iter().map(sent_object).collect(),
         attempted: sent.tried.iter().map(sent_object).collect(),

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::{
     Abnormality, Attestation, Code, Finding, InputInstance, LabRow, Measurement, NoResult, Order,
-    PersonName, Segment, derived_uid,
+    PersonName, ResultStatus, Segment, derived_uid,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -90,6 +90,13 @@ fn entry(input: &ReportInput<'_>, name: &str, mut resource: Value) -> Value {
         "resource": resource,
         "request": { "method": "PUT", "url": format!("{kind}?identifier={SYSTEM}|{identifier}") },
     })
+}
+
+/// The status of a resource whose own is `status` (R4, diagnostic-report-status and
+/// observation-status).
+fn fhir_status(input: &ReportInput<'_>, status: &'static str) -> &'static str {
+    let is_final = input.results.status == ResultStatus::Signed;
+    if is_final && input.is_correction() { "corrected" } else { status }
 }
 
 /// The device: the engine with the algorithms that worked on the run.
@@ -246,7 +253,7 @@ fn observation(input: &ReportInput<'_>, code: &Code) -> Value {
     let mut resource = json!({
         "resourceType": "Observation",
         "meta": meta(input),
-        "status": input.status.fhir_observation,
+        "status": fhir_status(input, input.status.fhir_observation),
         "code": concept(code),
         "subject": subject(input),
         "effectiveDateTime": instant(input.results.concluded),
@@ -310,7 +317,7 @@ fn report(input: &ReportInput<'_>, observations: Vec<Value>) -> Result<Value, Re
         "resourceType": "DiagnosticReport",
         "meta": meta(input),
         "text": { "status": "generated", "div": division(&text) },
-        "status": status.fhir_report,
+        "status": fhir_status(input, status.fhir_report),
         "category": [{ "coding": [{ "system": system, "code": category }] }],
         "code": concept(&report_type.code()),
         "subject": subject(input),

@@ -196,18 +196,13 @@ struct Statuses {
 }
 
 impl Statuses {
-    /// The statuses of the result. The same content sent again is a correction: it replaces what the
-    /// receiver has.
+    /// The statuses of the result. A signed one that takes the place of a final one is a correction; a
+    /// draft is preliminary however often it is sent.
     fn of(input: &ReportInput<'_>) -> Self {
-        let ReportInput { results, context, status, .. } = input;
-        let version = results.attested.as_ref().map_or(0, |it| it.version);
-        let previous = context.previous.as_ref();
-        let is_again = previous.is_some_and(|it| it.is_of_this_run && it.version == version);
-        let replaces = previous.is_some() && results.amends.is_some_and(|it| it.is_replaced);
-        if !status.is_withdrawn && (is_again || replaces) {
+        if input.is_correction() {
             return Self { order: "C", observation: "C" };
         }
-        Self { order: status.order, observation: status.observation }
+        Self { order: input.status.order, observation: input.status.observation }
     }
 }
 
@@ -375,7 +370,9 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
 
 fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str) -> OrderRow {
     let key = &order.key;
-    let has_filler = !key.filler.is_empty();
+    // What adds to the report of an earlier run does not replace it under the number of the order.
+    let is_addition = results.amends.is_some_and(|it| !it.is_replaced);
+    let has_filler = !key.filler.is_empty() && !is_addition;
     let has_accession = !key.accession.is_empty();
     OrderRow {
         placer: key.placer.clone(),

@@ -53,6 +53,8 @@ struct ResultView {
     waits: Vec<String>,
     /// The state of the newest version. Nothing, for a draft.
     state: Option<ReviewState>,
+    /// The run whose signed result stands until this one is signed.
+    signed_before: Option<Uuid>,
     /// SHA-256 of the content: a decision repeats it as `seen`.
     digest: String,
     content: NodeOutput,
@@ -88,6 +90,7 @@ impl From<CurrentResult> for ResultView {
             study: view.run.study,
             waits: view.open,
             state: view.versions.last().map(|it| it.state),
+            signed_before: view.standing.map(|it| it.run),
             digest,
             content,
             versions: view.versions.into_iter().map(VersionView::from).collect(),

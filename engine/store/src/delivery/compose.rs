@@ -125,11 +125,15 @@ async fn is_repeated(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Resul
     Ok(repeated)
 }
 
-/// The identity, orders and version that a report is composed from. If any of it changes, the
-/// report is composed again, and may turn out to be one that must not be sent.
+/// The identity, orders and version that a report is composed from, and whether it gives way to the
+/// result of another run. If any of it changes, the report is composed again, and may turn out to be
+/// one that must not be sent.
 fn stamp(view: &DeliveryView) -> String {
     let orders: Vec<String> = view.orders.iter().map(order_stamp).collect();
-    format!("{};{};{}", patient_stamp(view), orders.join(","), version_of(view))
+    let standing = if view.is_proposal() { ";proposal" } else { "" };
+    let replaced = if view.is_replaced { ";replaced" } else { "" };
+    let version = version_of(view);
+    format!("{};{};{version}{standing}{replaced}", patient_stamp(view), orders.join(","))
 }
 
 fn order_stamp(order: &OrderSnapshot) -> String {

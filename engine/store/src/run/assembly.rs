@@ -12,7 +12,7 @@ use crate::database::pg_store::{PgStore, commit};
 use crate::database::wakeups::notify;
 use crate::error::{Error, Result, StoreResult};
 use crate::patient::identity;
-use crate::run::{later_results, record, snapshot, task};
+use crate::run::{chain, later_results, record, snapshot, task};
 use crate::trail::append::{append, append_all};
 use crate::vault::keys::Keys;
 
@@ -150,7 +150,10 @@ async fn start_run(tx: &mut PgConnection, keys: &Keys, new: NewRun) -> Result<()
     if !insert_row(tx, &new).await? {
         return Ok(());
     }
-    if let Some(amended) = new.amends.filter(|it| it.is_replaced) {
+    // A signed result is not replaced before a person has signed the later one.
+    if let Some(amended) = new.amends.filter(|it| it.is_replaced)
+        && chain::standing(tx, new.id).await?.is_none_or(|it| it.run != amended.run)
+    {
         block_replaced_deliveries(tx, &new, amended.run).await?;
     }
     for instance in &new.instances {

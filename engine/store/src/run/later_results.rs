@@ -54,6 +54,7 @@ pub(crate) async fn complete(
     }
     let combined = combine(&message.document, &known.documents);
     message.history.is_ambiguous = combined.is_ambiguous;
+    message.history.is_repeated = combined.is_repeated;
     if let Some(holder) = combined.outdated_by.and_then(|it| known.messages.get(it)) {
         message.history.is_outdated = true;
         return supersede(tx, &[message.id], *holder).await;
@@ -94,20 +95,22 @@ async fn known_documents(
     let assigners: Vec<&str> = fillers.iter().map(|it| it.assigner.as_str()).collect();
     // A number that nobody is named to have assigned is one of the sender.
     let rows: Vec<KnownRow> = sqlx::query_as(
-        "select m.id, coalesce(m.in_force, m.document) as content,
+        "with own as (
+            select id, received_at, sending_application, sending_facility
+                from message where id = $1),
+         found as (
+            select o.message as id, bool_or(o.assigner <> '') as is_assigned
+                from unnest($3::text[], $4::text[]) g (number, assigner)
+                join result_order o on o.number = g.number and o.assigner = g.assigner
+                where o.message <> $1 group by o.message)
+         select m.id, p.id as content,
             (m.received_at, m.id) > (own.received_at, own.id) as arrived_later
-         from message own
-            join message m on m.id in (
-                select o.message from result_order o
-                    join unnest($3::text[], $4::text[]) g (number, assigner)
-                        on o.number = g.number and o.assigner = g.assigner
-                    join message sent on sent.id = o.message
-                where g.assigner <> '' or (sent.sending_application = own.sending_application
-                    and sent.sending_facility = own.sending_facility))
+         from found join message m on m.id = found.id cross join own
             join payload p on p.id = coalesce(m.in_force, m.document) and p.removed_at is null
             join payload_key k on k.id = p.key and k.destroyed_at is null
-         where own.id = $1 and m.id <> $1 and m.superseded_by is null
-            and m.patient in (select patient_family($2))
+         where m.superseded_by is null and m.patient in (select patient_family($2))
+            and (found.is_assigned or (m.sending_application = own.sending_application
+                and m.sending_facility = own.sending_facility))
          order by m.received_at, m.id",
     )
     .bind(message.id)
@@ -181,7 +184,7 @@ struct EarlierRow {
     workflow: String,
     first: Uuid,
     has_ended: bool,
-    reviewed: Option<String>,
+    states: Vec<String>,
 }
 
 /// The runs on all messages that `message` replaces, directly or through others, whose place no
@@ -194,8 +197,7 @@ async fn earlier(tx: &mut PgConnection, message: Uuid) -> Result<Vec<EarlierResu
             select m.id from replaced join message m on m.superseded_by = replaced.id)
          select r.id as run, r.workflow, r.ended_at is not null as has_ended,
             coalesce((r.amends ->> 'first')::uuid, r.id) as first,
-            (select v.state from run_version v where v.run = r.id
-                order by v.version desc limit 1) as reviewed
+            array(select v.state from run_version v where v.run = r.id order by v.version) as states
          from replaced join run r on r.message = replaced.id
          where not exists (select from run l where l.amends ->> 'run' = r.id::text
             and l.amends is not null and (l.amends ->> 'is_replaced')::boolean)
@@ -205,12 +207,14 @@ async fn earlier(tx: &mut PgConnection, message: Uuid) -> Result<Vec<EarlierResu
     .fetch_all(tx)
     .await?;
     let results = rows.into_iter().map(|row| {
+        let states = row.states.iter().map(|it| decode::named(it, ReviewState::parse));
+        let states: Vec<ReviewState> = states.collect::<Result<_>>()?;
         Ok(EarlierResult {
             run: row.run,
             workflow: row.workflow,
             first: row.first,
             has_ended: row.has_ended,
-            reviewed: row.reviewed.map(|it| decode::named(&it, ReviewState::parse)).transpose()?,
+            reviewed: ReviewState::in_force(&states).and_then(|it| states.get(it)).copied(),
         })
     });
     results.collect()

@@ -3,13 +3,13 @@
 //! Every function reads within the transaction of its caller, so that a decision and what it is
 //! based on belong together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{
     Announced, Associations, InputKey, MessageSnapshot, OrderSnapshot, PluginPin, ResultHistory,
     RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot,
 };
-use domain::{ExchangedDocument, MessageType, NodeOutput, OrderMatch};
+use domain::{ExchangedDocument, MessageType, NodeOutput, OrderMatch, ReviewState};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -222,11 +222,13 @@ async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
          from run where study = $1 order by started_at",
     )
     .bind(study)
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await?;
+    let signed = signed_runs(tx, study).await?;
     rows.into_iter()
         .map(|row| {
             Ok(RunSnapshot {
+                is_signed: signed.contains(&row.id),
                 id: row.id,
                 workflow: row.workflow,
                 has_ended: row.has_ended,
@@ -236,6 +238,26 @@ async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
             })
         })
         .collect()
+}
+
+/// The runs on a study whose result a person has signed and nobody has withdrawn.
+async fn signed_runs(tx: &mut PgConnection, study: &str) -> Result<BTreeSet<Uuid>> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(
+        "select v.run, v.state from run_version v join run r on r.id = v.run
+         where r.study = $1 order by v.run, v.version",
+    )
+    .bind(study)
+    .fetch_all(tx)
+    .await?;
+    let mut states: BTreeMap<Uuid, Vec<ReviewState>> = BTreeMap::new();
+    for (run, state) in rows {
+        states.entry(run).or_default().push(decode::named(&state, ReviewState::parse)?);
+    }
+    let is_signed = |states: &[ReviewState]| {
+        let at = ReviewState::in_force(states);
+        at.and_then(|at| states.get(at)).is_some_and(|it| it.is_signed())
+    };
+    Ok(states.into_iter().filter(|(_, it)| is_signed(it)).map(|(run, _)| run).collect())
 }
 
 /// A message, as a decision needs it.
