@@ -35,7 +35,7 @@ impl Site {
              destinations:\n  pacs: {{ dicom: {{ address: \"127.0.0.1:{port}\", ae_title: PACS }} }}\n  \
              ehr: {{ folder: {}, allow_unverified: true }}\n",
             scratch.path("data").display(),
-            system_tests::root().join("workflows").display(),
+            system_tests::shipped_workflows(&scratch).display(),
             target().display(),
             scratch.path("out").display(),
         );

@@ -178,7 +178,7 @@ impl Hospital {
         let pacs = Pacs::open(&scratch.path("pacs"), "PACS".parse().unwrap(), any).await.unwrap();
         let ehr = Ehr::open(&scratch.path("ehr"), any).await.unwrap();
         let workflows = match options.workflows {
-            [] => root().join("workflows"),
+            [] => shipped_workflows(&scratch),
             own => {
                 for (name, text) in own {
                     scratch.write(&format!("workflows/{name}.yaml"), text);
@@ -340,6 +340,13 @@ pub fn database_pid(data: &Path) -> Option<Pid> {
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
     entries.flat_map(|it| if it.is_dir() { files(&it) } else { vec![it] }).collect()
+}
+
+/// A folder with copies of the project's workflows that wait less for more of a study.
+pub fn shipped_workflows(scratch: &Scratch) -> PathBuf {
+    let folder = scratch.path("workflows");
+    simulators::copy_with_short_wait(&root().join("workflows"), &folder).unwrap();
+    folder
 }
 
 /// The root folder of the project.

@@ -131,9 +131,13 @@ impl Scene {
         Ok(Self { folder, pacs, ehr })
     }
 
-    /// The site file of the demonstration, for people to read.
+    /// The site file of the demonstration, for people to read. Its workflows are copies that wait
+    /// less for more of a study.
     fn write_config(&self, workflows: &Path, plugins: &Path) -> Result<PathBuf, Failure> {
         let path = self.folder.join("isocenter.yaml");
+        let copies = self.folder.join("workflows");
+        simulators::copy_with_short_wait(workflows, &copies)
+            .map_err(|error| Failure::from_error("cannot copy the workflows", &error))?;
         let text = format!(
             "data: {}\nworkflows: {}\nplugins: {}\n\
              dicom: {{ listen: \"127.0.0.1:0\", peers: [] }}\n\
@@ -142,7 +146,7 @@ impl Scene {
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS }} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: true }}\n",
             self.folder.join("data").display(),
-            workflows.display(),
+            copies.display(),
             plugins.display(),
             self.pacs.address(),
             self.ehr.address(),
