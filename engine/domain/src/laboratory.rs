@@ -154,6 +154,19 @@ pub struct LabRow {
     /// tells receivers that theirs does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<NoResult>,
+    /// Its key among the rows of the same name (OBX-4), which it keeps in every version. Zero until
+    /// the engine stores it.
+    #[serde(default)]
+    pub key: u32,
+}
+
+impl LabRow {
+    /// Whether receivers know both rows under one name: OBX-3.
+    pub fn has_name_of(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.scheme == other.scheme
+            && self.entry_name == other.entry_name
+    }
 }
 
 /// How a value compares with its reference range (table 0078, HL7-63).

@@ -10,6 +10,7 @@
 //! - [`ResultSet`]: what a run found, in the form that every report is encoded from
 //! - [`OutputKind`]: what a result can be written as
 //! - [`Observation`], [`later_results`]: laboratory results, and which of two reports of one holds
+//! - [`row_keys`]: the keys by which receivers know the rows of a report
 //! - [`ReviewState`], [`Attestation`]: what people decide about results
 //! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons that
 //!   are stored, each an enum whose variants have one name ([`named_enum!`])
@@ -47,6 +48,7 @@ mod quality;
 mod result_set;
 mod result_status;
 mod review;
+pub mod row_keys;
 pub mod sop_class;
 mod state;
 mod task;

@@ -199,6 +199,10 @@ pub struct Segment {
     pub is_edited: bool,
     /// Measurements of the structure.
     pub measurements: Vec<Measurement>,
+    /// The key of its measurements among the segments of the same label (OBX-4), which it keeps in
+    /// every version. Zero until the engine stores it.
+    #[serde(default)]
+    pub key: u32,
 }
 
 /// The grid a mask is drawn on: a regular stack of slices, or one image.

@@ -486,20 +486,6 @@ mod tests {
     }
 
     #[test]
-    fn hl7_60_what_the_laboratory_took_back_is_stated_without_its_value() {
-        let mut fixture = Fixture::new().laboratory();
-        let row = &mut fixture.results.laboratory[0];
-        row.result.clear();
-        row.abnormality = domain::Abnormality::Unknown;
-        row.withdrawn = Some(domain::NoResult::Wrong);
-        let oru = message(&fixture, OutputKind::Oru);
-        let line = oru.split('\r').find(|it| it.contains("Glucose")).unwrap();
-        assert_eq!((line.split('|').nth(5), line.split('|').nth(11)), (Some(""), Some("W")));
-        let bundle = String::from_utf8(one(&fixture, OutputKind::Fhir).bytes).unwrap();
-        assert!(bundle.contains("entered-in-error") && !bundle.contains("7.8"), "{bundle}");
-    }
-
-    #[test]
     fn a_control_id_is_of_its_destination_and_fits_msh_10() {
         let mut fixture = Fixture::new();
         let first = one(&fixture, OutputKind::Oru).id;

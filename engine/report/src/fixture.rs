@@ -17,7 +17,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::input::{
-    Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject, StudyDescription,
+    Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject,
+    StudyDescription, TakenOut,
 };
 use crate::layout::fonts::Fonts;
 use crate::recipient::Recipient;
@@ -138,6 +139,7 @@ impl Fixture {
             disagrees: false,
             doubt: String::new(),
             withdrawn: None,
+            key: 1,
         }];
         self
     }
@@ -196,6 +198,7 @@ fn segment(label: &str, voxels: u64) -> Segment {
             value: 0.25,
             unit: Code::new("mL", "UCUM", "milliliter"),
         }],
+        key: 1,
     }
 }
 
@@ -302,6 +305,7 @@ fn context() -> ReportContext {
             version: "0.1.0".to_owned(),
         },
         previous: None,
+        taken_out: TakenOut::default(),
     }
 }
 

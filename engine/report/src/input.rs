@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Demographics, Order, OutputKind, PatientId, ResultSet, ReviewState, SopInstanceUid};
+use domain::{
+    Demographics, LabRow, Order, OutputKind, PatientId, ResultSet, ReviewState, Segment,
+    SopInstanceUid,
+};
 use imaging::Picture;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -28,6 +31,18 @@ pub struct ReportContext {
     pub engine: Engine,
     /// What the destination has of the result, if it has anything.
     pub previous: Option<PreviousDelivery>,
+    /// What people have taken out of the draft.
+    pub taken_out: TakenOut,
+}
+
+/// Rows of a draft that are not in its result any more: who has them is told that they do not hold
+/// (HL7-53).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TakenOut {
+    /// Rows of a laboratory report.
+    pub rows: Vec<LabRow>,
+    /// Segments, whose measurements were rows.
+    pub segments: Vec<Segment>,
 }
 
 /// What a destination has of a result.

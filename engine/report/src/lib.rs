@@ -30,7 +30,7 @@ pub use compose::compose;
 pub use hl7::templates::Templates;
 pub use input::{
     Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject,
-    StudyDescription, TemplateError,
+    StudyDescription, TakenOut, TemplateError,
 };
 pub use layout::fonts::{Fonts, PdfError};
 pub use recipient::Recipient;

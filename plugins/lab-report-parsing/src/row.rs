@@ -30,6 +30,7 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
         disagrees: disagrees(abnormality, fields.flag),
         doubt: String::new(),
         withdrawn: None,
+        key: 0,
     }
 }
 

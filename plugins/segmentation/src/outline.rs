@@ -163,6 +163,7 @@ fn segment(
         voxels: mask.count(),
         is_edited: false,
         measurements: measure(mask, &subject.geometry),
+        key: 0,
     }))
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use contracts::{DeliveryView, Output, PluginPin, SentBefore, StoredInstance};
 use domain::{
-    Algorithm, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, StudyInstanceUid,
+    Algorithm, InputInstance, LabRow, NodeOutput, PatientId, ResultSet, ResultStatus, Segment,
+    StudyInstanceUid, row_keys,
 };
 use encoding::dicom::header::{Header, Tag};
 use report::status::StatusCodes;
-use report::{Engine, PreviousDelivery, ReportContext, SentObject, StudyDescription};
+use report::{Engine, PreviousDelivery, ReportContext, SentObject, StudyDescription, TakenOut};
 
 use crate::draft::draft_of;
 use crate::header::tags;
@@ -42,8 +43,31 @@ pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
 /// The content of the reviewed version in force, or the draft if there is none.
 pub(super) fn content(view: &DeliveryView) -> NodeOutput {
     match &view.reviewed {
-        Some(reviewed) => reviewed.content.clone(),
+        Some(reviewed) => {
+            let mut content = reviewed.content.clone();
+            // A version of an earlier version of the engine has no keys.
+            row_keys::number(&mut content, []);
+            content
+        }
         None => draft_of(&view.outputs, &view.plugins, &view.run),
+    }
+}
+
+/// The rows of the draft that people have taken out: a receiver of the draft may have them.
+fn taken_out(view: &DeliveryView) -> TakenOut {
+    let draft = draft_of(&view.outputs, &view.plugins, &view.run);
+    let content = content(view);
+    let segments = |of: &NodeOutput| -> Vec<Segment> {
+        of.segmentations.iter().flat_map(|it| &it.segments).cloned().collect()
+    };
+    let rows = &content.laboratory;
+    let is_row = |row: &LabRow| rows.iter().any(|it| it.has_name_of(row) && it.key == row.key);
+    let kept = segments(&content);
+    let is_segment =
+        |one: &Segment| kept.iter().any(|it| it.label == one.label && it.key == one.key);
+    TakenOut {
+        rows: draft.laboratory.iter().filter(|it| !is_row(it)).cloned().collect(),
+        segments: segments(&draft).into_iter().filter(|it| !is_segment(it)).collect(),
     }
 }
 
@@ -82,6 +106,7 @@ pub(super) fn report_context(
         orders: orders.collect(),
         engine: engine.clone(),
         previous: relevant_before(view).map(previous_delivery),
+        taken_out: taken_out(view),
     }
 }
 

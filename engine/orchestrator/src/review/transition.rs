@@ -7,7 +7,7 @@ use contracts::{
     LockChange, NewVersion, OpenReview, ReviewChange, ReviewRefusal, ReviewStep, ReviewVersion,
     ReviewView, Reviewer, RunStep,
 };
-use domain::{Meaning, NodeOutput, ReviewState};
+use domain::{Meaning, NodeOutput, ReviewState, row_keys};
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -201,7 +201,12 @@ impl Transition<'_> {
     }
 
     fn validated(&self, content: &NodeOutput) -> Result<NodeOutput, ReviewRefusal> {
-        validation::validated(&self.draft, &self.current.content, content, self.masks)
+        let mut content =
+            validation::validated(&self.draft, &self.current.content, content, self.masks)?;
+        let versions = self.current.view.versions.iter().map(|it| &it.content);
+        row_keys::inherit(&mut content, &self.current.content);
+        row_keys::number(&mut content, versions.chain([&self.draft]));
+        Ok(content)
     }
 
     fn version(

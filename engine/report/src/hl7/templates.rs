@@ -174,6 +174,8 @@ fn example() -> View<'static> {
             of: text(),
             value: text(),
             unit: example_code(),
+            key: 1,
+            status: "R",
         }],
         laboratory: vec![laboratory_row(&example_row(), "R")],
         producer: text(),
@@ -216,6 +218,7 @@ fn example_row() -> LabRow {
         disagrees: false,
         doubt: String::new(),
         withdrawn: None,
+        key: 1,
     }
 }
 

@@ -135,6 +135,10 @@ pub(crate) struct MeasurementRow {
     pub(crate) of: String,
     pub(crate) value: String,
     pub(crate) unit: Code,
+    /// OBX-4.
+    pub(crate) key: u32,
+    /// OBX-11.
+    pub(crate) status: &'static str,
 }
 
 /// OBX of a laboratory row.
@@ -178,7 +182,7 @@ pub(crate) fn view<'a>(
         orders: orders(input, &time),
         study_uid: context.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(input),
-        measurements: measurements(input),
+        measurements: measurements(input, statuses.observation),
         laboratory: laboratory_rows(input, statuses.observation),
         notice: notice(input),
         producer: algorithms.join(", "),
@@ -405,41 +409,71 @@ fn findings(input: &ReportInput<'_>) -> String {
     if lines.is_empty() { "No findings.".to_owned() } else { lines.join("\n") }
 }
 
-/// The measurements of all segments; without their values, if the result was withdrawn.
-fn measurements(input: &ReportInput<'_>) -> Vec<MeasurementRow> {
+/// OBX-11 of a row that people took out (table 0085): the receiver deletes it.
+const DELETED: &str = NoResult::Deleted.status();
+
+/// Whether the receiver may have rows that were taken out since.
+fn has_former_rows(input: &ReportInput<'_>) -> bool {
+    input.context.previous.is_some() && !input.status.is_withdrawn
+}
+
+/// The measurements of all segments; without their values, if the result was withdrawn. Those of
+/// segments that were taken out follow, to be deleted (HL7-53).
+fn measurements(input: &ReportInput<'_>, status: &'static str) -> Vec<MeasurementRow> {
     let mut rows = Vec::new();
     for segment in input.results.segmentations.iter().flat_map(|it| &it.segments) {
-        for measurement in &segment.measurements {
-            let mut row = measurement_row(segment, measurement);
-            if input.status.is_withdrawn {
-                row.value.clear();
-            }
-            rows.push(row);
-        }
+        rows.extend(segment.measurements.iter().map(|it| measurement_row(segment, it, status)));
+    }
+    if input.status.is_withdrawn {
+        rows.iter_mut().for_each(|it| it.value.clear());
+    }
+    for segment in input.context.taken_out.segments.iter().filter(|_| has_former_rows(input)) {
+        let deleted = segment.measurements.iter().map(|measurement| MeasurementRow {
+            value: String::new(),
+            ..measurement_row(segment, measurement, DELETED)
+        });
+        rows.extend(deleted);
     }
     rows
 }
 
-fn measurement_row(segment: &Segment, measurement: &Measurement) -> MeasurementRow {
+fn measurement_row(
+    segment: &Segment,
+    measurement: &Measurement,
+    status: &'static str,
+) -> MeasurementRow {
     MeasurementRow {
         code: measurement.code.clone(),
         of: segment.label.clone(),
         value: format!("{:.PLACES$}", measurement.value),
         unit: measurement.unit.clone(),
+        key: segment.key,
+        status,
     }
 }
 
-/// The laboratory rows; without their values, if the result was withdrawn.
+/// The laboratory rows; without their values, if the result was withdrawn. Those that were taken
+/// out follow, to be deleted (HL7-53).
 fn laboratory_rows(input: &ReportInput<'_>, status: &'static str) -> Vec<LabView> {
     let rows = input.results.laboratory.iter();
     let mut rows: Vec<LabView> = rows.map(|it| laboratory_row(it, status)).collect();
     if input.status.is_withdrawn {
-        for view in &mut rows {
-            view.row.result.clear();
-            view.flag = "";
-        }
+        rows.iter_mut().for_each(LabView::clear);
+    }
+    for row in input.context.taken_out.rows.iter().filter(|_| has_former_rows(input)) {
+        let mut deleted = LabView { status: DELETED, ..laboratory_row(row, DELETED) };
+        deleted.clear();
+        rows.push(deleted);
     }
     rows
+}
+
+impl LabView {
+    /// Leaves nothing but the name of the row.
+    fn clear(&mut self) {
+        self.row.result.clear();
+        self.flag = "";
+    }
 }
 
 /// A laboratory row. Its type is NM only for a pure decimal (HL7-60). One that the laboratory took
@@ -514,6 +548,7 @@ mod tests {
                 disagrees: false,
                 doubt: String::new(),
                 withdrawn: None,
+                key: 1,
             };
             assert_eq!(laboratory_row(&row, "R").value_type, value_type, "{result}");
         }
