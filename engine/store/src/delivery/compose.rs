@@ -132,8 +132,11 @@ fn stamp(view: &DeliveryView) -> String {
     let orders: Vec<String> = view.orders.iter().map(order_stamp).collect();
     let standing = if view.is_proposal() { ";proposal" } else { "" };
     let replaced = if view.is_replaced { ";replaced" } else { "" };
+    let is_signed = view.reviewed.as_ref().is_some_and(|it| it.state.is_signed());
+    let superseded = if view.is_superseded && !is_signed { ";superseded" } else { "" };
     let version = version_of(view);
-    format!("{};{};{version}{standing}{replaced}", patient_stamp(view), orders.join(","))
+    let patient = patient_stamp(view);
+    format!("{patient};{};{version}{standing}{replaced}{superseded}", orders.join(","))
 }
 
 fn order_stamp(order: &OrderSnapshot) -> String {
