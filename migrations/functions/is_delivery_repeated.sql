@@ -1,7 +1,7 @@
 -- Whether a destination received a delivery repeatedly without a cause: within an hour it arrived
 -- more than three times beyond what asked for it. What asks for it is each content that was
--- composed (a change of identity, of orders or of the result), a change of identity after it had
--- arrived, and each person who had it sent again. A run may have several deliveries to a
+-- composed (a change of identity, of orders or of the result), a change of identity or a new order
+-- after it had arrived, and each person who had it sent again. A run may have several deliveries to a
 -- destination: they are counted together, with what asks for each of them.
 --
 -- Plans are made once per session, perhaps while the tables are empty: none may scan all events.
@@ -13,7 +13,7 @@ begin
         select count(*) filter (where kind = 'delivery_promised'
                 or kind = 'delivered' and body #> '{detail,commitment}' is null)
             - count(distinct body #> '{detail,outputs}') filter (where kind = 'report_composed')
-            - count(*) filter (where kind = 'delivery_resent'
+            - count(*) filter (where kind in ('delivery_resent', 'order_linked_after_delivery')
                 or kind = 'identity_changed_after_delivery'
                     and body #> '{detail,delivery}' is not null)
             > 3

@@ -71,7 +71,7 @@ fn chain() -> String {
 fn message(number: usize) -> String {
     format!(
         "MSH|^~\\&|LAB|H|I|A|20260101||ORU^R01|S{number}|P|2.5.1\rPID|1||7^^^H^MR\r\
-         OBR|1|P|F|x^x^L\rOBX|1|NM|2345-7^Glucose^LN||5.1|mmol/L|||||F"
+         OBR|1|P{number}|F{number}|x^x^L\rOBX|1|NM|2345-7^Glucose^LN||5.1|mmol/L|||||F"
     )
 }
 

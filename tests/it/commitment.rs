@@ -119,7 +119,7 @@ async fn din_34_a_result_has_arrived_only_once_the_pacs_has_committed_it() {
     let hospital = Hospital::with(SiteOptions { commitment: true, ..SiteOptions::default() }).await;
     store(&hospital, &phantom()).await;
 
-    to_pacs(&hospital, "promised").await;
+    to_pacs(&hospital, "awaiting_commitment").await;
     let sent = hospital.pacs.received();
     assert_eq!(sent.len(), 2);
 
@@ -130,7 +130,7 @@ async fn din_34_a_result_has_arrived_only_once_the_pacs_has_committed_it() {
     assert!(queued["reason"].as_str().unwrap().contains("0x0112"), "{queued}");
     let id = queued["id"].as_str().unwrap().to_owned();
     assert!(hospital.command(&["delivery", "resend", &id]).status.success());
-    to_pacs(&hospital, "promised").await;
+    to_pacs(&hospital, "awaiting_commitment").await;
     assert_eq!(hospital.pacs.received()[2].sop_instance, sent[0].sop_instance);
 
     assert_eq!(hospital.pacs.commit(&hospital.engine.dicom, None).await.unwrap(), 1);

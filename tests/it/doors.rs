@@ -104,6 +104,55 @@ async fn sec_38_the_places_for_uploads_are_bounded_and_come_back() {
     eventually("a place", async || (upload() == 201).then_some(())).await;
 }
 
+/// Masks are up to 512 MiB long: two such are never in memory together, whatever callers declare.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_38_masks_beyond_the_memory_for_bodies_are_refused_before_they_are_read() {
+    let hospital = Hospital::open().await;
+    let token = token(&hospital, "radiologist", "Reader^Ruth");
+    let declared = |bytes: u64| {
+        let mut stream = connect(&hospital.engine.http);
+        let head = format!(
+            "PUT /api/masks HTTP/1.1\r\nHost: isocenter\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: {bytes}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let upload = || {
+        let request = ("PUT", "/api/masks");
+        call_raw(&hospital.engine.http, Some(&token), request, &vec![1; 1 << 20]).0
+    };
+    let mut too_long = declared((512 << 20) + 1);
+    let mut answer = [0; 12];
+    too_long.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+
+    let longest = declared(512 << 20);
+    eventually("a refusal", async || (upload() == 503).then_some(())).await;
+    drop(longest);
+    eventually("the memory", async || (upload() == 200).then_some(())).await;
+}
+
+/// A data set that is not an image is in memory until it is complete: 8 MiB for one association.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_21_a_request_beyond_the_budget_of_an_association_is_refused() {
+    let hospital = Hospital::open().await;
+    let reference = contracts::SopReference {
+        sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(),
+        sop_instance: "1.2.826.0.1.3680043.10.1.1".to_owned(),
+    };
+    let wait = Duration::from_millis(100);
+    let commit = async |count: usize| {
+        let references = vec![reference.clone(); count];
+        hospital.modality().commit("2.25.9", &references, wait).await
+    };
+
+    let refusal = commit(150_000).await.unwrap_err();
+
+    assert!(refusal.to_string().contains("0x0110"), "{refusal}");
+    assert!(commit(10).await.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_21_a_pdu_of_four_gigabytes_is_aborted() {
     let hospital = Hospital::open().await;
@@ -163,7 +212,12 @@ async fn hl7_10_what_cannot_be_applied_is_answered_and_kept_with_its_reason() {
     let across = "PID|1||5^^^H^MR\rMRG|6^^^OTHER^MR";
     assert_eq!(hospital.send_message(&message("ADT^A40", "3", across)).await, "AE");
     assert_eq!(hospital.send_message("hello").await, "AR");
+    let unknown = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|4|P|2.5.1||||||KLINGON\rPID|1||5^^^H^MR";
+    assert_eq!(hospital.send_message(unknown).await, "AE");
 
+    let why = hospital.ask(&["why", "4"]);
+    let problem = why["messages"][0]["problem"].as_str().unwrap();
+    assert!(problem.contains("MSH-18") && !problem.contains("KLINGON"), "{problem}");
     let why = hospital.ask(&["why", "3"]);
     let problem = why["messages"][0]["problem"].as_str().unwrap();
     assert!(problem.contains("different types or authorities"), "{problem}");

@@ -1,6 +1,8 @@
 //! Laboratory results become a table with flags that the engine computes (HL7-60..64, PAP-12).
 
-use system_tests::Hospital;
+use serde_json::json;
+use system_tests::api::{call, token};
+use system_tests::{Hospital, SiteOptions, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_12_results_become_a_table_and_false_flags_are_marked() {
@@ -34,6 +36,41 @@ async fn pap_12_results_become_a_table_and_false_flags_are_marked() {
 /// A message of the laboratory: control id and the segments after MSH.
 fn message(control_id: &str, rest: &str) -> String {
     format!("MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|{control_id}|P|2.5.1\r{rest}")
+}
+
+/// Order, patient and results of a test system: with the P behind it, the same is real.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_10_a_message_for_training_is_kept_and_changes_nothing() {
+    let hospital = Hospital::open().await;
+    let of = |kind: &str, id: &str, processing_id: &str, rest: &str| {
+        format!(
+            "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||{kind}|{id}|{processing_id}|2.5.1\r\
+             PID|1||77^^^HOSP^MR||TEST^PATIENT\r{rest}"
+        )
+    };
+    let result = "OBR|1\rOBX|1|NM|2823-3^Potassium^LN||4.1|mmol/L|3.5-5.1||||F";
+    let order = "ORC|NW|P1\rOBR|1|P1|||||||||||||||A1";
+    assert_eq!(hospital.send_message(&of("ORU^R01", "T1", "T", result)).await, "AA");
+    assert_eq!(hospital.send_message(&of("ORM^O01", "T2", "D", order)).await, "AA");
+    assert_eq!(hospital.send_message(&of("ORU^R01", "T3", "P", result)).await, "AA");
+    hospital.ended_runs(1).await;
+
+    for id in ["T1", "T2"] {
+        let why = hospital.ask(&["why", id]);
+        let message = &why["messages"][0];
+        assert_eq!(message["flags"], serde_json::json!(["without_effect"]), "{why}");
+        assert_eq!(why["message_runs"], serde_json::json!([]), "{why}");
+    }
+    let ended = hospital.ask(&["why", "T3"])["message_runs"].as_array().unwrap().len();
+    assert_eq!(ended, 1);
+    assert_eq!(hospital.command(&["why", "P1"]).status.code(), Some(1), "no order is placed");
+    let events = hospital.ask(&["audit", "show"]);
+    let told =
+        events.as_array().unwrap().iter().filter(|it| it["kind"] == "message_without_effect");
+    let mut ids: Vec<&str> =
+        told.map(|it| it["body"]["detail"]["processing_id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["D", "T"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,4 +128,148 @@ async fn hl7_60_what_is_no_result_by_its_status_reaches_nobody_as_one() {
     let ends: Vec<&str> = runs.iter().map(|it| it["status"].as_str().unwrap()).collect();
     assert!(ends.len() == 2 && ends.contains(&"failed"), "{ends:?}");
     assert_eq!(hospital.ehr.received().len(), 1);
+}
+
+/// A result of the laboratory: control id, time, patient, order number, and OBX from OBX-2 on.
+fn potassium(control_id: &str, time: &str, patient: &str, number: &str, obx: &[&str]) -> String {
+    let rows: Vec<String> =
+        obx.iter().enumerate().map(|(at, it)| format!("OBX|{}|{it}\r", at + 1)).collect();
+    format!(
+        "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115{time}||ORU^R01|{control_id}|P|2.5.1\r\
+         PID|1||{patient}^^^HOSP^MR\rORC|RE|PL1|{number}\rOBR|1|PL1|{number}|24323-8^Panel^LN\r{}",
+        rows.concat()
+    )
+}
+
+/// The value (OBX-5) and status (OBX-11) of the potassium of a report, and its OBR-3.
+fn potassium_of(oru: &str) -> [String; 3] {
+    let field = |start: &str, has: &str, number: usize| {
+        let line = oru.split('\r').find(|it| it.starts_with(start) && it.contains(has));
+        line.and_then(|it| it.split('|').nth(number)).unwrap_or_default().to_owned()
+    };
+    [field("OBX", "2823-3", 5), field("OBX", "2823-3", 11), field("OBR", "", 3)]
+}
+
+const HIGH: &str = "NM|2823-3^Potassium^LN||7.9|mmol/L|3.5-5.1|HH|||F";
+const SODIUM: &str = "NM|2951-2^Sodium^LN||140|mmol/L|136-145|N|||F";
+const CORRECTED: &str = "NM|2823-3^Potassium^LN||4.9|mmol/L|3.5-5.1|N|||C";
+const WITHDRAWN: &str = "NM|2823-3^Potassium^LN||7.9|mmol/L|||||W";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_53_a_correction_of_the_laboratory_takes_the_place_of_what_it_corrects() {
+    let hospital = Hospital::open().await;
+    hospital.send_message(&potassium("C1", "1115", "A", "F1^LAB", &[HIGH, SODIUM])).await;
+    hospital.ended_runs(1).await;
+    // The same number of another patient, and of another laboratory, is another order.
+    hospital.send_message(&potassium("C2", "1116", "B", "F1^LAB", &[HIGH])).await;
+    hospital.ended_runs(2).await;
+    hospital.send_message(&potassium("C3", "1117", "A", "F1^MICRO", &[HIGH])).await;
+    hospital.ended_runs(3).await;
+
+    hospital.send_message(&potassium("C4", "1215", "A", "F1^LAB", &[CORRECTED])).await;
+    hospital.ended_runs(4).await;
+    hospital.send_message(&potassium("C5", "1315", "A", "F1^LAB", &[WITHDRAWN])).await;
+    hospital.ended_runs(5).await;
+
+    let received = hospital.ehr.received();
+    let all: Vec<[String; 3]> = received.iter().map(|it| potassium_of(it)).collect();
+    assert_eq!(all.len(), 5, "{all:?}");
+    let values: Vec<&str> = all.iter().map(|it| it[0].as_str()).collect();
+    assert_eq!(values, ["7.9", "7.9", "7.9", "4.9", ""]);
+    assert_eq!(all[4][1], "W", "{}", received[4]);
+    // The report is the same in the eyes of the receiver, and the others are not touched.
+    assert_eq!((&all[3][2], &all[4][2]), (&all[0][2], &all[0][2]));
+    assert!(all[1][2] != all[0][2] && all[2][2] != all[0][2] && all[1][2] != all[2][2]);
+    for oru in &received[3..] {
+        assert!(!oru.contains("7.9") && oru.contains("|140|"), "{oru}");
+    }
+
+    // What was withdrawn goes nowhere any more, even if a person asks for it.
+    let deliveries = hospital.ask(&["delivery", "list"]);
+    for id in deliveries.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()) {
+        hospital.command(&["delivery", "resend", id]);
+    }
+    hospital.ended_runs(5).await;
+    let again: Vec<[String; 3]> =
+        hospital.ehr.received().split_off(5).iter().map(|it| potassium_of(it)).collect();
+    let of_first = again.iter().filter(|it| it[2] == all[0][2]);
+    assert_eq!(of_first.map(|it| it[0].as_str()).collect::<Vec<_>>(), [""], "{again:?}");
+    let events = hospital.ask(&["audit", "show", "--limit", "500"]);
+    let events = events.as_array().unwrap().iter();
+    assert_eq!(events.filter(|it| it["kind"] == "result_superseded").count(), 2);
+    let why = hospital.ask(&["why", "C1"]);
+    assert!(why["messages"][0]["superseded_by"].is_string(), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_53_a_correction_that_arrives_before_its_original_stays() {
+    let hospital = Hospital::open().await;
+    hospital.send_message(&potassium("E1", "1215", "A", "F1^LAB", &[CORRECTED])).await;
+    hospital.ended_runs(1).await;
+
+    hospital.send_message(&potassium("E2", "1115", "A", "F1^LAB", &[HIGH])).await;
+    hospital.send_message(&potassium("E3", "1115", "A", "F1^LAB", &[HIGH, SODIUM])).await;
+    hospital.ended_runs(2).await;
+
+    let received = hospital.ehr.received();
+    let values: Vec<String> = received.iter().map(|it| potassium_of(it)[0].clone()).collect();
+    assert_eq!(values, ["4.9", "4.9"]);
+    assert!(received[1].contains("|140|"), "{}", received[1]);
+    let why = hospital.ask(&["why", "E2"]);
+    assert!(why["messages"][0]["superseded_by"].is_string(), "{why}");
+    let events = hospital.ask(&["audit", "show", "--limit", "500"]).to_string();
+    assert!(events.contains("had corrected its results before it arrived"), "{events}");
+}
+
+const REVIEWED: &str = "
+workflow: checked
+on: { message: { type: [ORU^R01] } }
+nodes:
+  table: { plugin: lab-report-parsing }
+  sign: { review: laboratory, after: [table] }
+deliver:
+  - { to: ehr, what: [oru], after: [sign] }
+";
+
+/// Signs the result that waits for a person.
+async fn sign_next(hospital: &Hospital, token: &str) {
+    let address = &hospital.engine.http;
+    let open = eventually("a review", async || {
+        let (_, open) = call(address, Some(token), ("GET", "/api/reviews"), None);
+        open.as_array().filter(|it| !it.is_empty()).cloned()
+    })
+    .await;
+    let path = |what: &str| format!("/api/runs/{}/{what}", open[0]["run"].as_str().unwrap());
+    let (_, result) = call(address, Some(token), ("GET", &path("result")), None);
+    let body = json!({ "seen": result["digest"], "meaning": "approved", "token": token });
+    let (status, answer) = call(address, Some(token), ("POST", &path("sign")), Some(&body));
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_53_a_correction_of_a_signed_result_waits_for_a_person() {
+    let workflows = [("checked", REVIEWED)];
+    let options =
+        SiteOptions { workflows: &workflows, allow_unverified: false, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
+    let token = token(&hospital, "laboratory", "Reader^Ruth");
+    hospital.send_message(&potassium("G1", "1115", "A", "F1^LAB", &[HIGH])).await;
+    sign_next(&hospital, &token).await;
+    hospital.ended_runs(1).await;
+
+    hospital.send_message(&potassium("G2", "1215", "A", "F1^LAB", &[CORRECTED])).await;
+    let task = eventually("the task", async || {
+        let tasks = hospital.ask(&["task", "list"]);
+        tasks.as_array()?.iter().find(|it| it["kind"] == "result_corrected").cloned()
+    })
+    .await;
+    assert!(task["reason"].as_str().unwrap().contains("signed"), "{task}");
+    assert_eq!(hospital.ehr.received().len(), 1);
+    sign_next(&hospital, &token).await;
+    hospital.ended_runs(2).await;
+
+    let [first, second] = hospital.ehr.received().try_into().unwrap();
+    let [value, status, number] = potassium_of(&first);
+    assert_eq!([value.as_str(), status.as_str()], ["7.9", "F"], "{first}");
+    assert_eq!(potassium_of(&second), ["4.9".to_owned(), "C".to_owned(), number], "{second}");
 }

@@ -235,8 +235,8 @@ async fn pap_10_pages_come_as_dicom_and_our_own_do_not_come_back() {
     make("pdf2dcm", "paper.pdf", "pdf.dcm", keys("1.2.3.1", "0008,0070=Scanners"));
     make("img2dcm", "scan.jpg", "scan.dcm", keys("1.2.3.2", "0008,0060=OT"));
     make("pdf2dcm", "paper.pdf", "own.dcm", keys("1.2.3.3", "0008,0070=Isocenter"));
-    let workflow = include_str!("../../workflows/lab-report-from-archive.yaml")
-        .replace("quiet: 10s", "quiet: 200ms");
+    let workflow = include_str!("../../workflows/lab-report-from-archive.yaml");
+    let workflow = simulators::with_short_wait(workflow);
     let (hospital, _) = hospital(markdown(&paper), &workflow).await;
     let person = token(&hospital, "laboratory", "Reader^Ruth");
     let address = hospital.engine.dicom.clone();

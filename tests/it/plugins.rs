@@ -43,7 +43,7 @@ async fn acc_21_faulty_plugins_fail_their_nodes_and_the_rest_goes_on() {
     let mut files: Vec<(&str, String)> =
         faults.iter().map(|(fault, rest, _)| (*fault, workflow(fault, rest))).collect();
     let healthy = std::fs::read_to_string(system_tests::root().join("workflows/ct-bone.yaml"));
-    files.push(("ct-bone", healthy.unwrap()));
+    files.push(("ct-bone", simulators::with_short_wait(&healthy.unwrap())));
     let files: Vec<(&str, &str)> = files.iter().map(|(name, it)| (*name, it.as_str())).collect();
     let hospital =
         Hospital::with(SiteOptions { workflows: &files, ..SiteOptions::default() }).await;

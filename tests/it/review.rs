@@ -32,6 +32,10 @@ struct Ward {
 
 impl Ward {
     async fn open() -> Self {
+        Self::with(WORKFLOW).await
+    }
+
+    async fn with(workflow: &str) -> Self {
         let folder = Scratch::default();
         let any = || "127.0.0.1:0".parse().unwrap();
         let drafts = Ehr::open(&folder.path("drafts"), any()).await.unwrap();
@@ -42,7 +46,7 @@ impl Ward {
             drafts.address(),
             registry.url(),
         );
-        let workflows = [("reviewed", WORKFLOW)];
+        let workflows = [("reviewed", workflow)];
         let options = SiteOptions {
             workflows: &workflows,
             allow_unverified: false,
@@ -328,4 +332,115 @@ async fn out_80_a_review_outlives_the_engine() {
     let runs = ward.hospital.ended_runs(1).await;
     assert_eq!(runs[0]["status"], "completed");
     assert_eq!(ward.hospital.ehr.received().len(), 1);
+}
+
+/// DIN-52, HL7-51, OUT-83: a run on late images is a proposal. The signed result stands, and can be
+/// amended, until a person signs the later one, which corrects it then.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_52_a_late_run_is_a_proposal_beside_a_signed_result() {
+    let ward =
+        Ward::with(&WORKFLOW.replace("study: { complete", "study: { late: replace, complete"))
+            .await;
+    let whole = Phantom { slices: 4, ..Phantom::default() };
+    let files = whole.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    assert_eq!(ward.hospital.send_message(&order_message(&whole, "O1")).await, "AA");
+    ward.hospital.modality().store(&files[..3]).await.unwrap();
+    ward.sent_to_drafts(2).await;
+    let first = ward.call("GET", "/api/reviews", None).1[0]["run"].as_str().unwrap().to_owned();
+    let sign = |run: &str| {
+        let seen = ward.result(run)["digest"].clone();
+        let body = json!({"seen": seen, "meaning": "approved", "token": ward.token});
+        ward.call("POST", &format!("/api/runs/{run}/sign"), Some(&body))
+    };
+    let (status, signed) = sign(&first);
+    assert_eq!(status, 200, "{signed}");
+    ward.sent_to_drafts(4).await;
+    ward.at_pacs(4).await;
+
+    ward.hospital.modality().store(&files[3..]).await.unwrap();
+    let open = eventually("the proposal", async || {
+        let open = ward.call("GET", "/api/reviews", None).1;
+        open.as_array().is_some_and(|it| !it.is_empty()).then_some(open)
+    })
+    .await;
+    assert_eq!(open[0]["signed_before"], json!(first));
+    let second = open[0]["run"].as_str().unwrap().to_owned();
+    eventually("the deliveries that wait", async || {
+        let all = ward.hospital.ask(&["delivery", "list"]);
+        let held = all
+            .as_array()?
+            .iter()
+            .filter(|it| it["run"] == json!(second) && it["state"] == "blocked");
+        (held.count() == 2).then_some(())
+    })
+    .await;
+
+    // The signed result can be amended while the proposal waits.
+    let mut content = signed["content"].clone();
+    content["findings"][0]["text"] = json!("Less bone.");
+    let amend = json!({"seen": signed["digest"], "content": content, "reason": "looked again",
+        "token": ward.token});
+    let (status, amended) = ward.call("POST", &format!("/api/runs/{first}/amend"), Some(&amend));
+    assert_eq!(status, 200, "{amended}");
+    let (oru, mdm) = ward.sent_to_drafts(6).await;
+    assert_eq!((field(&oru, "OBR", 25).as_str(), field(&oru, "OBX", 11).as_str()), ("C", "C"));
+    let document = field(&mdm, "TXA", 12);
+    ward.at_pacs(6).await;
+
+    let (status, answer) = sign(&second);
+    assert_eq!(status, 200, "{answer}");
+    let (corrected, mdm) = ward.sent_to_drafts(8).await;
+    let statuses = (field(&corrected, "OBR", 25), field(&corrected, "OBX", 11));
+    assert_eq!((statuses.0.as_str(), statuses.1.as_str()), ("C", "C"));
+    assert_eq!(field(&corrected, "OBR", 3), field(&oru, "OBR", 3));
+    assert!(mdm.contains("MDM^T10^MDM_T02") && field(&mdm, "TXA", 13) == document, "{mdm}");
+    assert_ne!(field(&mdm, "TXA", 12), document);
+    ward.at_pacs(8).await;
+    let finals = eventually("the final reports", async || {
+        Some(ward.hospital.ehr.received()).filter(|it| it.len() == 3)
+    })
+    .await;
+    let statuses: Vec<String> = finals.iter().map(|it| field(it, "OBR", 25)).collect();
+    assert_eq!(statuses, ["F", "C", "C"]);
+
+    let again = json!({"seen": amended["digest"], "reason": "wrong", "token": ward.token});
+    let path = format!("/api/runs/{first}/withdraw");
+    assert_eq!(ward.call("POST", &path, Some(&again)).0, 409, "a later run has taken its place");
+}
+
+/// DIN-52: a proposal that a person rejects leaves the signed result as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_52_a_rejected_proposal_takes_nothing_back() {
+    let ward =
+        Ward::with(&WORKFLOW.replace("study: { complete", "study: { late: replace, complete"))
+            .await;
+    let whole = Phantom { slices: 4, ..Phantom::default() };
+    let files = whole.files();
+    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    ward.hospital.modality().store(&files[..3]).await.unwrap();
+    ward.sent_to_drafts(2).await;
+    let decide = |run: &str, decision: &str, more: Value| {
+        let mut body = json!({"seen": ward.result(run)["digest"], "token": ward.token});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ward.call("POST", &format!("/api/runs/{run}/{decision}"), Some(&body))
+    };
+    let next = async || {
+        let open = eventually("a review", async || {
+            let open = ward.call("GET", "/api/reviews", None).1;
+            open.as_array().is_some_and(|it| !it.is_empty()).then_some(open)
+        });
+        open.await[0]["run"].as_str().unwrap().to_owned()
+    };
+    let first = next().await;
+    assert_eq!(decide(&first, "sign", json!({"meaning": "approved"})).0, 200);
+    ward.sent_to_drafts(4).await;
+    ward.hospital.modality().store(&files[3..]).await.unwrap();
+    let second = next().await;
+    assert_eq!(decide(&second, "reject", json!({"reason": "motion"})).0, 200);
+    ward.hospital.ended_runs(2).await;
+    let (status, answer) = decide(&first, "withdraw", json!({"reason": "wrong patient"}));
+    assert_eq!((status, answer["state"].as_str()), (200, Some("withdrawn")), "{answer}");
+    let (oru, _) = ward.sent_to_drafts(6).await;
+    assert_eq!(field(&oru, "OBX", 11), "W", "the signed result stood until it was withdrawn");
 }

@@ -80,6 +80,8 @@ async fn listener(scratch: &Scratch) -> (String, watch::Sender<bool>) {
         associations_max: 2,
         associations_per_peer_max: 2,
         pdu_bytes_max: 131_072,
+        accept_unknown_storage: false,
+        association_bytes_max: 8 << 20,
         timers,
     };
     let archive: Arc<dyn Archive> = Arc::new(DiskArchive::open(&scratch.path("archive")).unwrap());

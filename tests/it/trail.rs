@@ -132,20 +132,62 @@ async fn aud_03_batches_missing_at_the_end_of_the_database_are_found() {
         assert!(export().status.success());
     }
 
-    let (is_done, output) = hospital.sql(
-        "admin",
+    remove_batches(&hospital, 2);
+
+    let output = export();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("missing from the trail"), "{error}");
+}
+
+/// Removes the newest batches with their events, as somebody who owns the database can.
+fn remove_batches(hospital: &Hospital, batches: u32) {
+    let statement = format!(
         "begin; set local session_replication_role = replica;
          create temporary table gone on commit drop as select min(first_seq) as seq from
-            (select first_seq from audit.batch order by number desc limit 2) newest;
+            (select first_seq from audit.batch order by number desc limit {batches}) newest;
          delete from audit.event where id in
             (select event from audit.seal where seq >= (select seq from gone));
          delete from audit.seal where seq >= (select seq from gone);
          delete from audit.batch where first_seq >= (select seq from gone);
          commit",
     );
+    let (is_done, output) = hospital.sql("admin", &statement);
     assert!(is_done, "{output}");
+}
 
-    let output = export();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("missing from the trail"), "{error}");
+/// The newest batch alone can be removed, too. The engine does not sign other events under its
+/// number, `doctor` names the loss, and a named person accepts it on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn aud_03_a_removed_newest_batch_is_a_finding_until_a_person_accepts_the_loss() {
+    let hospital = Hospital::open().await;
+    let file = hospital.scratch.path("trail.jsonl");
+    let export = || hospital.command(&["audit", "export", file.to_str().unwrap()]);
+    let person = ["--role", "physician", "--name", "Doe^Jane", "--organization", "City Hospital"];
+    let token = hospital.command(&[["token", "create"].as_slice(), &person].concat());
+    let token = hospital.scratch.write("token", &String::from_utf8(token.stdout).unwrap());
+    assert!(export().status.success());
+    let message = "MSH|^~\\&|A|B|C|D|2026||ADT^A04|1|P|2.5.1\rPID|1||1^^^H^MR";
+    assert_eq!(hospital.send_message(message).await, "AA");
+    assert!(export().status.success());
+
+    remove_batches(&hospital, 1);
+
+    assert_eq!(hospital.send_message(&message.replace("|1|P", "|2|P")).await, "AA");
+    assert!(!export().status.success());
+    let finding = |doctor: &serde_json::Value| {
+        let name = "the trail is as long as was signed and counted outside of it";
+        doctor.as_array().unwrap().iter().find(|it| it["name"] == name).unwrap()["is_good"].clone()
+    };
+    assert_eq!(finding(&hospital.ask(&["doctor"])), false);
+    let accept = |token: &str| {
+        hospital.command(&["trail", "accept-loss", "--reason", "a test", "--token", token])
+    };
+    let unknown = hospital.scratch.write("unknown", "iso_unknown");
+    assert!(!accept(unknown.to_str().unwrap()).status.success());
+    assert!(accept(token.to_str().unwrap()).status.success());
+
+    assert!(export().status.success());
+    let (is_intact, text) = verify(&file, &hospital.scratch.path("data/keys/trail.pub"));
+    assert!(is_intact && text.contains("trail_loss_accepted"), "{text}");
+    assert_eq!(finding(&hospital.ask(&["doctor"])), true);
 }

@@ -11,6 +11,7 @@
 pub mod api;
 pub mod faults;
 pub mod fuzzing;
+pub mod generators;
 pub mod measuring;
 mod processes;
 pub mod readiness;
@@ -147,6 +148,8 @@ pub struct SiteOptions<'a> {
     pub trust_loopback: bool,
     /// Whether a test can fill the disk of the engine and change its clock.
     pub is_faulty_system: bool,
+    /// Who issues patient identifiers: `identity` of the site file.
+    pub identity: &'a str,
     /// More text for the end of the site file, which begins below `destinations:`.
     pub destinations: &'a str,
 }
@@ -160,6 +163,7 @@ impl Default for SiteOptions<'_> {
             resend: false,
             trust_loopback: true,
             is_faulty_system: false,
+            identity: "{ default_issuer: HOSP }",
             destinations: "",
         }
     }
@@ -178,7 +182,7 @@ impl Hospital {
         let pacs = Pacs::open(&scratch.path("pacs"), "PACS".parse().unwrap(), any).await.unwrap();
         let ehr = Ehr::open(&scratch.path("ehr"), any).await.unwrap();
         let workflows = match options.workflows {
-            [] => root().join("workflows"),
+            [] => shipped_workflows(&scratch),
             own => {
                 for (name, text) in own {
                     scratch.write(&format!("workflows/{name}.yaml"), text);
@@ -186,6 +190,7 @@ impl Hospital {
                 scratch.path("workflows")
             }
         };
+        let identity = options.identity;
         let change = if options.resend { "resend" } else { "nothing" };
         let site = format!(
             "data: {}\nworkflows: {}\nplugins: {}\nlog: json\n\
@@ -193,6 +198,7 @@ impl Hospital {
              networks: [127.0.0.0/8], address: \"{}\" }}] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\ndisk: {{ warn: 100, refuse: 100 }}\n\
+             identity: {identity}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS, commitment: {} }}, on_identity_change: {change} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: {}, on_identity_change: {change} }}\n{}",
             scratch.path("data").display(),
@@ -245,14 +251,6 @@ impl Hospital {
         let mut command = Command::new(program());
         command.args(arguments).arg("--config").arg(config);
         command.output().unwrap()
-    }
-
-    /// Like [`Self::command`], run by another account of the machine.
-    pub fn command_as(&self, user: &str, arguments: &[&str]) -> Output {
-        let config = self.scratch.path("isocenter.yaml");
-        let mut command = Command::new(program());
-        command.args(arguments).arg("--config").arg(config);
-        command.env_remove("SUDO_USER").env("USER", user).output().unwrap()
     }
 
     /// Runs a statement in the private database as one of its users. Returns whether the statement
@@ -340,6 +338,13 @@ pub fn database_pid(data: &Path) -> Option<Pid> {
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
     entries.flat_map(|it| if it.is_dir() { files(&it) } else { vec![it] }).collect()
+}
+
+/// A folder with copies of the project's workflows that wait less for more of a study.
+pub fn shipped_workflows(scratch: &Scratch) -> PathBuf {
+    let folder = scratch.path("workflows");
+    simulators::copy_with_short_wait(&root().join("workflows"), &folder).unwrap();
+    folder
 }
 
 /// The root folder of the project.

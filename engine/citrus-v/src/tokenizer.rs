@@ -123,15 +123,16 @@ impl Tokenizer {
         if !path.exists() {
             return Err(TokenizerError::Missing { path });
         }
-        let mut tokenizer = BpeTokenizer::from_file(&path)
-            .map_err(|it| TokenizerError::Unusable { path, reason: it.to_string() })?;
+        let unusable = |reason: String| TokenizerError::Unusable { path: path.clone(), reason };
+        let mut tokenizer =
+            BpeTokenizer::from_file(&path).map_err(|error| unusable(error.to_string()))?;
         if let Some(expected) = seg_token {
             let missing: Vec<AddedToken> = ADDED_TOKENS
                 .iter()
                 .filter(|it| tokenizer.token_to_id(it).is_none())
                 .map(|it| AddedToken::from((*it).to_owned(), true))
                 .collect();
-            tokenizer.add_special_tokens(&missing);
+            tokenizer.add_special_tokens(missing).map_err(|error| unusable(error.to_string()))?;
             let found = tokenizer.token_to_id("[SEG]").unwrap_or_default();
             if found != expected {
                 return Err(TokenizerError::TokenId { token: "[SEG]", found, expected });

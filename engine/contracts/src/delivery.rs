@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{Demographics, NodeOutput, OutputKind, PatientId};
+use domain::{Demographics, NodeOutput, OutputKind, PatientId, ReviewState};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
     Block, CommitmentAnswer, MessageSnapshot, OrderSnapshot, Output, PluginPin, ReviewVersion,
-    RunRecord, SeriesSnapshot, StoreError,
+    RunRecord, SeriesSnapshot, StandingResult, StoreError,
 };
 
 /// A delivery that a worker has claimed.
@@ -55,19 +55,34 @@ pub struct DeliveryView {
     pub accession: String,
     /// The message that the run is about.
     pub message: Option<MessageSnapshot>,
-    /// The last version that people gave the result.
+    /// The version in force among those that people gave the result.
     pub reviewed: Option<ReviewVersion>,
+    /// The signed result of an earlier run that stands until this one is signed.
+    pub standing: Option<StandingResult>,
+    /// Whether a later run that a person signed replaces it.
+    pub is_replaced: bool,
     /// Number of this revision of the run's report.
     pub revision: u32,
     /// What the destination has already.
     pub before: Option<SentBefore>,
+    /// Whether a later run or message holds in place of the run or its message.
+    pub is_superseded: bool,
+}
+
+impl DeliveryView {
+    /// Whether the result is a proposal: a signed one stands, and nobody has signed this one.
+    pub fn is_proposal(&self) -> bool {
+        let state = self.reviewed.as_ref().map(|it| it.state);
+        let was_signed = state.is_some_and(|it| it.is_signed() || it == ReviewState::Withdrawn);
+        self.standing.is_some() && !was_signed
+    }
 }
 
 /// What a destination has of a result.
 #[derive(Clone, Debug)]
 pub struct SentBefore {
-    /// The version of the result that it has; zero if people had given it none.
-    pub version: u32,
+    /// What people had made of the result that it has; `None` if it has a draft.
+    pub state: Option<ReviewState>,
     /// Whether it is of this run, and not of the run that this one adds to or replaces.
     pub is_own: bool,
     /// What was sent last, without its bytes.

@@ -49,6 +49,10 @@ pub struct InstanceRecord {
     pub demographics: Demographics,
     /// Accession Number (0008,0050), or empty.
     pub accession: String,
+    /// What assigned the accession number (0008,0051), or empty.
+    pub accession_issuer: String,
+    /// Accession numbers of the requests that it answers (0040,0275): one study may answer several.
+    pub requested_accessions: Vec<String>,
     /// Modality (0008,0060).
     pub modality: String,
     /// Whether this engine made it, by Manufacturer (0008,0070).
@@ -69,6 +73,10 @@ pub struct InstanceRecord {
     pub placer: String,
     /// Filler order number (0040,2017), or empty.
     pub filler: String,
+    /// What assigned the placer order number (0040,0026), or empty.
+    pub placer_authority: String,
+    /// What assigned the filler order number (0040,0027), or empty.
+    pub filler_authority: String,
     /// Requested Procedure ID (0040,1001), or empty.
     pub requested_procedure: String,
     /// What to do if its UID is known with other content.

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{DemographicsChange, Event, ExchangedDocument, Order, PatientId};
+use domain::{DemographicsChange, Event, ExchangedDocument, MessageFlag, Order, PatientId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -71,6 +71,8 @@ pub struct MessageArrival {
     pub message_type: domain::MessageType,
     /// Message control ID (MSH-10).
     pub control_id: String,
+    /// Processing id (MSH-11.1).
+    pub processing_id: String,
     /// When the sender recorded it, by its own clock (EVN-2 or MSH-7), if the message states it.
     pub stated_at: Option<Timestamp>,
     /// What it changes.
@@ -81,6 +83,15 @@ pub struct MessageArrival {
     pub acknowledgement_code: String,
     /// Why it is refused, if it is, in words that never identify a patient.
     pub problem: Option<String>,
+    /// What is unusual about it.
+    pub flags: Vec<MessageFlag>,
+}
+
+impl MessageArrival {
+    /// Whether no workflow may start on it.
+    pub fn starts_nothing(&self) -> bool {
+        self.problem.is_some() || self.flags.contains(&MessageFlag::WithoutEffect)
+    }
 }
 
 /// What is answered to a message: one or both, in this order (HL7-10).

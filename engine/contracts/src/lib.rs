@@ -72,11 +72,13 @@ pub use notification::{Notifications, WorkKind};
 pub use output::{Output, Preferences, ReportForm, SegmentationForm};
 pub use review::{
     DecideReview, LockChange, NewVersion, OpenReview, ReviewChange, ReviewLock, ReviewRefusal,
-    ReviewStep, ReviewStore, ReviewVersion, ReviewView, Reviewer,
+    ReviewStep, ReviewStore, ReviewVersion, ReviewView, Reviewer, StandingResult,
 };
 pub use run::{ClaimedNode, DecideRun, InputKey, NewRun, NodeAttempt, RunRecord, RunStore};
 pub use run_step::{Block, NewDelivery, NewTask, NodeChange, NodeState, RunEnd, RunStep};
-pub use snapshot::{MessageSnapshot, OrderSnapshot, SeriesSnapshot, StoredInstance};
+pub use snapshot::{
+    EarlierResult, MessageSnapshot, OrderSnapshot, ResultHistory, SeriesSnapshot, StoredInstance,
+};
 pub use store_error::StoreError;
 pub use study::{
     Announced, AssemblyStore, Associations, DecideMessage, DecideStudy, MessageStep, RunSnapshot,

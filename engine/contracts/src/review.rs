@@ -42,6 +42,8 @@ pub struct OpenReview {
     pub due: Option<Timestamp>,
     /// The person who has reserved it.
     pub locked_by: Option<String>,
+    /// The run whose signed result stands until this one is signed: this one is a proposal.
+    pub signed_before: Option<Uuid>,
 }
 
 /// A version that a person gave a result.
@@ -53,6 +55,17 @@ pub struct ReviewVersion {
     pub attestation: Attestation,
     /// The whole content of the version.
     pub content: NodeOutput,
+}
+
+/// A signed result of an earlier run, which stands while nobody has signed the later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandingResult {
+    /// The earlier run.
+    pub run: Uuid,
+    /// Number of its document in document messages (HL7 MDM).
+    pub document: u32,
+    /// Whether the later result takes its place once it is signed; otherwise it adds to it.
+    pub is_replaced: bool,
 }
 
 /// A run as reviews need it.
@@ -70,8 +83,10 @@ pub struct ReviewView {
     pub versions: Vec<ReviewVersion>,
     /// The reservation of its result, if it is reserved now.
     pub lock: Option<ReviewLock>,
-    /// Whether a later run replaces it.
+    /// Whether a later run that a person signed replaces it.
     pub is_replaced: bool,
+    /// The signed result that stands until this one is signed.
+    pub standing: Option<StandingResult>,
 }
 
 /// A reservation of a result for one reviewer.

@@ -2,7 +2,7 @@
 //! transaction.
 
 use domain::{
-    ExchangedDocument, MessageType, Order, OrderMatch, SeriesInstanceUid, SopClassUid,
+    ExchangedDocument, MessageType, Order, OrderMatch, ReviewState, SeriesInstanceUid, SopClassUid,
     SopInstanceUid,
 };
 use uuid::Uuid;
@@ -66,6 +66,48 @@ pub struct MessageSnapshot {
     pub message_type: MessageType,
     /// Its patient, after all merges.
     pub patient: Option<Uuid>,
-    /// The results or document in it.
+    /// The results or document in it; with what stays in force of the messages that it replaces.
     pub document: ExchangedDocument,
+    /// What it has to do with earlier messages.
+    pub history: ResultHistory,
+}
+
+/// What the results of a message have to do with those of earlier ones about the same orders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResultHistory {
+    /// The results of runs on messages that it replaces, oldest first.
+    pub earlier: Vec<EarlierResult>,
+    /// Whether all that it reports had been corrected before it arrived.
+    pub is_outdated: bool,
+    /// Whether it reports results again and it cannot be told which.
+    pub is_ambiguous: bool,
+    /// Whether it only repeats what was in force.
+    pub is_repeated: bool,
+}
+
+/// The result of a run on a message that a later message replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierResult {
+    /// The run.
+    pub run: Uuid,
+    /// Name of its workflow.
+    pub workflow: String,
+    /// The first of the runs that it adds to or replaces; its own key if there is none.
+    pub first: Uuid,
+    /// Whether it has ended.
+    pub has_ended: bool,
+    /// What people made of the result, if anything.
+    pub reviewed: Option<ReviewState>,
+}
+
+impl EarlierResult {
+    /// Whether a person has signed it: it stands until a person signs another.
+    pub fn is_signed(&self) -> bool {
+        self.reviewed.is_some_and(ReviewState::is_signed)
+    }
+
+    /// Whether a later result may take its place without a person.
+    pub const fn is_draft(&self) -> bool {
+        matches!(self.reviewed, None | Some(ReviewState::Edited))
+    }
 }

@@ -86,6 +86,8 @@ pub struct RunSnapshot {
     pub first_later: Option<Timestamp>,
     /// The first of the runs that it adds to or replaces; its own key if there is none.
     pub first: Uuid,
+    /// Whether a person has signed its result, and it was not withdrawn.
+    pub is_signed: bool,
 }
 
 /// What is decided about a study.
@@ -108,6 +110,8 @@ pub struct StudyStep {
 pub struct MessageStep {
     /// Runs to start.
     pub start: Vec<NewRun>,
+    /// Tasks to give to people.
+    pub tasks: Vec<NewTask>,
     /// Events to record.
     pub events: Vec<Event>,
 }

@@ -14,9 +14,9 @@ use crate::negotiation::abort;
 use crate::notifications::{Notifications, Ready};
 use crate::pdu_stream::{PduError, PduKind, PduStream, data_pdu, data_pdus};
 use crate::services::{
-    AssociationContext, DataSetReceiver, Request, Response, SERVICES, answering, receive,
+    AssociationContext, DataSetReceiver, Offer, Request, Response, SERVICES, answering, receive,
+    serving,
 };
-use crate::sop_class::SopClass;
 
 /// Why an association ended without being released.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,7 @@ impl Association {
         let mut notifications = Notifications::default();
         let outcome = self.answer_all(&mut stream, &mut messages, &mut notifications).await;
         for service in SERVICES {
-            if self.uses(service.offer().sop_classes) {
+            if self.uses(service.offer()) {
                 service.association_ended(&self.context).await;
             }
         }
@@ -124,11 +124,9 @@ impl Association {
     }
 
     /// Whether a presentation context for one of these SOP classes was negotiated.
-    fn uses(&self, sop_classes: &[SopClass]) -> bool {
+    fn uses(&self, offer: &Offer) -> bool {
         let contexts = &self.context.negotiated.contexts;
-        contexts
-            .iter()
-            .any(|context| sop_classes.iter().any(|it| it.uid == context.abstract_syntax))
+        contexts.iter().any(|it| std::ptr::eq(serving(&it.abstract_syntax).offer(), offer))
     }
 
     async fn answer_all(

@@ -22,6 +22,13 @@ pub const PDU_BYTES_MAX: u32 = 131_072;
 /// What a site may set as the longest PDU.
 pub const PDU_BYTES_MAX_RANGE: std::ops::RangeInclusive<u32> = 4096..=1_048_576;
 
+/// The most that one association holds of a data set in memory unless the site sets another, in
+/// bytes (SEC-21). Images are not held: they go to the disk as they arrive.
+pub const ASSOCIATION_BYTES_MAX: u32 = 8 << 20;
+
+/// What a site may set as the most that one association holds.
+pub const ASSOCIATION_BYTES_MAX_RANGE: std::ops::RangeInclusive<u32> = 65_536..=33_554_432;
+
 /// `dicom:` in the site file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,9 +47,17 @@ pub struct DicomConfig {
     /// Longest PDU that is received, from 4096 to 1048576 bytes.
     #[serde(default = "default_pdu_bytes_max")]
     pub pdu_bytes_max: u32,
+    /// The most that one association holds of a data set in memory, from 65536 to 33554432 bytes:
+    /// the longest request for storage commitment.
+    #[serde(default = "default_association_bytes_max")]
+    pub association_bytes_max: u32,
     /// Upper bound of the open associations of one network address.
     #[serde(default = "default_associations_per_peer")]
     pub associations_per_peer: usize,
+    /// Whether private storage classes, and those of later editions of the standard, are accepted:
+    /// their instances are stored and forwarded, and used by no plugin that does not know them.
+    #[serde(default)]
+    pub accept_unknown_storage: bool,
     /// How long to wait for what, in seconds.
     #[serde(default)]
     pub timers: Timers,
@@ -57,16 +72,24 @@ impl DicomConfig {
             peers: Vec::new(),
             versions: VersionPolicy::default(),
             pdu_bytes_max: PDU_BYTES_MAX,
+            association_bytes_max: ASSOCIATION_BYTES_MAX,
             associations_per_peer: ASSOCIATIONS_PER_PEER_MAX,
+            accept_unknown_storage: false,
             timers: Timers::default(),
         }
     }
 
     /// The first value outside its range, in words for the person who wrote the site file.
     pub fn problem(&self) -> Option<String> {
-        let range = PDU_BYTES_MAX_RANGE;
-        (!range.contains(&self.pdu_bytes_max))
-            .then(|| format!("dicom.pdu_bytes_max: from {} to {}", range.start(), range.end()))
+        for (name, value, range) in [
+            ("pdu_bytes_max", self.pdu_bytes_max, PDU_BYTES_MAX_RANGE),
+            ("association_bytes_max", self.association_bytes_max, ASSOCIATION_BYTES_MAX_RANGE),
+        ] {
+            if !range.contains(&value) {
+                return Some(format!("dicom.{name}: from {} to {}", range.start(), range.end()));
+            }
+        }
+        None
     }
 
     /// The listener of this configuration. `peers` may be replaced while it runs.
@@ -78,6 +101,8 @@ impl DicomConfig {
             associations_max: ASSOCIATIONS_MAX,
             associations_per_peer_max: self.associations_per_peer,
             pdu_bytes_max: self.pdu_bytes_max,
+            accept_unknown_storage: self.accept_unknown_storage,
+            association_bytes_max: self.association_bytes_max,
             timers: self.timers,
         }
     }
@@ -117,6 +142,10 @@ const fn default_pdu_bytes_max() -> u32 {
     PDU_BYTES_MAX
 }
 
+const fn default_association_bytes_max() -> u32 {
+    ASSOCIATION_BYTES_MAX
+}
+
 const fn default_associations_per_peer() -> usize {
     ASSOCIATIONS_PER_PEER_MAX
 }
@@ -136,6 +165,10 @@ pub struct Config {
     pub associations_per_peer_max: usize,
     /// Longest PDU that is received, in bytes after its header (DIN-07).
     pub pdu_bytes_max: u32,
+    /// Whether storage classes that [`STORAGE`](crate::sop_class::STORAGE) lacks are accepted.
+    pub accept_unknown_storage: bool,
+    /// The most that one association holds of a data set in memory, in bytes (SEC-21).
+    pub association_bytes_max: u32,
     /// How long to wait for what.
     pub timers: Timers,
 }
@@ -215,6 +248,17 @@ mod tests {
         };
         assert_eq!(timers, expected);
         assert!(serde_json::from_str::<Timers>(r#"{"throughput_min": 1}"#).is_err());
+    }
+
+    #[test]
+    fn sec_21_a_budget_outside_its_range_is_a_problem() {
+        let listen = "127.0.0.1:104".parse().unwrap();
+        for (association_bytes_max, is_valid) in
+            [(65_535, false), (65_536, true), (33_554_432, true), (33_554_433, false)]
+        {
+            let config = DicomConfig { association_bytes_max, ..DicomConfig::new(listen) };
+            assert_eq!(config.problem().is_none(), is_valid, "{association_bytes_max}");
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use domain::OutputKind;
 use encoding::dicom::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 
 use crate::config::{
-    ASSOCIATIONS_MAX, ASSOCIATIONS_PER_PEER_MAX, PDU_BYTES_MAX, PDU_BYTES_MAX_RANGE, Timers,
+    ASSOCIATION_BYTES_MAX, ASSOCIATIONS_MAX, ASSOCIATIONS_PER_PEER_MAX, PDU_BYTES_MAX,
+    PDU_BYTES_MAX_RANGE, Timers,
 };
 use crate::negotiation::{APPLICATION_CONTEXT, Rejection, SEND_BYTES_MAX};
 use crate::services::{Offer, SERVICES};
@@ -107,6 +108,10 @@ fn policies(text: &mut String) {
         (
             "Longest PDU sent",
             format!("{SEND_BYTES_MAX} bytes, or what the peer accepts if that is less"),
+        ),
+        (
+            "Longest data set that is not an instance",
+            format!("{ASSOCIATION_BYTES_MAX} bytes (`dicom.association_bytes_max`)"),
         ),
         ("Presentation contexts", "128, each answered".to_owned()),
         ("Asynchronous operations", "1/1".to_owned()),

@@ -269,6 +269,8 @@ impl Shared {
             id: Uuid::now_v7(),
             negotiated,
             address: address.ip().to_string(),
+            data_set_bytes_max: usize::try_from(self.config.association_bytes_max)
+                .unwrap_or(usize::MAX),
             intakes: self.intakes.clone(),
         };
         metrics::counter!("dimse_associations_total", "outcome" => "accepted").increment(1);

@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 /// Upper bound of the length of a command set. Those of PS3.7 stay under one kilobyte.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
 
+/// Upper bound of the fragments of a message that carry nothing, the last of command and data set
+/// not counted: they would occupy an association without an end (SEC-21).
+const EMPTY_FRAGMENTS_MAX: u32 = 64;
+
 /// `CommandDataSetType` of a command that no data set follows (PS3.7, E.1).
 const NO_DATA_SET: u16 = 0x0101;
 
@@ -340,6 +344,8 @@ pub struct Assembler {
     context_id: Option<u8>,
     /// Whether the next fragment belongs to a data set.
     is_data_next: bool,
+    /// How many fragments of the message carried nothing.
+    empty_fragments: u32,
 }
 
 /// One presentation data value of a P-DATA PDU (PS3.8, 9.3.5.1).
@@ -384,7 +390,16 @@ impl Assembler {
         if !is_same || fragment.is_command == self.is_data_next {
             return Err(MessageError::OutOfOrder);
         }
+        if self.context_id.is_none() {
+            self.empty_fragments = 0;
+        }
         self.context_id = Some(fragment.context_id);
+        if fragment.data.is_empty() && !fragment.is_last {
+            self.empty_fragments += 1;
+            if self.empty_fragments > EMPTY_FRAGMENTS_MAX {
+                return Err(MessageError::TooManyEmpty);
+            }
+        }
         if self.is_data_next {
             if fragment.is_last {
                 self.is_data_next = false;
@@ -422,6 +437,9 @@ pub enum MessageError {
     /// A command set, or a data set that is read in memory, exceeds its upper bound.
     #[error("a command set has more than {COMMAND_BYTES_MAX} bytes")]
     TooLong,
+    /// Fragments carry nothing, one after another.
+    #[error("a message has more than {EMPTY_FRAGMENTS_MAX} fragments without data")]
+    TooManyEmpty,
     /// The bytes are no command set.
     #[error("a command set cannot be read")]
     Unreadable,
@@ -479,6 +497,20 @@ mod tests {
         let elsewhere = crate::pdu_stream::data_pdu(5, false, true, b"data");
         let outcome = assembler.push(fragments(&elsewhere).unwrap()[0]);
         assert_eq!(outcome, Err(MessageError::OutOfOrder));
+    }
+
+    #[test]
+    fn sec_21_a_message_of_empty_fragments_is_ended() {
+        let mut assembler = Assembler::default();
+        for pdu in pieces(&store(), 4096) {
+            assembler.push(fragments(&pdu).unwrap()[0]).unwrap();
+        }
+        let empty = crate::pdu_stream::data_pdu(3, false, false, b"");
+        let empty = fragments(&empty).unwrap()[0];
+        for _ in 0..EMPTY_FRAGMENTS_MAX {
+            assert_eq!(assembler.push(empty), Ok(Step::Data { bytes: b"", is_last: false }));
+        }
+        assert_eq!(assembler.push(empty), Err(MessageError::TooManyEmpty));
     }
 
     #[test]

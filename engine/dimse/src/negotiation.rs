@@ -247,14 +247,14 @@ fn rejection(
     {
         return Some(Rejection::LimitExceeded);
     }
-    (load.is_congested && requests_storage(request)).then_some(Rejection::Congestion)
+    (load.is_congested && requests_storage(config, request)).then_some(Rejection::Congestion)
 }
 
 /// Whether a presentation context is requested that brings something to store, or is unknown.
-fn requests_storage(request: &AssociationRQ) -> bool {
+fn requests_storage(config: &Config, request: &AssociationRQ) -> bool {
     request.presentation_contexts.iter().any(|proposed| {
         let abstract_syntax = proposed.abstract_syntax.trim_end_matches(['\0', ' ']);
-        services::offering(abstract_syntax).is_none_or(|service| service.offer().stores)
+        services::accepting(config, abstract_syntax).is_none_or(|service| service.offer().stores)
     })
 }
 
@@ -263,7 +263,7 @@ fn accept(config: &Config, request: &AssociationRQ, called: AeTitle, calling: Ae
     let mut results = Vec::new();
     let mut contexts = Vec::new();
     for proposed in &request.presentation_contexts {
-        let decision = decide_context(proposed, &user_variables);
+        let decision = decide_context(config, proposed, &user_variables);
         results.push(decision.result);
         contexts.extend(decision.accepted);
     }
@@ -328,11 +328,12 @@ struct ContextDecision {
 }
 
 fn decide_context(
+    config: &Config,
     proposed: &PresentationContextProposed,
     user_variables: &[UserVariableItem],
 ) -> ContextDecision {
     let abstract_syntax = proposed.abstract_syntax.trim_end_matches('\0');
-    let service = services::offering(abstract_syntax);
+    let service = services::accepting(config, abstract_syntax);
     let choice =
         service.map_or(TransferSyntaxChoice::LosslessFirst, |it| it.offer().transfer_syntaxes);
     let chosen = choice.choose(&proposed.transfer_syntaxes);

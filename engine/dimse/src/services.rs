@@ -15,10 +15,11 @@ use contracts::ReportEnd;
 use domain::Actor;
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::intakes::Intakes;
 use crate::message::{Command, CommandField, Status};
 use crate::presentation_context::{Negotiated, PresentationContext};
-use crate::sop_class::SopClass;
+use crate::sop_class::{self, SopClass};
 use crate::transfer_syntax::TransferSyntaxChoice;
 
 pub(crate) mod echo;
@@ -32,6 +33,20 @@ pub(crate) const SERVICES: &[&dyn Service] =
 /// The service that offers `abstract_syntax`.
 pub(crate) fn offering(abstract_syntax: &str) -> Option<&'static dyn Service> {
     SERVICES.iter().copied().find(|it| it.offer().contains(abstract_syntax))
+}
+
+/// The service that `abstract_syntax` is accepted for: the one that offers it, or, if `config` says
+/// so, Storage for a class that nobody knows.
+pub(crate) fn accepting(config: &Config, abstract_syntax: &str) -> Option<&'static dyn Service> {
+    let is_unknown_storage =
+        config.accept_unknown_storage && sop_class::may_be_storage(abstract_syntax);
+    offering(abstract_syntax)
+        .or_else(|| is_unknown_storage.then_some(&storage::Storage as &dyn Service))
+}
+
+/// The service of a presentation context that was accepted.
+pub(crate) fn serving(abstract_syntax: &str) -> &'static dyn Service {
+    offering(abstract_syntax).unwrap_or(&storage::Storage)
 }
 
 /// The service that answers `command` on a presentation context of `abstract_syntax`.
@@ -88,7 +103,8 @@ impl Offer {
 pub(crate) enum DataSets {
     /// Its commands have none. One that comes is read to its end and refused.
     None,
-    /// Into memory, up to a limit: [`Service::answer_with_data_set`].
+    /// Into memory, up to a limit, or to the budget of the association if that is lower:
+    /// [`Service::answer_with_data_set`].
     InMemory {
         /// Longest data set that is accepted.
         bytes_max: usize,
@@ -143,6 +159,8 @@ pub(crate) struct AssociationContext {
     pub(crate) negotiated: Negotiated,
     /// Network address of the peer.
     pub(crate) address: String,
+    /// The most that the association holds of a data set in memory.
+    pub(crate) data_set_bytes_max: usize,
     pub(crate) intakes: Intakes,
 }
 
@@ -211,8 +229,8 @@ pub(crate) fn receive<'a>(
         DataSets::None => Box::new(Discard(Response::unrecognized_operation())),
         DataSets::InMemory { bytes_max } => Box::new(InMemory {
             service,
+            bytes_max: bytes_max.min(request.association.data_set_bytes_max),
             request,
-            bytes_max,
             bytes: Vec::new(),
             is_too_long: false,
         }),
@@ -255,7 +273,8 @@ impl DataSetReceiver for InMemory<'_> {
 
     async fn finish(self: Box<Self>) -> Response {
         if self.is_too_long {
-            return Response::new(Status::PROCESSING_FAILURE, "the data set is too long");
+            let comment = format!("the data set is longer than {} bytes", self.bytes_max);
+            return Response::new(Status::PROCESSING_FAILURE, comment);
         }
         self.service.answer_with_data_set(&self.request, &self.bytes).await
     }

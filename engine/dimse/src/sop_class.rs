@@ -1,7 +1,8 @@
 //! SOP classes by their UID (PS3.4, Annexes A, B and J).
 //!
 //! The storage classes are those of PS3.4, Tables B.5-1 and B.6. Private classes and classes of
-//! later editions of the standard are not among them, and are refused.
+//! later editions of the standard are not among them, and are refused unless the site has
+//! `dicom.accept_unknown_storage`.
 
 /// A SOP class: the kind of object, or the service, that a presentation context is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +278,18 @@ pub const STORAGE: &[SopClass] = &[
     class("1.2.840.10008.5.1.4.34.10", "RT Brachy Application Setup Delivery Instruction Storage"),
 ];
 
+/// The root of all UIDs of the standard (PS3.5, 9.1).
+const STANDARD: &str = "1.2.840.10008.";
+
+/// The root of nearly all storage classes of the standard, and of nothing else.
+const STANDARD_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.";
+
+/// Whether a class that is not one of [`STORAGE`] may be a storage class: a private one, or one of
+/// a later edition of the standard.
+pub fn may_be_storage(uid: &str) -> bool {
+    domain::is_uid(uid) && (!uid.starts_with(STANDARD) || uid.starts_with(STANDARD_STORAGE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,5 +310,19 @@ mod tests {
         for uid in ["1.2.840.113619.4.30", "1.2.840.10008.5.1.4.1.2.2.1"] {
             assert!(STORAGE.iter().all(|it| it.uid != uid), "{uid}");
         }
+    }
+
+    #[test]
+    fn din_03_private_classes_and_those_to_come_may_be_of_storage_and_other_services_are_not() {
+        for uid in ["1.2.840.113619.4.30", "1.3.12.2.1107.5.9.1", "1.2.840.10008.5.1.4.1.1.999"] {
+            assert!(may_be_storage(uid), "{uid}");
+        }
+        // Query, worklist, printing; nothing; no UID.
+        for uid in
+            ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.31", "1.2.840.10008.5.1.1.9"]
+        {
+            assert!(!may_be_storage(uid), "{uid}");
+        }
+        assert!(!may_be_storage("") && !may_be_storage("private"));
     }
 }

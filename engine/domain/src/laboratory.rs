@@ -1,6 +1,9 @@
 //! Laboratory results: observations as they are received, and the rows that reports show.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::named_enum;
 
 /// One OBX as it was received (HL7 v2, 7.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +26,35 @@ pub struct Observation {
     pub flag: String,
     /// OBX-11.
     pub status: String,
+    /// OBX-4: tells observations with the same code apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sub_id: String,
+    /// The laboratory's number of the order that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filler: Option<FillerNumber>,
+    /// When the laboratory stated it: OBR-22, or MSH-7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_at: Option<Timestamp>,
+    /// Whether an earlier message has reported it. The engine finds that out; no message states it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reported: bool,
+}
+
+/// The number under which a laboratory answers an order: OBR-3, or ORC-3 (EI).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FillerNumber {
+    /// EI.1.
+    pub number: String,
+    /// EI.2 to EI.4, delimiters included: who assigned the number. Empty, if the sender did.
+    pub assigner: String,
 }
 
 impl Observation {
+    /// Whether it only says where a document is (OBX-2 `RP`).
+    pub fn is_pointer(&self) -> bool {
+        self.value_type == "RP"
+    }
+
     /// Why it is no result, if its status says that it is none (HL7-60). Every other status, and
     /// none at all, leaves the value a result.
     pub fn no_result(&self) -> Option<NoResult> {
@@ -41,24 +70,45 @@ impl Observation {
     }
 }
 
-/// Why an observation is no result (OBX-11, table 0085).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoResult {
-    /// `D`: its sender deletes it.
-    Deleted,
-    /// `W`: its sender withdraws it as wrong, for instance because it is of another patient.
-    Wrong,
-    /// `X`: no result can be obtained.
-    Unobtainable,
-    /// `N`: it was not asked for.
-    NotAsked,
-    /// `I`: the specimen is there, and the result is not.
-    Pending,
-    /// `O`: it describes what was ordered.
-    OrderOnly,
+named_enum! {
+    /// Why an observation is no result (OBX-11, table 0085).
+    pub enum NoResult {
+        /// `D`: its sender deletes it.
+        Deleted = "deleted",
+        /// `W`: its sender withdraws it as wrong, for instance because it is of another patient.
+        Wrong = "wrong",
+        /// `X`: no result can be obtained.
+        Unobtainable = "unobtainable",
+        /// `N`: it was not asked for.
+        NotAsked = "not_asked",
+        /// `I`: the specimen is there, and the result is not.
+        Pending = "pending",
+        /// `O`: it describes what was ordered.
+        OrderOnly = "order_only",
+    }
 }
 
 impl NoResult {
+    /// The status in OBX-11.
+    pub const fn status(self) -> &'static str {
+        match self {
+            Self::Deleted => "D",
+            Self::Wrong => "W",
+            Self::Unobtainable => "X",
+            Self::NotAsked => "N",
+            Self::Pending => "I",
+            Self::OrderOnly => "O",
+        }
+    }
+
+    /// Whether a value that was reported before does not hold any more.
+    pub const fn takes_back(self) -> bool {
+        match self {
+            Self::Deleted | Self::Wrong | Self::Unobtainable => true,
+            Self::NotAsked | Self::Pending | Self::OrderOnly => false,
+        }
+    }
+
     /// Whether a result that was sent before is taken back.
     pub const fn is_withdrawal(self) -> bool {
         match self {
@@ -105,6 +155,23 @@ pub struct LabRow {
     /// Why a person has to look at the row, if it was read from paper and is uncertain (PAP-31).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doubt: String,
+    /// Why the laboratory took back what it had reported before. The row has no value then: it
+    /// tells receivers that theirs does not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<NoResult>,
+    /// Its key among the rows of the same name (OBX-4), which it keeps in every version. Zero until
+    /// the engine stores it.
+    #[serde(default)]
+    pub key: u32,
+}
+
+impl LabRow {
+    /// Whether receivers know both rows under one name: OBX-3.
+    pub fn has_name_of(&self, other: &Self) -> bool {
+        self.code == other.code
+            && self.scheme == other.scheme
+            && self.entry_name == other.entry_name
+    }
 }
 
 /// How a value compares with its reference range (table 0078, HL7-63).

@@ -9,10 +9,11 @@
 //! - [`InferRequest`] and [`InferResponse`]: what a plugin asks the model
 //! - [`ResultSet`]: what a run found, in the form that every report is encoded from
 //! - [`OutputKind`]: what a result can be written as
-//! - [`Observation`]: laboratory results
+//! - [`Observation`], [`later_results`]: laboratory results, and which of two reports of one holds
+//! - [`row_keys`]: the keys by which receivers know the rows of a report
 //! - [`ReviewState`], [`Attestation`]: what people decide about results
-//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`]: states, kinds and reasons that
-//!   are stored, each an enum whose variants have one name ([`named_enum!`])
+//! - [`RunStatus`], [`DeliveryState`], [`TaskKind`], [`QualityFlag`], [`MessageFlag`]: states,
+//!   kinds and reasons that are stored, each an enum whose variants have one name ([`named_enum!`])
 //!
 //! Types here are values. Each is checked once, where it is built, and needs no check again: a
 //! function that accepts an [`AeTitle`] cannot be given a string of seventeen characters.
@@ -32,12 +33,14 @@ mod error_chain;
 pub mod event;
 pub mod identity_graph;
 mod laboratory;
+pub mod later_results;
 mod message_type;
 mod model_protocol;
 mod named;
 mod network;
 mod node_io;
 mod order;
+mod order_number;
 mod output_kind;
 mod patient;
 mod person_name;
@@ -46,6 +49,7 @@ mod quality;
 mod result_set;
 mod result_status;
 mod review;
+pub mod row_keys;
 pub mod sop_class;
 mod state;
 mod task;
@@ -55,7 +59,7 @@ pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
-pub use laboratory::{Abnormality, LabRow, NoResult, Observation};
+pub use laboratory::{Abnormality, FillerNumber, LabRow, NoResult, Observation};
 pub use message_type::MessageType;
 pub use model_protocol::{
     AnswerBox, AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse,
@@ -66,23 +70,25 @@ pub use node_io::{
     Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput, OrderInput,
     SeriesInput, SeriesInstance, StudyInput,
 };
-pub use order::{Order, OrderAction, OrderKey, OrderMatch};
+pub use order::{Order, OrderAction, OrderConflict, OrderKey, OrderKind, OrderMatch};
+pub use order_number::{Assigner, OrderNumber};
 pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use person_name::{NameGroup, PersonName};
 pub use plugin_pin::PluginPin;
-pub use quality::QualityFlag;
+pub use quality::{MessageFlag, QualityFlag};
 pub use result_set::{
-    Algorithm, Amended, Code, Finding, InputInstance, Measurement, PatientSpace, Presence, Region,
-    ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    Algorithm, Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace,
+    Presence, Region, ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use result_status::ResultStatus;
-pub use review::{Attestation, Meaning, Person, ReviewState};
+pub use review::{Attestation, Meaning, Person, ReviewState, TokenHolder};
 pub use state::{
     BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,
+    TrailFault,
 };
 pub use task::TaskKind;
 pub use uid::{
     InvalidUid, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
-    TransferSyntaxUid, derived_uid, is_harmless_uid,
+    TransferSyntaxUid, derived_uid, is_harmless_uid, is_uid,
 };

@@ -1,12 +1,12 @@
 //! What a plugin reads and writes: the input and the output of a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, Finding, LabRow, NoResult, Observation, Region, Section, Segmentation,
-    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, FillerNumber, Finding, LabRow, MessageFlag, NoResult, Observation, Region,
+    Section, Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -91,6 +91,9 @@ pub struct ExchangedDocument {
     /// The files that the message carries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// What is unusual about its files, as the listener found it.
+    #[serde(skip)]
+    pub flags: Vec<MessageFlag>,
 }
 
 impl ExchangedDocument {
@@ -100,9 +103,18 @@ impl ExchangedDocument {
     }
 
     /// The observations that report a result or take one back. Conditions of workflows count these:
-    /// a message that only takes back has to be seen, and one that only announces has not.
+    /// a message that only takes back has to be seen, and one that only announces, or points to a
+    /// document elsewhere, has not.
     pub fn reported(&self) -> impl Iterator<Item = &Observation> {
-        self.observations.iter().filter(|it| it.no_result().is_none_or(NoResult::is_withdrawal))
+        let reports = |it: &&Observation| {
+            it.is_reported || it.no_result().is_none_or(NoResult::is_withdrawal)
+        };
+        self.observations.iter().filter(reports).filter(|it| !it.is_pointer())
+    }
+
+    /// The laboratory's numbers of the orders that the observations answer.
+    pub fn fillers(&self) -> BTreeSet<&FillerNumber> {
+        self.observations.iter().filter_map(|it| it.filler.as_ref()).collect()
     }
 
     /// The text that a person is responsible for: observations of a text type whose status is final

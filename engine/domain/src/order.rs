@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PatientId, StudyInstanceUid, named_enum};
+use crate::{OrderNumber, PatientId, StudyInstanceUid, named_enum};
 
 /// An imaging order of the RIS (ORM^O01, OMI^O23).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +42,11 @@ impl Order {
     pub fn updated(self, newer: Self) -> Self {
         let one = |old: String, new: String| if new.is_empty() { old } else { new };
         let key = OrderKey {
-            placer: one(self.key.placer, newer.key.placer),
-            filler: one(self.key.filler, newer.key.filler),
+            placer: self.key.placer.updated(newer.key.placer),
+            filler: self.key.filler.updated(newer.key.filler),
+            kind: newer.key.kind.or(self.key.kind),
             accession: one(self.key.accession, newer.key.accession),
+            accession_issuer: one(self.key.accession_issuer, newer.key.accession_issuer),
             requested_procedure: one(self.key.requested_procedure, newer.key.requested_procedure),
             study: newer.key.study.or(self.key.study),
         };
@@ -74,15 +76,59 @@ impl Order {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderKey {
     /// ORC-2 / OBR-2.
-    pub placer: String,
+    pub placer: OrderNumber,
     /// ORC-3 / OBR-3.
-    pub filler: String,
-    /// OBR-18 or IPC-1.
+    pub filler: OrderNumber,
+    /// Which kind of department does what is asked for: departments number their orders alike.
+    #[serde(default)]
+    pub kind: OrderKind,
+    /// IPC-1 or OBR-18.
     pub accession: String,
+    /// What assigned the accession number, IPC-1.2 or IPC-1.3; empty if nothing is named.
+    #[serde(default)]
+    pub accession_issuer: String,
     /// OBR-19 or IPC-2.
     pub requested_procedure: String,
     /// ZDS-1 or IPC-3.
     pub study: Option<StudyInstanceUid>,
+}
+
+named_enum! {
+    /// Which kind of department does what an order asks for.
+    #[derive(Default)]
+    pub enum OrderKind {
+        /// Nothing in the message says so.
+        #[default]
+        Unknown = "unknown",
+        /// Imaging.
+        Imaging = "imaging",
+        /// Laboratory: images are never those of such an order unless it names their study.
+        Laboratory = "laboratory",
+    }
+}
+
+impl OrderKind {
+    /// This, or `other` where nothing says so.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        match self {
+            Self::Unknown => other,
+            Self::Imaging | Self::Laboratory => self,
+        }
+    }
+}
+
+named_enum! {
+    /// Why it is uncertain which order a message means: nothing is changed then, and a person
+    /// decides.
+    pub enum OrderConflict {
+        /// Its numbers are those of several orders.
+        SeveralOrders = "several_orders",
+        /// One of its numbers is that of an order whose other number is another.
+        OtherNumber = "other_number",
+        /// Its numbers are those of an order for another patient.
+        OtherPatient = "other_patient",
+    }
 }
 
 /// What ORC-1 asks to do with an order (table 0119), with the status in ORC-5.

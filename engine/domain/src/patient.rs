@@ -32,10 +32,11 @@ impl fmt::Debug for Demographics {
 }
 
 impl PatientId {
-    /// An identifier, or nothing if `value` is blank or was not fully decoded (DIN-74).
+    /// An identifier, or nothing if `value` is blank, or if it or its issuer was not fully decoded
+    /// (DIN-74): it would be one of another authority.
     pub fn new(value: &str, issuer: &str) -> Option<Self> {
         let value = value.trim();
-        if value.is_empty() || value.contains('\u{fffd}') {
+        if value.is_empty() || value.contains('\u{fffd}') || issuer.contains('\u{fffd}') {
             return None;
         }
         Some(Self { value: value.to_owned(), issuer: issuer.trim().to_owned() })
@@ -93,6 +94,18 @@ impl Demographics {
         self
     }
 
+    /// Whether these are hardly those of the same person: birth date or sex differ, or, where one of
+    /// the two has no birth date, the family name.
+    pub fn is_of_somebody_else(&self, other: &Self) -> bool {
+        let differs = |one: &str, other: &str| {
+            !one.is_empty() && !other.is_empty() && !one.eq_ignore_ascii_case(other)
+        };
+        let has_dates = !self.birth_date.is_empty() && !other.birth_date.is_empty();
+        differs(&self.birth_date, &other.birth_date)
+            || differs(&self.sex, &other.sex)
+            || (!has_dates && differs(family(&self.name), family(&other.name)))
+    }
+
     /// Fills in what is not known from somebody who is the same.
     #[must_use]
     pub fn or(mut self, other: &Self) -> Self {
@@ -107,6 +120,11 @@ impl Demographics {
         }
         self
     }
+}
+
+/// The family name of the first representation.
+fn family(name: &str) -> &str {
+    name.split(['^', '=']).next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]
@@ -134,6 +152,29 @@ mod tests {
     fn din_74_what_cannot_be_decoded_identifies_nobody() {
         assert_eq!(PatientId::new("47\u{fffd}1", "HOSP"), None);
         assert_eq!(PatientId::new("  ", "HOSP"), None);
+        assert_eq!(PatientId::new("4711", "HO\u{fffd}P"), None);
+    }
+
+    #[test]
+    fn din_60_demographics_that_differ_are_of_somebody_else() {
+        let of = |name: &str, birth_date: &str, sex: &str| Demographics {
+            name: name.to_owned(),
+            birth_date: birth_date.to_owned(),
+            sex: sex.to_owned(),
+        };
+        let jane = of("DOE^JANE", "19700101", "F");
+        for (other, expected) in [
+            (of("Doe^Janet", "19700101", "F"), false),
+            (of("ROE^JANE", "19700101", ""), false),
+            (of("DOE^JANE", "", ""), false),
+            (of("", "", ""), false),
+            (of("ROE^JANE", "", "F"), true),
+            (of("DOE^JANE", "19700102", "F"), true),
+            (of("DOE^JANE", "19700101", "M"), true),
+        ] {
+            assert_eq!(jane.is_of_somebody_else(&other), expected);
+            assert_eq!(other.is_of_somebody_else(&jane), expected);
+        }
     }
 
     #[test]

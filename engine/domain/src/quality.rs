@@ -1,4 +1,4 @@
-//! What can be wrong with an instance that is stored nevertheless.
+//! What can be wrong with an instance or a message that is stored nevertheless.
 
 use crate::named_enum;
 
@@ -7,6 +7,14 @@ named_enum! {
     pub enum QualityFlag {
         /// Specific Character Set (0008,0005) names a set that the engine does not know.
         CharsetUnknown = "charset_unknown",
+        /// Specific Character Set (0008,0005) is misspelt, and leaves no doubt which one is meant.
+        CharsetMisspelt = "charset_misspelt",
+        /// An element has `??`, spaces or zeros for a value representation.
+        VrUnknown = "vr_unknown",
+        /// Zeros follow the last element.
+        TrailingZeros = "trailing_zeros",
+        /// Elements of group 0000 or 0002 are in the data set. They are passed over.
+        ForeignGroup = "foreign_group",
         /// There is no Patient ID (0010,0020).
         PatientIdMissing = "patient_id_missing",
         /// Patient ID (0010,0020) cannot be decoded: it identifies nobody (DIN-74).
@@ -42,6 +50,10 @@ impl QualityFlag {
     pub const fn is_identity_conflict(self) -> bool {
         match self {
             Self::CharsetUnknown
+            | Self::CharsetMisspelt
+            | Self::VrUnknown
+            | Self::TrailingZeros
+            | Self::ForeignGroup
             | Self::PatientIdMissing
             | Self::PatientIdUndecodable
             | Self::PatientIssuerUndecodable
@@ -55,5 +67,36 @@ impl QualityFlag {
             | Self::ModalityDiffersFromSeries
             | Self::FrameOfReferenceDiffersFromSeries => true,
         }
+    }
+}
+
+named_enum! {
+    /// What is unusual about a message that is stored and not refused for it.
+    pub enum MessageFlag {
+        /// MSH-18 names the character set otherwise than table 0211, in a way that leaves no doubt.
+        CharsetNameUnusual = "charset_name_unusual",
+        /// There are bytes that the character set does not have.
+        TextUndecodable = "text_undecodable",
+        /// The name of a patient (PID-5) cannot be decoded: what is known of it stays.
+        NameUndecodable = "name_undecodable",
+        /// MSH-9 names no trigger event.
+        EventMissing = "event_missing",
+        /// MSH-15 or MSH-16 has a value that is not in table 0155: it is read as `AL`.
+        AcknowledgementConditionUnknown = "acknowledgement_condition_unknown",
+        /// A file (OBX-5) is of another type than its sender states: its bytes are right.
+        DocumentTypeDiffers = "document_type_differs",
+        /// A file is encoded otherwise than its sender states, or states nothing: its bytes are
+        /// right.
+        DocumentEncodingDiffers = "document_encoding_differs",
+        /// An observation of text is a file: its text is no value.
+        DocumentAsText = "document_as_text",
+        /// A file came in several observations, and was put together.
+        DocumentInPieces = "document_in_pieces",
+        /// A file cannot be decoded.
+        DocumentUnreadable = "document_unreadable",
+        /// A document is elsewhere (OBX-2 `RP`), and was not fetched.
+        DocumentByPointer = "document_by_pointer",
+        /// Messages with its processing id (MSH-11) change nothing here: training, debugging.
+        WithoutEffect = "without_effect",
     }
 }

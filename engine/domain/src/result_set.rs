@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     ArtifactRef, Attestation, LabRow, ResultStatus, SeriesInstanceUid, SopClassUid, SopInstanceUid,
-    derived_uid,
+    derived_uid, named_enum,
 };
 
 /// The result of one run (OUT-01). Every encoding is a pure function of it.
@@ -123,6 +123,9 @@ pub struct Finding {
     pub code: Code,
     /// Anatomical location.
     pub site: Option<Code>,
+    /// The side of the patient, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub laterality: Option<Laterality>,
     /// Whether it is present (OUT-31).
     pub presence: Presence,
     /// The finding in prose.
@@ -150,7 +153,30 @@ impl Presence {
             Self::Present => Code::new("52101004", "SCT", "Present"),
             Self::Absent => Code::new("272519000", "SCT", "Absent"),
             Self::Possible => Code::new("371930009", "SCT", "Possible"),
-            Self::Unknown => Code::new("261665006", "SCT", "Unknown"),
+            Self::Unknown => Code::new("373068000", "SCT", "Undetermined"),
+        }
+    }
+}
+
+named_enum! {
+    /// The side of the patient on which a finding is.
+    pub enum Laterality {
+        /// The patient's left.
+        Left = "left",
+        /// The patient's right.
+        Right = "right",
+        /// Both sides.
+        Bilateral = "bilateral",
+    }
+}
+
+impl Laterality {
+    /// The qualifier that expresses it (SNOMED CT; PS3.16, CID 244).
+    pub fn code(self) -> Code {
+        match self {
+            Self::Left => Code::new("7771000", "SCT", "Left"),
+            Self::Right => Code::new("24028007", "SCT", "Right"),
+            Self::Bilateral => Code::new("51440002", "SCT", "Right and left"),
         }
     }
 }
@@ -199,6 +225,10 @@ pub struct Segment {
     pub is_edited: bool,
     /// Measurements of the structure.
     pub measurements: Vec<Measurement>,
+    /// The key of its measurements among the segments of the same label (OBX-4), which it keeps in
+    /// every version. Zero until the engine stores it.
+    #[serde(default)]
+    pub key: u32,
 }
 
 /// The grid a mask is drawn on: a regular stack of slices, or one image.

@@ -1,4 +1,4 @@
-//! The states of runs, deliveries, commitments and tokens, as the database stores them.
+//! The states of runs, deliveries, commitments, tokens and the trail, as the database stores them.
 
 use crate::named_enum;
 
@@ -24,7 +24,7 @@ named_enum! {
         /// An attempt is in progress, under a lease.
         Sending = "sending",
         /// The destination accepted it; its storage commitment is awaited.
-        AwaitingCommitment = "promised",
+        AwaitingCommitment = "awaiting_commitment",
         /// The destination has it.
         Delivered = "delivered",
         /// It failed for good; a person has to look.
@@ -43,8 +43,10 @@ named_enum! {
         OrderCancelled = "order_cancelled",
         /// The destination accepts no results that nobody has signed (HL7-52).
         Unverified = "unverified",
-        /// A later run on more instances replaced the run.
+        /// A later run, on more instances or on corrected results, replaced the run.
         Replaced = "replaced",
+        /// A signed result stands, and nobody has signed the later one that would follow it.
+        SignedResult = "signed_result",
         /// The nodes that the delivery needs have no output.
         NoResult = "no_result",
         /// The result cannot be expressed in the form that the destination wants.
@@ -62,7 +64,7 @@ named_enum! {
         /// The peer has the result.
         Reported = "reported",
         /// The peer could not be reached for days; a person has to look.
-        Expired = "given_up",
+        Expired = "expired",
     }
 }
 
@@ -103,5 +105,27 @@ named_enum! {
         Oru = "oru",
         /// An MDM message of the RIS.
         Mdm = "mdm",
+    }
+}
+
+named_enum! {
+    /// How the trail does not fit what was signed and counted outside of the database (AUD-03).
+    pub enum TrailFault {
+        /// The file with the signed batches is missing, and batches were signed.
+        CheckpointsMissing = "checkpoints_missing",
+        /// The last signed batch in the file was not signed by this site.
+        CheckpointsAltered = "checkpoints_altered",
+        /// The file with the count is missing, and the trail says that it was begun.
+        CountMissing = "count_missing",
+        /// The count cannot be read, or was not signed by this site.
+        CountAltered = "count_altered",
+        /// The count and the last signed batch are not of the same time.
+        FilesDisagree = "files_disagree",
+        /// Batches that were signed are missing at the end of the trail.
+        BatchesMissing = "batches_missing",
+        /// The last batch of the trail is another than the one that was signed.
+        BatchDiffers = "batch_differs",
+        /// The trail is longer than the files say: they are from an earlier time.
+        FilesOlder = "files_older",
     }
 }

@@ -13,8 +13,12 @@ named_enum! {
         InstanceFlagged = "instance_flagged",
         /// Images and order belong to two patients (HL7-44).
         IdentityConflict = "identity_conflict",
+        /// It is uncertain which order a message means, and nothing was changed.
+        OrderConflict = "order_conflict",
         /// Instances arrived after the run on their study, and the workflow asks a person (DIN-52).
         LateInstances = "late_instances",
+        /// The laboratory corrected or withdrew what a result rests on that no machine may replace.
+        ResultCorrected = "result_corrected",
         /// The condition of a workflow cannot be evaluated on a study.
         ConditionFailed = "condition_failed",
         /// A study did not become complete in time; the workflow waits on (DIN-53).

@@ -33,7 +33,8 @@ pub fn is_harmless_uid(text: &str) -> bool {
     !text.is_empty() && text.len() <= UID_BYTES_MAX && text.bytes().all(is_plain)
 }
 
-pub(crate) fn is_uid(text: &str) -> bool {
+/// Whether text is a UID as PS3.5, 9.1 defines them.
+pub fn is_uid(text: &str) -> bool {
     let is_component = |component: &str| {
         component.bytes().all(|byte| byte.is_ascii_digit())
             && !component.is_empty()

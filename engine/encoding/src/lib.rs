@@ -7,6 +7,7 @@
 //! - [`model_answer`]: the answers of a vision-language model;
 //! - [`report_text`]: the parts of a report in prose;
 //! - [`canonical_json`]: JSON in one form, to be signed;
+//! - [`file_type`]: what kind of file bytes are;
 //! - [`bits`]: masks with one bit for each voxel;
 //! - [`decoded_text`]: what decoding a character set gives.
 //!
@@ -22,6 +23,7 @@ pub mod bits;
 pub mod canonical_json;
 pub mod decoded_text;
 pub mod dicom;
+pub mod file_type;
 pub mod hl7;
 pub mod laboratory;
 pub mod model_answer;

@@ -70,13 +70,21 @@ enum AcknowledgementCondition {
 }
 
 impl AcknowledgementCondition {
-    fn parse(name: &str) -> Self {
+    /// What a value of MSH-15 or MSH-16 asks for; nothing, if it is none of table 0155.
+    fn parse(name: &str) -> Option<Self> {
         match name {
-            "AL" => Self::Always,
-            "ER" => Self::OnError,
-            "SU" => Self::OnSuccess,
-            _ => Self::Never,
+            "AL" => Some(Self::Always),
+            "ER" => Some(Self::OnError),
+            "SU" => Some(Self::OnSuccess),
+            "" | "NE" => Some(Self::Never),
+            _ => None,
         }
+    }
+
+    /// What a message asks for in MSH-15 or MSH-16. Whoever writes something else there means to be
+    /// answered, and would wait forever over MLLP.
+    fn of(message: &Message, field: usize) -> Self {
+        Self::parse(message.msh(field, 1).trim()).unwrap_or(Self::Always)
     }
 
     const fn applies(self, is_success: bool) -> bool {
@@ -127,10 +135,12 @@ pub fn acknowledge(
         let answers = Answers { first: Some(first), application: None };
         return Acknowledged { answers, code: original };
     }
-    let wants_accept = AcknowledgementCondition::parse(&message.msh(15, 1));
-    let wants_application = AcknowledgementCondition::parse(&message.msh(16, 1));
+    let wants_accept = AcknowledgementCondition::of(message, 15);
+    let wants_application = AcknowledgementCondition::of(message, 16);
     let is_final = problem.is_some_and(|it| it.is_final);
-    let has_application = wants_application.applies(problem.is_none()) && !is_final;
+    // A refusal is stated once: in the accept acknowledgement, if there is one.
+    let is_stated_first = is_final && wants_accept.applies(false);
+    let has_application = wants_application.applies(problem.is_none()) && !is_stated_first;
     let commit = match problem {
         None => AcknowledgementCode::CommitAccept,
         Some(_) if is_final => AcknowledgementCode::CommitReject,
@@ -162,7 +172,16 @@ pub fn not_stored(message: &Message, problem: &Problem, own_id: &str, now: &str)
 
 /// Whether the sender asks for no acknowledgement of the enhanced mode.
 fn is_original_mode(message: &Message) -> bool {
-    [15, 16].into_iter().all(|field| matches!(message.msh(field, 1).as_str(), "" | "NE"))
+    [15, 16].into_iter().all(|field| {
+        AcknowledgementCondition::of(message, field) == AcknowledgementCondition::Never
+    })
+}
+
+/// Whether MSH-15 or MSH-16 has a value that is not in table 0155.
+pub(crate) fn has_unknown_condition(message: &Message) -> bool {
+    [15, 16]
+        .into_iter()
+        .any(|field| AcknowledgementCondition::parse(message.msh(field, 1).trim()).is_none())
 }
 
 /// MSH-9.2, escaped: its decoded value may contain a segment separator.
@@ -295,9 +314,15 @@ mod tests {
             ("NE|NE", ["AA", ""], ["AE", ""], ["AR", ""]),
             ("AL|NE", ["CA", ""], ["CE", ""], ["CR", ""]),
             ("AL|AL", ["CA", "AA"], ["CA", "AE"], ["CR", ""]),
-            ("NE|AL", ["", "AA"], ["", "AE"], ["", ""]),
+            ("NE|AL", ["", "AA"], ["", "AE"], ["", "AR"]),
             ("ER|ER", ["", ""], ["", "AE"], ["CR", ""]),
             ("ER|SU", ["", "AA"], ["CE", ""], ["CR", ""]),
+            // Values that are not in table 0155 are read as AL.
+            ("Y|", ["CA", ""], ["CE", ""], ["CR", ""]),
+            ("|Y", ["", "AA"], ["", "AE"], ["", "AR"]),
+            ("AA|AA", ["CA", "AA"], ["CA", "AE"], ["CR", ""]),
+            ("al|NE", ["CA", ""], ["CE", ""], ["CR", ""]),
+            (" | ", ["AA", ""], ["AE", ""], ["AR", ""]),
         ] {
             check(wants, None, good);
             check(wants, Some(&wrong), bad);

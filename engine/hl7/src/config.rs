@@ -33,6 +33,10 @@ pub struct Hl7Config {
     /// Processing ids (MSH-11) that are accepted.
     #[serde(default = "default_processing_ids")]
     pub processing_ids: Vec<String>,
+    /// Processing ids (MSH-11) whose messages have an effect on patients, orders, results and
+    /// workflows. Those of others are stored and have none.
+    #[serde(default = "default_processing")]
+    pub processing: Vec<String>,
     /// Message types that are not of the standard and are accepted all the same, such as `ZDX^Z01`.
     #[serde(default)]
     pub types: Vec<String>,
@@ -54,6 +58,7 @@ impl Hl7Config {
             networks: Vec::new(),
             character_set: String::new(),
             processing_ids: default_processing_ids(),
+            processing: default_processing(),
             types: Vec::new(),
             applications: Vec::new(),
             connections_per_peer: CONNECTIONS_PER_PEER_MAX,
@@ -69,6 +74,7 @@ impl Hl7Config {
         let rules = Rules {
             charset: Hl7Charset::parse(&self.character_set, Hl7Charset::Utf8)?,
             processing_ids: self.processing_ids.clone(),
+            processing: self.processing.clone(),
             types: self.types.clone(),
             applications: self.applications.clone(),
         };
@@ -85,6 +91,10 @@ impl Hl7Config {
 
 fn default_processing_ids() -> Vec<String> {
     Rules::default().processing_ids
+}
+
+fn default_processing() -> Vec<String> {
+    Rules::default().processing
 }
 
 const fn default_connections_per_peer() -> usize {

@@ -33,15 +33,18 @@ pub const MEANINGS: &[(&str, &str)] = &[
     ("ADT^A47", "a patient has another identifier (also A46)"),
     (
         "ORM^O01",
-        "order: OBR-18 accession number, ZDS-1 Study Instance UID; ORC-1, or CA or DC in ORC-5, cancels \
+        "order: ORC-2 and ORC-3 with their authority (EI), else the sender's own; OBR-18 accession \
+         number, ZDS-1 Study Instance UID; ORC-1, or CA or DC in ORC-5, cancels \
          every OBR under it; ORC-1 SC opens nothing again",
     ),
-    ("OMI^O23", "order: IPC-1 accession number, IPC-3 Study Instance UID"),
+    ("OMI^O23", "order: IPC-1 accession number with its issuer, IPC-3 Study Instance UID"),
     ("OMG^O19", "order"),
     ("OML^O21", "order"),
     (
         "ORU^R01",
-        "results, with files out of OBX-5 (ED); what OBX-11 calls no result (D, W, X, N, I, O) is none",
+        "results, with files out of OBX-5: what they are is told by their bytes, and flagged where ED \
+         states something else; what OBX-11 calls no result (D, W, X, N, I, O) is none; of what is \
+         reported again (same patient, OBR-3, OBX-3, OBX-4) the later message holds",
     ),
     ("OUL^R22", "results"),
     ("MDM^T01", "document: TXA, and text or file out of OBX (all events T01 to T11)"),
@@ -56,14 +59,18 @@ pub fn profile() -> String {
     );
     _ = writeln!(
         text,
-        "MLLP (release 1), versions {}; processing ids {} (`hl7.processing_ids`); delimiters are those \
-         of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
+        "MLLP (release 1), versions {}; processing ids {} (`hl7.processing_ids`), of which {} has an \
+         effect (`hl7.processing`): messages with others are acknowledged and stored, and change nothing; \
+         character sets as in MSH-18 (table 0211 but CNS 11643, UTF-16 and UTF-32; \
+         every repetition, with escape sequences of ISO 2022), by other names where they leave no doubt, which \
+         is flagged; delimiters are those of MSH-1 and MSH-2. A message has at most {} MiB; a longer one is read to a limit, answered \
          with AR and its MSH-10, and the connection is closed. Segments end with CR; LF and CRLF are \
          read, too. A frame may hold a batch (FHS, BHS, BTS, FTS): each message is answered, in a \
          batch. A message that begins inside another (0x0B, then MSH, BHS or FHS) breaks it off: only \
          the new one is answered.\n",
         VERSIONS.join(", "),
         rules.processing_ids.join(", "),
+        rules.processing.join(", "),
         MESSAGE_BYTES_MAX >> 20,
     );
     text.push_str("| message | what follows |\n|---|---|\n");
@@ -80,13 +87,13 @@ const ACCEPTED_TOO: &str = "\n\
 Every other message of tables 0076 and 0003 is stored, acknowledged and may start a workflow; one that \
 is in neither, and not among `hl7.types`, is answered with AR, stored and shown. Orders, results and \
 documents are of one patient: a further PID has to name the same, or belong to earlier results that come \
-with an order (`PRIOR_RESULT`; they are not read).\n\n";
+with an order (`PRIOR_RESULT`; they are not read). ORU without a trigger event is read as R01, ORM as O01, and flagged.\n\n";
 
 const ACKNOWLEDGED: &str = "\
 ## Acknowledged\n\n\
 A positive answer is sent once the message would survive a loss of power. MSH-15 and MSH-16 both empty \
 or NE: one answer of the original mode (a sender that wants none would wait forever over MLLP). \
-Otherwise an accept acknowledgement as MSH-15 says (AL, NE, ER, SU), and an application acknowledgement \
+Otherwise an accept acknowledgement as MSH-15 says (AL, NE, ER, SU; another value is read as AL and flagged), and an application acknowledgement \
 as MSH-16 says, as a message of its own on the same connection: ORR^O02, ORI^O24, ORG^O20, ORL^O22 for \
 orders, ACK for others. The table shows MSA-1 of the answers to an example of each case, as the program \
 writes them.\n\n";
@@ -100,9 +107,11 @@ All are of version 2.5.1, with MSH-15 AL and MSH-16 NE, in the destination's cha
 that does not fit is an error, never a question mark. The same MSH-10 on every try; after AE, or \
 an answer that acknowledges nothing (our own message, one without MSA, bytes without 0x0B), five tries, \
 after AR none, and with `on_error: block` nothing more until a person has looked.\n\n\
-ORU: OBR-25 and OBX-11 are R for what nobody has signed, C for what corrects it. OBR-3 is the same for \
-every version of a report. With `report: text` or `pdf` the report itself comes as one more OBX, FT or ED \
-(`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
+ORU: OBR-25 and OBX-11 are R for what nobody has signed, P for what a person has changed and not signed, \
+each time it is sent; F for what is signed, C for what is signed in the place of a final result. OBR-3 is \
+the same for every version of a report, and OBX-4 for every version of a row; a row that a person took out has OBX-11 D, \
+one that the laboratory took back has the status of that, both without a value. With `report: text` or `pdf` the report itself comes as one \
+more OBX, FT or ED (`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
 
 /// A case of the table of acknowledgements, with an example message.
 struct Case {

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use contracts::{Answers, EventSink, MessageArrival, MessageIntake};
 use domain::event::{BatchIncomplete, EventBody, MessageUnreadable};
-use domain::{Actor, Event, MessageType, Outcome, Subject};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use domain::{Actor, Event, Outcome, Subject};
 use jiff::{Timestamp, Zoned};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,6 +19,7 @@ use crate::batch::split;
 use crate::frame::{Decoder, Frame, Garbage, RETURN_WAIT, framed};
 use crate::message::{ErrorCode, Message, Problem};
 use crate::receiver::{Judged, Rules, judge};
+use crate::time::timestamp;
 
 /// How much is read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -252,7 +251,7 @@ impl Connection {
     }
 
     fn arrival(&self, judged: Judged, bytes: Vec<u8>) -> MessageArrival {
-        let Judged { message, effects } = judged;
+        let Judged { message, effects, flags } = judged;
         let (effects, problem) = match effects {
             Ok(effects) => (effects, None),
             Err(problem) => (Vec::new(), Some(problem)),
@@ -266,13 +265,15 @@ impl Connection {
             raw: bytes,
             sending_application: message.msh(3, 1),
             sending_facility: message.msh(4, 1),
-            message_type: MessageType::new(&message.msh(9, 1), &message.msh(9, 2)),
+            message_type: message.message_type(),
             control_id: message.msh(10, 1),
+            processing_id: message.msh(11, 1),
             stated_at: stated_at(&message),
             effects,
             answers: acknowledged.answers,
             acknowledgement_code: acknowledged.code.name().to_owned(),
             problem: problem.map(|it| it.text),
+            flags,
         }
     }
 }
@@ -300,20 +301,7 @@ fn is_acknowledgement(message: &Message) -> bool {
 fn stated_at(message: &Message) -> Option<Timestamp> {
     let event = message.segment("EVN").map(|it| message.value(it, 2, 1)).unwrap_or_default();
     let text = if event.len() >= 12 { event } else { message.msh(7, 1) };
-    let (digits, offset) = match text.find(['+', '-']) {
-        Some(at) => text.split_at(at),
-        None => (text.as_str(), ""),
-    };
-    let digits: String = digits.split('.').next().unwrap_or_default().chars().take(14).collect();
-    if digits.len() < 12 || !digits.bytes().all(|it| it.is_ascii_digit()) {
-        return None;
-    }
-    let civil = DateTime::strptime("%Y%m%d%H%M%S", format!("{digits:0<14}")).ok()?;
-    if offset.is_empty() {
-        return civil.to_zoned(TimeZone::system()).ok().map(|it| it.timestamp());
-    }
-    let whole = format!("{} {offset}", civil.strftime("%Y%m%d%H%M%S"));
-    Timestamp::strptime("%Y%m%d%H%M%S %z", whole).ok()
+    timestamp(&text)
 }
 
 /// Our own control id of an answer: at most twenty characters (2.14.9.10).

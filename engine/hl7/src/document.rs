@@ -1,10 +1,13 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
 use contracts::MessageEffect;
-use domain::{Attachment, DocumentAbout, ExchangedDocument, Observation, PatientId};
+use domain::{DocumentAbout, ExchangedDocument, FillerNumber, Observation, PatientId};
+use jiff::Timestamp;
 
+use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
 use crate::message::{Message, Segment};
+use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
 pub(crate) fn document(
@@ -13,24 +16,80 @@ pub(crate) fn document(
     patient: Option<PatientId>,
 ) -> MessageEffect {
     let mut document = ExchangedDocument {
-        message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
+        message_type: message.message_type().to_string(),
         about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
         ..ExchangedDocument::default()
     };
-    for obx in groups.iter().flat_map(|it| it.named("OBX")) {
-        let observation = observation(message, obx);
-        // A file under a status without a result is none either.
-        if observation.no_result().is_none() {
-            document.attachments.extend(attachment(message, obx));
+    let mut files = Files::default();
+    for group in groups {
+        let mut request = Request::default();
+        for segment in &group.segments {
+            request.read(message, segment);
+            if segment.name != "OBX" {
+                continue;
+            }
+            let mut observation = observation(message, segment, &request);
+            // A file under a status without a result is none either.
+            if observation.no_result().is_none() {
+                match files.take(message, segment) {
+                    Taken::Nothing => {}
+                    Taken::File => {
+                        // Files travel beside the table, not in it.
+                        "ED".clone_into(&mut observation.value_type);
+                        observation.value.clear();
+                    }
+                    Taken::Piece => continue,
+                }
+            }
+            document.observations.push(observation);
         }
-        document.observations.push(observation);
     }
+    document.flags = files.flags();
+    document.attachments = files.into_attachments();
     let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
     MessageEffect::Document { patient, document, accession }
 }
 
-fn observation(message: &Message, obx: &Segment) -> Observation {
+/// What ORC and OBR say of the observations that follow them.
+#[derive(Default)]
+struct Request {
+    filler: Option<FillerNumber>,
+    /// That of the ORC before: it stands for the next OBR, if that has none.
+    filler_of_control: Option<FillerNumber>,
+    /// OBR-22: when the results were reported, or changed.
+    changed_at: Option<Timestamp>,
+}
+
+impl Request {
+    fn read(&mut self, message: &Message, segment: &Segment) {
+        match segment.name.as_str() {
+            // In OUL, the ORC of an order comes after its OBR.
+            "ORC" if message.msh(9, 1) != "OUL" => {
+                self.filler_of_control = filler_number(message, segment);
+                self.filler = self.filler_of_control.clone();
+                self.changed_at = None;
+            }
+            "OBR" => {
+                let of_control = self.filler_of_control.take();
+                self.filler = filler_number(message, segment).or(of_control);
+                self.changed_at = timestamp(&message.value(segment, 22, 1));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The laboratory's number of an order: the third field of ORC and OBR alike (EI).
+fn filler_number(message: &Message, segment: &Segment) -> Option<FillerNumber> {
+    let part = |number| message.value(segment, 3, number).trim().to_owned();
+    let assigner = [2, 3, 4].map(part).join("^");
+    let assigner = assigner.trim_end_matches('^').to_owned();
+    let number = part(1);
+    (!number.is_empty()).then_some(FillerNumber { number, assigner })
+}
+
+fn observation(message: &Message, obx: &Segment, request: &Request) -> Observation {
     let either = |field, first, second| {
         let value = message.value(obx, field, first);
         if value.is_empty() { message.value(obx, field, second) } else { value }
@@ -45,6 +104,10 @@ fn observation(message: &Message, obx: &Segment) -> Observation {
         reference: message.text(obx, 7).trim().to_owned(),
         flag: message.value(obx, 8, 1),
         status: message.value(obx, 11, 1),
+        sub_id: message.value(obx, 4, 1),
+        filler: request.filler.clone(),
+        stated_at: request.changed_at.or_else(|| timestamp(&message.msh(7, 1))),
+        is_reported: false,
         value_type,
     }
 }
@@ -58,7 +121,6 @@ fn observed(message: &Message, obx: &Segment, value_type: &str) -> String {
             let text = message.value(obx, 5, 2);
             if text.is_empty() { message.value(obx, 5, 1) } else { text }
         }
-        // Files travel beside the table, not in it.
         "ED" | "RP" => String::new(),
         _ => message.text(obx, 5).trim().to_owned(),
     }
@@ -73,34 +135,6 @@ fn about(message: &Message, txa: &Segment) -> DocumentAbout {
         completion: value(17),
         availability: value(19),
     }
-}
-
-/// A file in OBX-5 (ED): source application ^ type ^ subtype ^ encoding ^ data. Senders spell type
-/// and subtype in many ways.
-fn attachment(message: &Message, obx: &Segment) -> Option<Attachment> {
-    if message.value(obx, 2, 1) != "ED" {
-        return None;
-    }
-    let part = |number| message.value(obx, 5, number);
-    let kind = part(2).to_ascii_lowercase();
-    let subtype = part(3).to_ascii_lowercase();
-    let is_base64 = part(4).eq_ignore_ascii_case("base64");
-    let base64: String = part(5).chars().filter(|it| !it.is_whitespace()).collect();
-    if !is_base64 || base64.is_empty() {
-        return None;
-    }
-    let media_type = match (kind.as_str(), subtype.as_str()) {
-        (_, it) if it == "pdf" || it.ends_with("/pdf") => "application/pdf".to_owned(),
-        (it, _) if it.contains('/') => it.to_owned(),
-        ("application" | "ap", it) => format!("application/{it}"),
-        ("image" | "im", it) => format!("image/{it}"),
-        ("text" | "ft", "" | "plain") => "text/plain".to_owned(),
-        ("text" | "ft", it) => format!("text/{it}"),
-        (_, "") => "application/octet-stream".to_owned(),
-        (it, subtype) => format!("{it}/{subtype}"),
-    };
-    let name = message.value(obx, 3, 2);
-    Some(Attachment { name, media_type, base64 })
 }
 
 #[cfg(test)]
@@ -121,16 +155,16 @@ mod tests {
     #[test]
     fn a_file_is_found_however_its_type_is_written() {
         for ed in [
-            "^application^pdf^Base64^SGk=",
-            "^AP^PDF^Base64^SGk=",
-            "^TEXT^PDF^Base64^SGk=",
-            "^^application/pdf^BASE64^SGk=",
+            "^application^pdf^Base64^JVBERi0=",
+            "^AP^PDF^Base64^JVBERi0=",
+            "^TEXT^PDF^Base64^JVBERi0=",
+            "^^application/pdf^BASE64^JVBERi0=",
         ] {
             let found = of("MDM^T02", &format!("TXA|1|DI\rOBX|1|ED|18748-4^Report^LN||{ed}"));
             let [file] = found.attachments.as_slice() else { panic!("{ed}") };
             assert_eq!(
                 (file.media_type.as_str(), file.base64.as_str()),
-                ("application/pdf", "SGk=")
+                ("application/pdf", "JVBERi0=")
             );
         }
     }
@@ -143,12 +177,59 @@ mod tests {
         assert_eq!((about.completion.as_str(), about.availability.as_str()), ("LA", "AV"));
     }
 
+    /// A PDF as an observation of text would go to the EHR as two kilobytes of result.
+    #[test]
+    fn hl7_60_the_text_of_a_file_is_no_value() {
+        let pdf = "JVBERi0x".repeat(10);
+        let obx = format!("OBX|1|TX|PDF^Report^L||{pdf}||||||F");
+        let found = of("ORU^R01", &format!("OBR|1\r{obx}\rOBX|2|NM|a||1"));
+        let values: Vec<&str> = found.observations.iter().map(|it| it.value.as_str()).collect();
+        assert_eq!((values, found.attachments.len()), (vec!["", "1"], 1));
+        assert_eq!(found.observations[0].value_type, "ED");
+        assert_eq!(found.flags, [domain::MessageFlag::DocumentAsText]);
+    }
+
+    /// What workflows count: a pointer is neither a result nor a file.
+    #[test]
+    fn hl7_60_a_pointer_to_a_document_is_not_counted_as_a_result() {
+        let pointer = "OBX|1|RP|PDF^Report^L||server/report.pdf^LAB^application^pdf||||||F";
+        let found = of("ORU^R01", &format!("OBR|1\r{pointer}"));
+        assert_eq!((found.observations.len(), found.reported().count()), (1, 0));
+    }
+
     #[test]
     fn hl7_60_a_file_under_a_status_without_a_result_is_not_taken() {
-        let obx = "OBX|1|ED|18748-4^Report^LN||^application^pdf^Base64^SGk=||||||";
+        let obx = "OBX|1|ED|18748-4^Report^LN||^application^pdf^Base64^JVBERi0=||||||";
         assert_eq!(of("ORU^R01", &format!("OBR|1\r{obx}F")).attachments.len(), 1);
         let withdrawn = of("ORU^R01", &format!("OBR|1\r{obx}W"));
         assert_eq!(withdrawn.attachments, []);
         assert_eq!(withdrawn.observations[0].status, "W");
+    }
+
+    /// The numbers of the orders that the observations of a message answer.
+    fn fillers(kind: &str, rest: &str) -> Vec<String> {
+        let observations = of(kind, rest).observations.into_iter();
+        let fillers = observations.map(|it| it.filler.unwrap_or_default());
+        fillers.map(|it| format!("{} {}", it.number, it.assigner).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn hl7_53_an_observation_has_the_whole_number_of_its_order() {
+        let two = "OBR|1||F1^LAB\rOBX|1|NM|a\rOBR|2||F2^LAB^1.2.3^ISO\rOBX|1|NM|b";
+        assert_eq!(fillers("ORU^R01", two), ["F1 LAB", "F2 LAB^1.2.3^ISO"]);
+        let control = "ORC|RE||F1\rOBR|1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
+        assert_eq!(fillers("ORU^R01", control), ["F1", ""]);
+        let after = "OBR|1||F1\rORC|RE||F1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
+        assert_eq!(fillers("OUL^R22", after), ["F1", ""]);
+        assert_eq!(fillers("ORU^R01", "OBX|1|NM|a"), [""]);
+    }
+
+    #[test]
+    fn hl7_53_an_observation_is_of_the_time_of_its_last_change() {
+        let changed = "OBR|1||F1|||||||||||||||||||20260103121500+0000\rOBX|1|NM|a";
+        let stated = of("ORU^R01", changed).observations[0].stated_at;
+        assert_eq!(stated.unwrap().to_string(), "2026-01-03T12:15:00Z");
+        // MSH-7 is a date alone here.
+        assert_eq!(of("ORU^R01", "OBR|1||F1\rOBX|1|NM|a").observations[0].stated_at, None);
     }
 }

@@ -9,7 +9,7 @@
 //! - [`message`]: parses a message into segments, fields and components;
 //! - [`receiver`]: decides whether a message is accepted;
 //! - `groups`: which patient and which order each of its segments is about;
-//! - [`mapping`]: maps it to its effects, with `patient`, `merging` and `document`;
+//! - [`mapping`]: maps it to its effects, with `patient`, `merging`, `document` and `files`;
 //! - [`acknowledgement`]: writes the answers.
 //!
 //! [`sender`] sends messages and waits for their acknowledgements; [`conformance`] writes the
@@ -29,6 +29,7 @@ pub mod conformance;
 pub mod connection;
 mod destination_config;
 mod document;
+mod files;
 pub mod frame;
 mod groups;
 pub mod listener;
@@ -36,9 +37,12 @@ pub mod mapping;
 mod merging;
 pub mod message;
 pub mod message_type;
+mod order_number;
 mod patient;
 pub mod receiver;
+mod segment_name;
 pub mod sender;
+mod time;
 
 pub use config::{Config, Hl7Config};
 pub use destination_config::MllpDestinationConfig;

@@ -10,6 +10,7 @@ use crate::document::document;
 use crate::groups::{self, OrderGroup, PatientGroup, only_patient};
 use crate::merging::identity_effects;
 use crate::message::{ErrorCode, Message, Problem};
+use crate::order_number::{accession, kind, order_number};
 use crate::patient::{demographics, missing_patient, patient_id};
 
 /// Values of ORC-1 that cancel an order (table 0119).
@@ -30,7 +31,8 @@ const CANCELLED: &[&str] = &["CA", "DC"];
 /// its structure holds one. Nothing may be changed then.
 pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
     let mut groups = groups::patients(message);
-    match (message.msh(9, 1).as_str(), message.msh(9, 2).as_str()) {
+    let message_type = message.message_type();
+    match (message_type.code.as_str(), message_type.trigger.as_str()) {
         ("ADT", event) => {
             if let Some(effects) = identity_effects(message, &groups, event)? {
                 return Ok(effects);
@@ -92,7 +94,7 @@ fn orders(
                 patient: patient.cloned(),
                 account: account.clone(),
                 visit: visit.clone(),
-                ..order(message, order_group)
+                ..order(message, order_group)?
             };
             effects.push(MessageEffect::Order(Box::new(order)));
         }
@@ -108,22 +110,25 @@ fn orders(
 }
 
 /// The order of a group, without its patient and encounter.
-fn order(message: &Message, group: &OrderGroup<'_>) -> Order {
+fn order(message: &Message, group: &OrderGroup<'_>) -> Result<Order, Problem> {
     let value = |name: &str, field, component| {
         group.segment(name).map(|it| message.value(it, field, component)).unwrap_or_default()
     };
     let first =
         |values: &[String]| values.iter().find(|it| !it.is_empty()).cloned().unwrap_or_default();
     let study = first(&[value("IPC", 3, 1), value("ZDS", 1, 1)]);
+    let accession = accession(message, group)?;
     let key = OrderKey {
-        placer: first(&[value("ORC", 2, 1), value("OBR", 2, 1)]),
-        filler: first(&[value("ORC", 3, 1), value("OBR", 3, 1)]),
-        accession: first(&[value("IPC", 1, 1), value("OBR", 18, 1)]).trim().to_owned(),
+        placer: order_number(message, group, 2)?,
+        filler: order_number(message, group, 3)?,
+        kind: kind(message, group),
+        accession_issuer: accession.assigner.authority().to_owned(),
+        accession: accession.number,
         requested_procedure: first(&[value("IPC", 2, 1), value("OBR", 19, 1)]),
         study: study.trim().parse().ok(),
     };
     let status = group.control(message, 5);
-    Order {
+    Ok(Order {
         action: action(&group.control(message, 1), &status),
         patient: None,
         key,
@@ -141,7 +146,7 @@ fn order(message: &Message, group: &OrderGroup<'_>) -> Order {
         status,
         account: String::new(),
         visit: String::new(),
-    }
+    })
 }
 
 /// What ORC-1 and ORC-5 mean for an order (HL7-43). A status cancels, and never takes that back.
@@ -257,7 +262,8 @@ mod tests {
             MessageEffect::Order(order) => Some(order),
             _ => None,
         });
-        let lines = orders.map(|it| format!("{:?} {} {}", it.action, it.key.placer, it.visit));
+        let lines =
+            orders.map(|it| format!("{:?} {} {}", it.action, it.key.placer.text(), it.visit));
         lines.map(|it| it.trim_end().to_owned()).collect()
     }
 

@@ -6,8 +6,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use encoding::hl7::charset::{CharsetError, Hl7Charset};
+use domain::MessageType;
+use encoding::hl7::charset::{Hl7Charset, NamedCharset};
 use encoding::hl7::escape::Delimiters;
+
+use crate::{message_type, segment_name};
 
 /// Upper bound of the segments of a message.
 const SEGMENTS_MAX: usize = 10_000;
@@ -25,6 +28,8 @@ pub struct Message {
     pub delimiters: Delimiters,
     /// The character set of MSH-18, or the default of the endpoint.
     pub charset: Hl7Charset,
+    /// Whether MSH-18 names the character set as table 0211 does.
+    pub is_charset_by_the_table: bool,
     /// Whether every byte could be decoded.
     pub is_lossless: bool,
     segments: Vec<Segment>,
@@ -118,22 +123,46 @@ impl Message {
     ///
     /// Fails if any part of the message cannot be parsed: it is never read in part.
     pub fn parse(bytes: &[u8], default: Hl7Charset) -> Result<Self, Problem> {
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let charset = charset_of(bytes, default)?;
+        Self::parse_in(charset_of(bytes, default)?, bytes)
+    }
+
+    /// Parses the bytes of a frame that are in this character set.
+    pub(crate) fn parse_in(named: NamedCharset, bytes: &[u8]) -> Result<Self, Problem> {
+        let bytes = without_mark(bytes);
+        let NamedCharset { charset, is_by_the_table: is_charset_by_the_table } = named;
         let decoded = charset.decode(bytes);
         let is_lossless = decoded.is_lossless && !decoded.text.contains('\0');
         let text = normalised(&decoded.text.replace('\0', "\u{FFFD}"));
-        let no_header = || {
-            Problem::refused(ErrorCode::SegmentSequence, "the message has no usable MSH segment")
-        };
         let delimiters = Delimiters::of_message(&text).ok_or_else(no_header)?;
         let text = joined(&standard_header(&text, delimiters), delimiters);
         let segments = segments(&text, delimiters)?;
-        let message = Self { delimiters, charset, is_lossless, segments };
+        let message = Self { delimiters, charset, is_charset_by_the_table, is_lossless, segments };
         if message.header().fields.len() < 9 {
             return Err(no_header());
         }
         Ok(message)
+    }
+
+    /// Parses the header of a message whose character set is unknown: MSH is ASCII up to MSH-17.
+    /// What follows is not read, since it may be of another field (SEC-37).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the segments seem to be separated by other bytes than CR or LF, or the header
+    /// cannot be parsed.
+    pub(crate) fn parse_header(bytes: &[u8]) -> Result<Self, Problem> {
+        let line = header_line(bytes);
+        if line.iter().any(|it| it.is_ascii_control() && !matches!(it, b'\t' | 0x1b)) {
+            return Err(no_header());
+        }
+        let character = |it: &u8| if it.is_ascii() { char::from(*it) } else { '\u{FFFD}' };
+        let line: String = line.iter().map(character).collect();
+        let delimiters = Delimiters::of_message(&line).ok_or_else(no_header)?;
+        // MSH-1 is the separator itself.
+        let fields = line.split(delimiters.field).take(17);
+        let header = fields.collect::<Vec<_>>().join(&delimiters.field.to_string());
+        let named = NamedCharset { charset: Hl7Charset::Utf8, is_by_the_table: true };
+        Ok(Self { is_lossless: false, ..Self::parse_in(named, header.as_bytes())? })
     }
 
     /// The segments, in order.
@@ -155,8 +184,8 @@ impl Message {
     #[must_use]
     pub fn header_only(&self) -> Self {
         let segments = self.segments.first().cloned().into_iter().collect();
-        let Self { delimiters, charset, is_lossless, .. } = *self;
-        Self { delimiters, charset, is_lossless, segments }
+        let Self { delimiters, charset, is_charset_by_the_table, is_lossless, .. } = *self;
+        Self { delimiters, charset, is_charset_by_the_table, is_lossless, segments }
     }
 
     fn header(&self) -> &Segment {
@@ -168,6 +197,12 @@ impl Message {
     /// A component of the first repetition of a field of MSH.
     pub fn msh(&self, field: usize, component: usize) -> String {
         self.value(self.header(), field, component)
+    }
+
+    /// Message code and trigger event (MSH-9). Where the event is missing it is that of the message
+    /// structure, or the one that the type had in the versions that know no other.
+    pub fn message_type(&self) -> MessageType {
+        message_type::message_type(&self.msh(9, 1), &self.msh(9, 2), &self.msh(9, 3))
     }
 
     /// A component of the first repetition of a field, decoded. Numbers count from 1. The explicit
@@ -223,6 +258,14 @@ impl Repetition<'_> {
         self.subcomponent(number, 1)
     }
 
+    /// A component with its subcomponents, decoded, for components whose subcomponents have no
+    /// meaning.
+    pub fn whole(&self, component: usize) -> String {
+        let place = component.checked_sub(1);
+        let part = place.and_then(|it| self.text.split(self.delimiters.component).nth(it));
+        self.delimiters.unescaped(part.unwrap_or_default())
+    }
+
     /// A subcomponent, decoded.
     pub fn subcomponent(&self, component: usize, number: usize) -> String {
         let nth = |text: &str, separator: char, number: usize| {
@@ -235,23 +278,43 @@ impl Repetition<'_> {
     }
 }
 
+fn no_header() -> Problem {
+    Problem::refused(ErrorCode::SegmentSequence, "the message has no usable MSH segment")
+}
+
+/// The bytes without a byte order mark.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// The first line of a message.
+fn header_line(bytes: &[u8]) -> &[u8] {
+    let mut lines = without_mark(bytes).split(|it| matches!(it, b'\r' | b'\n'));
+    lines.next().unwrap_or_default()
+}
+
 /// The character set of MSH-18, read from the bytes before they can be decoded: MSH is ASCII.
-fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<Hl7Charset, Problem> {
-    let line = bytes.split(|it| *it == b'\r' || *it == b'\n').next().unwrap_or_default();
-    let Some(separator) = line.get(3) else { return Ok(default) };
-    let field = line.split(|it| it == separator).nth(17).unwrap_or_default();
-    let term = field.split(|it| !it.is_ascii_graphic() && *it != b' ' || *it == b'~').next();
-    let term = String::from_utf8_lossy(term.unwrap_or_default());
-    Hl7Charset::parse(&term, default).map_err(|error| match error {
-        // The term is not repeated: where other bytes separate the segments, another field stands in
-        // the place of MSH-18, which may be a name (SEC-37).
-        CharsetError::Unknown(_) => {
-            let text = "MSH-18 names a character set that is not supported";
-            Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", text)
-        }
-        CharsetError::DoesNotFit => {
-            Problem::refused(ErrorCode::ApplicationInternalError, error.to_string())
-        }
+///
+/// # Errors
+///
+/// Fails if it is unknown. The name is not repeated: where other bytes separate the segments,
+/// another field stands in the place of MSH-18, which may be the name of a patient (SEC-37).
+pub(crate) fn charset_of(bytes: &[u8], default: Hl7Charset) -> Result<NamedCharset, Problem> {
+    let line = header_line(bytes);
+    // MSH-1, and the second of MSH-2.
+    let separator = line.get(3).copied().unwrap_or(b'|');
+    let repetition = line.get(5).copied().unwrap_or(b'~');
+    let field = line.split(|it| *it == separator).nth(17).unwrap_or_default();
+    let field = field.split(|it| !it.is_ascii_graphic() && *it != b' ').next();
+    let names: Vec<Cow<'_, str>> = field
+        .unwrap_or_default()
+        .split(|it| *it == repetition)
+        .map(String::from_utf8_lossy)
+        .collect();
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    Hl7Charset::parse_repetitions(&names, default).map_err(|_| {
+        let text = "MSH-18 names a character set that is not supported";
+        Problem::wrong(ErrorCode::DataTypeError, "MSH^1^18", text)
     })
 }
 
@@ -280,6 +343,12 @@ fn is_segment(line: &str, delimiters: Delimiters) -> bool {
         && name.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
 }
 
+/// Whether a line begins a segment. A segment may have no field (HL7 v2.5.1, 2.5.1), but not every
+/// word of three letters is one.
+fn begins_segment(line: &str, delimiters: Delimiters) -> bool {
+    is_segment(line, delimiters) && (line.len() > NAME_BYTES || segment_name::is_known(line))
+}
+
 /// Whether a line begins a message, even one with other delimiters or behind a byte order mark.
 fn is_header(line: &str) -> bool {
     let line = line.trim_start_matches(|it: char| it == '\u{feff}' || it.is_whitespace());
@@ -287,7 +356,8 @@ fn is_header(line: &str) -> bool {
 }
 
 /// The message with observations and notes in one piece: some senders break long ones into lines.
-/// Broken base64 is joined, broken text becomes lines of text.
+/// Broken base64 is joined, broken text becomes lines of text. A segment that is only its name gets
+/// a field, without which the parser would not take it.
 fn joined(text: &str, delimiters: Delimiters) -> String {
     let e = delimiters.escape;
     let line_break = format!("{e}.br{e}");
@@ -296,7 +366,7 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
     let mut open: Option<bool> = None;
     for line in text.split('\r') {
         match open {
-            Some(is_document) if !is_segment(line, delimiters) && !is_header(line) => {
+            Some(is_document) if !begins_segment(line, delimiters) && !is_header(line) => {
                 if !is_document {
                     joined.push_str(&line_break);
                 }
@@ -310,6 +380,9 @@ fn joined(text: &str, delimiters: Delimiters) -> String {
             }
         }
         joined.push_str(line);
+        if line.len() == NAME_BYTES && begins_segment(line, delimiters) {
+            joined.push(delimiters.field);
+        }
     }
     joined
 }
@@ -413,6 +486,34 @@ mod tests {
         let [_, pdf, words] = message.segments() else { panic!() };
         assert_eq!(message.value(pdf, 5, 5), "AAAABBBB");
         assert_eq!(message.text(words, 5), "one\ntwo");
+    }
+
+    #[test]
+    fn hl7_20_a_segment_may_be_its_name_only() {
+        let text = format!("{HEADER}\rPID|1||7\rPV1\rOBR|1\rOBX|1|TX|y||one\rZPI\rNTE");
+        let message = parse(&text).unwrap();
+        let names: Vec<&str> = message.segments().iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["MSH", "PID", "PV1", "OBR", "OBX", "ZPI", "NTE"]);
+        assert_eq!(message.segment("PV1").unwrap().field(1), "");
+        // A word of a broken text is none.
+        let message = parse(&format!("{HEADER}\rOBX|1|TX|y||one\rNEG\rtwo")).unwrap();
+        assert_eq!(message.text(message.segment("OBX").unwrap(), 5), "one\nNEG\ntwo");
+        assert!(parse(&format!("{HEADER}\rPID|1||7\rNEG")).is_err());
+    }
+
+    #[test]
+    fn hl7_24_a_message_without_event_has_the_one_of_its_type() {
+        let kind = |msh_9: &str| {
+            let text = HEADER.replace("ORM^O01", msh_9);
+            parse(&text).unwrap().message_type().to_string()
+        };
+        assert_eq!(kind("ORU"), "ORU^R01");
+        assert_eq!(kind("ORM"), "ORM^O01");
+        assert_eq!(kind("ADT^^ADT_A05"), "ADT^A05");
+        assert_eq!(kind("ORU^^ORU"), "ORU^R01");
+        assert_eq!(kind("OUL^R22^OUL_R22"), "OUL^R22");
+        assert_eq!(kind("ADT"), "ADT^");
+        assert_eq!(kind("ADT^^ORU_R01"), "ADT^");
     }
 
     /// The second would be an observation of the first.

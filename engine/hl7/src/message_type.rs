@@ -1,5 +1,7 @@
 //! Message types and trigger events of the standard (HL7 v2, tables 0076 and 0003).
 
+use domain::MessageType;
+
 /// Message types of the standard. Those without effects are stored all the same.
 const TYPES: &[&str] = &[
     "ACK", "ADR", "ADT", "BAR", "BPS", "BRP", "BRT", "BTS", "CCF", "CCI", "CCM", "CCQ", "CCU",
@@ -78,6 +80,23 @@ pub fn is_event(event: &str) -> bool {
             EVENTS.iter().any(|(it, range)| Some(*it) == letter && range.contains(&number))
         });
     event.is_empty() || is_numbered || OTHER_EVENTS.contains(&event)
+}
+
+/// The type of a message by its code, trigger event and structure (MSH-9.1 to MSH-9.3). Versions
+/// 2.1 and 2.2 had no event where a type had one meaning only, and some senders still write none.
+pub(crate) fn message_type(code: &str, trigger: &str, structure: &str) -> MessageType {
+    if !trigger.is_empty() {
+        return MessageType::new(code, trigger);
+    }
+    let of_structure =
+        structure.split_once('_').filter(|(of, event)| *of == code && is_event(event));
+    let event = match (of_structure, code) {
+        (Some((_, event)), _) => event,
+        (None, "ORU") => "R01",
+        (None, "ORM") => "O01",
+        (None, _) => "",
+    };
+    MessageType::new(code, event)
 }
 
 /// Type, event and structure of the application acknowledgement of a message, in its delimiters.

@@ -57,6 +57,15 @@ impl CellFormat {
         Ok(Self { allocated, stored, shift, is_signed })
     }
 
+    /// The least and the greatest stored value.
+    pub(crate) const fn bounds(self) -> [i32; 2] {
+        if self.is_signed {
+            [-(1 << (self.stored - 1)), (1 << (self.stored - 1)) - 1]
+        } else {
+            [0, (1 << self.stored) - 1]
+        }
+    }
+
     /// Number of bytes of a cell.
     pub(crate) const fn bytes(self) -> usize {
         if self.allocated == 8 { 1 } else { 2 }

@@ -2,9 +2,10 @@
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, OpenFileOptions};
+use dicom_object::DefaultDicomObject;
 
 use crate::image_attributes::{SliceError, text};
+use crate::object_reader;
 
 /// The file of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +22,7 @@ pub struct EncapsulatedDocument {
 ///
 /// Fails if the object cannot be parsed, or has no file or no media type.
 pub fn read(file: &[u8]) -> Result<EncapsulatedDocument, SliceError> {
-    let object = OpenFileOptions::new()
-        .from_reader(file)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    let object = object_reader::read(file)?;
     let media_type = text(&object, tags::MIME_TYPE_OF_ENCAPSULATED_DOCUMENT)
         .ok_or(SliceError::Missing { name: "MIME Type of Encapsulated Document" })?;
     let mut bytes = element_bytes(&object, tags::ENCAPSULATED_DOCUMENT)

@@ -17,11 +17,19 @@ pub enum SliceError {
     /// The file cannot be parsed as DICOM.
     #[error("it cannot be read")]
     Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An element is missing, or its value cannot be used.
-    #[error("it has no usable {name}")]
+    /// An element is missing or empty.
+    #[error("it has no {name}")]
     Missing {
         /// Name of the element.
         name: &'static str,
+    },
+    /// An element has a value that it may not have.
+    #[error("its {name} is {found}, which cannot be used")]
+    Unusable {
+        /// Name of the element.
+        name: &'static str,
+        /// The value.
+        found: String,
     },
     /// An element leaves open what the pixels mean, so they are not read at all.
     #[error("{name} is {found}: {why}")]
@@ -60,6 +68,15 @@ impl SliceError {
     /// The error of an image that is something else than a slice.
     pub(crate) fn not_a_slice(what: impl Into<String>) -> Self {
         Self::NotASlice { what: what.into() }
+    }
+
+    /// The error of an element whose value cannot be used.
+    fn unusable(name: &'static str, element: &InMemElement) -> Self {
+        let texts = texts(element);
+        if texts.iter().all(String::is_empty) {
+            return Self::Missing { name };
+        }
+        Self::Unusable { name, found: quoted(&texts.join("\\")) }
     }
 
     /// The error of an element that leaves open what the pixels mean.
@@ -160,7 +177,7 @@ pub(crate) fn integer(
     let is_short =
         StandardDataDictionary.by_tag(tag).is_some() && element.vr() == dicom_core::VR::US;
     let value = element.to_int::<u32>().ok().filter(|_| is_short);
-    value.ok_or(SliceError::Missing { name })
+    value.ok_or_else(|| SliceError::unusable(name, element))
 }
 
 pub(crate) fn numbers<const N: usize>(
@@ -169,11 +186,10 @@ pub(crate) fn numbers<const N: usize>(
     name: &'static str,
 ) -> Result<[f64; N], SliceError> {
     let element = object.element(tag).map_err(|_| SliceError::Missing { name })?;
-    let numbers = element.to_multi_float64().map_err(|_| SliceError::Missing { name })?;
-    if numbers.iter().any(|it| !it.is_finite()) {
-        return Err(SliceError::Missing { name });
-    }
-    numbers.try_into().map_err(|_| SliceError::Missing { name })
+    let numbers = element.to_multi_float64().unwrap_or_default();
+    let numbers: Option<[f64; N]> = numbers.try_into().ok();
+    let numbers = numbers.filter(|it| it.iter().all(|number| number.is_finite()));
+    numbers.ok_or_else(|| SliceError::unusable(name, element))
 }
 
 pub(crate) fn uid<T: std::str::FromStr>(
@@ -182,7 +198,7 @@ pub(crate) fn uid<T: std::str::FromStr>(
     name: &'static str,
 ) -> Result<T, SliceError> {
     let text = text(object, tag).ok_or(SliceError::Missing { name })?;
-    text.parse().map_err(|_| SliceError::Missing { name })
+    text.parse().map_err(|_| SliceError::Unusable { name, found: quoted(&text) })
 }
 
 #[cfg(test)]
@@ -208,6 +224,28 @@ mod tests {
         assert_eq!(StatedNumber::of(None), StatedNumber::Missing);
         for nothing in ["", "  ", "\0"] {
             assert_eq!(stated(VR::DS, nothing), StatedNumber::Empty);
+        }
+    }
+
+    #[test]
+    fn din_80_a_value_that_cannot_be_used_is_told_and_one_that_is_missing_as_missing() {
+        let spacing = tags::PIXEL_SPACING;
+        let read = |value: Option<&str>| {
+            let mut sample = crate::sample::Sample::ct();
+            sample.remove(spacing);
+            if let Some(value) = value {
+                sample.put(spacing, VR::DS, value);
+            }
+            let read = numbers::<2>(&sample.object(), spacing, "Pixel Spacing");
+            read.map_err(|it| it.to_string())
+        };
+        assert_eq!(read(Some("0.5\\0.5")), Ok([0.5, 0.5]));
+        for nothing in [None, Some(""), Some(" ")] {
+            assert_eq!(read(nothing), Err("it has no Pixel Spacing".to_owned()));
+        }
+        for odd in ["0,5\\0,5", "0.5", "NaN\\0.5", "1\\2\\3"] {
+            let expected = format!("its Pixel Spacing is `{odd}`, which cannot be used");
+            assert_eq!(read(Some(odd)), Err(expected));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Pixels: decoded files, volumes and masks, and their measurements. Pure.
 //!
+//! [`object_reader`] reads files of other systems, in whatever encoding the standard allows.
+//!
 //! From the files of a series to measurements, in the order of the work:
 //! - `image_attributes`: elements of a header, and why one cannot be used;
 //! - `cell_format`, `padding`, `stored_values`: from pixel cells to stored values, and which of
@@ -37,6 +39,7 @@ pub mod encapsulated_document;
 mod image_attributes;
 pub mod mask;
 pub mod measurement;
+pub mod object_reader;
 mod padding;
 pub mod picture;
 pub mod rendering;

@@ -2,28 +2,35 @@
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, OpenFileOptions};
-use dicom_pixeldata::PixelDecoder as _;
+use dicom_object::DefaultDicomObject;
 use domain::VolumeGeometry;
 
 use crate::image_attributes::{SliceError, integer, text, uid};
+use crate::object_reader;
 use crate::rescale::Rescale;
 use crate::slice::check_pixels;
-use crate::stored_values::StoredValues;
+use crate::stored_values::{StoredValues, decoded_pixels};
 use crate::window::Window;
 use crate::{FlatMask, Picture};
 
-/// Renders an instance: grey values through the first window of its file, or through one over
-/// nearly all of them, padding in black; colours as they are.
+/// Secondary Capture Image Storage, and its classes for one bit, for bytes and for words.
+const SECONDARY_CAPTURE_CLASSES: [&str; 4] = [
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.7.1",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+];
+
+/// Renders an instance: grey values through the first window of its file. Without one, a secondary
+/// capture of eight bits is shown as it is, and anything else through a window over nearly all of
+/// its values. Padding is black; colours stay as they are.
 ///
 /// # Errors
 ///
 /// Fails if the file cannot be decoded, or cannot be shown as one picture: several frames,
 /// palettes.
 pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
-    let object = OpenFileOptions::new()
-        .from_reader(file)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    let object = object_reader::read(file)?;
     let rows = integer(&object, tags::ROWS, "Rows")?;
     let columns = integer(&object, tags::COLUMNS, "Columns")?;
     check_pixels(&object, rows, columns)?;
@@ -31,8 +38,15 @@ pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
     let rgb = match photometric.as_str() {
         "MONOCHROME1" | "MONOCHROME2" => {
             let rescale = Rescale::for_showing(&object)?;
-            let values = rescale.values(&StoredValues::decode(&object, rows, columns)?);
-            let window = window_of(&object).unwrap_or_else(|| Window::over(&values));
+            let stored = StoredValues::decode(&object, rows, columns)?;
+            let values = rescale.values(&stored);
+            let window = window_of(&object).unwrap_or_else(|| {
+                if is_screen(&object) {
+                    rescale.full_window(&stored)
+                } else {
+                    Window::over(&values)
+                }
+            });
             let is_inverted = photometric == "MONOCHROME1";
             let gray = |it: &f32| {
                 let gray = window.gray(*it);
@@ -54,9 +68,7 @@ pub fn render(file: &[u8]) -> Result<Picture, SliceError> {
 ///
 /// Fails if the file cannot be decoded.
 pub fn padding(file: &[u8]) -> Result<Option<FlatMask>, SliceError> {
-    let object = OpenFileOptions::new()
-        .from_reader(file)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    let object = object_reader::read(file)?;
     // Only grey values are padded (PS3.3, C.7.5.1.1.2).
     if integer(&object, tags::SAMPLES_PER_PIXEL, "Samples per Pixel")? != 1 {
         return Ok(None);
@@ -76,9 +88,7 @@ pub fn padding(file: &[u8]) -> Result<Option<FlatMask>, SliceError> {
 ///
 /// Fails if the file cannot be parsed, or lacks an element of its geometry.
 pub fn image_geometry(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
-    let object = OpenFileOptions::new()
-        .from_reader(file)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    let object = object_reader::read(file)?;
     let lossy = text(&object, tags::LOSSY_IMAGE_COMPRESSION).is_some_and(|it| it == "01");
     Ok(VolumeGeometry {
         rows: integer(&object, tags::ROWS, "Rows")?,
@@ -89,6 +99,14 @@ pub fn image_geometry(file: &[u8]) -> Result<VolumeGeometry, SliceError> {
         sop_class: uid(&object, tags::SOP_CLASS_UID, "SOP Class UID")?,
         lossy,
     })
+}
+
+/// Whether the values of an image are grey levels already: a scan, or a copy of a screen, with at
+/// most eight bits.
+fn is_screen(object: &DefaultDicomObject) -> bool {
+    let class = text(object, tags::SOP_CLASS_UID).unwrap_or_default();
+    let bits = integer(object, tags::BITS_STORED, "Bits Stored");
+    SECONDARY_CAPTURE_CLASSES.contains(&class.as_str()) && bits.is_ok_and(|it| it <= 8)
 }
 
 /// Distance of rows and of columns in the patient, in mm, if the image states it (DIN-82): as a
@@ -125,7 +143,7 @@ fn decode_rgb(object: &DefaultDicomObject) -> Result<Vec<u8>, SliceError> {
     if integer(object, tags::BITS_ALLOCATED, "Bits Allocated")? != 8 {
         return Err(SliceError::NotASlice { what: "its colours have more than 8 bits".to_owned() });
     }
-    let decoded = object.decode_pixel_data().map_err(|it| SliceError::undecodable(&it))?;
+    let decoded = decoded_pixels(object)?;
     let image = decoded.to_dynamic_image(0).map_err(|it| SliceError::undecodable(&it))?;
     Ok(image.into_rgb8().into_raw())
 }
@@ -179,7 +197,21 @@ mod tests {
         // The first of several windows; without any, from the darkest to the brightest.
         let several = file("MONOCHROME2", &pixels, Some(("15.5\\40", "21\\80")));
         assert_eq!(grays(&several), [0, 64, 191, 255]);
-        assert_eq!(grays(&file("MONOCHROME2", &pixels, None)), [0, 85, 170, 255]);
+        let other_class = |it: Vec<u8>| {
+            let capture = b"1.2.840.10008.5.1.4.1.1.7\0";
+            let at = it.windows(capture.len()).rposition(|bytes| bytes == capture).unwrap();
+            [&it[..at], b"1.2.840.10008.5.1.4.1.1.1\0", &it[at + capture.len()..]].concat()
+        };
+        let radiograph = other_class(file("MONOCHROME2", &pixels, None));
+        assert_eq!(grays(&radiograph), [0, 85, 170, 255]);
+    }
+
+    /// A scan of paper has its grey levels: stretched, its paper would be as dark as its print.
+    #[test]
+    fn din_80_a_secondary_capture_of_eight_bits_without_a_window_is_shown_as_it_is() {
+        let pixels = [200, 210, 220, 255];
+        assert_eq!(grays(&file("MONOCHROME2", &pixels, None)), pixels);
+        assert_eq!(grays(&file("MONOCHROME1", &pixels, None)), [55, 45, 35, 0]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use dicom_object::{DefaultDicomObject, InMemDicomObject};
 use crate::image_attributes::{SliceError, StatedNumber, quoted, text, texts};
 use crate::sequence_items::items;
 use crate::stored_values::StoredValues;
+use crate::window::Window;
 
 /// CT Image Storage, Enhanced CT Image Storage and Legacy Converted Enhanced CT Image Storage.
 const CT_CLASSES: [&str; 3] =
@@ -72,6 +73,12 @@ impl Rescale {
     pub(crate) fn values(self, stored: &StoredValues) -> Vec<f32> {
         let values = stored.values();
         values.map(|it| it.map_or(f32::NAN, |stored| self.value(stored))).collect()
+    }
+
+    /// The window over every value that the pixels could have.
+    pub(crate) fn full_window(self, stored: &StoredValues) -> Window {
+        let [a, b] = stored.bounds().map(|it| self.value(it));
+        Window::between(a.min(b), a.max(b))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a voxel is worth no more than an f32")]

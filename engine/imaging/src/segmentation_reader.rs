@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions};
+use dicom_object::{DefaultDicomObject, InMemDicomObject};
 
 use crate::image_attributes::{SliceError, integer, text};
+use crate::object_reader;
 use crate::sequence_items::{self, items};
 
 /// Upper bound of the pixels of all frames together: a segment on a whole body.
@@ -35,9 +36,7 @@ pub struct TrackedSegment {
 /// Fails if the file cannot be parsed, if its pixels are compressed, or if their length does not
 /// match.
 pub fn read(path: &Path) -> Result<Vec<TrackedSegment>, SliceError> {
-    let file = OpenFileOptions::new()
-        .open_file(path)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
+    let file = object_reader::open(path)?;
     let rows = integer(&file, tags::ROWS, "Rows")?;
     let columns = integer(&file, tags::COLUMNS, "Columns")?;
     let frames = items(&file, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);

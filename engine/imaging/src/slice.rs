@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, OpenFileOptions};
+use dicom_object::DefaultDicomObject;
 use domain::{SopClassUid, SopInstanceUid};
 
 use crate::image_attributes::{
     SliceError, integer, numbers, optional_number, quoted, text, texts, uid,
 };
+use crate::object_reader;
 use crate::rescale::Rescale;
 use crate::stored_values::StoredValues;
 
@@ -55,10 +56,7 @@ pub struct Slice {
 ///
 /// Fails if the file is no slice; another try would fail in the same way.
 pub fn read(path: &Path) -> Result<Slice, SliceError> {
-    let object = OpenFileOptions::new()
-        .open_file(path)
-        .map_err(|error| SliceError::Unreadable(Box::new(error)))?;
-    slice_of(&object)
+    slice_of(&object_reader::open(path)?)
 }
 
 fn slice_of(object: &DefaultDicomObject) -> Result<Slice, SliceError> {
@@ -71,7 +69,8 @@ fn slice_of(object: &DefaultDicomObject) -> Result<Slice, SliceError> {
     let position = numbers(object, tags::IMAGE_POSITION_PATIENT, "Image Position")?;
     let spacing: [f64; 2] = numbers(object, tags::PIXEL_SPACING, "Pixel Spacing")?;
     if spacing.iter().any(|it| *it <= 0.0) {
-        return Err(SliceError::Missing { name: "Pixel Spacing" });
+        let found = format!("{spacing:?}");
+        return Err(SliceError::Unusable { name: "Pixel Spacing", found });
     }
     Ok(Slice {
         instance: uid(object, tags::SOP_INSTANCE_UID, "SOP Instance UID")?,
@@ -129,7 +128,11 @@ fn check_orthonormal(orientation: &[f64; 6]) -> Result<(), SliceError> {
     let column = d * d + e * e + f * f;
     let across = a * d + b * e + c * f;
     let is_sound = [row - 1.0, column - 1.0, across].iter().all(|it| it.abs() <= COSINE_TOLERANCE);
-    if is_sound { Ok(()) } else { Err(SliceError::Missing { name: "Image Orientation" }) }
+    if is_sound {
+        return Ok(());
+    }
+    let found = format!("{orientation:?}");
+    Err(SliceError::Unusable { name: "Image Orientation", found })
 }
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ impl Window {
         let skipped = (count as f64 * OUTLIERS) as usize;
         let low = sorted.get(skipped).copied().unwrap_or_default();
         let high = sorted.get(count.saturating_sub(skipped + 1)).copied().unwrap_or_default();
+        Self::between(low, high)
+    }
+
+    /// The window in which the first value is black and the second white.
+    pub(crate) const fn between(low: f32, high: f32) -> Self {
         Self { center: f32::midpoint(low, high) + 0.5, width: high - low + 1.0 }
     }
 

@@ -3,6 +3,7 @@
 //! - [`StudyAssembly`] claims studies and messages that are due, and stores what was decided.
 //! - [`policy`] decides, purely: a study, the workflows and the time in, what to do out.
 //! - [`completeness`] weighs the evidence for and against a study being complete.
+//! - [`later_results`] decides what a corrected result means for those before it.
 //! - [`facts`] is what conditions can ask about a study, and what a run on it is known by.
 //!
 //! A study is looked at whenever something about it changed, and at the time that the decision
@@ -23,6 +24,7 @@ use crate::timing::{DATABASE_RETRY_DELAY, POLL_INTERVAL};
 
 mod completeness;
 mod facts;
+mod later_results;
 mod policy;
 
 use policy::AssemblyPolicy;
@@ -101,7 +103,17 @@ impl StudyAssembly {
         let runner = self.runner.as_ref();
         let policy =
             AssemblyPolicy { workflows: &workflows, runner, destinations: &destinations, now };
-        let decide = Box::new(move |message: &MessageSnapshot| policy.decide_message(message));
-        self.store.decide_messages(decide).await
+        let mut to_cancel = Vec::new();
+        let cancellations = &mut to_cancel;
+        let decide = Box::new(move |message: &MessageSnapshot| {
+            let decision = policy.decide_message(message);
+            cancellations.extend(decision.cancellations);
+            decision.step
+        });
+        let has_messages = self.store.decide_messages(decide).await?;
+        for it in to_cancel {
+            self.runs.cancel(it.run, it.reason).await?;
+        }
+        Ok(has_messages)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{PluginPin, RunRecord};
-use domain::{Algorithm, NodeOutput};
+use domain::{Algorithm, NodeOutput, row_keys};
 
 /// Puts the outputs of nodes together. Every segmentation and region names the plugin library, the
 /// run and the workflow that it comes from (OUT-33).
@@ -30,6 +30,8 @@ pub(crate) fn draft_of(
         of_segmentations.chain(of_regions).for_each(|it| add_provenance(it, plugin, run));
         draft.add(output);
     }
+    // Those of an earlier version of the engine have no keys.
+    row_keys::number(&mut draft, []);
     draft
 }
 

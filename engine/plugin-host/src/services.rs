@@ -119,6 +119,7 @@ fn slice_fault(instance: &SopInstanceUid, error: &SliceError) -> Fault {
         }
         SliceError::Unreadable(_)
         | SliceError::Missing { .. }
+        | SliceError::Unusable { .. }
         | SliceError::Localizer
         | SliceError::NotASlice { .. } => HostRejection::GeometryInconsistent,
     };

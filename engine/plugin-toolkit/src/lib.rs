@@ -76,6 +76,7 @@
 //!         let finding = domain::Finding {
 //!             code: domain::Code::new("description", "99EXAMPLE", "Description"),
 //!             site: None,
+//!             laterality: None,
 //!             presence: Presence::Possible,
 //!             text: format!(
 //!                 "{} {}",

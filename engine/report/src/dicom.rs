@@ -1,8 +1,10 @@
-//! DICOM objects: one module per kind of object, the pieces they share, and what checks and reads them.
+//! DICOM objects: one module per kind of object, the pieces they share, and what checks and reads
+//! them.
 //!
 //! - `dataset`: data sets element by element, and the modules that every object has.
 //! - `content_tree`: the pieces of structured documents (PS3.3, C.17).
 //! - `segmentation`: Segmentation and Label Map Segmentation (PS3.3, A.51).
+//! - `identity`: whether an identity fits into the attributes of an object.
 //! - `measurement_report`: Comprehensive 3D SR with TID 1500 (PS3.16).
 //! - `narrative_report`: Enhanced SR with TID 2000 (PS3.16).
 //! - `presentation_state`: Grayscale Softcopy Presentation State (PS3.3, A.33.1).
@@ -16,6 +18,7 @@ pub(crate) mod content_tree;
 pub(crate) mod dataset;
 pub mod document_reader;
 pub(crate) mod encapsulated_pdf;
+pub(crate) mod identity;
 pub(crate) mod measurement_report;
 pub(crate) mod narrative_report;
 pub(crate) mod presentation_state;

@@ -7,18 +7,21 @@ use contracts::{Output, Preferences};
 use dicom_core::Tag;
 use dicom_object::{FileDicomObject, InMemDicomObject, OpenFileOptions};
 use domain::{
-    Abnormality, Algorithm, ArtifactRef, Attestation, Code, Demographics, Finding, InputInstance,
-    LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OutputKind, PatientId,
-    PatientSpace, Person, Presence, Region, ResultSet, ResultStatus, Section, Segment,
-    Segmentation, SopInstanceUid, VolumeGeometry, WorkflowRef,
+    Abnormality, Algorithm, Amended, ArtifactRef, Assigner, Attestation, Code, Demographics,
+    Finding, InputInstance, LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OrderKind,
+    OrderNumber, OutputKind, PatientId, PatientSpace, Person, Presence, Region, ResultSet,
+    ResultStatus, ReviewState, Section, Segment, Segmentation, SopInstanceUid, VolumeGeometry,
+    WorkflowRef,
 };
 use imaging::Picture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::input::{
-    Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject, StudyDescription,
+    Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject,
+    StudyDescription, TakenOut,
 };
+use crate::language::Language;
 use crate::layout::fonts::Fonts;
 use crate::recipient::Recipient;
 use crate::status::StatusCodes;
@@ -31,6 +34,7 @@ const COLUMNS: u32 = 4;
 const ROWS: u32 = 2;
 
 /// Everything that a [`ReportInput`] borrows.
+#[derive(Clone)]
 pub(crate) struct Fixture {
     pub(crate) results: ResultSet,
     pub(crate) context: ReportContext,
@@ -102,7 +106,21 @@ impl Fixture {
             .collect();
         let attempted = objects.clone();
         self.context.previous =
-            Some(PreviousDelivery { version: 0, is_of_this_run, objects, attempted });
+            Some(PreviousDelivery { state: None, is_of_this_run, objects, attempted });
+        self
+    }
+
+    /// What people had made of that earlier result.
+    pub(crate) fn sent_as(mut self, state: ReviewState) -> Self {
+        self.context.previous =
+            self.context.previous.map(|it| PreviousDelivery { state: Some(state), ..it });
+        self
+    }
+
+    /// Lets the result take the place of that of an earlier run.
+    pub(crate) fn replacing(mut self) -> Self {
+        let earlier = Uuid::from_u128(0x10);
+        self.results.amends = Some(Amended { run: earlier, first: earlier, is_replaced: true });
         self
     }
 
@@ -123,6 +141,8 @@ impl Fixture {
             flag_received: "H".to_owned(),
             disagrees: false,
             doubt: String::new(),
+            withdrawn: None,
+            key: 1,
         }];
         self
     }
@@ -181,6 +201,7 @@ fn segment(label: &str, voxels: u64) -> Segment {
             value: 0.25,
             unit: Code::new("mL", "UCUM", "milliliter"),
         }],
+        key: 1,
     }
 }
 
@@ -197,6 +218,7 @@ fn results() -> ResultSet {
         findings: vec![Finding {
             code: Code::new("72704001", "SCT", "Fracture"),
             site: Some(Code::new("272673000", "SCT", "Bone")),
+            laterality: None,
             presence: Presence::Absent,
             text: "No fracture.".to_owned(),
         }],
@@ -242,6 +264,15 @@ fn results() -> ResultSet {
     }
 }
 
+fn order_number(number: &str, namespace: &str) -> OrderNumber {
+    let assigner = Assigner::Authority {
+        namespace: namespace.to_owned(),
+        universal_id: String::new(),
+        universal_id_type: String::new(),
+    };
+    OrderNumber { number: number.to_owned(), assigner }
+}
+
 fn context() -> ReportContext {
     ReportContext {
         run: Uuid::from_u128(0x11),
@@ -263,9 +294,11 @@ fn context() -> ReportContext {
             action: OrderAction::Place,
             patient: None,
             key: OrderKey {
-                placer: "P1".to_owned(),
-                filler: "F1".to_owned(),
+                placer: order_number("P1", "EHR"),
+                filler: order_number("F1", "RIS"),
+                kind: OrderKind::Imaging,
                 accession: "ACC1".to_owned(),
+                accession_issuer: String::new(),
                 requested_procedure: "RP1".to_owned(),
                 study: None,
             },
@@ -283,10 +316,13 @@ fn context() -> ReportContext {
             name: "ISOCENTER".to_owned(),
             manufacturer: "Isocenter".to_owned(),
             model: "Isocenter".to_owned(),
-            serial: "1".to_owned(),
+            serial: "0123456789abcdef".to_owned(),
+            uid: "2.25.4711".to_owned(),
             version: "0.1.0".to_owned(),
+            language: Language::English,
         },
         previous: None,
+        taken_out: TakenOut::default(),
     }
 }
 

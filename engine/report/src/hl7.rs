@@ -4,6 +4,8 @@
 //! - `view`: the values that templates are filled in with.
 //! - `validation`: reads every message back before it is sent.
 
+#[cfg(test)]
+mod row_tests;
 pub mod templates;
 pub(crate) mod validation;
 pub(crate) mod view;

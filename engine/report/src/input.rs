@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Demographics, Order, OutputKind, PatientId, ResultSet, SopInstanceUid};
+use domain::{
+    Demographics, LabRow, Order, OutputKind, PatientId, ResultSet, ReviewState, Segment,
+    SopInstanceUid,
+};
 use imaging::Picture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::language::Language;
 use crate::layout::fonts::{Fonts, PdfError};
 use crate::recipient::Recipient;
 use crate::status::StatusCodes;
+
+/// Code of a comment (DCM), such as a remark of a plugin on what it has not looked at.
+pub(crate) const COMMENT: &str = "121106";
 
 /// What a report states beside its findings.
 #[derive(Clone, Debug)]
@@ -28,13 +35,25 @@ pub struct ReportContext {
     pub engine: Engine,
     /// What the destination has of the result, if it has anything.
     pub previous: Option<PreviousDelivery>,
+    /// What people have taken out of the draft.
+    pub taken_out: TakenOut,
+}
+
+/// Rows of a draft that are not in its result any more: who has them is told that they do not hold
+/// (HL7-53).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TakenOut {
+    /// Rows of a laboratory report.
+    pub rows: Vec<LabRow>,
+    /// Segments, whose measurements were rows.
+    pub segments: Vec<Segment>,
 }
 
 /// What a destination has of a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PreviousDelivery {
-    /// The version that people had given the result at that time; zero before the first review.
-    pub version: u32,
+    /// What people had made of the result that it has; `None` if it has a draft.
+    pub state: Option<ReviewState>,
     /// Whether it was sent by the same run, not by the run that this one replaces or adds to.
     pub is_of_this_run: bool,
     /// What the last delivery sent.
@@ -84,8 +103,12 @@ pub struct Engine {
     pub model: String,
     /// Device Serial Number.
     pub serial: String,
+    /// Device Observer UID.
+    pub uid: String,
     /// Software Versions.
     pub version: String,
+    /// The language of the site, which labels of unsigned results are in.
+    pub language: Language,
 }
 
 /// Everything that the outputs of one delivery are encoded from.
@@ -112,6 +135,40 @@ impl ReportInput<'_> {
     pub(crate) fn created_at(&self) -> Timestamp {
         self.results.attested.as_ref().map_or(self.results.concluded, |attestation| attestation.at)
     }
+
+    /// What every text states about the result, in the language of the site: that nobody has signed
+    /// it, or that it was withdrawn. Empty, once a person has signed (OUT-03).
+    pub(crate) const fn label(&self) -> &'static str {
+        let language = self.context.engine.language;
+        if self.status.is_withdrawn {
+            language.withdrawal_notice()
+        } else if self.status.needs_banner {
+            language.label()
+        } else {
+            ""
+        }
+    }
+
+    /// The language of what the result says. Comments of plugins are in the language of plugins.
+    pub(crate) fn language(&self) -> Language {
+        let results = self.results;
+        let findings = results.findings.iter().map(|it| it.text.as_str());
+        let sections = results.sections.iter().filter(|it| it.title.value != COMMENT);
+        let sections = sections.map(|it| it.text.as_str());
+        let regions = results.regions.iter().map(|it| it.label.as_str());
+        let rows = results.laboratory.iter().map(|it| it.entry_name.as_str());
+        let texts: Vec<&str> = findings.chain(sections).chain(regions).chain(rows).collect();
+        Language::of_text(&texts.join("\n")).unwrap_or_default()
+    }
+
+    /// Whether it corrects a final result that the destination has: both are signed, and it takes the
+    /// place of that one. A draft corrects nothing, however often it is sent (HL7-51).
+    pub(crate) fn is_correction(&self) -> bool {
+        let previous = self.context.previous.as_ref();
+        let final_one = previous.filter(|it| it.state.is_some_and(ReviewState::is_signed));
+        let replaces = self.results.amends.is_some_and(|it| it.is_replaced);
+        self.status.is_verified() && final_one.is_some_and(|it| it.is_of_this_run || replaces)
+    }
 }
 
 /// Why nothing can be sent.
@@ -132,6 +189,16 @@ pub enum ReportError {
     /// An image is missing, or cannot be displayed.
     #[error("an image to draw into is missing")]
     ImageMissing,
+    /// An object cannot state the identity of the patient as it is.
+    #[error(
+        "{attribute} {problem}: no object can state it as it is, and none is sent with another"
+    )]
+    Identity {
+        /// The attribute that cannot hold it.
+        attribute: &'static str,
+        /// What keeps it out.
+        problem: &'static str,
+    },
     /// The library cannot encode an object.
     #[error("an object cannot be written")]
     Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -2,6 +2,7 @@
 //!
 //! - [`compose()`]: the one entry. It encodes the kinds of output that a delivery requests.
 //! - [`ReportInput`]: everything that an output is encoded from.
+//! - [`Language`]: the language of a text, and the label of what nobody has signed in that of the site.
 //! - [`status`]: the one table from which every encoding takes its status.
 //! - [`dicom`]: segmentations, structured reports, presentation states, captures, PDF objects.
 //! - [`hl7`]: messages and their templates.
@@ -21,6 +22,7 @@ mod fhir;
 mod fixture;
 pub mod hl7;
 mod input;
+mod language;
 pub mod layout;
 mod recipient;
 pub mod status;
@@ -30,7 +32,8 @@ pub use compose::compose;
 pub use hl7::templates::Templates;
 pub use input::{
     Engine, PreviousDelivery, ReportContext, ReportError, ReportInput, SentObject,
-    StudyDescription, TemplateError,
+    StudyDescription, TakenOut, TemplateError,
 };
+pub use language::Language;
 pub use layout::fonts::{Fonts, PdfError};
 pub use recipient::Recipient;

@@ -11,8 +11,11 @@ use std::path::PathBuf;
 use dimse::DicomConfig;
 use domain::AeTitle;
 use hl7::Hl7Config;
+use report::Language;
 use serde::Deserialize;
+use store::Numbering;
 use upkeep::disk::DiskMarks;
+use upkeep::export::ExportConfig;
 use upkeep::policy::UpkeepPolicy;
 use upkeep::retention::RetentionConfig;
 
@@ -22,8 +25,10 @@ use crate::http::HttpConfig;
 use crate::telemetry::LogFormat;
 
 mod destinations;
+mod orders;
 
 pub(crate) use destinations::{DestinationConfig, OnError, OnIdentityChange};
+pub(crate) use orders::OrdersConfig;
 
 /// Everything a site file can say.
 #[derive(Debug, Default, Deserialize)]
@@ -42,6 +47,10 @@ pub(crate) struct Config {
     /// Fonts for reports as PDF, in the order to look for a character in. Without any, those of the
     /// system.
     pub(crate) fonts: Vec<PathBuf>,
+    /// The language of the label on everything that nobody has signed.
+    pub(crate) language: Language,
+    /// Device Serial Number in everything that is made here. Without it, one of the installation.
+    pub(crate) device_serial: Option<String>,
     /// The DICOM listener.
     pub(crate) dicom: Option<DicomConfig>,
     /// The HL7 listener.
@@ -56,12 +65,16 @@ pub(crate) struct Config {
     pub(crate) model: Option<ModelConfig>,
     /// Who issues patient identifiers.
     pub(crate) identity: IdentityConfig,
+    /// How the numbers of orders are compared.
+    pub(crate) orders: OrdersConfig,
     /// Where reports go.
     pub(crate) destinations: BTreeMap<String, DestinationConfig>,
     /// How long data are retained.
     pub(crate) retention: RetentionConfig,
     /// At which usage of the disk the engine reacts.
     pub(crate) disk: DiskMarks,
+    /// What `isocenter export` may hold in memory.
+    pub(crate) export: ExportConfig,
     /// How the log is written.
     pub(crate) log: LogFormat,
 }
@@ -89,9 +102,13 @@ impl Config {
         if let Some(hl7) = &self.hl7 {
             problems.extend(exposure("hl7", hl7.listen, !hl7.networks.is_empty()));
         }
+        problems.extend(self.device_serial.as_deref().and_then(no_serial));
         problems.extend(self.model.as_ref().and_then(ModelConfig::problem));
+        problems.extend(self.identity.problem());
         problems.extend(self.retention.problem());
         problems.extend(self.disk.problem());
+        problems.extend(self.export.problem());
+        problems.extend(self.http.as_ref().and_then(HttpConfig::problem));
         let peers = self.dicom.iter().flat_map(|dicom| &dicom.peers);
         let callers: BTreeSet<&AeTitle> = peers.map(|peer| &peer.ae_title).collect();
         let destinations = self.destinations.iter();
@@ -99,10 +116,22 @@ impl Config {
         problems
     }
 
+    /// What the intake has to know of the numbers of patients and orders.
+    pub(crate) fn numbering(&self) -> Numbering {
+        Numbering { domains: self.identity.domains(), long_accession: self.orders.long_accession() }
+    }
+
     /// What the monitor of the installation has to know.
     pub(crate) const fn upkeep(&self) -> UpkeepPolicy {
         UpkeepPolicy { retention: self.retention.terms(), disk: self.disk }
     }
+}
+
+/// The problem of a serial number that does not fit Device Serial Number (LO, PS3.5, 6.2).
+fn no_serial(serial: &str) -> Option<String> {
+    let is_text = !serial.chars().any(|it| it.is_control() || it == '\\');
+    let is_one = !serial.trim().is_empty() && serial.chars().count() <= 64 && is_text;
+    (!is_one).then(|| "device_serial: write 1 to 64 characters without a backslash".to_owned())
 }
 
 /// The problem of an address that is not `HOST:PORT`.
@@ -143,6 +172,10 @@ mod tests {
     #[test]
     fn the_documented_example_is_valid() {
         check(include_str!("../../../isocenter.example.yaml"), None);
+        check("language: zh\ndevice_serial: ISO-7", None);
+        check("language: xx", Some("xx"));
+        check("device_serial: ''", Some("device_serial"));
+        check("device_serial: 'a\\b'", Some("device_serial"));
     }
 
     #[test]

@@ -11,46 +11,68 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use store::cluster::Cluster;
-use store::{IdentityDomains, Keys, PgStore};
+use store::{Authorities, IdentityDomains, Keys, PgStore};
 
 use crate::output::Failure;
 
 /// `identity:` of the site file: who issues patient identifiers.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, tag = "domains", rename_all = "lowercase")]
-pub(crate) enum IdentityConfig {
-    /// One authority: an identifier means the same patient whichever issuer is named.
-    #[default]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct IdentityConfig {
+    /// How many authorities there are.
+    domains: Domains,
+    /// The authority that is meant where none is named. Without it, an identifier without an
+    /// authority is its sender's own.
+    default_issuer: Option<String>,
+    /// The authority of identifiers that name none, by sender: calling AE title, sending
+    /// application, or `APPLICATION|FACILITY`.
+    senders: BTreeMap<String, String>,
+    /// Names of authorities, by the OID under which some senders know them. An OID that is not
+    /// listed is an authority of its own.
+    names: BTreeMap<String, String>,
+}
+
+/// How many authorities issue the patient identifiers of a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Domains {
+    /// One: an identifier means the same patient whichever issuer is named.
     Single,
-    /// Several authorities.
-    Many {
-        /// The authority that is meant where none is named.
-        default_issuer: String,
-        /// Names of authorities, by the OID under which some senders know them. An OID that is
-        /// not listed is an authority of its own.
-        #[serde(default)]
-        names: BTreeMap<String, String>,
-    },
+    /// Several.
+    #[default]
+    Many,
 }
 
 impl IdentityConfig {
     /// The same as the store understands it.
     pub(crate) fn domains(&self) -> IdentityDomains {
-        match self {
-            Self::Single => IdentityDomains::Single,
-            Self::Many { default_issuer, names } => IdentityDomains::Many {
-                default_issuer: default_issuer.clone(),
-                names: names.clone(),
-            },
+        match self.domains {
+            Domains::Single => IdentityDomains::Single,
+            Domains::Many => IdentityDomains::Many(Authorities {
+                default_issuer: self.default_issuer.clone(),
+                senders: self.senders.clone(),
+                names: self.names.clone(),
+            }),
         }
     }
 
-    /// The issuer that is meant where none is named; empty with a single authority.
+    /// The issuer that is meant where none is named; empty if there is none.
     pub(crate) fn default_issuer(&self) -> &str {
-        match self {
-            Self::Single => "",
-            Self::Many { default_issuer, .. } => default_issuer,
+        self.default_issuer.as_deref().unwrap_or_default()
+    }
+
+    /// What is wrong beyond the form.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let has_authorities =
+            self.default_issuer.is_some() || !self.senders.is_empty() || !self.names.is_empty();
+        if self.domains == Domains::Single && has_authorities {
+            let text = "`single` ignores every authority: leave the others out, or write `many`";
+            return Some(format!("identity: {text}"));
         }
+        let mut issuers =
+            self.default_issuer.iter().chain(self.senders.values()).chain(self.names.values());
+        let is_empty = issuers.any(|it| it.trim().is_empty());
+        is_empty.then(|| "identity: an authority has no name".to_owned())
     }
 }
 
@@ -167,21 +189,27 @@ mod tests {
     }
 
     #[test]
-    fn one_authority_has_no_default_issuer() {
+    fn din_60_one_authority_has_to_be_said() {
         let config = parse("{ domains: single }").unwrap();
         assert_eq!(config.default_issuer(), "");
-        assert!(matches!(config.domains(), IdentityDomains::Single));
+        assert_eq!((config.domains(), config.problem()), (IdentityDomains::Single, None));
+        let unsaid = IdentityConfig::default();
+        assert_eq!(unsaid.domains(), IdentityDomains::Many(Authorities::default()));
     }
 
     #[test]
-    fn several_authorities_name_the_one_that_is_meant() {
-        let config = parse("{ domains: many, default_issuer: HOSP }").unwrap();
+    fn din_60_several_authorities_are_told_apart_as_the_site_says() {
+        let text = "{ default_issuer: HOSP, senders: { LIS: LAB }, names: { 1.2.3.111: LAB } }";
+        let config = parse(text).unwrap();
         assert_eq!(config.default_issuer(), "HOSP");
-        let text = "{ domains: many, default_issuer: HOSP, names: { 1.2.3.111: LAB } }";
-        let IdentityDomains::Many { names, .. } = parse(text).unwrap().domains() else { panic!() };
-        assert_eq!(names.get("1.2.3.111").map(String::as_str), Some("LAB"));
-        assert!(parse("{ domains: many }").is_err());
+        let IdentityDomains::Many(authorities) = config.domains() else { panic!() };
+        assert_eq!(authorities.names.get("1.2.3.111").map(String::as_str), Some("LAB"));
+        assert_eq!(authorities.senders.get("LIS").map(String::as_str), Some("LAB"));
         assert!(parse("{ domains: some }").is_err());
+        assert!(parse("{ issuer: HOSP }").is_err());
+        for text in ["{ domains: single, default_issuer: HOSP }", "{ default_issuer: '' }"] {
+            assert!(parse(text).unwrap().problem().is_some(), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The HTTP interface: `/healthz`, `/metrics`, and `/api` for people who review and for documents.
 //!
+//! * `bodies`: how much of what callers send is in memory at once.
 //! * `entry`: who is admitted to `/api`, by token.
 //! * `reviews`: results and the decisions about them.
 //! * `documents`: pages that arrive over HTTP.
@@ -19,12 +20,14 @@ use axum::routing::{get, post};
 use contracts::Admission as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{IntakeService, ReviewService};
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use self::bodies::BodyBudget;
+pub(crate) use self::bodies::{BodyLimits, HttpConfig};
 use self::problem::Problem;
 
+mod bodies;
 mod documents;
 mod entry;
 mod problem;
@@ -36,14 +39,6 @@ const CALLS_MAX: usize = 32;
 /// The longest a call may take, with everything it sends.
 const CALL_TIME_MAX: Duration = Duration::from_mins(2);
 
-/// `http:` of the site file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HttpConfig {
-    /// Interface and port.
-    pub(crate) listen: SocketAddr,
-}
-
 /// What the HTTP interface answers from.
 #[derive(Clone)]
 pub(crate) struct HttpServices {
@@ -53,6 +48,8 @@ pub(crate) struct HttpServices {
     pub(crate) metrics: PrometheusHandle,
     /// Results that await a decision.
     pub(crate) reviews: ReviewService,
+    /// What callers may send.
+    pub(crate) bodies: BodyLimits,
 }
 
 /// Answers until the future is dropped.
@@ -78,16 +75,20 @@ async fn limit_calls(
 
 /// `/api`, for people with a token.
 fn api(services: HttpServices) -> Router {
-    let HttpServices { intake, reviews, .. } = services;
+    let HttpServices { intake, reviews, bodies, .. } = services;
+    let budget = BodyBudget::new(bodies);
+    let charge =
+        middleware::from_fn_with_state(budget.of_route(documents::FILE_BYTES_MAX), bodies::charge);
     let documents = Router::new()
         .route(documents::ROUTE, post(documents::accept))
         .layer(DefaultBodyLimit::max(documents::FILE_BYTES_MAX))
+        .layer(charge)
         .with_state(intake);
     let admission = middleware::from_fn_with_state(reviews.clone(), entry::admit);
     let permits = Arc::new(Semaphore::new(CALLS_MAX));
     let limit = middleware::from_fn_with_state(permits, limit_calls);
     // The layer that is added last runs first.
-    documents.merge(reviews::routes(reviews)).layer(admission).layer(limit)
+    documents.merge(reviews::routes(reviews, &budget)).layer(admission).layer(limit)
 }
 
 /// Whether new senders are accepted. Discloses no more than that (SEC-56).

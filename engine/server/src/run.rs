@@ -29,7 +29,7 @@ use plugin_host::PluginLimits;
 use report::Engine;
 use rustix::fs::{FlockOperation, flock};
 use store::cluster::Cluster;
-use store::{IntakeStore, PgStore, Sealer};
+use store::{IntakeStore, PgStore, Sealer, TrailFiles};
 use supervisor::supervise;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,7 +39,7 @@ use upkeep::monitor::Monitor;
 use upkeep::policy::UpkeepPolicy;
 
 use crate::database::Database;
-use crate::http::HttpServices;
+use crate::http::{HttpConfig, HttpServices};
 use crate::installation::{Installation, InstallationArgs};
 use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
 use crate::output::{Failure, line};
@@ -136,6 +136,7 @@ impl EngineParts {
                 Arc::<PgStore>::clone(&self.store),
                 Arc::clone(&site.archive),
             ),
+            bodies: config.http.as_ref().map(HttpConfig::bodies).unwrap_or_default(),
         };
         let listeners =
             Listeners { config: &config, arguments: &self.arguments, closed: &until_closed };
@@ -168,8 +169,8 @@ impl EngineParts {
     fn intake(&self, site: &Site) -> Arc<IntakeService> {
         let versions = self.installation.config.dicom.as_ref().map(|it| it.versions);
         let archive = Arc::clone(&site.archive);
-        let domains = self.installation.config.identity.domains();
-        let arrivals = Arc::new(IntakeStore::new(&self.store, domains));
+        let numbering = self.installation.config.numbering();
+        let arrivals = Arc::new(IntakeStore::new(&self.store, numbering));
         let stores = IntakeStores {
             instances: Arc::<IntakeStore>::clone(&arrivals),
             messages: arrivals,
@@ -204,8 +205,8 @@ impl EngineParts {
                 async move { cluster.watch().await }
             }));
         }
-        let checkpoints = self.installation.data.join("trail/checkpoints.jsonl");
-        let sealer = Arc::new(Sealer::new(Arc::clone(&self.store), checkpoints));
+        let files = TrailFiles::of(&self.installation.data);
+        let sealer = Arc::new(Sealer::new(Arc::clone(&self.store), files));
         let running = Arc::clone(&sealer);
         tasks.spawn(supervise("sealing", move || {
             let sealer = Arc::clone(&running);
@@ -249,7 +250,7 @@ impl EngineParts {
             reporter: Arc::<Reporter>::clone(&reporter),
             configuration: Arc::clone(&configuration),
             templates: site.templates,
-            engine: identity(&self.installation),
+            engine: identity(&self.installation, &self.store.trail_key().to_bytes()),
         });
         let nodes = PluginLimits::default().processes_max;
         tasks.spawn(async move { orchestrator.run(nodes, DELIVERIES).await });
@@ -267,15 +268,20 @@ impl EngineParts {
     }
 }
 
-/// How reports name this engine.
-fn identity(installation: &Installation) -> Engine {
+/// How reports name this engine. Its serial number and its UID are those of the installation: derived
+/// from the key that was made with it, unless the site has given the machine a number.
+fn identity(installation: &Installation, trail_key: &[u8; 32]) -> Engine {
+    let key = hex::encode(trail_key);
+    let configured = installation.config.device_serial.clone();
     let title = own_ae_title(&installation.config);
     Engine {
         name: title.map_or_else(|_| String::new(), |it| it.to_string()),
         manufacturer: domain::MANUFACTURER.to_owned(),
         model: "Isocenter".to_owned(),
-        serial: "1".to_owned(),
+        serial: configured.unwrap_or_else(|| key.chars().take(16).collect()),
+        uid: domain::derived_uid(&["device", &key]),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        language: installation.config.language,
     }
 }
 
@@ -322,6 +328,7 @@ fn lock(data: &Path) -> Result<File, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn one_engine_at_a_time_works_with_a_data_folder() {
@@ -346,5 +353,28 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         drop(stop);
         wait_until(stopped).await;
+    }
+
+    fn engine(site: &str, key: u8) -> Engine {
+        let installation = Installation {
+            config: Arc::new(Config::parse(site).unwrap()),
+            data: "/data".into(),
+            text: site.to_owned(),
+            arguments: InstallationArgs::default(),
+        };
+        identity(&installation, &[key; 32])
+    }
+
+    #[test]
+    fn out_19_two_installations_are_two_devices_and_each_stays_the_same() {
+        let one = engine("", 1);
+        assert_eq!(one, engine("", 1));
+        let other = engine("", 2);
+        assert_ne!((&one.serial, &one.uid), (&other.serial, &other.uid));
+        assert_eq!(one.serial.len(), 16);
+        let numbered = engine("device_serial: ISO-7", 1);
+        assert_eq!((numbered.serial.as_str(), &numbered.uid), ("ISO-7", &one.uid));
+        // The number that a site gives is unique there; the UID is worldwide.
+        assert_ne!(engine("device_serial: ISO-7", 2).uid, one.uid);
     }
 }

@@ -11,9 +11,11 @@ mod inbox;
 mod pacs;
 pub mod phantom;
 mod ris;
+mod workflows;
 
 pub use ehr::Ehr;
 pub use fhir_server::FhirServer;
 pub use inbox::ReceivedInstance;
 pub use pacs::Pacs;
 pub use ris::{order_message, send_order};
+pub use workflows::{SHORT_WAIT, copy_with_short_wait, with_short_wait};

@@ -44,6 +44,8 @@ impl Pacs {
             associations_max: 64,
             associations_per_peer_max: 64,
             pdu_bytes_max: 131_072,
+            accept_unknown_storage: false,
+            association_bytes_max: 8 << 20,
             timers: Timers::default(),
         };
         let listener = dimse::Listener::bind(config, dimse::Intakes::of(&inbox)).await?;

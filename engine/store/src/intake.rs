@@ -12,6 +12,8 @@ pub(crate) mod instance_batch;
 pub(crate) mod intake_store;
 pub(crate) mod message;
 pub(crate) mod message_batch;
+pub(crate) mod numbering;
 pub(crate) mod order;
+pub(crate) mod order_link;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@
 //! - `vault`: the keys of a site, and encrypted payloads (everything that identifies a patient).
 //! - `database`: the connection pool ([`PgStore`]), notifications between processes, and
 //!   [`cluster`], a private PostgreSQL for sites that have none.
-//! - `trail`: appends events, seals them into signed batches ([`Sealer`]), and verifies an export
-//!   without a database ([`trail_file`]).
+//! - `trail`: appends events, seals them into signed batches ([`Sealer`]), counts these outside of
+//!   the database ([`TrailFiles`]), and verifies an export without a database ([`trail_file`]).
 //! - `patient`: identifiers, demographics, merges and links.
 //! - `run`: decisions that start runs, the queue of nodes, tasks for people, missed deadlines.
 //! - `result`: review, and corrections that come back.
@@ -55,10 +55,13 @@ pub use database::pg_store::{OpenError, PgStore};
 pub use database::prepare::prepare;
 pub use delivery::destination::DestinationLine;
 pub use intake::intake_store::IntakeStore;
-pub use patient::identity::IdentityDomains;
+pub use intake::numbering::{LongAccession, Numbering};
+pub use patient::identity::{Authorities, IdentityDomains};
 pub use patient::unmerge::{UnmergeError, UnmergeRequestLine};
 pub use result::corrections::CorrectionLine;
+pub use trail::count::{TrailCount, TrailFiles};
 pub use trail::file as trail_file;
+pub use trail::loss::{AcceptedLoss, fault_text};
 pub use trail::sealer::Sealer;
 pub use upkeep::doctor::{Check, FiledInstance, restore_guards};
 pub use upkeep::retention::{Expired, FilesToRemove, RetainedKind, RetentionTerms};

@@ -2,6 +2,8 @@
 //! people.
 
 pub(crate) mod assembly;
+pub(crate) mod chain;
+pub(crate) mod later_results;
 pub(crate) mod node_queue;
 pub(crate) mod overdue;
 pub(crate) mod prior_reports;

@@ -15,9 +15,10 @@ use contracts::{
     VersionPolicy,
 };
 use domain::{
-    Demographics, DemographicsChange, ExchangedDocument, MessageType, OutputKind, PatientId,
-    WorkflowRef,
+    Actor, Assigner, Demographics, DemographicsChange, ExchangedDocument, MessageType, Order,
+    OrderAction, OrderKey, OrderNumber, OutputKind, PatientId, Person, TokenHolder, WorkflowRef,
 };
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -28,6 +29,7 @@ use crate::database::cluster::Cluster;
 use crate::database::pg_store::PgStore;
 use crate::database::prepare::prepare;
 use crate::intake::intake_store::IntakeStore;
+use crate::intake::numbering::Numbering;
 use crate::patient::identity::IdentityDomains;
 use crate::vault::keys::Keys;
 
@@ -66,6 +68,11 @@ impl Shared {
     }
 }
 
+/// The cluster of all tests of the process.
+pub(crate) async fn cluster() -> &'static Cluster {
+    &SHARED.get_or_init(Shared::start).await.cluster
+}
+
 /// Leaves a shell behind that stops the cluster and removes its folder once this process has ended.
 fn end_with_process(folder: &std::path::Path) {
     let script = "(while kill -0 $0; do sleep 0.5; done
@@ -92,10 +99,14 @@ pub(crate) struct TestStore {
 
 impl TestStore {
     pub(crate) async fn new() -> Self {
-        Self::with_domains(IdentityDomains::Single).await
+        Self::with(Numbering::new(IdentityDomains::Single)).await
     }
 
     pub(crate) async fn with_domains(domains: IdentityDomains) -> Self {
+        Self::with(Numbering::new(domains)).await
+    }
+
+    pub(crate) async fn with(numbering: Numbering) -> Self {
         let shared = SHARED.get_or_init(Shared::start).await;
         let name = format!("store_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect_with(&shared.cluster.admin()).await.unwrap();
@@ -110,7 +121,7 @@ impl TestStore {
             .join(&name);
         std::fs::create_dir_all(&folder).unwrap();
         Self {
-            intake: IntakeStore::new(&store, domains),
+            intake: IntakeStore::new(&store, numbering),
             admin: shared.cluster.admin().database(&name),
             store,
             folder,
@@ -154,6 +165,19 @@ impl TestStore {
         self.value(&format!("select count(*) from {from}")).await.parse().unwrap()
     }
 
+    /// A person with a token of their own, that the account `it` has created.
+    pub(crate) async fn holder(&self, name: &str, number: u8) -> TokenHolder {
+        let person = Person {
+            name: name.to_owned(),
+            organization: "City Hospital".to_owned(),
+            role: "physician".to_owned(),
+        };
+        let until = Timestamp::now() + SignedDuration::from_hours(1);
+        let digest = [number; 32];
+        self.store.create_token(&person, &digest, until, Actor::person("it")).await.unwrap();
+        self.store.token_holder(&digest).await.unwrap().unwrap()
+    }
+
     /// The kinds of all events, in order.
     pub(crate) async fn event_kinds(&self) -> Vec<String> {
         sqlx::query_scalar("select kind from audit.event order by position")
@@ -194,6 +218,8 @@ pub(crate) fn instance(study: u32, series: u32, number: u32) -> InstanceRecord {
         patient: Some(patient_id("P1")),
         demographics: Demographics { name: "Doe^Jane".to_owned(), ..Demographics::default() },
         accession: format!("A{study}"),
+        accession_issuer: String::new(),
+        requested_accessions: Vec::new(),
         modality: "CT".to_owned(),
         is_own: false,
         body_part: "CHEST".to_owned(),
@@ -204,6 +230,8 @@ pub(crate) fn instance(study: u32, series: u32, number: u32) -> InstanceRecord {
         frame_of_reference: String::new(),
         placer: String::new(),
         filler: String::new(),
+        placer_authority: String::new(),
+        filler_authority: String::new(),
         requested_procedure: String::new(),
         versions: VersionPolicy::KeepFirst,
         study_id: "1".to_owned(),
@@ -236,11 +264,13 @@ pub(crate) fn message(control_id: &str, effects: Vec<MessageEffect>) -> MessageR
             sending_facility: "HOSPITAL".to_owned(),
             message_type: MessageType::new("ORU", "R01"),
             control_id: control_id.to_owned(),
+            processing_id: String::new(),
             stated_at: None,
             effects,
             answers: Answers { first: Some(b"AA".to_vec()), application: None },
             acknowledgement_code: "AA".to_owned(),
             problem: None,
+            flags: Vec::new(),
         },
     }
 }
@@ -254,6 +284,31 @@ pub(crate) fn names(patient: &str, name: &str) -> MessageEffect {
             ..DemographicsChange::default()
         },
     }
+}
+
+/// Carries an order of a patient, with nothing but its keys.
+pub(crate) fn ordered(action: OrderAction, patient: &str, key: OrderKey) -> MessageEffect {
+    MessageEffect::Order(Box::new(Order {
+        action,
+        patient: Some(patient_id(patient)),
+        key,
+        procedure_code: String::new(),
+        procedure: String::new(),
+        procedure_scheme: String::new(),
+        priority: String::new(),
+        modality: String::new(),
+        reason: String::new(),
+        status: String::new(),
+        account: String::new(),
+        visit: String::new(),
+    }))
+}
+
+/// An order number of the RIS's own.
+pub(crate) fn order_number(number: &str) -> OrderNumber {
+    let assigner =
+        Assigner::Sender { application: "RIS".to_owned(), facility: "HOSPITAL".to_owned() };
+    OrderNumber { number: number.to_owned(), assigner }
 }
 
 /// Carries an empty document on a patient.

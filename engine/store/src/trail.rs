@@ -1,7 +1,9 @@
 //! The audit trail: appending events, sealing them into signed batches, exporting and verifying.
 
 pub(crate) mod append;
+pub(crate) mod count;
 pub mod file;
+pub(crate) mod loss;
 pub(crate) mod sealer;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,10 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// The longest wait for an answer of the database.
 const DATABASE_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long the database may be silent before the intake refuses: a restart or a stall of some
+/// seconds is waited for by those who are connected, and by those who connect meanwhile.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
 /// The reason senders see while a start in safe mode holds the intake.
 pub const SAFE_MODE: &str = "the engine is in safe mode";
 
@@ -56,6 +60,11 @@ impl DatabaseState {
     }
 }
 
+/// Whether the database may answer again before anybody has to be refused.
+fn may_pass(database: DatabaseState, silence: Duration) -> bool {
+    database == DatabaseState::Away && silence < SILENCE_MAX
+}
+
 /// What may be accepted in this state of database and disk. A disk that cannot be measured does
 /// not close the intake: a write that fails does.
 fn admission(database: DatabaseState, disk: Option<DiskLevel>) -> AdmissionPolicy {
@@ -81,6 +90,7 @@ pub async fn watch(
 ) {
     let mut has_warned = false;
     let mut since = Instant::now();
+    let mut answered = Instant::now();
     loop {
         let marks = policy.get().disk;
         let usage = DiskUsage::measure(data);
@@ -90,7 +100,15 @@ pub async fn watch(
             warn_of_disk(store, usage, marks.warn).await;
         }
         has_warned = is_filling;
-        let now = admission(DatabaseState::of(store).await, level);
+        let database = DatabaseState::of(store).await;
+        if database != DatabaseState::Away {
+            answered = Instant::now();
+        }
+        if may_pass(database, answered.elapsed()) {
+            tokio::time::sleep(INTERVAL).await;
+            continue;
+        }
+        let now = admission(database, level);
         let before = intake.set_admission(now.clone());
         if before != now {
             record_change(store, &before, &now, since.elapsed()).await;
@@ -164,6 +182,16 @@ mod tests {
             assert_eq!(reason(&taking), Some("the database does not answer"), "{disk:?}");
             assert!(matches!(taking, AdmissionPolicy::Closed(_)));
         }
+    }
+
+    #[test]
+    fn acc_05_a_stall_of_the_database_is_waited_for_before_anybody_is_refused() {
+        let passes = |database, seconds| may_pass(database, Duration::from_secs(seconds));
+        assert_eq!(
+            [3, 14, 15, 60].map(|it| passes(DatabaseState::Away, it)),
+            [true, true, false, false]
+        );
+        assert!(!passes(DatabaseState::Ready, 0) && !passes(DatabaseState::Held, 0));
     }
 
     #[test]

@@ -5,17 +5,52 @@
 //! name, birth date and sex are therefore replaced on the way out, with the former values in the
 //! Original Attributes Sequence (DIN-62; PS3.3, C.12.1.1.9).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use archive::DiskArchive;
 use contracts::{Archive as _, PatientView};
 use domain::is_harmless_uid;
-use encoding::dicom::coercion::{CoercionError, Identity, Writer, coerced};
+use encoding::dicom::coercion::{CoercionError, Identity, Writer, coerced, is_current};
 use encoding::dicom::file_meta;
-use encoding::dicom::header::Encoding;
+use encoding::dicom::header::{Encoding, read_encoded};
 use jiff::Zoned;
+use serde::Deserialize;
 use store::StudyExport;
+
+/// The longest image that gets another identity unless the site sets another limit.
+const IMAGE_BYTES_MAX: u64 = 1 << 30;
+
+/// What a site may set as the longest image.
+const IMAGE_BYTES_MAX_RANGE: std::ops::RangeInclusive<u64> = 1 << 20..=16 << 30;
+
+/// More than File Meta Information takes.
+const META_BYTES_MAX: u64 = 1 << 20;
+
+/// `export:` of the site file.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// The longest image, as it is or once inflated, that is written under another identity, in
+    /// bytes. It is in memory about three times. A longer one is not written (SEC-23).
+    pub image_bytes_max: u64,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self { image_bytes_max: IMAGE_BYTES_MAX }
+    }
+}
+
+impl ExportConfig {
+    /// A value outside its range, in words for the person who wrote the site file.
+    pub fn problem(&self) -> Option<String> {
+        let range = IMAGE_BYTES_MAX_RANGE;
+        (!range.contains(&self.image_bytes_max))
+            .then(|| format!("export.image_bytes_max: from {} to {}", range.start(), range.end()))
+    }
+}
 
 /// Under which identity images are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +61,8 @@ pub enum ExportIdentity<'a> {
     Current {
         /// The issuer that is meant where an image names none; empty with a single issuer.
         default_issuer: &'a str,
+        /// The longest image that gets another identity, in bytes.
+        image_bytes_max: u64,
     },
 }
 
@@ -81,10 +118,14 @@ pub fn write_study(
     system: &str,
 ) -> io::Result<Vec<ExportedInstance>> {
     std::fs::create_dir_all(folder)?;
-    let identity = match identity {
+    let current = match identity {
         ExportIdentity::AsReceived => None,
-        ExportIdentity::Current { default_issuer } => {
-            study.patient.as_ref().map(|it| current_identity(it, default_issuer))
+        ExportIdentity::Current { default_issuer, image_bytes_max } => {
+            let patient = study.patient.as_ref();
+            patient.map(|it| Current {
+                identity: current_identity(it, default_issuer),
+                bytes_max: image_bytes_max,
+            })
         }
     };
     let mut exported = Vec::new();
@@ -96,11 +137,17 @@ pub fn write_study(
         };
         let target = folder.join(file_name(&instance.uid, &instance.sha256));
         let outcome =
-            write_instance(&archive.path_of(&instance.sha256), &target, identity.as_ref(), &writer)
+            write_instance(&archive.path_of(&instance.sha256), &target, current.as_ref(), &writer)
                 .unwrap_or_else(ExportOutcome::Failed);
         exported.push(ExportedInstance { instance: instance.uid.clone(), outcome });
     }
     Ok(exported)
+}
+
+/// The identity that images get, and the longest that does.
+struct Current {
+    identity: Identity,
+    bytes_max: u64,
 }
 
 /// What an image says of its patient once it is coerced. An identifier that was first seen without
@@ -130,16 +177,22 @@ fn file_name(instance: &str, sha256: &str) -> String {
 fn write_instance(
     source: &Path,
     target: &Path,
-    identity: Option<&Identity>,
+    current: Option<&Current>,
     writer: &Writer,
 ) -> Result<ExportOutcome, ExportFailure> {
-    let file =
-        std::fs::read(source).map_err(|error| ExportFailure::Unreadable(error.to_string()))?;
-    let Some((identity, (data_start, syntax))) = identity.zip(file_meta::split(&file)) else {
+    let Some(Current { identity, bytes_max }) = current else {
+        return copy(source, target).map(|()| ExportOutcome::Unchanged);
+    };
+    let length = source.metadata().map_err(|error| unreadable(&error))?.len();
+    if length > *bytes_max {
+        return write_long(source, target, identity, *bytes_max);
+    }
+    let file = std::fs::read(source).map_err(|error| unreadable(&error))?;
+    let Some((data_start, syntax)) = file_meta::split(&file) else {
         return write(target, &file).map(|()| ExportOutcome::Unchanged);
     };
     let (meta, data_set) = file.split_at(data_start);
-    match coerced(data_set, Encoding::of(&syntax), identity, writer) {
+    match coerced(data_set, Encoding::of(&syntax), identity, writer, *bytes_max) {
         Ok(None) => write(target, &file).map(|()| ExportOutcome::Unchanged),
         Ok(Some(data_set)) => {
             write(target, &[meta, &data_set].concat()).map(|()| ExportOutcome::Coerced)
@@ -148,8 +201,52 @@ fn write_instance(
             write(target, &file)?;
             Err(ExportFailure::WrittenAsReceived(error.to_string()))
         }
+        Err(error @ CoercionError::TooLong { .. }) => Err(too_long(&error)),
         Err(error) => Err(ExportFailure::NotCoerced(error.to_string())),
     }
+}
+
+/// Writes an image that is too long to be held in memory, if its identity is that of the patient.
+fn write_long(
+    source: &Path,
+    target: &Path,
+    identity: &Identity,
+    bytes_max: u64,
+) -> Result<ExportOutcome, ExportFailure> {
+    let io = |error: io::Error| unreadable(&error);
+    let mut file = BufReader::new(File::open(source).map_err(io)?);
+    let mut start = Vec::new();
+    file.by_ref().take(META_BYTES_MAX).read_to_end(&mut start).map_err(io)?;
+    if let Some((data_start, syntax)) = file_meta::split(&start) {
+        let length = file.seek(SeekFrom::End(0)).map_err(io)?;
+        file.seek(SeekFrom::Start(data_start as u64)).map_err(io)?;
+        let length = length.saturating_sub(data_start as u64);
+        let header = read_encoded(file, length, Encoding::of(&syntax))
+            .map_err(|error| ExportFailure::NotCoerced(error.to_string()))?;
+        if !is_current(&header, identity) {
+            return Err(too_long(&CoercionError::TooLong { bytes_max }));
+        }
+    }
+    copy(source, target).map(|()| ExportOutcome::Unchanged)
+}
+
+/// The failure of an image that is too long, with the ways out.
+fn too_long(error: &CoercionError) -> ExportFailure {
+    let ways = "raise `export.image_bytes_max`, or export it with --as-received";
+    ExportFailure::NotCoerced(format!("{error}: {ways}"))
+}
+
+fn unreadable(error: &io::Error) -> ExportFailure {
+    ExportFailure::Unreadable(error.to_string())
+}
+
+/// Copies a file piece by piece.
+fn copy(source: &Path, target: &Path) -> Result<(), ExportFailure> {
+    let mut from = File::open(source).map_err(|error| unreadable(&error))?;
+    let unwritable = |error: io::Error| ExportFailure::Unwritable(error.to_string());
+    let mut to = File::create(target).map_err(unwritable)?;
+    io::copy(&mut from, &mut to).map_err(unwritable)?;
+    Ok(())
 }
 
 fn write(target: &Path, bytes: &[u8]) -> Result<(), ExportFailure> {
@@ -194,5 +291,38 @@ mod tests {
         let outcome = write_instance(Path::new("/nowhere"), &target, None, &Writer::default());
         assert!(matches!(outcome, Err(ExportFailure::Unreadable(_))), "{outcome:?}");
         assert!(!target.exists());
+    }
+
+    #[test]
+    fn sec_23_a_long_image_is_handed_out_only_under_the_identity_it_has() {
+        let folder =
+            std::env::temp_dir().join(format!("isocenter-export-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let source = folder.join("source");
+        let target = folder.join("target");
+        let patient_id = [&[0x10, 0, 0x20, 0], b"LO".as_slice(), &[2, 0], b"77"].concat();
+        let meta = file_meta::FileMeta {
+            sop_class: "1.2.840.10008.5.1.4.1.1.2",
+            sop_instance: "1.2.3",
+            transfer_syntax: "1.2.840.10008.1.2.1",
+            sending_ae: "CT1",
+            receiving_ae: "ISOCENTER",
+        };
+        std::fs::write(&source, [meta.to_bytes(), patient_id].concat()).unwrap();
+        let current = |id: &str, bytes_max: u64| Current {
+            identity: Identity { id: id.to_owned(), ..Identity::default() },
+            bytes_max,
+        };
+        let write =
+            |current: &Current| write_instance(&source, &target, Some(current), &Writer::default());
+
+        assert_eq!(write(&current("99", 1 << 20)), Ok(ExportOutcome::Coerced));
+        assert_eq!(write(&current("77", 16)), Ok(ExportOutcome::Unchanged));
+        std::fs::remove_file(&target).unwrap();
+        let failure = write(&current("99", 16)).unwrap_err();
+
+        assert!(failure.to_string().contains("export.image_bytes_max"), "{failure}");
+        assert!(!target.exists());
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

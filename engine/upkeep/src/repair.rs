@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use archive::{DiskArchive, Survey};
 use contracts::StoreError;
-use domain::{Actor, ErrorChain, Subject};
+use domain::{Actor, ErrorChain, Subject, TrailFault};
 use sqlx::postgres::PgConnectOptions;
-use store::{Check, PgStore, Sealer, restore_guards, trail_file};
+use store::{Check, PgStore, Sealer, TrailFiles, fault_text, restore_guards, trail_file};
 use uuid::Uuid;
 
 // Names of our own checks. They are stored in the trail and shown by `isocenter doctor`.
 const TRAIL_INTACT: &str = "the trail is what was sealed and signed";
+const TRAIL_COMPLETE: &str = "the trail is as long as was signed and counted outside of it";
 const MESSAGES_INTACT: &str = "every message has the bytes that came";
 const KEYS_PRIVATE: &str = "nobody else may read the keys";
 const FILES_PRESENT: &str = "every instance has its file";
@@ -73,6 +74,8 @@ struct Findings {
     exposed_keys: Vec<PathBuf>,
     /// Why events, seals and signatures do not fit each other, if they do not.
     trail_fault: Option<String>,
+    /// How the trail does not fit the files beside it, if so.
+    count_fault: Option<TrailFault>,
 }
 
 impl Findings {
@@ -127,6 +130,7 @@ impl ExaminedInstallation<'_> {
             Depth::Full => self.store.altered_messages().await?,
         };
         let exposed_keys = exposed_keys(&self.data.join("keys"));
+        let count_fault = self.sealer().fault().await?;
         let trail_fault = self.trail_fault().await;
         if depth == Depth::Full {
             let advice = "messages were changed in the database";
@@ -142,15 +146,19 @@ impl ExaminedInstallation<'_> {
             found,
             is_guard: false,
         });
-        Ok(Findings { checks, survey, altered_messages, exposed_keys, trail_fault })
+        checks.push(count_check(count_fault));
+        Ok(Findings { checks, survey, altered_messages, exposed_keys, trail_fault, count_fault })
+    }
+
+    fn sealer(&self) -> Sealer {
+        Sealer::new(Arc::clone(self.store), TrailFiles::of(self.data))
     }
 
     /// Exports the trail to a scratch file and verifies it, as an auditor would. Returns what does
     /// not fit.
     async fn trail_fault(&self) -> Option<String> {
-        let sealer = Sealer::new(Arc::clone(self.store), self.data.join("trail/checkpoints.jsonl"));
         let scratch = self.data.join("trail/examined.jsonl");
-        let outcome = verify_through(&scratch, &sealer, self.store).await;
+        let outcome = verify_through(&scratch, &self.sealer(), self.store).await;
         // It is written anew each time.
         _ = fs::remove_file(&scratch);
         outcome.err()
@@ -182,6 +190,10 @@ impl ExaminedInstallation<'_> {
             // What was sealed cannot be repaired: a person has to find out what happened.
             self.note(TRAIL_INTACT, "keep the database and its exports as they are", by).await?;
         }
+        if found.count_fault.is_some() {
+            let advice = "find out why; a person accepts it with `isocenter trail accept-loss`";
+            self.note(TRAIL_COMPLETE, advice, by).await?;
+        }
         // Last, because a user who is not the owner of the database fails here, with all else done.
         if let Some(check) = found.missing_guard() {
             restore_guards(self.owner.clone()).await?;
@@ -202,6 +214,18 @@ fn compared(after: Check, before: &[Check]) -> Check {
     match earlier.filter(|_| after.is_good) {
         Some(earlier) => Check { found: format!("mended, was {}", earlier.found), ..after },
         None => after,
+    }
+}
+
+/// The check of what was counted outside of the database.
+fn count_check(fault: Option<TrailFault>) -> Check {
+    let advice = "nothing is sealed until a person accepts it: `isocenter trail accept-loss`";
+    let found = fault.map(|it| format!("{}; {advice}", fault_text(it)));
+    Check {
+        name: TRAIL_COMPLETE,
+        is_good: fault.is_none(),
+        found: found.unwrap_or_else(|| "yes".to_owned()),
+        is_guard: false,
     }
 }
 
@@ -251,7 +275,7 @@ async fn verify_through(scratch: &Path, sealer: &Sealer, store: &PgStore) -> Res
     sealer.write_all(&mut file).await.map_err(|error| ErrorChain(&error).to_string())?;
     file.into_inner().map_err(|error| error.into_error().to_string())?;
     let file = fs::File::open(scratch).map_err(|error| error.to_string())?;
-    let verified = trail_file::verify(BufReader::new(file), &store.trail_key());
+    let verified = trail_file::verify(BufReader::new(file), &store.trail_key(), None);
     verified.map(|_| ()).map_err(|error| ErrorChain(&error).to_string())
 }
 
@@ -279,6 +303,14 @@ fn is_exposed(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn aud_03_a_trail_that_is_shorter_than_its_count_is_a_finding() {
+        let shorter = count_check(Some(TrailFault::BatchesMissing));
+        assert!(!shorter.is_good && shorter.found.contains("missing from the trail"));
+        assert!(!count_check(Some(TrailFault::CheckpointsMissing)).is_good);
+        assert!(count_check(None).is_good);
+    }
 
     fn check(name: &'static str, is_good: bool, found: &str) -> Check {
         Check { name, is_good, found: found.to_owned(), is_guard: false }

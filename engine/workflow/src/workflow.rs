@@ -338,6 +338,11 @@ impl Workflow {
         self.nodes.iter().any(|it| it.role().is_some() && before.contains(it.name.as_str()))
     }
 
+    /// Whether a person reviews what a run finds.
+    pub fn has_review(&self) -> bool {
+        self.nodes.iter().any(|it| it.role().is_some())
+    }
+
     /// The node that a step of a run belongs to: `bone` for the step `bone`, and for `bone.2`.
     pub fn node_of(&self, step: &str) -> Option<&Node> {
         let step = StepName::parse(step);

@@ -15,7 +15,8 @@ use crate::needs::{
 use crate::workspace::target_folder;
 use crate::{Outcome, cargo, heading, root, run};
 
-/// Independent readers of what the engine writes, from the Python package index.
+/// Independent readers of what the engine writes, and what makes inputs of the field cases, from the
+/// Python package index.
 const READERS: &[&str] = &[
     "pydicom==3.0.2",
     "highdicom==0.28.2",
@@ -26,6 +27,9 @@ const READERS: &[&str] = &[
     "fhir.resources",
     "numpy",
     "scipy",
+    "reportlab",
+    "cryptography",
+    "pylibjpeg-openjpeg",
 ];
 
 /// Times of the steps, shown at the end.

@@ -159,7 +159,7 @@ pub(crate) fn discrepancies(draft: &str, signed: &str) -> Vec<Finding> {
 
 fn discrepancy(presence: Presence, text: String) -> Finding {
     let code = Code::new("discrepancy", "99ISOCENTER", "Discrepancy between reports");
-    Finding { code, site: None, presence, text }
+    Finding { code, site: None, laterality: None, presence, text }
 }
 
 #[cfg(test)]

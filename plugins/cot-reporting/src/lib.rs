@@ -168,6 +168,7 @@ fn detect(
     let finding = Finding {
         code: Code::new("located", "99ISOCENTER", "Located structure"),
         site: None,
+        laterality: None,
         presence: if found == 0 { Presence::Unknown } else { Presence::Possible },
         text: if found == 0 {
             format!("{target}: not located by the network. There may be one.")

@@ -13,9 +13,10 @@
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
 //! Each numeric, structured or textual observation of an ORU message with a result is a row. One whose
-//! status says that it is no result (OBX-11 D, W, X, N, I, O) is none, and is named in a remark; a
-//! message that only withdraws results is rejected. If there is no row, papers are read: files in a message (PDF, PNG, JPEG; OBX of type ED),
-//! Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
+//! status says that it is no result (OBX-11 D, W, X, N, I, O) is none, and is named in a remark. Where
+//! it takes back what was reported before, its row has no value and says so; a message that only
+//! withdraws what nobody reported is rejected. If there is no row, papers are read: files in a
+//! message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
 //! upright and levelled (PAP-30), defects of its picture are reported (PAP-36), and two independent
 //! `readers` read it (PAP-31): `letters`, the text of the PDF or text recognised by Tesseract, and
 //! the shared `model`. Where they differ, the row is marked.
@@ -43,7 +44,7 @@ mod vocabulary;
 
 use std::collections::BTreeMap;
 
-use domain::{Code, ExchangedDocument, LabRow, NodeInput, NodeOutput, Observation, Section};
+use domain::{Code, LabRow, NodeInput, NodeOutput, Observation, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
@@ -147,10 +148,10 @@ impl ReadInput {
         settings: &Settings,
         input: &NodeInput,
     ) -> Result<Self, NodeError> {
-        let results = input.document.iter().flat_map(ExchangedDocument::results);
-        let received: Vec<LabRow> = results.filter_map(observation::row_of).collect();
         let observations: Vec<&Observation> =
             input.document.iter().flat_map(|it| &it.observations).collect();
+        let received: Vec<LabRow> =
+            observations.iter().filter_map(|it| observation::row_of(it)).collect();
         let remarks = observations.iter().filter_map(|it| observation::remark_of(it));
         if !received.is_empty() {
             let mut reading = Reading::default();
@@ -268,7 +269,10 @@ fn question(
     if !row.doubt.is_empty() {
         doubts.push(row.doubt.clone());
     }
-    let text = format!("{}: {} {}", row.entry_name, row.result, row.unit);
+    let text = match row.withdrawn {
+        Some(reason) => format!("{}: {}", row.entry_name, reason.reason()),
+        None => format!("{}: {} {}", row.entry_name, row.result, row.unit),
+    };
     let sections = vec![findings_section(text.trim_end().to_owned())];
     let is_doubtful = !doubts.is_empty();
     let output = NodeOutput { sections, ..NodeOutput::default() };
@@ -290,8 +294,9 @@ fn abnormal(
         let lines = differences.into_iter().map(|it| format!("To be checked: {it}."));
         read.reading.remarks.splice(0..0, lines);
     }
-    let abnormal = read.laboratory.into_iter().filter(|it| it.abnormality.is_abnormal());
-    table(settings, abnormal.collect(), read.reading)
+    let is_told = |row: &LabRow| row.abnormality.is_abnormal() || row.withdrawn.is_some();
+    let told = read.laboratory.into_iter().filter(is_told);
+    table(settings, told.collect(), read.reading)
 }
 
 fn document(

@@ -29,6 +29,8 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
         flag_received: fields.flag.to_owned(),
         disagrees: disagrees(abnormality, fields.flag),
         doubt: String::new(),
+        withdrawn: None,
+        key: 0,
     }
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn finding(row: &LabRow) -> Option<Finding> {
     let LabRow { entry_name, result, reference, unit, .. } = row;
     let text = format!("{entry_name}: {result} {unit} is {direction} the reference {reference}.");
     let code = Code::new("263654008", "SCT", "Abnormal");
-    Some(Finding { code, site: None, presence: Presence::Present, text })
+    Some(Finding { code, site: None, laterality: None, presence: Presence::Present, text })
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ fn segment(
         voxels: mask.count(),
         is_edited: false,
         measurements: measure(mask, &subject.geometry),
+        key: 0,
     }))
 }
 
@@ -173,6 +174,7 @@ fn threshold_finding(target: Target, mask: &Mask, geometry: &VolumeGeometry) -> 
     Finding {
         code: target.codes().kind,
         site: None,
+        laterality: None,
         presence: if is_absent { Presence::Absent } else { Presence::Present },
         text: if is_absent {
             format!("No {name} found by threshold.")
@@ -195,6 +197,7 @@ fn network_finding(outline: &NetworkOutline, geometry: &VolumeGeometry) -> Findi
     Finding {
         code: outline.target.codes().kind,
         site: None,
+        laterality: None,
         presence: if is_empty { Presence::Unknown } else { Presence::Possible },
         text: format!("{text} {}", outline.attribution()),
     }

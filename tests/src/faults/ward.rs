@@ -40,6 +40,8 @@ pub struct Ward {
     pub(super) sent: Vec<[u8; 32]>,
     /// MSH-10 of each acknowledged order, and SHA-256 of its bytes in hex.
     pub(super) ordered: Vec<(String, String)>,
+    /// How many acknowledged studies name no patient.
+    pub(super) of_nobody: usize,
     _scratch: Scratch,
 }
 
@@ -83,6 +85,7 @@ impl Ward {
             ehr_proxy,
             sent: Vec::new(),
             ordered: Vec::new(),
+            of_nobody: 0,
             _scratch: scratch,
         };
         ward.connect_to_engine();

@@ -73,6 +73,8 @@ fn pdu(bytes: &[u8]) {
         associations_max: 10,
         associations_per_peer_max: 10,
         pdu_bytes_max: 131_072,
+        accept_unknown_storage: false,
+        association_bytes_max: 8 << 20,
         timers: Timers::default(),
     };
     let answer =

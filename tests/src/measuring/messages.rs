@@ -85,7 +85,7 @@ fn laboratory_report(control_id: &str) -> Vec<u8> {
     let mut text = format!(
         "MSH|^~\\&|LAB|HOSP|ISOCENTER|AI|20260102101500||ORU^R01^ORU_R01|{control_id}|P|2.5.1\r\
          PID|1||4711^^^HOSP^MR||DEMO^PHANTOM||19700101|O\rPV1|1|O\r\
-         OBR|1|P1|F1|24323-8^Comprehensive metabolic panel^LN|||20260102093000\r"
+         OBR|1|P1|{control_id}|24323-8^Comprehensive metabolic panel^LN|||20260102093000\r"
     );
     for number in 1..=75 {
         _ = write!(

@@ -1,8 +1,9 @@
 //! The network compared with inputs and outputs of the reference implementations.
 //!
 //! There are two sets in the same format: the small one of the project (`own`, made by
-//! `make/run.py`), and the one in the folder that `ISOCENTER_GOLDENS` names. Shapes, names and
-//! cases are read from the set. The tolerances are those of the MANIFEST of the second set.
+//! `make/run.py`), which suffices for every test, and the one in the folder that
+//! `ISOCENTER_GOLDENS` names. Shapes, names and cases are read from the set. The tolerances are
+//! those of the MANIFEST of the second set.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,14 +12,12 @@
 )]
 
 mod citrus;
-#[path = "../not_run/mod.rs"]
-mod not_run;
 mod pictures;
 mod qwen;
 mod sam;
 mod training;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -29,8 +28,6 @@ use citrus_v::compute::Compute;
 use imaging::Picture;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-
-use crate::not_run::not_run;
 
 /// The device of all computations: the CPU, or what `ISOCENTER_DEVICE` names (`cuda`). The device
 /// is opened once, because tensors of different handles of a GPU cannot be combined.
@@ -46,18 +43,19 @@ fn device() -> Device {
 struct Set(PathBuf);
 
 impl Set {
-    /// The sets that have this file: the project's own, and the one that `ISOCENTER_GOLDENS` names.
-    /// A test that finds neither is listed as not run.
+    /// The set of the project.
+    fn own() -> Self {
+        Self(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own"))
+    }
+
+    /// The sets that have this file: the project's own, which must have it, and the one that
+    /// `ISOCENTER_GOLDENS` names, if it does.
     fn with(file: &str) -> Vec<Self> {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
-        let other = std::env::var_os("ISOCENTER_GOLDENS").map(PathBuf::from);
-        let other = other.filter(|it| it.join("MANIFEST.json").exists());
-        let all = std::iter::once(own).chain(other);
-        let all: Vec<Self> = all.filter(|it| it.join(file).exists()).map(Self).collect();
-        if all.is_empty() {
-            not_run(&format!("ISOCENTER_GOLDENS names no set with {file}"));
-        }
-        all
+        let own = Self::own();
+        assert!(own.path(file).exists(), "the set of the project has no {file}");
+        let other = std::env::var_os("ISOCENTER_GOLDENS").map(|it| Self(PathBuf::from(it)));
+        let is_usable = |it: &Self| it.path("MANIFEST.json").exists() && it.path(file).exists();
+        std::iter::once(own).chain(other.filter(is_usable)).collect()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -97,21 +95,55 @@ impl Set {
     }
 }
 
-/// A test passes for a set without its file, so the set of the project must have all files.
+/// The set of the project suffices for every test: it has what its manifest lists and nothing else,
+/// and it has every file that tests read only where a set has it.
 #[test]
 fn our_own_set_is_complete() {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/own");
-    let manifest = std::fs::read_to_string(own.join("MANIFEST.json")).unwrap();
-    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let own = Set::own();
+    let manifest = own.json("MANIFEST.json");
     let files = manifest["files"].as_object().unwrap();
-    assert!(files.len() > 30);
     for (file, digest) in files {
-        let found = Sha256::digest(std::fs::read(own.join(file)).unwrap());
+        let found = Sha256::digest(std::fs::read(own.path(file)).unwrap());
         let hex = found.iter().fold(String::new(), |mut text, byte| {
             write!(text, "{byte:02x}").unwrap();
             text
         });
         assert_eq!(hex, digest.as_str().unwrap(), "{file}");
+    }
+    let mut found = BTreeSet::new();
+    list_files(&own.0, "", &mut found);
+    found.remove("MANIFEST.json");
+    assert_eq!(found, files.keys().cloned().collect());
+
+    let about = own.json("citrus/train.json");
+    let keys = |it: &str| about[it].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let variants = keys("variants").into_iter().map(|it| format!("citrus/grads_{it}.safetensors"));
+    let stages = keys("adamw").into_iter().map(|it| format!("citrus/adamw_{it}_delta.safetensors"));
+    let needed: Vec<String> = variants.chain(stages).collect();
+    assert!(needed.len() >= 4, "{needed:?}");
+    for file in needed.iter().map(String::as_str).chain([
+        "ckpt/sam2_tiny_hf/config.json",
+        "sam/prompt_box.safetensors",
+        "sam/prompt_box_point.safetensors",
+        "sam/prompt_mask.safetensors",
+        "sam/prompt_none.safetensors",
+        "sam/prompt_points_pos_neg.safetensors",
+        "sam/prompt_two_objects.safetensors",
+    ]) {
+        assert!(found.contains(file), "{file}");
+    }
+}
+
+/// Adds the files of a folder to `found`, each with its path after `prefix`.
+fn list_files(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            list_files(&entry.path(), &format!("{name}/"), found);
+        } else {
+            found.insert(name);
+        }
     }
 }
 

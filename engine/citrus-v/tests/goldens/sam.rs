@@ -1,6 +1,9 @@
 //! SAM2 compared with the reference, from checkpoints in both naming schemes.
 
-use candle_core::{DType, Tensor};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
 use citrus_v::resampling::bilinear;
 use citrus_v::sam::prompt_encoder::{Point, PointLabel, Prompt};
 use citrus_v::sam::{ImageEmbedding, Sam};
@@ -12,17 +15,59 @@ use serde_json::Value;
 
 use crate::{Set, Tensors, assert_close, device};
 
-/// The checkpoints of a set: with the names of Facebook, and, if there is one, of Hugging Face.
-fn checkpoints(set: &Set) -> Vec<&'static str> {
-    let both = ["ckpt/sam2_tiny_fb", "ckpt/sam2_tiny_hf"];
-    both.into_iter().filter(|it| set.path(it).exists()).collect()
+/// A folder with a checkpoint. One that a test made is removed with the value.
+struct Checkpoint {
+    folder: PathBuf,
+    is_temporary: bool,
 }
 
-fn sam(set: &Set, folder: &str) -> Sam {
-    let folder = set.path(folder);
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // The system empties its temporary folder, so files that cannot be removed may stay.
+            _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// The checkpoints of a set: with the names of Facebook, and of Hugging Face.
+fn checkpoints(set: &Set) -> [Checkpoint; 2] {
+    let of_set = |it: &str| Checkpoint { folder: set.path(it), is_temporary: false };
+    let other = of_set("ckpt/sam2_tiny_hf");
+    let has_weights = other.folder.join("model.safetensors").exists();
+    [of_set("ckpt/sam2_tiny_fb"), if has_weights { other } else { renamed(set) }]
+}
+
+/// The checkpoint with the names of Hugging Face, made of the other one. The set of the project has
+/// no weights twice, only the names.
+fn renamed(set: &Set) -> Checkpoint {
+    let thread = std::thread::current().id();
+    let name = format!("citrus-v-renamed-{}-{thread:?}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let config = set.path("ckpt/sam2_tiny_hf/config.json");
+    std::fs::copy(config, folder.join("config.json")).unwrap();
+    let weights = set.path("ckpt/sam2_tiny_fb/model.safetensors");
+    let tensors = candle_core::safetensors::load(weights, &Device::Cpu).unwrap();
+    let about = set.json("sam/fb_to_hf_names.json");
+    let mut rows = HashMap::<&str, Vec<&Tensor>>::new();
+    for (name, others) in about["map"].as_object().unwrap() {
+        for other in others.as_array().unwrap() {
+            rows.entry(other.as_str().unwrap()).or_default().push(&tensors[name]);
+        }
+    }
+    // Tensors with the same name there are the rows of a table.
+    let tables = rows.iter().map(|(name, rows)| (*name, Tensor::cat(rows, 0).unwrap()));
+    let renamed: HashMap<&str, Tensor> = tables.collect();
+    candle_core::safetensors::save(&renamed, folder.join("model.safetensors")).unwrap();
+    Checkpoint { folder, is_temporary: true }
+}
+
+fn sam(checkpoint: &Checkpoint) -> Sam {
+    let folder = &checkpoint.folder;
     let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
     let config = SamConfig::parse(&text).unwrap();
-    let plan = CheckpointIndex::read(&folder).unwrap();
+    let plan = CheckpointIndex::read(folder).unwrap();
     plan.check(&sam_tensor_shapes(&config)).unwrap();
     let weights = Weights::open(plan, DType::F32, &device()).unwrap();
     Sam::load(&weights, &config).unwrap()
@@ -44,8 +89,8 @@ fn input(set: &Set) -> Tensor {
 fn image_embeddings_are_those_of_the_reference() {
     for set in Set::with("sam/image_encoder.safetensors") {
         let expected = set.tensors("sam/image_encoder.safetensors");
-        for folder in checkpoints(&set) {
-            let sam = sam(&set, folder);
+        for checkpoint in checkpoints(&set) {
+            let sam = sam(&checkpoint);
             let mut checked = 0;
             let mut check = |name: &str, found: &Tensor| {
                 let Some(expected) = expected.0.get(name) else { return };
@@ -103,7 +148,8 @@ fn channels_first(map: &Tensor) -> Tensor {
     map.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
 }
 
-fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
+/// Every fourth row of an axis.
+pub(crate) fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
     let side = u32::try_from(x.dim(axis).unwrap()).unwrap();
     let rows: Vec<u32> = (0..side).step_by(4).collect();
     x.index_select(&Tensor::new(rows, &device()).unwrap(), axis).unwrap()
@@ -138,8 +184,8 @@ fn prompt(case: &Tensors) -> Prompt {
 #[test]
 fn masks_of_prompts_are_those_of_the_reference() {
     for set in Set::with("sam/image_encoder.safetensors") {
-        for folder in checkpoints(&set) {
-            let sam = sam(&set, folder);
+        for checkpoint in checkpoints(&set) {
+            let sam = sam(&checkpoint);
             let image = sam.encode_image(&input(&set)).unwrap().of(0).unwrap();
             for name in set.files("sam", "prompt_") {
                 check_prompt(&sam, &image, &name, &set.tensors(&name));
@@ -187,8 +233,8 @@ fn masks_of_language_embeddings_are_those_of_the_reference() {
     for set in Set::with("sam/language_prompt.json") {
         let expected = set.tensors("sam/language_prompt.safetensors");
         let about = set.json("sam/language_prompt.json");
-        for folder in checkpoints(&set) {
-            let sam = sam(&set, folder);
+        for checkpoint in checkpoints(&set) {
+            let sam = sam(&checkpoint);
             let image = sam.encode_image(&input(&set)).unwrap();
             let vectors = expected.get("lang").squeeze(1).unwrap();
             let prompt = Prompt { embeddings: Some(vectors), ..Prompt::default() };

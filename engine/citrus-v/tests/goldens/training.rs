@@ -16,6 +16,7 @@ use citrus_v::tokenizer::Tokenizer;
 use citrus_v::{CheckpointIndex, CitrusV, Config, ModelInput, Weights};
 use serde_json::Value;
 
+use crate::sam::every_fourth;
 use crate::{Set, Tensors, assert_close, device};
 
 /// A trainable model and a batch.
@@ -421,7 +422,11 @@ fn packed_samples_have_the_logits_of_the_reference() {
         let embedded = model.embed(&question).unwrap().unsqueeze(0).unwrap();
         let hidden = model.language_model().forward(&embedded, &rotary, Some(&mask), None).unwrap();
         let logits = model.language_model().logits(&hidden).unwrap();
-        assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
+        if let Some(columns) = expected.0.get("logits_every4th_column") {
+            assert_close("logits", &every_fourth(&logits, 2), columns, 1e-3, 0.0);
+        } else {
+            assert_close("logits", &logits, expected.get("logits"), 1e-3, 0.0);
+        }
         let loss = token_loss(&logits, &[labels]).unwrap();
         assert_near("token", number(&loss), about["token"].as_f64().unwrap(), 1e-5);
         let seg = config.seg.as_ref().unwrap().token;

@@ -23,6 +23,8 @@ fn config() -> Config {
         associations_max: 10,
         associations_per_peer_max: 4,
         pdu_bytes_max: 131_072,
+        accept_unknown_storage: false,
+        association_bytes_max: 8 << 20,
         timers: Timers::default(),
     }
 }
@@ -227,4 +229,24 @@ fn din_09_only_storage_commitment_changes_sides() {
         })
         .collect();
     assert_eq!(granted, [true, false]);
+}
+
+#[test]
+fn din_04_a_site_may_accept_storage_classes_that_nobody_knows() {
+    let query = "1.2.840.10008.5.1.4.1.2.2.1";
+    let contexts: &[(u8, &str, &[&str])] = &[
+        (1, "1.2.840.113619.4.30", &[IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN]),
+        (3, "1.2.840.10008.5.1.4.1.1.999", &[IMPLICIT_LITTLE_ENDIAN]),
+        (5, query, &[IMPLICIT_LITTLE_ENDIAN]),
+        (7, CT, &[IMPLICIT_LITTLE_ENDIAN]),
+    ];
+    for (accept_unknown_storage, expected) in [(false, [3, 3, 3, 0]), (true, [0, 0, 3, 0])] {
+        let config = Config { accept_unknown_storage, ..config() };
+        let asked = bytes(request("ISOCENTER", "CT1", contexts));
+        let answer = answer(&config, Load::default(), "127.0.0.1".parse().unwrap(), &asked);
+        let Answer::Accept(_, pdu) = answer else { panic!("not accepted") };
+        let Pdu::AssociationAC(pdu) = *pdu else { panic!("{pdu:?}") };
+        let reasons = pdu.presentation_contexts.iter().map(|it| it.reason.clone() as u8);
+        assert_eq!(reasons.collect::<Vec<_>>(), expected);
+    }
 }

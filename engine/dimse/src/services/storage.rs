@@ -64,7 +64,13 @@ static OFFER: Offer = Offer {
         StatusMeaning::new(Status::UNRECOGNIZED_OPERATION, "an operation that is not offered"),
         StatusMeaning::new(Status::MISTYPED_ARGUMENT, "a C-STORE without a data set"),
     ],
-    remarks: "",
+    remarks: "Private classes, and those of later editions of the standard, are refused unless the \
+        site has `dicom.accept_unknown_storage`: then every class outside of the standard's root \
+        1.2.840.10008, and every one below 1.2.840.10008.5.1.4.1.1, is accepted as one of Storage. \
+        Such instances are stored and forwarded as they came. Beyond PS3.5, an element whose VR is \
+        `??`, two spaces or two zeros is read with a length of 16 bits, elements of groups 0000 and \
+        0002 and zeros after the last element are passed over, and usual misspellings of character \
+        sets are understood; each is flagged.",
 };
 
 #[async_trait]
@@ -187,9 +193,10 @@ fn response_to(outcome: Result<InstanceOutcome, Refusal>) -> Response {
         Ok(InstanceOutcome::VersionRefused) => {
             Response::new(Status::OTHER_VERSION, "another version of this instance is here already")
         }
-        Ok(InstanceOutcome::Flagged) => {
-            Response::new(Status::COERCION, "kept and flagged: contradicts its study or series")
-        }
+        Ok(InstanceOutcome::Flagged) => Response::new(
+            Status::COERCION,
+            "kept and flagged: malformed UID, or contradicts study or series",
+        ),
         Err(Refusal { reason, comment }) => {
             let status = match reason {
                 RefusalReason::OutOfResources => Status::OUT_OF_RESOURCES,

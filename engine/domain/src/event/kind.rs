@@ -33,10 +33,12 @@ macro_rules! with_kinds {
                 MessageReceived = "message_received",
                 MessageRefused = "message_refused",
                 MessageRepeated = "message_repeated",
+                MessageWithoutEffect = "message_without_effect",
                 MessageUnreadable = "message_unreadable",
                 BatchIncomplete = "batch_incomplete",
                 OrderReceived = "order_received",
                 OrderCancelled = "order_cancelled",
+                OrderConflicting = "order_conflicting",
             }
             patient {
                 PatientAdded = "patient_added",
@@ -65,6 +67,7 @@ macro_rules! with_kinds {
                 RunCompleted = "run_completed",
                 RunFailed = "run_failed",
                 RunCancelled = "run_cancelled",
+                ResultSuperseded = "result_superseded",
                 RunCancelAsked = "run_cancel_asked",
                 RunRetryAsked = "run_retry_asked",
                 NodeStarted = "node_started",
@@ -102,6 +105,7 @@ macro_rules! with_kinds {
                 DeliveryFailed = "delivery_failed",
                 DeliveryResent = "delivery_resent",
                 IdentityChangedAfterDelivery = "identity_changed_after_delivery",
+                OrderLinkedAfterDelivery = "order_linked_after_delivery",
                 CorrectionQueued = "correction_queued",
                 DeliveryLeftAsItWas = "delivery_left_as_it_was",
                 DestinationPaused = "destination_paused",
@@ -132,6 +136,8 @@ macro_rules! with_kinds {
                 TokenRevoked = "token_revoked",
                 TrailRead = "trail_read",
                 TrailExported = "trail_exported",
+                TrailCountBegun = "trail_count_begun",
+                TrailLossAccepted = "trail_loss_accepted",
                 DamageNoted = "damage_noted",
                 DamageRepaired = "damage_repaired",
             }

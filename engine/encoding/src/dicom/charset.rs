@@ -7,9 +7,12 @@ use encoding_rs as rs;
 
 use crate::decoded_text::DecodedText;
 
-mod iso_2022;
-mod single_byte;
+mod defined_term;
+pub(crate) mod iso_2022;
+pub(crate) mod single_byte;
 
+use defined_term::DefinedTerm;
+use iso_2022::Half;
 use single_byte::SingleByte;
 
 /// How the text of a data set is encoded: Specific Character Set (0008,0005).
@@ -17,6 +20,7 @@ use single_byte::SingleByte;
 pub struct Charset {
     kind: Kind,
     is_known: bool,
+    is_misspelt: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,51 +28,60 @@ enum Kind {
     Single(SingleByte),
     Whole(&'static rs::Encoding),
     Extended(SingleByte),
+    /// A set of two bytes for a character that is named without code extensions.
+    WithoutEscapes(&'static rs::Encoding),
 }
 
 impl Default for Charset {
     fn default() -> Self {
-        Self { kind: Kind::Single(SingleByte::Ascii), is_known: true }
+        Self { kind: Kind::Single(SingleByte::Ascii), is_known: true, is_misspelt: false }
     }
 }
 
 impl Charset {
-    /// Parses the value of (0008,0005). An unknown set is decoded as ASCII and is not
-    /// [known](Self::is_known).
+    /// Parses the value of (0008,0005). Usual misspellings that leave no doubt are read as what
+    /// they mean, and are [misspelt](Self::is_misspelt). An unknown set is decoded as ASCII and is
+    /// not [known](Self::is_known).
     pub fn parse(value: &str) -> Self {
-        let terms: Vec<&str> = value.split('\\').map(str::trim).collect();
-        let first = terms.first().copied().unwrap_or_default();
-        let is_extended = terms.len() > 1 || first.starts_with("ISO 2022");
-        if is_extended && !matches!(first, "ISO_IR 192" | "GB18030" | "GBK") {
-            let others_known = terms.iter().skip(1).all(|term| iso_2022::is_known(term));
-            let base = SingleByte::parse(&first.replace("ISO 2022 IR", "ISO_IR"));
-            let is_known = base.is_some() && others_known;
-            return Self { kind: Kind::Extended(base.unwrap_or(SingleByte::Ascii)), is_known };
+        let terms: Vec<DefinedTerm> = value.split('\\').map(DefinedTerm::parse).collect();
+        let is_misspelt = terms.iter().any(|it| it.is_misspelt);
+        let first = terms.first().map(|it| it.name.as_ref()).unwrap_or_default();
+        if let Some(kind) = whole(first) {
+            return Self { kind, is_known: true, is_misspelt };
         }
-        let kind = match first {
-            "ISO_IR 192" => Some(Kind::Whole(rs::UTF_8)),
-            "GB18030" => Some(Kind::Whole(rs::GB18030)),
-            "GBK" => Some(Kind::Whole(rs::GBK)),
-            other => SingleByte::parse(other).map(Kind::Single),
-        };
-        let is_known = kind.is_some();
-        Self { kind: kind.unwrap_or(Kind::Single(SingleByte::Ascii)), is_known }
+        if terms.len() == 1
+            && let Some(kind) = alone(first)
+        {
+            return Self { kind, is_known: true, is_misspelt: true };
+        }
+        let base = SingleByte::parse(&first.replace("ISO 2022 IR", "ISO_IR"));
+        let others_known = terms.iter().skip(1).all(|it| iso_2022::is_known(&it.name));
+        let is_extended = terms.len() > 1 || first.starts_with("ISO 2022");
+        let is_known = base.is_some() && others_known;
+        let base = base.unwrap_or(SingleByte::Ascii);
+        let kind = if is_extended { Kind::Extended(base) } else { Kind::Single(base) };
+        Self { kind, is_known, is_misspelt }
     }
 
-    /// Whether the set is one of PS3.3, C.12.1.1.2.
+    /// Whether the set is one of PS3.3, C.12.1.1.2, however it is spelt.
     pub const fn is_known(&self) -> bool {
         self.is_known
+    }
+
+    /// Whether the name of a known set is not the one that PS3.3, C.12.1.1.2 defines.
+    pub const fn is_misspelt(&self) -> bool {
+        self.is_misspelt && self.is_known
     }
 
     /// Decodes one value field. Split the result, not the bytes.
     pub fn decode(&self, bytes: &[u8]) -> DecodedText {
         let mut text = match &self.kind {
             Kind::Single(set) => by_byte(*set, bytes),
-            Kind::Whole(encoding) => {
-                let (text, lossy) = encoding.decode_without_bom_handling(bytes);
-                DecodedText { text: text.into_owned(), is_lossless: !lossy }
+            Kind::Extended(base) => in_code_extensions(*base, bytes),
+            Kind::WithoutEscapes(_) if bytes.contains(&iso_2022::ESCAPE) => {
+                in_code_extensions(SingleByte::Ascii, bytes)
             }
-            Kind::Extended(base) => iso_2022::decode(*base, bytes),
+            Kind::Whole(encoding) | Kind::WithoutEscapes(encoding) => by_encoding(encoding, bytes),
         };
         text.is_lossless &= self.is_known || bytes.is_ascii();
         text
@@ -92,6 +105,39 @@ impl Charset {
         let (bytes, _, has_unmappable) = table.encode(text);
         (!has_unmappable && self.is_known).then(|| bytes.into_owned())
     }
+}
+
+/// The sets that are not switched by escape sequences, and stand alone (PS3.3, Table C.12-5).
+fn whole(term: &str) -> Option<Kind> {
+    let encoding = match term {
+        "ISO_IR 192" => rs::UTF_8,
+        "GB18030" => rs::GB18030,
+        "GBK" => rs::GBK,
+        _ => return None,
+    };
+    Some(Kind::Whole(encoding))
+}
+
+/// The sets of two bytes for each character, which the standard has after another only. In Japanese
+/// ones, every character stands after an escape sequence.
+fn alone(term: &str) -> Option<Kind> {
+    match term {
+        "ISO_IR 58" | "ISO 2022 IR 58" => Some(Kind::WithoutEscapes(rs::GBK)),
+        "ISO_IR 149" | "ISO 2022 IR 149" => Some(Kind::WithoutEscapes(rs::EUC_KR)),
+        "ISO_IR 87" | "ISO 2022 IR 87" | "ISO_IR 159" | "ISO 2022 IR 159" => {
+            Some(Kind::Extended(SingleByte::Ascii))
+        }
+        _ => None,
+    }
+}
+
+fn in_code_extensions(base: SingleByte, bytes: &[u8]) -> DecodedText {
+    iso_2022::decode(Half::Single(base), iso_2022::DELIMITERS, bytes)
+}
+
+fn by_encoding(encoding: &'static rs::Encoding, bytes: &[u8]) -> DecodedText {
+    let (text, lossy) = encoding.decode_without_bom_handling(bytes);
+    DecodedText { text: text.into_owned(), is_lossless: !lossy }
 }
 
 fn by_byte(set: SingleByte, bytes: &[u8]) -> DecodedText {
@@ -152,6 +198,40 @@ mod tests {
         check("ISO_IR 126", b"\xc4\xe9\xef\xed\xf5\xf3\xe9\xef\xf2", "Διονυσιος");
         check("ISO_IR 166", b"\xb9\xd2\xc2", "นาย");
         check("", b"DOE^JANE", "DOE^JANE");
+    }
+
+    #[test]
+    fn din_70_a_usual_misspelling_is_read_as_what_it_means_and_flagged() {
+        let latin = "ISO_IR 100|ISO-IR 100|ISO IR 100|ISO_IR_100|iso_ir 100|ISO-8859-1|ISO_IR100";
+        for (index, name) in latin.split('|').enumerate() {
+            check(name, b"M\xdcLLER^J\xd6RG", "M\u{dc}LLER^J\u{d6}RG");
+            let set = Charset::parse(name);
+            assert_eq!([set.is_known(), set.is_misspelt()], [true, index > 0], "{name}");
+        }
+        for name in ["UTF-8", "utf8", "ISO IR 192", "ISO 2022 IR 192"] {
+            check(name, "M\u{dc}LLER^J\u{d6}RG".as_bytes(), "M\u{dc}LLER^J\u{d6}RG");
+            assert!(Charset::parse(name).is_misspelt(), "{name}");
+        }
+        for name in ["GB2312", "ISO_IR 58", "ISO 2022 IR 58"] {
+            check(name, b"\xcd\xf5^\xd0\xa1\xb6\xab", "王^小东");
+            check(name, b"\x1b$)A\xcd\xf5^\x1b$)A\xd0\xa1\xb6\xab", "王^小东");
+            assert!(Charset::parse(name).is_misspelt(), "{name}");
+        }
+        check("ISO_IR 149", b"\xfb\xf3^\xd1\xce\xd4\xd7", "洪^吉洞");
+        check("iso-ir 13\\iso-2022-ir 87", b"\xd4\xcf\xc0\xde=\x1b$B;3ED\x1b(J", "ﾔﾏﾀﾞ=山田");
+        check("ISO_IR 87", b"Yamada=\x1b$B;3ED\x1b(B", "Yamada=山田");
+        assert!(!Charset::parse("\\ISO 2022 IR 87").is_misspelt());
+    }
+
+    /// What is in doubt is no spelling of anything.
+    #[test]
+    fn din_74_an_unknown_set_is_not_guessed() {
+        for name in ["KLINGON", "ISO_IR 999", "ISO_IR", "100", "ISO_IR 1O0", "ISO_IR 100 192"] {
+            let set = Charset::parse(name);
+            assert_eq!([set.is_known(), set.is_misspelt()], [false, false], "{name}");
+            assert!(!set.decode(b"M\xdcLLER").is_lossless, "{name}");
+            assert!(set.decode(b"DOE^JANE").is_lossless, "{name}");
+        }
     }
 
     #[test]

@@ -4,9 +4,7 @@
 use std::io::{Cursor, Read as _, Write as _};
 
 use crate::dicom::charset::Charset;
-use crate::dicom::header::{
-    Encoding, Header, HeaderError, INFLATED_BYTES_MAX, Tag, read_encoded, starts,
-};
+use crate::dicom::header::{Encoding, Header, HeaderError, Tag, is_foreign, read_encoded, starts};
 
 const CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
 const COERCED_AT: Tag = Tag(0x0008, 0x0015);
@@ -63,9 +61,24 @@ pub enum CoercionError {
     /// The Original Attributes Sequence of the object is encoded so that no item can be added.
     #[error("its Original Attributes Sequence (0400,0561) is not written as a sequence (SQ)")]
     Original,
+    /// The data set is longer than may be held in memory, as it is or once inflated (SEC-23).
+    #[error("the data set is longer than the {bytes_max} bytes that may be held in memory")]
+    TooLong {
+        /// The limit.
+        bytes_max: u64,
+    },
     /// The data set cannot be inflated or deflated.
     #[error("the data set cannot be packed")]
     Io(#[from] std::io::Error),
+}
+
+/// Whether an object already has the Patient ID of `identity`, from the same issuer.
+pub fn is_current(header: &Header, identity: &Identity) -> bool {
+    let current = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
+    let issuer = Some(current(ISSUER)).filter(|it| !it.is_empty());
+    let issuer = issuer.unwrap_or_else(|| identity.default_issuer.clone());
+    let is_same_issuer = identity.issuer.is_empty() || issuer == identity.issuer;
+    current(PATIENT_ID) == identity.id && is_same_issuer
 }
 
 /// The data set of an object with this identity, and its previous values in the Original Attributes
@@ -73,26 +86,31 @@ pub enum CoercionError {
 ///
 /// # Errors
 ///
-/// Fails if the data set cannot be read, or its character set lacks a character.
+/// Fails if the data set cannot be read, its character set lacks a character, or it has more than
+/// `bytes_max` bytes, as it is or once inflated.
 pub fn coerced(
     data: &[u8],
     encoding: Encoding,
     identity: &Identity,
     writer: &Writer,
+    bytes_max: u64,
 ) -> Result<Option<Vec<u8>>, CoercionError> {
     let header = read_encoded(Cursor::new(data), data.len() as u64, encoding)?;
-    let current = |tag| header.text(tag).map(|it| it.text).unwrap_or_default();
-    let issuer = Some(current(ISSUER)).filter(|it| !it.is_empty());
-    let issuer = issuer.unwrap_or_else(|| identity.default_issuer.clone());
-    let is_same_issuer = identity.issuer.is_empty() || issuer == identity.issuer;
-    if current(PATIENT_ID) == identity.id && is_same_issuer {
+    if is_current(&header, identity) {
         return Ok(None);
+    }
+    if data.len() as u64 > bytes_max {
+        return Err(CoercionError::TooLong { bytes_max });
     }
     if !encoding.is_deflated {
         return spliced(data, encoding, &header, identity, writer).map(Some);
     }
     let mut inflated = Vec::new();
-    flate2::read::DeflateDecoder::new(data).take(INFLATED_BYTES_MAX).read_to_end(&mut inflated)?;
+    let limit = bytes_max.saturating_add(1);
+    flate2::read::DeflateDecoder::new(data).take(limit).read_to_end(&mut inflated)?;
+    if inflated.len() as u64 > bytes_max {
+        return Err(CoercionError::TooLong { bytes_max });
+    }
     let plain = Encoding { is_deflated: false, ..encoding };
     let spliced = spliced(&inflated, plain, &header, identity, writer)?;
     let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
@@ -112,7 +130,7 @@ fn spliced(
 ) -> Result<Vec<u8>, CoercionError> {
     let charset = header.ascii(CHARACTER_SET).map(Charset::parse).unwrap_or_default();
     let at = starts(Cursor::new(data), data.len() as u64, encoding)?;
-    let ends = at.iter().skip(1).map(|it| it.1).chain([data.len() as u64]);
+    let ends = at.iter().skip(1).map(|it| it.1).chain([header.end(data.len()) as u64]);
     let place = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
     let spans: Vec<(Tag, &[u8])> = at
         .iter()
@@ -133,7 +151,9 @@ fn spliced(
     added.push((ORIGINAL, original(encoding, before, &former, writer)?));
     // Group lengths (retired) are dropped where they no longer hold.
     let is_length = |tag: Tag| tag.1 == 0 && added.iter().any(|it| it.0.0 == tag.0);
-    let is_gone = |tag| is_replaced(tag) || is_length(tag) || added.iter().any(|it| it.0 == tag);
+    let is_gone = |tag| {
+        is_replaced(tag) || is_length(tag) || is_foreign(tag) || added.iter().any(|it| it.0 == tag)
+    };
     let unchanged = spans.iter().filter(|it| !is_gone(it.0));
     let mut all: Vec<(Tag, &[u8])> = unchanged.copied().collect();
     all.extend(added.iter().map(|(tag, bytes)| (*tag, bytes.as_slice())));
@@ -284,6 +304,9 @@ mod tests {
         Identity { id, name, issuer: "HOSP".to_owned(), ..Identity::default() }
     }
 
+    /// More than any data set of these tests has.
+    const BYTES_MAX: u64 = 1 << 20;
+
     fn read(data: &[u8], encoding: Encoding) -> Header {
         read_encoded(Cursor::new(data), data.len() as u64, encoding).unwrap()
     }
@@ -297,7 +320,8 @@ mod tests {
             Encoding { is_deflated: true, ..PLAIN },
         ] {
             let data = data_set(encoding);
-            let first = coerced(&data, encoding, &identity("99", "N\u{e4}w^NAME"), &writer("1"));
+            let first =
+                coerced(&data, encoding, &identity("99", "N\u{e4}w^NAME"), &writer("1"), BYTES_MAX);
             let first = first.unwrap().unwrap();
             let header = read(&first, encoding);
             let text = |tag| header.text(tag).unwrap().text;
@@ -308,7 +332,7 @@ mod tests {
             );
             assert_eq!((text(COERCED_AT), text(Tag(0x0020, 0x0010))), ("1".into(), "study".into()));
             // Once more: the former item stays, another one comes.
-            let second = coerced(&first, encoding, &identity("100", "X"), &writer("2"));
+            let second = coerced(&first, encoding, &identity("100", "X"), &writer("2"), BYTES_MAX);
             let second = second.unwrap().unwrap();
             assert_eq!(read(&second, encoding).text(PATIENT_ID).unwrap().text, "100");
             if !encoding.is_deflated {
@@ -316,7 +340,7 @@ mod tests {
                 assert!(has(b"OLD^NAME") && has(b"N\xe4w^NAME") && has(b"COERCE"), "{encoding:?}");
             }
             // Under this identifier it is already.
-            let same = coerced(&second, encoding, &identity("100", "Y"), &writer("3"));
+            let same = coerced(&second, encoding, &identity("100", "Y"), &writer("3"), BYTES_MAX);
             assert_eq!(same.unwrap(), None);
         }
     }
@@ -339,13 +363,16 @@ mod tests {
         let has = |header: &Header, tag| header.text(tag).is_some_and(|it| !it.text.is_empty());
 
         // The same number of another clinic is not this patient's.
-        let view = coerced(&data("CLINIC_B"), PLAIN, &of("99", "HOSP"), &writer("1"));
+        let view = coerced(&data("CLINIC_B"), PLAIN, &of("99", "HOSP"), &writer("1"), BYTES_MAX);
         let view = view.unwrap().unwrap();
         assert_eq!(read(&view, PLAIN).text(ISSUER).unwrap().text, "HOSP");
         // Without an issuer the default one is meant.
-        assert_eq!(coerced(&data(""), PLAIN, &of("99", "HOSP"), &writer("1")).unwrap(), None);
+        assert_eq!(
+            coerced(&data(""), PLAIN, &of("99", "HOSP"), &writer("1"), BYTES_MAX).unwrap(),
+            None
+        );
         // At a site with one authority nobody is named.
-        let view = coerced(&data("CLINIC_B"), PLAIN, &of("100", ""), &writer("1"));
+        let view = coerced(&data("CLINIC_B"), PLAIN, &of("100", ""), &writer("1"), BYTES_MAX);
         let view = view.unwrap().unwrap();
         assert!(!has(&read(&view, PLAIN), ISSUER));
         let starts = starts(Cursor::new(&view), view.len() as u64, PLAIN).unwrap();
@@ -356,13 +383,31 @@ mod tests {
         // Items of another encoding are not mixed with ours.
         let mut odd = data("CLINIC_B");
         odd.extend([0x00, 0x04, 0x61, 0x05, b'U', b'N', 0, 0, 0, 0, 0, 0]);
-        let outcome = coerced(&odd, PLAIN, &of("100", ""), &writer("1"));
+        let outcome = coerced(&odd, PLAIN, &of("100", ""), &writer("1"), BYTES_MAX);
         assert!(matches!(outcome, Err(CoercionError::Original)), "{outcome:?}");
     }
 
     #[test]
+    fn sec_23_what_is_inflated_has_an_upper_bound() {
+        let encoding = Encoding { is_deflated: true, ..PLAIN };
+        let plain = data_set(PLAIN);
+        let length = plain.len() as u64;
+        let within = |data: &[u8], encoding, bytes_max| {
+            coerced(data, encoding, &identity("99", "NEW"), &writer("1"), bytes_max)
+        };
+        let deflated = data_set(encoding);
+        let enough = length.max(deflated.len() as u64);
+        assert!(within(&deflated, encoding, enough).unwrap().is_some());
+        for (data, encoding) in [(&deflated, encoding), (&plain, PLAIN)] {
+            let outcome = within(data, encoding, length - 1);
+            assert!(matches!(outcome, Err(CoercionError::TooLong { .. })), "{outcome:?}");
+        }
+    }
+
+    #[test]
     fn din_62_a_name_that_the_object_s_letters_lack_is_refused() {
-        let outcome = coerced(&data_set(PLAIN), PLAIN, &identity("9", "\u{738b}"), &writer("1"));
+        let outcome =
+            coerced(&data_set(PLAIN), PLAIN, &identity("9", "\u{738b}"), &writer("1"), BYTES_MAX);
         assert!(matches!(outcome, Err(CoercionError::Charset(PATIENT_NAME))), "{outcome:?}");
     }
 }

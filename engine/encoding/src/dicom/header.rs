@@ -1,20 +1,23 @@
 //! The bounded reader of DICOM data sets, which stands between the network and every other reader.
 //!
-//! It walks a whole data set once, retains the small values of its top level and of the first item of
-//! a few sequences ([`RETAINED_SEQUENCES`]), and checks that every length fits into what has arrived
-//! (SEC-21, SEC-22, SEC-24). Libraries that allocate what a length field says may read the data set only afterwards.
+//! It walks a whole data set once, retains the small values of its top level and of the first item
+//! of a few sequences ([`RETAINED_SEQUENCES`]), and checks that every length fits into what has
+//! arrived (SEC-21, SEC-22, SEC-24). Libraries that allocate what a length field says may read the
+//! data set only afterwards.
 //!
 //! **Invariants**
 //!
 //! - Memory grows with what is retained, never with what is declared.
 //! - Nested sequences are tracked in a list, not by recursion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 mod walk;
 
-pub(crate) use walk::{ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, has_short_length};
+pub(crate) use walk::{
+    ITEM, ITEM_END, SEQUENCE_END, UNDEFINED, has_short_length, is_foreign, is_placeholder,
+};
 pub use walk::{Skip, Tag, read, starts};
 
 use crate::decoded_text::DecodedText;
@@ -70,17 +73,57 @@ impl Encoding {
 }
 
 /// Sequences of the top level of which the first item is retained: Issuer of Patient ID Qualifiers
-/// (PS3.3, 10.15) and Request Attributes (PS3.3, C.7.3.1.1).
-pub const RETAINED_SEQUENCES: [Tag; 2] = [ISSUER_QUALIFIERS, REQUEST_ATTRIBUTES];
+/// (PS3.3, 10.15), Request Attributes (PS3.3, C.7.3.1.1), and what assigned the numbers of the order
+/// (`HL7v2 Hierarchic Designator`; PS3.3, 10.17).
+pub const RETAINED_SEQUENCES: [Tag; 5] = [
+    ISSUER_OF_ACCESSION_NUMBER,
+    ISSUER_QUALIFIERS,
+    REQUEST_ATTRIBUTES,
+    ORDER_PLACER_IDENTIFIER,
+    ORDER_FILLER_IDENTIFIER,
+];
+
+/// Issuer of Accession Number Sequence.
+pub const ISSUER_OF_ACCESSION_NUMBER: Tag = Tag(0x0008, 0x0051);
+
+/// Order Placer Identifier Sequence.
+pub const ORDER_PLACER_IDENTIFIER: Tag = Tag(0x0040, 0x0026);
+
+/// Order Filler Identifier Sequence.
+pub const ORDER_FILLER_IDENTIFIER: Tag = Tag(0x0040, 0x0027);
 
 /// Issuer of Patient ID Qualifiers Sequence.
 const ISSUER_QUALIFIERS: Tag = Tag(0x0010, 0x0024);
+
+/// Accession Number: one study may answer several orders, each in an item of the request.
+pub(crate) const ACCESSION_NUMBER: Tag = Tag(0x0008, 0x0050);
+
+/// Local Namespace Entity ID.
+const LOCAL_NAMESPACE_ENTITY_ID: Tag = Tag(0x0040, 0x0031);
 
 /// Universal Entity ID.
 const UNIVERSAL_ENTITY_ID: Tag = Tag(0x0040, 0x0032);
 
 /// Request Attributes Sequence.
-const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
+pub(crate) const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
+
+/// Transfer Syntax UID.
+const TRANSFER_SYNTAX: Tag = Tag(0x0002, 0x0010);
+
+/// A departure of a data set from what most senders write. It changes no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peculiarity {
+    /// An element has `??`, two spaces or two zeros for a VR.
+    Placeholder,
+    /// Zeros follow the last element.
+    TrailingZeros,
+    /// Elements of a command (group 0000) or of the meta information of a file (group 0002) are in
+    /// the data set. They are passed over.
+    ForeignGroup,
+    /// A sequence or an attribute of the standard has the VR UN, as PS3.5, 6.2.2 allows: only the
+    /// dictionary knows what it is.
+    UnknownRepresentation,
+}
 
 /// The small values of the top level of a data set, and of the first item of each of
 /// [`RETAINED_SEQUENCES`].
@@ -89,8 +132,13 @@ pub struct Header {
     values: BTreeMap<Tag, Vec<u8>>,
     /// By sequence and element.
     first_items: BTreeMap<Tag, BTreeMap<Tag, Vec<u8>>>,
+    /// Accession numbers in further items of the Request Attributes Sequence.
+    further_accessions: Vec<Vec<u8>>,
     charset: Charset,
     is_big_endian: bool,
+    peculiarities: BTreeSet<Peculiarity>,
+    /// Where zeros begin that fill the data set up.
+    filling_start: Option<u64>,
     /// Whether there are pixels, waveforms excluded: (7FE0,0008), (7FE0,0009) or (7FE0,0010).
     pub has_pixels: bool,
 }
@@ -118,10 +166,25 @@ impl Header {
         self.decoded(self.first_items.get(&REQUEST_ATTRIBUTES)?.get(&tag)?)
     }
 
+    /// The accession numbers of all items of the Request Attributes Sequence, decoded.
+    pub fn requested_accessions(&self) -> Vec<DecodedText> {
+        let first = self.request_text(ACCESSION_NUMBER);
+        let further = self.further_accessions.iter().filter_map(|it| self.decoded(it));
+        first.into_iter().chain(further).collect()
+    }
+
     /// The Universal Entity ID in the first item of the Issuer of Patient ID Qualifiers Sequence,
     /// decoded: the OID of the authority that assigned the Patient ID.
     pub fn universal_issuer(&self) -> Option<DecodedText> {
         self.decoded(self.first_items.get(&ISSUER_QUALIFIERS)?.get(&UNIVERSAL_ENTITY_ID)?)
+    }
+
+    /// The authority in the first item of one of [`RETAINED_SEQUENCES`], decoded: its name, or its
+    /// universal ID where it has no name.
+    pub fn authority(&self, sequence: Tag) -> Option<DecodedText> {
+        let item = self.first_items.get(&sequence)?;
+        let part = |tag| self.decoded(item.get(&tag)?);
+        part(LOCAL_NAMESPACE_ENTITY_ID).or_else(|| part(UNIVERSAL_ENTITY_ID))
     }
 
     fn decoded(&self, bytes: &[u8]) -> Option<DecodedText> {
@@ -150,12 +213,38 @@ impl Header {
         self.charset.is_known()
     }
 
+    /// How the data set departs from what most senders write.
+    pub const fn peculiarities(&self) -> &BTreeSet<Peculiarity> {
+        &self.peculiarities
+    }
+
+    /// The transfer syntax that the data set claims for itself. It has no place there.
+    pub fn claimed_transfer_syntax(&self) -> Option<&str> {
+        self.ascii(TRANSFER_SYNTAX)
+    }
+
+    /// Where the last element of a data set of `length` bytes ends.
+    pub(crate) fn end(&self, length: usize) -> usize {
+        let filling_start = self.filling_start.and_then(|it| usize::try_from(it).ok());
+        filling_start.unwrap_or(length)
+    }
+
+    /// Whether the Specific Character Set can be decoded, but is not named as the standard defines
+    /// (DIN-70).
+    pub const fn has_misspelt_charset(&self) -> bool {
+        self.charset.is_misspelt()
+    }
+
     pub(crate) fn retain(&mut self, tag: Tag, value: Vec<u8>) {
         if tag == Tag(0x0008, 0x0005) {
             let term = String::from_utf8_lossy(&value);
             self.charset = Charset::parse(term.trim_end_matches(['\0', ' ']));
         }
         self.values.insert(tag, value);
+    }
+
+    pub(crate) fn retain_further_accession(&mut self, value: Vec<u8>) {
+        self.further_accessions.push(value);
     }
 
     pub(crate) fn retain_nested(&mut self, sequence: Tag, tag: Tag, value: Vec<u8>) {
@@ -190,7 +279,7 @@ pub enum HeaderError {
         /// The element.
         at: Tag,
     },
-    /// An element of a group that has no place in a data set: 0000, 0002 (DIN-23).
+    /// Zeros that no element has, with something else after them (DIN-23).
     #[error("{at} does not belong in a data set")]
     ForeignGroup {
         /// The element.

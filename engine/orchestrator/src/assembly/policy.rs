@@ -22,6 +22,7 @@ use super::completeness::{Completeness, completeness};
 use super::facts::{
     content_digest, definition_digest, inputs, message_facts, series_items, study_facts,
 };
+use super::later_results;
 use crate::configuration::{ActiveWorkflow, Destinations};
 use crate::run::step::{StepContext, first_step};
 use crate::timing::after;
@@ -89,7 +90,16 @@ pub(crate) struct StudyDecision {
     pub(crate) cancellations: Vec<Cancellation>,
 }
 
+/// What is decided about a message.
+pub(crate) struct MessageDecision {
+    /// The rows and events to store.
+    pub(crate) step: MessageStep,
+    /// The runs to cancel afterwards.
+    pub(crate) cancellations: Vec<Cancellation>,
+}
+
 /// A run to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cancellation {
     /// The run.
     pub(crate) run: Uuid,
@@ -161,6 +171,7 @@ impl AssemblyPolicy<'_> {
         if earlier.clone().any(|it| it.input_key.content == content) {
             return Verdict::UpToDate;
         }
+        let is_signed = earlier.clone().any(|it| it.is_signed);
         let earlier = match earlier.next_back() {
             None => None,
             Some(last) => {
@@ -172,12 +183,15 @@ impl AssemblyPolicy<'_> {
                         return Verdict::Decline { reason };
                     }
                     Late::Alert => {
-                        let count: usize = study.series.iter().map(|it| it.instances.len()).sum();
+                        let count = instance_count(study);
                         let reason =
                             format!("instances arrived after the run; there are {count} now");
                         return Verdict::Escalate(Escalation::new(TaskKind::LateInstances, reason));
                     }
                 };
+                if is_signed && !active.workflow.has_review() {
+                    return Verdict::Escalate(unsignable(study));
+                }
                 Some(EarlierRun {
                     amended: Amended { run: last.id, first: last.first, is_replaced },
                     late_since: last.first_later.unwrap_or(self.now),
@@ -249,7 +263,9 @@ impl AssemblyPolicy<'_> {
         match verdict {
             Verdict::Start { reason, amends } => {
                 step.standings.remove(&name);
-                step.start.push(self.study_run(study, active, reason, amends));
+                let run = self.study_run(study, active, reason, amends);
+                later_results::follow_late_images(study, &run, step);
+                step.start.push(run);
             }
             Verdict::Wait { until, reason } => {
                 step.look_again = earliest(step.look_again, until);
@@ -336,43 +352,71 @@ impl AssemblyPolicy<'_> {
     }
 
     /// Decides about a message: every workflow whose condition holds starts on it.
-    pub(crate) fn decide_message(&self, message: &MessageSnapshot) -> MessageStep {
+    pub(crate) fn decide_message(&self, message: &MessageSnapshot) -> MessageDecision {
         let facts = message_facts(message);
         let mut step = MessageStep::default();
         for active in self.workflows {
             if matches!(active.workflow.trigger, Trigger::Study(_)) {
                 continue;
             }
-            let subject = Subject {
-                patient: message.patient,
-                message: Some(message.id),
-                ..Subject::default()
-            };
+            let name = &active.reference.name;
             match active.workflow.takes(&facts) {
-                Ok(true) => {
-                    let reason = format!("a message of type {} arrived", message.message_type);
-                    step.start.push(NewRun {
-                        message: Some(message.id),
-                        patient: message.patient,
-                        input_key: InputKey {
-                            definition: definition_digest(active),
-                            content: message.id.simple().to_string(),
-                        },
-                        ..self.new_run(active, &facts, &[], subject, reason)
-                    });
-                }
+                Ok(true) => match later_results::no_news(message, name) {
+                    None => step.start.push(self.message_run(message, active, &facts)),
+                    Some(reason) => {
+                        step.events.push(not_started(name, message_subject(message), reason));
+                    }
+                },
                 Ok(false) => {}
                 Err(error) => {
                     let reason = error.to_string();
-                    step.events.push(not_started(&active.reference.name, subject, &reason));
+                    step.events.push(not_started(name, message_subject(message), &reason));
                 }
             }
         }
-        step
+        let cancellations = later_results::follow_up(message, &mut step);
+        MessageDecision { step, cancellations }
+    }
+
+    fn message_run(
+        &self,
+        message: &MessageSnapshot,
+        active: &ActiveWorkflow,
+        facts: &Facts,
+    ) -> NewRun {
+        let reason = format!("a message of type {} arrived", message.message_type);
+        NewRun {
+            message: Some(message.id),
+            patient: message.patient,
+            input_key: InputKey {
+                definition: definition_digest(active),
+                content: message.id.simple().to_string(),
+            },
+            amends: later_results::amended(&message.history.earlier, &active.reference.name),
+            ..self.new_run(active, facts, &[], message_subject(message), reason)
+        }
     }
 }
 
-fn study_subject(study: &StudySnapshot) -> Subject {
+pub(super) fn message_subject(message: &MessageSnapshot) -> Subject {
+    Subject { patient: message.patient, message: Some(message.id), ..Subject::default() }
+}
+
+fn instance_count(study: &StudySnapshot) -> usize {
+    study.series.iter().map(|it| it.instances.len()).sum()
+}
+
+/// A later run would be a proposal beside the signed result, and nobody could sign it.
+fn unsignable(study: &StudySnapshot) -> Escalation {
+    let count = instance_count(study);
+    let reason = format!(
+        "instances arrived after the result was signed; there are {count} now, and the workflow \
+         has no review in which a person could sign another result"
+    );
+    Escalation::new(TaskKind::LateInstances, reason)
+}
+
+pub(super) fn study_subject(study: &StudySnapshot) -> Subject {
     Subject {
         patient: study.patient,
         study: Some(study.study.to_string()),

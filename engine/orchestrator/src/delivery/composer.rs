@@ -18,7 +18,9 @@ use imaging::Picture;
 use report::status::StatusCodes;
 use report::{Engine, ReportError, ReportInput, StudyDescription, Templates, compose};
 
-use super::content::{content, is_withdrawn, report_context, result_set, study_description};
+use super::content::{
+    content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
+};
 use crate::configuration::SiteDestination;
 use crate::header;
 use crate::run::step::unsigned;
@@ -61,8 +63,8 @@ impl Composer {
         let view = self.store.view_delivery(delivery).await.map_err(|error| retryable(&error))?;
         let masks = self.masks(&view).await?;
         let pictures = self.pictures(delivery, &view, &masks).await;
-        let study = self.study(&view).await?;
-        let composition = Composition { composer: self, delivery, site, masks, pictures, study };
+        let header = self.header(&view).await?;
+        let composition = Composition { composer: self, delivery, site, masks, pictures, header };
         let compose = |view: &DeliveryView| composition.outputs(view);
         let composed = self.store.compose_delivery(delivery, Box::new(compose)).await;
         composed.map_err(|error| retryable(&error))?
@@ -103,20 +105,16 @@ impl Composer {
         tokio::task::spawn_blocking(read_all).await.unwrap_or_default()
     }
 
-    /// The study as its first image describes it; `None` if the run is about a message.
-    async fn study(&self, view: &DeliveryView) -> Result<Option<StudyDescription>, ComposeFailure> {
-        let Some(study) = &view.run.study else { return Ok(None) };
+    /// The header of the first image of the study; an empty one if the run is about a message.
+    async fn header(&self, view: &DeliveryView) -> Result<Header, ComposeFailure> {
         let first = view.series.iter().flat_map(|it| &it.instances).next();
-        let header = match first {
-            None => Header::default(),
-            Some(first) => {
-                let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
-                read.map_err(|_| ComposeFailure::NeedsPerson {
-                    reason: "an image of its study is not in the archive any more".to_owned(),
-                })?
-            }
+        let (Some(first), Some(_)) = (first, &view.run.study) else {
+            return Ok(Header::default());
         };
-        Ok(Some(study_description(study, &header, view)))
+        let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
+        read.map_err(|_| ComposeFailure::NeedsPerson {
+            reason: "an image of its study is not in the archive any more".to_owned(),
+        })
     }
 }
 
@@ -127,7 +125,8 @@ struct Composition<'a> {
     site: &'a SiteDestination,
     masks: Masks,
     pictures: Pictures,
-    study: Option<StudyDescription>,
+    /// Of the first image of the study.
+    header: Header,
 }
 
 impl Composition<'_> {
@@ -137,14 +136,23 @@ impl Composition<'_> {
         let is_routing = self.delivery.what == [OutputKind::Images];
         if !is_routing
             && !is_withdrawn(view)
-            && let Some(block) = order_block(view)
+            && let Some(block) = replaced_block(view).or_else(|| order_block(view))
         {
+            return Err(ComposeFailure::Blocked(block));
+        }
+        if !is_routing && let Some(block) = self.run_block(view) {
             return Err(ComposeFailure::Blocked(block));
         }
         // A folder that takes images and messages alike files by no identifier.
         let is_only_for_ehr = self.delivery.what.iter().all(|it| it.is_for_ehr());
         if !is_withdrawn(view) && is_only_for_ehr && view.patient.is_none() {
             return Err(ComposeFailure::NeedsPerson { reason: WITHOUT_PATIENT.to_owned() });
+        }
+        if !is_routing
+            && !is_withdrawn(view)
+            && let Some(reason) = unreadable_identity(&self.header, view)
+        {
+            return Err(ComposeFailure::NeedsPerson { reason });
         }
         // A node may have ended after the masks were read.
         if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {
@@ -155,7 +163,10 @@ impl Composition<'_> {
         if let Some(block) = self.signature_block(results.status) {
             return Err(ComposeFailure::Blocked(block));
         }
-        let context = report_context(view, self.study.clone(), &self.composer.engine);
+        let study = view.run.study.as_ref();
+        let study: Option<StudyDescription> =
+            study.map(|it| study_description(it, &self.header, view));
+        let context = report_context(view, study, &self.composer.engine);
         let templates = &self.composer.templates;
         let input = ReportInput {
             results: &results,
@@ -173,6 +184,20 @@ impl Composition<'_> {
         self.delivery.what.iter().any(|it| it.is_for_ehr())
     }
 
+    /// Blocks what gives way to the result of another run: a signed result stands until a person signs
+    /// the later one, and is never sent again once that has happened (DIN-52). Objects of a rejected
+    /// proposal are withdrawn all the same; messages would withdraw the signed result with it.
+    fn run_block(&self, view: &DeliveryView) -> Option<Block> {
+        let is_void = is_withdrawn(view);
+        if view.is_proposal() && (!is_void || self.is_for_ehr()) {
+            let reason = "an earlier result is signed and stands until somebody signs this one";
+            return Some(Block { by: BlockReason::SignedResult, reason: reason.to_owned() });
+        }
+        let reason = "a later result was signed in its place";
+        (view.is_replaced && !is_void)
+            .then(|| Block { by: BlockReason::Replaced, reason: reason.to_owned() })
+    }
+
     /// Blocks reports for an EHR that nobody has signed, if the site wants that (HL7-52).
     fn signature_block(&self, status: ResultStatus) -> Option<Block> {
         let codes = StatusCodes::of(status);
@@ -180,6 +205,16 @@ impl Composition<'_> {
         (self.is_for_ehr() && is_unsigned && !self.site.allow_unverified)
             .then(|| unsigned(&self.delivery.destination))
     }
+}
+
+/// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn. What
+/// a person has signed is theirs to take back.
+fn replaced_block(view: &DeliveryView) -> Option<Block> {
+    let is_signed = view.reviewed.as_ref().is_some_and(|it| it.state.is_signed());
+    (view.is_superseded && !is_signed).then(|| Block {
+        by: BlockReason::Replaced,
+        reason: "a later result holds in its place".to_owned(),
+    })
 }
 
 /// Blocks everything that was concluded while the order is cancelled (HL7-43), or while images and
@@ -198,7 +233,7 @@ fn order_block(view: &DeliveryView) -> Option<Block> {
 
 fn compose_failure(error: &ReportError) -> ComposeFailure {
     let reason = ErrorChain(error).to_string();
-    if matches!(error, ReportError::Invalid(_)) {
+    if matches!(error, ReportError::Invalid(_) | ReportError::Identity { .. }) {
         return ComposeFailure::NeedsPerson { reason };
     }
     ComposeFailure::Blocked(Block { by: BlockReason::NotComposed, reason })

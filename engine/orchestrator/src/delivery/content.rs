@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use contracts::{DeliveryView, Output, PluginPin, SentBefore, StoredInstance};
 use domain::{
-    Algorithm, InputInstance, NodeOutput, PatientId, ResultSet, ResultStatus, StudyInstanceUid,
+    Algorithm, InputInstance, LabRow, NodeOutput, PatientId, ResultSet, ResultStatus, Segment,
+    StudyInstanceUid, row_keys,
 };
+use encoding::dicom::date_time;
 use encoding::dicom::header::{Header, Tag};
 use report::status::StatusCodes;
-use report::{Engine, PreviousDelivery, ReportContext, SentObject, StudyDescription};
+use report::{Engine, PreviousDelivery, ReportContext, SentObject, StudyDescription, TakenOut};
 
 use crate::draft::draft_of;
 use crate::header::tags;
@@ -39,11 +41,34 @@ pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
     }
 }
 
-/// The content of the last reviewed version, or the draft if there is none.
+/// The content of the reviewed version in force, or the draft if there is none.
 pub(super) fn content(view: &DeliveryView) -> NodeOutput {
     match &view.reviewed {
-        Some(reviewed) => reviewed.content.clone(),
+        Some(reviewed) => {
+            let mut content = reviewed.content.clone();
+            // A version of an earlier version of the engine has no keys.
+            row_keys::number(&mut content, []);
+            content
+        }
         None => draft_of(&view.outputs, &view.plugins, &view.run),
+    }
+}
+
+/// The rows of the draft that people have taken out: a receiver of the draft may have them.
+fn taken_out(view: &DeliveryView) -> TakenOut {
+    let draft = draft_of(&view.outputs, &view.plugins, &view.run);
+    let content = content(view);
+    let segments = |of: &NodeOutput| -> Vec<Segment> {
+        of.segmentations.iter().flat_map(|it| &it.segments).cloned().collect()
+    };
+    let rows = &content.laboratory;
+    let is_row = |row: &LabRow| rows.iter().any(|it| it.has_name_of(row) && it.key == row.key);
+    let kept = segments(&content);
+    let is_segment =
+        |one: &Segment| kept.iter().any(|it| it.label == one.label && it.key == one.key);
+    TakenOut {
+        rows: draft.laboratory.iter().filter(|it| !is_row(it)).cloned().collect(),
+        segments: segments(&draft).into_iter().filter(|it| !is_segment(it)).collect(),
     }
 }
 
@@ -82,6 +107,7 @@ pub(super) fn report_context(
         orders: orders.collect(),
         engine: engine.clone(),
         previous: relevant_before(view).map(previous_delivery),
+        taken_out: taken_out(view),
     }
 }
 
@@ -93,7 +119,7 @@ fn relevant_before(view: &DeliveryView) -> Option<&SentBefore> {
 
 fn previous_delivery(sent: &SentBefore) -> PreviousDelivery {
     PreviousDelivery {
-        version: sent.version,
+        state: sent.state,
         is_of_this_run: sent.is_own,
         objects: sent.outputs.iter().map(sent_object).collect(),
         attempted: sent.tried.iter().map(sent_object).collect(),
@@ -119,8 +145,8 @@ pub(super) fn study_description(
     let accession = Some(view.accession.clone()).filter(|it| !it.is_empty()).or(of_order);
     StudyDescription {
         uid: study.to_string(),
-        date: valid_date(header.ascii(tags::STUDY_DATE).unwrap_or_default()),
-        time: valid_time(header.ascii(tags::STUDY_TIME).unwrap_or_default()),
+        date: header.ascii(tags::STUDY_DATE).and_then(date_time::date).unwrap_or_default(),
+        time: header.ascii(tags::STUDY_TIME).and_then(date_time::time).unwrap_or_default(),
         id: text(header, tags::STUDY_ID),
         description: text(header, tags::STUDY_DESCRIPTION),
         accession: accession.unwrap_or_default(),
@@ -131,30 +157,33 @@ fn text(header: &Header, tag: Tag) -> String {
     header.text(tag).map(|it| it.text).unwrap_or_default()
 }
 
-/// The date if it is one, otherwise nothing: reports hold only valid values (DA, PS3.5, 6.2).
-fn valid_date(text: &str) -> String {
-    let is_date = text.len() == 8 && text.bytes().all(|it| it.is_ascii_digit());
-    if is_date { text.to_owned() } else { String::new() }
+/// An element of an identity.
+struct IdentityElement {
+    tag: Tag,
+    name: &'static str,
+    /// Whether the patient has it from elsewhere.
+    is_known: bool,
 }
 
-/// The time if it is one with at least hours, minutes and seconds, otherwise nothing (TM, PS3.5,
-/// 6.2).
-fn valid_time(text: &str) -> String {
-    let has_seconds = text.get(..6).is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()));
-    let is_time = has_seconds && text.bytes().all(|it| it.is_ascii_digit() || it == b'.');
-    if is_time { text.to_owned() } else { String::new() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn invalid_dates_and_times_of_images_do_not_go_into_reports() {
-        assert_eq!(["20260131", "2026-01-31", "2026"].map(valid_date), ["20260131", "", ""]);
-        assert_eq!(
-            ["101530", "101530.25", "1015", "10:15:30"].map(valid_time),
-            ["101530", "101530.25", "", ""]
-        );
-    }
+/// Why an identity cannot go out as the images state it: an element of it cannot be decoded, and
+/// nobody else has named the patient (DIN-74).
+pub(super) fn unreadable_identity(header: &Header, view: &DeliveryView) -> Option<String> {
+    let is_named = view.patient.as_ref().is_some_and(|it| !it.demographics.name.is_empty());
+    let element = |tag, name, is_known| IdentityElement { tag, name, is_known };
+    let unreadable = [
+        element(tags::PATIENT_NAME, "Patient's Name", is_named),
+        element(tags::PATIENT_ID, "Patient ID", view.patient.is_some()),
+        element(tags::ISSUER_OF_PATIENT_ID, "Issuer of Patient ID", view.patient.is_some()),
+    ]
+    .into_iter()
+    .find(|it| !it.is_known && header.text(it.tag).is_some_and(|text| !text.is_lossless))?;
+    let IdentityElement { tag, name, .. } = unreadable;
+    let set = header.ascii(tags::SPECIFIC_CHARACTER_SET).unwrap_or("none");
+    let set: String = set.chars().filter(|it| !it.is_control()).take(64).collect();
+    let instance = header.ascii(tags::SOP_INSTANCE_UID).unwrap_or_default();
+    Some(format!(
+        "{name} {tag} of instance {instance} cannot be decoded, its Specific Character Set \
+         (0008,0005) is `{set}`, and no message has named the patient: nothing goes out without it; \
+         it can be sent again once a message has"
+    ))
 }

@@ -191,7 +191,7 @@ fn log(delivery: &ClaimedDelivery, end: &DeliveryEnd) {
     let destination = delivery.destination.as_str();
     let outcome = match end {
         DeliveryEnd::Delivered => "delivered",
-        DeliveryEnd::AwaitingCommitment => "promised",
+        DeliveryEnd::AwaitingCommitment => "awaiting_commitment",
         DeliveryEnd::Again { .. } => "postponed",
         DeliveryEnd::Failed { .. } => "failed",
         DeliveryEnd::Blocked(_) => "blocked",

@@ -2,6 +2,7 @@
 
 use encoding::dicom::header::Tag;
 
+pub(crate) const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
 pub(crate) const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
 pub(crate) const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
 pub(crate) const STUDY_DATE: Tag = Tag(0x0008, 0x0020);

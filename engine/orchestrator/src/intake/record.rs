@@ -15,7 +15,11 @@ use domain::{
     is_harmless_uid,
 };
 use encoding::decoded_text::DecodedText;
-use encoding::dicom::header::{Header, Tag};
+use encoding::dicom::date_time;
+use encoding::dicom::header::{
+    Header, ISSUER_OF_ACCESSION_NUMBER, ORDER_FILLER_IDENTIFIER, ORDER_PLACER_IDENTIFIER,
+    Peculiarity, Tag,
+};
 
 use crate::header::tags;
 
@@ -28,7 +32,8 @@ pub(super) fn instance_record(
 ) -> Result<InstanceRecord, Refusal> {
     let sop_class = checked_sop_class(&arrival, header)?;
     let sop_class = sop_class.parse().map_err(|_| no_valid_uid("SOP Class UID"))?;
-    let mut fields = HeaderFields { header, flags: Vec::new() };
+    check_transfer_syntax(&arrival, header)?;
+    let mut fields = HeaderFields { header, flags: encoding_flags(header) };
     let patient = fields.patient();
     let instance = fields
         .uid::<SopInstanceUid>(&arrival.sop_instance, QualityFlag::InstanceUidMalformed)
@@ -47,6 +52,8 @@ pub(super) fn instance_record(
         .ok_or_else(|| no_valid_uid("study UID"))?;
     let demographics = fields.demographics();
     let accession = fields.accession();
+    let placer = assigned_number(header, tags::PLACER_ORDER_NUMBER, ORDER_PLACER_IDENTIFIER);
+    let filler = assigned_number(header, tags::FILLER_ORDER_NUMBER, ORDER_FILLER_IDENTIFIER);
     Ok(InstanceRecord {
         instance,
         sop_class,
@@ -56,7 +63,9 @@ pub(super) fn instance_record(
         bytes: file.bytes,
         patient,
         demographics,
-        accession,
+        accession: accession.number,
+        accession_issuer: accession.authority,
+        requested_accessions: requested_accessions(header),
         modality: ascii(header, tags::MODALITY).to_owned(),
         is_own: header.ascii(tags::MANUFACTURER) == Some(domain::MANUFACTURER),
         body_part: ascii(header, tags::BODY_PART_EXAMINED).to_owned(),
@@ -66,8 +75,10 @@ pub(super) fn instance_record(
         study_time: ascii(header, tags::STUDY_TIME).to_owned(),
         study_id: text(header, tags::STUDY_ID),
         frame_of_reference: ascii(header, tags::FRAME_OF_REFERENCE_UID).to_owned(),
-        placer: order_number(header, tags::PLACER_ORDER_NUMBER),
-        filler: order_number(header, tags::FILLER_ORDER_NUMBER),
+        placer: placer.number,
+        filler: filler.number,
+        placer_authority: placer.authority,
+        filler_authority: filler.authority,
         requested_procedure: order_number(header, tags::REQUESTED_PROCEDURE_ID),
         versions,
         quality_flags: fields.flags,
@@ -97,12 +108,66 @@ fn checked_sop_class<'a>(
     Ok(sop_class)
 }
 
+/// Refuses a data set that claims to be in another transfer syntax than the one it was sent in: a
+/// reader that believes it would read other values.
+fn check_transfer_syntax(arrival: &InstanceArrival, header: &Header) -> Result<(), Refusal> {
+    match header.claimed_transfer_syntax() {
+        Some(claimed) if claimed != arrival.transfer_syntax => {
+            let comment = "(0002,0010) in the data set is not its transfer syntax";
+            Err(Refusal::new(RefusalReason::CannotUnderstand, comment))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How the data set departs from the standard, where it can be read all the same.
+fn encoding_flags(header: &Header) -> Vec<QualityFlag> {
+    let flag_of = |it: &Peculiarity| match it {
+        Peculiarity::Placeholder => Some(QualityFlag::VrUnknown),
+        Peculiarity::TrailingZeros => Some(QualityFlag::TrailingZeros),
+        Peculiarity::ForeignGroup => Some(QualityFlag::ForeignGroup),
+        // The standard allows it.
+        Peculiarity::UnknownRepresentation => None,
+    };
+    let mut flags: Vec<QualityFlag> = header.peculiarities().iter().filter_map(flag_of).collect();
+    if !header.has_known_charset() {
+        flags.push(QualityFlag::CharsetUnknown);
+    }
+    if header.has_misspelt_charset() {
+        flags.push(QualityFlag::CharsetMisspelt);
+    }
+    flags
+}
+
 fn ascii(header: &Header, tag: Tag) -> &str {
     header.ascii(tag).unwrap_or_default()
 }
 
 fn text(header: &Header, tag: Tag) -> String {
     header.text(tag).map(|it| it.text).unwrap_or_default()
+}
+
+/// An order number with the authority that assigned it, if one is named.
+#[derive(Default)]
+struct AssignedNumber {
+    number: String,
+    authority: String,
+}
+
+/// An order number with its authority. Without the authority that cannot be decoded it might be
+/// another order's: then there is none.
+fn assigned_number(header: &Header, number: Tag, authority: Tag) -> AssignedNumber {
+    let number = order_number(header, number);
+    match header.authority(authority) {
+        None => AssignedNumber { number, authority: String::new() },
+        Some(named) if named.is_lossless => AssignedNumber { number, authority: named.text },
+        Some(_) => AssignedNumber::default(),
+    }
+}
+
+/// The accession numbers of all requests that an image answers.
+fn requested_accessions(header: &Header) -> Vec<String> {
+    header.requested_accessions().into_iter().filter_map(|it| whole(Some(it))).collect()
 }
 
 /// The value of an attribute that names an order: of the image, or of the request that the
@@ -140,9 +205,6 @@ impl HeaderFields<'_> {
     /// The patient. An identifier that cannot be decoded, or whose issuer cannot be, identifies
     /// nobody (DIN-74, DIN-60).
     fn patient(&mut self) -> Option<PatientId> {
-        if !self.header.has_known_charset() {
-            self.flags.push(QualityFlag::CharsetUnknown);
-        }
         let Some(id) = self.header.text(tags::PATIENT_ID) else {
             self.flags.push(QualityFlag::PatientIdMissing);
             return None;
@@ -162,15 +224,21 @@ impl HeaderFields<'_> {
         }
     }
 
-    fn accession(&mut self) -> String {
-        match self.header.text(tags::ACCESSION_NUMBER) {
-            Some(number) if number.is_lossless => number.text,
-            Some(_) => {
-                self.flags.push(QualityFlag::AccessionUndecodable);
-                String::new()
-            }
-            None => whole(self.header.request_text(tags::ACCESSION_NUMBER)).unwrap_or_default(),
+    /// The accession number of the study, or of the first request. One that cannot be decoded, or
+    /// whose issuer cannot be, is none.
+    fn accession(&mut self) -> AssignedNumber {
+        let Some(number) = self.header.text(tags::ACCESSION_NUMBER) else {
+            let of_request = whole(self.header.request_text(tags::ACCESSION_NUMBER));
+            let number = of_request.unwrap_or_default();
+            return AssignedNumber { number, authority: String::new() };
+        };
+        let issuer = self.header.authority(ISSUER_OF_ACCESSION_NUMBER);
+        if !number.is_lossless || issuer.as_ref().is_some_and(|it| !it.is_lossless) {
+            self.flags.push(QualityFlag::AccessionUndecodable);
+            return AssignedNumber::default();
         }
+        let authority = issuer.map(|it| it.text).unwrap_or_default();
+        AssignedNumber { number: number.text, authority }
     }
 
     fn demographics(&mut self) -> Demographics {
@@ -182,14 +250,114 @@ impl HeaderFields<'_> {
             }
             None => String::new(),
         };
-        let birth_date = ascii(self.header, tags::PATIENT_BIRTH_DATE);
-        let is_date = birth_date.len() == 8 && birth_date.bytes().all(|it| it.is_ascii_digit());
+        let birth_date = date_time::date(ascii(self.header, tags::PATIENT_BIRTH_DATE));
         let sex = ascii(self.header, tags::PATIENT_SEX);
         let is_sex = matches!(sex, "M" | "F" | "O");
         Demographics {
             name,
-            birth_date: if is_date { birth_date.to_owned() } else { String::new() },
+            birth_date: birth_date.unwrap_or_default(),
             sex: if is_sex { sex.to_owned() } else { String::new() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use encoding::dicom::header::{Encoding, read_encoded};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+
+    fn element(tag: Tag, vr: &str, value: &[u8]) -> Vec<u8> {
+        let head = [tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat();
+        let length = u16::try_from(value.len()).unwrap().to_le_bytes();
+        [head.as_slice(), vr.as_bytes(), &length, value].concat()
+    }
+
+    /// The record of a small instance with `before` and `inside` its data set.
+    fn record(before: &[u8], inside: &[u8], after: &[u8]) -> Result<InstanceRecord, Refusal> {
+        let data = [
+            before,
+            &element(tags::SOP_CLASS_UID, "UI", format!("{CT}\0").as_bytes()),
+            &element(tags::SOP_INSTANCE_UID, "UI", b"1.2.3\0"),
+            inside,
+            &element(tags::STUDY_INSTANCE_UID, "UI", b"1.2\0"),
+            &element(tags::SERIES_INSTANCE_UID, "UI", b"1.2.1\0"),
+            after,
+        ]
+        .concat();
+        let header = read_encoded(Cursor::new(&data), data.len() as u64, Encoding::of(EXPLICIT));
+        let file = Quarantined {
+            path: std::path::PathBuf::new(),
+            sha256: String::new(),
+            bytes: data.len() as u64,
+            meta_bytes: 0,
+            head: Vec::new(),
+        };
+        let arrival = InstanceArrival {
+            calling_ae: "CT1".to_owned(),
+            called_ae: "ISOCENTER".to_owned(),
+            address: "10.0.0.1".to_owned(),
+            association: Uuid::nil(),
+            sop_class: CT.to_owned(),
+            sop_instance: "1.2.3".to_owned(),
+            transfer_syntax: EXPLICIT.to_owned(),
+        };
+        instance_record(arrival, VersionPolicy::default(), &file, &header.unwrap())
+    }
+
+    fn flags(before: &[u8], inside: &[u8], after: &[u8]) -> Vec<QualityFlag> {
+        let mut flags = record(before, inside, after).unwrap().quality_flags;
+        flags.retain(|it| *it != QualityFlag::PatientIdMissing);
+        flags
+    }
+
+    #[test]
+    fn din_76_what_is_peculiar_in_a_data_set_is_flagged() {
+        let syntax = Tag(0x0002, 0x0010);
+        let meta = element(syntax, "UI", format!("{EXPLICIT}\0").as_bytes());
+        assert_eq!(flags(&meta, &[], &[]), [QualityFlag::ForeignGroup]);
+        assert_eq!(flags(&[], &[], &[0; 64]), [QualityFlag::TrailingZeros]);
+        let private = element(Tag(0x0009, 0x1001), "??", b"abcd");
+        assert_eq!(flags(&[], &private, &[]), [QualityFlag::VrUnknown]);
+        assert_eq!(flags(&[], &[], &[]), []);
+    }
+
+    #[test]
+    fn din_23_a_data_set_that_claims_another_transfer_syntax_is_refused() {
+        let meta = element(Tag(0x0002, 0x0010), "UI", b"1.2.840.10008.1.2.2\0");
+        let refusal = record(&meta, &[], &[]).unwrap_err();
+        assert_eq!(refusal.reason, RefusalReason::CannotUnderstand);
+    }
+
+    #[test]
+    fn din_70_a_misspelt_character_set_is_flagged_and_the_name_is_kept() {
+        let inside = |set: &str| {
+            let set = element(Tag(0x0008, 0x0005), "CS", set.as_bytes());
+            [set, element(tags::PATIENT_NAME, "PN", b"M\xdcLLER^J\xd6RG ")].concat()
+        };
+        let name = |set: &str| record(&[], &inside(set), &[]).unwrap().demographics.name;
+        assert_eq!(name("ISO-IR 100"), "M\u{dc}LLER^J\u{d6}RG");
+        assert_eq!(flags(&[], &inside("ISO-IR 100"), &[]), [QualityFlag::CharsetMisspelt]);
+        assert_eq!(name("KLINGON "), "");
+        let expected = [QualityFlag::CharsetUnknown, QualityFlag::PatientNameUndecodable];
+        assert_eq!(flags(&[], &inside("KLINGON "), &[]), expected);
+    }
+
+    #[test]
+    fn din_76_a_birth_date_is_a_day_or_left_open() {
+        let born = |date: &[u8]| {
+            let inside = element(tags::PATIENT_BIRTH_DATE, "DA", date);
+            record(&[], &inside, &[]).unwrap().demographics.birth_date
+        };
+        assert_eq!(
+            ["19700000", "19700131", "1970.01.31"].map(|it| born(it.as_bytes())),
+            ["", "19700131", "19700131"]
+        );
     }
 }

@@ -7,7 +7,7 @@ use contracts::{
     LockChange, NewVersion, OpenReview, ReviewChange, ReviewRefusal, ReviewStep, ReviewVersion,
     ReviewView, Reviewer, RunStep,
 };
-use domain::{Meaning, NodeOutput, ReviewState};
+use domain::{Meaning, NodeOutput, ReviewState, row_keys};
 use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -157,6 +157,21 @@ impl Transition<'_> {
         self.current.view.versions.last()
     }
 
+    /// The version that stands, whatever is proposed beside it.
+    fn version_in_force(&self) -> Option<&ReviewVersion> {
+        let versions = &self.current.view.versions;
+        let states: Vec<ReviewState> = versions.iter().map(|it| it.state).collect();
+        ReviewState::in_force(&states).and_then(|at| versions.get(at))
+    }
+
+    /// Number of the document that a signature takes the place of: that of the signed version, or
+    /// of the signed result of the run that this one replaces.
+    fn signed_document(&self) -> Option<u32> {
+        let own = self.version_in_force().filter(|it| it.state.is_signed());
+        let replaced = self.current.view.standing.filter(|it| it.is_replaced);
+        own.map(|it| it.attestation.document).or_else(|| replaced.map(|it| it.document))
+    }
+
     /// The open review that waits for the role of the reviewer.
     fn open_node(&self) -> Result<String, ReviewRefusal> {
         let role = Some(self.reviewer.person.role.as_str());
@@ -170,7 +185,7 @@ impl Transition<'_> {
         if self.current.view.is_replaced {
             return Err(conflict("a later run has taken its place: decide about that one"));
         }
-        match self.last_version().map(|it| it.state) {
+        match self.version_in_force().map(|it| it.state) {
             Some(ReviewState::Signed | ReviewState::Amended) => Ok(()),
             None | Some(ReviewState::Edited | ReviewState::Rejected | ReviewState::Withdrawn) => {
                 Err(conflict("it is not signed, or was taken back"))
@@ -186,7 +201,12 @@ impl Transition<'_> {
     }
 
     fn validated(&self, content: &NodeOutput) -> Result<NodeOutput, ReviewRefusal> {
-        validation::validated(&self.draft, &self.current.content, content, self.masks)
+        let mut content =
+            validation::validated(&self.draft, &self.current.content, content, self.masks)?;
+        let versions = self.current.view.versions.iter().map(|it| &it.content);
+        row_keys::inherit(&mut content, &self.current.content);
+        row_keys::number(&mut content, versions.chain([&self.draft]));
+        Ok(content)
     }
 
     fn version(
@@ -201,13 +221,13 @@ impl Transition<'_> {
         {
             parts.insert("reason".to_owned(), json!(statement.reason));
         }
-        let document = self.last_version().map_or(0, |it| it.attestation.document);
-        let is_amended = state == ReviewState::Amended;
+        let replaces = self.signed_document().filter(|_| state.is_signed());
+        let in_force = self.version_in_force().map_or(0, |it| it.attestation.document);
         NewVersion {
             state,
             meaning: statement.meaning,
-            document: if is_amended { document + 1 } else { document },
-            replaces: is_amended.then_some(document),
+            document: replaces.map_or(in_force, |it| it + 1),
+            replaces,
             digest: digest_of(&content),
             difference,
             // Only what a person signed is something to learn from.

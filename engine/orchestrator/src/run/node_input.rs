@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot, StoredInstance};
-use domain::{NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid, StudyInput};
+use domain::{
+    ExchangedDocument, NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid,
+    StudyInput,
+};
 use workflow::{Item, Node};
 
 /// Code of the rejection of a node whose images retention has removed. Plugins have codes of their
@@ -23,11 +26,19 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>
     let earlier = claimed.outputs.iter().filter(|(step, _)| is_predecessor(node, step));
     NodeInput {
         study,
-        document: claimed.document.clone(),
+        document: claimed.document.clone().map(without_order_numbers),
         order: claimed.orders.iter().find(|it| !it.is_cancelled).map(order_input),
         reports: claimed.reports.clone(),
         earlier: earlier.map(|(name, it)| (name.clone(), it.clone())).collect(),
     }
+}
+
+/// A document as plugins get it: with an order number, a laboratory could name the patient.
+fn without_order_numbers(mut document: ExchangedDocument) -> ExchangedDocument {
+    for observation in &mut document.observations {
+        observation.filler = None;
+    }
+    document
 }
 
 /// Whether a node reads the output of a step: of every step of a node that it comes after; the

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, Order, derived_uid};
+use domain::{Assigner, Code, Order, OrderNumber};
 
 use crate::dicom::dataset::{DataSet, ObjectUids, code_item, date_time, reference};
 use crate::dicom::segmentation;
 use crate::input::{ReportContext, ReportInput, SentObject, StudyDescription};
+use crate::language::Language;
 
 /// A code of PS3.16, Annex D.
 pub(crate) fn dcm(value: &str, meaning: &str) -> Code {
@@ -50,11 +51,10 @@ pub(crate) fn document(set: DataSet, input: &ReportInput<'_>) -> DataSet {
 pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
     let engine = &input.context.engine;
     let relationship = "HAS OBS CONTEXT";
-    let device_uid = derived_uid(&["device", &engine.serial]);
     let observer_type = dcm("121005", "Observer Type");
     let mut items = vec![
         code(relationship, &observer_type, &dcm("121007", "Device")),
-        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &device_uid),
+        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &engine.uid),
         text(relationship, &dcm("121013", "Device Observer Name"), &engine.name),
         text(relationship, &dcm("121014", "Device Observer Manufacturer"), &engine.manufacturer),
         text(relationship, &dcm("121015", "Device Observer Model Name"), &engine.model),
@@ -70,10 +70,18 @@ pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
     items
 }
 
-/// The language of the document.
-pub(crate) fn language() -> DataSet {
-    let english = Code::new("en-US", "RFC5646", "English (United States)");
-    code("HAS CONCEPT MOD", &dcm("121049", "Language of Content Item and Descendants"), &english)
+/// The language of an item and of those below it (TID 1204).
+pub(crate) fn language(language: Language) -> DataSet {
+    let name = dcm("121049", "Language of Content Item and Descendants");
+    code("HAS CONCEPT MOD", &name, &language.code())
+}
+
+/// The label of a result that nobody has signed, in the language of the site.
+pub(crate) fn label(name: &Code, input: &ReportInput<'_>) -> Option<DataSet> {
+    let own = input.context.engine.language;
+    let item = input.status.needs_banner.then(|| text("CONTAINS", name, input.label()))?;
+    let is_other = own != input.language();
+    Some(if is_other { item.sequence(tags::CONTENT_SEQUENCE, vec![language(own)]) } else { item })
 }
 
 /// The procedure that was ordered, if the order has a code for it.
@@ -184,15 +192,41 @@ fn request(order: &Order, study: &StudyDescription) -> DataSet {
     let key = &order.key;
     let accession = if key.accession.is_empty() { &study.accession } else { &key.accession };
     let codes = procedure_of(order).iter().map(code_item).collect();
-    DataSet::default()
-        .identifier(tags::ACCESSION_NUMBER, accession)
+    let set = [
+        (tags::ORDER_PLACER_IDENTIFIER_SEQUENCE, &key.placer),
+        (tags::ORDER_FILLER_IDENTIFIER_SEQUENCE, &key.filler),
+    ]
+    .into_iter()
+    .filter_map(|(sequence, number)| Some((sequence, designator(number)?)))
+    .fold(DataSet::default(), |set, (sequence, item)| set.sequence(sequence, vec![item]));
+    set.identifier(tags::ACCESSION_NUMBER, accession)
         .sequence(tags::REFERENCED_STUDY_SEQUENCE, Vec::new())
         .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
         .text(tags::REQUESTED_PROCEDURE_DESCRIPTION, VR::LO, &order.procedure)
         .identifier(tags::REQUESTED_PROCEDURE_ID, &key.requested_procedure)
-        .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.placer)
-        .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.filler)
+        .text(tags::PLACER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.placer.number)
+        .text(tags::FILLER_ORDER_NUMBER_IMAGING_SERVICE_REQUEST, VR::LO, &key.filler.number)
         .sequence(tags::REQUESTED_PROCEDURE_CODE_SEQUENCE, codes)
+}
+
+/// The authority that an order number names (`HL7v2 Hierarchic Designator`; PS3.3, 10.17).
+fn designator(number: &OrderNumber) -> Option<DataSet> {
+    let Assigner::Authority { namespace, universal_id, universal_id_type } = &number.assigner
+    else {
+        return None;
+    };
+    let mut item = DataSet::default();
+    if !namespace.is_empty() {
+        item = item.text(tags::LOCAL_NAMESPACE_ENTITY_ID, VR::UT, namespace);
+    }
+    if !universal_id.is_empty() {
+        item = item.text(tags::UNIVERSAL_ENTITY_ID, VR::UT, universal_id).text(
+            tags::UNIVERSAL_ENTITY_ID_TYPE,
+            VR::CS,
+            universal_id_type,
+        );
+    }
+    Some(item)
 }
 
 /// One item of the content tree (PS3.3, C.17.3).

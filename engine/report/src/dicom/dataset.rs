@@ -1,4 +1,5 @@
-//! Data sets, built element by element (PS3.5), and the modules that every object of the engine has.
+//! Data sets, built element by element (PS3.5), and the modules that every object of the engine
+//! has.
 
 use contracts::Output;
 use dicom_core::value::DataSetSequence;
@@ -27,8 +28,9 @@ impl Default for DataSet {
 }
 
 impl DataSet {
-    /// Adds text, cut to the length that its VR holds. A backslash is replaced: it would separate two
-    /// values.
+    /// Adds text, cut to the length that its VR holds. A backslash is replaced, since it would
+    /// separate two values, and so are control characters, but for line breaks where the VR has
+    /// lines.
     #[must_use]
     pub(crate) fn text(mut self, tag: Tag, vr: VR, value: &str) -> Self {
         let length_max = match vr {
@@ -39,17 +41,23 @@ impl DataSet {
         };
         let is_text = !matches!(vr, VR::CS | VR::DS | VR::IS);
         let value = if is_text { value.replace('\\', "/") } else { value.to_owned() };
-        let value: String = value.chars().take(length_max).collect();
+        let has_lines = matches!(vr, VR::ST | VR::LT | VR::UT);
+        let is_unfit = |it: char| it.is_control() && !(has_lines && matches!(it, '\n' | '\r'));
+        let value: String =
+            value.chars().take(length_max).map(|it| if is_unfit(it) { ' ' } else { it }).collect();
+        let value = value.trim_end_matches(' ').to_owned();
         let value = if value.is_empty() { PrimitiveValue::Empty } else { value.into() };
         self.0.put(DataElement::new(tag, vr, value));
         self
     }
 
-    /// Adds an identifier of at most sixteen characters. A longer one is left empty: cut to
-    /// length, it would be the identifier of something else (HL7-41).
+    /// Adds an identifier of at most sixteen characters. A longer one is left empty, and so is one
+    /// with characters that have no place in it: changed, it would be the identifier of something
+    /// else (HL7-41).
     #[must_use]
     pub(crate) fn identifier(self, tag: Tag, value: &str) -> Self {
-        let fits = value.chars().count() <= 16;
+        let is_unfit = |it: char| it == '\\' || it.is_control();
+        let fits = value.chars().count() <= 16 && !value.contains(is_unfit);
         self.text(tag, VR::SH, if fits { value } else { "" })
     }
 
@@ -252,8 +260,8 @@ pub(crate) struct ObjectUids {
 }
 
 impl ObjectUids {
-    /// The UIDs of object number `index` of a series of the result. They are derived from its name, so
-    /// that they are the same on every attempt (DIN-64).
+    /// The UIDs of object number `index` of a series of the result. They are derived from its name,
+    /// so that they are the same on every attempt (DIN-64).
     pub(crate) fn derive(results: &ResultSet, series: &str, index: usize) -> Self {
         let name = results.name();
         Self {
@@ -286,6 +294,9 @@ impl ObjectHeader<'_> {
         let ReportInput { context, .. } = input;
         let engine = &context.engine;
         let at = input.created_at();
+        // A day that is none is left open, whoever has sent it.
+        let birth_date = &context.demographics.birth_date;
+        let birth_date = encoding::dicom::date_time::date(birth_date).unwrap_or_default();
         let instance_number = u32::try_from(self.index + 1).unwrap_or(u32::MAX);
         let set = DataSet::default()
             .text(tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192")
@@ -307,7 +318,7 @@ impl ObjectHeader<'_> {
             .text(tags::MANUFACTURER_MODEL_NAME, VR::LO, &engine.model)
             .text(tags::PATIENT_NAME, VR::PN, &context.demographics.name)
             .text(tags::PATIENT_ID, VR::LO, &context.patient.value)
-            .text(tags::PATIENT_BIRTH_DATE, VR::DA, &context.demographics.birth_date)
+            .text(tags::PATIENT_BIRTH_DATE, VR::DA, &birth_date)
             .text(tags::PATIENT_SEX, VR::CS, &context.demographics.sex)
             .text(tags::DEVICE_SERIAL_NUMBER, VR::LO, &engine.serial)
             .text(tags::SOFTWARE_VERSIONS, VR::LO, &engine.version)
@@ -316,7 +327,7 @@ impl ObjectHeader<'_> {
             .sequence(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE, vec![contribution(context, at)])
             .text(tags::STUDY_INSTANCE_UID, VR::UI, &study.uid)
             .text(tags::SERIES_INSTANCE_UID, VR::UI, &self.uids.series)
-            .text(tags::STUDY_ID, VR::SH, &study.id)
+            .identifier(tags::STUDY_ID, &study.id)
             .text(tags::SERIES_NUMBER, VR::IS, &self.series_number.to_string())
             .text(tags::INSTANCE_NUMBER, VR::IS, &instance_number.to_string());
         let set = if study.description.is_empty() {
@@ -401,6 +412,22 @@ mod tests {
         assert_eq!(value(&fits, tags::ACCESSION_NUMBER), "ABCDEFGH12345678");
         let longer = DataSet::default().identifier(tags::ACCESSION_NUMBER, "ABCDEFGH123456789");
         assert_eq!(value(&longer, tags::ACCESSION_NUMBER), "");
+    }
+
+    #[test]
+    fn hl7_41_an_identifier_with_foreign_characters_is_left_empty_and_not_changed() {
+        for foreign in ["A1\\A2", "A1\tA2", "A1\n"] {
+            let set = DataSet::default().identifier(tags::STUDY_ID, foreign);
+            assert_eq!(value(&set, tags::STUDY_ID), "", "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn din_76_control_characters_of_an_image_do_not_go_into_objects() {
+        let set = DataSet::default().text(tags::STUDY_DESCRIPTION, VR::LO, "CT\u{b}HEAD\u{0}\u{0}");
+        assert_eq!(value(&set, tags::STUDY_DESCRIPTION), "CT HEAD");
+        let set = DataSet::default().text(tags::TEXT_VALUE, VR::UT, "a\r\nb\tc");
+        assert_eq!(value(&set, tags::TEXT_VALUE), "a\r\nb c");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use dicom_dictionary_std::tags;
-use dicom_object::{InMemDicomObject, OpenFileOptions};
+use dicom_object::InMemDicomObject;
 use domain::{Code, Section};
+use imaging::object_reader;
 use imaging::sequence_items::{items, text};
 
 /// A structured document of another system.
@@ -21,7 +22,7 @@ const DEPTH_MAX: usize = 32;
 
 /// Reads the document in a file. `None`, if the file is no DICOM object.
 pub fn read(path: &Path) -> Option<ReceivedDocument> {
-    let file = OpenFileOptions::new().open_file(path).ok()?;
+    let file = object_reader::open(path).ok()?;
     let mut document = ReceivedDocument::default();
     for study in items(&file, tags::PREDECESSOR_DOCUMENTS_SEQUENCE) {
         for series in items(study, tags::REFERENCED_SERIES_SEQUENCE) {

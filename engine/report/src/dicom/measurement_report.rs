@@ -8,20 +8,16 @@ use domain::{
 };
 
 use crate::dicom::content_tree::{
-    code, container, dcm, document, evidence, item, language, observers, predecessors, procedure,
-    requests, template, text, uid_reference,
+    code, container, dcm, document, evidence, item, label, language, observers, predecessors,
+    procedure, requests, template, text, uid_reference,
 };
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids, parameters, reference};
 use crate::dicom::segmentation;
-use crate::input::{ReportError, ReportInput, StudyDescription};
+use crate::input::{COMMENT, ReportError, ReportInput, StudyDescription};
 use crate::layout::narrative::ReportType;
-use crate::status::BANNER;
 
 /// Series Number after the segmentations of the run.
 const SERIES_NUMBER: u32 = 9002;
-
-/// Code of a comment (DCM), such as a remark of a plugin on what it has not looked at.
-const COMMENT: &str = "121106";
 
 /// Encodes the measurements of a run: the prose of a report but for comments is in another object.
 ///
@@ -59,31 +55,69 @@ pub(crate) fn encode(
 
 fn content(input: &ReportInput<'_>) -> Vec<DataSet> {
     let reported = procedure(input.context).unwrap_or_else(|| ReportType::Imaging.code());
-    let mut items = vec![language()];
+    let mut items = vec![language(input.language())];
     items.extend(observers(input));
     items.push(code("HAS CONCEPT MOD", &dcm("121058", "Procedure reported"), &reported));
-    if input.status.needs_banner {
-        items.push(text("CONTAINS", &dcm(COMMENT, "Comment"), BANNER));
-    }
+    items.extend(label(&dcm(COMMENT, "Comment"), input));
     let remarks = input.results.sections.iter().filter(|it| it.title.value == COMMENT);
     items.extend(remarks.map(|it| text("CONTAINS", &it.title, &it.text)));
-    let groups = measurement_groups(input.results, input.recipient.preferences.segmentation);
+    let mut groups = measurement_groups(input.results, input.recipient.preferences.segmentation);
+    let findings = input.results.findings.iter().enumerate();
+    groups.extend(findings.map(|(position, it)| finding_group(input.results, it, position)));
     if !groups.is_empty() {
         items.push(container(&dcm("126010", "Imaging Measurements"), groups));
-    }
-    let findings: Vec<DataSet> = input.results.findings.iter().map(finding).collect();
-    if !findings.is_empty() {
-        let name = Code::new("C0034375", "UMLS", "Qualitative Evaluations");
-        items.push(container(&name, findings));
     }
     items
 }
 
-/// A finding, present or absent, in prose (OUT-31).
-fn finding(finding: &Finding) -> DataSet {
-    let presence = finding.presence.code();
-    let value = format!("{} ({}): {}", finding.code.meaning, presence.meaning, finding.text);
-    text("CONTAINS", &dcm("121071", "Finding"), &value)
+/// A finding that was looked for (TID 1501; OUT-31): what, whether it is present, where and on which
+/// side, all in codes, with the prose as a comment.
+fn finding_group(results: &ResultSet, finding: &Finding, position: usize) -> DataSet {
+    let relationship = "HAS OBS CONTEXT";
+    let tracking_id = format!("finding {}", position + 1);
+    let tracking_uid = results.tracking_uid(&tracking_id);
+    let side = finding.laterality.map(|it| {
+        let name = Code::new("272741003", "SCT", "Laterality");
+        code("HAS CONCEPT MOD", &name, &it.code())
+    });
+    let found = code("CONTAINS", &dcm("121071", "Finding"), &finding_code(finding));
+    let mut items = vec![
+        text(relationship, &dcm("112039", "Tracking Identifier"), &tracking_id),
+        uid_reference(relationship, &dcm("112040", "Tracking Unique Identifier"), &tracking_uid),
+    ];
+    // The side modifies the site; without a site, what was found.
+    match &finding.site {
+        Some(site) => {
+            let name = Code::new("363698007", "SCT", "Finding Site");
+            items.push(found);
+            items.push(modified(code("HAS CONCEPT MOD", &name, site), side));
+        }
+        None => items.push(modified(found, side)),
+    }
+    let presence = Code::new("705057003", "SCT", "Presence");
+    items.push(code("CONTAINS", &presence, &finding.presence.code()));
+    if !finding.text.trim().is_empty() {
+        items.push(text("CONTAINS", &dcm(COMMENT, "Comment"), &finding.text));
+    }
+    container(&dcm("125007", "Measurement Group"), items)
+        .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1501")])
+}
+
+/// The code of a finding; a private one, where the plugin knows none (OUT-14).
+fn finding_code(finding: &Finding) -> Code {
+    let Code { value, scheme, meaning } = &finding.code;
+    if !value.is_empty() && !scheme.is_empty() && !meaning.is_empty() {
+        return finding.code.clone();
+    }
+    Code::new("finding", "99ISOCENTER", if meaning.is_empty() { "Finding" } else { meaning })
+}
+
+/// An item with another that modifies it.
+fn modified(item: DataSet, modifier: Option<DataSet>) -> DataSet {
+    match modifier {
+        Some(modifier) => item.sequence(tags::CONTENT_SEQUENCE, vec![modifier]),
+        None => item,
+    }
 }
 
 fn measurement_groups(results: &ResultSet, form: SegmentationForm) -> Vec<DataSet> {
@@ -226,4 +260,88 @@ fn measurement(measurement: &Measurement) -> DataSet {
         .float(tags::FLOATING_POINT_VALUE, measurement.value)
         .decimals(tags::NUMERIC_VALUE, &[measurement.value]);
     item("CONTAINS", "NUM", &measurement.code).sequence(tags::MEASURED_VALUE_SEQUENCE, vec![value])
+}
+
+#[cfg(test)]
+mod tests {
+    use dicom_core::Tag;
+    use dicom_object::InMemDicomObject;
+    use domain::{Laterality, OutputKind, Presence};
+
+    use crate::fixture::{Fixture, items, read, texts, value};
+
+    use super::*;
+
+    fn code_of(item: &InMemDicomObject, sequence: Tag) -> String {
+        value(&items(item, sequence)[0], tags::CODE_VALUE)
+    }
+
+    /// The CODE items below an item, as `name=value`, those that modify another after it.
+    fn codes(item: &InMemDicomObject) -> Vec<String> {
+        let mut found = Vec::new();
+        for item in items(item, tags::CONTENT_SEQUENCE) {
+            if value(item, tags::VALUE_TYPE) == "CODE" {
+                let name = code_of(item, tags::CONCEPT_NAME_CODE_SEQUENCE);
+                found.push(format!("{name}={}", code_of(item, tags::CONCEPT_CODE_SEQUENCE)));
+            }
+            found.extend(codes(item));
+        }
+        found
+    }
+
+    /// The codes of the group of the only finding, and its texts.
+    fn group(fixture: &Fixture) -> (Vec<String>, Vec<String>) {
+        let mut outputs = fixture.compose(&[OutputKind::Sr]).unwrap();
+        outputs.retain(|it| it.kind == OutputKind::Sr);
+        let object = read(&outputs[0]);
+        let measurements = items(&object, tags::CONTENT_SEQUENCE).last().unwrap();
+        let group = items(measurements, tags::CONTENT_SEQUENCE).last().unwrap();
+        assert_eq!(
+            value(&items(group, tags::CONTENT_TEMPLATE_SEQUENCE)[0], tags::TEMPLATE_IDENTIFIER),
+            "1501"
+        );
+        (codes(group), texts(group))
+    }
+
+    #[test]
+    fn out_31_presence_negation_and_side_of_a_finding_are_codes() {
+        let mut fixture = Fixture::new();
+        for (presence, expected) in [
+            (Presence::Present, "52101004"),
+            (Presence::Absent, "272519000"),
+            (Presence::Possible, "371930009"),
+            (Presence::Unknown, "373068000"),
+        ] {
+            fixture.results.findings[0].presence = presence;
+            let (codes, texts) = group(&fixture);
+            let expected =
+                ["121071=72704001", "363698007=272673000", &format!("705057003={expected}")];
+            assert_eq!(codes, expected);
+            assert_eq!(texts.last().unwrap(), "No fracture.", "the prose as it is");
+        }
+        for (laterality, expected) in [
+            (Laterality::Left, "7771000"),
+            (Laterality::Right, "24028007"),
+            (Laterality::Bilateral, "51440002"),
+        ] {
+            fixture.results.findings[0].laterality = Some(laterality);
+            assert_eq!(group(&fixture).0[2], format!("272741003={expected}"));
+        }
+    }
+
+    #[test]
+    fn out_31_without_a_site_the_side_is_one_of_the_finding() {
+        let mut fixture = Fixture::new();
+        fixture.results.findings[0].site = None;
+        fixture.results.findings[0].laterality = Some(Laterality::Left);
+        let expected = ["121071=72704001", "272741003=7771000", "705057003=272519000"];
+        assert_eq!(group(&fixture).0, expected);
+    }
+
+    #[test]
+    fn out_14_a_finding_without_a_code_has_a_private_one() {
+        let mut fixture = Fixture::new();
+        fixture.results.findings[0].code = Code::new("", "", "shadow");
+        assert_eq!(group(&fixture).0[0], "121071=finding");
+    }
 }

@@ -5,12 +5,12 @@ use dicom_dictionary_std::tags;
 use domain::{Code, sop_class};
 
 use crate::dicom::content_tree::{
-    container, dcm, document, evidence, language, observers, predecessors, requests, template, text,
+    container, dcm, document, evidence, label, language, observers, predecessors, requests,
+    template, text,
 };
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids};
 use crate::input::{ReportError, ReportInput, StudyDescription};
 use crate::layout::narrative::{IMPRESSION, Narrative, ReportType};
-use crate::status::BANNER;
 
 /// Series Number after the measurements of the run.
 const SERIES_NUMBER: u32 = 9003;
@@ -40,7 +40,7 @@ pub(crate) fn encode(
     let set = evidence(set, input, study);
     let set = predecessors(set, input.context, study, header.sop_class);
     let set = requests(set, input.context, study);
-    let mut items = vec![language()];
+    let mut items = vec![language(input.language())];
     items.extend(observers(input));
     items.extend(containers(input));
     let set = set
@@ -62,12 +62,12 @@ struct ReportSection {
 /// The request, the findings, and what they mean, each in a container. The first text of all is the
 /// banner (OUT-03).
 fn containers(input: &ReportInput<'_>) -> Vec<DataSet> {
-    let mut banner = input.status.needs_banner.then(|| BANNER.to_owned());
     let mut containers = Vec::new();
     for section in sections(input) {
-        let texts = banner.take().into_iter().chain(section.texts);
-        let items = texts.map(|it| text("CONTAINS", &section.item_name, &it)).collect();
-        containers.push(container(&section.title, items));
+        let name = &section.item_name;
+        let banner = label(name, input).filter(|_| containers.is_empty());
+        let texts = section.texts.iter().map(|it| text("CONTAINS", name, it));
+        containers.push(container(&section.title, banner.into_iter().chain(texts).collect()));
     }
     containers
 }

@@ -9,7 +9,6 @@ use domain::{Region, sop_class};
 
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids, date, reference, time};
 use crate::input::{ReportError, ReportInput, StudyDescription};
-use crate::status::BANNER;
 
 /// Series Number after the reports of the run.
 const SERIES_NUMBER: u32 = 9004;
@@ -72,7 +71,7 @@ fn encode_group(
     let series = DataSet::default()
         .text(tags::SERIES_INSTANCE_UID, VR::UI, group.series)
         .sequence(tags::REFERENCED_IMAGE_SEQUENCE, images(group));
-    let banner = status.needs_banner.then_some(BANNER);
+    let banner = status.needs_banner.then_some(input.label());
     let set = header
         .data_set(input, study)
         .text(tags::LATERALITY, VR::CS, "")

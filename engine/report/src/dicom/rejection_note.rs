@@ -10,7 +10,6 @@ use crate::dicom::content_tree::{
 };
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids, reference};
 use crate::input::{ReportError, ReportInput, SentObject, StudyDescription};
-use crate::status::WITHDRAWAL_NOTICE;
 
 /// Series Number after all other series of the run.
 const SERIES_NUMBER: u32 = 9009;
@@ -44,7 +43,7 @@ pub(crate) fn encode(
     let set = requests(set, input.context, study);
     let mut items = observers(input);
     let description = dcm("113012", "Key Object Description");
-    items.push(text("CONTAINS", &description, WITHDRAWAL_NOTICE));
+    items.push(text("CONTAINS", &description, input.label()));
     items.extend(rejected.iter().map(|object| object_reference(object)));
     let evidence = study_reference(study, sent_objects(&rejected));
     let title = dcm("113037", "Rejected for Patient Safety Reasons");

@@ -12,7 +12,6 @@ use imaging::{FlatMask, Picture, annotation};
 use crate::dicom::dataset::{Object, ObjectHeader, ObjectUids, code_item, reference};
 use crate::input::{ReportError, ReportInput, StudyDescription};
 use crate::layout::lettering::{Line, draw_lines};
-use crate::status::BANNER;
 
 /// Series Number after the reports of the run.
 const SERIES_NUMBER: u32 = 9005;
@@ -134,7 +133,8 @@ fn captured(input: &ReportInput<'_>, image: &KeyImage) -> Result<Picture, Report
     let picture = input.pictures.get(&image.instance);
     let mut picture = picture.cloned().ok_or(ReportError::ImageMissing)?;
     let legend = draw_findings(&mut picture, input, image)?;
-    let banner = if input.status.needs_banner { BANNER } else { "Signed" };
+    let label = input.fonts.printable_label(input.label());
+    let banner = if label.is_empty() { "Signed" } else { label };
     let mut lines = vec![Line { text: banner.to_owned(), colour: BANNER_COLOUR }];
     lines.extend(legend);
     draw_lines(&mut picture, &lines, input.fonts)?;

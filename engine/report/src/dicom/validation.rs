@@ -1,9 +1,10 @@
-//! Reads an object back and checks it by rules that know nothing of its encoder: attributes of type 1
-//! (PS3.3), lengths that fit, and the tree of a structured document.
+//! Reads an object back and checks it by rules that know nothing of its encoder: attributes of type
+//! 1 (PS3.3), lengths that fit, and the tree of a structured document.
 
 use contracts::Output;
-use dicom_core::Tag;
+use dicom_core::header::Header as _;
 use dicom_core::value::Value;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_object::{InMemDicomObject, OpenFileOptions};
 use domain::{OutputKind, SopInstanceUid};
@@ -83,6 +84,7 @@ pub(crate) fn problems(output: &Output) -> Vec<String> {
         return vec!["it cannot be read back".to_owned()];
     };
     let mut problems = Vec::new();
+    check_values(&file, &mut problems);
     for tag in COMMON.iter().chain(required(output.kind)) {
         if is_missing(&file, *tag) {
             problems.push(format!("{tag} is missing or empty"));
@@ -112,6 +114,41 @@ pub(crate) fn problems(output: &Output) -> Vec<String> {
         | OutputKind::Json => {}
     }
     problems
+}
+
+/// Every text fits into its VR, and has none of the characters that it excludes (PS3.5, 6.2).
+fn check_values(object: &InMemDicomObject, problems: &mut Vec<String>) {
+    for element in object {
+        for item in element.items().unwrap_or_default() {
+            check_values(item, problems);
+        }
+        let Some(length_max) = length_max(element.vr()) else { continue };
+        let Value::Primitive(value) = element.value() else { continue };
+        let tag = element.tag();
+        for text in value.to_multi_str().iter() {
+            let trimmed = text.trim_end_matches(['\0', ' ']);
+            // The limit is one of each group of a name.
+            let is_group_end = |it| element.vr() == VR::PN && it == '=';
+            if trimmed.split(is_group_end).any(|it| it.chars().count() > length_max) {
+                problems.push(format!("{tag} has more than {length_max} characters"));
+            }
+            if text.trim_end_matches('\0').contains(char::is_control) {
+                problems.push(format!("{tag} has a control character"));
+            }
+        }
+    }
+}
+
+/// Most characters of a value in one line; nothing for a VR with lines, or without a limit.
+const fn length_max(vr: VR) -> Option<usize> {
+    match vr {
+        VR::DA => Some(8),
+        VR::IS => Some(12),
+        VR::AE | VR::CS | VR::DS | VR::SH | VR::TM => Some(16),
+        VR::DT => Some(26),
+        VR::LO | VR::PN | VR::UI => Some(64),
+        _ => None,
+    }
 }
 
 /// Whether an attribute is absent or has no value.
@@ -171,8 +208,8 @@ fn check_pdf(object: &InMemDicomObject, problems: &mut Vec<String>) {
     }
 }
 
-/// Every content item has a value type, a relationship, and the value that its type requires (PS3.3,
-/// C.17.3).
+/// Every content item has a value type, a relationship, and the value that its type requires
+/// (PS3.3, C.17.3).
 fn check_content(item: &InMemDicomObject, problems: &mut Vec<String>) {
     let items = item.element(tags::CONTENT_SEQUENCE).ok();
     for item in items.and_then(|it| it.items()).unwrap_or_default() {

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::{
-    Abnormality, Attestation, Code, Finding, InputInstance, LabRow, Measurement, Order, PersonName,
-    Segment, derived_uid,
+    Abnormality, Attestation, Code, Finding, InputInstance, LabRow, Measurement, NoResult, Order,
+    PersonName, ResultStatus, Segment, derived_uid,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,7 +15,6 @@ use crate::hl7::view::own_filler;
 use crate::input::{ReportError, ReportInput};
 use crate::layout::narrative::{IMPRESSION, Narrative, ReportType};
 use crate::layout::pdf;
-use crate::status::{BANNER, WITHDRAWAL_NOTICE};
 
 /// The system of the identifiers of the engine.
 const SYSTEM: &str = "urn:isocenter:result";
@@ -90,6 +89,13 @@ fn entry(input: &ReportInput<'_>, name: &str, mut resource: Value) -> Value {
         "resource": resource,
         "request": { "method": "PUT", "url": format!("{kind}?identifier={SYSTEM}|{identifier}") },
     })
+}
+
+/// The status of a resource whose own is `status` (R4, diagnostic-report-status and
+/// observation-status).
+fn fhir_status(input: &ReportInput<'_>, status: &'static str) -> &'static str {
+    let is_final = input.results.status == ResultStatus::Signed;
+    if is_final && input.is_correction() { "corrected" } else { status }
 }
 
 /// The device: the engine with the algorithms that worked on the run.
@@ -220,10 +226,24 @@ fn finding(input: &ReportInput<'_>, finding: &Finding) -> Value {
         put(&mut resource, "valueCodeableConcept", concept(&finding.presence.code()));
         put(&mut resource, "note", json!([{ "text": finding.text }]));
     }
-    if let Some(site) = &finding.site {
-        put(&mut resource, "bodySite", concept(site));
+    if let Some(site) = body_site(finding) {
+        put(&mut resource, "bodySite", site);
     }
     resource
+}
+
+/// Where a finding is. Its side is in the text: R4 has no element for it, and a further coding would be
+/// another name of the same place.
+fn body_site(finding: &Finding) -> Option<Value> {
+    let side = finding.laterality.map(|it| it.code().meaning);
+    let place = finding.site.as_ref().map(|it| it.meaning.clone());
+    let texts: Vec<String> = place.into_iter().chain(side).collect();
+    if texts.is_empty() {
+        return None;
+    }
+    let mut site = finding.site.as_ref().map_or_else(|| json!({}), concept);
+    put(&mut site, "text", json!(texts.join(", ")));
+    Some(site)
 }
 
 fn measurement(input: &ReportInput<'_>, segment: &Segment, measurement: &Measurement) -> Value {
@@ -246,7 +266,7 @@ fn observation(input: &ReportInput<'_>, code: &Code) -> Value {
     let mut resource = json!({
         "resourceType": "Observation",
         "meta": meta(input),
-        "status": input.status.fhir_observation,
+        "status": fhir_status(input, input.status.fhir_observation),
         "code": concept(code),
         "subject": subject(input),
         "effectiveDateTime": instant(input.results.concluded),
@@ -261,6 +281,10 @@ fn observation(input: &ReportInput<'_>, code: &Code) -> Value {
 fn laboratory_row(input: &ReportInput<'_>, row: &LabRow) -> Value {
     let code = Code::new(&row.code, &row.scheme, &row.entry_name);
     let mut resource = observation(input, &code);
+    if let Some(reason) = row.withdrawn {
+        put(&mut resource, "status", json!(withdrawn_status(reason)));
+        return resource;
+    }
     if input.status.is_withdrawn {
         return resource;
     }
@@ -281,6 +305,16 @@ fn laboratory_row(input: &ReportInput<'_>, row: &LabRow) -> Value {
     resource
 }
 
+/// `Observation.status` of a result that the laboratory took back.
+const fn withdrawn_status(reason: NoResult) -> &'static str {
+    match reason {
+        NoResult::Deleted | NoResult::Wrong => "entered-in-error",
+        NoResult::Unobtainable | NoResult::NotAsked | NoResult::Pending | NoResult::OrderOnly => {
+            "cancelled"
+        }
+    }
+}
+
 /// The report, with references to its observations.
 fn report(input: &ReportInput<'_>, observations: Vec<Value>) -> Result<Value, ReportError> {
     let ReportInput { results, context, status, .. } = *input;
@@ -290,13 +324,14 @@ fn report(input: &ReportInput<'_>, observations: Vec<Value>) -> Result<Value, Re
         ReportType::Imaging => "RAD",
         ReportType::Laboratory => "LAB",
     };
-    let text = if status.is_withdrawn { WITHDRAWAL_NOTICE.to_owned() } else { narrative.text() };
+    let text = if status.is_withdrawn { input.label().to_owned() } else { narrative.text() };
     let system = "http://terminology.hl7.org/CodeSystem/v2-0074";
     let mut resource = json!({
         "resourceType": "DiagnosticReport",
+        "language": input.language().tag(),
         "meta": meta(input),
         "text": { "status": "generated", "div": division(&text) },
-        "status": status.fhir_report,
+        "status": fhir_status(input, status.fhir_report),
         "category": [{ "coding": [{ "system": system, "code": category }] }],
         "code": concept(&report_type.code()),
         "subject": subject(input),
@@ -338,7 +373,7 @@ fn practitioner(attested: &Attestation) -> Value {
 fn add_conclusion(resource: &mut Value, input: &ReportInput<'_>) {
     let sections = &input.results.sections;
     let impression = sections.iter().find(|section| section.title.value == IMPRESSION);
-    let banner = input.status.needs_banner.then_some(BANNER);
+    let banner = input.status.needs_banner.then_some(input.label());
     let conclusion: Vec<&str> =
         banner.into_iter().chain(impression.map(|section| section.text.as_str())).collect();
     if !conclusion.is_empty() {

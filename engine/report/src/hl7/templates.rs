@@ -160,6 +160,8 @@ fn example() -> View<'static> {
         orders: vec![OrderRow {
             placer: text(),
             filler: text(),
+            placer_identifier: text(),
+            filler_identifier: text(),
             accession: text(),
             requested_procedure: text(),
             code: text(),
@@ -174,8 +176,10 @@ fn example() -> View<'static> {
             of: text(),
             value: text(),
             unit: example_code(),
+            key: 1,
+            status: "R",
         }],
-        laboratory: vec![laboratory_row(&example_row())],
+        laboratory: vec![laboratory_row(&example_row(), "R")],
         producer: text(),
         document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
         notice: Notice {
@@ -215,6 +219,8 @@ fn example_row() -> LabRow {
         flag_received: text(),
         disagrees: false,
         doubt: String::new(),
+        withdrawn: None,
+        key: 1,
     }
 }
 

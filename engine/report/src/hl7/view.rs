@@ -2,7 +2,8 @@
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
 use domain::{
-    Code, LabRow, Measurement, NameGroup, Order, PatientId, PersonName, ResultSet, Segment,
+    Code, LabRow, Measurement, NameGroup, NoResult, Order, OrderNumber, PatientId, PersonName,
+    ResultSet, Segment,
 };
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
@@ -11,7 +12,6 @@ use serde::Serialize;
 use crate::input::{ReportContext, ReportInput};
 use crate::layout::narrative::{PLACES, ReportType, region};
 use crate::recipient::Recipient;
-use crate::status::{BANNER, WITHDRAWAL_NOTICE};
 
 /// The values of a template. Field names are the names that templates use.
 #[derive(Serialize)]
@@ -119,6 +119,9 @@ pub(crate) struct PatientRow {
 pub(crate) struct OrderRow {
     pub(crate) placer: String,
     pub(crate) filler: String,
+    /// EI of the numbers, delimiters included: with what assigned them.
+    pub(crate) placer_identifier: String,
+    pub(crate) filler_identifier: String,
     pub(crate) accession: String,
     pub(crate) requested_procedure: String,
     pub(crate) code: String,
@@ -134,6 +137,10 @@ pub(crate) struct MeasurementRow {
     pub(crate) of: String,
     pub(crate) value: String,
     pub(crate) unit: Code,
+    /// OBX-4.
+    pub(crate) key: u32,
+    /// OBX-11.
+    pub(crate) status: &'static str,
 }
 
 /// OBX of a laboratory row.
@@ -143,6 +150,8 @@ pub(crate) struct LabView {
     #[serde(flatten)]
     pub(crate) row: LabRow,
     pub(crate) flag: &'static str,
+    /// OBX-11.
+    pub(crate) status: &'static str,
 }
 
 /// The values of a message about a result.
@@ -151,7 +160,7 @@ pub(crate) fn view<'a>(
     control_id: &'a str,
     document: Option<DocumentView>,
 ) -> View<'a> {
-    let ReportInput { results, context, status, recipient, .. } = *input;
+    let ReportInput { results, context, recipient, .. } = *input;
     let statuses = Statuses::of(input);
     let report = ReportType::of(input).code();
     let algorithms: Vec<String> =
@@ -161,13 +170,7 @@ pub(crate) fn view<'a>(
         header: HeaderView::new(recipient),
         control_id,
         run: results.run.to_string(),
-        banner: if status.is_withdrawn {
-            WITHDRAWAL_NOTICE
-        } else if status.needs_banner {
-            BANNER
-        } else {
-            ""
-        },
+        banner: input.label(),
         status: statuses.order,
         observation_status: statuses.observation,
         report: CodeView { code: report.value, text: report.meaning },
@@ -175,8 +178,8 @@ pub(crate) fn view<'a>(
         orders: orders(input, &time),
         study_uid: context.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(input),
-        measurements: measurements(input),
-        laboratory: laboratory_rows(input),
+        measurements: measurements(input, statuses.observation),
+        laboratory: laboratory_rows(input, statuses.observation),
         notice: notice(input),
         producer: algorithms.join(", "),
         document,
@@ -193,18 +196,13 @@ struct Statuses {
 }
 
 impl Statuses {
-    /// The statuses of the result. The same content sent again is a correction: it replaces what the
-    /// receiver has.
+    /// The statuses of the result. A signed one that takes the place of a final one is a correction; a
+    /// draft is preliminary however often it is sent.
     fn of(input: &ReportInput<'_>) -> Self {
-        let ReportInput { results, context, status, .. } = input;
-        let version = results.attested.as_ref().map_or(0, |it| it.version);
-        let previous = context.previous.as_ref();
-        let is_again = previous.is_some_and(|it| it.is_of_this_run && it.version == version);
-        let replaces = previous.is_some() && results.amends.is_some_and(|it| it.is_replaced);
-        if !status.is_withdrawn && (is_again || replaces) {
+        if input.is_correction() {
             return Self { order: "C", observation: "C" };
         }
-        Self { order: status.order, observation: status.observation }
+        Self { order: input.status.order, observation: input.status.observation }
     }
 }
 
@@ -359,6 +357,8 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
             vec![OrderRow {
                 placer: String::new(),
                 filler: own_filler(results),
+                placer_identifier: String::new(),
+                filler_identifier: own_filler(results),
                 accession: study.accession,
                 requested_procedure: String::new(),
                 code: code.value,
@@ -372,11 +372,17 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
 
 fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str) -> OrderRow {
     let key = &order.key;
-    let has_filler = !key.filler.is_empty();
+    // What adds to the report of an earlier run does not replace it under the number of the order.
+    let is_addition = results.amends.is_some_and(|it| !it.is_replaced);
+    let own = OrderNumber { number: own_filler(results), ..OrderNumber::default() };
+    let has_filler = !key.filler.is_empty() && !is_addition;
+    let filler = if has_filler { &key.filler } else { &own };
     let has_accession = !key.accession.is_empty();
     OrderRow {
-        placer: key.placer.clone(),
-        filler: if has_filler { key.filler.clone() } else { own_filler(results) },
+        placer: key.placer.number.clone(),
+        filler: filler.number.clone(),
+        placer_identifier: entity_identifier(&key.placer),
+        filler_identifier: entity_identifier(filler),
         accession: if has_accession { key.accession.clone() } else { accession.to_owned() },
         requested_procedure: key.requested_procedure.clone(),
         code: order.procedure_code.clone(),
@@ -384,6 +390,12 @@ fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str
         scheme: order.procedure_scheme.clone(),
         observed: observed.to_owned(),
     }
+}
+
+/// An order number as EI (HL7 v2.5.1, 2.A.28): its receiver finds the order by all of it.
+fn entity_identifier(number: &OrderNumber) -> String {
+    let parts = number.parts().map(escaped).join("^");
+    parts.trim_end_matches('^').to_owned()
 }
 
 /// The filler number of the engine. The same report always has the same number, so that a receiver
@@ -405,48 +417,83 @@ fn findings(input: &ReportInput<'_>) -> String {
     if lines.is_empty() { "No findings.".to_owned() } else { lines.join("\n") }
 }
 
-/// The measurements of all segments; without their values, if the result was withdrawn.
-fn measurements(input: &ReportInput<'_>) -> Vec<MeasurementRow> {
+/// OBX-11 of a row that people took out (table 0085): the receiver deletes it.
+const DELETED: &str = NoResult::Deleted.status();
+
+/// Whether the receiver may have rows that were taken out since.
+fn has_former_rows(input: &ReportInput<'_>) -> bool {
+    input.context.previous.is_some() && !input.status.is_withdrawn
+}
+
+/// The measurements of all segments; without their values, if the result was withdrawn. Those of
+/// segments that were taken out follow, to be deleted (HL7-53).
+fn measurements(input: &ReportInput<'_>, status: &'static str) -> Vec<MeasurementRow> {
     let mut rows = Vec::new();
     for segment in input.results.segmentations.iter().flat_map(|it| &it.segments) {
-        for measurement in &segment.measurements {
-            let mut row = measurement_row(segment, measurement);
-            if input.status.is_withdrawn {
-                row.value.clear();
-            }
-            rows.push(row);
+        rows.extend(segment.measurements.iter().map(|it| measurement_row(segment, it, status)));
+    }
+    if input.status.is_withdrawn {
+        for row in &mut rows {
+            row.value.clear();
         }
+    }
+    for segment in input.context.taken_out.segments.iter().filter(|_| has_former_rows(input)) {
+        let deleted = segment.measurements.iter().map(|measurement| MeasurementRow {
+            value: String::new(),
+            ..measurement_row(segment, measurement, DELETED)
+        });
+        rows.extend(deleted);
     }
     rows
 }
 
-fn measurement_row(segment: &Segment, measurement: &Measurement) -> MeasurementRow {
+fn measurement_row(
+    segment: &Segment,
+    measurement: &Measurement,
+    status: &'static str,
+) -> MeasurementRow {
     MeasurementRow {
         code: measurement.code.clone(),
         of: segment.label.clone(),
         value: format!("{:.PLACES$}", measurement.value),
         unit: measurement.unit.clone(),
+        key: segment.key,
+        status,
     }
 }
 
-/// The laboratory rows; without their values, if the result was withdrawn.
-fn laboratory_rows(input: &ReportInput<'_>) -> Vec<LabView> {
-    let mut rows: Vec<LabView> = input.results.laboratory.iter().map(laboratory_row).collect();
+/// The laboratory rows; without their values, if the result was withdrawn. Those that were taken
+/// out follow, to be deleted (HL7-53).
+fn laboratory_rows(input: &ReportInput<'_>, status: &'static str) -> Vec<LabView> {
+    let rows = input.results.laboratory.iter();
+    let mut rows: Vec<LabView> = rows.map(|it| laboratory_row(it, status)).collect();
     if input.status.is_withdrawn {
-        for view in &mut rows {
-            view.row.result.clear();
-            view.flag = "";
-        }
+        rows.iter_mut().for_each(LabView::clear);
+    }
+    for row in input.context.taken_out.rows.iter().filter(|_| has_former_rows(input)) {
+        let mut deleted = LabView { status: DELETED, ..laboratory_row(row, DELETED) };
+        deleted.clear();
+        rows.push(deleted);
     }
     rows
 }
 
-/// A laboratory row. Its type is NM only for a pure decimal (HL7-60).
-pub(crate) fn laboratory_row(row: &LabRow) -> LabView {
+impl LabView {
+    /// Leaves nothing but the name of the row.
+    fn clear(&mut self) {
+        self.row.result.clear();
+        self.flag = "";
+    }
+}
+
+/// A laboratory row. Its type is NM only for a pure decimal (HL7-60). One that the laboratory took
+/// back has the status of that, whatever the status of the others.
+pub(crate) fn laboratory_row(row: &LabRow, status: &'static str) -> LabView {
     let is_number = row.result.parse::<f64>().is_ok_and(f64::is_finite)
         && row.result.chars().all(|it| it.is_ascii_digit() || ".+-".contains(it));
     let value_type = if is_number { "NM" } else { "ST" };
-    LabView { value_type, row: row.clone(), flag: row.abnormality.flag() }
+    let status = row.withdrawn.map_or(status, NoResult::status);
+    LabView { value_type, row: row.clone(), flag: row.abnormality.flag(), status }
 }
 
 /// A point in time (TS), in UTC.
@@ -510,8 +557,10 @@ mod tests {
                 flag_received: String::new(),
                 disagrees: false,
                 doubt: String::new(),
+                withdrawn: None,
+                key: 1,
             };
-            assert_eq!(laboratory_row(&row).value_type, value_type, "{result}");
+            assert_eq!(laboratory_row(&row, "R").value_type, value_type, "{result}");
         }
     }
 

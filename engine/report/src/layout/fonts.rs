@@ -8,6 +8,8 @@ use krilla::text::Font;
 use skrifa::MetadataProvider as _;
 use skrifa::instance::{LocationRef, Size};
 
+use crate::status::BANNER;
+
 /// Fonts of a Debian system: for most scripts, and for Chinese, Japanese and Korean.
 const SYSTEM: [&str; 5] = [
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
@@ -109,6 +111,11 @@ impl Fonts {
         } else {
             '\u{25a1}'
         }
+    }
+
+    /// A label in these fonts: in English, if they lack a letter of it. It must be readable.
+    pub(crate) fn printable_label(&self, label: &'static str) -> &'static str {
+        if self.printable(label) == label { label } else { BANNER }
     }
 
     /// A line in runs of one font each.

@@ -4,7 +4,7 @@ use domain::{Abnormality, Code, LabRow, Measurement, PersonName, Region, ResultS
 use jiff::Timestamp;
 
 use crate::input::{ReportContext, ReportInput};
-use crate::status::BANNER;
+use crate::language::Language;
 
 /// Code (LOINC) of the section with the impression.
 pub(crate) const IMPRESSION: &str = "19005-8";
@@ -45,6 +45,8 @@ pub struct Narrative {
     pub title: String,
     /// The banner of every page (OUT-03). Empty, once a person has signed.
     pub banner: &'static str,
+    /// The language of what the result says.
+    pub language: Language,
     /// Patient and study, by name and value.
     pub facts: Vec<Fact>,
     /// The findings.
@@ -86,7 +88,8 @@ impl Narrative {
         let time = created.strftime("%Y-%m-%d %H:%M UTC");
         Self {
             title: ReportType::of(input).code().meaning,
-            banner: if status.needs_banner { BANNER } else { "" },
+            banner: if status.needs_banner { input.label() } else { "" },
+            language: input.language(),
             facts: facts(results, context),
             sections: sections(results),
             concluded: created,
@@ -196,6 +199,9 @@ pub(crate) fn region(region: &Region) -> String {
 
 fn laboratory_row(row: &LabRow) -> String {
     let LabRow { entry_name, result, unit, .. } = row;
+    if let Some(reason) = row.withdrawn {
+        return format!("{entry_name}: {}", reason.reason());
+    }
     let reference = match row.reference.as_str() {
         "" => String::new(),
         reference => format!(" (reference {reference})"),

@@ -14,6 +14,7 @@ use krilla::tagging::{Artifact, ArtifactType, ContentTag, SpanTag, Tag, TagGroup
 use krilla::text::TextDirection;
 use krilla::{Document, SerializeSettings};
 
+use crate::language::Language;
 use crate::layout::fonts::{Fonts, PdfError};
 use crate::layout::narrative::{Fact, Narrative};
 
@@ -74,7 +75,7 @@ pub fn encode(narrative: &Narrative, fonts: &Fonts) -> Result<Vec<u8>, PdfError>
     let settings = SerializeSettings { configuration, ..SerializeSettings::default() };
     let mut document = Document::new_with(settings);
     let title = narrative.title.clone();
-    let metadata = Metadata::new().title(title).language("en".to_owned());
+    let metadata = Metadata::new().title(title).language(narrative.language.tag().to_owned());
     let metadata = metadata.creator("Isocenter".to_owned());
     document.set_metadata(metadata.creation_date(date(narrative.concluded)));
     let pages = paged(lines(narrative, fonts));
@@ -85,11 +86,13 @@ pub fn encode(narrative: &Narrative, fonts: &Fonts) -> Result<Vec<u8>, PdfError>
         let size = PageSettings::from_wh(WIDTH, HEIGHT);
         let mut sheet = document.start_page_with(size.ok_or(PdfError::NoFont)?);
         let mut surface = sheet.surface();
-        edge(&mut surface, fonts, narrative.banner, MARGIN * 0.6, ArtifactType::Header);
+        let banner = fonts.printable_label(narrative.banner);
+        edge(&mut surface, fonts, banner, MARGIN * 0.6, ArtifactType::Header);
         let foot = format!("{}   {}/{count}", narrative.colophon, index + 1);
         edge(&mut surface, fonts, &foot, HEIGHT - MARGIN * 0.5, ArtifactType::Footer);
         for PlacedLine { line, y } in page {
-            let span = SpanTag::empty().with_lang(Some("en"));
+            let language = Language::of_text(&line.text).unwrap_or(narrative.language);
+            let span = SpanTag::empty().with_lang(Some(language.tag()));
             let identifier = surface.start_tagged(ContentTag::Span(span));
             draw(&mut surface, fonts, &line, y);
             surface.end_tagged();
@@ -165,7 +168,8 @@ fn draw(surface: &mut Surface<'_>, fonts: &Fonts, line: &Line, y: f32) {
 fn lines(narrative: &Narrative, fonts: &Fonts) -> Vec<Line> {
     let mut lines = wrapped(&narrative.title, 16.0, LineKind::Heading(1), fonts);
     if !narrative.banner.is_empty() {
-        lines.extend(wrapped(narrative.banner, 12.0, LineKind::Paragraph, fonts));
+        let banner = fonts.printable_label(narrative.banner);
+        lines.extend(wrapped(banner, 12.0, LineKind::Paragraph, fonts));
     }
     for Fact { name, value } in &narrative.facts {
         lines.extend(wrapped(&format!("{name}: {value}"), BODY, LineKind::Paragraph, fonts));
@@ -220,6 +224,7 @@ mod tests {
         Narrative {
             title: "Report".to_owned(),
             banner: "draft",
+            language: Language::Chinese,
             facts: vec![Fact {
                 name: "Patient",
                 value: "DOE JANE\u{7}\u{e001}\u{feff}\u{12000}".to_owned(),

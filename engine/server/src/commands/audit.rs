@@ -11,8 +11,9 @@ use clap::{Args, Subcommand};
 use contracts::TrailStore as _;
 use domain::event::TrailExported;
 use domain::{Event, Subject};
+use ed25519_dalek::VerifyingKey;
 use serde_json::Value;
-use store::{EventFilter, EventLine, PgStore, Sealer, trail_file};
+use store::{EventFilter, EventLine, PgStore, Sealer, TrailCount, TrailFiles, trail_file};
 
 use super::Execute;
 use crate::installation::{InstallationArgs, ListArgs};
@@ -63,6 +64,9 @@ enum AuditCommand {
         /// The file with the public key, or the key in hex.
         #[arg(long)]
         key: String,
+        /// A copy of `keys/trail.count` from an earlier time, that the export has to go on from.
+        #[arg(long)]
+        count: Option<PathBuf>,
     },
 }
 
@@ -78,8 +82,8 @@ impl Execute for Audit {
                 export(&installation, &file).await?;
                 Ok(ExitCode::SUCCESS)
             }
-            AuditCommand::Verify { file, key } => {
-                verify(&file, &key)?;
+            AuditCommand::Verify { file, key, count } => {
+                verify(&file, &key, count.as_deref())?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -108,8 +112,8 @@ fn cells(event: &EventLine) -> Vec<String> {
 /// Seals what is not sealed yet, and writes all that is sealed to `file`.
 pub(super) async fn export(arguments: &InstallationArgs, file: &Path) -> Result<(), Failure> {
     let installation = arguments.read()?;
-    let checkpoints = installation.data.join("trail/checkpoints.jsonl");
-    let export = installation.with_store(async |store| write(store, checkpoints, file).await);
+    let files = TrailFiles::of(&installation.data);
+    let export = installation.with_store(async |store| write(store, files, file).await);
     let export = export.await??;
     line(format_args!("{} events were written to {}", export.events, file.display()));
     if export.is_whole {
@@ -127,11 +131,11 @@ struct Export {
     is_whole: bool,
 }
 
-async fn write(store: &Arc<PgStore>, checkpoints: PathBuf, file: &Path) -> Result<Export, Failure> {
+async fn write(store: &Arc<PgStore>, files: TrailFiles, file: &Path) -> Result<Export, Failure> {
     let event = Event::new(Subject::default(), TrailExported {});
     let recorded = store.append_events(vec![event.by(operator())]).await;
     recorded.map_err(|error| Failure::database(&error))?;
-    let sealer = Sealer::new(Arc::clone(store), checkpoints);
+    let sealer = Sealer::new(Arc::clone(store), files);
     let sealed = sealer.seal_all(SEALING_TIME_MAX).await;
     let is_whole = sealed.map_err(|error| Failure::database(&error))?;
     let unwritable =
@@ -145,17 +149,34 @@ async fn write(store: &Arc<PgStore>, checkpoints: PathBuf, file: &Path) -> Resul
     Ok(Export { events, is_whole })
 }
 
-/// Verifies an export with a public key. Needs nothing else.
-pub(super) fn verify(path: &Path, key: &str) -> Result<(), Failure> {
+/// Verifies an export with a public key, and with a count if there is one. Needs nothing else.
+pub(super) fn verify(path: &Path, key: &str, count: Option<&Path>) -> Result<(), Failure> {
     let key = public_key(key)?;
-    let file = File::open(path).map_err(|error| {
-        Failure::from_error(&format!("cannot read `{}`", path.display()), &error)
-    })?;
-    let intact = trail_file::verify(BufReader::new(file), &key)
+    let count = count.map(|it| read_count(it, &key)).transpose()?;
+    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let intact = trail_file::verify(BufReader::new(file), &key, count.as_ref())
         .map_err(|broken| Failure::from_error("NOT INTACT", &broken))?;
     line(format_args!(
         "intact: {} events in {} signed batches, exported {}",
         intact.events, intact.batches, intact.exported_at
     ));
+    if intact.losses > 0 {
+        line(format_args!(
+            "{} times a person accepted that a part is lost: trail_loss_accepted",
+            intact.losses
+        ));
+    }
     Ok(())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::from_error(&format!("cannot read `{}`", path.display()), error)
+}
+
+fn read_count(path: &Path, key: &VerifyingKey) -> Result<TrailCount, Failure> {
+    let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let count: Option<TrailCount> = serde_json::from_slice(&text).ok();
+    count.filter(|it| it.is_signed(key)).ok_or_else(|| {
+        Failure::new(format!("`{}` is not a count that was signed with this key", path.display()))
+    })
 }

@@ -131,18 +131,23 @@ impl Scene {
         Ok(Self { folder, pacs, ehr })
     }
 
-    /// The site file of the demonstration, for people to read.
+    /// The site file of the demonstration, for people to read. Its workflows are copies that wait
+    /// less for more of a study.
     fn write_config(&self, workflows: &Path, plugins: &Path) -> Result<PathBuf, Failure> {
         let path = self.folder.join("isocenter.yaml");
+        let copies = self.folder.join("workflows");
+        simulators::copy_with_short_wait(workflows, &copies)
+            .map_err(|error| Failure::from_error("cannot copy the workflows", &error))?;
         let text = format!(
             "data: {}\nworkflows: {}\nplugins: {}\n\
              dicom: {{ listen: \"127.0.0.1:0\", peers: [] }}\n\
              hl7: {{ listen: \"127.0.0.1:0\", networks: [127.0.0.0/8] }}\n\
              http: {{ listen: \"127.0.0.1:0\" }}\n\
+             identity: {{ default_issuer: HOSP }}\n\
              destinations:\n  pacs: {{ dicom: {{ address: \"{}\", ae_title: PACS }} }}\n  \
              ehr: {{ mllp: {{ address: \"{}\", application: EHR, facility: HOSP }}, allow_unverified: true }}\n",
             self.folder.join("data").display(),
-            workflows.display(),
+            copies.display(),
             plugins.display(),
             self.pacs.address(),
             self.ehr.address(),
@@ -254,7 +259,7 @@ impl Scene {
         let file = self.folder.join("trail.jsonl");
         audit::export(installation, &file).await?;
         let key = self.folder.join("data/keys/trail.pub");
-        audit::verify(&file, &key.display().to_string())
+        audit::verify(&file, &key.display().to_string(), None)
     }
 
     fn show_next_steps(&self, study: &str, installation: &InstallationArgs) {

@@ -43,8 +43,10 @@ impl Execute for Export {
         let identity = if self.as_received {
             ExportIdentity::AsReceived
         } else {
-            let default_issuer = installation.config.identity.default_issuer();
-            ExportIdentity::Current { default_issuer }
+            ExportIdentity::Current {
+                default_issuer: installation.config.identity.default_issuer(),
+                image_bytes_max: installation.config.export.image_bytes_max,
+            }
         };
         let system = own_ae_title(&installation.config)?.to_string();
         let exported =

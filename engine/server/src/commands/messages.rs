@@ -15,7 +15,7 @@ pub(crate) struct Messages {
     list: ListArgs,
 }
 
-const HEADINGS: [&str; 6] = ["received", "sender", "type", "control id", "answer", "problem"];
+const HEADINGS: [&str; 6] = ["received", "sender", "type", "control id", "answer", "remark"];
 
 impl Execute for Messages {
     async fn execute(self) -> Result<ExitCode, Failure> {
@@ -28,7 +28,7 @@ impl Execute for Messages {
                 it.message_type.clone(),
                 it.control_id.clone(),
                 it.code.clone(),
-                it.problem.clone().unwrap_or_default(),
+                it.problem.clone().unwrap_or_else(|| it.flags.join(", ")),
             ]
         })
     }

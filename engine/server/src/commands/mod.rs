@@ -33,6 +33,7 @@ mod support;
 mod task;
 mod test;
 mod token;
+mod trail;
 mod why;
 mod workflow;
 
@@ -109,6 +110,7 @@ commands! {
         Corrections(corrections::Corrections),
         Send(send::Send),
         Audit(audit::Audit),
+        Trail(trail::Trail),
         Retention(retention::Retention),
         Hold(hold::Hold),
         Support(support::Support),

@@ -1,17 +1,18 @@
 //! `isocenter patient`: undoing the merge of two patients, by two people (HL7-37).
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use store::UnmergeError;
+use store::{PgStore, UnmergeError};
 use uuid::Uuid;
 
 use super::Execute;
+use crate::holder::{HolderArgs, nobody};
 use crate::installation::{InstallationArgs, ListArgs};
-use crate::operator::operator;
 use crate::output::{Failure, line, list};
 
-/// Undoes the merge of two patients. Two people have to agree.
+/// Undoes the merge of two patients. Two people have to agree, each with a token of their own.
 #[derive(Args)]
 pub(crate) struct Patient {
     #[command(subcommand)]
@@ -27,6 +28,8 @@ enum PatientCommand {
         /// The identifier that remained, PID-3.
         survivor: String,
         #[command(flatten)]
+        holder: HolderArgs,
+        #[command(flatten)]
         installation: InstallationArgs,
     },
     /// Lists the requests that await a second person.
@@ -35,6 +38,8 @@ enum PatientCommand {
     Approve {
         /// The request, by its key in the list.
         request: Uuid,
+        #[command(flatten)]
+        holder: HolderArgs,
         #[command(flatten)]
         installation: InstallationArgs,
     },
@@ -45,21 +50,26 @@ const HEADINGS: [&str; 3] = ["request", "asked by", "since"];
 impl Execute for Patient {
     async fn execute(self) -> Result<ExitCode, Failure> {
         match self.command {
-            PatientCommand::Unmerge { source, survivor, installation } => {
-                let request = installation
-                    .with_store(async |store| {
-                        store.ask_unmerge(&source, &survivor, operator()).await
-                    })
-                    .await?;
-                line(request.map_err(|error| unchanged(&error))?);
-                line("a second person approves it with: isocenter patient approve REQUEST");
+            PatientCommand::Unmerge { source, survivor, holder, installation } => {
+                let token = holder.read()?;
+                let request = installation.with_store(async |store: &Arc<PgStore>| {
+                    let Some(holder) = token.holder(store).await? else { return Ok(None) };
+                    store.ask_unmerge(&source, &survivor, &holder).await.map(Some)
+                });
+                line(request.await?.map_err(|error| unchanged(&error))?.ok_or_else(nobody)?);
+                line(
+                    "a second person approves it with their own token: \
+                     isocenter patient approve REQUEST --token FILE",
+                );
                 Ok(ExitCode::SUCCESS)
             }
-            PatientCommand::Approve { request, installation } => {
-                let outcome = installation
-                    .with_store(async |store| store.approve_unmerge(request, operator()).await)
-                    .await?;
-                outcome.map_err(|error| unchanged(&error))?;
+            PatientCommand::Approve { request, holder, installation } => {
+                let token = holder.read()?;
+                let outcome = installation.with_store(async |store: &Arc<PgStore>| {
+                    let Some(holder) = token.holder(store).await? else { return Ok(None) };
+                    store.approve_unmerge(request, &holder).await.map(Some)
+                });
+                outcome.await?.map_err(|error| unchanged(&error))?.ok_or_else(nobody)?;
                 line("the merge is undone; what was filed under it is being corrected");
                 Ok(ExitCode::SUCCESS)
             }

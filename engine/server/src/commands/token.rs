@@ -57,7 +57,8 @@ enum TokenCommand {
     },
 }
 
-const HEADINGS: [&str; 6] = ["token", "name", "organization", "role", "until", "state"];
+const HEADINGS: [&str; 7] =
+    ["token", "name", "organization", "role", "issued by", "until", "state"];
 
 impl Execute for Token {
     async fn execute(self) -> Result<ExitCode, Failure> {
@@ -73,6 +74,7 @@ impl Execute for Token {
                         it.name.clone(),
                         it.organization.clone(),
                         it.role.clone(),
+                        it.issued_by.clone(),
                         it.expires_at.clone(),
                         it.state.clone(),
                     ]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use store::{Why as Explanation, WhyStudy};
+use store::{MessageLine, Why as Explanation, WhyStudy};
 
 use super::Execute;
 use super::run::show_run;
@@ -58,15 +58,8 @@ fn show(why: &Explanation) {
         line(format_args!("linked to patient {patient}; nothing is shared"));
     }
     for message in &why.messages {
-        let problem = message.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
-        line(format_args!(
-            "message {} {} from {} at {}: answered {}{problem}",
-            message.message_type,
-            message.control_id,
-            message.sender,
-            message.received_at,
-            message.code
-        ));
+        let has_run = why.message_runs.iter().any(|it| it.run.message == Some(message.id));
+        message_lines(message, has_run).iter().for_each(line);
     }
     for run in &why.message_runs {
         show_run(run, "");
@@ -78,6 +71,24 @@ fn show(why: &Explanation) {
     for study in &why.studies {
         show_study(study);
     }
+}
+
+fn message_lines(message: &MessageLine, has_run: bool) -> Vec<String> {
+    let problem = message.problem.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
+    let later = message.superseded_by.map(|it| format!("; message {it} holds in its place"));
+    let later = later.unwrap_or_default();
+    let mut lines = vec![format!(
+        "message {} {} from {} at {}: answered {}{problem}{later}",
+        message.message_type, message.control_id, message.sender, message.received_at, message.code
+    )];
+    if !message.flags.is_empty() {
+        lines.push(format!("  flagged: {}", message.flags.join(", ")));
+    }
+    if !has_run && message.problem.is_none() {
+        let text = if message.decided { "no workflow started on it" } else { "not decided on yet" };
+        lines.push(format!("  {text}"));
+    }
+    lines
 }
 
 fn order_line(order: &Value) -> String {
@@ -127,6 +138,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hl7_10_a_message_that_starts_nothing_says_so() {
+        let mut message = MessageLine {
+            id: uuid::Uuid::nil(),
+            received_at: "2026-01-15T08:00:00Z".to_owned(),
+            sender: "LIS".to_owned(),
+            message_type: "ORU^R01".to_owned(),
+            control_id: "7".to_owned(),
+            sha256: String::new(),
+            code: "AA".to_owned(),
+            problem: None,
+            flags: vec!["without_effect".to_owned()],
+            decided: true,
+            superseded_by: None,
+        };
+        let first = "message ORU^R01 7 from LIS at 2026-01-15T08:00:00Z: answered AA";
+        let lines = message_lines(&message, false);
+        assert_eq!(lines, [first, "  flagged: without_effect", "  no workflow started on it"]);
+        message.flags.clear();
+        assert_eq!(message_lines(&message, true), [first]);
+        message.decided = false;
+        assert_eq!(message_lines(&message, false), [first, "  not decided on yet"]);
+    }
 
     #[test]
     fn an_order_is_one_line_with_dashes_for_what_is_unknown() {

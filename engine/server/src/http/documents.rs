@@ -110,11 +110,13 @@ pub(super) async fn accept(
         sending_facility: by.person.organization,
         message_type: MessageType::new("HTTP", "DOC"),
         control_id: number,
+        processing_id: String::new(),
         stated_at: None,
         effects,
         answers: Answers { first: Some(answer_bytes), application: None },
         acknowledgement_code: "201".to_owned(),
         problem: None,
+        flags: Vec::new(),
     };
     intake.accept_message(arrival).await.map_err(|_| Problem::Unavailable)?;
     Ok((StatusCode::CREATED, Json(answer)))

@@ -24,6 +24,11 @@ pub(super) enum Problem {
     Unreadable(String),
     /// The file is of no accepted type.
     UnsupportedType,
+    /// The body is longer than any may be here.
+    TooLong {
+        /// The limit.
+        bytes_max: usize,
+    },
     /// The engine cannot accept it now, and may later.
     Unavailable,
 }
@@ -44,6 +49,7 @@ impl Problem {
             Self::Refused(ReviewRefusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -55,6 +61,7 @@ impl Problem {
             Self::Refused(refusal) => refusal.to_string(),
             Self::Unreadable(text) => text.clone(),
             Self::UnsupportedType => "a file is a PDF, a PNG or a JPEG".to_owned(),
+            Self::TooLong { bytes_max } => format!("a body here has at most {bytes_max} bytes"),
             Self::Unavailable => "nothing more can be accepted now: try again".to_owned(),
         }
     }
@@ -137,6 +144,7 @@ mod tests {
             Problem::Refused(ReviewRefusal::Invalid(text())),
             Problem::Unreadable(text()),
             Problem::UnsupportedType,
+            Problem::TooLong { bytes_max: 1 },
             Problem::Unavailable,
         ] {
             let status = problem.status().as_u16().to_string();

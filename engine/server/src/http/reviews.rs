@@ -4,6 +4,7 @@
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::header;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
@@ -16,6 +17,7 @@ use orchestrator::{CurrentResult, ReviewDecision, ReviewService};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::bodies::{self, BodyBudget};
 use super::problem::Problem;
 
 // The paths of the calls, documented in `API.md`.
@@ -28,18 +30,21 @@ pub(super) const MASKS: &str = "/api/masks";
 /// The upper bound of a result that is sent here, in bytes.
 const CONTENT_BYTES_MAX: usize = 16 << 20;
 
-/// The upper bound of a mask, in bytes.
-const MASK_BYTES_MAX: usize = 512 << 20;
-
 /// The routes for people who review.
-pub(super) fn routes(reviews: ReviewService) -> Router {
+pub(super) fn routes(reviews: ReviewService, budget: &BodyBudget) -> Router {
+    let charge =
+        |bytes_max| middleware::from_fn_with_state(budget.of_route(bytes_max), bodies::charge);
+    let mask_bytes_max = budget.mask_bytes_max();
+    let masks =
+        put(store_mask).layer(DefaultBodyLimit::max(mask_bytes_max)).layer(charge(mask_bytes_max));
     Router::new()
         .route(REVIEWS, get(list))
         .route(RESULT, get(show).put(edit))
         .route(DECISION, post(decide))
         .layer(DefaultBodyLimit::max(CONTENT_BYTES_MAX))
+        .layer(charge(CONTENT_BYTES_MAX))
         .route(MASK, get(mask))
-        .route(MASKS, put(store_mask).layer(DefaultBodyLimit::max(MASK_BYTES_MAX)))
+        .route(MASKS, masks)
         .with_state(reviews)
 }
 
@@ -53,6 +58,8 @@ struct ResultView {
     waits: Vec<String>,
     /// The state of the newest version. Nothing, for a draft.
     state: Option<ReviewState>,
+    /// The run whose signed result stands until this one is signed.
+    signed_before: Option<Uuid>,
     /// SHA-256 of the content: a decision repeats it as `seen`.
     digest: String,
     content: NodeOutput,
@@ -88,6 +95,7 @@ impl From<CurrentResult> for ResultView {
             study: view.run.study,
             waits: view.open,
             state: view.versions.last().map(|it| it.state),
+            signed_before: view.standing.map(|it| it.run),
             digest,
             content,
             versions: view.versions.into_iter().map(VersionView::from).collect(),
@@ -271,7 +279,7 @@ async fn store_mask(
     State(reviews): State<ReviewService>,
     body: Bytes,
 ) -> Result<Json<ArtifactRef>, Problem> {
-    Ok(Json(reviews.store_mask(body.to_vec()).await?))
+    Ok(Json(reviews.store_mask(body.into()).await?))
 }
 
 #[cfg(test)]

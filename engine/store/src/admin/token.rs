@@ -1,7 +1,7 @@
 //! Tokens: what authenticates a person in review. Only their digests are stored.
 
 use domain::event::{TokenCreated, TokenRevoked};
-use domain::{Actor, Event, Person, Subject};
+use domain::{Actor, Event, Person, Subject, TokenHolder};
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -21,13 +21,45 @@ pub struct TokenLine {
     pub organization: String,
     /// Their role, which decides what they may review.
     pub role: String,
+    /// The account that created it.
+    pub issued_by: String,
     /// When it expires, in UTC (RFC 3339).
     pub expires_at: String,
     /// The name of a `TokenState`.
     pub state: String,
 }
 
+#[derive(sqlx::FromRow)]
+struct HolderRow {
+    id: Uuid,
+    name: String,
+    organization: String,
+    role: String,
+    created_by: String,
+}
+
 impl PgStore {
+    /// The person whose valid token has this digest (SHA-256).
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database does.
+    pub async fn token_holder(&self, digest: &[u8; 32]) -> StoreResult<Option<TokenHolder>> {
+        let row: Option<HolderRow> = sqlx::query_as(
+            "select id, name, organization, role, created_by from token
+             where hash = $1 and revoked_at is null and expires_at > clock_timestamp()",
+        )
+        .bind(digest.as_slice())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(Error::from)?;
+        Ok(row.map(|it| TokenHolder {
+            token: it.id,
+            person: Person { name: it.name, organization: it.organization, role: it.role },
+            issued_by: it.created_by,
+        }))
+    }
+
     /// Gives a person access: stores the digest (SHA-256) of their token. Returns its key.
     ///
     /// # Errors
@@ -69,7 +101,7 @@ impl PgStore {
     /// Fails if the database does.
     pub async fn tokens(&self, limit: i64) -> StoreResult<Vec<TokenLine>> {
         let rows = sqlx::query_as(
-            "select id, name, organization, role,
+            "select id, name, organization, role, created_by as issued_by,
                 to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as expires_at,
                 case when revoked_at is not null then 'revoked'
                     when expires_at < clock_timestamp() then 'expired' else 'valid' end as state

@@ -52,6 +52,13 @@ pub struct MessageLine {
     pub code: String,
     /// Why it was refused.
     pub problem: Option<String>,
+    /// What is unusual about it: names of `MessageFlag`.
+    pub flags: Vec<String>,
+    /// Whether it was decided which workflows start on it.
+    pub decided: bool,
+    /// The later message whose results hold in place of its own.
+    #[sqlx(default)]
+    pub superseded_by: Option<Uuid>,
 }
 
 /// A run in a list.
@@ -201,7 +208,8 @@ impl PgStore {
         let rows = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
                 as received_at, sending_application as sender,
-                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem
+                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem,
+                flags, decided
              from message order by received_at desc limit $1",
         );
         Ok(rows.bind(limit).fetch_all(&self.pool).await.map_err(Error::from)?)

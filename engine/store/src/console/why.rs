@@ -56,7 +56,8 @@ impl PgStore {
     async fn why_rows(&self, text: &str) -> Result<Why> {
         let uids: Vec<String> = sqlx::query_scalar(
             "select distinct s.uid from study s
-             where s.uid = $1 or (s.accession = $1 and $1 <> '')
+             where s.uid = $1
+                or s.uid in (select study from study_accession_number where number = $1)
                 or s.uid in (select study from imaging_order
                     where accession = $1 or placer = $1 or filler = $1)
                 or s.uid in (select study from series where uid = $1)
@@ -136,7 +137,8 @@ impl PgStore {
         let messages: Vec<MessageLine> = sqlx::query_as(
             "select id, to_char(received_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
                 as received_at, sending_application as sender,
-                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem
+                message_code || '^' || trigger_event as message_type, control_id, sha256, code, problem,
+                flags, decided, superseded_by
              from message where control_id = $1 or id::text = $1 or (accession = $1 and $1 <> '')
                 or patient in (select f from patient_identifier i, patient_family(i.patient) f
                     where i.value = $1)
@@ -156,7 +158,9 @@ impl PgStore {
 
     async fn why_orders(&self, text: &str) -> Result<Vec<Value>> {
         let rows = sqlx::query_scalar(
-            "select jsonb_build_object('placer', placer, 'filler', filler, 'accession', accession,
+            "select jsonb_build_object('placer', placer, 'filler', filler, 'kind', kind,
+                'placer_authority', placer_authority, 'filler_authority', filler_authority,
+                'accession', accession,
                 'study', study, 'procedure', body ->> 'procedure', 'cancelled', cancelled,
                 'patient', (select p.value from patient p where p.id = patient_root(o.patient)))
              from imaging_order o

@@ -42,6 +42,9 @@ const START_TIME_MAX: Duration = Duration::from_mins(2);
 /// Longest wait for the cluster to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Held while the roles are prepared.
+const ROLES_LOCK: i64 = 0x1D_0004;
+
 const ADMIN: &str = "isocenter_admin";
 const APP: &str = "isocenter_app";
 
@@ -346,9 +349,12 @@ impl Cluster {
 
     async fn make_roles(&self) -> Result<(), ClusterError> {
         let mut connection = self.admin().connect().await.map_err(ClusterError::Roles)?;
-        // Only hexadecimal digits: nothing to escape.
+        // Every command prepares the roles: of two at once, one would fail ("tuple concurrently
+        // updated"). Both statements are one transaction, at whose end the lock is released. The
+        // password has only hexadecimal digits: nothing to escape.
         let statement = format!(
-            "do $$ begin
+            "select pg_advisory_xact_lock({ROLES_LOCK});
+             do $$ begin
                 if not exists (select from pg_roles where rolname = '{APP}') then
                     create role {APP};
                 end if;
@@ -441,4 +447,23 @@ fn check_reachable(folder: &Path) -> Result<(), ClusterError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::JoinSet;
+
+    use crate::testing;
+
+    #[tokio::test]
+    async fn several_commands_prepare_the_roles_at_once() {
+        let cluster = testing::cluster().await;
+        let mut commands = JoinSet::new();
+        for _ in 0..16 {
+            commands.spawn(cluster.make_roles());
+        }
+        for outcome in commands.join_all().await {
+            outcome.unwrap();
+        }
+    }
 }

@@ -7,7 +7,7 @@ use domain::event::{
     Delivered, DeliveryAttempt, DeliveryBlocked, DeliveryFailed, DeliveryOutcome,
     DeliveryPostponed, DeliveryPromised, IdentityChangedAfterDelivery,
 };
-use domain::{Action, DeliveryState, Event, Outcome, Subject, TaskKind};
+use domain::{Action, BlockReason, DeliveryState, Event, Outcome, Subject, TaskKind};
 use sqlx::PgConnection;
 
 use crate::database::wakeups::notify;
@@ -35,6 +35,13 @@ pub(crate) async fn finish_in_tx(
         .await?;
     let composed = composed_in_tx(tx, delivery).await?;
     write_state(tx, delivery, end, &composed).await?;
+    if let DeliveryEnd::Blocked(block) = end
+        && block.by == BlockReason::SignedResult
+        && !view::of(tx, keys, delivery).await?.is_proposal()
+    {
+        // It was signed, or the result before it withdrawn, since it was composed.
+        requeue(tx, delivery).await?;
+    }
     let subject = view::subject(tx, delivery).await?;
     append(tx, &event_of(subject.clone(), delivery.attempt, end)).await?;
     destination::note_attempt(tx, &delivery.destination, end).await?;
@@ -141,6 +148,17 @@ fn event_of(subject: Subject, attempt: i32, end: &DeliveryEnd) -> Event {
     }
 }
 
+/// Has a delivery attempted again at once.
+async fn requeue(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<()> {
+    sqlx::query(
+        "update delivery set state = 'queued', blocked_by = null, ended_at = null where id = $1",
+    )
+    .bind(delivery.id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Records what the destination has now, and whether it is to get something else already.
 async fn note_arrival(
     tx: &mut PgConnection,
@@ -162,10 +180,7 @@ async fn note_arrival(
     }
     // A reviewer has created a later version meanwhile: it is sent next.
     if version != version_of(&view) {
-        sqlx::query("update delivery set state = 'queued', ended_at = null where id = $1")
-            .bind(delivery.id)
-            .execute(&mut *tx)
-            .await?;
+        requeue(tx, delivery).await?;
     }
     let patient = view.patient.as_ref().map(|it| it.id);
     if composed.stamp.is_some() && composed.patient != patient {

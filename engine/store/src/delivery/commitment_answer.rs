@@ -111,7 +111,7 @@ pub(crate) async fn settle(tx: &mut PgConnection, transaction: &str) -> Result<(
     let gaps: Vec<CommitmentGap> = serde_json::from_value(gaps)?;
     let row: Option<AwaitingRow> = sqlx::query_as(
         "select id, run, destination, attempt from delivery
-         where commitment = $1 and state = 'promised' for update",
+         where commitment = $1 and state = 'awaiting_commitment' for update",
     )
     .bind(transaction)
     .fetch_optional(&mut *tx)
@@ -179,7 +179,7 @@ pub(crate) async fn expire_in_tx(tx: &mut PgConnection, wait_max: Duration) -> R
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
         "update delivery set state = 'failed', ended_at = clock_timestamp(),
             reason = 'the destination took it and did not confirm storage commitment in time'
-         where state = 'promised' and ended_at < clock_timestamp() - $1 * interval '1 second'
+         where state = 'awaiting_commitment' and ended_at < clock_timestamp() - $1 * interval '1 second'
          returning run, destination",
     )
     .bind(wait_max.as_secs_f64())

@@ -86,13 +86,14 @@ pub(crate) async fn compose_in_tx(
     let stored = payload::store(tx, keys, view.run.patient, "outputs", &content).await?;
     sqlx::query(
         "update delivery set composed = $2, composed_stamp = $3, composed_patient = $4,
-            composed_version = $5 where id = $1",
+            composed_version = $5, composed_orders = $6 where id = $1",
     )
     .bind(delivery.id)
     .bind(stored.id)
     .bind(&stamp)
     .bind(view.patient.as_ref().map(|it| it.id))
     .bind(i32::try_from(version_of(&view)).unwrap_or(i32::MAX))
+    .bind(view.orders.iter().map(|it| it.id).collect::<Vec<Uuid>>())
     .execute(&mut *tx)
     .await?;
     let about_to_send =
@@ -125,11 +126,18 @@ async fn is_repeated(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Resul
     Ok(repeated)
 }
 
-/// The identity, orders and version that a report is composed from. If any of it changes, the
-/// report is composed again, and may turn out to be one that must not be sent.
+/// The identity, orders and version that a report is composed from, and whether it gives way to the
+/// result of another run. If any of it changes, the report is composed again, and may turn out to be
+/// one that must not be sent.
 fn stamp(view: &DeliveryView) -> String {
     let orders: Vec<String> = view.orders.iter().map(order_stamp).collect();
-    format!("{};{};{}", patient_stamp(view), orders.join(","), version_of(view))
+    let standing = if view.is_proposal() { ";proposal" } else { "" };
+    let replaced = if view.is_replaced { ";replaced" } else { "" };
+    let is_signed = view.reviewed.as_ref().is_some_and(|it| it.state.is_signed());
+    let superseded = if view.is_superseded && !is_signed { ";superseded" } else { "" };
+    let version = version_of(view);
+    let patient = patient_stamp(view);
+    format!("{patient};{};{version}{standing}{replaced}{superseded}", orders.join(","))
 }
 
 fn order_stamp(order: &OrderSnapshot) -> String {

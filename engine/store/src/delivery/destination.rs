@@ -57,7 +57,7 @@ impl PgStore {
                 s.paused_by, coalesce(s.failures, 0) as failures,
                 coalesce(s.last_error, '') as last_error,
                 to_char(s.last_ok at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as last_ok,
-                count(d.id) filter (where d.state in ('queued', 'sending', 'promised')) as waiting,
+                count(d.id) filter (where d.state in ('queued', 'sending', 'awaiting_commitment')) as waiting,
                 count(d.id) filter (where d.state = 'failed') as failed
              from (select name from destination_state
                     union select distinct destination from delivery) n

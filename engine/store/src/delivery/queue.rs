@@ -196,7 +196,7 @@ async fn decide_stale_in_tx(
 ) -> Result<u64> {
     let rows: Vec<StaleRow> = sqlx::query_as(
         "select id, run, destination, what = '[\"images\"]' as is_forwarded from delivery
-         where is_stale and state in ('delivered', 'promised')
+         where is_stale and state in ('delivered', 'awaiting_commitment')
          order by position limit $1 for update skip locked",
     )
     .bind(STALE_MAX)
@@ -209,7 +209,7 @@ async fn decide_stale_in_tx(
             "update delivery set is_stale = false,
                 state = case when $2 then 'queued' else state end,
                 run_after = now(), ended_at = case when $2 then null else ended_at end,
-                reason = case when $2 then 'sent anew: the patient turned out to be another'
+                reason = case when $2 then 'sent anew: patient or order turned out to be another'
                     else reason end
              where id = $1",
         )
@@ -248,7 +248,7 @@ impl PgStore {
         let row: Option<(Uuid, String)> = sqlx::query_as(
             "update delivery set state = 'queued', run_after = now(), ended_at = null,
                 blocked_by = null, reason = 'resent by a person'
-             where id = $1 and (state in ('queued', 'promised', 'failed', 'delivered')
+             where id = $1 and (state in ('queued', 'awaiting_commitment', 'failed', 'delivered')
                 or (state = 'blocked' and attempt > 0)) returning run, destination",
         )
         .bind(delivery)

@@ -8,11 +8,13 @@ use contracts::{
     InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _, Output,
     SopReference, StoreError,
 };
-use domain::{Actor, BlockReason, DemographicsChange, OutputKind};
+use domain::{Actor, BlockReason, DemographicsChange, OrderAction, OrderKey, OutputKind};
 use uuid::Uuid;
 
 use crate::run::record::{self, RunToChange};
-use crate::testing::{TestStore, delivery, instance, message, new_run, patient_id};
+use crate::testing::{
+    TestStore, delivery, instance, message, new_run, order_number, ordered, patient_id,
+};
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -170,6 +172,38 @@ async fn hl7_44_a_merge_releases_a_delivery_that_mixed_two_patients() {
     test.intake.store_message(message("1", vec![merge])).await.unwrap();
     assert_eq!(test.value("select blocked_by from delivery").await, "");
     assert_eq!(claim(&test).await.unwrap().run, claimed.run);
+}
+
+#[tokio::test]
+async fn din_65_a_report_is_sent_again_with_an_order_that_comes_later_where_that_is_wanted() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["ehr"]).await;
+    let deliver = async || {
+        let claimed = claim(&test).await.unwrap();
+        assert!(test.store.compose_delivery(&claimed, compose()).await.unwrap().is_ok());
+        test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+    };
+    deliver().await;
+    let order = async |number: &str, accession: &str| {
+        let accession = accession.to_owned();
+        let key = OrderKey { placer: order_number(number), accession, ..OrderKey::default() };
+        let effect = ordered(OrderAction::Place, "P1", key);
+        let id = Uuid::now_v7().to_string();
+        test.intake.store_message(message(&id, vec![effect])).await.unwrap();
+    };
+    order("9", "A9").await;
+    assert_eq!(test.count("delivery where is_stale").await, 0);
+    order("1", "A1").await;
+    assert_eq!(test.count("delivery where is_stale").await, 1);
+    let told = "audit.event where kind = 'order_linked_after_delivery'";
+    assert_eq!(test.count(told).await, 1);
+
+    assert_eq!(test.store.queue_identity_corrections(&|name| name == "ehr").await.unwrap(), 1);
+    deliver().await;
+    // The same order again is nothing new.
+    order("1", "A1").await;
+    assert_eq!(test.count("delivery where is_stale").await, 0);
+    assert_eq!(test.count(told).await, 1);
 }
 
 #[tokio::test]
@@ -332,7 +366,7 @@ async fn din_34_an_answer_to_another_transaction_settles_nothing() {
     let mut other = answer(&claimed, &["1.2.3"]);
     other.result.transaction = "9.9".to_owned();
     assert!(!record(&test, other).await);
-    assert_eq!(test.value("select state from delivery").await, "promised");
+    assert_eq!(test.value("select state from delivery").await, "awaiting_commitment");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What a delivery is made of: everything that composing it reads.
 
 use contracts::{ClaimedDelivery, DeliveryView, RunRecord, SentBefore};
-use domain::Subject;
+use domain::{ReviewState, Subject};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::delivery::sent::SentRecord;
 use crate::error::Result;
 use crate::patient::identity;
 use crate::result::review;
-use crate::run::{record, snapshot};
+use crate::run::{chain, record, snapshot};
 use crate::vault::keys::Keys;
 use crate::vault::payload;
 
@@ -54,11 +54,28 @@ pub(crate) async fn of(
         orders: snapshot::orders(tx, study).await?,
         accession: accession.unwrap_or_default(),
         message,
-        reviewed: review::last_version(tx, keys, id).await?,
+        reviewed: review::version_in_force(tx, keys, id).await?,
+        standing: chain::standing(tx, id).await?,
+        is_replaced: chain::is_replaced(tx, id).await?,
         revision: 0,
-        before: sent_before(tx, keys, delivery, &run).await?,
+        before: sent_before(tx, keys, delivery).await?,
+        is_superseded: is_superseded(tx, &run).await?,
         run,
     })
+}
+
+/// Whether another run replaces this one, or another message holds in place of its own.
+async fn is_superseded(tx: &mut PgConnection, run: &RunRecord) -> Result<bool> {
+    let is_superseded = sqlx::query_scalar(
+        "select exists (select from run where amends is not null and amends ->> 'run' = $1::text
+                and (amends ->> 'is_replaced')::boolean)
+            or exists (select from message where id = $2 and superseded_by is not null)",
+    )
+    .bind(run.id)
+    .bind(run.message)
+    .fetch_one(tx)
+    .await?;
+    Ok(is_superseded)
 }
 
 /// The event subject of a delivery.
@@ -70,38 +87,43 @@ pub(crate) async fn subject(tx: &mut PgConnection, delivery: &ClaimedDelivery) -
 #[derive(sqlx::FromRow)]
 struct SentRow {
     sent: Uuid,
-    sent_version: i32,
+    /// The state of the version that was acknowledged; none of a draft.
+    state: Option<String>,
     is_own: bool,
 }
 
-/// What the destination has of this run, or of the one it replaces or adds to.
+/// What the destination has of this run, or of the nearest of those that it replaces or adds to.
 async fn sent_before(
     tx: &mut PgConnection,
     keys: &Keys,
     delivery: &ClaimedDelivery,
-    run: &RunRecord,
 ) -> Result<Option<SentBefore>> {
-    let row: Option<SentRow> = sqlx::query_as(
-        "select sent, sent_version, id = $1 as is_own from delivery where sent is not null
-            and (id = $1 or run = $2 and destination = $3)
-         order by id = $1 desc, index = $4 desc, position desc limit 1",
+    let rows: Vec<SentRow> = sqlx::query_as(
+        "with recursive chain (run, depth) as (
+            select $2::uuid, 0
+            union all
+            select (r.amends ->> 'run')::uuid, c.depth + 1
+                from chain c join run r on r.id = c.run where r.amends is not null)
+         select d.sent, v.state, d.id = $1 as is_own
+         from chain c join delivery d on d.run = c.run
+            left join run_version v on v.run = d.run and v.version = d.sent_version
+         where d.sent is not null and (d.id = $1 or c.depth > 0 and d.destination = $3)
+         order by c.depth, d.index = $4 desc, d.position desc",
     )
     .bind(delivery.id)
-    .bind(run.amends.map(|it| it.run))
+    .bind(delivery.run)
     .bind(&delivery.destination)
     .bind(i32::try_from(delivery.index).unwrap_or_default())
-    .fetch_optional(&mut *tx)
+    .fetch_all(&mut *tx)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    // Once retention has removed the record, nothing is known of what was sent.
-    let Some(content) = payload::read(tx, keys, row.sent).await? else { return Ok(None) };
-    let SentRecord { last, tried } = serde_json::from_slice(&content)?;
-    let is_known = !last.is_empty() || row.is_own && !tried.is_empty();
-    let before = SentBefore {
-        version: u32::try_from(row.sent_version).unwrap_or_default(),
-        is_own: row.is_own,
-        outputs: last,
-        tried,
-    };
-    Ok(is_known.then_some(before))
+    for row in rows {
+        // Once retention has removed the record, nothing is known of what was sent.
+        let Some(content) = payload::read(tx, keys, row.sent).await? else { continue };
+        let SentRecord { last, tried } = serde_json::from_slice(&content)?;
+        if !last.is_empty() || row.is_own && !tried.is_empty() {
+            let state = row.state.map(|it| decode::named(&it, ReviewState::parse)).transpose()?;
+            return Ok(Some(SentBefore { state, is_own: row.is_own, outputs: last, tried }));
+        }
+    }
+    Ok(None)
 }

@@ -44,6 +44,13 @@ const BATCH_WINDOW_MAX: Duration = Duration::from_millis(3);
 /// A sender that has been idle for this long is not waited for.
 const SENDER_IDLE_MAX: Duration = Duration::from_millis(50);
 
+/// How long a batch waits for a database that cannot be reached, such as one that starts anew,
+/// before its records are refused.
+const OUTAGE_MAX: Duration = Duration::from_secs(10);
+
+/// How long to wait before a batch is written again after the database could not be reached.
+const OUTAGE_RETRY: Duration = Duration::from_millis(250);
+
 /// Inserts one kind of record, in batches or one by one.
 pub(crate) trait BatchInsert: Clone + Send + Sync + 'static {
     /// The record to insert.
@@ -178,9 +185,24 @@ impl<I: BatchInsert> BatchWorker<I> {
         }
     }
 
+    /// Writes a batch, again while the database cannot be reached. A record that was written all
+    /// the same is found and taken for a repetition.
+    async fn insert_when_reachable(&mut self, records: &[&I::Record]) -> Result<Vec<i64>> {
+        let begin = Instant::now();
+        loop {
+            match self.insert_batch(records).await {
+                Err(error) if may_return(&error) && begin.elapsed() < OUTAGE_MAX => {
+                    warn!(error = %ErrorChain(&error), "a batch waits for the database");
+                    tokio::time::sleep(OUTAGE_RETRY).await;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
     async fn write(&mut self, batch: Vec<Queued<I>>) {
         let records: Vec<&I::Record> = batch.iter().map(|queued| &queued.record).collect();
-        let inserted = match self.insert_batch(&records).await {
+        let inserted = match self.insert_when_reachable(&records).await {
             Ok(inserted) => inserted,
             // No record would fare better alone, and each would wait for as long.
             Err(error) if is_unreachable(&error) => {
@@ -241,6 +263,19 @@ const fn is_unreachable(error: &Error) -> bool {
     matches!(error, Error::Sql(Io(_) | PoolClosed | PoolTimedOut | WorkerCrashed))
 }
 
+/// Whether a database that cannot be reached may answer soon. A pool that is closed never does, and
+/// one that ran into its limit of time has waited already.
+fn may_return(error: &Error) -> bool {
+    match error {
+        Error::Sql(sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed) => true,
+        // It stops, was stopped by a crash, or is starting (class 57 of its error codes).
+        Error::Sql(sqlx::Error::Database(refusal)) => {
+            matches!(refusal.code().as_deref(), Some("57P01" | "57P02" | "57P03"))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +302,17 @@ mod tests {
         for at in 0..40 {
             let time = begin + Duration::from_millis(at);
             assert_eq!(window.note_senders(time, std::iter::once(Uuid::now_v7())), 0);
+        }
+    }
+
+    #[test]
+    fn acc_05_a_batch_waits_for_a_database_that_may_return_and_for_no_other() {
+        let broken = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(may_return(&Error::Sql(broken)));
+        for lasting in
+            [sqlx::Error::PoolClosed, sqlx::Error::PoolTimedOut, sqlx::Error::RowNotFound]
+        {
+            assert!(!may_return(&Error::Sql(lasting)));
         }
     }
 }

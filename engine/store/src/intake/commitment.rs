@@ -292,7 +292,7 @@ async fn finish_report_in_tx(
     let row: Option<(String, i32)> = sqlx::query_as(
         "update commitment set lease_until = null, reason = $4,
             state = case when $3 then 'reported'
-                when asked_at < now() - $5 * interval '1 day' then 'given_up' else state end,
+                when asked_at < now() - $5 * interval '1 day' then 'expired' else state end,
             run_after = clock_timestamp()
                 + least($6 * power(2, least(attempt, 20) - 1), $7) * interval '1 second'
          where peer = $1 and transaction_uid = $2 and state = 'checked'

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::database::pg_store::{PgStore, commit};
 use crate::error::Result;
-use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::identity::{self, IdentityDomains, Sender};
 use crate::result::corrections;
 use crate::run::task;
 use crate::trail::append::append;
@@ -25,10 +25,10 @@ pub(crate) async fn insert_one(
 ) -> Result<InstanceOutcome> {
     let mut tx = identity::begin_shared(&store.pool).await?;
     let patient = find_patient_in_tx(&mut tx, domains, record).await?;
-    let outcome = insert_in_tx(&mut tx, record, patient).await?;
-    report_in_tx(&mut tx, record, patient.map(|it| it.root), outcome).await?;
+    let inserted = insert_in_tx(&mut tx, domains, record, patient).await?;
+    report_in_tx(&mut tx, record, patient.map(|it| it.root), &inserted).await?;
     commit(tx).await?;
-    Ok(outcome)
+    Ok(inserted.outcome)
 }
 
 /// The patient an instance names.
@@ -40,24 +40,40 @@ struct NamedPatient {
     root: Uuid,
 }
 
+/// The system that sent an instance.
+pub(crate) fn sender(record: &InstanceRecord) -> Sender<'_> {
+    Sender::Dicom { calling_ae: &record.arrival.calling_ae }
+}
+
 async fn find_patient_in_tx(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
     record: &InstanceRecord,
 ) -> Result<Option<NamedPatient>> {
     let Some(id) = &record.patient else { return Ok(None) };
+    let domains = domains.of(sender(record));
     let named = identity::find_or_add(tx, domains, id, &record.demographics).await?;
     let root = identity::root_of(tx, named).await?;
     Ok(Some(NamedPatient { named, root }))
 }
 
+/// What became of an instance.
+struct Inserted {
+    outcome: InstanceOutcome,
+    /// Every defect that it has.
+    flags: Vec<QualityFlag>,
+    /// What is wrong with its identity, for people.
+    conflicts: Vec<String>,
+}
+
 async fn insert_in_tx(
     tx: &mut PgConnection,
+    domains: &IdentityDomains,
     record: &InstanceRecord,
     patient: Option<NamedPatient>,
-) -> Result<InstanceOutcome> {
+) -> Result<Inserted> {
     // The study stores the patient as named: the root is resolved anew each time (HL7-37).
-    add_study(tx, record, patient.map(|it| it.named)).await?;
+    let is_new = add_study(tx, domains, record, patient.map(|it| it.named)).await?;
     // Locked before its series, whose foreign key would take a weaker lock that two may hold.
     // Serialises the versions of one instance, and everything else of its study.
     let study_patient: Option<Uuid> =
@@ -72,20 +88,36 @@ async fn insert_in_tx(
         .await?;
     if versions.contains(&record.sha256) {
         restore_removed(tx, &record.instance, &record.sha256).await?;
-        return Ok(InstanceOutcome::Identical);
+        let outcome = InstanceOutcome::Identical;
+        return Ok(Inserted {
+            outcome,
+            flags: record.quality_flags.clone(),
+            conflicts: Vec::new(),
+        });
     }
-    let mut flags = record.quality_flags.clone();
     let root = patient.map(|it| it.root);
-    flags.extend(contradictions(tx, record, root, study_patient).await?);
+    let contradictions = contradictions(tx, record, root, study_patient).await?;
+    let mut flags = record.quality_flags.clone();
+    flags.extend(contradictions.iter().map(|it| it.flag));
+    let conflicts =
+        malformed_uids(record).into_iter().chain(contradictions.into_iter().map(|it| it.text));
+    let conflicts: Vec<String> = conflicts.collect();
     let has_conflict = flags.iter().any(|it| it.is_identity_conflict());
     let outcome = match record.versions {
         VersionPolicy::Reject if !versions.is_empty() => {
-            return Ok(InstanceOutcome::VersionRefused);
+            let outcome = InstanceOutcome::VersionRefused;
+            return Ok(Inserted { outcome, flags, conflicts });
         }
         _ if !versions.is_empty() => InstanceOutcome::OtherVersion,
         _ if has_conflict => InstanceOutcome::Flagged,
         _ => InstanceOutcome::New,
     };
+    // What is of another patient says nothing about the orders of the study.
+    let is_of_study = !flags.contains(&QualityFlag::PatientDiffersFromStudy)
+        && !flags.contains(&QualityFlag::SeriesOfAnotherStudy);
+    if is_new || is_of_study {
+        add_accessions(tx, domains, record).await?;
+    }
     let replaces = outcome == InstanceOutcome::OtherVersion
         && record.versions == VersionPolicy::Replace
         && !has_conflict;
@@ -101,7 +133,7 @@ async fn insert_in_tx(
         schedule_study(tx, record).await?;
         note_correction(tx, record).await?;
     }
-    Ok(outcome)
+    Ok(Inserted { outcome, flags, conflicts })
 }
 
 /// Notes an instance that may be a correction of a draft of ours.
@@ -157,15 +189,17 @@ async fn schedule_study(tx: &mut PgConnection, record: &InstanceRecord) -> Resul
     Ok(())
 }
 
+/// Adds the study of an instance. False if it is known.
 async fn add_study(
     tx: &mut PgConnection,
+    domains: &IdentityDomains,
     record: &InstanceRecord,
     patient: Option<Uuid>,
-) -> Result<()> {
-    sqlx::query(
+) -> Result<bool> {
+    let added = sqlx::query(
         "insert into study (uid, patient, accession, description, study_date, study_time, study_id,
-            placer, filler, requested_procedure)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing",
+            placer, filler, requested_procedure, placer_authority, filler_authority)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing",
     )
     .bind(&record.study)
     .bind(patient)
@@ -177,6 +211,34 @@ async fn add_study(
     .bind(&record.placer)
     .bind(&record.filler)
     .bind(&record.requested_procedure)
+    .bind(domains.authority(&record.placer_authority))
+    .bind(domains.authority(&record.filler_authority))
+    .execute(tx)
+    .await?;
+    Ok(added.rows_affected() > 0)
+}
+
+/// Adds the accession numbers of an instance to those of its study, which may answer several orders
+/// (HL7-42).
+async fn add_accessions(
+    tx: &mut PgConnection,
+    domains: &IdentityDomains,
+    record: &InstanceRecord,
+) -> Result<()> {
+    let mut numbers = vec![record.accession.as_str()];
+    let mut issuers = vec![domains.authority(&record.accession_issuer)];
+    for requested in record.requested_accessions.iter().filter(|it| **it != record.accession) {
+        numbers.push(requested);
+        issuers.push(String::new());
+    }
+    sqlx::query(
+        "insert into study_accession_number (study, number, issuer)
+         select distinct $1, g.number, g.issuer from unnest($2::text[], $3::text[]) g (number, issuer)
+         where g.number <> '' on conflict do nothing",
+    )
+    .bind(&record.study)
+    .bind(numbers)
+    .bind(issuers)
     .execute(tx)
     .await?;
     Ok(())
@@ -208,34 +270,63 @@ struct StoredSeries {
     frame_of_reference: String,
 }
 
-/// The flags of an instance that contradicts its stored study or series (DIN-61).
+/// Something in which an instance contradicts its stored study or series.
+struct Contradiction {
+    flag: QualityFlag,
+    /// The attribute with both values, for people. Of a patient, no value: it is personal.
+    text: String,
+}
+
+/// What names of an instance are no UIDs, by attribute and value.
+fn malformed_uids(record: &InstanceRecord) -> Vec<String> {
+    let text = |name: &str, uid: &str| Some(format!("{name} is `{uid}`, which is no valid UID"));
+    let text_of = |flag: &QualityFlag| match flag {
+        QualityFlag::InstanceUidMalformed => text("SOP Instance UID (0008,0018)", &record.instance),
+        QualityFlag::SeriesUidMalformed => text("Series Instance UID (0020,000E)", &record.series),
+        QualityFlag::StudyUidMalformed => text("Study Instance UID (0020,000D)", &record.study),
+        _ => None,
+    };
+    record.quality_flags.iter().filter_map(text_of).collect()
+}
+
+/// In what an instance contradicts its stored study or series (DIN-61).
 async fn contradictions(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     patient: Option<Uuid>,
     study_patient: Option<Uuid>,
-) -> Result<Vec<QualityFlag>> {
-    let mut flags = Vec::new();
+) -> Result<Vec<Contradiction>> {
+    let mut found = Vec::new();
+    let mut note = |flag, text| found.push(Contradiction { flag, text });
     if patient != study_patient {
-        flags.push(QualityFlag::PatientDiffersFromStudy);
+        let text = "Patient ID (0010,0020) or its issuer is not that of the study".to_owned();
+        note(QualityFlag::PatientDiffersFromStudy, text);
     }
     let series: StoredSeries =
         sqlx::query_as("select study, modality, frame_of_reference from series where uid = $1")
             .bind(&record.series)
             .fetch_one(tx)
             .await?;
+    let differs = |name: &str, own: &str, stored: &str| {
+        format!("{name} is `{own}`, and that of its series is `{stored}`")
+    };
     if series.study != record.study {
-        flags.push(QualityFlag::SeriesOfAnotherStudy);
+        let text = differs("Study Instance UID (0020,000D)", &record.study, &series.study);
+        note(QualityFlag::SeriesOfAnotherStudy, text);
     }
     if series.modality != record.modality {
-        flags.push(QualityFlag::ModalityDiffersFromSeries);
+        let text = differs("Modality (0008,0060)", &record.modality, &series.modality);
+        note(QualityFlag::ModalityDiffersFromSeries, text);
     }
     if !record.frame_of_reference.is_empty()
         && series.frame_of_reference != record.frame_of_reference
     {
-        flags.push(QualityFlag::FrameOfReferenceDiffersFromSeries);
+        let stored = &series.frame_of_reference;
+        let text =
+            differs("Frame of Reference UID (0020,0052)", &record.frame_of_reference, stored);
+        note(QualityFlag::FrameOfReferenceDiffersFromSeries, text);
     }
-    Ok(flags)
+    Ok(found)
 }
 
 async fn insert_row(
@@ -271,6 +362,7 @@ pub(crate) fn event_of(
     record: &InstanceRecord,
     patient: Option<Uuid>,
     outcome: InstanceOutcome,
+    flags: &[QualityFlag],
 ) -> Event {
     let subject = Subject {
         patient,
@@ -285,7 +377,7 @@ pub(crate) fn event_of(
         sop_class: record.sop_class.to_string(),
         transfer_syntax: record.arrival.transfer_syntax.clone(),
         called_ae: record.arrival.called_ae.clone(),
-        flags: record.quality_flags.clone(),
+        flags: flags.to_vec(),
     };
     let event = match outcome {
         InstanceOutcome::New => Event::new(subject, InstanceReceived(facts)),
@@ -306,11 +398,13 @@ async fn report_in_tx(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     patient: Option<Uuid>,
-    outcome: InstanceOutcome,
+    inserted: &Inserted,
 ) -> Result<()> {
-    let event = event_of(record, patient, outcome);
+    let event = event_of(record, patient, inserted.outcome, &inserted.flags);
     append(tx, &event).await?;
-    let (kind, reason) = match outcome {
+    // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
+    let subject = Subject { instance: None, ..event.subject };
+    let (kind, reason) = match inserted.outcome {
         InstanceOutcome::New | InstanceOutcome::Identical => return Ok(()),
         InstanceOutcome::OtherVersion if record.versions == VersionPolicy::Replace => (
             TaskKind::InstanceVersionReceived,
@@ -324,12 +418,15 @@ async fn report_in_tx(
             TaskKind::InstanceVersionRefused,
             "instances came again with other content, and were refused",
         ),
-        InstanceOutcome::Flagged => (
-            TaskKind::InstanceFlagged,
-            "instances contradict their study or series; they are kept and not used",
-        ),
+        InstanceOutcome::Flagged => {
+            // The first one names itself and its conflict; the trail has those of all others.
+            let conflicts = inserted.conflicts.join("; ");
+            let first = &record.instance;
+            let reason =
+                format!("instances are kept and not used, the first of them {first}: {conflicts}");
+            let task = NewTask { kind: TaskKind::InstanceFlagged, subject, reason };
+            return task::open_first(tx, &task).await;
+        }
     };
-    // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
-    let subject = Subject { instance: None, ..event.subject };
     task::open_once(tx, &NewTask { kind, subject, reason: reason.to_owned() }).await
 }

@@ -98,11 +98,14 @@ impl Columns {
     fn of(records: &[&InstanceRecord], domains: &IdentityDomains) -> Result<Self> {
         let mut columns = Self::default();
         for record in records {
-            let identifier = record.patient.as_ref().map(|it| domains.key(it));
+            let identifier = record.patient.as_ref();
+            let domains = domains.of(instance::sender(record));
+            let identifier = identifier.map(|it| domains.key(it));
             let (value, issuer) =
                 identifier.map(|IdentityKey { value, issuer }| (value, issuer)).unzip();
             // The database function adds the patient to the event: it alone knows the root.
-            let event = instance::event_of(record, None, InstanceOutcome::New);
+            let flags = &record.quality_flags;
+            let event = instance::event_of(record, None, InstanceOutcome::New, flags);
             columns.bytes.push(i64::try_from(record.bytes).unwrap_or(i64::MAX));
             let has_conflict = record.quality_flags.iter().any(|it| it.is_identity_conflict());
             columns.flags.push(serde_json::to_value(&record.quality_flags)?);

@@ -14,7 +14,7 @@ use crate::intake::association;
 use crate::intake::batcher::BatchWriter;
 use crate::intake::instance_batch::InstanceInsert;
 use crate::intake::message_batch::MessageInsert;
-use crate::patient::identity::IdentityDomains;
+use crate::intake::numbering::Numbering;
 
 /// Stores what arrives. Its two workers write instances and messages in batches.
 pub struct IntakeStore {
@@ -26,9 +26,10 @@ pub struct IntakeStore {
 impl IntakeStore {
     /// Starts the workers on the connections of `store`. They end when this is dropped or the
     /// store is closed.
-    pub fn new(store: &Arc<PgStore>, domains: IdentityDomains) -> Self {
-        let instances = InstanceInsert { store: Arc::clone(store), domains: domains.clone() };
-        let messages = MessageInsert::new(store, domains);
+    pub fn new(store: &Arc<PgStore>, numbering: Numbering) -> Self {
+        let domains = numbering.domains.clone();
+        let instances = InstanceInsert { store: Arc::clone(store), domains };
+        let messages = MessageInsert::new(store, numbering);
         Self {
             instances: BatchWriter::start(&store.pool, instances),
             messages: BatchWriter::start(&store.pool, messages),

@@ -1,10 +1,12 @@
 //! Single messages: repetitions, the patient each is about, and its effects (HL7-13, HL7-21..37).
 
 use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord};
-use domain::event::{MessageFacts, MessageReceived, MessageRefused, MessageRepeated};
+use domain::event::{
+    MessageFacts, MessageReceived, MessageRefused, MessageRepeated, MessageWithoutEffect,
+};
 use domain::{
-    Actor, CorrectionSource, Demographics, DemographicsChange, Event, ExchangedDocument, Outcome,
-    PatientId, Subject,
+    Actor, CorrectionSource, Demographics, DemographicsChange, Event, ExchangedDocument,
+    MessageFlag, Outcome, PatientId, Subject,
 };
 use jiff::Timestamp;
 use sqlx::PgConnection;
@@ -12,9 +14,10 @@ use uuid::Uuid;
 
 use crate::database::pg_store::{PgStore, commit};
 use crate::error::Result;
-use crate::intake::order;
+use crate::intake::numbering::Numbering;
+use crate::intake::order::{self, OrderArrival};
 use crate::patient::encounter::{self, EncounterMove, EncounterRenumbering};
-use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::identity::{self, Sender, SenderDomains};
 use crate::patient::merge::{self, LinkAssertion, MergeAssertion};
 use crate::result::corrections;
 use crate::trail::append::append;
@@ -50,7 +53,7 @@ impl MessageTopic {
 /// Inserts one message and applies its effects, in a transaction of its own.
 pub(crate) async fn insert_one(
     store: &PgStore,
-    domains: &IdentityDomains,
+    numbering: &Numbering,
     record: &MessageRecord,
 ) -> Result<MessageOutcome> {
     let mut tx = if record.arrival.effects.iter().all(leaves_identity_alone) {
@@ -63,14 +66,24 @@ pub(crate) async fn insert_one(
         return Ok(MessageOutcome::Repeated(answers));
     }
     let topic = MessageTopic::of(&record.arrival.effects);
+    let domains = numbering.domains.of(sender(record));
     let patient = first_patient_in_tx(&mut tx, domains, record).await?;
     insert_row(&mut tx, &store.keys, record, patient, &topic).await?;
     append(&mut tx, &event_of(record, patient, &topic.accession)).await?;
+    if record.arrival.flags.contains(&MessageFlag::WithoutEffect) {
+        append(&mut tx, &without_effect(record)).await?;
+    }
     for effect in &record.arrival.effects {
-        apply_in_tx(&mut tx, domains, record, effect).await?;
+        apply_in_tx(&mut tx, numbering, record, effect).await?;
     }
     commit(tx).await?;
     Ok(MessageOutcome::New)
+}
+
+/// The system that sent a message.
+pub(crate) fn sender(record: &MessageRecord) -> Sender<'_> {
+    let arrival = &record.arrival;
+    Sender::Hl7 { application: &arrival.sending_application, facility: &arrival.sending_facility }
 }
 
 /// Whether an effect cannot change who anybody is, so that others may read identity meanwhile.
@@ -84,7 +97,7 @@ const fn leaves_identity_alone(effect: &MessageEffect) -> bool {
 /// The patient a message is about: the first it names, added if the identifier is new.
 async fn first_patient_in_tx(
     tx: &mut PgConnection,
-    domains: &IdentityDomains,
+    domains: SenderDomains<'_>,
     record: &MessageRecord,
 ) -> Result<Option<Uuid>> {
     for effect in &record.arrival.effects {
@@ -110,7 +123,7 @@ async fn first_patient_in_tx(
 /// The patient an identifier was first used for, added if the identifier is new.
 async fn find_or_add(
     tx: &mut PgConnection,
-    domains: &IdentityDomains,
+    domains: SenderDomains<'_>,
     id: &PatientId,
     change: &DemographicsChange,
 ) -> Result<Uuid> {
@@ -137,8 +150,8 @@ async fn insert_row(
     sqlx::query(
         "insert into message (id, address, sending_application, sending_facility, message_code,
             trigger_event, control_id, sha256, raw, document, patient, accession,
-            acknowledgement, code, problem, decided, application_acknowledgement)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            acknowledgement, code, problem, decided, application_acknowledgement, flags)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(record.id)
     .bind(&arrival.address)
@@ -155,8 +168,9 @@ async fn insert_row(
     .bind(arrival.answers.first.as_deref().unwrap_or_default())
     .bind(&arrival.acknowledgement_code)
     .bind(&arrival.problem)
-    .bind(arrival.problem.is_some())
+    .bind(arrival.starts_nothing())
     .bind(&arrival.answers.application)
+    .bind(arrival.flags.iter().map(|it| it.name()).collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
     if let Some(source) = correction_source(record, topic) {
@@ -167,11 +181,12 @@ async fn insert_row(
 
 async fn apply_in_tx(
     tx: &mut PgConnection,
-    domains: &IdentityDomains,
+    numbering: &Numbering,
     record: &MessageRecord,
     effect: &MessageEffect,
 ) -> Result<()> {
     let arrival = &record.arrival;
+    let domains = numbering.domains.of(sender(record));
     let actor = Actor::peer(&arrival.sending_application, &arrival.address);
     let none = DemographicsChange::default();
     let asserted_at = arrival.stated_at.unwrap_or_else(Timestamp::now);
@@ -228,7 +243,8 @@ async fn apply_in_tx(
                 Some(id) => Some(find_or_add(tx, domains, id, &none).await?),
                 None => None,
             };
-            order::store_in_tx(tx, order, patient, &actor, message).await
+            let arrival = OrderArrival { numbering, order, patient, actor: &actor, message };
+            order::store_in_tx(tx, &arrival).await
         }
         MessageEffect::Document { .. } => Ok(()),
     }
@@ -306,6 +322,7 @@ pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession:
         code: arrival.acknowledgement_code.clone(),
         problem: arrival.problem.clone(),
         bytes: arrival.raw.len() as u64,
+        flags: arrival.flags.clone(),
     };
     let event = if arrival.problem.is_none() {
         Event::new(subject, MessageReceived(facts))
@@ -313,4 +330,12 @@ pub(crate) fn event_of(record: &MessageRecord, patient: Option<Uuid>, accession:
         Event::new(subject, MessageRefused(facts)).ended(Outcome::MinorFailure)
     };
     event.by(Actor::peer(&arrival.sending_application, &arrival.address))
+}
+
+/// The event that says that a message changes nothing.
+fn without_effect(record: &MessageRecord) -> Event {
+    let arrival = &record.arrival;
+    let subject = Subject { message: Some(record.id), ..Subject::default() };
+    let body = MessageWithoutEffect { processing_id: arrival.processing_id.clone() };
+    Event::new(subject, body).by(Actor::peer(&arrival.sending_application, &arrival.address))
 }

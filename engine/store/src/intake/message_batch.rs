@@ -1,8 +1,8 @@
 //! Messages in batches: one call of a database function for all that wait at the same time.
 //!
 //! The function `message_batch_insert` (migrations/functions) inserts messages that come for the
-//! first time, carry results, a document or nothing, and name one patient who is known as the
-//! message states. All others are left to [`message::insert_one`].
+//! first time, carry results, a document or nothing, have no flags, and name one patient who is
+//! known as the message states. All others are left to [`message::insert_one`].
 //!
 //! Payloads are encrypted here, with the key of the patient, before the database function decides.
 //! So the patient must be known beforehand: [`PatientCache`] holds those of recent messages.
@@ -19,6 +19,7 @@ use crate::database::pg_store::PgStore;
 use crate::error::Result;
 use crate::intake::batcher::BatchInsert;
 use crate::intake::message::{self, MessageTopic};
+use crate::intake::numbering::Numbering;
 use crate::patient::identity::{IdentityDomains, IdentityKey};
 use crate::trail::append::body_of;
 use crate::vault::keys::Keys;
@@ -31,13 +32,13 @@ const CACHED_PATIENTS_MAX: usize = 1_000;
 #[derive(Clone)]
 pub(crate) struct MessageInsert {
     store: Arc<PgStore>,
-    domains: IdentityDomains,
+    numbering: Numbering,
     patients: PatientCache,
 }
 
 impl MessageInsert {
-    pub(crate) fn new(store: &Arc<PgStore>, domains: IdentityDomains) -> Self {
-        Self { store: Arc::clone(store), domains, patients: PatientCache::default() }
+    pub(crate) fn new(store: &Arc<PgStore>, numbering: Numbering) -> Self {
+        Self { store: Arc::clone(store), numbering, patients: PatientCache::default() }
     }
 }
 
@@ -56,7 +57,7 @@ impl BatchInsert for MessageInsert {
         connection: &mut PgConnection,
         records: &[&MessageRecord],
     ) -> Result<Vec<i64>> {
-        let candidates = candidates(records, &self.domains);
+        let candidates = candidates(records, &self.numbering.domains);
         self.patients.load(connection, &self.store.keys, &candidates).await?;
         let mut rows = Rows::default();
         for candidate in &candidates {
@@ -78,7 +79,7 @@ impl BatchInsert for MessageInsert {
     }
 
     async fn insert_one(&self, record: &MessageRecord) -> Result<MessageOutcome> {
-        let outcome = message::insert_one(&self.store, &self.domains, record).await?;
+        let outcome = message::insert_one(&self.store, &self.numbering, record).await?;
         self.store.wakeups.wake(WorkKind::Assembly);
         Ok(outcome)
     }
@@ -105,7 +106,8 @@ impl Candidate<'_> {
     }
 }
 
-/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own.
+/// The messages that may be inserted in a batch: one patient, one copy, an identifier of its own,
+/// no flags.
 fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> Vec<Candidate<'a>> {
     let mut copies: HashMap<(&str, &str), usize> = HashMap::new();
     for arrival in records.iter().map(|it| &it.arrival) {
@@ -119,8 +121,9 @@ fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> V
         if let Some(patient) = patient
             && is_single
             && !arrival.control_id.is_empty()
+            && arrival.flags.is_empty()
         {
-            let patient = domains.key(patient);
+            let patient = domains.of(message::sender(record)).key(patient);
             let topic = MessageTopic::of(&arrival.effects);
             candidates.push(Candidate { position, record, patient, topic });
         }

@@ -4,6 +4,7 @@
 
 mod batches;
 mod commitment;
+mod orders;
 
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use contracts::{
     Answers, InstanceOutcome, InstanceStore as _, MessageEffect, MessageOutcome, MessageStore as _,
     VersionPolicy,
 };
-use domain::{Order, OrderAction, OrderKey, QualityFlag};
+use domain::{Order, OrderAction, OrderKey, OrderKind, OrderNumber, QualityFlag};
 
 use crate::testing::{
-    TestStore, document, instance, message, names, other_version, patient_id, uid,
+    TestStore, document, instance, message, names, order_number, other_version, patient_id, uid,
 };
 
 #[tokio::test]
@@ -76,7 +77,32 @@ async fn din_61_a_malformed_uid_is_an_identity_conflict() {
     assert_eq!(test.intake.store_instance(record).await.unwrap(), InstanceOutcome::New);
     let mut record = instance(1, 1, 2);
     record.quality_flags = vec![QualityFlag::SeriesUidMalformed];
+    let series = record.series.clone();
+    let instance = record.instance.clone();
     assert_eq!(test.intake.store_instance(record).await.unwrap(), InstanceOutcome::Flagged);
+    // The reason is the true one, by attribute, value and instance.
+    let reason = format!(
+        "instances are kept and not used, the first of them {instance}: \
+         Series Instance UID (0020,000E) is `{series}`, which is no valid UID"
+    );
+    assert_eq!(test.value("select reason from task").await, reason);
+}
+
+#[tokio::test]
+async fn din_61_a_contradiction_is_told_by_attribute_and_both_values() {
+    let test = TestStore::new().await;
+    test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
+    let mut record = instance(1, 1, 2);
+    record.modality = "MR".to_owned();
+    let expected = format!(
+        "instances are kept and not used, the first of them {}: \
+         Modality (0008,0060) is `MR`, and that of its series is `CT`",
+        record.instance
+    );
+    test.intake.store_instance(record).await.unwrap();
+    assert_eq!(test.value("select reason from task").await, expected);
+    let flags = "select body #>> '{detail,flags}' from audit.event where kind = 'instance_flagged'";
+    assert_eq!(test.value(flags).await, r#"["identity_modality_differs_from_series"]"#);
 }
 
 #[tokio::test]
@@ -132,9 +158,11 @@ fn order(procedure: &str, action: OrderAction) -> MessageEffect {
         action,
         patient: Some(patient_id("P1")),
         key: OrderKey {
-            placer: "O1".to_owned(),
-            filler: String::new(),
+            placer: order_number("O1"),
+            filler: OrderNumber::default(),
+            kind: OrderKind::Imaging,
             accession: "A1".to_owned(),
+            accession_issuer: String::new(),
             requested_procedure: String::new(),
             study: Some(uid(1).parse().unwrap()),
         },

@@ -20,31 +20,115 @@ use crate::trail::append::append;
 pub enum IdentityDomains {
     /// One: the issuer of an identifier is ignored.
     Single,
-    /// Several: an identifier without an issuer belongs to the default one.
-    Many {
-        /// The issuer of identifiers that name none.
-        default_issuer: String,
-        /// Names of issuers, by the OID under which some senders know them.
-        names: BTreeMap<String, String>,
-    },
+    /// Several, as far as the site knows them.
+    Many(Authorities),
 }
 
-/// What identifiers are compared by. The issuer is empty at a site with a single domain.
+/// What a site says about the authorities that issue patient identifiers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Authorities {
+    /// The issuer of identifiers that name none. Without it they are their sender's own.
+    pub default_issuer: Option<String>,
+    /// The issuer of identifiers that name none, by sender: a calling AE title, a sending
+    /// application, or `APPLICATION|FACILITY`.
+    pub senders: BTreeMap<String, String>,
+    /// Names of issuers, by the OID under which some senders know them.
+    pub names: BTreeMap<String, String>,
+}
+
+/// The system that an identifier came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sender<'a> {
+    /// Over DICOM.
+    Dicom { calling_ae: &'a str },
+    /// Over HL7.
+    Hl7 { application: &'a str, facility: &'a str },
+}
+
+/// What identifiers are compared by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IdentityKey {
     pub(crate) value: String,
+    /// The authority. Empty at a site with a single domain; a text that no authority can have for an
+    /// identifier that is its sender's own.
     pub(crate) issuer: String,
 }
 
+/// Begins the text that stands for a sender, and separates its parts.
+const OF_SENDER: char = '\u{1f}';
+
 impl IdentityDomains {
+    /// The identifiers of a sender.
+    pub(crate) const fn of<'a>(&'a self, sender: Sender<'a>) -> SenderDomains<'a> {
+        SenderDomains { domains: self, sender }
+    }
+
+    /// An authority under the name that the site gives it.
+    pub(crate) fn authority(&self, named: &str) -> String {
+        let known = match self {
+            Self::Single => None,
+            Self::Many(authorities) => authorities.names.get(named),
+        };
+        known.map_or(named, String::as_str).replace(OF_SENDER, " ")
+    }
+}
+
+/// What the identifiers of one sender mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SenderDomains<'a> {
+    domains: &'a IdentityDomains,
+    sender: Sender<'a>,
+}
+
+impl SenderDomains<'_> {
     /// The key of an identifier.
     pub(crate) fn key(&self, id: &PatientId) -> IdentityKey {
-        let issuer = match self {
-            Self::Single => String::new(),
-            Self::Many { default_issuer, .. } if id.issuer.is_empty() => default_issuer.clone(),
-            Self::Many { names, .. } => names.get(&id.issuer).unwrap_or(&id.issuer).clone(),
+        let issuer = match self.domains {
+            IdentityDomains::Single => String::new(),
+            IdentityDomains::Many(authorities) => {
+                let named = Some(self.issuer(id)).filter(|it| !it.is_empty());
+                let issuer = named.as_ref().or(authorities.default_issuer.as_ref());
+                issuer.map_or_else(|| self.sender.text(), |it| self.domains.authority(it))
+            }
         };
         IdentityKey { value: id.value.clone(), issuer }
+    }
+
+    /// The issuer that an identifier names, or that the site gives its sender; else empty.
+    fn issuer(&self, id: &PatientId) -> String {
+        match self.domains {
+            IdentityDomains::Many(authorities) if id.issuer.is_empty() => {
+                self.sender.mapped(&authorities.senders).cloned().unwrap_or_default()
+            }
+            _ => id.issuer.clone(),
+        }
+    }
+
+    /// Who states something about a patient under an identifier: its authority, or the sender.
+    fn speaker(&self, id: &PatientId) -> String {
+        let issuer = self.issuer(id);
+        if issuer.is_empty() { self.sender.text() } else { self.domains.authority(&issuer) }
+    }
+}
+
+impl Sender<'_> {
+    /// The sender as one text, which no authority is.
+    fn text(&self) -> String {
+        match self {
+            Self::Dicom { calling_ae } => format!("{OF_SENDER}{calling_ae}"),
+            Self::Hl7 { application, facility } => {
+                format!("{OF_SENDER}{application}{OF_SENDER}{facility}")
+            }
+        }
+    }
+
+    fn mapped<'a>(&self, senders: &'a BTreeMap<String, String>) -> Option<&'a String> {
+        match self {
+            Self::Dicom { calling_ae } => senders.get(*calling_ae),
+            Self::Hl7 { application, facility } => senders
+                .get(&format!("{application}|{facility}"))
+                .or_else(|| senders.get(*application)),
+        }
     }
 }
 
@@ -69,25 +153,31 @@ pub(crate) async fn begin_exclusive(pool: &PgPool) -> Result<Tx> {
 }
 
 /// The patient an identifier was first used for, added if the identifier is new. Merges are not
-/// resolved.
+/// resolved. That another authority or sender states other demographics is noted.
 pub(crate) async fn find_or_add(
     connection: &mut PgConnection,
-    domains: &IdentityDomains,
+    domains: SenderDomains<'_>,
     id: &PatientId,
     demographics: &Demographics,
 ) -> Result<Uuid> {
     let key = domains.key(id);
-    if let Some(patient) = find(connection, &key).await? {
-        return Ok(patient);
+    let speaker = domains.speaker(id);
+    if let Some(known) = find(connection, &key).await? {
+        note_collision(connection, &known, &speaker, demographics).await?;
+        return Ok(known.patient);
     }
     let patient = Uuid::now_v7();
-    sqlx::query("insert into patient (id, value, issuer, demographics) values ($1, $2, $3, $4)")
-        .bind(patient)
-        .bind(&id.value)
-        .bind(&id.issuer)
-        .bind(serde_json::to_value(demographics)?)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "insert into patient (id, value, issuer, demographics, stated_by)
+         values ($1, $2, $3, $4, $5)",
+    )
+    .bind(patient)
+    .bind(&id.value)
+    .bind(domains.issuer(id))
+    .bind(serde_json::to_value(demographics)?)
+    .bind(speaker)
+    .execute(&mut *connection)
+    .await?;
     let added = sqlx::query(
         "insert into patient_identifier (value, issuer, patient) values ($1, $2, $3)
          on conflict do nothing",
@@ -107,13 +197,51 @@ pub(crate) async fn find_or_add(
         .bind(patient)
         .execute(&mut *connection)
         .await?;
-    find(connection, &key).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    let first = find(connection, &key).await?;
+    first.map(|it| it.patient).ok_or_else(|| sqlx::Error::RowNotFound.into())
 }
 
-async fn find(connection: &mut PgConnection, key: &IdentityKey) -> Result<Option<Uuid>> {
-    let query = "select patient from patient_identifier where value = $1 and issuer = $2";
-    let found = sqlx::query_scalar(query).bind(&key.value).bind(&key.issuer);
+/// A patient whose identifier is known.
+#[derive(sqlx::FromRow)]
+struct KnownPatient {
+    patient: Uuid,
+    demographics: serde_json::Value,
+    /// The authority or sender that named the patient first; empty if that was not recorded.
+    stated_by: String,
+}
+
+async fn find(connection: &mut PgConnection, key: &IdentityKey) -> Result<Option<KnownPatient>> {
+    let query = "select i.patient, p.demographics, p.stated_by
+        from patient_identifier i join patient p on p.id = i.patient
+        where i.value = $1 and i.issuer = $2";
+    let found = sqlx::query_as(query).bind(&key.value).bind(&key.issuer);
     Ok(found.fetch_optional(connection).await?)
+}
+
+/// Notes that an authority or sender states other demographics than the one that named the patient
+/// first: two patients may have one identifier. `isocenter doctor` counts them.
+async fn note_collision(
+    connection: &mut PgConnection,
+    known: &KnownPatient,
+    speaker: &str,
+    stated: &Demographics,
+) -> Result<()> {
+    if known.stated_by.is_empty() || known.stated_by == speaker {
+        return Ok(());
+    }
+    let current: Demographics = serde_json::from_value(known.demographics.clone())?;
+    if !current.is_of_somebody_else(stated) {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into identity_collision (patient, stated_by) values ($1, $2)
+         on conflict (patient, stated_by) do update set seen_at = now()",
+    )
+    .bind(known.patient)
+    .bind(speaker)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// The root of a patient: the one that it was merged into, over all merges.

@@ -215,7 +215,7 @@ async fn release_deliveries(connection: &mut PgConnection, patient: Uuid) -> Res
 async fn mark_stale(connection: &mut PgConnection, patient: Uuid) -> Result<()> {
     let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
         "update delivery d set is_stale = true
-         where state in ('delivered', 'promised') and not is_stale and composed_stamp is not null
+         where state in ('delivered', 'awaiting_commitment') and not is_stale and composed_stamp is not null
             and run in (select r.id from run r left join study s on s.uid = r.study
                 where coalesce(s.patient, r.patient) in (select patient_family($1)))
             and composed_patient is distinct from $1

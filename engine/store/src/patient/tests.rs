@@ -1,14 +1,14 @@
 //! Tests of identity: identifiers, merges in any order, links, and the reversal of a merge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use contracts::{Encounter, MergeKind, MessageEffect, MessageStore as _};
-use domain::{Actor, DemographicsChange, Order, OrderAction, OrderKey};
+use contracts::{Encounter, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _};
+use domain::{DemographicsChange, Order, OrderAction, OrderKey, OrderKind, OrderNumber, PatientId};
 use uuid::Uuid;
 
-use crate::patient::identity::{self, IdentityDomains};
+use crate::patient::identity::{self, Authorities, IdentityDomains, Sender};
 use crate::patient::unmerge::UnmergeError;
-use crate::testing::{TestStore, message, names, patient_id};
+use crate::testing::{TestStore, instance, message, names, order_number, patient_id};
 
 fn merges(survivor: &str, source: &str) -> MessageEffect {
     MessageEffect::Merge {
@@ -49,28 +49,123 @@ async fn an_identifier_stays_with_the_patient_it_was_first_used_for() {
 }
 
 /// Two issuers, of which some senders know `OTHER` by its OID.
-fn several_domains() -> IdentityDomains {
-    IdentityDomains::Many {
-        default_issuer: "HOSPITAL".to_owned(),
+fn authorities() -> Authorities {
+    Authorities {
+        default_issuer: Some("HOSPITAL".to_owned()),
+        senders: BTreeMap::new(),
         names: BTreeMap::from([("1.2.3.111".to_owned(), "OTHER".to_owned())]),
     }
 }
 
+fn several_domains() -> IdentityDomains {
+    IdentityDomains::Many(authorities())
+}
+
+const RIS: Sender<'_> = Sender::Hl7 { application: "RIS", facility: "H" };
+const CT: Sender<'_> = Sender::Dicom { calling_ae: "CT1" };
+
 #[test]
-fn a_site_with_one_domain_ignores_issuers_and_one_with_several_does_not() {
-    let mut bare = patient_id("P1");
+fn din_60_a_site_with_one_domain_ignores_issuers_and_one_with_several_does_not() {
     let several = several_domains();
-    assert_eq!(several.key(&bare).issuer, "HOSPITAL");
-    assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
-    bare.issuer = "OTHER".to_owned();
-    assert_eq!(several.key(&bare).issuer, "OTHER");
+    let key = |issuer: &str| {
+        let id = PatientId { value: "P1".to_owned(), issuer: issuer.to_owned() };
+        assert_eq!(IdentityDomains::Single.of(RIS).key(&id).issuer, "");
+        several.of(RIS).key(&id).issuer
+    };
+    assert_eq!(key(""), "HOSPITAL");
+    assert_eq!(key("OTHER"), "OTHER");
     // The site knows the name of one OID and not of the other.
-    bare.issuer = "1.2.3.111".to_owned();
-    assert_eq!(several.key(&bare).issuer, "OTHER");
-    bare.issuer = "1.2.3.222".to_owned();
-    assert_eq!(several.key(&bare).issuer, "1.2.3.222");
-    bare.issuer = "OTHER".to_owned();
-    assert_eq!(IdentityDomains::Single.key(&bare).issuer, "");
+    assert_eq!(key("1.2.3.111"), "OTHER");
+    assert_eq!(key("1.2.3.222"), "1.2.3.222");
+}
+
+#[test]
+fn din_60_an_identifier_without_an_issuer_is_its_senders_own() {
+    let senders = [("CT1", "HOSP"), ("LIS|H", "1.2.3.111")];
+    let senders = senders.map(|(sender, issuer)| (sender.to_owned(), issuer.to_owned())).into();
+    let several =
+        IdentityDomains::Many(Authorities { default_issuer: None, senders, ..authorities() });
+    let bare = patient_id("P1");
+    let issuer = |sender| several.of(sender).key(&bare).issuer;
+    let hl7 = |application, facility| Sender::Hl7 { application, facility };
+    assert_eq!(issuer(CT), "HOSP");
+    assert_eq!(issuer(hl7("LIS", "H")), "OTHER");
+    let own = [RIS, hl7("RIS", "I"), hl7("LIS", "I"), Sender::Dicom { calling_ae: "RIS" }];
+    let own: BTreeSet<String> = own.map(issuer).into();
+    assert_eq!(own.len(), 4);
+    // No authority can be named as a sender is.
+    let forged = PatientId { value: "P1".to_owned(), issuer: issuer(RIS) };
+    assert_ne!(several.of(CT).key(&forged).issuer, issuer(RIS));
+}
+
+/// What is stored of P1 after an image and a message, both without an issuer.
+async fn patients_of_ct_and_ris(domains: IdentityDomains, birth_date: &str) -> TestStore {
+    let test = TestStore::with_domains(domains).await;
+    let mut image = instance(1, 1, 1);
+    image.demographics.birth_date = "19700101".to_owned();
+    test.intake.store_instance(image).await.unwrap();
+    let demographics = DemographicsChange {
+        birth_date: Some(birth_date.to_owned()),
+        ..DemographicsChange::default()
+    };
+    send(&test, "1", vec![MessageEffect::Patient { id: patient_id("P1"), demographics }]).await;
+    test
+}
+
+#[tokio::test]
+async fn din_60_bare_identifiers_of_two_senders_are_two_patients() {
+    let domains = IdentityDomains::Many(Authorities::default());
+    let test = patients_of_ct_and_ris(domains, "19800101").await;
+    assert_eq!(test.count("patient").await, 2);
+    let first = "select demographics ->> 'birth_date' from patient order by created_at limit 1";
+    assert_eq!(test.value(first).await, "19700101");
+    assert_eq!(test.count("identity_collision").await, 0);
+}
+
+#[tokio::test]
+async fn din_60_one_identifier_with_two_birth_dates_is_a_finding_of_doctor() {
+    for (domains, birth_date, collisions) in [
+        (IdentityDomains::Single, "19800101", 1),
+        (several_domains(), "19800101", 1),
+        (several_domains(), "19700101", 0),
+    ] {
+        let test = patients_of_ct_and_ris(domains, birth_date).await;
+        assert_eq!(test.count("patient").await, 1);
+        assert_eq!(test.count("identity_collision").await, collisions);
+        let checks = test.store.examine().await.unwrap();
+        let check = checks.iter().find(|it| it.name == "no identifier is that of two patients");
+        assert_eq!(check.unwrap().is_good, collisions == 0);
+    }
+}
+
+#[tokio::test]
+async fn din_60_a_correction_by_the_same_sender_is_no_collision() {
+    let test = TestStore::with_domains(several_domains()).await;
+    for (number, birth_date) in [("1", "19700101"), ("2", "19700102")] {
+        let demographics = DemographicsChange {
+            birth_date: Some(birth_date.to_owned()),
+            ..DemographicsChange::default()
+        };
+        send(&test, number, vec![MessageEffect::Patient { id: patient_id("P1"), demographics }])
+            .await;
+    }
+    assert_eq!(test.count("identity_collision").await, 0);
+}
+
+#[tokio::test]
+async fn hl7_37_an_identifier_of_two_patients_needs_its_authority() {
+    let test = TestStore::with_domains(several_domains()).await;
+    let of_other = PatientId { value: "P1".to_owned(), issuer: "OTHER".to_owned() };
+    let demographics = DemographicsChange::default();
+    let named = MessageEffect::Patient { id: of_other, demographics };
+    send(&test, "1", vec![names("P1", "Doe^Jane"), named]).await;
+    send(&test, "2", vec![merges("P1", "P2")]).await;
+    let ann = &test.holder("Lee^Ann", 1).await;
+    let unclear = test.store.ask_unmerge("P2", "P1", ann).await.unwrap_err();
+    assert!(matches!(unclear, UnmergeError::Ambiguous(value) if value == "P1"));
+    let apart = test.store.ask_unmerge("P2", "P1^OTHER", ann).await.unwrap_err();
+    assert!(matches!(apart, UnmergeError::NotMerged));
+    test.store.ask_unmerge("P2", "P1^HOSPITAL", ann).await.unwrap();
 }
 
 #[tokio::test]
@@ -140,18 +235,42 @@ async fn hl7_33_a_merged_patient_fills_in_what_the_survivor_leaves_open() {
 async fn hl7_37_a_merge_is_reversed_by_two_people_and_not_by_one() {
     let test = TestStore::new().await;
     send(&test, "1", vec![merges("P1", "P2")]).await;
-    let request = test.store.ask_unmerge("P2", "P1", Actor::person("ann")).await.unwrap();
-    assert_eq!(test.store.unmerge_requests().await.unwrap()[0].asked_by, "ann");
+    let ann = test.holder("Lee^Ann", 1).await;
+    let bob = test.holder("Ray^Bob", 2).await;
+    let request = test.store.ask_unmerge("P2", "P1", &ann).await.unwrap();
+    assert_eq!(test.store.unmerge_requests().await.unwrap()[0].asked_by, "Lee^Ann");
 
-    let refused = test.store.approve_unmerge(request, Actor::person("ann")).await.unwrap_err();
-    assert!(matches!(refused, UnmergeError::SamePerson(name) if name == "ann"));
+    // Neither the same token nor another one of the same person is a second person.
+    for same in [ann, test.holder("Ann Lee", 3).await] {
+        let refused = test.store.approve_unmerge(request, &same).await.unwrap_err();
+        assert!(matches!(refused, UnmergeError::SamePerson(name) if name == "Lee^Ann"));
+    }
     assert_eq!(root_of(&test, "P2").await, "P1");
 
-    test.store.approve_unmerge(request, Actor::person("bob")).await.unwrap();
+    test.store.approve_unmerge(request, &bob).await.unwrap();
     assert_eq!(root_of(&test, "P2").await, "P2");
     assert!(test.store.unmerge_requests().await.unwrap().is_empty());
-    let again = test.store.approve_unmerge(request, Actor::person("bob")).await.unwrap_err();
+    let again = test.store.approve_unmerge(request, &bob).await.unwrap_err();
     assert!(matches!(again, UnmergeError::NoRequest));
+    let unmerged = test.rows("select body from audit.event where kind = 'patients_unmerged'").await;
+    assert_eq!(unmerged[0]["body"]["detail"]["issued_by"], "it");
+    assert_eq!(unmerged[0]["body"]["actor"]["id"], "Ray^Bob");
+}
+
+#[tokio::test]
+async fn hl7_37_a_request_under_an_account_name_is_not_approved() {
+    let test = TestStore::new().await;
+    send(&test, "1", vec![merges("P1", "P2")]).await;
+    let ann = test.holder("Lee^Ann", 1).await;
+    let request = test.store.ask_unmerge("P2", "P1", &ann).await.unwrap();
+    // As requests were stored before tokens were asked for.
+    test.execute_as_owner("update unmerge_request set asked_token = null, asked_by = 'ann'").await;
+
+    let bob = test.holder("Ray^Bob", 2).await;
+    let refused = test.store.approve_unmerge(request, &bob).await.unwrap_err();
+
+    assert!(matches!(refused, UnmergeError::WithoutToken));
+    assert_eq!(root_of(&test, "P2").await, "P1");
 }
 
 #[tokio::test]
@@ -159,10 +278,10 @@ async fn only_a_merge_can_be_reversed() {
     let test = TestStore::new().await;
     send(&test, "1", vec![names("P1", "Doe^Jane")]).await;
     send(&test, "2", vec![names("P2", "Roe^Jane")]).await;
-    let ann = || Actor::person("ann");
-    let unknown = test.store.ask_unmerge("P3", "P1", ann()).await.unwrap_err();
+    let ann = test.holder("Lee^Ann", 1).await;
+    let unknown = test.store.ask_unmerge("P3", "P1", &ann).await.unwrap_err();
     assert!(matches!(unknown, UnmergeError::Unknown(value) if value == "P3"));
-    let apart = test.store.ask_unmerge("P2", "P1", ann()).await.unwrap_err();
+    let apart = test.store.ask_unmerge("P2", "P1", &ann).await.unwrap_err();
     assert!(matches!(apart, UnmergeError::NotMerged));
 }
 
@@ -183,9 +302,11 @@ fn order(patient: &str, accession: &str) -> MessageEffect {
         action: OrderAction::Place,
         patient: Some(patient_id(patient)),
         key: OrderKey {
-            placer: accession.to_owned(),
-            filler: String::new(),
+            placer: order_number(accession),
+            filler: OrderNumber::default(),
+            kind: OrderKind::Imaging,
             accession: accession.to_owned(),
+            accession_issuer: String::new(),
             requested_procedure: String::new(),
             study: None,
         },

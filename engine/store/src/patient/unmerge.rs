@@ -2,9 +2,10 @@
 
 use contracts::StoreError;
 use domain::event::{PatientsUnmerged, UnmergeAsked};
-use domain::{Actor, Event, Subject};
+use domain::{Event, Subject, TokenHolder};
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::database::pg_store::{PgStore, commit};
@@ -22,6 +23,9 @@ pub enum UnmergeError {
     /// One of the two is not known.
     #[error("no patient has the identifier `{0}`")]
     Unknown(String),
+    /// Several patients have this identifier, each of another authority.
+    #[error("several patients have the identifier `{0}`: write it as IDENTIFIER^AUTHORITY")]
+    Ambiguous(String),
     /// The two are not merged.
     #[error("the two are not merged with each other; `isocenter why` shows what either became")]
     NotMerged,
@@ -31,6 +35,9 @@ pub enum UnmergeError {
     /// The person who asked cannot approve.
     #[error("{0} asked for this: a second person has to approve it (HL7-37)")]
     SamePerson(String),
+    /// It was asked for under the name of an account, which proves nobody.
+    #[error("this was asked for without a token: ask again, with the token of a person")]
+    WithoutToken,
 }
 
 impl From<Error> for UnmergeError {
@@ -61,6 +68,7 @@ struct RequestRow {
     from_patient: Uuid,
     to_patient: Uuid,
     asked_by: String,
+    asked_token: Option<Uuid>,
 }
 
 impl PgStore {
@@ -73,18 +81,12 @@ impl PgStore {
         &self,
         source: &str,
         survivor: &str,
-        actor: Actor,
+        holder: &TokenHolder,
     ) -> Result<Uuid, UnmergeError> {
         let mut tx = self.begin().await?;
         let mut patients = Vec::new();
         for value in [source, survivor] {
-            let found: Option<Uuid> = sqlx::query_scalar(
-                "select patient from patient_identifier where value = $1 limit 1",
-            )
-            .bind(value)
-            .fetch_optional(&mut *tx)
-            .await?;
-            patients.push(found.ok_or_else(|| UnmergeError::Unknown(value.to_owned()))?);
+            patients.push(named_patient(&mut tx, value).await?);
         }
         let [from, to] = patients.as_slice() else { return Err(UnmergeError::NotMerged) };
         let is_merged: bool = sqlx::query_scalar(
@@ -100,18 +102,25 @@ impl PgStore {
         }
         let id = Uuid::now_v7();
         sqlx::query(
-            "insert into unmerge_request (id, from_patient, to_patient, asked_by)
-             values ($1, $2, $3, $4)",
+            "insert into unmerge_request (id, from_patient, to_patient, asked_by, asked_token)
+             values ($1, $2, $3, $4, $5)",
         )
         .bind(id)
         .bind(from)
         .bind(to)
-        .bind(&actor.id)
+        .bind(&holder.person.name)
+        .bind(holder.token)
         .execute(&mut *tx)
         .await?;
         let subject = Subject { patient: Some(*to), ..Subject::default() };
-        let body = UnmergeAsked { request: id, from: *from, to: *to };
-        append(&mut tx, &Event::new(subject, body).by(actor)).await?;
+        let body = UnmergeAsked {
+            request: id,
+            from: *from,
+            to: *to,
+            token: holder.token,
+            issued_by: holder.issued_by.clone(),
+        };
+        append(&mut tx, &Event::new(subject, body).by(holder.actor())).await?;
         commit(tx).await?;
         Ok(id)
     }
@@ -121,31 +130,51 @@ impl PgStore {
     /// # Errors
     ///
     /// States what is wrong: the request, or the person who approves.
-    pub async fn approve_unmerge(&self, request: Uuid, actor: Actor) -> Result<(), UnmergeError> {
+    pub async fn approve_unmerge(
+        &self,
+        request: Uuid,
+        holder: &TokenHolder,
+    ) -> Result<(), UnmergeError> {
         let mut tx = identity::begin_exclusive(&self.pool).await?;
         let row: Option<RequestRow> = sqlx::query_as(
-            "select from_patient, to_patient, asked_by from unmerge_request
+            "select from_patient, to_patient, asked_by, asked_token from unmerge_request
              where id = $1 and approved_at is null for update",
         )
         .bind(request)
         .fetch_optional(&mut *tx)
         .await?;
         let row = row.ok_or(UnmergeError::NoRequest)?;
-        if row.asked_by == actor.id {
+        let asked_token = row.asked_token.ok_or(UnmergeError::WithoutToken)?;
+        if asked_token == holder.token || holder.person.may_be(&row.asked_by) {
             return Err(UnmergeError::SamePerson(row.asked_by));
         }
         sqlx::query(
-            "update unmerge_request set approved_by = $2, approved_at = now() where id = $1",
+            "update unmerge_request set approved_by = $2, approved_token = $3, approved_at = now()
+             where id = $1",
         )
         .bind(request)
-        .bind(&actor.id)
+        .bind(&holder.person.name)
+        .bind(holder.token)
         .execute(&mut *tx)
         .await?;
         let from = row.from_patient;
         let to = row.to_patient;
         // Auditors search for either of the two patients (HL7-35).
-        let event = append(&mut tx, &unmerged(&row, request, to).by(actor.clone())).await?;
-        append(&mut tx, &unmerged(&row, request, from).by(actor)).await?;
+        let body = PatientsUnmerged {
+            request,
+            from,
+            to,
+            asked_by: row.asked_by,
+            asked_token,
+            token: holder.token,
+            issued_by: holder.issued_by.clone(),
+        };
+        let unmerged = |patient| {
+            let subject = Subject { patient: Some(patient), ..Subject::default() };
+            Event::new(subject, body.clone()).by(holder.actor())
+        };
+        let event = append(&mut tx, &unmerged(to)).await?;
+        append(&mut tx, &unmerged(from)).await?;
         let alias = Alias { from, to, is_same: false, asserted_at: Timestamp::now(), event };
         add_alias(&mut tx, &alias).await?;
         settle(&mut tx, from).await?;
@@ -169,13 +198,21 @@ impl PgStore {
     }
 }
 
-fn unmerged(row: &RequestRow, request: Uuid, patient: Uuid) -> Event {
-    let subject = Subject { patient: Some(patient), ..Subject::default() };
-    let body = PatientsUnmerged {
-        request,
-        from: row.from_patient,
-        to: row.to_patient,
-        asked_by: row.asked_by.clone(),
-    };
-    Event::new(subject, body)
+/// The patient of an identifier, which may be followed by `^` and its authority.
+async fn named_patient(tx: &mut PgConnection, text: &str) -> Result<Uuid, UnmergeError> {
+    let parts = text.split_once('^');
+    let value = parts.map_or(text, |it| it.0);
+    let found: Vec<Uuid> = sqlx::query_scalar(
+        "select distinct patient from patient_identifier
+         where value = $1 and ($2::text is null or issuer = $2)",
+    )
+    .bind(value)
+    .bind(parts.map(|it| it.1))
+    .fetch_all(tx)
+    .await?;
+    match found.as_slice() {
+        [patient] => Ok(*patient),
+        [] => Err(UnmergeError::Unknown(text.to_owned())),
+        _ => Err(UnmergeError::Ambiguous(text.to_owned())),
+    }
 }

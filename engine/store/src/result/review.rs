@@ -9,7 +9,7 @@ use domain::event::{
     ResultAmended, ResultEdited, ResultRejected, ResultSigned, ResultWithdrawn, ReviewClaimed,
     ReviewRead, ReviewReleased, ReviewerFacts, VersionFacts,
 };
-use domain::{Actor, Attestation, Event, Meaning, Person, ReviewState};
+use domain::{Actor, Attestation, BlockReason, Event, Meaning, Person, ReviewState};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::database::wakeups::notify;
 use crate::error::{Error, Result, StoreResult, inconsistent};
 use crate::patient::identity;
 use crate::result::pair::{self, LabelledPair};
-use crate::run::{record, snapshot};
+use crate::run::{chain, record, snapshot};
 use crate::trail::append::append;
 use crate::vault::keys::Keys;
 use crate::vault::payload;
@@ -39,10 +39,11 @@ impl ReviewStore for PgStore {
     }
 
     async fn open_reviews(&self) -> StoreResult<Vec<OpenReview>> {
+        let mut connection = self.pool.acquire().await.map_err(Error::from)?;
         let rows: Vec<OpenReviewRow> = sqlx::query_as(
             "select n.run, n.node, r.workflow, w.definition, r.study,
                 (select accession from study s where s.uid = r.study) as accession,
-                micros(n.changed_at) as since, micros(n.due_at) as due,
+                r.amends is not null as is_later, micros(n.changed_at) as since, micros(n.due_at) as due,
                 (select t.name from review_lock l join token t on t.id = l.token
                     where l.run = n.run and l.until > clock_timestamp()) as locked_by
              from node n join run r on r.id = n.run
@@ -50,10 +51,16 @@ impl ReviewStore for PgStore {
              where n.state = 'in_review' and r.status = 'running'
              order by n.changed_at limit 100000",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *connection)
         .await
         .map_err(Error::from)?;
-        Ok(rows.into_iter().map(OpenReviewRow::review).collect::<Result<_>>()?)
+        let mut reviews = Vec::new();
+        for row in rows {
+            let standing =
+                if row.is_later { chain::standing(&mut connection, row.run).await? } else { None };
+            reviews.push(OpenReview { signed_before: standing.map(|it| it.run), ..row.review()? });
+        }
+        Ok(reviews)
     }
 
     async fn view_review(&self, run: Uuid, reviewer: &Reviewer) -> StoreResult<Option<ReviewView>> {
@@ -125,6 +132,8 @@ struct OpenReviewRow {
     definition: String,
     study: Option<String>,
     accession: Option<String>,
+    /// Whether its run adds to or replaces an earlier one.
+    is_later: bool,
     since: i64,
     due: Option<i64>,
     locked_by: Option<String>,
@@ -142,6 +151,7 @@ impl OpenReviewRow {
             since: decode::timestamp(self.since)?,
             due: decode::timestamp_or_none(self.due)?,
             locked_by: self.locked_by,
+            signed_before: None,
         })
     }
 }
@@ -171,21 +181,15 @@ pub(crate) async fn view_in_tx(
     .bind(id)
     .fetch_all(&mut *tx)
     .await?;
-    let is_replaced: bool = sqlx::query_scalar(
-        "select exists (select from run where amends ->> 'run' = $1::text
-            and (amends ->> 'is_replaced')::boolean)",
-    )
-    .bind(id)
-    .fetch_one(&mut *tx)
-    .await?;
     Ok(Some(ReviewView {
         lock: lock_of(tx, id).await?,
         outputs: snapshot::outputs(tx, keys, id).await?,
         plugins: snapshot::plugins(tx, id).await?,
         versions: versions(tx, keys, id).await?,
+        is_replaced: chain::is_replaced(tx, id).await?,
+        standing: chain::standing(tx, id).await?,
         run,
         open,
-        is_replaced,
     }))
 }
 
@@ -257,25 +261,30 @@ const VERSION_COLUMNS: &str = "select v.version, v.state, v.document, v.replaces
 
 /// The versions that reviewers gave the result of a run, oldest first.
 async fn versions(tx: &mut PgConnection, keys: &Keys, run: Uuid) -> Result<Vec<ReviewVersion>> {
-    let query = format!("{VERSION_COLUMNS} where v.run = $1 order by v.version");
-    let rows: Vec<VersionRow> =
-        sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(run).fetch_all(&mut *tx).await?;
     let mut versions = Vec::new();
-    for row in rows {
+    for row in version_rows(tx, run).await? {
         versions.push(version(tx, keys, row).await?);
     }
     Ok(versions)
 }
 
-/// The last version of the result of a run, if a reviewer gave it one.
-pub(crate) async fn last_version(
+async fn version_rows(tx: &mut PgConnection, run: Uuid) -> Result<Vec<VersionRow>> {
+    let query = format!("{VERSION_COLUMNS} where v.run = $1 order by v.version");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(run).fetch_all(tx).await?)
+}
+
+/// The version of the result of a run that is in force, if a reviewer gave it one.
+pub(crate) async fn version_in_force(
     tx: &mut PgConnection,
     keys: &Keys,
     run: Uuid,
 ) -> Result<Option<ReviewVersion>> {
-    let query = format!("{VERSION_COLUMNS} where v.run = $1 order by v.version desc limit 1");
-    let row: Option<VersionRow> =
-        sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(run).fetch_optional(&mut *tx).await?;
+    let rows = version_rows(tx, run).await?;
+    let states: Vec<ReviewState> = rows
+        .iter()
+        .map(|row| decode::named(&row.state, ReviewState::parse))
+        .collect::<Result<_>>()?;
+    let row = ReviewState::in_force(&states).and_then(|at| rows.into_iter().nth(at));
     match row {
         Some(row) => Ok(Some(version(tx, keys, row).await?)),
         None => Ok(None),
@@ -358,7 +367,15 @@ async fn store_version(
         };
         pair::store_in_tx(tx, keys, &pair).await?;
     }
-    queue_version(tx, run, new.state).await?;
+    let mut states: Vec<ReviewState> = view.versions.iter().map(|it| it.state).collect();
+    states.push(new.state);
+    // What is not in force is a proposal, and goes nowhere.
+    if ReviewState::in_force(&states) == states.len().checked_sub(1) {
+        queue_version(tx, run, new.state).await?;
+    }
+    if new.state == ReviewState::Withdrawn {
+        chain::release_later(tx, run).await?;
+    }
     Ok(VersionFacts {
         role: reviewer.person.role.clone(),
         token: reviewer.token,
@@ -371,16 +388,20 @@ async fn store_version(
     })
 }
 
-/// Queues a new version for every destination that has an earlier one.
+/// Queues a new version for every destination that has an earlier one; one that is signed, also where
+/// a proposal waited for the signature.
 async fn queue_version(tx: &mut PgConnection, run: Uuid, state: ReviewState) -> Result<()> {
     sqlx::query(
         "update delivery set state = 'queued', blocked_by = null, run_after = now(),
             ended_at = null, reason = 'sent anew: ' || $2
-         where run = $1 and sent is not null
-            and state in ('delivered', 'promised', 'blocked', 'failed')",
+         where run = $1 and (sent is not null
+                and state in ('delivered', 'awaiting_commitment', 'blocked', 'failed')
+            or $3 and state = 'blocked' and blocked_by = $4)",
     )
     .bind(run)
     .bind(state.name())
+    .bind(state.is_signed())
+    .bind(BlockReason::SignedResult.name())
     .execute(tx)
     .await?;
     Ok(())

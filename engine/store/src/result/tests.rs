@@ -1,10 +1,11 @@
 //! Tests of review and corrections: tokens, locks, versions, and pairs to learn from.
 
 use contracts::{
-    CorrectionContent, CorrectionPair, CorrectionStore as _, InstanceStore as _, LockChange,
-    NewVersion, ReviewChange, ReviewRefusal, ReviewStep, ReviewStore as _, Reviewer,
+    AssemblyStore as _, CorrectionContent, CorrectionPair, CorrectionStore as _,
+    InstanceStore as _, LockChange, NewRun, NewVersion, ReviewChange, ReviewRefusal, ReviewStep,
+    ReviewStore as _, Reviewer, StudySnapshot, StudyStep,
 };
-use domain::{Actor, CorrectionSource, Meaning, NodeOutput, Person, ReviewState};
+use domain::{Actor, Amended, CorrectionSource, Meaning, NodeOutput, Person, ReviewState};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
@@ -155,6 +156,103 @@ async fn a_new_version_is_queued_where_an_earlier_one_was_sent() {
     test.store.change_review(run, &ann, decide).await.unwrap().unwrap();
     let queued = test.value("select destination from delivery where state = 'queued'").await;
     assert_eq!(queued, "pacs");
+}
+
+/// Starts a run on the same image that replaces an earlier one, with a delivery that waits for its
+/// signature.
+async fn add_later_run(test: &TestStore, earlier: Uuid) -> Uuid {
+    let amends = Some(Amended { run: earlier, first: earlier, is_replaced: true });
+    let later = NewRun { amends, ..new_run(&instance(1, 1, 1), None, "two") };
+    let id = later.id;
+    test.execute("update study set decide_at = now()").await;
+    let decide =
+        Box::new(move |_: &StudySnapshot| StudyStep { start: vec![later], ..StudyStep::default() });
+    let soon = Timestamp::now() + SignedDuration::from_secs(1);
+    assert!(test.store.decide_study(soon, decide).await.unwrap());
+    test.execute(&format!(
+        "insert into delivery (id, run, index, destination, what, state, blocked_by)
+         values (gen_random_uuid(), '{id}', 0, 'pacs', '[\"sr\"]', 'blocked', 'signed_result')"
+    ))
+    .await;
+    id
+}
+
+/// Gives the result of a run a version in this state.
+async fn decide(test: &TestStore, run: Uuid, by: &Reviewer, state: ReviewState) {
+    let made = match state {
+        ReviewState::Edited => (ReviewChange::Edited, None),
+        ReviewState::Signed => (ReviewChange::Signed, Some(Meaning::Approved)),
+        ReviewState::Amended => (ReviewChange::Amended, Some(Meaning::Corrected)),
+        ReviewState::Rejected => (ReviewChange::Rejected, Some(Meaning::Rejected)),
+        ReviewState::Withdrawn => (ReviewChange::Withdrawn, None),
+    };
+    let step = step(made.0, Some(version(state, made.1)));
+    test.store.change_review(run, by, Box::new(move |_: &_| Ok(step))).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn din_52_a_signed_result_stands_until_a_person_signs_the_later_one() {
+    let test = TestStore::new().await;
+    let first = add_run(&test).await;
+    let ann = ann(&test).await;
+    decide(&test, first, &ann, ReviewState::Signed).await;
+    test.execute(&format!(
+        "insert into delivery (id, run, index, destination, what)
+         values (gen_random_uuid(), '{first}', 0, 'pacs', '[\"sr\"]')"
+    ))
+    .await;
+    let later = add_later_run(&test, first).await;
+    let view = async |run| test.store.view_review(run, &ann).await.unwrap().unwrap();
+    let state =
+        async |run| test.value(&format!("select state from delivery where run = '{run}'")).await;
+    assert_eq!(state(first).await, "queued", "what is signed is still sent");
+    let standing = view(later).await.standing.unwrap();
+    assert_eq!((standing.run, standing.document, standing.is_replaced), (first, 1, true));
+    assert!(!view(first).await.is_replaced);
+
+    decide(&test, later, &ann, ReviewState::Edited).await;
+    assert_eq!(state(later).await, "blocked");
+    decide(&test, later, &ann, ReviewState::Signed).await;
+    assert_eq!(state(later).await, "queued");
+    assert!(view(first).await.is_replaced);
+    decide(&test, later, &ann, ReviewState::Withdrawn).await;
+    assert!(view(first).await.is_replaced, "the withdrawal went where both results had been");
+}
+
+#[tokio::test]
+async fn din_52_a_proposal_is_decided_about_again_when_the_signed_result_is_withdrawn() {
+    let test = TestStore::new().await;
+    let first = add_run(&test).await;
+    let ann = ann(&test).await;
+    decide(&test, first, &ann, ReviewState::Signed).await;
+    let later = add_later_run(&test, first).await;
+    decide(&test, first, &ann, ReviewState::Withdrawn).await;
+    assert_eq!(test.value("select state from delivery").await, "queued");
+    let view = test.store.view_review(later, &ann).await.unwrap().unwrap();
+    assert!(view.standing.is_none() && !view.is_replaced);
+}
+
+#[tokio::test]
+async fn out_83_what_is_edited_or_rejected_after_a_signature_goes_nowhere() {
+    let test = TestStore::new().await;
+    let run = add_run(&test).await;
+    let ann = ann(&test).await;
+    decide(&test, run, &ann, ReviewState::Signed).await;
+    let mut tx = test.store.begin().await.unwrap();
+    let sent = crate::vault::payload::store(&mut tx, &test.store.keys, None, "sent", b"{}").await;
+    tx.commit().await.unwrap();
+    test.execute(&format!(
+        "insert into delivery (id, run, index, destination, what, state, sent)
+         values (gen_random_uuid(), '{run}', 0, 'pacs', '[\"sr\"]', 'delivered', '{}')",
+        sent.unwrap().id
+    ))
+    .await;
+    for state in [ReviewState::Edited, ReviewState::Rejected] {
+        decide(&test, run, &ann, state).await;
+        assert_eq!(test.value("select state from delivery").await, "delivered", "{state}");
+    }
+    decide(&test, run, &ann, ReviewState::Withdrawn).await;
+    assert_eq!(test.value("select state from delivery").await, "queued");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::database::pg_store::{PgStore, commit};
 use crate::database::wakeups::notify;
 use crate::error::{Error, Result, StoreResult};
 use crate::patient::identity;
-use crate::run::{record, snapshot, task};
+use crate::run::{chain, later_results, record, snapshot, task};
 use crate::trail::append::{append, append_all};
 use crate::vault::keys::Keys;
 
@@ -113,21 +113,26 @@ async fn decide_messages_in_tx(
     .bind(MESSAGES_MAX)
     .fetch_all(&mut *tx)
     .await?;
-    let mut start = Vec::new();
+    let mut snapshots = snapshot::messages(tx, keys, &due).await?;
+    later_results::lock(tx, &snapshots).await?;
     let mut events = Vec::new();
-    for snapshot in snapshot::messages(tx, keys, &due).await? {
-        let step = decide(&snapshot);
-        start.extend(step.start);
+    for snapshot in &mut snapshots {
+        later_results::complete(tx, keys, snapshot).await?;
+        let step = decide(snapshot);
         events.extend(step.events);
+        for new in &step.tasks {
+            task::open(tx, new).await?;
+        }
+        // Started before the next message is decided on, which may replace what this one says.
+        for new in step.start {
+            start_run(tx, keys, new).await?;
+        }
     }
     append_all(tx, &events).await?;
     sqlx::query("update message set decided = true where id = any($1)")
         .bind(&due)
         .execute(&mut *tx)
         .await?;
-    for new in start {
-        start_run(tx, keys, new).await?;
-    }
     Ok(!due.is_empty())
 }
 
@@ -145,7 +150,10 @@ async fn start_run(tx: &mut PgConnection, keys: &Keys, new: NewRun) -> Result<()
     if !insert_row(tx, &new).await? {
         return Ok(());
     }
-    if let Some(amended) = new.amends.filter(|it| it.is_replaced) {
+    // A signed result is not replaced before a person has signed the later one.
+    if let Some(amended) = new.amends.filter(|it| it.is_replaced)
+        && chain::standing(tx, new.id).await?.is_none_or(|it| it.run != amended.run)
+    {
         block_replaced_deliveries(tx, &new, amended.run).await?;
     }
     for instance in &new.instances {
@@ -213,7 +221,7 @@ async fn block_replaced_deliveries(
 ) -> Result<()> {
     let destinations: Vec<String> = sqlx::query_scalar(
         "update delivery set state = 'blocked', blocked_by = $2, ended_at = now(),
-            reason = 'replaced by a run on all instances'
+            reason = 'replaced by a later run'
          where run = $1 and state = 'queued' returning destination",
     )
     .bind(earlier)

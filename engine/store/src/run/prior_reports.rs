@@ -69,10 +69,11 @@ async fn signed(
 /// Reports in messages of the RIS, of studies with their accession number.
 async fn received(tx: &mut PgConnection, patient: Uuid, study: &str) -> Result<Vec<ReportRow>> {
     let rows = sqlx::query_as(
-        "select m.document as payload, s.uid = $2 as is_of_study, s.study_date
+        "select p.id as payload, s.uid = $2 as is_of_study, s.study_date
          from message m join study s on s.accession = m.accession and m.accession <> ''
-            join payload p on p.id = m.document join payload_key k on k.id = p.key
-         where (m.message_code = 'ORU' and m.trigger_event = 'R01' or m.message_code = 'MDM')
+            join payload p on p.id = coalesce(m.in_force, m.document)
+            join payload_key k on k.id = p.key
+         where m.superseded_by is null and (m.message_code = 'ORU' and m.trigger_event = 'R01' or m.message_code = 'MDM')
             and p.removed_at is null and k.destroyed_at is null
             and m.patient in (select patient_family($1))
             and s.patient in (select patient_family($1))

@@ -2,7 +2,7 @@
 
 use contracts::{NewDelivery, NodeChange, RunEnd, RunRecord, RunStep};
 use domain::event::{DeliveryBlocked, DeliveryQueued, NodeOutputStored};
-use domain::{DeliveryState, Event, NodeOutput, Subject, WorkflowRef};
+use domain::{DeliveryState, Event, NodeOutput, Subject, WorkflowRef, row_keys};
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::database::decode;
 use crate::error::{Result, inconsistent};
-use crate::run::task;
+use crate::run::{snapshot, task};
 use crate::trail::append::{append, append_all};
 use crate::vault::keys::Keys;
 use crate::vault::payload::{self, StoredPayload};
@@ -170,7 +170,14 @@ async fn store_output(
     node: &str,
     output: &NodeOutput,
 ) -> Result<StoredPayload> {
-    let content = serde_json::to_vec(output)?;
+    let mut output = output.clone();
+    if !output.laboratory.is_empty() || !output.segmentations.is_empty() {
+        // Rows get their keys here, once: what other nodes have stored keeps its own (HL7-53).
+        let mut others = snapshot::outputs(tx, keys, run.id).await?;
+        others.remove(node);
+        row_keys::number(&mut output, others.values());
+    }
+    let content = serde_json::to_vec(&output)?;
     let stored = payload::store(tx, keys, run.patient, "node_output", &content).await?;
     let artifacts: Vec<&str> = output.artifacts().map(|it| it.sha256.as_str()).collect();
     payload::link_artifacts(tx, stored.id, &artifacts).await?;

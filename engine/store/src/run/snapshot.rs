@@ -3,13 +3,13 @@
 //! Every function reads within the transaction of its caller, so that a decision and what it is
 //! based on belong together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contracts::{
-    Announced, Associations, InputKey, MessageSnapshot, OrderSnapshot, PluginPin, RunSnapshot,
-    SeriesSnapshot, StoredInstance, StudySnapshot,
+    Announced, Associations, InputKey, MessageSnapshot, OrderSnapshot, PluginPin, ResultHistory,
+    RunSnapshot, SeriesSnapshot, StoredInstance, StudySnapshot,
 };
-use domain::{ExchangedDocument, MessageType, NodeOutput, OrderMatch};
+use domain::{ExchangedDocument, MessageType, NodeOutput, OrderMatch, ReviewState};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -136,24 +136,47 @@ struct OrderRow {
 }
 
 /// The orders that ask for a study. Only those that the first matching rule finds (HL7-40).
+///
+/// A number without an authority may be that of several orders: those for the patient of the study
+/// count, if there are any. An order of a laboratory asks for a study only if it names it.
 pub(crate) async fn orders(
     tx: &mut PgConnection,
     study: Option<&str>,
 ) -> Result<Vec<OrderSnapshot>> {
     let rows: Vec<OrderRow> = sqlx::query_as(
-        "select o.id, o.body, patient_root(o.patient) as patient, o.cancelled as is_cancelled, case
-                when o.study = s.uid then 0
-                when s.accession <> '' and o.accession = s.accession then 1
-                when (s.filler <> '' and o.filler = s.filler)
-                    or (s.placer <> '' and o.placer = s.placer) then 2
-                else 3 end as rule
-             from study s join imaging_order o on o.study = s.uid
-                or (s.accession <> '' and o.accession = s.accession)
-                or (s.filler <> '' and o.filler = s.filler)
-                or (s.placer <> '' and o.placer = s.placer)
-                or (s.requested_procedure <> '' and o.requested_procedure = s.requested_procedure
-                    and patient_root(o.patient) = patient_root(s.patient))
-             where s.uid = $1 order by rule, o.id",
+        "with s as (select * from study where uid = $1),
+         by_accession as (
+            select o.id from study_accession_number a join imaging_order o on (
+                    (o.accession <> '' and o.accession = a.number)
+                    or (o.accession_in_images <> '' and o.accession_in_images = a.number))
+                and (a.issuer = '' or o.accession_issuer in ('', a.issuer))
+             where a.study = $1),
+         by_number as (
+            select o.id from s join imaging_order o
+                on o.filler <> '' and o.filler = s.filler
+                and (s.filler_authority = '' or o.filler_authority in ('', s.filler_authority))
+            union select o.id from s join imaging_order o
+                on o.placer <> '' and o.placer = s.placer
+                and (s.placer_authority = '' or o.placer_authority in ('', s.placer_authority))),
+         by_procedure as (
+            select o.id from s join imaging_order o on o.requested_procedure <> ''
+                and o.requested_procedure = s.requested_procedure
+                and patient_root(o.patient) = patient_root(s.patient)),
+         matches as (
+            select id, 0 as rule from imaging_order where study = $1
+            union all select id, 1 from by_accession
+            union all select id, 2 from by_number
+            union all select id, 3 from by_procedure),
+         found as (
+            select o.id, o.body, patient_root(o.patient) as patient, o.cancelled as is_cancelled,
+                patient_root(o.patient) = patient_root(s.patient) as is_of_patient, m.rule
+             from (select id, min(rule) as rule from matches group by id) m
+                join imaging_order o on o.id = m.id cross join s
+             where m.rule = 0 or o.kind <> 'laboratory')
+         select f.id, f.body, f.patient, f.is_cancelled, f.rule from found f
+         where f.rule <> 2 or f.is_of_patient
+            or not exists (select from found g where g.rule = 2 and g.is_of_patient)
+         order by f.rule, f.id",
     )
     .bind(study)
     .fetch_all(tx)
@@ -222,11 +245,13 @@ async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
          from run where study = $1 order by started_at",
     )
     .bind(study)
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await?;
+    let signed = signed_runs(tx, study).await?;
     rows.into_iter()
         .map(|row| {
             Ok(RunSnapshot {
+                is_signed: signed.contains(&row.id),
                 id: row.id,
                 workflow: row.workflow,
                 has_ended: row.has_ended,
@@ -236,6 +261,26 @@ async fn runs(tx: &mut PgConnection, study: &str) -> Result<Vec<RunSnapshot>> {
             })
         })
         .collect()
+}
+
+/// The runs on a study whose result a person has signed and nobody has withdrawn.
+async fn signed_runs(tx: &mut PgConnection, study: &str) -> Result<BTreeSet<Uuid>> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(
+        "select v.run, v.state from run_version v join run r on r.id = v.run
+         where r.study = $1 order by v.run, v.version",
+    )
+    .bind(study)
+    .fetch_all(tx)
+    .await?;
+    let mut states: BTreeMap<Uuid, Vec<ReviewState>> = BTreeMap::new();
+    for (run, state) in rows {
+        states.entry(run).or_default().push(decode::named(&state, ReviewState::parse)?);
+    }
+    let is_signed = |states: &[ReviewState]| {
+        let at = ReviewState::in_force(states);
+        at.and_then(|at| states.get(at)).is_some_and(|it| it.is_signed())
+    };
+    Ok(states.into_iter().filter(|(_, it)| is_signed(it)).map(|(run, _)| run).collect())
 }
 
 /// A message, as a decision needs it.
@@ -264,7 +309,8 @@ pub(crate) async fn messages(
     ids: &[Uuid],
 ) -> Result<Vec<MessageSnapshot>> {
     let rows: Vec<MessageRow> = sqlx::query_as(
-        "select id, message_code, trigger_event, patient_root(patient) as patient, document
+        "select id, message_code, trigger_event, patient_root(patient) as patient,
+            coalesce(in_force, document) as document
          from message where id = any($1) order by received_at, id",
     )
     .bind(ids)
@@ -279,7 +325,9 @@ pub(crate) async fn messages(
             None => ExchangedDocument::default(),
         };
         let message_type = MessageType { code: row.message_code, trigger: row.trigger_event };
-        all.push(MessageSnapshot { id: row.id, message_type, patient: row.patient, document });
+        let history = ResultHistory::default();
+        let MessageRow { id, patient, .. } = row;
+        all.push(MessageSnapshot { id, message_type, patient, document, history });
     }
     Ok(all)
 }

@@ -71,3 +71,15 @@ pub(crate) async fn open_once(connection: &mut PgConnection, task: &NewTask) -> 
     .await?;
     if is_open { Ok(()) } else { open(connection, task).await }
 }
+
+/// Opens a task, unless one with the same kind and subject is open, whatever its reason.
+pub(crate) async fn open_first(connection: &mut PgConnection, task: &NewTask) -> Result<()> {
+    let is_open: bool = sqlx::query_scalar(
+        "select exists (select from task where decided_at is null and kind = $1 and subject = $2)",
+    )
+    .bind(task.kind.name())
+    .bind(serde_json::to_value(&task.subject)?)
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_open { Ok(()) } else { open(connection, task).await }
+}

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use contracts::{
-    AssemblyStore as _, InstanceStore as _, NewRun, NewTask, NodeAttempt, RunStep, RunStore as _,
+    AssemblyStore as _, InstanceStore as _, MessageEffect, MessageRecord, MessageSnapshot,
+    MessageStep, MessageStore as _, NewRun, NewTask, NodeAttempt, RunStep, RunStore as _,
     StoreError, StudySnapshot, StudyStep,
 };
-use domain::{Actor, HoldPart, Subject, TaskKind};
+use domain::{Actor, ExchangedDocument, FillerNumber, HoldPart, Observation, Subject, TaskKind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::run::task;
-use crate::testing::{TestStore, instance, new_run, ready_node};
+use crate::testing::{TestStore, instance, message, names, new_run, patient_id, ready_node};
 
 const LEASE: Duration = Duration::from_mins(1);
 
@@ -161,4 +162,49 @@ async fn an_open_task_is_not_opened_again_until_it_is_decided() {
     task::open_once(&mut connection, &new).await.unwrap();
     assert_eq!(test.count("task").await, 2);
     assert_eq!(test.event_kinds().await, ["task_opened", "task_decided", "task_opened"]);
+}
+
+/// A potassium that a laboratory reports under an order number.
+fn potassium(control_id: &str, patient: &str, assigner: &str, sender: &str) -> MessageRecord {
+    let filler = FillerNumber { number: "F1".to_owned(), assigner: assigner.to_owned() };
+    let observation = Observation {
+        code: "2823-3".to_owned(),
+        value: "7.9".to_owned(),
+        filler: Some(filler),
+        ..Observation::default()
+    };
+    let document =
+        ExchangedDocument { observations: vec![observation], ..ExchangedDocument::default() };
+    let effect = MessageEffect::Document {
+        patient: Some(patient_id(patient)),
+        accession: String::new(),
+        document,
+    };
+    let mut record = message(control_id, vec![names(patient, "Doe^Jane"), effect]);
+    record.arrival.sending_application = sender.to_owned();
+    record
+}
+
+/// Stores a message, decides about it without starting anything, and counts the messages in whose
+/// place others hold.
+async fn superseded_after(test: &TestStore, record: MessageRecord) -> i64 {
+    test.intake.store_message(record).await.unwrap();
+    let decide = |_: &MessageSnapshot| MessageStep::default();
+    assert!(test.store.decide_messages(Box::new(decide)).await.unwrap());
+    test.count("message where superseded_by is not null").await
+}
+
+#[tokio::test]
+async fn hl7_53_a_result_is_found_again_by_its_patient_and_the_whole_number_of_its_order() {
+    let test = TestStore::new().await;
+    assert_eq!(superseded_after(&test, potassium("1", "P1", "LAB", "LIS")).await, 0);
+    assert_eq!(superseded_after(&test, potassium("2", "P2", "LAB", "LIS")).await, 0);
+    assert_eq!(superseded_after(&test, potassium("3", "P1", "MICRO", "LIS")).await, 0);
+    assert_eq!(superseded_after(&test, potassium("4", "P1", "LAB", "GATE")).await, 1);
+    // Without an assigner, the number is one of the sender.
+    assert_eq!(superseded_after(&test, potassium("5", "P1", "", "LIS")).await, 1);
+    assert_eq!(superseded_after(&test, potassium("6", "P1", "", "GATE")).await, 1);
+    assert_eq!(superseded_after(&test, potassium("7", "P1", "", "LIS")).await, 2);
+    let in_force = test.count("message where in_force is not null").await;
+    assert_eq!(in_force, 2);
 }

@@ -5,11 +5,14 @@
 
 use std::io::{BufRead, Write};
 
+use domain::EventKind;
 use ed25519_dalek::{Signature, VerifyingKey};
 use encoding::canonical_json::{NotCanonical, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::trail::count::TrailCount;
 
 /// Before an event in its hash, so that no event can pass for a node of the tree (AUD-01).
 const EVENT_DOMAIN: u8 = 0x10;
@@ -57,9 +60,9 @@ pub struct SealedBatch {
 /// The end of an export.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct End {
-    /// How many events there are.
+    /// The number of the last event.
     pub end: u64,
-    /// How many batches.
+    /// The number of the last batch.
     pub batches: u64,
     /// Hash of the last event, in hex.
     pub last_hash: String,
@@ -85,8 +88,20 @@ pub struct Intact {
     pub events: u64,
     /// How many batches.
     pub batches: u64,
+    /// How often a person accepted that batches are lost.
+    pub losses: u64,
     /// When it was exported.
     pub exported_at: String,
+}
+
+/// Numbers of batches and events that were signed once and are not in the trail. A person has to
+/// have accepted it, which is an event in the trail with the same four fields.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Gap {
+    kept_batch: u64,
+    kept_events: u64,
+    counted_batches: u64,
+    counted_events: u64,
 }
 
 /// Where and how an export is not what it should be.
@@ -177,7 +192,7 @@ pub(crate) fn signed_bytes(value: &impl Serialize) -> Option<Vec<u8>> {
     Some([b"isocenter trail\n".as_slice(), canonical(&value).ok()?.as_bytes()].concat())
 }
 
-fn is_signed(value: &impl Serialize, signature: &str, key: &VerifyingKey) -> bool {
+pub(crate) fn is_signed(value: &impl Serialize, signature: &str, key: &VerifyingKey) -> bool {
     let bytes = hex::decode(signature).ok().and_then(|it| Signature::from_slice(&it).ok());
     bytes.zip(signed_bytes(value)).is_some_and(|(it, bytes)| key.verify_strict(&bytes, &it).is_ok())
 }
@@ -206,13 +221,18 @@ fn write_line(out: &mut impl Write, line: &Line) -> std::io::Result<()> {
     writeln!(out, "{text}")
 }
 
-/// Checks an export, from its first line to its end.
+/// Checks an export, from its first line to its end. With a `count` that was copied from the site
+/// at some time, the export has to go on from what was counted then.
 ///
 /// # Errors
 ///
 /// States the place of the first line that is not as the engine wrote it.
-pub fn verify(mut file: impl BufRead, key: &VerifyingKey) -> Result<Intact, Broken> {
-    let mut state = State::default();
+pub fn verify(
+    mut file: impl BufRead,
+    key: &VerifyingKey,
+    count: Option<&TrailCount>,
+) -> Result<Intact, Broken> {
+    let mut state = State { count: count.cloned(), ..State::default() };
     let mut text = Vec::new();
     loop {
         text.clear();
@@ -237,11 +257,23 @@ pub fn verify(mut file: impl BufRead, key: &VerifyingKey) -> Result<Intact, Brok
 #[derive(Default)]
 struct State {
     line: u64,
-    events: u64,
+    /// The number of the last event.
+    last_event: u64,
+    /// The number of the last batch, and of the last event in it.
+    last_batch: u64,
+    last_sealed: u64,
+    /// How many batches there are, and events in them.
     batches: u64,
+    events: u64,
     previous: Hash,
     /// Hashes of the events since the last batch.
     open: Vec<Hash>,
+    /// The number of the first of them.
+    first_open: u64,
+    gaps: Vec<Gap>,
+    accepted: Vec<Gap>,
+    /// What the trail has to go on from, until its batch was seen.
+    count: Option<TrailCount>,
 }
 
 impl State {
@@ -256,8 +288,9 @@ impl State {
     }
 
     fn event(&mut self, event: &SealedEvent) -> Result<(), Broken> {
-        let seq = self.events + 1;
-        if event.seq != seq {
+        let seq = self.last_event + 1;
+        // Only a batch may begin later, and only with a reason: see `end`.
+        if event.seq < seq || (event.seq > seq && !self.open.is_empty()) {
             return Err(Broken::Event { seq, what: "another event stands in its place" });
         }
         let hash = chain_hash(&self.previous, &event.hashed());
@@ -265,20 +298,25 @@ impl State {
         if hex::encode(hash) != event.hash {
             return Err(Broken::Event { seq, what: "its hash does not fit" });
         }
-        self.events = seq;
+        if self.open.is_empty() {
+            self.first_open = event.seq;
+        }
+        self.accepted.extend(accepted_gap(&event.body));
+        self.last_event = event.seq;
+        self.events += 1;
         self.previous = hash;
         self.open.push(hash);
         Ok(())
     }
 
     fn batch(&mut self, sealed: &SealedBatch, key: &VerifyingKey) -> Result<(), Broken> {
-        let batch = self.batches + 1;
+        let batch = self.last_batch + 1;
         let broken = |what| Err(Broken::Batch { batch, what });
-        if sealed.batch != batch {
+        if sealed.batch < batch {
             return broken("another batch stands in its place");
         }
-        let first = self.events + 1 - self.open.len() as u64;
-        if (sealed.first_seq, sealed.last_seq) != (first, self.events) || self.open.is_empty() {
+        let is_all = (sealed.first_seq, sealed.last_seq) == (self.first_open, self.last_event);
+        if !is_all || self.open.is_empty() {
             return broken("its events are not all here");
         }
         let is_root = sealed.root == hex::encode(merkle_root(&self.open));
@@ -288,7 +326,23 @@ impl State {
         if !is_signed(sealed, &sealed.signature, key) {
             return broken("it was not signed with this key");
         }
-        self.batches = batch;
+        let gap = Gap {
+            kept_batch: self.last_batch,
+            kept_events: self.last_sealed,
+            counted_batches: sealed.batch.saturating_sub(1),
+            counted_events: sealed.first_seq.saturating_sub(1),
+        };
+        let is_next =
+            (gap.kept_batch, gap.kept_events) == (gap.counted_batches, gap.counted_events);
+        self.gaps.extend((!is_next).then_some(gap));
+        if let Some(count) = self.count.take_if(|it| it.kept_batch == sealed.batch)
+            && count.last_hash != sealed.last_hash
+        {
+            return broken("it is another batch than the one that was counted");
+        }
+        self.last_batch = sealed.batch;
+        self.last_sealed = sealed.last_seq;
+        self.batches += 1;
         self.open.clear();
         Ok(())
     }
@@ -297,16 +351,41 @@ impl State {
         if !self.open.is_empty() {
             return Err(Broken::Cut { what: "events follow the last batch" });
         }
-        let found = (self.events, self.batches, hex::encode(self.previous));
+        let found = (self.last_event, self.last_batch, hex::encode(self.previous));
         if (end.end, end.batches, end.last_hash.clone()) != found {
             return Err(Broken::Cut { what: "events or batches before the end are missing" });
         }
         if !is_signed(end, &end.signature, key) {
             return Err(Broken::Cut { what: "the end was not signed with this key" });
         }
-        let exported_at = end.exported_at.clone();
-        Ok(Intact { events: self.events, batches: self.batches, exported_at })
+        if let Some(gap) = self.gaps.iter().find(|it| !self.accepted.contains(it)) {
+            let batch = gap.kept_batch + 1;
+            let what = "it is missing, and no person accepted the loss";
+            return Err(Broken::Batch { batch, what });
+        }
+        if !self.count.as_ref().is_none_or(|it| self.is_accounted_for(it)) {
+            return Err(Broken::Cut { what: "the trail was longer when it was counted" });
+        }
+        Ok(Intact {
+            events: self.events,
+            batches: self.batches,
+            losses: self.gaps.len() as u64,
+            exported_at: end.exported_at.clone(),
+        })
     }
+
+    /// Whether a counted batch that is not here is in a gap that a person accepted.
+    fn is_accounted_for(&self, count: &TrailCount) -> bool {
+        let is_in = |it: &Gap| (it.kept_batch + 1..=it.counted_batches).contains(&count.kept_batch);
+        count.kept_batch == 0 || self.gaps.iter().any(is_in)
+    }
+}
+
+/// The gap that a person accepted, if that is what the event says.
+fn accepted_gap(body: &Value) -> Option<Gap> {
+    let kind = body.get("kind").and_then(Value::as_str).and_then(EventKind::parse)?;
+    let is_accepted = kind == EventKind::TrailLossAccepted;
+    is_accepted.then(|| serde_json::from_value(body.get("detail")?.clone()).ok())?
 }
 
 #[cfg(test)]

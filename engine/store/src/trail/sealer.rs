@@ -31,17 +31,18 @@
 //! # A batch
 //!
 //! Each event is hashed with the hash before it; the hashes of a batch form a Merkle tree, and its
-//! root is signed. The signed batch is written to a file outside of the database *before* it is
-//! committed: a batch that only the file knows is signed again with the same number, one that only
-//! the database knows could be removed unseen.
+//! root is signed. The signed batch is written to a file outside of the database, and counted in
+//! another, *before* it is committed (`count.rs`). A batch that only the files know is sealed as it
+//! was signed, with the same events: if they are gone, the trail was cut. No number of a batch is
+//! ever used for other events.
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contracts::StoreError;
+use domain::event::TrailCountBegun;
+use domain::{Event, Subject, TrailFault};
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -51,10 +52,13 @@ use uuid::Uuid;
 use crate::database::decode;
 use crate::database::pg_store::{PgStore, commit};
 use crate::error::{Error, Result, StoreResult, inconsistent};
+use crate::trail::append::append_with_id;
+use crate::trail::count::{Checkpoint, Mark, Recorded, Standing, TrailCount, TrailFiles};
 use crate::trail::file;
 use crate::trail::file::{
     End, GENESIS, Hash, SealedBatch, SealedEvent, chain_hash, merkle_root, signed_bytes,
 };
+use crate::trail::loss::{is_count_begun, lock, unfit};
 
 /// Upper bound of the events in a batch, and so of what one transaction of the sealer reads.
 const BATCH_EVENTS_MAX: i64 = 1_000;
@@ -68,27 +72,43 @@ const SEAL_CHECK_PERIOD: Duration = Duration::from_millis(100);
 /// An event that waits longer for its seal is worth a warning: a transaction hangs.
 const UNSEALED_SECONDS_MAX: f64 = 30.0;
 
-/// Upper bound of a line in the file of exported batches.
-const CHECKPOINT_BYTES_MAX: u64 = 4096;
-
 /// One sealer works per cluster: the one that holds this advisory lock.
-const SEALER_LOCK: i64 = 0x1D_0002;
+pub(super) const SEALER_LOCK: i64 = 0x1D_0002;
 
 /// Seals events into signed batches.
 pub struct Sealer {
-    store: Arc<PgStore>,
-    checkpoints: PathBuf,
+    pub(super) store: Arc<PgStore>,
+    pub(super) files: TrailFiles,
 }
 
 /// The head of the chain: the last batch and the last event that are sealed.
-struct Head {
-    batch: i64,
-    seq: i64,
+#[derive(Clone)]
+pub(super) struct Head {
+    pub(super) batch: u64,
+    pub(super) seq: u64,
     hash: Hash,
     last: Place,
 }
 
+/// The database, compared with the files.
+pub(super) struct Compared {
+    pub(super) head: Head,
+    /// The count as it was read.
+    count: Option<TrailCount>,
+    /// What follows, or why nothing can be sealed.
+    pub(super) next: std::result::Result<Next, TrailFault>,
+}
+
+/// The batch that comes next.
+pub(super) enum Next {
+    /// What waits, under the numbers after those of this head.
+    New(Head),
+    /// One that was signed and not committed.
+    Signed(NewBatch),
+}
+
 /// The place of an event in the order of sealing.
+#[derive(Clone)]
 struct Place {
     /// The transaction that appended it, as text: sqlx has no type for `xid8`.
     xid: String,
@@ -96,17 +116,17 @@ struct Place {
     position: i64,
 }
 
-/// A batch that is signed and not yet stored.
-struct NewBatch {
+/// A batch that is not yet stored.
+pub(super) struct NewBatch {
     batch: SealedBatch,
     events: Vec<SealedEvent>,
     last: Place,
 }
 
 impl Sealer {
-    /// A sealer that exports its batches to the file `checkpoints`.
-    pub fn new(store: Arc<PgStore>, checkpoints: PathBuf) -> Self {
-        Self { store, checkpoints }
+    /// A sealer that exports and counts its batches in `files`.
+    pub fn new(store: Arc<PgStore>, files: TrailFiles) -> Self {
+        Self { store, files }
     }
 
     /// Seals until the future is dropped.
@@ -137,14 +157,36 @@ impl Sealer {
         if !is_ours {
             return Ok(false);
         }
-        let head = head(&mut tx).await?;
-        self.check(&head)?;
-        let Some(new) = self.next_batch(&mut tx, &head).await? else { return Ok(false) };
-        write_batch(&mut tx, &new).await?;
-        // Before the commit: see the head of this file.
-        self.export(&new.batch).map_err(file_error)?;
+        let compared = self.compare(&mut tx).await?;
+        match compared.next.map_err(unfit)? {
+            Next::Signed(new) => {
+                write_batch(&mut tx, &new).await?;
+                self.count(&mut tx, &new.batch, compared.count).await?;
+            }
+            Next::New(head) => {
+                let Some(mut new) = next_batch(&mut tx, &head, BATCH_EVENTS_MAX).await? else {
+                    return Ok(false);
+                };
+                new.batch.signature = self.signature(&new.batch)?;
+                write_batch(&mut tx, &new).await?;
+                // Before the commit: see the head of this file.
+                self.files.add(&Checkpoint::Batch(new.batch.clone())).map_err(file_error)?;
+                self.count(&mut tx, &new.batch, compared.count).await?;
+            }
+        }
         commit(tx).await?;
         Ok(true)
+    }
+
+    /// How the trail does not fit what was signed and counted outside of the database, if so.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database or a file cannot be read.
+    pub async fn fault(&self) -> StoreResult<Option<TrailFault>> {
+        let mut tx = self.store.begin().await?;
+        lock(&mut tx).await?;
+        Ok(self.compare(&mut tx).await?.next.err())
     }
 
     /// Seals until everything that is in the trail now is sealed, by us or by a running engine.
@@ -182,88 +224,68 @@ impl Sealer {
         }
     }
 
-    /// Signs the next batch. Nothing if no event can be sealed yet.
-    async fn next_batch(&self, tx: &mut PgConnection, head: &Head) -> Result<Option<NewBatch>> {
-        let rows: Vec<UnsealedRow> = sqlx::query_as(
-            "select e.id, e.xid::text as xid_text, e.position, micros(e.at) as at, e.body,
-                extract(epoch from clock_timestamp() - e.at)::float8 as age_seconds
-             from audit.event e
-             where (e.xid, e.position) > ($1::text::xid8, $2)
-                and e.xid < pg_snapshot_xmin(pg_current_snapshot())
-             order by e.xid, e.position limit $3",
-        )
-        .bind(&head.last.xid)
-        .bind(head.last.position)
-        .bind(BATCH_EVENTS_MAX)
-        .fetch_all(tx)
-        .await?;
-        let Some(last) = rows.last() else { return Ok(None) };
-        let last = Place { xid: last.xid_text.clone(), position: last.position };
-        if rows.iter().any(|it| it.age_seconds > UNSEALED_SECONDS_MAX) {
-            warn!("events waited more than {UNSEALED_SECONDS_MAX} s for their seal");
+    /// Compares the database with the files (AUD-03). The caller holds the lock of the sealer.
+    pub(super) async fn compare(&self, tx: &mut PgConnection) -> Result<Compared> {
+        let head = head(tx).await?;
+        let recorded = match self.files.read(&self.store.trail_key()).map_err(file_error)? {
+            Ok(recorded) => recorded,
+            Err(fault) => return Ok(Compared { head, count: None, next: Err(fault) }),
+        };
+        // The trail is searched only where there is no count.
+        let is_begun = recorded.count.is_none() && is_count_begun(tx).await?;
+        let standing = recorded.compared(&head.mark(), is_begun);
+        let Recorded { count, .. } = recorded;
+        let next = match standing {
+            Err(fault) => Err(fault),
+            Ok(Standing::Fits { batches, events }) => {
+                Ok(Next::New(Head { batch: batches, seq: events, ..head.clone() }))
+            }
+            Ok(Standing::Signed(batch)) => {
+                let made_again = made_again(tx, &head, batch).await?;
+                made_again.map(Next::Signed).ok_or(TrailFault::BatchesMissing)
+            }
+        };
+        Ok(Compared { head, count, next })
+    }
+
+    /// Counts a batch that is about to be committed, and begins the count if there is none. The
+    /// trail says that there is one, also where a crash separated the two.
+    async fn count(
+        &self,
+        tx: &mut PgConnection,
+        batch: &SealedBatch,
+        before: Option<TrailCount>,
+    ) -> Result<()> {
+        let begun = before.map_or_else(Uuid::now_v7, |it| it.begun);
+        if !is_event(tx, begun).await? {
+            let before_batch = batch.batch.saturating_sub(1);
+            let before_event = batch.first_seq.saturating_sub(1);
+            let body = TrailCountBegun { batches: before_batch, events: before_event };
+            append_with_id(tx, begun, &Event::new(Subject::default(), body)).await?;
         }
-        let sealed_before = u64::try_from(head.seq).unwrap_or_default();
-        let mut events = Vec::new();
-        let mut hashes = Vec::new();
-        let mut previous = head.hash;
-        for (seq, row) in (sealed_before + 1..).zip(rows) {
-            let id = row.id.to_string();
-            let at = text_of(decode::timestamp(row.at)?);
-            let mut event = SealedEvent { seq, id, at, body: row.body, hash: String::new() };
-            previous = chain_hash(&previous, &event.hashed())
-                .map_err(|error| inconsistent(error.to_string()))?;
-            event.hash = hex::encode(previous);
-            hashes.push(previous);
-            events.push(event);
-        }
-        let mut batch = SealedBatch {
-            batch: u64::try_from(head.batch).unwrap_or_default() + 1,
-            first_seq: sealed_before + 1,
-            last_seq: sealed_before + events.len() as u64,
-            root: hex::encode(merkle_root(&hashes)),
-            last_hash: hex::encode(previous),
-            sealed_at: text_of(Timestamp::now()),
+        let mark = Checkpoint::Batch(batch.clone()).mark();
+        self.files.replace_count(&self.signed_count(&mark, begun)?).map_err(file_error)?;
+        Ok(())
+    }
+
+    /// A count of `mark`, signed.
+    pub(super) fn signed_count(&self, mark: &Mark, begun: Uuid) -> Result<TrailCount> {
+        let mut count = TrailCount {
+            batches: mark.batches,
+            events: mark.events,
+            kept_batch: mark.kept_batch,
+            last_hash: mark.last_hash.clone(),
+            begun,
+            at: text_of(Timestamp::now()),
             signature: String::new(),
         };
-        batch.signature = self.signature(&batch)?;
-        Ok(Some(NewBatch { batch, events, last }))
+        count.signature = self.signature(&count)?;
+        Ok(count)
     }
 
     fn signature(&self, value: &impl serde::Serialize) -> Result<String> {
         let bytes = signed_bytes(value).ok_or_else(|| inconsistent("nothing to sign"))?;
         Ok(hex::encode(self.store.keys.sign(&bytes)))
-    }
-
-    /// Compares the database with the last exported batch: batches that are missing at the end of
-    /// the chain would show nowhere else (AUD-03).
-    fn check(&self, head: &Head) -> Result<()> {
-        let Some(last) = last_line(&self.checkpoints) else { return Ok(()) };
-        let Ok(exported) = serde_json::from_str::<SealedBatch>(&last) else {
-            // Torn by a crash: the one before it was whole once, and is covered by the next.
-            return Ok(());
-        };
-        let batch = u64::try_from(head.batch).unwrap_or_default();
-        // One ahead is what a crash between export and commit leaves.
-        let is_cut = exported.batch > batch + 1;
-        let is_other = exported.batch == batch && exported.last_hash != hex::encode(head.hash);
-        if is_cut || is_other {
-            let what = "batches that were signed and exported are missing from the trail";
-            return Err(inconsistent(what));
-        }
-        Ok(())
-    }
-
-    fn export(&self, batch: &SealedBatch) -> std::io::Result<()> {
-        if let Some(folder) = self.checkpoints.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.checkpoints)?;
-        let text = serde_json::to_string(batch).map_err(std::io::Error::other)?;
-        // A line that a crash tore must not swallow this one.
-        let is_torn = last_byte(&self.checkpoints).is_some_and(|it| it != b'\n');
-        let start = if is_torn { "\n" } else { "" };
-        file.write_all(format!("{start}{text}\n").as_bytes())?;
-        file.sync_data()
     }
 
     /// Writes everything that is sealed. Returns the number of events.
@@ -272,6 +294,9 @@ impl Sealer {
     ///
     /// Fails if the database or `out` does.
     pub async fn write_all(&self, out: &mut impl Write) -> StoreResult<u64> {
+        if let Some(fault) = self.fault().await? {
+            return Err(unfit(fault).into());
+        }
         let mut tx = self.store.begin().await?;
         sqlx::query("set transaction isolation level repeatable read read only")
             .execute(&mut *tx)
@@ -279,22 +304,97 @@ impl Sealer {
             .map_err(Error::from)?;
         file::write_head(out).map_err(file_error)?;
         let head = head(&mut tx).await?;
-        self.check(&head)?;
-        for number in 1..=head.batch {
+        let mut events = 0;
+        for number in batch_numbers(&mut tx).await? {
             let stored = read_batch(&mut tx, number).await?;
+            events += stored.events.len() as u64;
             file::write_batch(out, stored.events, stored.batch).map_err(file_error)?;
         }
         let mut end = End {
-            end: u64::try_from(head.seq).unwrap_or_default(),
-            batches: u64::try_from(head.batch).unwrap_or_default(),
+            end: head.seq,
+            batches: head.batch,
             last_hash: hex::encode(head.hash),
             exported_at: text_of(Timestamp::now()),
             signature: String::new(),
         };
         end.signature = self.signature(&end)?;
-        let events = end.end;
         file::write_end(out, end).map_err(file_error)?;
         Ok(events)
+    }
+}
+
+/// The next batch after `head`, not signed. Nothing if no event can be sealed yet.
+async fn next_batch(
+    tx: &mut PgConnection,
+    head: &Head,
+    events_max: i64,
+) -> Result<Option<NewBatch>> {
+    let rows: Vec<UnsealedRow> = sqlx::query_as(
+        "select e.id, e.xid::text as xid_text, e.position, micros(e.at) as at, e.body,
+            extract(epoch from clock_timestamp() - e.at)::float8 as age_seconds
+         from audit.event e
+         where (e.xid, e.position) > ($1::text::xid8, $2)
+            and e.xid < pg_snapshot_xmin(pg_current_snapshot())
+         order by e.xid, e.position limit $3",
+    )
+    .bind(&head.last.xid)
+    .bind(head.last.position)
+    .bind(events_max)
+    .fetch_all(tx)
+    .await?;
+    let Some(last) = rows.last() else { return Ok(None) };
+    let last = Place { xid: last.xid_text.clone(), position: last.position };
+    if rows.iter().any(|it| it.age_seconds > UNSEALED_SECONDS_MAX) {
+        warn!("events waited more than {UNSEALED_SECONDS_MAX} s for their seal");
+    }
+    let mut events = Vec::new();
+    let mut hashes = Vec::new();
+    let mut previous = head.hash;
+    for (seq, row) in (head.seq + 1..).zip(rows) {
+        let id = row.id.to_string();
+        let at = text_of(decode::timestamp(row.at)?);
+        let mut event = SealedEvent { seq, id, at, body: row.body, hash: String::new() };
+        previous = chain_hash(&previous, &event.hashed())
+            .map_err(|error| inconsistent(error.to_string()))?;
+        event.hash = hex::encode(previous);
+        hashes.push(previous);
+        events.push(event);
+    }
+    let batch = SealedBatch {
+        batch: head.batch + 1,
+        first_seq: head.seq + 1,
+        last_seq: head.seq + events.len() as u64,
+        root: hex::encode(merkle_root(&hashes)),
+        last_hash: hex::encode(previous),
+        sealed_at: text_of(Timestamp::now()),
+        signature: String::new(),
+    };
+    Ok(Some(NewBatch { batch, events, last }))
+}
+
+/// The batch that was signed after `head`, with its events. Nothing if they are not there any more.
+async fn made_again(
+    tx: &mut PgConnection,
+    head: &Head,
+    signed: SealedBatch,
+) -> Result<Option<NewBatch>> {
+    let before = signed.first_seq.saturating_sub(1);
+    let events = column(signed.last_seq.saturating_sub(before)).min(BATCH_EVENTS_MAX);
+    let head = Head { batch: signed.batch.saturating_sub(1), seq: before, ..head.clone() };
+    let Some(new) = next_batch(tx, &head, events).await? else { return Ok(None) };
+    let is_same = (new.batch.last_seq, &new.batch.root, &new.batch.last_hash)
+        == (signed.last_seq, &signed.root, &signed.last_hash);
+    Ok(is_same.then_some(NewBatch { batch: signed, ..new }))
+}
+
+impl Head {
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            batches: self.batch,
+            events: self.seq,
+            kept_batch: self.batch,
+            last_hash: hex::encode(self.hash),
+        }
     }
 }
 
@@ -309,30 +409,14 @@ struct UnsealedRow {
     age_seconds: f64,
 }
 
-/// The error for a file that cannot be written.
-fn file_error(error: std::io::Error) -> StoreError {
+/// The error for a file that cannot be read or written.
+pub(super) fn file_error(error: std::io::Error) -> StoreError {
     StoreError::Database(Box::new(error))
 }
 
-/// The last byte of a file, if it has one.
-fn last_byte(path: &Path) -> Option<u8> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = fs::File::open(path).ok()?;
-    file.seek(SeekFrom::End(-1)).ok()?;
-    let mut byte = [0; 1];
-    file.read_exact(&mut byte).ok()?;
-    byte.first().copied()
-}
-
-/// The last line of a file, if it has one.
-fn last_line(path: &Path) -> Option<String> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-    let mut file = fs::File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(CHECKPOINT_BYTES_MAX))).ok()?;
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    text.lines().last().map(ToOwned::to_owned)
+async fn is_event(tx: &mut PgConnection, id: Uuid) -> Result<bool> {
+    let query = sqlx::query_scalar("select exists(select from audit.event e where e.id = $1)");
+    Ok(query.bind(id).fetch_one(tx).await?)
 }
 
 /// As the chain spells times: UTC with six digits after the point.
@@ -362,8 +446,8 @@ async fn head(tx: &mut PgConnection) -> Result<Head> {
     };
     let hash = row.last_hash.try_into();
     Ok(Head {
-        batch: row.number,
-        seq: row.last_seq,
+        batch: number(row.number),
+        seq: number(row.last_seq),
         hash: hash.map_err(|_| inconsistent("a hash has the wrong length"))?,
         last: Place { xid: row.last_xid, position: row.last_position },
     })
@@ -427,6 +511,12 @@ struct SealedRow {
 struct StoredBatch {
     batch: SealedBatch,
     events: Vec<SealedEvent>,
+}
+
+/// The numbers of all batches. Some are not there where a person accepted a loss.
+async fn batch_numbers(tx: &mut PgConnection) -> Result<Vec<i64>> {
+    let query = sqlx::query_scalar("select number from audit.batch order by number");
+    Ok(query.fetch_all(tx).await?)
 }
 
 async fn read_batch(tx: &mut PgConnection, batch: i64) -> Result<StoredBatch> {

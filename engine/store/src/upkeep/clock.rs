@@ -37,7 +37,7 @@ const SHIFTS: &[&str] = &[
         lease_until = shifted_time(lease_until, $1, $2, 'timer')
      where state in ('queued', 'sending')",
     "update delivery set ended_at = shifted_time(ended_at, $1, $2, 'fact')
-     where state = 'promised'",
+     where state = 'awaiting_commitment'",
     "update commitment set run_after = shifted_time(run_after, $1, $2, 'timer'),
         lease_until = shifted_time(lease_until, $1, $2, 'timer')
      where state in ('asked', 'checked')",

@@ -125,11 +125,12 @@ const EXPIRED_IMAGES: &str = "from study s join instance i on i.study = s.uid
         and s.decide_at is null
         and not exists (select from run r where r.study = s.uid and (r.ended_at is null or exists
             (select from delivery d where d.run = r.id
-                and d.state in ('queued', 'sending', 'promised'))))
+                and d.state in ('queued', 'sending', 'awaiting_commitment'))))
         and not exists (select from task t
             where t.decided_at is null and t.subject ->> 'study' = s.uid)";
 
-const EXPIRED_MESSAGES: &str = "from message m join payload p on p.id in (m.raw, m.document)
+const EXPIRED_MESSAGES: &str = "from message m
+        join payload p on p.id in (m.raw, m.document, m.in_force)
     where p.removed_at is null and m.decided and m.received_at < now() - $1 * interval '1 second'
         and not exists (select from run r where r.message = m.id and r.ended_at is null)
         and not exists (select from task t
@@ -143,7 +144,7 @@ const EXPIRED_RESULTS: &str = "from run r join payload p on p.id in
             union select unnest(array[draft, final, difference]) from labelled_pair where run = r.id)
     where p.removed_at is null and r.ended_at < now() - $1 * interval '1 second'
         and not exists (select from delivery d where d.run = r.id
-            and d.state in ('queued', 'sending', 'promised'))
+            and d.state in ('queued', 'sending', 'awaiting_commitment'))
         and not exists (select from task t
             where t.decided_at is null and t.subject ->> 'run' = r.id::text)";
 

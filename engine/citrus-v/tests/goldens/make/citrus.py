@@ -2,6 +2,7 @@
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from common import SAM, SECTIONS, SEED, TEXT, VISION, as_bf16, normalized, randomize, read
@@ -14,6 +15,8 @@ from sam import random_model, run_lengths
 QUERIES = [("\nOutline the kidney.", 0), ("The [SEG] and the liver [SEG], again?", 2)]
 SAMPLES = [("\nOutline the kidney.", "Here it is: [SEG].", 0), ("肝脏在哪里?", "[SEG]", 1)]
 WEIGHTS = {"token": 1.0, "dice": 1.0, "bce": 2.0}
+# The gradient that the masks give to the projector: whole, and scaled as in stage 3.
+SCALES = {"whole": 1.0, "scaled": 0.001}
 
 
 class Projector(torch.nn.Module):
@@ -47,7 +50,7 @@ class Citrus(torch.nn.Module):
 
 
 def prompt_of(tokens, text, grids):
-    content = [{"type": "image"}, {"type": "text", "text": text}]
+    content = [*({"type": "image"} for _ in grids), {"type": "text", "text": text}]
     line = chat_template([{"role": "user", "content": content}])
     return line, encode_prompt(tokens, line, grids)
 
@@ -114,19 +117,19 @@ def answers(folder, model, tokens, seg):
     write(folder / "citrus/infer.json", {"queries": about})
 
 
-def batch_of(folder, tokens, seg):
+def sample_of(folder, tokens, text, answer, picture):
+    """Token ids and labels of a question with its answer, patches and grid of the picture."""
+    patches, grid = (None, []) if picture is None else patches_of(folder, [picture])
+    line, before = prompt_of(tokens, text, grid)
+    row = encode_prompt(tokens, line + answer + "<|im_end|>", grid)[0]
+    target = row.clone()
+    target[: before.shape[1]] = -100
+    return row, target, patches, grid
+
+
+def batch_of(folder, tokens):
     """Both samples as a padded batch."""
-    rows, targets, pixels, grids = [], [], [], []
-    for text, answer, picture in SAMPLES:
-        patches, grid = patches_of(folder, [picture])
-        line, before = prompt_of(tokens, text, grid)
-        row = encode_prompt(tokens, line + answer + "<|im_end|>", grid)[0]
-        target = row.clone()
-        target[: before.shape[1]] = -100
-        rows.append(row)
-        targets.append(target)
-        pixels.append(patches)
-        grids.append(grid)
+    rows, targets, pixels, grids = zip(*(sample_of(folder, tokens, *it) for it in SAMPLES))
     pad = torch.nn.utils.rnn.pad_sequence
     attention_mask = pad([torch.ones_like(it) for it in rows], batch_first=True)
     end = tokens.token_to_id("<|endoftext|>")
@@ -144,33 +147,39 @@ def batch_of(folder, tokens, seg):
 
 
 def losses_of(model, batch, seg, scale):
-    """Losses and masks of a batch. The gradient at the output of the projector is multiplied by
-    `scale`."""
-    names = ["input_ids", "attention_mask", "pixel_values", "image_grid_thw"]
-    out = model.mllm(**{it: batch[it] for it in names}, output_hidden_states=True)
+    """Losses, masks and logits of a batch. The gradient at the output of the projector is
+    multiplied by `scale`."""
+    names = ["input_ids", "attention_mask", "position_ids", "pixel_values", "image_grid_thw"]
+    out = model.mllm(**{it: batch[it] for it in names if it in batch}, use_cache=False,
+                     output_hidden_states=True)
     logits, labels = out.logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()
     token = F.cross_entropy(logits, labels, ignore_index=-100)
     vectors = model.seg_projector(out.hidden_states[-1][batch["input_ids"] == seg])
-    vectors.register_hook(lambda gradient: gradient * scale)
+    if vectors.requires_grad:
+        vectors.register_hook(lambda gradient: gradient * scale)
     image = model.sam.encode_image(torch.cat([normalized(it) for it in batch["g_u8"]]))
     _, _, _, which, best, _ = model.sam.decode_embeddings(image, vectors)
     truth, drawn = batch["gt_masks"].float().flatten(1), best.flatten(1)
     bce = F.binary_cross_entropy_with_logits(drawn, truth)
     share = drawn.sigmoid()
     dice = 1 - (2 * (share * truth).sum(1) + 1) / (share.sum(1) + truth.sum(1) + 1)
-    return {"token": token, "dice": dice.mean(), "bce": bce}, best, which
+    return {"token": token, "dice": dice.mean(), "bce": bce}, best, which, out.logits
 
 
-def training(folder, model, tokens, seg):
-    batch = batch_of(folder, tokens, seg)
+def total(losses):
+    return sum(WEIGHTS[it] * loss for it, loss in losses.items())
+
+
+def gradients(folder, model, tokens, seg):
+    batch = batch_of(folder, tokens)
     positions, _ = model.mllm.model.get_rope_index(
         batch["input_ids"], image_grid_thw=batch["image_grid_thw"],
         attention_mask=batch["attention_mask"])
     variants = {}
-    for name, scale in [("whole", 1.0), ("scaled", 0.001)]:
+    for name, scale in SCALES.items():
         model.zero_grad(set_to_none=True)
-        losses, best, which = losses_of(model, batch, seg, scale)
-        sum(WEIGHTS[it] * loss for it, loss in losses.items()).backward()
+        losses, best, which, _ = losses_of(model, batch, seg, scale)
+        total(losses).backward()
         length = lambda it: 0.0 if it.grad is None else it.grad.double().norm().item()
         variants[name] = {
             "weights": WEIGHTS, "hook_0.001_on_projector_output": scale != 1.0,
@@ -200,18 +209,33 @@ def configuration(model, seg):
     }
 
 
+def tokenizer_with_seg():
+    """The tokenizer with the added tokens, and the id of `[SEG]`."""
+    tokens = tokenizer()
+    tokens.add_special_tokens(ADDED)
+    return tokens, tokens.token_to_id("[SEG]")
+
+
+def open_model(folder, tokens):
+    """The model of the set."""
+    model = Citrus(tokens).eval()
+    state = load_file(folder / "ckpt/citrus_tiny/model.safetensors")
+    missing, unexpected = model.load_state_dict(
+        {name: it.float() for name, it in state.items()}, strict=False)
+    assert not unexpected and all("inv_freq" in it for it in missing)
+    return model
+
+
 def make(folder):
     plain = tokenizer()
     place = folder / "ckpt/citrus_tiny"
     place.mkdir(parents=True)
     # As in the release, the file has no added tokens; they are added when it is loaded.
     plain.save(str(place / "tokenizer.json"))
-    tokens = tokenizer()
-    tokens.add_special_tokens(ADDED)
-    seg = tokens.token_to_id("[SEG]")
+    tokens, seg = tokenizer_with_seg()
     model = Citrus(tokens).eval()
     make_model_generate_seg(folder, model, tokens, seg)
     write(place / "config.json", configuration(model, seg))
     save(place / "model.safetensors", as_bf16(model.state_dict()))
     answers(folder, model, tokens, seg)
-    training(folder, model, tokens, seg)
+    gradients(folder, model, tokens, seg)

@@ -110,8 +110,18 @@ event! {
     }
 }
 
+event! {
+    /// An order was found for a study after a report on it was delivered without the order (DIN-65).
+    pub struct OrderLinkedAfterDelivery: U {
+        /// The delivery.
+        delivery: Uuid,
+        /// The engine's key of the order.
+        order: Uuid,
+    }
+}
+
 details! {
-    /// A delivery whose identity no longer holds.
+    /// A delivery whose identity or order no longer holds.
     pub struct StaleDelivery {
         /// The engine's key of the delivery.
         delivery: Uuid,
@@ -119,12 +129,12 @@ details! {
 }
 
 event! {
-    /// A delivered report is sent again under the identity that holds now.
+    /// A delivered report is sent again under the identity or with the order that holds now.
     pub struct CorrectionQueued(StaleDelivery): E;
 }
 
 event! {
-    /// A delivered report stays as it is: the destination learns of the merge itself.
+    /// A delivered report stays as it is: the destination learns of the change itself.
     pub struct DeliveryLeftAsItWas(StaleDelivery): E;
 }
 

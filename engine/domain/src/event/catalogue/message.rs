@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::MessageFlag;
+use crate::OrderConflict;
 use crate::event::body::{details, event};
 
 details! {
@@ -17,6 +19,8 @@ details! {
         problem: Option<String>,
         /// Length in bytes.
         bytes: u64,
+        /// What is unusual about it.
+        flags: Vec<MessageFlag>,
     }
 }
 
@@ -33,6 +37,15 @@ event! {
 event! {
     /// A message repeated an earlier one and was given the same acknowledgement (HL7-13).
     pub struct MessageRepeated: R {}
+}
+
+event! {
+    /// A message was accepted and stored, and changes nothing: messages with its processing id have
+    /// no effect here.
+    pub struct MessageWithoutEffect: C {
+        /// Processing id (MSH-11.1).
+        processing_id: String,
+    }
 }
 
 event! {
@@ -68,5 +81,15 @@ event! {
     pub struct OrderCancelled: U {
         /// The engine's key of the order.
         order: Uuid,
+    }
+}
+
+event! {
+    /// It is uncertain which order a message means: nothing was changed, and a person decides.
+    pub struct OrderConflicting: R {
+        /// Why it is uncertain.
+        conflict: OrderConflict,
+        /// The engine's keys of the orders it may mean.
+        orders: Vec<Uuid>,
     }
 }

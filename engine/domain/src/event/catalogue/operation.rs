@@ -4,7 +4,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::event::body::{details, event};
-use crate::{HoldPart, PluginPin, WorkflowRef};
+use crate::{HoldPart, PluginPin, TrailFault, WorkflowRef};
 
 event! {
     /// The engine started.
@@ -204,6 +204,40 @@ event! {
 event! {
     /// A person exported the trail to a file.
     pub struct TrailExported: R {}
+}
+
+event! {
+    /// The engine began to count the batches of the trail in a file outside of the database
+    /// (AUD-03).
+    pub struct TrailCountBegun: E {
+        /// How many batches had been signed before.
+        batches: u64,
+        /// How many events had been sealed before.
+        events: u64,
+    }
+}
+
+event! {
+    /// A person accepted that a part of the trail, or the count of it, is lost; sealing goes on
+    /// (AUD-03).
+    pub struct TrailLossAccepted: U {
+        /// What did not fit.
+        fault: TrailFault,
+        /// The last batch that is still in the trail.
+        kept_batch: u64,
+        /// The last sealed event that is still in the trail.
+        kept_events: u64,
+        /// The highest number that a batch has had; it is not used again.
+        counted_batches: u64,
+        /// The highest number that a sealed event has had; it is not used again.
+        counted_events: u64,
+        /// The engine's key of the person's token.
+        token: Uuid,
+        /// The account that created the token.
+        issued_by: String,
+        /// Why the person accepts it, in their words.
+        reason: String,
+    }
 }
 
 event! {

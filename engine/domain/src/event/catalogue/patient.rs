@@ -113,6 +113,10 @@ event! {
         from: Uuid,
         /// The patient who had remained.
         to: Uuid,
+        /// The engine's key of the token of the person who asks.
+        token: Uuid,
+        /// The account that created this token.
+        issued_by: String,
     }
 }
 
@@ -127,5 +131,11 @@ event! {
         to: Uuid,
         /// Who had asked for it.
         asked_by: String,
+        /// The engine's key of their token.
+        asked_token: Uuid,
+        /// The engine's key of the token of the person who approves.
+        token: Uuid,
+        /// The account that created this token.
+        issued_by: String,
     }
 }

@@ -43,6 +43,19 @@ event! {
 }
 
 event! {
+    /// What a run rests on is not in force any more: a laboratory corrected or withdrew it, or images
+    /// arrived late. Drafts of it are not sent any more; a signed result is for a person.
+    pub struct ResultSuperseded: U {
+        /// Name of the workflow.
+        workflow: String,
+        /// The run that replaces it or adds to it.
+        by: Option<Uuid>,
+        /// Whether a person had signed it.
+        is_signed: bool,
+    }
+}
+
+event! {
     /// A person asked to cancel a run.
     pub struct RunCancelAsked: U {}
 }

@@ -4,7 +4,7 @@ use encoding_rs as rs;
 
 /// A set of at most 256 characters whose lower half is ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SingleByte {
+pub(crate) enum SingleByte {
     /// ISO 646: the lower half only.
     Ascii,
     /// ISO 8859-1: each byte is the code point.

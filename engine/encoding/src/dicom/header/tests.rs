@@ -129,10 +129,61 @@ fn sec_23_a_deflated_bomb_is_stopped() {
     assert!(matches!(outcome, Err(HeaderError::Truncated { .. })), "{outcome:?}");
 }
 
+/// What dcmtk and pydicom pass over is passed over, and told.
 #[test]
-fn din_23_group_two_has_no_place_in_a_data_set() {
-    let bytes = element(0x0002, 0x0010, *b"UI", b"1.2.840.10008.1.2\0");
-    assert!(matches!(header(&bytes, EXPLICIT), Err(HeaderError::ForeignGroup { .. })));
+fn din_23_commands_meta_information_and_filling_are_passed_over_with_a_flag() {
+    let patient = element(0x10, 0x20, *b"LO", b"4711");
+    let meta = element(0x0002, 0x0010, *b"UI", b"1.2.840.10008.1.2\0");
+    let command = element(0x0000, 0x0002, *b"UI", b"1.2\0");
+    let read = header(&[command, meta, patient.clone()].concat(), EXPLICIT).unwrap();
+    assert_eq!(read.ascii(Tag(0x10, 0x20)), Some("4711"));
+    assert_eq!(read.claimed_transfer_syntax(), Some("1.2.840.10008.1.2"));
+    assert_eq!(Vec::from_iter(read.peculiarities()), [&Peculiarity::ForeignGroup]);
+    for (count, is_filling) in [(1, false), (7, false), (8, true), (12, true), (4096, true)] {
+        let outcome = header(&[patient.clone(), vec![0; count]].concat(), EXPLICIT);
+        let peculiarities = outcome.ok().map(|it| Vec::from_iter(it.peculiarities().clone()));
+        assert_eq!(peculiarities, is_filling.then(|| vec![Peculiarity::TrailingZeros]), "{count}");
+    }
+    // A whole file is none of this.
+    let file = [vec![0; 128], b"DICM".to_vec(), patient].concat();
+    assert!(matches!(header(&file, EXPLICIT), Err(HeaderError::ForeignGroup { .. })));
+}
+
+#[test]
+fn din_76_an_element_without_a_valid_vr_is_read_with_a_flag() {
+    let patient = element(0x10, 0x20, *b"LO", b"4711");
+    for placeholder in [*b"??", *b"  ", [0, 0]] {
+        let private = element(9, 0x1001, placeholder, b"abcd");
+        let read = header(&[private, patient.clone()].concat(), EXPLICIT).unwrap();
+        assert_eq!(read.ascii(Tag(0x10, 0x20)), Some("4711"));
+        assert_eq!(read.bytes(Tag(9, 0x1001)), Some(b"abcd".as_slice()));
+        assert_eq!(Vec::from_iter(read.peculiarities()), [&Peculiarity::Placeholder]);
+    }
+    for bad in [*b"?!", *b"Aa", [0, 1], *b" A"] {
+        let outcome = header(&element(9, 0x1001, bad, b"abcd"), EXPLICIT);
+        assert!(matches!(outcome, Err(HeaderError::BadVr { .. })), "{bad:?}");
+    }
+}
+
+/// What has the VR UN is in Implicit VR Little Endian, in Big Endian as well (PS3.5, 6.2.2).
+#[test]
+fn din_76_the_authority_of_a_patient_id_is_read_in_an_un() {
+    for is_big_endian in [false, true] {
+        let u16 = |it: u16| if is_big_endian { it.to_be_bytes() } else { it.to_le_bytes() };
+        let u32 = |it: u32| if is_big_endian { it.to_be_bytes() } else { it.to_le_bytes() };
+        let id = [[0x40, 0, 0x32, 0, 10, 0, 0, 0].as_slice(), b"1.2.3.111 "].concat();
+        let item = [[0xFE, 0xFF, 0, 0xE0, 18, 0, 0, 0].as_slice(), &id].concat();
+        let head = [u16(0x10).as_slice(), &u16(0x24), b"UN\0\0"].concat();
+        let end = [0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0];
+        let closed = [head.as_slice(), &u32(26), &item].concat();
+        let open = [head.as_slice(), &u32(u32::MAX), &item, &end].concat();
+        for bytes in [closed, open] {
+            let read = header(&bytes, Encoding { is_big_endian, ..EXPLICIT }).unwrap();
+            assert_eq!(read.universal_issuer().unwrap().text, "1.2.3.111");
+            let peculiarities = Vec::from_iter(read.peculiarities());
+            assert_eq!(peculiarities, [&Peculiarity::UnknownRepresentation]);
+        }
+    }
 }
 
 #[test]

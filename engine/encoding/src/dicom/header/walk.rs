@@ -5,8 +5,8 @@ use std::fmt;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
 use super::{
-    DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, RETAINED_BYTES_MAX, RETAINED_SEQUENCES,
-    VALUE_BYTES_MAX,
+    ACCESSION_NUMBER, DEPTH_MAX, ELEMENTS_MAX, Encoding, Header, HeaderError, Peculiarity,
+    REQUEST_ATTRIBUTES, RETAINED_BYTES_MAX, RETAINED_SEQUENCES, VALUE_BYTES_MAX,
 };
 
 /// The tag of an element: group and element number.
@@ -71,8 +71,16 @@ pub(crate) const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 /// Undefined length: the end is marked by a delimiter (PS3.5, 7.1).
 pub(crate) const UNDEFINED: u32 = 0xFFFF_FFFF;
 
+/// Transfer Syntax UID (0002,0010), which belongs before a data set and not in one.
+const TRANSFER_SYNTAX: Tag = Tag(0x0002, 0x0010);
+
+/// Fewest zeros after the last element that are taken for filling: as many as an empty element has
+/// bytes. Fewer may as well be the beginning of an element that was cut off.
+const FILLING_BYTES_MIN: u64 = 8;
+
 /// A sequence or item that has begun and not ended.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its encoding")]
 struct Open {
     /// The tag of the sequence, or the Item tag.
     tag: Tag,
@@ -80,6 +88,7 @@ struct Open {
     /// Where it ends; nothing, if a delimiter ends it.
     end: Option<u64>,
     is_explicit: bool,
+    is_big_endian: bool,
     /// Whether its items are fragments of pixel data: bytes, not elements (PS3.5, A.4).
     is_fragmented: bool,
 }
@@ -159,6 +168,17 @@ pub(crate) const fn has_short_length(vr: [u8; 2]) -> bool {
     )
 }
 
+/// Whether two bytes stand where a VR belongs and name none: senders write `??`, spaces or zeros
+/// for a VR that they do not know, and a length of 16 bits after it.
+pub(crate) const fn is_placeholder(vr: [u8; 2]) -> bool {
+    matches!(&vr, b"??" | b"  " | b"\0\0")
+}
+
+/// Whether an element of the top level belongs to a command or to the meta information of a file.
+pub(crate) const fn is_foreign(tag: Tag) -> bool {
+    matches!(tag.0, 0x0000 | 0x0002)
+}
+
 impl<R> Walk<R> {
     fn new(source: R, end: Option<u64>, encoding: Encoding) -> Self {
         let is_big_endian = encoding.is_big_endian;
@@ -186,6 +206,10 @@ impl<R: Read + Skip> Walk<R> {
         }
         let at = self.position;
         let Some(tag) = self.next_tag()? else { return Ok(false) };
+        if self.open.is_empty() && tag == Tag(0, 0) {
+            self.filling(at)?;
+            return Ok(false);
+        }
         if let (true, Some(starts)) = (self.open.is_empty(), &mut self.starts) {
             starts.push((tag, at));
         }
@@ -200,13 +224,51 @@ impl<R: Read + Skip> Walk<R> {
         if self.open.last().is_some_and(|it| !it.is_item) {
             return Err(HeaderError::OutOfPlace { at: tag });
         }
-        if self.open.is_empty() && matches!(tag.0, 0x0000 | 0x0002) {
-            return Err(HeaderError::ForeignGroup { at: tag });
-        }
         let is_explicit = self.open.last().map_or(is_explicit, |it| it.is_explicit);
         let (vr, length) = self.vr_and_length(tag, is_explicit)?;
+        if self.open.is_empty() && is_foreign(tag) {
+            self.foreign(tag, length)?;
+            return Ok(true);
+        }
         self.element(tag, vr, length, is_explicit)?;
         Ok(true)
+    }
+
+    /// Reads zeros up to the end of the data set: some senders fill it up with them.
+    fn filling(&mut self, at: u64) -> Result<(), HeaderError> {
+        let mut bytes = [0; 512];
+        loop {
+            match self.source.read(&mut bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    if bytes.iter().take(count).any(|it| *it != 0) {
+                        return Err(HeaderError::ForeignGroup { at: Tag(0, 0) });
+                    }
+                    self.position += count as u64;
+                }
+                Err(source) => return Err(HeaderError::Io(source)),
+            }
+        }
+        let is_cut = self.end.is_some_and(|it| it > self.position);
+        if is_cut || self.position - at < FILLING_BYTES_MIN {
+            return Err(HeaderError::Truncated { at: Tag(0, 0) });
+        }
+        self.header.filling_start = Some(at);
+        self.header.peculiarities.insert(Peculiarity::TrailingZeros);
+        Ok(())
+    }
+
+    /// Steps over an element of a command or of meta information, which means nothing in a data set
+    /// (DIN-23).
+    fn foreign(&mut self, tag: Tag, length: u32) -> Result<(), HeaderError> {
+        self.check_fits(tag, length)?;
+        self.header.peculiarities.insert(Peculiarity::ForeignGroup);
+        if tag == TRANSFER_SYNTAX && u64::from(length) <= VALUE_BYTES_MAX {
+            let value = self.value(tag, length)?;
+            self.header.retain(tag, value);
+            return Ok(());
+        }
+        self.skip(tag, u64::from(length))
     }
 
     fn element(
@@ -221,19 +283,21 @@ impl<R: Read + Skip> Walk<R> {
         self.header.has_pixels |= is_top && is_pixels;
         if length == UNDEFINED {
             let is_fragmented = is_pixels && vr.is_some();
-            // A UN of undefined length is in implicit VR, whatever encloses it (PS3.5, 6.2.2).
-            let is_explicit = is_explicit && vr != Some(*b"UN");
-            return self
-                .enter(tag, Open { tag, is_item: false, end: None, is_explicit, is_fragmented });
+            let open = self.sequence(tag, None, is_explicit, vr);
+            return self.enter(tag, Open { is_fragmented, ..open });
         }
         self.check_fits(tag, length)?;
-        if vr == Some(*b"SQ") || is_top && vr.is_none() && RETAINED_SEQUENCES.contains(&tag) {
+        let is_unnamed = vr.is_none_or(|it| it == *b"UN");
+        if vr == Some(*b"SQ") || is_top && is_unnamed && RETAINED_SEQUENCES.contains(&tag) {
             let end = Some(self.position + u64::from(length));
-            let open = Open { tag, is_item: false, end, is_explicit, is_fragmented: false };
+            let open = self.sequence(tag, end, is_explicit, vr);
             return self.enter(tag, open);
         }
         let sequence = self.enclosing_first_item();
-        if (is_top && !is_pixels || sequence.is_some()) && u64::from(length) <= VALUE_BYTES_MAX {
+        let is_further = tag == ACCESSION_NUMBER && self.is_in_further_request();
+        if (is_top && !is_pixels || sequence.is_some() || is_further)
+            && u64::from(length) <= VALUE_BYTES_MAX
+        {
             let value = self.value(tag, length)?;
             self.retained += u64::from(length);
             if self.retained > RETAINED_BYTES_MAX {
@@ -241,6 +305,7 @@ impl<R: Read + Skip> Walk<R> {
             }
             match sequence {
                 Some(sequence) => self.header.retain_nested(sequence, tag, value),
+                None if is_further => self.header.retain_further_accession(value),
                 None => self.header.retain(tag, value),
             }
             return Ok(());
@@ -248,10 +313,37 @@ impl<R: Read + Skip> Walk<R> {
         self.skip(tag, u64::from(length))
     }
 
+    /// A sequence that begins. What is in a UN is in Implicit VR Little Endian, whatever encloses
+    /// it (PS3.5, 6.2.2).
+    fn sequence(&self, tag: Tag, end: Option<u64>, is_explicit: bool, vr: Option<[u8; 2]>) -> Open {
+        let is_unknown = vr == Some(*b"UN");
+        Open {
+            tag,
+            is_item: false,
+            end,
+            is_explicit: is_explicit && !is_unknown,
+            is_big_endian: self.is_big_endian() && !is_unknown,
+            is_fragmented: false,
+        }
+    }
+
+    /// Whether the next bytes have the most significant first.
+    fn is_big_endian(&self) -> bool {
+        self.open.last().map_or(self.is_big_endian, |it| it.is_big_endian)
+    }
+
     /// The retained sequence in whose first item the next element is directly, if it is in one.
     fn enclosing_first_item(&self) -> Option<Tag> {
         let [sequence, _] = self.open.as_slice() else { return None };
         (self.items.get(&sequence.tag) == Some(&1)).then_some(sequence.tag)
+    }
+
+    /// Whether the next element is directly in an item of the Request Attributes Sequence that is
+    /// not its first.
+    fn is_in_further_request(&self) -> bool {
+        let [sequence, _] = self.open.as_slice() else { return false };
+        sequence.tag == REQUEST_ATTRIBUTES
+            && self.items.get(&sequence.tag).is_some_and(|it| *it > 1)
     }
 
     fn delimiter(&mut self, tag: Tag) -> Result<(), HeaderError> {
@@ -261,14 +353,14 @@ impl<R: Read + Skip> Walk<R> {
                 self.check_fits(tag, length)?;
                 self.skip(tag, u64::from(length))
             }
-            (ITEM, Some(Open { is_item: false, is_explicit, .. })) => {
+            (ITEM, Some(sequence @ Open { is_item: false, .. })) => {
                 let end = if length == UNDEFINED {
                     None
                 } else {
                     self.check_fits(tag, length)?;
                     Some(self.position + u64::from(length))
                 };
-                self.enter(tag, Open { tag, is_item: true, end, is_explicit, is_fragmented: false })
+                self.enter(tag, Open { tag, is_item: true, end, ..sequence })
             }
             (ITEM_END, Some(Open { is_item: true, .. }))
             | (SEQUENCE_END, Some(Open { is_item: false, .. })) => {
@@ -324,7 +416,7 @@ impl<R: Read + Skip> Walk<R> {
         let [a] = first;
         let [b, c, d] = rest;
         let pair = |bytes| {
-            if self.is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
+            if self.is_big_endian() { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
         };
         Ok(Some(Tag(pair([a, b]), pair([c, d]))))
     }
@@ -340,23 +432,34 @@ impl<R: Read + Skip> Walk<R> {
         }
         let mut vr = [0; 2];
         self.fill(tag, &mut vr)?;
-        if !vr.iter().all(u8::is_ascii_uppercase) {
+        let is_placeholder = is_placeholder(vr) && tag != Tag(0, 0);
+        if !is_placeholder && !vr.iter().all(u8::is_ascii_uppercase) {
             return Err(HeaderError::BadVr { at: tag });
         }
         let mut short = [0; 2];
         self.fill(tag, &mut short)?;
-        if !has_short_length(vr) {
-            return Ok((Some(vr), self.u32(tag)?));
+        if !is_placeholder && !has_short_length(vr) {
+            let length = self.u32(tag)?;
+            if vr == *b"UN" && (length == UNDEFINED || tag.0.is_multiple_of(2)) {
+                self.header.peculiarities.insert(Peculiarity::UnknownRepresentation);
+            }
+            return Ok((Some(vr), length));
         }
+        let is_big_endian = self.is_big_endian();
         let length =
-            if self.is_big_endian { u16::from_be_bytes(short) } else { u16::from_le_bytes(short) };
+            if is_big_endian { u16::from_be_bytes(short) } else { u16::from_le_bytes(short) };
+        if is_placeholder {
+            self.header.peculiarities.insert(Peculiarity::Placeholder);
+            return Ok((Some(*b"UN"), u32::from(length)));
+        }
         Ok((Some(vr), u32::from(length)))
     }
 
     fn u32(&mut self, tag: Tag) -> Result<u32, HeaderError> {
         let mut bytes = [0; 4];
         self.fill(tag, &mut bytes)?;
-        Ok(if self.is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+        let is_big_endian = self.is_big_endian();
+        Ok(if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
     }
 
     fn value(&mut self, tag: Tag, length: u32) -> Result<Vec<u8>, HeaderError> {

@@ -191,16 +191,21 @@ impl Pattern {
             list(&expect),
             list(&self.enough)
         );
-        let plugins = BTreeSet::from(["p".to_owned()]);
-        let destinations = BTreeMap::new();
-        let check_settings = &|_: &str, _: &serde_json::Value| None;
-        let surroundings =
-            CheckContext { plugins: &plugins, destinations: &destinations, check_settings };
-        let read = workflow::read("w.yaml", &text, &surroundings);
-        let workflow = read.unwrap_or_else(|it| panic!("{text}\n{it:?}"));
-        let reference = domain::WorkflowRef { name: "w".to_owned(), digest: "d".to_owned() };
-        ActiveWorkflow { workflow: std::sync::Arc::new(workflow), reference, text }
+        active(text)
     }
+}
+
+/// The workflow of a text.
+fn active(text: String) -> ActiveWorkflow {
+    let plugins = BTreeSet::from(["p".to_owned()]);
+    let destinations = BTreeMap::new();
+    let check_settings = &|_: &str, _: &serde_json::Value| None;
+    let surroundings =
+        CheckContext { plugins: &plugins, destinations: &destinations, check_settings };
+    let read = workflow::read("w.yaml", &text, &surroundings);
+    let workflow = read.unwrap_or_else(|it| panic!("{text}\n{it:?}"));
+    let reference = domain::WorkflowRef { name: "w".to_owned(), digest: "d".to_owned() };
+    ActiveWorkflow { workflow: std::sync::Arc::new(workflow), reference, text }
 }
 
 fn at(milliseconds: u64) -> Timestamp {
@@ -352,6 +357,7 @@ fn lived(pattern: &Pattern) -> Vec<Started> {
                 input_key: run.input_key,
                 first_later: None,
                 first,
+                is_signed: false,
             });
         }
     }
@@ -457,4 +463,48 @@ fn din_50_ten_thousand_studies_are_decided_on_neither_early_nor_late_nor_twice()
     }
     assert_eq!((early, missed, doubled, slow), (0, 0, 0, 0));
     assert!(runs > 8_000 && reruns > 500 && with_all > 7_000, "{runs} {reruns} {with_all}");
+}
+
+#[test]
+fn din_52_late_images_replace_a_draft_and_a_task_tells_of_what_was_signed() {
+    let text = "workflow: w\non: { study: { late: replace, complete: { quiet: 1s } } }\n\
+        nodes: { a: { plugin: p }, b: { review: radiologist, after: [a] } }\n";
+    let workflows = [active(text.to_owned())];
+    let destinations = Destinations::new();
+    for is_signed in [false, true] {
+        let mut world = World::new();
+        let image = |number| Happening::Instance { number, association: 0 };
+        for number in 0..3 {
+            world.take(0, &image(number));
+        }
+        let earlier = Uuid::from_u128(1);
+        world.snapshot.runs.push(RunSnapshot {
+            id: earlier,
+            workflow: "w".to_owned(),
+            has_ended: true,
+            input_key: InputKey::default(),
+            first_later: None,
+            first: earlier,
+            is_signed,
+        });
+        world.take(5_000, &image(3));
+        world.take(5_100, &Happening::AssociationEnds(0));
+
+        let policy = AssemblyPolicy {
+            workflows: &workflows,
+            runner: &Nobody,
+            destinations: &destinations,
+            now: at(7_000),
+        };
+        let step = policy.decide_study(&world.snapshot).step;
+
+        let [run] = step.start.as_slice() else { panic!("{step:?}") };
+        let amended = run.amends.unwrap();
+        assert_eq!((amended.run, amended.is_replaced), (earlier, true));
+        let tasks: Vec<TaskKind> = step.tasks.iter().map(|it| it.kind).collect();
+        let expected: &[TaskKind] = if is_signed { &[TaskKind::LateInstances] } else { &[] };
+        assert_eq!(tasks, expected);
+        let is_told = |it: &Event| it.kind == domain::EventKind::ResultSuperseded;
+        assert_eq!(step.events.iter().filter(|it| is_told(it)).count(), 1);
+    }
 }

@@ -105,7 +105,7 @@ fn message_facts(path: &Path) -> Option<Facts> {
     let document = document.unwrap_or_default();
     let codes: Vec<String> = document.reported().map(|it| it.code.clone()).collect();
     let message = MessageFacts {
-        message_type: format!("{}^{}", message.msh(9, 1), message.msh(9, 2)),
+        message_type: message.message_type().to_string(),
         observations: i64::try_from(codes.len()).unwrap_or(i64::MAX),
         codes,
         files: i64::try_from(document.attachments.len()).unwrap_or(i64::MAX),

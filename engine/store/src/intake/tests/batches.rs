@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::intake::batcher::BatchInsert;
 use crate::intake::instance_batch::InstanceInsert;
 use crate::intake::message_batch::MessageInsert;
+use crate::intake::numbering::Numbering;
 use crate::patient::identity::IdentityDomains;
 use crate::testing::{
     Random, TestStore, document, instance, message, names, other_version, patient_id, uid,
@@ -95,6 +96,7 @@ const INSTANCE_QUERIES: &[&str] = &[
     "select s.uid, s.accession, p.value as patient, s.decide_at is null as is_idle
         from study s left join patient p on p.id = s.patient",
     "select study, association from study_association",
+    "select study, number, issuer from study_accession_number",
     "select value, issuer from patient_identifier",
     "select source, origin, study from correction",
     "select kind, reason, subject - 'patient' as subject from task",
@@ -172,8 +174,8 @@ const MESSAGE_QUERIES: &[&str] = &[
 async fn messages_in_batches_are_stored_as_single_ones_are() {
     let batched = TestStore::new().await;
     let single = TestStore::new().await;
-    let inserts =
-        [&batched, &single].map(|test| MessageInsert::new(&test.store, IdentityDomains::Single));
+    let inserts = [&batched, &single]
+        .map(|test| MessageInsert::new(&test.store, Numbering::new(IdentityDomains::Single)));
     let mut random = Random::new(37);
     let mut inserted_together = 0;
     for _ in 0..60 {

@@ -102,6 +102,6 @@ async fn din_32_a_peer_that_cannot_be_reached_for_days_is_given_to_a_person() {
 
     test.execute("update commitment set asked_at = now() - interval '8 days'").await;
     test.store.finish_commitment_report("CT1", "1.2.3", failed()).await.unwrap();
-    assert_eq!(test.value("select state from commitment").await, "given_up");
+    assert_eq!(test.value("select state from commitment").await, "expired");
     assert_eq!(test.value("select kind from task").await, "commitment_given_up");
 }

@@ -14,14 +14,23 @@ fn sign(value: &impl Serialize) -> String {
 
 /// An export of `batches` batches of three events.
 fn export(batches: u64) -> String {
-    let (mut out, mut previous) = (Vec::new(), GENESIS);
+    let numbers: Vec<u64> = (1..=batches).collect();
+    export_of(&numbers, &json!({"kind": "engine_started"}))
+}
+
+/// An export of these batches, of three events each with this body.
+fn export_of(batches: &[u64], body: &Value) -> String {
+    let mut out = Vec::new();
+    let mut previous = GENESIS;
     write_head(&mut out).unwrap();
-    for batch in 1..=batches {
-        let (mut events, mut hashes) = (Vec::new(), Vec::new());
+    for batch in batches.iter().copied() {
+        let mut events = Vec::new();
+        let mut hashes = Vec::new();
         for seq in batch * 3 - 2..=batch * 3 {
-            let (id, at) = (format!("id-{seq}"), "2026-01-01T00:00:00.000000Z".to_owned());
-            let body = json!({"kind": "engine_started", "n": seq});
-            let mut event = SealedEvent { seq, id, at, body, hash: String::new() };
+            let at = "2026-01-01T00:00:00.000000Z".to_owned();
+            let body = body.clone();
+            let mut event =
+                SealedEvent { seq, id: format!("id-{seq}"), at, body, hash: String::new() };
             previous = chain_hash(&previous, &event.hashed()).unwrap();
             event.hash = hex::encode(previous);
             hashes.push(previous);
@@ -39,9 +48,10 @@ fn export(batches: u64) -> String {
         sealed.signature = sign(&sealed);
         write_batch(&mut out, events, sealed).unwrap();
     }
+    let last = batches.last().copied().unwrap_or_default();
     let mut end = End {
-        end: batches * 3,
-        batches,
+        end: last * 3,
+        batches: last,
         last_hash: hex::encode(previous),
         exported_at: "2026-01-02T00:00:00Z".to_owned(),
         signature: String::new(),
@@ -51,8 +61,29 @@ fn export(batches: u64) -> String {
     String::from_utf8(out).unwrap()
 }
 
+/// What was counted when `batch` was the newest, whose last event had this hash.
+fn counted(batch: u64, last_hash: &str) -> TrailCount {
+    let mut count = TrailCount {
+        batches: batch,
+        events: batch * 3,
+        kept_batch: batch,
+        last_hash: last_hash.to_owned(),
+        begun: uuid::Uuid::nil(),
+        at: "2026-01-01T00:00:01.000000Z".to_owned(),
+        signature: String::new(),
+    };
+    count.signature = sign(&count);
+    count
+}
+
+/// The hash of the last event of `batch` in an export.
+fn last_hash(export: &str, batch: u64) -> String {
+    let batches = export.lines().filter_map(|it| serde_json::from_str::<SealedBatch>(it).ok());
+    batches.filter(|it| it.batch == batch).map(|it| it.last_hash).next().unwrap()
+}
+
 fn check(text: &str) -> Result<Intact, Broken> {
-    verify(text.as_bytes(), &key().verifying_key())
+    verify(text.as_bytes(), &key().verifying_key(), None)
 }
 
 /// The vectors of `standards.md` §9.3.
@@ -85,7 +116,7 @@ fn aud_03_a_flipped_byte_is_found_wherever_it_is() {
     for at in (0..text.len()).filter(|at| text.as_bytes()[*at] != b'\n') {
         let mut bytes = text.clone().into_bytes();
         bytes[at] ^= 1;
-        let outcome = verify(bytes.as_slice(), &key().verifying_key());
+        let outcome = verify(bytes.as_slice(), &key().verifying_key(), None);
         let is_head = at < text.find('\n').unwrap();
         assert!(outcome.is_err() || is_head, "byte {at}");
     }
@@ -131,6 +162,36 @@ fn aud_03_a_cut_tail_is_found_at_every_line() {
 #[test]
 fn aud_03_a_chain_made_anew_without_the_key_is_found() {
     let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
-    let outcome = verify(export(2).as_bytes(), &other);
+    let outcome = verify(export(2).as_bytes(), &other, None);
     assert!(matches!(outcome, Err(Broken::Batch { batch: 1, .. })));
+}
+
+#[test]
+fn aud_03_batches_that_are_left_out_need_a_person_who_accepted_it() {
+    let body = json!({"kind": "engine_started"});
+    let outcome = check(&export_of(&[1, 2, 5], &body));
+    assert!(matches!(outcome, Err(Broken::Batch { batch: 3, .. })), "{outcome:?}");
+
+    let gap = |kept: u64| {
+        json!({"kind": "trail_loss_accepted", "detail": {
+            "kept_batch": kept, "kept_events": kept * 3,
+            "counted_batches": 4, "counted_events": 12,
+        }})
+    };
+    let intact = check(&export_of(&[1, 2, 5], &gap(2))).unwrap();
+    assert_eq!((intact.events, intact.batches, intact.losses), (9, 3, 1));
+    // The acceptance of one loss covers no other.
+    assert!(check(&export_of(&[1, 2, 5], &gap(1))).is_err());
+    assert!(check(&export_of(&[1, 5], &gap(2))).is_err());
+}
+
+#[test]
+fn aud_03_an_export_goes_on_from_what_was_counted_before() {
+    let text = export(3);
+    let check = |count: &TrailCount| verify(text.as_bytes(), &key().verifying_key(), Some(count));
+    assert!(check(&counted(2, &last_hash(&text, 2))).is_ok());
+    let other = check(&counted(2, &last_hash(&text, 1)));
+    assert!(matches!(other, Err(Broken::Batch { batch: 2, .. })), "{other:?}");
+    let longer = check(&counted(4, &last_hash(&text, 3)));
+    assert!(matches!(longer, Err(Broken::Cut { .. })), "{longer:?}");
 }

@@ -104,6 +104,15 @@ pub(super) const CHECKS: &[CheckQuery] = &[
         remedy: Remedy::Report("e.study, e.instance, null::uuid"),
     },
     CheckQuery {
+        name: "no identifier is that of two patients",
+        tables: "(select distinct patient from identity_collision
+            where seen_at > now() - interval '30 days') collision",
+        is_wrong: "true",
+        advice: "patients have another birth date, sex or name where another authority or sender names \
+            them: if two give the same numbers, say whose they are under `identity` in the site file",
+        remedy: Remedy::None,
+    },
+    CheckQuery {
         name: "every run has its beginning in the trail",
         tables: "run r",
         is_wrong: "not exists (select from audit.event e
