@@ -26,6 +26,7 @@ mod completeness;
 mod facts;
 mod later_results;
 mod policy;
+mod subject;
 
 use policy::AssemblyPolicy;
 

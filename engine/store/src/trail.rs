@@ -2,8 +2,10 @@
 
 pub(crate) mod append;
 pub(crate) mod count;
+pub(crate) mod fault;
 pub mod file;
 pub(crate) mod loss;
 pub(crate) mod sealer;
+pub(crate) mod signed;
 #[cfg(test)]
 mod tests;

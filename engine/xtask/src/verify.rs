@@ -29,6 +29,7 @@ const READERS: &[&str] = &[
     "scipy",
     "reportlab",
     "cryptography",
+    "pylibjpeg",
     "pylibjpeg-openjpeg",
 ];
 

@@ -9,8 +9,18 @@ use contracts::{
 };
 use domain::event::ResultSuperseded;
 use domain::{Amended, Event, Subject, TaskKind};
+use uuid::Uuid;
 
-use super::policy::{Cancellation, message_subject, study_subject};
+use super::subject::{message_subject, study_subject};
+
+/// A run to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cancellation {
+    /// The run.
+    pub(crate) run: Uuid,
+    /// Why, for people.
+    pub(crate) reason: &'static str,
+}
 
 /// The result that a run of `workflow` replaces: a draft at once, a signed one once it is signed.
 pub(super) fn amended(earlier: &[EarlierResult], workflow: &str) -> Option<Amended> {

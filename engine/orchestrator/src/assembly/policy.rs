@@ -22,7 +22,8 @@ use super::completeness::{Completeness, completeness};
 use super::facts::{
     content_digest, definition_digest, inputs, message_facts, series_items, study_facts,
 };
-use super::later_results;
+use super::later_results::{self, Cancellation};
+use super::subject::{message_subject, study_subject};
 use crate::configuration::{ActiveWorkflow, Destinations};
 use crate::run::step::{StepContext, first_step};
 use crate::timing::after;
@@ -96,15 +97,6 @@ pub(crate) struct MessageDecision {
     pub(crate) step: MessageStep,
     /// The runs to cancel afterwards.
     pub(crate) cancellations: Vec<Cancellation>,
-}
-
-/// A run to cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cancellation {
-    /// The run.
-    pub(crate) run: Uuid,
-    /// Why, for people.
-    pub(crate) reason: &'static str,
 }
 
 /// Everything that decisions depend on besides the study or message itself.
@@ -398,10 +390,6 @@ impl AssemblyPolicy<'_> {
     }
 }
 
-pub(super) fn message_subject(message: &MessageSnapshot) -> Subject {
-    Subject { patient: message.patient, message: Some(message.id), ..Subject::default() }
-}
-
 fn instance_count(study: &StudySnapshot) -> usize {
     study.series.iter().map(|it| it.instances.len()).sum()
 }
@@ -414,15 +402,6 @@ fn unsignable(study: &StudySnapshot) -> Escalation {
          has no review in which a person could sign another result"
     );
     Escalation::new(TaskKind::LateInstances, reason)
-}
-
-pub(super) fn study_subject(study: &StudySnapshot) -> Subject {
-    Subject {
-        patient: study.patient,
-        study: Some(study.study.to_string()),
-        accession: Some(study.accession.clone()).filter(|it| !it.is_empty()),
-        ..Subject::default()
-    }
 }
 
 fn not_started(workflow: &str, subject: Subject, reason: &str) -> Event {

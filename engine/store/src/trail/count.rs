@@ -19,7 +19,7 @@ use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::trail::file::{SealedBatch, is_signed};
+use crate::trail::signed::{SealedBatch, is_signed};
 
 /// What is read of the end of the file of signed batches: several lines.
 const CHECKPOINT_BYTES_MAX: u64 = 16 << 10;

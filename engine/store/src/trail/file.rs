@@ -6,13 +6,16 @@
 use std::io::{BufRead, Write};
 
 use domain::EventKind;
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
 use encoding::canonical_json::{NotCanonical, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::trail::count::TrailCount;
+use crate::trail::signed::is_signed;
+
+pub use crate::trail::signed::SealedBatch;
 
 /// Before an event in its hash, so that no event can pass for a node of the tree (AUD-01).
 const EVENT_DOMAIN: u8 = 0x10;
@@ -36,25 +39,6 @@ pub struct SealedEvent {
     pub body: Value,
     /// Hash of the event and the hash before it, in hex.
     pub hash: String,
-}
-
-/// Events that were signed together.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SealedBatch {
-    /// Its number, without gaps, from 1.
-    pub batch: u64,
-    /// Its first event.
-    pub first_seq: u64,
-    /// Its last event.
-    pub last_seq: u64,
-    /// Merkle root of the hashes (RFC 6962, 2.1), in hex.
-    pub root: String,
-    /// Hash of the last event, in hex.
-    pub last_hash: String,
-    /// When it was signed.
-    pub sealed_at: String,
-    /// Ed25519 over the canonical form of all of the above, in hex.
-    pub signature: String,
 }
 
 /// The end of an export.
@@ -183,18 +167,6 @@ fn leaf_hash(content: &[u8]) -> Hash {
 
 fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
-}
-
-/// The bytes that are signed: everything of `value` but its signature.
-pub(crate) fn signed_bytes(value: &impl Serialize) -> Option<Vec<u8>> {
-    let mut value = serde_json::to_value(value).ok()?;
-    value.as_object_mut()?.remove("signature");
-    Some([b"isocenter trail\n".as_slice(), canonical(&value).ok()?.as_bytes()].concat())
-}
-
-pub(crate) fn is_signed(value: &impl Serialize, signature: &str, key: &VerifyingKey) -> bool {
-    let bytes = hex::decode(signature).ok().and_then(|it| Signature::from_slice(&it).ok());
-    bytes.zip(signed_bytes(value)).is_some_and(|(it, bytes)| key.verify_strict(&bytes, &it).is_ok())
 }
 
 pub(crate) fn write_head(out: &mut impl Write) -> std::io::Result<()> {

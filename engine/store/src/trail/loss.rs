@@ -7,14 +7,13 @@
 use contracts::StoreError;
 use domain::event::TrailLossAccepted;
 use domain::{Event, Subject, TokenHolder, TrailFault};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::database::pg_store::commit;
-use crate::error::{Error, Result, inconsistent};
+use crate::error::Result;
 use crate::trail::append::append_with_id;
 use crate::trail::count::{Checkpoint, Mark};
-use crate::trail::sealer::{Head, SEALER_LOCK, Sealer, file_error};
+use crate::trail::sealer::{Head, Sealer, file_error, lock};
 
 /// A loss that a person accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,44 +79,4 @@ impl Sealer {
             ..at_head
         })
     }
-}
-
-/// The error for a trail that does not fit what was signed and counted.
-pub(super) fn unfit(fault: TrailFault) -> Error {
-    inconsistent(fault_text(fault))
-}
-
-/// What a fault means, for people.
-pub fn fault_text(fault: TrailFault) -> &'static str {
-    match fault {
-        TrailFault::CheckpointsMissing => "the file with the signed batches is missing",
-        TrailFault::CheckpointsAltered => {
-            "the last line of the file with the signed batches was not signed by this site"
-        }
-        TrailFault::CountMissing => "the file with the count of the trail is missing",
-        TrailFault::CountAltered => "the count of the trail was not signed by this site",
-        TrailFault::FilesDisagree => {
-            "the count of the trail and the file with the signed batches are not of the same time"
-        }
-        TrailFault::BatchesMissing => {
-            "batches that were signed and exported are missing from the trail"
-        }
-        TrailFault::BatchDiffers => "the last batch of the trail is not the one that was signed",
-        TrailFault::FilesOlder => {
-            "the trail is longer than its count and signed batches: these files are from earlier"
-        }
-    }
-}
-
-/// Waits until no other sealer works.
-pub(super) async fn lock(tx: &mut PgConnection) -> Result<()> {
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(SEALER_LOCK).execute(tx).await?;
-    Ok(())
-}
-
-/// Whether the trail says that its batches are counted.
-pub(super) async fn is_count_begun(tx: &mut PgConnection) -> Result<bool> {
-    let kinds = "select exists(select from audit.event e
-        where e.kind in ('trail_count_begun', 'trail_loss_accepted'))";
-    Ok(sqlx::query_scalar(kinds).fetch_one(tx).await?)
 }

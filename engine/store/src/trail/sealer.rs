@@ -54,11 +54,10 @@ use crate::database::pg_store::{PgStore, commit};
 use crate::error::{Error, Result, StoreResult, inconsistent};
 use crate::trail::append::append_with_id;
 use crate::trail::count::{Checkpoint, Mark, Recorded, Standing, TrailCount, TrailFiles};
+use crate::trail::fault::unfit;
 use crate::trail::file;
-use crate::trail::file::{
-    End, GENESIS, Hash, SealedBatch, SealedEvent, chain_hash, merkle_root, signed_bytes,
-};
-use crate::trail::loss::{is_count_begun, lock, unfit};
+use crate::trail::file::{End, GENESIS, Hash, SealedEvent, chain_hash, merkle_root};
+use crate::trail::signed::{SealedBatch, signed_bytes};
 
 /// Upper bound of the events in a batch, and so of what one transaction of the sealer reads.
 const BATCH_EVENTS_MAX: i64 = 1_000;
@@ -73,7 +72,7 @@ const SEAL_CHECK_PERIOD: Duration = Duration::from_millis(100);
 const UNSEALED_SECONDS_MAX: f64 = 30.0;
 
 /// One sealer works per cluster: the one that holds this advisory lock.
-pub(super) const SEALER_LOCK: i64 = 0x1D_0002;
+const SEALER_LOCK: i64 = 0x1D_0002;
 
 /// Seals events into signed batches.
 pub struct Sealer {
@@ -407,6 +406,19 @@ struct UnsealedRow {
     at: i64,
     body: Value,
     age_seconds: f64,
+}
+
+/// Waits until no other sealer works.
+pub(super) async fn lock(tx: &mut PgConnection) -> Result<()> {
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(SEALER_LOCK).execute(tx).await?;
+    Ok(())
+}
+
+/// Whether the trail says that its batches are counted.
+async fn is_count_begun(tx: &mut PgConnection) -> Result<bool> {
+    let kinds = "select exists(select from audit.event e
+        where e.kind in ('trail_count_begun', 'trail_loss_accepted'))";
+    Ok(sqlx::query_scalar(kinds).fetch_one(tx).await?)
 }
 
 /// The error for a file that cannot be read or written.

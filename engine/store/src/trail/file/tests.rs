@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;
+use crate::trail::signed::signed_bytes;
 
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
