@@ -88,12 +88,11 @@ pub(crate) async fn settled_since(hospital: &Hospital, name: &str, start: Instan
         let of_studies = studies.iter().filter_map(|it| it["runs"].as_array()).flatten();
         let of_messages = why["message_runs"].as_array().into_iter().flatten();
         let mut runs = of_messages.chain(of_studies).peekable();
-        let has_task =
-            studies.iter().any(|it| it["tasks"].as_array().is_some_and(|it| !it.is_empty()));
+        // A task says nothing about runs: it may stand before the study is complete.
         let is_over = if runs.peek().is_some() {
             runs.all(has_settled)
         } else {
-            has_task || start.elapsed() > START_TIME_MAX
+            start.elapsed() > START_TIME_MAX
         };
         if is_over || start.elapsed() > SETTLE_TIME_MAX {
             return why;

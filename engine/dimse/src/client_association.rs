@@ -14,7 +14,7 @@ use dicom_ul::pdu::{
 };
 use domain::{AeTitle, ErrorChain};
 use encoding::dicom::file_meta::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
-use encoding::dicom::implicit_vr::ImplicitVrError;
+use encoding::dicom::rewriting::RewriteError;
 use tokio::net::TcpStream;
 
 use crate::commitment_data::BYTES_MAX;
@@ -92,7 +92,7 @@ pub enum ScuError {
         /// SOP Instance UID.
         sop_instance: String,
         /// Why not.
-        source: ImplicitVrError,
+        source: RewriteError,
     },
 }
 

@@ -5,43 +5,19 @@
 //! items get an undefined length, because the lengths of what they hold change. Group lengths
 //! (retired) are dropped where they would no longer hold.
 
-use super::header::{Encoding, HeaderError};
+use super::header::Encoding;
 use super::rewriting::{Form, RewriteError, rewritten};
 
 const EXPLICIT_LITTLE_ENDIAN: Encoding =
     Encoding { is_explicit: true, is_big_endian: false, is_deflated: false };
-
-/// Why a data set cannot be written in Implicit VR.
-#[derive(Debug, thiserror::Error)]
-pub enum ImplicitVrError {
-    /// It cannot be read.
-    #[error("the data set cannot be read")]
-    Header(#[from] HeaderError),
-    /// Its pixels are compressed: there is no Implicit VR for them.
-    #[error("its pixels are compressed")]
-    Compressed,
-    /// An element ends beyond what encloses it, or a delimiter is out of place.
-    #[error("an element is out of place")]
-    OutOfPlace,
-}
-
-impl From<RewriteError> for ImplicitVrError {
-    fn from(error: RewriteError) -> Self {
-        match error {
-            RewriteError::Header(error) => Self::Header(error),
-            RewriteError::Compressed => Self::Compressed,
-            RewriteError::OutOfPlace => Self::OutOfPlace,
-        }
-    }
-}
 
 /// The data set, given in Explicit VR Little Endian, in Implicit VR Little Endian.
 ///
 /// # Errors
 ///
 /// Fails if the data set cannot be read, or its pixels are compressed.
-pub fn written(data: &[u8]) -> Result<Vec<u8>, ImplicitVrError> {
-    Ok(rewritten(data, EXPLICIT_LITTLE_ENDIAN, Form::Implicit)?)
+pub fn written(data: &[u8]) -> Result<Vec<u8>, RewriteError> {
+    rewritten(data, EXPLICIT_LITTLE_ENDIAN, Form::Implicit)
 }
 
 #[cfg(test)]
@@ -137,9 +113,9 @@ mod tests {
         pixels[at..].fill(0xFF);
         let fragments = [implicit(ITEM, 0, &[]), implicit(SEQUENCE_END, 0, &[])].concat();
         let compressed = written(&[pixels, fragments].concat());
-        assert!(matches!(compressed, Err(ImplicitVrError::Compressed)), "{compressed:?}");
+        assert!(matches!(compressed, Err(RewriteError::Compressed)), "{compressed:?}");
         let truncated = written(b"\x10\x00\x20\x00LO\x09\x004711");
-        assert!(matches!(truncated, Err(ImplicitVrError::Header(_))), "{truncated:?}");
+        assert!(matches!(truncated, Err(RewriteError::Header(_))), "{truncated:?}");
     }
 
     /// What a reader passes over is not sent on: another one may not pass over it.
