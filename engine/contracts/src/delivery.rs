@@ -104,6 +104,18 @@ pub struct PatientView {
     pub version: i32,
 }
 
+/// The longest wait between two attempts at a delivery.
+pub const DELIVERY_WAIT_MAX: Duration = Duration::from_mins(5);
+
+/// Who could not do its part in an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFault {
+    /// The engine: its database, its disk, or itself. It says nothing of the destination.
+    Engine,
+    /// The destination, or the way to it.
+    Destination,
+}
+
 /// How an attempt at a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryEnd {
@@ -115,8 +127,10 @@ pub enum DeliveryEnd {
     Again {
         /// What happened, for people.
         reason: String,
-        /// How long to wait.
+        /// How long to wait, at most [`DELIVERY_WAIT_MAX`].
         after: Duration,
+        /// Whose failure it was: only those of the destination count against it.
+        at_fault: AtFault,
     },
     /// It is given to a person.
     Failed {

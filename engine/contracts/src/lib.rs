@@ -52,8 +52,8 @@ pub use correction::{
     ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore,
 };
 pub use delivery::{
-    ClaimedDelivery, Compose, ComposeFailure, DeliveryEnd, DeliveryStore, DeliveryView,
-    PatientView, SentBefore,
+    AtFault, ClaimedDelivery, Compose, ComposeFailure, DELIVERY_WAIT_MAX, DeliveryEnd,
+    DeliveryStore, DeliveryView, PatientView, SentBefore,
 };
 pub use destination::{Destination, ProbeError, SendError, Sent};
 pub use domain::{OutputKind, PluginPin};

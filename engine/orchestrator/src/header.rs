@@ -18,7 +18,7 @@ pub(crate) mod tags;
 pub(crate) enum HeaderReadError {
     /// The disk failed: the same file may be read later.
     #[error("the file cannot be read")]
-    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unreadable(#[source] io::Error),
     /// The file is not a DICOM file within the limits.
     #[error(transparent)]
     Malformed(HeaderError),
@@ -38,7 +38,7 @@ impl From<HeaderError> for HeaderReadError {
 
 impl From<io::Error> for HeaderReadError {
     fn from(error: io::Error) -> Self {
-        Self::Unreadable(Box::new(error))
+        Self::Unreadable(error)
     }
 }
 
@@ -70,7 +70,7 @@ async fn in_background(
     read: impl FnOnce() -> Result<Header, HeaderReadError> + Send + 'static,
 ) -> Result<Header, HeaderReadError> {
     let outcome = tokio::task::spawn_blocking(read).await;
-    outcome.unwrap_or_else(|error| Err(HeaderReadError::Unreadable(Box::new(error))))
+    outcome.unwrap_or_else(|error| Err(HeaderReadError::Unreadable(io::Error::other(error))))
 }
 
 /// Where the data set of a file lies, and how it is encoded.

@@ -11,8 +11,6 @@
 //! 5. the listeners open, the orchestrator works, changes are picked up ([`crate::reload`]);
 //! 6. at the stop, listeners close, those connected may finish, and the trail is sealed.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +25,6 @@ use orchestrator::{
 };
 use plugin_host::PluginLimits;
 use report::Engine;
-use rustix::fs::{FlockOperation, flock};
 use store::cluster::Cluster;
 use store::{IntakeStore, PgStore, Sealer, TrailFiles};
 use supervisor::supervise;
@@ -38,7 +35,7 @@ use upkeep::admission::{SAFE_MODE, closed};
 use upkeep::monitor::Monitor;
 use upkeep::policy::UpkeepPolicy;
 
-use crate::database::Database;
+use crate::database::{Database, Opener};
 use crate::http::{HttpConfig, HttpServices};
 use crate::installation::{Installation, InstallationArgs};
 use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
@@ -46,7 +43,7 @@ use crate::output::{Failure, line};
 use crate::reload::{Reload, Stamps, callback_addresses};
 use crate::site::{Site, own_ae_title};
 use crate::site_args::SiteArgs;
-use crate::{activation, telemetry};
+use crate::{activation, engine_lock, telemetry};
 
 /// The number of deliveries that are made at once.
 const DELIVERIES: usize = 4;
@@ -67,9 +64,9 @@ pub(crate) async fn run(
     let metrics = telemetry::start_metrics()?;
     std::fs::create_dir_all(&installation.data)
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
-    let _lock = lock(&installation.data)?;
+    let _lock = engine_lock::lock(&installation.data).await?;
     let site = Site::read(&installation, arguments, &[]).await?;
-    let Database { store, cluster, .. } = installation.open_database().await?;
+    let Database { store, cluster, .. } = installation.open_database(Opener::Engine).await?;
     let engine = EngineParts {
         store: Arc::clone(&store),
         cluster: cluster.clone(),
@@ -314,32 +311,10 @@ async fn until(work: impl Future<Output = ()>, mut closed: watch::Receiver<bool>
     }
 }
 
-/// Locks the data folder against a second engine, for as long as the file is open.
-fn lock(data: &Path) -> Result<File, Failure> {
-    let path = data.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| Failure::from_error("cannot open the lock file", &error))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Failure::new(format!("another engine works with the data in `{}`", data.display()))
-    })?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
-
-    #[test]
-    fn one_engine_at_a_time_works_with_a_data_folder() {
-        let data = std::env::temp_dir().join(format!("isocenter-lock-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir_all(&data).unwrap();
-        let first = lock(&data).unwrap();
-        assert!(lock(&data).err().unwrap().text().contains("another engine"));
-        drop(first);
-        assert!(lock(&data).is_ok());
-        std::fs::remove_dir_all(data).unwrap();
-    }
 
     #[tokio::test]
     async fn work_ends_when_the_listeners_close() {

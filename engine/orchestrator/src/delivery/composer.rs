@@ -5,6 +5,7 @@
 //! in a report is that of the moment at which the report is recorded (HL7-33).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use super::content::{
     content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
 };
 use crate::configuration::SiteDestination;
-use crate::header;
+use crate::header::{self, HeaderReadError};
 use crate::run::step::unsigned;
 
 /// Why a report for an EHR needs a person if there is no patient: an EHR files by identifier, and
@@ -62,7 +63,7 @@ impl Composer {
     ) -> Result<Vec<Output>, ComposeFailure> {
         let view = self.store.view_delivery(delivery).await.map_err(|error| retryable(&error))?;
         let masks = self.masks(&view).await?;
-        let pictures = self.pictures(delivery, &view, &masks).await;
+        let pictures = self.pictures(delivery, &view, &masks).await?;
         let header = self.header(&view).await?;
         let composition = Composition { composer: self, delivery, site, masks, pictures, header };
         let compose = |view: &DeliveryView| composition.outputs(view);
@@ -87,9 +88,9 @@ impl Composer {
         delivery: &ClaimedDelivery,
         view: &DeliveryView,
         masks: &Masks,
-    ) -> Pictures {
+    ) -> Result<Pictures, ComposeFailure> {
         if !delivery.what.contains(&OutputKind::Sc) {
-            return Pictures::new();
+            return Ok(Pictures::new());
         }
         let key_images = report::dicom::secondary_capture::key_images(&result_set(view), masks);
         let mut files: Vec<(SopInstanceUid, PathBuf)> = Vec::new();
@@ -98,11 +99,15 @@ impl Composer {
                 files.push((stored.instance.clone(), self.archive.path_of(&stored.sha256)));
             }
         }
-        let read_all = move || {
-            let read = files.into_iter().map(|(instance, path)| (instance, picture(&path)));
-            read.filter_map(|(instance, picture)| Some((instance, picture?))).collect()
+        let read_all = move || -> io::Result<Pictures> {
+            let mut pictures = Pictures::new();
+            for (instance, path) in files {
+                pictures.extend(picture(&path)?.map(|it| (instance, it)));
+            }
+            Ok(pictures)
         };
-        tokio::task::spawn_blocking(read_all).await.unwrap_or_default()
+        let read = tokio::task::spawn_blocking(read_all).await;
+        read.map_err(io::Error::other).and_then(|it| it).map_err(|error| unread_image(&error))
     }
 
     /// The header of the first image of the study; an empty one if the run is about a message.
@@ -112,10 +117,23 @@ impl Composer {
             return Ok(Header::default());
         };
         let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
-        read.map_err(|_| ComposeFailure::NeedsPerson {
-            reason: "an image of its study is not in the archive any more".to_owned(),
+        read.map_err(|error| match error {
+            HeaderReadError::Unreadable(error) => unread_image(&error),
+            HeaderReadError::Malformed(_) | HeaderReadError::NoFileMeta => {
+                let reason = format!("an image of its study was changed: {error}");
+                ComposeFailure::NeedsPerson { reason }
+            }
         })
     }
+}
+
+/// What follows if an image of the study cannot be read: it is lost, or the disk fails at the moment.
+pub(super) fn unread_image(error: &io::Error) -> ComposeFailure {
+    if error.kind() == io::ErrorKind::NotFound {
+        let reason = "an image of its study is not in the archive any more".to_owned();
+        return ComposeFailure::NeedsPerson { reason };
+    }
+    ComposeFailure::Retryable { reason: format!("an image of its study cannot be read: {error}") }
 }
 
 /// One delivery with everything that was read for it.
@@ -243,8 +261,13 @@ fn retryable(error: &StoreError) -> ComposeFailure {
     ComposeFailure::Retryable { reason: ErrorChain(error).to_string() }
 }
 
-fn picture(path: &Path) -> Option<Picture> {
-    imaging::rendering::render(&std::fs::read(path).ok()?).ok()
+/// The picture of an image; none if the image is lost or shows nothing.
+fn picture(path: &Path) -> io::Result<Option<Picture>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(imaging::rendering::render(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {

@@ -1,6 +1,7 @@
 //! Builds the input of a node from the rows of its run.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot, StoredInstance};
@@ -80,15 +81,25 @@ fn is_wanted(series: &SeriesSnapshot, instance: &StoredInstance, item: Option<&I
     }
 }
 
-/// Fails if files of the input were removed from the archive by retention.
+/// Fails if files of the input were removed from the archive by retention, or cannot be looked for.
 pub(crate) async fn check_files(
     files: &BTreeMap<SopInstanceUid, PathBuf>,
 ) -> Result<(), NodeFailure> {
     let paths: Vec<PathBuf> = files.values().cloned().collect();
-    let count_missing = move || paths.iter().filter(|it| !it.exists()).count();
+    let count_missing = move || -> io::Result<usize> {
+        let mut missing = 0;
+        for path in paths {
+            missing += usize::from(!path.try_exists()?);
+        }
+        Ok(missing)
+    };
     match tokio::task::spawn_blocking(count_missing).await {
-        Ok(0) | Err(_) => Ok(()),
-        Ok(missing) => Err(NodeFailure::Rejected {
+        Ok(Ok(0)) | Err(_) => Ok(()),
+        // A disk that fails at the moment has not lost them.
+        Ok(Err(error)) => Err(NodeFailure::Retryable {
+            reason: format!("the images cannot be looked for: {error}"),
+        }),
+        Ok(Ok(missing)) => Err(NodeFailure::Rejected {
             code: IMAGES_REMOVED.to_owned(),
             reason: format!(
                 "{missing} of {} images are not in the archive any more (retention): have them \

@@ -6,6 +6,7 @@ use clap::Args;
 use upkeep::repair::{Depth, ExaminedInstallation, RepairError};
 
 use super::Execute;
+use crate::database::Opener;
 use crate::installation::ListArgs;
 use crate::operator::operator;
 use crate::output::{Failure, exit_code, list};
@@ -28,7 +29,7 @@ const HEADINGS: [&str; 3] = ["", "check", "found"];
 impl Execute for Doctor {
     async fn execute(self) -> Result<ExitCode, Failure> {
         let installation = self.list.installation.read()?;
-        let database = installation.open_database().await?;
+        let database = installation.open_database(Opener::Command).await?;
         let examined = ExaminedInstallation {
             store: &database.store,
             owner: &database.owner,

@@ -83,7 +83,7 @@ impl<'a> EndColumns<'a> {
                 let reason = "accepted; waits for storage commitment";
                 Self::new(DeliveryState::AwaitingCommitment, reason)
             }
-            DeliveryEnd::Again { reason, after } => {
+            DeliveryEnd::Again { reason, after, .. } => {
                 Self { wait: *after, ..Self::new(DeliveryState::Queued, reason) }
             }
             DeliveryEnd::Failed { reason, .. } => Self::new(DeliveryState::Failed, reason),

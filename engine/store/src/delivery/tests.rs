@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use contracts::{
-    Block, ClaimedDelivery, CommitmentAnswer, CommitmentEvent, CommitmentResult, Compose,
-    ComposeFailure, DeliveryEnd, DeliveryStore as _, DeliveryView, FailedReference, FailureReason,
-    InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _, Output,
-    SopReference, StoreError,
+    AtFault, Block, ClaimedDelivery, CommitmentAnswer, CommitmentEvent, CommitmentResult, Compose,
+    ComposeFailure, DELIVERY_WAIT_MAX, DeliveryEnd, DeliveryStore as _, DeliveryView,
+    FailedReference, FailureReason, InstanceRecord, InstanceStore as _, MergeKind, MessageEffect,
+    MessageStore as _, Output, SopReference, StoreError,
 };
 use domain::{Actor, BlockReason, DemographicsChange, OrderAction, OrderKey, OutputKind};
 use uuid::Uuid;
@@ -246,11 +246,53 @@ async fn a_failed_delivery_is_given_to_a_person_and_can_be_resent() {
     assert_eq!(claim(&test).await.unwrap().attempt, 2);
 }
 
+fn postponed(at_fault: AtFault, after: Duration) -> DeliveryEnd {
+    DeliveryEnd::Again { reason: "no answer".to_owned(), after, at_fault }
+}
+
+#[tokio::test]
+async fn acc_04_a_failure_of_our_own_does_not_count_against_a_destination() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    for attempt in 1..=7 {
+        let claimed = claim(&test).await.unwrap();
+        assert_eq!(claimed.attempt, attempt);
+        let own = postponed(AtFault::Engine, Duration::ZERO);
+        test.store.finish_delivery(&claimed, own).await.unwrap();
+    }
+    let line = test.store.destinations().await.unwrap().remove(0);
+    let text = (line.state.as_str(), line.last_error.as_str());
+    assert_eq!((text, line.failures), (("working", ""), 0));
+}
+
+#[tokio::test]
+async fn acc_05_a_time_from_a_clock_that_was_ahead_holds_no_delivery_back() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let later = postponed(AtFault::Engine, DELIVERY_WAIT_MAX);
+    test.store.finish_delivery(&claimed, later).await.unwrap();
+    // A wait that the engine itself may have set holds.
+    assert!(claim(&test).await.is_none());
+    let ahead = "clock_timestamp() + interval '1 hour'";
+    test.execute(&format!("update delivery set run_after = {ahead}")).await;
+    assert_eq!(claim(&test).await.unwrap().attempt, 2);
+    assert!(claim(&test).await.is_none());
+    test.execute(&format!("update delivery set lease_until = {ahead}")).await;
+    let third = claim(&test).await.unwrap();
+    assert_eq!(third.attempt, 3);
+    let again = postponed(AtFault::Destination, Duration::ZERO);
+    test.store.finish_delivery(&third, again).await.unwrap();
+    test.execute(&format!("update destination_state set open_until = {ahead}")).await;
+    assert_eq!(test.store.destinations().await.unwrap().remove(0).state, "working");
+    assert_eq!(claim(&test).await.unwrap().attempt, 4);
+}
+
 #[tokio::test]
 async fn a_destination_rests_after_failures_in_a_row_and_a_success_ends_that() {
     let test = TestStore::new().await;
     add_run(&test, 1, "P1", &["pacs"]).await;
-    let again = || DeliveryEnd::Again { reason: "no answer".to_owned(), after: Duration::ZERO };
+    let again = || postponed(AtFault::Destination, Duration::ZERO);
     for _ in 0..5 {
         let claimed = claim(&test).await.unwrap();
         test.store.finish_delivery(&claimed, again()).await.unwrap();

@@ -75,6 +75,16 @@ async fn lower_priority_numbers_are_claimed_first() {
 }
 
 #[tokio::test]
+async fn acc_05_a_lease_from_a_clock_that_was_ahead_holds_no_node() {
+    let test = TestStore::new().await;
+    start(&test, &["one"]).await;
+    let claimed = test.store.claim_node(LEASE).await.unwrap().unwrap().attempt();
+    assert!(test.store.abandoned_nodes().await.unwrap().is_empty());
+    test.execute("update node set lease_until = clock_timestamp() + interval '1 hour'").await;
+    assert_eq!(test.store.abandoned_nodes().await.unwrap(), [claimed]);
+}
+
+#[tokio::test]
 async fn a_worker_whose_lease_has_expired_is_fenced_off() {
     let test = TestStore::new().await;
     start(&test, &["one"]).await;
