@@ -107,7 +107,7 @@ impl Composer {
             Ok(pictures)
         };
         let read = tokio::task::spawn_blocking(read_all).await;
-        read.map_err(io::Error::other).and_then(|it| it).map_err(|error| unread_image(&error))
+        read.map_err(io::Error::other).flatten().map_err(|error| unread_image(&error))
     }
 
     /// The header of the first image of the study; an empty one if the run is about a message.

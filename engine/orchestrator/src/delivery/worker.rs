@@ -143,7 +143,7 @@ impl DeliveryWorker {
     async fn stored_image(&self, image: &Output) -> Result<Vec<u8>, ComposeFailure> {
         let path = self.archive.path_of(image.stored.as_deref().unwrap_or_default());
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-        read.map_err(io::Error::other).and_then(|it| it).map_err(|error| unread_image(&error))
+        read.map_err(io::Error::other).flatten().map_err(|error| unread_image(&error))
     }
 }
 
