@@ -1,5 +1,5 @@
--- Whether a wait is over: its end has come, or lies further ahead than such a wait ever lasts. Then it
--- was written under a clock that was ahead, and would hold something back for as long as that.
+-- Whether a wait is over: its end has come, or lies further ahead than such a wait ever lasts. Then
+-- it was written under a clock that was ahead, and would hold something back for as long as that.
 
 create or replace function is_due(until timestamptz, seconds_max double precision) returns boolean
 language sql volatile as $$

@@ -1,7 +1,7 @@
 //! How a command gets to the database, whether the engine runs or not.
 //!
 //! A site names a PostgreSQL of its own, or the engine runs a private cluster in the data folder. A
-//! command that comes while the engine runs uses the cluster of the engine, and waits for it where it
+//! command that comes while the engine runs uses the cluster of the engine, and waits for it if it
 //! does not answer yet; otherwise the command starts the cluster and stops it again.
 
 use std::collections::BTreeMap;

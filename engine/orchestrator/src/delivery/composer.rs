@@ -127,7 +127,7 @@ impl Composer {
     }
 }
 
-/// What follows if an image of the study cannot be read: it is lost, or the disk fails at the moment.
+/// What follows if an image of the study cannot be read: it is lost, or the disk fails just now.
 pub(super) fn unread_image(error: &io::Error) -> ComposeFailure {
     if error.kind() == io::ErrorKind::NotFound {
         let reason = "an image of its study is not in the archive any more".to_owned();

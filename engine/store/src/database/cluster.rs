@@ -140,8 +140,8 @@ impl Cluster {
         Self::start_beside(data, pg_bin, || false).await
     }
 
-    /// The same beside an engine, which starts its cluster by itself: as long as `is_of_engine` holds,
-    /// nothing is started or changed, and the cluster is waited for until it answers.
+    /// The same beside an engine, which starts its cluster by itself: as long as `is_of_engine`
+    /// holds, nothing is started or changed, and the cluster is waited for until it answers.
     ///
     /// # Errors
     ///

@@ -136,8 +136,8 @@ pub(crate) async fn note_attempt(
             note_failure(tx, name, reason).await
         }
         DeliveryEnd::Failed { reason, pauses: true } => pause_after(tx, name, reason).await,
-        // Nothing was asked of the destination; or it answered, and its refusal of this delivery says
-        // nothing of the next one.
+        // Nothing was asked of the destination; or it answered, and its refusal of this delivery
+        // says nothing of the next one.
         DeliveryEnd::Again { at_fault: AtFault::Engine, .. }
         | DeliveryEnd::Failed { pauses: false, .. }
         | DeliveryEnd::Blocked(_) => Ok(()),
