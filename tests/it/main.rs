@@ -4,6 +4,7 @@
 mod authorities;
 mod charsets;
 mod commitment;
+mod confinement;
 mod corrections;
 mod damage;
 mod database;

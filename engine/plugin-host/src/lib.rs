@@ -3,13 +3,15 @@
 //!
 //! The engine's side:
 //! - [`PluginHost`]: finds plugins, runs nodes in them, enforces time limits and cancellation;
-//! - `worker`: one loaded plugin and its socket; `catalog`: the plugins found at one moment;
+//! - `worker`: one loaded plugin and its socket; `inputs`: the folder with the files of its call;
+//!   `catalog`: the plugins found at one moment;
 //! - `package`: libraries and folders on disk, their digests and copies; `signature`: signing, and
 //!   verification against the keys that a site trusts.
 //!
 //! The plugin's side, in its own process:
 //! - [`child`]: the loop that answers the engine; `services`: what the plugin may call meanwhile;
-//! - [`library`]: the calls across the C boundary; `sandbox`: what the process cannot do.
+//! - [`library`]: the calls across the C boundary; `sandbox`: what the process cannot do;
+//!   `confinement`: whether this system can confine it.
 //!
 //! Between both: [`protocol`], the messages and frames on the socket; `message_writer` sends them
 //! for all threads of a plugin. An inline plugin is a thread of the engine that speaks the same
@@ -22,10 +24,14 @@
 //! - A plugin that panics, crashes, hangs, leaks memory or breaks the protocol fails its node and
 //!   nothing else, unless it is inline.
 //! - A run uses the library it began with, by its digest.
+//! - A process sees the files of the call it works on, and no other data of the engine. Where the
+//!   system cannot ensure that, no plugin is loaded unless the site allows it.
 
 mod catalog;
 pub mod child;
+mod confinement;
 mod host;
+mod inputs;
 pub mod library;
 mod message_writer;
 mod package;
@@ -36,6 +42,7 @@ mod signature;
 mod worker;
 
 pub use catalog::{LoadedPlugin, RefusedPlugin};
+pub use confinement::{ConfinementGap, confinement_gap};
 pub use host::{HostError, PluginHost, PluginLimits};
 pub use package::plugins_in;
 pub use signature::{Manifest, Trust, VerificationError, sign};

@@ -7,6 +7,7 @@ use archive::DiskArchive;
 use contracts::Archive;
 use plugin_host::{PluginHost, PluginLimits, Trust};
 
+use crate::config::Config;
 use crate::installation::Installation;
 use crate::output::Failure;
 use crate::public_key::public_key;
@@ -18,11 +19,13 @@ pub(crate) struct PluginEnvironment {
     pub(crate) host: PluginHost,
 }
 
-/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted.
+/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted. `config` says
+/// whether they may run unconfined.
 pub(crate) async fn open_host(
     data: &Path,
     folder: &Path,
     trust: Trust,
+    config: &Config,
 ) -> Result<PluginEnvironment, Failure> {
     let archive = DiskArchive::open(&data.join("archive"))
         .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
@@ -30,7 +33,8 @@ pub(crate) async fn open_host(
     let engine = std::env::current_exe()
         .map_err(|error| Failure::from_error("cannot find this program", &error))?;
     let store = data.join("plugins");
-    let limits = PluginLimits::default();
+    let allow_unconfined = config.allow_unconfined_plugins;
+    let limits = PluginLimits { allow_unconfined, ..PluginLimits::default() };
     let host = PluginHost::open(engine, folder, store, Arc::clone(&archive), limits, trust)
         .await
         .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
@@ -60,7 +64,8 @@ pub(crate) async fn untrusted(
         return Ok(Vec::new());
     }
     let folder = plugin_folder(installation, arguments);
-    let opened = open_host(scratch, &folder, trust(installation, arguments)?).await?;
+    let trust = trust(installation, arguments)?;
+    let opened = open_host(scratch, &folder, trust, &installation.config).await?;
     let refused = opened.host.refused().into_iter();
     Ok(refused.map(|it| format!("{}: {}", it.source.display(), it.reason)).collect())
 }
@@ -100,7 +105,6 @@ pub(crate) fn refused_plugins(host: &PluginHost) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::installation::InstallationArgs;
 
     fn installation(config: &str) -> Installation {

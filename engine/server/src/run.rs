@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use contracts::{EventSink as _, Live, NodeRunner, TrailStore as _};
 use dimse::Reporter;
-use domain::event::{EngineStarted, EngineStopped};
+use domain::event::{EngineStarted, EngineStopped, PluginsUnconfined};
 use domain::{Actor, ErrorChain, Event, HoldPart, Subject};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{
@@ -232,8 +232,13 @@ impl EngineParts {
             workflows: site.workflows.iter().map(|it| it.reference.clone()).collect(),
             model: site.model.about(),
         };
-        let event = Event::new(Subject::default(), started);
-        if let Err(error) = self.store.append_events(vec![event]).await {
+        let mut events = vec![Event::new(Subject::default(), started)];
+        if let Some(gap) = site.host.gap() {
+            warn!(%gap, "PLUGINS ARE NOT CONFINED and can read every file of the engine");
+            let unconfined = PluginsUnconfined { reason: gap.to_string() };
+            events.push(Event::new(Subject::default(), unconfined));
+        }
+        if let Err(error) = self.store.append_events(events).await {
             error!(error = %ErrorChain(&error), "the start cannot be recorded");
         }
     }

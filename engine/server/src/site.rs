@@ -39,7 +39,7 @@ impl Site {
         let trust = trust(installation, arguments)?;
         let folder = plugin_folder(installation, arguments);
         let PluginEnvironment { archive, host } =
-            open_host(&installation.data, &folder, trust).await?;
+            open_host(&installation.data, &folder, trust, config).await?;
         let folder = arguments.workflows.as_ref().or(config.workflows.as_ref());
         let files = folder.map(|it| files(it)).transpose()?.unwrap_or_default();
         let texts: Vec<&str> =

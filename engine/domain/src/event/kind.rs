@@ -126,6 +126,7 @@ macro_rules! with_kinds {
                 SiteFileReloaded = "site_file_reloaded",
                 SiteFileRefused = "site_file_refused",
                 PluginsReloaded = "plugins_reloaded",
+                PluginsUnconfined = "plugins_unconfined",
                 ModelExchanged = "model_exchanged",
                 ModelRefused = "model_refused",
                 WorkflowsReloaded = "workflows_reloaded",
