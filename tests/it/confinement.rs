@@ -137,7 +137,7 @@ fn archived(archive: &Path, study: &Phantom) -> Vec<PathBuf> {
     let path = |file: &Vec<u8>| {
         let (at, _) = encoding::dicom::file_meta::split(file).unwrap();
         let sha256 = hex::encode(Sha256::digest(&file[at..]));
-        archive.join("instances").join(&sha256[..2]).join(format!("{sha256}.dcm"))
+        archive.join("instances").join(sha256.get(..2).unwrap()).join(format!("{sha256}.dcm"))
     };
     study.files().iter().map(path).collect()
 }
@@ -148,8 +148,8 @@ fn reports(run: &Value) -> [Vec<String>; 2] {
     [attempts(run), program.lines().map(str::to_owned).collect()]
 }
 
-/// Two patients after each other, in the same processes. Each sees its own images and no others: not
-/// by the path in the archive, not by the path of the call before, not beside its own.
+/// Two patients after each other, in the same processes. Each sees its own images and no others:
+/// not by the path in the archive, not by the path of the call before, not beside its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_31_a_plugin_sees_the_images_of_its_own_run_only_and_cannot_change_them() {
     let scratch = Scratch::default();

@@ -37,8 +37,8 @@ pub struct DiskArchive {
 }
 
 impl DiskArchive {
-    /// Opens the archive in `folder`, and empties its quarantine, in which nothing was acknowledged,
-    /// and what was lent to plugins of an engine that ended.
+    /// Opens the archive in `folder`, and empties its quarantine, in which nothing was
+    /// acknowledged, and what was lent to plugins of an engine that ended.
     ///
     /// # Errors
     ///

@@ -40,8 +40,9 @@ pub(crate) const OPENMP_THREADS: &str = "1";
 const RESPONSE_BYTES_MAX: usize = (JSON_BYTES_MAX / 2) as usize;
 
 /// Confines this process and serves the engine over the socket that is standard input, until the
-/// engine closes the socket. Of the engine's files the process can read those in `inputs`. A process
-/// that cannot be confined loads nothing, unless `allow_unconfined`, and tells the engine why.
+/// engine closes the socket. Of the engine's files the process can read those in `inputs`. A
+/// process that cannot be confined loads nothing, unless `allow_unconfined`, and tells the engine
+/// why.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Whether this system can confine plugins (SEC-31), asked before any is started.
 //!
-//! The kernel may be too old, or the engine's data may lie where every plugin reads. `sandbox` asks for
-//! the same when it confines a process.
+//! The kernel may be too old, or the engine's data may lie where every plugin reads. `sandbox` asks
+//! for the same when it confines a process.
 
 use std::path::{Path, PathBuf};
 
@@ -41,8 +41,8 @@ impl ConfinementGap {
     }
 }
 
-/// Why plugins cannot be confined on this system, with the engine's files in `data`. Nothing if they
-/// can.
+/// Why plugins cannot be confined on this system, with the engine's files in `data`. Nothing if
+/// they can.
 pub fn confinement_gap(data: &Path) -> Option<ConfinementGap> {
     kernel_gap(has_landlock)
         .or_else(|| readable_parent(data).map(|folder| ConfinementGap::ReadableData { folder }))

@@ -1,10 +1,9 @@
 //! The engine's side of plugins: finds them, starts workers, and runs nodes in them.
 //!
-//! A call takes an idle worker of the pinned library or starts one, lends it the files of the input,
-//! sends the request, serves the plugin's artifacts and questions, takes the files back, and returns
-//! the worker if it can be used again. Time limit and
-//! cancellation are enforced from here: a worker that does not end in time is dropped, which kills
-//! its process.
+//! A call takes an idle worker of the pinned library or starts one, lends it the files of the
+//! input, sends the request, serves the plugin's artifacts and questions, takes the files back, and
+//! returns the worker if it can be used again. Time limit and cancellation are enforced from here:
+//! a worker that does not end in time is dropped, which kills its process.
 
 use std::collections::HashMap;
 use std::fs;

@@ -44,8 +44,9 @@ impl InputFolder {
         &self.path
     }
 
-    /// Puts the files of a call into the folder, and returns their paths there. A file that does not
-    /// exist has a path, too: the plugin asks for it in vain, as for one that was removed meanwhile.
+    /// Puts the files of a call into the folder, and returns their paths there. A file that does
+    /// not exist has a path, too: the plugin asks for it in vain, as for one that was removed
+    /// meanwhile.
     pub(crate) fn lend(
         &self,
         files: BTreeMap<SopInstanceUid, PathBuf>,

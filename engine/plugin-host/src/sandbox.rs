@@ -8,8 +8,8 @@
 //!   foreseen.
 //!
 //! All of it is inherited by what the process starts, and none of it can be undone. A file of the
-//! input may be a link to one of the archive: Landlock refuses to write to it and to cut it, seccomp
-//! to change its permissions, owner, times, attributes and flags.
+//! input may be a link to one of the archive: Landlock refuses to write to it and to cut it,
+//! seccomp to change its permissions, owner, times, attributes and flags.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -58,8 +58,8 @@ const ENGINE_SETTINGS: &str = "isocenter";
 /// Devices that hold no data.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
-/// The oldest version of Landlock that confines a plugin (Linux 6.2): the first one that can refuse to
-/// cut a file short.
+/// The oldest version of Landlock that confines a plugin (Linux 6.2): the first one that can refuse
+/// to cut a file short.
 pub(crate) const LANDLOCK_MIN: ABI = ABI::V3;
 
 /// The version of Landlock whose kinds of access are restricted. Of those that are newer than
@@ -283,8 +283,8 @@ fn restrict_files(
 }
 
 /// The folder of this process in `/proc`, opened in a way that the program of a plugin inherits. A
-/// rule is for the folder as it is in the memory of the kernel, which forgets it if nobody has it open:
-/// the one it makes then is another one.
+/// rule is for the folder as it is in the memory of the kernel, which forgets it if nobody has it
+/// open: the one it makes then is another one.
 fn held_own_folder() -> Option<OwnedFd> {
     rustix::io::dup(PathFd::new(OWN_PROCESS).ok()?).ok()
 }

@@ -37,7 +37,8 @@ const EXIT_POLL: Duration = Duration::from_millis(5);
 pub(crate) struct Worker {
     place: Place,
     socket: UnixStream,
-    /// The folder with the files of its call; none for a thread of the engine, which reads the archive.
+    /// The folder with the files of its call; none for a thread of the engine, which reads the
+    /// archive.
     inputs: Option<Arc<InputFolder>>,
     /// Name of the plugin, by its own description.
     pub(crate) name: String,
@@ -130,8 +131,8 @@ pub(crate) enum Exit {
 }
 
 impl Worker {
-    /// Starts a process that loads `library`, and that can read the engine's files in `inputs` only:
-    /// where it cannot be confined to them, it loads nothing unless `allow_unconfined`.
+    /// Starts a process that loads `library`, and that can read the engine's files in `inputs`
+    /// only: where it cannot be confined to them, it loads nothing unless `allow_unconfined`.
     pub(crate) async fn start(
         engine: &Path,
         library: &Path,

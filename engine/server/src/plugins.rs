@@ -19,8 +19,8 @@ pub(crate) struct PluginEnvironment {
     pub(crate) host: PluginHost,
 }
 
-/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted. `config` says
-/// whether they may run unconfined.
+/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted. `config`
+/// says whether they may run unconfined.
 pub(crate) async fn open_host(
     data: &Path,
     folder: &Path,

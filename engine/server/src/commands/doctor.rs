@@ -71,8 +71,8 @@ async fn examine(
     }
 }
 
-/// The check of the confinement of plugins: what the system lacks for it, and whether the site allows
-/// that.
+/// The check of the confinement of plugins: what the system lacks for it, and whether the site
+/// allows that.
 fn confinement_check(gap: Option<&ConfinementGap>, is_allowed: bool) -> Check {
     let found = match (gap, is_allowed) {
         (None, false) => "yes".to_owned(),
