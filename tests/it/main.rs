@@ -7,6 +7,7 @@ mod commitment;
 mod corrections;
 mod damage;
 mod database;
+mod decoder;
 mod documents;
 mod doors;
 mod drafts;

@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod circles;
+mod decoding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

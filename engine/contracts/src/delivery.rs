@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::event::OmittedPicture;
 use domain::{Demographics, NodeOutput, OutputKind, PatientId, ReviewState};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -150,9 +151,18 @@ pub enum ComposeFailure {
     Repeats,
 }
 
+/// A report in all its outputs.
+#[derive(Clone, Debug, Default)]
+pub struct ComposedReport {
+    /// What is sent.
+    pub outputs: Vec<Output>,
+    /// Images that nothing was drawn into, as they cannot be decoded.
+    pub omitted: Vec<OmittedPicture>,
+}
+
 /// Composes reports, from rows read in the same transaction.
 pub type Compose<'a> =
-    Box<dyn FnOnce(&DeliveryView) -> Result<Vec<Output>, ComposeFailure> + Send + 'a>;
+    Box<dyn FnOnce(&DeliveryView) -> Result<ComposedReport, ComposeFailure> + Send + 'a>;
 
 /// Hands out deliveries, and stores what was composed and how it ended.
 #[async_trait]

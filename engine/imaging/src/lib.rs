@@ -20,6 +20,7 @@
 //!
 //! Objects of other systems:
 //! - [`segmentation_reader`]: masks out of DICOM Segmentation objects;
+//! - [`document_reader`]: texts out of structured documents;
 //! - [`encapsulated_document`]: the file in an Encapsulated PDF object;
 //! - [`sequence_items`]: items and texts of sequences.
 //!
@@ -35,6 +36,7 @@
 pub mod annotation;
 mod cell_format;
 pub mod components;
+pub mod document_reader;
 pub mod encapsulated_document;
 mod image_attributes;
 pub mod mask;

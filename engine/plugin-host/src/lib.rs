@@ -1,5 +1,5 @@
 //! Runs plugins: each in a confined process of its own, but for those that a site has signed and
-//! named as inline.
+//! named as inline. Has files of other systems decoded in a confined process, too.
 //!
 //! The engine's side:
 //! - [`PluginHost`]: finds plugins, runs nodes in them, enforces time limits and cancellation;
@@ -15,6 +15,11 @@
 //! for all threads of a plugin. An inline plugin is a thread of the engine that speaks the same
 //! protocol.
 //!
+//! Files of other systems (SEC-24):
+//! - [`ConfinedDecoder`]: the engine's side, which starts a process for each file;
+//! - [`decoder_child`]: the process, with `decoder_sandbox`; `decoder_answer`: what it is asked and
+//!   answers.
+//!
 //! **Invariants**
 //!
 //! - A library, once loaded, is never unloaded: threads it started may still be running its code.
@@ -22,9 +27,14 @@
 //! - A plugin that panics, crashes, hangs, leaks memory or breaks the protocol fails its node and
 //!   nothing else, unless it is inline.
 //! - A run uses the library it began with, by its digest.
+//! - A file of another system is decoded once, by a process that decodes nothing else.
 
 mod catalog;
 pub mod child;
+mod decoder;
+mod decoder_answer;
+pub mod decoder_child;
+mod decoder_sandbox;
 mod host;
 pub mod library;
 mod message_writer;
@@ -36,6 +46,8 @@ mod signature;
 mod worker;
 
 pub use catalog::{LoadedPlugin, RefusedPlugin};
+pub use decoder::{ConfinedDecoder, DecoderLimits};
+pub use decoder_answer::{DecoderTask, UnknownTask};
 pub use host::{HostError, PluginHost, PluginLimits};
 pub use package::plugins_in;
 pub use signature::{Manifest, Trust, VerificationError, sign};

@@ -155,7 +155,7 @@ pub(crate) fn confine(plugin: &Path, archive: &Path, memory_bytes_max: u64) -> i
     restrict_calls()
 }
 
-fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
+pub(crate) fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
     let limit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
     setrlimit(resource, limit).map_err(io::Error::from)
 }
@@ -191,7 +191,8 @@ fn system_settings() -> Vec<PathBuf> {
         .collect()
 }
 
-fn restrict_calls() -> io::Result<()> {
+/// Refuses the system calls that no process of the engine's children may use.
+pub(crate) fn restrict_calls() -> io::Result<()> {
     seccompiler::apply_filter(&X32_FILTER).map_err(io::Error::other)?;
     let own_pid = u64::try_from(getpid().as_raw_nonzero().get()).unwrap_or_default();
     let filter = call_filter(own_pid).map_err(io::Error::other)?;

@@ -65,7 +65,7 @@ impl Drop for Worker {
 
 /// The process group that a child leads; nothing once its exit status was collected, as its number
 /// may belong to another process then.
-fn process_group(child: &Child) -> Option<Pid> {
+pub(crate) fn process_group(child: &Child) -> Option<Pid> {
     child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw)
 }
 
@@ -243,7 +243,7 @@ impl Worker {
 
 /// Waits for the exit of a process whose socket was closed, and for no longer than
 /// [`EXIT_TIME_MAX`].
-async fn exit_of(child: &mut Child) -> Exit {
+pub(crate) async fn exit_of(child: &mut Child) -> Exit {
     if let Some(group) = process_group(child) {
         // The exit status must not be collected before the group is killed: from then on its number
         // may belong to another process.

@@ -40,6 +40,7 @@ pub(crate) struct Fixture {
     pub(crate) context: ReportContext,
     pub(crate) masks: BTreeMap<String, Vec<u8>>,
     pub(crate) pictures: BTreeMap<SopInstanceUid, Picture>,
+    pub(crate) undecodable: BTreeMap<SopInstanceUid, String>,
     pub(crate) fonts: Fonts,
     pub(crate) recipient: Recipient,
 }
@@ -57,6 +58,7 @@ impl Fixture {
                 ("right".to_owned(), vec![0, 0b1000_0000]),
             ]),
             pictures: BTreeMap::from([(instance(1), first.clone()), (instance(2), first)]),
+            undecodable: BTreeMap::new(),
             fonts: Fonts::open(&[]).unwrap(),
             recipient: Recipient::new("pacs", Preferences::default()),
         }
@@ -83,6 +85,7 @@ impl Fixture {
             status: StatusCodes::of(self.results.status),
             masks: &self.masks,
             pictures: &self.pictures,
+            undecodable: &self.undecodable,
             fonts: &self.fonts,
             recipient: &self.recipient,
         }

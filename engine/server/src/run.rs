@@ -178,7 +178,8 @@ impl EngineParts {
             deliveries: Arc::<PgStore>::clone(&self.store),
             trail: Arc::<PgStore>::clone(&self.store),
         };
-        Arc::new(IntakeService::new(stores, archive, versions.unwrap_or_default()))
+        let decoder = Arc::clone(&site.decoder);
+        Arc::new(IntakeService::new(stores, archive, decoder, versions.unwrap_or_default()))
     }
 
     /// Holds every part at a start in safe mode. What was held before is still held.
@@ -247,6 +248,7 @@ impl EngineParts {
             stores: Stores::of(&self.store),
             archive: site.archive,
             runner,
+            decoder: site.decoder,
             reporter: Arc::<Reporter>::clone(&reporter),
             configuration: Arc::clone(&configuration),
             templates: site.templates,

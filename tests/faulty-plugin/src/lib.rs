@@ -1,10 +1,11 @@
 //! A plugin whose settings choose the fault it shows.
 #![expect(unsafe_code, clippy::panic, reason = "faults are the purpose of this plugin")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use domain::{NodeInput, NodeOutput};
+use domain::{Algorithm, NodeInput, NodeOutput, Region};
 use plugin_api::abi::v1::{Buffer, Bytes, HostTable, PluginTable, Status};
 use plugin_api::{Context, NodeError, Plugin, cancel, check, describe, process, table};
 use serde::Deserialize;
@@ -31,6 +32,8 @@ enum Fault {
     Look,
     /// Returns the answer of the model to a question from the settings.
     Ask,
+    /// Points at every image without having decoded any.
+    Point,
 }
 
 /// The settings of a node, `with:` in a workflow.
@@ -44,6 +47,30 @@ pub struct Settings {
     /// The question of `ask`, as JSON.
     #[serde(default)]
     question: String,
+    /// Columns and rows of the images that `point` points at.
+    #[serde(default)]
+    size: [u32; 2],
+}
+
+/// A region on every image of the study.
+fn point(input: &NodeInput, size: [u32; 2]) -> Vec<Region> {
+    let series = input.study.iter().flat_map(|it| &it.series);
+    let images = series.flat_map(|it| it.instances.iter().map(|image| (it.series.clone(), image)));
+    images
+        .map(|(series, image)| Region {
+            label: "something".to_owned(),
+            series,
+            instance: image.instance.clone(),
+            sop_class: image.sop_class.clone(),
+            size,
+            corners: [1, 1, 9, 9],
+            algorithm: Algorithm {
+                name: Faulty::NAME.to_owned(),
+                version: Faulty::VERSION.to_owned(),
+                parameters: BTreeMap::new(),
+            },
+        })
+        .collect()
 }
 
 /// Tries to reach resources outside of the confinement. Returns a line for each attempt.
@@ -83,7 +110,7 @@ impl Plugin for Faulty {
     fn process(
         context: &Context<'_>,
         settings: &Settings,
-        _: NodeInput,
+        input: NodeInput,
     ) -> Result<NodeOutput, NodeError> {
         match settings.fault {
             Fault::Panic => panic!("as I was told"),
@@ -131,6 +158,10 @@ impl Plugin for Faulty {
                 let text = String::from_utf8_lossy(&answer).into_owned();
                 let sections = vec![domain::Section { title, text }];
                 return Ok(NodeOutput { sections, ..NodeOutput::default() });
+            }
+            Fault::Point => {
+                let regions = point(&input, settings.size);
+                return Ok(NodeOutput { regions, ..NodeOutput::default() });
             }
             Fault::Garbage => {}
         }

@@ -5,13 +5,14 @@
 //! in a report is that of the moment at which the report is recorded (HL7-33).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use contracts::{
-    Archive, Block, ClaimedDelivery, ComposeFailure, DeliveryStore, DeliveryView, Output,
-    OutputKind, StoreError,
+    Archive, Block, ClaimedDelivery, ComposeFailure, ComposedReport, DecodeError, DecodedPicture,
+    Decoder, DeliveryStore, DeliveryView, Output, OutputKind, StoreError,
 };
+use domain::event::OmittedPicture;
 use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
 use encoding::dicom::header::Header;
 use imaging::Picture;
@@ -22,7 +23,7 @@ use super::content::{
     content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
 };
 use crate::configuration::SiteDestination;
-use crate::header;
+use crate::header::{self, HeaderReadError};
 use crate::run::step::unsigned;
 
 /// Why a report for an EHR needs a person if there is no patient: an EHR files by identifier, and
@@ -34,12 +35,18 @@ const WITHOUT_PATIENT: &str = "the study or message names no patient, whom an EH
 type Masks = BTreeMap<String, Vec<u8>>;
 
 /// Images that something is drawn into, by instance.
-type Pictures = BTreeMap<SopInstanceUid, Picture>;
+#[derive(Default)]
+struct Pictures {
+    decoded: BTreeMap<SopInstanceUid, Picture>,
+    /// Those that cannot be decoded, each with the reason.
+    undecodable: BTreeMap<SopInstanceUid, String>,
+}
 
 /// Composes deliveries.
 pub(crate) struct Composer {
     store: Arc<dyn DeliveryStore>,
     archive: Arc<dyn Archive>,
+    decoder: Arc<dyn Decoder>,
     templates: Templates,
     engine: Engine,
 }
@@ -48,10 +55,11 @@ impl Composer {
     pub(crate) fn new(
         store: Arc<dyn DeliveryStore>,
         archive: Arc<dyn Archive>,
+        decoder: Arc<dyn Decoder>,
         templates: Templates,
         engine: Engine,
     ) -> Self {
-        Self { store, archive, templates, engine }
+        Self { store, archive, decoder, templates, engine }
     }
 
     /// What a delivery sends: composed now, or earlier under the same identity.
@@ -62,10 +70,10 @@ impl Composer {
     ) -> Result<Vec<Output>, ComposeFailure> {
         let view = self.store.view_delivery(delivery).await.map_err(|error| retryable(&error))?;
         let masks = self.masks(&view).await?;
-        let pictures = self.pictures(delivery, &view, &masks).await;
+        let pictures = self.pictures(delivery, &view, &masks).await?;
         let header = self.header(&view).await?;
         let composition = Composition { composer: self, delivery, site, masks, pictures, header };
-        let compose = |view: &DeliveryView| composition.outputs(view);
+        let compose = |view: &DeliveryView| composition.report(view);
         let composed = self.store.compose_delivery(delivery, Box::new(compose)).await;
         composed.map_err(|error| retryable(&error))?
     }
@@ -87,9 +95,10 @@ impl Composer {
         delivery: &ClaimedDelivery,
         view: &DeliveryView,
         masks: &Masks,
-    ) -> Pictures {
+    ) -> Result<Pictures, ComposeFailure> {
+        let mut pictures = Pictures::default();
         if !delivery.what.contains(&OutputKind::Sc) {
-            return Pictures::new();
+            return Ok(pictures);
         }
         let key_images = report::dicom::secondary_capture::key_images(&result_set(view), masks);
         let mut files: Vec<(SopInstanceUid, PathBuf)> = Vec::new();
@@ -98,11 +107,18 @@ impl Composer {
                 files.push((stored.instance.clone(), self.archive.path_of(&stored.sha256)));
             }
         }
-        let read_all = move || {
-            let read = files.into_iter().map(|(instance, path)| (instance, picture(&path)));
-            read.filter_map(|(instance, picture)| Some((instance, picture?))).collect()
-        };
-        tokio::task::spawn_blocking(read_all).await.unwrap_or_default()
+        for (instance, path) in files {
+            match self.decoder.picture(&path).await {
+                Ok(picture) => _ = pictures.decoded.insert(instance, drawable(picture)?),
+                Err(DecodeError::Undecodable { reason }) => {
+                    pictures.undecodable.insert(instance, reason);
+                }
+                Err(error @ DecodeError::Unavailable { .. }) => {
+                    return Err(ComposeFailure::Retryable { reason: error.to_string() });
+                }
+            }
+        }
+        Ok(pictures)
     }
 
     /// The header of the first image of the study; an empty one if the run is about a message.
@@ -111,9 +127,15 @@ impl Composer {
         let (Some(first), Some(_)) = (first, &view.run.study) else {
             return Ok(Header::default());
         };
-        let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
-        read.map_err(|_| ComposeFailure::NeedsPerson {
-            reason: "an image of its study is not in the archive any more".to_owned(),
+        let path = self.archive.path_of(&first.sha256);
+        let read = header::of_stored(path, &*self.decoder).await;
+        read.map_err(|error| match error {
+            error @ HeaderReadError::NoDecoder { .. } => {
+                ComposeFailure::Retryable { reason: error.to_string() }
+            }
+            _ => ComposeFailure::NeedsPerson {
+                reason: "an image of its study is not in the archive any more".to_owned(),
+            },
         })
     }
 }
@@ -131,7 +153,46 @@ struct Composition<'a> {
 
 impl Composition<'_> {
     /// Composes from the rows of the transaction.
-    fn outputs(&self, view: &DeliveryView) -> Result<Vec<Output>, ComposeFailure> {
+    fn report(&self, view: &DeliveryView) -> Result<ComposedReport, ComposeFailure> {
+        self.check(view)?;
+        let results = result_set(view);
+        if let Some(block) = self.signature_block(results.status) {
+            return Err(ComposeFailure::Blocked(block));
+        }
+        let study = view.run.study.as_ref();
+        let study: Option<StudyDescription> =
+            study.map(|it| study_description(it, &self.header, view));
+        let context = report_context(view, study, &self.composer.engine);
+        let templates = &self.composer.templates;
+        let input = ReportInput {
+            results: &results,
+            context: &context,
+            status: StatusCodes::of(results.status),
+            masks: &self.masks,
+            pictures: &self.pictures.decoded,
+            undecodable: &self.pictures.undecodable,
+            fonts: templates.fonts(),
+            recipient: &self.site.recipient,
+        };
+        let outputs = compose(&self.delivery.what, &input, templates)
+            .map_err(|error| compose_failure(&error))?;
+        let omitted = if is_withdrawn(view) { Vec::new() } else { self.omitted() };
+        Ok(ComposedReport { outputs, omitted })
+    }
+
+    /// The images that it has no picture of.
+    fn omitted(&self) -> Vec<OmittedPicture> {
+        let undecodable = self.pictures.undecodable.iter();
+        undecodable
+            .map(|(instance, reason)| OmittedPicture {
+                instance: instance.to_string(),
+                reason: reason.clone(),
+            })
+            .collect()
+    }
+
+    /// Whether the report may be composed from these rows.
+    fn check(&self, view: &DeliveryView) -> Result<(), ComposeFailure> {
         // A forwarded image and a withdrawal are sent whatever happened to order and patient.
         let is_routing = self.delivery.what == [OutputKind::Images];
         if !is_routing
@@ -159,25 +220,7 @@ impl Composition<'_> {
             let reason = "another node ended meanwhile".to_owned();
             return Err(ComposeFailure::Retryable { reason });
         }
-        let results = result_set(view);
-        if let Some(block) = self.signature_block(results.status) {
-            return Err(ComposeFailure::Blocked(block));
-        }
-        let study = view.run.study.as_ref();
-        let study: Option<StudyDescription> =
-            study.map(|it| study_description(it, &self.header, view));
-        let context = report_context(view, study, &self.composer.engine);
-        let templates = &self.composer.templates;
-        let input = ReportInput {
-            results: &results,
-            context: &context,
-            status: StatusCodes::of(results.status),
-            masks: &self.masks,
-            pictures: &self.pictures,
-            fonts: templates.fonts(),
-            recipient: &self.site.recipient,
-        };
-        compose(&self.delivery.what, &input, templates).map_err(|error| compose_failure(&error))
+        Ok(())
     }
 
     fn is_for_ehr(&self) -> bool {
@@ -243,8 +286,11 @@ fn retryable(error: &StoreError) -> ComposeFailure {
     ComposeFailure::Retryable { reason: ErrorChain(error).to_string() }
 }
 
-fn picture(path: &Path) -> Option<Picture> {
-    imaging::rendering::render(&std::fs::read(path).ok()?).ok()
+/// A decoded picture, to draw into.
+fn drawable(picture: DecodedPicture) -> Result<Picture, ComposeFailure> {
+    let DecodedPicture { width, height, rgb } = picture;
+    let picture = Picture::new(width, height, rgb);
+    picture.map_err(|error| ComposeFailure::Retryable { reason: error.to_string() })
 }
 
 fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {

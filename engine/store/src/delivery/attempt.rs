@@ -9,9 +9,10 @@ use domain::event::{
 };
 use domain::{Action, BlockReason, DeliveryState, Event, Outcome, Subject, TaskKind};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::database::wakeups::notify;
-use crate::delivery::compose::{Composed, composed_in_tx, version_of};
+use crate::delivery::compose::{Composed, composed_in_tx, omissions, version_of};
 use crate::delivery::sent::{self, SentOutputs};
 use crate::delivery::{commitment_answer, destination, view};
 use crate::error::Result;
@@ -94,15 +95,30 @@ impl<'a> EndColumns<'a> {
     }
 }
 
+/// What people are told of a delivery that arrived; empty if nothing.
+async fn remark_of(tx: &mut PgConnection, run: Uuid, composed: &Composed) -> Result<String> {
+    let mut remarks = Vec::new();
+    if composed.is_without_patient() {
+        remarks.push(WITHOUT_PATIENT.to_owned());
+    }
+    if let Some(payload) = composed.payload {
+        remarks.push(omissions(tx, run, payload).await?);
+    }
+    remarks.retain(|it| !it.is_empty());
+    Ok(remarks.join("; "))
+}
+
 async fn write_state(
     tx: &mut PgConnection,
     delivery: &ClaimedDelivery,
     end: &DeliveryEnd,
     composed: &Composed,
 ) -> Result<()> {
+    let remark;
     let mut columns = EndColumns::of(end);
-    if columns.state == DeliveryState::Delivered && composed.is_without_patient() {
-        columns.reason = WITHOUT_PATIENT;
+    if columns.state == DeliveryState::Delivered {
+        remark = remark_of(tx, delivery.run, composed).await?;
+        columns.reason = &remark;
     }
     sqlx::query(
         "update delivery set state = $2, reason = $3, blocked_by = $5, lease_until = null,

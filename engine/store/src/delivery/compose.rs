@@ -1,7 +1,8 @@
 //! Composing a delivery: once for everything it depends on, and again when any of it changes.
 
 use contracts::{
-    ClaimedDelivery, Compose, ComposeFailure, DeliveryView, OrderSnapshot, Output, StoreError,
+    ClaimedDelivery, Compose, ComposeFailure, ComposedReport, DeliveryView, OrderSnapshot, Output,
+    StoreError,
 };
 use domain::Event;
 use domain::event::{ComposedOutput, ReportComposed};
@@ -78,8 +79,8 @@ pub(crate) async fn compose_in_tx(
         return Ok(Ok(serde_json::from_slice(&content)?));
     }
     view.revision = revision(tx, delivery.run, &revision_stamp(&view, &stamp)?).await?;
-    let outputs = match compose(&view) {
-        Ok(outputs) => outputs,
+    let ComposedReport { outputs, omitted } = match compose(&view) {
+        Ok(report) => report,
         Err(failure) => return Ok(Err(failure)),
     };
     let content = serde_json::to_vec(&outputs)?;
@@ -104,6 +105,7 @@ pub(crate) async fn compose_in_tx(
             .iter()
             .map(|it| ComposedOutput { kind: it.kind, id: it.id.clone() })
             .collect(),
+        omitted,
         payload: stored.id,
         salted_sha256: stored.digest,
     };
@@ -113,6 +115,30 @@ pub(crate) async fn compose_in_tx(
         return Ok(Err(ComposeFailure::Repeats));
     }
     Ok(Ok(outputs))
+}
+
+/// What the outputs of a payload lack, for people: images that could not be decoded. Empty if nothing.
+pub(crate) async fn omissions(tx: &mut PgConnection, run: Uuid, payload: Uuid) -> Result<String> {
+    let rows: Vec<OmissionRow> = sqlx::query_as(
+        "select o.value ->> 'instance' as instance, o.value ->> 'reason' as reason
+         from audit.event e, jsonb_array_elements(e.body #> '{detail,omitted}') o
+         where e.run = $1 and e.kind = 'report_composed' and e.body #>> '{detail,payload}' = $2
+         order by e.position, 1",
+    )
+    .bind(run)
+    .bind(payload.to_string())
+    .fetch_all(tx)
+    .await?;
+    let texts =
+        rows.iter().map(|it| format!("nothing is drawn into image {}: {}", it.instance, it.reason));
+    Ok(texts.collect::<Vec<_>>().join("; "))
+}
+
+/// An image that a report has no picture of.
+#[derive(sqlx::FromRow)]
+struct OmissionRow {
+    instance: String,
+    reason: String,
 }
 
 /// Whether the destination received this delivery repeatedly without a cause:

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use contracts::{
     Block, ClaimedDelivery, CommitmentAnswer, CommitmentEvent, CommitmentResult, Compose,
-    ComposeFailure, DeliveryEnd, DeliveryStore as _, DeliveryView, FailedReference, FailureReason,
-    InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _, Output,
-    SopReference, StoreError,
+    ComposeFailure, ComposedReport, DeliveryEnd, DeliveryStore as _, DeliveryView, FailedReference,
+    FailureReason, InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _,
+    Output, SopReference, StoreError,
 };
+use domain::event::OmittedPicture;
 use domain::{Actor, BlockReason, DemographicsChange, OrderAction, OrderKey, OutputKind};
 use uuid::Uuid;
 
@@ -82,7 +83,10 @@ fn output(id: &str) -> Output {
 
 /// Composes an output whose identifier contains the revision.
 fn compose() -> Compose<'static> {
-    Box::new(|view: &DeliveryView| Ok(vec![output(&format!("revision {}", view.revision))]))
+    Box::new(|view: &DeliveryView| {
+        let outputs = vec![output(&format!("revision {}", view.revision))];
+        Ok(ComposedReport { outputs, omitted: Vec::new() })
+    })
 }
 
 #[tokio::test]
@@ -148,6 +152,24 @@ async fn a_failure_to_compose_stores_nothing() {
     assert_eq!(outcome.unwrap_err(), failure);
     assert_eq!(test.count("run_revision").await, 0);
     assert_eq!(test.count("payload where kind = 'outputs'").await, 0);
+}
+
+/// An image that cannot be decoded is told where people look, once the rest has arrived.
+#[tokio::test]
+async fn sec_24_a_delivery_that_arrived_without_a_picture_says_so() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let omitted = vec![OmittedPicture {
+        instance: "1.2.3".to_owned(),
+        reason: "its pixels cannot be decoded".to_owned(),
+    }];
+    let report = ComposedReport { outputs: vec![output("o")], omitted };
+    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(report))).await;
+    assert!(composed.unwrap().is_ok());
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+    let reason = test.value("select reason from delivery").await;
+    assert_eq!(reason, "nothing is drawn into image 1.2.3: its pixels cannot be decoded");
 }
 
 #[tokio::test]
@@ -283,8 +305,9 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
 /// Claims the only delivery, to be composed of an object with this UID.
 async fn claim_and_compose(test: &TestStore) -> ClaimedDelivery {
     let claimed = claim(test).await.unwrap();
-    let object = || vec![Output { sop_class: "1.2".to_owned(), ..output("1.2.3") }];
-    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(object())));
+    let outputs = vec![Output { sop_class: "1.2".to_owned(), ..output("1.2.3") }];
+    let report = ComposedReport { outputs, omitted: Vec::new() };
+    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(report)));
     assert!(composed.await.unwrap().is_ok());
     claimed
 }
