@@ -330,8 +330,8 @@ async fn sec_24_an_image_that_is_a_bomb_costs_its_picture_and_not_the_report() {
     .await;
 }
 
-/// What is deflated is inflated by the decoder: stored, measured and reported as the plain study is,
-/// and refused with the reason if it is damaged.
+/// What is deflated is inflated by the decoder: stored, measured and reported as the plain study
+/// is, and refused with the reason if it is damaged.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_24_a_deflated_study_is_received_as_a_plain_one() {
     let hospital = Hospital::open().await;

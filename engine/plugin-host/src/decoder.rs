@@ -1,7 +1,8 @@
 //! The engine's side of decoding: a confined process for each file.
 //!
-//! The process gets the file as an open descriptor, and nothing else of the engine's. One that ends,
-//! hangs or answers nonsense has found a fault of its file, which is not decoded again by itself.
+//! The process gets the file as an open descriptor, and nothing else of the engine's. One that
+//! ends, hangs or answers nonsense has found a fault of its file, which is not decoded again by
+//! itself.
 
 use std::collections::VecDeque;
 use std::fs::File;
