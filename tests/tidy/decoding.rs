@@ -1,5 +1,5 @@
 //! What came from outside is decoded in the decoder's process, not in the one that has keys and
-//! database (SEC-24, `engine/decisions/0013-files-of-others-are-decoded-in-a-process-of-their-own.md`).
+//! database (SEC-24, decision 13).
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -83,8 +83,8 @@ pub fn is_current(header: &Header, identity: &Identity) -> bool {
 ///
 /// # Errors
 ///
-/// Fails if the data set cannot be read or is deflated, its character set lacks a character, or it has
-/// more than `bytes_max` bytes.
+/// Fails if the data set cannot be read or is deflated, its character set lacks a character, or it
+/// has more than `bytes_max` bytes.
 pub fn coerced(
     data: &[u8],
     encoding: Encoding,

@@ -117,7 +117,8 @@ pub(crate) async fn compose_in_tx(
     Ok(Ok(outputs))
 }
 
-/// What the outputs of a payload lack, for people: images that could not be decoded. Empty if nothing.
+/// What the outputs of a payload lack, for people: images that could not be decoded. Empty if
+/// nothing.
 pub(crate) async fn omissions(tx: &mut PgConnection, run: Uuid, payload: Uuid) -> Result<String> {
     let rows: Vec<OmissionRow> = sqlx::query_as(
         "select o.value ->> 'instance' as instance, o.value ->> 'reason' as reason
