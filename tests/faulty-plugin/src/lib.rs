@@ -55,7 +55,8 @@ pub struct Settings {
 /// A region on every image of the study.
 fn point(input: &NodeInput, size: [u32; 2]) -> Vec<Region> {
     let series = input.study.iter().flat_map(|it| &it.series);
-    let images = series.flat_map(|it| it.instances.iter().map(|image| (it.series.clone(), image)));
+    let images =
+        series.flat_map(|it| it.instances.iter().map(move |image| (it.series.clone(), image)));
     images
         .map(|(series, image)| Region {
             label: "something".to_owned(),
