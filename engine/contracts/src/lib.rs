@@ -61,8 +61,9 @@ pub use instance::{
     InstanceArrival, InstanceOutcome, InstanceRecord, InstanceStore, VersionPolicy,
 };
 pub use intake::{
-    Admission, Answers, CommitmentIntake, Encounter, EventSink, InstanceIntake, MergeKind,
-    MessageArrival, MessageEffect, MessageIntake, Refusal, RefusalReason,
+    Admission, Answers, AuthoritiesAsWritten, CommitmentIntake, Encounter, EventSink,
+    InstanceIntake, MergeKind, MessageArrival, MessageEffect, MessageIntake, PatientAuthorities,
+    Refusal, RefusalReason,
 };
 pub use live::Live;
 pub use message::{MessageOutcome, MessageRecord, MessageStore};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::named_enum;
+use crate::{OrderNumber, named_enum};
 
 /// One OBX as it was received (HL7 v2, 7.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,24 +29,15 @@ pub struct Observation {
     /// OBX-4: tells observations with the same code apart.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sub_id: String,
-    /// The laboratory's number of the order that it answers.
+    /// The laboratory's number of the order that it answers (OBR-3 or ORC-3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filler: Option<FillerNumber>,
+    pub filler: Option<OrderNumber>,
     /// When the laboratory stated it: OBR-22, or MSH-7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated_at: Option<Timestamp>,
     /// Whether an earlier message has reported it. The engine finds that out; no message states it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_reported: bool,
-}
-
-/// The number under which a laboratory answers an order: OBR-3, or ORC-3 (EI).
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FillerNumber {
-    /// EI.1.
-    pub number: String,
-    /// EI.2 to EI.4, delimiters included: who assigned the number. Empty, if the sender did.
-    pub assigner: String,
 }
 
 impl Observation {

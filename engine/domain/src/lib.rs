@@ -59,7 +59,7 @@ pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
-pub use laboratory::{Abnormality, FillerNumber, LabRow, NoResult, Observation};
+pub use laboratory::{Abnormality, LabRow, NoResult, Observation};
 pub use message_type::MessageType;
 pub use model_protocol::{
     AnswerBox, AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse,

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, FillerNumber, Finding, LabRow, MessageFlag, NoResult, Observation, Region,
-    Section, Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, Assigner, Finding, LabRow, MessageFlag, NoResult, Observation, OrderNumber,
+    Region, Section, Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid,
+    StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -113,8 +114,29 @@ impl ExchangedDocument {
     }
 
     /// The laboratory's numbers of the orders that the observations answer.
-    pub fn fillers(&self) -> BTreeSet<&FillerNumber> {
+    pub fn fillers(&self) -> BTreeSet<&OrderNumber> {
         self.observations.iter().filter_map(|it| it.filler.as_ref()).collect()
+    }
+
+    /// The same document, with the authorities of order numbers under the names that a site gives
+    /// them.
+    #[must_use]
+    pub fn with_authorities_named(mut self, name_of: impl Fn(&str) -> String) -> Self {
+        for observation in &mut self.observations {
+            let filler = observation.filler.take();
+            observation.filler = filler.map(|it| it.with_authority_named(&name_of));
+        }
+        self
+    }
+
+    /// The same document, with `sender` as the assigner of the order numbers of which none is known.
+    #[must_use]
+    pub fn with_numbers_of(mut self, sender: &Assigner) -> Self {
+        let fillers = self.observations.iter_mut().filter_map(|it| it.filler.as_mut());
+        for filler in fillers.filter(|it| it.assigner == Assigner::Unknown) {
+            filler.assigner = sender.clone();
+        }
+        self
     }
 
     /// The text that a person is responsible for: observations of a text type whose status is final

@@ -1,20 +1,27 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
+use std::mem;
+
 use contracts::MessageEffect;
-use domain::{DocumentAbout, ExchangedDocument, FillerNumber, Observation, PatientId};
+use domain::{DocumentAbout, ExchangedDocument, Observation, OrderNumber, PatientId};
 use jiff::Timestamp;
 
 use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
-use crate::message::{Message, Segment};
+use crate::message::{Message, Problem, Segment};
+use crate::order_number::filler_number;
 use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
+///
+/// # Errors
+///
+/// Fails if the number of an order cannot be decoded: a correction would miss what it corrects.
 pub(crate) fn document(
     message: &Message,
     groups: &[PatientGroup<'_>],
     patient: Option<PatientId>,
-) -> MessageEffect {
+) -> Result<MessageEffect, Problem> {
     let mut document = ExchangedDocument {
         message_type: message.message_type().to_string(),
         about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
@@ -24,7 +31,7 @@ pub(crate) fn document(
     for group in groups {
         let mut request = Request::default();
         for segment in &group.segments {
-            request.read(message, segment);
+            request.read(message, segment)?;
             if segment.name != "OBX" {
                 continue;
             }
@@ -48,45 +55,37 @@ pub(crate) fn document(
     document.attachments = files.into_attachments();
     let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
-    MessageEffect::Document { patient, document, accession }
+    Ok(MessageEffect::Document { patient, document, accession })
 }
 
 /// What ORC and OBR say of the observations that follow them.
 #[derive(Default)]
 struct Request {
-    filler: Option<FillerNumber>,
+    filler: OrderNumber,
     /// That of the ORC before: it stands for the next OBR, if that has none.
-    filler_of_control: Option<FillerNumber>,
+    filler_of_control: OrderNumber,
     /// OBR-22: when the results were reported, or changed.
     changed_at: Option<Timestamp>,
 }
 
 impl Request {
-    fn read(&mut self, message: &Message, segment: &Segment) {
+    fn read(&mut self, message: &Message, segment: &Segment) -> Result<(), Problem> {
         match segment.name.as_str() {
             // In OUL, the ORC of an order comes after its OBR.
             "ORC" if message.msh(9, 1) != "OUL" => {
-                self.filler_of_control = filler_number(message, segment);
+                self.filler_of_control = filler_number(message, segment)?;
                 self.filler = self.filler_of_control.clone();
                 self.changed_at = None;
             }
             "OBR" => {
-                let of_control = self.filler_of_control.take();
-                self.filler = filler_number(message, segment).or(of_control);
+                let of_control = mem::take(&mut self.filler_of_control);
+                self.filler = of_control.updated(filler_number(message, segment)?);
                 self.changed_at = timestamp(&message.value(segment, 22, 1));
             }
             _ => {}
         }
+        Ok(())
     }
-}
-
-/// The laboratory's number of an order: the third field of ORC and OBR alike (EI).
-fn filler_number(message: &Message, segment: &Segment) -> Option<FillerNumber> {
-    let part = |number| message.value(segment, 3, number).trim().to_owned();
-    let assigner = [2, 3, 4].map(part).join("^");
-    let assigner = assigner.trim_end_matches('^').to_owned();
-    let number = part(1);
-    (!number.is_empty()).then_some(FillerNumber { number, assigner })
 }
 
 fn observation(message: &Message, obx: &Segment, request: &Request) -> Observation {
@@ -105,7 +104,7 @@ fn observation(message: &Message, obx: &Segment, request: &Request) -> Observati
         flag: message.value(obx, 8, 1),
         status: message.value(obx, 11, 1),
         sub_id: message.value(obx, 4, 1),
-        filler: request.filler.clone(),
+        filler: Some(request.filler.clone()).filter(|it| !it.is_empty()),
         stated_at: request.changed_at.or_else(|| timestamp(&message.msh(7, 1))),
         is_reported: false,
         value_type,
@@ -147,7 +146,7 @@ mod tests {
     fn of(kind: &str, rest: &str) -> ExchangedDocument {
         let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{kind}|M1|P|2.5.1\r{rest}");
         let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
-        let effect = document(&message, &groups::patients(&message), None);
+        let effect = document(&message, &groups::patients(&message), None).unwrap();
         let MessageEffect::Document { document, .. } = effect else { panic!() };
         document
     }
@@ -210,18 +209,33 @@ mod tests {
     fn fillers(kind: &str, rest: &str) -> Vec<String> {
         let observations = of(kind, rest).observations.into_iter();
         let fillers = observations.map(|it| it.filler.unwrap_or_default());
-        fillers.map(|it| format!("{} {}", it.number, it.assigner).trim_end().to_owned()).collect()
+        fillers.map(|it| it.text()).collect()
     }
 
     #[test]
     fn hl7_53_an_observation_has_the_whole_number_of_its_order() {
         let two = "OBR|1||F1^LAB\rOBX|1|NM|a\rOBR|2||F2^LAB^1.2.3^ISO\rOBX|1|NM|b";
-        assert_eq!(fillers("ORU^R01", two), ["F1 LAB", "F2 LAB^1.2.3^ISO"]);
+        assert_eq!(fillers("ORU^R01", two), ["F1^LAB", "F2^LAB^1.2.3^ISO"]);
         let control = "ORC|RE||F1\rOBR|1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
         assert_eq!(fillers("ORU^R01", control), ["F1", ""]);
         let after = "OBR|1||F1\rORC|RE||F1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
         assert_eq!(fillers("OUL^R22", after), ["F1", ""]);
         assert_eq!(fillers("ORU^R01", "OBX|1|NM|a"), [""]);
+        // The authority that one of the two segments names, and subcomponents in its place.
+        let once = "ORC|RE||F1^LAB\rOBR|1||F1\rOBX|1|NM|a";
+        assert_eq!(fillers("ORU^R01", once), ["F1^LAB"]);
+        let nested = "OBR|1||F1^LAB&1.2.3&ISO\rOBX|1|NM|a";
+        assert_eq!(fillers("ORU^R01", nested), ["F1^LAB^1.2.3^ISO"]);
+    }
+
+    /// Under another number, a withdrawal would withdraw nothing.
+    #[test]
+    fn hl7_53_a_number_that_cannot_be_decoded_is_refused() {
+        let header = b"MSH|^~\\&|RIS|H|ISO|H|20260101||ORU^R01|M1|P|2.5.1\rOBR|1||F";
+        let bytes = [header.as_slice(), b"\xff1\rOBX|1|NM|a||1||||||W"].concat();
+        let message = Message::parse(&bytes, Hl7Charset::Utf8).unwrap();
+        let problem = document(&message, &groups::patients(&message), None).unwrap_err();
+        assert_eq!(problem.location, "OBR^1^3");
     }
 
     #[test]

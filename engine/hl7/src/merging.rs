@@ -5,7 +5,9 @@ use contracts::{Encounter, MergeKind, MessageEffect};
 
 use crate::groups::PatientGroup;
 use crate::message::{ErrorCode, Message, Problem, Segment};
-use crate::patient::{Identifier, demographics, identifiers, missing_patient, patient_id};
+use crate::patient::{
+    Comparison, Identifier, demographics, identifiers, missing_patient, patient_id,
+};
 
 /// The changes of identity that an ADT event makes. Nothing, if it only describes a patient.
 ///
@@ -16,25 +18,28 @@ pub(crate) fn identity_effects(
     message: &Message,
     groups: &[PatientGroup<'_>],
     event: &str,
+    comparison: &Comparison<'_>,
 ) -> Result<Option<Vec<MessageEffect>>, Problem> {
     let effects = match event {
         // A36 merges the account as well.
         "A36" => {
-            let mut effects = merges(message, groups, MergeKind::Merge)?;
+            let mut effects = merges(message, groups, comparison, MergeKind::Merge)?;
             effects.extend(renumbered(message, groups, Encounter::Account)?);
             effects
         }
-        "A18" | "A30" | "A34" | "A39" | "A40" => merges(message, groups, MergeKind::Merge)?,
-        "A46" | "A47" => merges(message, groups, MergeKind::Rename)?,
-        "A43" => merges(message, groups, MergeKind::Move)?,
+        "A18" | "A30" | "A34" | "A39" | "A40" => {
+            merges(message, groups, comparison, MergeKind::Merge)?
+        }
+        "A46" | "A47" => merges(message, groups, comparison, MergeKind::Rename)?,
+        "A43" => merges(message, groups, comparison, MergeKind::Move)?,
         "A35" | "A41" | "A49" => {
             renumbered(message, groups, Encounter::Account)?.into_iter().collect()
         }
         "A42" | "A50" => renumbered(message, groups, Encounter::Visit)?.into_iter().collect(),
         "A44" => vec![moved(message, groups, Encounter::Account)?],
         "A45" => vec![moved(message, groups, Encounter::Visit)?],
-        "A24" => vec![linked(message, groups, true)?],
-        "A37" => vec![linked(message, groups, false)?],
+        "A24" => vec![linked(message, groups, comparison, true)?],
+        "A37" => vec![linked(message, groups, comparison, false)?],
         _ => return Ok(None),
     };
     Ok(Some(effects))
@@ -44,13 +49,14 @@ pub(crate) fn identity_effects(
 fn merges(
     message: &Message,
     groups: &[PatientGroup<'_>],
+    comparison: &Comparison<'_>,
     kind: MergeKind,
 ) -> Result<Vec<MessageEffect>, Problem> {
     let mut effects = Vec::new();
     for group in groups {
         for mrg in group.named("MRG") {
             let pid = group.pid.ok_or_else(missing_patient)?;
-            effects.extend(merge(message, kind, pid, mrg)?);
+            effects.extend(merge(message, comparison, kind, pid, mrg)?);
         }
     }
     if effects.is_empty() {
@@ -67,6 +73,7 @@ fn merges(
 /// (HL7-31).
 fn merge(
     message: &Message,
+    comparison: &Comparison<'_>,
     kind: MergeKind,
     pid: &Segment,
     mrg: &Segment,
@@ -85,7 +92,13 @@ fn merge(
     }
     let mut effects = Vec::new();
     for source in sources {
-        let Some(survivor) = survivors.iter().find(|it| is_compatible(it, &source, kind)) else {
+        // A change of identifier may change its authority (3.3.47); a merge stays within one.
+        let is_compatible = |survivor: &&Identifier| {
+            survivor.has_type_of(&source)
+                && (kind == MergeKind::Rename
+                    || comparison.is_same_authority(&survivor.id, &source.id))
+        };
+        let Some(survivor) = survivors.iter().find(is_compatible) else {
             let text = "PID-3 and MRG-1 are of different types or authorities";
             return Err(Problem::wrong(ErrorCode::UnknownKeyIdentifier, "MRG^1^1", text));
         };
@@ -97,16 +110,6 @@ fn merge(
         });
     }
     Ok(effects)
-}
-
-/// Whether an identifier may replace `source`.
-fn is_compatible(survivor: &Identifier, source: &Identifier, kind: MergeKind) -> bool {
-    // A change of identifier may change its authority (3.3.47); a merge stays within one.
-    let is_same_authority = kind == MergeKind::Rename || survivor.id.issuer == source.id.issuer;
-    let is_same_type = survivor.identifier_type == source.identifier_type
-        || survivor.identifier_type.is_empty()
-        || source.identifier_type.is_empty();
-    is_same_authority && is_same_type
 }
 
 /// The numbers of an account or visit in a message; each may be empty.
@@ -178,6 +181,7 @@ fn moved(
 fn linked(
     message: &Message,
     groups: &[PatientGroup<'_>],
+    comparison: &Comparison<'_>,
     is_linked: bool,
 ) -> Result<MessageEffect, Problem> {
     let mut ids = Vec::new();
@@ -185,7 +189,7 @@ fn linked(
         ids.push(patient_id(message, pid)?.ok_or_else(missing_patient)?);
     }
     match ids.as_slice() {
-        [one, other, ..] if one != other => {
+        [one, other, ..] if !comparison.is_same_patient(one, other) => {
             Ok(MessageEffect::Link { one: one.clone(), other: other.clone(), is_linked })
         }
         _ => Err(Problem::wrong(
@@ -198,15 +202,26 @@ fn linked(
 
 #[cfg(test)]
 mod tests {
+    use contracts::PatientAuthorities;
     use domain::PatientId;
     use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
 
+    /// A site that knows one authority under an OID and a name.
+    #[derive(Debug)]
+    struct Site;
+
+    impl PatientAuthorities for Site {
+        fn authority(&self, _application: &str, _facility: &str, id: &PatientId) -> String {
+            if id.issuer == "1.2.3" { "HOSP".to_owned() } else { id.issuer.clone() }
+        }
+    }
+
     fn of(event: &str, rest: &str) -> Result<Vec<MessageEffect>, Problem> {
         let text = format!("MSH|^~\\&|ADT|H|ISO|H|20260101||ADT^{event}|M1|P|2.5.1\r{rest}");
         let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
-        crate::mapping::effects(&message)
+        crate::mapping::effects(&message, &Site)
     }
 
     fn id(value: &str) -> PatientId {
@@ -241,6 +256,22 @@ mod tests {
         }
         assert_eq!(of("A40", "PID|1||2^^^HOSP^MR").unwrap_err().code.number(), 101);
         assert!(of("A47", "PID|1||2^^^HOSP^MR\rMRG|1^^^OTHER^MR").is_ok());
+    }
+
+    #[test]
+    fn hl7_31_an_authority_is_the_same_under_its_oid_and_under_its_name() {
+        for (pid, mrg) in [("HOSP", "&1.2.3&ISO"), ("&1.2.3&ISO", "HOSP")] {
+            let rest = format!("PID|1||2^^^{pid}^MR\rMRG|1^^^{mrg}^MR");
+            for event in ["A40", "A43", "A34"] {
+                assert_eq!(of(event, &rest).unwrap().len(), 1, "{event} {pid}");
+            }
+        }
+        let other = "PID|1||2^^^HOSP^MR\rMRG|1^^^&1.2.4&ISO^MR";
+        assert_eq!(of("A40", other).unwrap_err().code.number(), 204);
+        // Two names of one patient are no two patients.
+        let same = "PID|1||1^^^HOSP^MR\rPID|2||1^^^&1.2.3&ISO^MR";
+        assert_eq!(of("A24", same).unwrap_err().code.number(), 101);
+        assert_eq!(of("A08", same).map(|it| it.len()), Ok(2));
     }
 
     #[test]

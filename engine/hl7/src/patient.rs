@@ -1,6 +1,7 @@
 //! Reads who a message is about: patient identifiers and demographics from PID and MRG (HL7 v2.5.1,
 //! 3.4.2 and 3.4.9).
 
+use contracts::PatientAuthorities;
 use domain::{DemographicsChange, PatientId};
 
 use crate::message::{ErrorCode, Message, Problem, Repetition, Segment};
@@ -22,6 +23,15 @@ pub(crate) struct Identifier {
     pub(crate) id: PatientId,
     /// `MR`, `PI`, …, or nothing.
     pub(crate) identifier_type: String,
+}
+
+impl Identifier {
+    /// Whether both are of one type, or one names none.
+    pub(crate) fn has_type_of(&self, other: &Self) -> bool {
+        self.identifier_type == other.identifier_type
+            || self.identifier_type.is_empty()
+            || other.identifier_type.is_empty()
+    }
 }
 
 /// The patient identifiers in a field of PID or MRG.
@@ -50,6 +60,30 @@ pub(crate) fn identifiers(
         ));
     }
     Ok(message.repetitions(segment, field).filter_map(identifier).collect())
+}
+
+/// Compares the identifiers of one message as the site does.
+pub(crate) struct Comparison<'a> {
+    authorities: &'a dyn PatientAuthorities,
+    application: String,
+    facility: String,
+}
+
+impl<'a> Comparison<'a> {
+    pub(crate) fn of(message: &Message, authorities: &'a dyn PatientAuthorities) -> Self {
+        Self { authorities, application: message.msh(3, 1), facility: message.msh(4, 1) }
+    }
+
+    /// Whether one authority assigned both identifiers.
+    pub(crate) fn is_same_authority(&self, one: &PatientId, other: &PatientId) -> bool {
+        let authority = |id| self.authorities.authority(&self.application, &self.facility, id);
+        authority(one) == authority(other)
+    }
+
+    /// Whether both identifiers are those of one patient.
+    pub(crate) fn is_same_patient(&self, one: &PatientId, other: &PatientId) -> bool {
+        one.value == other.value && self.is_same_authority(one, other)
+    }
 }
 
 /// The identifier of a patient: the medical record number (type `MR`) if there is one, else the

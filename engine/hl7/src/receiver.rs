@@ -1,6 +1,8 @@
 //! Decides whether a message is accepted, and which effects it has (HL7-10, HL7-11).
 
-use contracts::MessageEffect;
+use std::sync::Arc;
+
+use contracts::{AuthoritiesAsWritten, MessageEffect, PatientAuthorities};
 use domain::MessageFlag;
 use encoding::hl7::charset::Hl7Charset;
 
@@ -29,6 +31,8 @@ pub struct Rules {
     pub types: Vec<String>,
     /// Sending applications (MSH-3) that are accepted; all, if the list is empty.
     pub applications: Vec<String>,
+    /// How the site compares the authorities of patient identifiers.
+    pub authorities: Arc<dyn PatientAuthorities>,
 }
 
 impl Default for Rules {
@@ -39,6 +43,7 @@ impl Default for Rules {
             processing: vec!["P".to_owned()],
             types: Vec::new(),
             applications: Vec::new(),
+            authorities: Arc::new(AuthoritiesAsWritten),
         }
     }
 }
@@ -73,7 +78,8 @@ pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
         Err(problem) => return judge_header(bytes, problem, rules),
     };
     let message = Message::parse_in(named, bytes)?;
-    let mut effects = check_header(&message, rules).and_then(|()| effects(&message));
+    let mut effects =
+        check_header(&message, rules).and_then(|()| effects(&message, &*rules.authorities));
     let mut flags = flags(&message);
     for effect in effects.iter().flatten() {
         if let MessageEffect::Document { document, .. } = effect {

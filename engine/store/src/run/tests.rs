@@ -1,5 +1,6 @@
 //! Tests of runs: decisions that start them, claims, leases and fencing, deadlines and tasks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contracts::{
@@ -7,10 +8,13 @@ use contracts::{
     MessageStep, MessageStore as _, NewRun, NewTask, NodeAttempt, RunStep, RunStore as _,
     StoreError, StudySnapshot, StudyStep,
 };
-use domain::{Actor, ExchangedDocument, FillerNumber, HoldPart, Observation, Subject, TaskKind};
+use domain::{
+    Actor, Assigner, ExchangedDocument, HoldPart, Observation, OrderNumber, Subject, TaskKind,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use crate::patient::identity::{Authorities, IdentityDomains};
 use crate::run::task;
 use crate::testing::{TestStore, instance, message, names, new_run, patient_id, ready_node};
 
@@ -165,8 +169,16 @@ async fn an_open_task_is_not_opened_again_until_it_is_decided() {
 }
 
 /// A potassium that a laboratory reports under an order number.
-fn potassium(control_id: &str, patient: &str, assigner: &str, sender: &str) -> MessageRecord {
-    let filler = FillerNumber { number: "F1".to_owned(), assigner: assigner.to_owned() };
+fn potassium(control_id: &str, patient: &str, authority: &str, sender: &str) -> MessageRecord {
+    let of_sender =
+        Assigner::Sender { application: sender.to_owned(), facility: "HOSPITAL".to_owned() };
+    let of_authority = Assigner::Authority {
+        namespace: String::new(),
+        universal_id: authority.to_owned(),
+        universal_id_type: "ISO".to_owned(),
+    };
+    let assigner = if authority.is_empty() { of_sender } else { of_authority };
+    let filler = OrderNumber { number: "F1".to_owned(), assigner };
     let observation = Observation {
         code: "2823-3".to_owned(),
         value: "7.9".to_owned(),
@@ -207,4 +219,19 @@ async fn hl7_53_a_result_is_found_again_by_its_patient_and_the_whole_number_of_i
     assert_eq!(superseded_after(&test, potassium("7", "P1", "", "LIS")).await, 2);
     let in_force = test.count("message where in_force is not null").await;
     assert_eq!(in_force, 2);
+}
+
+#[tokio::test]
+async fn hl7_53_a_correction_is_found_by_the_oid_and_by_the_name_of_one_authority() {
+    let names = BTreeMap::from([("1.2.3".to_owned(), "LAB".to_owned())]);
+    let authorities = Authorities { names, ..Authorities::default() };
+    let test = TestStore::with_domains(IdentityDomains::Many(authorities)).await;
+    assert_eq!(superseded_after(&test, potassium("1", "P1", "LAB", "LIS")).await, 0);
+    assert_eq!(superseded_after(&test, potassium("2", "P1", "1.2.3", "GATE")).await, 1);
+    assert_eq!(superseded_after(&test, potassium("3", "P1", "LAB", "LIS")).await, 2);
+    // An OID that the site does not name is another authority.
+    assert_eq!(superseded_after(&test, potassium("4", "P1", "1.2.4", "LIS")).await, 2);
+    // Two laboratories with the same bare number are two.
+    assert_eq!(superseded_after(&test, potassium("5", "P1", "", "LIS")).await, 2);
+    assert_eq!(superseded_after(&test, potassium("6", "P1", "", "MICRO")).await, 2);
 }

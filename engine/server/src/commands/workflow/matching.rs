@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use contracts::MessageEffect;
+use contracts::{AuthoritiesAsWritten, MessageEffect};
 use encoding::dicom::file_meta;
 use encoding::dicom::header::{Encoding, Header, Tag, read_encoded};
 use orchestrator::ActiveWorkflow;
@@ -98,10 +98,13 @@ fn add_once(list: &mut Vec<String>, value: String) {
 fn message_facts(path: &Path) -> Option<Facts> {
     let bytes = std::fs::read(path).ok()?;
     let message = hl7::Message::parse(&bytes, hl7::Rules::default().charset).ok()?;
-    let document = hl7::mapping::effects(&message).ok()?.into_iter().find_map(|it| match it {
-        MessageEffect::Document { document, .. } => Some(document),
-        _ => None,
-    });
+    let document = hl7::mapping::effects(&message, &AuthoritiesAsWritten)
+        .ok()?
+        .into_iter()
+        .find_map(|it| match it {
+            MessageEffect::Document { document, .. } => Some(document),
+            _ => None,
+        });
     let document = document.unwrap_or_default();
     let codes: Vec<String> = document.reported().map(|it| it.code.clone()).collect();
     let message = MessageFacts {
