@@ -23,16 +23,6 @@ impl Awaited {
 
 pub(crate) const AWAITED: &[Awaited] = &[
     Awaited::new(
-        "d08-odd-uids",
-        "the answer to the sender names two possible reasons, of which one is true; the task names it",
-        &[
-            "a-leading-zero-instance: used, or the true reason",
-            "b-leading-zero-study: used, or the true reason",
-            "e-letters: used, or the true reason",
-            "g-ends-with-dot: used, or the true reason",
-        ],
-    ),
-    Awaited::new(
         "h02-unit-with-bare-caret",
         "the unit is cut at its caret",
         &["unit of 12.3", "unit of 250", "unit of 4.6", "unit of 85"],

@@ -37,6 +37,24 @@ pub struct Order {
 }
 
 impl Order {
+    /// An order that says nothing but whom it is for and by what it is found again.
+    pub fn new(action: OrderAction, patient: Option<PatientId>, key: OrderKey) -> Self {
+        Self {
+            action,
+            patient,
+            key,
+            procedure_code: String::new(),
+            procedure: String::new(),
+            procedure_scheme: String::new(),
+            priority: String::new(),
+            modality: String::new(),
+            reason: String::new(),
+            status: String::new(),
+            account: String::new(),
+            visit: String::new(),
+        }
+    }
+
     /// Takes over what a later message says, and keeps what it leaves open (HL7-21).
     #[must_use]
     pub fn updated(self, newer: Self) -> Self {

@@ -45,9 +45,14 @@ named_enum! {
 
 impl QualityFlag {
     /// Whether it is uncertain what or whom the instance belongs to: it is stored and used by
-    /// nothing
-    /// (DIN-61).
+    /// nothing (DIN-61).
     pub const fn is_identity_conflict(self) -> bool {
+        self.conflict().is_some()
+    }
+
+    /// What makes it uncertain what or whom the instance belongs to, for its sender; nothing, if
+    /// this does not.
+    pub const fn conflict(self) -> Option<&'static str> {
         match self {
             Self::CharsetUnknown
             | Self::CharsetMisspelt
@@ -58,14 +63,16 @@ impl QualityFlag {
             | Self::PatientIdUndecodable
             | Self::PatientIssuerUndecodable
             | Self::PatientNameUndecodable
-            | Self::AccessionUndecodable => false,
-            Self::InstanceUidMalformed
-            | Self::SeriesUidMalformed
-            | Self::StudyUidMalformed
-            | Self::PatientDiffersFromStudy
-            | Self::SeriesOfAnotherStudy
-            | Self::ModalityDiffersFromSeries
-            | Self::FrameOfReferenceDiffersFromSeries => true,
+            | Self::AccessionUndecodable => None,
+            Self::InstanceUidMalformed => Some("SOP Instance UID is malformed"),
+            Self::SeriesUidMalformed => Some("Series Instance UID is malformed"),
+            Self::StudyUidMalformed => Some("Study Instance UID is malformed"),
+            Self::PatientDiffersFromStudy => Some("patient is not that of its study"),
+            Self::SeriesOfAnotherStudy => Some("series is known in another study"),
+            Self::ModalityDiffersFromSeries => Some("modality is not that of its series"),
+            Self::FrameOfReferenceDiffersFromSeries => {
+                Some("frame of reference is not that of its series")
+            }
         }
     }
 }

@@ -109,7 +109,10 @@ async fn insert_in_tx(
             return Ok(Inserted { outcome, flags, conflicts });
         }
         _ if !versions.is_empty() => InstanceOutcome::OtherVersion,
-        _ if has_conflict => InstanceOutcome::Flagged,
+        _ if has_conflict => {
+            let conflicts = flags.iter().copied().filter(|it| it.is_identity_conflict());
+            InstanceOutcome::Flagged(conflicts.collect())
+        }
         _ => InstanceOutcome::New,
     };
     // What is of another patient says nothing about the orders of the study.
@@ -361,7 +364,7 @@ async fn insert_row(
 pub(crate) fn event_of(
     record: &InstanceRecord,
     patient: Option<Uuid>,
-    outcome: InstanceOutcome,
+    outcome: &InstanceOutcome,
     flags: &[QualityFlag],
 ) -> Event {
     let subject = Subject {
@@ -383,7 +386,7 @@ pub(crate) fn event_of(
         InstanceOutcome::New => Event::new(subject, InstanceReceived(facts)),
         InstanceOutcome::Identical => Event::new(subject, DuplicateReceived(facts)),
         InstanceOutcome::OtherVersion => Event::new(subject, InstanceVersionReceived(facts)),
-        InstanceOutcome::Flagged => {
+        InstanceOutcome::Flagged(_) => {
             Event::new(subject, InstanceFlagged(facts)).ended(Outcome::MinorFailure)
         }
         InstanceOutcome::VersionRefused => {
@@ -400,7 +403,7 @@ async fn report_in_tx(
     patient: Option<Uuid>,
     inserted: &Inserted,
 ) -> Result<()> {
-    let event = event_of(record, patient, inserted.outcome, &inserted.flags);
+    let event = event_of(record, patient, &inserted.outcome, &inserted.flags);
     append(tx, &event).await?;
     // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
     let subject = Subject { instance: None, ..event.subject };
@@ -418,7 +421,7 @@ async fn report_in_tx(
             TaskKind::InstanceVersionRefused,
             "instances came again with other content, and were refused",
         ),
-        InstanceOutcome::Flagged => {
+        InstanceOutcome::Flagged(_) => {
             // The first one names itself and its conflict; the trail has those of all others.
             let conflicts = inserted.conflicts.join("; ");
             let first = &record.instance;

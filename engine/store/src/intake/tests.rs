@@ -12,7 +12,7 @@ use contracts::{
     Answers, InstanceOutcome, InstanceStore as _, MessageEffect, MessageOutcome, MessageStore as _,
     VersionPolicy,
 };
-use domain::{Order, OrderAction, OrderKey, OrderKind, OrderNumber, QualityFlag};
+use domain::{Order, OrderAction, OrderKey, OrderKind, QualityFlag};
 
 use crate::testing::{
     TestStore, document, instance, message, names, order_number, other_version, patient_id, uid,
@@ -59,9 +59,13 @@ async fn din_61_an_instance_that_contradicts_its_study_is_flagged_and_not_used()
     other_modality.modality = "MR".to_owned();
     let mut another = instance(1, 1, 4);
     another.modality = "MR".to_owned();
-    for record in [other_patient, other_modality, another] {
+    let patient = QualityFlag::PatientDiffersFromStudy;
+    let modality = QualityFlag::ModalityDiffersFromSeries;
+    for (record, flag) in
+        [(other_patient, patient), (other_modality, modality), (another, modality)]
+    {
         let outcome = test.intake.store_instance(record).await.unwrap();
-        assert_eq!(outcome, InstanceOutcome::Flagged);
+        assert_eq!(outcome, InstanceOutcome::Flagged(vec![flag]));
     }
     assert_eq!(test.count("instance where is_current").await, 1);
     assert_eq!(test.count("instance where has_identity_conflict").await, 3);
@@ -79,7 +83,8 @@ async fn din_61_a_malformed_uid_is_an_identity_conflict() {
     record.quality_flags = vec![QualityFlag::SeriesUidMalformed];
     let series = record.series.clone();
     let instance = record.instance.clone();
-    assert_eq!(test.intake.store_instance(record).await.unwrap(), InstanceOutcome::Flagged);
+    let outcome = test.intake.store_instance(record).await.unwrap();
+    assert_eq!(outcome, InstanceOutcome::Flagged(vec![QualityFlag::SeriesUidMalformed]));
     // The reason is the true one, by attribute, value and instance.
     let reason = format!(
         "instances are kept and not used, the first of them {instance}: \
@@ -154,27 +159,17 @@ async fn a_refused_message_is_stored_and_not_decided_on() {
 }
 
 fn order(procedure: &str, action: OrderAction) -> MessageEffect {
+    let key = OrderKey {
+        placer: order_number("O1"),
+        kind: OrderKind::Imaging,
+        accession: "A1".to_owned(),
+        study: Some(uid(1).parse().unwrap()),
+        ..OrderKey::default()
+    };
     MessageEffect::Order(Box::new(Order {
-        action,
-        patient: Some(patient_id("P1")),
-        key: OrderKey {
-            placer: order_number("O1"),
-            filler: OrderNumber::default(),
-            kind: OrderKind::Imaging,
-            accession: "A1".to_owned(),
-            accession_issuer: String::new(),
-            requested_procedure: String::new(),
-            study: Some(uid(1).parse().unwrap()),
-        },
-        procedure_code: String::new(),
         procedure: procedure.to_owned(),
-        procedure_scheme: String::new(),
         priority: "S".to_owned(),
-        modality: String::new(),
-        reason: String::new(),
-        status: String::new(),
-        account: String::new(),
-        visit: String::new(),
+        ..Order::new(action, Some(patient_id("P1")), key)
     }))
 }
 
