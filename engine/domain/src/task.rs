@@ -35,6 +35,9 @@ named_enum! {
         CommitmentMissing = "commitment_missing",
         /// The result of a peer's request for storage commitment could not be reported.
         CommitmentGivenUp = "commitment_given_up",
+        /// The trail does not fit what was signed and counted outside of it, and is not sealed
+        /// (AUD-03).
+        SealingRefused = "sealing_refused",
         /// `isocenter doctor` found damage.
         Damage = "damage",
     }
