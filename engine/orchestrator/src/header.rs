@@ -27,6 +27,18 @@ pub(crate) enum HeaderReadError {
     NoFileMeta,
 }
 
+impl HeaderReadError {
+    /// Whether there is no such file.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Self::Unreadable(error) => error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|it| it.kind() == io::ErrorKind::NotFound),
+            Self::Malformed(_) | Self::NoFileMeta => false,
+        }
+    }
+}
+
 impl From<HeaderError> for HeaderReadError {
     fn from(error: HeaderError) -> Self {
         match error {

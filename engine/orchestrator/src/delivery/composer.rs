@@ -22,7 +22,7 @@ use super::content::{
     content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
 };
 use crate::configuration::SiteDestination;
-use crate::header;
+use crate::header::{self, HeaderReadError};
 use crate::run::step::unsigned;
 
 /// Why a report for an EHR needs a person if there is no patient: an EHR files by identifier, and
@@ -112,9 +112,7 @@ impl Composer {
             return Ok(Header::default());
         };
         let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
-        read.map_err(|_| ComposeFailure::NeedsPerson {
-            reason: "an image of its study is not in the archive any more".to_owned(),
-        })
+        read.map_err(|error| without_header(&error))
     }
 }
 
@@ -243,10 +241,53 @@ fn retryable(error: &StoreError) -> ComposeFailure {
     ComposeFailure::Retryable { reason: ErrorChain(error).to_string() }
 }
 
+/// Why nothing is composed without the header of an image. The disk may recover; the rest stays so.
+fn without_header(error: &HeaderReadError) -> ComposeFailure {
+    if error.is_missing() {
+        let reason = "an image of its study is not in the archive any more".to_owned();
+        return ComposeFailure::NeedsPerson { reason };
+    }
+    let reason = format!("the header of an image of its study: {}", ErrorChain(error));
+    match error {
+        HeaderReadError::Unreadable(_) => ComposeFailure::Retryable { reason },
+        HeaderReadError::Malformed(_) | HeaderReadError::NoFileMeta => {
+            ComposeFailure::NeedsPerson { reason }
+        }
+    }
+}
+
 fn picture(path: &Path) -> Option<Picture> {
     imaging::rendering::render(&std::fs::read(path).ok()?).ok()
 }
 
 fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {
     content.segmentations.iter().flat_map(|it| &it.segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn failure(path: PathBuf) -> ComposeFailure {
+        without_header(&header::of_stored(path).await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn hl7_33_an_image_that_cannot_be_read_is_told_from_one_that_is_gone() {
+        let folder = std::env::temp_dir().join(format!("isocenter-header-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let damaged = folder.join("damaged");
+        std::fs::write(&damaged, "no DICOM").unwrap();
+
+        let ComposeFailure::NeedsPerson { reason } = failure(folder.join("gone")).await else {
+            panic!()
+        };
+        assert_eq!(reason, "an image of its study is not in the archive any more");
+        let ComposeFailure::NeedsPerson { reason } = failure(damaged).await else { panic!() };
+        assert!(reason.contains("no file meta information"), "{reason}");
+        // What can be opened and not be read may be read later.
+        let ComposeFailure::Retryable { reason } = failure(folder.clone()).await else { panic!() };
+        assert!(reason.contains("cannot be read"), "{reason}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
