@@ -105,7 +105,7 @@ impl<'a> PatientGroup<'a> {
     }
 
     /// The patient that PID names.
-    fn patient(&self, message: &Message) -> Result<Option<PatientId>, Problem> {
+    pub(crate) fn patient(&self, message: &Message) -> Result<Option<PatientId>, Problem> {
         Ok(self.pid.map(|it| patient_id(message, it)).transpose()?.flatten())
     }
 

@@ -96,8 +96,16 @@ pub(crate) fn patient_id(
     if found.is_empty() {
         found = identifiers(message, segment, 2)?;
     }
-    let index = found.iter().position(|it| it.identifier_type == "MR").unwrap_or_default();
-    Ok(found.into_iter().nth(index).map(|it| it.id))
+    Ok(preferred(&found).map(|it| it.id.clone()))
+}
+
+/// Of the identifiers of one patient, the one that the patient is known by: the medical record
+/// number, or else the first.
+pub(crate) fn preferred<'a>(
+    found: impl IntoIterator<Item = &'a Identifier, IntoIter: Clone>,
+) -> Option<&'a Identifier> {
+    let mut found = found.into_iter();
+    found.clone().find(|it| it.identifier_type == "MR").or_else(|| found.next())
 }
 
 /// The demographics in PID. An empty field leaves what is stored; `""` deletes it (HL7-21).
