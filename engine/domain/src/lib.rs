@@ -70,7 +70,9 @@ pub use node_io::{
     Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput, OrderInput,
     SeriesInput, SeriesInstance, StudyInput,
 };
-pub use order::{Order, OrderAction, OrderConflict, OrderKey, OrderKind, OrderMatch};
+pub use order::{
+    ACCESSION_MAX, Order, OrderAction, OrderConflict, OrderKey, OrderKind, OrderMatch,
+};
 pub use order_number::{Assigner, OrderNumber};
 pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};
