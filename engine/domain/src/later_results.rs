@@ -249,13 +249,13 @@ mod tests {
     use super::*;
     use crate::{Assigner, OrderNumber};
 
-    fn number_of(namespace: &str, universal_id: &str) -> Option<OrderNumber> {
+    fn number_of(namespace: &str, universal_id: &str) -> OrderNumber {
         let assigner = Assigner::Authority {
             namespace: namespace.to_owned(),
             universal_id: universal_id.to_owned(),
             universal_id_type: String::new(),
         };
-        Some(OrderNumber { number: "F1".to_owned(), assigner })
+        OrderNumber { number: "F1".to_owned(), assigner }
     }
 
     /// An observation: code, value, status and time (an hour of one day, or nothing).
@@ -265,7 +265,7 @@ mod tests {
             code: code.to_owned(),
             value: value.to_owned(),
             status: status.to_owned(),
-            filler: number_of("LAB", ""),
+            filler: Some(number_of("LAB", "")),
             stated_at,
             ..Observation::default()
         }
@@ -344,7 +344,7 @@ mod tests {
     fn hl7_53_results_of_another_order_code_or_part_stay_apart() {
         let earlier = known(&[observation("K", "7.9", "F", Some(11))]);
         let mut other = observation("K", "4.9", "C", Some(12));
-        other.filler = number_of("MB", "");
+        other.filler = Some(number_of("MB", ""));
         let mut part = observation("K", "4.9", "C", Some(12));
         part.sub_id = "2".to_owned();
         let mut unnumbered = observation("K", "4.9", "C", Some(12));
@@ -360,7 +360,7 @@ mod tests {
     fn hl7_53_an_authority_is_the_same_with_and_without_its_universal_id() {
         let earlier = known(&[observation("K", "7.9", "F", Some(11))]);
         let mut again = observation("K", "7.9", "F", Some(12));
-        again.filler = number_of("LAB", "1.2.3");
+        again.filler = Some(number_of("LAB", "1.2.3"));
         let combined = combine(&document(&[again]), &[earlier]);
         assert_eq!((combined.replaced, combined.is_repeated), (vec![0], true));
     }

@@ -205,6 +205,15 @@ mod tests {
         assert_eq!(withdrawn.observations[0].status, "W");
     }
 
+    /// Two quotation marks would be read as a result.
+    #[test]
+    fn hl7_60_a_null_value_is_no_text() {
+        let obx = "OBX|1|ST|5804-0^Protein||\"\"||\"\"||||F\rOBX|2|NM|a||\"\"";
+        let found = of("ORU^R01", &format!("OBR|1\r{obx}"));
+        let values = found.observations.iter().map(|it| (it.value.as_str(), it.reference.as_str()));
+        assert_eq!(values.collect::<Vec<_>>(), [("", ""), ("", "")]);
+    }
+
     /// The numbers of the orders that the observations of a message answer.
     fn fillers(kind: &str, rest: &str) -> Vec<String> {
         let observations = of(kind, rest).observations.into_iter();

@@ -214,8 +214,12 @@ impl Message {
     }
 
     /// A field as decoded text, for fields whose components have no meaning. Repetitions are lines.
+    /// The null value (`""`) is no text.
     pub fn text(&self, segment: &Segment, field: usize) -> String {
         let raw = segment.field(field);
+        if raw.trim() == "\"\"" {
+            return String::new();
+        }
         let lines: Vec<String> =
             raw.split(self.delimiters.repetition).map(|it| self.delimiters.unescaped(it)).collect();
         lines.join("\n")

@@ -53,11 +53,9 @@ pub(crate) fn identifiers(
         it.component(1).contains('\u{fffd}') || authority(it).contains('\u{fffd}')
     };
     if message.repetitions(segment, field).any(is_damaged) {
-        return Err(Problem::wrong(
-            ErrorCode::DataTypeError,
-            "PID^1^3",
-            "a patient identifier cannot be decoded",
-        ));
+        let location = format!("{}^1^{field}", segment.name);
+        let text = "a patient identifier cannot be decoded";
+        return Err(Problem::wrong(ErrorCode::DataTypeError, location, text));
     }
     Ok(message.repetitions(segment, field).filter_map(identifier).collect())
 }
@@ -183,6 +181,7 @@ mod tests {
         for identifier in ["4711^^^HO?P^MR", "4711^^^&1.2.?&ISO^MR", "47?1^^^HOSP^MR"] {
             let problem = patient_of(identifier).unwrap_err();
             assert_eq!(problem.code, ErrorCode::DataTypeError, "{identifier}");
+            assert_eq!(problem.location, "PID^1^3", "{identifier}");
         }
     }
 }
