@@ -9,7 +9,7 @@ use dicom_core::DataDictionary as _;
 use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use encoding::dicom::file_meta;
-use encoding::dicom::header::{Encoding, Header, HeaderError, Tag, read_encoded};
+use encoding::dicom::header::{Encoding, Header, HeaderError, Peculiarity, Tag, read_encoded};
 use encoding::dicom::rewriting::{Vr, without_peculiarities};
 
 use crate::image_attributes::SliceError;
@@ -69,10 +69,15 @@ fn regular_form(file: &[u8]) -> Result<Option<Vec<u8>>, SliceError> {
     Ok(Some([meta, &regular].concat()))
 }
 
-/// Only a data set of Little Endian is written anew.
+/// Whether the library would not read the data set as it is meant. Of Big Endian, it reads all but
+/// attributes in UN; these are refused.
 fn needs_rewriting(header: Result<Header, HeaderError>, encoding: Encoding) -> bool {
-    let is_rewritable = !encoding.is_big_endian && !encoding.is_deflated;
-    is_rewritable && header.is_ok_and(|it| !it.peculiarities().is_empty())
+    let Ok(header) = header else { return false };
+    let peculiarities = header.peculiarities();
+    if encoding.is_big_endian {
+        return peculiarities.contains(&Peculiarity::UnknownRepresentation);
+    }
+    !peculiarities.is_empty()
 }
 
 /// The VR of an attribute of the standard. Where pixels decide between US and SS, US: both have the
@@ -88,6 +93,8 @@ fn vr_of(Tag(group, number): Tag) -> Option<Vr> {
 #[cfg(test)]
 mod tests {
     use dicom_dictionary_std::tags;
+    use domain::ErrorChain;
+    use encoding::dicom::file_meta::FileMeta;
     use encoding::dicom::header::starts;
 
     use super::*;
@@ -169,5 +176,32 @@ mod tests {
             data = &data[end..];
         }
         check(&out);
+    }
+
+    /// The same slice in another transfer syntax, with an attribute of the standard in UN.
+    #[test]
+    fn din_76_deflated_files_are_mended_and_those_of_big_endian_are_refused_with_the_reason() {
+        let un = b"\x08\0\x70\0UN\0\0\x04\0\0\0ACME";
+        let plain = with(Tag(0x0008, 0x0070), un);
+        let (start, _) = file_meta::split(&plain).unwrap();
+        let deflating = "1.2.840.10008.1.2.1.99";
+        let meta = FileMeta {
+            sop_class: "1.2.840.10008.5.1.4.1.1.2",
+            sop_instance: "1.2.3",
+            transfer_syntax: deflating,
+            sending_ae: "A",
+            receiving_ae: "B",
+        };
+        let encoder = flate2::Compression::default();
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), encoder);
+        std::io::Write::write_all(&mut encoder, &plain[start..]).unwrap();
+        let object = check(&[meta.to_bytes(), encoder.finish().unwrap()].concat());
+        let maker = object.element(tags::MANUFACTURER).unwrap();
+        assert_eq!(maker.to_str().unwrap(), "ACME");
+
+        let meta = FileMeta { transfer_syntax: "1.2.840.10008.1.2.2", ..meta };
+        let un = b"\0\x08\0\x70UN\0\0\0\0\0\x04ACME";
+        let refused = read(&[meta.to_bytes(), un.to_vec()].concat()).unwrap_err();
+        assert!(ErrorChain(&refused).to_string().contains("in Big Endian"), "{refused:?}");
     }
 }

@@ -310,9 +310,13 @@ pub fn read_encoded<R: Read + Skip>(
     if !encoding.is_deflated {
         return read(source, Some(length), encoding);
     }
-    let limit = INFLATED_BYTES_MAX.min(length.saturating_mul(INFLATION_RATIO_MAX).max(1 << 16));
-    let inflated = flate2::read::DeflateDecoder::new(source).take(limit);
+    let inflated = flate2::read::DeflateDecoder::new(source).take(inflated_bytes_max(length));
     read(walk::Forward(inflated), None, encoding)
+}
+
+/// How long a deflated data set of `length` bytes may become (SEC-23).
+pub(super) fn inflated_bytes_max(length: u64) -> u64 {
+    INFLATED_BYTES_MAX.min(length.saturating_mul(INFLATION_RATIO_MAX).max(1 << 16))
 }
 
 #[cfg(test)]
