@@ -5,7 +5,7 @@ use std::time::Duration;
 use contracts::{Block, ClaimedDelivery, DeliveryEnd, NewTask, Output, WorkKind};
 use domain::event::{
     Delivered, DeliveryAttempt, DeliveryBlocked, DeliveryFailed, DeliveryOutcome,
-    DeliveryPostponed, DeliveryPromised, IdentityChangedAfterDelivery,
+    DeliveryPostponed, DeliveryPromised, IdentityChangedAfterDelivery, OrderLinkedAfterDelivery,
 };
 use domain::{Action, BlockReason, DeliveryState, Event, Outcome, Subject, TaskKind};
 use sqlx::PgConnection;
@@ -159,6 +159,15 @@ async fn requeue(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<()
     Ok(())
 }
 
+/// Notes that a delivery was made under an identity or without an order that holds now.
+async fn mark_stale(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<()> {
+    sqlx::query("update delivery set is_stale = true where id = $1")
+        .bind(delivery.id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Records what the destination has now, and whether it is to get something else already.
 async fn note_arrival(
     tx: &mut PgConnection,
@@ -167,6 +176,7 @@ async fn note_arrival(
     composed: Composed,
 ) -> Result<()> {
     let view = view::of(tx, keys, delivery).await?;
+    let missing_order = composed.missing_order(&view.orders);
     let version = composed.version.and_then(|it| u32::try_from(it).ok()).unwrap_or_default();
     if let Some(payload) = composed.payload {
         let content = payload::read_existing(tx, keys, payload).await?;
@@ -182,12 +192,15 @@ async fn note_arrival(
     if version != version_of(&view) {
         requeue(tx, delivery).await?;
     }
+    if let Some(order) = missing_order {
+        mark_stale(tx, delivery).await?;
+        let subject = view::subject(tx, delivery).await?;
+        let body = OrderLinkedAfterDelivery { delivery: delivery.id, order };
+        append(tx, &Event::new(subject, body)).await?;
+    }
     let patient = view.patient.as_ref().map(|it| it.id);
     if composed.stamp.is_some() && composed.patient != patient {
-        sqlx::query("update delivery set is_stale = true where id = $1")
-            .bind(delivery.id)
-            .execute(&mut *tx)
-            .await?;
+        mark_stale(tx, delivery).await?;
         let subject = view::subject(tx, delivery).await?;
         let body = IdentityChangedAfterDelivery { delivery: None };
         append(tx, &Event::new(subject, body).with_action(Action::E)).await?;

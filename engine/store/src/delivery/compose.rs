@@ -28,12 +28,21 @@ pub(crate) struct Composed {
     pub(crate) patient: Option<Uuid>,
     /// The version of the result that they show; zero before review.
     pub(crate) version: Option<i32>,
+    /// The orders they name.
+    pub(crate) orders: Option<Vec<Uuid>>,
 }
 
 impl Composed {
     /// Whether something was composed, and for no patient.
     pub(crate) const fn is_without_patient(&self) -> bool {
         self.stamp.is_some() && self.patient.is_none()
+    }
+
+    /// An order of these that is in force and that they do not name: it came meanwhile.
+    pub(crate) fn missing_order(&self, orders: &[OrderSnapshot]) -> Option<Uuid> {
+        let named = self.orders.as_ref()?;
+        let missing = orders.iter().find(|it| !it.is_cancelled && !named.contains(&it.id));
+        missing.map(|it| it.id)
     }
 }
 
@@ -48,7 +57,7 @@ pub(crate) async fn composed_in_tx(
 ) -> Result<Composed> {
     let row: Option<Composed> = sqlx::query_as(
         "select composed as payload, composed_stamp as stamp, composed_patient as patient,
-            composed_version as version
+            composed_version as version, composed_orders as orders
          from delivery where id = $1 and attempt = $2 and state = 'sending' for update",
     )
     .bind(delivery.id)
@@ -86,7 +95,7 @@ pub(crate) async fn compose_in_tx(
     let stored = payload::store(tx, keys, view.run.patient, "outputs", &content).await?;
     sqlx::query(
         "update delivery set composed = $2, composed_stamp = $3, composed_patient = $4,
-            composed_version = $5, composed_orders = $6 where id = $1",
+            composed_version = $5, composed_orders = $6, is_stale = false where id = $1",
     )
     .bind(delivery.id)
     .bind(stored.id)

@@ -174,6 +174,24 @@ async fn hl7_44_a_merge_releases_a_delivery_that_mixed_two_patients() {
     assert_eq!(claim(&test).await.unwrap().run, claimed.run);
 }
 
+/// An order that comes while a report is on its way is not in it either.
+#[tokio::test]
+async fn din_65_an_order_that_comes_during_an_attempt_makes_stale_what_was_sent_without_it() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    assert!(test.store.compose_delivery(&claimed, compose()).await.unwrap().is_ok());
+    let key = OrderKey { accession: "A1".to_owned(), ..OrderKey::default() };
+    let order = ordered(OrderAction::Place, "P1", key);
+    test.intake.store_message(message("1", vec![order])).await.unwrap();
+
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+
+    assert_eq!(test.count("delivery where is_stale").await, 1);
+    let told = "audit.event where kind = 'order_linked_after_delivery'";
+    assert_eq!(test.count(told).await, 1);
+}
+
 /// What waits for commitment was sent without the order, too.
 #[tokio::test]
 async fn din_65_an_order_that_comes_later_makes_stale_what_is_not_committed_yet() {
