@@ -1,5 +1,6 @@
 -- Result orders: the orders that results answer are compared as all order numbers are, by the name of
--- the authority, or by the sender where none is named.
+-- the authority, or by the sender where none is named. Results of two patients that were combined
+-- while the two were merged are told apart again.
 
 alter table result_order
     -- What assigned the number: EI.2, or EI.3 where it is empty, under the name that the site gives
@@ -21,3 +22,7 @@ alter table result_order
     drop column assigner,
     add primary key (message, number, authority, sender);
 create index result_order_number on result_order (number, authority, sender);
+
+-- A message of another patient whose results were combined with those of this one, before the merge
+-- of the two was reversed. What was concluded from both is held while the patients are two.
+alter table message add column combined_with uuid references message (id);

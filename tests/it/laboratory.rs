@@ -221,6 +221,58 @@ async fn hl7_53_a_correction_that_arrives_before_its_original_stays() {
     assert!(events.contains("had corrected its results before it arrived"), "{events}");
 }
 
+/// HL7-37: what was concluded from the results of two patients goes nowhere any more, once they are
+/// two again, and a person under each of them is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_37_a_report_on_the_results_of_two_patients_is_held_after_an_unmerge() {
+    let hospital = Hospital::open().await;
+    hospital.send_message(&potassium("U1", "1115", "A", "F1^LAB", &[HIGH, SODIUM])).await;
+    hospital.ended_runs(1).await;
+    let merge = "MSH|^~\\&|ADT|HOSP|ISO|AI|20260103||ADT^A40|U2|P|2.5.1\r\
+        PID|1||B^^^HOSP^MR\rMRG|A^^^HOSP^MR";
+    assert_eq!(hospital.send_message(merge).await, "AA");
+    hospital.send_message(&potassium("U3", "1215", "B", "F1^LAB", &[CORRECTED])).await;
+    hospital.ended_runs(2).await;
+    let sent = hospital.ehr.received();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[1].contains("|140|"), "one patient, one order: {}", sent[1]);
+
+    let token_file = |name: &str| {
+        let token = token(&hospital, "physician", name);
+        hospital.scratch.write(name, &token).display().to_string()
+    };
+    let requested =
+        hospital.command(&["patient", "unmerge", "A", "B", "--token", &token_file("Anna Lee")]);
+    let request = String::from_utf8(requested.stdout).unwrap().lines().next().unwrap().to_owned();
+    let approve = ["patient", "approve", &request, "--token", &token_file("Bert Ray")];
+    assert!(hospital.command(&approve).status.success());
+
+    let tasks = hospital.ask(&["task", "list"]);
+    let asked = tasks.as_array().unwrap().iter().filter(|it| it["kind"] == "identity_conflict");
+    let reasons: Vec<&str> = asked.map(|it| it["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.len(), 2, "{tasks}");
+    assert!(reasons.iter().all(|it| it.contains("U1") && it.contains("U3")), "{reasons:?}");
+    let deliveries = hospital.ask(&["delivery", "list"]);
+    for id in deliveries.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()) {
+        hospital.command(&["delivery", "resend", id]);
+    }
+    eventually("the report to be held", async || {
+        let all = hospital.ask(&["delivery", "list"]);
+        let is_held = |it: &serde_json::Value| {
+            it["state"] == "blocked" && it["reason"].as_str().unwrap().contains("another patient")
+        };
+        all.as_array()?.iter().any(is_held).then_some(())
+    })
+    .await;
+    // A correction of one takes nothing over from the other, and is sent.
+    hospital.send_message(&potassium("U4", "1315", "B", "F1^LAB", &[HIGH])).await;
+    hospital.ended_runs(3).await;
+    let again = hospital.ehr.received().split_off(2);
+    let of_both = again.iter().filter(|it| it.contains("PID|1||B^") && it.contains("|140|"));
+    assert_eq!(of_both.count(), 0, "{again:?}");
+    assert!(again.iter().any(|it| it.contains("PID|1||B^") && it.contains("|7.9|")), "{again:?}");
+}
+
 const REVIEWED: &str = "
 workflow: checked
 on: { message: { type: [ORU^R01] } }

@@ -34,6 +34,7 @@ pub struct ClaimedDelivery {
 
 /// Everything a report is made of, as of one moment.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct DeliveryView {
     /// The run.
     pub run: RunRecord,
@@ -67,6 +68,8 @@ pub struct DeliveryView {
     pub before: Option<SentBefore>,
     /// Whether a later run or message holds in place of the run or its message.
     pub is_superseded: bool,
+    /// Whether it rests on results of another patient: a merge was reversed (HL7-37).
+    pub is_mixed: bool,
 }
 
 impl DeliveryView {

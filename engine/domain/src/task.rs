@@ -11,7 +11,8 @@ named_enum! {
         InstanceVersionRefused = "instance_version_refused",
         /// Instances contradict their study or series and are not used (DIN-61).
         InstanceFlagged = "instance_flagged",
-        /// Images and order belong to two patients (HL7-44).
+        /// Images and order belong to two patients (HL7-44), or results of two patients were combined
+        /// (HL7-37).
         IdentityConflict = "identity_conflict",
         /// It is uncertain which order a message means, and nothing was changed.
         OrderConflict = "order_conflict",

@@ -54,6 +54,7 @@ macro_rules! with_kinds {
                 VisitRenumbered = "visit_renumbered",
                 UnmergeAsked = "unmerge_asked",
                 PatientsUnmerged = "patients_unmerged",
+                ResultsSeparated = "results_separated",
             }
             study {
                 WorkflowNotStarted = "workflow_not_started",

@@ -134,7 +134,8 @@ impl Composition<'_> {
         let is_routing = self.delivery.what == [OutputKind::Images];
         if !is_routing
             && !is_withdrawn(view)
-            && let Some(block) = replaced_block(view).or_else(|| order_block(view))
+            && let Some(block) =
+                replaced_block(view).or_else(|| order_block(view)).or_else(|| mixed_block(view))
         {
             return Err(ComposeFailure::Blocked(block));
         }
@@ -226,6 +227,15 @@ fn order_block(view: &DeliveryView) -> Option<Block> {
     is_conflict.then(|| Block {
         by: BlockReason::IdentityConflict,
         reason: "images and order are of two patients".to_owned(),
+    })
+}
+
+/// Blocks what was concluded from results of two patients, until the two are one again (HL7-37).
+fn mixed_block(view: &DeliveryView) -> Option<Block> {
+    view.is_mixed.then(|| Block {
+        by: BlockReason::IdentityConflict,
+        reason: "results of another patient were combined with these before a merge was reversed"
+            .to_owned(),
     })
 }
 
