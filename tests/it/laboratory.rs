@@ -33,6 +33,43 @@ async fn pap_12_results_become_a_table_and_false_flags_are_marked() {
     assert!(oru.contains("PID|1||77^^^HOSP^MR"), "{oru}");
 }
 
+/// Field cases h02, h04, h05, h13 and h14 in one message.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_60_units_flags_specimens_times_and_notes_reach_the_ehr() {
+    let hospital = Hospital::open().await;
+    let text = "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|W1|P|2.5.1||||||8859/1\r\
+        PID|1||77^^^HOSP^MR||Lef\\XE8\\vre^Ren\\XE9\\e\r\
+        OBR|1|P1|F1|GLU^Glucose panel^L|||20260103080000||||||||SER^Serum\r\
+        OBX|1|NM|GLU^Glucose^L|1|7.4|10^3/uL||HH|||F\r\
+        OBR|2|P2|F2|GLU^Glucose panel^L|||20260103081000||||||||CSF^Cerebrospinal fluid\r\
+        OBX|1|NM|GLU^Glucose^L|1|21|mg/dL|-9.5|L~LL|||F\rNTE|1|L|Phoned to ward 3.\r\
+        OBX|2|CE|600-7^Bacteria^LN|1.1|^^^ECOLI^Escherichia coli^L~^^^SA^S. aureus^L||||||C\r\
+        OBX|3|NM|K^Potassium^L||||3.5-5.1||||F\rNTE|1|L|Clotted.";
+
+    assert_eq!(hospital.send_message(text).await, "AA");
+    hospital.ended_runs(1).await;
+
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    assert!(oru.contains("||Lefèvre^Renée|"), "{oru}");
+    let rows = [
+        "|GLU^Glucose^L|1|7.4|10*3/uL||HH|||R|||20260103080000|",
+        "|GLU^Glucose^L|2|21|mg/dL|-9.5|LL|||R|||20260103081000|",
+        "|600-7^Bacteria^LN|1|Escherichia coli~S. aureus||||||R|||20260103081000|",
+        "|20260103080000|20260103081000|",
+        "|L|Phoned to ward 3.",
+        "|P|Specimen: SER, Serum",
+        "|P|Specimen: CSF, Cerebrospinal fluid",
+        "|P|Sub-ID of the laboratory: 1.1",
+        "|P|Status of the laboratory: C",
+        "Without a value: Potassium. Note: Clotted.",
+        "Glucose: 7.4 10*3/uL is marked HH by the laboratory.",
+    ];
+    for row in rows {
+        assert!(oru.contains(row), "{row}: {oru}");
+    }
+    assert!(!oru.contains("No findings"), "{oru}");
+}
+
 /// A message of the laboratory: control id and the segments after MSH.
 fn message(control_id: &str, rest: &str) -> String {
     format!("MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|{control_id}|P|2.5.1\r{rest}")

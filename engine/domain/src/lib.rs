@@ -27,8 +27,10 @@
 /// The manufacturer of the objects that this engine creates: Manufacturer (0008,0070).
 pub const MANUFACTURER: &str = "Isocenter";
 
+mod abnormal_flags;
 mod ae_title;
 mod artifact;
+mod circumstances;
 mod error_chain;
 pub mod event;
 pub mod identity_graph;
@@ -55,8 +57,10 @@ mod state;
 mod task;
 mod uid;
 
+pub use abnormal_flags::FLAG_SEPARATOR;
 pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
+pub use circumstances::{Circumstances, ObservedAt};
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
 pub use laboratory::{Abnormality, FillerNumber, LabRow, NoResult, Observation};

@@ -1,12 +1,16 @@
 //! The keys of rows (OBX-4): with OBX-3, they tell a receiver which row of an earlier version a row
 //! replaces (HL7-53). Pure.
 //!
-//! A key is a number among the rows of the same name, given once and stored with its row. A row
-//! that is taken out takes its key along: no other row gets it.
+//! A key is a number among the rows of the same name, given once and stored with its row: the one
+//! that the laboratory gave (OBX-4), if it is a number that no other row of the name has. A row that
+//! is taken out takes its key along: no other row gets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{LabRow, NodeOutput, Segment};
+
+/// Upper bound of a number of the laboratory that becomes a key.
+const SUB_ID_MAX: u32 = 1_000_000;
 
 /// What OBX-3 states of a row: rows of different names need no key to be told apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +56,9 @@ pub fn number<'a>(output: &mut NodeOutput, earlier: impl IntoIterator<Item = &'a
     let mut numbering = Numbering::default();
     earlier.into_iter().flat_map(keys).for_each(|it| numbering.note(it));
     keys(output).for_each(|it| numbering.note(it));
+    for row in output.laboratory.iter_mut().filter(|it| it.key == 0) {
+        row.key = numbering.of_laboratory(row).unwrap_or_default();
+    }
     for row in &mut output.laboratory {
         row.key = numbering.key(RowName::of_row(row), row.key);
     }
@@ -64,14 +71,26 @@ pub fn number<'a>(output: &mut NodeOutput, earlier: impl IntoIterator<Item = &'a
 struct Numbering {
     /// The highest number of each name.
     highest: BTreeMap<RowName, u32>,
+    /// The keys that rows had before.
+    noted: BTreeSet<RowKey>,
     /// The keys of the rows so far.
     given: BTreeSet<RowKey>,
 }
 
 impl Numbering {
     fn note(&mut self, key: RowKey) {
-        let highest = self.highest.entry(key.name).or_default();
+        let highest = self.highest.entry(key.name.clone()).or_default();
         *highest = key.number.max(*highest);
+        self.noted.insert(key);
+    }
+
+    /// The number that the laboratory gave to a row, if no other row of the name has or had it.
+    fn of_laboratory(&mut self, row: &LabRow) -> Option<u32> {
+        let number = row.sub_id.parse::<u32>().ok().filter(|it| (1..=SUB_ID_MAX).contains(it))?;
+        let key = RowKey { name: RowName::of_row(row), number };
+        let is_free = !self.noted.contains(&key);
+        self.note(key);
+        is_free.then_some(number)
     }
 
     /// The key of the next row: the one that it has, unless it has none or another row has it.
@@ -146,6 +165,7 @@ mod tests {
             doubt: String::new(),
             withdrawn: None,
             key: 0,
+            ..LabRow::default()
         }
     }
 
@@ -198,6 +218,29 @@ mod tests {
             (lines(&first), lines(&second)),
             (vec!["K 4 1".to_owned()], vec!["K 5 2".to_owned(), "K 6 3".to_owned()])
         );
+    }
+
+    #[test]
+    fn hl7_60_a_row_keeps_the_number_of_the_laboratory_where_it_is_its_own() {
+        let with = |name: &str, result: &str, sub_id: &str| LabRow {
+            sub_id: sub_id.to_owned(),
+            ..row(name, result)
+        };
+        let mut first = output(&[
+            with("Organism", "E. coli", "2"),
+            with("Organism", "S. aureus", "1"),
+            with("Organism", "none", "1"),
+            row("Organism", "other"),
+            with("Organism", "mixed", "1.1"),
+        ]);
+        number(&mut first, []);
+        let expected = [2, 1, 3, 4, 5];
+        let keys: Vec<u32> = first.laboratory.iter().map(|it| it.key).collect();
+        assert_eq!(keys, expected);
+        // A key that was given is not given again, whatever the laboratory says.
+        let mut later = output(&[with("Organism", "K. pneumoniae", "2")]);
+        number(&mut later, [&first]);
+        assert_eq!(later.laboratory[0].key, 6);
     }
 
     #[test]

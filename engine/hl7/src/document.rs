@@ -1,12 +1,14 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
 use contracts::MessageEffect;
+use domain::Circumstances;
 use domain::{DocumentAbout, ExchangedDocument, FillerNumber, Observation, PatientId};
 use jiff::Timestamp;
 
 use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
 use crate::message::{Message, Segment};
+use crate::observation::{self, Name, Surroundings};
 use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
@@ -23,12 +25,14 @@ pub(crate) fn document(
     let mut files = Files::default();
     for group in groups {
         let mut request = Request::default();
-        for segment in &group.segments {
+        let surroundings = Surroundings::of(message, &group.segments);
+        for (at, segment) in group.segments.iter().enumerate() {
             request.read(message, segment);
             if segment.name != "OBX" {
                 continue;
             }
             let mut observation = observation(message, segment, &request);
+            observation.circumstances = surroundings.circumstances(at, segment);
             // A file under a status without a result is none either.
             if observation.no_result().is_none() {
                 match files.take(message, segment) {
@@ -90,39 +94,23 @@ fn filler_number(message: &Message, segment: &Segment) -> Option<FillerNumber> {
 }
 
 fn observation(message: &Message, obx: &Segment, request: &Request) -> Observation {
-    let either = |field, first, second| {
-        let value = message.value(obx, field, first);
-        if value.is_empty() { message.value(obx, field, second) } else { value }
-    };
     let value_type = message.value(obx, 2, 1);
+    let Name { code, text: name, scheme } = observation::name(message, obx);
     Observation {
-        code: either(3, 1, 4),
-        name: either(3, 2, 5),
-        scheme: either(3, 3, 6),
-        value: observed(message, obx, &value_type),
-        unit: either(6, 1, 2),
+        code,
+        name,
+        scheme,
+        value: observation::value(message, obx, &value_type),
+        unit: observation::unit_of(message, obx),
         reference: message.text(obx, 7).trim().to_owned(),
-        flag: message.value(obx, 8, 1),
+        flag: observation::flags(message, obx),
         status: message.value(obx, 11, 1),
         sub_id: message.value(obx, 4, 1),
         filler: request.filler.clone(),
         stated_at: request.changed_at.or_else(|| timestamp(&message.msh(7, 1))),
         is_reported: false,
+        circumstances: Circumstances::default(),
         value_type,
-    }
-}
-
-/// OBX-5 as text, by its type (HL7-60).
-fn observed(message: &Message, obx: &Segment, value_type: &str) -> String {
-    match value_type {
-        // Comparator, first number, separator, second number (2.A.70).
-        "SN" => (1..=4).map(|number| message.value(obx, 5, number)).collect(),
-        "CE" | "CWE" | "CNE" | "CF" => {
-            let text = message.value(obx, 5, 2);
-            if text.is_empty() { message.value(obx, 5, 1) } else { text }
-        }
-        "ED" | "RP" => String::new(),
-        _ => message.text(obx, 5).trim().to_owned(),
     }
 }
 

@@ -143,6 +143,7 @@ impl Fixture {
             doubt: String::new(),
             withdrawn: None,
             key: 1,
+            ..LabRow::default()
         }];
         self
     }
