@@ -54,7 +54,7 @@ async fn hl7_60_units_flags_specimens_times_and_notes_reach_the_ehr() {
     let rows = [
         "|GLU^Glucose^L|1|7.4|10*3/uL||HH|||R|||20260103080000|",
         "|GLU^Glucose^L|2|21|mg/dL|-9.5|LL|||R|||20260103081000|",
-        "|600-7^Bacteria^LN|1|Escherichia coli~S. aureus||||||R|||20260103081000|",
+        "|600-7^Bacteria^LN|1|Escherichia coli\\.br\\S. aureus||||||R|||20260103081000|",
         "|20260103080000|20260103081000|",
         "|L|Phoned to ward 3.",
         "|P|Specimen: SER, Serum",

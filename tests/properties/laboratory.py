@@ -21,7 +21,9 @@ def plain(text):
 def field(segment, number):
     name = f"{segment.name}_{number}".lower()
     fields = getattr(segment, name)
-    return "~".join(it.to_er7() for it in fields) if len(fields) else ""
+    text = "~".join(it.to_er7() for it in fields) if len(fields) else ""
+    # The reader takes the escape characters of a line break for text.
+    return text.replace("\\E\\.br\\E\\", "\\.br\\")
 
 
 def component(segment, number, place):
@@ -48,7 +50,7 @@ def rows_of_message(text):
 def check_row(row, sent):
     obx, notes = row
     assert [component(obx, 3, it) for it in range(3)] == sent["name"]
-    assert "\n".join(plain(it) for it in field(obx, 5).split("~")) == sent["value"]
+    assert plain(field(obx, 5)) == sent["value"]
     assert plain(field(obx, 6)) == sent["unit"]
     assert plain(field(obx, 7)) == sent["reference"]
     assert field(obx, 8) == sent["flags"]

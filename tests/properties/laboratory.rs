@@ -162,7 +162,7 @@ fn read(row: &Row) -> Observed {
     let sub_id = stated("Sub-ID of the laboratory");
     Observed {
         name: name.try_into().unwrap(),
-        value: row.fields[5].split('~').map(plain).collect::<Vec<_>>().join("\n"),
+        value: field(5),
         unit: field(6),
         reference: field(7),
         flags: row.fields[8].clone(),

@@ -12,7 +12,7 @@ pub(crate) struct LabView {
     pub(crate) value_type: &'static str,
     #[serde(flatten)]
     pub(crate) row: LabRow,
-    /// OBX-5, delimiters included: a repetition for each line.
+    /// OBX-5, with its escape sequences.
     pub(crate) value: String,
     /// OBX-8, delimiters included.
     pub(crate) flag: String,
@@ -62,7 +62,7 @@ impl LabView {
     }
 }
 
-/// A laboratory row. Its type is NM only for a pure decimal (HL7-60), and TX for several lines. One that the laboratory took
+/// A laboratory row. Its type is NM only for a pure decimal (HL7-60), and FT for several lines. One that the laboratory took
 /// back has the status of that, whatever the status of the others.
 pub(crate) fn row(row: &LabRow, status: &'static str) -> LabView {
     let is_number = row.result.parse::<f64>().is_ok_and(f64::is_finite)
@@ -73,12 +73,12 @@ pub(crate) fn row(row: &LabRow, status: &'static str) -> LabView {
     let value_type = match lines.len() {
         _ if is_number => "NM",
         0 | 1 => "ST",
-        _ => "TX",
+        _ => "FT",
     };
     let observed = row.circumstances.observed_at.as_ref().filter(|it| it.is_dtm());
     LabView {
         value_type,
-        value: lines.join("~"),
+        value: lines.join("\\.br\\"),
         row: row.clone(),
         flag: flags.join(&FLAG_SEPARATOR.to_string()),
         status: row.withdrawn.map_or(status, NoResult::status),
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn hl7_60_only_a_pure_decimal_is_numeric() {
         for (result, value_type) in
-            [("5.2", "NM"), ("-1", "NM"), ("<5", "ST"), ("1e3", "ST"), ("", "ST"), ("5\n6", "TX")]
+            [("5.2", "NM"), ("-1", "NM"), ("<5", "ST"), ("1e3", "ST"), ("", "ST"), ("5\r\n6", "FT")]
         {
             assert_eq!(row(&sent(result), "R").value_type, value_type, "{result}");
         }
