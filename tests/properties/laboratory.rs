@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use contracts::{MessageEffect, Preferences};
 use domain::{
@@ -76,7 +77,8 @@ fn context(results: &ResultSet) -> ReportContext {
     }
 }
 
-fn produced(message: &Laboratory, templates: &Templates) -> Produced {
+fn produced(message: &Laboratory) -> Produced {
+    let templates = &*TEMPLATES;
     let Received { rows, remarks } = Received::of(&document(message));
     let mut output = NodeOutput { laboratory: rows, ..NodeOutput::default() };
     row_keys::number(&mut output, []);
@@ -101,9 +103,8 @@ fn produced(message: &Laboratory, templates: &Templates) -> Produced {
     }
 }
 
-fn templates() -> Templates {
-    Templates::open(None, Fonts::default()).unwrap()
-}
+static TEMPLATES: LazyLock<Templates> =
+    LazyLock::new(|| Templates::open(None, Fonts::default()).unwrap());
 
 /// Text without escape sequences.
 fn plain(text: &str) -> String {
@@ -203,7 +204,7 @@ proptest! {
         if message.results.is_empty() {
             return Ok(());
         }
-        let produced = produced(&message, &templates());
+        let produced = produced(&message);
         let rows = rows_of(&produced.oru);
         prop_assert_eq!(rows.len(), message.results.len(), "{}", message.text);
         for (row, expected) in rows.iter().zip(&message.results) {
@@ -231,7 +232,7 @@ proptest! {
         if message.results.is_empty() {
             return Ok(());
         }
-        let produced = produced(&message, &templates());
+        let produced = produced(&message);
         let observations = observations(&produced.bundle);
         prop_assert_eq!(observations.len(), message.results.len(), "{}", message.text);
         for (seen, expected) in observations.into_iter().zip(&message.results) {
@@ -270,14 +271,13 @@ fn hl7_60_independent_readers_find_every_row_of_a_laboratory_message() {
     let scratch = Scratch::default();
     let folder = scratch.path("reports");
     fs::create_dir_all(&folder).unwrap();
-    let templates = templates();
     let mut count = 0;
     for seed in 0..READ {
         let message = Laboratory::any(&mut Rng::with_seed(seed), "M1");
         if message.results.is_empty() {
             continue;
         }
-        let produced = produced(&message, &templates);
+        let produced = produced(&message);
         let write = |name: &str, text: &str| {
             fs::write(folder.join(format!("{seed}.{name}")), text).unwrap();
         };

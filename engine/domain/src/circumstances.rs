@@ -78,7 +78,8 @@ impl ObservedAt {
             && offset.len() == 4
     }
 
-    /// The time for people: `2026-01-03 08:10`, or what is stated of it; as received, if it is no date.
+    /// The time for people: `2026-01-03 08:10`, or what is stated of it. As received, if it is no
+    /// date.
     pub fn printed(&self) -> String {
         let Some(date) = self.date() else { return self.text.clone() };
         let part = |from: usize, to: usize| {

@@ -12,8 +12,9 @@
 //! | `abnormal` (PAP-12) | the abnormal rows, and where the model's list of them differs from the computed one |
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
-//! Each observation of a message with a result is a row, with its specimen, time, sub-ID, status and
-//! notes. One without a value, and a pointer to a document, is named in a remark. One whose status says that it is no result (OBX-11 D, W, X, N, I, O) is none, and is named in a remark. Where
+//! Each observation of a message with a result is a row, with its specimen, time, sub-ID, status
+//! and notes. One without a value, and a pointer to a document, is named in a remark, as is one
+//! whose status says that it is no result (OBX-11 D, W, X, N, I, O). Where
 //! it takes back what was reported before, its row has no value and says so; a message that only
 //! withdraws what nobody reported is rejected. If there is no row, papers are read: files in a
 //! message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
@@ -27,8 +28,9 @@
 //!
 //! Units are converted to UCUM notation where they are known; values are never converted. Whether a
 //! row is abnormal is computed from result and reference (HL7-63); a row whose flag from the sender
-//! says otherwise is marked as disagreeing. If nothing can be computed, the flag is that of the sender;
-//! an empty one never means normal. A critical flag of the sender (HH, LL, AA) stays whatever is computed.
+//! says otherwise is marked as disagreeing. If nothing can be computed, the flag is that of the
+//! sender; an empty one never means normal. A critical flag of the sender (HH, LL, AA) stays
+//! whatever is computed.
 
 mod agreement;
 mod answers;

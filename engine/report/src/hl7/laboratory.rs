@@ -62,8 +62,8 @@ impl LabView {
     }
 }
 
-/// A laboratory row. Its type is NM only for a pure decimal (HL7-60), and FT for several lines. One that the laboratory took
-/// back has the status of that, whatever the status of the others.
+/// A laboratory row. Its type is NM only for a pure decimal (HL7-60), and FT for several lines. One
+/// that the laboratory took back has the status of that, whatever the status of the others.
 pub(crate) fn row(row: &LabRow, status: &'static str) -> LabView {
     let is_number = row.result.parse::<f64>().is_ok_and(f64::is_finite)
         && row.result.chars().all(|it| it.is_ascii_digit() || ".+-".contains(it));
@@ -164,9 +164,9 @@ mod tests {
         }
     }
 
-    fn at(text: &str) -> ObservedAt {
-        let instant = format!("{}T{}:00:00Z", &text[..10], &text[11..13]).parse().ok();
-        ObservedAt { text: text.replace(['-', ' '], ""), instant }
+    fn at(hour: &str) -> ObservedAt {
+        let instant = format!("2026-01-03T{hour}:00:00Z").parse().ok();
+        ObservedAt { text: format!("20260103{hour}"), instant }
     }
 
     #[test]
@@ -229,13 +229,13 @@ mod tests {
             },
             ..sent("5.2")
         };
-        let early = with(Some(at("2026-01-03 08")), "Serum");
-        let late = with(Some(at("2026-01-03 09")), "Serum");
+        let early = with(Some(at("08")), "Serum");
+        let late = with(Some(at("09")), "Serum");
         let rows = [late, early];
         let found = span(&rows).map(|it| (it.first.text.clone(), it.last.text.clone())).unwrap();
         assert_eq!(found, ("2026010308".to_owned(), "2026010309".to_owned()));
         assert_eq!(specimen(&rows), "Serum");
-        let rows = [with(None, "Serum"), with(Some(at("2026-01-03 08")), "Plasma")];
+        let rows = [with(None, "Serum"), with(Some(at("08")), "Plasma")];
         assert!(span(&rows).is_none());
         assert_eq!(specimen(&rows), "");
     }

@@ -31,7 +31,7 @@ fn page(columns: &[f32], rows: &[&[&str]]) -> Page {
 fn read(columns: &[f32], rows: &[&[&str]]) -> Vec<String> {
     let found = entries(&[page(columns, rows)]).into_iter();
     let line = |it: Entry| {
-        let doubt = it.doubt.map_or(String::new(), |it| format!(" ({it:?})"));
+        let doubt = it.doubt.map(|it| format!(" ({it:?})")).unwrap_or_default();
         format!("{} = {}{doubt}", it.name, it.result)
     };
     found.map(line).collect()
