@@ -9,6 +9,7 @@
 //! | `unknown` | nobody could tell: "not assessed" |
 //! | `historical`, `hypothetical`, `family` | it was earlier, is asked for, is of a relative |
 //! | `new`, `increased`, `decreased`, `unchanged`, `resolved` | what became of it |
+//! | `earlier` | it was seen earlier: what is denied of it now has resolved |
 //! | `pseudo` | nothing: the phrase contains words that are a cue elsewhere |
 //! | `terminate` | the scope of every cue ends |
 //! | `limit` | the scope of what is said about presence and change ends |
@@ -29,6 +30,7 @@ pub(crate) enum CueKind {
     Hypothetical,
     Family,
     State(State),
+    Earlier,
     Pseudo,
     Terminate,
     Limit,
@@ -62,6 +64,7 @@ impl CueKind {
             "decreased" => Self::State(State::Decreased),
             "unchanged" => Self::State(State::Unchanged),
             "resolved" => Self::State(State::Resolved),
+            "earlier" => Self::Earlier,
             "pseudo" => Self::Pseudo,
             "terminate" => Self::Terminate,
             "limit" => Self::Limit,
@@ -77,7 +80,7 @@ impl CueKind {
             Self::Historical | Self::Hypothetical => Category::Temporality,
             Self::Family => Category::Experiencer,
             Self::State(_) => Category::State,
-            Self::Pseudo | Self::Terminate | Self::Limit => Category::None,
+            Self::Earlier | Self::Pseudo | Self::Terminate | Self::Limit => Category::None,
         }
     }
 }

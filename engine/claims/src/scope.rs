@@ -221,7 +221,9 @@ impl Reading {
             };
         }
         let said = self.presence(mention, &reaches);
+        let is_gone = said == Presence::Absent && self.was_seen_earlier(mention);
         let state = match nearest(&reaches, Category::State) {
+            _ if is_gone => Some(State::Resolved),
             Some(CueKind::State(state)) => Some(state),
             _ => None,
         };
@@ -230,7 +232,9 @@ impl Reading {
             && experiencer == Experiencer::Patient;
         let presence = if is_over { Presence::Absent } else { said };
         let state = if presence == Presence::Absent && !is_over { None } else { state };
-        let is_historical = has(CueKind::Historical) && state.is_none();
+        // Of a relative, only that it was there is told.
+        let is_historical =
+            has(CueKind::Historical) && state.is_none() && experiencer == Experiencer::Patient;
         let temporality =
             if is_historical { Temporality::Historical } else { Temporality::Current };
         Verdict { presence, temporality, experiencer, state }
@@ -254,6 +258,12 @@ impl Reading {
             _ if mention.is_denial => Presence::Absent,
             _ => Presence::Present,
         }
+    }
+
+    /// Whether the words before a finding say that it was seen earlier.
+    fn was_seen_earlier(&self, mention: &Mention) -> bool {
+        let mut earlier = self.cues.iter().filter(|it| it.kind == CueKind::Earlier);
+        earlier.any(|it| it.end <= mention.start && self.is_direct(it.end, mention.start))
     }
 
     /// Whether neither a comma nor another finding stands between two tokens.

@@ -34,6 +34,7 @@ impl Reading {
             .or_else(|| self.site_behind(mention))
             .or_else(|| self.site_before(mention))
             .or_else(|| self.site_of_heading(mention))
+            .or_else(|| self.site_of_topic(mention))
     }
 
     /// The site within or directly before the words of a finding.
@@ -75,10 +76,16 @@ impl Reading {
         is_heading.then_some(named.site)
     }
 
+    /// In Chinese the site that a sentence began with is that of all its parts.
+    fn site_of_topic(&self, mention: &Mention) -> Option<usize> {
+        let is_chinese = self.kind(mention.start) == Some(TokenKind::Han);
+        let before = self.sites.iter().rev().find(|it| it.end <= mention.start)?;
+        is_chinese.then_some(before.site)
+    }
+
     /// Whether another part of the sentence begins between two tokens.
     fn is_cut(&self, start: usize, end: usize) -> bool {
-        (start..end)
-            .any(|at| self.ends_part(at) || matches!(self.word(at), "and" | "or" | "及" | "和"))
+        (start..end).any(|at| self.ends_part(at) || matches!(self.word(at), "and" | "or"))
     }
 
     /// Whether a part of a sentence ends with a token.

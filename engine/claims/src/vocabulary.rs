@@ -226,6 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn pap_15_what_was_seen_earlier_and_is_not_seen_now_has_resolved() {
+        let resolved = Some(State::Resolved);
+        check(
+            "The previously noted nodule is not visualized.",
+            &[("nodule", Presence::Absent, resolved)],
+        );
+        check("The nodule is not visualized.", &[("nodule", Presence::Absent, None)]);
+    }
+
+    #[test]
+    fn pap_15_in_chinese_the_site_that_a_sentence_begins_with_is_that_of_its_parts() {
+        check(
+            "腹腔内未见游离气体，未见积液。",
+            &[("pneumoperitoneum", Presence::Absent, None), ("ascites", Presence::Absent, None)],
+        );
+    }
+
+    #[test]
     fn pap_15_a_heading_on_its_own_line_is_that_of_the_lines_below() {
         let text = "INDICATION:\nPneumonia.\n\nFINDINGS:\nNo effusion.";
         let claims = Vocabulary::standard().claims(text);
