@@ -12,7 +12,7 @@
 //! | `detect` (PAP-07) | where `target` is | a box for each place, with its own label |
 //! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` of `options` |
 //! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
-//! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report |
+//! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report: `possible` for each, `absent` if there is none, `unknown` if nothing could be compared |
 //!
 //! Images are the first `pictures` (default 1) of `modalities` (default CR and DX), in the order of
 //! their UIDs; with `middle: true` those about the middle, for key images of a stack. They are
@@ -24,23 +24,37 @@
 //! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is
 //! rejected: a person has to look, and nothing of it is sent. Contradictions are flagged under
 //! "Comment": of the text with findings and measurements of earlier nodes, and of a label with the
-//! side of its box. The rules know eleven findings of the chest in English and Chinese
-//! (`claims.rs`), and make no claim about others.
+//! side of its box. The rules know findings of chest, abdomen and head in English and Chinese (the
+//! crate `claims`), and make no claim about others. A site adds its own, or words for known ones:
+//!
+//! ```yaml
+//! concepts:
+//!   - { name: situs inversus, en: [situs inversus], zh: [内脏反位], code: { value: '1', scheme: 99SITE, meaning: Situs inversus } }
+//!   - { name: pneumothorax, en: [pneumo] }
+//! ```
+//!
+//! With `coded_findings: true`, `report` also gives each finding that its text claims of the patient
+//! now as a finding with code, presence and side.
 
-mod claims;
+mod coded;
 mod draft;
 mod images;
 mod prompt;
 mod rejection;
 
+use claims::{ConceptEntry, Vocabulary};
 use domain::{Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use plugin_toolkit::answer::check_boxes;
 use plugin_toolkit::kind::{AnswerKind, ask_of_kind};
 use plugin_toolkit::question::Question;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use crate::draft::{comment, discrepancies, findings_section, flags, regions, report_sections};
+use crate::coded::coded_findings;
+use crate::draft::{
+    agreement, comment, discrepancies, findings_section, flags, regions, report_sections,
+};
 use crate::images::ShownImages;
 use crate::prompt::{PromptVariables, written_text};
 use crate::rejection::Reason;
@@ -81,6 +95,22 @@ pub struct Settings {
     /// Upper bound of an answer, in tokens, if not the default of the model.
     #[serde(default)]
     pub tokens_max: Option<usize>,
+    /// The findings that are recognised in texts: under this key, those that the site adds.
+    #[serde(default = "standard_vocabulary", deserialize_with = "vocabulary")]
+    pub concepts: Vocabulary,
+    /// Whether a report also gives the findings that its text claims, with their codes.
+    #[serde(default, rename = "coded_findings")]
+    pub has_coded_findings: bool,
+}
+
+fn standard_vocabulary() -> Vocabulary {
+    Vocabulary::standard().clone()
+}
+
+/// The standard vocabulary with the findings that a site adds.
+fn vocabulary<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vocabulary, D::Error> {
+    let own = Vec::<ConceptEntry>::deserialize(deserializer)?;
+    Vocabulary::standard().extended(&own).map_err(D::Error::custom)
 }
 
 /// The task of a node.
@@ -133,7 +163,7 @@ impl Plugin for Draft {
             Task::Report => report(context, settings, &input),
             Task::Detect => detect(context, settings, &input),
             Task::Vqa | Task::TextQa => answer_question(context, settings, &input),
-            Task::Compare => compare(&input),
+            Task::Compare => compare(settings, &input),
         }
     }
 }
@@ -149,7 +179,12 @@ fn report(
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let sections = report_sections(&answer.answer);
     let output = NodeOutput { sections, ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, input))
+    let text = written_text(&output);
+    let mut output = with_regions_and_comment(output, &answer, &shown, settings, input);
+    if settings.has_coded_findings {
+        output.findings = coded_findings(&settings.concepts.claims(&text));
+    }
+    Ok(output)
 }
 
 /// The boxes of a structure. If there is none, the model did not find it, which says nothing about
@@ -177,7 +212,7 @@ fn detect(
         },
     };
     let output = NodeOutput { findings: vec![finding], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, input))
+    Ok(with_regions_and_comment(output, &answer, &shown, settings, input))
 }
 
 /// An answer to a question about images or texts.
@@ -200,12 +235,12 @@ fn answer_question(
     let asked = settings.question.clone().unwrap_or_default();
     let section = findings_section(format!("{asked}\n{}{sources}", given.text));
     let output = NodeOutput { sections: vec![section], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &given.answer, &shown, input))
+    Ok(with_regions_and_comment(output, &given.answer, &shown, settings, input))
 }
 
 /// The differences between the draft of earlier nodes and the report that a person has signed for
 /// this study.
-fn compare(input: &NodeInput) -> Result<NodeOutput, NodeError> {
+fn compare(settings: &Settings, input: &NodeInput) -> Result<NodeOutput, NodeError> {
     let drafts: Vec<String> = input.earlier.values().map(written_text).collect();
     let draft = drafts.join("\n");
     let Some(signed) = input.reports.iter().find(|it| it.is_of_study) else {
@@ -217,12 +252,20 @@ fn compare(input: &NodeInput) -> Result<NodeOutput, NodeError> {
         let reason = "no node before this one has written anything";
         return Err(NodeError::rejected(Reason::NoDraft, reason));
     }
-    let text =
-        "Compared by rules that know eleven findings of the chest; others were not compared.";
     let title = Code::new("121106", "DCM", "Comment");
+    let comparison = agreement(&draft, &signed.text, &settings.concepts);
+    let known = settings.concepts.concept_count();
+    let text = format!(
+        "Compared by rules that know {known} findings; others were not compared. Both speak of: {}.",
+        if comparison.compared.is_empty() {
+            "none".to_owned()
+        } else {
+            comparison.compared.join(", ")
+        }
+    );
     Ok(NodeOutput {
-        findings: discrepancies(&draft, &signed.text),
-        sections: vec![Section { title, text: text.to_owned() }],
+        findings: discrepancies(&comparison),
+        sections: vec![Section { title, text }],
         ..NodeOutput::default()
     })
 }
@@ -288,10 +331,12 @@ fn with_regions_and_comment(
     mut output: NodeOutput,
     answer: &InferResponse,
     shown: &ShownImages,
+    settings: &Settings,
     input: &NodeInput,
 ) -> NodeOutput {
     output.regions = regions(answer, &shown.images, Draft::VERSION);
-    let flags = flags(&written_text(&output), input, &output.regions);
+    let text = written_text(&output);
+    let flags = flags(&text, input, &output.regions, &settings.concepts);
     output.sections.push(comment(answer, &flags));
     output
 }
