@@ -13,18 +13,15 @@ use crate::{LabRow, NodeOutput, Segment};
 enum RowName {
     /// A row of a laboratory report.
     Laboratory { code: String, scheme: String, name: String },
-    /// The measurements of a segment.
-    Segment { label: String },
+    /// The measurements of a segment. The code of OBX-3 tells what was measured, and not in what:
+    /// all segments share one sequence of keys.
+    Segment,
 }
 
 impl RowName {
     fn of_row(row: &LabRow) -> Self {
         let LabRow { code, scheme, entry_name, .. } = row;
         Self::Laboratory { code: code.clone(), scheme: scheme.clone(), name: entry_name.clone() }
-    }
-
-    fn of_segment(segment: &Segment) -> Self {
-        Self::Segment { label: segment.label.clone() }
     }
 }
 
@@ -40,7 +37,7 @@ fn keys(output: &NodeOutput) -> impl Iterator<Item = RowKey> {
     let rows = output.laboratory.iter();
     let rows = rows.map(|it| RowKey { name: RowName::of_row(it), number: it.key });
     let segments = segments(output);
-    rows.chain(segments.map(|it| RowKey { name: RowName::of_segment(it), number: it.key }))
+    rows.chain(segments.map(|it| RowKey { name: RowName::Segment, number: it.key }))
 }
 
 fn segments(output: &NodeOutput) -> impl Iterator<Item = &Segment> {
@@ -56,7 +53,7 @@ pub fn number<'a>(output: &mut NodeOutput, earlier: impl IntoIterator<Item = &'a
         row.key = numbering.key(RowName::of_row(row), row.key);
     }
     for segment in output.segmentations.iter_mut().flat_map(|it| &mut it.segments) {
-        segment.key = numbering.key(RowName::of_segment(segment), segment.key);
+        segment.key = numbering.key(RowName::Segment, segment.key);
     }
 }
 

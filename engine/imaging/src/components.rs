@@ -41,6 +41,14 @@ pub struct Component {
     pub touches_edge: bool,
 }
 
+impl Component {
+    /// Some voxels of a mask as a component.
+    pub(crate) fn of(mask: &Mask, voxels: Vec<usize>) -> Self {
+        let touches_edge = voxels.iter().any(|it| is_on_edge(mask, *it));
+        Self { voxels, touches_edge }
+    }
+}
+
 /// The connected components of a mask, in the order of their first voxels.
 pub fn components(mask: &Mask, connectivity: Connectivity) -> Vec<Component> {
     let steps = connectivity.steps();

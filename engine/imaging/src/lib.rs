@@ -10,7 +10,9 @@
 //! - [`mod@slice`]: decodes one file to a slice in Hounsfield units;
 //! - [`volume`]: stacks slices, and refuses a stack that is not regular;
 //! - [`mask`] and [`components`]: sets of voxels, connected parts, filled holes;
-//! - [`measurement`]: volumes in mL, areas and longest diameters.
+//! - [`objects`]: things that were drawn one by one, followed from slice to slice;
+//! - [`laterality`]: the side of the patient on which voxels lie;
+//! - [`measurement`]: volumes in mL, areas, long and short axes (`diameters`).
 //!
 //! Pictures of eight bits a channel:
 //! - [`rendering`]: an instance as a picture, by the window of its file ([`window`]);
@@ -35,11 +37,14 @@
 pub mod annotation;
 mod cell_format;
 pub mod components;
+mod diameters;
 pub mod encapsulated_document;
 mod image_attributes;
+pub mod laterality;
 pub mod mask;
 pub mod measurement;
 pub mod object_reader;
+pub mod objects;
 mod padding;
 pub mod picture;
 pub mod rendering;

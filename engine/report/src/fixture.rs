@@ -192,6 +192,7 @@ fn segment(label: &str, voxels: u64) -> Segment {
         label: label.to_owned(),
         category: Code::new("123037004", "SCT", "Anatomical Structure"),
         kind: Code::new("272673000", "SCT", "Bone"),
+        laterality: None,
         tracking_id: label.to_owned(),
         mask: ArtifactRef { sha256: label.to_owned(), bytes: 2 },
         voxels,

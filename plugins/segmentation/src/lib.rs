@@ -14,6 +14,14 @@
 //! | `lung` | -950 to -400 | of at least 1 mL that do not touch the edge of a slice | holes filled |
 //! | `body` | at least -300 | the largest | holes filled |
 //!
+//! **Objects.** Whether a target is countable is a property of the target (`known_target.rs`): bone or
+//! liver is one structure, lesions and kidneys are several. Each object of a countable target is a
+//! finding and a segment of its own, with its own measurements and tracking UID: each `[SEG]` of the
+//! network, and each connected part of it (`imaging::objects`). Lungs, kidneys and femurs are named by
+//! their side, which comes from the coordinates of the patient (`imaging::laterality`); objects of one
+//! name are numbered, the largest first. Long and short axis are of one slice (RECIST 1.1;
+//! `imaging::measurement`).
+//!
 //! A hole is background from which no path through voxel faces leads out of the volume; the first
 //! and the last slice are open. A volume is the number of voxels x row spacing x column spacing x
 //! distance of slices along their normal (DIN-82). Arms of a table count as body if they touch it.
@@ -26,6 +34,12 @@
 //!   from its darkest to its brightest hundredth.
 //! - `prompt` replaces the prompt of the model's release; `{target}` in it stands for the target.
 //!   `tokens_max` is the upper bound of an answer.
+//! - A target is a known name (`known_target.rs`), any other text of up to 40 characters, which carries
+//!   a local code, or `{ name: polyp, countable: true, sides: false }`.
+//! - Parts of a countable target that are smaller than `smallest_ml` (default 0.01 mL for lesions, 1 mL
+//!   for organs), in a single image than `smallest_percent` of its pixels (default 0.01), are noise. At
+//!   most `objects_max` objects of a target (default 20) are reported. A comment tells what was left
+//!   out.
 //! - A target that was drawn is reported as possible. A target that was not drawn is reported as
 //!   unknown, and never as absent (PAP-06).
 //! - A truncated answer, or one without a mask for every `[SEG]`, is rejected.
@@ -42,7 +56,9 @@
 //! Padding is in no outline.
 
 mod agreement;
+mod known_target;
 mod network;
+mod object;
 mod outline;
 mod rejection;
 mod series_problem;

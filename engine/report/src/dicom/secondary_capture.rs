@@ -160,7 +160,11 @@ fn draw_findings(
             let mask = input.masks.get(&segment.mask.sha256).ok_or(ReportError::MaskMissing)?;
             let count = geometry.pixels();
             let range = slice * count..(slice + 1) * count;
-            let pixels = range.map(|at| encoding::bits::is_set(mask, at)).collect();
+            let pixels: Vec<bool> = range.map(|at| encoding::bits::is_set(mask, at)).collect();
+            // The legend has what is seen: of many lesions, few are on one slice.
+            if !pixels.contains(&true) {
+                continue;
+            }
             let colour = annotation::colour(legend.len());
             annotation::tint_mask(picture, &FlatMask { height, width, pixels }, colour);
             legend.push(Line { text: segment.label.clone(), colour });

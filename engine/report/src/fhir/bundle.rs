@@ -248,7 +248,10 @@ fn body_site(finding: &Finding) -> Option<Value> {
 
 fn measurement(input: &ReportInput<'_>, segment: &Segment, measurement: &Measurement) -> Value {
     let mut resource = observation(input, &measurement.code);
-    put(&mut resource, "bodySite", concept(&segment.kind));
+    // The label tells apart what has one code: two lesions, or both kidneys.
+    let mut site = concept(&segment.kind);
+    put(&mut site, "text", json!(segment.label));
+    put(&mut resource, "bodySite", site);
     if !input.status.is_withdrawn {
         let quantity = json!({
             "value": measurement.value,
