@@ -22,6 +22,7 @@ mod mistakes;
 mod model;
 mod model_exchange;
 mod model_http;
+mod objects;
 mod operation;
 mod outlines;
 mod papers;

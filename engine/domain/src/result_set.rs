@@ -203,6 +203,10 @@ pub struct Segmentation {
     pub segments: Vec<Segment>,
     /// The algorithm that made them.
     pub algorithm: Algorithm,
+    /// Whether it is for research only: it stays with the outputs of its run, and is in no draft, no
+    /// report and no review.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_hidden: bool,
 }
 
 /// One segment: a structure and the mask of its voxels.

@@ -176,6 +176,41 @@ mod tests {
     }
 
     #[test]
+    fn hl7_53_measurements_of_two_segments_never_have_one_key_whatever_their_labels() {
+        let segment = |label: &str| -> Segment {
+            let code = serde_json::json!({"value": "1", "scheme": "SCT", "meaning": "x"});
+            serde_json::from_value(serde_json::json!({
+                "label": label, "category": code, "kind": code, "tracking_id": label,
+                "mask": {"sha256": "", "bytes": 0}, "voxels": 1, "measurements": [],
+            }))
+            .unwrap()
+        };
+        let of = |labels: &[&str]| -> NodeOutput {
+            let segments: Vec<Segment> = labels.iter().map(|it| segment(it)).collect();
+            let geometry = serde_json::json!({
+                "rows": 1, "columns": 1, "instances": [], "sop_class": "1.2", "lossy": false,
+            });
+            let segmentation = serde_json::json!({
+                "series": "1.2", "geometry": geometry, "segments": segments,
+                "algorithm": {"name": "", "version": "", "parameters": {}},
+            });
+            let segmentations = vec![serde_json::from_value(segmentation).unwrap()];
+            NodeOutput { segmentations, ..NodeOutput::default() }
+        };
+        let keys =
+            |output: &NodeOutput| -> Vec<u32> { segments(output).map(|it| it.key).collect() };
+        let mut draft = of(&["lesion 1", "lesion 2", "liver"]);
+        number(&mut draft, []);
+        assert_eq!(keys(&draft), [1, 2, 3]);
+
+        // The first was taken out: the others keep theirs, and a new one gets another.
+        let mut edited = of(&["lesion 2", "liver", "spleen"]);
+        inherit(&mut edited, &draft);
+        number(&mut edited, [&draft]);
+        assert_eq!(keys(&edited), [2, 3, 4]);
+    }
+
+    #[test]
     fn hl7_53_who_edits_without_keys_keeps_those_that_are_certain() {
         let mut draft = output(&[row("Glc", "5"), row("K", "4"), row("Glc", "9")]);
         number(&mut draft, []);

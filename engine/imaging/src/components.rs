@@ -12,7 +12,8 @@ pub enum Connectivity {
 }
 
 impl Connectivity {
-    fn steps(self) -> Vec<[isize; 3]> {
+    /// The steps to the neighbours of a voxel.
+    pub(crate) fn steps(self) -> Vec<[isize; 3]> {
         let mut steps = Vec::new();
         for z in -1..=1_isize {
             for y in -1..=1_isize {
@@ -93,7 +94,8 @@ fn is_on_edge(mask: &Mask, voxel: usize) -> bool {
     row == 0 || column == 0 || row + 1 == rows || column + 1 == columns
 }
 
-fn neighbours<'a>(
+/// The voxels that steps lead to.
+pub(crate) fn neighbours<'a>(
     mask: &Mask,
     voxel: usize,
     steps: &'a [[isize; 3]],

@@ -10,6 +10,7 @@
 //! - [`mod@slice`]: decodes one file to a slice in Hounsfield units;
 //! - [`volume`]: stacks slices, and refuses a stack that is not regular;
 //! - [`mask`] and [`components`]: sets of voxels, connected parts, filled holes;
+//! - [`bridges`]: structures taken apart where they hardly touch;
 //! - [`objects`]: things that were drawn one by one, followed from slice to slice;
 //! - [`laterality`]: the side of the patient on which voxels lie;
 //! - [`measurement`]: volumes in mL, areas, long and short axes (`diameters`).
@@ -35,6 +36,7 @@
 //! - No size from a file is trusted before its product was compared with a limit (SEC-24).
 
 pub mod annotation;
+pub mod bridges;
 mod cell_format;
 pub mod components;
 mod diameters;

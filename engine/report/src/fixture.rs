@@ -242,6 +242,7 @@ fn results() -> ResultSet {
             },
             segments: vec![segment("left", 2), segment("right", 1)],
             algorithm: algorithm(),
+            is_hidden: false,
         }],
         regions: vec![Region {
             label: "a lesion".to_owned(),

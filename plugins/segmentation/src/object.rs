@@ -3,11 +3,13 @@
 //! A target that is not countable is one object. Of a countable one, each connected part is an object,
 //! but for parts that are smaller than noise; what is left out is told.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use domain::{Laterality, VolumeGeometry};
 use imaging::Mask;
+use imaging::bridges::parts_at_bridges;
 use imaging::components::Component;
 use imaging::laterality::Midplane;
 use imaging::mask::voxel_millilitres;
@@ -21,6 +23,9 @@ const OBJECTS_MAX: usize = 20;
 
 /// Default percentage of the pixels of an image below which a part is noise.
 const SMALLEST_PERCENT: f64 = 0.01;
+
+/// Thickness of a bridge in mm, up to which both sides of a pair are taken apart.
+const BRIDGE_MM: f64 = 6.0;
 
 /// Bounds of what is an object, as far as a workflow sets them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,20 +103,29 @@ pub(crate) struct TargetObject {
     /// Label of its segment: the target, with side and number where there are several.
     pub(crate) label: String,
     pub(crate) laterality: Option<Laterality>,
-    /// Its voxels in the mask of the target.
-    pub(crate) voxels: Vec<usize>,
+    extent: Extent,
+}
+
+/// The voxels of an object in the mask of its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All of them.
+    Whole,
+    /// Some, by their indices.
+    Part(Vec<usize>),
 }
 
 impl TargetObject {
     /// Its voxels as a mask.
-    pub(crate) fn mask(&self, of: &Mask) -> Mask {
+    pub(crate) fn mask<'a>(&self, of: &'a Mask) -> Cow<'a, Mask> {
+        let Extent::Part(voxels) = &self.extent else { return Cow::Borrowed(of) };
         let mut mask = Mask { shape: of.shape, voxels: vec![false; of.voxels.len()] };
-        for voxel in &self.voxels {
+        for voxel in voxels {
             if let Some(flag) = mask.voxels.get_mut(*voxel) {
                 *flag = true;
             }
         }
-        mask
+        Cow::Owned(mask)
     }
 }
 
@@ -127,13 +141,10 @@ pub(crate) struct TargetObjects {
 impl TargetObjects {
     /// The whole mask as one object; none if it is empty.
     pub(crate) fn whole(target: &Target, mask: &Mask) -> Self {
-        let voxels = mask.voxels.iter().enumerate().filter(|(_, is_set)| **is_set);
-        let voxels: Vec<usize> = voxels.map(|(voxel, _)| voxel).collect();
-        let object = TargetObject { label: target.name().to_owned(), laterality: None, voxels };
-        Self {
-            objects: Some(object).filter(|it| !it.voxels.is_empty()).into_iter().collect(),
-            omissions: Vec::new(),
-        }
+        let label = target.name().to_owned();
+        let object = TargetObject { label, laterality: None, extent: Extent::Whole };
+        let objects = if mask.count() == 0 { Vec::new() } else { vec![object] };
+        Self { objects, omissions: Vec::new() }
     }
 
     /// The parts of a countable target. `side` tells the side of some voxels, if they have one.
@@ -174,7 +185,7 @@ impl TargetObjects {
         let objects = parts.into_iter().map(|it| TargetObject {
             label: String::new(),
             laterality: side(&it.voxels),
-            voxels: it.voxels,
+            extent: Extent::Part(it.voxels),
         });
         Self { objects: labelled(target, objects.collect()), omissions }
     }
@@ -206,6 +217,62 @@ fn labelled(target: &Target, mut objects: Vec<TargetObject>) -> Vec<TargetObject
         object.label = if is_only { label } else { format!("{label} {number}") };
     }
     objects
+}
+
+/// Takes parts that lie on both sides of the patient apart where they hardly touch: both lungs along the
+/// airways. A part that does not fall into a left and a right one stays as it is.
+pub(crate) fn sides_apart(
+    parts: Vec<Component>,
+    mask: &Mask,
+    geometry: &VolumeGeometry,
+    midplane: Option<Midplane>,
+) -> Vec<Component> {
+    let Some(midplane) = midplane else { return parts };
+    let side = |it: &Component| midplane.side(geometry, &it.voxels);
+    let mut apart = Vec::new();
+    for part in parts {
+        let is_of_both = side(&part) == Some(Laterality::Bilateral);
+        let pieces = Some(&part).filter(|_| is_of_both);
+        let pieces = pieces.and_then(|it| parts_at_bridges(mask, it, bridge_steps(geometry)));
+        match pieces.and_then(|it| left_and_right(it, side)) {
+            Some(sides) => apart.extend(sides),
+            None => apart.push(part),
+        }
+    }
+    apart
+}
+
+/// How many voxels of surface are taken off at most.
+fn bridge_steps(geometry: &VolumeGeometry) -> usize {
+    let [row, column] = geometry.pixel_spacing.unwrap_or([1.0, 1.0]);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 6")]
+    let steps = (BRIDGE_MM / 2.0 / row.max(column)).ceil().clamp(1.0, 6.0) as usize;
+    steps
+}
+
+/// All pieces of the left as one part, and all of the right; nothing if a piece is of both, or if one
+/// side has none.
+fn left_and_right(
+    pieces: Vec<Component>,
+    side: impl Fn(&Component) -> Option<Laterality>,
+) -> Option<[Component; 2]> {
+    let mut left: Option<Component> = None;
+    let mut right: Option<Component> = None;
+    for piece in pieces {
+        let part = match side(&piece)? {
+            Laterality::Left => &mut left,
+            Laterality::Right => &mut right,
+            Laterality::Bilateral => return None,
+        };
+        match part {
+            None => *part = Some(piece),
+            Some(part) => {
+                part.touches_edge |= piece.touches_edge;
+                part.voxels.extend(piece.voxels);
+            }
+        }
+    }
+    Some([left?, right?])
 }
 
 /// The plane between left and right of a volume for a target; nothing if its parts have no sides.
@@ -246,7 +313,8 @@ mod tests {
         let found =
             TargetObjects::parts(&target, parts(), Bounds::default(), smallest(0.01), |_| None);
         assert_eq!(labels(&found), ["lesion 1", "lesion 2"]);
-        assert_eq!(found.objects[0].voxels.len(), 50);
+        let mask = Mask { shape: [1, 1, 100], voxels: vec![true; 100] };
+        assert_eq!(found.objects[0].mask(&mask).count(), 50);
         assert_eq!(
             found.omissions,
             [
@@ -280,7 +348,7 @@ mod tests {
         let mask = Mask { shape: [1, 1, 5], voxels: vec![true, false, false, true, true] };
         let found = TargetObjects::whole(&target, &mask);
         assert_eq!(labels(&found), ["bone"]);
-        assert_eq!(found.objects[0].mask(&mask), mask);
+        assert_eq!(*found.objects[0].mask(&mask), mask);
         let empty = Mask { voxels: vec![false; 5], ..mask };
         assert!(TargetObjects::whole(&target, &empty).objects.is_empty());
     }

@@ -16,7 +16,7 @@ use crate::Outline;
 use crate::agreement::Agreement;
 use crate::known_target::Parts;
 use crate::network::{self, NetworkOutline, ShownPages};
-use crate::object::{Bounds, TargetObject, TargetObjects, midplane};
+use crate::object::{Bounds, TargetObject, TargetObjects, midplane, sides_apart};
 use crate::rejection::Reason;
 use crate::settings::{Method, NetworkSettings};
 use crate::subject::{Pixels, Subject};
@@ -44,6 +44,7 @@ impl Outlines {
                 geometry: subject.geometry.clone(),
                 segments: self.segments,
                 algorithm,
+                is_hidden: false,
             });
         }
         if !self.remarks.is_empty() {
@@ -146,6 +147,7 @@ fn threshold_objects(target: &Target, mask: &Mask, volume: &VolumeRef<'_>) -> Ta
     let tissue = || threshold::tissue(volume);
     let midplane = midplane(target, &volume.geometry, tissue, mask);
     let side = |it: &[usize]| midplane.and_then(|plane| plane.side(&volume.geometry, it));
+    let parts = sides_apart(parts, mask, &volume.geometry, midplane);
     TargetObjects::parts(target, parts, bounds, smallest, side)
 }
 
@@ -237,7 +239,8 @@ fn network_objects(
         Pixels::Image { .. } => None,
     };
     let side = |it: &[usize]| -> Option<Laterality> { midplane?.side(geometry, it) };
-    TargetObjects::parts(target, objects(mask, drawn), bounds, smallest, side)
+    let parts = sides_apart(objects(mask, drawn), mask, geometry, midplane);
+    TargetObjects::parts(target, parts, bounds, smallest, side)
 }
 
 /// The tissue of a volume: by Hounsfield units on CT, what is not dark on MR.

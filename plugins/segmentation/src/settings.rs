@@ -65,6 +65,20 @@ pub struct NetworkSettings {
     /// Upper bound of the objects of a target that are reported one by one, the largest first.
     #[serde(default)]
     pub objects_max: Option<usize>,
+    /// What becomes of outlines in radiographs.
+    #[serde(default)]
+    pub radiographs: Radiographs,
+}
+
+/// What becomes of outlines in radiographs, of which the model is known to draw poor ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Radiographs {
+    /// They are for research: kept with the run, and in no finding, report or review.
+    #[default]
+    Hidden,
+    /// They are findings like any other.
+    Shown,
 }
 
 /// A target that Hounsfield units alone distinguish.
@@ -172,6 +186,7 @@ mod tests {
             (serde_json::json!({"window": {"center": 40, "width": 0}}), "width"),
             (serde_json::json!({"windows": 3}), "unknown"),
             (serde_json::json!({"objects_max": 0}), "objects_max"),
+            (serde_json::json!({"radiographs": "maybe"}), "shown"),
             (serde_json::json!({"smallest_ml": -1}), "smallest_ml"),
             (serde_json::json!({"smallest_percent": 101}), "smallest_percent"),
             (serde_json::json!({"targets": ["[SEG]"]}), "brackets"),

@@ -344,6 +344,33 @@ mod tests {
     }
 
     #[test]
+    fn out_14_the_side_of_a_segment_is_coded_in_the_segmentation_and_in_the_report() {
+        let mut fixture = Fixture::new();
+        let segments = &mut fixture.results.segmentations[0].segments;
+        segments[0].laterality = Some(Laterality::Left);
+        let outputs = fixture.compose(&[OutputKind::Seg, OutputKind::Sr]).unwrap();
+        let found = |kind: OutputKind| read(outputs.iter().find(|it| it.kind == kind).unwrap());
+        let seg = found(OutputKind::Seg);
+        let sides: Vec<Vec<String>> = items(&seg, tags::SEGMENT_SEQUENCE)
+            .iter()
+            .map(|segment| {
+                let kind = &items(segment, tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE)[0];
+                let modifiers = items(kind, tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE);
+                modifiers.iter().map(|it| value(it, tags::CODE_VALUE)).collect()
+            })
+            .collect();
+        assert_eq!(sides, [vec!["7771000".to_owned()], Vec::new()]);
+        let sr = found(OutputKind::Sr);
+        let measurements = items(&sr, tags::CONTENT_SEQUENCE).last().unwrap();
+        let groups = items(measurements, tags::CONTENT_SEQUENCE);
+        assert_eq!(
+            codes(&groups[0])[..3],
+            ["121071=272673000", "363698007=272673000", "272741003=7771000"]
+        );
+        assert!(!codes(&groups[1]).iter().any(|it| it.starts_with("272741003")));
+    }
+
+    #[test]
     fn out_31_without_a_site_the_side_is_one_of_the_finding() {
         let mut fixture = Fixture::new();
         fixture.results.findings[0].site = None;
