@@ -82,7 +82,7 @@ for segment in seg.SegmentSequence:
     modifier = kind.get("SegmentedPropertyTypeModifierCodeSequence")
     group = groups[segment.TrackingUID]
     in_report = {it.name.value: float(it.value) for it in group.get_measurements()}
-    assert group.referenced_segment.referenced_segment_numbers == segment.SegmentNumber
+    assert group.referenced_segment.referenced_segment_numbers == [segment.SegmentNumber]
     sites = group.finding_sites
     in_message = {code: (key, value) for name, code, key, value in rows
                   if name.endswith(" of " + segment.SegmentLabel)}
