@@ -165,8 +165,8 @@ fn objects(python: &Path, hospital: &Hospital) -> Vec<Value> {
     let script = root().join("tests/it/objects.py");
     let output = Command::new(python).arg(script).arg(pacs).arg(oru).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let found: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{errors}"));
+    assert!(output.status.success(), "{errors}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let found = found.as_array().unwrap().clone();
     let uids: BTreeSet<&str> = found.iter().map(|it| it["uid"].as_str().unwrap()).collect();
     let keys: BTreeSet<String> = found.iter().map(|it| it["keys"].to_string()).collect();
@@ -366,7 +366,8 @@ nodes: { lungs: { plugin: segmentation, with: { method: threshold, targets: [lun
     for run in &runs {
         let run = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
         let segments = run["outputs"]["lungs"]["segmentations"][0]["segments"].as_array();
-        let segments = segments.unwrap_or_else(|| panic!("{run}"));
+        assert!(segments.is_some(), "{run}");
+        let segments = segments.unwrap();
         let told: Vec<Value> =
             segments.iter().map(|it| json!([it["label"], it["laterality"]])).collect();
         // The right one is the larger one.

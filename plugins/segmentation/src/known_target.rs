@@ -84,7 +84,6 @@ const fn soft(
 }
 
 /// All known structures.
-#[rustfmt::skip]
 pub(crate) const KNOWN_TARGETS: [KnownTarget; 32] = [
     KnownTarget {
         name: "bone",

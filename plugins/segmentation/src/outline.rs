@@ -54,8 +54,7 @@ impl Outlines {
         output
     }
 
-    /// Adds the objects of a target, each with a finding and a segment. `close` ends the text of each
-    /// finding.
+    /// Adds the objects of a target, each with a finding and a segment.
     fn add(
         &mut self,
         context: &Context<'_>,

@@ -150,7 +150,7 @@ impl NetworkSettings {
         if self.objects_max.is_some_and(|it| !(1..=OBJECTS_MAX).contains(&it)) {
             return Err(format!("`objects_max` is from 1 to {OBJECTS_MAX}"));
         }
-        if self.smallest_ml.is_some_and(|it| !(it.is_finite() && it >= 0.0)) {
+        if self.smallest_ml.is_some_and(|it| !(0.0..=f64::MAX).contains(&it)) {
             return Err("`smallest_ml` is a volume in mL, 0 or more".to_owned());
         }
         if self.smallest_percent.is_some_and(|it| !(0.0..=100.0).contains(&it)) {
