@@ -330,7 +330,7 @@ nodes: { lungs: { plugin: segmentation, with: { method: threshold, targets: [lun
     let hospital = Hospital::with(options).await;
     let mut lungs = vec![ball([50.0, 0.0, 0.0], 30.0, LUNG), ball([-55.0, 0.0, 0.0], 38.0, LUNG)];
     // They touch, as real ones do along the airways.
-    lungs.extend((-9..=11).map(|it| ball([f64::from(2 * it), 0.0, 0.0], 2.5, LUNG)));
+    lungs.extend((-9..=11).map(|it| ball([f64::from(2 * it), 0.0, 0.0], 3.5, LUNG)));
     // Turned by 20 degrees about z, then about x.
     let sine = 20.0_f64.to_radians().sin();
     let cosine = 20.0_f64.to_radians().cos();
