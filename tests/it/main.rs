@@ -31,6 +31,7 @@ mod reference;
 mod retention;
 mod review;
 mod safe_mode;
+mod shown;
 mod study;
 mod timers;
 mod together;

@@ -6,6 +6,7 @@
 
 pub mod dicom;
 pub mod hl7;
+pub mod pictures;
 mod story;
 
 pub use story::Story;

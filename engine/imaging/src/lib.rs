@@ -13,7 +13,8 @@
 //! - [`measurement`]: volumes in mL, areas and longest diameters.
 //!
 //! Pictures of eight bits a channel:
-//! - [`rendering`]: an instance as a picture, by the window of its file ([`window`]);
+//! - [`rendering`]: an instance as a picture, by the windows and tables of its file ([`window`],
+//!   `voi`, `lookup_table`), or in its colours (`colours`, `palette`);
 //! - [`mod@picture`]: PNG and JPEG; [`resize`]: resampling, to the bit as Pillow does;
 //! - [`rle`]: masks of pictures, as run lengths; [`annotation`]: masks and boxes drawn into a
 //!   picture.
@@ -34,13 +35,16 @@
 
 pub mod annotation;
 mod cell_format;
+mod colours;
 pub mod components;
 pub mod encapsulated_document;
 mod image_attributes;
+mod lookup_table;
 pub mod mask;
 pub mod measurement;
 pub mod object_reader;
 mod padding;
+mod palette;
 pub mod picture;
 pub mod rendering;
 mod rescale;
@@ -52,6 +56,7 @@ pub mod segmentation_reader;
 pub mod sequence_items;
 pub mod slice;
 mod stored_values;
+mod voi;
 pub mod volume;
 pub mod window;
 
