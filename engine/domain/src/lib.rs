@@ -32,6 +32,7 @@ mod artifact;
 mod error_chain;
 pub mod event;
 pub mod identity_graph;
+mod image_facts;
 mod laboratory;
 pub mod later_results;
 mod message_type;
@@ -59,6 +60,7 @@ pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
+pub use image_facts::{ImageFacts, PatientFacts};
 pub use laboratory::{Abnormality, FillerNumber, LabRow, NoResult, Observation};
 pub use message_type::MessageType;
 pub use model_protocol::{

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, FillerNumber, Finding, LabRow, MessageFlag, NoResult, Observation, Region,
-    Section, Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, FillerNumber, Finding, ImageFacts, LabRow, MessageFlag, NoResult, Observation,
+    PatientFacts, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid,
+    StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -50,12 +51,19 @@ pub struct KnownReport {
 }
 
 /// A study, as plugins see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudyInput {
     /// Study Instance UID.
     pub study: StudyInstanceUid,
     /// The series of the study.
     pub series: Vec<SeriesInput>,
+    /// What the headers of the study state about its patient.
+    #[serde(default)]
+    pub patient: PatientFacts,
+    /// What the headers of the images state about them. An image whose header could not be read has
+    /// none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<SopInstanceUid, ImageFacts>,
 }
 
 /// A series, as plugins see it.

@@ -63,7 +63,12 @@ pub(crate) async fn of_quarantined(
 
 /// Reads the header of a file in the archive.
 pub(crate) async fn of_stored(path: PathBuf) -> Result<Header, HeaderReadError> {
-    in_background(move || DataSet::locate(&path)?.read_header(&path)).await
+    in_background(move || read_stored(&path)).await
+}
+
+/// Reads the header of a file in the archive, on a thread that may wait for the disk.
+pub(crate) fn read_stored(path: &Path) -> Result<Header, HeaderReadError> {
+    DataSet::locate(path)?.read_header(path)
 }
 
 async fn in_background(

@@ -12,7 +12,7 @@ use plugin_toolkit::model::ModelIdentity;
 use plugin_toolkit::text::printable;
 
 use crate::claims::{Claim, Sides, contradictions, differences};
-use crate::images::ShownImage;
+use crate::images::{ShownImage, ShownImages};
 use crate::prompt;
 
 /// Tolerance of a volume in the text, as a share of the measured one.
@@ -68,8 +68,9 @@ pub(crate) fn regions(answer: &InferResponse, images: &[ShownImage], version: &s
     regions
 }
 
-/// The comment that goes with an answer: the model it is from, and what a reader has to check.
-pub(crate) fn comment(answer: &InferResponse, flags: &[String]) -> Section {
+/// The comment that goes with an answer: the model it is from, what it was shown, and what a reader
+/// has to check.
+pub(crate) fn comment(answer: &InferResponse, flags: &[String], shown: &ShownImages) -> Section {
     let mut lines: Vec<String> = flags.iter().map(|it| format!("To be checked: {it}.")).collect();
     for cited in answer.boxes.iter().filter(|it| it.on_picture.is_none()) {
         let label = box_label(&cited.label);
@@ -81,6 +82,7 @@ pub(crate) fn comment(answer: &InferResponse, flags: &[String]) -> Section {
         );
     }
     lines.push(ModelIdentity::of(answer).attribution("Drafted"));
+    lines.extend(shown.remarks());
     Section { title: Code::new("121106", "DCM", "Comment"), text: lines.join("\n") }
 }
 

@@ -14,11 +14,21 @@
 //! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
 //! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report |
 //!
-//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX), in the order of
-//! their UIDs; with `middle: true` those about the middle, for key images of a stack. They are
-//! rendered by the window of their file. `prompt` is a Tera template that replaces the template of
-//! the task, with the variables `order.procedure`, `order.reason`, `findings` of earlier nodes,
-//! `earlier` reports with `date` and `text`, `question`, `options`, `target`, `texts`. `tokens_max`
+//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX): PA before AP
+//! before lateral views, series by their number, slices along their normal, then by the numbers of
+//! acquisition and image; localizers last. With `middle: true` they are those about the middle of
+//! the largest stack, for key images of it. The comment of the result names the pictures, and why
+//! they were chosen.
+//!
+//! They are rendered as their file states, in its first window or table. `windows: all` makes a
+//! picture of each; `windows: [lung, soft-tissue, { center: 40, width: 80 }]` makes one of a CT in
+//! each of these (also `bone`, `brain`), and leaves other images as they are. Boxes refer to the
+//! first picture.
+//!
+//! `prompt` is a Tera template that replaces the template of the task, with the variables
+//! `order.procedure`, `order.reason`, `findings` of earlier nodes, `earlier` reports with `date` and
+//! `text`, `question`, `options`, `target`, `texts`, `patient.age` and `patient.sex`, and for each
+//! picture `pictures` with `modality`, `view`, `laterality`, `body_part` and `window`. `tokens_max`
 //! is the upper bound of an answer.
 //!
 //! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is
@@ -34,6 +44,8 @@ mod prompt;
 mod rejection;
 
 use domain::{Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Section};
+use imaging::rendering::Views;
+use imaging::window::{NamedWindow, Window};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use plugin_toolkit::answer::check_boxes;
 use plugin_toolkit::kind::{AnswerKind, ask_of_kind};
@@ -78,9 +90,63 @@ pub struct Settings {
     /// Whether the images about the middle are shown instead of the first.
     #[serde(default, rename = "middle")]
     pub is_middle: bool,
+    /// The pictures that are made of an image of grey values.
+    #[serde(default)]
+    pub windows: Windows,
     /// Upper bound of an answer, in tokens, if not the default of the model.
     #[serde(default)]
     pub tokens_max: Option<usize>,
+}
+
+/// The pictures that are made of an image of grey values.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Windows {
+    /// By the windows of its file.
+    OfFile(FileWindows),
+    /// By these windows, if it is a CT.
+    Listed(Vec<ListedWindow>),
+}
+
+/// Which windows of a file are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileWindows {
+    /// The first.
+    First,
+    /// A picture in each.
+    All,
+}
+
+/// A window of a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum ListedWindow {
+    /// By its name.
+    Named(NamedWindow),
+    /// By centre and width.
+    Given(Window),
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::OfFile(FileWindows::First)
+    }
+}
+
+impl Windows {
+    /// As images are rendered.
+    fn views(&self) -> Views {
+        let window = |it: &ListedWindow| match it {
+            ListedWindow::Named(named) => named.window(),
+            ListedWindow::Given(window) => *window,
+        };
+        match self {
+            Self::OfFile(FileWindows::First) => Views::First,
+            Self::OfFile(FileWindows::All) => Views::All,
+            Self::Listed(windows) => Views::Windows(windows.iter().map(window).collect()),
+        }
+    }
 }
 
 /// The task of a node.
@@ -145,7 +211,7 @@ fn report(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let prompt = prompt(settings, PromptVariables::of(input))?;
+    let prompt = prompt(settings, PromptVariables::of(input, &shown.images))?;
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let sections = report_sections(&answer.answer);
     let output = NodeOutput { sections, ..NodeOutput::default() };
@@ -160,7 +226,7 @@ fn detect(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let prompt = prompt(settings, PromptVariables::of(input))?;
+    let prompt = prompt(settings, PromptVariables::of(input, &shown.images))?;
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let found = regions(&answer, &shown.images, Draft::VERSION).len();
     check_boxes(&answer, found)?;
@@ -187,7 +253,7 @@ fn answer_question(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let variables = PromptVariables::of(input);
+    let variables = PromptVariables::of(input, &shown.images);
     let text_count = variables.text_count();
     let prompt = prompt(settings, variables)?;
     let question = question(settings, &prompt, &shown);
@@ -292,7 +358,7 @@ fn with_regions_and_comment(
 ) -> NodeOutput {
     output.regions = regions(answer, &shown.images, Draft::VERSION);
     let flags = flags(&written_text(&output), input, &output.regions);
-    output.sections.push(comment(answer, &flags));
+    output.sections.push(comment(answer, &flags, shown));
     output
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot, StoredInstance};
 use domain::{
-    ExchangedDocument, NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid,
-    StudyInput,
+    ExchangedDocument, NodeInput, OrderInput, PatientFacts, SeriesInput, SeriesInstance,
+    SopInstanceUid, StudyInput,
 };
 use workflow::{Item, Node};
 
@@ -17,11 +17,15 @@ const IMAGES_REMOVED: &str = "images_removed";
 /// The input of a node: the study or message of the run, its order, the patient's earlier
 /// reports, and the outputs of the nodes before it.
 ///
+/// What the headers of its images state is added by [`super::image_facts::completed`].
+///
 /// With `item`, the node is one step of a `for_each` and gets that series or instance alone.
 pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>) -> NodeInput {
     let study = claimed.run.study.clone().map(|study| StudyInput {
         study,
         series: claimed.series.iter().filter_map(|it| series_input(it, item)).collect(),
+        patient: PatientFacts::default(),
+        images: BTreeMap::new(),
     });
     let earlier = claimed.outputs.iter().filter(|(step, _)| is_predecessor(node, step));
     NodeInput {

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use workflow::Work;
 
 use super::control::RunControl;
+use super::image_facts;
 use super::node_input::{check_files, files, node_input};
 use super::step::StoredRun;
 use crate::in_flight::InFlight;
@@ -86,13 +87,14 @@ impl RunWorker {
     /// Has the plugin work on the node. `None` if the lease was lost: the outcome is not wanted.
     async fn execute(&self, claimed: ClaimedNode) -> Option<Result<NodeOutput, NodeFailure>> {
         let attempt = claimed.attempt();
-        let call = match self.call(&claimed) {
+        let mut call = match self.call(&claimed) {
             Ok(call) => call,
             Err(failure) => return Some(Err(failure)),
         };
         if let Err(failure) = check_files(&call.files).await {
             return Some(Err(failure));
         }
+        call.input = image_facts::completed(call.input, call.files.clone()).await;
         let work = self.runner.run(call);
         tokio::pin!(work);
         loop {
