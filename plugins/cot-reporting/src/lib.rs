@@ -50,11 +50,12 @@ use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use plugin_toolkit::answer::check_boxes;
 use plugin_toolkit::kind::{AnswerKind, ask_of_kind};
 use plugin_toolkit::question::Question;
+use plugin_toolkit::text::QUOTE_CHARS_MAX;
 use serde::Deserialize;
 
 use crate::draft::{comment, discrepancies, findings_section, flags, regions, report_sections};
 use crate::images::ShownImages;
-use crate::prompt::{PromptVariables, written_text};
+use crate::prompt::{CutText, PromptVariables, written_text};
 use crate::rejection::Reason;
 
 /// The plugin.
@@ -211,11 +212,13 @@ fn report(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let prompt = prompt(settings, PromptVariables::of(input, &shown.images))?;
+    let variables = PromptVariables::of(input, &shown.images);
+    let cut = variables.cut(settings.task, settings.prompt.as_deref());
+    let prompt = prompt(settings, variables)?;
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let sections = report_sections(&answer.answer);
     let output = NodeOutput { sections, ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, input))
+    Ok(with_regions_and_comment(output, &answer, &shown, input, &cut))
 }
 
 /// The boxes of a structure. If there is none, the model did not find it, which says nothing about
@@ -226,7 +229,9 @@ fn detect(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let prompt = prompt(settings, PromptVariables::of(input, &shown.images))?;
+    let variables = PromptVariables::of(input, &shown.images);
+    let cut = variables.cut(settings.task, settings.prompt.as_deref());
+    let prompt = prompt(settings, variables)?;
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let found = regions(&answer, &shown.images, Draft::VERSION).len();
     check_boxes(&answer, found)?;
@@ -243,7 +248,7 @@ fn detect(
         },
     };
     let output = NodeOutput { findings: vec![finding], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, input))
+    Ok(with_regions_and_comment(output, &answer, &shown, input, &cut))
 }
 
 /// An answer to a question about images or texts.
@@ -255,6 +260,7 @@ fn answer_question(
     let shown = shown_images(context, settings, input)?;
     let variables = PromptVariables::of(input, &shown.images);
     let text_count = variables.text_count();
+    let cut = variables.cut(settings.task, settings.prompt.as_deref());
     let prompt = prompt(settings, variables)?;
     let question = question(settings, &prompt, &shown);
     let given = ask_of_kind(context, &question, settings.answer, &settings.options)?;
@@ -266,7 +272,7 @@ fn answer_question(
     let asked = settings.question.clone().unwrap_or_default();
     let section = findings_section(format!("{asked}\n{}{sources}", given.text));
     let output = NodeOutput { sections: vec![section], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &given.answer, &shown, input))
+    Ok(with_regions_and_comment(output, &given.answer, &shown, input, &cut))
 }
 
 /// The differences between the draft of earlier nodes and the report that a person has signed for
@@ -355,9 +361,13 @@ fn with_regions_and_comment(
     answer: &InferResponse,
     shown: &ShownImages,
     input: &NodeInput,
+    cut: &[CutText],
 ) -> NodeOutput {
     output.regions = regions(answer, &shown.images, Draft::VERSION);
-    let flags = flags(&written_text(&output), input, &output.regions);
+    let mut flags = flags(&written_text(&output), input, &output.regions);
+    flags.extend(cut.iter().map(|it| {
+        format!("the model has seen only the first {QUOTE_CHARS_MAX} characters of {it}")
+    }));
     output.sections.push(comment(answer, &flags, shown));
     output
 }
