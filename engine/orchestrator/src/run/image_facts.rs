@@ -145,7 +145,8 @@ mod tests {
     fn header(elements: &[(Tag, &[u8; 2], &str)]) -> Header {
         let mut bytes = Vec::new();
         for (Tag(group, number), vr, text) in elements {
-            let padded = if text.len() % 2 == 0 { (*text).to_owned() } else { format!("{text} ") };
+            let padded =
+                if text.len().is_multiple_of(2) { (*text).to_owned() } else { format!("{text} ") };
             bytes.extend(group.to_le_bytes());
             bytes.extend(number.to_le_bytes());
             bytes.extend(*vr);
