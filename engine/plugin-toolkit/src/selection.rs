@@ -1,7 +1,7 @@
 //! Chooses the images of a study that a plugin works on.
 //!
-//! Series and instances arrive in no particular order, and their UIDs mean nothing. A choice is made
-//! by what the images are, in the order in which a radiologist hangs them: see [`order_of`]. The
+//! Series and instances arrive in no particular order, and their UIDs mean nothing. Images are
+//! chosen by what they show, in the order in which a radiologist hangs them: see [`order_of`]. The
 //! same study gives the same images, in the same order, in every run.
 
 use domain::{ImageFacts, SeriesInput, SeriesInstance, StudyInput};
