@@ -2,9 +2,15 @@
 //!
 //! These tests are a binary of their own and run one at a time: some checks of a harness measure
 //! response times while another peer misbehaves, which needs a machine without other tests.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic, and prints its scores for the reader"
+)]
 
 mod outputs;
+mod peers;
 mod shipped;
 
 use std::net::TcpListener;

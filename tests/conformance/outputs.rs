@@ -19,7 +19,7 @@ use system_tests::script::{Script, model_response};
 const WORKFLOW: &str = "workflow: everything
 on: { study: { complete: { quiet: 2s } } }
 nodes:
-  outlined: { plugin: segmentation, with: { method: network, targets: [lung, lesion] } }
+  outlined: { plugin: segmentation, with: { method: network, targets: [lung, lesion], radiographs: shown } }
   draft: { plugin: cot-reporting, after: [outlined], with: { task: report, modalities: [CT, MR, CR, US] } }
 deliver:
   - { to: files, what: [seg, sr, narrative, pr, sc, pdf, oru, mdm, fhir, json] }

@@ -109,6 +109,21 @@ async fn din_60_one_identifier_of_two_authorities_is_two_patients() {
     }
 }
 
+/// HL7-31: the two identifiers of a merge are of one authority, which has an OID and a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_31_a_merge_names_its_authority_by_oid_and_by_name() {
+    let hospital = with_identity("{ names: { 1.2.3.111: NORTH } }").await;
+    let merge = |survivor: &str, source: &str| {
+        let rest = format!("MRG|1^^^{source}^MR");
+        order("ADT", "ADT^A40", &format!("2^^^{survivor}^MR"), &rest)
+    };
+    assert_eq!(hospital.send_message(&merge("&1.2.3.111&ISO", "NORTH")).await, "AA");
+    assert_eq!(hospital.send_message(&merge("NORTH", "SOUTH")).await, "AE");
+    let events = hospital.ask(&["audit", "show", "--limit", "500"]);
+    let merged = events.as_array().unwrap().iter().filter(|it| it["kind"] == "patients_merged");
+    assert_eq!(merged.count(), 2, "the survivor and the source: {events}");
+}
+
 /// DIN-60: the number would be one of the default authority.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_60_an_issuer_that_cannot_be_decoded_never_becomes_the_default_one() {

@@ -1,9 +1,11 @@
 //! A database server of the site instead of the private one, and functions of the schema.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use system_tests::{Engine, Hospital, Scratch, program};
+use rustix::process::{Pid, Signal, kill_process};
+use system_tests::{Engine, Hospital, Scratch, database_pid, program};
 
 fn password(data: &Path, user: &str) -> String {
     let key = data.join(format!("keys/database-{user}.key"));
@@ -51,6 +53,36 @@ async fn aud_04_the_engine_works_in_a_database_it_does_not_own() {
     assert!(output.status.success() && !text.contains("!!"), "{text}");
     assert!(engine.terminate().success());
     assert!(!scratch.path("data/pg").exists());
+}
+
+/// A command that comes while the database of an engine is down waits until the engine has started
+/// it again, and does not stop it afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn acc_04_a_command_neither_starts_nor_stops_the_database_of_an_engine() {
+    let hospital = Hospital::open().await;
+    let data = hospital.scratch.path("data");
+    let engine = Pid::from_raw(hospital.engine.id().cast_signed()).unwrap();
+    let first = database_pid(&data).unwrap();
+    // An engine that does not run just now cannot start it.
+    kill_process(engine, Signal::STOP).unwrap();
+    kill_process(first, Signal::KILL).unwrap();
+    let config = hospital.scratch.path("isocenter.yaml");
+    let mut command = Command::new(program());
+    command.args(["destination", "list", "--json", "--config"]).arg(config);
+    let mut running = command.stdout(Stdio::null()).spawn().unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    kill_process(engine, Signal::CONT).unwrap();
+    assert!(running.wait().unwrap().success());
+
+    let second = database_pid(&data).unwrap();
+    assert_ne!(second, first);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", second.as_raw_nonzero()));
+    let parent = format!("PPid:\t{}\n", engine.as_raw_nonzero());
+    assert!(status.unwrap().contains(&parent), "the engine has not started it");
+    let log = std::fs::read_to_string(data.join("pg/log")).unwrap();
+    for line in ["already exists", "shutdown request"] {
+        assert!(!log.contains(line), "{log}");
+    }
 }
 
 /// Timers and facts are corrected after a jump of the clock, so that nothing is due too late. Times

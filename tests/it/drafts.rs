@@ -1,5 +1,12 @@
 //! Reports drafted by a model whose answers the test decides.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::tags;
+use imaging::Picture;
+use imaging::rendering::{Views, render, show};
+use imaging::window::NamedWindow;
 use serde_json::Value;
 use system_tests::{Hospital, SiteOptions, study};
 
@@ -211,4 +218,71 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
     let text = finding["text"].as_str().unwrap();
     assert!(text.contains("pneumothorax: there for the first, not there for the second"), "{run}");
     assert_eq!(finding["presence"], "possible");
+}
+
+/// The pictures of the first question.
+fn shown_pictures(script: &Script) -> Vec<Picture> {
+    let request = script.requests()[0].clone();
+    let content = request["messages"][0]["content"].as_array().unwrap().clone();
+    let urls = content.iter().filter_map(|it| it["image_url"]["url"].as_str());
+    let bytes = urls.map(|it| BASE64_STANDARD.decode(it.rsplit(',').next().unwrap()).unwrap());
+    bytes.map(|it| Picture::decode(&it).unwrap()).collect()
+}
+
+/// DIN-83: the PA view is shown, whatever the UIDs of the others, and the report says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_83_the_frontal_view_is_shown_and_the_report_says_which_and_why() {
+    let script = model_with_answers(&["<answer>Normal chest.</answer>"]);
+    let workflow = "workflow: drafts\non: { study: { complete: { quiet: 200ms } } }\n\
+         nodes: { draft: { plugin: cot-reporting, with: { task: report, modalities: [CR], \
+         prompt: 'Aged {{ patient.age }}: {{ pictures[0].view }} of {{ pictures[0].body_part }}' } } }\n\
+         deliver: [{ to: ehr, what: [oru] }]\n";
+    let model = script.as_model();
+    let workflows = [("drafts", workflow)];
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &model, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
+    let phantom = study("views");
+    let views = ["LL", "AP", "PA"];
+    let files = phantom.files_with(|slice, set| {
+        let mut put = |tag, vr, value: &str| {
+            set.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
+        };
+        put(tags::SOP_CLASS_UID, VR::UI, "1.2.840.10008.5.1.4.1.1.1");
+        put(tags::MODALITY, VR::CS, "CR");
+        put(tags::BODY_PART_EXAMINED, VR::CS, "CHEST");
+        put(tags::PATIENT_AGE, VR::AS, "045Y");
+        put(tags::VIEW_POSITION, VR::CS, views[usize::from(slice)]);
+        put(tags::WINDOW_CENTER, VR::DS, ["0", "100", "200"][usize::from(slice)]);
+        put(tags::WINDOW_WIDTH, VR::DS, "2000");
+    });
+    let slices: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&slices).await.unwrap();
+    hospital.ended_runs(1).await;
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+
+    assert_eq!(shown_pictures(&script), [render(&files[2]).unwrap()]);
+    let prompt = script.requests()[0]["messages"][0]["content"][1]["text"].clone();
+    assert_eq!(prompt, "Aged 045Y: PA of CHEST");
+    let instance = phantom.instance_uid(2);
+    for expected in
+        ["1 of 3 images of CR: the first by view", "PA", &instance, "2000 wide about 200"]
+    {
+        assert!(oru.contains(expected), "{expected}: {oru}");
+    }
+}
+
+/// DIN-80: one CT in several windows is several pictures.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_80_a_ct_is_shown_in_each_window_that_the_workflow_lists() {
+    let script = model_with_answers(&["<answer>Normal chest.</answer>"]);
+    let settings = "task: report, middle: true, windows: [lung, { center: 40, width: 400 }]";
+    let hospital = hospital(&script, settings).await;
+    let (_, received) = drafted(&hospital).await;
+    let middle = study("drafts").files()[1].clone();
+    let windows = [NamedWindow::Lung, NamedWindow::SoftTissue].map(NamedWindow::window);
+    let expected = show(&middle, &Views::Windows(windows.to_vec())).unwrap();
+    let expected: Vec<Picture> = expected.into_iter().map(|it| it.picture).collect();
+    assert_eq!(shown_pictures(&script), expected);
+    assert!(received[0].contains("window of the workflow: 1500 wide about -600"), "{received:?}");
 }

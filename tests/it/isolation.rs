@@ -20,7 +20,7 @@ fn looking(paths: &[std::path::PathBuf]) -> String {
 }
 
 /// The report of the plugin, one line for each attempt.
-fn attempts(run: &Value) -> Vec<String> {
+pub(crate) fn attempts(run: &Value) -> Vec<String> {
     let text = run["outputs"]["it"]["sections"][0]["text"].as_str().unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

@@ -33,6 +33,43 @@ async fn pap_12_results_become_a_table_and_false_flags_are_marked() {
     assert!(oru.contains("PID|1||77^^^HOSP^MR"), "{oru}");
 }
 
+/// Field cases h02, h04, h05, h13 and h14 in one message.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_60_units_flags_specimens_times_and_notes_reach_the_ehr() {
+    let hospital = Hospital::open().await;
+    let text = "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|W1|P|2.5.1||||||8859/1\r\
+        PID|1||77^^^HOSP^MR||Lef\\XE8\\vre^Ren\\XE9\\e\r\
+        OBR|1|P1|F1|GLU^Glucose panel^L|||20260103080000||||||||SER^Serum\r\
+        OBX|1|NM|GLU^Glucose^L|1|7.4|10^3/uL||HH|||F\r\
+        OBR|2|P2|F2|GLU^Glucose panel^L|||20260103081000||||||||CSF^Cerebrospinal fluid\r\
+        OBX|1|NM|GLU^Glucose^L|1|21|mg/dL|-9.5|L~LL|||F\rNTE|1|L|Phoned to ward 3.\r\
+        OBX|2|CE|600-7^Bacteria^LN|1.1|^^^ECOLI^Escherichia coli^L~^^^SA^S. aureus^L||||||C\r\
+        OBX|3|NM|K^Potassium^L||||3.5-5.1||||F\rNTE|1|L|Clotted.";
+
+    assert_eq!(hospital.send_message(text).await, "AA");
+    hospital.ended_runs(1).await;
+
+    let [oru] = hospital.ehr.received().try_into().unwrap();
+    assert!(oru.contains("||Lefèvre^Renée|"), "{oru}");
+    let rows = [
+        "|GLU^Glucose^L|1|7.4|10*3/uL||HH|||R|||20260103080000|",
+        "|GLU^Glucose^L|2|21|mg/dL|-9.5|LL|||R|||20260103081000|",
+        "|600-7^Bacteria^LN|1|Escherichia coli\\.br\\S. aureus||||||R|||20260103081000|",
+        "|20260103080000|20260103081000|",
+        "|L|Phoned to ward 3.",
+        "|P|Specimen: SER, Serum",
+        "|P|Specimen: CSF, Cerebrospinal fluid",
+        "|P|Sub-ID of the laboratory: 1.1",
+        "|P|Status of the laboratory: C",
+        "Without a value: Potassium. Note: Clotted.",
+        "Glucose: 7.4 10*3/uL is marked HH by the laboratory.",
+    ];
+    for row in rows {
+        assert!(oru.contains(row), "{row}: {oru}");
+    }
+    assert!(!oru.contains("No findings"), "{oru}");
+}
+
 /// A message of the laboratory: control id and the segments after MSH.
 fn message(control_id: &str, rest: &str) -> String {
     format!("MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01|{control_id}|P|2.5.1\r{rest}")
@@ -219,6 +256,58 @@ async fn hl7_53_a_correction_that_arrives_before_its_original_stays() {
     assert!(why["messages"][0]["superseded_by"].is_string(), "{why}");
     let events = hospital.ask(&["audit", "show", "--limit", "500"]).to_string();
     assert!(events.contains("had corrected its results before it arrived"), "{events}");
+}
+
+/// HL7-37: what was concluded from the results of two patients goes nowhere any more, once they are
+/// two again, and a person under each of them is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn hl7_37_a_report_on_the_results_of_two_patients_is_held_after_an_unmerge() {
+    let hospital = Hospital::open().await;
+    hospital.send_message(&potassium("U1", "1115", "A", "F1^LAB", &[HIGH, SODIUM])).await;
+    hospital.ended_runs(1).await;
+    let merge = "MSH|^~\\&|ADT|HOSP|ISO|AI|20260103||ADT^A40|U2|P|2.5.1\r\
+        PID|1||B^^^HOSP^MR\rMRG|A^^^HOSP^MR";
+    assert_eq!(hospital.send_message(merge).await, "AA");
+    hospital.send_message(&potassium("U3", "1215", "B", "F1^LAB", &[CORRECTED])).await;
+    hospital.ended_runs(2).await;
+    let sent = hospital.ehr.received();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[1].contains("|140|"), "one patient, one order: {}", sent[1]);
+
+    let token_file = |name: &str| {
+        let token = token(&hospital, "physician", name);
+        hospital.scratch.write(name, &token).display().to_string()
+    };
+    let requested =
+        hospital.command(&["patient", "unmerge", "A", "B", "--token", &token_file("Anna Lee")]);
+    let request = String::from_utf8(requested.stdout).unwrap().lines().next().unwrap().to_owned();
+    let approve = ["patient", "approve", &request, "--token", &token_file("Bert Ray")];
+    assert!(hospital.command(&approve).status.success());
+
+    let tasks = hospital.ask(&["task", "list"]);
+    let asked = tasks.as_array().unwrap().iter().filter(|it| it["kind"] == "identity_conflict");
+    let reasons: Vec<&str> = asked.map(|it| it["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.len(), 2, "{tasks}");
+    assert!(reasons.iter().all(|it| it.contains("U1") && it.contains("U3")), "{reasons:?}");
+    let deliveries = hospital.ask(&["delivery", "list"]);
+    for id in deliveries.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()) {
+        hospital.command(&["delivery", "resend", id]);
+    }
+    eventually("the report to be held", async || {
+        let all = hospital.ask(&["delivery", "list"]);
+        let is_held = |it: &serde_json::Value| {
+            it["state"] == "blocked" && it["reason"].as_str().unwrap().contains("another patient")
+        };
+        all.as_array()?.iter().any(is_held).then_some(())
+    })
+    .await;
+    // A correction of one takes nothing over from the other, and is sent.
+    hospital.send_message(&potassium("U4", "1315", "B", "F1^LAB", &[HIGH])).await;
+    hospital.ended_runs(3).await;
+    let again = hospital.ehr.received().split_off(2);
+    let of_both = again.iter().filter(|it| it.contains("PID|1||B^") && it.contains("|140|"));
+    assert_eq!(of_both.count(), 0, "{again:?}");
+    assert!(again.iter().any(|it| it.contains("PID|1||B^") && it.contains("|7.9|")), "{again:?}");
 }
 
 const REVIEWED: &str = "

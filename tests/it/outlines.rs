@@ -63,7 +63,8 @@ fn bright(phantom: &Phantom) -> Mask {
     }
 }
 
-/// PAP-05, PAP-06, PAP-14: the SEG has the masks of the model voxel by voxel, with their volume.
+/// PAP-05, PAP-06, PAP-14: the SEG has the masks of the model voxel by voxel, with their volume. Each
+/// lesion is a segment of its own.
 /// The presence of a target without a mask is unknown, not absent.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() {
@@ -91,12 +92,18 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     let digest = hex::encode(Sha256::digest(expected.packed()));
     let millilitres = expected.millilitres(&geometry).unwrap();
     assert!(expected.count() > 1000);
-    for (index, target) in ["liver", "lesion"].into_iter().enumerate() {
-        let segment = &outlined["segments"][index];
-        assert_eq!(segment["label"], target);
-        assert!(segment["mask"].to_string().contains(&digest), "{} {digest}", segment["mask"]);
-        let measured = segment["measurements"][0]["value"].as_f64().unwrap();
-        assert!((measured - millilitres).abs() < 1e-9 * millilitres, "{measured} {millilitres}");
+    let segments = outlined["segments"].as_array().unwrap();
+    let labels: Vec<&str> = segments.iter().map(|it| it["label"].as_str().unwrap()).collect();
+    // Both bones at the sides, and the one in the middle, which was drawn as two masks.
+    assert_eq!(labels, ["liver", "lesion 1", "lesion 2", "lesion 3", "lesion 4"]);
+    let liver = &segments[0];
+    assert!(liver["mask"].to_string().contains(&digest), "{} {digest}", liver["mask"]);
+    let measured = |it: &Value| it["measurements"][0]["value"].as_f64().unwrap();
+    let of_lesions: f64 = segments.iter().skip(1).map(measured).sum();
+    for volume in [measured(liver), of_lesions] {
+        assert!((volume - millilitres).abs() < 1e-9 * millilitres, "{volume} {millilitres}");
+    }
+    for index in 0..segments.len() {
         let finding = &run["outputs"]["drawn"]["findings"][index];
         assert_eq!(finding["presence"], "possible");
     }

@@ -1,6 +1,8 @@
 //! Review of a draft by a radiologist, and what each destination receives (OUT-02, OUT-80..83,
 //! ACC-14, ACC-19).
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 use simulators::phantom::Phantom;
 use simulators::{Ehr, FhirServer, order_message};
@@ -334,18 +336,35 @@ async fn out_80_a_review_outlives_the_engine() {
     assert_eq!(ward.hospital.ehr.received().len(), 1);
 }
 
+/// A ward whose workflow runs again on late images, and a study of four.
+struct LateStudy {
+    ward: Ward,
+    phantom: Phantom,
+}
+
+impl LateStudy {
+    async fn new() -> Self {
+        let workflow = WORKFLOW.replace("study: { complete", "study: { late: replace, complete");
+        let phantom = Phantom { slices: 4, ..Phantom::default() };
+        Self { ward: Ward::with(&workflow).await, phantom }
+    }
+
+    /// Sends the images of these places.
+    async fn store(&self, places: Range<usize>) {
+        let files = self.phantom.files();
+        let files: Vec<&[u8]> = files[places].iter().map(Vec::as_slice).collect();
+        self.ward.hospital.modality().store(&files).await.unwrap();
+    }
+}
+
 /// DIN-52, HL7-51, OUT-83: a run on late images is a proposal. The signed result stands, and can be
 /// amended, until a person signs the later one, which corrects it then.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_52_a_late_run_is_a_proposal_beside_a_signed_result() {
-    let ward =
-        Ward::with(&WORKFLOW.replace("study: { complete", "study: { late: replace, complete"))
-            .await;
-    let whole = Phantom { slices: 4, ..Phantom::default() };
-    let files = whole.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    assert_eq!(ward.hospital.send_message(&order_message(&whole, "O1")).await, "AA");
-    ward.hospital.modality().store(&files[..3]).await.unwrap();
+    let late = LateStudy::new().await;
+    let ward = &late.ward;
+    assert_eq!(ward.hospital.send_message(&order_message(&late.phantom, "O1")).await, "AA");
+    late.store(0..3).await;
     ward.sent_to_drafts(2).await;
     let first = ward.call("GET", "/api/reviews", None).1[0]["run"].as_str().unwrap().to_owned();
     let sign = |run: &str| {
@@ -358,7 +377,7 @@ async fn din_52_a_late_run_is_a_proposal_beside_a_signed_result() {
     ward.sent_to_drafts(4).await;
     ward.at_pacs(4).await;
 
-    ward.hospital.modality().store(&files[3..]).await.unwrap();
+    late.store(3..4).await;
     let open = eventually("the proposal", async || {
         let open = ward.call("GET", "/api/reviews", None).1;
         open.as_array().is_some_and(|it| !it.is_empty()).then_some(open)
@@ -412,13 +431,9 @@ async fn din_52_a_late_run_is_a_proposal_beside_a_signed_result() {
 /// DIN-52: a proposal that a person rejects leaves the signed result as it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn din_52_a_rejected_proposal_takes_nothing_back() {
-    let ward =
-        Ward::with(&WORKFLOW.replace("study: { complete", "study: { late: replace, complete"))
-            .await;
-    let whole = Phantom { slices: 4, ..Phantom::default() };
-    let files = whole.files();
-    let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-    ward.hospital.modality().store(&files[..3]).await.unwrap();
+    let late = LateStudy::new().await;
+    let ward = &late.ward;
+    late.store(0..3).await;
     ward.sent_to_drafts(2).await;
     let decide = |run: &str, decision: &str, more: Value| {
         let mut body = json!({"seen": ward.result(run)["digest"], "token": ward.token});
@@ -435,7 +450,7 @@ async fn din_52_a_rejected_proposal_takes_nothing_back() {
     let first = next().await;
     assert_eq!(decide(&first, "sign", json!({"meaning": "approved"})).0, 200);
     ward.sent_to_drafts(4).await;
-    ward.hospital.modality().store(&files[3..]).await.unwrap();
+    late.store(3..4).await;
     let second = next().await;
     assert_eq!(decide(&second, "reject", json!({"reason": "motion"})).0, 200);
     ward.hospital.ended_runs(2).await;

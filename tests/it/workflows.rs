@@ -64,7 +64,7 @@ async fn a_new_version_is_tried_and_put_to_work_and_taken_back_without_a_restart
     recorded(&hospital, "workflows_reloaded", 1).await;
     hospital.send(&study("two")).await;
     let runs = runs_of(&hospital, &study("two"), 1).await;
-    assert_eq!(segment(&runs), "lung");
+    assert_eq!(segment(&runs), "right lung");
     assert_eq!(segment(&first), "bone");
 
     // Rolled back to the first version, then deactivated.

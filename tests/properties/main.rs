@@ -13,5 +13,6 @@
 )]
 
 mod images;
+mod laboratory;
 mod messages;
 mod whole;

@@ -6,6 +6,8 @@
 
 pub mod dicom;
 pub mod hl7;
+pub mod laboratory;
+pub mod pictures;
 mod story;
 
 pub use story::Story;

@@ -7,12 +7,25 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use domain::{EventKind, TaskKind};
+use contracts::NodeState;
+use domain::{CommitmentState, DeliveryState, EventKind, ReviewState, RunStatus, TaskKind};
 
 use crate::{root, sources};
 
 /// What precedes the name of a kind in SQL that compares kinds of events.
 const KIND_COMPARISONS: [&str; 4] = [".kind = '", ".kind in ('", "and kind = '", "where kind = '"];
+
+/// What precedes the name of a state in SQL.
+const STATE_COMPARISONS: [&str; 8] = [
+    " state = '",
+    " state in ('",
+    ".state = '",
+    ".state in ('",
+    " status = '",
+    " status in ('",
+    ".status = '",
+    ".status in ('",
+];
 
 /// Codes of rejected nodes with the name of an event. They belong to another list of names.
 const REJECTION_CODES: [&str; 2] = ["images_removed", "model_refused"];
@@ -91,6 +104,31 @@ fn sql_names_only_kinds_of_the_catalogue() {
     }
 
     assert_eq!(wrong, Vec::<String>::new(), "no kind of event has this name");
+}
+
+#[test]
+fn sql_names_only_states_that_exist() {
+    let functions = fs::read_dir(root().join("migrations/functions")).unwrap();
+    let sql = functions.map(|it| it.unwrap().path());
+    let sql = sql.map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    let is_state = |name: &str| {
+        RunStatus::parse(name).is_some()
+            || NodeState::parse(name).is_some()
+            || DeliveryState::parse(name).is_some()
+            || CommitmentState::parse(name).is_some()
+            || ReviewState::parse(name).is_some()
+    };
+
+    let mut wrong = Vec::new();
+    for (path, text) in sql.chain(production_code()) {
+        for name in STATE_COMPARISONS.iter().flat_map(|before| compared(&text, before)) {
+            if !is_state(name) {
+                wrong.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+
+    assert_eq!(wrong, Vec::<String>::new(), "no state has this name");
 }
 
 /// The quoted names that follow `before`: one, or the list up to the closing parenthesis.

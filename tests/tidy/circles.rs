@@ -50,7 +50,7 @@ fn module_of(file: &str) -> String {
 }
 
 /// The text up to its tests, without comments.
-fn without_tests(text: &str) -> String {
+pub(crate) fn without_tests(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     let code = text.get(..end).unwrap_or(text).lines();
     let code = code.filter(|it| !it.trim_start().starts_with("//"));

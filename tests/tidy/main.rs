@@ -3,6 +3,7 @@
 
 mod catalogue;
 mod circles;
+mod decoding;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ const FUNCTION_LINES_MAX: usize = 80;
 /// The floors of the engine, from the ground up. A crate may only depend on lower floors.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["encoding", "supervisor"],
+    &["claims", "encoding", "supervisor"],
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
     &["citrus-v", "plugin-toolkit", "report"],
     &[
@@ -37,7 +38,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// Crates of the engine that a plugin may depend on.
 const OFFERED_TO_PLUGINS: &[&str] =
-    &["domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
+    &["claims", "domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
 
 /// Folders that must have a README with a description of their content.
 const FOLDERS_WITH_README: &[&str] =

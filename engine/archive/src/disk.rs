@@ -2,7 +2,7 @@
 //!
 //! Instances are DICOM files below `instances`, artifacts of plugins below `artifacts`.
 //! `quarantine` holds what is arriving, and is emptied at every start: nothing in it was
-//! acknowledged.
+//! acknowledged. `lent` holds links to the files that plugins work on, and is emptied then, too.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -30,23 +30,27 @@ pub struct DiskArchive {
     pub(crate) quarantine: PathBuf,
     pub(crate) instances: PathBuf,
     artifacts: PathBuf,
+    lent: PathBuf,
     /// Digests of data sets whose flush failed. The system reports that once: the next flush of the
     /// same file succeeds whether its bytes are on the disk or not, so they are written anew.
     unflushed: Mutex<HashSet<String>>,
 }
 
 impl DiskArchive {
-    /// Opens the archive in `folder`, and empties its quarantine: nothing in it was acknowledged.
+    /// Opens the archive in `folder`, and empties its quarantine, in which nothing was
+    /// acknowledged, and what was lent to plugins of an engine that ended.
     ///
     /// # Errors
     ///
     /// Fails if the folders cannot be created.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let quarantine = folder.join("quarantine");
-        if quarantine.exists() {
-            fs::remove_dir_all(&quarantine)?;
-        }
         let archive = Self::beside(folder);
+        for passing in [&archive.quarantine, &archive.lent] {
+            if passing.exists() {
+                fs::remove_dir_all(passing)?;
+            }
+        }
+        make_folder(&archive.lent)?;
         // Created together and flushed, so that a loss of power never takes the folder of a file.
         archive.folders().try_for_each(|it| make_folder(&it))?;
         for root in [&archive.instances, &archive.artifacts] {
@@ -63,6 +67,7 @@ impl DiskArchive {
             quarantine: folder.join("quarantine"),
             instances: folder.join("instances"),
             artifacts: folder.join("artifacts"),
+            lent: folder.join("lent"),
             unflushed: Mutex::default(),
         }
     }
@@ -147,8 +152,8 @@ impl Archive for DiskArchive {
         placed
     }
 
-    fn instances(&self) -> &Path {
-        &self.instances
+    fn lent(&self) -> &Path {
+        &self.lent
     }
 
     fn path_of(&self, sha256: &str) -> PathBuf {
@@ -304,6 +309,21 @@ mod tests {
         assert_eq!(kept(&archive).await, sha256);
         assert_ne!(inode(), first);
         assert!(archive.unflushed.lock().unwrap().is_empty());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn sec_31_what_was_lent_to_plugins_of_an_engine_that_ended_is_removed() {
+        let folder = folder();
+        let archive = DiskArchive::open(&folder).unwrap();
+        let left = archive.lent().join("worker");
+        fs::create_dir(&left).unwrap();
+        let image = archive.instance_path(&"0".repeat(64));
+        fs::write(&image, "image").unwrap();
+        fs::hard_link(&image, left.join("0.dcm")).unwrap();
+        let again = DiskArchive::open(&folder).unwrap();
+        assert_eq!(fs::read_dir(again.lent()).unwrap().count(), 0);
+        assert_eq!(fs::read(image).unwrap(), b"image");
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -69,8 +69,8 @@ pub trait Archive: Send + Sync {
     /// Fails if the disk does, or is full.
     async fn store(&self, file: Quarantined) -> io::Result<()>;
 
-    /// The folder with the files of all instances.
-    fn instances(&self) -> &Path;
+    /// The folder for files that are lent to plugins, on the file system of the instances.
+    fn lent(&self) -> &Path;
 
     /// Path of the file with this data set.
     fn path_of(&self, sha256: &str) -> PathBuf;

@@ -231,6 +231,14 @@ pub trait CommitmentStore: Send + Sync {
         lease: Duration,
     ) -> Result<Option<CommitmentCheck>, StoreError>;
 
+    /// Has a request checked again after `wait`: its files cannot be read at the moment.
+    async fn postpone_commitment_check(
+        &self,
+        peer: &str,
+        transaction: &str,
+        wait: Duration,
+    ) -> Result<(), StoreError>;
+
     /// Stores the result of a check. The committed instances are retained from then on until the
     /// site's policy lets them expire. The association of the request may deliver the result for
     /// `grace`; afterwards the engine calls back.

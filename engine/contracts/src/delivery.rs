@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::event::OmittedPicture;
 use domain::{Demographics, NodeOutput, OutputKind, PatientId, ReviewState};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -34,6 +35,7 @@ pub struct ClaimedDelivery {
 
 /// Everything a report is made of, as of one moment.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct DeliveryView {
     /// The run.
     pub run: RunRecord,
@@ -67,6 +69,8 @@ pub struct DeliveryView {
     pub before: Option<SentBefore>,
     /// Whether a later run or message holds in place of the run or its message.
     pub is_superseded: bool,
+    /// Whether it rests on results of another patient: a merge was reversed (HL7-37).
+    pub is_mixed: bool,
 }
 
 impl DeliveryView {
@@ -104,6 +108,18 @@ pub struct PatientView {
     pub version: i32,
 }
 
+/// The longest wait between two attempts at a delivery.
+pub const DELIVERY_WAIT_MAX: Duration = Duration::from_mins(5);
+
+/// Who could not do its part in an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtFault {
+    /// The engine: its database, its disk, or itself. It says nothing of the destination.
+    Engine,
+    /// The destination, or the way to it.
+    Destination,
+}
+
 /// How an attempt at a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryEnd {
@@ -115,8 +131,10 @@ pub enum DeliveryEnd {
     Again {
         /// What happened, for people.
         reason: String,
-        /// How long to wait.
+        /// How long to wait, at most [`DELIVERY_WAIT_MAX`].
         after: Duration,
+        /// Whose failure it was: only those of the destination count against it.
+        at_fault: AtFault,
     },
     /// It is given to a person.
     Failed {
@@ -150,9 +168,18 @@ pub enum ComposeFailure {
     Repeats,
 }
 
+/// A report in all its outputs.
+#[derive(Clone, Debug, Default)]
+pub struct ComposedReport {
+    /// What is sent.
+    pub outputs: Vec<Output>,
+    /// Images that nothing was drawn into, as they cannot be decoded.
+    pub omitted: Vec<OmittedPicture>,
+}
+
 /// Composes reports, from rows read in the same transaction.
 pub type Compose<'a> =
-    Box<dyn FnOnce(&DeliveryView) -> Result<Vec<Output>, ComposeFailure> + Send + 'a>;
+    Box<dyn FnOnce(&DeliveryView) -> Result<ComposedReport, ComposeFailure> + Send + 'a>;
 
 /// Hands out deliveries, and stores what was composed and how it ended.
 #[async_trait]

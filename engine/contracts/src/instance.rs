@@ -101,7 +101,7 @@ pub enum VersionPolicy {
 }
 
 /// What became of an instance that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceOutcome {
     /// It is new.
     New,
@@ -112,8 +112,9 @@ pub enum InstanceOutcome {
     /// Its UID is known with other content, and the site accepts no second version: nothing was
     /// stored.
     VersionRefused,
-    /// It is stored, but contradicts its study or series and is not used (DIN-61).
-    Flagged,
+    /// It is stored, but contradicts its study or series, or has a malformed UID, and is not used
+    /// (DIN-61): every flag that says so.
+    Flagged(Vec<QualityFlag>),
 }
 
 /// Stores instances.

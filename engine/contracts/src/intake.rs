@@ -8,6 +8,7 @@
 //! - [`CommitmentIntake`]: storage commitment, in both directions;
 //! - [`EventSink`]: what happens at a listener and belongs in the trail.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -101,6 +102,23 @@ pub struct Answers {
     pub first: Option<Vec<u8>>,
     /// The application acknowledgement of the enhanced mode.
     pub application: Option<Vec<u8>>,
+}
+
+/// How a site compares the authorities of patient identifiers.
+pub trait PatientAuthorities: fmt::Debug + Send + Sync {
+    /// The authority of an identifier in a message of this application and facility (MSH-3, MSH-4):
+    /// equal texts are one authority.
+    fn authority(&self, application: &str, facility: &str, id: &PatientId) -> String;
+}
+
+/// Compares authorities as messages write them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuthoritiesAsWritten;
+
+impl PatientAuthorities for AuthoritiesAsWritten {
+    fn authority(&self, _application: &str, _facility: &str, id: &PatientId) -> String {
+        id.issuer.clone()
+    }
 }
 
 /// Why two identifiers are one patient.

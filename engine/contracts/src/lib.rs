@@ -14,6 +14,7 @@
 //! - `trail`, `notification`, `store_error`: what all stores share.
 //! - `archive`: files by their content.
 //! - `node_runner`, `model`: what works on nodes.
+//! - `decoder`: what decodes files of other systems.
 //! - `live`: values that are replaced while others use them.
 //!
 //! A store trait belongs to one aggregate. Each of its functions is one transaction, which also
@@ -24,6 +25,7 @@
 mod archive;
 mod commitment;
 mod correction;
+mod decoder;
 mod delivery;
 mod destination;
 mod instance;
@@ -51,9 +53,10 @@ pub use commitment::{
 pub use correction::{
     ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore,
 };
+pub use decoder::{DecodeError, DecodedPicture, Decoder, ReceivedDocument, ReceivedSegment};
 pub use delivery::{
-    ClaimedDelivery, Compose, ComposeFailure, DeliveryEnd, DeliveryStore, DeliveryView,
-    PatientView, SentBefore,
+    AtFault, ClaimedDelivery, Compose, ComposeFailure, ComposedReport, DELIVERY_WAIT_MAX,
+    DeliveryEnd, DeliveryStore, DeliveryView, PatientView, SentBefore,
 };
 pub use destination::{Destination, ProbeError, SendError, Sent};
 pub use domain::{OutputKind, PluginPin};
@@ -61,8 +64,9 @@ pub use instance::{
     InstanceArrival, InstanceOutcome, InstanceRecord, InstanceStore, VersionPolicy,
 };
 pub use intake::{
-    Admission, Answers, CommitmentIntake, Encounter, EventSink, InstanceIntake, MergeKind,
-    MessageArrival, MessageEffect, MessageIntake, Refusal, RefusalReason,
+    Admission, Answers, AuthoritiesAsWritten, CommitmentIntake, Encounter, EventSink,
+    InstanceIntake, MergeKind, MessageArrival, MessageEffect, MessageIntake, PatientAuthorities,
+    Refusal, RefusalReason,
 };
 pub use live::Live;
 pub use message::{MessageOutcome, MessageRecord, MessageStore};

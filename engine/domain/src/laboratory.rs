@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::named_enum;
+use crate::{OrderNumber, named_enum};
 
 /// One OBX as it was received (HL7 v2, 7.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,37 +16,32 @@ pub struct Observation {
     pub name: String,
     /// OBX-3.3, or OBX-3.6.
     pub scheme: String,
-    /// OBX-5 as text; structured numerics are written together: `<0.5`, `1:128`.
+    /// OBX-5 as text, a line for each repetition; structured numerics are written together: `<0.5`,
+    /// `1:128`.
     pub value: String,
-    /// OBX-6.1.
+    /// OBX-6: its code, or the whole field where senders write `10^3/uL`.
     pub unit: String,
     /// OBX-7.
     pub reference: String,
-    /// OBX-8, first repetition, as the sender set it.
+    /// OBX-8 as the sender set it, `~` between repetitions.
     pub flag: String,
     /// OBX-11.
     pub status: String,
     /// OBX-4: tells observations with the same code apart.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sub_id: String,
-    /// The laboratory's number of the order that it answers.
+    /// The laboratory's number of the order that it answers (OBR-3 or ORC-3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filler: Option<FillerNumber>,
+    pub filler: Option<OrderNumber>,
     /// When the laboratory stated it: OBR-22, or MSH-7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated_at: Option<Timestamp>,
     /// Whether an earlier message has reported it. The engine finds that out; no message states it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_reported: bool,
-}
-
-/// The number under which a laboratory answers an order: OBR-3, or ORC-3 (EI).
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FillerNumber {
-    /// EI.1.
-    pub number: String,
-    /// EI.2 to EI.4, delimiters included: who assigned the number. Empty, if the sender did.
-    pub assigner: String,
+    /// Panel, specimen, time and notes.
+    #[serde(default, skip_serializing_if = "crate::Circumstances::is_empty")]
+    pub circumstances: crate::Circumstances,
 }
 
 impl Observation {
@@ -132,7 +127,7 @@ impl NoResult {
 
 /// A row of a laboratory report: the four columns of the paper, and what the engine derives from
 /// them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabRow {
     /// The analyte: what was measured.
     pub entry_name: String,
@@ -148,7 +143,7 @@ pub struct LabRow {
     pub scheme: String,
     /// The flag computed from result and reference (HL7-63).
     pub abnormality: Abnormality,
-    /// The flag as the sender set it.
+    /// The flags as the sender set them, `~` between.
     pub flag_received: String,
     /// Whether the sender's flag contradicts the computed one (PAP-12).
     pub disagrees: bool,
@@ -159,6 +154,15 @@ pub struct LabRow {
     /// tells receivers that theirs does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<NoResult>,
+    /// OBX-4 as received. It ties rows together, such as an isolate and its susceptibilities.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sub_id: String,
+    /// OBX-11 as received.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub status_received: String,
+    /// Panel, specimen, time and notes, as received.
+    #[serde(default, skip_serializing_if = "crate::Circumstances::is_empty")]
+    pub circumstances: crate::Circumstances,
     /// Its key among the rows of the same name (OBX-4), which it keeps in every version. Zero until
     /// the engine stores it.
     #[serde(default)]
@@ -175,7 +179,7 @@ impl LabRow {
 }
 
 /// How a value compares with its reference range (table 0078, HL7-63).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Abnormality {
     /// The value is within its range, or negative where negative is usual. 阴性, N.
@@ -187,6 +191,7 @@ pub enum Abnormality {
     /// Positive where negative is usual, or otherwise not as usual. 阳性 / 异常, A.
     Abnormal,
     /// The two cannot be compared. It never means normal.
+    #[default]
     Unknown,
 }
 

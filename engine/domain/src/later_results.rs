@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use crate::{ExchangedDocument, FillerNumber, Observation};
+use crate::{ExchangedDocument, Observation};
 
 /// What an earlier message holds, as far as it is in force.
 #[derive(Clone, Debug)]
@@ -37,7 +37,9 @@ pub struct Combined {
 /// What a result is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ResultKey<'a> {
-    filler: &'a FillerNumber,
+    number: &'a str,
+    /// What assigned the number, as assigners are compared.
+    assigner: [&'a str; 3],
     code: &'a str,
     scheme: &'a str,
     sub_id: &'a str,
@@ -49,7 +51,9 @@ impl<'a> ResultKey<'a> {
         let filler = observation.filler.as_ref()?;
         let Observation { code, name, scheme, sub_id, .. } = observation;
         let code = if code.is_empty() { name } else { code };
-        (!code.is_empty()).then_some(Self { filler, code, scheme, sub_id })
+        let number = &filler.number;
+        let assigner = filler.assigner.key();
+        (!code.is_empty()).then_some(Self { number, assigner, code, scheme, sub_id })
     }
 }
 
@@ -88,11 +92,12 @@ impl Statement<'_> {
         self.observations.len() == other.observations.len() || both().all(|it| is_text(&it))
     }
 
-    /// Whether it states the same, whenever it was stated.
+    /// Whether it states the same, whenever it was stated and however the number is written.
     fn says_the_same_as(&self, other: &Statement<'_>) -> bool {
         let bare = |observation: &&Observation| Observation {
             stated_at: None,
             is_reported: false,
+            filler: None,
             ..Observation::clone(observation)
         };
         self.observations.iter().map(bare).eq(other.observations.iter().map(bare))
@@ -242,6 +247,16 @@ fn document_in_force<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Assigner, OrderNumber};
+
+    fn number_of(namespace: &str, universal_id: &str) -> OrderNumber {
+        let assigner = Assigner::Authority {
+            namespace: namespace.to_owned(),
+            universal_id: universal_id.to_owned(),
+            universal_id_type: String::new(),
+        };
+        OrderNumber { number: "F1".to_owned(), assigner }
+    }
 
     /// An observation: code, value, status and time (an hour of one day, or nothing).
     fn observation(code: &str, value: &str, status: &str, hour: Option<u8>) -> Observation {
@@ -250,7 +265,7 @@ mod tests {
             code: code.to_owned(),
             value: value.to_owned(),
             status: status.to_owned(),
-            filler: Some(FillerNumber { number: "F1".to_owned(), assigner: "LAB".to_owned() }),
+            filler: Some(number_of("LAB", "")),
             stated_at,
             ..Observation::default()
         }
@@ -329,7 +344,7 @@ mod tests {
     fn hl7_53_results_of_another_order_code_or_part_stay_apart() {
         let earlier = known(&[observation("K", "7.9", "F", Some(11))]);
         let mut other = observation("K", "4.9", "C", Some(12));
-        other.filler = Some(FillerNumber { number: "F1".to_owned(), assigner: "MB".to_owned() });
+        other.filler = Some(number_of("MB", ""));
         let mut part = observation("K", "4.9", "C", Some(12));
         part.sub_id = "2".to_owned();
         let mut unnumbered = observation("K", "4.9", "C", Some(12));
@@ -339,6 +354,15 @@ mod tests {
             let expected = Combined { document: arrived.clone(), ..Combined::default() };
             assert_eq!(combine(&arrived, std::slice::from_ref(&earlier)), expected);
         }
+    }
+
+    #[test]
+    fn hl7_53_an_authority_is_the_same_with_and_without_its_universal_id() {
+        let earlier = known(&[observation("K", "7.9", "F", Some(11))]);
+        let mut again = observation("K", "7.9", "F", Some(12));
+        again.filler = Some(number_of("LAB", "1.2.3"));
+        let combined = combine(&document(&[again]), &[earlier]);
+        assert_eq!((combined.replaced, combined.is_repeated), (vec![0], true));
     }
 
     #[test]

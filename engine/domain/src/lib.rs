@@ -27,11 +27,14 @@
 /// The manufacturer of the objects that this engine creates: Manufacturer (0008,0070).
 pub const MANUFACTURER: &str = "Isocenter";
 
+mod abnormal_flags;
 mod ae_title;
 mod artifact;
+mod circumstances;
 mod error_chain;
 pub mod event;
 pub mod identity_graph;
+mod image_facts;
 mod laboratory;
 pub mod later_results;
 mod message_type;
@@ -55,11 +58,14 @@ mod state;
 mod task;
 mod uid;
 
+pub use abnormal_flags::FLAG_SEPARATOR;
 pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
+pub use circumstances::{Circumstances, ObservedAt};
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
-pub use laboratory::{Abnormality, FillerNumber, LabRow, NoResult, Observation};
+pub use image_facts::{ImageFacts, PatientFacts};
+pub use laboratory::{Abnormality, LabRow, NoResult, Observation};
 pub use message_type::MessageType;
 pub use model_protocol::{
     AnswerBox, AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse,
@@ -70,7 +76,9 @@ pub use node_io::{
     Attachment, DocumentAbout, ExchangedDocument, KnownReport, NodeInput, NodeOutput, OrderInput,
     SeriesInput, SeriesInstance, StudyInput,
 };
-pub use order::{Order, OrderAction, OrderConflict, OrderKey, OrderKind, OrderMatch};
+pub use order::{
+    ACCESSION_MAX, Order, OrderAction, OrderConflict, OrderKey, OrderKind, OrderMatch,
+};
 pub use order_number::{Assigner, OrderNumber};
 pub use output_kind::{OutputFormat, OutputKind};
 pub use patient::{Demographics, DemographicsChange, PatientId};

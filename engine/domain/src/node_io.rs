@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, FillerNumber, Finding, LabRow, MessageFlag, NoResult, Observation, Region,
-    Section, Segmentation, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
+    ArtifactRef, Assigner, Finding, ImageFacts, LabRow, MessageFlag, NoResult, Observation,
+    OrderNumber, PatientFacts, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid,
+    SopInstanceUid, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -50,12 +51,19 @@ pub struct KnownReport {
 }
 
 /// A study, as plugins see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudyInput {
     /// Study Instance UID.
     pub study: StudyInstanceUid,
     /// The series of the study.
     pub series: Vec<SeriesInput>,
+    /// What the headers of the study state about its patient.
+    #[serde(default)]
+    pub patient: PatientFacts,
+    /// What the headers of the images state about them. An image whose header could not be read has
+    /// none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<SopInstanceUid, ImageFacts>,
 }
 
 /// A series, as plugins see it.
@@ -113,8 +121,29 @@ impl ExchangedDocument {
     }
 
     /// The laboratory's numbers of the orders that the observations answer.
-    pub fn fillers(&self) -> BTreeSet<&FillerNumber> {
+    pub fn fillers(&self) -> BTreeSet<&OrderNumber> {
         self.observations.iter().filter_map(|it| it.filler.as_ref()).collect()
+    }
+
+    /// The same document, with the authorities of order numbers under the names that a site gives
+    /// them.
+    #[must_use]
+    pub fn with_authorities_named(mut self, name_of: impl Fn(&str) -> String) -> Self {
+        for observation in &mut self.observations {
+            let filler = observation.filler.take();
+            observation.filler = filler.map(|it| it.with_authority_named(&name_of));
+        }
+        self
+    }
+
+    /// The same document, with `sender` as the assigner of the order numbers of which none is known.
+    #[must_use]
+    pub fn with_numbers_of(mut self, sender: &Assigner) -> Self {
+        let fillers = self.observations.iter_mut().filter_map(|it| it.filler.as_mut());
+        for filler in fillers.filter(|it| it.assigner == Assigner::Unknown) {
+            filler.assigner = sender.clone();
+        }
+        self
     }
 
     /// The text that a person is responsible for: observations of a text type whose status is final

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{OrderNumber, PatientId, StudyInstanceUid, named_enum};
 
+/// Most characters of an Accession Number (0008,0050; VR `SH`).
+pub const ACCESSION_MAX: usize = 16;
+
 /// An imaging order of the RIS (ORM^O01, OMI^O23).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
@@ -37,6 +40,31 @@ pub struct Order {
 }
 
 impl Order {
+    /// An order that says nothing but whom it is for and by what it is found again.
+    pub fn new(action: OrderAction, patient: Option<PatientId>, key: OrderKey) -> Self {
+        Self {
+            action,
+            patient,
+            key,
+            procedure_code: String::new(),
+            procedure: String::new(),
+            procedure_scheme: String::new(),
+            priority: String::new(),
+            modality: String::new(),
+            reason: String::new(),
+            status: String::new(),
+            account: String::new(),
+            visit: String::new(),
+        }
+    }
+
+    /// Whether images may have to find it by an accession number that they cannot carry whole
+    /// (HL7-41).
+    pub fn is_accession_too_long(&self) -> bool {
+        let is_of_images = self.key.kind != OrderKind::Laboratory;
+        is_of_images && self.key.accession.chars().count() > ACCESSION_MAX
+    }
+
     /// Takes over what a later message says, and keeps what it leaves open (HL7-21).
     #[must_use]
     pub fn updated(self, newer: Self) -> Self {

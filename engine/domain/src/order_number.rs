@@ -1,21 +1,21 @@
 //! Order numbers: a number is one order's only together with what assigned it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An order number together with what assigned it (EI; HL7 v2.5.1, 2.A.28).
 ///
 /// `1001` of the emergency department is not `1001` of intensive care.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderNumber {
     /// EI.1; empty if there is no number.
     pub number: String,
     /// What assigned it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "assigner")]
     pub assigner: Assigner,
 }
 
 /// What assigned an order number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Assigner {
     /// Nobody is named, and the sender is not known either.
@@ -71,6 +71,19 @@ impl OrderNumber {
         let loses_authority = newer.number == self.number && newer.assigner.authority().is_empty();
         if newer.is_empty() || loses_authority { self } else { newer }
     }
+
+    /// The same number, with its authority under the name that a site gives it.
+    #[must_use]
+    pub fn with_authority_named(mut self, name_of: impl Fn(&str) -> String) -> Self {
+        let name = name_of(self.assigner.authority());
+        let is_renamed = name != self.assigner.authority();
+        if let Assigner::Authority { namespace, .. } = &mut self.assigner
+            && is_renamed
+        {
+            *namespace = name;
+        }
+        self
+    }
 }
 
 impl Assigner {
@@ -89,6 +102,15 @@ impl Assigner {
         }
     }
 
+    /// What assigners are compared by: the authority, or the application and the facility of the
+    /// sender.
+    pub fn key(&self) -> [&str; 3] {
+        match self {
+            Self::Sender { application, facility } => ["", application, facility],
+            Self::Unknown | Self::Authority { .. } => [self.authority(), "", ""],
+        }
+    }
+
     /// The sender, as senders are compared, if the number is one of its own; else empty.
     pub fn sender(&self) -> String {
         match self {
@@ -96,6 +118,26 @@ impl Assigner {
             Self::Unknown | Self::Authority { .. } => String::new(),
         }
     }
+}
+
+/// Reads what assigned a number. Documents of laboratories were once stored with the text of EI.2 to
+/// EI.4, empty for a number of the sender.
+fn assigner<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Assigner, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Whole(Assigner),
+        Text(String),
+    }
+    let text = match Stored::deserialize(deserializer)? {
+        Stored::Whole(assigner) => return Ok(assigner),
+        Stored::Text(text) => text,
+    };
+    let mut parts = text.split('^').map(ToOwned::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    let assigner =
+        Assigner::Authority { namespace: next(), universal_id: next(), universal_id_type: next() };
+    Ok(if assigner.authority().is_empty() { Assigner::Unknown } else { assigner })
 }
 
 #[cfg(test)]
@@ -125,6 +167,31 @@ mod tests {
         assert_eq!(of("1001", "", "1.2.3").text(), "1001^^1.2.3^ISO");
         assert_eq!(bare("1001", "RIS").text(), "1001");
         assert_eq!(OrderNumber::default().text(), "");
+    }
+
+    #[test]
+    fn hl7_53_an_authority_gets_the_name_that_the_site_gives_it() {
+        let name_of = |named: &str| if named == "1.2.3" { "LAB" } else { named }.to_owned();
+        let named = |number: OrderNumber| number.with_authority_named(name_of).text();
+        assert_eq!(named(of("F1", "", "1.2.3")), "F1^LAB^1.2.3^ISO");
+        assert_eq!(named(of("F1", "", "1.2.4")), "F1^^1.2.4^ISO");
+        assert_eq!(named(of("F1", "LAB", "")), "F1^LAB");
+        assert_eq!(named(bare("F1", "LIS")), "F1");
+    }
+
+    #[test]
+    fn hl7_53_numbers_of_documents_that_were_stored_before_are_read() {
+        let read = |assigner: &str| {
+            let text = format!("{{\"number\":\"F1\",\"assigner\":\"{assigner}\"}}");
+            serde_json::from_str::<OrderNumber>(&text).unwrap()
+        };
+        assert_eq!(read("LAB"), of("F1", "LAB", ""));
+        assert_eq!(read("^1.2.3^ISO"), of("F1", "", "1.2.3"));
+        assert_eq!(read("").assigner, Assigner::Unknown);
+        for number in [of("F1", "LAB", "1.2.3"), bare("F1", "LIS"), OrderNumber::default()] {
+            let text = serde_json::to_string(&number).unwrap();
+            assert_eq!(serde_json::from_str::<OrderNumber>(&text).unwrap(), number);
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ named_enum! {
         PatientNameUndecodable = "patient_name_undecodable",
         /// Accession Number (0008,0050) cannot be decoded.
         AccessionUndecodable = "accession_undecodable",
+        /// Accession Number (0008,0050) has more than sixteen characters: objects of the engine leave
+        /// it empty, since a cut one would be that of another order (HL7-41).
+        AccessionTooLong = "accession_too_long",
         /// The SOP Instance UID is malformed.
         InstanceUidMalformed = "identity_sop_instance_uid_malformed",
         /// The Series Instance UID is malformed.
@@ -45,9 +48,14 @@ named_enum! {
 
 impl QualityFlag {
     /// Whether it is uncertain what or whom the instance belongs to: it is stored and used by
-    /// nothing
-    /// (DIN-61).
+    /// nothing (DIN-61).
     pub const fn is_identity_conflict(self) -> bool {
+        self.conflict().is_some()
+    }
+
+    /// What makes it uncertain what or whom the instance belongs to, for its sender; nothing, if
+    /// this does not.
+    pub const fn conflict(self) -> Option<&'static str> {
         match self {
             Self::CharsetUnknown
             | Self::CharsetMisspelt
@@ -58,14 +66,17 @@ impl QualityFlag {
             | Self::PatientIdUndecodable
             | Self::PatientIssuerUndecodable
             | Self::PatientNameUndecodable
-            | Self::AccessionUndecodable => false,
-            Self::InstanceUidMalformed
-            | Self::SeriesUidMalformed
-            | Self::StudyUidMalformed
-            | Self::PatientDiffersFromStudy
-            | Self::SeriesOfAnotherStudy
-            | Self::ModalityDiffersFromSeries
-            | Self::FrameOfReferenceDiffersFromSeries => true,
+            | Self::AccessionUndecodable
+            | Self::AccessionTooLong => None,
+            Self::InstanceUidMalformed => Some("SOP Instance UID is malformed"),
+            Self::SeriesUidMalformed => Some("Series Instance UID is malformed"),
+            Self::StudyUidMalformed => Some("Study Instance UID is malformed"),
+            Self::PatientDiffersFromStudy => Some("patient is not that of its study"),
+            Self::SeriesOfAnotherStudy => Some("series is known in another study"),
+            Self::ModalityDiffersFromSeries => Some("modality is not that of its series"),
+            Self::FrameOfReferenceDiffersFromSeries => {
+                Some("frame of reference is not that of its series")
+            }
         }
     }
 }
@@ -96,6 +107,10 @@ named_enum! {
         DocumentUnreadable = "document_unreadable",
         /// A document is elsewhere (OBX-2 `RP`), and was not fetched.
         DocumentByPointer = "document_by_pointer",
+        /// The accession number of an order has more characters than images can carry: by it, no
+        /// images are found unless the site says how they carry it, and objects of the engine leave
+        /// it empty (HL7-41).
+        AccessionTooLong = "accession_too_long",
         /// Messages with its processing id (MSH-11) change nothing here: training, debugging.
         WithoutEffect = "without_effect",
     }

@@ -203,6 +203,10 @@ pub struct Segmentation {
     pub segments: Vec<Segment>,
     /// The algorithm that made them.
     pub algorithm: Algorithm,
+    /// Whether it is for research only: it stays with the outputs of its run, and is in no draft, no
+    /// report and no review.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_hidden: bool,
 }
 
 /// One segment: a structure and the mask of its voxels.
@@ -214,6 +218,9 @@ pub struct Segment {
     pub category: Code,
     /// Segmented property type (CID 7151 or wider).
     pub kind: Code,
+    /// The side of the patient, if the structure is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub laterality: Option<Laterality>,
     /// Tracking ID: names the structure in all encodings (OUT-16).
     pub tracking_id: String,
     /// The mask: one bit per voxel, lowest bit first, slices in the order of the geometry (OUT-11).
@@ -225,7 +232,7 @@ pub struct Segment {
     pub is_edited: bool,
     /// Measurements of the structure.
     pub measurements: Vec<Measurement>,
-    /// The key of its measurements among the segments of the same label (OBX-4), which it keeps in
+    /// The key of its measurements among all segments of the result (OBX-4), which it keeps in
     /// every version. Zero until the engine stores it.
     #[serde(default)]
     pub key: u32,

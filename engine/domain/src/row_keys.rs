@@ -1,30 +1,31 @@
 //! The keys of rows (OBX-4): with OBX-3, they tell a receiver which row of an earlier version a row
 //! replaces (HL7-53). Pure.
 //!
-//! A key is a number among the rows of the same name, given once and stored with its row. A row
-//! that is taken out takes its key along: no other row gets it.
+//! A key is a number among the rows of the same name, given once and stored with its row: the one
+//! that the laboratory gave (OBX-4), if it is a number that no other row of the name has. A row that
+//! is taken out takes its key along: no other row gets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{LabRow, NodeOutput, Segment};
+
+/// Upper bound of a number of the laboratory that becomes a key.
+const SUB_ID_MAX: u32 = 1_000_000;
 
 /// What OBX-3 states of a row: rows of different names need no key to be told apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum RowName {
     /// A row of a laboratory report.
     Laboratory { code: String, scheme: String, name: String },
-    /// The measurements of a segment.
-    Segment { label: String },
+    /// The measurements of a segment. The code of OBX-3 tells what was measured, and not in what:
+    /// all segments share one sequence of keys.
+    Segment,
 }
 
 impl RowName {
     fn of_row(row: &LabRow) -> Self {
         let LabRow { code, scheme, entry_name, .. } = row;
         Self::Laboratory { code: code.clone(), scheme: scheme.clone(), name: entry_name.clone() }
-    }
-
-    fn of_segment(segment: &Segment) -> Self {
-        Self::Segment { label: segment.label.clone() }
     }
 }
 
@@ -40,7 +41,7 @@ fn keys(output: &NodeOutput) -> impl Iterator<Item = RowKey> {
     let rows = output.laboratory.iter();
     let rows = rows.map(|it| RowKey { name: RowName::of_row(it), number: it.key });
     let segments = segments(output);
-    rows.chain(segments.map(|it| RowKey { name: RowName::of_segment(it), number: it.key }))
+    rows.chain(segments.map(|it| RowKey { name: RowName::Segment, number: it.key }))
 }
 
 fn segments(output: &NodeOutput) -> impl Iterator<Item = &Segment> {
@@ -52,11 +53,14 @@ pub fn number<'a>(output: &mut NodeOutput, earlier: impl IntoIterator<Item = &'a
     let mut numbering = Numbering::default();
     earlier.into_iter().flat_map(keys).for_each(|it| numbering.note(it));
     keys(output).for_each(|it| numbering.note(it));
+    for row in output.laboratory.iter_mut().filter(|it| it.key == 0) {
+        row.key = numbering.of_laboratory(row).unwrap_or_default();
+    }
     for row in &mut output.laboratory {
         row.key = numbering.key(RowName::of_row(row), row.key);
     }
     for segment in output.segmentations.iter_mut().flat_map(|it| &mut it.segments) {
-        segment.key = numbering.key(RowName::of_segment(segment), segment.key);
+        segment.key = numbering.key(RowName::Segment, segment.key);
     }
 }
 
@@ -64,14 +68,26 @@ pub fn number<'a>(output: &mut NodeOutput, earlier: impl IntoIterator<Item = &'a
 struct Numbering {
     /// The highest number of each name.
     highest: BTreeMap<RowName, u32>,
+    /// The keys that rows had before.
+    noted: BTreeSet<RowKey>,
     /// The keys of the rows so far.
     given: BTreeSet<RowKey>,
 }
 
 impl Numbering {
     fn note(&mut self, key: RowKey) {
-        let highest = self.highest.entry(key.name).or_default();
+        let highest = self.highest.entry(key.name.clone()).or_default();
         *highest = key.number.max(*highest);
+        self.noted.insert(key);
+    }
+
+    /// The number that the laboratory gave to a row, if no other row of the name has or had it.
+    fn of_laboratory(&mut self, row: &LabRow) -> Option<u32> {
+        let number = row.sub_id.parse::<u32>().ok().filter(|it| (1..=SUB_ID_MAX).contains(it))?;
+        let key = RowKey { name: RowName::of_row(row), number };
+        let is_free = !self.noted.contains(&key);
+        self.note(key);
+        is_free.then_some(number)
     }
 
     /// The key of the next row: the one that it has, unless it has none or another row has it.
@@ -146,6 +162,7 @@ mod tests {
             doubt: String::new(),
             withdrawn: None,
             key: 0,
+            ..LabRow::default()
         }
     }
 
@@ -179,6 +196,41 @@ mod tests {
     }
 
     #[test]
+    fn hl7_53_measurements_of_two_segments_never_have_one_key_whatever_their_labels() {
+        let segment = |label: &str| -> Segment {
+            let code = serde_json::json!({"value": "1", "scheme": "SCT", "meaning": "x"});
+            serde_json::from_value(serde_json::json!({
+                "label": label, "category": code, "kind": code, "tracking_id": label,
+                "mask": {"sha256": "", "bytes": 0}, "voxels": 1, "measurements": [],
+            }))
+            .unwrap()
+        };
+        let of = |labels: &[&str]| -> NodeOutput {
+            let segments: Vec<Segment> = labels.iter().map(|it| segment(it)).collect();
+            let geometry = serde_json::json!({
+                "rows": 1, "columns": 1, "instances": [], "sop_class": "1.2", "lossy": false,
+            });
+            let segmentation = serde_json::json!({
+                "series": "1.2", "geometry": geometry, "segments": segments,
+                "algorithm": {"name": "", "version": "", "parameters": {}},
+            });
+            let segmentations = vec![serde_json::from_value(segmentation).unwrap()];
+            NodeOutput { segmentations, ..NodeOutput::default() }
+        };
+        let keys =
+            |output: &NodeOutput| -> Vec<u32> { segments(output).map(|it| it.key).collect() };
+        let mut draft = of(&["lesion 1", "lesion 2", "liver"]);
+        number(&mut draft, []);
+        assert_eq!(keys(&draft), [1, 2, 3]);
+
+        // The first was taken out: the others keep theirs, and a new one gets another.
+        let mut edited = of(&["lesion 2", "liver", "spleen"]);
+        inherit(&mut edited, &draft);
+        number(&mut edited, [&draft]);
+        assert_eq!(keys(&edited), [2, 3, 4]);
+    }
+
+    #[test]
     fn hl7_53_who_edits_without_keys_keeps_those_that_are_certain() {
         let mut draft = output(&[row("Glc", "5"), row("K", "4"), row("Glc", "9")]);
         number(&mut draft, []);
@@ -198,6 +250,29 @@ mod tests {
             (lines(&first), lines(&second)),
             (vec!["K 4 1".to_owned()], vec!["K 5 2".to_owned(), "K 6 3".to_owned()])
         );
+    }
+
+    #[test]
+    fn hl7_60_a_row_keeps_the_number_of_the_laboratory_where_it_is_its_own() {
+        let with = |name: &str, result: &str, sub_id: &str| LabRow {
+            sub_id: sub_id.to_owned(),
+            ..row(name, result)
+        };
+        let mut first = output(&[
+            with("Organism", "E. coli", "2"),
+            with("Organism", "S. aureus", "1"),
+            with("Organism", "none", "1"),
+            row("Organism", "other"),
+            with("Organism", "mixed", "1.1"),
+        ]);
+        number(&mut first, []);
+        let expected = [2, 1, 3, 4, 5];
+        let keys: Vec<u32> = first.laboratory.iter().map(|it| it.key).collect();
+        assert_eq!(keys, expected);
+        // A key that was given is not given again, whatever the laboratory says.
+        let mut later = output(&[with("Organism", "K. pneumoniae", "2")]);
+        number(&mut later, [&first]);
+        assert_eq!(later.laboratory[0].key, 6);
     }
 
     #[test]

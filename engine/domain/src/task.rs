@@ -11,7 +11,8 @@ named_enum! {
         InstanceVersionRefused = "instance_version_refused",
         /// Instances contradict their study or series and are not used (DIN-61).
         InstanceFlagged = "instance_flagged",
-        /// Images and order belong to two patients (HL7-44).
+        /// Images and order belong to two patients (HL7-44), or results of two patients were combined
+        /// (HL7-37).
         IdentityConflict = "identity_conflict",
         /// It is uncertain which order a message means, and nothing was changed.
         OrderConflict = "order_conflict",
@@ -35,6 +36,9 @@ named_enum! {
         CommitmentMissing = "commitment_missing",
         /// The result of a peer's request for storage commitment could not be reported.
         CommitmentGivenUp = "commitment_given_up",
+        /// The trail does not fit what was signed and counted outside of it, and is not sealed
+        /// (AUD-03).
+        SealingRefused = "sealing_refused",
         /// `isocenter doctor` found damage.
         Damage = "damage",
     }

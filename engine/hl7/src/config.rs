@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use contracts::Live;
+use contracts::{Live, PatientAuthorities};
 use domain::Network;
 use encoding::hl7::charset::{CharsetError, Hl7Charset};
 use serde::Deserialize;
@@ -65,18 +65,24 @@ impl Hl7Config {
         }
     }
 
-    /// The listener of this configuration. `networks` may be replaced while it runs.
+    /// The listener of this configuration, at a site that compares `authorities`. `networks` may be
+    /// replaced while it runs.
     ///
     /// # Errors
     ///
     /// Fails if `character_set` is not one that the engine reads.
-    pub fn listener(&self, networks: Arc<Live<Vec<Network>>>) -> Result<Config, CharsetError> {
+    pub fn listener(
+        &self,
+        networks: Arc<Live<Vec<Network>>>,
+        authorities: Arc<dyn PatientAuthorities>,
+    ) -> Result<Config, CharsetError> {
         let rules = Rules {
             charset: Hl7Charset::parse(&self.character_set, Hl7Charset::Utf8)?,
             processing_ids: self.processing_ids.clone(),
             processing: self.processing.clone(),
             types: self.types.clone(),
             applications: self.applications.clone(),
+            authorities,
         };
         Ok(Config {
             listen: self.listen,

@@ -110,7 +110,11 @@ after AR none, and with `on_error: block` nothing more until a person has looked
 ORU: OBR-25 and OBX-11 are R for what nobody has signed, P for what a person has changed and not signed, \
 each time it is sent; F for what is signed, C for what is signed in the place of a final result. OBR-3 is \
 the same for every version of a report, and OBX-4 for every version of a row; a row that a person took out has OBX-11 D, \
-one that the laboratory took back has the status of that, both without a value. With `report: text` or `pdf` the report itself comes as one \
+one that the laboratory took back has the status of that, both without a value. \
+In a laboratory row, OBX-8 is computed from value and reference; where that cannot be, it is that of the \
+laboratory, of which HH, LL and AA are always kept. OBX-14 and OBR-7 are the time of observation that the \
+laboratory states, empty where it states none; its notes follow as NTE with NTE-2 L, and panel, specimen \
+(SPM too, where all rows have one), sub-ID and status with NTE-2 P. With `report: text` or `pdf` the report itself comes as one \
 more OBX, FT or ED (`^application^pdf^Base64^...`, PDF/A-2a), under the code of the report (18748-4 or 11502-2, LN).\n";
 
 /// A case of the table of acknowledgements, with an example message.

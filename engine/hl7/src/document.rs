@@ -1,20 +1,30 @@
 //! Reads results and documents: ORU, OUL and MDM (HL7-60, and the table of `standards.md` §2.4).
 
+use std::mem;
+
 use contracts::MessageEffect;
-use domain::{DocumentAbout, ExchangedDocument, FillerNumber, Observation, PatientId};
+use domain::{
+    Circumstances, DocumentAbout, ExchangedDocument, Observation, OrderNumber, PatientId,
+};
 use jiff::Timestamp;
 
 use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
-use crate::message::{Message, Segment};
+use crate::message::{Message, Problem, Segment};
+use crate::observation::{self, Name, Surroundings};
+use crate::order_number::filler_number;
 use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
+///
+/// # Errors
+///
+/// Fails if the number of an order cannot be decoded: a correction would miss what it corrects.
 pub(crate) fn document(
     message: &Message,
     groups: &[PatientGroup<'_>],
     patient: Option<PatientId>,
-) -> MessageEffect {
+) -> Result<MessageEffect, Problem> {
     let mut document = ExchangedDocument {
         message_type: message.message_type().to_string(),
         about: groups.iter().find_map(|it| it.segment("TXA")).map(|it| about(message, it)),
@@ -23,12 +33,14 @@ pub(crate) fn document(
     let mut files = Files::default();
     for group in groups {
         let mut request = Request::default();
-        for segment in &group.segments {
-            request.read(message, segment);
+        let surroundings = Surroundings::of(message, &group.segments);
+        for (at, segment) in group.segments.iter().enumerate() {
+            request.read(message, segment)?;
             if segment.name != "OBX" {
                 continue;
             }
             let mut observation = observation(message, segment, &request);
+            observation.circumstances = surroundings.circumstances(at, segment);
             // A file under a status without a result is none either.
             if observation.no_result().is_none() {
                 match files.take(message, segment) {
@@ -48,81 +60,57 @@ pub(crate) fn document(
     document.attachments = files.into_attachments();
     let request = groups.iter().find_map(|it| it.segment("OBR"));
     let accession = request.map(|it| message.value(it, 18, 1)).unwrap_or_default();
-    MessageEffect::Document { patient, document, accession }
+    Ok(MessageEffect::Document { patient, document, accession })
 }
 
 /// What ORC and OBR say of the observations that follow them.
 #[derive(Default)]
 struct Request {
-    filler: Option<FillerNumber>,
+    filler: OrderNumber,
     /// That of the ORC before: it stands for the next OBR, if that has none.
-    filler_of_control: Option<FillerNumber>,
+    filler_of_control: OrderNumber,
     /// OBR-22: when the results were reported, or changed.
     changed_at: Option<Timestamp>,
 }
 
 impl Request {
-    fn read(&mut self, message: &Message, segment: &Segment) {
+    fn read(&mut self, message: &Message, segment: &Segment) -> Result<(), Problem> {
         match segment.name.as_str() {
             // In OUL, the ORC of an order comes after its OBR.
             "ORC" if message.msh(9, 1) != "OUL" => {
-                self.filler_of_control = filler_number(message, segment);
+                self.filler_of_control = filler_number(message, segment)?;
                 self.filler = self.filler_of_control.clone();
                 self.changed_at = None;
             }
             "OBR" => {
-                let of_control = self.filler_of_control.take();
-                self.filler = filler_number(message, segment).or(of_control);
+                let of_control = mem::take(&mut self.filler_of_control);
+                self.filler = of_control.updated(filler_number(message, segment)?);
                 self.changed_at = timestamp(&message.value(segment, 22, 1));
             }
             _ => {}
         }
+        Ok(())
     }
-}
-
-/// The laboratory's number of an order: the third field of ORC and OBR alike (EI).
-fn filler_number(message: &Message, segment: &Segment) -> Option<FillerNumber> {
-    let part = |number| message.value(segment, 3, number).trim().to_owned();
-    let assigner = [2, 3, 4].map(part).join("^");
-    let assigner = assigner.trim_end_matches('^').to_owned();
-    let number = part(1);
-    (!number.is_empty()).then_some(FillerNumber { number, assigner })
 }
 
 fn observation(message: &Message, obx: &Segment, request: &Request) -> Observation {
-    let either = |field, first, second| {
-        let value = message.value(obx, field, first);
-        if value.is_empty() { message.value(obx, field, second) } else { value }
-    };
     let value_type = message.value(obx, 2, 1);
+    let Name { code, text: name, scheme } = observation::name(message, obx);
     Observation {
-        code: either(3, 1, 4),
-        name: either(3, 2, 5),
-        scheme: either(3, 3, 6),
-        value: observed(message, obx, &value_type),
-        unit: either(6, 1, 2),
+        code,
+        name,
+        scheme,
+        value: observation::value(message, obx, &value_type),
+        unit: observation::unit_of(message, obx),
         reference: message.text(obx, 7).trim().to_owned(),
-        flag: message.value(obx, 8, 1),
+        flag: observation::flags(message, obx),
         status: message.value(obx, 11, 1),
         sub_id: message.value(obx, 4, 1),
-        filler: request.filler.clone(),
+        filler: Some(request.filler.clone()).filter(|it| !it.is_empty()),
         stated_at: request.changed_at.or_else(|| timestamp(&message.msh(7, 1))),
         is_reported: false,
+        circumstances: Circumstances::default(),
         value_type,
-    }
-}
-
-/// OBX-5 as text, by its type (HL7-60).
-fn observed(message: &Message, obx: &Segment, value_type: &str) -> String {
-    match value_type {
-        // Comparator, first number, separator, second number (2.A.70).
-        "SN" => (1..=4).map(|number| message.value(obx, 5, number)).collect(),
-        "CE" | "CWE" | "CNE" | "CF" => {
-            let text = message.value(obx, 5, 2);
-            if text.is_empty() { message.value(obx, 5, 1) } else { text }
-        }
-        "ED" | "RP" => String::new(),
-        _ => message.text(obx, 5).trim().to_owned(),
     }
 }
 
@@ -147,7 +135,7 @@ mod tests {
     fn of(kind: &str, rest: &str) -> ExchangedDocument {
         let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{kind}|M1|P|2.5.1\r{rest}");
         let message = Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap();
-        let effect = document(&message, &groups::patients(&message), None);
+        let effect = document(&message, &groups::patients(&message), None).unwrap();
         let MessageEffect::Document { document, .. } = effect else { panic!() };
         document
     }
@@ -206,22 +194,46 @@ mod tests {
         assert_eq!(withdrawn.observations[0].status, "W");
     }
 
+    /// Two quotation marks would be read as a result.
+    #[test]
+    fn hl7_60_a_null_value_is_no_text() {
+        let obx = "OBX|1|ST|5804-0^Protein||\"\"||\"\"||||F\rOBX|2|NM|a||\"\"";
+        let found = of("ORU^R01", &format!("OBR|1\r{obx}"));
+        let values = found.observations.iter().map(|it| (it.value.as_str(), it.reference.as_str()));
+        assert_eq!(values.collect::<Vec<_>>(), [("", ""), ("", "")]);
+    }
+
     /// The numbers of the orders that the observations of a message answer.
     fn fillers(kind: &str, rest: &str) -> Vec<String> {
         let observations = of(kind, rest).observations.into_iter();
         let fillers = observations.map(|it| it.filler.unwrap_or_default());
-        fillers.map(|it| format!("{} {}", it.number, it.assigner).trim_end().to_owned()).collect()
+        fillers.map(|it| it.text()).collect()
     }
 
     #[test]
     fn hl7_53_an_observation_has_the_whole_number_of_its_order() {
         let two = "OBR|1||F1^LAB\rOBX|1|NM|a\rOBR|2||F2^LAB^1.2.3^ISO\rOBX|1|NM|b";
-        assert_eq!(fillers("ORU^R01", two), ["F1 LAB", "F2 LAB^1.2.3^ISO"]);
+        assert_eq!(fillers("ORU^R01", two), ["F1^LAB", "F2^LAB^1.2.3^ISO"]);
         let control = "ORC|RE||F1\rOBR|1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
         assert_eq!(fillers("ORU^R01", control), ["F1", ""]);
         let after = "OBR|1||F1\rORC|RE||F1\rOBX|1|NM|a\rOBR|2\rOBX|1|NM|b";
         assert_eq!(fillers("OUL^R22", after), ["F1", ""]);
         assert_eq!(fillers("ORU^R01", "OBX|1|NM|a"), [""]);
+        // The authority that one of the two segments names, and subcomponents in its place.
+        let once = "ORC|RE||F1^LAB\rOBR|1||F1\rOBX|1|NM|a";
+        assert_eq!(fillers("ORU^R01", once), ["F1^LAB"]);
+        let nested = "OBR|1||F1^LAB&1.2.3&ISO\rOBX|1|NM|a";
+        assert_eq!(fillers("ORU^R01", nested), ["F1^LAB^1.2.3^ISO"]);
+    }
+
+    /// Under another number, a withdrawal would withdraw nothing.
+    #[test]
+    fn hl7_53_a_number_that_cannot_be_decoded_is_refused() {
+        let header = b"MSH|^~\\&|RIS|H|ISO|H|20260101||ORU^R01|M1|P|2.5.1\rOBR|1||F";
+        let bytes = [header.as_slice(), b"\xff1\rOBX|1|NM|a||1||||||W"].concat();
+        let message = Message::parse(&bytes, Hl7Charset::Utf8).unwrap();
+        let problem = document(&message, &groups::patients(&message), None).unwrap_err();
+        assert_eq!(problem.location, "OBR^1^3");
     }
 
     #[test]

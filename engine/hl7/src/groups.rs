@@ -9,7 +9,7 @@
 use domain::PatientId;
 
 use crate::message::{ErrorCode, Message, Problem, Segment};
-use crate::patient::patient_id;
+use crate::patient::{Comparison, patient_id};
 
 /// Segments that are always about a patient: before any PID they are about one who is not named.
 const ABOUT_A_PATIENT: &[&str] = &["ORC", "OBR", "OBX", "MRG"];
@@ -65,12 +65,14 @@ pub(crate) fn patients(message: &Message) -> Vec<PatientGroup<'_>> {
 pub(crate) fn only_patient(
     message: &Message,
     groups: &[PatientGroup<'_>],
+    comparison: &Comparison<'_>,
 ) -> Result<Option<PatientId>, Problem> {
     let Some((first, others)) = groups.split_first() else { return Ok(None) };
     let patient = first.patient(message)?;
     for group in others {
         let other = group.patient(message)?;
-        if other.is_none() || other != patient {
+        let both = other.as_ref().zip(patient.as_ref());
+        if !both.is_some_and(|(one, other)| comparison.is_same_patient(one, other)) {
             return Err(group.is_of_another_patient());
         }
     }
@@ -103,7 +105,7 @@ impl<'a> PatientGroup<'a> {
     }
 
     /// The patient that PID names.
-    fn patient(&self, message: &Message) -> Result<Option<PatientId>, Problem> {
+    pub(crate) fn patient(&self, message: &Message) -> Result<Option<PatientId>, Problem> {
         Ok(self.pid.map(|it| patient_id(message, it)).transpose()?.flatten())
     }
 
@@ -172,6 +174,7 @@ impl<'a> OrderGroup<'a> {
 
 #[cfg(test)]
 mod tests {
+    use contracts::AuthoritiesAsWritten;
     use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
@@ -211,7 +214,8 @@ mod tests {
     #[track_caller]
     fn check_patient(rest: &str, expected: Result<Option<&str>, &str>) {
         let message = parsed("ORU^R01", rest);
-        let found = only_patient(&message, &patients(&message));
+        let comparison = Comparison::of(&message, &AuthoritiesAsWritten);
+        let found = only_patient(&message, &patients(&message), &comparison);
         let found = found.as_ref().map(|it| it.as_ref().map(|it| it.value.as_str()));
         let expected = expected.map_err(str::to_owned);
         assert_eq!(found.map_err(|it| it.location.to_string()), expected, "{rest}");

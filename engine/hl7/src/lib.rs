@@ -9,7 +9,8 @@
 //! - [`message`]: parses a message into segments, fields and components;
 //! - [`receiver`]: decides whether a message is accepted;
 //! - `groups`: which patient and which order each of its segments is about;
-//! - [`mapping`]: maps it to its effects, with `patient`, `merging`, `document` and `files`;
+//! - [`mapping`]: maps it to its effects, with `patient`, `merging`, `document`, `observation` and
+//!   `files`;
 //! - [`acknowledgement`]: writes the answers.
 //!
 //! [`sender`] sends messages and waits for their acknowledgements; [`conformance`] writes the
@@ -37,6 +38,7 @@ pub mod mapping;
 mod merging;
 pub mod message;
 pub mod message_type;
+mod observation;
 mod order_number;
 mod patient;
 pub mod receiver;

@@ -3,7 +3,7 @@
 //!
 //! Nothing is stored here: [`effects`] reads a message and returns what the intake has to apply.
 
-use contracts::MessageEffect;
+use contracts::{MessageEffect, PatientAuthorities};
 use domain::{Order, OrderAction, OrderKey, PatientId};
 
 use crate::document::document;
@@ -11,7 +11,7 @@ use crate::groups::{self, OrderGroup, PatientGroup, only_patient};
 use crate::merging::identity_effects;
 use crate::message::{ErrorCode, Message, Problem};
 use crate::order_number::{accession, kind, order_number};
-use crate::patient::{demographics, missing_patient, patient_id};
+use crate::patient::{Comparison, demographics, missing_patient, patient_id};
 
 /// Values of ORC-1 that cancel an order (table 0119).
 const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR"];
@@ -22,19 +22,23 @@ const STATUS_UPDATES: &[&str] = &["SC", "SR", "SS"];
 /// Values of ORC-5 of an order that is cancelled or discontinued (table 0038).
 const CANCELLED: &[&str] = &["CA", "DC"];
 
-/// The effects of `message`. A message without effects is stored all the same, and may start a
+/// The effects of `message`, at a site that compares `authorities`. A message without effects is stored all the same, and may start a
 /// workflow.
 ///
 /// # Errors
 ///
 /// Fails if something is missing or contradictory, or if the message is about several patients and
 /// its structure holds one. Nothing may be changed then.
-pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
+pub fn effects(
+    message: &Message,
+    authorities: &dyn PatientAuthorities,
+) -> Result<Vec<MessageEffect>, Problem> {
+    let comparison = Comparison::of(message, authorities);
     let mut groups = groups::patients(message);
     let message_type = message.message_type();
     match (message_type.code.as_str(), message_type.trigger.as_str()) {
         ("ADT", event) => {
-            if let Some(effects) = identity_effects(message, &groups, event)? {
+            if let Some(effects) = identity_effects(message, &groups, event, &comparison)? {
                 return Ok(effects);
             }
             // Two patients swap their beds: only the first is brought up to date.
@@ -42,7 +46,7 @@ pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
                 groups.retain(|it| it.pid.is_some());
                 groups.truncate(1);
             }
-            let patient = only_patient(message, &groups)?;
+            let patient = only_patient(message, &groups, &comparison)?;
             // Events about beds and equipment have no PID.
             if patient.is_none() && groups.iter().any(|it| it.pid.is_some()) {
                 return Err(missing_patient());
@@ -51,15 +55,15 @@ pub fn effects(message: &Message) -> Result<Vec<MessageEffect>, Problem> {
         }
         ("ORM", "O01") | ("OMI", "O23") | ("OMG", "O19") | ("OML", "O21") => {
             groups.retain(|it| !it.is_prior_result(message));
-            let patient = only_patient(message, &groups)?;
+            let patient = only_patient(message, &groups, &comparison)?;
             let mut effects = patients(message, &groups)?;
             effects.extend(orders(message, &groups, patient.as_ref())?);
             Ok(effects)
         }
         ("ORU" | "OUL" | "MDM", _) => {
-            let patient = only_patient(message, &groups)?;
+            let patient = only_patient(message, &groups, &comparison)?;
             let mut effects = patients(message, &groups)?;
-            effects.push(document(message, &groups, patient));
+            effects.push(document(message, &groups, patient)?);
             Ok(effects)
         }
         _ => Ok(Vec::new()),
@@ -162,13 +166,14 @@ fn action(control: &str, status: &str) -> OrderAction {
 
 #[cfg(test)]
 mod tests {
+    use contracts::AuthoritiesAsWritten;
     use encoding::hl7::charset::Hl7Charset;
 
     use super::*;
 
     fn of(kind: &str, rest: &str) -> Result<Vec<MessageEffect>, Problem> {
         let text = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{kind}|M1|P|2.5.1\r{rest}");
-        effects(&Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap())
+        effects(&Message::parse(text.as_bytes(), Hl7Charset::Utf8).unwrap(), &AuthoritiesAsWritten)
     }
 
     #[test]
@@ -285,7 +290,7 @@ mod tests {
         assert_eq!(id.value, "7");
         assert_eq!(of("ADT^A20", "NPU|1|U").unwrap(), []);
         let merges = "PID|1||7^^^H^MR\rMRG|5^^^H^MR||A1\rPID|2||8^^^H^MR\rMRG|6^^^H^MR||A2";
-        for (event, count) in [("A30", 2), ("A34", 2), ("A40", 2), ("A43", 2), ("A44", 1)] {
+        for (event, count) in [("A30", 2), ("A34", 2), ("A40", 2), ("A43", 2), ("A44", 2)] {
             assert_eq!(of(&format!("ADT^{event}"), merges).unwrap().len(), count, "{event}");
         }
     }

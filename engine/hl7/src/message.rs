@@ -214,10 +214,14 @@ impl Message {
     }
 
     /// A field as decoded text, for fields whose components have no meaning. Repetitions are lines.
+    /// The null value (`""`) is no text.
     pub fn text(&self, segment: &Segment, field: usize) -> String {
         let raw = segment.field(field);
+        if raw.trim() == "\"\"" {
+            return String::new();
+        }
         let lines: Vec<String> =
-            raw.split(self.delimiters.repetition).map(|it| self.delimiters.unescaped(it)).collect();
+            raw.split(self.delimiters.repetition).map(|it| self.unescaped(it)).collect();
         lines.join("\n")
     }
 
@@ -227,9 +231,12 @@ impl Message {
         segment: &'a Segment,
         field: usize,
     ) -> impl Iterator<Item = Repetition<'a>> {
-        let delimiters = &self.delimiters;
         let raw = segment.field(field);
-        raw.split(delimiters.repetition).map(move |text| Repetition { text, delimiters })
+        raw.split(self.delimiters.repetition).map(move |text| Repetition { text, message: self })
+    }
+
+    fn unescaped(&self, text: &str) -> String {
+        self.delimiters.unescaped(text, self.charset)
     }
 }
 
@@ -249,7 +256,7 @@ impl Segment {
 #[derive(Clone, Copy, Debug)]
 pub struct Repetition<'a> {
     text: &'a str,
-    delimiters: &'a Delimiters,
+    message: &'a Message,
 }
 
 impl Repetition<'_> {
@@ -262,8 +269,22 @@ impl Repetition<'_> {
     /// meaning.
     pub fn whole(&self, component: usize) -> String {
         let place = component.checked_sub(1);
-        let part = place.and_then(|it| self.text.split(self.delimiters.component).nth(it));
-        self.delimiters.unescaped(part.unwrap_or_default())
+        let separator = self.message.delimiters.component;
+        let part = place.and_then(|it| self.text.split(separator).nth(it));
+        self.message.unescaped(part.unwrap_or_default())
+    }
+
+    /// The components, decoded, each with its subcomponents. The explicit null reads as empty.
+    pub fn components(&self) -> Vec<String> {
+        let parts = self.text.split(self.message.delimiters.component);
+        parts
+            .map(|it| if it == "\"\"" { String::new() } else { self.message.unescaped(it) })
+            .collect()
+    }
+
+    /// The whole, decoded, for fields whose components have no meaning.
+    pub fn all(&self) -> String {
+        self.message.unescaped(self.text)
     }
 
     /// A subcomponent, decoded.
@@ -272,9 +293,10 @@ impl Repetition<'_> {
             let part = number.checked_sub(1).and_then(|it| text.split(separator).nth(it));
             part.unwrap_or_default().to_owned()
         };
-        let component = nth(self.text, self.delimiters.component, component);
-        let part = nth(&component, self.delimiters.subcomponent, number);
-        if part == "\"\"" { String::new() } else { self.delimiters.unescaped(&part) }
+        let Delimiters { component: between, subcomponent, .. } = self.message.delimiters;
+        let component = nth(self.text, between, component);
+        let part = nth(&component, subcomponent, number);
+        if part == "\"\"" { String::new() } else { self.message.unescaped(&part) }
     }
 }
 

@@ -35,6 +35,15 @@ pub(crate) fn order_number(
     Ok(if is_of_request { of_request } else { of_control })
 }
 
+/// The number that the one who does it gave an order, in ORC or OBR of results: ORC-3 or OBR-3.
+///
+/// # Errors
+///
+/// Fails if the number or its authority cannot be decoded.
+pub(crate) fn filler_number(message: &Message, segment: &Segment) -> Result<OrderNumber, Problem> {
+    named(message, Some(segment), 3)
+}
+
 /// The accession number with its authority: that of the imaging procedure (IPC-1), or a plain text
 /// (OBR-18).
 ///

@@ -1,6 +1,7 @@
 //! Reads who a message is about: patient identifiers and demographics from PID and MRG (HL7 v2.5.1,
 //! 3.4.2 and 3.4.9).
 
+use contracts::PatientAuthorities;
 use domain::{DemographicsChange, PatientId};
 
 use crate::message::{ErrorCode, Message, Problem, Repetition, Segment};
@@ -24,6 +25,15 @@ pub(crate) struct Identifier {
     pub(crate) identifier_type: String,
 }
 
+impl Identifier {
+    /// Whether both are of one type, or one names none.
+    pub(crate) fn has_type_of(&self, other: &Self) -> bool {
+        self.identifier_type == other.identifier_type
+            || self.identifier_type.is_empty()
+            || other.identifier_type.is_empty()
+    }
+}
+
 /// The patient identifiers in a field of PID or MRG.
 ///
 /// # Errors
@@ -43,13 +53,35 @@ pub(crate) fn identifiers(
         it.component(1).contains('\u{fffd}') || authority(it).contains('\u{fffd}')
     };
     if message.repetitions(segment, field).any(is_damaged) {
-        return Err(Problem::wrong(
-            ErrorCode::DataTypeError,
-            "PID^1^3",
-            "a patient identifier cannot be decoded",
-        ));
+        let location = format!("{}^1^{field}", segment.name);
+        let text = "a patient identifier cannot be decoded";
+        return Err(Problem::wrong(ErrorCode::DataTypeError, location, text));
     }
     Ok(message.repetitions(segment, field).filter_map(identifier).collect())
+}
+
+/// Compares the identifiers of one message as the site does.
+pub(crate) struct Comparison<'a> {
+    authorities: &'a dyn PatientAuthorities,
+    application: String,
+    facility: String,
+}
+
+impl<'a> Comparison<'a> {
+    pub(crate) fn of(message: &Message, authorities: &'a dyn PatientAuthorities) -> Self {
+        Self { authorities, application: message.msh(3, 1), facility: message.msh(4, 1) }
+    }
+
+    /// Whether one authority assigned both identifiers.
+    pub(crate) fn is_same_authority(&self, one: &PatientId, other: &PatientId) -> bool {
+        let authority = |id| self.authorities.authority(&self.application, &self.facility, id);
+        authority(one) == authority(other)
+    }
+
+    /// Whether both identifiers are those of one patient.
+    pub(crate) fn is_same_patient(&self, one: &PatientId, other: &PatientId) -> bool {
+        one.value == other.value && self.is_same_authority(one, other)
+    }
 }
 
 /// The identifier of a patient: the medical record number (type `MR`) if there is one, else the
@@ -62,8 +94,16 @@ pub(crate) fn patient_id(
     if found.is_empty() {
         found = identifiers(message, segment, 2)?;
     }
-    let index = found.iter().position(|it| it.identifier_type == "MR").unwrap_or_default();
-    Ok(found.into_iter().nth(index).map(|it| it.id))
+    Ok(preferred(&found).map(|it| it.id.clone()))
+}
+
+/// Of the identifiers of one patient, the one that the patient is known by: the medical record
+/// number, or else the first.
+pub(crate) fn preferred<'a>(
+    found: impl IntoIterator<Item = &'a Identifier, IntoIter: Clone>,
+) -> Option<&'a Identifier> {
+    let mut found = found.into_iter();
+    found.clone().find(|it| it.identifier_type == "MR").or_else(|| found.next())
 }
 
 /// The demographics in PID. An empty field leaves what is stored; `""` deletes it (HL7-21).
@@ -141,6 +181,7 @@ mod tests {
         for identifier in ["4711^^^HO?P^MR", "4711^^^&1.2.?&ISO^MR", "47?1^^^HOSP^MR"] {
             let problem = patient_of(identifier).unwrap_err();
             assert_eq!(problem.code, ErrorCode::DataTypeError, "{identifier}");
+            assert_eq!(problem.location, "PID^1^3", "{identifier}");
         }
     }
 }

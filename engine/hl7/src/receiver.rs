@@ -1,6 +1,8 @@
 //! Decides whether a message is accepted, and which effects it has (HL7-10, HL7-11).
 
-use contracts::MessageEffect;
+use std::sync::Arc;
+
+use contracts::{AuthoritiesAsWritten, MessageEffect, PatientAuthorities};
 use domain::MessageFlag;
 use encoding::hl7::charset::Hl7Charset;
 
@@ -29,6 +31,8 @@ pub struct Rules {
     pub types: Vec<String>,
     /// Sending applications (MSH-3) that are accepted; all, if the list is empty.
     pub applications: Vec<String>,
+    /// How the site compares the authorities of patient identifiers.
+    pub authorities: Arc<dyn PatientAuthorities>,
 }
 
 impl Default for Rules {
@@ -39,6 +43,7 @@ impl Default for Rules {
             processing: vec!["P".to_owned()],
             types: Vec::new(),
             applications: Vec::new(),
+            authorities: Arc::new(AuthoritiesAsWritten),
         }
     }
 }
@@ -73,13 +78,20 @@ pub fn judge(bytes: &[u8], rules: &Rules) -> Result<Judged, Problem> {
         Err(problem) => return judge_header(bytes, problem, rules),
     };
     let message = Message::parse_in(named, bytes)?;
-    let mut effects = check_header(&message, rules).and_then(|()| effects(&message));
+    let mut effects =
+        check_header(&message, rules).and_then(|()| effects(&message, &*rules.authorities));
     let mut flags = flags(&message);
     for effect in effects.iter().flatten() {
-        if let MessageEffect::Document { document, .. } = effect {
-            flags.extend(&document.flags);
+        match effect {
+            MessageEffect::Document { document, .. } => flags.extend(&document.flags),
+            MessageEffect::Order(order) if order.is_accession_too_long() => {
+                flags.push(MessageFlag::AccessionTooLong);
+            }
+            _ => {}
         }
     }
+    // Several orders of a message may have the same flag.
+    flags.dedup();
     if !rules.gives_effect(&message.msh(11, 1)) && effects.is_ok() {
         effects = Ok(Vec::new());
         flags.push(MessageFlag::WithoutEffect);
@@ -274,6 +286,20 @@ mod tests {
             let problem = judge(text.as_bytes(), &Rules::default()).unwrap_err();
             assert!(problem.is_final && !problem.to_string().contains("CANARY"), "{problem}");
         }
+    }
+
+    #[test]
+    fn hl7_41_an_order_that_images_cannot_name_is_flagged() {
+        let flags = |kind: &str, accession: &str| {
+            let header = format!("MSH|^~\\&|RIS|H|ISO|H|20260101||{kind}|M1|P|2.5.1");
+            let obr = format!("OBR|1|||||||||||||||||{accession}");
+            let text = format!("{header}\rPID|1||7\rORC|NW|P1\r{obr}\rORC|NW|P2\r{obr}");
+            judge(text.as_bytes(), &Rules::default()).unwrap().flags
+        };
+        assert_eq!(flags("ORM^O01", "2026-00000012345"), []);
+        assert_eq!(flags("ORM^O01", "RIS-2026-0000012345"), [MessageFlag::AccessionTooLong]);
+        // Nobody looks for images by an order of a laboratory.
+        assert_eq!(flags("OML^O21", "RIS-2026-0000012345"), []);
     }
 
     /// An order of a training system would change the patients of the hospital.

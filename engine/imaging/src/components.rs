@@ -12,7 +12,8 @@ pub enum Connectivity {
 }
 
 impl Connectivity {
-    fn steps(self) -> Vec<[isize; 3]> {
+    /// The steps to the neighbours of a voxel.
+    pub(crate) fn steps(self) -> Vec<[isize; 3]> {
         let mut steps = Vec::new();
         for z in -1..=1_isize {
             for y in -1..=1_isize {
@@ -39,6 +40,14 @@ pub struct Component {
     pub voxels: Vec<usize>,
     /// Whether one of its voxels lies on the edge of its slice.
     pub touches_edge: bool,
+}
+
+impl Component {
+    /// Some voxels of a mask as a component.
+    pub(crate) fn of(mask: &Mask, voxels: Vec<usize>) -> Self {
+        let touches_edge = voxels.iter().any(|it| is_on_edge(mask, *it));
+        Self { voxels, touches_edge }
+    }
 }
 
 /// The connected components of a mask, in the order of their first voxels.
@@ -85,7 +94,8 @@ fn is_on_edge(mask: &Mask, voxel: usize) -> bool {
     row == 0 || column == 0 || row + 1 == rows || column + 1 == columns
 }
 
-fn neighbours<'a>(
+/// The voxels that steps lead to.
+pub(crate) fn neighbours<'a>(
     mask: &Mask,
     voxel: usize,
     steps: &'a [[isize; 3]],

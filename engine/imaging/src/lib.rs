@@ -10,16 +10,21 @@
 //! - [`mod@slice`]: decodes one file to a slice in Hounsfield units;
 //! - [`volume`]: stacks slices, and refuses a stack that is not regular;
 //! - [`mask`] and [`components`]: sets of voxels, connected parts, filled holes;
-//! - [`measurement`]: volumes in mL, areas and longest diameters.
+//! - [`bridges`]: structures taken apart where they hardly touch;
+//! - [`objects`]: things that were drawn one by one, followed from slice to slice;
+//! - [`laterality`]: the side of the patient on which voxels lie;
+//! - [`measurement`]: volumes in mL, areas, long and short axes (`diameters`).
 //!
 //! Pictures of eight bits a channel:
-//! - [`rendering`]: an instance as a picture, by the window of its file ([`window`]);
+//! - [`rendering`]: an instance as a picture, by the windows and tables of its file ([`window`],
+//!   `voi`, `lookup_table`), or in its colours (`colours`, `palette`);
 //! - [`mod@picture`]: PNG and JPEG; [`resize`]: resampling, to the bit as Pillow does;
 //! - [`rle`]: masks of pictures, as run lengths; [`annotation`]: masks and boxes drawn into a
 //!   picture.
 //!
 //! Objects of other systems:
 //! - [`segmentation_reader`]: masks out of DICOM Segmentation objects;
+//! - [`document_reader`]: texts out of structured documents;
 //! - [`encapsulated_document`]: the file in an Encapsulated PDF object;
 //! - [`sequence_items`]: items and texts of sequences.
 //!
@@ -33,14 +38,22 @@
 //! - No size from a file is trusted before its product was compared with a limit (SEC-24).
 
 pub mod annotation;
+pub mod bridges;
 mod cell_format;
+mod colours;
 pub mod components;
+mod diameters;
+pub mod document_reader;
 pub mod encapsulated_document;
 mod image_attributes;
+pub mod laterality;
+mod lookup_table;
 pub mod mask;
 pub mod measurement;
 pub mod object_reader;
+pub mod objects;
 mod padding;
+mod palette;
 pub mod picture;
 pub mod rendering;
 mod rescale;
@@ -52,6 +65,7 @@ pub mod segmentation_reader;
 pub mod sequence_items;
 pub mod slice;
 mod stored_values;
+mod voi;
 pub mod volume;
 pub mod window;
 

@@ -2,8 +2,6 @@
 
 use domain::VolumeGeometry;
 
-use crate::rle::FlatMask;
-
 /// Volume of a voxel in mL; nothing if the geometry does not state it.
 pub fn voxel_millilitres(geometry: &VolumeGeometry) -> Option<f64> {
     let space = geometry.space.as_ref()?;
@@ -35,18 +33,6 @@ impl Mask {
             *voxel &= !is_excluded;
         }
         self
-    }
-
-    /// A mask of slices; nothing if a slice is missing or of another size.
-    pub fn of_slices(geometry: &VolumeGeometry, slices: &[FlatMask]) -> Option<Self> {
-        let rows = geometry.rows;
-        let columns = geometry.columns;
-        let fits = slices.iter().all(|it| (it.height, it.width) == (rows, columns));
-        if !fits || slices.len() != geometry.slices() {
-            return None;
-        }
-        let shape = [slices.len(), rows as usize, columns as usize];
-        Some(Self { shape, voxels: slices.iter().flat_map(|it| it.pixels.clone()).collect() })
     }
 
     /// Number of voxels in the set.

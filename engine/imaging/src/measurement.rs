@@ -4,16 +4,17 @@
 use domain::{Code, Measurement, VolumeGeometry};
 
 use crate::Mask;
+use crate::diameters::{Axes, axes};
 
-/// Measures a mask: volume and longest diameter of a stack, area and longest diameter of an image.
-/// An empty mask has no measurements.
+/// Measures a mask: the volume of a stack or the area of an image, then long and short axis in the
+/// plane of its slices. An empty mask has no measurements.
 pub fn measure(mask: &Mask, geometry: &VolumeGeometry) -> Vec<Measurement> {
     if mask.count() == 0 {
         return Vec::new();
     }
     let volume = mask.millilitres(geometry).map(volume_measurement);
     let [row, column] = geometry.pixel_spacing.unwrap_or([1.0, 1.0]);
-    let diameter = longest_diameter(mask, [row, column]);
+    let Axes { long, short } = axes(mask, [row, column]);
     let pixels = Code::new("{pixels}", "UCUM", "pixels");
     let (length, square) = match geometry.pixel_spacing {
         Some(_) => {
@@ -21,17 +22,19 @@ pub fn measure(mask: &Mask, geometry: &VolumeGeometry) -> Vec<Measurement> {
         }
         None => (pixels.clone(), pixels),
     };
-    let long_axis = Measurement {
-        code: Code::new("103339001", "SCT", "Long Axis"),
-        value: diameter,
-        unit: length,
+    let axis = |code: &str, meaning: &str, value: f64| Measurement {
+        code: Code::new(code, "SCT", meaning),
+        value,
+        unit: length.clone(),
     };
+    let long_axis = axis("103339001", "Long Axis", long);
+    let short_axis = axis("103340004", "Short Axis", short);
     let area = volume.is_none().then(|| Measurement {
         code: Code::new("42798000", "SCT", "Area"),
         value: mask.count() as f64 * row * column,
         unit: square,
     });
-    volume.into_iter().chain(area).chain([long_axis]).collect()
+    volume.into_iter().chain(area).chain([long_axis, short_axis]).collect()
 }
 
 fn volume_measurement(millilitres: f64) -> Measurement {
@@ -40,72 +43,6 @@ fn volume_measurement(millilitres: f64) -> Measurement {
         value: millilitres,
         unit: Code::new("mL", "UCUM", "milliliter"),
     }
-}
-
-/// The largest distance between two points of the outline within one slice (Feret diameter). `row`
-/// and `column` are the distances of rows and columns. The outline runs half a pixel beyond the
-/// centres.
-fn longest_diameter(mask: &Mask, [row, column]: [f64; 2]) -> f64 {
-    let [_, rows, columns] = mask.shape;
-    let slices = mask.voxels.chunks((rows * columns).max(1));
-    slices.map(|it| slice_diameter(it, columns, [row, column])).fold(0.0, f64::max)
-}
-
-fn slice_diameter(pixels: &[bool], columns: usize, [row, column]: [f64; 2]) -> f64 {
-    let mut points = Vec::new();
-    for (index, line) in pixels.chunks(columns.max(1)).enumerate() {
-        // Only the ends of a row can be on the hull.
-        let (Some(first), Some(last)) =
-            (line.iter().position(|it| *it), line.iter().rposition(|it| *it))
-        else {
-            continue;
-        };
-        let y = index as f64;
-        for x in [first as f64, last as f64] {
-            let around = [(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)];
-            points.extend(around.map(|(x, y)| Point { x: x * column, y: y * row }));
-        }
-    }
-    let hull = convex_hull(points);
-    let mut longest = 0.0_f64;
-    for (at, a) in hull.iter().enumerate() {
-        for b in hull.iter().skip(at + 1) {
-            longest = longest.max((a.x - b.x).hypot(a.y - b.y));
-        }
-    }
-    longest
-}
-
-/// A point of a slice, in the unit of the spacing.
-#[derive(Clone, Copy, PartialEq)]
-struct Point {
-    x: f64,
-    y: f64,
-}
-
-/// The convex hull of points (Andrew's monotone chain). Its two ends are in it twice.
-fn convex_hull(mut points: Vec<Point>) -> Vec<Point> {
-    points.sort_by(|a, b| a.x.total_cmp(&b.x).then(a.y.total_cmp(&b.y)));
-    points.dedup();
-    let mut hull = half_hull(points.iter().copied());
-    hull.extend(half_hull(points.iter().rev().copied()));
-    hull
-}
-
-/// One half of the hull, of points in order.
-fn half_hull(points: impl Iterator<Item = Point>) -> Vec<Point> {
-    let mut chain: Vec<Point> = Vec::new();
-    for point in points {
-        while let [.., a, b] = chain.as_slice() {
-            let cross = (b.x - a.x) * (point.y - a.y) - (b.y - a.y) * (point.x - a.x);
-            if cross > 0.0 {
-                break;
-            }
-            chain.pop();
-        }
-        chain.push(point);
-    }
-    chain
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 //! dictionary says (PS3.5, 6.2.2), and what does not belong in a data set is passed over.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 use dicom_core::DataDictionary as _;
 use dicom_dictionary_std::StandardDataDictionary;
 use dicom_object::{DefaultDicomObject, OpenFileOptions};
 use encoding::dicom::file_meta;
-use encoding::dicom::header::{Encoding, Header, HeaderError, Tag, read_encoded};
+use encoding::dicom::header::{
+    Encoding, Header, HeaderError, Peculiarity, Skip, Tag, inflated_header, read_encoded,
+};
 use encoding::dicom::rewriting::{Vr, without_peculiarities};
 
 use crate::image_attributes::SliceError;
@@ -52,7 +54,7 @@ fn is_regular(path: &Path) -> std::io::Result<bool> {
     let start = start as u64;
     file.seek(SeekFrom::Start(start))?;
     let encoding = Encoding::of(&transfer_syntax);
-    let header = read_encoded(BufReader::new(file), file_length.saturating_sub(start), encoding);
+    let header = header_of(BufReader::new(file), file_length.saturating_sub(start), encoding);
     Ok(!needs_rewriting(header, encoding))
 }
 
@@ -61,7 +63,7 @@ fn regular_form(file: &[u8]) -> Result<Option<Vec<u8>>, SliceError> {
     let Some((start, transfer_syntax)) = file_meta::split(file) else { return Ok(None) };
     let Some((meta, data)) = file.split_at_checked(start) else { return Ok(None) };
     let encoding = Encoding::of(&transfer_syntax);
-    let header = read_encoded(Cursor::new(data), data.len() as u64, encoding);
+    let header = header_of(Cursor::new(data), data.len() as u64, encoding);
     if !needs_rewriting(header, encoding) {
         return Ok(None);
     }
@@ -69,10 +71,29 @@ fn regular_form(file: &[u8]) -> Result<Option<Vec<u8>>, SliceError> {
     Ok(Some([meta, &regular].concat()))
 }
 
-/// Only a data set of Little Endian is written anew.
+/// The header of a data set, which may be deflated.
+fn header_of(
+    source: impl Read + Skip,
+    length: u64,
+    encoding: Encoding,
+) -> Result<Header, HeaderError> {
+    if !encoding.is_deflated {
+        return read_encoded(source, length, encoding);
+    }
+    let plain = inflated_header(source, length)?;
+    let plain_length = plain.len() as u64;
+    read_encoded(Cursor::new(plain), plain_length, Encoding::INFLATED)
+}
+
+/// Whether the library would not read the data set as it is meant. Of Big Endian, it reads all but
+/// attributes in UN; these are refused.
 fn needs_rewriting(header: Result<Header, HeaderError>, encoding: Encoding) -> bool {
-    let is_rewritable = !encoding.is_big_endian && !encoding.is_deflated;
-    is_rewritable && header.is_ok_and(|it| !it.peculiarities().is_empty())
+    let Ok(header) = header else { return false };
+    let peculiarities = header.peculiarities();
+    if encoding.is_big_endian {
+        return peculiarities.contains(&Peculiarity::UnknownRepresentation);
+    }
+    !peculiarities.is_empty()
 }
 
 /// The VR of an attribute of the standard. Where pixels decide between US and SS, US: both have the
@@ -88,6 +109,8 @@ fn vr_of(Tag(group, number): Tag) -> Option<Vr> {
 #[cfg(test)]
 mod tests {
     use dicom_dictionary_std::tags;
+    use domain::ErrorChain;
+    use encoding::dicom::file_meta::FileMeta;
     use encoding::dicom::header::starts;
 
     use super::*;
@@ -169,5 +192,32 @@ mod tests {
             data = &data[end..];
         }
         check(&out);
+    }
+
+    /// The same slice in another transfer syntax, with an attribute of the standard in UN.
+    #[test]
+    fn din_76_deflated_files_are_mended_and_those_of_big_endian_are_refused_with_the_reason() {
+        let un = b"\x08\0\x70\0UN\0\0\x04\0\0\0ACME";
+        let plain = with(Tag(0x0008, 0x0070), un);
+        let (start, _) = file_meta::split(&plain).unwrap();
+        let deflating = "1.2.840.10008.1.2.1.99";
+        let meta = FileMeta {
+            sop_class: "1.2.840.10008.5.1.4.1.1.2",
+            sop_instance: "1.2.3",
+            transfer_syntax: deflating,
+            sending_ae: "A",
+            receiving_ae: "B",
+        };
+        let encoder = flate2::Compression::default();
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), encoder);
+        std::io::Write::write_all(&mut encoder, &plain[start..]).unwrap();
+        let object = check(&[meta.to_bytes(), encoder.finish().unwrap()].concat());
+        let maker = object.element(tags::MANUFACTURER).unwrap();
+        assert_eq!(maker.to_str().unwrap(), "ACME");
+
+        let meta = FileMeta { transfer_syntax: "1.2.840.10008.1.2.2", ..meta };
+        let un = b"\0\x08\0\x70UN\0\0\0\0\0\x04ACME";
+        let refused = read(&[meta.to_bytes(), un.to_vec()].concat()).unwrap_err();
+        assert!(ErrorChain(&refused).to_string().contains("in Big Endian"), "{refused:?}");
     }
 }

@@ -52,6 +52,32 @@ pub enum PictureError {
     },
 }
 
+/// Width and height of a PNG or JPEG, by its header: no pixel is decoded.
+///
+/// # Errors
+///
+/// Fails if the bytes are neither, or beyond the limits.
+pub fn size_of(bytes: &[u8]) -> Result<[u32; 2], PictureError> {
+    let (width, height) = reader_of(bytes, decoder_limits())?.into_dimensions()?;
+    Ok([width, height])
+}
+
+fn decoder_limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_MAX);
+    limits.max_image_height = Some(SIDE_MAX);
+    limits.max_alloc = Some(DECODED_BYTES_MAX);
+    limits
+}
+
+fn reader_of(bytes: &[u8], limits: Limits) -> Result<ImageReader<Cursor<&[u8]>>, PictureError> {
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| PictureError::Undecodable(image::ImageError::IoError(error)))?;
+    reader.limits(limits);
+    Ok(reader)
+}
+
 impl Picture {
     /// A picture of pixels, row by row.
     ///
@@ -72,16 +98,8 @@ impl Picture {
     ///
     /// Fails if the bytes are neither, or beyond the limits.
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(SIDE_MAX);
-        limits.max_image_height = Some(SIDE_MAX);
-        limits.max_alloc = Some(DECODED_BYTES_MAX);
-        let mut room = limits.clone();
-        let mut reader = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|error| PictureError::Undecodable(image::ImageError::IoError(error)))?;
-        reader.limits(limits);
-        let decoder = reader.into_decoder()?;
+        let mut room = decoder_limits();
+        let decoder = reader_of(bytes, room.clone())?.into_decoder()?;
         // A decoder applies the limits to its own memory, and not to the picture.
         room.reserve(decoder.total_bytes())?;
         let has_alpha = decoder.color_type().has_alpha();
@@ -236,6 +254,18 @@ mod tests {
                 prop_assert!(off <= scale[it] / 2.0 + 1.0, "{off} of {}", scale[it]);
             }
         }
+    }
+
+    #[test]
+    fn sec_24_the_size_of_a_picture_is_read_without_its_pixels() {
+        let png = Picture::new(7, 5, vec![9; 105]).unwrap().to_png().unwrap();
+        // Behind the header the pixels are damaged.
+        let end = png.windows(4).position(|it| it == b"IDAT").unwrap() + 4;
+        let mut damaged = png.clone();
+        damaged[end..].fill(0xFF);
+        assert_eq!(size_of(&damaged).unwrap(), [7, 5]);
+        assert!(Picture::decode(&damaged).is_err());
+        assert!(size_of(b"no picture").is_err());
     }
 
     /// The header of three kilobytes may state three gigabytes.

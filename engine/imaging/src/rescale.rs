@@ -2,13 +2,15 @@
 //!
 //! In a CT the unit is Hounsfield units, and both numbers are Type 1 (PS3.3, C.8.2.1). A CT that
 //! leaves one of them, or the unit, open is an error: bone begins at 300 of whatever was guessed.
+//! Other images may have a table instead (PS3.3, C.11.1.1.1).
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::mem::InMemElement;
 use dicom_object::{DefaultDicomObject, InMemDicomObject};
 
-use crate::image_attributes::{SliceError, StatedNumber, quoted, text, texts};
+use crate::image_attributes::{SliceError, StatedNumber, integer, quoted, text, texts};
+use crate::lookup_table::LookupTable;
 use crate::sequence_items::items;
 use crate::stored_values::StoredValues;
 use crate::window::Window;
@@ -20,13 +22,18 @@ const CT_CLASSES: [&str; 3] =
 /// Why a CT without a readable number is refused.
 const NO_HOUNSFIELD_UNITS: &str = "a CT has no Hounsfield units without it";
 
-/// A straight line from stored values to values with a unit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rescale {
-    /// Rescale Slope (0028,1053).
-    slope: f64,
-    /// Rescale Intercept (0028,1052).
-    intercept: f64,
+/// The way from stored values to values with a unit.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Rescale {
+    /// A straight line.
+    Line {
+        /// Rescale Slope (0028,1053).
+        slope: f64,
+        /// Rescale Intercept (0028,1052).
+        intercept: f64,
+    },
+    /// The table of a Modality LUT Sequence (0028,3000).
+    Table(LookupTable),
 }
 
 impl Rescale {
@@ -37,8 +44,7 @@ impl Rescale {
     /// Fails if the image is a CT and its values are not known to be Hounsfield units, or if a
     /// number is there and cannot be read.
     pub(crate) fn for_measuring(object: &DefaultDicomObject) -> Result<Self, SliceError> {
-        let is_ct =
-            has_ct_class(object) || text(object, tags::MODALITY).is_some_and(|it| it == "CT");
+        let is_ct = is_ct(object);
         if is_ct {
             check_hounsfield(object)?;
         }
@@ -60,31 +66,60 @@ impl Rescale {
             let why = "the values of a CT are rescaled by slope and intercept";
             return Err(SliceError::unclear("Modality LUT Sequence", "present", why));
         }
+        if let Some(table) = items(object, tags::MODALITY_LUT_SEQUENCE).first() {
+            let is_signed =
+                integer(object, tags::PIXEL_REPRESENTATION, "Pixel Representation")? == 1;
+            return Ok(Self::Table(LookupTable::of_item(table, is_signed)?));
+        }
         let intercept = number(object, tags::RESCALE_INTERCEPT, "Rescale Intercept", is_ct)?;
         let slope = number(object, tags::RESCALE_SLOPE, "Rescale Slope", is_ct)?.unwrap_or(1.0);
         if slope == 0.0 {
             let why = "all pixels would have one value";
             return Err(SliceError::unclear("Rescale Slope", "0", why));
         }
-        Ok(Self { slope, intercept: intercept.unwrap_or(0.0) })
+        Ok(Self::Line { slope, intercept: intercept.unwrap_or(0.0) })
     }
 
     /// The values with their unit, row by row; not a number (NaN) where a pixel is padding.
-    pub(crate) fn values(self, stored: &StoredValues) -> Vec<f32> {
+    pub(crate) fn values(&self, stored: &StoredValues) -> Vec<f32> {
         let values = stored.values();
         values.map(|it| it.map_or(f32::NAN, |stored| self.value(stored))).collect()
     }
 
     /// The window over every value that the pixels could have.
-    pub(crate) fn full_window(self, stored: &StoredValues) -> Window {
-        let [a, b] = stored.bounds().map(|it| self.value(it));
-        Window::between(a.min(b), a.max(b))
+    pub(crate) fn full_window(&self, stored: &StoredValues) -> Window {
+        let [low, high] = self.bounds(stored);
+        Window::between(low, high)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a voxel is worth no more than an f32")]
-    fn value(self, stored: i32) -> f32 {
-        (self.slope * f64::from(stored) + self.intercept) as f32
+    /// The least and the greatest value that the pixels could have.
+    pub(crate) fn bounds(&self, stored: &StoredValues) -> [f32; 2] {
+        if let Self::Table(table) = self {
+            return [0.0, f32::from(table.output_max())];
+        }
+        let [a, b] = stored.bounds().map(|it| self.value(it));
+        [a.min(b), a.max(b)]
     }
+
+    fn value(&self, stored: i32) -> f32 {
+        match self {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a voxel is worth no more than an f32"
+            )]
+            Self::Line { slope, intercept } => (slope * f64::from(stored) + intercept) as f32,
+            Self::Table(table) => f32::from(table.output(stored)),
+        }
+    }
+}
+
+/// Whether the values of an image are Hounsfield units.
+pub(crate) fn is_in_hounsfield_units(object: &DefaultDicomObject) -> bool {
+    is_ct(object) && check_hounsfield(object).is_ok()
+}
+
+fn is_ct(object: &DefaultDicomObject) -> bool {
+    has_ct_class(object) || text(object, tags::MODALITY).is_some_and(|it| it == "CT")
 }
 
 fn has_ct_class(object: &DefaultDicomObject) -> bool {

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use dicom_dictionary_std::tags;
 use dicom_object::{DefaultDicomObject, InMemDicomObject};
@@ -35,8 +34,8 @@ pub struct TrackedSegment {
 ///
 /// Fails if the file cannot be parsed, if its pixels are compressed, or if their length does not
 /// match.
-pub fn read(path: &Path) -> Result<Vec<TrackedSegment>, SliceError> {
-    let file = object_reader::open(path)?;
+pub fn read(file: &[u8]) -> Result<Vec<TrackedSegment>, SliceError> {
+    let file = object_reader::read(file)?;
     let rows = integer(&file, tags::ROWS, "Rows")?;
     let columns = integer(&file, tags::COLUMNS, "Columns")?;
     let frames = items(&file, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE);

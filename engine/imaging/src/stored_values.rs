@@ -74,7 +74,7 @@ impl StoredValues {
 }
 
 /// RLE Lossless (PS3.5, A.4.2).
-const RLE_LOSSLESS: &str = "1.2.840.10008.1.2.5";
+pub(crate) const RLE_LOSSLESS: &str = "1.2.840.10008.1.2.5";
 
 /// Decodes the single frame of a file.
 ///

@@ -1,4 +1,6 @@
-//! Windows: the values of an image that are shown from black to white.
+//! Windows: the values of an image that are shown from black to white, and by which function.
+
+use std::fmt::{self, Display, Formatter};
 
 use serde::Deserialize;
 
@@ -14,6 +16,38 @@ pub struct Window {
     pub center: f32,
     /// Window Width (0028,1051).
     pub width: f32,
+}
+
+/// A window that radiologists look at CT in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamedWindow {
+    /// Lung.
+    Lung,
+    /// Mediastinum, abdomen and other soft tissue.
+    SoftTissue,
+    /// Bone.
+    Bone,
+    /// Brain.
+    Brain,
+}
+
+impl NamedWindow {
+    /// Its centre and width.
+    pub const fn window(self) -> Window {
+        match self {
+            Self::Lung => Window { center: -600.0, width: 1500.0 },
+            Self::SoftTissue => Window { center: 40.0, width: 400.0 },
+            Self::Bone => Window { center: 400.0, width: 1800.0 },
+            Self::Brain => Window { center: 40.0, width: 80.0 },
+        }
+    }
+}
+
+impl Display for Window {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} wide about {}", self.width, self.center)
+    }
 }
 
 impl Window {
@@ -40,14 +74,62 @@ impl Window {
 
     /// The grey level of a value (PS3.3, C.11.2.1.2.1).
     pub fn gray(self, value: f32) -> u8 {
-        let share = if self.width <= 1.0 {
-            f32::from(u8::from(value > self.center - 0.5))
-        } else {
-            (value - (self.center - 0.5)) / (self.width - 1.0) + 0.5
+        self.gray_by(VoiFunction::Linear, value)
+    }
+
+    /// The grey level of a value by a function.
+    pub(crate) fn gray_by(self, function: VoiFunction, value: f32) -> u8 {
+        let Self { center, width } = self;
+        let share = match function {
+            VoiFunction::Linear if width <= 1.0 => f32::from(u8::from(value > center - 0.5)),
+            VoiFunction::Linear => (value - (center - 0.5)) / (width - 1.0) + 0.5,
+            VoiFunction::LinearExact => (value - center) / width + 0.5,
+            VoiFunction::Sigmoid => 1.0 / (1.0 + (-4.0 * (value - center) / width).exp()),
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let gray = (share.clamp(0.0, 1.0) * 255.0).round() as u8;
         gray
+    }
+}
+
+/// VOI LUT Function (0028,1056): how grey levels rise over a window (PS3.3, C.11.2.1.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VoiFunction {
+    /// In a straight line over whole numbers.
+    #[default]
+    Linear,
+    /// In a straight line over fractions.
+    LinearExact,
+    /// In a curve that flattens at both ends, like that of a film.
+    Sigmoid,
+}
+
+impl VoiFunction {
+    /// The defined term.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "LINEAR",
+            Self::LinearExact => "LINEAR_EXACT",
+            Self::Sigmoid => "SIGMOID",
+        }
+    }
+
+    /// The function with this defined term. Viewers show what has none, or an unknown one, in a
+    /// straight line.
+    pub(crate) fn of(term: &str) -> Self {
+        match term {
+            "LINEAR_EXACT" => Self::LinearExact,
+            "SIGMOID" => Self::Sigmoid,
+            _ => Self::Linear,
+        }
+    }
+
+    /// Whether a window of this width can be shown.
+    pub(crate) fn takes_width(self, width: f32) -> bool {
+        match self {
+            Self::Linear => width >= 1.0,
+            Self::LinearExact | Self::Sigmoid => width > 0.0,
+        }
     }
 }
 
@@ -62,6 +144,17 @@ mod tests {
         assert_eq!(found, [0, 0, 128, 255, 255]);
         let step = Window { center: 1.0, width: 1.0 };
         assert_eq!([0.0, 1.0].map(|it| step.gray(it)), [0, 255]);
+    }
+
+    #[test]
+    fn din_80_a_window_rises_by_its_function() {
+        let soft = Window { center: 40.0, width: 400.0 };
+        let by = |function, values: [f32; 5]| values.map(|it| soft.gray_by(function, it));
+        let exact = by(VoiFunction::LinearExact, [-160.0, -60.0, 40.0, 140.0, 240.0]);
+        assert_eq!(exact, [0, 64, 128, 191, 255]);
+        let film = by(VoiFunction::Sigmoid, [-160.0, -60.0, 40.0, 140.0, 240.0]);
+        assert_eq!(film, [30, 69, 128, 186, 225]);
+        assert_eq!(soft.gray_by(VoiFunction::Sigmoid, f32::NAN), 0);
     }
 
     #[test]

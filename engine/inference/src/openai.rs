@@ -10,8 +10,8 @@ use base64::prelude::BASE64_STANDARD;
 use domain::{
     AnswerFlaw, AnswerMask, ChatMessage, InferRequest, InferResponse, Priority, Role, Sampling,
 };
-use imaging::picture::smart_size;
-use imaging::{FlatMask, Picture};
+use imaging::FlatMask;
+use imaging::picture::{size_of, smart_size};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -379,9 +379,7 @@ fn picture_size(base64: &str) -> Result<[u32; 2], InferFault> {
     let bytes = BASE64_STANDARD
         .decode(base64)
         .map_err(|error| InferFault::refused(format!("a picture is not base 64: {error}")))?;
-    let picture =
-        Picture::decode(&bytes).map_err(|error| InferFault::refused(error.to_string()))?;
-    Ok([picture.width, picture.height])
+    size_of(&bytes).map_err(|error| InferFault::refused(error.to_string()))
 }
 
 /// Reads a mask and scales it to its picture, which has this width and height.

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contracts::{
     Archive, CommitmentCheck, CommitmentReporter, CommitmentResult, CommitmentStore,
@@ -25,6 +25,9 @@ const SAME_ASSOCIATION_GRACE: Duration = Duration::from_secs(5);
 /// How long checking the files of a request, or sending an answer, may take before another engine
 /// may try. The lease is not renewed: what it covers may be repeated.
 const LEASE: Duration = Duration::from_mins(10);
+
+/// How long a request waits whose files cannot be read. Other requests have their turn meanwhile.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(30);
 
 /// Checks files and reports the outcome.
 pub(crate) struct CommitmentService {
@@ -69,20 +72,30 @@ impl CommitmentService {
         let Some(check) = self.store.claim_commitment_check(LEASE).await? else {
             return Ok(false);
         };
+        let claimed = Instant::now();
         let peer = check.peer.clone();
+        let transaction = check.transaction.clone();
         let result = match self.check(check).await {
             Ok(result) => result,
             Err(error) => {
                 // A file is not reported as lost because the disk cannot be read at the moment.
                 error!(%error, "files cannot be read for storage commitment");
-                tokio::time::sleep(DATABASE_RETRY_DELAY).await;
+                let postpone =
+                    || self.store.postpone_commitment_check(&peer, &transaction, UNREADABLE_WAIT);
+                while let Err(error) = postpone().await {
+                    wait_for_database(claimed, error).await?;
+                }
                 return Ok(true);
             }
         };
         let committed = result.committed.len();
         let failed = result.failed.len();
         info!(peer, committed, failed, "storage commitment checked");
-        self.store.finish_commitment_check(&peer, result, SAME_ASSOCIATION_GRACE).await?;
+        let finish =
+            || self.store.finish_commitment_check(&peer, result.clone(), SAME_ASSOCIATION_GRACE);
+        while let Err(error) = finish().await {
+            wait_for_database(claimed, error).await?;
+        }
         Ok(true)
     }
 
@@ -106,21 +119,46 @@ impl CommitmentService {
         Ok(CommitmentResult { transaction: check.transaction, committed, failed })
     }
 
-    /// Sends one answer on an association of the engine's own. False if none is due.
     async fn report_next(&self) -> Result<bool, StoreError> {
-        let Some(report) = self.store.claim_commitment_report(LEASE).await? else {
-            return Ok(false);
-        };
-        let end = match self.reporter.report(&report).await {
-            Ok(()) => ReportEnd::Reported,
-            Err(error) => {
-                let attempt = report.attempt;
-                warn!(peer = report.peer, attempt, "storage commitment not answered");
-                ReportEnd::NotReported(error.to_string())
-            }
-        };
-        let transaction = &report.result.transaction;
-        self.store.finish_commitment_report(&report.peer, transaction, end).await?;
-        Ok(true)
+        report_next(self.store.as_ref(), self.reporter.as_ref()).await
     }
 }
+
+/// Sends one answer on an association of the engine's own. False if none is due.
+async fn report_next(
+    store: &dyn CommitmentStore,
+    reporter: &dyn CommitmentReporter,
+) -> Result<bool, StoreError> {
+    let Some(report) = store.claim_commitment_report(LEASE).await? else {
+        return Ok(false);
+    };
+    let claimed = Instant::now();
+    let end = match reporter.report(&report).await {
+        Ok(()) => ReportEnd::Reported,
+        Err(error) => {
+            let attempt = report.attempt;
+            warn!(peer = report.peer, attempt, "storage commitment not answered");
+            ReportEnd::NotReported(error.to_string())
+        }
+    };
+    let transaction = &report.result.transaction;
+    let finish = || store.finish_commitment_report(&report.peer, transaction, end.clone());
+    while let Err(error) = finish().await {
+        wait_for_database(claimed, error).await?;
+    }
+    Ok(true)
+}
+
+/// Waits before the database is told again how something ended, if it may work by then. It gives up
+/// with the lease: another engine may have claimed the request.
+async fn wait_for_database(claimed: Instant, error: StoreError) -> Result<(), StoreError> {
+    if !matches!(error, StoreError::Database(_)) || claimed.elapsed() >= LEASE {
+        return Err(error);
+    }
+    error!(error = %ErrorChain(&error), "the end of a storage commitment cannot be recorded");
+    tokio::time::sleep(DATABASE_RETRY_DELAY).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

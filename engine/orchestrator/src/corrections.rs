@@ -5,20 +5,21 @@
 //! the RIS. Each is stored as a pair with its draft, to learn from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use contracts::{
-    Archive, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore, ReviewView,
-    StoreError,
+    Archive, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore, DecodeError,
+    Decoder, ReceivedSegment, ReviewView, StoreError,
 };
 use domain::{
     Code, CorrectionSource, ErrorChain, NodeOutput, Section, Segment, VolumeGeometry, derived_uid,
 };
+use encoding::bits;
 use encoding::report_text::ReportText;
+use imaging::Mask;
 use imaging::measurement::measure;
-use imaging::{Mask, segmentation_reader};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::draft::draft_of;
 use crate::review::difference;
@@ -31,11 +32,16 @@ type Masks = BTreeMap<String, Vec<u8>>;
 pub(crate) struct CorrectionImport {
     store: Arc<dyn CorrectionStore>,
     archive: Arc<dyn Archive>,
+    decoder: Arc<dyn Decoder>,
 }
 
 impl CorrectionImport {
-    pub(crate) fn new(store: Arc<dyn CorrectionStore>, archive: Arc<dyn Archive>) -> Self {
-        Self { store, archive }
+    pub(crate) fn new(
+        store: Arc<dyn CorrectionStore>,
+        archive: Arc<dyn Archive>,
+        decoder: Arc<dyn Decoder>,
+    ) -> Self {
+        Self { store, archive, decoder }
     }
 
     /// Imports one correction after the other, forever.
@@ -52,10 +58,22 @@ impl CorrectionImport {
         }
     }
 
-    /// Imports one correction. False if none is waiting.
+    /// Imports one correction. False if none is waiting, or the decoder does not work.
     async fn import_next(&self) -> Result<bool, StoreError> {
         let Some(correction) = self.store.next_correction().await? else { return Ok(false) };
-        let pairs = self.pairs(&correction).await;
+        let pairs = match self.pairs(&correction).await {
+            Ok(pairs) => pairs,
+            Err(error @ DecodeError::Unavailable { .. }) => {
+                warn!(source = %correction.source, %error, "a correction waits to be read");
+                return Ok(false);
+            }
+            Err(DecodeError::Undecodable { reason }) => {
+                // The text may quote the object: it is not logged.
+                let source = correction.source;
+                warn!(%source, reason_bytes = reason.len(), "a correction cannot be read");
+                Vec::new()
+            }
+        };
         if !pairs.is_empty() {
             info!(source = %correction.source, pairs = pairs.len(), "a correction came back");
         }
@@ -64,24 +82,27 @@ impl CorrectionImport {
     }
 
     /// The drafts that a correction belongs to, each with what became of it.
-    async fn pairs(&self, correction: &CorrectionCandidate) -> Vec<CorrectionPair> {
+    async fn pairs(
+        &self,
+        correction: &CorrectionCandidate,
+    ) -> Result<Vec<CorrectionPair>, DecodeError> {
         match &correction.content {
             CorrectionContent::Message(document) => {
                 // Preliminary text that nobody has signed is no correction.
                 let sections = sections(&document.final_words());
                 if sections.is_empty() {
-                    return Vec::new();
+                    return Ok(Vec::new());
                 }
                 let runs = correction.runs.iter();
-                runs.filter_map(|run| text_pair(run, sections.clone())).collect()
+                Ok(runs.filter_map(|run| text_pair(run, sections.clone())).collect())
             }
             CorrectionContent::Instance { sha256 } => {
                 let path = self.archive.path_of(sha256);
                 match correction.source {
-                    CorrectionSource::Seg => self.segmentation_pairs(correction, path).await,
-                    CorrectionSource::Sr => report_pairs(correction, path).await,
+                    CorrectionSource::Seg => self.segmentation_pairs(correction, &path).await,
+                    CorrectionSource::Sr => self.report_pairs(correction, &path).await,
                     CorrectionSource::Review | CorrectionSource::Oru | CorrectionSource::Mdm => {
-                        Vec::new()
+                        Ok(Vec::new())
                     }
                 }
             }
@@ -92,10 +113,9 @@ impl CorrectionImport {
     async fn segmentation_pairs(
         &self,
         correction: &CorrectionCandidate,
-        path: PathBuf,
-    ) -> Vec<CorrectionPair> {
-        let read = tokio::task::spawn_blocking(move || segmentation_reader::read(&path)).await;
-        let Ok(Ok(returned_segments)) = read else { return Vec::new() };
+        path: &Path,
+    ) -> Result<Vec<CorrectionPair>, DecodeError> {
+        let returned_segments = self.decoder.segments(path).await?;
         let mut pairs = Vec::new();
         for run in &correction.runs {
             let mut content = draft_of(&run.outputs, &run.plugins, &run.run);
@@ -104,7 +124,24 @@ impl CorrectionImport {
                 pairs.extend(pair(run, content, &masks));
             }
         }
-        pairs
+        Ok(pairs)
+    }
+
+    /// Drafts whose report an SR names as its predecessor.
+    async fn report_pairs(
+        &self,
+        correction: &CorrectionCandidate,
+        path: &Path,
+    ) -> Result<Vec<CorrectionPair>, DecodeError> {
+        let document = self.decoder.document(path).await?;
+        let mut pairs = Vec::new();
+        for run in &correction.runs {
+            let mut of_run = correction.composed.iter().filter(|it| it.run == run.run.id);
+            if of_run.any(|it| document.predecessors.contains(&it.id)) {
+                pairs.extend(text_pair(run, document.sections.clone()));
+            }
+        }
+        Ok(pairs)
     }
 
     /// Puts returned masks in the place of those that they track. False if they track none.
@@ -112,7 +149,7 @@ impl CorrectionImport {
         &self,
         run: &ReviewView,
         content: &mut NodeOutput,
-        returned_segments: &[segmentation_reader::TrackedSegment],
+        returned_segments: &[ReceivedSegment],
         masks: &mut Masks,
     ) -> bool {
         let run_id = run.run.id.to_string();
@@ -156,27 +193,15 @@ impl CorrectionImport {
 
 /// The mask of a returned segment on the grid of the draft. Slices that came back without an image
 /// are empty.
-fn assembled(segment: &segmentation_reader::TrackedSegment, geometry: &VolumeGeometry) -> Mask {
-    let empty = vec![false; geometry.pixels()];
-    let slices = geometry.instances.iter().map(|it| segment.images.get(it.as_str()));
-    let voxels = slices.flat_map(|it| it.unwrap_or(&empty).iter().copied()).collect();
+fn assembled(segment: &ReceivedSegment, geometry: &VolumeGeometry) -> Mask {
+    let mut voxels = Vec::new();
+    for instance in &geometry.instances {
+        let mask = segment.images.get(instance.as_str());
+        let is_set = |at| mask.is_some_and(|it| bits::is_set(it, at));
+        voxels.extend((0..geometry.pixels()).map(is_set));
+    }
     let shape = [geometry.slices(), geometry.rows as usize, geometry.columns as usize];
     Mask { shape, voxels }
-}
-
-/// Drafts whose report an SR names as its predecessor.
-async fn report_pairs(correction: &CorrectionCandidate, path: PathBuf) -> Vec<CorrectionPair> {
-    let read =
-        tokio::task::spawn_blocking(move || report::dicom::document_reader::read(&path)).await;
-    let Ok(Some(document)) = read else { return Vec::new() };
-    let mut pairs = Vec::new();
-    for run in &correction.runs {
-        let mut of_run = correction.composed.iter().filter(|it| it.run == run.run.id);
-        if of_run.any(|it| document.predecessors.contains(&it.id)) {
-            pairs.extend(text_pair(run, document.sections.clone()));
-        }
-    }
-    pairs
 }
 
 /// The sections of a report that came as plain text.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use contracts::{PluginPin, RunRecord};
 use domain::{Algorithm, NodeOutput, row_keys};
 
-/// Puts the outputs of nodes together. Every segmentation and region names the plugin library, the
-/// run and the workflow that it comes from (OUT-33).
+/// Puts the outputs of nodes together, but for what is hidden. Every segmentation and region names the
+/// plugin library, the run and the workflow that it comes from (OUT-33).
 pub(crate) fn draft_of(
     outputs: &BTreeMap<String, NodeOutput>,
     plugins: &BTreeMap<String, PluginPin>,
@@ -16,6 +16,7 @@ pub(crate) fn draft_of(
     let mut tracking_ids = BTreeSet::new();
     for (node, output) in outputs {
         let mut output = output.clone();
+        output.segmentations.retain(|it| !it.is_hidden);
         // Two nodes may use one tracking ID for different things. Each thing needs its own.
         for segment in output.segmentations.iter_mut().flat_map(|it| &mut it.segments) {
             let mut number = 1;

@@ -1,13 +1,13 @@
 //! Reads the header of a DICOM file, whether it is still in quarantine or stored in the archive.
 //!
 //! The parser (`encoding::dicom::header`) has limits on everything. No DICOM library sees a file
-//! before this has accepted its header.
+//! before this has accepted its header. What is deflated is inflated by the decoder.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use contracts::Quarantined;
+use contracts::{DecodeError, Decoder, Quarantined};
 use encoding::dicom::file_meta;
 use encoding::dicom::header::{Encoding, Header, HeaderError, read_encoded};
 
@@ -18,10 +18,22 @@ pub(crate) mod tags;
 pub(crate) enum HeaderReadError {
     /// The disk failed: the same file may be read later.
     #[error("the file cannot be read")]
-    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unreadable(#[source] io::Error),
     /// The file is not a DICOM file within the limits.
     #[error(transparent)]
     Malformed(HeaderError),
+    /// The data set cannot be inflated, or is not a data set within the limits once it is.
+    #[error("the deflated data set cannot be read: {reason}")]
+    NotInflated {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The decoder does not work: the same file may be inflated later.
+    #[error("the decoder does not work: {reason}")]
+    NoDecoder {
+        /// What happened, for people.
+        reason: String,
+    },
     /// The file does not begin as the archive writes files (PS3.10, 7.1).
     #[error("the file has no file meta information")]
     NoFileMeta,
@@ -38,22 +50,33 @@ impl From<HeaderError> for HeaderReadError {
 
 impl From<io::Error> for HeaderReadError {
     fn from(error: io::Error) -> Self {
-        Self::Unreadable(Box::new(error))
+        Self::Unreadable(error)
+    }
+}
+
+impl From<DecodeError> for HeaderReadError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Undecodable { reason } => Self::NotInflated { reason },
+            DecodeError::Unavailable { reason } => Self::NoDecoder { reason },
+        }
     }
 }
 
 /// Reads the header of a file in quarantine.
 ///
 /// Mostly the first bytes, which are still in memory, hold all of it. The file is read only if
-/// they do not, or if the data set is deflated, where nobody knows what they hold.
+/// they do not, or if the data set is deflated.
 pub(crate) async fn of_quarantined(
     file: &Quarantined,
     transfer_syntax: &str,
+    decoder: &dyn Decoder,
 ) -> Result<Header, HeaderReadError> {
     let encoding = Encoding::of(transfer_syntax);
-    if !encoding.is_deflated
-        && let Ok(header) = read_encoded(Cursor::new(file.head.as_slice()), file.bytes, encoding)
-    {
+    if encoding.is_deflated {
+        return of_deflated(&file.path, decoder).await;
+    }
+    if let Ok(header) = read_encoded(Cursor::new(file.head.as_slice()), file.bytes, encoding) {
         return Ok(header);
     }
     let data_set = DataSet { start: file.meta_bytes, length: file.bytes, encoding };
@@ -62,15 +85,30 @@ pub(crate) async fn of_quarantined(
 }
 
 /// Reads the header of a file in the archive.
-pub(crate) async fn of_stored(path: PathBuf) -> Result<Header, HeaderReadError> {
-    in_background(move || DataSet::locate(&path)?.read_header(&path)).await
+pub(crate) async fn of_stored(
+    path: PathBuf,
+    decoder: &dyn Decoder,
+) -> Result<Header, HeaderReadError> {
+    let stored = path.clone();
+    let header = in_background(move || DataSet::locate(&stored)?.read_header(&stored)).await;
+    if matches!(header, Err(HeaderReadError::Malformed(HeaderError::Deflated))) {
+        return of_deflated(&path, decoder).await;
+    }
+    header
+}
+
+/// Reads the header of a file whose data set is deflated.
+async fn of_deflated(path: &Path, decoder: &dyn Decoder) -> Result<Header, HeaderReadError> {
+    let plain = decoder.inflated_header(path).await?;
+    let length = plain.len() as u64;
+    Ok(read_encoded(Cursor::new(plain), length, Encoding::INFLATED)?)
 }
 
 async fn in_background(
     read: impl FnOnce() -> Result<Header, HeaderReadError> + Send + 'static,
 ) -> Result<Header, HeaderReadError> {
     let outcome = tokio::task::spawn_blocking(read).await;
-    outcome.unwrap_or_else(|error| Err(HeaderReadError::Unreadable(Box::new(error))))
+    outcome.unwrap_or_else(|error| Err(HeaderReadError::Unreadable(io::Error::other(error))))
 }
 
 /// Where the data set of a file lies, and how it is encoded.

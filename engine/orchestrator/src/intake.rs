@@ -12,10 +12,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use contracts::{
     Admission, Answers, Archive, CommitmentAnswer, CommitmentIntake, CommitmentRequest,
-    CommitmentResult, CommitmentStore, DeliveryStore, EventSink, InstanceArrival, InstanceIntake,
-    InstanceOutcome, InstanceStore, MessageArrival, MessageIntake, MessageOutcome, MessageRecord,
-    MessageStore, Quarantined, Refusal, RefusalReason, ReportEnd, StoreError, TrailStore,
-    VersionPolicy,
+    CommitmentResult, CommitmentStore, Decoder, DeliveryStore, EventSink, InstanceArrival,
+    InstanceIntake, InstanceOutcome, InstanceStore, MessageArrival, MessageIntake, MessageOutcome,
+    MessageRecord, MessageStore, Quarantined, Refusal, RefusalReason, ReportEnd, StoreError,
+    TrailStore, VersionPolicy,
 };
 use domain::event::InstanceRefused;
 use domain::{Actor, ErrorChain, Event, Outcome, Subject};
@@ -70,6 +70,7 @@ pub struct IntakeStores {
 pub struct IntakeService {
     stores: IntakeStores,
     archive: Arc<dyn Archive>,
+    decoder: Arc<dyn Decoder>,
     version_policy: VersionPolicy,
     admission: Mutex<AdmissionPolicy>,
     instance_queue: FairQueue,
@@ -82,11 +83,13 @@ impl IntakeService {
     pub fn new(
         stores: IntakeStores,
         archive: Arc<dyn Archive>,
+        decoder: Arc<dyn Decoder>,
         version_policy: VersionPolicy,
     ) -> Self {
         Self {
             stores,
             archive,
+            decoder,
             version_policy,
             admission: Mutex::default(),
             instance_queue: FairQueue::new(INSTANCES_MAX),
@@ -112,7 +115,7 @@ impl IntakeService {
         let _permit = self.instance_queue.acquire(&arrival.calling_ae).await;
         // The intake may have been closed while this waited.
         self.check_open()?;
-        let header = header::of_quarantined(&file, &arrival.transfer_syntax).await;
+        let header = header::of_quarantined(&file, &arrival.transfer_syntax, &*self.decoder).await;
         let header = header.map_err(|error| unreadable(&error))?;
         let record = record::instance_record(arrival, self.version_policy, &file, &header)?;
         self.archive.store(file).await.map_err(|error| {
@@ -134,7 +137,13 @@ fn unreadable(error: &HeaderReadError) -> Refusal {
             error!(error = %ErrorChain(error), "the quarantine cannot be read");
             Refusal::new(RefusalReason::OutOfResources, "the disk cannot be read")
         }
-        HeaderReadError::Malformed(_) | HeaderReadError::NoFileMeta => {
+        HeaderReadError::NoDecoder { .. } => {
+            error!(%error, "a deflated instance cannot be inflated");
+            Refusal::new(RefusalReason::OutOfResources, "the decoder does not work")
+        }
+        HeaderReadError::Malformed(_)
+        | HeaderReadError::NotInflated { .. }
+        | HeaderReadError::NoFileMeta => {
             Refusal::new(RefusalReason::CannotUnderstand, error.to_string())
         }
     }

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use contracts::{
-    Archive, AssemblyStore, CommitmentReporter, CommitmentStore, CorrectionStore, DeliveryStore,
-    NodeRunner, Notifications, RunStore,
+    Archive, AssemblyStore, CommitmentReporter, CommitmentStore, CorrectionStore, Decoder,
+    DeliveryStore, NodeRunner, Notifications, RunStore,
 };
 use report::{Engine, Templates};
 use supervisor::supervise;
@@ -66,6 +66,8 @@ pub struct OrchestratorParts {
     pub archive: Arc<dyn Archive>,
     /// Runs plugins.
     pub runner: Arc<dyn NodeRunner>,
+    /// Decodes files of other systems.
+    pub decoder: Arc<dyn Decoder>,
     /// Answers requests for storage commitment on associations of its own.
     pub reporter: Arc<dyn CommitmentReporter>,
     /// Active workflows and destinations.
@@ -89,7 +91,7 @@ pub struct Orchestrator {
 impl Orchestrator {
     /// Builds the services. Nothing runs before [`Self::run`].
     pub fn new(parts: OrchestratorParts) -> Self {
-        let OrchestratorParts { stores, archive, runner, .. } = parts;
+        let OrchestratorParts { stores, archive, runner, decoder, .. } = parts;
         let configuration = parts.configuration;
         let control = Arc::new(RunControl::new(
             Arc::clone(&stores.runs),
@@ -100,6 +102,7 @@ impl Orchestrator {
             Arc::clone(&stores.runs),
             Arc::clone(&stores.notifications),
             Arc::clone(&archive),
+            Arc::clone(&decoder),
             Arc::clone(&runner),
             Arc::clone(&control),
         ));
@@ -113,6 +116,7 @@ impl Orchestrator {
         let composer = Composer::new(
             Arc::clone(&stores.deliveries),
             Arc::clone(&archive),
+            Arc::clone(&decoder),
             parts.templates,
             parts.engine,
         );
@@ -129,7 +133,7 @@ impl Orchestrator {
             Arc::clone(&archive),
             parts.reporter,
         ));
-        let corrections = Arc::new(CorrectionImport::new(stores.corrections, archive));
+        let corrections = Arc::new(CorrectionImport::new(stores.corrections, archive, decoder));
         let housekeeping = Arc::new(Housekeeping::new(
             stores.runs,
             stores.deliveries,

@@ -3,9 +3,11 @@
 //! - [`worker`] claims nodes and has plugins work on them.
 //! - [`control`] applies events to a run: a node ended, the run was cancelled or is retried.
 //! - [`step`] decides, purely, which rows and events follow from an event.
-//! - [`node_input`] builds the input of a node from rows.
+//! - [`node_input`] builds the input of a node from rows, and [`image_facts`] adds what headers
+//!   state.
 
 mod control;
+mod image_facts;
 mod node_input;
 pub(crate) mod step;
 mod worker;

@@ -40,17 +40,33 @@ pub(crate) const OPENMP_THREADS: &str = "1";
 const RESPONSE_BYTES_MAX: usize = (JSON_BYTES_MAX / 2) as usize;
 
 /// Confines this process and serves the engine over the socket that is standard input, until the
-/// engine closes the socket. Of the engine's files the process can read those below `archive`.
+/// engine closes the socket. Of the engine's files the process can read those in `inputs`. A
+/// process that cannot be confined loads nothing, unless `allow_unconfined`, and tells the engine
+/// why.
 ///
 /// # Errors
 ///
-/// Fails if the socket fails, as the engine has ended then, or if the process cannot be confined.
-pub fn run(library: &Path, archive: &Path, memory_bytes_max: u64) -> io::Result<()> {
-    sandbox::confine(library, archive, memory_bytes_max)?;
+/// Fails if the socket fails, as the engine has ended then.
+pub fn run(
+    library: &Path,
+    inputs: &Path,
+    memory_bytes_max: u64,
+    allow_unconfined: bool,
+) -> io::Result<()> {
+    let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    let confined = if allow_unconfined {
+        sandbox::confine_as_far_as_possible(library, inputs, memory_bytes_max)
+    } else {
+        sandbox::confine(library, inputs, memory_bytes_max)
+    };
+    if let Err(error) = confined {
+        let reason = format!("its process cannot be confined: {}", ErrorChain(&error));
+        let writer = MessageWriter::new(UnixStream::from(socket));
+        return writer.send(&PluginMessage::Unusable { reason });
+    }
     if library.is_dir() {
         return Err(exec_program(library));
     }
-    let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     load_and_serve(library, UnixStream::from(socket), Isolation::OwnProcess)
 }
 

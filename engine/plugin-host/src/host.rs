@@ -1,9 +1,9 @@
 //! The engine's side of plugins: finds them, starts workers, and runs nodes in them.
 //!
-//! A call takes an idle worker of the pinned library or starts one, sends the request, serves the
-//! plugin's artifacts and questions, and returns the worker if it can be used again. Time limit and
-//! cancellation are enforced from here: a worker that does not end in time is dropped, which kills
-//! its process.
+//! A call takes an idle worker of the pinned library or starts one, lends it the files of the
+//! input, sends the request, serves the plugin's artifacts and questions, takes the files back, and
+//! returns the worker if it can be used again. Time limit and cancellation are enforced from here:
+//! a worker that does not end in time is dropped, which kills its process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,6 +23,8 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, LoadedPlugin, RefusalError, RefusedPlugin};
+use crate::confinement::{ConfinementGap, confinement_gap};
+use crate::inputs::{InputFolder, Lending};
 use crate::package::{self, Package};
 use crate::protocol::{HostMessage, PluginMessage};
 use crate::signature::{Trust, signed_stamp};
@@ -41,11 +43,13 @@ pub struct PluginLimits {
     pub memory_bytes_max: u64,
     /// Upper bound of the number of processes that work at the same time.
     pub processes_max: usize,
+    /// Whether plugins are loaded where the system cannot confine them.
+    pub allow_unconfined: bool,
 }
 
 impl Default for PluginLimits {
     fn default() -> Self {
-        Self { memory_bytes_max: 8 << 30, processes_max: 2 }
+        Self { memory_bytes_max: 8 << 30, processes_max: 2, allow_unconfined: false }
     }
 }
 
@@ -59,6 +63,15 @@ pub enum HostError {
         path: PathBuf,
         /// The error of the system.
         source: io::Error,
+    },
+    /// The system cannot confine plugins, and the site does not allow that.
+    #[error(
+        "plugins could read every file of the engine: {gap}. Either {}, or accept it: \
+         `allow_unconfined_plugins: true` in the site file", gap.remedy()
+    )]
+    Unconfined {
+        /// What is missing.
+        gap: ConfinementGap,
     },
     /// Two plugins have the same name.
     #[error("`{}` and `{}` are both called `{name}`; remove one", first.display(), second.display())]
@@ -79,6 +92,8 @@ pub struct PluginHost {
     store: PathBuf,
     archive: Arc<dyn Archive>,
     limits: PluginLimits,
+    /// Why plugins are not confined, if they are not.
+    gap: Option<ConfinementGap>,
     trust: Trust,
     catalog: Live<Catalog>,
     idle_workers: Mutex<HashMap<PluginPin, Vec<Worker>>>,
@@ -99,7 +114,8 @@ impl PluginHost {
     ///
     /// # Errors
     ///
-    /// Fails if a folder cannot be used, or if two plugins have the same name. A plugin that cannot
+    /// Fails if a folder cannot be used, if two plugins have the same name, or if the system cannot
+    /// confine plugins and `limits` do not allow that. A plugin that cannot
     /// be loaded or is not trusted is no error: see [`PluginHost::refused`].
     pub async fn open(
         engine: PathBuf,
@@ -110,12 +126,17 @@ impl PluginHost {
         trust: Trust,
     ) -> Result<Self, HostError> {
         fs::create_dir_all(&store).map_err(io_error(&store))?;
+        let gap = confinement_gap(archive.lent());
+        if let Some(gap) = gap.clone().filter(|_| !limits.allow_unconfined) {
+            return Err(HostError::Unconfined { gap });
+        }
         let host = Self {
             engine,
             folder: folder.to_owned(),
             store,
             archive,
             limits,
+            gap,
             trust,
             catalog: Live::default(),
             idle_workers: Mutex::default(),
@@ -259,10 +280,18 @@ impl PluginHost {
         Worker::start_inline(&package, permit.map_err(|_| WorkerError::ShuttingDown)?).await
     }
 
+    /// Why plugins are not confined, if the system cannot and the site allows it.
+    pub const fn gap(&self) -> Option<&ConfinementGap> {
+        self.gap.as_ref()
+    }
+
     /// Starts a process that loads `library`.
     async fn start_process(&self, library: &Path) -> Result<Worker, WorkerError> {
-        let archive = self.archive.instances();
-        let worker = Worker::start(&self.engine, library, archive, self.limits.memory_bytes_max);
+        let is_unconfined = self.gap.is_some();
+        let lending = if is_unconfined { Lending::Copy } else { Lending::Link };
+        let inputs = InputFolder::new(self.archive.lent(), lending).map_err(WorkerError::Start)?;
+        let memory_bytes_max = self.limits.memory_bytes_max;
+        let worker = Worker::start(&self.engine, library, inputs, memory_bytes_max, is_unconfined);
         match tokio::time::timeout(START_TIME_MAX, worker).await {
             Ok(worker) => worker,
             Err(_) => Err(WorkerError::LoadTimeout),
@@ -282,6 +311,15 @@ impl PluginHost {
         }
     }
 
+    /// Takes the files of a call back from a worker, and makes it available to the next call. One
+    /// that keeps them is ended.
+    async fn release_after_call(&self, pin: &PluginPin, worker: Worker) {
+        match worker.take_back().await {
+            Ok(()) => self.release(pin, worker),
+            Err(error) => warn!(plugin = pin.name, %error, "its input cannot be removed; it ends"),
+        }
+    }
+
     /// Runs a node in one worker, and releases the worker if it can be used again.
     async fn run_in_worker(
         &self,
@@ -289,11 +327,11 @@ impl PluginHost {
         mut cancellation: watch::Receiver<bool>,
     ) -> Result<NodeOutput, NodeFailure> {
         let mut worker = self.worker(&call.plugin).await.map_err(|it| worker_failure(&it))?;
-        let request = HostMessage::Process {
-            settings: call.settings,
-            input: Box::new(call.input),
-            files: call.files,
-        };
+        let files = worker.lend(call.files).await.map_err(|error| NodeFailure::Retryable {
+            reason: format!("the images cannot be lent to the plugin: {error}"),
+        })?;
+        let input = Box::new(call.input);
+        let request = HostMessage::Process { settings: call.settings, input, files };
         worker.send(&request).await.map_err(|it| worker_failure(&it))?;
         let done = tokio::select! {
             done = self.serve_until_done(&mut worker, &call.plugin) => done?,
@@ -301,14 +339,14 @@ impl PluginHost {
                 worker.cancel().await;
                 let stopped = self.serve_until_done(&mut worker, &call.plugin);
                 if let Ok(Ok(_)) = tokio::time::timeout(CANCEL_GRACE, stopped).await {
-                    self.release(&call.plugin, worker);
+                    self.release_after_call(&call.plugin, worker).await;
                 }
                 return Err(NodeFailure::Cancelled);
             }
         };
         // A panic may leave the process in any state: it is not used again.
         if done.status != Status::PANICKED {
-            self.release(&call.plugin, worker);
+            self.release_after_call(&call.plugin, worker).await;
         }
         done.into_output()
     }

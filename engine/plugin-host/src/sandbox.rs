@@ -1,20 +1,24 @@
 //! Confines the process of a plugin (SEC-24, SEC-31), before it loads any of the plugin's code.
 //!
 //! - Resource limits bound its memory and open files, and forbid it to write any file.
-//! - Landlock limits the files it can read to the system's, its own copy, and the images.
+//! - Landlock limits the files it can read to the system's, its own copy, and one folder: that of
+//!   its input. The archive, the keys and other processes are out of reach, and it can trace none.
 //! - Seccomp refuses system calls for the network, for other processes, and for the system itself.
 //!   It is a list of what is refused: what interpreters and numeric libraries call cannot be
 //!   foreseen.
 //!
-//! All of it is inherited by what the process starts, and none of it can be undone.
+//! All of it is inherited by what the process starts, and none of it can be undone. A file of the
+//! input may be a link to one of the archive: Landlock refuses to write to it and to cut it,
+//! seccomp to change its permissions, owner, times, attributes and flags.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _,
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd,
+    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, Scope, make_bitflags,
 };
 use rustix::process::{Resource, Rlimit, getpid, setrlimit};
 use seccompiler::{
@@ -27,8 +31,25 @@ const OPEN_FILES_MAX: u64 = 256;
 
 /// Folders that programs and libraries of the system read. Home folders and the engine's data are
 /// not among them.
-const SYSTEM_FOLDERS: [&str; 8] =
-    ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", "/proc", "/sys"];
+pub(crate) const SYSTEM_FOLDERS: [&str; 7] =
+    ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt", "/sys"];
+
+/// What is readable of `/proc`, beside the folder of the process itself: the machine, and no other
+/// process.
+const MACHINE_FILES: [&str; 9] = [
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys",
+    "/proc/uptime",
+    "/proc/version",
+    "/proc/vmstat",
+];
+
+/// The folder of a process itself.
+const OWN_PROCESS: &str = "/proc/self";
 
 /// The engine's folder in `/etc`, which is not readable: a site file may hold the password of the
 /// database.
@@ -37,9 +58,26 @@ const ENGINE_SETTINGS: &str = "isocenter";
 /// Devices that hold no data.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
-/// The version of Landlock whose kinds of access are restricted. An older kernel restricts those
-/// that it knows.
-const LANDLOCK: ABI = ABI::V5;
+/// The oldest version of Landlock that confines a plugin (Linux 5.13). It does not refuse to cut a
+/// file short, as version 3 does: seccomp refuses that too.
+pub(crate) const LANDLOCK_MIN: ABI = ABI::V1;
+
+/// The version of Landlock whose kinds of access are restricted. Of those that are newer than
+/// [`LANDLOCK_MIN`], a kernel restricts what it knows: cutting files (version 3), devices (5), signals
+/// and abstract sockets (6), named sockets (9). Other rules refuse the same.
+const LANDLOCK: ABI = ABI::V9;
+
+/// Access to programs and libraries.
+const TO_RUN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | Execute});
+
+/// Access to the input.
+const TO_READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+
+/// Numbers of system calls that the crate `libc` does not name yet. They are the same everywhere.
+const SETXATTRAT: i64 = 463;
+const REMOVEXATTRAT: i64 = 466;
+const OPEN_TREE_ATTR: i64 = 467;
+const FILE_SETATTR: i64 = 469;
 
 /// System calls that are refused with any arguments: the network and named sockets, other
 /// processes, owners and permissions of files, the system itself, and ways around this list.
@@ -66,6 +104,14 @@ const REFUSED_CALLS: &[i64] = &[
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    libc::SYS_truncate,
+    // Its flags lie in memory, where no filter sees `O_TRUNC`.
+    libc::SYS_openat2,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -75,6 +121,13 @@ const REFUSED_CALLS: &[i64] = &[
     libc::SYS_kcmp,
     libc::SYS_mount,
     libc::SYS_umount2,
+    libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_fsmount,
+    libc::SYS_mount_setattr,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
     libc::SYS_setns,
@@ -113,10 +166,22 @@ const REFUSED_LEGACY_CALLS: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_LEGACY_CALLS: &[i64] = &[];
 
-/// Requests of `fcntl` and `ioctl` that make the kernel signal another process: `F_SETOWN`,
-/// `F_SETSIG`, `F_SETOWN_EX`, `FIOSETOWN` and `SIOCSPGRP`.
+/// Requests of `fcntl` that make the kernel signal another process (`F_SETOWN`, `F_SETSIG`,
+/// `F_SETOWN_EX`) or have others wait for a file (`F_SETLEASE`).
+const REFUSED_FCNTL: &[u64] = &[8, 10, 15, 1024];
+
+/// Requests of `ioctl` that make the kernel signal another process (`FIOSETOWN`, `SIOCSPGRP`) or
+/// change a file that is open for reading only (`FS_IOC_SETFLAGS` in two sizes, `FS_IOC_SETVERSION`
+/// in two sizes, `FS_IOC_FSSETXATTR`, `FS_IOC_ENABLE_VERITY`).
+const REFUSED_IOCTL: &[u64] =
+    &[0x8901, 0x8902, 0x4008_6602, 0x4004_6602, 0x4008_7602, 0x4004_7602, 0x401c_5820, 0x4080_6685];
+
+/// Calls of which some requests are refused, by their second argument.
 const REFUSED_REQUESTS: &[(i64, &[u64])] =
-    &[(libc::SYS_fcntl, &[8, 10, 15]), (libc::SYS_ioctl, &[0x8901, 0x8902])];
+    &[(libc::SYS_fcntl, REFUSED_FCNTL), (libc::SYS_ioctl, REFUSED_IOCTL)];
+
+/// The bits of the type of a socket, without its flags.
+const SOCKET_TYPE: u64 = 0xf;
 
 /// System calls that address a process: allowed only for the process itself.
 const SELF_ONLY_CALLS: &[i64] =
@@ -139,50 +204,95 @@ const X32_FILTER: [sock_filter; 4] = [
 ];
 
 /// Confines this process and every process it starts. It can read the programs and libraries of the
-/// system, its own copy (`plugin`), and the images below `archive`.
+/// system, its own copy (`plugin`), and what lies in the folder `inputs`.
 ///
 /// # Errors
 ///
-/// Fails if the system refuses. What the kernel cannot restrict (files before Linux 5.13) stays
-/// open.
-pub(crate) fn confine(plugin: &Path, archive: &Path, memory_bytes_max: u64) -> io::Result<()> {
+/// Fails if the system refuses, or if the kernel lacks a restriction that is needed.
+pub(crate) fn confine(plugin: &Path, inputs: &Path, memory_bytes_max: u64) -> io::Result<()> {
+    confine_by(CompatLevel::HardRequirement, plugin, inputs, memory_bytes_max)
+}
+
+/// The same, where the site accepts that files stay readable which the kernel cannot restrict.
+///
+/// # Errors
+///
+/// Fails if the system refuses.
+pub(crate) fn confine_as_far_as_possible(
+    plugin: &Path,
+    inputs: &Path,
+    memory_bytes_max: u64,
+) -> io::Result<()> {
+    confine_by(CompatLevel::BestEffort, plugin, inputs, memory_bytes_max)
+}
+
+fn confine_by(
+    demand: CompatLevel,
+    plugin: &Path,
+    inputs: &Path,
+    memory_bytes_max: u64,
+) -> io::Result<()> {
     limit(Resource::As, memory_bytes_max)?;
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
     // No file is written, and no core dump, which would hold patient data.
     limit(Resource::Fsize, 0)?;
     limit(Resource::Core, 0)?;
-    restrict_files(plugin, archive).map_err(io::Error::other)?;
+    let inputs = PathFd::new(inputs).map_err(io::Error::other)?;
+    restrict_files(demand, plugin, inputs).map_err(io::Error::other)?;
     restrict_calls()
 }
 
-fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
+pub(crate) fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
     let limit = Rlimit { current: Some(maximum), maximum: Some(maximum) };
     setrlimit(resource, limit).map_err(io::Error::from)
 }
 
-/// Makes all files unreadable but those of the system, of the plugin and of the archive, and none
-/// writable.
-fn restrict_files(plugin: &Path, archive: &Path) -> Result<(), landlock::RulesetError> {
-    let to_read = AccessFs::from_read(LANDLOCK);
-    let only_files = AccessFs::ReadFile | AccessFs::WriteFile;
-    let mut rules = Ruleset::default().handle_access(AccessFs::from_all(LANDLOCK))?.create()?;
+/// Makes all files unreadable but those of the system, of the plugin and of its input, and none
+/// writable; and other processes untraceable.
+fn restrict_files(
+    demand: CompatLevel,
+    plugin: &Path,
+    inputs: PathFd,
+) -> Result<(), landlock::RulesetError> {
+    let mut rules = Ruleset::default()
+        .set_compatibility(demand)
+        .handle_access(AccessFs::from_all(LANDLOCK_MIN))?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .scope(Scope::AbstractUnixSocket | Scope::Signal)?
+        .create()?;
     let settings = system_settings();
     let settings = settings.iter().map(PathBuf::as_path);
-    let folders = SYSTEM_FOLDERS.iter().map(Path::new).chain([plugin, archive]).chain(settings);
+    let system = SYSTEM_FOLDERS.iter().chain(&MACHINE_FILES).map(Path::new);
     // A folder that is absent needs no rule.
-    for (path, file) in folders.filter_map(|it| Some((it, PathFd::new(it).ok()?))) {
-        let access = if path.is_dir() { to_read } else { AccessFs::from_file(LANDLOCK) & to_read };
+    for path in system.chain([plugin]).chain(settings) {
+        let Ok(file) = PathFd::new(path) else { continue };
+        let access = if path.is_dir() { TO_RUN } else { AccessFs::from_file(LANDLOCK) & TO_RUN };
         rules = rules.add_rule(PathBeneath::new(file, access))?;
     }
     for file in DEVICES.iter().filter_map(|it| PathFd::new(it).ok()) {
+        let only_files = AccessFs::ReadFile | AccessFs::WriteFile;
         rules = rules.add_rule(PathBeneath::new(file, only_files))?;
+    }
+    rules = rules.add_rule(PathBeneath::new(inputs, TO_READ))?;
+    if let Some(own) = held_own_folder() {
+        rules = rules.add_rule(PathBeneath::new(&own, TO_READ))?;
+        // Open until the process ends.
+        _ = own.into_raw_fd();
     }
     rules.restrict_self()?;
     Ok(())
 }
 
+/// The folder of this process in `/proc`, opened in a way that the program of a plugin inherits. A
+/// rule is for the folder as it is in the memory of the kernel, which forgets it if nobody has it
+/// open: the one it makes then is another one.
+fn held_own_folder() -> Option<OwnedFd> {
+    rustix::io::dup(PathFd::new(OWN_PROCESS).ok()?).ok()
+}
+
 /// The entries of `/etc`, without the engine's folder and without links that lead out of it.
-fn system_settings() -> Vec<PathBuf> {
+pub(crate) fn system_settings() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/etc").into_iter().flatten().flatten();
     entries
         .filter(|it| it.file_name() != ENGINE_SETTINGS)
@@ -191,7 +301,8 @@ fn system_settings() -> Vec<PathBuf> {
         .collect()
 }
 
-fn restrict_calls() -> io::Result<()> {
+/// Refuses the system calls that no process of the engine's children may use.
+pub(crate) fn restrict_calls() -> io::Result<()> {
     seccompiler::apply_filter(&X32_FILTER).map_err(io::Error::other)?;
     let own_pid = u64::try_from(getpid().as_raw_nonzero().get()).unwrap_or_default();
     let filter = call_filter(own_pid).map_err(io::Error::other)?;
@@ -214,6 +325,10 @@ fn call_filter(own_pid: u64) -> Result<BpfProgram, seccompiler::BackendError> {
             requests.iter().map(|it| second_argument_is(*it)).collect();
         rules.insert(*call, refused?);
     }
+    rules.insert(libc::SYS_socketpair, vec![other_family()?, datagrams()?]);
+    rules.insert(libc::SYS_openat, vec![cuts_file(2)?]);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, vec![cuts_file(1)?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
@@ -228,10 +343,32 @@ fn second_argument_is(value: u64) -> Result<SeccompRule, seccompiler::BackendErr
     SeccompRule::new(vec![is_value])
 }
 
+/// A pair of sockets that are not local.
+fn other_family() -> Result<SeccompRule, seccompiler::BackendError> {
+    let local = u64::from(libc::AF_UNIX.unsigned_abs());
+    SeccompRule::new(vec![first_argument_differs(local)?])
+}
+
+/// A pair of sockets that send datagrams, which may be addressed to any named socket.
+fn datagrams() -> Result<SeccompRule, seccompiler::BackendError> {
+    let masked = SeccompCmpOp::MaskedEq(SOCKET_TYPE);
+    let kind = u64::from(libc::SOCK_DGRAM.unsigned_abs());
+    SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, masked, kind)?])
+}
+
+/// An opening of a file that cuts it short, whatever else it is opened for. `argument` is the place of
+/// its flags.
+fn cuts_file(argument: u8) -> Result<SeccompRule, seccompiler::BackendError> {
+    let flag = u64::from(libc::O_TRUNC.unsigned_abs());
+    let masked = SeccompCmpOp::MaskedEq(flag);
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, flag)?])
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
     use std::net::UdpSocket;
+    use std::os::unix::fs::OpenOptionsExt as _;
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use rustix::process::{Pid, test_kill_process};
@@ -259,6 +396,7 @@ mod tests {
             assert!(is_refused(UdpSocket::bind("127.0.0.1:0")));
             assert!(is_refused(UnixDatagram::unbound()));
             assert!(UnixStream::pair().is_ok(), "a pair of sockets reaches nobody else");
+            assert!(is_refused(UnixDatagram::pair()), "a datagram can have any address");
         });
     }
 
@@ -281,6 +419,28 @@ mod tests {
             assert!(is_refused(std::fs::set_permissions(&path, permissions)));
             let file = std::fs::File::open(&path).unwrap();
             assert!(is_refused(file.set_modified(std::time::SystemTime::UNIX_EPOCH)));
+            let flags = rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::NOATIME);
+            assert_eq!(flags, Err(rustix::io::Errno::PERM));
+            let none = rustix::fs::XattrFlags::empty();
+            let attribute = rustix::fs::fsetxattr(&file, "user.x", b"y", none);
+            assert_eq!(attribute, Err(rustix::io::Errno::PERM));
+        });
+    }
+
+    #[test]
+    fn sec_31_no_opening_cuts_a_file_whatever_the_kernel_restricts() {
+        let scratch = Scratch::new();
+        let path = scratch.plugin().join("plugin.json");
+        with_restricted_calls(move || {
+            let length = std::fs::metadata(&path).unwrap().len();
+            let mut options = std::fs::OpenOptions::new();
+            assert!(is_refused(options.read(true).custom_flags(libc::O_TRUNC).open(&path)));
+            let all = rustix::fs::ResolveFlags::empty();
+            let mode = rustix::fs::Mode::empty();
+            let flags = rustix::fs::OFlags::TRUNC;
+            let opened = rustix::fs::openat2(rustix::fs::CWD, &path, flags, mode, all);
+            assert_eq!(opened.unwrap_err(), rustix::io::Errno::PERM);
+            assert_eq!(std::fs::read(&path).unwrap().len() as u64, length);
         });
     }
 
@@ -300,30 +460,88 @@ mod tests {
         assert!(settings.iter().all(|it| !it.ends_with(ENGINE_SETTINGS)));
     }
 
-    /// Needs a kernel with Landlock (5.13 or later), as the integration tests do.
+    /// Runs `check` in a thread for which the kernel has no Landlock.
+    pub(crate) fn without_landlock(check: impl FnOnce() + Send + 'static) {
+        let rules = [(libc::SYS_landlock_create_ruleset, Vec::new())].into();
+        let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, absent, arch).unwrap();
+        let filter: BpfProgram = filter.try_into().unwrap();
+        let thread = std::thread::spawn(move || {
+            seccompiler::apply_filter(&filter).unwrap();
+            check();
+        });
+        thread.join().unwrap();
+    }
+
     #[test]
-    fn sec_31_only_the_archive_and_the_plugin_are_readable_and_nothing_is_writable() {
+    fn sec_31_rules_that_the_kernel_does_not_know_do_not_vanish() {
         let scratch = Scratch::new();
-        let archive = scratch.0.join("archive");
-        std::fs::create_dir_all(&archive).unwrap();
-        std::fs::write(archive.join("image"), "x").unwrap();
-        std::fs::write(scratch.0.join("secret"), "x").unwrap();
         let folder = scratch.0.clone();
         let plugin = scratch.plugin();
+        without_landlock(move || {
+            let restrict =
+                |demand| restrict_files(demand, &plugin, PathFd::new(&folder).unwrap()).is_ok();
+            assert!(!restrict(CompatLevel::HardRequirement));
+            assert!(restrict(CompatLevel::BestEffort), "the site accepts it");
+        });
+    }
+
+    /// What a confined thread tries with a file of its input, a link to one of the archive.
+    fn changes_of(file: &Path) -> Vec<io::Result<()>> {
+        let beside = file.with_file_name("new");
+        let open = |options: &mut std::fs::OpenOptions| options.open(file).map(drop);
+        vec![
+            std::fs::write(file, "y"),
+            open(std::fs::OpenOptions::new().append(true)),
+            open(std::fs::OpenOptions::new().read(true).custom_flags(libc::O_TRUNC)),
+            std::fs::write(&beside, "y"),
+            std::fs::hard_link(file, &beside),
+            std::fs::rename(file, &beside),
+            std::fs::remove_file(file),
+        ]
+    }
+
+    /// Needs a kernel with Landlock (5.13 or later), as the integration tests do.
+    #[test]
+    fn sec_31_only_its_input_and_the_plugin_are_readable_and_nothing_is_writable() {
+        let scratch = Scratch::new();
+        let archive = scratch.0.join("archive");
+        let own = scratch.0.join("lent/own");
+        let other = scratch.0.join("lent/other");
+        for folder in [&archive, &own, &other] {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("image"), "x").unwrap();
+        }
+        std::fs::hard_link(archive.join("image"), own.join("link")).unwrap();
+        let parent = std::os::unix::process::parent_id();
+        let foreign_files = [
+            archive.join("image"),
+            other.join("image"),
+            format!("/proc/{parent}/cmdline").into(),
+            format!("/proc/{parent}/environ").into(),
+        ];
+        let foreign_folders =
+            [archive.clone(), other, scratch.0.join("lent"), "/proc".into(), "/".into()];
+        let plugin = scratch.plugin();
+        let inputs = PathFd::new(&own).unwrap();
         let thread = std::thread::spawn(move || {
-            restrict_files(&plugin, &archive).unwrap();
-            assert_eq!(std::fs::read(archive.join("image")).unwrap(), b"x");
+            restrict_files(CompatLevel::HardRequirement, &plugin, inputs).unwrap();
+            assert_eq!(std::fs::read(own.join("link")).unwrap(), b"x");
+            assert_eq!(std::fs::read_dir(&own).unwrap().count(), 2);
             assert!(std::fs::read(plugin.join("plugin.json")).is_ok());
-            for outcome in [
-                std::fs::read(folder.join("secret")).map(|_| ()),
-                std::fs::write(archive.join("image"), "y"),
-                std::fs::write(plugin.join("new"), "y"),
-                std::fs::remove_file(archive.join("image")),
-            ] {
-                let kind = outcome.unwrap_err().kind();
-                assert_eq!(kind, io::ErrorKind::PermissionDenied);
+            assert!(std::fs::read("/proc/self/maps").is_ok());
+            assert!(std::fs::read("/proc/meminfo").is_ok());
+            let mut outcomes = changes_of(&own.join("link"));
+            outcomes.push(std::fs::write(plugin.join("new"), "y"));
+            outcomes.extend(foreign_files.iter().map(|it| std::fs::read(it).map(drop)));
+            outcomes.extend(foreign_folders.iter().map(|it| std::fs::read_dir(it).map(drop)));
+            for (number, outcome) in outcomes.into_iter().enumerate() {
+                let kind = outcome.map_err(|it| it.kind());
+                assert_eq!(kind, Err(io::ErrorKind::PermissionDenied), "attempt {number}");
             }
         });
         thread.join().unwrap();
+        assert_eq!(std::fs::read(archive.join("image")).unwrap(), b"x");
     }
 }

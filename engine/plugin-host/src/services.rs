@@ -221,7 +221,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::sync_channel;
 
-    use domain::{SeriesInput, SeriesInstance, StudyInput};
+    use domain::{PatientFacts, SeriesInput, SeriesInstance, StudyInput};
 
     use super::*;
     use crate::protocol::{HEADER_BYTES, read_frame};
@@ -239,7 +239,12 @@ mod tests {
             modality: "CT".to_owned(),
             instances: instances.to_vec(),
         };
-        let study = StudyInput { study: "1".parse().unwrap(), series: vec![series] };
+        let study = StudyInput {
+            study: "1".parse().unwrap(),
+            series: vec![series],
+            patient: PatientFacts::default(),
+            images: BTreeMap::new(),
+        };
         let mut files = BTreeMap::new();
         for uid in uids {
             let path = folder.join(uid);

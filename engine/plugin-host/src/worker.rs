@@ -4,22 +4,27 @@
 //! when the engine drops it. Dropping a worker with a process of its own kills that process and
 //! every process it started.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::SopInstanceUid;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_blocking;
 
 use crate::child::{Isolation, OPENMP_THREADS, load_and_serve};
+use crate::inputs::InputFolder;
 use crate::protocol::{FrameLengths, HEADER_BYTES, HostMessage, PluginMessage};
 
 /// Time that a process has to exit after its socket was closed.
@@ -32,6 +37,9 @@ const EXIT_POLL: Duration = Duration::from_millis(5);
 pub(crate) struct Worker {
     place: Place,
     socket: UnixStream,
+    /// The folder with the files of its call; none for a thread of the engine, which reads the
+    /// archive.
+    inputs: Option<Arc<InputFolder>>,
     /// Name of the plugin, by its own description.
     pub(crate) name: String,
     /// Version of the plugin, by its own description.
@@ -65,7 +73,7 @@ impl Drop for Worker {
 
 /// The process group that a child leads; nothing once its exit status was collected, as its number
 /// may belong to another process then.
-fn process_group(child: &Child) -> Option<Pid> {
+pub(crate) fn process_group(child: &Child) -> Option<Pid> {
     child.id().and_then(|it| i32::try_from(it).ok()).and_then(Pid::from_raw)
 }
 
@@ -123,21 +131,23 @@ pub(crate) enum Exit {
 }
 
 impl Worker {
-    /// Starts a process that loads `library`, and that can read the engine's files below `archive`
-    /// only.
+    /// Starts a process that loads `library`, and that can read the engine's files in `inputs`
+    /// only: where it cannot be confined to them, it loads nothing unless `allow_unconfined`.
     pub(crate) async fn start(
         engine: &Path,
         library: &Path,
-        archive: &Path,
+        inputs: InputFolder,
         memory_bytes_max: u64,
+        allow_unconfined: bool,
     ) -> Result<Self, WorkerError> {
         let (ours, theirs) = StdStream::pair().map_err(WorkerError::Start)?;
         let child = Command::new(engine)
             .arg("plugin-host")
             .arg(library)
-            .arg("--archive")
-            .arg(archive)
+            .arg("--inputs")
+            .arg(inputs.path())
             .args(["--memory", &memory_bytes_max.to_string()])
+            .args(allow_unconfined.then_some("--allow-unconfined"))
             .stdin(OwnedFd::from(theirs))
             // The output of a plugin may identify a patient: it is discarded.
             .stdout(Stdio::null())
@@ -149,7 +159,9 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()
             .map_err(WorkerError::Start)?;
-        Self::await_ready(Place::Child(child), ours).await
+        let mut worker = Self::await_ready(Place::Child(child), ours).await?;
+        worker.inputs = Some(Arc::new(inputs));
+        Ok(worker)
     }
 
     /// Loads `library` into this process, in a thread that holds `permit` until it ends.
@@ -172,7 +184,8 @@ impl Worker {
     async fn await_ready(place: Place, ours: StdStream) -> Result<Self, WorkerError> {
         ours.set_nonblocking(true).map_err(WorkerError::Start)?;
         let socket = UnixStream::from_std(ours).map_err(WorkerError::Start)?;
-        let mut worker = Self { place, socket, name: String::new(), version: String::new() };
+        let mut worker =
+            Self { place, socket, inputs: None, name: String::new(), version: String::new() };
         match worker.receive().await?.message {
             PluginMessage::Ready { name, version } => {
                 worker.name = name;
@@ -182,6 +195,26 @@ impl Worker {
             PluginMessage::Unusable { reason } => Err(WorkerError::NotAPlugin { reason }),
             _ => Err(WorkerError::unexpected_message()),
         }
+    }
+
+    /// Lends the worker the files of a call. Returns the paths by which it reaches them.
+    pub(crate) async fn lend(
+        &self,
+        files: BTreeMap<SopInstanceUid, PathBuf>,
+    ) -> io::Result<BTreeMap<SopInstanceUid, PathBuf>> {
+        match &self.inputs {
+            Some(folder) if !files.is_empty() => {
+                let folder = Arc::clone(folder);
+                spawn_blocking(move || folder.lend(files)).await.map_err(io::Error::other)?
+            }
+            _ => Ok(files),
+        }
+    }
+
+    /// Takes the files of a call away from the worker.
+    pub(crate) async fn take_back(&self) -> io::Result<()> {
+        let Some(folder) = self.inputs.clone() else { return Ok(()) };
+        spawn_blocking(move || folder.take_back()).await.map_err(io::Error::other)?
     }
 
     /// Sends a message to the plugin.
@@ -243,7 +276,7 @@ impl Worker {
 
 /// Waits for the exit of a process whose socket was closed, and for no longer than
 /// [`EXIT_TIME_MAX`].
-async fn exit_of(child: &mut Child) -> Exit {
+pub(crate) async fn exit_of(child: &mut Child) -> Exit {
     if let Some(group) = process_group(child) {
         // The exit status must not be collected before the group is killed: from then on its number
         // may belong to another process.

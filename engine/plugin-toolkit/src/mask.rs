@@ -22,28 +22,24 @@ pub fn check_masks(answer: &InferResponse, question: &str) -> Result<(), AnswerP
     Ok(())
 }
 
-/// All masks of an answer as one, on a picture of this size. No mask gives an empty one.
+/// The masks of an answer one by one, on a picture of this size.
 ///
 /// # Errors
 ///
 /// [`AnswerProblem::MaskSize`] or [`AnswerProblem::MaskUndecodable`].
-pub fn union_of_masks(
+pub fn separate_masks(
     answer: &InferResponse,
     rows: u32,
     columns: u32,
-) -> Result<FlatMask, AnswerProblem> {
-    let pixels = vec![false; rows as usize * columns as usize];
-    let mut union = FlatMask { height: rows, width: columns, pixels };
+) -> Result<Vec<FlatMask>, AnswerProblem> {
+    let mut masks = Vec::new();
     for mask in &answer.masks {
         if mask.size != [rows, columns] {
             return Err(AnswerProblem::MaskSize { found: mask.size, rows, columns });
         }
-        let decoded = FlatMask::parse(rows, columns, &mask.counts)?;
-        for (pixel, is_set) in union.pixels.iter_mut().zip(decoded.pixels) {
-            *pixel |= is_set;
-        }
+        masks.push(FlatMask::parse(rows, columns, &mask.counts)?);
     }
-    Ok(union)
+    Ok(masks)
 }
 
 #[cfg(test)]
@@ -65,14 +61,16 @@ mod tests {
     }
 
     #[test]
-    fn all_masks_of_a_slice_are_one_and_none_of_another_size_is_taken() {
+    fn pap_05_each_mask_stays_one_of_its_own_and_none_of_another_size_is_taken() {
         let masks = vec![mask([1, 0, 0, 0, 0, 1], 2, 3), mask([0, 1, 0, 0, 0, 1], 2, 3)];
-        let union = union_of_masks(&with_masks("", masks), 2, 3).unwrap();
-        assert_eq!(union.pixels, [true, true, false, false, false, true]);
-        let none = union_of_masks(&with_masks("", Vec::new()), 2, 3).unwrap();
-        assert_eq!(none.pixels, [false; 6]);
+        let separate = separate_masks(&with_masks("", masks), 2, 3).unwrap();
+        let pixels: Vec<&[bool]> = separate.iter().map(|it| it.pixels.as_slice()).collect();
+        let expected =
+            [[true, false, false, false, false, true], [false, true, false, false, false, true]];
+        assert_eq!(pixels, expected);
+        assert!(separate_masks(&with_masks("", Vec::new()), 2, 3).unwrap().is_empty());
         let transposed = with_masks("", vec![mask([1, 0, 0, 0, 0, 1], 3, 2)]);
-        let problem = union_of_masks(&transposed, 2, 3).unwrap_err();
+        let problem = separate_masks(&transposed, 2, 3).unwrap_err();
         assert!(matches!(problem, AnswerProblem::MaskSize { found: [3, 2], .. }), "{problem}");
     }
 
@@ -80,7 +78,7 @@ mod tests {
     fn sec_24_run_lengths_that_do_not_fit_are_refused() {
         let mut garbled = with_masks("", vec![mask([1, 0, 0, 0, 0, 1], 2, 3)]);
         garbled.masks[0].counts = "PPPPPP1".to_owned();
-        let problem = union_of_masks(&garbled, 2, 3).unwrap_err();
+        let problem = separate_masks(&garbled, 2, 3).unwrap_err();
         assert!(matches!(problem, AnswerProblem::MaskUndecodable(_)), "{problem}");
     }
 

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::GrayImage;
 use image::imageops::{FilterType, resize};
+use imaging::rendering::{self, Manner, Views};
 use imaging::window::Window;
-use imaging::{Picture, PictureError, SliceError, rendering};
+use imaging::{Picture, PictureError, SliceError};
 
 /// A picture that is encoded for a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,15 @@ pub struct QuestionPicture {
     columns: u32,
     rows: u32,
     base64: String,
+}
+
+/// A picture of an image, and how it was made of the image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PictureOfImage {
+    /// The picture.
+    pub picture: QuestionPicture,
+    /// How it was made.
+    pub manner: Manner,
 }
 
 /// Why an image cannot be shown to the model.
@@ -47,6 +57,24 @@ impl QuestionPicture {
     /// Fails if the file cannot be decoded, or cannot be shown as one picture.
     pub fn from_file(file: &[u8]) -> Result<Self, QuestionPictureError> {
         Ok(Self::from_picture(&rendering::render(file)?)?)
+    }
+
+    /// Renders the file of an instance in each of these ways, and encodes the pictures: at least
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be decoded, or cannot be shown as a picture.
+    pub fn views_of_file(
+        file: &[u8],
+        views: &Views,
+    ) -> Result<Vec<PictureOfImage>, QuestionPictureError> {
+        let shown = rendering::show(file, views)?.into_iter();
+        let encoded = shown.map(|it| {
+            let picture = Self::from_picture(&it.picture)?;
+            Ok(PictureOfImage { picture, manner: it.manner })
+        });
+        encoded.collect()
     }
 
     /// Encodes a slice, row by row, as grey values from black to white over a window.

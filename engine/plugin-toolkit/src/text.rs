@@ -2,7 +2,7 @@
 //! on its way into a report.
 
 /// Upper bound of a quoted text, in characters.
-const QUOTE_CHARS_MAX: usize = 4000;
+pub const QUOTE_CHARS_MAX: usize = 4000;
 
 /// Marks that have a meaning in the model's own language, or end a quote of a prompt.
 const MARKS: [&str; 8] =
@@ -11,6 +11,11 @@ const MARKS: [&str; 8] =
 /// A text without control characters but line breaks.
 pub fn printable(text: &str) -> String {
     text.chars().filter(|it| *it == '\n' || !it.is_control()).collect()
+}
+
+/// Whether [`quotable`] leaves out the end of a text. Readers have to be told.
+pub fn is_cut(text: &str) -> bool {
+    printable(text).chars().nth(QUOTE_CHARS_MAX).is_some()
 }
 
 /// A text from outside as it may stand in a prompt, between quotes (SEC-30): printable, with an
@@ -55,5 +60,7 @@ mod tests {
     #[test]
     fn a_quote_has_an_upper_bound() {
         assert_eq!(quotable(&"毫".repeat(5000)).chars().count(), QUOTE_CHARS_MAX);
+        assert!(is_cut(&"毫".repeat(4001)) && !is_cut(&"毫".repeat(4000)));
+        assert!(!is_cut(&"\u{7}".repeat(5000)));
     }
 }

@@ -1,5 +1,4 @@
-//! DICOM objects: one module per kind of object, the pieces they share, and what checks and reads
-//! them.
+//! DICOM objects: one module per kind of object, the pieces they share, and what checks them.
 //!
 //! - `dataset`: data sets element by element, and the modules that every object has.
 //! - `content_tree`: the pieces of structured documents (PS3.3, C.17).
@@ -12,11 +11,9 @@
 //! - `encapsulated_pdf`: Encapsulated PDF (PS3.3, A.45.1).
 //! - `rejection_note`: Key Object Selection that rejects what was sent before (PS3.16, TID 2010).
 //! - `validation`: reads every object back before it is sent.
-//! - [`document_reader`]: reads structured documents of other systems.
 
 pub(crate) mod content_tree;
 pub(crate) mod dataset;
-pub mod document_reader;
 pub(crate) mod encapsulated_pdf;
 pub(crate) mod identity;
 pub(crate) mod measurement_report;

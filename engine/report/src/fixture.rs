@@ -40,6 +40,7 @@ pub(crate) struct Fixture {
     pub(crate) context: ReportContext,
     pub(crate) masks: BTreeMap<String, Vec<u8>>,
     pub(crate) pictures: BTreeMap<SopInstanceUid, Picture>,
+    pub(crate) undecodable: BTreeMap<SopInstanceUid, String>,
     pub(crate) fonts: Fonts,
     pub(crate) recipient: Recipient,
 }
@@ -57,6 +58,7 @@ impl Fixture {
                 ("right".to_owned(), vec![0, 0b1000_0000]),
             ]),
             pictures: BTreeMap::from([(instance(1), first.clone()), (instance(2), first)]),
+            undecodable: BTreeMap::new(),
             fonts: Fonts::open(&[]).unwrap(),
             recipient: Recipient::new("pacs", Preferences::default()),
         }
@@ -83,6 +85,7 @@ impl Fixture {
             status: StatusCodes::of(self.results.status),
             masks: &self.masks,
             pictures: &self.pictures,
+            undecodable: &self.undecodable,
             fonts: &self.fonts,
             recipient: &self.recipient,
         }
@@ -143,6 +146,7 @@ impl Fixture {
             doubt: String::new(),
             withdrawn: None,
             key: 1,
+            ..LabRow::default()
         }];
         self
     }
@@ -192,6 +196,7 @@ fn segment(label: &str, voxels: u64) -> Segment {
         label: label.to_owned(),
         category: Code::new("123037004", "SCT", "Anatomical Structure"),
         kind: Code::new("272673000", "SCT", "Bone"),
+        laterality: None,
         tracking_id: label.to_owned(),
         mask: ArtifactRef { sha256: label.to_owned(), bytes: 2 },
         voxels,
@@ -241,6 +246,7 @@ fn results() -> ResultSet {
             },
             segments: vec![segment("left", 2), segment("right", 1)],
             algorithm: algorithm(),
+            is_hidden: false,
         }],
         regions: vec![Region {
             label: "a lesion".to_owned(),

@@ -2,8 +2,10 @@
 //!
 //! - [`templates`]: the templates of a site, and the fonts of its pages.
 //! - `view`: the values that templates are filled in with.
+//! - `laboratory`: those of laboratory rows.
 //! - `validation`: reads every message back before it is sent.
 
+pub(crate) mod laboratory;
 #[cfg(test)]
 mod row_tests;
 pub mod templates;

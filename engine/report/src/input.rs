@@ -124,6 +124,8 @@ pub struct ReportInput<'a> {
     pub masks: &'a BTreeMap<String, Vec<u8>>,
     /// The images that findings are drawn into.
     pub pictures: &'a BTreeMap<SopInstanceUid, Picture>,
+    /// Images that cannot be decoded, each with the reason: nothing is drawn into them.
+    pub undecodable: &'a BTreeMap<SopInstanceUid, String>,
     /// The fonts of pages and pictures.
     pub fonts: &'a Fonts,
     /// The destination, and what it prefers.
@@ -189,6 +191,14 @@ pub enum ReportError {
     /// An image is missing, or cannot be displayed.
     #[error("an image to draw into is missing")]
     ImageMissing,
+    /// The only images to draw into cannot be decoded.
+    #[error("image {instance} cannot be drawn into: {reason}")]
+    ImageUndecodable {
+        /// SOP Instance UID of the first.
+        instance: String,
+        /// Why it cannot be decoded.
+        reason: String,
+    },
     /// An object cannot state the identity of the patient as it is.
     #[error(
         "{attribute} {problem}: no object can state it as it is, and none is sent with another"

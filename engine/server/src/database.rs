@@ -1,11 +1,11 @@
 //! How a command gets to the database, whether the engine runs or not.
 //!
 //! A site names a PostgreSQL of its own, or the engine runs a private cluster in the data folder. A
-//! command that comes while the engine runs uses the cluster of the engine; otherwise the command
-//! starts the cluster and stops it again.
+//! command that comes while the engine runs uses the cluster of the engine, and waits for it if it
+//! does not answer yet; otherwise the command starts the cluster and stops it again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use store::cluster::Cluster;
 use store::{Authorities, IdentityDomains, Keys, PgStore};
 
+use crate::engine_lock;
 use crate::output::Failure;
 
 /// `identity:` of the site file: who issues patient identifiers.
@@ -87,6 +88,22 @@ pub(crate) struct DatabaseLocation<'a> {
     pub(crate) pg_bin: Option<&'a Path>,
 }
 
+/// Who opens a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opener {
+    /// The engine, which has locked the data folder.
+    Engine,
+    /// A command, beside an engine or without one.
+    Command,
+}
+
+impl Opener {
+    /// Whether the private cluster of a data folder is started and stopped by another process.
+    fn is_beside_engine(self, data: &Path) -> bool {
+        self == Self::Command && engine_lock::is_locked(data)
+    }
+}
+
 /// An open database, and the cluster that was started for it.
 pub(crate) struct Database {
     /// The store, connected as the engine's user.
@@ -95,11 +112,17 @@ pub(crate) struct Database {
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// How to connect as the owner of the database.
     pub(crate) owner: PgConnectOptions,
+    opener: Opener,
+    /// The data folder.
+    data: PathBuf,
 }
 
 impl Database {
     /// Opens a database, and brings its tables up to date.
-    pub(crate) async fn open(location: DatabaseLocation<'_>) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        location: DatabaseLocation<'_>,
+        opener: Opener,
+    ) -> Result<Self, Failure> {
         let data = location.data;
         std::fs::create_dir_all(data).map_err(|error| {
             let what = format!("cannot make the data folder `{}`", data.display());
@@ -107,29 +130,35 @@ impl Database {
         })?;
         let keys = Keys::open(&data.join("keys"))
             .map_err(|error| Failure::from_error("cannot open the keys", &error))?;
-        let server = Server::find(&location).await?;
+        let server = Server::find(&location, opener).await?;
         match server.connect(keys).await {
             Ok(store) => {
                 let Server { cluster, owner, .. } = server;
-                Ok(Self { store: Arc::new(store), cluster, owner })
+                let data = data.to_owned();
+                Ok(Self { store: Arc::new(store), cluster, owner, opener, data })
             }
             Err(failure) => {
-                if let Some(cluster) = server.cluster.filter(|it| it.is_ours()) {
-                    cluster.stop().await;
-                }
+                stop(server.cluster, opener, data).await;
                 Err(failure)
             }
         }
     }
 
-    /// Closes it. A cluster that was started for it is stopped; one that ran before keeps running.
+    /// Closes it. A cluster that was started for it is stopped; one that ran before keeps running,
+    /// and so does one that an engine has taken over meanwhile.
     pub(crate) async fn close(self) {
         self.store.close().await;
-        if let Some(cluster) = self.cluster
-            && cluster.is_ours()
-        {
-            cluster.stop().await;
-        }
+        stop(self.cluster, self.opener, &self.data).await;
+    }
+}
+
+/// Stops a cluster that this process started for itself.
+async fn stop(cluster: Option<Arc<Cluster>>, opener: Opener, data: &Path) {
+    if let Some(cluster) = cluster
+        && cluster.is_ours()
+        && !opener.is_beside_engine(data)
+    {
+        cluster.stop().await;
     }
 }
 
@@ -146,11 +175,11 @@ struct Server {
 impl Server {
     /// The PostgreSQL of the site, or else the private cluster of the data folder, started if need
     /// be.
-    async fn find(location: &DatabaseLocation<'_>) -> Result<Self, Failure> {
+    async fn find(location: &DatabaseLocation<'_>, opener: Opener) -> Result<Self, Failure> {
         let url = location.url.map(str::to_owned);
         match url.or_else(|| std::env::var("DATABASE_URL").ok()) {
             Some(url) => Self::of_site(&url),
-            None => Self::private(location.data, location.pg_bin).await,
+            None => Self::private(location.data, location.pg_bin, opener).await,
         }
     }
 
@@ -161,8 +190,8 @@ impl Server {
         Ok(Self { cluster: None, owner: options.clone(), engine: options })
     }
 
-    async fn private(data: &Path, pg_bin: Option<&Path>) -> Result<Self, Failure> {
-        let cluster = Cluster::start(data, pg_bin)
+    async fn private(data: &Path, pg_bin: Option<&Path>, opener: Opener) -> Result<Self, Failure> {
+        let cluster = Cluster::start_beside(data, pg_bin, || opener.is_beside_engine(data))
             .await
             .map_err(|error| Failure::from_error("cannot start the database", &error))?;
         let owner = cluster.admin();
@@ -210,6 +239,18 @@ mod tests {
         for text in ["{ domains: single, default_issuer: HOSP }", "{ default_issuer: '' }"] {
             assert!(parse(text).unwrap().problem().is_some(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn acc_04_the_cluster_beside_an_engine_is_not_the_commands_to_start_or_stop() {
+        let data = std::env::temp_dir().join(format!("isocenter-beside-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir_all(&data).unwrap();
+        assert!(!Opener::Command.is_beside_engine(&data));
+        let lock = engine_lock::lock(&data).await.unwrap();
+        assert!(Opener::Command.is_beside_engine(&data));
+        assert!(!Opener::Engine.is_beside_engine(&data));
+        drop(lock);
+        std::fs::remove_dir_all(data).unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use contracts::StoreError;
 use store::PgStore;
 
 use crate::config::Config;
-use crate::database::{Database, DatabaseLocation};
+use crate::database::{Database, DatabaseLocation, Opener};
 use crate::output::Failure;
 
 /// Where the data folder is unless the command line or the site file names another.
@@ -122,13 +122,13 @@ impl Installation {
     }
 
     /// Opens the database.
-    pub(crate) async fn open_database(&self) -> Result<Database, Failure> {
+    pub(crate) async fn open_database(&self, opener: Opener) -> Result<Database, Failure> {
         let location = DatabaseLocation {
             url: self.config.database.as_deref(),
             data: &self.data,
             pg_bin: self.arguments.pg_bin.as_deref(),
         };
-        Database::open(location).await
+        Database::open(location, opener).await
     }
 
     /// Opens the database, has `ask` ask it something, and closes it again.
@@ -136,7 +136,7 @@ impl Installation {
         &self,
         ask: impl AsyncFnOnce(&Arc<PgStore>) -> T,
     ) -> Result<T, Failure> {
-        let database = self.open_database().await?;
+        let database = self.open_database(Opener::Command).await?;
         let answer = ask(&database.store).await;
         database.close().await;
         Ok(answer)

@@ -102,7 +102,7 @@ impl Listeners<'_> {
         };
         config.listen = self.arguments.mllp.unwrap_or(config.listen);
         let config = config
-            .listener(Arc::clone(&senders.networks))
+            .listener(Arc::clone(&senders.networks), Arc::new(self.config.numbering().domains))
             .map_err(|error| Failure::from_error("hl7.character_set", &error))?;
         let messages: Arc<dyn MessageIntake> = Arc::<IntakeService>::clone(intake);
         let events: Arc<dyn EventSink> = Arc::<IntakeService>::clone(intake);

@@ -16,6 +16,7 @@ mod active_model;
 mod commands;
 mod config;
 mod database;
+mod engine_lock;
 mod holder;
 mod http;
 mod installation;
@@ -149,6 +150,6 @@ mod tests {
         let command = Arguments::command();
         let hidden = command.get_subcommands().filter(|it| it.is_hide_set());
         let hidden: Vec<&str> = hidden.map(clap::Command::get_name).collect();
-        assert_eq!(hidden, ["model-host", "plugin-host"]);
+        assert_eq!(hidden, ["model-host", "plugin-host", "decoder"]);
     }
 }

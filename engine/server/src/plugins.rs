@@ -1,12 +1,14 @@
-//! The plugins of a site: where they lie, whom the site trusts, and the host that loads them.
+//! The plugins of a site: where they lie, whom the site trusts, and the host that loads them. The
+//! decoder, which is a process of this program as they are.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use archive::DiskArchive;
-use contracts::Archive;
-use plugin_host::{PluginHost, PluginLimits, Trust};
+use contracts::{Archive, Decoder};
+use plugin_host::{ConfinedDecoder, DecoderLimits, PluginHost, PluginLimits, Trust};
 
+use crate::config::Config;
 use crate::installation::Installation;
 use crate::output::Failure;
 use crate::public_key::public_key;
@@ -16,25 +18,38 @@ use crate::site_args::SiteArgs;
 pub(crate) struct PluginEnvironment {
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) host: PluginHost,
+    pub(crate) decoder: Arc<dyn Decoder>,
 }
 
-/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted.
+/// Opens the archive below `data`, and loads the plugins of `folder` that are trusted. `config`
+/// says whether they may run unconfined.
 pub(crate) async fn open_host(
     data: &Path,
     folder: &Path,
     trust: Trust,
+    config: &Config,
 ) -> Result<PluginEnvironment, Failure> {
     let archive = DiskArchive::open(&data.join("archive"))
         .map_err(|error| Failure::from_error("cannot open the archive", &error))?;
     let archive: Arc<dyn Archive> = Arc::new(archive);
-    let engine = std::env::current_exe()
-        .map_err(|error| Failure::from_error("cannot find this program", &error))?;
+    let engine = own_program()?;
+    let decoder = decoder()?;
     let store = data.join("plugins");
-    let limits = PluginLimits::default();
+    let allow_unconfined = config.allow_unconfined_plugins;
+    let limits = PluginLimits { allow_unconfined, ..PluginLimits::default() };
     let host = PluginHost::open(engine, folder, store, Arc::clone(&archive), limits, trust)
         .await
         .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
-    Ok(PluginEnvironment { archive, host })
+    Ok(PluginEnvironment { archive, host, decoder })
+}
+
+/// What decodes files of other systems: processes of this program.
+pub(crate) fn decoder() -> Result<Arc<dyn Decoder>, Failure> {
+    Ok(Arc::new(ConfinedDecoder::new(own_program()?, DecoderLimits::default())))
+}
+
+fn own_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::from_error("cannot find this program", &error))
 }
 
 /// The folder with plugins: of the command line, of the site file, or that of this program.
@@ -60,7 +75,8 @@ pub(crate) async fn untrusted(
         return Ok(Vec::new());
     }
     let folder = plugin_folder(installation, arguments);
-    let opened = open_host(scratch, &folder, trust(installation, arguments)?).await?;
+    let trust = trust(installation, arguments)?;
+    let opened = open_host(scratch, &folder, trust, &installation.config).await?;
     let refused = opened.host.refused().into_iter();
     Ok(refused.map(|it| format!("{}: {}", it.source.display(), it.reason)).collect())
 }
@@ -100,7 +116,6 @@ pub(crate) fn refused_plugins(host: &PluginHost) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::installation::InstallationArgs;
 
     fn installation(config: &str) -> Installation {

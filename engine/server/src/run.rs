@@ -11,14 +11,12 @@
 //! 5. the listeners open, the orchestrator works, changes are picked up ([`crate::reload`]);
 //! 6. at the stop, listeners close, those connected may finish, and the trail is sealed.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::{EventSink as _, Live, NodeRunner, TrailStore as _};
 use dimse::Reporter;
-use domain::event::{EngineStarted, EngineStopped};
+use domain::event::{EngineStarted, EngineStopped, PluginsUnconfined};
 use domain::{Actor, ErrorChain, Event, HoldPart, Subject};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{
@@ -27,7 +25,6 @@ use orchestrator::{
 };
 use plugin_host::PluginLimits;
 use report::Engine;
-use rustix::fs::{FlockOperation, flock};
 use store::cluster::Cluster;
 use store::{IntakeStore, PgStore, Sealer, TrailFiles};
 use supervisor::supervise;
@@ -38,7 +35,7 @@ use upkeep::admission::{SAFE_MODE, closed};
 use upkeep::monitor::Monitor;
 use upkeep::policy::UpkeepPolicy;
 
-use crate::database::Database;
+use crate::database::{Database, Opener};
 use crate::http::{HttpConfig, HttpServices};
 use crate::installation::{Installation, InstallationArgs};
 use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
@@ -46,7 +43,7 @@ use crate::output::{Failure, line};
 use crate::reload::{Reload, Stamps, callback_addresses};
 use crate::site::{Site, own_ae_title};
 use crate::site_args::SiteArgs;
-use crate::{activation, telemetry};
+use crate::{activation, engine_lock, telemetry};
 
 /// The number of deliveries that are made at once.
 const DELIVERIES: usize = 4;
@@ -67,9 +64,9 @@ pub(crate) async fn run(
     let metrics = telemetry::start_metrics()?;
     std::fs::create_dir_all(&installation.data)
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
-    let _lock = lock(&installation.data)?;
+    let _lock = engine_lock::lock(&installation.data).await?;
     let site = Site::read(&installation, arguments, &[]).await?;
-    let Database { store, cluster, .. } = installation.open_database().await?;
+    let Database { store, cluster, .. } = installation.open_database(Opener::Engine).await?;
     let engine = EngineParts {
         store: Arc::clone(&store),
         cluster: cluster.clone(),
@@ -178,7 +175,8 @@ impl EngineParts {
             deliveries: Arc::<PgStore>::clone(&self.store),
             trail: Arc::<PgStore>::clone(&self.store),
         };
-        Arc::new(IntakeService::new(stores, archive, versions.unwrap_or_default()))
+        let decoder = Arc::clone(&site.decoder);
+        Arc::new(IntakeService::new(stores, archive, decoder, versions.unwrap_or_default()))
     }
 
     /// Holds every part at a start in safe mode. What was held before is still held.
@@ -232,8 +230,13 @@ impl EngineParts {
             workflows: site.workflows.iter().map(|it| it.reference.clone()).collect(),
             model: site.model.about(),
         };
-        let event = Event::new(Subject::default(), started);
-        if let Err(error) = self.store.append_events(vec![event]).await {
+        let mut events = vec![Event::new(Subject::default(), started)];
+        if let Some(gap) = site.host.gap() {
+            warn!(%gap, "PLUGINS ARE NOT CONFINED and can read every file of the engine");
+            let unconfined = PluginsUnconfined { reason: gap.to_string() };
+            events.push(Event::new(Subject::default(), unconfined));
+        }
+        if let Err(error) = self.store.append_events(events).await {
             error!(error = %ErrorChain(&error), "the start cannot be recorded");
         }
     }
@@ -247,6 +250,7 @@ impl EngineParts {
             stores: Stores::of(&self.store),
             archive: site.archive,
             runner,
+            decoder: site.decoder,
             reporter: Arc::<Reporter>::clone(&reporter),
             configuration: Arc::clone(&configuration),
             templates: site.templates,
@@ -314,32 +318,10 @@ async fn until(work: impl Future<Output = ()>, mut closed: watch::Receiver<bool>
     }
 }
 
-/// Locks the data folder against a second engine, for as long as the file is open.
-fn lock(data: &Path) -> Result<File, Failure> {
-    let path = data.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| Failure::from_error("cannot open the lock file", &error))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        Failure::new(format!("another engine works with the data in `{}`", data.display()))
-    })?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Config;
-
-    #[test]
-    fn one_engine_at_a_time_works_with_a_data_folder() {
-        let data = std::env::temp_dir().join(format!("isocenter-lock-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir_all(&data).unwrap();
-        let first = lock(&data).unwrap();
-        assert!(lock(&data).err().unwrap().text().contains("another engine"));
-        drop(first);
-        assert!(lock(&data).is_ok());
-        std::fs::remove_dir_all(data).unwrap();
-    }
 
     #[tokio::test]
     async fn work_ends_when_the_listeners_close() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use archive::FolderDestination;
-use contracts::{Archive, Destination, ReportForm};
+use contracts::{Archive, Decoder, Destination, ReportForm};
 use domain::AeTitle;
 use orchestrator::{ActiveWorkflow, Destinations, SiteDestination};
 use plugin_host::PluginHost;
@@ -22,6 +22,7 @@ pub(crate) struct Site {
     pub(crate) host: Arc<PluginHost>,
     pub(crate) model: ActiveModel,
     pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) decoder: Arc<dyn Decoder>,
     pub(crate) destinations: Destinations,
     pub(crate) workflows: Vec<ActiveWorkflow>,
     pub(crate) templates: Templates,
@@ -38,8 +39,8 @@ impl Site {
         let config = &installation.config;
         let trust = trust(installation, arguments)?;
         let folder = plugin_folder(installation, arguments);
-        let PluginEnvironment { archive, host } =
-            open_host(&installation.data, &folder, trust).await?;
+        let PluginEnvironment { archive, host, decoder } =
+            open_host(&installation.data, &folder, trust, config).await?;
         let folder = arguments.workflows.as_ref().or(config.workflows.as_ref());
         let files = folder.map(|it| files(it)).transpose()?.unwrap_or_default();
         let texts: Vec<&str> =
@@ -57,7 +58,7 @@ impl Site {
             .map_err(|error| Failure::from_error("a template cannot be used", &error))?;
         let host = Arc::new(host);
         let model = ActiveModel::start(config.model.as_ref(), &installation.data, &host)?;
-        Ok(Self { host, model, archive, destinations, workflows, templates })
+        Ok(Self { host, model, archive, decoder, destinations, workflows, templates })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub(crate) mod decode;
+pub(crate) mod lease;
 pub(crate) mod listen;
 pub(crate) mod pg_store;
 pub(crate) mod prepare;

@@ -8,6 +8,7 @@ pub(crate) mod node_queue;
 pub(crate) mod overdue;
 pub(crate) mod prior_reports;
 pub(crate) mod record;
+pub(crate) mod separation;
 pub(crate) mod snapshot;
 pub(crate) mod task;
 #[cfg(test)]

@@ -288,20 +288,7 @@ pub(crate) fn names(patient: &str, name: &str) -> MessageEffect {
 
 /// Carries an order of a patient, with nothing but its keys.
 pub(crate) fn ordered(action: OrderAction, patient: &str, key: OrderKey) -> MessageEffect {
-    MessageEffect::Order(Box::new(Order {
-        action,
-        patient: Some(patient_id(patient)),
-        key,
-        procedure_code: String::new(),
-        procedure: String::new(),
-        procedure_scheme: String::new(),
-        priority: String::new(),
-        modality: String::new(),
-        reason: String::new(),
-        status: String::new(),
-        account: String::new(),
-        visit: String::new(),
-    }))
+    MessageEffect::Order(Box::new(Order::new(action, Some(patient_id(patient)), key)))
 }
 
 /// An order number of the RIS's own.

@@ -5,6 +5,7 @@ pub(crate) mod count;
 pub(crate) mod fault;
 pub mod file;
 pub(crate) mod loss;
+pub(crate) mod refusal;
 pub(crate) mod sealer;
 pub(crate) mod signed;
 #[cfg(test)]

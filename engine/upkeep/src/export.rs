@@ -6,15 +6,15 @@
 //! Original Attributes Sequence (DIN-62; PS3.3, C.12.1.1.9).
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use archive::DiskArchive;
-use contracts::{Archive as _, PatientView};
+use contracts::{Archive as _, DecodeError, Decoder, PatientView};
 use domain::is_harmless_uid;
 use encoding::dicom::coercion::{CoercionError, Identity, Writer, coerced, is_current};
-use encoding::dicom::file_meta;
 use encoding::dicom::header::{Encoding, read_encoded};
+use encoding::dicom::{deflation, file_meta};
 use jiff::Zoned;
 use serde::Deserialize;
 use store::StudyExport;
@@ -105,14 +105,15 @@ pub struct ExportedInstance {
 }
 
 /// Writes every image of `study` into `folder`, and reports on each. `system` is the AE title that
-/// the images name as the system which changed them.
+/// the images name as the system which changed them. `decoder` inflates what is deflated.
 ///
 /// # Errors
 ///
 /// Fails if the folder cannot be made.
-pub fn write_study(
+pub async fn write_study(
     study: &StudyExport,
     archive: &DiskArchive,
+    decoder: &dyn Decoder,
     folder: &Path,
     identity: ExportIdentity<'_>,
     system: &str,
@@ -135,10 +136,10 @@ pub fn write_study(
             system: system.to_owned(),
             source: instance.calling_ae.clone(),
         };
+        let source = archive.path_of(&instance.sha256);
         let target = folder.join(file_name(&instance.uid, &instance.sha256));
-        let outcome =
-            write_instance(&archive.path_of(&instance.sha256), &target, current.as_ref(), &writer)
-                .unwrap_or_else(ExportOutcome::Failed);
+        let written = write_instance(&source, &target, current.as_ref(), &writer, decoder).await;
+        let outcome = written.unwrap_or_else(ExportOutcome::Failed);
         exported.push(ExportedInstance { instance: instance.uid.clone(), outcome });
     }
     Ok(exported)
@@ -174,27 +175,40 @@ fn file_name(instance: &str, sha256: &str) -> String {
 }
 
 /// Writes one image.
-fn write_instance(
+async fn write_instance(
     source: &Path,
     target: &Path,
     current: Option<&Current>,
     writer: &Writer,
+    decoder: &dyn Decoder,
 ) -> Result<ExportOutcome, ExportFailure> {
     let Some(Current { identity, bytes_max }) = current else {
         return copy(source, target).map(|()| ExportOutcome::Unchanged);
     };
     let length = source.metadata().map_err(|error| unreadable(&error))?.len();
     if length > *bytes_max {
-        return write_long(source, target, identity, *bytes_max);
+        return write_long(source, target, identity, *bytes_max, decoder).await;
     }
     let file = std::fs::read(source).map_err(|error| unreadable(&error))?;
     let Some((data_start, syntax)) = file_meta::split(&file) else {
         return write(target, &file).map(|()| ExportOutcome::Unchanged);
     };
     let (meta, data_set) = file.split_at(data_start);
-    match coerced(data_set, Encoding::of(&syntax), identity, writer, *bytes_max) {
+    let encoding = Encoding::of(&syntax);
+    let inflated = if encoding.is_deflated {
+        Some(decoder.inflated(source).await.map_err(|error| not_inflated(&error))?)
+    } else {
+        None
+    };
+    let plain = inflated.as_deref().unwrap_or(data_set);
+    let plain_encoding = Encoding { is_deflated: false, ..encoding };
+    match coerced(plain, plain_encoding, identity, writer, *bytes_max) {
         Ok(None) => write(target, &file).map(|()| ExportOutcome::Unchanged),
-        Ok(Some(data_set)) => {
+        Ok(Some(mut data_set)) => {
+            if encoding.is_deflated {
+                let packed = deflation::deflated(&data_set);
+                data_set = packed.map_err(|it| ExportFailure::NotCoerced(it.to_string()))?;
+            }
             write(target, &[meta, &data_set].concat()).map(|()| ExportOutcome::Coerced)
         }
         Err(error @ CoercionError::Charset(_)) => {
@@ -207,11 +221,12 @@ fn write_instance(
 }
 
 /// Writes an image that is too long to be held in memory, if its identity is that of the patient.
-fn write_long(
+async fn write_long(
     source: &Path,
     target: &Path,
     identity: &Identity,
     bytes_max: u64,
+    decoder: &dyn Decoder,
 ) -> Result<ExportOutcome, ExportFailure> {
     let io = |error: io::Error| unreadable(&error);
     let mut file = BufReader::new(File::open(source).map_err(io)?);
@@ -221,8 +236,16 @@ fn write_long(
         let length = file.seek(SeekFrom::End(0)).map_err(io)?;
         file.seek(SeekFrom::Start(data_start as u64)).map_err(io)?;
         let length = length.saturating_sub(data_start as u64);
-        let header = read_encoded(file, length, Encoding::of(&syntax))
-            .map_err(|error| ExportFailure::NotCoerced(error.to_string()))?;
+        let encoding = Encoding::of(&syntax);
+        let header = if encoding.is_deflated {
+            let plain = decoder.inflated_header(source).await;
+            let plain = plain.map_err(|error| not_inflated(&error))?;
+            let length = plain.len() as u64;
+            read_encoded(Cursor::new(plain), length, Encoding::INFLATED)
+        } else {
+            read_encoded(file, length, encoding)
+        };
+        let header = header.map_err(|error| ExportFailure::NotCoerced(error.to_string()))?;
         if !is_current(&header, identity) {
             return Err(too_long(&CoercionError::TooLong { bytes_max }));
         }
@@ -234,6 +257,10 @@ fn write_long(
 fn too_long(error: &CoercionError) -> ExportFailure {
     let ways = "raise `export.image_bytes_max`, or export it with --as-received";
     ExportFailure::NotCoerced(format!("{error}: {ways}"))
+}
+
+fn not_inflated(error: &DecodeError) -> ExportFailure {
+    ExportFailure::NotCoerced(format!("it cannot be inflated: {error}"))
 }
 
 fn unreadable(error: &io::Error) -> ExportFailure {
@@ -285,16 +312,52 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_image_that_is_not_there_is_reported_and_nothing_is_written() {
+    /// Inflates in this process.
+    struct Inflating;
+
+    #[async_trait::async_trait]
+    impl Decoder for Inflating {
+        async fn picture(&self, _: &Path) -> Result<contracts::DecodedPicture, DecodeError> {
+            unreachable!("nothing is drawn")
+        }
+
+        async fn segments(&self, _: &Path) -> Result<Vec<contracts::ReceivedSegment>, DecodeError> {
+            unreachable!("nothing is compared")
+        }
+
+        async fn document(&self, _: &Path) -> Result<contracts::ReceivedDocument, DecodeError> {
+            unreachable!("nothing is compared")
+        }
+
+        async fn inflated_header(&self, file: &Path) -> Result<Vec<u8>, DecodeError> {
+            self.inflated(file).await
+        }
+
+        async fn inflated(&self, file: &Path) -> Result<Vec<u8>, DecodeError> {
+            let file = std::fs::read(file).unwrap();
+            let (start, _) = file_meta::split(&file).unwrap();
+            Ok(deflation::inflated(&file[start..], 1 << 20).unwrap().unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_not_there_is_reported_and_nothing_is_written() {
         let target = std::env::temp_dir().join(format!("isocenter-export-{}", std::process::id()));
-        let outcome = write_instance(Path::new("/nowhere"), &target, None, &Writer::default());
+        let writer = Writer::default();
+        let written = write_instance(Path::new("/nowhere"), &target, None, &writer, &Inflating);
+        let outcome = written.await;
         assert!(matches!(outcome, Err(ExportFailure::Unreadable(_))), "{outcome:?}");
         assert!(!target.exists());
     }
 
-    #[test]
-    fn sec_23_a_long_image_is_handed_out_only_under_the_identity_it_has() {
+    #[tokio::test]
+    async fn sec_23_a_long_image_is_handed_out_only_under_the_identity_it_has() {
+        for transfer_syntax in ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"] {
+            check_long_image(transfer_syntax).await;
+        }
+    }
+
+    async fn check_long_image(transfer_syntax: &str) {
         let folder =
             std::env::temp_dir().join(format!("isocenter-export-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -304,22 +367,32 @@ mod tests {
         let meta = file_meta::FileMeta {
             sop_class: "1.2.840.10008.5.1.4.1.1.2",
             sop_instance: "1.2.3",
-            transfer_syntax: "1.2.840.10008.1.2.1",
+            transfer_syntax,
             sending_ae: "CT1",
             receiving_ae: "ISOCENTER",
         };
-        std::fs::write(&source, [meta.to_bytes(), patient_id].concat()).unwrap();
+        let is_deflated = Encoding::of(transfer_syntax).is_deflated;
+        let data = if is_deflated { deflation::deflated(&patient_id).unwrap() } else { patient_id };
+        std::fs::write(&source, [meta.to_bytes(), data].concat()).unwrap();
         let current = |id: &str, bytes_max: u64| Current {
             identity: Identity { id: id.to_owned(), ..Identity::default() },
             bytes_max,
         };
-        let write =
-            |current: &Current| write_instance(&source, &target, Some(current), &Writer::default());
+        let write = async |current: &Current| {
+            write_instance(&source, &target, Some(current), &Writer::default(), &Inflating).await
+        };
 
-        assert_eq!(write(&current("99", 1 << 20)), Ok(ExportOutcome::Coerced));
-        assert_eq!(write(&current("77", 16)), Ok(ExportOutcome::Unchanged));
+        assert_eq!(write(&current("99", 1 << 20)).await, Ok(ExportOutcome::Coerced));
+        let written = std::fs::read(&target).unwrap();
+        let (start, syntax) = file_meta::split(&written).unwrap();
+        assert_eq!(syntax, transfer_syntax);
+        let inflated = is_deflated.then(|| deflation::inflated(&written[start..], 1 << 20));
+        let inflated =
+            inflated.map_or_else(|| written[start..].to_vec(), |it| it.unwrap().unwrap());
+        assert!(inflated.windows(2).any(|it| it == b"99"));
+        assert_eq!(write(&current("77", 16)).await, Ok(ExportOutcome::Unchanged));
         std::fs::remove_file(&target).unwrap();
-        let failure = write(&current("99", 16)).unwrap_err();
+        let failure = write(&current("99", 16)).await.unwrap_err();
 
         assert!(failure.to_string().contains("export.image_bytes_max"), "{failure}");
         assert!(!target.exists());

@@ -33,6 +33,10 @@ const READERS: &[&str] = &[
     "pylibjpeg-openjpeg",
 ];
 
+/// Programs that do the same as a part of ours, to be compared with. Theirs is an environment of its
+/// own: `medspaCy` needs an older `numpy` than the readers under Python 3.11.
+const PEERS: &[&str] = &["medspacy==1.3.1"];
+
 /// Times of the steps, shown at the end.
 struct Clock(Vec<(&'static str, f64)>);
 
@@ -116,7 +120,8 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
         ])
     })?;
     // Downloads beside the build.
-    let readers = thread::spawn(install_readers);
+    let readers = thread::spawn(|| install("readers", READERS));
+    let peers = thread::spawn(|| install("peers", PEERS));
     // Benches are compiled by the lints only.
     clock.step("build", || {
         run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"]))
@@ -133,12 +138,17 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
         let ended = readers.join();
         ended.map_err(|_| "the installation of the readers panicked".to_owned())?
     })?;
+    // Without them, their comparisons are listed as not run.
+    let peers = peers.join().ok().and_then(Result::ok);
     let list = target_folder().join("not-run");
     // Each run lists anew.
     _ = fs::remove_file(&list);
     clock.step("tests", || {
         let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
         test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
+        if let Some(peers) = &peers {
+            test.env("ISOCENTER_PEERS", peers);
+        }
         // As in the processes of plugins: tests that read pages run side by side.
         test.env("OMP_THREAD_LIMIT", "1");
         match reference {
@@ -151,18 +161,18 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     })
 }
 
-/// Installs the independent readers in a virtual environment. Returns its interpreter.
-fn install_readers() -> Result<PathBuf, String> {
-    let folder = target_folder().join("readers");
+/// Installs packages in a virtual environment with this name. Returns its interpreter.
+fn install(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
+    let folder = target_folder().join(name);
     let python = folder.join("bin/python");
     let done = folder.join("installed");
-    let wanted = READERS.join("\n");
+    let wanted = packages.join("\n");
     if fs::read_to_string(&done).is_ok_and(|it| it == wanted) {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(READERS);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
     run(&mut pip)?;
     fs::write(&done, wanted).map_err(|error| error.to_string())?;
     Ok(python)

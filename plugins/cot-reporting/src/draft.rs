@@ -1,6 +1,7 @@
 //! Turns an answer of the model into parts of a report: sections, regions, and flags for
 //! contradictions with what is known otherwise.
 
+use claims::{Comparison, Sides, Unmatched, Vocabulary};
 use domain::{
     Algorithm, AnswerFlaw, Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Region,
     Section,
@@ -11,8 +12,7 @@ use plugin_toolkit::answer::{box_label, boxes_on_image};
 use plugin_toolkit::model::ModelIdentity;
 use plugin_toolkit::text::printable;
 
-use crate::claims::{Claim, Sides, contradictions, differences};
-use crate::images::ShownImage;
+use crate::images::{ShownImage, ShownImages};
 use crate::prompt;
 
 /// Tolerance of a volume in the text, as a share of the measured one.
@@ -68,8 +68,9 @@ pub(crate) fn regions(answer: &InferResponse, images: &[ShownImage], version: &s
     regions
 }
 
-/// The comment that goes with an answer: the model it is from, and what a reader has to check.
-pub(crate) fn comment(answer: &InferResponse, flags: &[String]) -> Section {
+/// The comment that goes with an answer: the model it is from, what it was shown, and what a reader
+/// has to check.
+pub(crate) fn comment(answer: &InferResponse, flags: &[String], shown: &ShownImages) -> Section {
     let mut lines: Vec<String> = flags.iter().map(|it| format!("To be checked: {it}.")).collect();
     for cited in answer.boxes.iter().filter(|it| it.on_picture.is_none()) {
         let label = box_label(&cited.label);
@@ -81,18 +82,25 @@ pub(crate) fn comment(answer: &InferResponse, flags: &[String]) -> Section {
         );
     }
     lines.push(ModelIdentity::of(answer).attribution("Drafted"));
+    lines.extend(shown.remarks());
     Section { title: Code::new("121106", "DCM", "Comment"), text: lines.join("\n") }
 }
 
 /// Contradictions between a drafted text and what is known otherwise: its claims against findings
 /// of earlier nodes, its volumes against those that were measured, and the sides of labels against
 /// their boxes.
-pub(crate) fn flags(text: &str, input: &NodeInput, regions: &[Region]) -> Vec<String> {
-    let drafted = Claim::all_of(text);
+pub(crate) fn flags(
+    text: &str,
+    input: &NodeInput,
+    regions: &[Region],
+    vocabulary: &Vocabulary,
+) -> Vec<String> {
+    let drafted = vocabulary.claims(text);
     let mut flags = Vec::new();
     for output in input.earlier.values() {
-        let known = Claim::all_of(&prompt::written_text(output));
-        flags.extend(contradictions(&drafted, &known).into_iter().map(|it| {
+        let known = vocabulary.claims(&prompt::written_text(output));
+        let comparison = Comparison::of(&drafted, &known, Unmatched::Ignored);
+        flags.extend(comparison.differences.into_iter().map(|it| {
             format!("the text (first) and an earlier step (second) contradict each other: {it}")
         }));
         flags.extend(unknown_volumes(text, output));
@@ -141,20 +149,31 @@ fn is_same_volume(written: f64, measured: f64) -> bool {
     (measured - written).abs() <= VOLUME_TOLERANCE * measured.abs() + VOLUME_TOLERANCE_ML
 }
 
-/// The differences between the draft and the report that a person has signed (PAP-15), as findings.
-pub(crate) fn discrepancies(draft: &str, signed: &str) -> Vec<Finding> {
-    let differences = differences(&Claim::all_of(draft), &Claim::all_of(signed));
-    if differences.is_empty() {
-        let text = "Draft (first) and signed report (second) agree in what was looked for.";
-        return vec![discrepancy(Presence::Absent, text.to_owned())];
+/// Where the draft and the report that a person has signed agree and differ (PAP-15).
+pub(crate) fn agreement(draft: &str, signed: &str, vocabulary: &Vocabulary) -> Comparison {
+    Comparison::of(&vocabulary.claims(draft), &vocabulary.claims(signed), Unmatched::Listed)
+}
+
+/// A comparison as findings: each difference, or that there is none. Where no finding is in both
+/// texts, nothing was compared, and that is no agreement.
+pub(crate) fn discrepancies(comparison: &Comparison) -> Vec<Finding> {
+    if comparison.differences.is_empty() && comparison.compared.is_empty() {
+        let text = "Nothing was compared: draft (first) and signed report (second) speak of no \
+                    finding in common.";
+        return vec![discrepancy(Presence::Unknown, text.to_owned())];
     }
-    differences
-        .into_iter()
-        .map(|it| {
-            let text = format!("Draft (first) and signed report (second) differ. {it}.");
-            discrepancy(Presence::Possible, text)
-        })
-        .collect()
+    if comparison.differences.is_empty() {
+        let text = format!(
+            "Draft (first) and signed report (second) agree in: {}.",
+            comparison.compared.join(", ")
+        );
+        return vec![discrepancy(Presence::Absent, text)];
+    }
+    let found = comparison.differences.iter().map(|it| {
+        let text = format!("Draft (first) and signed report (second) differ. {it}.");
+        discrepancy(Presence::Possible, text)
+    });
+    found.collect()
 }
 
 fn discrepancy(presence: Presence, text: String) -> Finding {
@@ -180,9 +199,30 @@ mod tests {
             earlier: BTreeMap::from([("before".to_owned(), earlier)]),
             ..NodeInput::default()
         };
-        let found = flags("Large pneumothorax on the left.", &input, &[]);
+        let standard = Vocabulary::standard();
+        let found = flags("Large pneumothorax on the left.", &input, &[], standard);
         assert!(found.len() == 1 && found[0].contains("pneumothorax"), "{found:?}");
-        assert!(flags("No pneumothorax.", &input, &[]).is_empty());
+        assert!(flags("No pneumothorax.", &input, &[], standard).is_empty());
+    }
+
+    #[test]
+    fn pap_15_no_agreement_is_claimed_where_nothing_was_compared() {
+        let found = |draft: &str, signed: &str| {
+            let found = discrepancies(&agreement(draft, signed, Vocabulary::standard()));
+            let [only] = found.try_into().unwrap();
+            only
+        };
+        let nothing = found("The tip is in place.", "Good alignment.");
+        assert_eq!(nothing.presence, Presence::Unknown, "{}", nothing.text);
+        let one_sided = found("No effusion.", "Good alignment.");
+        assert_eq!(one_sided.presence, Presence::Unknown, "{}", one_sided.text);
+        let agreed = found("No effusion. No mass.", "Effusion is absent.");
+        assert_eq!(agreed.presence, Presence::Absent);
+        assert!(agreed.text.ends_with("agree in: pleural effusion."), "{}", agreed.text);
+        let earlier = found("No pneumothorax.", "The pneumothorax has resolved.");
+        assert_eq!(earlier.presence, Presence::Absent, "{}", earlier.text);
+        let different = found("Right pneumothorax.", "The right pneumothorax has resolved.");
+        assert_eq!(different.presence, Presence::Possible, "{}", different.text);
     }
 
     #[test]
@@ -200,7 +240,10 @@ mod tests {
                 parameters: BTreeMap::new(),
             },
         };
-        let flagged = |label: &str, left| flags("", &NodeInput::default(), &[region(label, left)]);
+        let flagged = |label: &str, left| {
+            let regions = [region(label, left)];
+            flags("", &NodeInput::default(), &regions, Vocabulary::standard())
+        };
         assert!(flagged("left lung", 70).is_empty() && flagged("lung", 10).is_empty());
         assert_eq!(flagged("left lung", 10).len(), 1);
         assert_eq!(flagged("right_lung", 70).len(), 1);

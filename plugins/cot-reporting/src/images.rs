@@ -1,14 +1,17 @@
 //! The images of a study that the model is shown.
 
-use domain::{SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInput};
+use domain::{ImageFacts, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInput};
+use imaging::rendering::Manner;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::picture::QuestionPicture;
 use plugin_toolkit::selection::{Position, Selection};
+use plugin_toolkit::text::printable;
 
 use crate::Settings;
 use crate::rejection::Reason;
 
 /// An image that the model is shown, at the same place in the list as its picture in the question.
+/// An image of several pictures is there several times.
 #[derive(Clone, Debug)]
 pub(crate) struct ShownImage {
     pub(crate) series: SeriesInstanceUid,
@@ -16,6 +19,30 @@ pub(crate) struct ShownImage {
     pub(crate) sop_class: SopClassUid,
     /// Columns and rows.
     pub(crate) size: [u32; 2],
+    pub(crate) modality: String,
+    /// What its header states.
+    pub(crate) facts: ImageFacts,
+    /// How its picture was made.
+    pub(crate) manner: Manner,
+}
+
+impl ShownImage {
+    /// What was shown, for people: number and view of the image, its UID, and how it was rendered.
+    fn remark(&self) -> String {
+        let facts = &self.facts;
+        let number = |name: &str, number: Option<i64>| number.map(|it| format!("{name} {it}"));
+        let code = |it: &String| Some(it.clone()).filter(|it| !it.is_empty());
+        let parts = [
+            code(&self.modality),
+            number("series", facts.series_number),
+            number("image", facts.instance_number),
+            code(&facts.body_part),
+            code(&facts.view_position),
+            code(&facts.laterality),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        printable(&format!("{} ({}), {}", parts.join(" "), self.instance, self.manner))
+    }
 }
 
 /// The images of a question, with their pictures.
@@ -23,6 +50,8 @@ pub(crate) struct ShownImage {
 pub(crate) struct ShownImages {
     pub(crate) images: Vec<ShownImage>,
     pub(crate) pictures: Vec<QuestionPicture>,
+    /// Why these images; empty if there are none.
+    reason: String,
 }
 
 impl ShownImages {
@@ -37,27 +66,46 @@ impl ShownImages {
             count: settings.pictures,
             position: if settings.is_middle { Position::Middle } else { Position::First },
         };
-        let mut shown = Self::default();
-        for image in selection.images(study) {
+        let views = settings.windows.views();
+        let choice = selection.choose(study);
+        let mut shown = Self { reason: selection.reason(&choice), ..Self::default() };
+        for image in choice.images {
             let instance = &image.instance.instance;
             let file = context
                 .read_instance(instance)
                 .map_err(|error| error.into_node_error(Reason::NoImage))?;
-            let picture = QuestionPicture::from_file(file).map_err(|error| {
+            let pictures = QuestionPicture::views_of_file(file, &views).map_err(|error| {
                 NodeError::rejected(Reason::ImageUnusable, format!("instance {instance}: {error}"))
             })?;
-            shown.images.push(ShownImage {
-                series: image.series.series.clone(),
-                instance: instance.clone(),
-                sop_class: image.instance.sop_class.clone(),
-                size: picture.size(),
-            });
-            shown.pictures.push(picture);
+            for picture in pictures {
+                shown.images.push(ShownImage {
+                    series: image.series.series.clone(),
+                    instance: instance.clone(),
+                    sop_class: image.instance.sop_class.clone(),
+                    size: picture.picture.size(),
+                    modality: image.series.modality.clone(),
+                    facts: study.images.get(instance).cloned().unwrap_or_default(),
+                    manner: picture.manner,
+                });
+                shown.pictures.push(picture.picture);
+            }
         }
         if shown.images.is_empty() {
             let reason = format!("the study has no image of {}", settings.modalities.join(", "));
             return Err(NodeError::rejected(Reason::NoImage, reason));
         }
         Ok(shown)
+    }
+
+    /// What the model was shown and why, for people; nothing if it was shown nothing.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        if self.images.is_empty() {
+            return Vec::new();
+        }
+        let mut remarks = vec![format!("The model was shown {}.", self.reason)];
+        for (index, image) in self.images.iter().enumerate() {
+            remarks.push(format!("Picture {}: {}.", index + 1, image.remark()));
+        }
+        remarks
     }
 }

@@ -12,37 +12,64 @@
 //! | `detect` (PAP-07) | where `target` is | a box for each place, with its own label |
 //! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` of `options` |
 //! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
-//! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report |
+//! | `compare` (PAP-15) | none | the differences between the draft of earlier nodes and the signed report: `possible` for each, `absent` if there is none, `unknown` if nothing could be compared |
 //!
-//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX), in the order of
-//! their UIDs; with `middle: true` those about the middle, for key images of a stack. They are
-//! rendered by the window of their file. `prompt` is a Tera template that replaces the template of
-//! the task, with the variables `order.procedure`, `order.reason`, `findings` of earlier nodes,
-//! `earlier` reports with `date` and `text`, `question`, `options`, `target`, `texts`. `tokens_max`
+//! Images are the first `pictures` (default 1) of `modalities` (default CR and DX): PA before AP
+//! before lateral views, series by their number, slices along their normal, then by the numbers of
+//! acquisition and image; localizers last. With `middle: true` they are those about the middle of
+//! the largest stack, for key images of it. The comment of the result names the pictures, and why
+//! they were chosen.
+//!
+//! They are rendered as their file states, in its first window or table. `windows: all` makes a
+//! picture of each; `windows: [lung, soft-tissue, { center: 40, width: 80 }]` makes one of a CT in
+//! each of these (also `bone`, `brain`), and leaves other images as they are. Boxes refer to the
+//! first picture.
+//!
+//! `prompt` is a Tera template that replaces the template of the task, with the variables
+//! `order.procedure`, `order.reason`, `findings` of earlier nodes, `earlier` reports with `date` and
+//! `text`, `question`, `options`, `target`, `texts`, `patient.age` and `patient.sex`, and for each
+//! picture `pictures` with `modality`, `view`, `laterality`, `body_part` and `window`. `tokens_max`
 //! is the upper bound of an answer.
 //!
 //! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is
 //! rejected: a person has to look, and nothing of it is sent. Contradictions are flagged under
 //! "Comment": of the text with findings and measurements of earlier nodes, and of a label with the
-//! side of its box. The rules know eleven findings of the chest in English and Chinese
-//! (`claims.rs`), and make no claim about others.
+//! side of its box. The rules know findings of chest, abdomen and head in English and Chinese (the
+//! crate `claims`), and make no claim about others. A site adds its own, or words for known ones:
+//!
+//! ```yaml
+//! concepts:
+//!   - { name: situs inversus, en: [situs inversus], zh: [内脏反位], code: { value: '1', scheme: 99SITE, meaning: Situs inversus } }
+//!   - { name: pneumothorax, en: [pneumo] }
+//! ```
+//!
+//! With `coded_findings: true`, `report` also gives each finding that its text claims of the patient
+//! now as a finding with code, presence and side.
 
-mod claims;
+mod coded;
 mod draft;
 mod images;
 mod prompt;
 mod rejection;
 
+use claims::{ConceptEntry, Vocabulary};
 use domain::{Code, Finding, InferResponse, NodeInput, NodeOutput, Presence, Section};
+use imaging::rendering::Views;
+use imaging::window::{NamedWindow, Window};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use plugin_toolkit::answer::check_boxes;
 use plugin_toolkit::kind::{AnswerKind, ask_of_kind};
 use plugin_toolkit::question::Question;
-use serde::Deserialize;
+use plugin_toolkit::text::QUOTE_CHARS_MAX;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use crate::draft::{comment, discrepancies, findings_section, flags, regions, report_sections};
+use crate::coded::coded_findings;
+use crate::draft::{
+    agreement, comment, discrepancies, findings_section, flags, regions, report_sections,
+};
 use crate::images::ShownImages;
-use crate::prompt::{PromptVariables, written_text};
+use crate::prompt::{CutText, PromptVariables, written_text};
 use crate::rejection::Reason;
 
 /// The plugin.
@@ -78,9 +105,79 @@ pub struct Settings {
     /// Whether the images about the middle are shown instead of the first.
     #[serde(default, rename = "middle")]
     pub is_middle: bool,
+    /// The pictures that are made of an image of grey values.
+    #[serde(default)]
+    pub windows: Windows,
     /// Upper bound of an answer, in tokens, if not the default of the model.
     #[serde(default)]
     pub tokens_max: Option<usize>,
+    /// The findings that are recognised in texts: under this key, those that the site adds.
+    #[serde(default = "standard_vocabulary", deserialize_with = "vocabulary")]
+    pub concepts: Vocabulary,
+    /// Whether a report also gives the findings that its text claims, with their codes.
+    #[serde(default, rename = "coded_findings")]
+    pub has_coded_findings: bool,
+}
+
+fn standard_vocabulary() -> Vocabulary {
+    Vocabulary::standard().clone()
+}
+
+/// The standard vocabulary with the findings that a site adds.
+fn vocabulary<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vocabulary, D::Error> {
+    let own = Vec::<ConceptEntry>::deserialize(deserializer)?;
+    Vocabulary::standard().extended(&own).map_err(D::Error::custom)
+}
+
+/// The pictures that are made of an image of grey values.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Windows {
+    /// By the windows of its file.
+    OfFile(FileWindows),
+    /// By these windows, if it is a CT.
+    Listed(Vec<ListedWindow>),
+}
+
+/// Which windows of a file are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileWindows {
+    /// The first.
+    First,
+    /// A picture in each.
+    All,
+}
+
+/// A window of a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum ListedWindow {
+    /// By its name.
+    Named(NamedWindow),
+    /// By centre and width.
+    Given(Window),
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::OfFile(FileWindows::First)
+    }
+}
+
+impl Windows {
+    /// As images are rendered.
+    fn views(&self) -> Views {
+        let window = |it: &ListedWindow| match it {
+            ListedWindow::Named(named) => named.window(),
+            ListedWindow::Given(window) => *window,
+        };
+        match self {
+            Self::OfFile(FileWindows::First) => Views::First,
+            Self::OfFile(FileWindows::All) => Views::All,
+            Self::Listed(windows) => Views::Windows(windows.iter().map(window).collect()),
+        }
+    }
 }
 
 /// The task of a node.
@@ -133,7 +230,7 @@ impl Plugin for Draft {
             Task::Report => report(context, settings, &input),
             Task::Detect => detect(context, settings, &input),
             Task::Vqa | Task::TextQa => answer_question(context, settings, &input),
-            Task::Compare => compare(&input),
+            Task::Compare => compare(settings, &input),
         }
     }
 }
@@ -145,11 +242,18 @@ fn report(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let prompt = prompt(settings, PromptVariables::of(input))?;
+    let variables = PromptVariables::of(input, &shown.images);
+    let cut = variables.cut(settings.task, settings.prompt.as_deref());
+    let prompt = prompt(settings, variables)?;
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let sections = report_sections(&answer.answer);
     let output = NodeOutput { sections, ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, input))
+    let text = written_text(&output);
+    let mut output = with_regions_and_comment(output, &answer, &shown, settings, input, &cut);
+    if settings.has_coded_findings {
+        output.findings = coded_findings(&settings.concepts.claims(&text));
+    }
+    Ok(output)
 }
 
 /// The boxes of a structure. If there is none, the model did not find it, which says nothing about
@@ -160,7 +264,9 @@ fn detect(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let prompt = prompt(settings, PromptVariables::of(input))?;
+    let variables = PromptVariables::of(input, &shown.images);
+    let cut = variables.cut(settings.task, settings.prompt.as_deref());
+    let prompt = prompt(settings, variables)?;
     let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
     let found = regions(&answer, &shown.images, Draft::VERSION).len();
     check_boxes(&answer, found)?;
@@ -177,7 +283,7 @@ fn detect(
         },
     };
     let output = NodeOutput { findings: vec![finding], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, input))
+    Ok(with_regions_and_comment(output, &answer, &shown, settings, input, &cut))
 }
 
 /// An answer to a question about images or texts.
@@ -187,8 +293,9 @@ fn answer_question(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let variables = PromptVariables::of(input);
+    let variables = PromptVariables::of(input, &shown.images);
     let text_count = variables.text_count();
+    let cut = variables.cut(settings.task, settings.prompt.as_deref());
     let prompt = prompt(settings, variables)?;
     let question = question(settings, &prompt, &shown);
     let given = ask_of_kind(context, &question, settings.answer, &settings.options)?;
@@ -200,12 +307,12 @@ fn answer_question(
     let asked = settings.question.clone().unwrap_or_default();
     let section = findings_section(format!("{asked}\n{}{sources}", given.text));
     let output = NodeOutput { sections: vec![section], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &given.answer, &shown, input))
+    Ok(with_regions_and_comment(output, &given.answer, &shown, settings, input, &cut))
 }
 
 /// The differences between the draft of earlier nodes and the report that a person has signed for
 /// this study.
-fn compare(input: &NodeInput) -> Result<NodeOutput, NodeError> {
+fn compare(settings: &Settings, input: &NodeInput) -> Result<NodeOutput, NodeError> {
     let drafts: Vec<String> = input.earlier.values().map(written_text).collect();
     let draft = drafts.join("\n");
     let Some(signed) = input.reports.iter().find(|it| it.is_of_study) else {
@@ -217,12 +324,20 @@ fn compare(input: &NodeInput) -> Result<NodeOutput, NodeError> {
         let reason = "no node before this one has written anything";
         return Err(NodeError::rejected(Reason::NoDraft, reason));
     }
-    let text =
-        "Compared by rules that know eleven findings of the chest; others were not compared.";
     let title = Code::new("121106", "DCM", "Comment");
+    let comparison = agreement(&draft, &signed.text, &settings.concepts);
+    let known = settings.concepts.concept_count();
+    let text = format!(
+        "Compared by rules that know {known} findings; others were not compared. Both speak of: {}.",
+        if comparison.compared.is_empty() {
+            "none".to_owned()
+        } else {
+            comparison.compared.join(", ")
+        }
+    );
     Ok(NodeOutput {
-        findings: discrepancies(&draft, &signed.text),
-        sections: vec![Section { title, text: text.to_owned() }],
+        findings: discrepancies(&comparison),
+        sections: vec![Section { title, text }],
         ..NodeOutput::default()
     })
 }
@@ -288,11 +403,17 @@ fn with_regions_and_comment(
     mut output: NodeOutput,
     answer: &InferResponse,
     shown: &ShownImages,
+    settings: &Settings,
     input: &NodeInput,
+    cut: &[CutText],
 ) -> NodeOutput {
     output.regions = regions(answer, &shown.images, Draft::VERSION);
-    let flags = flags(&written_text(&output), input, &output.regions);
-    output.sections.push(comment(answer, &flags));
+    let text = written_text(&output);
+    let mut flags = flags(&text, input, &output.regions, &settings.concepts);
+    flags.extend(cut.iter().map(|it| {
+        format!("the model has seen only the first {QUOTE_CHARS_MAX} characters of {it}")
+    }));
+    output.sections.push(comment(answer, &flags, shown));
     output
 }
 

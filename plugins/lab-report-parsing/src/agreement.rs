@@ -73,7 +73,7 @@ mod tests {
 
     fn entry([name, result, reference, unit]: [&str; 4]) -> Entry {
         let [name, result, reference, unit] = [name, result, reference, unit].map(str::to_owned);
-        Entry { name, result, reference, unit, flag: String::new() }
+        Entry { name, result, reference, unit, ..Entry::default() }
     }
 
     #[test]

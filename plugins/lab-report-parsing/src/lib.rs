@@ -12,8 +12,9 @@
 //! | `abnormal` (PAP-12) | the abnormal rows, and where the model's list of them differs from the computed one |
 //! | `document` (PAP-13) | the kind of a document, and the fields of its kind (`kinds.yaml`) |
 //!
-//! Each numeric, structured or textual observation of an ORU message with a result is a row. One whose
-//! status says that it is no result (OBX-11 D, W, X, N, I, O) is none, and is named in a remark. Where
+//! Each observation of a message with a result is a row, with its specimen, time, sub-ID, status
+//! and notes. One without a value, and a pointer to a document, is named in a remark, as is one
+//! whose status says that it is no result (OBX-11 D, W, X, N, I, O). Where
 //! it takes back what was reported before, its row has no value and says so; a message that only
 //! withdraws what nobody reported is rejected. If there is no row, papers are read: files in a
 //! message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
@@ -27,8 +28,9 @@
 //!
 //! Units are converted to UCUM notation where they are known; values are never converted. Whether a
 //! row is abnormal is computed from result and reference (HL7-63); a row whose flag from the sender
-//! says otherwise is marked as disagreeing. If nothing can be computed, the flag stays empty, which
-//! never means normal.
+//! says otherwise is marked as disagreeing. If nothing can be computed, the flag is that of the
+//! sender; an empty one never means normal. A critical flag of the sender (HH, LL, AA) stays
+//! whatever is computed.
 
 mod agreement;
 mod answers;
@@ -48,6 +50,7 @@ use domain::{Code, LabRow, NodeInput, NodeOutput, Observation, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
+pub use observation::Received;
 pub use page::{Flaw, PagePosition, page_position};
 pub use reading::Reader;
 
@@ -150,13 +153,12 @@ impl ReadInput {
     ) -> Result<Self, NodeError> {
         let observations: Vec<&Observation> =
             input.document.iter().flat_map(|it| &it.observations).collect();
-        let received: Vec<LabRow> =
-            observations.iter().filter_map(|it| observation::row_of(it)).collect();
-        let remarks = observations.iter().filter_map(|it| observation::remark_of(it));
-        if !received.is_empty() {
+        let Received { rows, remarks } =
+            input.document.as_ref().map(Received::of).unwrap_or_default();
+        if !rows.is_empty() {
             let mut reading = Reading::default();
             reading.remarks.extend(remarks);
-            return Ok(Self { laboratory: received, reading, papers: Vec::new() });
+            return Ok(Self { laboratory: rows, reading, papers: Vec::new() });
         }
         let withdrawn = observations.iter().filter_map(|it| it.no_result());
         let withdrawn = withdrawn.filter(|it| it.is_withdrawal()).count();
@@ -193,7 +195,7 @@ fn papers_of(context: &Context<'_>, input: &NodeInput) -> Result<Vec<Paper>, Nod
 
 /// The row of an entry of a paper, with its doubts.
 fn lab_row(read: &ReadEntry) -> LabRow {
-    let table::Entry { name, result, reference, unit, flag } = &read.entry;
+    let table::Entry { name, result, reference, unit, flag, .. } = &read.entry;
     let row = row(&Fields { name, result, reference, unit, flag });
     let mut read = read.clone();
     if row.disagrees {
@@ -294,7 +296,7 @@ fn abnormal(
         let lines = differences.into_iter().map(|it| format!("To be checked: {it}."));
         read.reading.remarks.splice(0..0, lines);
     }
-    let is_told = |row: &LabRow| row.abnormality.is_abnormal() || row.withdrawn.is_some();
+    let is_told = |row: &LabRow| row.is_marked() || row.withdrawn.is_some();
     let told = read.laboratory.into_iter().filter(is_told);
     table(settings, told.collect(), read.reading)
 }

@@ -1,22 +1,43 @@
 //! Rows that were received as observations of a message (OBX).
 
-use domain::{LabRow, NoResult, Observation};
+use domain::{ExchangedDocument, LabRow, NoResult, Observation};
 
 use crate::row::{Fields, row};
 
-/// Value types (OBX-2) of a result, and not of a document or an address.
-const RESULT_TYPES: &[&str] =
-    &["NM", "SN", "ST", "TX", "FT", "CE", "CWE", "CNE", "CF", "NR", "IS", "ID", "DT", "TS", ""];
+/// Value types (OBX-2) of a document, not of a result.
+const FILE_TYPES: &[&str] = &["ED", "RP"];
+
+/// What a message states as observations.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// A row for each result, in order.
+    pub rows: Vec<LabRow>,
+    /// What a reader has to know beside the rows: among others what is no row, and why.
+    pub remarks: Vec<String>,
+}
+
+impl Received {
+    /// Reads the observations of a message.
+    pub fn of(document: &ExchangedDocument) -> Self {
+        let observations = &document.observations;
+        Self {
+            rows: observations.iter().filter_map(row_of).collect(),
+            remarks: observations.iter().filter_map(remark_of).collect(),
+        }
+    }
+}
 
 /// The row of an observation; nothing if it has no result. One that takes back what was reported
 /// before is a row without a value, which says so.
-pub(crate) fn row_of(observation: &Observation) -> Option<LabRow> {
-    let is_result = RESULT_TYPES.contains(&observation.value_type.as_str());
-    if is_result && let Some(reason) = observation.no_result() {
+fn row_of(observation: &Observation) -> Option<LabRow> {
+    if is_file(observation) {
+        return None;
+    }
+    if let Some(reason) = observation.no_result() {
         let is_row = observation.is_reported && reason.takes_back();
         return is_row.then(|| withdrawn_row(observation, reason));
     }
-    if !is_result || observation.value.is_empty() {
+    if observation.value.is_empty() {
         return None;
     }
     let fields = Fields {
@@ -26,11 +47,7 @@ pub(crate) fn row_of(observation: &Observation) -> Option<LabRow> {
         unit: &observation.unit,
         flag: &observation.flag,
     };
-    Some(LabRow {
-        code: observation.code.clone(),
-        scheme: observation.scheme.clone(),
-        ..row(&fields)
-    })
+    Some(with_origin(observation, row(&fields)))
 }
 
 fn withdrawn_row(observation: &Observation, reason: NoResult) -> LabRow {
@@ -41,30 +58,63 @@ fn withdrawn_row(observation: &Observation, reason: NoResult) -> LabRow {
         unit: &observation.unit,
         flag: "",
     };
+    LabRow { withdrawn: Some(reason), ..with_origin(observation, row(&fields)) }
+}
+
+/// A row with what its message says of it beside its columns.
+fn with_origin(observation: &Observation, row: LabRow) -> LabRow {
     LabRow {
         code: observation.code.clone(),
         scheme: observation.scheme.clone(),
-        withdrawn: Some(reason),
-        ..row(&fields)
+        sub_id: observation.sub_id.clone(),
+        status_received: observation.status.trim().to_owned(),
+        circumstances: observation.circumstances.clone(),
+        ..row
     }
+}
+
+fn is_file(observation: &Observation) -> bool {
+    FILE_TYPES.contains(&observation.value_type.as_str())
 }
 
 fn name_of(observation: &Observation) -> &str {
     if observation.name.is_empty() { &observation.code } else { &observation.name }
 }
 
-/// A remark on an observation whose status says that it is no result, or that it is not the final
-/// or not the first one.
-pub(crate) fn remark_of(observation: &Observation) -> Option<String> {
+/// A remark on an observation that is no row, or whose status says that it is not the final or not
+/// the first one. What the laboratory notes on it follows, where there is no row for it.
+fn remark_of(observation: &Observation) -> Option<String> {
     let name = name_of(observation);
     if let Some(reason) = observation.no_result() {
-        return Some(format!("Not a result: {name}, {}.", reason.reason()));
+        return Some(with_notes(
+            observation,
+            format!("Not a result: {name}, {}.", reason.reason()),
+        ));
+    }
+    if observation.is_pointer() {
+        let text = format!("Not read: {name}, a pointer to a document elsewhere.");
+        return Some(with_notes(observation, text));
+    }
+    if is_file(observation) {
+        let has_notes = !observation.circumstances.notes.is_empty();
+        return has_notes.then(|| with_notes(observation, format!("On the document {name}.")));
+    }
+    if observation.value.is_empty() {
+        return Some(with_notes(observation, format!("Without a value: {name}.")));
     }
     match observation.status.trim() {
         "C" => Some(format!("Corrected by its sender (C): {name}.")),
         "P" => Some(format!("Preliminary (P): {name}.")),
         _ => None,
     }
+}
+
+fn with_notes(observation: &Observation, mut text: String) -> String {
+    for note in &observation.circumstances.notes {
+        text.push_str(" Note: ");
+        text.push_str(note);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -103,6 +153,42 @@ mod tests {
         assert_eq!(row_of(&potassium("W", false)), None);
         assert_eq!(row_of(&potassium("I", true)), None);
         assert_eq!(row_of(&potassium("C", true)).unwrap().withdrawn, None);
+    }
+
+    fn observed(value_type: &str, value: &str) -> Observation {
+        Observation {
+            value_type: value_type.to_owned(),
+            name: "Potassium".to_owned(),
+            value: value.to_owned(),
+            status: "F".to_owned(),
+            ..Observation::default()
+        }
+    }
+
+    #[test]
+    fn hl7_60_a_result_of_any_type_is_a_row_and_what_is_none_is_told() {
+        for value_type in ["NM", "SN", "CE", "DTM", "TM", "NA", "XPN", ""] {
+            let observation = observed(value_type, "4.1");
+            assert_eq!(row_of(&observation).unwrap().result, "4.1", "{value_type}");
+            assert_eq!(remark_of(&observation), None, "{value_type}");
+        }
+        let mut empty = observed("NM", "");
+        empty.circumstances.notes = vec!["clotted".to_owned()];
+        assert_eq!(row_of(&empty), None);
+        assert_eq!(remark_of(&empty).unwrap(), "Without a value: Potassium. Note: clotted");
+        let pointer = remark_of(&observed("RP", "")).unwrap();
+        assert_eq!(pointer, "Not read: Potassium, a pointer to a document elsewhere.");
+        assert_eq!(remark_of(&observed("ED", "")), None);
+    }
+
+    #[test]
+    fn hl7_60_a_row_has_what_its_message_says_of_it() {
+        let mut observation = observed("NM", "4.1");
+        observation.sub_id = "1.1".to_owned();
+        observation.circumstances.specimen = "Serum".to_owned();
+        let row = row_of(&observation).unwrap();
+        assert_eq!((row.sub_id.as_str(), row.status_received.as_str()), ("1.1", "F"));
+        assert_eq!(row.circumstances, observation.circumstances);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Builds a row of a laboratory report: its unit in UCUM, and whether its result is abnormal by its
 //! reference (HL7-61, HL7-63, PAP-12).
 
-use domain::{Abnormality, Code, Finding, LabRow, Presence};
+use domain::{Abnormality, Code, FLAG_SEPARATOR, Finding, LabRow, Presence};
 use encoding::laboratory::{reference_range, unit};
 
 /// The fields of a row as they were printed or sent.
@@ -31,20 +31,21 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
         doubt: String::new(),
         withdrawn: None,
         key: 0,
+        ..LabRow::default()
     }
 }
 
-/// Whether the sender's flag contradicts the computed abnormality. What either side leaves open is
-/// no contradiction.
-fn disagrees(computed: Abnormality, flag: &str) -> bool {
-    let Some(sent) = meaning_of_mark(flag) else { return false };
-    match (computed, sent) {
+/// Whether one of the sender's flags contradicts the computed abnormality. What either side leaves
+/// open is no contradiction.
+fn disagrees(computed: Abnormality, flags: &str) -> bool {
+    let mut sent = flags.split(FLAG_SEPARATOR).filter_map(|it| meaning_of_mark(it.trim()));
+    sent.any(|sent| match (computed, sent) {
         (Abnormality::Unknown, _) => false,
         // `A` states that a result is abnormal, but not in which direction.
         (computed, Abnormality::Abnormal) => !computed.is_abnormal(),
         (Abnormality::Abnormal, sent) => !sent.is_abnormal(),
         (computed, sent) => computed != sent,
-    }
+    })
 }
 
 /// The meaning of a mark: of HL7 table 0078, or as laboratories print it. `阴性` (negative) is normal
@@ -52,23 +53,36 @@ fn disagrees(computed: Abnormality, flag: &str) -> bool {
 pub(crate) fn meaning_of_mark(mark: &str) -> Option<Abnormality> {
     match mark {
         "N" | "NEG" => Some(Abnormality::Normal),
-        "H" | "HH" | ">" | "↑" | "↑↑" | "▲" | "高" | "偏高" => Some(Abnormality::High),
-        "L" | "LL" | "<" | "↓" | "↓↓" | "▼" | "低" | "偏低" => Some(Abnormality::Low),
+        "H" | "HH" | "HHH" | ">" | "↑" | "↑↑" | "▲" | "高" | "偏高" => {
+            Some(Abnormality::High)
+        }
+        "L" | "LL" | "LLL" | "<" | "↓" | "↓↓" | "▼" | "低" | "偏低" => {
+            Some(Abnormality::Low)
+        }
         "A" | "AA" | "POS" | "阳性" | "异常" => Some(Abnormality::Abnormal),
         _ => None,
     }
 }
 
-/// The finding of an abnormal row; nothing for a row that is normal or unknown.
+/// The finding of a row that is not as usual, by its reference or by the laboratory.
 pub(crate) fn finding(row: &LabRow) -> Option<Finding> {
+    if row.withdrawn.is_some() || !row.is_marked() {
+        return None;
+    }
+    let LabRow { entry_name, result, reference, unit, .. } = row;
+    let value = format!("{result} {unit}").trim_end().replace('\n', "; ");
     let direction = match row.abnormality {
         Abnormality::High => "above",
         Abnormality::Low => "below",
         Abnormality::Abnormal => "not as in",
-        Abnormality::Normal | Abnormality::Unknown => return None,
+        Abnormality::Normal | Abnormality::Unknown => "",
     };
-    let LabRow { entry_name, result, reference, unit, .. } = row;
-    let text = format!("{entry_name}: {result} {unit} is {direction} the reference {reference}.");
+    let marks = row.warnings().join(", ");
+    let text = if direction.is_empty() {
+        format!("{entry_name}: {value} is marked {marks} by the laboratory.")
+    } else {
+        format!("{entry_name}: {value} is {direction} the reference {reference}.")
+    };
     let code = Code::new("263654008", "SCT", "Abnormal");
     Some(Finding { code, site: None, laterality: None, presence: Presence::Present, text })
 }
@@ -93,5 +107,21 @@ mod tests {
         check("6", "10^9/L", "3.5-9.5 g/L", "H", ("", false));
         check("1+", "", "Negative", "A", ("A", false));
         check("1+", "", "Negative", "N", ("A", true));
+        check("2", "10^9/L", "3.5-9.5", "L~LL", ("L", false));
+        check("2", "10^9/L", "3.5-9.5", "L~HH", ("L", true));
+    }
+
+    #[test]
+    fn hl7_63_what_the_laboratory_marks_is_a_finding_where_nothing_can_be_computed() {
+        let text = |result, reference, flag| {
+            let fields = Fields { name: "Troponin T", result, reference, unit: "ng/mL", flag };
+            finding(&row(&fields)).map(|it| it.text)
+        };
+        let marked = text("2.4", "", "HH").unwrap();
+        assert_eq!(marked, "Troponin T: 2.4 ng/mL is marked HH by the laboratory.");
+        assert!(text("2.4", "0-5", "HH").unwrap().contains("marked HH"));
+        assert!(text("7", "0-5", "HH").unwrap().contains("above the reference 0-5"));
+        assert_eq!(text("2.4", "", "N"), None);
+        assert_eq!(text("2.4", "", ""), None);
     }
 }

@@ -1,10 +1,14 @@
 //! Tables of laboratory reports: from words with their positions to rows of four columns (PAP-10).
 //!
-//! - [`lines`]: words as lines; [`headings`]: lines that are the headings of columns;
+//! - [`lines`]: words as lines; [`headings`]: lines that are the headings of columns; [`dates`]: the
+//!   dates of columns, of which the newest has the results;
+//! - [`comments`]: lines that are no rows;
 //! - [`layout`]: the rows below the headings, by columns;
 //! - [`markdown`]: the rows of a table that the model has written;
 //! - [`wording`]: corrections of cells by rule, and cells that cannot be right.
 
+pub(crate) mod comments;
+pub(crate) mod dates;
 pub(crate) mod headings;
 pub(crate) mod layout;
 pub(crate) mod lines;
@@ -26,6 +30,30 @@ pub(crate) struct Entry {
     pub(crate) unit: String,
     /// Mark of the laboratory: `H`, `↓`, `*`, 偏高.
     pub(crate) flag: String,
+    /// Why the row has to be checked, by its place on the page.
+    pub(crate) doubt: Option<Misplaced>,
+}
+
+/// Why a row may not be one of the table, or its result another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misplaced {
+    /// It is below a line that ends the table.
+    BelowEnd,
+    /// The newest of dated columns is not certain.
+    Undated,
+    /// The line above may be the first of its name, or the heading of a section.
+    BelowName,
+}
+
+impl Misplaced {
+    /// The reason for people.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::BelowEnd => "it stands below the end of the table",
+            Self::BelowName => "its name may begin in the line above",
+            Self::Undated => "which of the dated columns is the newest is not certain",
+        }
+    }
 }
 
 /// A row of a paper, with the reasons why it has to be checked.

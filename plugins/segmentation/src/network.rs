@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use domain::{Algorithm, VolumeGeometry};
-use imaging::Mask;
 use imaging::window::Window;
+use imaging::{FlatMask, Mask};
 use plugin_api::{Context, NodeError};
-use plugin_toolkit::mask::{check_masks, union_of_masks};
+use plugin_toolkit::mask::{check_masks, separate_masks};
 use plugin_toolkit::model::ModelIdentity;
 use plugin_toolkit::picture::QuestionPicture;
 use plugin_toolkit::progress::ProgressSpan;
@@ -58,7 +58,10 @@ impl ShownPages<'_> {
 /// A target as the model has drawn it.
 pub(crate) struct NetworkOutline {
     pub(crate) target: Target,
+    /// All that was drawn.
     pub(crate) mask: Mask,
+    /// The masks of each page as they were drawn, one for each `[SEG]`.
+    pub(crate) drawn: Vec<Vec<FlatMask>>,
     /// The model that has drawn all pages; nothing if there was none.
     pub(crate) model: Option<ModelIdentity>,
     prompt: String,
@@ -77,7 +80,7 @@ impl NetworkOutline {
 /// Asks the model for a target on each page. Every page must be answered by the same model.
 pub(crate) fn outline(
     context: &Context<'_>,
-    target: Target,
+    target: &Target,
     settings: &NetworkSettings,
     geometry: &VolumeGeometry,
     pages: &ShownPages<'_>,
@@ -85,7 +88,7 @@ pub(crate) fn outline(
 ) -> Result<NetworkOutline, NodeError> {
     let prompt = settings.prompt.as_deref().unwrap_or(PROMPT).replace("{target}", target.name());
     let mut model: Option<ModelIdentity> = None;
-    let mut slices = Vec::new();
+    let mut drawn: Vec<Vec<FlatMask>> = Vec::new();
     for index in 0..geometry.slices() {
         if context.is_cancelled() {
             return Err(NodeError::Unavailable("the run was cancelled".to_owned()));
@@ -95,19 +98,29 @@ pub(crate) fn outline(
             Question::new(&prompt, &pictures).tokens_max(settings.tokens_max.unwrap_or(TOKENS_MAX));
         let answer = question.ask(context)?;
         check_masks(&answer, &prompt)?;
-        slices.push(union_of_masks(&answer, geometry.rows, geometry.columns)?);
+        drawn.push(separate_masks(&answer, geometry.rows, geometry.columns)?);
         let answered_by = ModelIdentity::of(&answer);
         if model.as_ref().is_some_and(|it| *it != answered_by) {
             let reason = "the model was exchanged for another in the middle of a volume";
             return Err(NodeError::Unavailable(reason.to_owned()));
         }
         model = Some(answered_by);
-        span.report(context, slices.len() as f64 / geometry.slices().max(1) as f64);
+        span.report(context, drawn.len() as f64 / geometry.slices().max(1) as f64);
     }
-    let mask = Mask::of_slices(geometry, &slices).ok_or_else(|| {
-        NodeError::Unavailable("the volume has another number of slices than it states".to_owned())
-    })?;
-    Ok(NetworkOutline { target, mask, model, prompt, window: pages.window() })
+    let mask = union(geometry, &drawn);
+    let target = target.clone();
+    Ok(NetworkOutline { target, mask, drawn, model, prompt, window: pages.window() })
+}
+
+/// All masks of all pages as one.
+fn union(geometry: &VolumeGeometry, drawn: &[Vec<FlatMask>]) -> Mask {
+    let mut voxels = vec![false; geometry.slices() * geometry.pixels()];
+    for (page, masks) in voxels.chunks_mut(geometry.pixels().max(1)).zip(drawn) {
+        for pixels in masks.iter().map(|it| &it.pixels) {
+            page.iter_mut().zip(pixels).for_each(|(voxel, is_set)| *voxel |= is_set);
+        }
+    }
+    Mask { shape: [geometry.slices(), geometry.rows as usize, geometry.columns as usize], voxels }
 }
 
 /// The model, its prompts and windows, as the algorithm of a segmentation.

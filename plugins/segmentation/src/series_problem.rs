@@ -16,6 +16,8 @@ pub(crate) enum ProblemKind {
     Undecodable,
     /// Its images have several frames.
     SeveralFrames,
+    /// Its images are of a kind that is not outlined.
+    Unsupported,
     /// It has nothing but localizers.
     Localizers,
 }
@@ -75,6 +77,7 @@ impl SeriesProblems {
         let reason = match self.0.iter().map(|it| it.kind).min() {
             Some(ProblemKind::Undecodable) => Reason::PixelsUndecodable,
             Some(ProblemKind::SeveralFrames) => Reason::SeveralFrames,
+            Some(ProblemKind::Unsupported) => Reason::NoSeriesToOutline,
             Some(ProblemKind::Geometry | ProblemKind::Localizers) | None => {
                 Reason::GeometryInconsistent
             }
@@ -99,7 +102,10 @@ mod tests {
 
     #[test]
     fn a_rejection_is_of_the_geometry_if_any_series_is() {
-        use ProblemKind::{Geometry, Localizers, SeveralFrames, Undecodable};
+        use ProblemKind::{Geometry, Localizers, SeveralFrames, Undecodable, Unsupported};
+        let unsupported =
+            NodeError::rejected("no_series_to_outline", "series 1.2: it cannot be decoded");
+        assert_eq!(rejection(&[Unsupported]), unsupported);
         let reason = "series 1.2: it cannot be decoded";
         let undecodable = NodeError::rejected("pixels_undecodable", reason);
         assert_eq!(rejection(&[Undecodable]), undecodable);

@@ -8,6 +8,9 @@ use crate::target::Target;
 /// Upper bound of `tokens_max`.
 const TOKENS_MAX: usize = 32_768;
 
+/// Upper bound of `objects_max`: a label map has 255 segments for all targets together.
+const OBJECTS_MAX: usize = 100;
+
 /// The settings of a node, under `with:` of a workflow, after they were checked.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Method")]
@@ -52,10 +55,34 @@ pub struct NetworkSettings {
     /// flagged.
     #[serde(default)]
     pub agree: Option<f64>,
+    /// Parts of a countable target of less than this volume in mL are noise, if not as the target
+    /// states.
+    #[serde(default)]
+    pub smallest_ml: Option<f64>,
+    /// In a single image, parts of less than this percentage of its pixels are noise.
+    #[serde(default)]
+    pub smallest_percent: Option<f64>,
+    /// Upper bound of the objects of a target that are reported one by one, the largest first.
+    #[serde(default)]
+    pub objects_max: Option<usize>,
+    /// What becomes of outlines in radiographs.
+    #[serde(default)]
+    pub radiographs: Radiographs,
+}
+
+/// What becomes of outlines in radiographs, of which the model is known to draw poor ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Radiographs {
+    /// They are for research: kept with the run, and in no finding, report or review.
+    #[default]
+    Hidden,
+    /// They are findings like any other.
+    Shown,
 }
 
 /// A target that Hounsfield units alone distinguish.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Target")]
 pub struct ThresholdTarget(Target);
 
@@ -63,7 +90,7 @@ impl TryFrom<Target> for ThresholdTarget {
     type Error = String;
 
     fn try_from(target: Target) -> Result<Self, String> {
-        if target.hounsfield_range().is_none() {
+        if target.hounsfield().is_none() {
             let name = target.name();
             return Err(format!(
                 "Hounsfield units do not distinguish `{name}`: use `method: network`"
@@ -77,7 +104,7 @@ impl Method {
     /// The targets, in the order of the workflow.
     pub fn targets(&self) -> Vec<Target> {
         match self {
-            Self::Threshold { targets } => targets.iter().map(|it| it.0).collect(),
+            Self::Threshold { targets } => targets.iter().map(|it| it.0.clone()).collect(),
             Self::Network(network) => network.targets.clone(),
         }
     }
@@ -88,10 +115,9 @@ impl TryFrom<Method> for Settings {
 
     fn try_from(method: Method) -> Result<Self, String> {
         let targets = method.targets();
-        let is_repeated = targets
-            .iter()
-            .enumerate()
-            .any(|(index, target)| targets.iter().skip(index + 1).any(|it| it == target));
+        let is_repeated = targets.iter().enumerate().any(|(index, target)| {
+            targets.iter().skip(index + 1).any(|it| it.name() == target.name())
+        });
         if targets.is_empty() || is_repeated {
             return Err("`targets` names at least one target, and none twice".to_owned());
         }
@@ -108,7 +134,7 @@ impl NetworkSettings {
         if self.agree.is_some_and(|it| !(0.0..=1.0).contains(&it)) {
             return Err("`agree` is a Dice coefficient, from 0 to 1".to_owned());
         }
-        if self.agree.is_some() && self.targets.iter().all(|it| it.hounsfield_range().is_none()) {
+        if self.agree.is_some() && self.targets.iter().all(|it| it.hounsfield().is_none()) {
             let text =
                 "`agree` needs a target that Hounsfield units distinguish: bone, lung or body";
             return Err(text.to_owned());
@@ -120,6 +146,15 @@ impl NetworkSettings {
         }
         if self.tokens_max.is_some_and(|it| !(1..=TOKENS_MAX).contains(&it)) {
             return Err(format!("`tokens_max` is from 1 to {TOKENS_MAX}"));
+        }
+        if self.objects_max.is_some_and(|it| !(1..=OBJECTS_MAX).contains(&it)) {
+            return Err(format!("`objects_max` is from 1 to {OBJECTS_MAX}"));
+        }
+        if self.smallest_ml.is_some_and(|it| !(0.0..=f64::MAX).contains(&it)) {
+            return Err("`smallest_ml` is a volume in mL, 0 or more".to_owned());
+        }
+        if self.smallest_percent.is_some_and(|it| !(0.0..=100.0).contains(&it)) {
+            return Err("`smallest_percent` is from 0 to 100".to_owned());
         }
         let is_degenerate = |it: &Window| !it.center.is_finite() || it.width < 1.0;
         if self.window.as_ref().is_some_and(is_degenerate) {
@@ -150,6 +185,11 @@ mod tests {
             (serde_json::json!({"tokens_max": 0}), "from 1 to"),
             (serde_json::json!({"window": {"center": 40, "width": 0}}), "width"),
             (serde_json::json!({"windows": 3}), "unknown"),
+            (serde_json::json!({"objects_max": 0}), "objects_max"),
+            (serde_json::json!({"radiographs": "maybe"}), "shown"),
+            (serde_json::json!({"smallest_ml": -1}), "smallest_ml"),
+            (serde_json::json!({"smallest_percent": 101}), "smallest_percent"),
+            (serde_json::json!({"targets": ["[SEG]"]}), "brackets"),
             (serde_json::json!({"agree": 0.8}), "bone, lung or body"),
             (serde_json::json!({"agree": 1.2, "targets": ["bone"]}), "from 0 to 1"),
             (serde_json::json!({"method": "threshold", "targets": ["liver"]}), "method: network"),

@@ -6,6 +6,7 @@ use imaging::{FlatMask, Mask};
 use plugin_api::VolumeRef;
 use plugin_toolkit::picture::{QuestionPicture, QuestionPictureError};
 
+use crate::series_problem::ProblemKind;
 use crate::settings::Method;
 
 /// CT Image Storage. Other classes of the modality CT are captures or multi-frame.
@@ -14,33 +15,62 @@ const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// MR Image Storage.
 const MR_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.4";
 
-/// A class of images of several frames, which are not outlined.
-struct MultiFrameClass {
+/// A class of images that are not outlined.
+struct RefusedClass {
     sop_class: &'static str,
     name: &'static str,
-    /// Whether its frames would be outlined by Hounsfield units.
+    /// Whether its images would be outlined if each frame were an image.
+    has_frames: bool,
+    /// Whether a reader would expect it to be outlined by Hounsfield units.
     is_ct: bool,
 }
 
-/// The classes of several frames whose single-frame counterparts are outlined (PS3.4, B.5).
-const MULTI_FRAME_CLASSES: [MultiFrameClass; 4] = [
-    MultiFrameClass { sop_class: "1.2.840.10008.5.1.4.1.1.2.1", name: "Enhanced CT", is_ct: true },
-    MultiFrameClass {
-        sop_class: "1.2.840.10008.5.1.4.1.1.2.2",
-        name: "Legacy Converted Enhanced CT",
-        is_ct: true,
-    },
-    MultiFrameClass { sop_class: "1.2.840.10008.5.1.4.1.1.4.1", name: "Enhanced MR", is_ct: false },
-    MultiFrameClass {
-        sop_class: "1.2.840.10008.5.1.4.1.1.4.4",
-        name: "Legacy Converted Enhanced MR",
-        is_ct: false,
-    },
+/// A class of several frames whose single-frame counterpart is outlined (PS3.4, B.5).
+const fn of_frames(sop_class: &'static str, name: &'static str, is_ct: bool) -> RefusedClass {
+    RefusedClass { sop_class, name, has_frames: true, is_ct }
+}
+
+/// A class of which nothing is outlined.
+const fn other(sop_class: &'static str, name: &'static str) -> RefusedClass {
+    RefusedClass { sop_class, name, has_frames: false, is_ct: false }
+}
+
+/// The classes of images that are refused by their names. Whatever else is not accepted holds no image
+/// of a patient, such as reports and presentation states.
+const REFUSED_CLASSES: [RefusedClass; 19] = [
+    of_frames("1.2.840.10008.5.1.4.1.1.2.1", "Enhanced CT", true),
+    of_frames("1.2.840.10008.5.1.4.1.1.2.2", "Legacy Converted Enhanced CT", true),
+    of_frames("1.2.840.10008.5.1.4.1.1.4.1", "Enhanced MR", false),
+    of_frames("1.2.840.10008.5.1.4.1.1.4.4", "Legacy Converted Enhanced MR", false),
+    other("1.2.840.10008.5.1.4.1.1.128", "PET"),
+    other("1.2.840.10008.5.1.4.1.1.130", "Enhanced PET"),
+    other("1.2.840.10008.5.1.4.1.1.128.1", "Legacy Converted Enhanced PET"),
+    other("1.2.840.10008.5.1.4.1.1.20", "nuclear medicine"),
+    other("1.2.840.10008.5.1.4.1.1.77.1.5.4", "ophthalmic tomography (OCT)"),
+    other("1.2.840.10008.5.1.4.1.1.77.1.5.7", "corneal topography"),
+    other("1.2.840.10008.5.1.4.1.1.77.1.5.8", "ophthalmic OCT en face"),
+    other("1.2.840.10008.5.1.4.1.1.77.1.6", "whole slide microscopy"),
+    other("1.2.840.10008.5.1.4.1.1.77.1.2", "microscopy"),
+    other("1.2.840.10008.5.1.4.1.1.77.1.3", "slide microscopy"),
+    other("1.2.840.10008.5.1.4.1.1.13.1.1", "3D angiography"),
+    other("1.2.840.10008.5.1.4.1.1.13.1.3", "breast tomosynthesis"),
+    other("1.2.840.10008.5.1.4.1.1.14.1", "intravascular OCT"),
+    other("1.2.840.10008.5.1.4.1.1.6.2", "enhanced ultrasound volume"),
+    other("1.2.840.10008.5.1.4.1.1.481.1", "radiotherapy image"),
 ];
+
+/// Why a series is refused.
+pub(crate) struct Refusal {
+    pub(crate) kind: ProblemKind,
+    pub(crate) reason: String,
+}
 
 /// Modalities whose images are outlined one by one, as their files state that they are to be shown.
 const SINGLE_IMAGE_MODALITIES: [&str; 12] =
     ["CR", "DX", "MG", "US", "SC", "XC", "ES", "OP", "DMS", "GM", "RF", "XA"];
+
+/// Modalities of projection radiographs.
+const RADIOGRAPH_MODALITIES: [&str; 5] = ["CR", "DX", "MG", "RF", "XA"];
 
 /// A volume or an image in which targets are outlined.
 pub(crate) struct Subject<'a> {
@@ -111,21 +141,32 @@ impl Method {
             }
     }
 
-    /// The name of the images of a series that the method would outline if they were not of several
-    /// frames; nothing for any other series.
-    pub(crate) fn multi_frame_name(&self, series: &SeriesInput) -> Option<&'static str> {
+    /// Why a series of images is not outlined; nothing if nobody would expect it to be.
+    pub(crate) fn refusal(&self, series: &SeriesInput) -> Option<Refusal> {
         let is_for_all = match self {
             Self::Threshold { .. } => false,
             Self::Network(_) => true,
         };
-        let mut classes = MULTI_FRAME_CLASSES.iter().filter(|it| it.is_ct || is_for_all);
-        classes.find(|it| has_class(series, it.sop_class)).map(|it| it.name)
+        let mut classes = REFUSED_CLASSES.iter().filter(|it| it.is_ct || is_for_all);
+        let RefusedClass { name, has_frames, .. } =
+            classes.find(|it| has_class(series, it.sop_class))?;
+        Some(if *has_frames {
+            let reason = format!("{name}, several frames: not outlined yet");
+            Refusal { kind: ProblemKind::SeveralFrames, reason }
+        } else {
+            Refusal { kind: ProblemKind::Unsupported, reason: format!("{name}: not outlined yet") }
+        })
     }
 }
 
 /// Whether the images of a series are outlined one by one.
 pub(crate) fn is_of_single_images(series: &SeriesInput) -> bool {
     SINGLE_IMAGE_MODALITIES.contains(&series.modality.as_str())
+}
+
+/// Whether the images of a series are projection radiographs.
+pub(crate) fn is_of_radiographs(series: &SeriesInput) -> bool {
+    RADIOGRAPH_MODALITIES.contains(&series.modality.as_str())
 }
 
 fn has_class(series: &SeriesInput, sop_class: &str) -> bool {
@@ -152,22 +193,29 @@ mod tests {
     }
 
     #[test]
-    fn images_of_several_frames_have_a_name_for_the_methods_that_would_outline_them() {
+    fn pap_05_images_that_are_not_outlined_are_refused_by_their_name() {
         let settings = |method: &str| {
             let json = serde_json::json!({"method": method, "targets": ["bone"]});
             serde_json::from_value::<Settings>(json).unwrap()
         };
         let threshold = settings("threshold");
         let network = settings("network");
+        let ct = Some("Enhanced CT, several frames: not outlined yet");
+        let mr = Some("Enhanced MR, several frames: not outlined yet");
+        let pet = Some("PET: not outlined yet");
+        let slide = Some("whole slide microscopy: not outlined yet");
         for (class, by_threshold, by_network) in [
             ("1.2.840.10008.5.1.4.1.1.2", None, None),
-            ("1.2.840.10008.5.1.4.1.1.2.1", Some("Enhanced CT"), Some("Enhanced CT")),
-            ("1.2.840.10008.5.1.4.1.1.4.1", None, Some("Enhanced MR")),
-            ("1.2.840.10008.5.1.4.1.1.7", None, None),
+            ("1.2.840.10008.5.1.4.1.1.2.1", ct, ct),
+            ("1.2.840.10008.5.1.4.1.1.4.1", None, mr),
+            ("1.2.840.10008.5.1.4.1.1.128", None, pet),
+            ("1.2.840.10008.5.1.4.1.1.77.1.6", None, slide),
+            ("1.2.840.10008.5.1.4.1.1.88.34", None, None),
         ] {
             let series = series(class);
-            assert_eq!(threshold.method().multi_frame_name(&series), by_threshold);
-            assert_eq!(network.method().multi_frame_name(&series), by_network);
+            let reason = |of: &Settings| of.method().refusal(&series).map(|it| it.reason);
+            assert_eq!(reason(&threshold).as_deref(), by_threshold, "{class}");
+            assert_eq!(reason(&network).as_deref(), by_network, "{class}");
         }
     }
 

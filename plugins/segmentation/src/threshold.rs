@@ -9,6 +9,7 @@ use imaging::components::{Component, Connectivity, components, fill_holes, mask_
 use imaging::mask::voxel_millilitres;
 use plugin_api::VolumeRef;
 
+use crate::known_target::HounsfieldTarget;
 use crate::target::Target;
 
 /// Lower bound of a connected part of bone, in voxels.
@@ -17,14 +18,13 @@ const BONE_VOXELS_MIN: usize = 64;
 /// Lower bound of a connected part of lung, in mL.
 const LUNG_MILLILITRES_MIN: f64 = 1.0;
 
-/// The voxels of a target; none if Hounsfield units do not distinguish it. Padding is in no target,
-/// though a target may be all around it.
-pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
-    let (low, high) = target.hounsfield_range().unwrap_or((f32::MAX, f32::MIN));
+/// The voxels of a target. Padding is in no target, though a target may be all around it.
+pub(crate) fn mask(target: HounsfieldTarget, volume: &VolumeRef<'_>) -> Mask {
+    let [low, high] = target.range();
     let all = Mask::of(&volume.geometry, volume.values, |hu| low <= hu && hu <= high);
     let parts = match target {
-        Target::Bone => retain_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
-        Target::Lung => {
+        HounsfieldTarget::Bone => retain_large(&all, Connectivity::TwentySix, BONE_VOXELS_MIN),
+        HounsfieldTarget::Lung => {
             let voxel = voxel_millilitres(&volume.geometry).unwrap_or_default();
             let parts = components(&all, Connectivity::TwentySix);
             let is_lung = |part: &&Component| {
@@ -32,7 +32,7 @@ pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
             };
             mask_of(&all, parts.iter().filter(is_lung))
         }
-        _ => {
+        HounsfieldTarget::Body => {
             let parts = components(&all, Connectivity::TwentySix);
             mask_of(&all, parts.iter().max_by_key(|it| it.voxels.len()).into_iter())
         }
@@ -40,10 +40,16 @@ pub(crate) fn mask(target: Target, volume: &VolumeRef<'_>) -> Mask {
     fill_holes(&parts).without(volume.values.iter().map(|it| it.is_nan()))
 }
 
+/// All that is denser than fat and air: it shows where the middle of the patient is.
+pub(crate) fn tissue(volume: &VolumeRef<'_>) -> Mask {
+    let [low, _] = HounsfieldTarget::Body.range();
+    Mask::of(&volume.geometry, volume.values, |it| it >= low)
+}
+
 /// The ranges of Hounsfield units, as the algorithm of a segmentation.
 pub(crate) fn algorithm(targets: &[Target], version: &str) -> Algorithm {
     let ranges = targets.iter().filter_map(|target| {
-        let (low, high) = target.hounsfield_range()?;
+        let [low, high] = target.hounsfield()?.range();
         let range = if high > 1e9 { format!(">= {low} HU") } else { format!("{low} to {high} HU") };
         Some((target.name().to_owned(), range))
     });
@@ -85,7 +91,8 @@ mod tests {
         let mut values = vec![700.0_f32; 1000];
         values[555] = f32::NAN;
         values[444] = 40.0;
-        let found = mask(Target::Bone, &VolumeRef { geometry: geometry(), values: &values });
+        let found =
+            mask(HounsfieldTarget::Bone, &VolumeRef { geometry: geometry(), values: &values });
         let missing: Vec<usize> = (0..1000).filter(|it| !found.voxels[*it]).collect();
         assert_eq!(missing, [555]);
     }
@@ -93,9 +100,9 @@ mod tests {
     #[test]
     fn din_80_a_volume_of_padding_has_no_target() {
         let values = vec![f32::NAN; 1000];
-        for target in [Target::Bone, Target::Lung, Target::Body] {
+        for target in [HounsfieldTarget::Bone, HounsfieldTarget::Lung, HounsfieldTarget::Body] {
             let volume = VolumeRef { geometry: geometry(), values: &values };
-            assert_eq!(mask(target, &volume).count(), 0, "{}", target.name());
+            assert_eq!(mask(target, &volume).count(), 0, "{target:?}");
         }
     }
 }

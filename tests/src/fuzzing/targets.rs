@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dimse::message::{Assembler, Command, CommandField, Step, fragments};
 use dimse::negotiation::{self, Load};
 use dimse::{Config, Peer, Timers};
-use encoding::dicom::header::{Encoding, read_encoded};
+use encoding::dicom::header::{Encoding, inflated_header, read_encoded};
 use hl7::frame::{Decoder, Frame, framed};
 use imaging::rle::FlatMask;
 use plugin_host::protocol::{HostMessage, PluginMessage, read_frame, write_frame};
@@ -162,7 +162,15 @@ fn with_syntax(syntax: u8, bytes: &[u8]) -> Vec<u8> {
 fn dicom_header(bytes: &[u8]) {
     let Some((first, data_set)) = bytes.split_first() else { return };
     let encoding = Encoding::of(SYNTAXES[usize::from(*first) % SYNTAXES.len()]);
-    if let Ok(header) = read_encoded(Cursor::new(data_set), data_set.len() as u64, encoding) {
+    let length = data_set.len() as u64;
+    let header = if encoding.is_deflated {
+        inflated_header(data_set, length).and_then(|it| {
+            read_encoded(Cursor::new(it.as_slice()), it.len() as u64, Encoding::INFLATED)
+        })
+    } else {
+        read_encoded(Cursor::new(data_set), length, encoding)
+    };
+    if let Ok(header) = header {
         for (group, element) in [(8, 0x0060), (0x10, 0x0010), (0x10, 0x0020), (0x20, 0x0032)] {
             let tag = encoding::dicom::header::Tag(group, element);
             _ = (

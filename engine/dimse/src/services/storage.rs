@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use contracts::{Incoming, InstanceArrival, InstanceOutcome, Refusal, RefusalReason};
 use domain::event::InstanceRefused;
-use domain::{Event, Outcome, Subject};
+use domain::{Event, Outcome, QualityFlag, Subject};
 use encoding::dicom::file_meta::FileMeta;
 use tracing::error;
 
@@ -41,8 +41,8 @@ static OFFER: Offer = Offer {
         StatusMeaning::new(
             Status::COERCION,
             "stored and flagged, and used by no workflow: it contradicts its study or series \
-             (patient, study, modality, frame of reference), or one of its UIDs is malformed. No \
-             element is changed",
+             (patient, study, modality, frame of reference), or one of its UIDs is malformed: Error \
+             Comment says which. No element is changed",
         ),
         StatusMeaning::new(
             Status::OUT_OF_RESOURCES,
@@ -193,10 +193,10 @@ fn response_to(outcome: Result<InstanceOutcome, Refusal>) -> Response {
         Ok(InstanceOutcome::VersionRefused) => {
             Response::new(Status::OTHER_VERSION, "another version of this instance is here already")
         }
-        Ok(InstanceOutcome::Flagged) => Response::new(
-            Status::COERCION,
-            "kept and flagged: malformed UID, or contradicts study or series",
-        ),
+        Ok(InstanceOutcome::Flagged(flags)) => {
+            let reasons: Vec<&str> = flags.into_iter().filter_map(QualityFlag::conflict).collect();
+            Response::new(Status::COERCION, format!("kept, not used: {}", reasons.join("; ")))
+        }
         Err(Refusal { reason, comment }) => {
             let status = match reason {
                 RefusalReason::OutOfResources => Status::OUT_OF_RESOURCES,
@@ -206,5 +206,33 @@ fn response_to(outcome: Result<InstanceOutcome, Refusal>) -> Response {
             };
             Response::new(status, comment)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Command;
+
+    /// The comment that a sender gets about an instance with these flags.
+    fn comment(flags: &[QualityFlag]) -> String {
+        let response = response_to(Ok(InstanceOutcome::Flagged(flags.to_vec())));
+        assert_eq!(response.status, Status::COERCION);
+        Command::request(1, CommandField::C_STORE, 1, "1.2", "1.3")
+            .response(response.status, &response.comment)
+            .comment
+    }
+
+    #[test]
+    fn din_61_the_answer_about_an_instance_that_is_not_used_says_why() {
+        let patient = QualityFlag::PatientDiffersFromStudy;
+        assert_eq!(comment(&[patient]), "kept, not used: patient is not that of its study");
+        let series = QualityFlag::SeriesUidMalformed;
+        assert_eq!(comment(&[series]), "kept, not used: Series Instance UID is malformed");
+        // Every reason fits whole if it is the only one.
+        for flag in QualityFlag::ALL.iter().filter(|it| it.is_identity_conflict()) {
+            assert!(comment(&[*flag]).ends_with(flag.conflict().unwrap()), "{flag:?}");
+        }
+        assert_eq!(comment(&[series, patient]).len(), 64);
     }
 }

@@ -54,6 +54,7 @@ macro_rules! with_kinds {
                 VisitRenumbered = "visit_renumbered",
                 UnmergeAsked = "unmerge_asked",
                 PatientsUnmerged = "patients_unmerged",
+                ResultsSeparated = "results_separated",
             }
             study {
                 WorkflowNotStarted = "workflow_not_started",
@@ -126,6 +127,7 @@ macro_rules! with_kinds {
                 SiteFileReloaded = "site_file_reloaded",
                 SiteFileRefused = "site_file_refused",
                 PluginsReloaded = "plugins_reloaded",
+                PluginsUnconfined = "plugins_unconfined",
                 ModelExchanged = "model_exchanged",
                 ModelRefused = "model_refused",
                 WorkflowsReloaded = "workflows_reloaded",

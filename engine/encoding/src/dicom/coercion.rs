@@ -1,7 +1,7 @@
 //! Coerces the patient identity of an object when it is sent or exported. The stored object stays
 //! as it was received (DIN-62; PS3.3, C.12.1.1.9).
 
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::Cursor;
 
 use crate::dicom::charset::Charset;
 use crate::dicom::header::{Encoding, Header, HeaderError, Tag, is_foreign, read_encoded, starts};
@@ -61,15 +61,12 @@ pub enum CoercionError {
     /// The Original Attributes Sequence of the object is encoded so that no item can be added.
     #[error("its Original Attributes Sequence (0400,0561) is not written as a sequence (SQ)")]
     Original,
-    /// The data set is longer than may be held in memory, as it is or once inflated (SEC-23).
+    /// The data set is longer than may be held in memory (SEC-23).
     #[error("the data set is longer than the {bytes_max} bytes that may be held in memory")]
     TooLong {
         /// The limit.
         bytes_max: u64,
     },
-    /// The data set cannot be inflated or deflated.
-    #[error("the data set cannot be packed")]
-    Io(#[from] std::io::Error),
 }
 
 /// Whether an object already has the Patient ID of `identity`, from the same issuer.
@@ -86,8 +83,8 @@ pub fn is_current(header: &Header, identity: &Identity) -> bool {
 ///
 /// # Errors
 ///
-/// Fails if the data set cannot be read, its character set lacks a character, or it has more than
-/// `bytes_max` bytes, as it is or once inflated.
+/// Fails if the data set cannot be read or is deflated, its character set lacks a character, or it
+/// has more than `bytes_max` bytes.
 pub fn coerced(
     data: &[u8],
     encoding: Encoding,
@@ -102,23 +99,7 @@ pub fn coerced(
     if data.len() as u64 > bytes_max {
         return Err(CoercionError::TooLong { bytes_max });
     }
-    if !encoding.is_deflated {
-        return spliced(data, encoding, &header, identity, writer).map(Some);
-    }
-    let mut inflated = Vec::new();
-    let limit = bytes_max.saturating_add(1);
-    flate2::read::DeflateDecoder::new(data).take(limit).read_to_end(&mut inflated)?;
-    if inflated.len() as u64 > bytes_max {
-        return Err(CoercionError::TooLong { bytes_max });
-    }
-    let plain = Encoding { is_deflated: false, ..encoding };
-    let spliced = spliced(&inflated, plain, &header, identity, writer)?;
-    let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
-    out.write_all(&spliced)?;
-    let mut packed = out.finish()?;
-    // A data set has an even number of bytes (PS3.5, A.5).
-    packed.resize(packed.len().next_multiple_of(2), 0);
-    Ok(Some(packed))
+    spliced(data, encoding, &header, identity, writer).map(Some)
 }
 
 fn spliced(
@@ -279,20 +260,14 @@ mod tests {
     fn data_set(encoding: Encoding) -> Vec<u8> {
         let it =
             |tag, vr: &[u8; 2], value: &str| element(encoding, tag, *vr, value.as_bytes(), b' ');
-        let bytes = [
+        [
             it(CHARACTER_SET, b"CS", "ISO_IR 100"),
             it(PATIENT_NAME, b"PN", "OLD^NAME"),
             it(PATIENT_ID, b"LO", "17"),
             it(SEX, b"CS", "F"),
             it(Tag(0x0020, 0x0010), b"SH", "study"),
         ]
-        .concat();
-        if !encoding.is_deflated {
-            return bytes;
-        }
-        let mut out = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
-        out.write_all(&bytes).unwrap();
-        out.finish().unwrap()
+        .concat()
     }
 
     fn writer(at: &str) -> Writer {
@@ -317,7 +292,6 @@ mod tests {
             PLAIN,
             Encoding { is_explicit: false, ..PLAIN },
             Encoding { is_big_endian: true, ..PLAIN },
-            Encoding { is_deflated: true, ..PLAIN },
         ] {
             let data = data_set(encoding);
             let first =
@@ -335,10 +309,8 @@ mod tests {
             let second = coerced(&first, encoding, &identity("100", "X"), &writer("2"), BYTES_MAX);
             let second = second.unwrap().unwrap();
             assert_eq!(read(&second, encoding).text(PATIENT_ID).unwrap().text, "100");
-            if !encoding.is_deflated {
-                let has = |it: &[u8]| second.windows(it.len()).any(|window| window == it);
-                assert!(has(b"OLD^NAME") && has(b"N\xe4w^NAME") && has(b"COERCE"), "{encoding:?}");
-            }
+            let has = |it: &[u8]| second.windows(it.len()).any(|window| window == it);
+            assert!(has(b"OLD^NAME") && has(b"N\xe4w^NAME") && has(b"COERCE"), "{encoding:?}");
             // Under this identifier it is already.
             let same = coerced(&second, encoding, &identity("100", "Y"), &writer("3"), BYTES_MAX);
             assert_eq!(same.unwrap(), None);
@@ -388,20 +360,18 @@ mod tests {
     }
 
     #[test]
-    fn sec_23_what_is_inflated_has_an_upper_bound() {
-        let encoding = Encoding { is_deflated: true, ..PLAIN };
+    fn sec_23_what_is_held_in_memory_has_an_upper_bound() {
         let plain = data_set(PLAIN);
         let length = plain.len() as u64;
-        let within = |data: &[u8], encoding, bytes_max| {
-            coerced(data, encoding, &identity("99", "NEW"), &writer("1"), bytes_max)
+        let within = |encoding, bytes_max| {
+            coerced(&plain, encoding, &identity("99", "NEW"), &writer("1"), bytes_max)
         };
-        let deflated = data_set(encoding);
-        let enough = length.max(deflated.len() as u64);
-        assert!(within(&deflated, encoding, enough).unwrap().is_some());
-        for (data, encoding) in [(&deflated, encoding), (&plain, PLAIN)] {
-            let outcome = within(data, encoding, length - 1);
-            assert!(matches!(outcome, Err(CoercionError::TooLong { .. })), "{outcome:?}");
-        }
+        assert!(within(PLAIN, length).unwrap().is_some());
+        let outcome = within(PLAIN, length - 1);
+        assert!(matches!(outcome, Err(CoercionError::TooLong { .. })), "{outcome:?}");
+        let outcome = within(Encoding { is_deflated: true, ..PLAIN }, length);
+        let is_refused = matches!(outcome, Err(CoercionError::Header(HeaderError::Deflated)));
+        assert!(is_refused, "{outcome:?}");
     }
 
     #[test]

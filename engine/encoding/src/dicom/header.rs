@@ -62,6 +62,9 @@ pub struct Encoding {
 }
 
 impl Encoding {
+    /// What a deflated data set is in once it is inflated (PS3.5, A.5).
+    pub const INFLATED: Self = Self { is_explicit: true, is_big_endian: false, is_deflated: false };
+
     /// The encoding of a transfer syntax. All compressed ones are explicit, little endian.
     pub fn of(transfer_syntax: &str) -> Self {
         Self {
@@ -106,6 +109,9 @@ const UNIVERSAL_ENTITY_ID: Tag = Tag(0x0040, 0x0032);
 
 /// Request Attributes Sequence.
 pub(crate) const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
+
+/// The group of the pixels.
+const PIXELS_GROUP: u16 = 0x7FE0;
 
 /// Transfer Syntax UID.
 const TRANSFER_SYNTAX: Tag = Tag(0x0002, 0x0010);
@@ -285,6 +291,10 @@ pub enum HeaderError {
         /// The element.
         at: Tag,
     },
+    /// The data set is deflated. What came from outside is inflated in a process of its own
+    /// ([`inflated_header`]).
+    #[error("the data set is deflated")]
+    Deflated,
     /// The data set exceeds one of the limits of this module.
     #[error("the data set exceeds the limit on {what}")]
     Limit {
@@ -300,19 +310,67 @@ pub enum HeaderError {
 ///
 /// # Errors
 ///
-/// Fails if the data set is invalid; the sender is at fault unless the error is
+/// Fails if the data set is invalid or deflated; the sender is at fault unless the error is
 /// [`HeaderError::Io`].
 pub fn read_encoded<R: Read + Skip>(
     source: R,
     length: u64,
     encoding: Encoding,
 ) -> Result<Header, HeaderError> {
-    if !encoding.is_deflated {
-        return read(source, Some(length), encoding);
+    if encoding.is_deflated {
+        return Err(HeaderError::Deflated);
     }
-    let limit = INFLATED_BYTES_MAX.min(length.saturating_mul(INFLATION_RATIO_MAX).max(1 << 16));
-    let inflated = flate2::read::DeflateDecoder::new(source).take(limit);
-    read(walk::Forward(inflated), None, encoding)
+    read(source, Some(length), encoding)
+}
+
+/// Inflates a deflated data set of `length` bytes, checks all of it, and returns what comes before
+/// its pixels, and pixels without a value if it has any. It is in [`Encoding::INFLATED`].
+///
+/// # Errors
+///
+/// Fails as [`read_encoded`] does, and if what comes before the pixels has more than
+/// [`RETAINED_BYTES_MAX`] bytes.
+pub fn inflated_header<R: Read>(source: R, length: u64) -> Result<Vec<u8>, HeaderError> {
+    let inflated = flate2::read::DeflateDecoder::new(source).take(inflated_bytes_max(length));
+    let mut beginning = Beginning { source: inflated, bytes: Vec::new(), count: 0 };
+    let starts = walk::starts_of(walk::Forward(&mut beginning), None, Encoding::INFLATED)?;
+    let Beginning { mut bytes, count, .. } = beginning;
+    let pixels = starts.iter().find(|it| it.0.0 == PIXELS_GROUP && it.0.1 != 0);
+    let end = pixels.map_or(count, |it| it.1);
+    if end > RETAINED_BYTES_MAX {
+        return Err(HeaderError::Limit { what: "bytes of its header" });
+    }
+    bytes.truncate(usize::try_from(end).unwrap_or(usize::MAX));
+    if let Some((Tag(group, element), _)) = pixels {
+        bytes.extend(group.to_le_bytes());
+        bytes.extend(element.to_le_bytes());
+        bytes.extend(b"OB\0\0\0\0\0\0");
+    }
+    Ok(bytes)
+}
+
+/// A source of which the first [`RETAINED_BYTES_MAX`] bytes are kept as they are read.
+struct Beginning<R> {
+    source: R,
+    bytes: Vec<u8>,
+    /// Bytes read so far.
+    count: u64,
+}
+
+impl<R: Read> Read for Beginning<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.count += count as u64;
+        if self.count <= RETAINED_BYTES_MAX {
+            self.bytes.extend(buffer.iter().take(count));
+        }
+        Ok(count)
+    }
+}
+
+/// How long a deflated data set of `length` bytes may become (SEC-23).
+pub(super) fn inflated_bytes_max(length: u64) -> u64 {
+    INFLATED_BYTES_MAX.min(length.saturating_mul(INFLATION_RATIO_MAX).max(1 << 16))
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@
 
 use std::io::Cursor;
 
+use super::deflation::{deflated, inflated};
 use super::header::{
     DEPTH_MAX, Encoding, HeaderError, ITEM, ITEM_END, SEQUENCE_END, Tag, UNDEFINED,
-    has_short_length, is_foreign, is_placeholder, read_encoded,
+    has_short_length, inflated_bytes_max, is_foreign, is_placeholder, read_encoded,
 };
 
 const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
@@ -42,22 +43,42 @@ pub enum RewriteError {
     /// An element ends beyond what encloses it, or a delimiter is out of place.
     #[error("an element is out of place")]
     OutOfPlace,
+    /// An attribute of the standard has the VR UN in Big Endian: PS3.5, 6.2.2 leaves open in which
+    /// order the bytes of its value are.
+    #[error("an attribute has the VR UN in Big Endian, where the order of its bytes is uncertain")]
+    UncertainByteOrder,
 }
 
-/// A data set of Little Endian in its own encoding, without its peculiarities: what has the VR UN,
-/// or none that is valid, gets the one that `vr_of` gives, and what is in it is read accordingly
-/// (PS3.5, 6.2.2).
+/// A data set of Little Endian, deflated or not, in its own encoding, without its peculiarities:
+/// what has the VR UN, or none that is valid, gets the one that `vr_of` gives, and what is in it is
+/// read accordingly (PS3.5, 6.2.2).
 ///
 /// # Errors
 ///
-/// Fails if the data set cannot be read, or what has the VR UN is not what its attribute should be.
+/// Fails if the data set cannot be read, is of Big Endian, or what has the VR UN is not what its
+/// attribute should be.
 pub fn without_peculiarities(
     data: &[u8],
     encoding: Encoding,
     vr_of: &dyn Fn(Tag) -> Option<Vr>,
 ) -> Result<Vec<u8>, RewriteError> {
+    if encoding.is_big_endian {
+        return Err(RewriteError::UncertainByteOrder);
+    }
+    if encoding.is_deflated {
+        let plain = Encoding { is_deflated: false, ..encoding };
+        let regular = without_peculiarities(&inflated_within_limits(data)?, plain, vr_of)?;
+        return Ok(deflated(&regular).map_err(HeaderError::Io)?);
+    }
     let form = if encoding.is_explicit { Form::Explicit(vr_of) } else { Form::Implicit };
     rewritten(data, encoding, form)
+}
+
+/// A deflated data set, inflated within the limits of the header reader (SEC-23).
+fn inflated_within_limits(data: &[u8]) -> Result<Vec<u8>, RewriteError> {
+    let limit = inflated_bytes_max(data.len() as u64);
+    let inflated = inflated(data, limit).map_err(HeaderError::Io)?;
+    inflated.ok_or_else(|| HeaderError::Limit { what: "inflated bytes" }.into())
 }
 
 /// A data set of Little Endian in another form.
@@ -399,6 +420,24 @@ mod tests {
         let implicit_id = implicit(PATIENT_ID, 4, b"4711");
         let filled = [implicit_id.clone(), vec![0; 64]].concat();
         assert_eq!(without_peculiarities(&filled, IMPLICIT, &vr_of).unwrap(), implicit_id);
+    }
+
+    #[test]
+    fn din_76_a_deflated_data_set_is_written_anew_and_one_of_big_endian_is_refused() {
+        let deflating = Encoding { is_deflated: true, ..EXPLICIT };
+        let data = deflated(&long(PATIENT_ID, UNKNOWN, 4, b"4711")).unwrap();
+        let regular = without_peculiarities(&data, deflating, &vr_of).unwrap();
+        assert_eq!(inflated_within_limits(&regular).unwrap(), short(PATIENT_ID, *b"LO", b"4711"));
+
+        let big_endian = Encoding { is_big_endian: true, ..EXPLICIT };
+        let refused = without_peculiarities(&[], big_endian, &vr_of).unwrap_err();
+        assert!(matches!(refused, RewriteError::UncertainByteOrder));
+    }
+
+    #[test]
+    fn sec_23_what_is_inflated_to_be_written_anew_is_bounded() {
+        let bomb = inflated_within_limits(&deflated(&vec![0; 100 << 20]).unwrap());
+        assert!(matches!(bomb, Err(RewriteError::Header(HeaderError::Limit { .. }))));
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Delimiters and escape sequences of HL7 v2 (2.5.4 and 2.7; HL7-20 and HL7-22).
 
+use crate::hl7::charset::Hl7Charset;
+
+/// Upper bound of the sequences that are read as one character.
+const CHARACTER_BYTES_MAX: usize = 4;
+
 /// The delimiters a message declares in MSH-1 and MSH-2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delimiters {
@@ -56,6 +61,7 @@ impl Delimiters {
                 it if it == self.escape => "E",
                 '\r' => "X0D",
                 '\n' => ".br",
+                '\t' => "X09",
                 it => {
                     if !it.is_control() {
                         out.push(it);
@@ -70,19 +76,20 @@ impl Delimiters {
         out
     }
 
-    /// Resolves the escape sequences of a field. Call it once, after splitting. An unknown sequence
-    /// stays as it is.
-    pub fn unescaped(&self, text: &str) -> String {
+    /// Resolves the escape sequences of a field of a message in this character set. Call it once,
+    /// after splitting. An unknown sequence stays as it is.
+    pub fn unescaped(&self, text: &str, charset: Hl7Charset) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once(self.escape) {
             out.push_str(before);
-            let Some((sequence, next)) = after.split_once(self.escape) else {
-                out.push(self.escape);
-                rest = after;
+            if let Some(run) = self.hexadecimal_run(after, charset) {
+                out.push_str(&run.text);
+                rest = run.rest;
                 continue;
-            };
-            if let Some(meaning) = self.meaning(sequence) {
+            }
+            let known = after.split_once(self.escape);
+            if let Some((meaning, next)) = known.and_then(|it| Some((self.meaning(it.0)?, it.1))) {
                 out.push_str(&meaning);
                 rest = next;
             } else {
@@ -108,22 +115,50 @@ impl Delimiters {
             ".br" | ".ce" => one('\n'),
             _ if sequence.starts_with(".sp") => one('\n'),
             _ if [".in", ".ti", ".sk"].iter().any(|it| sequence.starts_with(it)) => one(' '),
-            _ => hexadecimal(sequence.strip_prefix('X')?),
+            _ => None,
         }
+    }
+
+    /// The text of the hexadecimal sequence that begins here, behind its escape character. A
+    /// character of several bytes may be written as several sequences: `\XC3\\XA9\`.
+    fn hexadecimal_run<'a>(&self, text: &'a str, charset: Hl7Charset) -> Option<Run<'a>> {
+        let (mut bytes, mut rest) = self.hexadecimal(text)?;
+        for _ in 0..CHARACTER_BYTES_MAX {
+            if let Some(text) = decoded(&bytes, charset) {
+                return Some(Run { text, rest });
+            }
+            let (more, next) = self.hexadecimal(rest.strip_prefix(self.escape)?)?;
+            bytes.extend(more);
+            rest = next;
+        }
+        None
+    }
+
+    /// The bytes of one sequence, and what follows it.
+    fn hexadecimal<'a>(&self, text: &'a str) -> Option<(Vec<u8>, &'a str)> {
+        let (digits, rest) = text.strip_prefix('X')?.split_once(self.escape)?;
+        let are_pairs = !digits.is_empty()
+            && digits.len().is_multiple_of(2)
+            && digits.bytes().all(|it| it.is_ascii_hexdigit());
+        let pairs = digits.as_bytes().chunks(2).filter(|_| are_pairs);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Vec<u8> = pairs.map(byte).collect::<Option<_>>()?;
+        (!bytes.is_empty()).then_some((bytes, rest))
     }
 }
 
-fn hexadecimal(digits: &str) -> Option<String> {
-    if digits.is_empty() || digits.len() % 2 == 1 || !digits.is_ascii() {
-        return None;
-    }
-    let bytes: Option<Vec<u8>> = digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    // Text must not contain a zero: a sequence that encodes one stays as it is.
-    String::from_utf8(bytes?).ok().filter(|it| !it.contains('\0'))
+/// The text of hexadecimal sequences that follow each other, and what comes after them.
+struct Run<'a> {
+    text: String,
+    rest: &'a str,
+}
+
+/// Bytes as text in the character set of their message, or in UTF-8, in which some senders write
+/// them whatever the set is. Nothing if they are neither; text must not contain a zero.
+fn decoded(bytes: &[u8], charset: Hl7Charset) -> Option<String> {
+    let own = charset.decode(bytes);
+    let text = if own.is_lossless { own.text } else { String::from_utf8(bytes.to_vec()).ok()? };
+    (!text.contains('\0')).then_some(text)
 }
 
 #[cfg(test)]
@@ -132,10 +167,34 @@ mod tests {
 
     use super::*;
 
+    fn read(text: &str, charset: &str) -> String {
+        let charset = Hl7Charset::parse(charset, Hl7Charset::Utf8).unwrap();
+        Delimiters::default().unescaped(text, charset)
+    }
+
+    #[test]
+    fn hl7_22_hexadecimal_is_in_the_character_set_of_the_message() {
+        for (text, charset, expected) in [
+            ("Lef\\XE8\\vre Ren\\XE9\\e", "8859/1", "Lefèvre Renée"),
+            ("\\XA4\\", "8859/15", "€"),
+            ("\\X967CD55C\\", "GB 18030-2000", "東誠"),
+            ("\\X96\\\\X7C\\\\XD5\\\\X5C\\", "GB 18030-2000", "東誠"),
+            ("caf\\XC3A9\\", "UNICODE UTF-8", "café"),
+            ("caf\\XC3\\\\XA9\\", "UNICODE UTF-8", "café"),
+            // What is no character of the set stays as it is.
+            ("caf\\XE9\\ au lait", "UNICODE UTF-8", "caf\\XE9\\ au lait"),
+            ("one\\X0D0A\\two", "8859/1", "one\r\ntwo"),
+            ("one\\X000d\\\\X0A\\two", "8859/1", "one\\X000d\\\ntwo"),
+            ("\\X41\\\\F\\\\X42\\", "8859/1", "A|B"),
+            ("\\X4\\ \\X\\ \\Xgg\\", "8859/1", "\\X4\\ \\X\\ \\Xgg\\"),
+        ] {
+            assert_eq!(read(text, charset), expected, "{text} in {charset}");
+        }
+    }
+
     #[test]
     fn hl7_22_sequences_are_decoded_once() {
-        let delimiters = Delimiters::default();
-        let text = delimiters.unescaped("a\\F\\b\\E\\F\\E\\c\\X4142\\d\\.br\\e\\H\\f\\Zxx\\g\\");
+        let text = read("a\\F\\b\\E\\F\\E\\c\\X4142\\d\\.br\\e\\H\\f\\Zxx\\g\\", "UNICODE UTF-8");
         assert_eq!(text, "a|b\\F\\cABd\ne".to_owned() + "f\\Zxx\\g\\");
     }
 
@@ -153,13 +212,12 @@ mod tests {
             let delimiters = Delimiters::default();
             let escaped = delimiters.escaped(&text);
             prop_assert!(!escaped.contains(['\r', '\n', '|', '^', '&', '~']));
-            // A tab is a control character and is dropped; everything else survives.
-            prop_assert_eq!(delimiters.unescaped(&escaped), text.replace('\t', ""));
+            prop_assert_eq!(delimiters.unescaped(&escaped, Hl7Charset::Utf8), text);
         }
 
         #[test]
         fn no_text_upsets_the_decoder(text in ".*") {
-            Delimiters::default().unescaped(&text);
+            Delimiters::default().unescaped(&text, Hl7Charset::Latin1);
         }
     }
 }

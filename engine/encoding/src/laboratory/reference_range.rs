@@ -2,7 +2,8 @@
 //!
 //! Results and references are intervals: `12.3` is one number, `<0.5` all numbers below it. A
 //! result inside its reference is normal, entirely below it low, entirely above it high; anything
-//! else is unknown.
+//! else is unknown. A reference that is no range is compared with nothing: a number alone, `0-0`,
+//! `-9.5`, words that are no result.
 
 use domain::Abnormality;
 
@@ -33,28 +34,100 @@ enum Statement {
     Words(String),
 }
 
+/// Words that are results. Others are equal without saying anything: `pending`, `see note`.
+const RESULT_WORDS: &[&str] = &[
+    "normal",
+    "clear",
+    "yellow",
+    "light yellow",
+    "pale yellow",
+    "straw",
+    "amber",
+    "colorless",
+    "colourless",
+    "brown",
+    "formed",
+    "soft",
+    "正常",
+    "澄清",
+    "清亮",
+    "透明",
+    "黄色",
+    "淡黄色",
+    "无色",
+    "黄褐色",
+    "棕黄色",
+    "软",
+    "软便",
+];
+
 /// Compares a result with its reference.
 ///
 /// `unit` is the unit of the result; a reference that names another one cannot be compared. What
 /// cannot be read is [`Abnormality::Unknown`], never normal.
 pub fn compare(result: &str, reference: &str, unit: &str) -> Abnormality {
-    let (Some(result), Some(reference)) = (read(result, unit), read(reference, unit)) else {
+    let (Some(result), Some(reference)) = (read(result, unit), usual(reference, unit)) else {
         return Abnormality::Unknown;
     };
     match (result, reference) {
-        (Statement::Numbers(result), Statement::Numbers(usual))
-        | (Statement::Titer(result), Statement::Titer(usual)) => place(result, usual),
+        (Statement::Numbers(result), Statement::Numbers(usual)) => {
+            if is_of_other_scale(result, usual, unit) {
+                Abnormality::Unknown
+            } else {
+                place(result, usual)
+            }
+        }
+        (Statement::Titer(result), Statement::Titer(usual)) => place(result, usual),
         (Statement::Negative, Statement::Negative) | (Statement::Positive, Statement::Positive) => {
             Abnormality::Normal
         }
         (Statement::Positive, Statement::Negative) | (Statement::Negative, Statement::Positive) => {
             Abnormality::Abnormal
         }
-        (Statement::Words(result), Statement::Words(usual)) if result == usual => {
+        (Statement::Words(result), Statement::Words(usual))
+            if result == usual && RESULT_WORDS.contains(&result.as_str()) =>
+        {
             Abnormality::Normal
         }
         _ => Abnormality::Unknown,
     }
+}
+
+/// Reads a reference; nothing for what is no range.
+fn usual(text: &str, unit: &str) -> Option<Statement> {
+    let bare = unit::folded_text(text);
+    // Printed where there is no reference.
+    if bare.trim().chars().all(|it| it == '-') {
+        return None;
+    }
+    let statement = read(text, unit)?;
+    let is_one = |it: &Interval| match (it.low, it.high) {
+        (Some(low), Some(high)) => exactly(low.value, high.value),
+        _ => false,
+    };
+    let is_range = match &statement {
+        Statement::Numbers(it) => !is_one(it) || bare.trim_start().starts_with('='),
+        Statement::Titer(_) | Statement::Negative | Statement::Positive | Statement::Words(_) => {
+            true
+        }
+    };
+    is_range.then_some(statement)
+}
+
+/// Whether a percentage and its reference may be of different scales: 40 % and 0.37-0.47, or 0.40 and
+/// 37-47.
+fn is_of_other_scale(result: Interval, usual: Interval, unit: &str) -> bool {
+    let (Some(end), Some(usual_high)) = (result.high.or(result.low), usual.high) else {
+        return false;
+    };
+    let times_hundred = |it: Option<End>| it.map(|it| End { value: it.value * 100.0, ..it });
+    let hundredfold = Interval { low: times_hundred(result.low), high: times_hundred(result.high) };
+    let is_fraction = end.value < 1.0
+        && usual_high.value > 1.0
+        && is_within(hundredfold, usual)
+        && !is_within(result, usual);
+    unit::canonical(unit).text == "%"
+        && ((usual_high.value < 1.0 && end.value > usual_high.value) || is_fraction)
 }
 
 fn place(result: Interval, usual: Interval) -> Abnormality {
@@ -139,6 +212,7 @@ fn quality(text: &str) -> Option<Statement> {
         "阴性(-)",
         "none",
         "none seen",
+        "none detected",
         "nil",
         "non-reactive",
         "nonreactive",
@@ -186,22 +260,52 @@ fn read_titer(text: &str) -> Option<Interval> {
 fn read_interval(text: &str) -> Option<(Interval, &str)> {
     let (comparator, rest) = read_comparator(text);
     let (first, rest) = read_number(rest.trim_start())?;
+    let after = rest.trim_start();
     if comparator != Comparator::Equal {
+        return Some((by_comparator(comparator, first), after.trim()));
+    }
+    if let Some((comparator, rest)) = read_form(after, SUFFIXES) {
         return Some((by_comparator(comparator, first), rest.trim()));
     }
-    let after = rest.trim_start();
-    let separators = ["--", "-", "～", "~", "至", "to ", "..", "…"];
-    let split = separators.iter().find_map(|it| after.strip_prefix(it));
     let included = |value| Some(End { value, is_included: true });
-    let Some(second) = split else {
+    let Some(range) = split_range(after, first) else {
         return Some((Interval { low: included(first), high: included(first) }, after.trim()));
     };
-    if second.trim().is_empty() {
-        return Some((Interval { low: included(first), high: None }, ""));
+    match range {
+        Second::Open => Some((Interval { low: included(first), high: None }, "")),
+        Second::Number(last, rest) => {
+            let is_ordered = first <= last;
+            let interval = Interval { low: included(first), high: included(last) };
+            is_ordered.then_some((interval, rest.trim()))
+        }
+        Second::Unreadable => None,
     }
-    let (last, rest) = read_number(second.trim_start())?;
-    let is_ordered = first <= last;
-    is_ordered.then_some((Interval { low: included(first), high: included(last) }, rest.trim()))
+}
+
+/// What follows the separator of a range.
+enum Second<'a> {
+    /// Nothing: the range has one end.
+    Open,
+    Number(f64, &'a str),
+    Unreadable,
+}
+
+/// The second end of a range; nothing, if no separator follows the first.
+fn split_range(text: &str, first: f64) -> Option<Second<'_>> {
+    const SEPARATORS: [&str; 8] = ["--", "-", "～", "~", "至", "to ", "..", "…"];
+    // From -5 to -2 is `-5--2`. Before a number that is not negative, two dashes are one separator.
+    if first < 0.0
+        && let Some(rest) = text.strip_prefix('-').filter(|it| it.starts_with('-'))
+    {
+        let second = read_number(rest);
+        return Some(second.map_or(Second::Unreadable, |(it, rest)| Second::Number(it, rest)));
+    }
+    let second = SEPARATORS.iter().find_map(|it| text.strip_prefix(it))?;
+    if second.trim().is_empty() {
+        return Some(Second::Open);
+    }
+    let second = read_number(second.trim_start());
+    Some(second.map_or(Second::Unreadable, |(it, rest)| Second::Number(it, rest)))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,22 +317,63 @@ enum Comparator {
     Above,
 }
 
+/// A comparator before a number, in small letters.
+const PREFIXES: &[(&str, Comparator)] = &[
+    ("<=", Comparator::AtMost),
+    ("=<", Comparator::AtMost),
+    ("≤", Comparator::AtMost),
+    ("≦", Comparator::AtMost),
+    ("< or =", Comparator::AtMost),
+    ("<or=", Comparator::AtMost),
+    ("< or equal to ", Comparator::AtMost),
+    ("less than or equal to ", Comparator::AtMost),
+    ("up to ", Comparator::AtMost),
+    ("at most ", Comparator::AtMost),
+    (">=", Comparator::AtLeast),
+    ("=>", Comparator::AtLeast),
+    ("≥", Comparator::AtLeast),
+    ("≧", Comparator::AtLeast),
+    ("> or =", Comparator::AtLeast),
+    (">or=", Comparator::AtLeast),
+    ("> or equal to ", Comparator::AtLeast),
+    ("greater than or equal to ", Comparator::AtLeast),
+    ("at least ", Comparator::AtLeast),
+    ("<", Comparator::Below),
+    ("less than ", Comparator::Below),
+    ("below ", Comparator::Below),
+    ("小于", Comparator::Below),
+    ("低于", Comparator::Below),
+    (">", Comparator::Above),
+    ("greater than ", Comparator::Above),
+    ("more than ", Comparator::Above),
+    ("above ", Comparator::Above),
+    ("大于", Comparator::Above),
+    ("高于", Comparator::Above),
+    ("=", Comparator::Equal),
+];
+
+/// A comparator behind a number.
+const SUFFIXES: &[(&str, Comparator)] = &[
+    ("or less", Comparator::AtMost),
+    ("or lower", Comparator::AtMost),
+    ("or below", Comparator::AtMost),
+    ("or more", Comparator::AtLeast),
+    ("or greater", Comparator::AtLeast),
+    ("or higher", Comparator::AtLeast),
+    ("or above", Comparator::AtLeast),
+];
+
 fn read_comparator(text: &str) -> (Comparator, &str) {
-    let forms = [
-        ("<=", Comparator::AtMost),
-        ("=<", Comparator::AtMost),
-        ("≤", Comparator::AtMost),
-        ("up to ", Comparator::AtMost),
-        (">=", Comparator::AtLeast),
-        ("=>", Comparator::AtLeast),
-        ("≥", Comparator::AtLeast),
-        ("<", Comparator::Below),
-        (">", Comparator::Above),
-        ("=", Comparator::Equal),
-    ];
     let text = text.trim_start();
-    let found = forms.iter().find_map(|(form, it)| Some((*it, text.strip_prefix(form)?)));
-    found.unwrap_or((Comparator::Equal, text))
+    read_form(text, PREFIXES).unwrap_or((Comparator::Equal, text))
+}
+
+/// One of these forms at the beginning of a text, whatever its case.
+fn read_form<'a>(text: &'a str, forms: &[(&str, Comparator)]) -> Option<(Comparator, &'a str)> {
+    forms.iter().find_map(|(form, comparator)| {
+        let (start, rest) = text.split_at_checked(form.len())?;
+        start.eq_ignore_ascii_case(form).then_some((*comparator, rest))
+    })
 }
 
 const fn by_comparator(comparator: Comparator, value: f64) -> Interval {

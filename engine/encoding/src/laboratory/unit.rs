@@ -83,6 +83,10 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("/hpf", "/[HPF]"),
     ("/lpf", "/[LPF]"),
     ("/ul", "/uL"),
+    ("10^5/ul", "10*5/uL"),
+    ("cells/mm^3", "{cells}/mm3"),
+    ("kg/m2", "kg/m2"),
+    ("kg/m^2", "kg/m2"),
     ("ratio", "{ratio}"),
     ("cel", "Cel"),
     ("kg", "kg"),
@@ -110,6 +114,54 @@ pub fn canonical(text: &str) -> Unit {
         Some((_, ucum)) => Unit { text: (*ucum).to_owned(), is_ucum: true },
         None => Unit { text: text.trim().to_owned(), is_ucum: false },
     }
+}
+
+/// The unit that the components of a coded field name (OBX-6).
+///
+/// Many laboratories write `10^3/uL` without an escape sequence: its caret separates components.
+/// Where the first component is no unit without what follows, the whole is the unit. Where it is a
+/// code that is not known, and a text beside it is a known unit, that text is.
+pub fn of_components(components: &[String], separator: char) -> String {
+    let component = |at: usize| components.get(at).map(|it| it.trim()).unwrap_or_default();
+    let [first, second] = [component(0), component(1)];
+    if first.is_empty() {
+        let others = [1, 3, 4].map(component);
+        return others.into_iter().find(|it| !it.is_empty()).unwrap_or_default().to_owned();
+    }
+    if second.is_empty() {
+        return first.to_owned();
+    }
+    let whole = format!("{first}{separator}{second}");
+    let is_known = |it: &str| canonical(it).is_ucum;
+    let is_power = second.len() == 1 && second.bytes().all(|it| it.is_ascii_digit());
+    if is_known(&whole) || (is_base(first) && is_exponent(second)) || (is_power && is_bare(first)) {
+        return whole;
+    }
+    let others = [1, 3, 4].map(component);
+    let text = others.into_iter().find(|it| is_known(it)).filter(|_| !is_known(first));
+    text.unwrap_or(first).to_owned()
+}
+
+/// Whether a text is the base of a power alone: `10`, `x10`.
+fn is_base(text: &str) -> bool {
+    let text = folded_text(text).to_lowercase();
+    text.trim_start_matches('x').trim() == "10"
+}
+
+/// Whether a text begins with the exponent of a power: `3/uL`, `12/L`, `-6`.
+fn is_exponent(text: &str) -> bool {
+    let digits = text.trim_start_matches(['-', '+']);
+    let rest = digits.trim_start_matches(|it: char| it.is_ascii_digit());
+    rest.len() < digits.len()
+        && digits.len() - rest.len() <= 2
+        && (rest.is_empty() || rest.starts_with(['/', ' ', '.', '*']))
+}
+
+/// Whether a text ends with a length, which may have a power: `mL/min/1.73m`, `/mm`, `cm`.
+fn is_bare(text: &str) -> bool {
+    let last = text.rsplit(['/', '.', ' ', '*']).next().unwrap_or_default();
+    let last = last.trim_start_matches(|it: char| it.is_ascii_digit());
+    matches!(last.to_lowercase().as_str(), "m" | "cm" | "mm" | "dm" | "um")
 }
 
 /// All known spellings, in small letters, each with its UCUM code.
@@ -161,6 +213,35 @@ mod tests {
         check(&["U/L"], "U/L");
         check(&["％", "%"], "%");
         check(&["g/L"], "g/L");
+    }
+
+    #[test]
+    fn hl7_61_a_bare_caret_does_not_cut_a_unit() {
+        for (field, unit) in [
+            ("10^3/uL", "10^3/uL"),
+            ("10^9/L", "10^9/L"),
+            ("x10^6/uL", "x10^6/uL"),
+            ("X 10^6/uL", "X 10^6/uL"),
+            ("10^5/HPF", "10^5/HPF"),
+            ("mL/min/1.73m^2", "mL/min/1.73m^2"),
+            ("kg/m^2", "kg/m^2"),
+            ("cells/mm^3", "cells/mm^3"),
+            ("cm^2", "cm^2"),
+            ("10^-6", "10^-6"),
+            ("^g/dL^UCUM", "g/dL"),
+            ("^^^^mg/L", "mg/L"),
+            ("mg/dL^milligrams per deciliter^UCUM", "mg/dL"),
+            ("10*3/uL^10^3/uL^UCUM", "10*3/uL"),
+            ("10^3/uL^10^3/uL^L", "10^3/uL"),
+            ("cm^2 decimals^L", "cm"),
+            ("g^1", "g"),
+            ("77^mmol/L^L", "mmol/L"),
+            ("furlong^a length^L", "furlong"),
+            ("", ""),
+        ] {
+            let components: Vec<String> = field.split('^').map(str::to_owned).collect();
+            assert_eq!(of_components(&components, '^'), unit, "{field}");
+        }
     }
 
     #[test]

@@ -5,13 +5,15 @@
 //! in a report is that of the moment at which the report is recorded (HL7-33).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use contracts::{
-    Archive, Block, ClaimedDelivery, ComposeFailure, DeliveryStore, DeliveryView, Output,
-    OutputKind, StoreError,
+    Archive, Block, ClaimedDelivery, ComposeFailure, ComposedReport, DecodeError, DecodedPicture,
+    Decoder, DeliveryStore, DeliveryView, Output, OutputKind, StoreError,
 };
+use domain::event::OmittedPicture;
 use domain::{BlockReason, ErrorChain, NodeOutput, ResultStatus, Segment, SopInstanceUid};
 use encoding::dicom::header::Header;
 use imaging::Picture;
@@ -22,7 +24,7 @@ use super::content::{
     content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
 };
 use crate::configuration::SiteDestination;
-use crate::header;
+use crate::header::{self, HeaderReadError};
 use crate::run::step::unsigned;
 
 /// Why a report for an EHR needs a person if there is no patient: an EHR files by identifier, and
@@ -34,12 +36,18 @@ const WITHOUT_PATIENT: &str = "the study or message names no patient, whom an EH
 type Masks = BTreeMap<String, Vec<u8>>;
 
 /// Images that something is drawn into, by instance.
-type Pictures = BTreeMap<SopInstanceUid, Picture>;
+#[derive(Default)]
+struct Pictures {
+    decoded: BTreeMap<SopInstanceUid, Picture>,
+    /// Those that cannot be decoded, each with the reason.
+    undecodable: BTreeMap<SopInstanceUid, String>,
+}
 
 /// Composes deliveries.
 pub(crate) struct Composer {
     store: Arc<dyn DeliveryStore>,
     archive: Arc<dyn Archive>,
+    decoder: Arc<dyn Decoder>,
     templates: Templates,
     engine: Engine,
 }
@@ -48,10 +56,11 @@ impl Composer {
     pub(crate) fn new(
         store: Arc<dyn DeliveryStore>,
         archive: Arc<dyn Archive>,
+        decoder: Arc<dyn Decoder>,
         templates: Templates,
         engine: Engine,
     ) -> Self {
-        Self { store, archive, templates, engine }
+        Self { store, archive, decoder, templates, engine }
     }
 
     /// What a delivery sends: composed now, or earlier under the same identity.
@@ -62,10 +71,10 @@ impl Composer {
     ) -> Result<Vec<Output>, ComposeFailure> {
         let view = self.store.view_delivery(delivery).await.map_err(|error| retryable(&error))?;
         let masks = self.masks(&view).await?;
-        let pictures = self.pictures(delivery, &view, &masks).await;
+        let pictures = self.pictures(delivery, &view, &masks).await?;
         let header = self.header(&view).await?;
         let composition = Composition { composer: self, delivery, site, masks, pictures, header };
-        let compose = |view: &DeliveryView| composition.outputs(view);
+        let compose = |view: &DeliveryView| composition.report(view);
         let composed = self.store.compose_delivery(delivery, Box::new(compose)).await;
         composed.map_err(|error| retryable(&error))?
     }
@@ -87,9 +96,10 @@ impl Composer {
         delivery: &ClaimedDelivery,
         view: &DeliveryView,
         masks: &Masks,
-    ) -> Pictures {
+    ) -> Result<Pictures, ComposeFailure> {
+        let mut pictures = Pictures::default();
         if !delivery.what.contains(&OutputKind::Sc) {
-            return Pictures::new();
+            return Ok(pictures);
         }
         let key_images = report::dicom::secondary_capture::key_images(&result_set(view), masks);
         let mut files: Vec<(SopInstanceUid, PathBuf)> = Vec::new();
@@ -98,11 +108,18 @@ impl Composer {
                 files.push((stored.instance.clone(), self.archive.path_of(&stored.sha256)));
             }
         }
-        let read_all = move || {
-            let read = files.into_iter().map(|(instance, path)| (instance, picture(&path)));
-            read.filter_map(|(instance, picture)| Some((instance, picture?))).collect()
-        };
-        tokio::task::spawn_blocking(read_all).await.unwrap_or_default()
+        for (instance, path) in files {
+            match self.decoder.picture(&path).await {
+                Ok(picture) => _ = pictures.decoded.insert(instance, drawable(picture)?),
+                Err(DecodeError::Undecodable { reason }) => {
+                    pictures.undecodable.insert(instance, reason);
+                }
+                Err(error @ DecodeError::Unavailable { .. }) => {
+                    return Err(ComposeFailure::Retryable { reason: error.to_string() });
+                }
+            }
+        }
+        Ok(pictures)
     }
 
     /// The header of the first image of the study; an empty one if the run is about a message.
@@ -111,11 +128,19 @@ impl Composer {
         let (Some(first), Some(_)) = (first, &view.run.study) else {
             return Ok(Header::default());
         };
-        let read = header::of_stored(self.archive.path_of(&first.sha256)).await;
-        read.map_err(|_| ComposeFailure::NeedsPerson {
-            reason: "an image of its study is not in the archive any more".to_owned(),
-        })
+        let path = self.archive.path_of(&first.sha256);
+        let read = header::of_stored(path, &*self.decoder).await;
+        read.map_err(|error| without_header(&error))
     }
+}
+
+/// What follows if an image of the study cannot be read: it is lost, or the disk fails just now.
+pub(super) fn unread_image(error: &io::Error) -> ComposeFailure {
+    if error.kind() == io::ErrorKind::NotFound {
+        let reason = "an image of its study is not in the archive any more".to_owned();
+        return ComposeFailure::NeedsPerson { reason };
+    }
+    ComposeFailure::Retryable { reason: format!("an image of its study cannot be read: {error}") }
 }
 
 /// One delivery with everything that was read for it.
@@ -131,12 +156,52 @@ struct Composition<'a> {
 
 impl Composition<'_> {
     /// Composes from the rows of the transaction.
-    fn outputs(&self, view: &DeliveryView) -> Result<Vec<Output>, ComposeFailure> {
+    fn report(&self, view: &DeliveryView) -> Result<ComposedReport, ComposeFailure> {
+        self.check(view)?;
+        let results = result_set(view);
+        if let Some(block) = self.signature_block(results.status) {
+            return Err(ComposeFailure::Blocked(block));
+        }
+        let study = view.run.study.as_ref();
+        let study: Option<StudyDescription> =
+            study.map(|it| study_description(it, &self.header, view));
+        let context = report_context(view, study, &self.composer.engine);
+        let templates = &self.composer.templates;
+        let input = ReportInput {
+            results: &results,
+            context: &context,
+            status: StatusCodes::of(results.status),
+            masks: &self.masks,
+            pictures: &self.pictures.decoded,
+            undecodable: &self.pictures.undecodable,
+            fonts: templates.fonts(),
+            recipient: &self.site.recipient,
+        };
+        let outputs = compose(&self.delivery.what, &input, templates)
+            .map_err(|error| compose_failure(&error))?;
+        let omitted = if is_withdrawn(view) { Vec::new() } else { self.omitted() };
+        Ok(ComposedReport { outputs, omitted })
+    }
+
+    /// The images that it has no picture of.
+    fn omitted(&self) -> Vec<OmittedPicture> {
+        let undecodable = self.pictures.undecodable.iter();
+        undecodable
+            .map(|(instance, reason)| OmittedPicture {
+                instance: instance.to_string(),
+                reason: reason.clone(),
+            })
+            .collect()
+    }
+
+    /// Whether the report may be composed from these rows.
+    fn check(&self, view: &DeliveryView) -> Result<(), ComposeFailure> {
         // A forwarded image and a withdrawal are sent whatever happened to order and patient.
         let is_routing = self.delivery.what == [OutputKind::Images];
         if !is_routing
             && !is_withdrawn(view)
-            && let Some(block) = replaced_block(view).or_else(|| order_block(view))
+            && let Some(block) =
+                replaced_block(view).or_else(|| order_block(view)).or_else(|| mixed_block(view))
         {
             return Err(ComposeFailure::Blocked(block));
         }
@@ -159,25 +224,7 @@ impl Composition<'_> {
             let reason = "another node ended meanwhile".to_owned();
             return Err(ComposeFailure::Retryable { reason });
         }
-        let results = result_set(view);
-        if let Some(block) = self.signature_block(results.status) {
-            return Err(ComposeFailure::Blocked(block));
-        }
-        let study = view.run.study.as_ref();
-        let study: Option<StudyDescription> =
-            study.map(|it| study_description(it, &self.header, view));
-        let context = report_context(view, study, &self.composer.engine);
-        let templates = &self.composer.templates;
-        let input = ReportInput {
-            results: &results,
-            context: &context,
-            status: StatusCodes::of(results.status),
-            masks: &self.masks,
-            pictures: &self.pictures,
-            fonts: templates.fonts(),
-            recipient: &self.site.recipient,
-        };
-        compose(&self.delivery.what, &input, templates).map_err(|error| compose_failure(&error))
+        Ok(())
     }
 
     fn is_for_ehr(&self) -> bool {
@@ -231,6 +278,15 @@ fn order_block(view: &DeliveryView) -> Option<Block> {
     })
 }
 
+/// Blocks what was concluded from results of two patients, until the two are one again (HL7-37).
+fn mixed_block(view: &DeliveryView) -> Option<Block> {
+    view.is_mixed.then(|| Block {
+        by: BlockReason::IdentityConflict,
+        reason: "results of another patient were combined with these before a merge was reversed"
+            .to_owned(),
+    })
+}
+
 fn compose_failure(error: &ReportError) -> ComposeFailure {
     let reason = ErrorChain(error).to_string();
     if matches!(error, ReportError::Invalid(_) | ReportError::Identity { .. }) {
@@ -243,10 +299,88 @@ fn retryable(error: &StoreError) -> ComposeFailure {
     ComposeFailure::Retryable { reason: ErrorChain(error).to_string() }
 }
 
-fn picture(path: &Path) -> Option<Picture> {
-    imaging::rendering::render(&std::fs::read(path).ok()?).ok()
+/// Why nothing is composed without the header of an image. Disk and decoder may recover; the rest
+/// stays so.
+fn without_header(error: &HeaderReadError) -> ComposeFailure {
+    match error {
+        HeaderReadError::Unreadable(error) => unread_image(error),
+        HeaderReadError::NoDecoder { .. } => {
+            ComposeFailure::Retryable { reason: error.to_string() }
+        }
+        HeaderReadError::Malformed(_)
+        | HeaderReadError::NotInflated { .. }
+        | HeaderReadError::NoFileMeta => {
+            let reason = format!("the header of an image of its study: {}", ErrorChain(error));
+            ComposeFailure::NeedsPerson { reason }
+        }
+    }
+}
+
+/// A decoded picture, to draw into.
+fn drawable(picture: DecodedPicture) -> Result<Picture, ComposeFailure> {
+    let DecodedPicture { width, height, rgb } = picture;
+    let picture = Picture::new(width, height, rgb);
+    picture.map_err(|error| ComposeFailure::Retryable { reason: error.to_string() })
 }
 
 fn segments(content: &NodeOutput) -> impl Iterator<Item = &Segment> {
     content.segmentations.iter().flat_map(|it| &it.segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use contracts::{ReceivedDocument, ReceivedSegment};
+
+    use super::*;
+
+    /// A decoder that does not work. Files that are not deflated need none.
+    struct NoDecoder;
+
+    #[async_trait::async_trait]
+    impl Decoder for NoDecoder {
+        async fn picture(&self, _: &Path) -> Result<DecodedPicture, DecodeError> {
+            Err(DecodeError::Unavailable { reason: "none".to_owned() })
+        }
+
+        async fn segments(&self, _: &Path) -> Result<Vec<ReceivedSegment>, DecodeError> {
+            Err(DecodeError::Unavailable { reason: "none".to_owned() })
+        }
+
+        async fn document(&self, _: &Path) -> Result<ReceivedDocument, DecodeError> {
+            Err(DecodeError::Unavailable { reason: "none".to_owned() })
+        }
+
+        async fn inflated_header(&self, _: &Path) -> Result<Vec<u8>, DecodeError> {
+            Err(DecodeError::Unavailable { reason: "none".to_owned() })
+        }
+
+        async fn inflated(&self, _: &Path) -> Result<Vec<u8>, DecodeError> {
+            Err(DecodeError::Unavailable { reason: "none".to_owned() })
+        }
+    }
+
+    async fn failure(path: PathBuf) -> ComposeFailure {
+        without_header(&header::of_stored(path, &NoDecoder).await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn hl7_33_an_image_that_cannot_be_read_is_told_from_one_that_is_gone() {
+        let folder = std::env::temp_dir().join(format!("isocenter-header-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let damaged = folder.join("damaged");
+        std::fs::write(&damaged, "no DICOM").unwrap();
+
+        let ComposeFailure::NeedsPerson { reason } = failure(folder.join("gone")).await else {
+            panic!()
+        };
+        assert_eq!(reason, "an image of its study is not in the archive any more");
+        let ComposeFailure::NeedsPerson { reason } = failure(damaged).await else { panic!() };
+        assert!(reason.contains("no file meta information"), "{reason}");
+        // What can be opened and not be read may be read later.
+        let ComposeFailure::Retryable { reason } = failure(folder.clone()).await else { panic!() };
+        assert!(reason.contains("cannot be read"), "{reason}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

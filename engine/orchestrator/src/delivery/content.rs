@@ -64,8 +64,8 @@ fn taken_out(view: &DeliveryView) -> TakenOut {
     let rows = &content.laboratory;
     let is_row = |row: &LabRow| rows.iter().any(|it| it.has_name_of(row) && it.key == row.key);
     let kept = segments(&content);
-    let is_segment =
-        |one: &Segment| kept.iter().any(|it| it.label == one.label && it.key == one.key);
+    // The key alone: a segment under another label is the same row.
+    let is_segment = |one: &Segment| kept.iter().any(|it| it.key == one.key);
     TakenOut {
         rows: draft.laboratory.iter().filter(|it| !is_row(it)).cloned().collect(),
         segments: segments(&draft).into_iter().filter(|it| !is_segment(it)).collect(),

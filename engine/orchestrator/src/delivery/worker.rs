@@ -1,17 +1,18 @@
 //! Claims deliveries and sends them.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contracts::{
-    Archive, Block, ClaimedDelivery, ComposeFailure, DeliveryEnd, DeliveryStore, Notifications,
-    Output, SendError, Sent, StoreError, WorkKind,
+    Archive, AtFault, Block, ClaimedDelivery, ComposeFailure, DELIVERY_WAIT_MAX, DeliveryEnd,
+    DeliveryStore, Notifications, Output, SendError, Sent, StoreError, WorkKind,
 };
 use domain::ErrorChain;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-use super::composer::Composer;
+use super::composer::{Composer, unread_image};
 use crate::configuration::{LiveConfiguration, SiteDestination};
 use crate::in_flight::InFlight;
 use crate::timing::{DATABASE_RETRY_DELAY, LEASE, LEASE_RENEWAL, POLL_INTERVAL};
@@ -21,9 +22,6 @@ const ATTEMPTS_MAX: i32 = 80;
 
 /// Attempts at what a destination reads and does not apply (HL7-14).
 const NOT_APPLIED_MAX: i32 = 5;
-
-/// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_mins(5);
 
 /// Makes deliveries, one after the other per worker.
 pub(crate) struct DeliveryWorker {
@@ -107,7 +105,10 @@ impl DeliveryWorker {
         match self.send(site, delivery, outputs).await {
             Ok(Sent::Acknowledged) => DeliveryEnd::Delivered,
             Ok(Sent::AwaitingCommitment) => DeliveryEnd::AwaitingCommitment,
-            Err(error) => end_of_sending(error, delivery.attempt, site.pauses_on_failure),
+            Err(NotSent::Unread(failure)) => end_of_composing(failure, delivery.attempt),
+            Err(NotSent::Failed(error)) => {
+                end_of_sending(error, delivery.attempt, site.pauses_on_failure)
+            }
         }
     }
 
@@ -118,13 +119,13 @@ impl DeliveryWorker {
         site: &SiteDestination,
         delivery: &ClaimedDelivery,
         outputs: Vec<Output>,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<Sent, NotSent> {
         let run = delivery.run.to_string();
         let transaction = &delivery.transaction;
         let (images, composed): (Vec<Output>, Vec<Output>) =
             outputs.into_iter().partition(|it| it.stored.is_some());
         for (index, mut image) in images.into_iter().enumerate() {
-            image.bytes = self.stored_image(&image).await?;
+            image.bytes = self.stored_image(&image).await.map_err(NotSent::Unread)?;
             // Storage commitment wants one Transaction UID per request (PS3.4, J.3.2).
             let image_transaction =
                 domain::derived_uid(&["image", &format!("{transaction}.{index}")]);
@@ -136,21 +137,36 @@ impl DeliveryWorker {
         if composed.is_empty() {
             return Ok(Sent::Acknowledged);
         }
-        site.destination.send(&run, transaction, &composed).await
+        Ok(site.destination.send(&run, transaction, &composed).await?)
     }
 
-    async fn stored_image(&self, image: &Output) -> Result<Vec<u8>, SendError> {
+    async fn stored_image(&self, image: &Output) -> Result<Vec<u8>, ComposeFailure> {
         let path = self.archive.path_of(image.stored.as_deref().unwrap_or_default());
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-        read.ok().and_then(Result::ok).ok_or_else(|| {
-            SendError::Refused("an image of its study is not in the archive any more".to_owned())
-        })
+        read.map_err(io::Error::other).flatten().map_err(|error| unread_image(&error))
+    }
+}
+
+/// Why something was composed and did not arrive.
+#[derive(Debug)]
+enum NotSent {
+    /// It cannot be read from the archive. The destination was not asked.
+    Unread(ComposeFailure),
+    /// The destination refused it, or did not answer.
+    Failed(SendError),
+}
+
+impl From<SendError> for NotSent {
+    fn from(error: SendError) -> Self {
+        Self::Failed(error)
     }
 }
 
 fn end_of_composing(failure: ComposeFailure, attempt: i32) -> DeliveryEnd {
     match failure {
-        ComposeFailure::Retryable { reason } => retry_later(attempt, reason, false),
+        ComposeFailure::Retryable { reason } => {
+            retry_later(attempt, reason, AtFault::Engine, false)
+        }
         ComposeFailure::NeedsPerson { reason } => DeliveryEnd::Failed { reason, pauses: false },
         ComposeFailure::Blocked(block) => DeliveryEnd::Blocked(block),
         ComposeFailure::Repeats => {
@@ -170,20 +186,20 @@ fn end_of_sending(error: SendError, attempt: i32, pauses: bool) -> DeliveryEnd {
             DeliveryEnd::Failed { reason, pauses }
         }
         SendError::Retryable(reason) | SendError::NotApplied(reason) => {
-            retry_later(attempt, reason, pauses)
+            retry_later(attempt, reason, AtFault::Destination, pauses)
         }
     }
 }
 
 /// Tries again after a wait that doubles with every attempt, until the attempts are used up.
-fn retry_later(attempt: i32, reason: String, pauses: bool) -> DeliveryEnd {
+fn retry_later(attempt: i32, reason: String, at_fault: AtFault, pauses: bool) -> DeliveryEnd {
     if attempt >= ATTEMPTS_MAX {
         let reason = format!("{ATTEMPTS_MAX} attempts failed: {reason}");
         return DeliveryEnd::Failed { reason, pauses };
     }
     let doublings = u32::try_from(attempt.clamp(1, 12) - 1).unwrap_or_default();
-    let after = Duration::from_secs(1 << doublings).min(BACKOFF_MAX);
-    DeliveryEnd::Again { reason, after }
+    let after = Duration::from_secs(1 << doublings).min(DELIVERY_WAIT_MAX);
+    DeliveryEnd::Again { reason, after, at_fault }
 }
 
 fn log(delivery: &ClaimedDelivery, end: &DeliveryEnd) {
@@ -223,7 +239,8 @@ mod tests {
     fn what_cannot_be_composed_is_retried_blocked_or_given_to_a_person() {
         let retryable = ComposeFailure::Retryable { reason: reason() };
         let after = Duration::from_secs(4);
-        assert_eq!(end_of_composing(retryable, 3), DeliveryEnd::Again { reason: reason(), after });
+        let again = DeliveryEnd::Again { reason: reason(), after, at_fault: AtFault::Engine };
+        assert_eq!(end_of_composing(retryable, 3), again);
         let retryable = ComposeFailure::Retryable { reason: reason() };
         let last = end_of_composing(retryable, ATTEMPTS_MAX);
         assert!(matches!(last, DeliveryEnd::Failed { pauses: false, .. }), "{last:?}");
@@ -239,11 +256,25 @@ mod tests {
 
     #[test]
     fn waits_between_attempts_double_up_to_a_limit() {
-        let wait = |attempt| match retry_later(attempt, reason(), true) {
+        let wait = |attempt| match retry_later(attempt, reason(), AtFault::Destination, true) {
             DeliveryEnd::Again { after, .. } => after.as_secs(),
             other => panic!("{other:?}"),
         };
         assert_eq!([1, 2, 3, 9, 10, ATTEMPTS_MAX - 1].map(wait), [1, 2, 4, 256, 300, 300]);
+    }
+
+    #[test]
+    fn acc_04_a_disk_that_cannot_be_read_neither_pauses_a_destination_nor_counts_against_it() {
+        let unread = |kind: io::ErrorKind| unread_image(&io::Error::from(kind));
+        let full = end_of_composing(unread(io::ErrorKind::StorageFull), 1);
+        let is_own = matches!(full, DeliveryEnd::Again { at_fault: AtFault::Engine, .. });
+        assert!(is_own, "{full:?}");
+        let lost = end_of_composing(unread(io::ErrorKind::NotFound), 1);
+        assert!(matches!(lost, DeliveryEnd::Failed { pauses: false, .. }), "{lost:?}");
+        let refused = end_of_sending(SendError::Retryable(reason()), 1, true);
+        let is_theirs =
+            matches!(refused, DeliveryEnd::Again { at_fault: AtFault::Destination, .. });
+        assert!(is_theirs, "{refused:?}");
     }
 
     #[test]

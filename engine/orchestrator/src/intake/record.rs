@@ -11,8 +11,8 @@ use contracts::{
     InstanceArrival, InstanceRecord, Quarantined, Refusal, RefusalReason, VersionPolicy,
 };
 use domain::{
-    Demographics, PatientId, QualityFlag, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid,
-    is_harmless_uid,
+    ACCESSION_MAX, Demographics, PatientId, QualityFlag, SeriesInstanceUid, SopInstanceUid,
+    StudyInstanceUid, is_harmless_uid,
 };
 use encoding::decoded_text::DecodedText;
 use encoding::dicom::date_time;
@@ -227,18 +227,28 @@ impl HeaderFields<'_> {
     /// The accession number of the study, or of the first request. One that cannot be decoded, or
     /// whose issuer cannot be, is none.
     fn accession(&mut self) -> AssignedNumber {
-        let Some(number) = self.header.text(tags::ACCESSION_NUMBER) else {
-            let of_request = whole(self.header.request_text(tags::ACCESSION_NUMBER));
-            let number = of_request.unwrap_or_default();
-            return AssignedNumber { number, authority: String::new() };
-        };
+        let number = self.header.text(tags::ACCESSION_NUMBER);
         let issuer = self.header.authority(ISSUER_OF_ACCESSION_NUMBER);
-        if !number.is_lossless || issuer.as_ref().is_some_and(|it| !it.is_lossless) {
-            self.flags.push(QualityFlag::AccessionUndecodable);
-            return AssignedNumber::default();
+        let is_lossless =
+            |it: &Option<_>| it.as_ref().is_none_or(|it: &DecodedText| it.is_lossless);
+        let assigned = match number {
+            Some(_) if !is_lossless(&number) || !is_lossless(&issuer) => {
+                self.flags.push(QualityFlag::AccessionUndecodable);
+                return AssignedNumber::default();
+            }
+            Some(number) => AssignedNumber {
+                number: number.text,
+                authority: issuer.map(|it| it.text).unwrap_or_default(),
+            },
+            None => AssignedNumber {
+                number: whole(self.header.request_text(tags::ACCESSION_NUMBER)).unwrap_or_default(),
+                authority: String::new(),
+            },
+        };
+        if assigned.number.chars().count() > ACCESSION_MAX {
+            self.flags.push(QualityFlag::AccessionTooLong);
         }
-        let authority = issuer.map(|it| it.text).unwrap_or_default();
-        AssignedNumber { number: number.text, authority }
+        assigned
     }
 
     fn demographics(&mut self) -> Demographics {
@@ -326,6 +336,15 @@ mod tests {
         let private = element(Tag(0x0009, 0x1001), "??", b"abcd");
         assert_eq!(flags(&[], &private, &[]), [QualityFlag::VrUnknown]);
         assert_eq!(flags(&[], &[], &[]), []);
+    }
+
+    #[test]
+    fn hl7_41_an_accession_number_that_objects_cannot_carry_is_kept_and_flagged() {
+        let inside = |number: &[u8]| element(tags::ACCESSION_NUMBER, "SH", number);
+        assert_eq!(flags(&[], &inside(b"2026-00000012345"), &[]), []);
+        let long = inside(b"RIS-2026-0000012345 ");
+        assert_eq!(flags(&[], &long, &[]), [QualityFlag::AccessionTooLong]);
+        assert_eq!(record(&[], &long, &[]).unwrap().accession, "RIS-2026-0000012345");
     }
 
     #[test]

@@ -163,3 +163,49 @@ pub(super) fn find_segment<'a>(content: &'a NodeOutput, tracking_id: &str) -> Op
     let mut segments = content.segmentations.iter().flat_map(|it| &it.segments);
     segments.find(|it| it.tracking_id == tracking_id)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A result of two segments on an image of eight pixels, whose masks have these names.
+    fn result(masks: [&str; 2]) -> NodeOutput {
+        let segment = |index: usize| {
+            json!({
+                "label": format!("lesion {index}"), "tracking_id": format!("lesion {index} 1.2"),
+                "category": {"value": "49755003", "scheme": "SCT", "meaning": "x"},
+                "kind": {"value": "52988006", "scheme": "SCT", "meaning": "Lesion"},
+                "mask": {"sha256": masks[index - 1], "bytes": 1}, "voxels": 2, "key": index,
+                "measurements": [],
+            })
+        };
+        let segmentation = json!({
+            "series": "1.2", "segments": [segment(1), segment(2)],
+            "geometry": {"rows": 2, "columns": 4, "instances": ["1.2.1"], "sop_class": "1.2.3",
+                "lossy": false},
+            "algorithm": {"name": "a", "version": "1", "parameters": {}},
+        });
+        let segmentations = vec![serde_json::from_value(segmentation).unwrap()];
+        NodeOutput { segmentations, ..NodeOutput::default() }
+    }
+
+    #[test]
+    fn out_80_an_edit_of_one_object_measures_that_one_again_and_leaves_the_other() {
+        let draft = result(["a", "b"]);
+        let masks = BTreeMap::from([("c".to_owned(), vec![0b0000_0111_u8])]);
+        let edited = validated(&draft, &draft, &result(["a", "c"]), &masks).unwrap();
+        let [first, second] = edited.segmentations[0].segments.as_slice() else { panic!() };
+        assert_eq!(*first, draft.segmentations[0].segments[0]);
+        assert!(second.is_edited && second.voxels == 3 && second.key == 2);
+        assert_eq!(second.measurements.len(), 3, "area, long axis and short axis");
+
+        let twice = {
+            let mut new = result(["a", "b"]);
+            new.segmentations[0].segments[1].tracking_id = "lesion 1 1.2".to_owned();
+            new
+        };
+        assert!(validated(&draft, &draft, &twice, &masks).is_err());
+    }
+}

@@ -1,12 +1,13 @@
 //! Builds the input of a node from the rows of its run.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 use contracts::{Archive, ClaimedNode, NodeFailure, OrderSnapshot, SeriesSnapshot, StoredInstance};
 use domain::{
-    ExchangedDocument, NodeInput, OrderInput, SeriesInput, SeriesInstance, SopInstanceUid,
-    StudyInput,
+    ExchangedDocument, NodeInput, OrderInput, PatientFacts, SeriesInput, SeriesInstance,
+    SopInstanceUid, StudyInput,
 };
 use workflow::{Item, Node};
 
@@ -17,11 +18,15 @@ const IMAGES_REMOVED: &str = "images_removed";
 /// The input of a node: the study or message of the run, its order, the patient's earlier
 /// reports, and the outputs of the nodes before it.
 ///
+/// What the headers of its images state is added by [`super::image_facts::completed`].
+///
 /// With `item`, the node is one step of a `for_each` and gets that series or instance alone.
 pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>) -> NodeInput {
     let study = claimed.run.study.clone().map(|study| StudyInput {
         study,
         series: claimed.series.iter().filter_map(|it| series_input(it, item)).collect(),
+        patient: PatientFacts::default(),
+        images: BTreeMap::new(),
     });
     let earlier = claimed.outputs.iter().filter(|(step, _)| is_predecessor(node, step));
     NodeInput {
@@ -80,15 +85,25 @@ fn is_wanted(series: &SeriesSnapshot, instance: &StoredInstance, item: Option<&I
     }
 }
 
-/// Fails if files of the input were removed from the archive by retention.
+/// Fails if files of the input were removed from the archive by retention, or cannot be looked for.
 pub(crate) async fn check_files(
     files: &BTreeMap<SopInstanceUid, PathBuf>,
 ) -> Result<(), NodeFailure> {
     let paths: Vec<PathBuf> = files.values().cloned().collect();
-    let count_missing = move || paths.iter().filter(|it| !it.exists()).count();
+    let count_missing = move || -> io::Result<usize> {
+        let mut missing = 0;
+        for path in paths {
+            missing += usize::from(!path.try_exists()?);
+        }
+        Ok(missing)
+    };
     match tokio::task::spawn_blocking(count_missing).await {
-        Ok(0) | Err(_) => Ok(()),
-        Ok(missing) => Err(NodeFailure::Rejected {
+        Ok(Ok(0)) | Err(_) => Ok(()),
+        // A disk that fails at the moment has not lost them.
+        Ok(Err(error)) => Err(NodeFailure::Retryable {
+            reason: format!("the images cannot be looked for: {error}"),
+        }),
+        Ok(Ok(missing)) => Err(NodeFailure::Rejected {
             code: IMAGES_REMOVED.to_owned(),
             reason: format!(
                 "{missing} of {} images are not in the archive any more (retention): have them \

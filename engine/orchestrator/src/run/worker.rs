@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use contracts::{
-    Archive, ClaimedNode, NodeAttempt, NodeCall, NodeFailure, NodeRunner, Notifications, RunStore,
-    StoreError, WorkKind,
+    Archive, ClaimedNode, Decoder, NodeAttempt, NodeCall, NodeFailure, NodeRunner, Notifications,
+    RunStore, StoreError, WorkKind,
 };
 use domain::{ErrorChain, NodeOutput};
 use tracing::{error, info, warn};
 use workflow::Work;
 
 use super::control::RunControl;
+use super::image_facts;
 use super::node_input::{check_files, files, node_input};
 use super::step::StoredRun;
 use crate::in_flight::InFlight;
@@ -21,6 +22,7 @@ pub(crate) struct RunWorker {
     store: Arc<dyn RunStore>,
     notifications: Arc<dyn Notifications>,
     archive: Arc<dyn Archive>,
+    decoder: Arc<dyn Decoder>,
     runner: Arc<dyn NodeRunner>,
     control: Arc<RunControl>,
     in_flight: InFlight<NodeAttempt>,
@@ -31,10 +33,12 @@ impl RunWorker {
         store: Arc<dyn RunStore>,
         notifications: Arc<dyn Notifications>,
         archive: Arc<dyn Archive>,
+        decoder: Arc<dyn Decoder>,
         runner: Arc<dyn NodeRunner>,
         control: Arc<RunControl>,
     ) -> Self {
-        Self { store, notifications, archive, runner, control, in_flight: InFlight::default() }
+        let in_flight = InFlight::default();
+        Self { store, notifications, archive, decoder, runner, control, in_flight }
     }
 
     /// Whether a worker of this process is busy with this attempt.
@@ -86,13 +90,14 @@ impl RunWorker {
     /// Has the plugin work on the node. `None` if the lease was lost: the outcome is not wanted.
     async fn execute(&self, claimed: ClaimedNode) -> Option<Result<NodeOutput, NodeFailure>> {
         let attempt = claimed.attempt();
-        let call = match self.call(&claimed) {
+        let mut call = match self.call(&claimed) {
             Ok(call) => call,
             Err(failure) => return Some(Err(failure)),
         };
         if let Err(failure) = check_files(&call.files).await {
             return Some(Err(failure));
         }
+        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await;
         let work = self.runner.run(call);
         tokio::pin!(work);
         loop {

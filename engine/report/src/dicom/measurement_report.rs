@@ -4,7 +4,8 @@ use contracts::SegmentationForm;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{
-    Algorithm, Code, Finding, Measurement, Region, ResultSet, Segment, Segmentation, sop_class,
+    Algorithm, Code, Finding, Laterality, Measurement, Region, ResultSet, Segment, Segmentation,
+    sop_class,
 };
 
 use crate::dicom::content_tree::{
@@ -76,10 +77,7 @@ fn finding_group(results: &ResultSet, finding: &Finding, position: usize) -> Dat
     let relationship = "HAS OBS CONTEXT";
     let tracking_id = format!("finding {}", position + 1);
     let tracking_uid = results.tracking_uid(&tracking_id);
-    let side = finding.laterality.map(|it| {
-        let name = Code::new("272741003", "SCT", "Laterality");
-        code("HAS CONCEPT MOD", &name, &it.code())
-    });
+    let side = finding.laterality.map(laterality);
     let found = code("CONTAINS", &dcm("121071", "Finding"), &finding_code(finding));
     let mut items = vec![
         text(relationship, &dcm("112039", "Tracking Identifier"), &tracking_id),
@@ -88,9 +86,8 @@ fn finding_group(results: &ResultSet, finding: &Finding, position: usize) -> Dat
     // The side modifies the site; without a site, what was found.
     match &finding.site {
         Some(site) => {
-            let name = Code::new("363698007", "SCT", "Finding Site");
             items.push(found);
-            items.push(modified(code("HAS CONCEPT MOD", &name, site), side));
+            items.push(modified(finding_site(site), side));
         }
         None => items.push(modified(found, side)),
     }
@@ -101,6 +98,20 @@ fn finding_group(results: &ResultSet, finding: &Finding, position: usize) -> Dat
     }
     container(&dcm("125007", "Measurement Group"), items)
         .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1501")])
+}
+
+fn finding_site(site: &Code) -> DataSet {
+    code("HAS CONCEPT MOD", &Code::new("363698007", "SCT", "Finding Site"), site)
+}
+
+fn laterality(side: Laterality) -> DataSet {
+    code("HAS CONCEPT MOD", &Code::new("272741003", "SCT", "Laterality"), &side.code())
+}
+
+/// The site of a segment of one side: the structure itself, with the side.
+fn segment_site(segment: &Segment) -> Option<DataSet> {
+    let side = segment.laterality?;
+    Some(modified(finding_site(&segment.kind), Some(laterality(side))))
 }
 
 /// The code of a finding; a private one, where the plugin knows none (OUT-14).
@@ -212,10 +223,13 @@ fn measurement_group(
         text(relationship, &dcm("112039", "Tracking Identifier"), &segment.tracking_id),
         uid_reference(relationship, &dcm("112040", "Tracking Unique Identifier"), &tracking_uid),
         code("CONTAINS", &dcm("121071", "Finding"), &segment.kind),
+    ];
+    items.extend(segment_site(segment));
+    items.extend([
         item("CONTAINS", "IMAGE", &reference_name)
             .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![segment_reference]),
         source(segmentation),
-    ];
+    ]);
     items.extend(algorithm(&segmentation.algorithm));
     items.extend(segment.measurements.iter().map(measurement));
     container(&dcm("125007", "Measurement Group"), items)
@@ -266,7 +280,7 @@ fn measurement(measurement: &Measurement) -> DataSet {
 mod tests {
     use dicom_core::Tag;
     use dicom_object::InMemDicomObject;
-    use domain::{Laterality, OutputKind, Presence};
+    use domain::{OutputKind, Presence};
 
     use crate::fixture::{Fixture, items, read, texts, value};
 
@@ -327,6 +341,33 @@ mod tests {
             fixture.results.findings[0].laterality = Some(laterality);
             assert_eq!(group(&fixture).0[2], format!("272741003={expected}"));
         }
+    }
+
+    #[test]
+    fn out_14_the_side_of_a_segment_is_coded_in_the_segmentation_and_in_the_report() {
+        let mut fixture = Fixture::new();
+        let segments = &mut fixture.results.segmentations[0].segments;
+        segments[0].laterality = Some(Laterality::Left);
+        let outputs = fixture.compose(&[OutputKind::Seg, OutputKind::Sr]).unwrap();
+        let found = |kind: OutputKind| read(outputs.iter().find(|it| it.kind == kind).unwrap());
+        let seg = found(OutputKind::Seg);
+        let sides: Vec<Vec<String>> = items(&seg, tags::SEGMENT_SEQUENCE)
+            .iter()
+            .map(|segment| {
+                let kind = &items(segment, tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE)[0];
+                let modifiers = items(kind, tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE);
+                modifiers.iter().map(|it| value(it, tags::CODE_VALUE)).collect()
+            })
+            .collect();
+        assert_eq!(sides, [vec!["7771000".to_owned()], Vec::new()]);
+        let sr = found(OutputKind::Sr);
+        let measurements = items(&sr, tags::CONTENT_SEQUENCE).last().unwrap();
+        let groups = items(measurements, tags::CONTENT_SEQUENCE);
+        assert_eq!(
+            codes(&groups[0])[..3],
+            ["121071=272673000", "363698007=272673000", "272741003=7771000"]
+        );
+        assert!(!codes(&groups[1]).iter().any(|it| it.starts_with("272741003")));
     }
 
     #[test]

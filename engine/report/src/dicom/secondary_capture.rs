@@ -73,7 +73,18 @@ fn marked_pixels(
         .sum()
 }
 
-/// Encodes a capture of every key image of a run.
+/// Whether every image to draw into can be decoded.
+///
+/// # Errors
+///
+/// Fails with the first that cannot.
+pub(crate) fn check_decodable(input: &ReportInput<'_>) -> Result<(), ReportError> {
+    let Some((instance, reason)) = input.undecodable.first_key_value() else { return Ok(()) };
+    let instance = instance.to_string();
+    Err(ReportError::ImageUndecodable { instance, reason: reason.clone() })
+}
+
+/// Encodes a capture of every key image of a run that can be decoded.
 ///
 /// # Errors
 ///
@@ -82,8 +93,10 @@ pub(crate) fn encode(
     input: &ReportInput<'_>,
     study: &StudyDescription,
 ) -> Result<Vec<Object>, ReportError> {
+    // The number of an image does not depend on whether others can be decoded.
     let images = key_images(input.results, input.masks).into_iter().enumerate();
-    images.map(|(index, image)| encode_image(input, study, index, &image)).collect()
+    let decoded = images.filter(|(_, it)| !input.undecodable.contains_key(&it.instance));
+    decoded.map(|(index, image)| encode_image(input, study, index, &image)).collect()
 }
 
 fn encode_image(
@@ -160,7 +173,11 @@ fn draw_findings(
             let mask = input.masks.get(&segment.mask.sha256).ok_or(ReportError::MaskMissing)?;
             let count = geometry.pixels();
             let range = slice * count..(slice + 1) * count;
-            let pixels = range.map(|at| encoding::bits::is_set(mask, at)).collect();
+            let pixels: Vec<bool> = range.map(|at| encoding::bits::is_set(mask, at)).collect();
+            // The legend has what is seen: of many lesions, few are on one slice.
+            if !pixels.contains(&true) {
+                continue;
+            }
             let colour = annotation::colour(legend.len());
             annotation::tint_mask(picture, &FlatMask { height, width, pixels }, colour);
             legend.push(Line { text: segment.label.clone(), colour });
@@ -172,4 +189,47 @@ fn draw_findings(
         legend.push(Line { text: region.label.clone(), colour });
     }
     Ok(legend)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::OutputKind;
+
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn an_image_to_draw_into_that_is_missing_is_refused() {
+        let mut fixture = Fixture::new();
+        fixture.pictures.clear();
+        assert!(matches!(fixture.compose(&[OutputKind::Sc]), Err(ReportError::ImageMissing)));
+    }
+
+    #[test]
+    fn sec_24_an_image_that_cannot_be_decoded_is_left_out_and_the_rest_is_as_before() {
+        let mut fixture = Fixture::new();
+        let all = fixture.compose(&[OutputKind::Seg, OutputKind::Sc]).unwrap();
+        let instances: Vec<SopInstanceUid> = fixture.pictures.keys().cloned().collect();
+        for (index, instance) in instances.iter().enumerate() {
+            let mut fixture = fixture.clone();
+            fixture.pictures.remove(instance);
+            fixture.undecodable.insert(instance.clone(), "it is a bomb".to_owned());
+            let mut expected = all.clone();
+            let captures = expected.iter().position(|it| it.kind == OutputKind::Sc).unwrap();
+            expected.remove(captures + index);
+            assert_eq!(fixture.compose(&[OutputKind::Seg, OutputKind::Sc]).unwrap(), expected);
+        }
+        for instance in instances {
+            fixture.undecodable.insert(instance, "it is a bomb".to_owned());
+        }
+        let kinds: Vec<OutputKind> = fixture
+            .compose(&[OutputKind::Seg, OutputKind::Sc])
+            .unwrap()
+            .iter()
+            .map(|it| it.kind)
+            .collect();
+        assert!(!kinds.contains(&OutputKind::Sc) && !kinds.is_empty());
+        let error = fixture.compose(&[OutputKind::Sc]).unwrap_err();
+        assert!(error.to_string().ends_with("cannot be drawn into: it is a bomb"), "{error}");
+    }
 }

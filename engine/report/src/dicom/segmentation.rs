@@ -324,7 +324,7 @@ fn segment(
         .short(tags::SEGMENT_NUMBER, number(position))
         .text(tags::SEGMENT_LABEL, VR::LO, &segment.label)
         .code(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &segment.category)
-        .code(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, &segment.kind)
+        .sequence(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, vec![property_type(segment)])
         .text(
             tags::SEGMENT_ALGORITHM_TYPE,
             VR::CS,
@@ -334,6 +334,15 @@ fn segment(
         .sequence(tags::SEGMENTATION_ALGORITHM_IDENTIFICATION_SEQUENCE, vec![identification])
         .text(tags::TRACKING_ID, VR::UT, &segment.tracking_id)
         .text(tags::TRACKING_UID, VR::UI, &results.tracking_uid(&segment.tracking_id))
+}
+
+/// What a segment is, with its side as a modifier (CID 244).
+fn property_type(segment: &Segment) -> DataSet {
+    let kind = code_item(&segment.kind);
+    match segment.laterality {
+        Some(side) => kind.code(tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE, &side.code()),
+        None => kind,
+    }
 }
 
 /// The pixels of a label map that belong to no segment.

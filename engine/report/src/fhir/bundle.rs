@@ -4,13 +4,14 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use domain::{
-    Abnormality, Attestation, Code, Finding, InputInstance, LabRow, Measurement, NoResult, Order,
+    Attestation, Code, Finding, InputInstance, LabRow, Measurement, NoResult, ObservedAt, Order,
     PersonName, ResultStatus, Segment, derived_uid,
 };
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 use uuid::Uuid;
 
+use crate::hl7::laboratory::{span, statements};
 use crate::hl7::view::own_filler;
 use crate::input::{ReportError, ReportInput};
 use crate::layout::narrative::{IMPRESSION, Narrative, ReportType};
@@ -166,6 +167,13 @@ fn put(resource: &mut Value, name: &str, value: Value) {
     }
 }
 
+/// Removes an element of a resource.
+fn remove(resource: &mut Value, name: &str) {
+    if let Some(parts) = resource.as_object_mut() {
+        parts.remove(name);
+    }
+}
+
 /// A `CodeableConcept`. A code without a value is text alone.
 fn concept(code: &Code) -> Value {
     let system = SYSTEMS.iter().find(|(scheme, _)| *scheme == code.scheme).map(|(_, it)| *it);
@@ -248,7 +256,10 @@ fn body_site(finding: &Finding) -> Option<Value> {
 
 fn measurement(input: &ReportInput<'_>, segment: &Segment, measurement: &Measurement) -> Value {
     let mut resource = observation(input, &measurement.code);
-    put(&mut resource, "bodySite", concept(&segment.kind));
+    // The label tells apart what has one code: two lesions, or both kidneys.
+    let mut site = concept(&segment.kind);
+    put(&mut site, "text", json!(segment.label));
+    put(&mut resource, "bodySite", site);
     if !input.status.is_withdrawn {
         let quantity = json!({
             "value": measurement.value,
@@ -281,6 +292,16 @@ fn observation(input: &ReportInput<'_>, code: &Code) -> Value {
 fn laboratory_row(input: &ReportInput<'_>, row: &LabRow) -> Value {
     let code = Code::new(&row.code, &row.scheme, &row.entry_name);
     let mut resource = observation(input, &code);
+    let about = &row.circumstances;
+    // The time of processing is not that of a specimen.
+    match about.observed_at.as_ref().and_then(date_time) {
+        Some(time) => put(&mut resource, "effectiveDateTime", json!(time)),
+        None => remove(&mut resource, "effectiveDateTime"),
+    }
+    if !about.specimen.is_empty() {
+        let specimen = json!({ "type": "Specimen", "display": about.specimen });
+        put(&mut resource, "specimen", specimen);
+    }
     if let Some(reason) = row.withdrawn {
         put(&mut resource, "status", json!(withdrawn_status(reason)));
         return resource;
@@ -288,21 +309,115 @@ fn laboratory_row(input: &ReportInput<'_>, row: &LabRow) -> Value {
     if input.status.is_withdrawn {
         return resource;
     }
-    match row.result.parse::<f64>() {
-        Ok(value) if value.is_finite() => {
-            put(&mut resource, "valueQuantity", json!({ "value": value, "unit": row.unit }));
+    let mut notes = about.notes.clone();
+    if let Some(Quantity { quantity, is_exact }) = quantity(row) {
+        put(&mut resource, "valueQuantity", quantity);
+        if !is_exact {
+            notes.push(format!("As received: {}", row.result));
         }
-        _ => put(&mut resource, "valueString", json!(row.result)),
+    } else {
+        put(&mut resource, "valueString", json!(row.result));
+        if !row.unit.is_empty() {
+            notes.push(format!("Unit: {}", row.unit));
+        }
     }
     if !row.reference.is_empty() {
         put(&mut resource, "referenceRange", json!([{ "text": row.reference }]));
     }
-    if row.abnormality != Abnormality::Unknown {
-        let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
-        let coding = json!({ "system": system, "code": row.abnormality.flag() });
-        put(&mut resource, "interpretation", json!([{ "coding": [coding] }]));
+    let interpretations: Vec<Value> = row.flags().iter().map(|it| interpretation(it)).collect();
+    if !interpretations.is_empty() {
+        put(&mut resource, "interpretation", json!(interpretations));
+    }
+    notes.extend(statements(row));
+    let notes: Vec<Value> = notes.iter().map(|it| json!({ "text": it })).collect();
+    if !notes.is_empty() {
+        put(&mut resource, "note", json!(notes));
     }
     resource
+}
+
+/// Significant digits that a number keeps in any reader.
+const DIGITS_MAX: usize = 15;
+
+/// Comparators of a quantity (R4, quantity-comparator), and how results write them.
+const COMPARATORS: [(&str, &str); 6] =
+    [("<=", "<="), ("≤", "<="), ("<", "<"), (">=", ">="), ("≥", ">="), (">", ">")];
+
+/// A result that is a number, with or without a comparator; nothing for every other one, and for a
+/// number with more digits than its receiver may keep.
+fn quantity(row: &LabRow) -> Option<Quantity> {
+    let result = row.result.trim();
+    let compared =
+        COMPARATORS.iter().find_map(|(form, code)| Some((*code, result.strip_prefix(form)?)));
+    let number = compared.map_or(result, |it| it.1.trim_start());
+    let is_decimal = number.chars().all(|it| it.is_ascii_digit() || ".+-".contains(it));
+    let is_short = number.chars().filter(char::is_ascii_digit).count() <= DIGITS_MAX;
+    let value = decimal(number).filter(|_| is_decimal && is_short)?;
+    let printed = value.to_string();
+    let is_exact = printed == number;
+    let mut quantity = json!({ "value": value });
+    if !row.unit.is_empty() {
+        put(&mut quantity, "unit", json!(row.unit));
+    }
+    if let Some((code, _)) = compared {
+        put(&mut quantity, "comparator", json!(code));
+    }
+    Some(Quantity { quantity, is_exact })
+}
+
+/// A quantity, and whether its number is written as the laboratory has written it.
+struct Quantity {
+    quantity: Value,
+    is_exact: bool,
+}
+
+/// A number: as it is written, if JSON can write it so.
+fn decimal(text: &str) -> Option<Value> {
+    let written = serde_json::from_str::<Number>(text).ok().map(Value::Number);
+    written.or_else(|| {
+        let value: f64 = text.parse().ok()?;
+        Number::from_f64(value).map(Value::Number)
+    })
+}
+
+/// The codes of flags (v3-ObservationInterpretation).
+const INTERPRETATIONS: [&str; 22] = [
+    "N", "L", "LL", "H", "HH", "A", "AA", "U", "D", "B", "W", "S", "R", "I", "MS", "VS", "POS",
+    "NEG", "ND", "IND", "<", ">",
+];
+
+/// A flag. One without a code in FHIR is text.
+fn interpretation(flag: &str) -> Value {
+    if !INTERPRETATIONS.contains(&flag) {
+        return json!({ "text": flag });
+    }
+    let system = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+    json!({ "coding": [{ "system": system, "code": flag }] })
+}
+
+/// The time of an observation (R4, `dateTime`): without an instant, the date alone.
+fn date_time(at: &ObservedAt) -> Option<String> {
+    at.instant.map(instant).or_else(|| at.date())
+}
+
+/// The time that a report is about: for a laboratory that of its rows, if they state one.
+fn effective(input: &ReportInput<'_>, resource: &mut Value) {
+    let rows = &input.results.laboratory;
+    if rows.is_empty() {
+        put(resource, "effectiveDateTime", json!(instant(input.results.concluded)));
+        return;
+    }
+    let Some(span) = span(rows) else { return };
+    let [first, last] = [span.first, span.last].map(date_time);
+    match (first, last) {
+        (Some(first), Some(last)) if first == last => {
+            put(resource, "effectiveDateTime", json!(first));
+        }
+        (Some(first), Some(last)) => {
+            put(resource, "effectivePeriod", json!({ "start": first, "end": last }));
+        }
+        _ => {}
+    }
 }
 
 /// `Observation.status` of a result that the laboratory took back.
@@ -335,9 +450,9 @@ fn report(input: &ReportInput<'_>, observations: Vec<Value>) -> Result<Value, Re
         "category": [{ "coding": [{ "system": system, "code": category }] }],
         "code": concept(&report_type.code()),
         "subject": subject(input),
-        "effectiveDateTime": instant(results.concluded),
         "issued": instant(input.created_at()),
     });
+    effective(input, &mut resource);
     if !observations.is_empty() {
         put(&mut resource, "result", Value::Array(observations));
     }

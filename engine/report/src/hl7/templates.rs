@@ -5,13 +5,13 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use contracts::ReportForm;
-use domain::{Abnormality, Code, ErrorChain, LabRow};
+use domain::{Abnormality, Circumstances, Code, ErrorChain, LabRow};
 use encoding::hl7::escape::Delimiters;
 use tera::{Context, Kwargs, State, Tera};
 
+use crate::hl7::laboratory;
 use crate::hl7::view::{
-    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View,
-    laboratory_row, view,
+    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View, view,
 };
 use crate::input::{ReportError, ReportInput, TemplateError};
 use crate::layout::fonts::Fonts;
@@ -168,6 +168,8 @@ fn example() -> View<'static> {
             text: text(),
             scheme: text(),
             observed: text(),
+            observed_until: text(),
+            specimen: text(),
         }],
         study_uid: text(),
         findings: text(),
@@ -179,7 +181,7 @@ fn example() -> View<'static> {
             key: 1,
             status: "R",
         }],
-        laboratory: vec![laboratory_row(&example_row(), "R")],
+        laboratory: vec![laboratory::row(&example_row(), "R")],
         producer: text(),
         document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
         notice: Notice {
@@ -221,6 +223,8 @@ fn example_row() -> LabRow {
         doubt: String::new(),
         withdrawn: None,
         key: 1,
+        circumstances: Circumstances { notes: vec![text()], ..Circumstances::default() },
+        ..LabRow::default()
     }
 }
 

@@ -2,15 +2,16 @@
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
 use domain::{
-    Code, LabRow, Measurement, NameGroup, NoResult, Order, OrderNumber, PatientId, PersonName,
-    ResultSet, Segment,
+    Code, Measurement, NameGroup, NoResult, Order, OrderNumber, PatientId, PersonName, ResultSet,
+    Segment,
 };
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::hl7::laboratory::{self, LabView};
 use crate::input::{ReportContext, ReportInput};
-use crate::layout::narrative::{PLACES, ReportType, region};
+use crate::layout::narrative::{PLACES, ReportType, no_findings, region};
 use crate::recipient::Recipient;
 
 /// The values of a template. Field names are the names that templates use.
@@ -127,7 +128,12 @@ pub(crate) struct OrderRow {
     pub(crate) code: String,
     pub(crate) text: String,
     pub(crate) scheme: String,
+    /// OBR-7; empty where a laboratory states no time.
     pub(crate) observed: String,
+    /// OBR-8, where rows are of several times.
+    pub(crate) observed_until: String,
+    /// SPM-4.2: the specimen, where all rows are of the same.
+    pub(crate) specimen: String,
 }
 
 /// OBX of a measurement.
@@ -139,17 +145,6 @@ pub(crate) struct MeasurementRow {
     pub(crate) unit: Code,
     /// OBX-4.
     pub(crate) key: u32,
-    /// OBX-11.
-    pub(crate) status: &'static str,
-}
-
-/// OBX of a laboratory row.
-#[derive(Serialize)]
-pub(crate) struct LabView {
-    pub(crate) value_type: &'static str,
-    #[serde(flatten)]
-    pub(crate) row: LabRow,
-    pub(crate) flag: &'static str,
     /// OBX-11.
     pub(crate) status: &'static str,
 }
@@ -179,7 +174,7 @@ pub(crate) fn view<'a>(
         study_uid: context.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(input),
         measurements: measurements(input, statuses.observation),
-        laboratory: laboratory_rows(input, statuses.observation),
+        laboratory: laboratory::rows(input, statuses.observation, has_former_rows(input)),
         notice: notice(input),
         producer: algorithms.join(", "),
         document,
@@ -339,8 +334,11 @@ fn extended_person_name(name: &PersonName) -> String {
 /// (HL7-42, DIN-65).
 fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
     let ReportInput { results, context, .. } = input;
+    let is_laboratory = !results.laboratory.is_empty();
     let study = context.study.clone().unwrap_or_default();
     let observed = match (study.date.as_str(), study.time.get(..6)) {
+        // The time of processing is not that of a specimen.
+        ("", _) if is_laboratory => String::new(),
         ("", _) => time.to_owned(),
         (date, Some(time)) => format!("{date}{time}"),
         (date, None) => date.to_owned(),
@@ -354,6 +352,8 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
         // A table made by a machine is never sent under the numbers of the laboratory (HL7-64).
         ReportType::Imaging | ReportType::Laboratory => {
             let code = report_type.code();
+            let span = laboratory::span(&results.laboratory);
+            let last = span.as_ref().filter(|it| it.first != it.last);
             vec![OrderRow {
                 placer: String::new(),
                 filler: own_filler(results),
@@ -364,7 +364,9 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
                 code: code.value,
                 text: code.meaning,
                 scheme: code.scheme,
-                observed,
+                observed: span.as_ref().map_or(observed, |it| it.first.text.clone()),
+                observed_until: last.map(|it| it.last.text.clone()).unwrap_or_default(),
+                specimen: laboratory::specimen(&results.laboratory),
             }]
         }
     }
@@ -389,6 +391,8 @@ fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str
         text: order.procedure.clone(),
         scheme: order.procedure_scheme.clone(),
         observed: observed.to_owned(),
+        observed_until: String::new(),
+        specimen: String::new(),
     }
 }
 
@@ -414,7 +418,7 @@ fn findings(input: &ReportInput<'_>) -> String {
     let prose = results.sections.iter().map(|it| format!("{}:\n{}", it.title.meaning, it.text));
     let regions = results.regions.iter().map(region);
     let lines: Vec<String> = findings.chain(prose).chain(regions).collect();
-    if lines.is_empty() { "No findings.".to_owned() } else { lines.join("\n") }
+    if lines.is_empty() { no_findings(results).to_owned() } else { lines.join("\n") }
 }
 
 /// OBX-11 of a row that people took out (table 0085): the receiver deletes it.
@@ -462,40 +466,6 @@ fn measurement_row(
     }
 }
 
-/// The laboratory rows; without their values, if the result was withdrawn. Those that were taken
-/// out follow, to be deleted (HL7-53).
-fn laboratory_rows(input: &ReportInput<'_>, status: &'static str) -> Vec<LabView> {
-    let rows = input.results.laboratory.iter();
-    let mut rows: Vec<LabView> = rows.map(|it| laboratory_row(it, status)).collect();
-    if input.status.is_withdrawn {
-        rows.iter_mut().for_each(LabView::clear);
-    }
-    for row in input.context.taken_out.rows.iter().filter(|_| has_former_rows(input)) {
-        let mut deleted = LabView { status: DELETED, ..laboratory_row(row, DELETED) };
-        deleted.clear();
-        rows.push(deleted);
-    }
-    rows
-}
-
-impl LabView {
-    /// Leaves nothing but the name of the row.
-    fn clear(&mut self) {
-        self.row.result.clear();
-        self.flag = "";
-    }
-}
-
-/// A laboratory row. Its type is NM only for a pure decimal (HL7-60). One that the laboratory took
-/// back has the status of that, whatever the status of the others.
-pub(crate) fn laboratory_row(row: &LabRow, status: &'static str) -> LabView {
-    let is_number = row.result.parse::<f64>().is_ok_and(f64::is_finite)
-        && row.result.chars().all(|it| it.is_ascii_digit() || ".+-".contains(it));
-    let value_type = if is_number { "NM" } else { "ST" };
-    let status = row.withdrawn.map_or(status, NoResult::status);
-    LabView { value_type, row: row.clone(), flag: row.abnormality.flag(), status }
-}
-
 /// A point in time (TS), in UTC.
 pub(crate) fn hl7_time(at: Timestamp) -> String {
     format!("{}+0000", at.strftime("%Y%m%d%H%M%S"))
@@ -539,29 +509,6 @@ mod tests {
     #[test]
     fn delimiters_in_a_name_are_escaped() {
         check_name("DOE & SON^JANE|X", "DOE \\T\\ SON^JANE\\F\\X");
-    }
-
-    #[test]
-    fn hl7_60_only_a_pure_decimal_is_numeric() {
-        for (result, value_type) in
-            [("5.2", "NM"), ("-1", "NM"), ("<5", "ST"), ("1e3", "ST"), ("inf", "ST"), ("", "ST")]
-        {
-            let row = LabRow {
-                entry_name: "Glucose".to_owned(),
-                result: result.to_owned(),
-                reference: String::new(),
-                unit: "mmol/L".to_owned(),
-                code: String::new(),
-                scheme: String::new(),
-                abnormality: domain::Abnormality::Normal,
-                flag_received: String::new(),
-                disagrees: false,
-                doubt: String::new(),
-                withdrawn: None,
-                key: 1,
-            };
-            assert_eq!(laboratory_row(&row, "R").value_type, value_type, "{result}");
-        }
     }
 
     #[test]

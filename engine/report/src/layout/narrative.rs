@@ -154,7 +154,7 @@ fn sections(results: &ResultSet) -> Vec<NarrativeSection> {
     let mut findings: Vec<String> =
         results.findings.iter().flat_map(|finding| lines(&finding.text)).collect();
     if findings.is_empty() && results.sections.is_empty() {
-        findings.push("No findings.".to_owned());
+        findings.push(no_findings(results).to_owned());
     }
     let mut measurements = Vec::new();
     for segment in results.segmentations.iter().flat_map(|it| &it.segments) {
@@ -175,6 +175,19 @@ fn sections(results: &ResultSet) -> Vec<NarrativeSection> {
     }));
     sections.retain(|section| !section.lines.is_empty());
     sections
+}
+
+/// What is stated where nothing was found. That a laboratory result is as usual is stated only where
+/// it could be compared.
+pub(crate) fn no_findings(results: &ResultSet) -> &'static str {
+    let is_compared = |row: &LabRow| row.abnormality != Abnormality::Unknown;
+    if results.laboratory.is_empty() {
+        "No findings."
+    } else if results.laboratory.iter().all(is_compared) {
+        "No result is outside of its reference."
+    } else {
+        "No finding is stated: not every result could be compared with a reference."
+    }
 }
 
 fn list(heading: &str, lines: Vec<String>) -> NarrativeSection {
@@ -206,14 +219,20 @@ fn laboratory_row(row: &LabRow) -> String {
         "" => String::new(),
         reference => format!(" (reference {reference})"),
     };
-    let flag = match row.abnormality {
-        Abnormality::Normal => "",
-        abnormality => abnormality.flag(),
+    let flags: Vec<String> = row.flags().into_iter().filter(|it| it != "N").collect();
+    let flag = flags.join(" ");
+    let about = &row.circumstances;
+    let time = about.observed_at.as_ref().map(domain::ObservedAt::printed).unwrap_or_default();
+    let stated = [about.specimen.clone(), time].into_iter().chain(about.notes.iter().cloned());
+    let stated: Vec<String> = stated.filter(|it| !it.is_empty()).collect();
+    let stated = match stated.join("; ").replace('\n', " ") {
+        it if it.is_empty() => it,
+        it => format!(" [{it}]"),
     };
     let doubt = match row.doubt.as_str() {
         "" => String::new(),
         doubt => format!(" (to be checked: {doubt})"),
     };
     let line = format!("{entry_name}: {result} {unit}{reference} {flag}");
-    format!("{}{doubt}", line.trim_end())
+    format!("{}{stated}{doubt}", line.trim_end())
 }

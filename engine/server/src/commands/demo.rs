@@ -20,7 +20,7 @@ use super::plugin::sign_all;
 use super::run::show_run;
 use super::send::send_files;
 use super::{Execute, audit};
-use crate::database::Database;
+use crate::database::{Database, Opener};
 use crate::installation::InstallationArgs;
 use crate::listeners::ListenerAddresses;
 use crate::output::{Failure, line};
@@ -175,7 +175,7 @@ impl Scene {
         let sent = self.send_study(addresses, with, &phantom).await?;
         line(format_args!("{sent} instances were acknowledged"));
         heading("The run");
-        let database = installation.read()?.open_database().await?;
+        let database = installation.read()?.open_database(Opener::Command).await?;
         let details = self.watch_runs(&database).await;
         database.close().await;
         let details = details?;

@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use plugin_host::{ConfinementGap, confinement_gap};
+use store::Check;
 use upkeep::repair::{Depth, ExaminedInstallation, RepairError};
 
 use super::Execute;
+use crate::database::Opener;
 use crate::installation::ListArgs;
 use crate::operator::operator;
 use crate::output::{Failure, exit_code, list};
@@ -25,10 +28,12 @@ pub(crate) struct Doctor {
 
 const HEADINGS: [&str; 3] = ["", "check", "found"];
 
+const PLUGINS_CONFINED: &str = "a plugin can read the images of its own run only";
+
 impl Execute for Doctor {
     async fn execute(self) -> Result<ExitCode, Failure> {
         let installation = self.list.installation.read()?;
-        let database = installation.open_database().await?;
+        let database = installation.open_database(Opener::Command).await?;
         let examined = ExaminedInstallation {
             store: &database.store,
             owner: &database.owner,
@@ -37,12 +42,15 @@ impl Execute for Doctor {
         let depth = if self.read_all { Depth::Full } else { Depth::Quick };
         let outcome = examine(&examined, depth, self.repair).await;
         database.close().await;
-        let checks = outcome.map_err(|error| match error {
+        let mut checks = outcome.map_err(|error| match error {
             RepairError::Store(error) => Failure::database(&error),
             RepairError::Disk(error) => {
                 Failure::from_error("the archive cannot be examined", &error)
             }
         })?;
+        let gap = confinement_gap(&installation.data);
+        let is_allowed = installation.config.allow_unconfined_plugins;
+        checks.push(confinement_check(gap.as_ref(), is_allowed));
         list(self.list.json, &checks, &HEADINGS, |it| {
             let mark = if it.is_good { "ok" } else { "!!" };
             vec![mark.to_owned(), it.name.to_owned(), it.found.clone()]
@@ -55,11 +63,46 @@ async fn examine(
     installation: &ExaminedInstallation<'_>,
     depth: Depth,
     is_to_repair: bool,
-) -> Result<Vec<store::Check>, RepairError> {
+) -> Result<Vec<Check>, RepairError> {
     installation.store.ping().await?;
     if is_to_repair {
         installation.repair(depth, &operator()).await
     } else {
         installation.examine(depth).await
+    }
+}
+
+/// The check of the confinement of plugins: what the system lacks for it, and whether the site
+/// allows that.
+fn confinement_check(gap: Option<&ConfinementGap>, is_allowed: bool) -> Check {
+    let found = match (gap, is_allowed) {
+        (None, false) => "yes".to_owned(),
+        (None, true) => "the system can ensure it: remove `allow_unconfined_plugins`".to_owned(),
+        (Some(gap), true) => {
+            let remedy = gap.remedy();
+            format!("plugins can read every file of the engine: {gap}; {remedy}")
+        }
+        (Some(gap), false) => format!("the engine does not start: {gap}; {}", gap.remedy()),
+    };
+    let is_good = gap.is_none() && !is_allowed;
+    Check { name: PLUGINS_CONFINED, is_good, found, is_guard: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sec_31_plugins_without_confinement_are_a_finding_each_time() {
+        let gap = ConfinementGap::NoLandlock;
+        assert!(confinement_check(None, false).is_good);
+        for (gap, is_allowed, expected) in [
+            (Some(&gap), true, "every file of the engine: this kernel has no Landlock"),
+            (Some(&gap), false, "does not start: this kernel has no Landlock"),
+            (None, true, "remove `allow_unconfined_plugins`"),
+        ] {
+            let check = confinement_check(gap, is_allowed);
+            assert!(!check.is_good && check.found.contains(expected), "{}", check.found);
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::Execute;
 use crate::installation::InstallationArgs;
 use crate::operator::operator;
 use crate::output::{Failure, exit_code, line};
+use crate::plugins::decoder;
 use crate::site::own_ae_title;
 
 /// Writes the images of a study into a folder, under the identity their patient has now. The exit
@@ -49,10 +50,11 @@ impl Execute for Export {
             }
         };
         let system = own_ae_title(&installation.config)?.to_string();
-        let exported =
-            write_study(&study, &archive, &self.to, identity, &system).map_err(|error| {
-                Failure::from_error(&format!("cannot make `{}`", self.to.display()), &error)
-            })?;
+        let decoder = decoder()?;
+        let exported = write_study(&study, &archive, &*decoder, &self.to, identity, &system).await;
+        let exported = exported.map_err(|error| {
+            Failure::from_error(&format!("cannot make `{}`", self.to.display()), &error)
+        })?;
         let mut written = 0;
         let mut coerced = 0;
         let mut failed = 0;

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod conformance;
 mod corrections;
+mod decoder;
 mod delivery;
 mod demo;
 mod destination;
@@ -67,8 +68,8 @@ macro_rules! commands {
         }
 
         impl Command {
-            /// Runs the process of a plugin or of the model, if that is the command: it is no
-            /// engine, and must not have a runtime. Returns any other command.
+            /// Runs the process of a plugin, of the model or of the decoder, if that is the
+            /// command: it is no engine, and must not have a runtime. Returns any other command.
             pub(crate) fn run_as_child(self) -> Result<ExitCode, Self> {
                 match self {
                     $(Self::$child(process) => Ok(process.run()),)*
@@ -122,5 +123,6 @@ commands! {
     child processes {
         ModelHost(model_host::ModelHost),
         PluginHost(plugin_host::PluginHost),
+        Decoder(decoder::Decoder),
     }
 }

@@ -9,7 +9,8 @@ use plugin_host::{Trust, sign};
 
 use super::Execute;
 use super::scratch::{Scratch, ScratchSite};
-use crate::installation::InstallationArgs;
+use crate::config::Config;
+use crate::installation::{Installation, InstallationArgs};
 use crate::output::{Failure, line, list};
 use crate::plugins::{open_host, own_folder};
 use crate::site_args::SiteArgs;
@@ -111,11 +112,11 @@ pub(super) async fn sign_all(
     plugins: &[PathBuf],
     arguments: &InstallationArgs,
 ) -> Result<(), Failure> {
-    let data = arguments.read()?.data;
+    let Installation { data, config, .. } = arguments.read()?;
     let signatures = data.join("signatures");
     let key = site_key(&data)?;
     for plugin in plugins {
-        let LoadedPlugin { name, version } = load(plugin, Trust::Anyone).await?;
+        let LoadedPlugin { name, version } = load(plugin, Trust::Anyone, &config).await?;
         let path = sign(plugin, &name, &version, &key, &signatures).map_err(|error| {
             Failure::from_error(&format!("cannot sign `{}`", plugin.display()), &error)
         })?;
@@ -131,16 +132,16 @@ fn site_key(data: &Path) -> Result<SigningKey, Failure> {
 
 /// Reports whether a plugin can be used, and whether this site has signed it.
 async fn check(plugin: &Path, arguments: &InstallationArgs) -> Result<(), Failure> {
-    let LoadedPlugin { name, version } = load(plugin, Trust::Anyone).await?;
+    let Installation { data, config, .. } = arguments.read()?;
+    let LoadedPlugin { name, version } = load(plugin, Trust::Anyone, &config).await?;
     line(format_args!("{name} {version}: it loads, describes itself and answers"));
-    let data = arguments.read()?.data;
     if !data.join("keys/plugins.key").exists() {
         line("to check its signature, name the data folder of a site: --data or --config");
         return Ok(());
     }
     let keys = vec![site_key(&data)?.verifying_key()];
     let signatures = data.join("signatures");
-    load(plugin, Trust::Signed { keys, inline: Vec::new(), signatures }).await?;
+    load(plugin, Trust::Signed { keys, inline: Vec::new(), signatures }, &config).await?;
     line("this site has signed it as it is");
     Ok(())
 }
@@ -152,7 +153,7 @@ struct LoadedPlugin {
 }
 
 /// Loads one plugin alone, as the engine would.
-async fn load(plugin: &Path, trust: Trust) -> Result<LoadedPlugin, Failure> {
+async fn load(plugin: &Path, trust: Trust, config: &Config) -> Result<LoadedPlugin, Failure> {
     if !plugin.exists() {
         return Err(Failure::new(format!("there is no `{}`", plugin.display())));
     }
@@ -161,7 +162,7 @@ async fn load(plugin: &Path, trust: Trust) -> Result<LoadedPlugin, Failure> {
     link_alone(plugin, &alone).map_err(|error| {
         Failure::from_error(&format!("cannot read `{}`", plugin.display()), &error)
     })?;
-    let opened = open_host(scratch.path(), &alone, trust).await?;
+    let opened = open_host(scratch.path(), &alone, trust, config).await?;
     if let Some(loaded) = opened.host.plugins().into_iter().next() {
         return Ok(LoadedPlugin { name: loaded.pin.name, version: loaded.pin.version });
     }

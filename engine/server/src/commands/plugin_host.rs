@@ -12,17 +12,22 @@ use crate::output::exit_code;
 pub(crate) struct PluginHost {
     /// The library, or the folder of a program.
     library: PathBuf,
-    /// The folder it may read images from.
+    /// The folder it gets its images in.
     #[arg(long)]
-    archive: PathBuf,
+    inputs: PathBuf,
     /// The upper bound of its memory, in bytes.
     #[arg(long)]
     memory: u64,
+    /// Run where the system cannot confine it, too.
+    #[arg(long)]
+    allow_unconfined: bool,
 }
 
 impl PluginHost {
     /// Runs until the engine closes the connection.
     pub(super) fn run(self) -> ExitCode {
-        exit_code(::plugin_host::child::run(&self.library, &self.archive, self.memory).is_ok())
+        let Self { library, inputs, memory, allow_unconfined } = self;
+        let outcome = ::plugin_host::child::run(&library, &inputs, memory, allow_unconfined);
+        exit_code(outcome.is_ok())
     }
 }

@@ -97,11 +97,23 @@ fn order_line(order: &Value) -> String {
     format!(
         "order {}, accession {}, patient {}, {}: {}",
         part("placer"),
-        part("accession"),
+        accession_text(part("accession"), order),
         part("patient"),
         part("procedure"),
         if is_cancelled { "cancelled" } else { "placed" }
     )
+}
+
+/// An accession number, and what images carry of it where that is not the same (HL7-41).
+fn accession_text(accession: &str, order: &Value) -> String {
+    let in_images = order.get("accession_in_images").and_then(Value::as_str).unwrap_or_default();
+    if !in_images.is_empty() {
+        return format!("{accession} ({in_images} in images)");
+    }
+    if accession.chars().count() > domain::ACCESSION_MAX {
+        return format!("{accession} (too long for images)");
+    }
+    accession.to_owned()
 }
 
 fn show_study(study: &WhyStudy) {
@@ -168,5 +180,14 @@ mod tests {
         let order = json!({"placer": "P1", "accession": "A1", "cancelled": true});
         assert_eq!(order_line(&order), "order P1, accession A1, patient -, -: cancelled");
         assert!(order_line(&json!({"procedure": "CT"})).ends_with("patient -, CT: placed"));
+    }
+
+    #[test]
+    fn hl7_41_an_order_says_what_images_carry_of_a_long_accession_number() {
+        let long = "RIS-2026-0000012345";
+        let carried = json!({"accession": long, "accession_in_images": "RIS-2026-0000012"});
+        assert!(order_line(&carried).contains(&format!("{long} (RIS-2026-0000012 in images)")));
+        let unknown = json!({"accession": long, "accession_in_images": ""});
+        assert!(order_line(&unknown).contains(&format!("{long} (too long for images)")));
     }
 }

@@ -160,11 +160,12 @@ impl PgStore {
         let rows = sqlx::query_scalar(
             "select jsonb_build_object('placer', placer, 'filler', filler, 'kind', kind,
                 'placer_authority', placer_authority, 'filler_authority', filler_authority,
-                'accession', accession,
+                'accession', accession, 'accession_in_images', accession_in_images,
                 'study', study, 'procedure', body ->> 'procedure', 'cancelled', cancelled,
                 'patient', (select p.value from patient p where p.id = patient_root(o.patient)))
              from imaging_order o
-             where accession = $1 or placer = $1 or filler = $1 or study = $1 limit 100",
+             where accession = $1 or placer = $1 or filler = $1 or study = $1
+                or (accession_in_images <> '' and accession_in_images = $1) limit 100",
         )
         .bind(text)
         .fetch_all(&self.pool)

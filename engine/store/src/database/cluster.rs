@@ -137,6 +137,20 @@ impl Cluster {
     ///
     /// Each error states what to do about it, where something can be done.
     pub async fn start(data: &Path, pg_bin: Option<&Path>) -> Result<Self, ClusterError> {
+        Self::start_beside(data, pg_bin, || false).await
+    }
+
+    /// The same beside an engine, which starts its cluster by itself: as long as `is_of_engine`
+    /// holds, nothing is started or changed, and the cluster is waited for until it answers.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn start_beside(
+        data: &Path,
+        pg_bin: Option<&Path>,
+        is_of_engine: impl Fn() -> bool + Send + Sync,
+    ) -> Result<Self, ClusterError> {
         let binaries = find_binaries(pg_bin).ok_or_else(|| match pg_bin {
             Some(folder) => ClusterError::NotThere { folder: folder.to_owned() },
             None => ClusterError::NotInstalled,
@@ -158,16 +172,36 @@ impl Cluster {
             binaries,
             folder,
         };
-        cluster.own(&cluster.folder.clone(), 0o700)?;
-        cluster.own(&cluster.socket_folder.clone(), 0o700)?;
-        cluster.initialise()?;
-        if cluster.connects().await {
-            debug!("took over the running database");
-        } else {
-            cluster.spawn_and_wait().await?;
+        if !cluster.answers_an_engine(is_of_engine).await? {
+            cluster.own(&cluster.folder.clone(), 0o700)?;
+            cluster.own(&cluster.socket_folder.clone(), 0o700)?;
+            cluster.initialise()?;
+            if cluster.connects().await {
+                debug!("took over the running database");
+            } else {
+                cluster.spawn_and_wait().await?;
+            }
         }
         cluster.make_roles().await?;
         Ok(cluster)
+    }
+
+    /// Waits for the cluster of an engine. False once no engine runs it.
+    async fn answers_an_engine(
+        &self,
+        is_of_engine: impl Fn() -> bool + Send + Sync,
+    ) -> Result<bool, ClusterError> {
+        let begin = Instant::now();
+        while is_of_engine() {
+            if self.connects().await {
+                return Ok(true);
+            }
+            if begin.elapsed() >= START_TIME_MAX {
+                return Err(ClusterError::NoAnswer { log: self.log() });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(false)
     }
 
     /// How to connect as the owner of everything.

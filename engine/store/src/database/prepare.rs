@@ -28,6 +28,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "is_delivery_repeated",
         include_str!("../../../../migrations/functions/is_delivery_repeated.sql"),
     ),
+    ("is_due", include_str!("../../../../migrations/functions/is_due.sql")),
     ("is_message_due", include_str!("../../../../migrations/functions/is_message_due.sql")),
     ("is_study_due", include_str!("../../../../migrations/functions/is_study_due.sql")),
     (

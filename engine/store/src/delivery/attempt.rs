@@ -5,13 +5,14 @@ use std::time::Duration;
 use contracts::{Block, ClaimedDelivery, DeliveryEnd, NewTask, Output, WorkKind};
 use domain::event::{
     Delivered, DeliveryAttempt, DeliveryBlocked, DeliveryFailed, DeliveryOutcome,
-    DeliveryPostponed, DeliveryPromised, IdentityChangedAfterDelivery,
+    DeliveryPostponed, DeliveryPromised, IdentityChangedAfterDelivery, OrderLinkedAfterDelivery,
 };
 use domain::{Action, BlockReason, DeliveryState, Event, Outcome, Subject, TaskKind};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::database::wakeups::notify;
-use crate::delivery::compose::{Composed, composed_in_tx, version_of};
+use crate::delivery::compose::{Composed, composed_in_tx, omissions, version_of};
 use crate::delivery::sent::{self, SentOutputs};
 use crate::delivery::{commitment_answer, destination, view};
 use crate::error::Result;
@@ -83,7 +84,7 @@ impl<'a> EndColumns<'a> {
                 let reason = "accepted; waits for storage commitment";
                 Self::new(DeliveryState::AwaitingCommitment, reason)
             }
-            DeliveryEnd::Again { reason, after } => {
+            DeliveryEnd::Again { reason, after, .. } => {
                 Self { wait: *after, ..Self::new(DeliveryState::Queued, reason) }
             }
             DeliveryEnd::Failed { reason, .. } => Self::new(DeliveryState::Failed, reason),
@@ -94,15 +95,30 @@ impl<'a> EndColumns<'a> {
     }
 }
 
+/// What people are told of a delivery that arrived; empty if nothing.
+async fn remark_of(tx: &mut PgConnection, run: Uuid, composed: &Composed) -> Result<String> {
+    let mut remarks = Vec::new();
+    if composed.is_without_patient() {
+        remarks.push(WITHOUT_PATIENT.to_owned());
+    }
+    if let Some(payload) = composed.payload {
+        remarks.push(omissions(tx, run, payload).await?);
+    }
+    remarks.retain(|it| !it.is_empty());
+    Ok(remarks.join("; "))
+}
+
 async fn write_state(
     tx: &mut PgConnection,
     delivery: &ClaimedDelivery,
     end: &DeliveryEnd,
     composed: &Composed,
 ) -> Result<()> {
+    let remark;
     let mut columns = EndColumns::of(end);
-    if columns.state == DeliveryState::Delivered && composed.is_without_patient() {
-        columns.reason = WITHOUT_PATIENT;
+    if columns.state == DeliveryState::Delivered {
+        remark = remark_of(tx, delivery.run, composed).await?;
+        columns.reason = &remark;
     }
     sqlx::query(
         "update delivery set state = $2, reason = $3, blocked_by = $5, lease_until = null,
@@ -159,6 +175,15 @@ async fn requeue(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<()
     Ok(())
 }
 
+/// Notes that a delivery was made under an identity or without an order that holds now.
+async fn mark_stale(tx: &mut PgConnection, delivery: &ClaimedDelivery) -> Result<()> {
+    sqlx::query("update delivery set is_stale = true where id = $1")
+        .bind(delivery.id)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Records what the destination has now, and whether it is to get something else already.
 async fn note_arrival(
     tx: &mut PgConnection,
@@ -167,6 +192,7 @@ async fn note_arrival(
     composed: Composed,
 ) -> Result<()> {
     let view = view::of(tx, keys, delivery).await?;
+    let missing_order = composed.missing_order(&view.orders);
     let version = composed.version.and_then(|it| u32::try_from(it).ok()).unwrap_or_default();
     if let Some(payload) = composed.payload {
         let content = payload::read_existing(tx, keys, payload).await?;
@@ -182,12 +208,15 @@ async fn note_arrival(
     if version != version_of(&view) {
         requeue(tx, delivery).await?;
     }
+    if let Some(order) = missing_order {
+        mark_stale(tx, delivery).await?;
+        let subject = view::subject(tx, delivery).await?;
+        let body = OrderLinkedAfterDelivery { delivery: delivery.id, order };
+        append(tx, &Event::new(subject, body)).await?;
+    }
     let patient = view.patient.as_ref().map(|it| it.id);
     if composed.stamp.is_some() && composed.patient != patient {
-        sqlx::query("update delivery set is_stale = true where id = $1")
-            .bind(delivery.id)
-            .execute(&mut *tx)
-            .await?;
+        mark_stale(tx, delivery).await?;
         let subject = view::subject(tx, delivery).await?;
         let body = IdentityChangedAfterDelivery { delivery: None };
         append(tx, &Event::new(subject, body).with_action(Action::E)).await?;

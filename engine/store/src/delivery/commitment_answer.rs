@@ -18,6 +18,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::database::wakeups::notify;
+use crate::delivery::compose::omissions;
 use crate::error::Result;
 use crate::run::task;
 use crate::trail::append::append;
@@ -97,6 +98,7 @@ struct AwaitingRow {
     run: Uuid,
     destination: String,
     attempt: i32,
+    composed: Option<Uuid>,
 }
 
 /// Ends a delivery that awaits commitment, if its answer is stored: it is delivered, sent again, or
@@ -110,7 +112,7 @@ pub(crate) async fn settle(tx: &mut PgConnection, transaction: &str) -> Result<(
     let Some(gaps) = gaps else { return Ok(()) };
     let gaps: Vec<CommitmentGap> = serde_json::from_value(gaps)?;
     let row: Option<AwaitingRow> = sqlx::query_as(
-        "select id, run, destination, attempt from delivery
+        "select id, run, destination, attempt, composed from delivery
          where commitment = $1 and state = 'awaiting_commitment' for update",
     )
     .bind(transaction)
@@ -122,7 +124,11 @@ pub(crate) async fn settle(tx: &mut PgConnection, transaction: &str) -> Result<(
         _ if row.attempt < ATTEMPTS_MAX => DeliveryState::Queued,
         _ => DeliveryState::Failed,
     };
-    let reason = if gaps.is_empty() { String::new() } else { describe_gaps(&gaps) };
+    let reason = match row.composed {
+        _ if !gaps.is_empty() => describe_gaps(&gaps),
+        Some(payload) => omissions(tx, row.run, payload).await?,
+        None => String::new(),
+    };
     sqlx::query(
         "update delivery set reason = $2, state = $3,
             run_after = clock_timestamp()

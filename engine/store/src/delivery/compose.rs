@@ -1,7 +1,8 @@
 //! Composing a delivery: once for everything it depends on, and again when any of it changes.
 
 use contracts::{
-    ClaimedDelivery, Compose, ComposeFailure, DeliveryView, OrderSnapshot, Output, StoreError,
+    ClaimedDelivery, Compose, ComposeFailure, ComposedReport, DeliveryView, OrderSnapshot, Output,
+    StoreError,
 };
 use domain::Event;
 use domain::event::{ComposedOutput, ReportComposed};
@@ -28,12 +29,21 @@ pub(crate) struct Composed {
     pub(crate) patient: Option<Uuid>,
     /// The version of the result that they show; zero before review.
     pub(crate) version: Option<i32>,
+    /// The orders they name.
+    pub(crate) orders: Option<Vec<Uuid>>,
 }
 
 impl Composed {
     /// Whether something was composed, and for no patient.
     pub(crate) const fn is_without_patient(&self) -> bool {
         self.stamp.is_some() && self.patient.is_none()
+    }
+
+    /// An order of these that is in force and that they do not name: it came meanwhile.
+    pub(crate) fn missing_order(&self, orders: &[OrderSnapshot]) -> Option<Uuid> {
+        let named = self.orders.as_ref()?;
+        let missing = orders.iter().find(|it| !it.is_cancelled && !named.contains(&it.id));
+        missing.map(|it| it.id)
     }
 }
 
@@ -48,7 +58,7 @@ pub(crate) async fn composed_in_tx(
 ) -> Result<Composed> {
     let row: Option<Composed> = sqlx::query_as(
         "select composed as payload, composed_stamp as stamp, composed_patient as patient,
-            composed_version as version
+            composed_version as version, composed_orders as orders
          from delivery where id = $1 and attempt = $2 and state = 'sending' for update",
     )
     .bind(delivery.id)
@@ -78,15 +88,15 @@ pub(crate) async fn compose_in_tx(
         return Ok(Ok(serde_json::from_slice(&content)?));
     }
     view.revision = revision(tx, delivery.run, &revision_stamp(&view, &stamp)?).await?;
-    let outputs = match compose(&view) {
-        Ok(outputs) => outputs,
+    let ComposedReport { outputs, omitted } = match compose(&view) {
+        Ok(report) => report,
         Err(failure) => return Ok(Err(failure)),
     };
     let content = serde_json::to_vec(&outputs)?;
     let stored = payload::store(tx, keys, view.run.patient, "outputs", &content).await?;
     sqlx::query(
         "update delivery set composed = $2, composed_stamp = $3, composed_patient = $4,
-            composed_version = $5, composed_orders = $6 where id = $1",
+            composed_version = $5, composed_orders = $6, is_stale = false where id = $1",
     )
     .bind(delivery.id)
     .bind(stored.id)
@@ -104,6 +114,7 @@ pub(crate) async fn compose_in_tx(
             .iter()
             .map(|it| ComposedOutput { kind: it.kind, id: it.id.clone() })
             .collect(),
+        omitted,
         payload: stored.id,
         salted_sha256: stored.digest,
     };
@@ -113,6 +124,31 @@ pub(crate) async fn compose_in_tx(
         return Ok(Err(ComposeFailure::Repeats));
     }
     Ok(Ok(outputs))
+}
+
+/// What the outputs of a payload lack, for people: images that could not be decoded. Empty if
+/// nothing.
+pub(crate) async fn omissions(tx: &mut PgConnection, run: Uuid, payload: Uuid) -> Result<String> {
+    let rows: Vec<OmissionRow> = sqlx::query_as(
+        "select o.value ->> 'instance' as instance, o.value ->> 'reason' as reason
+         from audit.event e, jsonb_array_elements(e.body #> '{detail,omitted}') o
+         where e.run = $1 and e.kind = 'report_composed' and e.body #>> '{detail,payload}' = $2
+         order by e.position, 1",
+    )
+    .bind(run)
+    .bind(payload.to_string())
+    .fetch_all(tx)
+    .await?;
+    let texts =
+        rows.iter().map(|it| format!("nothing is drawn into image {}: {}", it.instance, it.reason));
+    Ok(texts.collect::<Vec<_>>().join("; "))
+}
+
+/// An image that a report has no picture of.
+#[derive(sqlx::FromRow)]
+struct OmissionRow {
+    instance: String,
+    reason: String,
 }
 
 /// Whether the destination received this delivery repeatedly without a cause:

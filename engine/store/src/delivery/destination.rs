@@ -1,6 +1,6 @@
 //! How destinations fare: paused by a person, or resting after repeated failures (circuit breaker).
 
-use contracts::{DeliveryEnd, WorkKind};
+use contracts::{AtFault, DeliveryEnd, WorkKind};
 use domain::event::{DestinationBack, DestinationPaused, DestinationRests, DestinationResumed};
 use domain::{Action, Actor, Event, Outcome, Subject};
 use serde::Serialize;
@@ -21,7 +21,7 @@ const PAUSED_BY_ENGINE: &str = "on_error: block";
 const REST_SECONDS_MIN: f64 = 15.0;
 
 /// Upper bound of a rest, in seconds.
-const REST_SECONDS_MAX: f64 = 300.0;
+pub(crate) const REST_SECONDS_MAX: f64 = 300.0;
 
 /// A destination in a list.
 #[derive(Clone, Debug, Serialize, sqlx::FromRow)]
@@ -53,7 +53,7 @@ impl PgStore {
     pub async fn destinations(&self) -> StoreResult<Vec<DestinationLine>> {
         let rows = sqlx::query_as(
             "select n.name, case when s.is_paused then 'paused'
-                    when s.open_until > clock_timestamp() then 'resting' else 'working' end as state,
+                    when not is_due(s.open_until, $1) then 'resting' else 'working' end as state,
                 s.paused_by, coalesce(s.failures, 0) as failures,
                 coalesce(s.last_error, '') as last_error,
                 to_char(s.last_ok at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as last_ok,
@@ -64,7 +64,8 @@ impl PgStore {
                 left join destination_state s on s.name = n.name
                 left join delivery d on d.destination = n.name
              group by n.name, s.name order by n.name",
-        );
+        )
+        .bind(REST_SECONDS_MAX);
         Ok(rows.fetch_all(&self.pool).await.map_err(Error::from)?)
     }
 
@@ -131,10 +132,15 @@ pub(crate) async fn note_attempt(
 ) -> Result<()> {
     match end {
         DeliveryEnd::Delivered | DeliveryEnd::AwaitingCommitment => note_success(tx, name).await,
-        DeliveryEnd::Again { reason, .. } => note_failure(tx, name, reason).await,
+        DeliveryEnd::Again { reason, at_fault: AtFault::Destination, .. } => {
+            note_failure(tx, name, reason).await
+        }
         DeliveryEnd::Failed { reason, pauses: true } => pause_after(tx, name, reason).await,
-        // The destination answered: its refusal of this delivery says nothing of the next one.
-        DeliveryEnd::Failed { pauses: false, .. } | DeliveryEnd::Blocked(_) => Ok(()),
+        // Nothing was asked of the destination; or it answered, and its refusal of this delivery
+        // says nothing of the next one.
+        DeliveryEnd::Again { at_fault: AtFault::Engine, .. }
+        | DeliveryEnd::Failed { pauses: false, .. }
+        | DeliveryEnd::Blocked(_) => Ok(()),
     }
 }
 

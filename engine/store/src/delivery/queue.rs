@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use contracts::{
-    ClaimedDelivery, CommitmentAnswer, Compose, ComposeFailure, DeliveryEnd, DeliveryStore,
-    DeliveryView, Output, StoreError, WorkKind,
+    ClaimedDelivery, CommitmentAnswer, Compose, ComposeFailure, DELIVERY_WAIT_MAX, DeliveryEnd,
+    DeliveryStore, DeliveryView, Output, StoreError, WorkKind,
 };
 use domain::event::{
     CorrectionQueued, DeliveryAttempt, DeliveryLeftAsItWas, DeliveryResent, DeliveryStarted,
@@ -19,8 +19,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::database::lease::LEASE_MAX;
 use crate::database::pg_store::{PgStore, commit};
 use crate::database::wakeups::notify;
+use crate::delivery::destination::REST_SECONDS_MAX;
 use crate::delivery::{attempt, commitment_answer, compose, view};
 use crate::error::{Error, Result, StoreResult, inconsistent};
 use crate::patient::identity;
@@ -137,12 +139,12 @@ async fn claim_in_tx(
             lease_until = clock_timestamp() + $1 * interval '1 second'
          where id = (
             select d.id from delivery d
-            where ((d.state = 'queued' and d.run_after <= clock_timestamp())
-                or (d.state = 'sending' and d.lease_until < clock_timestamp()))
+            where ((d.state = 'queued' and is_due(d.run_after, $3))
+                or (d.state = 'sending' and is_due(d.lease_until, $4)))
               and d.id <> all($2)
               and not exists (select from hold where part = 'deliveries')
               and not exists (select from destination_state s where s.name = d.destination
-                  and (s.is_paused or s.open_until > clock_timestamp()))
+                  and (s.is_paused or not is_due(s.open_until, $5)))
               and not exists (select 1 from delivery e
                 where e.destination = d.destination and e.position < d.position
                   and e.patient is not distinct from d.patient
@@ -152,6 +154,9 @@ async fn claim_in_tx(
     )
     .bind(lease.as_secs_f64())
     .bind(in_flight)
+    .bind(DELIVERY_WAIT_MAX.as_secs_f64())
+    .bind(LEASE_MAX.as_secs_f64())
+    .bind(REST_SECONDS_MAX)
     .fetch_optional(&mut *tx)
     .await?;
     let Some(row) = row else { return Ok(None) };

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use contracts::{
-    Block, ClaimedDelivery, CommitmentAnswer, CommitmentEvent, CommitmentResult, Compose,
-    ComposeFailure, DeliveryEnd, DeliveryStore as _, DeliveryView, FailedReference, FailureReason,
-    InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _, Output,
-    SopReference, StoreError,
+    AtFault, Block, ClaimedDelivery, CommitmentAnswer, CommitmentEvent, CommitmentResult, Compose,
+    ComposeFailure, ComposedReport, DELIVERY_WAIT_MAX, DeliveryEnd, DeliveryStore as _,
+    DeliveryView, FailedReference, FailureReason, InstanceRecord, InstanceStore as _, MergeKind,
+    MessageEffect, MessageStore as _, Output, SopReference, StoreError,
 };
+use domain::event::OmittedPicture;
 use domain::{Actor, BlockReason, DemographicsChange, OrderAction, OrderKey, OutputKind};
 use uuid::Uuid;
 
@@ -82,7 +83,10 @@ fn output(id: &str) -> Output {
 
 /// Composes an output whose identifier contains the revision.
 fn compose() -> Compose<'static> {
-    Box::new(|view: &DeliveryView| Ok(vec![output(&format!("revision {}", view.revision))]))
+    Box::new(|view: &DeliveryView| {
+        let outputs = vec![output(&format!("revision {}", view.revision))];
+        Ok(ComposedReport { outputs, omitted: Vec::new() })
+    })
 }
 
 #[tokio::test]
@@ -150,6 +154,24 @@ async fn a_failure_to_compose_stores_nothing() {
     assert_eq!(test.count("payload where kind = 'outputs'").await, 0);
 }
 
+/// An image that cannot be decoded is told where people look, once the rest has arrived.
+#[tokio::test]
+async fn sec_24_a_delivery_that_arrived_without_a_picture_says_so() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let omitted = vec![OmittedPicture {
+        instance: "1.2.3".to_owned(),
+        reason: "its pixels cannot be decoded".to_owned(),
+    }];
+    let report = ComposedReport { outputs: vec![output("o")], omitted };
+    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(report))).await;
+    assert!(composed.unwrap().is_ok());
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+    let reason = test.value("select reason from delivery").await;
+    assert_eq!(reason, "nothing is drawn into image 1.2.3: its pixels cannot be decoded");
+}
+
 #[tokio::test]
 async fn hl7_44_a_merge_releases_a_delivery_that_mixed_two_patients() {
     let test = TestStore::new().await;
@@ -172,6 +194,41 @@ async fn hl7_44_a_merge_releases_a_delivery_that_mixed_two_patients() {
     test.intake.store_message(message("1", vec![merge])).await.unwrap();
     assert_eq!(test.value("select blocked_by from delivery").await, "");
     assert_eq!(claim(&test).await.unwrap().run, claimed.run);
+}
+
+/// An order that comes while a report is on its way is not in it either.
+#[tokio::test]
+async fn din_65_an_order_that_comes_during_an_attempt_makes_stale_what_was_sent_without_it() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    assert!(test.store.compose_delivery(&claimed, compose()).await.unwrap().is_ok());
+    let key = OrderKey { accession: "A1".to_owned(), ..OrderKey::default() };
+    let order = ordered(OrderAction::Place, "P1", key);
+    test.intake.store_message(message("1", vec![order])).await.unwrap();
+
+    test.store.finish_delivery(&claimed, DeliveryEnd::Delivered).await.unwrap();
+
+    assert_eq!(test.count("delivery where is_stale").await, 1);
+    let told = "audit.event where kind = 'order_linked_after_delivery'";
+    assert_eq!(test.count(told).await, 1);
+}
+
+/// What waits for commitment was sent without the order, too.
+#[tokio::test]
+async fn din_65_an_order_that_comes_later_makes_stale_what_is_not_committed_yet() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    assert!(test.store.compose_delivery(&claimed, compose()).await.unwrap().is_ok());
+    let end = DeliveryEnd::AwaitingCommitment;
+    test.store.finish_delivery(&claimed, end).await.unwrap();
+
+    let key = OrderKey { accession: "A1".to_owned(), ..OrderKey::default() };
+    let order = ordered(OrderAction::Place, "P1", key);
+    test.intake.store_message(message("1", vec![order])).await.unwrap();
+
+    assert_eq!(test.count("delivery where is_stale").await, 1);
 }
 
 #[tokio::test]
@@ -246,11 +303,53 @@ async fn a_failed_delivery_is_given_to_a_person_and_can_be_resent() {
     assert_eq!(claim(&test).await.unwrap().attempt, 2);
 }
 
+fn postponed(at_fault: AtFault, after: Duration) -> DeliveryEnd {
+    DeliveryEnd::Again { reason: "no answer".to_owned(), after, at_fault }
+}
+
+#[tokio::test]
+async fn acc_04_a_failure_of_our_own_does_not_count_against_a_destination() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    for attempt in 1..=7 {
+        let claimed = claim(&test).await.unwrap();
+        assert_eq!(claimed.attempt, attempt);
+        let own = postponed(AtFault::Engine, Duration::ZERO);
+        test.store.finish_delivery(&claimed, own).await.unwrap();
+    }
+    let line = test.store.destinations().await.unwrap().remove(0);
+    let text = (line.state.as_str(), line.last_error.as_str());
+    assert_eq!((text, line.failures), (("working", ""), 0));
+}
+
+#[tokio::test]
+async fn acc_05_a_time_from_a_clock_that_was_ahead_holds_no_delivery_back() {
+    let test = TestStore::new().await;
+    add_run(&test, 1, "P1", &["pacs"]).await;
+    let claimed = claim(&test).await.unwrap();
+    let later = postponed(AtFault::Engine, DELIVERY_WAIT_MAX);
+    test.store.finish_delivery(&claimed, later).await.unwrap();
+    // A wait that the engine itself may have set holds.
+    assert!(claim(&test).await.is_none());
+    let ahead = "clock_timestamp() + interval '1 hour'";
+    test.execute(&format!("update delivery set run_after = {ahead}")).await;
+    assert_eq!(claim(&test).await.unwrap().attempt, 2);
+    assert!(claim(&test).await.is_none());
+    test.execute(&format!("update delivery set lease_until = {ahead}")).await;
+    let third = claim(&test).await.unwrap();
+    assert_eq!(third.attempt, 3);
+    let again = postponed(AtFault::Destination, Duration::ZERO);
+    test.store.finish_delivery(&third, again).await.unwrap();
+    test.execute(&format!("update destination_state set open_until = {ahead}")).await;
+    assert_eq!(test.store.destinations().await.unwrap().remove(0).state, "working");
+    assert_eq!(claim(&test).await.unwrap().attempt, 4);
+}
+
 #[tokio::test]
 async fn a_destination_rests_after_failures_in_a_row_and_a_success_ends_that() {
     let test = TestStore::new().await;
     add_run(&test, 1, "P1", &["pacs"]).await;
-    let again = || DeliveryEnd::Again { reason: "no answer".to_owned(), after: Duration::ZERO };
+    let again = || postponed(AtFault::Destination, Duration::ZERO);
     for _ in 0..5 {
         let claimed = claim(&test).await.unwrap();
         test.store.finish_delivery(&claimed, again()).await.unwrap();
@@ -283,8 +382,9 @@ async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
 /// Claims the only delivery, to be composed of an object with this UID.
 async fn claim_and_compose(test: &TestStore) -> ClaimedDelivery {
     let claimed = claim(test).await.unwrap();
-    let object = || vec![Output { sop_class: "1.2".to_owned(), ..output("1.2.3") }];
-    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(object())));
+    let outputs = vec![Output { sop_class: "1.2".to_owned(), ..output("1.2.3") }];
+    let report = ComposedReport { outputs, omitted: Vec::new() };
+    let composed = test.store.compose_delivery(&claimed, Box::new(move |_| Ok(report)));
     assert!(composed.await.unwrap().is_ok());
     claimed
 }

@@ -10,7 +10,7 @@ use crate::delivery::sent::SentRecord;
 use crate::error::Result;
 use crate::patient::identity;
 use crate::result::review;
-use crate::run::{chain, record, snapshot};
+use crate::run::{chain, record, separation, snapshot};
 use crate::vault::keys::Keys;
 use crate::vault::payload;
 
@@ -60,6 +60,7 @@ pub(crate) async fn of(
         revision: 0,
         before: sent_before(tx, keys, delivery).await?,
         is_superseded: is_superseded(tx, &run).await?,
+        is_mixed: separation::is_mixed(tx, run.message).await?,
         run,
     })
 }

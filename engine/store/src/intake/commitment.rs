@@ -29,7 +29,8 @@ use crate::trail::append::append;
 /// First wait after a report failed. Each further one is twice as long.
 const WAIT_MIN: Duration = Duration::from_mins(1);
 
-/// Upper bound of the wait between two attempts.
+/// Upper bound of the wait between two attempts, and of every lease of a request. What lies further
+/// ahead was written under a clock that was ahead.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// For how many days we try to report a result (DIN-32).
@@ -47,7 +48,29 @@ impl CommitmentStore for PgStore {
         &self,
         lease: Duration,
     ) -> StoreResult<Option<CommitmentCheck>> {
-        Ok(claim_check(self, lease).await?)
+        let mut tx = self.begin().await?;
+        let check = claim_check_in_tx(&mut tx, lease).await?;
+        commit(tx).await?;
+        Ok(check)
+    }
+
+    async fn postpone_commitment_check(
+        &self,
+        peer: &str,
+        transaction: &str,
+        wait: Duration,
+    ) -> StoreResult<()> {
+        sqlx::query(
+            "update commitment set lease_until = clock_timestamp() + $3 * interval '1 second'
+             where peer = $1 and transaction_uid = $2 and state = 'asked'",
+        )
+        .bind(peer)
+        .bind(transaction)
+        .bind(wait.as_secs_f64())
+        .execute(&self.pool)
+        .await
+        .map_err(Error::from)?;
+        Ok(())
     }
 
     async fn finish_commitment_check(
@@ -71,12 +94,13 @@ impl CommitmentStore for PgStore {
             "update commitment set attempt = attempt + 1,
                 lease_until = clock_timestamp() + $3 * interval '1 second'
              where peer = $1 and transaction_uid = $2 and state = 'checked'
-                and coalesce(lease_until, '-infinity') < clock_timestamp()
+                and is_due(coalesce(lease_until, '-infinity'), $4)
              returning result",
         )
         .bind(peer)
         .bind(transaction)
         .bind(lease.as_secs_f64())
+        .bind(WAIT_MAX.as_secs_f64())
         .fetch_optional(&self.pool)
         .await
         .map_err(Error::from)?;
@@ -181,17 +205,21 @@ async fn repeat(
     Ok(())
 }
 
-async fn claim_check(store: &PgStore, lease: Duration) -> Result<Option<CommitmentCheck>> {
+async fn claim_check_in_tx(
+    tx: &mut PgConnection,
+    lease: Duration,
+) -> Result<Option<CommitmentCheck>> {
     let row: Option<(String, String, Value)> = sqlx::query_as(
         "update commitment set lease_until = clock_timestamp() + $1 * interval '1 second'
          where (peer, transaction_uid) = (
             select peer, transaction_uid from commitment
-            where state = 'asked' and coalesce(lease_until, '-infinity') < clock_timestamp()
+            where state = 'asked' and is_due(coalesce(lease_until, '-infinity'), $2)
             order by asked_at limit 1 for update skip locked)
          returning peer, transaction_uid, request",
     )
     .bind(lease.as_secs_f64())
-    .fetch_optional(&store.pool)
+    .bind(WAIT_MAX.as_secs_f64())
+    .fetch_optional(&mut *tx)
     .await?;
     let Some((peer, transaction, request)) = row else { return Ok(None) };
     let requested: Vec<SopReference> = serde_json::from_value(request)?;
@@ -202,7 +230,7 @@ async fn claim_check(store: &PgStore, lease: Duration) -> Result<Option<Commitme
              order by is_current desc, received_at limit 1",
         )
         .bind(&reference.sop_instance)
-        .fetch_optional(&store.pool)
+        .fetch_optional(&mut *tx)
         .await?;
         let stored = stored.map(|(sop_class, sha256)| StoredReference { sop_class, sha256 });
         references.push(ReferenceToCheck { reference, stored });
@@ -261,12 +289,13 @@ async fn claim_report(store: &PgStore, lease: Duration) -> Result<Option<Commitm
             lease_until = clock_timestamp() + $1 * interval '1 second'
          where (peer, transaction_uid) = (
             select peer, transaction_uid from commitment
-            where state = 'checked' and run_after <= clock_timestamp()
-                and coalesce(lease_until, '-infinity') < clock_timestamp()
+            where state = 'checked' and is_due(run_after, $2)
+                and is_due(coalesce(lease_until, '-infinity'), $2)
             order by run_after limit 1 for update skip locked)
          returning peer, address, called_ae, result, attempt",
     )
     .bind(lease.as_secs_f64())
+    .bind(WAIT_MAX.as_secs_f64())
     .fetch_optional(&store.pool)
     .await?;
     let Some(row) = row else { return Ok(None) };

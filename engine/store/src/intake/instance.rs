@@ -66,6 +66,13 @@ struct Inserted {
     conflicts: Vec<String>,
 }
 
+/// A version of an instance that is stored.
+#[derive(sqlx::FromRow)]
+struct StoredVersion {
+    sha256: String,
+    is_current: bool,
+}
+
 async fn insert_in_tx(
     tx: &mut PgConnection,
     domains: &IdentityDomains,
@@ -82,12 +89,17 @@ async fn insert_in_tx(
             .fetch_one(&mut *tx)
             .await?;
     add_series(tx, record).await?;
-    let versions: Vec<String> = sqlx::query_scalar("select sha256 from instance where uid = $1")
-        .bind(&record.instance)
-        .fetch_all(&mut *tx)
-        .await?;
-    if versions.contains(&record.sha256) {
+    let versions: Vec<StoredVersion> =
+        sqlx::query_as("select sha256, is_current from instance where uid = $1")
+            .bind(&record.instance)
+            .fetch_all(&mut *tx)
+            .await?;
+    let is_stored = versions.iter().any(|it| it.sha256 == record.sha256);
+    let has_current = versions.iter().any(|it| it.is_current);
+    if is_stored {
         restore_removed(tx, &record.instance, &record.sha256).await?;
+    }
+    if is_stored && has_current {
         let outcome = InstanceOutcome::Identical;
         return Ok(Inserted {
             outcome,
@@ -103,13 +115,18 @@ async fn insert_in_tx(
         malformed_uids(record).into_iter().chain(contradictions.into_iter().map(|it| it.text));
     let conflicts: Vec<String> = conflicts.collect();
     let has_conflict = flags.iter().any(|it| it.is_identity_conflict());
+    // What is kept and not used gives way to what can be: its sender has mended it, or the conflict
+    // was resolved.
     let outcome = match record.versions {
-        VersionPolicy::Reject if !versions.is_empty() => {
+        VersionPolicy::Reject if has_current => {
             let outcome = InstanceOutcome::VersionRefused;
             return Ok(Inserted { outcome, flags, conflicts });
         }
-        _ if !versions.is_empty() => InstanceOutcome::OtherVersion,
-        _ if has_conflict => InstanceOutcome::Flagged,
+        _ if has_conflict => {
+            let conflicts = flags.iter().copied().filter(|it| it.is_identity_conflict());
+            InstanceOutcome::Flagged(conflicts.collect())
+        }
+        _ if has_current => InstanceOutcome::OtherVersion,
         _ => InstanceOutcome::New,
     };
     // What is of another patient says nothing about the orders of the study.
@@ -118,9 +135,8 @@ async fn insert_in_tx(
     if is_new || is_of_study {
         add_accessions(tx, domains, record).await?;
     }
-    let replaces = outcome == InstanceOutcome::OtherVersion
-        && record.versions == VersionPolicy::Replace
-        && !has_conflict;
+    let replaces =
+        outcome == InstanceOutcome::OtherVersion && record.versions == VersionPolicy::Replace;
     if replaces {
         sqlx::query("update instance set is_current = false where uid = $1")
             .bind(&record.instance)
@@ -128,7 +144,7 @@ async fn insert_in_tx(
             .await?;
     }
     let is_current = outcome == InstanceOutcome::New || replaces;
-    insert_row(tx, record, is_current, &flags).await?;
+    write_row(tx, record, is_current, &flags).await?;
     if is_current {
         schedule_study(tx, record).await?;
         note_correction(tx, record).await?;
@@ -329,7 +345,8 @@ async fn contradictions(
     Ok(found)
 }
 
-async fn insert_row(
+/// Inserts the row of an instance, or brings that of the very same one up to date.
+async fn write_row(
     tx: &mut PgConnection,
     record: &InstanceRecord,
     is_current: bool,
@@ -338,7 +355,9 @@ async fn insert_row(
     sqlx::query(
         "insert into instance (uid, sha256, series, study, sop_class, transfer_syntax, bytes,
             calling_ae, is_current, flags, has_identity_conflict, is_own)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         on conflict (uid, sha256) do update set is_current = excluded.is_current,
+            flags = excluded.flags, has_identity_conflict = excluded.has_identity_conflict",
     )
     .bind(&record.instance)
     .bind(&record.sha256)
@@ -361,7 +380,7 @@ async fn insert_row(
 pub(crate) fn event_of(
     record: &InstanceRecord,
     patient: Option<Uuid>,
-    outcome: InstanceOutcome,
+    outcome: &InstanceOutcome,
     flags: &[QualityFlag],
 ) -> Event {
     let subject = Subject {
@@ -383,7 +402,7 @@ pub(crate) fn event_of(
         InstanceOutcome::New => Event::new(subject, InstanceReceived(facts)),
         InstanceOutcome::Identical => Event::new(subject, DuplicateReceived(facts)),
         InstanceOutcome::OtherVersion => Event::new(subject, InstanceVersionReceived(facts)),
-        InstanceOutcome::Flagged => {
+        InstanceOutcome::Flagged(_) => {
             Event::new(subject, InstanceFlagged(facts)).ended(Outcome::MinorFailure)
         }
         InstanceOutcome::VersionRefused => {
@@ -400,7 +419,7 @@ async fn report_in_tx(
     patient: Option<Uuid>,
     inserted: &Inserted,
 ) -> Result<()> {
-    let event = event_of(record, patient, inserted.outcome, &inserted.flags);
+    let event = event_of(record, patient, &inserted.outcome, &inserted.flags);
     append(tx, &event).await?;
     // One task for a study, not for each instance: a modality that repeats a series sends hundreds.
     let subject = Subject { instance: None, ..event.subject };
@@ -418,7 +437,7 @@ async fn report_in_tx(
             TaskKind::InstanceVersionRefused,
             "instances came again with other content, and were refused",
         ),
-        InstanceOutcome::Flagged => {
+        InstanceOutcome::Flagged(_) => {
             // The first one names itself and its conflict; the trail has those of all others.
             let conflicts = inserted.conflicts.join("; ");
             let first = &record.instance;

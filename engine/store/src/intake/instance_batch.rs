@@ -105,7 +105,7 @@ impl Columns {
                 identifier.map(|IdentityKey { value, issuer }| (value, issuer)).unzip();
             // The database function adds the patient to the event: it alone knows the root.
             let flags = &record.quality_flags;
-            let event = instance::event_of(record, None, InstanceOutcome::New, flags);
+            let event = instance::event_of(record, None, &InstanceOutcome::New, flags);
             columns.bytes.push(i64::try_from(record.bytes).unwrap_or(i64::MAX));
             let has_conflict = record.quality_flags.iter().any(|it| it.is_identity_conflict());
             columns.flags.push(serde_json::to_value(&record.quality_flags)?);

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::intake::numbering::Numbering;
 use crate::intake::order::{self, OrderArrival};
 use crate::patient::encounter::{self, EncounterMove, EncounterRenumbering};
-use crate::patient::identity::{self, Sender, SenderDomains};
+use crate::patient::identity::{self, IdentityDomains, Sender, SenderDomains};
 use crate::patient::merge::{self, LinkAssertion, MergeAssertion};
 use crate::result::corrections;
 use crate::trail::append::append;
@@ -34,13 +34,15 @@ pub(crate) struct MessageTopic {
 }
 
 impl MessageTopic {
-    pub(crate) fn of(effects: &[MessageEffect]) -> Self {
+    /// Authorities get the names that the site gives them.
+    pub(crate) fn of(effects: &[MessageEffect], domains: &IdentityDomains) -> Self {
         let mut topic = Self::default();
         for effect in effects {
             match effect {
                 MessageEffect::Order(order) => topic.accession.clone_from(&order.key.accession),
                 MessageEffect::Document { document, accession, .. } => {
-                    topic.document = Some(document.clone());
+                    let name_of = |named: &str| domains.authority(named);
+                    topic.document = Some(document.clone().with_authorities_named(name_of));
                     topic.accession.clone_from(accession);
                 }
                 _ => {}
@@ -65,7 +67,7 @@ pub(crate) async fn insert_one(
         commit(tx).await?;
         return Ok(MessageOutcome::Repeated(answers));
     }
-    let topic = MessageTopic::of(&record.arrival.effects);
+    let topic = MessageTopic::of(&record.arrival.effects, &numbering.domains);
     let domains = numbering.domains.of(sender(record));
     let patient = first_patient_in_tx(&mut tx, domains, record).await?;
     insert_row(&mut tx, &store.keys, record, patient, &topic).await?;

@@ -124,7 +124,7 @@ fn candidates<'a>(records: &[&'a MessageRecord], domains: &IdentityDomains) -> V
             && arrival.flags.is_empty()
         {
             let patient = domains.of(message::sender(record)).key(patient);
-            let topic = MessageTopic::of(&arrival.effects);
+            let topic = MessageTopic::of(&arrival.effects, domains);
             candidates.push(Candidate { position, record, patient, topic });
         }
     }

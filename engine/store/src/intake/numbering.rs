@@ -1,9 +1,8 @@
 //! What a site says about the numbers of its patients and orders.
 
-use crate::patient::identity::IdentityDomains;
+use domain::ACCESSION_MAX;
 
-/// Most characters of an Accession Number (0008,0050; VR `SH`).
-const ACCESSION_MAX: usize = 16;
+use crate::patient::identity::IdentityDomains;
 
 /// What a site says about the numbers of its patients and orders.
 #[derive(Clone, Debug)]

@@ -66,7 +66,7 @@ struct StaleRow {
 async fn mark_stale(tx: &mut PgConnection, order: Uuid, study: &str) -> Result<()> {
     let rows: Vec<StaleRow> = sqlx::query_as(
         "update delivery set is_stale = true
-         where state in ('delivered', 'promised') and not is_stale
+         where state in ('delivered', 'awaiting_commitment') and not is_stale
             and composed_orders is not null and not ($1 = any(composed_orders))
             and run in (select id from run where study = $2)
          returning id, run, destination",

@@ -12,7 +12,7 @@ use contracts::{
     Answers, InstanceOutcome, InstanceStore as _, MessageEffect, MessageOutcome, MessageStore as _,
     VersionPolicy,
 };
-use domain::{Order, OrderAction, OrderKey, OrderKind, OrderNumber, QualityFlag};
+use domain::{Order, OrderAction, OrderKey, OrderKind, QualityFlag};
 
 use crate::testing::{
     TestStore, document, instance, message, names, order_number, other_version, patient_id, uid,
@@ -59,14 +59,75 @@ async fn din_61_an_instance_that_contradicts_its_study_is_flagged_and_not_used()
     other_modality.modality = "MR".to_owned();
     let mut another = instance(1, 1, 4);
     another.modality = "MR".to_owned();
-    for record in [other_patient, other_modality, another] {
+    let patient = QualityFlag::PatientDiffersFromStudy;
+    let modality = QualityFlag::ModalityDiffersFromSeries;
+    for (record, flag) in
+        [(other_patient, patient), (other_modality, modality), (another, modality)]
+    {
         let outcome = test.intake.store_instance(record).await.unwrap();
-        assert_eq!(outcome, InstanceOutcome::Flagged);
+        assert_eq!(outcome, InstanceOutcome::Flagged(vec![flag]));
     }
     assert_eq!(test.count("instance where is_current").await, 1);
     assert_eq!(test.count("instance where has_identity_conflict").await, 3);
     // One task for a patient and study, however many instances contradict it.
     assert_eq!(test.count("task").await, 2);
+}
+
+/// The images of two patients who turn out to be one are sent again.
+#[tokio::test]
+async fn din_61_what_was_kept_and_not_used_is_used_once_its_conflict_is_resolved() {
+    let test = TestStore::new().await;
+    test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
+    let other = contracts::InstanceRecord { patient: Some(patient_id("P2")), ..instance(1, 1, 2) };
+    let flagged = InstanceOutcome::Flagged(vec![QualityFlag::PatientDiffersFromStudy]);
+    for _ in 0..2 {
+        let outcome = test.intake.store_instance(other.clone()).await.unwrap();
+        assert_eq!(outcome, flagged, "the sender is not told that it is used");
+    }
+    assert_eq!(test.count("task").await, 1);
+    let merge = MessageEffect::Merge {
+        kind: contracts::MergeKind::Merge,
+        survivor: patient_id("P1"),
+        source: patient_id("P2"),
+        demographics: domain::DemographicsChange::default(),
+    };
+    test.intake.store_message(message("1", vec![merge])).await.unwrap();
+
+    let outcome = test.intake.store_instance(other.clone()).await.unwrap();
+
+    assert_eq!(outcome, InstanceOutcome::New);
+    assert_eq!(test.count("instance where is_current").await, 2);
+    assert_eq!(test.count("instance where has_identity_conflict").await, 0);
+    let again = test.intake.store_instance(other).await.unwrap();
+    assert_eq!(again, InstanceOutcome::Identical);
+}
+
+/// A sender that mends the Patient ID keeps the UID: the image must not be missing from its study.
+#[tokio::test]
+async fn din_61_what_was_kept_and_not_used_gives_way_to_a_version_that_can_be() {
+    for policy in [VersionPolicy::KeepFirst, VersionPolicy::Replace, VersionPolicy::Reject] {
+        let test = TestStore::new().await;
+        test.intake.store_instance(instance(1, 1, 1)).await.unwrap();
+        let mended = contracts::InstanceRecord { versions: policy, ..instance(1, 1, 2) };
+        let wrong =
+            contracts::InstanceRecord { patient: Some(patient_id("P2")), ..other_version(&mended) };
+        let flagged = InstanceOutcome::Flagged(vec![QualityFlag::PatientDiffersFromStudy]);
+        assert_eq!(test.intake.store_instance(wrong).await.unwrap(), flagged);
+        let outcome = test.intake.store_instance(mended).await.unwrap();
+        assert_eq!(outcome, InstanceOutcome::New, "{policy:?}");
+        assert_eq!(test.count("instance where is_current").await, 2);
+
+        // One of another patient with a known UID is told as that, and replaces nothing.
+        if policy != VersionPolicy::Reject {
+            let again = contracts::InstanceRecord {
+                patient: Some(patient_id("P2")),
+                ..other_version(&instance(1, 1, 1))
+            };
+            let again = contracts::InstanceRecord { versions: policy, ..again };
+            assert_eq!(test.intake.store_instance(again).await.unwrap(), flagged);
+            assert_eq!(test.count("instance where is_current").await, 2);
+        }
+    }
 }
 
 #[tokio::test]
@@ -79,7 +140,8 @@ async fn din_61_a_malformed_uid_is_an_identity_conflict() {
     record.quality_flags = vec![QualityFlag::SeriesUidMalformed];
     let series = record.series.clone();
     let instance = record.instance.clone();
-    assert_eq!(test.intake.store_instance(record).await.unwrap(), InstanceOutcome::Flagged);
+    let outcome = test.intake.store_instance(record).await.unwrap();
+    assert_eq!(outcome, InstanceOutcome::Flagged(vec![QualityFlag::SeriesUidMalformed]));
     // The reason is the true one, by attribute, value and instance.
     let reason = format!(
         "instances are kept and not used, the first of them {instance}: \
@@ -154,27 +216,17 @@ async fn a_refused_message_is_stored_and_not_decided_on() {
 }
 
 fn order(procedure: &str, action: OrderAction) -> MessageEffect {
+    let key = OrderKey {
+        placer: order_number("O1"),
+        kind: OrderKind::Imaging,
+        accession: "A1".to_owned(),
+        study: Some(uid(1).parse().unwrap()),
+        ..OrderKey::default()
+    };
     MessageEffect::Order(Box::new(Order {
-        action,
-        patient: Some(patient_id("P1")),
-        key: OrderKey {
-            placer: order_number("O1"),
-            filler: OrderNumber::default(),
-            kind: OrderKind::Imaging,
-            accession: "A1".to_owned(),
-            accession_issuer: String::new(),
-            requested_procedure: String::new(),
-            study: Some(uid(1).parse().unwrap()),
-        },
-        procedure_code: String::new(),
         procedure: procedure.to_owned(),
-        procedure_scheme: String::new(),
         priority: "S".to_owned(),
-        modality: String::new(),
-        reason: String::new(),
-        status: String::new(),
-        account: String::new(),
-        visit: String::new(),
+        ..Order::new(action, Some(patient_id("P1")), key)
     }))
 }
 

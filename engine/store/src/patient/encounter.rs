@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::patient::merge;
+use crate::run::snapshot;
 use crate::trail::append::append;
 
 /// A message moves an account or visit to another patient.
@@ -40,35 +41,35 @@ const fn column(what: Encounter) -> &'static str {
     }
 }
 
-/// Moves the orders of an account or visit, with the studies they asked for, to another patient.
+/// Moves the orders of an account or visit, with the studies they asked for, to another patient. A
+/// study that also answers an order that stays is not moved: images and orders are of two patients
+/// then, and a person decides.
 pub(crate) async fn move_orders(
     connection: &mut PgConnection,
     change: &EncounterMove<'_>,
 ) -> Result<()> {
     let query = format!(
-        "update imaging_order set patient = $3, changed_at = now()
-         where {} = $1 and patient in (select patient_family($2)) returning study, accession",
+        "select id from imaging_order
+         where {} = $1 and patient in (select patient_family($2)) order by id for update",
         column(change.what)
     );
-    let moved: Vec<(Option<String>, String)> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+    let moved: Vec<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(query))
         .bind(change.number)
         .bind(change.source)
-        .bind(change.target)
         .fetch_all(&mut *connection)
         .await?;
-    for (study, accession) in &moved {
-        sqlx::query(
-            "update study set patient = $4, decide_at = clock_timestamp()
-             where (uid = $1 or (accession <> '' and accession = $2))
-                and patient in (select patient_family($3))",
-        )
-        .bind(study)
-        .bind(accession)
-        .bind(change.source)
+    // Before anything moves: an order may ask for a study by a number of its patient only.
+    let studies = studies_of(connection, change.source, &moved).await?;
+    sqlx::query("update imaging_order set patient = $2, changed_at = now() where id = any($1)")
+        .bind(&moved)
         .bind(change.target)
         .execute(&mut *connection)
         .await?;
-    }
+    sqlx::query("update study set patient = $2, decide_at = clock_timestamp() where uid = any($1)")
+        .bind(studies)
+        .bind(change.target)
+        .execute(&mut *connection)
+        .await?;
     let subject = Subject {
         patient: Some(change.target),
         message: Some(change.message),
@@ -84,13 +85,40 @@ pub(crate) async fn move_orders(
     merge::follow_up(connection, change.target).await
 }
 
+/// The studies of a patient that some of these orders ask for, and no other order.
+async fn studies_of(
+    connection: &mut PgConnection,
+    patient: Uuid,
+    orders: &[Uuid],
+) -> Result<Vec<String>> {
+    if orders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let studies: Vec<String> = sqlx::query_scalar(
+        "select uid from study where patient in (select patient_family($1)) order by uid",
+    )
+    .bind(patient)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut asked_for = Vec::new();
+    for study in studies {
+        let asking = snapshot::orders(connection, Some(&study)).await?;
+        if !asking.is_empty() && asking.iter().all(|it| orders.contains(&it.id)) {
+            asked_for.push(study);
+        }
+    }
+    Ok(asked_for)
+}
+
 /// Gives an account or visit another number, in the orders of its patient only.
 pub(crate) async fn renumber(
     connection: &mut PgConnection,
     change: &EncounterRenumbering<'_>,
 ) -> Result<()> {
+    // The body, too: a later message that leaves the number open keeps that of the body.
     let query = format!(
-        "update imaging_order set {0} = $2
+        "update imaging_order set {0} = $2,
+            body = jsonb_set(body, array['{0}'], to_jsonb($2::text)), changed_at = now()
          where {0} = $1 and patient in (select patient_family($3))",
         column(change.what)
     );

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use contracts::PatientView;
+use contracts::{PatientAuthorities, PatientView};
 use domain::event::{PatientAdded, PatientUpdated};
 use domain::{Actor, Demographics, DemographicsChange, Event, PatientId, Subject};
 use sqlx::{PgConnection, PgPool};
@@ -70,6 +70,12 @@ impl IdentityDomains {
             Self::Many(authorities) => authorities.names.get(named),
         };
         known.map_or(named, String::as_str).replace(OF_SENDER, " ")
+    }
+}
+
+impl PatientAuthorities for IdentityDomains {
+    fn authority(&self, application: &str, facility: &str, id: &PatientId) -> String {
+        self.of(Sender::Hl7 { application, facility }).key(id).issuer
     }
 }
 

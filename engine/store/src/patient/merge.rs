@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::database::wakeups::notify;
 use crate::error::Result;
 use crate::patient::identity;
+use crate::run::separation;
 use crate::trail::append::append;
 
 /// A message asserts that two patients are one.
@@ -162,6 +163,8 @@ pub(crate) async fn settle(connection: &mut PgConnection, patient: Uuid) -> Resu
     }
     changed.sort();
     changed.dedup();
+    // Before anything is composed anew.
+    separation::separate(connection, &changed).await?;
     for one in &changed {
         follow_up(connection, *one).await?;
     }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contracts::{Encounter, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _};
-use domain::{DemographicsChange, Order, OrderAction, OrderKey, OrderKind, OrderNumber, PatientId};
+use contracts::{
+    Encounter, InstanceRecord, InstanceStore as _, MergeKind, MessageEffect, MessageStore as _,
+};
+use domain::{DemographicsChange, Order, OrderAction, OrderKey, OrderKind, PatientId};
 use uuid::Uuid;
 
 use crate::patient::identity::{self, Authorities, IdentityDomains, Sender};
 use crate::patient::unmerge::UnmergeError;
-use crate::testing::{TestStore, instance, message, names, order_number, patient_id};
+use crate::testing::{TestStore, instance, message, names, order_number, ordered, patient_id};
 
 fn merges(survivor: &str, source: &str) -> MessageEffect {
     MessageEffect::Merge {
@@ -298,28 +300,14 @@ async fn hl7_30_a_link_moves_nothing() {
 
 /// An order of account 77 of a patient.
 fn order(patient: &str, accession: &str) -> MessageEffect {
-    MessageEffect::Order(Box::new(Order {
-        action: OrderAction::Place,
-        patient: Some(patient_id(patient)),
-        key: OrderKey {
-            placer: order_number(accession),
-            filler: OrderNumber::default(),
-            kind: OrderKind::Imaging,
-            accession: accession.to_owned(),
-            accession_issuer: String::new(),
-            requested_procedure: String::new(),
-            study: None,
-        },
-        procedure_code: String::new(),
-        procedure: String::new(),
-        procedure_scheme: String::new(),
-        priority: String::new(),
-        modality: String::new(),
-        reason: String::new(),
-        status: String::new(),
-        account: "77".to_owned(),
-        visit: String::new(),
-    }))
+    let key = OrderKey {
+        placer: order_number(accession),
+        kind: OrderKind::Imaging,
+        accession: accession.to_owned(),
+        ..OrderKey::default()
+    };
+    let order = Order::new(OrderAction::Place, Some(patient_id(patient)), key);
+    MessageEffect::Order(Box::new(Order { account: "77".to_owned(), ..order }))
 }
 
 #[tokio::test]
@@ -342,6 +330,53 @@ async fn hl7_32_an_account_moves_with_its_orders_and_only_from_its_patient() {
     assert_eq!(test.count("audit.event where kind = 'account_moved'").await, 1);
 }
 
+/// The studies of a patient, by the accession number of their images.
+async fn studies_of(test: &TestStore, value: &str) -> Vec<String> {
+    let patient = key_of(test, value).await;
+    let query = format!("select accession from study where patient = '{patient}' order by 1");
+    let rows = test.rows(&query).await;
+    rows.iter().map(|it| it["accession"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A study may be found by another number than its own, and may answer an order that stays.
+#[tokio::test]
+async fn hl7_32_an_account_takes_along_the_studies_that_only_its_orders_ask_for() {
+    let test = TestStore::new().await;
+    let by_placer = InstanceRecord {
+        accession: "NONE".to_owned(),
+        placer: "A1".to_owned(),
+        ..instance(1, 1, 1)
+    };
+    let of_both = InstanceRecord {
+        accession: "A2".to_owned(),
+        requested_accessions: vec!["A3".to_owned()],
+        ..instance(2, 2, 2)
+    };
+    let of_another = InstanceRecord { accession: "A3".to_owned(), ..instance(3, 3, 3) };
+    for record in [by_placer, of_both, of_another] {
+        test.intake.store_instance(record).await.unwrap();
+    }
+    send(&test, "1", vec![order("P1", "A1")]).await;
+    send(&test, "2", vec![order("P1", "A2")]).await;
+    let key = OrderKey {
+        placer: order_number("A3"),
+        kind: OrderKind::Imaging,
+        accession: "A3".to_owned(),
+        ..OrderKey::default()
+    };
+    send(&test, "3", vec![ordered(OrderAction::Place, "P1", key)]).await;
+    let moves = MessageEffect::MoveEncounter {
+        what: Encounter::Account,
+        number: "77".to_owned(),
+        source: patient_id("P1"),
+        target: patient_id("P2"),
+    };
+    send(&test, "4", vec![moves]).await;
+
+    assert_eq!(studies_of(&test, "P2").await, ["NONE"]);
+    assert_eq!(studies_of(&test, "P1").await, ["A2", "A3"]);
+}
+
 #[tokio::test]
 async fn hl7_32_an_account_is_renumbered_for_its_patient_only() {
     let test = TestStore::new().await;
@@ -361,4 +396,10 @@ async fn hl7_32_an_account_is_renumbered_for_its_patient_only() {
     };
     assert_eq!(account_of("P1").await, "78");
     assert_eq!(account_of("P2").await, "77");
+
+    // A later message that names no account leaves the new number.
+    let key =
+        OrderKey { placer: order_number("A1"), kind: OrderKind::Imaging, ..OrderKey::default() };
+    send(&test, "4", vec![ordered(OrderAction::UpdateStatus, "P1", key)]).await;
+    assert_eq!(account_of("P1").await, "78");
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use contracts::{EarlierResult, MessageSnapshot};
 use domain::later_results::{Combined, KnownDocument, combine};
-use domain::{FillerNumber, ReviewState};
+use domain::{Assigner, ExchangedDocument, OrderNumber, ReviewState};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -80,6 +80,8 @@ struct KnownMessages {
 struct KnownRow {
     id: Uuid,
     content: Uuid,
+    sending_application: String,
+    sending_facility: String,
     arrived_later: bool,
 }
 
@@ -90,33 +92,28 @@ async fn known_documents(
     message: &MessageSnapshot,
     patient: Uuid,
 ) -> Result<KnownMessages> {
-    let fillers = message.document.fillers();
-    let numbers: Vec<&str> = fillers.iter().map(|it| it.number.as_str()).collect();
-    let assigners: Vec<&str> = fillers.iter().map(|it| it.assigner.as_str()).collect();
-    // A number that nobody is named to have assigned is one of the sender.
+    let orders = OrderColumns::of(&message.document.fillers());
     let rows: Vec<KnownRow> = sqlx::query_as(
-        "with own as (
-            select id, received_at, sending_application, sending_facility
-                from message where id = $1),
+        "with own as (select id, received_at from message where id = $1),
          found as (
-            select o.message as id, bool_or(o.assigner <> '') as is_assigned
-                from unnest($3::text[], $4::text[]) g (number, assigner)
-                join result_order o on o.number = g.number and o.assigner = g.assigner
-                where o.message <> $1 group by o.message)
-         select m.id, p.id as content,
+            select distinct o.message as id
+                from unnest($3::text[], $4::text[], $5::text[]) g (number, authority, sender)
+                join result_order o on o.number = g.number and o.authority = g.authority
+                    and o.sender = g.sender
+                where o.message <> $1)
+         select m.id, p.id as content, m.sending_application, m.sending_facility,
             (m.received_at, m.id) > (own.received_at, own.id) as arrived_later
          from found join message m on m.id = found.id cross join own
             join payload p on p.id = coalesce(m.in_force, m.document) and p.removed_at is null
             join payload_key k on k.id = p.key and k.destroyed_at is null
          where m.superseded_by is null and m.patient in (select patient_family($2))
-            and (found.is_assigned or (m.sending_application = own.sending_application
-                and m.sending_facility = own.sending_facility))
          order by m.received_at, m.id",
     )
     .bind(message.id)
     .bind(patient)
-    .bind(numbers)
-    .bind(assigners)
+    .bind(orders.numbers)
+    .bind(orders.authorities)
+    .bind(orders.senders)
     .fetch_all(&mut *tx)
     .await?;
     let contents: Vec<Uuid> = rows.iter().map(|it| it.content).collect();
@@ -124,27 +121,50 @@ async fn known_documents(
     let mut known = KnownMessages::default();
     for row in rows {
         let Some(content) = contents.remove(&row.content) else { continue };
-        let document = serde_json::from_slice(&content)?;
+        let document: ExchangedDocument = serde_json::from_slice(&content)?;
+        // Documents that were stored before do not say who sent them.
+        let sender = Assigner::Sender {
+            application: row.sending_application,
+            facility: row.sending_facility,
+        };
+        let document = document.with_numbers_of(&sender);
         known.messages.push(row.id);
         known.documents.push(KnownDocument { document, arrived_later: row.arrived_later });
     }
     Ok(known)
 }
 
+/// Order numbers, as the columns of `result_order` compare them.
+struct OrderColumns {
+    numbers: Vec<String>,
+    authorities: Vec<String>,
+    senders: Vec<String>,
+}
+
+impl OrderColumns {
+    fn of(fillers: &BTreeSet<&OrderNumber>) -> Self {
+        Self {
+            numbers: fillers.iter().map(|it| it.number.clone()).collect(),
+            authorities: fillers.iter().map(|it| it.assigner.authority().to_owned()).collect(),
+            senders: fillers.iter().map(|it| it.assigner.sender()).collect(),
+        }
+    }
+}
+
 async fn note_orders(
     tx: &mut PgConnection,
     message: Uuid,
-    fillers: &BTreeSet<&FillerNumber>,
+    fillers: &BTreeSet<&OrderNumber>,
 ) -> Result<()> {
-    let numbers: Vec<&str> = fillers.iter().map(|it| it.number.as_str()).collect();
-    let assigners: Vec<&str> = fillers.iter().map(|it| it.assigner.as_str()).collect();
+    let orders = OrderColumns::of(fillers);
     sqlx::query(
-        "insert into result_order (message, number, assigner)
-         select $1, g.* from unnest($2::text[], $3::text[]) g on conflict do nothing",
+        "insert into result_order (message, number, authority, sender)
+         select $1, g.* from unnest($2::text[], $3::text[], $4::text[]) g on conflict do nothing",
     )
     .bind(message)
-    .bind(numbers)
-    .bind(assigners)
+    .bind(orders.numbers)
+    .bind(orders.authorities)
+    .bind(orders.senders)
     .execute(tx)
     .await?;
     Ok(())

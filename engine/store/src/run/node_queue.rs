@@ -14,6 +14,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::database::lease::LEASE_MAX;
 use crate::database::pg_store::{PgStore, commit};
 use crate::database::wakeups::notify;
 use crate::error::{Error, Result, StoreResult, inconsistent};
@@ -68,8 +69,9 @@ impl RunStore for PgStore {
     async fn abandoned_nodes(&self) -> StoreResult<Vec<NodeAttempt>> {
         let rows: Vec<(Uuid, String, i32)> = sqlx::query_as(
             "select run, node, attempt from node
-             where state = 'running' and lease_until < clock_timestamp()",
+             where state = 'running' and is_due(lease_until, $1)",
         )
+        .bind(LEASE_MAX.as_secs_f64())
         .fetch_all(&self.pool)
         .await
         .map_err(Error::from)?;

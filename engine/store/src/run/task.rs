@@ -2,7 +2,7 @@
 
 use contracts::{NewTask, StoreError};
 use domain::event::{TaskDecided, TaskOpened};
-use domain::{Actor, Event};
+use domain::{Actor, Event, TaskKind};
 use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -41,6 +41,30 @@ impl PgStore {
         commit(tx).await?;
         Ok(true)
     }
+}
+
+/// Closes the open tasks of a kind whose cause is gone, except one with this reason.
+pub(crate) async fn close(
+    connection: &mut PgConnection,
+    kind: TaskKind,
+    except: &str,
+    decision: &str,
+) -> Result<()> {
+    let closed: Vec<(Uuid, Value)> = sqlx::query_as(
+        "update task set decided_at = now(), decided_by = $3, decision = $4
+         where kind = $1 and decided_at is null and reason <> $2 returning id, subject",
+    )
+    .bind(kind.name())
+    .bind(except)
+    .bind(Actor::engine().id)
+    .bind(decision)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (task, subject) in closed {
+        let subject = serde_json::from_value(subject)?;
+        append(connection, &Event::new(subject, TaskDecided { task })).await?;
+    }
+    Ok(())
 }
 
 /// Opens a task, and reports it.

@@ -1,17 +1,23 @@
 //! Tests of runs: decisions that start them, claims, leases and fencing, deadlines and tasks.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use contracts::{
-    AssemblyStore as _, InstanceStore as _, MessageEffect, MessageRecord, MessageSnapshot,
-    MessageStep, MessageStore as _, NewRun, NewTask, NodeAttempt, RunStep, RunStore as _,
-    StoreError, StudySnapshot, StudyStep,
+    AssemblyStore as _, InstanceStore as _, MergeKind, MessageEffect, MessageRecord,
+    MessageSnapshot, MessageStep, MessageStore as _, NewRun, NewTask, NodeAttempt, RunStep,
+    RunStore as _, StoreError, StudySnapshot, StudyStep,
 };
-use domain::{Actor, ExchangedDocument, FillerNumber, HoldPart, Observation, Subject, TaskKind};
+use domain::{
+    Actor, Assigner, DemographicsChange, ExchangedDocument, HoldPart, Observation, OrderNumber,
+    Subject, TaskKind,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::run::task;
+use crate::patient::identity::{Authorities, IdentityDomains};
+use crate::run::{separation, task};
 use crate::testing::{TestStore, instance, message, names, new_run, patient_id, ready_node};
 
 const LEASE: Duration = Duration::from_mins(1);
@@ -72,6 +78,16 @@ async fn lower_priority_numbers_are_claimed_first() {
     test.execute(&update).await;
     let claimed = test.store.claim_node(LEASE).await.unwrap().unwrap();
     assert_eq!(claimed.run.id, runs[1].id);
+}
+
+#[tokio::test]
+async fn acc_05_a_lease_from_a_clock_that_was_ahead_holds_no_node() {
+    let test = TestStore::new().await;
+    start(&test, &["one"]).await;
+    let claimed = test.store.claim_node(LEASE).await.unwrap().unwrap().attempt();
+    assert!(test.store.abandoned_nodes().await.unwrap().is_empty());
+    test.execute("update node set lease_until = clock_timestamp() + interval '1 hour'").await;
+    assert_eq!(test.store.abandoned_nodes().await.unwrap(), [claimed]);
 }
 
 #[tokio::test]
@@ -165,8 +181,16 @@ async fn an_open_task_is_not_opened_again_until_it_is_decided() {
 }
 
 /// A potassium that a laboratory reports under an order number.
-fn potassium(control_id: &str, patient: &str, assigner: &str, sender: &str) -> MessageRecord {
-    let filler = FillerNumber { number: "F1".to_owned(), assigner: assigner.to_owned() };
+fn potassium(control_id: &str, patient: &str, authority: &str, sender: &str) -> MessageRecord {
+    let of_sender =
+        Assigner::Sender { application: sender.to_owned(), facility: "HOSPITAL".to_owned() };
+    let of_authority = Assigner::Authority {
+        namespace: String::new(),
+        universal_id: authority.to_owned(),
+        universal_id_type: "ISO".to_owned(),
+    };
+    let assigner = if authority.is_empty() { of_sender } else { of_authority };
+    let filler = OrderNumber { number: "F1".to_owned(), assigner };
     let observation = Observation {
         code: "2823-3".to_owned(),
         value: "7.9".to_owned(),
@@ -207,4 +231,86 @@ async fn hl7_53_a_result_is_found_again_by_its_patient_and_the_whole_number_of_i
     assert_eq!(superseded_after(&test, potassium("7", "P1", "", "LIS")).await, 2);
     let in_force = test.count("message where in_force is not null").await;
     assert_eq!(in_force, 2);
+}
+
+#[tokio::test]
+async fn hl7_53_a_correction_is_found_by_the_oid_and_by_the_name_of_one_authority() {
+    let names = BTreeMap::from([("1.2.3".to_owned(), "LAB".to_owned())]);
+    // The patient is one, whoever names him.
+    let default_issuer = Some("HOSP".to_owned());
+    let authorities = Authorities { default_issuer, names, ..Authorities::default() };
+    let test = TestStore::with_domains(IdentityDomains::Many(authorities)).await;
+    assert_eq!(superseded_after(&test, potassium("1", "P1", "LAB", "LIS")).await, 0);
+    assert_eq!(superseded_after(&test, potassium("2", "P1", "1.2.3", "GATE")).await, 1);
+    assert_eq!(superseded_after(&test, potassium("3", "P1", "LAB", "LIS")).await, 2);
+    // An OID that the site does not name is another authority.
+    assert_eq!(superseded_after(&test, potassium("4", "P1", "1.2.4", "LIS")).await, 2);
+    // Two laboratories with the same bare number are two.
+    assert_eq!(superseded_after(&test, potassium("5", "P1", "", "LIS")).await, 2);
+    assert_eq!(superseded_after(&test, potassium("6", "P1", "", "MICRO")).await, 2);
+}
+
+/// The results of [`potassium`], and a sodium before them.
+fn sodium(control_id: &str, patient: &str) -> MessageRecord {
+    let mut record = potassium(control_id, patient, "LAB", "LIS");
+    for effect in &mut record.arrival.effects {
+        if let MessageEffect::Document { document, .. } = effect {
+            let mut sodium = document.observations[0].clone();
+            sodium.code = "2951-2".to_owned();
+            document.observations.insert(0, sodium);
+        }
+    }
+    record
+}
+
+/// The codes in the document that is in force for a message, when it is decided on.
+async fn codes_after(test: &TestStore, record: MessageRecord) -> Vec<String> {
+    test.intake.store_message(record).await.unwrap();
+    let codes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&codes);
+    let decide = move |message: &MessageSnapshot| {
+        let all = message.document.observations.iter().map(|it| it.code.clone());
+        seen.lock().unwrap().extend(all);
+        MessageStep::default()
+    };
+    assert!(test.store.decide_messages(Box::new(decide)).await.unwrap());
+    codes.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn hl7_37_results_that_were_combined_stand_apart_when_their_patients_do() {
+    let test = TestStore::new().await;
+    let merge = MessageEffect::Merge {
+        kind: MergeKind::Merge,
+        survivor: patient_id("P2"),
+        source: patient_id("P1"),
+        demographics: DemographicsChange::default(),
+    };
+    assert_eq!(codes_after(&test, sodium("1", "P1")).await, ["2951-2", "2823-3"]);
+    test.intake.store_message(message("0", vec![merge.clone()])).await.unwrap();
+    let combined = codes_after(&test, potassium("2", "P2", "LAB", "LIS")).await;
+    assert_eq!(combined, ["2823-3", "2951-2"]);
+    let is_mixed = async || {
+        let id = test.value("select id from message where control_id = '2'").await;
+        let mut connection = test.store.pool.acquire().await.unwrap();
+        separation::is_mixed(&mut connection, Some(id.parse().unwrap())).await.unwrap()
+    };
+    assert!(!is_mixed().await);
+
+    let ann = test.holder("Lee^Ann", 1).await;
+    let bob = test.holder("Ray^Bob", 2).await;
+    let request = test.store.ask_unmerge("P1", "P2", &ann).await.unwrap();
+    test.store.approve_unmerge(request, &bob).await.unwrap();
+
+    assert!(is_mixed().await);
+    let tasks = test.rows("select subject, reason from task").await;
+    assert_eq!(tasks.len(), 2, "one for each patient: {tasks:?}");
+    assert_eq!(test.count("audit.event where kind = 'results_separated'").await, 2);
+    // A correction of one patient takes nothing over from the other.
+    let corrected = codes_after(&test, potassium("3", "P2", "LAB", "LIS")).await;
+    assert_eq!(corrected, ["2823-3"]);
+    assert_eq!(codes_after(&test, sodium("4", "P1")).await, ["2951-2", "2823-3"]);
+    // Of two that are one again, both may be sent.
+    test.intake.store_message(message("5", vec![merge])).await.unwrap();
+    assert!(!is_mixed().await);
 }

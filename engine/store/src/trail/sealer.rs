@@ -46,7 +46,7 @@ use domain::{Event, Subject, TrailFault};
 use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::PgConnection;
-use tracing::{error, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::database::decode;
@@ -57,6 +57,7 @@ use crate::trail::count::{Checkpoint, Mark, Recorded, Standing, TrailCount, Trai
 use crate::trail::fault::unfit;
 use crate::trail::file;
 use crate::trail::file::{End, GENESIS, Hash, SealedEvent, chain_hash, merkle_root};
+use crate::trail::refusal::{Attempt, Refusals};
 use crate::trail::signed::{SealedBatch, signed_bytes};
 
 /// Upper bound of the events in a batch, and so of what one transaction of the sealer reads.
@@ -130,13 +131,13 @@ impl Sealer {
 
     /// Seals until the future is dropped.
     pub async fn run(&self) {
+        let mut refusals = Refusals::default();
         loop {
-            match self.seal().await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => error!(error = %domain::ErrorChain(&error), "sealing failed"),
+            let attempt = self.attempt().await;
+            refusals.tell(&self.store, &attempt).await;
+            if !matches!(attempt, Ok(Attempt::Sealed)) {
+                tokio::time::sleep(PERIOD).await;
             }
-            tokio::time::sleep(PERIOD).await;
         }
     }
 
@@ -147,6 +148,15 @@ impl Sealer {
     /// Fails if the database or the file for the batches does. Nothing is lost: the next call
     /// tries again.
     pub async fn seal(&self) -> StoreResult<bool> {
+        match self.attempt().await? {
+            Attempt::Sealed => Ok(true),
+            Attempt::Nothing | Attempt::OfAnother => Ok(false),
+            Attempt::Refused(fault) => Err(unfit(fault).into()),
+        }
+    }
+
+    /// Seals one batch, if there is anything to seal and the trail fits.
+    pub(super) async fn attempt(&self) -> StoreResult<Attempt> {
         let mut tx = self.store.begin().await?;
         let is_ours: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
             .bind(SEALER_LOCK)
@@ -154,17 +164,21 @@ impl Sealer {
             .await
             .map_err(Error::from)?;
         if !is_ours {
-            return Ok(false);
+            return Ok(Attempt::OfAnother);
         }
         let compared = self.compare(&mut tx).await?;
-        match compared.next.map_err(unfit)? {
+        let next = match compared.next {
+            Ok(next) => next,
+            Err(fault) => return Ok(Attempt::Refused(fault)),
+        };
+        match next {
             Next::Signed(new) => {
                 write_batch(&mut tx, &new).await?;
                 self.count(&mut tx, &new.batch, compared.count).await?;
             }
             Next::New(head) => {
                 let Some(mut new) = next_batch(&mut tx, &head, BATCH_EVENTS_MAX).await? else {
-                    return Ok(false);
+                    return Ok(Attempt::Nothing);
                 };
                 new.batch.signature = self.signature(&new.batch)?;
                 write_batch(&mut tx, &new).await?;
@@ -174,7 +188,7 @@ impl Sealer {
             }
         }
         commit(tx).await?;
-        Ok(true)
+        Ok(Attempt::Sealed)
     }
 
     /// How the trail does not fit what was signed and counted outside of the database, if so.

@@ -3,52 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::Entry;
+use super::comments::{LineKind, is_sentence, kind};
 use super::headings::{Heading, headings};
 use super::lines::{Line, lines, text};
+use super::{Entry, Misplaced};
 use crate::page::{Page, Word};
 use crate::vocabulary::roles::Role;
 use crate::vocabulary::units::is_like_unit;
 
 /// Upper bound of the distance of a line to the one that it continues, in heights of its letters.
 const CONTINUATION_DISTANCE_MAX: f32 = 1.9;
-
-/// Beginnings of a line with a colon that ends a table.
-const END_LABELS: &[&str] = &[
-    "备注",
-    "检验者",
-    "审核者",
-    "检验医师",
-    "检验日期",
-    "报告时间",
-    "报告日期",
-    "采样时间",
-    "接收时间",
-    "采集时间",
-    "送检",
-    "注",
-    "说明",
-    "建议",
-    "note",
-    "comment",
-    "remark",
-    "report",
-    "verified",
-    "authoris",
-    "authoriz",
-    "collect",
-    "receiv",
-    "print",
-    "approved",
-    "technician",
-    "signature",
-    "performed",
-    "specimen",
-];
-
-/// Beginnings of a line without a colon that ends a table.
-const END_PHRASES: &[&str] =
-    &["本报告", "此报告", "end of report", "this report", "page ", "* ", "第1页", "** "];
 
 /// One of several tables side by side: its headings, and the range of its horizontal positions.
 struct Panel {
@@ -60,6 +24,7 @@ struct Panel {
 struct Column {
     role: Role,
     until: f32,
+    is_doubtful: bool,
 }
 
 /// The rows of a document. A page without headings continues the table of the page before.
@@ -79,33 +44,20 @@ pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
     entries
 }
 
-/// Headings with the lines below them, up to the next headings or the end of the table.
+/// Headings with the lines below them, up to the next headings.
 fn tables<'a>(lines: &'a [Line], last: &mut Vec<Heading>) -> Vec<(Vec<Heading>, &'a [Line])> {
     let starts: Vec<(usize, Vec<Heading>)> =
         lines.iter().enumerate().filter_map(|(at, it)| Some((at, headings(it)?))).collect();
-    let end = |from: usize, to: usize| {
-        let body = lines.get(from..to).unwrap_or_default();
-        body.iter().position(is_end).map_or(body, |it| body.get(..it).unwrap_or_default())
-    };
     if starts.is_empty() && !last.is_empty() {
-        return vec![(last.clone(), end(0, lines.len()))];
+        return vec![(last.clone(), lines)];
     }
     let mut tables = Vec::new();
     for (index, (at, found)) in starts.iter().enumerate() {
         let to = starts.get(index + 1).map_or(lines.len(), |(it, _)| *it);
-        tables.push((found.clone(), end(at + 1, to)));
+        tables.push((found.clone(), lines.get(at + 1..to).unwrap_or_default()));
         last.clone_from(found);
     }
     tables
-}
-
-fn is_end(line: &Line) -> bool {
-    let text = encoding::laboratory::unit::folded_text(&text(line)).to_lowercase();
-    let is_keyed = |it: &&str| {
-        let key = text.split(':').next().unwrap_or_default();
-        text.starts_with(*it) && text.contains(':') && key.chars().count() <= 24
-    };
-    END_LABELS.iter().any(is_keyed) || END_PHRASES.iter().any(|it| text.starts_with(it))
 }
 
 /// Splits headings into tables side by side: a new one begins with each repeated role.
@@ -148,19 +100,85 @@ fn panels(headings: &[Heading]) -> Vec<Panel> {
     with_edges.collect()
 }
 
-/// The rows of one table.
+/// The rows of one table. Comments between them do not end it. Below a line that does, only lines
+/// that have all columns of a row are rows, and they are doubted.
 fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
     let is_inside = |it: &&Word| panel.inside.contains(&it.middle());
-    let body: Vec<Line> =
-        body.iter().map(|line| line.iter().filter(is_inside).cloned().collect()).collect();
-    let mut columns = columns(&panel.headings, &body);
-    assign_unknown_roles(&mut columns, &body);
-    let mut rows = Rows::default();
-    for line in body.iter().filter(|it| !it.is_empty()) {
-        rows.add_line(line, &columns);
+    let inside = |line: &Line| -> Line { line.iter().filter(is_inside).cloned().collect() };
+    let body: Vec<(LineKind, Line)> = body.iter().map(|it| (kind(it), inside(it))).collect();
+    let end = body.iter().position(|it| it.0 == LineKind::End).unwrap_or(body.len());
+    let above = body.get(..end).unwrap_or_default();
+    let is_cells = |it: &&(LineKind, Line)| it.0 == LineKind::Row && !is_sentence(&it.1);
+    let cells: Vec<Line> = above.iter().filter(is_cells).map(|it| it.1.clone()).collect();
+    let mut columns = columns(&panel.headings, &cells);
+    assign_unknown_roles(&mut columns, &cells);
+    let mut rows = Rows { has_small_names: has_small_names(&cells, &columns), ..Rows::default() };
+    for (at, (kind, line)) in body.iter().enumerate().filter(|(_, it)| !it.1.is_empty()) {
+        let is_comment = *kind != LineKind::Row || is_comment(line, &columns);
+        if is_comment || rows.continues_comment(line, &columns) {
+            rows.add_comment(line);
+        } else if at < end {
+            rows.add_line(line, &columns);
+        } else if is_whole(&cells_of(line, &columns)) {
+            rows.add_line(line, &columns);
+            if let Some(row) = rows.done.last_mut() {
+                row.doubt = Some(Misplaced::BelowEnd);
+            }
+        }
     }
     remove_row_numbers(&mut rows.done);
     rows.done
+}
+
+/// Whether a line is a sentence that begins at the names and runs over the columns behind them.
+fn is_comment(line: &Line, columns: &[Column]) -> bool {
+    let edge = columns.iter().find(|it| it.role == Role::Name).map_or(f32::MAX, |it| it.until);
+    let Some(first) = line.first() else { return false };
+    let right = line.last().map_or(0.0, |it| it.right);
+    is_sentence(line) && first.left < edge && right > edge + first.height()
+}
+
+/// Whether names of rows begin with small letters in this table.
+fn has_small_names(cells: &[Line], columns: &[Column]) -> bool {
+    let rows = cells.iter().map(|it| cells_of(it, columns));
+    let names: Vec<String> = rows
+        .filter(|it| !it.result.is_empty())
+        .map(|it| it.name)
+        .filter(|it| !it.is_empty())
+        .collect();
+    let small = names.iter().filter(|it| starts_small(it)).count();
+    small * 2 > names.len()
+}
+
+/// Whether a line has all that a row has: a name, a result, and a unit or a reference.
+fn is_whole(entry: &Entry) -> bool {
+    let has_more = !entry.unit.is_empty() || looks_like(&entry.reference, Role::Reference);
+    !entry.name.is_empty() && looks_like(&entry.result, Role::Result) && has_more
+}
+
+/// The cells of a line, by their columns.
+fn cells_of(line: &Line, columns: &[Column]) -> Entry {
+    let mut cells: BTreeMap<Role, Vec<Word>> = BTreeMap::new();
+    for word in line {
+        let column = columns.iter().find(|it| word.middle() < it.until);
+        let role = column.map_or(Role::Other, |it| it.role);
+        cells.entry(role).or_default().push(word.clone());
+    }
+    if let Some([name]) = cells.get_mut(&Role::Name).map(Vec::as_mut_slice)
+        && let Some(chinese) = name.chinese.take()
+    {
+        name.text = chinese;
+    }
+    let cell = |role| cells.get(&role).map(|it| text(it)).unwrap_or_default();
+    let is_doubtful = columns.iter().any(|it| it.role == Role::Result && it.is_doubtful);
+    Entry {
+        name: cell(Role::Name),
+        result: cell(Role::Result),
+        reference: cell(Role::Reference),
+        unit: cell(Role::Unit),
+        flag: cell(Role::Flag),
+        doubt: is_doubtful.then_some(Misplaced::Undated),
+    }
 }
 
 /// Removes row numbers from names, where the heading of their column was not read. They are
@@ -195,7 +213,7 @@ fn columns(headings: &[Heading], body: &[Line]) -> Vec<Column> {
     let columns = headings.iter().enumerate().map(|(at, heading)| {
         let next = headings.get(at + 1);
         let until = next.map_or(f32::MAX, |next| gutter(heading, next, &words));
-        Column { role: heading.role, until }
+        Column { role: heading.role, until, is_doubtful: heading.is_doubtful }
     });
     columns.collect()
 }
@@ -204,7 +222,7 @@ fn columns(headings: &[Heading], body: &[Line]) -> Vec<Column> {
 fn assign_unknown_roles(columns: &mut [Column], body: &[Line]) {
     let mut from = f32::MIN;
     for at in 0..columns.len() {
-        let Some(Column { role, until }) = columns.get(at) else { continue };
+        let Some(Column { role, until, .. }) = columns.get(at) else { continue };
         let inside = from..*until;
         from = *until;
         if *role != Role::Unknown {
@@ -291,39 +309,48 @@ struct Rows {
     waiting: Option<(String, f32)>,
     /// Lower edge of the previous line.
     bottom: f32,
+    /// Whether the previous line was a comment.
+    is_in_comment: bool,
+    /// Whether a small letter may begin a name, and does not continue that of the line before.
+    has_small_names: bool,
 }
 
 impl Rows {
+    /// Passes over a comment. What follows it continues no row.
+    fn add_comment(&mut self, line: &Line) {
+        self.waiting = None;
+        self.is_in_comment = true;
+        self.bottom = line.iter().map(|it| it.bottom).fold(0.0, f32::max);
+    }
+
+    /// Whether a line is the next of a comment: close below it, without a result, and beginning
+    /// with a small letter.
+    fn continues_comment(&self, line: &Line, columns: &[Column]) -> bool {
+        let entry = cells_of(line, columns);
+        let top = line.iter().map(|it| it.top).fold(f32::MAX, f32::min);
+        let height = line.iter().map(Word::height).fold(0.0, f32::max);
+        self.is_in_comment
+            && top - self.bottom < (CONTINUATION_DISTANCE_MAX - 1.0) * height
+            && entry.result.is_empty()
+            && (is_sentence(line) || starts_small(&entry.name))
+    }
+
     fn add_line(&mut self, line: &Line, columns: &[Column]) {
-        let mut cells: BTreeMap<Role, Vec<Word>> = BTreeMap::new();
-        for word in line {
-            let column = columns.iter().find(|it| word.middle() < it.until);
-            let role = column.map_or(Role::Other, |it| it.role);
-            cells.entry(role).or_default().push(word.clone());
-        }
-        if let Some([name]) = cells.get_mut(&Role::Name).map(Vec::as_mut_slice)
-            && let Some(chinese) = name.chinese.take()
-        {
-            name.text = chinese;
-        }
-        let cell = |role| cells.get(&role).map(|it| text(it)).unwrap_or_default();
-        let mut entry = Entry {
-            name: cell(Role::Name),
-            result: cell(Role::Result),
-            reference: cell(Role::Reference),
-            unit: cell(Role::Unit),
-            flag: cell(Role::Flag),
-        };
+        self.is_in_comment = false;
+        let mut entry = cells_of(line, columns);
         let top = line.iter().map(|it| it.top).fold(f32::MAX, f32::min);
         let height = line.iter().map(Word::height).fold(0.0, f32::max);
         let is_close = |bottom: f32| top - bottom < (CONTINUATION_DISTANCE_MAX - 1.0) * height;
         if entry.result.is_empty() {
             self.continue_row(entry, is_close(self.bottom), top + height);
         } else {
-            if let Some((name, bottom)) = self.waiting.take()
-                && entry.name.is_empty()
+            let may_continue = is_rest_of_name(&entry.name) && !self.has_small_names;
+            if let Some((mut name, bottom)) = self.waiting.take()
+                && (entry.name.is_empty() || may_continue)
                 && is_close(bottom)
             {
+                entry.doubt = entry.doubt.or(may_continue.then_some(Misplaced::BelowName));
+                join(&mut name, &entry.name);
                 entry.name = name;
             }
             self.done.push(entry);
@@ -354,6 +381,13 @@ impl Rows {
     }
 }
 
+/// Whether a name may be the rest of one that begins in the line above: it begins with a word in
+/// small letters, and not as `pH` or `eGFR` do.
+fn is_rest_of_name(name: &str) -> bool {
+    let word = name.split_whitespace().next().unwrap_or_default();
+    word.chars().count() >= 4 && word.chars().all(char::is_lowercase)
+}
+
 fn starts_small(name: &str) -> bool {
     name.starts_with(|it: char| it.is_lowercase() || it == '(' || it == '[')
 }
@@ -367,3 +401,6 @@ fn join(text: &mut String, more: &str) {
     }
     text.push_str(more);
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,9 +28,10 @@ pub(crate) fn corrected(entry: Entry, is_recognised: bool) -> Entry {
     let is_named = if is_recognised { is_like_unit } else { is_unit };
     let (reference, unit) = split_unit(entry.reference, entry.unit, is_named);
     if !is_recognised {
-        return Entry { name, result, reference, unit, flag };
+        return Entry { name, result, reference, unit, flag, doubt: entry.doubt };
     }
     Entry {
+        doubt: entry.doubt,
         name: brackets(&name),
         result: figures(&result),
         reference: range(&reference),
@@ -183,6 +184,9 @@ fn range(cell: &str) -> String {
 /// Why a row cannot be correct: a part of it was not read, or the decimal point of its result was
 /// lost.
 pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
+    if let Some(doubt) = entry.doubt {
+        return Some(doubt.reason());
+    }
     let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
     if cells.iter().any(|it| it.contains(UNREAD)) {
         return Some("some of it could not be read");
@@ -204,8 +208,8 @@ mod tests {
     #[track_caller]
     fn check(is_recognised: bool, cells: [&str; 4], expected: [&str; 5]) {
         let [name, result, reference, unit] = cells.map(str::to_owned);
-        let entry = Entry { name, result, reference, unit, flag: String::new() };
-        let Entry { name, result, reference, unit, flag } = corrected(entry, is_recognised);
+        let entry = Entry { name, result, reference, unit, ..Entry::default() };
+        let Entry { name, result, reference, unit, flag, .. } = corrected(entry, is_recognised);
         assert_eq!([name, result, reference, unit, flag], expected);
     }
 

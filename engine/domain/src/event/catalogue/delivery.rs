@@ -52,11 +52,22 @@ pub struct ComposedOutput {
     pub id: String,
 }
 
+/// An image that could not be decoded, so that the findings were not drawn into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OmittedPicture {
+    /// Its SOP Instance UID.
+    pub instance: String,
+    /// Why it cannot be decoded.
+    pub reason: String,
+}
+
 event! {
     /// The outputs of a delivery were composed with the identity of the moment, and stored.
     pub struct ReportComposed: E {
         /// What was composed.
         outputs: Vec<ComposedOutput>,
+        /// Images that it has no picture of.
+        omitted: Vec<OmittedPicture>,
         /// The engine's key of the stored outputs.
         payload: Uuid,
         /// Digest of the content with a salt that is erased with the patient's key.

@@ -114,6 +114,14 @@ event! {
     }
 }
 
+event! {
+    /// Plugins are not confined, and can read every file of the engine: the site allows it.
+    pub struct PluginsUnconfined: E {
+        /// What the system lacks.
+        reason: String,
+    }
+}
+
 details! {
     /// The exchange of one model for another.
     pub struct ModelChange {

@@ -121,6 +121,17 @@ event! {
 }
 
 event! {
+    /// Results of two patients that were combined while the two were one stand apart again; what was
+    /// concluded from them together is held (HL7-37).
+    pub struct ResultsSeparated: U {
+        /// The message whose results held in place of others.
+        message: Uuid,
+        /// A message of the other patient that they were combined with.
+        other: Uuid,
+    }
+}
+
+event! {
     /// A merge was reversed (HL7-37).
     pub struct PatientsUnmerged: U {
         /// The engine's key of the request.

@@ -116,7 +116,8 @@ event! {
 }
 
 event! {
-    /// A person closed a task. What the person wrote may name a patient and stays out of the trail.
+    /// A task was closed, by a person or because its cause is gone. What a person wrote may name a
+    /// patient and stays out of the trail.
     pub struct TaskDecided: U {
         /// The engine's key of the task.
         task: Uuid,

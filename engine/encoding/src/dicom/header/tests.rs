@@ -7,9 +7,14 @@ use proptest::prelude::*;
 use super::*;
 
 const EXPLICIT: Encoding = Encoding { is_explicit: true, is_big_endian: false, is_deflated: false };
+const DEFLATED_ENCODING: Encoding = Encoding { is_deflated: true, ..EXPLICIT };
 const IMPLICIT: Encoding = Encoding { is_explicit: false, ..EXPLICIT };
 
 fn header(bytes: &[u8], encoding: Encoding) -> Result<Header, HeaderError> {
+    if encoding.is_deflated {
+        let plain = inflated_header(bytes, bytes.len() as u64)?;
+        return read_encoded(Cursor::new(&plain), plain.len() as u64, Encoding::INFLATED);
+    }
     read_encoded(Cursor::new(bytes), bytes.len() as u64, encoding)
 }
 
@@ -127,6 +132,28 @@ fn sec_23_a_deflated_bomb_is_stopped() {
     let outcome = header(&bytes, Encoding { is_deflated: true, ..EXPLICIT });
 
     assert!(matches!(outcome, Err(HeaderError::Truncated { .. })), "{outcome:?}");
+}
+
+/// The header of a deflated data set is that of the plain one, with or without pixels.
+#[test]
+fn sec_24_a_deflated_data_set_is_inflated_up_to_its_pixels_and_checked_to_its_end() {
+    let patient = element(0x10, 0x20, *b"LO", b"4711");
+    let pixels = element(0x7FE0, 0x10, *b"OB", &[0, 0]);
+    let pixels = [&pixels[..6], &[0, 0, 4, 0, 0, 0, 1, 2, 3, 4]].concat();
+    let padding = element(0xFFFC, 0xFFFC, *b"LO", b"zz");
+    let deflated = |it: &[u8]| crate::dicom::deflation::deflated(it).unwrap();
+    for (data, has_pixels) in
+        [(patient.clone(), false), ([patient.clone(), pixels.clone(), padding].concat(), true)]
+    {
+        let packed = deflated(&data);
+        let refused = read_encoded(Cursor::new(&packed), packed.len() as u64, DEFLATED_ENCODING);
+        assert!(matches!(refused, Err(HeaderError::Deflated)));
+        let read = header(&packed, DEFLATED_ENCODING).unwrap();
+        assert_eq!((read.ascii(Tag(0x10, 0x20)), read.has_pixels), (Some("4711"), has_pixels));
+        assert!(inflated_header(packed.as_slice(), packed.len() as u64).unwrap().len() < 40);
+    }
+    let cut = deflated(&[patient, pixels[..14].to_vec()].concat());
+    assert!(matches!(header(&cut, DEFLATED_ENCODING), Err(HeaderError::Truncated { .. })));
 }
 
 /// What dcmtk and pydicom pass over is passed over, and told.

@@ -133,7 +133,16 @@ pub fn starts<R: Read + Skip>(
     length: u64,
     encoding: Encoding,
 ) -> Result<Vec<(Tag, u64)>, HeaderError> {
-    let walk = Walk::new(source, Some(length), encoding);
+    starts_of(source, Some(length), encoding)
+}
+
+/// The same for a data set whose length may be unknown.
+pub(super) fn starts_of<R: Read + Skip>(
+    source: R,
+    length: Option<u64>,
+    encoding: Encoding,
+) -> Result<Vec<(Tag, u64)>, HeaderError> {
+    let walk = Walk::new(source, length, encoding);
     let mut walk = Walk { starts: Some(Vec::new()), ..walk };
     while walk.step(encoding.is_explicit)? {}
     Ok(walk.starts.unwrap_or_default())

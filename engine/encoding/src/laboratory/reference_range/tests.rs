@@ -188,7 +188,71 @@ fn pap_12_words_and_negative_numbers() {
         ("-3", "-3-3", Normal),
         ("6 g/L", "3.5-9.5 g/L", Normal),
         ("0.5", ".5-1", Normal),
-        ("1", "1", Normal),
-        ("2", "1", High),
+        ("-1.5", "-2.5--1.0", Normal),
+        ("0", "-5--2", High),
+        ("-6", "-5--2", Low),
+        ("-3", "-5 - -2", Normal),
+        ("3", "-3--5", Unknown),
     ]);
+}
+
+/// Field case h11: what is no range gives no flag.
+#[test]
+fn hl7_62_what_is_no_range_is_compared_with_nothing() {
+    for (result, reference) in [
+        ("150", "200"),
+        ("200", "200"),
+        ("2", "0"),
+        ("0.8", "1"),
+        ("3", "0-0"),
+        ("0", "0-0"),
+        ("5", "5-5"),
+        ("5.0", "-9.5"),
+        ("12", "-9.5"),
+        ("-9.5", "-9.5"),
+        ("N/A", "N/A"),
+        ("See note", "See note"),
+        ("pending", "pending"),
+        ("cancelled", "cancelled"),
+        ("-", "-"),
+        ("--", "--"),
+    ] {
+        check(&[(result, reference, Unknown)]);
+    }
+}
+
+#[test]
+fn hl7_62_one_end_is_read_in_words() {
+    check(&[
+        ("101", "< OR = 100", High),
+        ("101", "<or=100", High),
+        ("100", "< or = 100", Normal),
+        ("90", "> OR = 60", Normal),
+        ("59", ">or=60 g/L", Low),
+        ("99", "99 or less", Normal),
+        ("100", "99 or less", High),
+        ("5", "5 g/L or more", Unknown),
+        ("4", "5 or more", Low),
+        ("5", "Less than 5", High),
+        ("less than 5", "<5", Normal),
+        ("7", "At least 6", Normal),
+        ("7", "小于5", High),
+        ("None detected", "None Detected", Normal),
+    ]);
+}
+
+#[test]
+fn hl7_62_a_fraction_is_not_compared_with_a_percentage() {
+    for (result, reference, expected) in [
+        ("40", "0.37-0.47", Unknown),
+        ("20", "0.37-0.47", Unknown),
+        ("0.40", "37-47", Unknown),
+        ("40", "37-47", Normal),
+        ("0.5", "0-1", Normal),
+        ("2", "0-1", High),
+        ("0.2", "40-70", Low),
+        ("0.3", "0.2-0.5", Normal),
+    ] {
+        assert_eq!(compare(result, reference, "%"), expected, "{result} % in {reference}");
+    }
 }

@@ -278,18 +278,8 @@ impl World {
 
 fn order(is_examined: bool) -> OrderSnapshot {
     let order = Order {
-        action: OrderAction::Place,
-        patient: None,
-        key: OrderKey::default(),
-        procedure_code: String::new(),
-        procedure: String::new(),
-        procedure_scheme: String::new(),
-        priority: String::new(),
-        modality: String::new(),
-        reason: String::new(),
         status: if is_examined { "CM" } else { "SC" }.to_owned(),
-        account: String::new(),
-        visit: String::new(),
+        ..Order::new(OrderAction::Place, None, OrderKey::default())
     };
     let matched_by = domain::OrderMatch::AccessionNumber;
     OrderSnapshot { id: Uuid::nil(), order, patient: None, is_cancelled: false, matched_by }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use contracts::MessageEffect;
+use contracts::{AuthoritiesAsWritten, MessageEffect};
 use encoding::dicom::file_meta;
-use encoding::dicom::header::{Encoding, Header, Tag, read_encoded};
+use encoding::dicom::header::{Encoding, Header, Tag, inflated_header, read_encoded};
 use orchestrator::ActiveWorkflow;
 use workflow::{Facts, MessageFacts, StudyFacts, Trigger};
 
@@ -70,7 +70,13 @@ fn header(path: &Path) -> Option<Header> {
     let (start, syntax) = file_meta::split(&bytes)?;
     let data_set = bytes.get(start..)?;
     let length = data_set.len() as u64;
-    read_encoded(std::io::Cursor::new(data_set), length, Encoding::of(&syntax)).ok()
+    let encoding = Encoding::of(&syntax);
+    if encoding.is_deflated {
+        let plain = inflated_header(data_set, length).ok()?;
+        let length = plain.len() as u64;
+        return read_encoded(std::io::Cursor::new(plain), length, Encoding::INFLATED).ok();
+    }
+    read_encoded(std::io::Cursor::new(data_set), length, encoding).ok()
 }
 
 /// Adds an instance to the facts of its study.
@@ -98,10 +104,13 @@ fn add_once(list: &mut Vec<String>, value: String) {
 fn message_facts(path: &Path) -> Option<Facts> {
     let bytes = std::fs::read(path).ok()?;
     let message = hl7::Message::parse(&bytes, hl7::Rules::default().charset).ok()?;
-    let document = hl7::mapping::effects(&message).ok()?.into_iter().find_map(|it| match it {
-        MessageEffect::Document { document, .. } => Some(document),
-        _ => None,
-    });
+    let document = hl7::mapping::effects(&message, &AuthoritiesAsWritten)
+        .ok()?
+        .into_iter()
+        .find_map(|it| match it {
+            MessageEffect::Document { document, .. } => Some(document),
+            _ => None,
+        });
     let document = document.unwrap_or_default();
     let codes: Vec<String> = document.reported().map(|it| it.code.clone()).collect();
     let message = MessageFacts {

@@ -58,6 +58,29 @@ async fn din_31_a_request_is_checked_against_what_is_stored() {
 }
 
 #[tokio::test]
+async fn din_32_a_request_whose_files_cannot_be_read_is_checked_again_after_its_wait() {
+    let test = TestStore::new().await;
+    test.store.store_commitment_request(request(vec![reference(1)])).await.unwrap();
+    test.store.claim_commitment_check(LEASE).await.unwrap().unwrap();
+    let postpone = |wait| test.store.postpone_commitment_check("CT1", "1.2.3", wait);
+    postpone(LEASE).await.unwrap();
+    assert!(test.store.claim_commitment_check(LEASE).await.unwrap().is_none());
+    postpone(Duration::ZERO).await.unwrap();
+    assert!(test.store.claim_commitment_check(LEASE).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn acc_05_a_time_from_a_clock_that_was_ahead_holds_no_answer_back() {
+    let test = checked().await;
+    for column in ["run_after", "lease_until"] {
+        let update =
+            format!("update commitment set {column} = clock_timestamp() + interval '1 day'");
+        test.execute(&update).await;
+        assert!(test.store.claim_commitment_report(LEASE).await.unwrap().is_some(), "{column}");
+    }
+}
+
+#[tokio::test]
 async fn din_33_committed_instances_are_marked_and_the_result_is_reported() {
     let test = checked().await;
     assert_eq!(test.count("instance where committed_at is not null").await, 1);

@@ -5,6 +5,7 @@ use domain::TrailFault;
 
 use super::*;
 use crate::trail::count::TrailCount;
+use crate::trail::refusal::Refusals;
 
 /// A trail with a batch for each of `events`. Other tests may split batches, and never join them.
 async fn sealed_trail(events: usize) -> TestStore {
@@ -180,4 +181,45 @@ async fn aud_03_a_lost_count_is_accepted_and_begun_again() {
     sealer.write_all(&mut export).await.unwrap();
     let key = test.store.trail_key();
     assert_eq!(file::verify(BufReader::new(&*export), &key, None).unwrap().losses, 0);
+}
+
+/// Attempts to seal, and tells people what came of it.
+async fn attempts(test: &TestStore, refusals: &mut Refusals, count: usize) {
+    let sealer = sealer(test);
+    for _ in 0..count {
+        refusals.tell(&test.store, &sealer.attempt().await).await;
+    }
+}
+
+#[tokio::test]
+async fn aud_03_a_person_is_asked_once_while_nothing_is_sealed_and_no_longer_when_it_goes_on() {
+    let test = sealed_trail(2).await;
+    let open = "task where decided_at is null and kind = 'sealing_refused'";
+    let checkpoints = test.folder.join("checkpoints");
+    let signed = fs::read(&checkpoints).unwrap();
+    let mut refusals = Refusals::default();
+    attempts(&test, &mut refusals, 2).await;
+    assert_eq!(test.count("task").await, 0);
+
+    fs::remove_file(&checkpoints).unwrap();
+    attempts(&test, &mut refusals, 3).await;
+    assert_eq!((test.count("task").await, test.count(open).await), (1, 1));
+    // The next start finds the task.
+    attempts(&test, &mut Refusals::default(), 2).await;
+    assert_eq!(test.count("task").await, 1);
+    // Another reason has a task of its own.
+    fs::write(&checkpoints, &signed).unwrap();
+    fs::write(test.folder.join("count"), "{}").unwrap();
+    attempts(&test, &mut refusals, 2).await;
+    assert_eq!((test.count("task").await, test.count(open).await), (2, 1));
+    let reason = test.value(&format!("select reason from {open}")).await;
+    assert!(reason.contains("was not signed by this site"), "{reason}");
+
+    let holder = test.holder("Doe^Jane", 7).await;
+    sealer(&test).accept_loss(&holder, "the disk broke").await.unwrap().unwrap();
+    // Also after a start, which knows nothing of what was told before.
+    attempts(&test, &mut Refusals::default(), 2).await;
+    assert_eq!((test.count("task").await, test.count(open).await), (2, 0));
+    let decided_by = test.value("select distinct decided_by from task").await;
+    assert_eq!(decided_by, "isocenter");
 }

@@ -1,12 +1,12 @@
 //! Reads structured documents that other systems send: their text, and the documents they follow.
 
-use std::path::Path;
-
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use domain::{Code, Section};
-use imaging::object_reader;
-use imaging::sequence_items::{items, text};
+
+use crate::image_attributes::SliceError;
+use crate::object_reader;
+use crate::sequence_items::{items, text};
 
 /// A structured document of another system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,13 @@ pub struct ReceivedDocument {
 /// Deepest nesting of containers that is read.
 const DEPTH_MAX: usize = 32;
 
-/// Reads the document in a file. `None`, if the file is no DICOM object.
-pub fn read(path: &Path) -> Option<ReceivedDocument> {
-    let file = object_reader::open(path).ok()?;
+/// Reads the document in a file.
+///
+/// # Errors
+///
+/// Fails if the file is no DICOM object.
+pub fn read(file: &[u8]) -> Result<ReceivedDocument, SliceError> {
+    let file = object_reader::read(file)?;
     let mut document = ReceivedDocument::default();
     for study in items(&file, tags::PREDECESSOR_DOCUMENTS_SEQUENCE) {
         for series in items(study, tags::REFERENCED_SERIES_SEQUENCE) {
@@ -32,7 +36,7 @@ pub fn read(path: &Path) -> Option<ReceivedDocument> {
         }
     }
     collect_sections(&file, concept_name(&file), &mut document.sections, 0);
-    Some(document)
+    Ok(document)
 }
 
 /// Adds the text of a container, under its title, and that of the containers in it.
