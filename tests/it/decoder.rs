@@ -347,13 +347,7 @@ async fn sec_24_a_deflated_study_is_received_as_a_plain_one() {
     hospital.modality().store(&packed).await.unwrap();
     let runs = hospital.ended_runs(2).await;
 
-    let volumes: Vec<Value> = runs
-        .iter()
-        .map(|run| {
-            let shown = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
-            shown["outputs"]["bone"]["segmentations"][0]["segments"][0]["measurements"].clone()
-        })
-        .collect();
+    let volumes: Vec<Value> = runs.iter().map(|it| hospital.measurements_of(it)).collect();
     assert!(volumes[0].is_array() && volumes[0] == volumes[1], "{volumes:?}");
 
     let cut = rewritten(&study("cut").files()[0], DEFLATED, |data, _| {

@@ -67,13 +67,7 @@ async fn din_76_peculiar_data_sets_are_measured_as_plain_ones_are() {
     hospital.modality().store(&files).await.unwrap();
     let runs = hospital.ended_runs(2).await;
 
-    let volumes: Vec<Value> = runs
-        .iter()
-        .map(|run| {
-            let shown = hospital.ask(&["run", "show", run["id"].as_str().unwrap()]);
-            shown["outputs"]["bone"]["segmentations"][0]["segments"][0]["measurements"].clone()
-        })
-        .collect();
+    let volumes: Vec<Value> = runs.iter().map(|it| hospital.measurements_of(it)).collect();
     assert!(volumes[0].is_array() && volumes[0] == volumes[1], "{volumes:?}");
     let events = hospital.ask(&["audit", "show", "--limit", "1000"]).to_string();
     for flag in ["trailing_zeros", "foreign_group", "vr_unknown"] {

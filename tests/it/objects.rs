@@ -184,6 +184,17 @@ fn objects(python: &Path, hospital: &Hospital) -> Vec<Value> {
     found
 }
 
+/// A hospital that outlines what `script` draws.
+async fn hospital(script: &Script) -> Hospital {
+    let model = script.as_model();
+    let options = SiteOptions {
+        workflows: &[("objects", WORKFLOW)],
+        destinations: &model,
+        ..SiteOptions::default()
+    };
+    Hospital::with(options).await
+}
+
 fn labels(found: &[Value]) -> Vec<&str> {
     found.iter().map(|it| it["label"].as_str().unwrap()).collect()
 }
@@ -194,13 +205,7 @@ fn labels(found: &[Value]) -> Vec<&str> {
 async fn pap_14_two_and_three_objects_are_segments_with_measurements_of_their_own() {
     let python = python();
     let script = Script::open(drawing);
-    let model = script.as_model();
-    let options = SiteOptions {
-        workflows: &[("objects", WORKFLOW)],
-        destinations: &model,
-        ..SiteOptions::default()
-    };
-    let hospital = Hospital::with(options).await;
+    let hospital = hospital(&script).await;
     let phantom = Phantom { size: 192, slices: 13, pixel: 1.5, spacing: 4.0, ..study("objects") };
     let files = files(&phantom, &ABDOMEN, AXIAL, [0.0, 0.0, 25.0]);
     let sent: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
@@ -292,13 +297,7 @@ async fn pap_14_objects_on_a_real_ct_are_measured_one_by_one() {
             model_response("I see none.", &[])
         }
     });
-    let model = script.as_model();
-    let options = SiteOptions {
-        workflows: &[("objects", WORKFLOW)],
-        destinations: &model,
-        ..SiteOptions::default()
-    };
-    let hospital = Hospital::with(options).await;
+    let hospital = hospital(&script).await;
     let mut sender = Command::new(&python);
     sender.arg(root().join("tests/it/send_all.py"));
     sender.arg(reference.join("material/dicom/ct_liver_3slices")).arg(&hospital.engine.dicom);

@@ -299,6 +299,12 @@ impl Hospital {
         .await
     }
 
+    /// The measurements of the first segment of bone that a run found.
+    pub fn measurements_of(&self, run: &Value) -> Value {
+        let shown = self.ask(&["run", "show", run["id"].as_str().unwrap()]);
+        shown["outputs"]["bone"]["segmentations"][0]["segments"][0]["measurements"].clone()
+    }
+
     /// The whole log of the engine, of all its starts.
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.path("log")).unwrap_or_default()

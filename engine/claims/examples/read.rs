@@ -4,8 +4,7 @@
 
 use std::io::{self, BufRead as _};
 
-use claims::{Claim, Experiencer, Temporality, Vocabulary};
-use domain::Presence;
+use claims::{Claim, Vocabulary};
 
 fn main() -> io::Result<()> {
     for line in io::stdin().lock().lines() {
@@ -17,21 +16,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// A claim in the words of the test sets: `pleural effusion=present unchanged (left)`.
+/// A claim with its sides.
 fn described(claim: &Claim) -> String {
-    let presence = match claim.presence {
-        Presence::Present => "present",
-        Presence::Absent => "absent",
-        Presence::Possible => "possible",
-        Presence::Unknown => "unknown",
-    };
-    let time = match claim.temporality {
-        Temporality::Current => "",
-        Temporality::Historical => " historical",
-        Temporality::Hypothetical => " hypothetical",
-    };
-    let person = if claim.experiencer == Experiencer::Family { " family" } else { "" };
-    let state = claim.state.map(|it| format!(" {}", it.name())).unwrap_or_default();
     let side = claim.sides.laterality().map(|it| format!(" ({})", it.name())).unwrap_or_default();
-    format!("{}={presence}{time}{person}{state}{side}", claim.concept)
+    format!("{claim}{side}")
 }

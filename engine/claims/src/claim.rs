@@ -1,5 +1,7 @@
 //! A claim of a text, and what may be said of it.
 
+use std::fmt;
+
 use domain::{Code, Laterality, Presence};
 
 use crate::sentence::tokens;
@@ -39,6 +41,29 @@ impl Claim {
     /// Whether the text says that it is there, or may be.
     pub fn is_present(&self) -> bool {
         matches!(self.presence, Presence::Present | Presence::Possible)
+    }
+}
+
+/// Finding, presence, time, person and state: `pleural effusion=present historical family resolved`.
+/// What is usual (now, of the patient, no change named) is left out.
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let presence = match self.presence {
+            Presence::Present => "present",
+            Presence::Absent => "absent",
+            Presence::Possible => "possible",
+            Presence::Unknown => "unknown",
+        };
+        write!(f, "{}={presence}", self.concept)?;
+        match self.temporality {
+            Temporality::Current => {}
+            Temporality::Historical => f.write_str(" historical")?,
+            Temporality::Hypothetical => f.write_str(" hypothetical")?,
+        }
+        if self.experiencer == Experiencer::Family {
+            f.write_str(" family")?;
+        }
+        self.state.map_or(Ok(()), |it| write!(f, " {}", it.name()))
     }
 }
 

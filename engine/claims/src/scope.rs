@@ -124,28 +124,10 @@ const RELATIVE: [&str; 4] = ["that", "which", "who", "as"];
 /// Words between the items of a list.
 const CONNECTORS: [&str; 9] = ["and", "or", "nor", "及", "和", "或", "与", "等", "以"];
 
-/// Words that begin a new claim behind a comma, rather than the next item of a list.
-const NEW_CLAIM: [&str; 35] = [
-    "a",
-    "an",
-    "the",
-    "there",
-    "it",
-    "this",
-    "these",
+/// Words that, beside [`DETERMINERS`] and [`SIDES_AND_SIZES`], begin a new claim behind a comma,
+/// rather than the next item of a list.
+const NEW_CLAIM: [&str; 14] = [
     "that",
-    "small",
-    "large",
-    "tiny",
-    "trace",
-    "moderate",
-    "mild",
-    "severe",
-    "minimal",
-    "left",
-    "right",
-    "bilateral",
-    "bibasilar",
     "multiple",
     "several",
     "few",
@@ -155,12 +137,10 @@ const NEW_CLAIM: [&str; 35] = [
     "old",
     "normal",
     "some",
-    "minor",
     "slight",
     "extensive",
     "massive",
     "heart",
-    "stable",
 ];
 
 /// Words that begin a clause of its own behind "and".
@@ -430,7 +410,9 @@ impl Reading {
         if self.has_closing_or(comma, mention) {
             return true;
         }
-        !self.has_open_verb(first, end) && !NEW_CLAIM.contains(&self.word(first))
+        let word = self.word(first);
+        let begins_claim = [&DETERMINERS[..], &SIDES_AND_SIZES, &NEW_CLAIM];
+        !self.has_open_verb(first, end) && !begins_claim.iter().any(|it| it.contains(&word))
     }
 
     /// Whether the items behind a comma, up to the first verb, are joined by "or".

@@ -11,8 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use claims::{Claim, Experiencer, Temporality, Vocabulary};
-use domain::Presence;
+use claims::Vocabulary;
 
 const ENGLISH: &str = include_str!("sentences.en.tsv");
 const CHINESE: &str = include_str!("sentences.zh.tsv");
@@ -41,29 +40,11 @@ impl Tally {
     }
 }
 
-/// The words by which the files describe a claim.
-fn described(claim: &Claim) -> String {
-    let presence = match claim.presence {
-        Presence::Present => "present",
-        Presence::Absent => "absent",
-        Presence::Possible => "possible",
-        Presence::Unknown => "unknown",
-    };
-    let time = match claim.temporality {
-        Temporality::Current => "",
-        Temporality::Historical => " historical",
-        Temporality::Hypothetical => " hypothetical",
-    };
-    let person = if claim.experiencer == Experiencer::Family { " family" } else { "" };
-    let state = claim.state.map(|it| format!(" {}", it.name())).unwrap_or_default();
-    format!("{}={presence}{time}{person}{state}", claim.concept)
-}
-
 fn graded(sentence: &str, expected: &str) -> Tally {
     let mut expected: Vec<&str> =
         expected.split(';').map(str::trim).filter(|it| *it != "-").collect();
     let found: Vec<String> =
-        Vocabulary::standard().claims(sentence).iter().map(described).collect();
+        Vocabulary::standard().claims(sentence).iter().map(ToString::to_string).collect();
     let mut tally = Tally::default();
     for claim in &found {
         if let Some(at) = expected.iter().position(|it| it == claim) {
@@ -90,7 +71,7 @@ fn grade(name: &str, set: &str) -> [Tally; 2] {
         kinds.entry(kind).or_default().add(tally);
         if number % 2 == 0 && tally.wrong + tally.missing > 0 {
             let found: Vec<String> =
-                Vocabulary::standard().claims(sentence).iter().map(described).collect();
+                Vocabulary::standard().claims(sentence).iter().map(ToString::to_string).collect();
             println!(
                 "{name} {kind}: {sentence}\n    expected {expected}\n    found    {}",
                 found.join("; ")

@@ -8,7 +8,7 @@
 //!   foreseen.
 //!
 //! All of it is inherited by what the process starts, and none of it can be undone. A file of the
-//! input may be a link to one of the archive: Landlock refuses to write to it and to cut it,
+//! input may be a link to one of the archive: Landlock refuses to write to it and to truncate it,
 //! seccomp to change its permissions, owner, times, attributes and flags.
 
 use std::collections::BTreeMap;
@@ -58,12 +58,12 @@ const ENGINE_SETTINGS: &str = "isocenter";
 /// Devices that hold no data.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
-/// The oldest version of Landlock that confines a plugin (Linux 5.13). It does not refuse to cut a
-/// file short, as version 3 does: seccomp refuses that too.
+/// The oldest version of Landlock that confines a plugin (Linux 5.13). It does not refuse to
+/// truncate a file, as version 3 does: seccomp refuses that too.
 pub(crate) const LANDLOCK_MIN: ABI = ABI::V1;
 
 /// The version of Landlock whose kinds of access are restricted. Of those that are newer than
-/// [`LANDLOCK_MIN`], a kernel restricts what it knows: cutting files (version 3), devices (5), signals
+/// [`LANDLOCK_MIN`], a kernel restricts what it knows: truncation (version 3), devices (5), signals
 /// and abstract sockets (6), named sockets (9). Other rules refuse the same.
 const LANDLOCK: ABI = ABI::V9;
 
@@ -238,7 +238,7 @@ fn confine_by(
     limit(Resource::Fsize, 0)?;
     limit(Resource::Core, 0)?;
     let inputs = PathFd::new(inputs).map_err(io::Error::other)?;
-    restrict_files(demand, plugin, inputs).map_err(io::Error::other)?;
+    restrict_files(demand, LANDLOCK, plugin, inputs).map_err(io::Error::other)?;
     restrict_calls()
 }
 
@@ -248,9 +248,10 @@ pub(crate) fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
 }
 
 /// Makes all files unreadable but those of the system, of the plugin and of its input, and none
-/// writable; and other processes untraceable.
+/// writable; and other processes untraceable. `newest` is the newest version of Landlock that is used.
 fn restrict_files(
     demand: CompatLevel,
+    newest: ABI,
     plugin: &Path,
     inputs: PathFd,
 ) -> Result<(), landlock::RulesetError> {
@@ -258,7 +259,7 @@ fn restrict_files(
         .set_compatibility(demand)
         .handle_access(AccessFs::from_all(LANDLOCK_MIN))?
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessFs::from_all(newest))?
         .scope(Scope::AbstractUnixSocket | Scope::Signal)?
         .create()?;
     let settings = system_settings();
@@ -326,9 +327,9 @@ fn call_filter(own_pid: u64) -> Result<BpfProgram, seccompiler::BackendError> {
         rules.insert(*call, refused?);
     }
     rules.insert(libc::SYS_socketpair, vec![other_family()?, datagrams()?]);
-    rules.insert(libc::SYS_openat, vec![cuts_file(2)?]);
+    rules.insert(libc::SYS_openat, vec![truncates(2)?]);
     #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_open, vec![cuts_file(1)?]);
+    rules.insert(libc::SYS_open, vec![truncates(1)?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()
@@ -356,9 +357,9 @@ fn datagrams() -> Result<SeccompRule, seccompiler::BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(1, SeccompCmpArgLen::Dword, masked, kind)?])
 }
 
-/// An opening of a file that cuts it short, whatever else it is opened for. `argument` is the place of
+/// An opening of a file that truncates it, whatever else it is opened for. `argument` is the place of
 /// its flags.
-fn cuts_file(argument: u8) -> Result<SeccompRule, seccompiler::BackendError> {
+fn truncates(argument: u8) -> Result<SeccompRule, seccompiler::BackendError> {
     let flag = u64::from(libc::O_TRUNC.unsigned_abs());
     let masked = SeccompCmpOp::MaskedEq(flag);
     SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, flag)?])
@@ -428,7 +429,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn sec_31_no_opening_cuts_a_file_whatever_the_kernel_restricts() {
+    fn sec_31_no_opening_truncates_a_file_whatever_landlock_restricts() {
         let scratch = Scratch::new();
         let path = scratch.plugin().join("plugin.json");
         with_restricted_calls(move || {
@@ -480,8 +481,9 @@ pub(crate) mod tests {
         let folder = scratch.0.clone();
         let plugin = scratch.plugin();
         without_landlock(move || {
+            let open = |folder: &Path| PathFd::new(folder).unwrap();
             let restrict =
-                |demand| restrict_files(demand, &plugin, PathFd::new(&folder).unwrap()).is_ok();
+                |demand| restrict_files(demand, LANDLOCK, &plugin, open(&folder)).is_ok();
             assert!(!restrict(CompatLevel::HardRequirement));
             assert!(restrict(CompatLevel::BestEffort), "the site accepts it");
         });
@@ -505,6 +507,16 @@ pub(crate) mod tests {
     /// Needs a kernel with Landlock (5.13 or later), as the integration tests do.
     #[test]
     fn sec_31_only_its_input_and_the_plugin_are_readable_and_nothing_is_writable() {
+        check_files(LANDLOCK);
+    }
+
+    /// What seccomp refuses makes up for what the oldest Landlock does not.
+    #[test]
+    fn sec_31_the_oldest_landlock_confines_as_the_newest_does() {
+        check_files(LANDLOCK_MIN);
+    }
+
+    fn check_files(newest: ABI) {
         let scratch = Scratch::new();
         let archive = scratch.0.join("archive");
         let own = scratch.0.join("lent/own");
@@ -526,7 +538,8 @@ pub(crate) mod tests {
         let plugin = scratch.plugin();
         let inputs = PathFd::new(&own).unwrap();
         let thread = std::thread::spawn(move || {
-            restrict_files(CompatLevel::HardRequirement, &plugin, inputs).unwrap();
+            restrict_files(CompatLevel::HardRequirement, newest, &plugin, inputs).unwrap();
+            restrict_calls().unwrap();
             assert_eq!(std::fs::read(own.join("link")).unwrap(), b"x");
             assert_eq!(std::fs::read_dir(&own).unwrap().count(), 2);
             assert!(std::fs::read(plugin.join("plugin.json")).is_ok());

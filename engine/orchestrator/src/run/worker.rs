@@ -90,15 +90,15 @@ impl RunWorker {
     /// Has the plugin work on the node. `None` if the lease was lost: the outcome is not wanted.
     async fn execute(&self, claimed: ClaimedNode) -> Option<Result<NodeOutput, NodeFailure>> {
         let attempt = claimed.attempt();
-        let mut call = match self.call(&claimed) {
+        let call = match self.call(&claimed) {
             Ok(call) => call,
             Err(failure) => return Some(Err(failure)),
         };
         if let Err(failure) = check_files(&call.files).await {
             return Some(Err(failure));
         }
-        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await;
-        let work = self.runner.run(call);
+        // The lease is renewed while headers are read, too: a study may have thousands.
+        let work = self.run_plugin(call);
         tokio::pin!(work);
         loop {
             tokio::select! {
@@ -114,6 +114,12 @@ impl RunWorker {
                 }
             }
         }
+    }
+
+    /// Completes the input by what the headers of its images state, and runs the plugin.
+    async fn run_plugin(&self, mut call: NodeCall) -> Result<NodeOutput, NodeFailure> {
+        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await;
+        self.runner.run(call).await
     }
 
     /// Builds the call of the plugin from the rows of the node.
