@@ -126,6 +126,48 @@ async fn pap_31_disagreement_goes_to_a_person() {
     assert!(automatic.ehr.received().is_empty());
 }
 
+/// PAP-31: two recognitions of a scan, in the confined process of the plugin and without the shared
+/// model. Before the models of the second are imported, the first reads alone and the result says
+/// why; afterwards, in the same process, both read, and rows that they read alike have no doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_31_a_scan_is_read_by_two_recognitions_once_the_second_is_imported() {
+    let Some(wheel) = system_tests::paper_models() else { return };
+    let folder = Scratch::default();
+    let paper = report(4);
+    let page = scanned(&paper.pdf, 200, &folder.path(""));
+    let workflow = "workflow: twice\non: { document: {} }\nnodes: { read: { plugin: \
+        lab-report-parsing, with: { readers: [ocr, letters], doubts: keep } } }\n";
+    let (hospital, script) = hospital(String::new(), workflow).await;
+    let person = token(&hospital, "laboratory", "Reader^Ruth");
+    let read = async |seed: u64, ended: usize| {
+        let jpeg = as_jpeg(&distorted(&page, Distortion::None, seed));
+        let path = ("POST", "/api/documents?patient=77");
+        assert_eq!(call_raw(&hospital.engine.http, Some(&person), path, &jpeg).0, 201);
+        let runs = hospital.ended_runs(ended).await;
+        let newest = runs.iter().map(|it| it["id"].as_str().unwrap()).max().unwrap().to_owned();
+        hospital.ask(&["run", "show", &newest])["outputs"]["read"].clone()
+    };
+    let comment = |it: &Value| it["sections"][0]["text"].as_str().unwrap().to_owned();
+
+    let alone = read(1, 1).await;
+    let expected = "Read without PP-OCR: its models are not there: `isocenter model import`.";
+    assert!(comment(&alone).contains(expected), "{alone}");
+    assert!(comment(&alone).contains("read by recognition alone"), "{alone}");
+
+    let import = hospital.command(&["model", "import", wheel.to_str().unwrap()]);
+    assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
+    let models = hospital.ask(&["model", "list"]);
+    assert_eq!(models[0]["licence"], "Apache-2.0", "{models}");
+
+    let twice = read(2, 2).await;
+    assert!(comment(&twice).contains("Read by PP-OCRv6 small (rapidocr 3.10.0)."), "{twice}");
+    assert!(!comment(&twice).contains("alone"), "{twice}");
+    let rows = twice["laboratory"].as_array().unwrap();
+    let certain = rows.iter().filter(|it| it.get("doubt").is_none()).count();
+    assert!(certain * 4 >= paper.rows.len() * 3, "{certain} of {}: {twice}", paper.rows.len());
+    assert_eq!(script.requests().len(), 0, "no model is asked");
+}
+
 /// PAP-10: an answer of the model without a table is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_10_an_answer_without_a_table_is_rejected() {

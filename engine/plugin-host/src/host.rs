@@ -28,7 +28,7 @@ use crate::inputs::{InputFolder, Lending};
 use crate::package::{self, Package};
 use crate::protocol::{HostMessage, PluginMessage};
 use crate::signature::{Trust, signed_stamp};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::{ProcessStart, Worker, WorkerError};
 
 /// Time that a cancelled plugin has to return before its worker is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
@@ -92,6 +92,8 @@ pub struct PluginHost {
     store: PathBuf,
     archive: Arc<dyn Archive>,
     limits: PluginLimits,
+    /// The folder with the models of the site, if plugins may read it.
+    models: Option<PathBuf>,
     /// Why plugins are not confined, if they are not.
     gap: Option<ConfinementGap>,
     trust: Trust,
@@ -136,6 +138,7 @@ impl PluginHost {
             store,
             archive,
             limits,
+            models: None,
             gap,
             trust,
             catalog: Live::default(),
@@ -147,6 +150,18 @@ impl PluginHost {
         };
         host.rescan().await?;
         Ok(host)
+    }
+
+    /// Lets plugins read the models of the site in a folder, which is made if it is not there:
+    /// models that are imported later are seen by plugins that run already.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder cannot be made.
+    pub fn with_models(mut self, models: PathBuf) -> Result<Self, HostError> {
+        fs::create_dir_all(&models).map_err(io_error(&models))?;
+        self.models = Some(models);
+        Ok(self)
     }
 
     /// Reads the folder again. Runs in flight keep the plugins they are pinned to, by digest. A
@@ -290,8 +305,14 @@ impl PluginHost {
         let is_unconfined = self.gap.is_some();
         let lending = if is_unconfined { Lending::Copy } else { Lending::Link };
         let inputs = InputFolder::new(self.archive.lent(), lending).map_err(WorkerError::Start)?;
-        let memory_bytes_max = self.limits.memory_bytes_max;
-        let worker = Worker::start(&self.engine, library, inputs, memory_bytes_max, is_unconfined);
+        let start = ProcessStart {
+            engine: &self.engine,
+            library,
+            models: self.models.as_deref(),
+            memory_bytes_max: self.limits.memory_bytes_max,
+            allow_unconfined: is_unconfined,
+        };
+        let worker = Worker::start(start, inputs);
         match tokio::time::timeout(START_TIME_MAX, worker).await {
             Ok(worker) => worker,
             Err(_) => Err(WorkerError::LoadTimeout),

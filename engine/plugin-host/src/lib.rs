@@ -57,4 +57,5 @@ pub use decoder::{ConfinedDecoder, DecoderLimits};
 pub use decoder_answer::{DecoderTask, UnknownTask};
 pub use host::{HostError, PluginHost, PluginLimits};
 pub use package::plugins_in;
+pub use sandbox::Lent;
 pub use signature::{Manifest, Trust, VerificationError, sign};

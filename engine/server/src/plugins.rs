@@ -39,6 +39,7 @@ pub(crate) async fn open_host(
     let limits = PluginLimits { allow_unconfined, ..PluginLimits::default() };
     let host = PluginHost::open(engine, folder, store, Arc::clone(&archive), limits, trust)
         .await
+        .and_then(|it| it.with_models(data.join("models")))
         .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
     Ok(PluginEnvironment { archive, host, decoder })
 }

@@ -37,6 +37,10 @@ const READERS: &[&str] = &[
 /// own: `medspaCy` needs an older `numpy` than the readers under Python 3.11.
 const PEERS: &[&str] = &["medspacy==1.3.1"];
 
+/// The release with the models of the second reader of print, from the Python package index. Nothing
+/// of it is run: `isocenter model import` takes the models out.
+const PAPER_MODELS: &str = "rapidocr==3.10.0";
+
 /// Times of the steps, shown at the end.
 struct Clock(Vec<(&'static str, f64)>);
 
@@ -122,6 +126,7 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     // Downloads beside the build.
     let readers = thread::spawn(|| install("readers", READERS));
     let peers = thread::spawn(|| install("peers", PEERS));
+    let paper_models = thread::spawn(|| download("paper-models", PAPER_MODELS));
     // Benches are compiled by the lints only.
     clock.step("build", || {
         run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"]))
@@ -140,6 +145,7 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     })?;
     // Without them, their comparisons are listed as not run.
     let peers = peers.join().ok().and_then(Result::ok);
+    let paper_models = paper_models.join().ok().and_then(Result::ok);
     let list = target_folder().join("not-run");
     // Each run lists anew.
     _ = fs::remove_file(&list);
@@ -148,6 +154,9 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
         test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
         if let Some(peers) = &peers {
             test.env("ISOCENTER_PEERS", peers);
+        }
+        if let Some(models) = &paper_models {
+            test.env("ISOCENTER_PAPER_MODELS", models);
         }
         // As in the processes of plugins: tests that read pages run side by side.
         test.env("OMP_THREAD_LIMIT", "1");
@@ -176,6 +185,21 @@ fn install(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     run(&mut pip)?;
     fs::write(&done, wanted).map_err(|error| error.to_string())?;
     Ok(python)
+}
+
+/// Downloads the wheel of a package into a folder with this name, and returns its path.
+fn download(name: &str, package: &str) -> Result<PathBuf, String> {
+    let folder = target_folder().join(name);
+    let wheel = || {
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.map(|it| it.path()).find(|it| it.extension().is_some_and(|it| it == "whl"))
+    };
+    if wheel().is_none() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        run(pip.args(["--only-binary", ":all:", "--dest"]).arg(&folder).arg(package))?;
+    }
+    wheel().ok_or_else(|| format!("`{package}` has no wheel"))
 }
 
 /// Runs the tests, shows what they print, and counts them. A test that listed itself as not run

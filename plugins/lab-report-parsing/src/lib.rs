@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! table: { plugin: lab-report-parsing }
-//! paper: { plugin: lab-report-parsing, with: { readers: [letters, model], doubts: keep } }
+//! paper: { plugin: lab-report-parsing, with: { readers: [ocr, letters], doubts: keep } }
 //! ```
 //!
 //! | task | output |
@@ -19,8 +19,16 @@
 //! withdraws what nobody reported is rejected. If there is no row, papers are read: files in a
 //! message (PDF, PNG, JPEG; OBX of type ED), Encapsulated PDF, Secondary Capture and photographs. A page is cut out of its background, turned
 //! upright and levelled (PAP-30), defects of its picture are reported (PAP-36), and two independent
-//! `readers` read it (PAP-31): `letters`, the text of the PDF or text recognised by Tesseract, and
-//! the shared `model`. Where they differ, the row is marked.
+//! `readers` read it (PAP-31): `ocr`, text recognised by PP-OCR; `letters`, the text of the PDF or
+//! text recognised by Tesseract; the shared `model`. A row that two of them read alike is certain;
+//! otherwise each field that another reads differently is marked with what it reads. Of three, the
+//! model is asked about papers on which the others differ. A page with text of its own needs no
+//! recognition, so `ocr` reads pictures of pages only.
+//!
+//! `ocr` needs the models that `isocenter model import` takes from a published release. Without
+//! them `letters` reads alone, or with the model, and a remark says so. An inline plugin finds them
+//! if the engine's own environment names their folder (`ISOCENTER_MODELS`). The task `document` is
+//! read by letters and model.
 //!
 //! With `doubts: refuse`, the default, a paper with marked rows is rejected: a person has to look.
 //! `keep` is for workflows in which a person reviews every result. Pages that only recognition or
@@ -45,6 +53,7 @@ mod table;
 mod vocabulary;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use domain::{Code, LabRow, NodeInput, NodeOutput, Observation, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
@@ -325,6 +334,39 @@ pub fn read(bytes: &[u8], media_type: &str) -> Result<Vec<[String; 4]>, NodeErro
     let pages = page::of_file(bytes, media_type)?;
     let entries = table::entries(&pages).into_iter();
     Ok(entries.map(|it| [it.name, it.result, it.reference, it.unit]).collect())
+}
+
+/// Rows of a paper by two recognitions, each with name, result, reference and unit (PAP-31).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TwoReadings {
+    /// The rows by the text of a PDF, or by Tesseract.
+    pub by_letters: Vec<[String; 4]>,
+    /// The rows by the text of a PDF, or by PP-OCR.
+    pub by_ocr: Vec<[String; 4]>,
+    /// Those of PP-OCR that need no person: Tesseract reads them alike, and nothing else is odd.
+    pub certain: Vec<[String; 4]>,
+}
+
+/// Reads the rows of a paper by both recognitions. `models` is the folder with the files of PP-OCR.
+///
+/// # Errors
+///
+/// As [`read`], and if the models cannot be used.
+pub fn read_twice(bytes: &[u8], media_type: &str, models: &Path) -> Result<TwoReadings, NodeError> {
+    let ocr = page::print::open(models);
+    let ocr = ocr.map_err(|it| NodeError::Unavailable(it.reason().to_owned()))?;
+    let pages = page::of_file(bytes, media_type)?;
+    let letters = table::entries(&pages);
+    let by_ocr = table::entries(&page::print::pages(&ocr, &pages, None)?);
+    let second = agreement::Reading { reader: "Tesseract", entries: &letters };
+    let compared = agreement::compare(by_ocr.clone(), second).rows.into_iter();
+    let certain = compared.map(reading::checked).filter(|it| lab_row(it).doubt.is_empty());
+    let cells = |it: table::Entry| [it.name, it.result, it.reference, it.unit];
+    Ok(TwoReadings {
+        certain: certain.map(|it| cells(it.entry)).collect(),
+        by_letters: letters.into_iter().map(cells).collect(),
+        by_ocr: by_ocr.into_iter().map(cells).collect(),
+    })
 }
 
 export_plugin!(Table);

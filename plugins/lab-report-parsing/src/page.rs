@@ -3,6 +3,7 @@
 pub(crate) mod gray;
 pub(crate) mod pdf;
 pub(crate) mod phrases;
+pub(crate) mod print;
 pub(crate) mod quality;
 pub(crate) mod straighten;
 pub(crate) mod tesseract;
@@ -65,6 +66,11 @@ pub(crate) struct Page {
     pub(crate) flaws: Vec<Flaw>,
     /// The page, upright and level.
     pub(crate) picture: Option<GrayImage>,
+}
+
+/// Whether some of these pages are pictures, whose words were recognised.
+pub(crate) fn has_recognised(pages: &[Page]) -> bool {
+    pages.iter().any(|it| it.is_recognised)
 }
 
 /// Reads the pages of a PDF: pages with text as they are, others by recognition.
