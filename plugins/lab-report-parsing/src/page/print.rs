@@ -1,6 +1,7 @@
 //! A second reading of the print on pictures of pages, by PP-OCR (PAP-31). It finds text by itself
 //! and reads it by itself; only the straightened page is the one that Tesseract reads, too. Spaces
-//! between Latin words, which its model drops, are taken from Tesseract where both see one line.
+//! between Latin words, which its model drops or adds, are those of Tesseract where both see one
+//! line.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,8 +116,10 @@ fn words(line: &Line, picture: &GrayImage, by_tesseract: &[Word]) -> Vec<Word> {
         return if is_text { vec![unread] } else { Vec::new() };
     }
     let mut begins = own_spaces(line);
-    let spaces = spaces_of(bounds, by_tesseract, &letters).unwrap_or_default();
-    begins.extend(spaces.into_iter().filter(|it| is_latin_gap(&letters, *it)));
+    if let Some(spaces) = spaces_of(bounds, by_tesseract, &letters) {
+        begins.retain(|it| !is_latin_gap(&letters, *it));
+        begins.extend(spaces.into_iter().filter(|it| is_latin_gap(&letters, *it)));
+    }
     let is_wide = |at: usize| {
         let middle = |it: usize| letters.get(it).map_or(0.0, |it| it.middle);
         middle(at) - middle(at - 1) > WORD_GAP * bounds.height()
@@ -257,6 +260,7 @@ mod tests {
         assert_eq!(texts(&line("FreeT4"), &seen), ["Free", "T4"]);
         assert_eq!(texts(&line("FreeT4"), &[]), ["FreeT4"]);
         assert_eq!(texts(&line("Free T4"), &[]), ["Free", "T4"]);
+        assert_eq!(texts(&line("F ree T4"), &seen), ["Free", "T4"], "a space too many");
         let other = [word("Prot", 100.0, 180.0), word("T4", 190.0, 230.0)];
         assert_eq!(texts(&line("FreeT4"), &other), ["FreeT4"], "another text");
         let below = [Word { top: 90.0, bottom: 120.0, ..word("Free", 100.0, 180.0) }];
