@@ -137,6 +137,8 @@ fn pap_31_two_readers_of_the_material_agree_on_what_is_right() {
     }
     let found = read_all(&cases, &models);
     found.iter().for_each(|(position, it)| it.check(position));
+    let again = || read_twice(&cases[0].jpeg, "image/jpeg", &models).unwrap();
+    assert_eq!(again(), again(), "the same page is read alike each time");
 }
 
 /// PAP-31, PAP-68 on generated reports: one of each layout, or as many as `ISOCENTER_PAPERS` names.

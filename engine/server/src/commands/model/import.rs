@@ -21,7 +21,7 @@ pub(super) struct Import {
     #[arg(value_name = "FOLDER")]
     from: PathBuf,
     /// The name of the model: lower-case letters, digits, dashes and dots.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// Link to the files where they are, instead of copying them: they must not change.
     #[arg(long)]
@@ -31,10 +31,10 @@ pub(super) struct Import {
     #[arg(long)]
     eight_bit: bool,
     /// Where the checkpoint is from.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value = "", hide_default_value = true)]
     source: String,
     /// The licence of the checkpoint.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value = "", hide_default_value = true)]
     licence: String,
     /// Who decided that the model may be used for patients. Without it the model may not, and every
     /// answer says so.
