@@ -5,7 +5,7 @@ use image::{GrayImage, Luma};
 use imageproc::region_labelling::{Connectivity, connected_components};
 use rten_tensor::NdTensor;
 
-use crate::{Bounds, channels};
+use crate::part::{Bounds, channels};
 
 /// Height of capital letters in the picture in which text is searched, in pixels.
 const LETTER_HEIGHT: f32 = 14.0;

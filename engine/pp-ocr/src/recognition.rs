@@ -5,7 +5,7 @@ use image::GrayImage;
 use image::imageops::{FilterType, crop_imm, resize};
 use rten_tensor::NdTensor;
 
-use crate::{Bounds, channels};
+use crate::part::{Bounds, channels};
 
 /// Height of a line for the model, in pixels.
 const HEIGHT: u32 = 48;
