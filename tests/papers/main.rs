@@ -10,6 +10,8 @@
     reason = "a test fails by a panic, and prints its scores for the reader"
 )]
 
+mod doubts;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Mutex;

@@ -35,6 +35,7 @@
 mod agreement;
 mod answers;
 mod document;
+mod doubt;
 mod observation;
 mod page;
 mod reading;
@@ -50,9 +51,10 @@ use domain::{Code, LabRow, NodeInput, NodeOutput, Observation, Section};
 use plugin_api::{Context, NodeError, Plugin, export_plugin};
 use serde::Deserialize;
 
+pub use doubt::Doubt;
 pub use observation::Received;
 pub use page::{Flaw, PagePosition, page_position};
-pub use reading::Reader;
+pub use reading::{ReadRow, Reader, read_rows};
 
 use crate::answers::normalized;
 use crate::document::DocumentReading;

@@ -1,5 +1,7 @@
 //! The two readers of a paper: recognition of its text with rules, and the shared model (PAP-31).
 
+use std::collections::BTreeSet;
+
 use domain::InferResponse;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::model::ModelIdentity;
@@ -8,10 +10,12 @@ use plugin_toolkit::question::Question;
 use serde::{Deserialize, Deserializer};
 
 use crate::agreement::compare;
-use crate::page::Page;
+use crate::doubt::Doubt;
+use crate::page::{self, Page};
 use crate::rejection::Reason;
+use crate::row::{Fields, row};
 use crate::sources::Paper;
-use crate::table::{self, Entry, ReadEntry, markdown, wording};
+use crate::table::{self, Entry, ReadEntry, markdown, plausibility, wording};
 
 /// A reader of papers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -82,12 +86,58 @@ pub(crate) fn read(
         }
     }
     for row in &mut reading.rows {
-        if let Some(reason) = wording::implausible(&row.entry) {
-            row.add_doubt(reason);
+        for doubt in all_doubts(&row.entry) {
+            row.add_doubt(doubt.reason());
         }
     }
     reading.is_doubtful |= reading.rows.iter().any(|it| !it.doubt.is_empty());
     Ok(reading)
+}
+
+/// Why a row may be wrong, by how it was read and by what it says.
+fn all_doubts(entry: &Entry) -> BTreeSet<Doubt> {
+    let mut doubts = entry.doubts.clone();
+    doubts.extend(plausibility::implausible(entry));
+    doubts
+}
+
+/// A row of a paper that was read without an engine, for measuring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadRow {
+    /// Name, result, reference and unit.
+    pub cells: [String; 4],
+    /// Why a person has to check it.
+    pub doubts: BTreeSet<Doubt>,
+}
+
+/// Reads the rows of a paper with these readers.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, if recognition is not installed, or if a reader needs an
+/// engine, as the model does.
+pub fn read_rows(
+    readers: &[Reader],
+    bytes: &[u8],
+    media_type: &str,
+) -> Result<Vec<ReadRow>, NodeError> {
+    if readers != [Reader::Letters] {
+        return Err(NodeError::Unavailable("other readers than `letters` need an engine".into()));
+    }
+    let read = |entry: Entry| {
+        let mut doubts = all_doubts(&entry);
+        let Entry { name, result, reference, unit, flag, .. } = entry;
+        let fields = Fields {
+            name: &name,
+            result: &result,
+            reference: &reference,
+            unit: &unit,
+            flag: &flag,
+        };
+        doubts.extend(row(&fields).disagrees.then_some(Doubt::FlagDiffers));
+        ReadRow { cells: [name, result, reference, unit], doubts }
+    };
+    Ok(table::entries(&page::of_file(bytes, media_type)?).into_iter().map(read).collect())
 }
 
 impl Reading {
@@ -107,7 +157,12 @@ impl Reading {
                 .push(format!("To be checked: only the model reads {name} = {result} {unit}."));
         }
         self.is_doubtful |= !agreement.only_in_second.is_empty();
-        self.rows.extend(agreement.rows);
+        self.rows.extend(agreement.rows.into_iter().map(|mut row| {
+            if row.doubt.is_empty() {
+                row.entry.doubts.retain(|it| !it.is_of_letters());
+            }
+            row
+        }));
     }
 
     /// Has the model read all pages of a paper.

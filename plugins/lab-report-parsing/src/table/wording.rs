@@ -8,7 +8,6 @@ use encoding::laboratory::unit::folded_text;
 use regex::Regex;
 
 use super::Entry;
-use crate::page::UNREAD;
 use crate::vocabulary::units::{self, is_like_unit, is_unit};
 
 /// Marks that laboratories print beside results.
@@ -28,10 +27,10 @@ pub(crate) fn corrected(entry: Entry, is_recognised: bool) -> Entry {
     let is_named = if is_recognised { is_like_unit } else { is_unit };
     let (reference, unit) = split_unit(entry.reference, entry.unit, is_named);
     if !is_recognised {
-        return Entry { name, result, reference, unit, flag, doubt: entry.doubt };
+        return Entry { name, result, reference, unit, flag, doubts: entry.doubts };
     }
     Entry {
-        doubt: entry.doubt,
+        doubts: entry.doubts,
         name: brackets(&name),
         result: figures(&result),
         reference: range(&reference),
@@ -179,26 +178,6 @@ fn range(cell: &str) -> String {
         return format!("{sign}{}", numbers(found.get(2)));
     }
     folded.to_owned()
-}
-
-/// Why a row cannot be correct: a part of it was not read, or the decimal point of its result was
-/// lost.
-pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
-    if let Some(doubt) = entry.doubt {
-        return Some(doubt.reason());
-    }
-    let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
-    if cells.iter().any(|it| it.contains(UNREAD)) {
-        return Some("some of it could not be read");
-    }
-    let numbers = |text: &str| -> Vec<String> {
-        let is_part = |it: char| it.is_ascii_digit() || it == '.';
-        text.split(|it| !is_part(it)).filter(|it| !it.is_empty()).map(str::to_owned).collect()
-    };
-    let bounds = numbers(&folded_text(&entry.reference));
-    let is_whole = entry.result.len() > 1 && entry.result.chars().all(|it| it.is_ascii_digit());
-    let have_points = !bounds.is_empty() && bounds.iter().all(|it| it.contains('.'));
-    (is_whole && have_points).then_some("it has no decimal point, its reference has")
 }
 
 #[cfg(test)]
