@@ -39,6 +39,7 @@ mod laboratory;
 pub mod later_results;
 mod message_type;
 mod model_protocol;
+mod name_likeness;
 mod named;
 mod network;
 mod node_io;
@@ -55,6 +56,7 @@ mod review;
 pub mod row_keys;
 pub mod sop_class;
 mod state;
+mod stated_patient;
 mod task;
 mod uid;
 
@@ -94,6 +96,9 @@ pub use review::{Attestation, Meaning, Person, ReviewState, TokenHolder};
 pub use state::{
     BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,
     TrailFault,
+};
+pub use stated_patient::{
+    FiledPatient, IdentityDifference, IdentityField, OnDoubt, StatedIdentifier, StatedPatient,
 };
 pub use task::TaskKind;
 pub use uid::{

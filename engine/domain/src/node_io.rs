@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ArtifactRef, Assigner, Finding, ImageFacts, LabRow, MessageFlag, NoResult, Observation,
     OrderNumber, PatientFacts, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid,
-    SopInstanceUid, StudyInstanceUid,
+    SopInstanceUid, StatedPatient, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -18,6 +18,10 @@ pub struct NodeInput {
     pub study: Option<StudyInput>,
     /// The laboratory results or document, if the run is about a message.
     pub document: Option<ExchangedDocument>,
+    /// Age and sex of the patient whom the message of the run is filed under, as far as they are
+    /// known: the age at the time of the message. For a study, they are those of its headers.
+    #[serde(default)]
+    pub patient: PatientFacts,
     /// The order, if the study was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OrderInput>,
@@ -202,6 +206,10 @@ pub struct NodeOutput {
     /// Parts of a report in prose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
+    /// The patients whom the pages of documents name. The engine compares them with the one whom the
+    /// documents are filed under, and with each other, and keeps none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stated_patients: Vec<StatedPatient>,
 }
 
 impl NodeOutput {
@@ -212,6 +220,7 @@ impl NodeOutput {
         self.regions.extend(other.regions);
         self.laboratory.extend(other.laboratory);
         self.sections.extend(other.sections);
+        self.stated_patients.extend(other.stated_patients);
     }
 
     /// The artifacts that the output refers to.

@@ -76,6 +76,7 @@ macro_rules! with_kinds {
                 NodeOutputStored = "node_output_stored",
                 NodeFailed = "node_failed",
                 NodeGivenUp = "node_given_up",
+                OtherPatientOnPages = "other_patient_on_pages",
                 NodeSkipped = "node_skipped",
                 NodeCancelled = "node_cancelled",
                 SlaMissed = "sla_missed",

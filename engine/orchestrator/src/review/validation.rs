@@ -49,7 +49,11 @@ fn invalid(text: String) -> ReviewRefusal {
 }
 
 fn check_texts(content: &NodeOutput) -> Result<(), ReviewRefusal> {
-    let NodeOutput { findings, segmentations, regions, laboratory, sections } = content;
+    let NodeOutput { findings, segmentations, regions, laboratory, sections, stated_patients } =
+        content;
+    if !stated_patients.is_empty() {
+        return Err(invalid("a result states no patient: the engine knows whose it is".to_owned()));
+    }
     let counts =
         [findings.len(), segmentations.len(), regions.len(), laboratory.len(), sections.len()];
     if counts.iter().any(|it| *it > PARTS_MAX) {

@@ -116,7 +116,7 @@ fn is_age(text: &str) -> bool {
 
 /// The age between two dates (`YYYYMMDD`): in years from the second birthday on, before it in
 /// months.
-fn age_between(birth: &str, study: &str) -> Option<String> {
+pub(super) fn age_between(birth: &str, study: &str) -> Option<String> {
     let months = |date: &str| {
         let year: i32 = date.get(..4)?.parse().ok()?;
         let month: i32 = date.get(4..6)?.parse().ok()?;
