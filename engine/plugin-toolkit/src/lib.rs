@@ -10,6 +10,7 @@
 //! - [`mask`]: the masks of an answer: as many as expected, of the right size, united to one;
 //! - [`kind`]: answers of a kind: short, open, yes or no, one of several options (PAP-08);
 //! - [`model`]: which model has answered, as results and comments must name it;
+//! - [`prompt`]: a prompt with the version that results name;
 //! - [`progress`]: progress of nested work, as shares of the whole;
 //! - [`text`]: text from outside, made safe for a prompt (SEC-30) or for a report.
 //!
@@ -100,6 +101,7 @@ pub mod mask;
 pub mod model;
 pub mod picture;
 pub mod progress;
+pub mod prompt;
 pub mod question;
 pub mod selection;
 pub mod text;
