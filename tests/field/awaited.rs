@@ -32,9 +32,4 @@ pub(crate) const AWAITED: &[Awaited] = &[
         "the draft that corrects one is `R`, as every draft is, and names no order of the laboratory",
         &["status of its row", "status of the correction", "the order is named"],
     ),
-    Awaited::new(
-        "p01-lab-pdfs",
-        "a paper of two patients is read as one of one",
-        &["G-two-patients"],
-    ),
 ];

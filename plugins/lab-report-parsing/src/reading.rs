@@ -4,11 +4,13 @@ use domain::InferResponse;
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::model::ModelIdentity;
 use plugin_toolkit::picture::QuestionPicture;
+use plugin_toolkit::prompt::Prompt;
 use plugin_toolkit::question::Question;
 use serde::{Deserialize, Deserializer};
 
 use crate::agreement::compare;
 use crate::page::Page;
+use crate::prompts::{PromptTask, Prompts};
 use crate::rejection::Reason;
 use crate::sources::Paper;
 use crate::table::{self, Entry, ReadEntry, markdown, wording};
@@ -58,6 +60,7 @@ pub(crate) struct Reading {
 pub(crate) fn read(
     context: &Context<'_>,
     readers: &[Reader],
+    prompts: &Prompts,
     papers: &[Paper],
 ) -> Result<Reading, NodeError> {
     let mut reading = Reading::default();
@@ -67,7 +70,7 @@ pub(crate) fn read(
         reading.remarks.push(format!("Read from {} ({} pages).", paper.name, paper.pages.len()));
         reading.remarks.extend(flaw_remarks(&paper.pages));
         let by_model = if readers.contains(&Reader::Model) {
-            Some(reading.read_by_model(context, &paper.pages)?)
+            Some(reading.read_by_model(context, prompts, &paper.pages)?)
         } else {
             None
         };
@@ -110,20 +113,31 @@ impl Reading {
         self.rows.extend(agreement.rows);
     }
 
+    /// Names the version of a prompt, once.
+    pub(crate) fn add_version(&mut self, prompt: &Prompt) {
+        let version = version_remark(prompt);
+        if !self.remarks.contains(&version) {
+            self.remarks.push(version);
+        }
+    }
+
     /// Has the model read all pages of a paper.
     fn read_by_model(
         &mut self,
         context: &Context<'_>,
+        prompts: &Prompts,
         pages: &[Page],
     ) -> Result<Vec<Entry>, NodeError> {
         let mut entries = Vec::new();
         for page in pages {
-            let answer = ask_about_page(context, include_str!("../prompts/table.txt"), page)?;
+            let prompt = prompts.of(PromptTask::Table, page);
+            let answer = ask_about_page(context, &prompt.text, page)?;
             let rows = markdown::entries(&answer.answer).ok_or_else(|| {
                 let reason = "the model's answer has no table of results";
                 NodeError::rejected(Reason::AnswerWithoutTable, reason)
             })?;
             entries.extend(rows.into_iter().map(|it| wording::corrected(it, false)));
+            self.add_version(&prompt);
             if self.model.is_none() {
                 let model = ModelIdentity::of(&answer);
                 self.remarks.push(model.attribution("Read"));
@@ -143,6 +157,11 @@ pub(crate) fn flaw_remarks(pages: &[Page]) -> Vec<String> {
         }
     }
     remarks
+}
+
+/// A line that names the version of a prompt.
+pub(crate) fn version_remark(prompt: &Prompt) -> String {
+    format!("Prompt version: {}.", prompt.version())
 }
 
 /// Asks the model about a page.

@@ -5,6 +5,7 @@
 //! - [`comments`]: lines that are no rows;
 //! - [`layout`]: the rows below the headings, by columns;
 //! - [`markdown`]: the rows of a table that the model has written;
+//! - [`numbers`]: decimal commas and separators of thousands;
 //! - [`wording`]: corrections of cells by rule, and cells that cannot be right.
 
 pub(crate) mod comments;
@@ -13,6 +14,7 @@ pub(crate) mod headings;
 pub(crate) mod layout;
 pub(crate) mod lines;
 pub(crate) mod markdown;
+pub(crate) mod numbers;
 pub(crate) mod wording;
 
 use crate::page::Page;

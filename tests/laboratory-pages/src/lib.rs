@@ -87,13 +87,47 @@ pub struct Paper {
     pub rows: Vec<PaperRow>,
 }
 
+/// What a report is about, and how it writes numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// A line above and below the table.
+    pub line: String,
+    /// The lines that name the patient, instead of those of the seed.
+    pub patient: Vec<String>,
+    /// Whether it writes decimal commas.
+    pub has_decimal_commas: bool,
+    /// Whether each reference is one for men, and another for women.
+    pub has_ranges_by_sex: bool,
+}
+
+impl About {
+    /// A row as such a report prints it.
+    fn printed(&self, row: &PaperRow, is_chinese: bool) -> PaperRow {
+        let mut row = row.clone();
+        if self.has_ranges_by_sex && row.reference.contains(|it: char| it.is_ascii_digit()) {
+            let [man, woman] = if is_chinese { ["男", "女"] } else { ["M", "F"] };
+            row.reference = format!("{man} 0-0.01 {woman} {}", row.reference);
+        }
+        if self.has_decimal_commas {
+            row.result = row.result.replace('.', ",");
+            row.reference = row.reference.replace('.', ",");
+        }
+        row
+    }
+}
+
 /// The report of a seed. Consecutive seeds have different layouts.
 pub fn report(seed: u64) -> Paper {
-    report_saying(seed, "")
+    report_about(seed, &About::default())
 }
 
 /// Like [`report`], with `line` above and below the table.
 pub fn report_saying(seed: u64, line: &str) -> Paper {
+    report_about(seed, &About { line: line.to_owned(), ..About::default() })
+}
+
+/// Like [`report`], about somebody or written in a certain way. The rows are those of the seed.
+pub fn report_about(seed: u64, about: &About) -> Paper {
     let mut rng = Rng::with_seed(seed);
     let index = usize::try_from(seed % Layout::ALL.len() as u64).unwrap();
     let layout = *Layout::ALL.get(index).unwrap();
@@ -103,18 +137,20 @@ pub fn report_saying(seed: u64, line: &str) -> Paper {
     let rows: Vec<PaperRow> =
         chosen.into_iter().take(count).map(|it| it.row(&mut rng, layout.is_chinese())).collect();
     let mut sheet = Sheet::new(&mut rng);
-    sheet.add_head(&mut rng, layout);
-    sheet.add_line(line);
+    sheet.add_head(&mut rng, layout, &about.patient);
+    sheet.add_line(&about.line);
+    let is_chinese = layout.is_chinese();
+    let printed: Vec<PaperRow> = rows.iter().map(|it| about.printed(it, is_chinese)).collect();
     match layout {
-        Layout::Plain => plain(&mut sheet, &rows),
-        Layout::Grid => grid(&mut sheet, &rows),
-        Layout::Sections => sections(&mut sheet, &mut rng, &rows),
-        Layout::Chinese => chinese(&mut sheet, &rows),
-        Layout::Panels => panels(&mut sheet, &rows),
-        Layout::Coded => coded(&mut sheet, &rows),
+        Layout::Plain => plain(&mut sheet, &printed),
+        Layout::Grid => grid(&mut sheet, &printed),
+        Layout::Sections => sections(&mut sheet, &mut rng, &printed),
+        Layout::Chinese => chinese(&mut sheet, &printed),
+        Layout::Panels => panels(&mut sheet, &printed),
+        Layout::Coded => coded(&mut sheet, &printed),
     }
     sheet.add_foot(layout);
-    sheet.add_line(line);
+    sheet.add_line(&about.line);
     Paper { layout, pdf: sheet.pdf(), rows }
 }
 
@@ -243,7 +279,7 @@ impl Sheet {
         self.y += self.pitch;
     }
 
-    fn add_head(&mut self, rng: &mut Rng, layout: Layout) {
+    fn add_head(&mut self, rng: &mut Rng, layout: Layout, patient: &[String]) {
         let title = if layout.is_chinese() {
             "华东中心医院检验报告单"
         } else {
@@ -264,8 +300,8 @@ impl Sheet {
                 format!("ID: {number}    Specimen: Serum"),
             ]
         };
-        for text in lines {
-            self.put(50.0, &text);
+        for text in if patient.is_empty() { &lines } else { patient } {
+            self.put(50.0, text);
             self.next_line();
         }
         self.y += 10.0;
