@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::OrderNumber;
+
 /// Panel, specimen, time and notes of a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Circumstances {
@@ -19,6 +21,18 @@ pub struct Circumstances {
     /// The notes on the result (NTE-3), in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// The order that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<AnsweredOrder>,
+}
+
+/// An order by the numbers that its results name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredOrder {
+    /// The number of who ordered: OBR-2, or ORC-2.
+    pub placer: OrderNumber,
+    /// The number of the laboratory: OBR-3, or ORC-3.
+    pub filler: OrderNumber,
 }
 
 impl Circumstances {

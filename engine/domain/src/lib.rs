@@ -49,6 +49,7 @@ mod patient;
 mod person_name;
 mod plugin_pin;
 mod quality;
+mod reasoning;
 mod result_set;
 mod result_status;
 mod review;
@@ -61,7 +62,7 @@ mod uid;
 pub use abnormal_flags::FLAG_SEPARATOR;
 pub use ae_title::{AeTitle, InvalidAeTitle};
 pub use artifact::ArtifactRef;
-pub use circumstances::{Circumstances, ObservedAt};
+pub use circumstances::{AnsweredOrder, Circumstances, ObservedAt};
 pub use error_chain::ErrorChain;
 pub use event::{Action, Actor, ActorKind, Event, EventKind, Outcome, Subject};
 pub use image_facts::{ImageFacts, PatientFacts};
@@ -85,6 +86,7 @@ pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use person_name::{NameGroup, PersonName};
 pub use plugin_pin::PluginPin;
 pub use quality::{MessageFlag, QualityFlag};
+pub use reasoning::{Reasoning, ReasoningBox, ReasoningStep};
 pub use result_set::{
     Algorithm, Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace,
     Presence, Region, ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactRef, Assigner, Finding, ImageFacts, LabRow, MessageFlag, NoResult, Observation,
-    OrderNumber, PatientFacts, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid,
-    SopInstanceUid, StudyInstanceUid,
+    AnsweredOrder, ArtifactRef, Assigner, Finding, ImageFacts, LabRow, MessageFlag, NoResult,
+    Observation, OrderNumber, PatientFacts, Reasoning, Region, Section, Segmentation,
+    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -132,6 +132,12 @@ impl ExchangedDocument {
         for observation in &mut self.observations {
             let filler = observation.filler.take();
             observation.filler = filler.map(|it| it.with_authority_named(&name_of));
+            if let Some(AnsweredOrder { placer, filler }) = observation.circumstances.order.take() {
+                observation.circumstances.order = Some(AnsweredOrder {
+                    placer: placer.with_authority_named(&name_of),
+                    filler: filler.with_authority_named(&name_of),
+                });
+            }
         }
         self
     }
@@ -202,6 +208,9 @@ pub struct NodeOutput {
     /// Parts of a report in prose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
+    /// How models came to it: explanation, no findings (OUT-41).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
 }
 
 impl NodeOutput {
@@ -212,6 +221,7 @@ impl NodeOutput {
         self.regions.extend(other.regions);
         self.laboratory.extend(other.laboratory);
         self.sections.extend(other.sections);
+        self.reasoning.extend(other.reasoning);
     }
 
     /// The artifacts that the output refers to.

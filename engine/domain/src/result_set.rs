@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ArtifactRef, Attestation, LabRow, ResultStatus, SeriesInstanceUid, SopClassUid, SopInstanceUid,
-    derived_uid, named_enum,
+    ArtifactRef, Attestation, LabRow, Reasoning, ResultStatus, SeriesInstanceUid, SopClassUid,
+    SopInstanceUid, derived_uid, named_enum,
 };
 
 /// The result of one run (OUT-01). Every encoding is a pure function of it.
@@ -44,6 +44,10 @@ pub struct ResultSet {
     pub laboratory: Vec<LabRow>,
     /// Parts of a report in prose.
     pub sections: Vec<Section>,
+    /// How models came to it: explanation, no findings. An output has it only where the delivery
+    /// asks for it (OUT-41).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
     /// The instances it was computed from.
     pub inputs: Vec<InputInstance>,
     /// The algorithms that computed it.
@@ -128,8 +132,19 @@ pub struct Finding {
     pub laterality: Option<Laterality>,
     /// Whether it is present (OUT-31).
     pub presence: Presence,
+    /// What became of it since an earlier examination, as a value of [`Finding::change_name`],
+    /// if that is stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Code>,
     /// The finding in prose.
     pub text: String,
+}
+
+impl Finding {
+    /// The question that [`Finding::change`] answers (SNOMED CT).
+    pub fn change_name() -> Code {
+        Code::new("288533004", "SCT", "Change values")
+    }
 }
 
 /// Whether a finding is present.

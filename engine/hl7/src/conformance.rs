@@ -110,7 +110,10 @@ after AR none, and with `on_error: block` nothing more until a person has looked
 ORU: OBR-25 and OBX-11 are R for what nobody has signed, P for what a person has changed and not signed, \
 each time it is sent; F for what is signed, C for what is signed in the place of a final result. OBR-3 is \
 the same for every version of a report, and OBX-4 for every version of a row; a row that a person took out has OBX-11 D, \
-one that the laboratory took back has the status of that, both without a value. \
+one that the laboratory took back has the status of that, both without a value. What became of a finding, where it is \
+stated, is a row of type CWE: OBX-3 the finding, OBX-5 the change (SNOMED CT). \
+Where rows answer several orders of the laboratory, each has an OBR of its own behind that of the report, \
+and OBR-29 names the order (OBR-2, OBR-3 as received): no row goes out under the numbers of the laboratory. \
 In a laboratory row, OBX-8 is computed from value and reference; where that cannot be, it is that of the \
 laboratory, of which HH, LL and AA are always kept. OBX-14 and OBR-7 are the time of observation that the \
 laboratory states, empty where it states none; its notes follow as NTE with NTE-2 L, and panel, specimen \

@@ -4,7 +4,8 @@ use std::mem;
 
 use contracts::MessageEffect;
 use domain::{
-    Circumstances, DocumentAbout, ExchangedDocument, Observation, OrderNumber, PatientId,
+    AnsweredOrder, Circumstances, DocumentAbout, ExchangedDocument, Observation, OrderNumber,
+    PatientId,
 };
 use jiff::Timestamp;
 
@@ -12,7 +13,7 @@ use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
 use crate::message::{Message, Problem, Segment};
 use crate::observation::{self, Name, Surroundings};
-use crate::order_number::filler_number;
+use crate::order_number::{filler_number, placer_number};
 use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
@@ -41,6 +42,7 @@ pub(crate) fn document(
             }
             let mut observation = observation(message, segment, &request);
             observation.circumstances = surroundings.circumstances(at, segment);
+            observation.circumstances.order = request.order();
             // A file under a status without a result is none either.
             if observation.no_result().is_none() {
                 match files.take(message, segment) {
@@ -69,6 +71,8 @@ struct Request {
     filler: OrderNumber,
     /// That of the ORC before: it stands for the next OBR, if that has none.
     filler_of_control: OrderNumber,
+    placer: OrderNumber,
+    placer_of_control: OrderNumber,
     /// OBR-22: when the results were reported, or changed.
     changed_at: Option<Timestamp>,
 }
@@ -80,16 +84,28 @@ impl Request {
             "ORC" if message.msh(9, 1) != "OUL" => {
                 self.filler_of_control = filler_number(message, segment)?;
                 self.filler = self.filler_of_control.clone();
+                self.placer_of_control = placer_number(message, segment);
+                self.placer = self.placer_of_control.clone();
                 self.changed_at = None;
             }
             "OBR" => {
                 let of_control = mem::take(&mut self.filler_of_control);
                 self.filler = of_control.updated(filler_number(message, segment)?);
+                let of_control = mem::take(&mut self.placer_of_control);
+                self.placer = of_control.updated(placer_number(message, segment));
                 self.changed_at = timestamp(&message.value(segment, 22, 1));
             }
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Request {
+    /// The order, if it has a number.
+    fn order(&self) -> Option<AnsweredOrder> {
+        let order = AnsweredOrder { placer: self.placer.clone(), filler: self.filler.clone() };
+        (order != AnsweredOrder::default()).then_some(order)
     }
 }
 
@@ -175,6 +191,24 @@ mod tests {
         assert_eq!((values, found.attachments.len()), (vec!["", "1"], 1));
         assert_eq!(found.observations[0].value_type, "ED");
         assert_eq!(found.flags, [domain::MessageFlag::DocumentAsText]);
+    }
+
+    #[test]
+    fn hl7_42_an_observation_names_the_order_that_it_answers() {
+        let found = of(
+            "ORU^R01",
+            "ORC|RE|P1^EHR|F1^LAB\rOBR|1|||A\rOBX|1|NM|a||1\r\
+             OBR|2|P2^EHR|F2^LAB|B\rOBX|1|NM|b||2\rOBR|3|||C\rOBX|1|NM|c||3",
+        );
+        let numbers = |it: &Observation| {
+            let order = it.circumstances.order.clone().unwrap_or_default();
+            (order.placer.text(), order.filler.text())
+        };
+        let found: Vec<(String, String)> = found.observations.iter().map(numbers).collect();
+        let pair = |placer: &str, filler: &str| (placer.to_owned(), filler.to_owned());
+        assert_eq!(found[0], pair("P1^EHR", "F1^LAB"));
+        assert_eq!(found[1], pair("P2^EHR", "F2^LAB"));
+        assert_eq!(found[2], pair("", ""));
     }
 
     /// What workflows count: a pointer is neither a result nor a file.

@@ -131,7 +131,7 @@ impl<'a> Surroundings<'a> {
         }
     }
 
-    /// What is stated of the observation at this place.
+    /// What is stated of the observation at this place, but for its order.
     pub(crate) fn circumstances(&self, at: usize, obx: &Segment) -> Circumstances {
         let message = self.message;
         let nothing = OrderContext::default();
@@ -158,6 +158,7 @@ impl<'a> Surroundings<'a> {
             specimen,
             observed_at: self.observed_at(order, obx),
             notes,
+            order: None,
         }
     }
 

@@ -44,6 +44,12 @@ pub(crate) fn filler_number(message: &Message, segment: &Segment) -> Result<Orde
     named(message, Some(segment), 3)
 }
 
+/// The number that who ordered gave an order, in ORC or OBR of results: ORC-2 or OBR-2. Empty if it
+/// cannot be decoded: nothing is found by it.
+pub(crate) fn placer_number(message: &Message, segment: &Segment) -> OrderNumber {
+    named(message, Some(segment), 2).unwrap_or_default()
+}
+
 /// The accession number with its authority: that of the imaging procedure (IPC-1), or a plain text
 /// (OBR-18).
 ///

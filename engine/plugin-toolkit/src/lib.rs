@@ -78,6 +78,7 @@
 //!             site: None,
 //!             laterality: None,
 //!             presence: Presence::Possible,
+//!             change: None,
 //!             text: format!(
 //!                 "{} {}",
 //!                 answer.answer,

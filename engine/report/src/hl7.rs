@@ -2,9 +2,11 @@
 //!
 //! - [`templates`]: the templates of a site, and the fonts of its pages.
 //! - `view`: the values that templates are filled in with.
+//! - `changes`: those of what became of findings.
 //! - `laboratory`: those of laboratory rows.
 //! - `validation`: reads every message back before it is sent.
 
+pub(crate) mod changes;
 pub(crate) mod laboratory;
 #[cfg(test)]
 mod row_tests;

@@ -40,8 +40,8 @@ pub(crate) fn findings_section(text: String) -> Section {
     Section { title: Code::new("59776-5", "LN", "Procedure Findings"), text }
 }
 
-/// The model and the prompt, as the algorithm of a region.
-fn algorithm(answer: &InferResponse, version: &str) -> Algorithm {
+/// The model and the prompt, as the algorithm of a region or a reasoning.
+pub(crate) fn algorithm(answer: &InferResponse, version: &str) -> Algorithm {
     let mut parameters = ModelIdentity::of(answer).parameters();
     parameters.insert("prompt_version".to_owned(), prompt::VERSION.to_owned());
     let name = "Isocenter chain-of-thought reporting".to_owned();
@@ -178,7 +178,7 @@ pub(crate) fn discrepancies(comparison: &Comparison) -> Vec<Finding> {
 
 fn discrepancy(presence: Presence, text: String) -> Finding {
     let code = Code::new("discrepancy", "99ISOCENTER", "Discrepancy between reports");
-    Finding { code, site: None, laterality: None, presence, text }
+    Finding { code, site: None, laterality: None, presence, change: None, text }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!
 //! | task | question for the model | output |
 //! |---|---|---|
-//! | `report` (PAP-02) | a report, step by step | findings and impression, without the thoughts of the model (OUT-41) |
+//! | `report` (PAP-02) | a report, step by step | findings and impression |
 //! | `detect` (PAP-07) | where `target` is | a box for each place, with its own label |
 //! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` of `options` |
 //! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
@@ -31,6 +31,11 @@
 //! picture `pictures` with `modality`, `view`, `laterality`, `body_part` and `window`. `tokens_max`
 //! is the upper bound of an answer.
 //!
+//! The thoughts of the model are never part of the text: they are stored beside it, step by step,
+//! each with the boxes that it cites, as `reasoning` of the output (OUT-41). Review shows them; a
+//! delivery with `reasoning: true` has them as an annex. Of a step, 4000 characters are stored, and
+//! 500 steps; what is left out is counted.
+//!
 //! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is
 //! rejected: a person has to look, and nothing of it is sent. Contradictions are flagged under
 //! "Comment": of the text with findings and measurements of earlier nodes, and of a label with the
@@ -50,6 +55,7 @@ mod coded;
 mod draft;
 mod images;
 mod prompt;
+mod reasoning;
 mod rejection;
 
 use claims::{ConceptEntry, Vocabulary};
@@ -66,10 +72,11 @@ use serde::{Deserialize, Deserializer};
 
 use crate::coded::coded_findings;
 use crate::draft::{
-    agreement, comment, discrepancies, findings_section, flags, regions, report_sections,
+    agreement, algorithm, comment, discrepancies, findings_section, flags, regions, report_sections,
 };
 use crate::images::ShownImages;
 use crate::prompt::{CutText, PromptVariables, written_text};
+use crate::reasoning::reasoning;
 use crate::rejection::Reason;
 
 /// The plugin.
@@ -276,6 +283,7 @@ fn detect(
         site: None,
         laterality: None,
         presence: if found == 0 { Presence::Unknown } else { Presence::Possible },
+        change: None,
         text: if found == 0 {
             format!("{target}: not located by the network. There may be one.")
         } else {
@@ -397,8 +405,8 @@ fn question<'a>(settings: &Settings, prompt: &'a str, shown: &'a ShownImages) ->
     }
 }
 
-/// Completes an output with the boxes that the answer cites, and with what a reader has to know of
-/// it.
+/// Completes an output with the boxes that the answer cites, with the reasoning behind it, and with
+/// what a reader has to know of it.
 fn with_regions_and_comment(
     mut output: NodeOutput,
     answer: &InferResponse,
@@ -408,6 +416,8 @@ fn with_regions_and_comment(
     cut: &[CutText],
 ) -> NodeOutput {
     output.regions = regions(answer, &shown.images, Draft::VERSION);
+    let reasoning = reasoning(answer, &shown.images, algorithm(answer, Draft::VERSION));
+    output.reasoning = reasoning.into_iter().collect();
     let text = written_text(&output);
     let mut flags = flags(&text, input, &output.regions, &settings.concepts);
     flags.extend(cut.iter().map(|it| {

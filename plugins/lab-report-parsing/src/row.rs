@@ -84,7 +84,14 @@ pub(crate) fn finding(row: &LabRow) -> Option<Finding> {
         format!("{entry_name}: {value} is {direction} the reference {reference}.")
     };
     let code = Code::new("263654008", "SCT", "Abnormal");
-    Some(Finding { code, site: None, laterality: None, presence: Presence::Present, text })
+    Some(Finding {
+        code,
+        site: None,
+        laterality: None,
+        presence: Presence::Present,
+        change: None,
+        text,
+    })
 }
 
 #[cfg(test)]

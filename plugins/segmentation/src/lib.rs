@@ -267,6 +267,7 @@ mod tests {
             site: None,
             laterality: None,
             presence: Presence::Possible,
+            change: None,
             text: "Area of lung: 12.0 pixels.".to_owned(),
         };
         let geometry = VolumeGeometry {

@@ -71,6 +71,7 @@ impl Outlines {
                 site: None,
                 laterality: object.laterality,
                 presence: *presence,
+                change: None,
                 text: format!("{text}{attribution}"),
             });
             self.segments.push(segment(context, target, object, &mask, measurements, subject)?);
@@ -318,7 +319,7 @@ fn segment(
 /// The finding of a target of which there is no object.
 fn empty_finding(target: &Target, presence: Presence, text: &str) -> Finding {
     let code = target.codes().kind;
-    Finding { code, site: None, laterality: None, presence, text: text.to_owned() }
+    Finding { code, site: None, laterality: None, presence, change: None, text: text.to_owned() }
 }
 
 /// The volume or area of an object as a sentence; of a countable target, its axes too.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use contracts::{DeliveryView, Output, PluginPin, SentBefore, StoredInstance};
+use domain::row_keys::ChangeRow;
 use domain::{
     Algorithm, InputInstance, LabRow, NodeOutput, PatientId, ResultSet, ResultStatus, Segment,
     StudyInstanceUid, row_keys,
@@ -36,6 +37,7 @@ pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
         regions: content.regions,
         laboratory: content.laboratory,
         sections: content.sections,
+        reasoning: content.reasoning,
         inputs: view.series.iter().flat_map(|it| &it.instances).map(input_instance).collect(),
         algorithms: view.plugins.values().map(algorithm).collect(),
     }
@@ -66,7 +68,15 @@ fn taken_out(view: &DeliveryView) -> TakenOut {
     let kept = segments(&content);
     // The key alone: a segment under another label is the same row.
     let is_segment = |one: &Segment| kept.iter().any(|it| it.key == one.key);
+    let stated = row_keys::changes(&content.findings);
+    let is_stated = |change: &ChangeRow| {
+        stated.iter().any(|it| it.finding == change.finding && it.key == change.key)
+    };
     TakenOut {
+        changes: row_keys::changes(&draft.findings)
+            .into_iter()
+            .filter(|it| !is_stated(it))
+            .collect(),
         rows: draft.laboratory.iter().filter(|it| !is_row(it)).cloned().collect(),
         segments: segments(&draft).into_iter().filter(|it| !is_segment(it)).collect(),
     }

@@ -1,6 +1,6 @@
 //! The values that the template of ORU is filled in with for laboratory rows (HL7-53, HL7-60).
 
-use domain::{FLAG_SEPARATOR, LabRow, NoResult, ObservedAt};
+use domain::{AnsweredOrder, FLAG_SEPARATOR, LabRow, NoResult, ObservedAt};
 use encoding::hl7::escape::Delimiters;
 use serde::Serialize;
 
@@ -50,6 +50,32 @@ pub(crate) fn rows(
         rows.push(deleted);
     }
     rows
+}
+
+/// The rows that answer one order.
+pub(crate) struct OrderedRows {
+    /// The order; nothing, if the rows name none.
+    pub(crate) order: Option<AnsweredOrder>,
+    pub(crate) rows: Vec<LabView>,
+}
+
+/// The rows by the order that they answer, in the order of their first rows. An order of which every
+/// row was taken out is there too: what its receiver knows of it stays apart from the others.
+pub(crate) fn by_order(rows: Vec<LabView>, taken_out: &[LabRow]) -> Vec<OrderedRows> {
+    let mut groups: Vec<OrderedRows> = Vec::new();
+    for row in rows {
+        let order = row.row.circumstances.order.clone();
+        match groups.iter_mut().find(|it| it.order == order) {
+            Some(group) => group.rows.push(row),
+            None => groups.push(OrderedRows { order, rows: vec![row] }),
+        }
+    }
+    for order in taken_out.iter().map(|it| &it.circumstances.order) {
+        if groups.iter().all(|it| it.order != *order) {
+            groups.push(OrderedRows { order: order.clone(), rows: Vec::new() });
+        }
+    }
+    groups
 }
 
 impl LabView {

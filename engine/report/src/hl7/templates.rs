@@ -5,10 +5,12 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use contracts::ReportForm;
+use domain::row_keys::ChangeRow;
 use domain::{Abnormality, Circumstances, Code, ErrorChain, LabRow};
 use encoding::hl7::escape::Delimiters;
 use tera::{Context, Kwargs, State, Tera};
 
+use crate::hl7::changes::ChangeView;
 use crate::hl7::laboratory;
 use crate::hl7::view::{
     CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View, view,
@@ -170,9 +172,17 @@ fn example() -> View<'static> {
             observed: text(),
             observed_until: text(),
             specimen: text(),
+            parent: text(),
+            has_report: true,
+            laboratory: vec![laboratory::row(&example_row(), "R")],
         }],
         study_uid: text(),
         findings: text(),
+        changes: vec![ChangeView {
+            row: ChangeRow { finding: example_code(), key: text(), change: example_code() },
+            is_void: false,
+            status: "R",
+        }],
         measurements: vec![MeasurementRow {
             code: example_code(),
             of: text(),
@@ -181,7 +191,6 @@ fn example() -> View<'static> {
             key: 1,
             status: "R",
         }],
-        laboratory: vec![laboratory::row(&example_row(), "R")],
         producer: text(),
         document: Some(DocumentView { value_type: "FT", text: text(), pdf: text() }),
         notice: Notice {

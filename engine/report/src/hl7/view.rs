@@ -2,14 +2,15 @@
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
 use domain::{
-    Code, Measurement, NameGroup, NoResult, Order, OrderNumber, PatientId, PersonName, ResultSet,
-    Segment,
+    AnsweredOrder, Code, LabRow, Measurement, NameGroup, NoResult, Order, OrderNumber, PatientId,
+    PersonName, ResultSet, Segment, derived_uid,
 };
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::hl7::laboratory::{self, LabView};
+use crate::hl7::changes::{self, ChangeView};
+use crate::hl7::laboratory::{self, LabView, OrderedRows};
 use crate::input::{ReportContext, ReportInput};
 use crate::layout::narrative::{PLACES, ReportType, no_findings, region};
 use crate::recipient::Recipient;
@@ -29,8 +30,8 @@ pub(crate) struct View<'a> {
     pub(crate) orders: Vec<OrderRow>,
     pub(crate) study_uid: String,
     pub(crate) findings: String,
+    pub(crate) changes: Vec<ChangeView>,
     pub(crate) measurements: Vec<MeasurementRow>,
-    pub(crate) laboratory: Vec<LabView>,
     pub(crate) producer: String,
     pub(crate) document: Option<DocumentView>,
     pub(crate) notice: Notice,
@@ -134,6 +135,12 @@ pub(crate) struct OrderRow {
     pub(crate) observed_until: String,
     /// SPM-4.2: the specimen, where all rows are of the same.
     pub(crate) specimen: String,
+    /// OBR-29 (EIP), delimiters included: the order of the laboratory that the rows are from.
+    pub(crate) parent: String,
+    /// Whether findings, measurements and the document belong to it.
+    pub(crate) has_report: bool,
+    /// Its laboratory rows.
+    pub(crate) laboratory: Vec<LabView>,
 }
 
 /// OBX of a measurement.
@@ -170,11 +177,11 @@ pub(crate) fn view<'a>(
         observation_status: statuses.observation,
         report: CodeView { code: report.value, text: report.meaning },
         patient: patient(context),
-        orders: orders(input, &time),
+        orders: orders(input, &time, statuses.observation),
         study_uid: context.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(input),
+        changes: changes::rows(input, statuses.observation, has_former_rows(input)),
         measurements: measurements(input, statuses.observation),
-        laboratory: laboratory::rows(input, statuses.observation, has_former_rows(input)),
         notice: notice(input),
         producer: algorithms.join(", "),
         document,
@@ -332,7 +339,7 @@ fn extended_person_name(name: &PersonName) -> String {
 
 /// One row per order; without an order a row of the engine's own, so that the report can be filed
 /// (HL7-42, DIN-65).
-fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
+fn orders(input: &ReportInput<'_>, time: &str, status: &'static str) -> Vec<OrderRow> {
     let ReportInput { results, context, .. } = input;
     let is_laboratory = !results.laboratory.is_empty();
     let study = context.study.clone().unwrap_or_default();
@@ -349,27 +356,86 @@ fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
             let orders = context.orders.iter();
             orders.map(|order| order_row(order, results, &study.accession, &observed)).collect()
         }
-        // A table made by a machine is never sent under the numbers of the laboratory (HL7-64).
         ReportType::Imaging | ReportType::Laboratory => {
-            let code = report_type.code();
-            let span = laboratory::span(&results.laboratory);
-            let last = span.as_ref().filter(|it| it.first != it.last);
-            vec![OrderRow {
-                placer: String::new(),
-                filler: own_filler(results),
-                placer_identifier: String::new(),
-                filler_identifier: own_filler(results),
-                accession: study.accession,
-                requested_procedure: String::new(),
-                code: code.value,
-                text: code.meaning,
-                scheme: code.scheme,
-                observed: span.as_ref().map_or(observed, |it| it.first.text.clone()),
-                observed_until: last.map(|it| it.last.text.clone()).unwrap_or_default(),
-                specimen: laboratory::specimen(&results.laboratory),
-            }]
+            let own = own_order(&results.laboratory, own_filler(results), &observed, report_type);
+            let own = OrderRow { accession: study.accession, has_report: true, ..own };
+            laboratory_orders(input, own, status)
         }
     }
+}
+
+/// An order of the engine's own for these rows. A table made by a machine is never sent under the
+/// numbers of the laboratory (HL7-64).
+fn own_order(rows: &[LabRow], filler: String, observed: &str, report_type: ReportType) -> OrderRow {
+    let code = report_type.code();
+    let span = laboratory::span(rows);
+    let last = span.as_ref().filter(|it| it.first != it.last);
+    OrderRow {
+        placer: String::new(),
+        filler_identifier: filler.clone(),
+        filler,
+        placer_identifier: String::new(),
+        accession: String::new(),
+        requested_procedure: String::new(),
+        code: code.value,
+        text: code.meaning,
+        scheme: code.scheme,
+        observed: span.as_ref().map_or_else(|| observed.to_owned(), |it| it.first.text.clone()),
+        observed_until: last.map(|it| it.last.text.clone()).unwrap_or_default(),
+        specimen: laboratory::specimen(rows),
+        parent: String::new(),
+        has_report: false,
+        laboratory: Vec::new(),
+    }
+}
+
+/// The report with its rows; where they answer several orders of the laboratory, the report without
+/// rows, and one more order for each of those. Each names the order of the laboratory as its parent.
+fn laboratory_orders(
+    input: &ReportInput<'_>,
+    own: OrderRow,
+    status: &'static str,
+) -> Vec<OrderRow> {
+    let results = input.results;
+    let rows = laboratory::rows(input, status, has_former_rows(input));
+    let mut groups = laboratory::by_order(rows, &input.context.taken_out.rows);
+    if groups.len() <= 1 {
+        let only = groups.pop();
+        let parent = only.as_ref().and_then(|it| it.order.as_ref()).map(parent);
+        let laboratory = only.map(|it| it.rows).unwrap_or_default();
+        return vec![OrderRow { parent: parent.unwrap_or_default(), laboratory, ..own }];
+    }
+    let mut orders = vec![OrderRow { specimen: String::new(), ..own }];
+    for OrderedRows { order, rows } in groups.into_iter().filter(|it| !it.rows.is_empty()) {
+        let is_of_order = |it: &&LabRow| it.circumstances.order == order;
+        let stated: Vec<LabRow> = results.laboratory.iter().filter(is_of_order).cloned().collect();
+        let filler = filler_of_order(results, order.as_ref());
+        orders.push(OrderRow {
+            parent: order.as_ref().map(parent).unwrap_or_default(),
+            laboratory: rows,
+            ..own_order(&stated, filler, "", ReportType::Laboratory)
+        });
+    }
+    orders
+}
+
+/// OBR-29 (EIP): the numbers of an order of the laboratory.
+fn parent(order: &AnsweredOrder) -> String {
+    let identifier = |number: &OrderNumber| {
+        let parts = number.parts().map(escaped).join("&");
+        parts.trim_end_matches('&').to_owned()
+    };
+    let both = format!("{}^{}", identifier(&order.placer), identifier(&order.filler));
+    both.trim_end_matches('^').to_owned()
+}
+
+/// The number of the engine for the rows of one order of several, the same in every version.
+fn filler_of_order(results: &ResultSet, order: Option<&AnsweredOrder>) -> String {
+    let numbers = order.map(|it| format!("{} {}", it.placer.text(), it.filler.text()));
+    let own = own_filler(results);
+    let uid = derived_uid(&[&own, "order", &numbers.unwrap_or_default()]);
+    let start = uid.len().saturating_sub(own.len());
+    uid.chars().skip(start).collect()
 }
 
 fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str) -> OrderRow {
@@ -393,6 +459,9 @@ fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str
         observed: observed.to_owned(),
         observed_until: String::new(),
         specimen: String::new(),
+        parent: String::new(),
+        has_report: true,
+        laboratory: Vec::new(),
     }
 }
 
