@@ -4,6 +4,7 @@
 //! answer before it was checked. Each of these steps is written once, here:
 //!
 //! - [`selection`]: the images of a study in a stable order, and some of them;
+//! - [`image_class`]: the SOP classes of images, by their names;
 //! - [`picture`]: a rendered image, a slice or a page as a picture of a question;
 //! - [`question`]: a question with its pictures and sampling, and asking it;
 //! - [`answer`]: checks of an answer: truncated, not parsed, not JSON, boxes outside of the image;
@@ -96,6 +97,7 @@
 //! **Invariant:** an answer that was truncated is never part of a result.
 
 pub mod answer;
+pub mod image_class;
 pub mod kind;
 pub mod mask;
 pub mod model;

@@ -116,7 +116,7 @@ impl PictureVariables {
     fn of(image: &ShownImage) -> Self {
         Self {
             modality: quotable(&image.modality),
-            view: quotable(&image.facts.view_position),
+            view: quotable(image.facts.view()),
             laterality: quotable(&image.facts.laterality),
             body_part: quotable(&image.facts.body_part),
             window: quotable(&image.manner.to_string()),

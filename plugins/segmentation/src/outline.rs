@@ -253,8 +253,9 @@ fn tissue(subject: &Subject<'_>, volume: &VolumeRef<'_>) -> Mask {
     Mask::of(&volume.geometry, volume.values, |it| it > darkest + TISSUE_SHARE * width)
 }
 
-/// How a subject is shown to the model: CT in a window that suits the target, other slices from
-/// their darkest to their brightest hundredth, images as their files state.
+/// How a subject is shown to the model: CT in a window that suits the target, other slices and images
+/// as their files state, and slices whose file states nothing from the darkest to the brightest
+/// hundredth of the volume.
 fn shown_pages<'a>(
     settings: &NetworkSettings,
     target: &Target,
@@ -266,9 +267,10 @@ fn shown_pages<'a>(
             values: volume.values,
             window: settings.window.unwrap_or_else(|| target.window()),
         },
-        Pixels::Volume(volume) => {
-            ShownPages::Slices { values: volume.values, window: Window::over(volume.values) }
-        }
+        Pixels::Volume(volume) => ShownPages::FiledSlices {
+            values: volume.values,
+            over_values: Window::over(volume.values),
+        },
     }
 }
 
