@@ -102,13 +102,16 @@ mod tests {
 
     #[test]
     fn out_41_steps_are_kept_in_order_with_their_boxes_in_pixels_of_the_image() {
-        let thought =
-            "Ribs are intact. lung bbox [1, 2, 3, 4] is clear.\nheart bbox [1, 2, 30, 40].";
+        let thought = "Ribs are intact. lung bbox [1, 2, 3, 4] is clear.\nheart bbox [1, 2, 30, 40] is large.";
         let kept = reasoning(&answer(Some(thought)), &[image()], algorithm()).unwrap();
         let texts: Vec<&str> = kept.steps.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(
             texts,
-            ["Ribs are intact.", "lung bbox [1, 2, 3, 4] is clear.", "heart bbox [1, 2, 30, 40]."]
+            [
+                "Ribs are intact.",
+                "lung bbox [1, 2, 3, 4] is clear.",
+                "heart bbox [1, 2, 30, 40] is large."
+            ]
         );
         let [none, one, outside] = kept.steps.as_slice() else { panic!() };
         assert!(none.boxes.is_empty() && outside.boxes.is_empty());

@@ -118,13 +118,12 @@ fn cited_place(results: &ResultSet, cited: &ReasoningBox) -> DataSet {
 
 /// The Tracking Identifier of the region of the result that a step cites.
 fn tracking_id(results: &ResultSet, cited: &ReasoningBox) -> Option<String> {
-    let mut regions = results.regions.iter().enumerate();
-    let (position, region) = regions.find(|(_, region)| {
+    let position = results.regions.iter().position(|region| {
         region.instance == cited.instance
             && region.corners == cited.corners
             && region.label == cited.label
     })?;
-    Some(region_tracking_id(region, position))
+    Some(region_tracking_id(results.regions.get(position)?, position))
 }
 
 /// Every image that a step refers to, once (OUT-34).
