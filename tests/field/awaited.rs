@@ -29,8 +29,8 @@ pub(crate) const AWAITED: &[Awaited] = &[
     ),
     Awaited::new(
         "h17-correction-of-a-result",
-        "the draft that corrects one is `R`, as every draft is, and names no order of the laboratory",
-        &["status of its row", "status of the correction", "the order is named"],
+        "the draft that corrects one is `R`, as every draft is",
+        &["status of its row", "status of the correction"],
     ),
     Awaited::new(
         "p01-lab-pdfs",

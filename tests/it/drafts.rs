@@ -272,8 +272,7 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
     assert_eq!(hospital.send_message(&order).await, "AA");
     hospital.send(&phantom).await;
     // The signed report arrives later, and the comparison waits for it.
-    system_tests::eventually("the draft", async || (!script.requests().is_empty()).then_some(()))
-        .await;
+    eventually("the draft", async || (!script.requests().is_empty()).then_some(())).await;
     let patient = &phantom.patient_id;
     let accession = &phantom.accession;
     let report = format!(

@@ -29,6 +29,7 @@ pub const MANUFACTURER: &str = "Isocenter";
 
 mod abnormal_flags;
 mod ae_title;
+mod algorithm;
 mod artifact;
 mod circumstances;
 mod error_chain;
@@ -61,6 +62,7 @@ mod uid;
 
 pub use abnormal_flags::FLAG_SEPARATOR;
 pub use ae_title::{AeTitle, InvalidAeTitle};
+pub use algorithm::Algorithm;
 pub use artifact::ArtifactRef;
 pub use circumstances::{AnsweredOrder, Circumstances, ObservedAt};
 pub use error_chain::ErrorChain;
@@ -88,8 +90,8 @@ pub use plugin_pin::PluginPin;
 pub use quality::{MessageFlag, QualityFlag};
 pub use reasoning::{Reasoning, ReasoningBox, ReasoningStep};
 pub use result_set::{
-    Algorithm, Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace,
-    Presence, Region, ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace, Presence, Region,
+    ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use result_status::ResultStatus;
 pub use review::{Attestation, Meaning, Person, ReviewState, TokenHolder};

@@ -1,14 +1,12 @@
 //! The result of a run, in the form that every report is encoded from (OUT-01).
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ArtifactRef, Attestation, LabRow, Reasoning, ResultStatus, SeriesInstanceUid, SopClassUid,
-    SopInstanceUid, derived_uid, named_enum,
+    Algorithm, ArtifactRef, Attestation, LabRow, Reasoning, ResultStatus, SeriesInstanceUid,
+    SopClassUid, SopInstanceUid, derived_uid, named_enum,
 };
 
 /// The result of one run (OUT-01). Every encoding is a pure function of it.
@@ -320,17 +318,6 @@ pub struct Region {
     pub corners: [u32; 4],
     /// The algorithm that drew it.
     pub algorithm: Algorithm,
-}
-
-/// An algorithm that computed a part of the result (OUT-15, OUT-33).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Algorithm {
-    /// Name of the algorithm.
-    pub name: String,
-    /// Version of the algorithm, at most 64 characters.
-    pub version: String,
-    /// Its parameters and identity: `plugin_sha256`, `threshold_hu`, …
-    pub parameters: BTreeMap<String, String>,
 }
 
 /// A part of a report in prose.
