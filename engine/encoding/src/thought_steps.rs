@@ -111,7 +111,7 @@ fn is_numbering(text: &[Letter]) -> bool {
     let word = text.iter().rev().map(|it| it.character).take_while(|it| !it.is_whitespace());
     let mut word = word.peekable();
     let last = word.next();
-    let is_one_letter = word.peek().is_none() && last.is_some_and(|it| it.is_alphabetic());
+    let is_one_letter = word.peek().is_none() && last.is_some_and(char::is_alphabetic);
     is_one_letter || last.into_iter().chain(word).all(|it| it.is_ascii_digit())
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn problems(output: &Output) -> Vec<String> {
         }
         OutputKind::Sc => check_pixels(&file, &mut problems),
         OutputKind::Sr | OutputKind::Narrative | OutputKind::Reasoning | OutputKind::Rejection => {
-            check_content(&file, &mut problems)
+            check_content(&file, &mut problems);
         }
         OutputKind::Pdf => check_pdf(&file, &mut problems),
         OutputKind::Images

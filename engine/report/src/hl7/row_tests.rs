@@ -148,7 +148,7 @@ fn out_31_what_became_of_a_finding_is_a_coded_row_that_keeps_its_key() {
     let entries = bundle["entry"].as_array().unwrap().iter();
     let components: Vec<_> = entries
         .filter_map(|it| it["resource"].get("component"))
-        .flat_map(|it| it.as_array())
+        .filter_map(|it| it.as_array())
         .collect();
     let [component] = components.as_slice() else { panic!("{components:?}") };
     assert_eq!(component[0]["code"]["coding"][0]["code"], "288533004");
