@@ -53,6 +53,7 @@ mod result_set;
 mod result_status;
 mod review;
 pub mod row_keys;
+mod row_source;
 pub mod sop_class;
 mod state;
 mod task;
@@ -91,6 +92,7 @@ pub use result_set::{
 };
 pub use result_status::ResultStatus;
 pub use review::{Attestation, Meaning, Person, ReviewState, TokenHolder};
+pub use row_source::{LaboratoryOrder, LaboratoryStatus, RowSource};
 pub use state::{
     BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,
     TrailFault,

@@ -132,6 +132,8 @@ impl ExchangedDocument {
         for observation in &mut self.observations {
             let filler = observation.filler.take();
             observation.filler = filler.map(|it| it.with_authority_named(&name_of));
+            let placer = observation.placer.take();
+            observation.placer = placer.map(|it| it.with_authority_named(&name_of));
         }
         self
     }
@@ -139,10 +141,9 @@ impl ExchangedDocument {
     /// The same document, with `sender` as the assigner of the order numbers of which none is known.
     #[must_use]
     pub fn with_numbers_of(mut self, sender: &Assigner) -> Self {
-        let fillers = self.observations.iter_mut().filter_map(|it| it.filler.as_mut());
-        for filler in fillers.filter(|it| it.assigner == Assigner::Unknown) {
-            filler.assigner = sender.clone();
-        }
+        let numbers = self.observations.iter_mut().flat_map(|it| [&mut it.filler, &mut it.placer]);
+        let unassigned = numbers.flatten().filter(|it| it.assigner == Assigner::Unknown);
+        unassigned.for_each(|it| it.assigner = sender.clone());
         self
     }
 

@@ -3,9 +3,11 @@
 //! - [`templates`]: the templates of a site, and the fonts of its pages.
 //! - `view`: the values that templates are filled in with.
 //! - `laboratory`: those of laboratory rows.
+//! - `orders`: the orders of a message, and which rows belong to each.
 //! - `validation`: reads every message back before it is sent.
 
 pub(crate) mod laboratory;
+pub(crate) mod orders;
 #[cfg(test)]
 mod row_tests;
 pub mod templates;

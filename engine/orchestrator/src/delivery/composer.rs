@@ -21,7 +21,8 @@ use report::status::StatusCodes;
 use report::{Engine, ReportError, ReportInput, StudyDescription, Templates, compose};
 
 use super::content::{
-    content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
+    content, has_lost_orders, is_withdrawn, report_context, result_set, study_description,
+    unreadable_identity,
 };
 use crate::configuration::SiteDestination;
 use crate::header::{self, HeaderReadError};
@@ -31,6 +32,11 @@ use crate::run::step::unsigned;
 /// may file an empty one under anybody (HL7-33).
 const WITHOUT_PATIENT: &str = "the study or message names no patient, whom an EHR would file it under; \
     it can be sent again once the patient is known";
+
+/// Why a report that was sent needs a person once its message is removed: its receivers know it by
+/// the orders that the message names (HL7-53).
+const WITHOUT_ORDERS: &str = "the message of the laboratory is not kept any more (retention), so the \
+    orders that the report was sent under are not known; its receivers have to be told";
 
 /// The contents of masks, packed, by SHA-256.
 type Masks = BTreeMap<String, Vec<u8>>;
@@ -218,6 +224,9 @@ impl Composition<'_> {
             && let Some(reason) = unreadable_identity(&self.header, view)
         {
             return Err(ComposeFailure::NeedsPerson { reason });
+        }
+        if !is_routing && has_lost_orders(view) {
+            return Err(ComposeFailure::NeedsPerson { reason: WITHOUT_ORDERS.to_owned() });
         }
         // A node may have ended after the masks were read.
         if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {

@@ -42,6 +42,8 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>
 fn without_order_numbers(mut document: ExchangedDocument) -> ExchangedDocument {
     for observation in &mut document.observations {
         observation.filler = None;
+        observation.placer = None;
+        observation.accession.clear();
     }
     document
 }
