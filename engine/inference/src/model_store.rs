@@ -83,7 +83,8 @@ impl ModelCard {
     /// Returns the first file that differs, is missing, or was added.
     pub fn verify(&self, checkpoint: &Path) -> Result<(), StoreError> {
         // An additional file of weights would be loaded, too.
-        for entry in fs::read_dir(checkpoint).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(checkpoint).map_err(io_error(checkpoint))? {
+            let entry = entry.map_err(io_error(checkpoint))?;
             let has_weights = entry.path().extension().is_some_and(|it| it == "safetensors");
             let file = entry.file_name().to_string_lossy().into_owned();
             if has_weights && !self.files.contains_key(&file) {
@@ -246,7 +247,13 @@ impl ModelStore {
     /// Fails if a card cannot be read.
     pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
         let mut cards = Vec::new();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(cards),
+            Err(error) => return Err(io_error(&self.folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(io_error(&self.folder))?;
             let path = entry.path().join(CARD_FILE);
             let is_complete = !entry.file_name().to_string_lossy().starts_with('.');
             if is_complete && path.exists() {

@@ -91,6 +91,7 @@ macro_rules! with_kinds {
                 ResultRejected = "result_rejected",
                 ResultWithdrawn = "result_withdrawn",
                 CorrectionMatched = "correction_matched",
+                CorrectionUnreadable = "correction_unreadable",
                 CorrectionsRead = "corrections_read",
                 TaskOpened = "task_opened",
                 TaskDecided = "task_decided",

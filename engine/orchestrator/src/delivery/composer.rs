@@ -38,6 +38,10 @@ const WITHOUT_PATIENT: &str = "the study or message names no patient, whom an EH
 const WITHOUT_ORDERS: &str = "the message of the laboratory is not kept any more (retention), so the \
     orders that the report was sent under are not known; its receivers have to be told";
 
+/// Attempts at a delivery in which an image may take too long to decode. In a later one the image
+/// goes without its findings drawn in, and the delivery says so.
+const SLOW_ATTEMPTS_MAX: i32 = 8;
+
 /// The contents of masks, packed, by SHA-256.
 type Masks = BTreeMap<String, Vec<u8>>;
 
@@ -87,10 +91,13 @@ impl Composer {
 
     async fn masks(&self, view: &DeliveryView) -> Result<Masks, ComposeFailure> {
         let mut masks = Masks::new();
+        // A withdrawal shows no mask: it goes out whatever happened to them.
+        if is_withdrawn(view) {
+            return Ok(masks);
+        }
         for segment in segments(&content(view)) {
-            let mask = self.archive.artifact(&segment.mask).await.map_err(|error| {
-                ComposeFailure::Retryable { reason: format!("a mask cannot be read: {error}") }
-            })?;
+            let mask = self.archive.artifact(&segment.mask).await;
+            let mask = mask.map_err(|error| unread_mask(&error))?;
             masks.insert(segment.mask.sha256.clone(), mask);
         }
         Ok(masks)
@@ -120,7 +127,10 @@ impl Composer {
                 Err(DecodeError::Undecodable { reason }) => {
                     pictures.undecodable.insert(instance, reason);
                 }
-                Err(error @ DecodeError::Unavailable { .. }) => {
+                Err(DecodeError::OutOfTime { reason }) if delivery.attempt >= SLOW_ATTEMPTS_MAX => {
+                    pictures.undecodable.insert(instance, reason);
+                }
+                Err(error @ (DecodeError::Unavailable { .. } | DecodeError::OutOfTime { .. })) => {
                     return Err(ComposeFailure::Retryable { reason: error.to_string() });
                 }
             }
@@ -147,6 +157,19 @@ pub(super) fn unread_image(error: &io::Error) -> ComposeFailure {
         return ComposeFailure::NeedsPerson { reason };
     }
     ComposeFailure::Retryable { reason: format!("an image of its study cannot be read: {error}") }
+}
+
+/// What follows if a mask cannot be read: it is lost or damaged, or the disk fails just now.
+fn unread_mask(error: &io::Error) -> ComposeFailure {
+    let lost = match error.kind() {
+        io::ErrorKind::NotFound => "a mask of its result is not in the archive any more",
+        io::ErrorKind::InvalidData => "a mask of its result is damaged in the archive",
+        _ => {
+            let reason = format!("a mask of its result cannot be read: {error}");
+            return ComposeFailure::Retryable { reason };
+        }
+    };
+    ComposeFailure::NeedsPerson { reason: lost.to_owned() }
 }
 
 /// One delivery with everything that was read for it.
@@ -229,7 +252,9 @@ impl Composition<'_> {
             return Err(ComposeFailure::NeedsPerson { reason: WITHOUT_ORDERS.to_owned() });
         }
         // A node may have ended after the masks were read.
-        if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {
+        if !is_withdrawn(view)
+            && segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256))
+        {
             let reason = "another node ended meanwhile".to_owned();
             return Err(ComposeFailure::Retryable { reason });
         }
@@ -240,9 +265,10 @@ impl Composition<'_> {
         self.delivery.what.iter().any(|it| it.is_for_ehr())
     }
 
-    /// Blocks what gives way to the result of another run: a signed result stands until a person signs
-    /// the later one, and is never sent again once that has happened (DIN-52). Objects of a rejected
-    /// proposal are withdrawn all the same; messages would withdraw the signed result with it.
+    /// Blocks what gives way to the result of another run: a signed result stands until a person
+    /// signs the later one, and is never sent again once that has happened (DIN-52). Objects of a
+    /// rejected proposal are withdrawn all the same; messages would withdraw the signed result with
+    /// it.
     fn run_block(&self, view: &DeliveryView) -> Option<Block> {
         let is_void = is_withdrawn(view);
         if view.is_proposal() && (!is_void || self.is_for_ehr()) {
@@ -263,8 +289,8 @@ impl Composition<'_> {
     }
 }
 
-/// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn. What
-/// a person has signed is theirs to take back.
+/// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn.
+/// What a person has signed is theirs to take back.
 fn replaced_block(view: &DeliveryView) -> Option<Block> {
     let is_signed = view.reviewed.as_ref().is_some_and(|it| it.state.is_signed());
     (view.is_superseded && !is_signed).then(|| Block {
@@ -372,6 +398,23 @@ mod tests {
 
     async fn failure(path: PathBuf) -> ComposeFailure {
         without_header(&header::of_stored(path, &NoDecoder).await.unwrap_err())
+    }
+
+    #[test]
+    fn out_34_a_damaged_mask_goes_to_a_person_and_a_failing_disk_is_waited_for() {
+        for (kind, expected) in [
+            (io::ErrorKind::NotFound, "not in the archive any more"),
+            (io::ErrorKind::InvalidData, "is damaged"),
+        ] {
+            let ComposeFailure::NeedsPerson { reason } = unread_mask(&kind.into()) else {
+                panic!()
+            };
+            assert!(reason.contains(expected), "{reason}");
+        }
+        // EIO, which has no kind of its own.
+        let failing = io::Error::from_raw_os_error(5);
+        let ComposeFailure::Retryable { reason } = unread_mask(&failing) else { panic!() };
+        assert!(reason.contains("cannot be read"), "{reason}");
     }
 
     #[tokio::test]

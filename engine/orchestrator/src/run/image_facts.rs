@@ -4,22 +4,26 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use contracts::Decoder;
-use domain::{ImageFacts, NodeInput, PatientFacts, SopInstanceUid};
+use contracts::{Decoder, NodeFailure};
+use domain::{ErrorChain, ImageFacts, NodeInput, PatientFacts, SopInstanceUid};
 use encoding::dicom::date_time;
 use encoding::dicom::header::{Header, Tag};
 use tracing::warn;
 
-use crate::header::{self, tags};
+use crate::header::{self, HeaderReadError, tags};
 
-/// Completes an input by the headers of its images. One that cannot be read is left out: the plugin
-/// will find out when it reads the file.
+/// Completes an input by the headers of its images. One that is no header within the limits is left
+/// out: the plugin will find out when it reads the file.
+///
+/// # Errors
+///
+/// Fails if the disk or the decoder does: by other facts, a plugin may choose other images.
 pub(crate) async fn completed(
     mut input: NodeInput,
     files: &BTreeMap<SopInstanceUid, PathBuf>,
     decoder: &dyn Decoder,
-) -> NodeInput {
-    let Some(study) = &mut input.study else { return input };
+) -> Result<NodeInput, NodeFailure> {
+    let Some(study) = &mut input.study else { return Ok(input) };
     let instances = study.series.iter().flat_map(|it| &it.instances);
     let wanted: Vec<SopInstanceUid> = instances.map(|it| it.instance.clone()).collect();
     let mut read = ReadFacts::default();
@@ -27,12 +31,17 @@ pub(crate) async fn completed(
         let Some(file) = files.get(&instance) else { continue };
         match header::of_stored(file.clone(), decoder).await {
             Ok(header) => read.add(instance, &header),
+            Err(error @ (HeaderReadError::Unreadable(_) | HeaderReadError::NoDecoder { .. })) => {
+                let reason =
+                    format!("the header of an image cannot be read: {}", ErrorChain(&error));
+                return Err(NodeFailure::Retryable { reason });
+            }
             Err(error) => warn!(%instance, %error, "a header cannot be read"),
         }
     }
     study.patient = read.patient;
     study.images = read.images;
-    input
+    Ok(input)
 }
 
 /// What was read of the images of a study so far.

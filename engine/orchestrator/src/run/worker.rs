@@ -118,7 +118,7 @@ impl RunWorker {
 
     /// Completes the input by what the headers of its images state, and runs the plugin.
     async fn run_plugin(&self, mut call: NodeCall) -> Result<NodeOutput, NodeFailure> {
-        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await;
+        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await?;
         self.runner.run(call).await
     }
 
