@@ -21,20 +21,8 @@ impl Awaited {
     }
 }
 
-pub(crate) const AWAITED: &[Awaited] = &[
-    Awaited::new(
-        "h10-documents-in-messages",
-        "a message with a pointer is flagged; nothing else says that the document was not read",
-        &["g-pointer"],
-    ),
-    Awaited::new(
-        "h17-correction-of-a-result",
-        "the draft that corrects one is `R`, as every draft is, and names no order of the laboratory",
-        &["status of its row", "status of the correction", "the order is named"],
-    ),
-    Awaited::new(
-        "p01-lab-pdfs",
-        "a paper of two patients is read as one of one",
-        &["G-two-patients"],
-    ),
-];
+pub(crate) const AWAITED: &[Awaited] = &[Awaited::new(
+    "p01-lab-pdfs",
+    "a paper of two patients is read as one of one",
+    &["G-two-patients"],
+)];
