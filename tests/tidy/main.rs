@@ -31,6 +31,7 @@ const FLOORS: &[&[&str]] = &[
         "orchestrator",
         "plugin-host",
         "store",
+        "training",
     ],
     &["simulators", "upkeep"],
     &["server", "xtask"],
