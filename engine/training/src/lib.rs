@@ -8,19 +8,31 @@
 //! - [`forward`]: the losses of a row; [`losses`]: how they are computed.
 //! - [`parts`]: the parts of the model, their learning rates and their decay.
 //! - [`gradients`], [`optimizer`] and [`schedule`]: what a step changes.
+//! - [`stages`] and [`patterns`]: which tensors a stage trains, and how; [`dry_run`]: what that
+//!   needs.
+//! - [`trainer`]: takes the steps, in the [`order`] that the seed decides, of samples put together
+//!   in [`batch`]; `checkpoint` keeps a run.
 //!
 //! **Invariants**
 //!
 //! - The loss of a batch does not depend on how it is divided into rows.
 //! - No number is random but for the seed of a run.
 
+pub mod batch;
+mod checkpoint;
+pub mod dry_run;
+pub mod error;
 pub mod forward;
 pub mod gradients;
 pub mod labels;
 pub mod losses;
 pub mod optimizer;
+pub mod order;
 pub mod packing;
 pub mod parts;
+pub mod patterns;
 pub mod row;
 pub mod sample;
 pub mod schedule;
+pub mod stages;
+pub mod trainer;
