@@ -1,5 +1,5 @@
-//! What a stage would train, and the memory that it would need, worked out from `config.json` before
-//! any weight is read.
+//! What a stage would train, and the memory that it would need, worked out from `config.json`
+//! before any weight is read.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Conversations to tokens and labels: the model learns what the assistant says, `[SEG]` and the end
-//! of the turn included, and neither questions nor pictures.
+//! Conversations to tokens and labels: the model learns what the assistant says, `[SEG]` and the
+//! end of the turn included, and neither questions nor pictures.
 
 use citrus_v::positions::Grid;
 use citrus_v::tokenizer::{DEFAULT_SYSTEM_MESSAGE, MessageRole, Tokenizer, TokenizerError};

@@ -166,9 +166,9 @@ impl MovingAverage {
     ///
     /// Fails if the device does.
     pub fn new(decay: f64, parameters: &[Parameter]) -> Result<Self> {
-        let averages = parameters.iter().map(|it| {
-            let value = it.variable.as_tensor().detach();
-            Ok((it.name.clone(), value.copy()?))
+        let averages = parameters.iter().map(|parameter| {
+            let value = parameter.variable.as_tensor().detach();
+            Ok((parameter.name.clone(), value.copy()?))
         });
         Ok(Self { decay, averages: averages.collect::<Result<_>>()? })
     }

@@ -21,7 +21,7 @@ impl NamePatterns {
     }
 
     /// The patterns that none of these tensors has, which are probably misspelt.
-    pub fn unused<'a>(&'a self, canonical: &[&str]) -> Vec<&'a str> {
+    pub fn unused(&self, canonical: &[&str]) -> Vec<&str> {
         let names: Vec<String> = canonical.iter().map(|it| release_name(it)).collect();
         let is_unused = |pattern: &&String| !names.iter().any(|it| is_match(pattern, it));
         self.0.iter().filter(is_unused).map(String::as_str).collect()

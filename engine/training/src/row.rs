@@ -81,16 +81,16 @@ impl PackedRow {
         self.token_ids.extend(&sample.token_ids);
         self.labels.extend(&sample.labels);
         self.ranges.push(start..self.token_ids.len());
-        self.pictures.extend(sample.pictures.iter().map(|it| RowPicture {
+        self.pictures.extend(sample.pictures.iter().map(|picture| RowPicture {
             sample: number,
-            picture: it.index,
-            grid: it.grid,
+            picture: picture.index,
+            grid: picture.grid,
         }));
-        self.targets.extend(sample.targets.iter().map(|it| RowTarget {
-            position: start + it.position,
-            picture: first_picture + it.picture,
+        self.targets.extend(sample.targets.iter().map(|target| RowTarget {
+            position: start + target.position,
+            picture: first_picture + target.picture,
             sample: number,
-            mask: it.mask,
+            mask: target.mask,
         }));
         Ok(())
     }
@@ -174,8 +174,9 @@ mod tests {
             }
             found.sort_unstable();
             let masks = samples.iter().enumerate();
-            let expected: Vec<_> =
-                masks.flat_map(|(at, it)| (0..it.targets.len()).map(move |mask| (at, mask))).collect();
+            let expected: Vec<_> = masks
+                .flat_map(|(at, it)| (0..it.targets.len()).map(move |mask| (at, mask)))
+                .collect();
             prop_assert_eq!(found, expected);
         }
     }

@@ -70,8 +70,8 @@ impl Sample {
     }
 
     /// The first tokens of the sample, at most `length_max`: the end is cut off, before a picture
-    /// rather than within it, and before a `[SEG]` whose picture would be cut off. A `[SEG]` that is
-    /// cut off loses its mask as well.
+    /// rather than within it, and before a `[SEG]` whose picture would be cut off. A `[SEG]` that
+    /// is cut off loses its mask as well.
     #[must_use]
     pub fn truncated(&self, length_max: usize) -> Self {
         let mut end = self.len().min(length_max);
@@ -156,9 +156,9 @@ impl Sample {
             }
         }
         let targets = self.targets.iter().filter(|it| range.contains(&it.position));
-        let targets = targets.filter_map(|it| {
-            let picture = new_index.get(it.picture).copied().flatten()?;
-            Some(SegTarget { position: it.position - range.start, picture, ..*it })
+        let targets = targets.filter_map(|target| {
+            let picture = new_index.get(target.picture).copied().flatten()?;
+            Some(SegTarget { position: target.position - range.start, picture, ..*target })
         });
         let targets = targets.collect();
         let mut labels = self.labels.get(range.clone()).unwrap_or_default().to_vec();
@@ -299,7 +299,8 @@ pub(crate) mod tests {
             let Ok(parts) = sample.split(most) else { return Ok(()) };
             let tokens: Vec<u32> = parts.iter().flat_map(|it| it.token_ids.clone()).collect();
             prop_assert_eq!(&tokens, &sample.token_ids);
-            let masks: Vec<usize> = parts.iter().flat_map(|it| &it.targets).map(|it| it.mask).collect();
+            let targets = parts.iter().flat_map(|it| &it.targets);
+            let masks: Vec<usize> = targets.map(|it| it.mask).collect();
             prop_assert_eq!(masks, (0..sample.targets.len()).collect::<Vec<_>>());
             for part in &parts {
                 prop_assert!(part.len() <= most);

@@ -1,4 +1,5 @@
-//! Training compared with the reference: labels, losses, gradients, optimizer steps, learning rates.
+//! Training compared with the reference: labels, losses, gradients, optimizer steps, learning
+//! rates.
 //!
 //! The sets of inputs and outputs are those of the crate `citrus-v`: the project's own, and the one
 //! that `ISOCENTER_GOLDENS` names. Everything runs through the code that the trainer uses.

@@ -248,8 +248,9 @@ fn pap_53_packed_samples_have_the_logits_of_the_reference() {
         let mut grids = setup.grids.iter().copied();
         let samples: Vec<_> = ends
             .windows(2)
-            .map(|it| {
-                let tokens = Tokens { ids: &ids[it[0]..it[1]], labels: &labels[it[0]..it[1]] };
+            .map(|pair| {
+                let range = pair[0]..pair[1];
+                let tokens = Tokens { ids: &ids[range.clone()], labels: &labels[range] };
                 let has_picture = tokens.ids.contains(&image);
                 let grids: Vec<_> = grids.by_ref().take(usize::from(has_picture)).collect();
                 sample(&setup.model, &tokens, &grids)
@@ -292,8 +293,8 @@ fn pap_52_the_token_loss_is_that_of_the_reference() {
         let config = model.config();
         let image_tokens = ids.iter().filter(|it| **it == config.tokens.image).count();
         let unit = config.vision.merge_unit();
-        let picture = all_pictures(&set).into_iter().find(|it| {
-            image_tokens > 0 && it.grid.iter().product::<usize>() / unit == image_tokens
+        let picture = all_pictures(&set).into_iter().find(|candidate| {
+            image_tokens > 0 && candidate.grid.iter().product::<usize>() / unit == image_tokens
         });
         let grids: Vec<_> = picture.iter().map(|it| it.grid).collect();
         let sample = sample(&model, &Tokens { ids: &ids, labels: &labels }, &grids);
