@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["claims", "encoding", "supervisor"],
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
-    &["citrus-v", "plugin-toolkit", "report"],
+    &["citrus-v", "plugin-toolkit", "report", "training-data"],
     &[
         "archive",
         "dimse",
@@ -29,6 +29,7 @@ const FLOORS: &[&[&str]] = &[
         "http-destinations",
         "inference",
         "orchestrator",
+        "phantoms",
         "plugin-host",
         "store",
     ],
