@@ -85,6 +85,8 @@ pub fn write(plan: &Plan, folder: &Path) -> Result<Dataset, CorpusError> {
 mod tests {
     use std::fs;
 
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     #[test]
@@ -99,6 +101,21 @@ mod tests {
         assert_eq!(one.digest(), other.digest());
         assert!(one.items(Split::Train).unwrap().len() > 60);
         fs::remove_dir_all(&root).unwrap();
+    }
+
+    /// A change of the drawing changes these digests of grey values; another machine does not.
+    #[test]
+    fn pap_57_the_same_seed_gives_the_same_bytes_on_every_machine() {
+        let digest = |number: u32| {
+            let phantom = phantom(1, Split::Train, number, 256);
+            hex::encode(Sha256::digest(&phantom.grey))
+        };
+        let expected = [
+            "c34d88b4596f7d7a17f230dccb0de62b456427e8330f69bf405756c5442a349d",
+            "68bcfc981e5db1c8e65edafd0a46020ee47c4a70222eae67d0e9aabdb4426f3d",
+            "48a133a4001404d7220365d975dbf78ab98a0ff9c8b79934bd8f107a9afa91d8",
+        ];
+        assert_eq!([0, 1, 2].map(digest), expected);
     }
 
     #[test]

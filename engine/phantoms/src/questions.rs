@@ -31,8 +31,8 @@ pub struct Question {
     pub answer: String,
 }
 
-/// Questions about a phantom: one of each form that fits. Where a picture has both lesions and kinds
-/// without any, half of the questions with yes or no are about each.
+/// Questions about a phantom: one of each form that fits. Over many pictures, about half of the
+/// answers to each question with yes or no are yes.
 pub fn questions(phantom: &Phantom, language: Language, random: &mut Random) -> Vec<Question> {
     [
         Some(modality(phantom, language)),
@@ -60,18 +60,24 @@ fn modality(phantom: &Phantom, language: Language) -> Question {
 }
 
 fn is_there(phantom: &Phantom, language: Language, random: &mut Random) -> Option<Question> {
-    let (present, absent): (Vec<LesionKind>, Vec<LesionKind>) =
-        phantom.view.kinds().iter().copied().partition(|it| phantom.of_kind(*it).next().is_some());
-    let wants_yes = random.chance(50);
-    let asked =
-        if wants_yes && !present.is_empty() || absent.is_empty() { present } else { absent };
-    let kind = *random.choice(&asked)?;
-    let is_present = phantom.of_kind(kind).next().is_some();
+    let is_present = |kind: LesionKind| phantom.of_kind(kind).next().is_some();
+    // A kind is rarer than its absence. What is there is asked for as much oftener.
+    let [there, missing] = if phantom.view == View::Radiograph { [7, 3] } else { [8, 2] };
+    let kinds = phantom.view.kinds();
+    let weight = |kind: LesionKind| if is_present(kind) { there } else { missing };
+    let mut place = random.below(kinds.iter().map(|it| weight(*it)).sum());
+    let kind = *kinds.iter().find(|it| {
+        let weight = weight(**it);
+        let is_here = place < weight;
+        place = place.saturating_sub(weight);
+        is_here
+    })?;
     let text = match language {
         Language::English => format!("Is there {} in this image?", kind.with_article()),
         Language::Chinese => format!("图像中有无{}？", kind.name(language)),
     };
-    let answer = if is_present { language.of("Yes", "有") } else { language.of("No", "无") };
+    let answer =
+        if is_present(kind) { language.of("Yes", "有") } else { language.of("No", "无") };
     Some(Question {
         kind: QuestionKind::YesNo,
         topic: format!("is there {}", kind.name(Language::English)),

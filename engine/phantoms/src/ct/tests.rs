@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::anatomy::{LesionKind, Side};
+use crate::anatomy::LesionKind;
 
 #[test]
 fn every_voxel_of_a_mask_has_the_units_of_its_organ() {
