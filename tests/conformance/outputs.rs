@@ -22,7 +22,7 @@ nodes:
   outlined: { plugin: segmentation, with: { method: network, targets: [lung, lesion], radiographs: shown } }
   draft: { plugin: cot-reporting, after: [outlined], with: { task: report, modalities: [CT, MR, CR, US] } }
 deliver:
-  - { to: files, what: [seg, sr, narrative, pr, sc, pdf, oru, mdm, fhir, json] }
+  - { to: files, what: [seg, sr, narrative, pr, sc, pdf, oru, mdm, fhir, json], reasoning: true }
   - { to: labels, what: [seg] }
   - { to: shares, what: [seg] }
 ";
@@ -187,9 +187,35 @@ async fn out_10_every_kind_of_output_is_sound_and_masks_lie_where_they_were_draw
             compared += 1;
         }
         assert!(out.join(id).join("pr-1.dcm").exists() && out.join(id).join("sc-1.dcm").exists());
+        check_reasoning(&python, &out.join(id).join("reasoning-1.dcm"));
     }
     assert_eq!(compared, STUDIES.len());
     check_other_forms(&python, &other_pacs, &hospital, &runs, &json!(files), &artifacts).await;
+}
+
+/// Asserts that an independent reader finds the steps of the model in order, with their boxes (OUT-41).
+fn check_reasoning(python: &Path, file: &Path) {
+    let script = "import sys, highdicom
+document = highdicom.sr.srread(sys.argv[1])
+def walk(item, depth):
+    for child in item.get('ContentSequence', []):
+        if child.ValueType == 'TEXT':
+            print(depth, child.TextValue)
+        if child.ValueType == 'SCOORD':
+            image = child.ContentSequence[0].ReferencedSOPSequence[0]
+            evidence = document.CurrentRequestedProcedureEvidenceSequence[0]
+            known = [it.ReferencedSOPInstanceUID for series in evidence.ReferencedSeriesSequence
+                     for it in series.ReferencedSOPSequence]
+            assert image.ReferencedSOPInstanceUID in known
+            print(depth, child.GraphicType, len(child.GraphicData))
+        walk(child, depth + 1)
+walk(document, 0)";
+    let output = Command::new(python).args(["-c", script]).arg(file).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", file.display());
+    assert!(text.contains("'right_lung' with bbox [2, 3, 20, 21]"), "{text}");
+    assert!(text.contains("no findings"), "{text}");
 }
 
 /// Checks the label maps and fractional segmentations that `pacs` has received from the same runs.

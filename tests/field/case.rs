@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use system_tests::{not_run, reference};
 
-use crate::awaited::AWAITED;
 use crate::site::{Kind, Site};
 
 /// A case folder of the reference material, with the checks that were made on it.
@@ -60,50 +59,27 @@ impl Case {
         self.checks.push(Check { name, fault });
     }
 
-    /// Panics unless exactly those checks are wrong that are awaited.
+    /// Panics if a check is wrong.
     fn judge(&self) {
         assert!(!self.checks.is_empty(), "nothing was checked");
-        let wrong = self.surprises(&awaited(self.name).collect::<Vec<_>>());
+        let wrong = self.faults();
         assert!(wrong.is_empty(), "{}:\n  {}", self.name, wrong.join("\n  "));
     }
 
-    /// The checks that are not as they are expected to be: wrong, unless awaited.
-    fn surprises(&self, awaited: &[&str]) -> Vec<String> {
-        let mut surprises = Vec::new();
-        for check in &self.checks {
-            let is_awaited = awaited.contains(&check.name.as_str());
-            match &check.fault {
-                Some(fault) if !is_awaited => surprises.push(format!("{}: {fault}", check.name)),
-                None if is_awaited => surprises.push(format!(
-                    "{}: this is right now; delete it in tests/field/awaited.rs",
-                    check.name
-                )),
-                _ => {}
-            }
-        }
-        for name in awaited {
-            if !self.checks.iter().any(|it| it.name == *name) {
-                surprises.push(format!("{name}: awaited, and there is no such check"));
-            }
-        }
-        surprises
+    /// The checks that are wrong, each with what was seen.
+    fn faults(&self) -> Vec<String> {
+        let faults = self.checks.iter().filter_map(|check| {
+            let fault = check.fault.as_ref()?;
+            Some(format!("{}: {fault}", check.name))
+        });
+        faults.collect()
     }
 }
 
-/// The checks of a case that are known to be wrong.
-fn awaited(case: &str) -> impl Iterator<Item = &'static str> {
-    AWAITED.iter().filter(move |it| it.case == case).flat_map(|it| it.checks).copied()
-}
-
 #[test]
-fn a_check_is_as_expected_or_the_test_fails() {
+fn a_check_that_is_wrong_is_told_with_what_was_seen() {
     let mut case = Case { name: "none", folder: PathBuf::new(), checks: Vec::new() };
     case.check("right", true, "");
     case.check("wrong", false, "seen");
-
-    assert_eq!(case.surprises(&["wrong"]), Vec::<String>::new());
-    assert_eq!(case.surprises(&[]), ["wrong: seen"]);
-    let [mended, gone] = case.surprises(&["right", "wrong", "gone"]).try_into().unwrap();
-    assert!(mended.contains("right: this is right now; delete it"), "{mended}");
-    assert!(gone.contains("there is no such check"), "{gone}");
+    assert_eq!(case.faults(), ["wrong: seen"]);
 }

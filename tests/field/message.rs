@@ -49,9 +49,12 @@ impl Answered {
         rows.flatten().map(|row| (text(row, "entry_name"), text(row, "result"))).collect()
     }
 
-    /// What is told about it: the problem of the message, and the reasons of nodes and deliveries.
+    /// What is told about it: the problem of the message, the tasks about it, and the reasons of
+    /// nodes and deliveries.
     pub(crate) fn told(&self) -> String {
         let mut told = vec![self.problem().to_owned()];
+        let tasks = self.why["message_tasks"].as_array().into_iter().flatten();
+        told.extend(tasks.filter_map(|it| it["reason"].as_str()).map(str::to_owned));
         told.extend(self.runs().iter().flat_map(reasons));
         told.retain(|it| !it.is_empty());
         told.join("; ")

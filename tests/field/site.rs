@@ -77,7 +77,7 @@ const IDENTITY: &str = "{ domains: many, default_issuer: HOSP }";
 /// A workflow of the project that waits for a short time, and reads paper without a model.
 fn quick(name: &str) -> String {
     let path = root().join(format!("workflows/{name}.yaml"));
-    let text = fs::read_to_string(path).unwrap().replace("[letters, model]", "[letters]");
+    let text = fs::read_to_string(path).unwrap().replace("[ocr, letters, model]", "[letters]");
     let mut parts = text.split("quiet: ");
     let first = parts.next().unwrap_or_default().to_owned();
     let others = parts.map(|part| {

@@ -148,8 +148,9 @@ fn reports(run: &Value) -> [Vec<String>; 2] {
     [attempts(run), program.lines().map(str::to_owned).collect()]
 }
 
-/// Two patients after each other, in the same processes. Each sees its own images and no others:
-/// not by the path in the archive, not by the path of the call before, not beside its own.
+/// Two patients after each other, in the same processes, as the site wants it. Each sees its own
+/// images and no others: not by the path in the archive, not by the path of the call before, not
+/// beside its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec_31_a_plugin_sees_the_images_of_its_own_run_only_and_cannot_change_them() {
     let scratch = Scratch::default();
@@ -160,7 +161,7 @@ async fn sec_31_a_plugin_sees_the_images_of_its_own_run_only_and_cannot_change_t
     let data = scratch.path("data");
     let folders = [archive.join("instances"), archive.join("lent"), data.join("keys")];
     let paths = [[foreign.clone(), archive.clone()].as_slice(), folders.as_slice()].concat();
-    peeking_site(&scratch, "peek", &paths, "");
+    peeking_site(&scratch, "peek", &paths, "reused_plugins: [faulty, peeking]\n");
     let data = data.display().to_string();
     let mut engine = Started::new(serve(&scratch));
 
@@ -191,6 +192,26 @@ async fn sec_31_a_plugin_sees_the_images_of_its_own_run_only_and_cannot_change_t
     engine.stop();
     let left = std::fs::read_dir(archive.join("lent")).unwrap().count();
     assert_eq!(left, 0, "processes that ended leave no folder");
+}
+
+/// Without `reused_plugins`, a process that has read the images of one patient gets none of
+/// another.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec_31_a_process_that_has_seen_one_patient_sees_no_other() {
+    let scratch = Scratch::default();
+    peeking_site(&scratch, "peek", &[], "");
+    let data = scratch.path("data").display().to_string();
+    let mut engine = Started::new(serve(&scratch));
+
+    for study in [study("comes first"), study("comes next")] {
+        engine.send(&study).await;
+        let run = engine.runs_of(&data, &study, 1).await.remove(0);
+        for report in reports(&run) {
+            assert_eq!(report[0], "own 3, visible 3, foreign 0", "{run}");
+            assert_eq!(report[1], "of 0 before: could not", "{run}");
+        }
+    }
+    engine.stop();
 }
 
 /// The check of `isocenter doctor` about plugins.

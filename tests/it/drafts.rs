@@ -1,5 +1,7 @@
 //! Reports drafted by a model whose answers the test decides.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use dicom_core::{DataElement, PrimitiveValue, VR};
@@ -8,7 +10,8 @@ use imaging::Picture;
 use imaging::rendering::{Views, render, show};
 use imaging::window::NamedWindow;
 use serde_json::Value;
-use system_tests::{Hospital, SiteOptions, study};
+use system_tests::api::{call, token};
+use system_tests::{Hospital, Scratch, SiteOptions, eventually, study};
 
 use system_tests::script::{Script, model_response};
 
@@ -59,11 +62,79 @@ async fn pap_02_a_report_is_drafted_without_the_thoughts_behind_it() {
         assert!(oru.contains(expected), "{expected}: {oru}");
     }
     assert!(oru.contains("not verified by a physician") && !oru.contains("secret"), "{oru}");
-    assert!(!run.to_string().contains("secret"));
+    let draft = &run["outputs"]["draft"];
+    assert!(!draft["sections"].to_string().contains("secret"), "{draft}");
+    let step = &draft["reasoning"][0]["steps"][0];
+    assert_eq!(step["text"], "The rib looks odd, perhaps a secret.", "{draft}");
     let request = script.requests()[0].clone();
     let content = &request["messages"][0]["content"];
     assert!(content[0]["image_url"]["url"].as_str().unwrap().starts_with("data:image/png;base64,"));
     assert!(content[1]["text"].as_str().unwrap().contains("step by step"), "{content}");
+}
+
+const REVIEWED: &str = "workflow: drafts
+on: { study: { complete: { quiet: 200ms } } }
+nodes:
+  draft: { plugin: cot-reporting, with: { modalities: [CT], task: report } }
+  sign: { review: radiologist, after: [draft] }
+deliver:
+  - { to: asked, what: [narrative, pdf, json, oru, fhir], reasoning: true, after: [draft] }
+  - { to: unasked, what: [narrative, pdf, json, oru, fhir], after: [draft] }
+";
+
+/// OUT-41: review shows the steps with their boxes, and only the delivery that asks for them has
+/// them.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_41_the_steps_are_shown_in_review_and_sent_where_they_are_asked_for() {
+    let script = model_with_answers(&[
+        "<think>Ribs are intact.\n'left_lung' with bbox [14, 28, 140, 280] is clear.</think>\
+         <answer>Findings: Lungs are clear.\nImpression: Normal chest.</answer>",
+    ]);
+    let folder = Scratch::default();
+    let [asked, unasked] = ["asked", "unasked"].map(|it| folder.path(it));
+    let more = format!(
+        "  asked: {{ folder: {}, allow_unverified: true }}\n  \
+         unasked: {{ folder: {}, allow_unverified: true }}\n{}",
+        asked.display(),
+        unasked.display(),
+        script.as_model()
+    );
+    let workflows = [("drafts", REVIEWED)];
+    let options =
+        SiteOptions { workflows: &workflows, destinations: &more, ..SiteOptions::default() };
+    let hospital = Hospital::with(options).await;
+    hospital.send(&study("steps")).await;
+    let token = token(&hospital, "radiologist", "Doe^Jane^^Dr");
+    let get = |path: &str| call(&hospital.engine.http, Some(&token), ("GET", path), None).1;
+    let run =
+        eventually("the draft", async || get("/api/reviews")[0]["run"].as_str().map(str::to_owned))
+            .await;
+
+    let content = get(&format!("/api/runs/{run}/result"))["content"].clone();
+    let steps = content["reasoning"][0]["steps"].as_array().unwrap().clone();
+    let [ribs, lung] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!(ribs["text"], "Ribs are intact.");
+    assert!(ribs.get("boxes").is_none(), "{ribs}");
+    assert_eq!(lung["boxes"][0]["label"], "left_lung");
+    assert_eq!(lung["boxes"][0]["corners"], content["regions"][0]["corners"], "{content}");
+    assert_eq!(lung["boxes"][0]["instance"], content["regions"][0]["instance"]);
+
+    let [asked, unasked] = [asked, unasked].map(|it| it.join(&run));
+    for folder in [&asked, &unasked] {
+        eventually("the files", async || folder.join("json-1.json").exists().then_some(())).await;
+        for name in ["oru-1.hl7", "fhir-1.json"] {
+            let text = std::fs::read_to_string(folder.join(name)).unwrap();
+            assert!(text.contains("Lungs are clear.") && !text.contains("Ribs"), "{name}: {text}");
+        }
+    }
+    assert!(asked.join("reasoning-1.dcm").exists() && !unasked.join("reasoning-1.dcm").exists());
+    let [with, without] = [&asked, &unasked].map(|it| {
+        let text = std::fs::read_to_string(it.join("json-1.json")).unwrap();
+        text.contains("Ribs are intact.")
+    });
+    assert!(with && !without);
+    let size = |folder: &Path| std::fs::metadata(folder.join("pdf-1.dcm")).unwrap().len();
+    assert!(size(&asked) > size(&unasked), "the pages of the annex");
 }
 
 /// PAP-02: without tags, all text is the answer, and the report mentions that.
@@ -201,8 +272,7 @@ deliver: [{ to: ehr, what: [oru], after: [compare] }]
     assert_eq!(hospital.send_message(&order).await, "AA");
     hospital.send(&phantom).await;
     // The signed report arrives later, and the comparison waits for it.
-    system_tests::eventually("the draft", async || (!script.requests().is_empty()).then_some(()))
-        .await;
+    eventually("the draft", async || (!script.requests().is_empty()).then_some(())).await;
     let patient = &phantom.patient_id;
     let accession = &phantom.accession;
     let report = format!(

@@ -52,9 +52,9 @@ async fn hl7_60_units_flags_specimens_times_and_notes_reach_the_ehr() {
     let [oru] = hospital.ehr.received().try_into().unwrap();
     assert!(oru.contains("||Lefèvre^Renée|"), "{oru}");
     let rows = [
-        "|GLU^Glucose^L|1|7.4|10*3/uL||HH|||R|||20260103080000|",
+        "|GLU^Glucose^L|1|7.4|10*3/uL||HH|||F|||20260103080000|",
         "|GLU^Glucose^L|2|21|mg/dL|-9.5|LL|||R|||20260103081000|",
-        "|600-7^Bacteria^LN|1|Escherichia coli\\.br\\S. aureus||||||R|||20260103081000|",
+        "|600-7^Bacteria^LN|1|Escherichia coli\\.br\\S. aureus||||||C|||20260103081000|",
         "|20260103080000|20260103081000|",
         "|L|Phoned to ward 3.",
         "|P|Specimen: SER, Serum",
@@ -213,7 +213,9 @@ async fn hl7_53_a_correction_of_the_laboratory_takes_the_place_of_what_it_correc
     assert_eq!(all.len(), 5, "{all:?}");
     let values: Vec<&str> = all.iter().map(|it| it[0].as_str()).collect();
     assert_eq!(values, ["7.9", "7.9", "7.9", "4.9", ""]);
+    assert_eq!((all[0][1].as_str(), all[3][1].as_str()), ("F", "C"), "{}", received[3]);
     assert_eq!(all[4][1], "W", "{}", received[4]);
+    assert!(received[3].contains("|PL1^F1&LAB|") || received[3].contains("|PL1^F1&LAB\r"));
     // The report is the same in the eyes of the receiver, and the others are not touched.
     assert_eq!((&all[3][2], &all[4][2]), (&all[0][2], &all[0][2]));
     assert!(all[1][2] != all[0][2] && all[2][2] != all[0][2] && all[1][2] != all[2][2]);

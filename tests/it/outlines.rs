@@ -2,7 +2,11 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_dictionary_std::tags;
 use domain::VolumeGeometry;
+use imaging::rendering::render;
+use imaging::window::Window;
 use imaging::{FlatMask, Mask, Picture};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -119,6 +123,61 @@ async fn pap_05_what_the_network_draws_into_slices_is_the_seg_and_is_measured() 
     let [oru] = hospital.ehr.received().try_into().unwrap();
     for expected in ["spleen not segmented: the network drew nothing", "not for clinical use"] {
         assert!(oru.contains(expected), "{expected}: {oru}");
+    }
+}
+
+/// The phantom as MR, with a window in the file of every slice but the third.
+fn as_mr(phantom: &Phantom) -> Vec<Vec<u8>> {
+    phantom.files_with(|slice, set| {
+        let mut text = |tag, vr, value: &str| {
+            set.put(DataElement::new(tag, vr, PrimitiveValue::from(value)));
+        };
+        text(tags::SOP_CLASS_UID, VR::UI, "1.2.840.10008.5.1.4.1.1.4");
+        text(tags::MODALITY, VR::CS, "MR");
+        if slice != 2 {
+            text(tags::WINDOW_CENTER, VR::DS, &(100 * slice).to_string());
+            text(tags::WINDOW_WIDTH, VR::DS, "700");
+        }
+        set.remove_element(tags::RESCALE_TYPE);
+    })
+}
+
+/// DIN-80: a slice of MR is shown as its file states; without a window, from the darkest to the
+/// brightest hundredth of the volume.
+#[tokio::test(flavor = "multi_thread")]
+async fn din_80_a_slice_of_mr_is_shown_in_the_window_of_its_file() {
+    let script = Script::open(|_| model_response("I see none.", &[]));
+    let model = script.as_model();
+    let workflow = "workflow: mr\non: { study: { complete: { quiet: 500ms } } }\nnodes:\n  \
+                    drawn: { plugin: segmentation, with: { method: network, targets: [liver] } }\n";
+    let options = SiteOptions {
+        workflows: &[("mr", workflow)],
+        destinations: &model,
+        ..SiteOptions::default()
+    };
+    let hospital = Hospital::with(options).await;
+    let phantom = Phantom { lean: 7.5, slices: 4, ..study("mr") };
+    let files = as_mr(&phantom);
+    let sent: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+    hospital.modality().store(&sent).await.unwrap();
+    let runs = hospital.ended_runs(1).await;
+    assert_eq!(runs[0]["status"], "completed", "{runs:?}");
+
+    let requests = script.requests();
+    assert_eq!(requests.len(), files.len());
+    let slices = (0..phantom.slices).flat_map(|it| phantom.hounsfield_units(it)).map(f32::from);
+    let over_volume = Window::over(&slices.collect::<Vec<f32>>());
+    for (index, request) in requests.iter().enumerate() {
+        let url = request["messages"][0]["content"][0]["image_url"]["url"].as_str().unwrap();
+        let png = BASE64_STANDARD.decode(url.split_once(";base64,").unwrap().1).unwrap();
+        let shown = Picture::decode(&png).unwrap().rgb;
+        let expected = if index == 2 {
+            let values = phantom.hounsfield_units(2).into_iter().map(f32::from);
+            values.flat_map(|it| [over_volume.gray(it); 3]).collect()
+        } else {
+            render(&files[index]).unwrap().rgb
+        };
+        assert!(shown == expected, "slice {index}");
     }
 }
 

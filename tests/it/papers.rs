@@ -7,7 +7,9 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use laboratory_pages::{Distortion, Paper, as_jpeg, distorted, report, report_saying, scanned};
+use laboratory_pages::{
+    About, Distortion, Paper, as_jpeg, distorted, report, report_about, report_saying, scanned,
+};
 use serde_json::{Value, json};
 use system_tests::api::{call, call_raw, token};
 use system_tests::script::{Script, model_response};
@@ -126,6 +128,48 @@ async fn pap_31_disagreement_goes_to_a_person() {
     assert!(automatic.ehr.received().is_empty());
 }
 
+/// PAP-31: two recognitions of a scan, in the confined process of the plugin and without the shared
+/// model. Before the models of the second are imported, the first reads alone and the result says
+/// why; afterwards, in the same process, both read, and rows that they read alike have no doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_31_a_scan_is_read_by_two_recognitions_once_the_second_is_imported() {
+    let Some(wheel) = system_tests::paper_models() else { return };
+    let folder = Scratch::default();
+    let paper = report(4);
+    let page = scanned(&paper.pdf, 200, &folder.path(""));
+    let workflow = "workflow: twice\non: { document: {} }\nnodes: { read: { plugin: \
+        lab-report-parsing, with: { readers: [ocr, letters], doubts: keep } } }\n";
+    let (hospital, script) = hospital(String::new(), workflow).await;
+    let person = token(&hospital, "laboratory", "Reader^Ruth");
+    let read = async |seed: u64, ended: usize| {
+        let jpeg = as_jpeg(&distorted(&page, Distortion::None, seed));
+        let path = ("POST", "/api/documents?patient=77");
+        assert_eq!(call_raw(&hospital.engine.http, Some(&person), path, &jpeg).0, 201);
+        let runs = hospital.ended_runs(ended).await;
+        let newest = runs.iter().map(|it| it["id"].as_str().unwrap()).max().unwrap().to_owned();
+        hospital.ask(&["run", "show", &newest])["outputs"]["read"].clone()
+    };
+    let comment = |it: &Value| it["sections"][0]["text"].as_str().unwrap().to_owned();
+
+    let alone = read(1, 1).await;
+    let expected = "Read without PP-OCR: its models are not there: `isocenter model import`.";
+    assert!(comment(&alone).contains(expected), "{alone}");
+    assert!(comment(&alone).contains("read by recognition alone"), "{alone}");
+
+    let import = hospital.command(&["model", "import", wheel.to_str().unwrap()]);
+    assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
+    let models = hospital.ask(&["model", "list"]);
+    assert_eq!(models[0]["licence"], "Apache-2.0", "{models}");
+
+    let twice = read(2, 2).await;
+    assert!(comment(&twice).contains("Read by PP-OCRv6 small (rapidocr 3.10.0)."), "{twice}");
+    assert!(!comment(&twice).contains("alone"), "{twice}");
+    let rows = twice["laboratory"].as_array().unwrap();
+    let certain = rows.iter().filter(|it| it.get("doubt").is_none()).count();
+    assert!(certain * 2 > paper.rows.len(), "{certain} of {}: {twice}", paper.rows.len());
+    assert_eq!(script.requests().len(), 0, "no model is asked");
+}
+
 /// PAP-10: an answer of the model without a table is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn pap_10_an_answer_without_a_table_is_rejected() {
@@ -182,7 +226,7 @@ async fn pap_11_to_13_questions_about_papers_are_answered_by_both_readers() {
     let comment = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap();
     assert_eq!(comment.matches("the model does not name").count(), rows.len(), "{comment}");
 
-    let kind = r#"{"kind": "laboratory_report", "fields": {"reported": "2026-11-02 10:24 Verified by: J. Smith", "specimen": "Serum"}}"#;
+    let kind = r#"{"kind": "laboratory_report", "fields": {"reported": "2026-11-02 10:24", "specimen": "Serum"}}"#;
     let run = run_with(vec![kind.to_owned()], "{ task: document }".to_owned()).await;
     let text = run["outputs"]["read"]["sections"][0]["text"].as_str().unwrap_or_default();
     assert!(text.contains("kind: laboratory_report") && text.contains("specimen: Serum"), "{run}");
@@ -290,5 +334,126 @@ async fn sec_30_orders_on_a_page_change_nothing_but_its_text() {
         assert_eq!(hospital.ask(&["runs"]).as_array().unwrap().len(), 1);
         let prompt = script.requests()[0]["messages"].to_string();
         assert!(!prompt.contains("Ignore all previous"), "the text of a page is not in the prompt");
+    }
+}
+
+/// Reads the text of a page, and sends what nobody has reviewed.
+const LETTERS: &str = "workflow: letters\non: { document: {} }\n\
+    nodes: { read: { plugin: lab-report-parsing, with: { readers: [letters] } } }\n\
+    deliver: [{ to: ehr, what: [oru], after: [read] }]\n";
+
+/// A message about Jane Doe with these files.
+fn about_jane(control_id: &str, files: &[&[u8]]) -> String {
+    let mut message = format!(
+        "MSH|^~\\&|LIS|HOSP|ISOCENTER|AI|20260115||ORU^R01^ORU_R01|{control_id}|P|2.5.1\r\
+         PID|1||77^^^HOSP^MR||DOE^JANE||19800101|F\r\
+         OBR|1|PL9|FL9|11502-2^Laboratory report^LN"
+    );
+    for (index, file) in files.iter().enumerate() {
+        let file = BASE64_STANDARD.encode(file);
+        let number = index + 1;
+        write!(
+            message,
+            "\rOBX|{number}|ED|11502-2^Report^LN|{number}|^application^pdf^Base64^{file}||||||F"
+        )
+        .unwrap();
+    }
+    message
+}
+
+fn patient(lines: &[&str]) -> About {
+    About { patient: lines.iter().map(|it| (*it).to_owned()).collect(), ..About::default() }
+}
+
+/// PAP-10, SEC-37: pages that name another patient than the one whom they are filed under, or two
+/// patients, are rejected: a person gets a task, the trail an event, and nothing is sent. Neither
+/// name leaves the vault.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_10_a_page_of_another_patient_goes_to_a_person_and_nowhere_else() {
+    let jane = report_about(0, &patient(&["Patient: Doe, Jane    DOB: 01/01/1980", "MRN: 77"]));
+    let anna = report_about(0, &patient(&["Patient: Alphason, Anna    DOB: 02.03.1950"]));
+    let chinese =
+        report_about(3, &patient(&["姓名：李小梅    性别：女    出生日期：1950年3月2日"]));
+    for (files, is_right) in [
+        (vec![&jane.pdf], true),
+        (vec![&anna.pdf], false),
+        (vec![&chinese.pdf], false),
+        (vec![&jane.pdf, &anna.pdf], false),
+    ] {
+        let workflows = [("letters", LETTERS)];
+        let options = SiteOptions { workflows: &workflows, ..SiteOptions::default() };
+        let hospital = Hospital::with(options).await;
+        let files: Vec<&[u8]> = files.into_iter().map(Vec::as_slice).collect();
+        assert_eq!(hospital.send_message(&about_jane("P1", &files)).await, "AA");
+        let runs = hospital.ended_runs(1).await;
+        let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+        if is_right {
+            assert_eq!(run["run"]["status"], "completed", "{run}");
+            assert!(run["outputs"]["read"].get("stated_patients").is_none(), "{run}");
+            continue;
+        }
+        assert_eq!(run["run"]["status"], "failed", "{run}");
+        assert!(run.to_string().contains("patient_conflict"), "{run}");
+        let tasks = hospital.ask(&["task", "list"]).to_string();
+        assert!(tasks.contains("patient_conflict"), "{tasks}");
+        let trail = hospital.ask(&["audit", "show", "--limit", "500"]);
+        let is_recorded = |it: &Value| it["kind"] == "other_patient_on_pages";
+        assert!(trail.as_array().unwrap().iter().any(is_recorded), "{trail}");
+        let why = hospital.ask(&["why", "77"]).to_string();
+        let log = hospital.log();
+        let places = [
+            ("run", run.to_string()),
+            ("tasks", tasks),
+            ("why", why),
+            ("log", log),
+            ("trail", trail.to_string()),
+        ];
+        for (place, text) in places {
+            for name in ["Alphason", "Anna", "李小梅"] {
+                assert!(!text.contains(name), "{name} in {place}");
+            }
+        }
+        assert!(hospital.ehr.received().is_empty());
+    }
+}
+
+/// PAP-10, HL7-62: decimal commas are decimal signs, and of ranges by sex the one of the patient is
+/// used; what goes out says what is printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn pap_10_commas_and_ranges_by_sex_are_read_as_the_laboratory_means_them() {
+    for seed in [0, 3] {
+        let about = About {
+            patient: vec!["MRN: 77".to_owned()],
+            has_decimal_commas: true,
+            has_ranges_by_sex: true,
+            ..About::default()
+        };
+        let paper = report_about(seed, &about);
+        let workflow = LETTERS.replace("[letters]", "[letters], doubts: keep");
+        let workflows = [("letters", workflow.as_str())];
+        let options = SiteOptions { workflows: &workflows, ..SiteOptions::default() };
+        let hospital = Hospital::with(options).await;
+        assert_eq!(hospital.send_message(&about_jane("P2", &[&paper.pdf])).await, "AA");
+        let runs = hospital.ended_runs(1).await;
+        let run = hospital.ask(&["run", "show", runs[0]["id"].as_str().unwrap()]);
+        let rows = run["outputs"]["read"]["laboratory"].as_array().unwrap();
+        assert_eq!(rows.len(), paper.rows.len(), "{run}");
+        let mut with_point = 0;
+        for (row, expected) in rows.iter().zip(&paper.rows) {
+            assert_eq!(row["result"], expected.result.as_str(), "{row}");
+            let notes = row["circumstances"]["notes"].to_string();
+            if expected.result.contains('.') {
+                with_point += 1;
+                assert!(notes.contains(&expected.result.replace('.', ",")), "{row}");
+            }
+            // A titre above its reference has no flag on these papers.
+            let is_titre = expected.reference.contains(':');
+            let has_number = expected.reference.contains(|it: char| it.is_ascii_digit());
+            if has_number && !is_titre && expected.flag.is_empty() {
+                assert_ne!(row["abnormality"], "high", "compared with the range of women: {row}");
+                assert_ne!(row["abnormality"], "low", "{row}");
+            }
+        }
+        assert!(with_point > 0, "no row of the seed tells anything");
     }
 }

@@ -5,13 +5,18 @@
 //! `ISOCENTER_PAPERS_SEED` their first seed. By default one report of each layout is read, in some
 //! positions.
 #![expect(
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test fails by a panic, and prints its scores for the reader"
 )]
 
+mod doubts;
+mod two_readers;
+
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,8 +25,8 @@ use image::GrayImage;
 use imaging::Picture;
 use lab_report_parsing::{Flaw, page_position, read};
 use laboratory_pages::{
-    Damage, Distortion, Layout, PaperRow, as_jpeg, corners_of, damaged, distorted, report, scanned,
-    turned,
+    Damage, Distortion, Layout, Paper, PaperRow, as_jpeg, corners_of, damaged, distorted, report,
+    scanned, turned,
 };
 use serde_json::Value;
 use system_tests::Scratch;
@@ -83,12 +88,27 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// The true rows of a generated report.
+fn paper_truth(paper: &Paper) -> Vec<Row> {
+    let cells = |it: &PaperRow| row([&it.name, &it.result, &it.reference, &it.unit]);
+    paper.rows.iter().map(cells).collect()
+}
+
+/// The true rows of a report of the reference material.
+fn material_truth(folder: &Path, name: &str) -> Vec<Row> {
+    let text = fs::read(folder.join(format!("{name}.truth.json"))).unwrap();
+    let truth: Value = serde_json::from_slice(&text).unwrap();
+    let cell = |it: &Value, key: &str| it[key].as_str().unwrap().to_owned();
+    let cells = |it: &Value| ["name", "value", "ref", "unit"].map(|key| cell(it, key));
+    let rows = truth["observations"].as_array().unwrap().iter().map(cells);
+    rows.map(|[a, b, c, d]| row([&a, &b, &c, &d])).collect()
+}
+
 /// Reads a generated report as text, as a scan, and in one other position, or in all of them.
 fn read_in_positions(seed: u64, are_all: bool) -> Vec<(&'static str, Counts)> {
     let scratch = Scratch::default();
     let paper = report(seed);
-    let cells = |it: &PaperRow| row([&it.name, &it.result, &it.reference, &it.unit]);
-    let truth: Vec<Row> = paper.rows.iter().map(cells).collect();
+    let truth = paper_truth(&paper);
     let mut found = vec![("pdf", counts(&paper.pdf, "application/pdf", &truth))];
     let page = scanned(&paper.pdf, 200, &scratch.path(""));
     let other = 1 + usize::try_from(seed).unwrap() % (POSITIONS.len() - 1);
@@ -135,14 +155,7 @@ fn pap_68_generated_reports_are_read() {
 fn pap_68_reports_of_the_material_are_read() {
     let Some(reference) = system_tests::reference() else { return };
     let folder = reference.join("material/documents/lab_reports");
-    let truth = |name: &str| -> Vec<Row> {
-        let text = fs::read(folder.join(format!("{name}.truth.json"))).unwrap();
-        let truth: Value = serde_json::from_slice(&text).unwrap();
-        let cell = |it: &Value, key: &str| it[key].as_str().unwrap().to_owned();
-        let cells = |it: &Value| ["name", "value", "ref", "unit"].map(|key| cell(it, key));
-        let rows = truth["observations"].as_array().unwrap().iter().map(cells);
-        rows.map(|[a, b, c, d]| row([&a, &b, &c, &d])).collect()
-    };
+    let truth = |name: &str| material_truth(&folder, name);
     let mut found = CountsByPosition::new();
     for name in ["lab00", "lab02", "lab04"] {
         let pdf = fs::read(folder.join(format!("{name}.pdf"))).unwrap();

@@ -79,7 +79,8 @@ fn context(results: &ResultSet) -> ReportContext {
 
 fn produced(message: &Laboratory) -> Produced {
     let templates = &*TEMPLATES;
-    let Received { rows, remarks } = Received::of(&document(message));
+    let Received { rows, remarks } =
+        Received::of(&document(message), &domain::PatientFacts::default());
     let mut output = NodeOutput { laboratory: rows, ..NodeOutput::default() };
     row_keys::number(&mut output, []);
     let results = results(output);

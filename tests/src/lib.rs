@@ -31,7 +31,7 @@ use simulators::phantom::Phantom;
 use simulators::{Ehr, Pacs};
 
 use crate::faults::System;
-pub use crate::readiness::{not_run, python, reference, reference_and_python};
+pub use crate::readiness::{not_run, paper_models, python, reference, reference_and_python};
 
 /// Deadline of [`eventually`]: the longest wait for any condition.
 const CONDITION_TIME_MAX: Duration = Duration::from_secs(90);

@@ -1,7 +1,8 @@
 //! Preconditions of tests outside of the project, and what happens where one is missing.
 //!
-//! Two things may be missing: the folder of reference material (`ISOCENTER_REFERENCE`), and the
-//! Python interpreter with independent readers (`ISOCENTER_PYTHON`), which `cargo verify` installs.
+//! Three things may be missing: the folder of reference material (`ISOCENTER_REFERENCE`), the Python
+//! interpreter with independent readers (`ISOCENTER_PYTHON`), and the published models that read
+//! print (`ISOCENTER_PAPER_MODELS`), both of which `cargo verify` installs.
 //! A test without its precondition never passes silently: under `cargo verify` the test is listed
 //! as not run and not counted as passed; under plain `cargo test` it fails.
 
@@ -39,6 +40,16 @@ pub fn python() -> PathBuf {
     let interpreter = env::var_os("ISOCENTER_PYTHON").map(PathBuf::from);
     let interpreter = interpreter.filter(|it| it.exists());
     interpreter.expect("ISOCENTER_PYTHON names the interpreter that `cargo verify` installs")
+}
+
+/// The wheel with the published models that read print. Without it the calling test is listed as
+/// not run.
+pub fn paper_models() -> Option<PathBuf> {
+    let wheel = env::var_os("ISOCENTER_PAPER_MODELS").map(PathBuf::from).filter(|it| it.exists());
+    if wheel.is_none() {
+        not_run("ISOCENTER_PAPER_MODELS names no wheel with the models that read print");
+    }
+    wheel
 }
 
 /// The folder of reference material, and the interpreter with independent readers.

@@ -19,9 +19,9 @@ const FUNCTION_LINES_MAX: usize = 80;
 /// The floors of the engine, from the ground up. A crate may only depend on lower floors.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["claims", "encoding", "supervisor"],
+    &["claims", "encoding", "page-models", "pp-ocr", "supervisor"],
     &["contracts", "cpu-kernels", "evaluation", "imaging", "plugin-api", "workflow"],
-    &["citrus-v", "plugin-toolkit", "report"],
+    &["citrus-v", "plugin-toolkit", "report", "training-data"],
     &[
         "archive",
         "dimse",
@@ -29,16 +29,27 @@ const FLOORS: &[&[&str]] = &[
         "http-destinations",
         "inference",
         "orchestrator",
+        "phantoms",
         "plugin-host",
         "store",
+        "training",
     ],
     &["simulators", "upkeep"],
     &["server", "xtask"],
 ];
 
 /// Crates of the engine that a plugin may depend on.
-const OFFERED_TO_PLUGINS: &[&str] =
-    &["claims", "domain", "encoding", "evaluation", "imaging", "plugin-api", "plugin-toolkit"];
+const OFFERED_TO_PLUGINS: &[&str] = &[
+    "claims",
+    "domain",
+    "encoding",
+    "evaluation",
+    "imaging",
+    "page-models",
+    "plugin-api",
+    "plugin-toolkit",
+    "pp-ocr",
+];
 
 /// Folders that must have a README with a description of their content.
 const FOLDERS_WITH_README: &[&str] =

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Module, Result, Tensor};
 
-use crate::attention::scaled_dot_product_attention;
+use crate::attention::{PackedSamples, packed_attention, scaled_dot_product_attention};
 use crate::checkpoint_index::WeightsError;
 use crate::config::TextConfig;
 use crate::kv_cache::KvCache;
@@ -74,7 +74,7 @@ impl Attention {
         &self,
         x: &Tensor,
         rotary: &RotaryEmbedding,
-        mask: Option<&Tensor>,
+        visible: Visible<'_>,
         cache: Option<LayerCache<'_>>,
     ) -> Result<Tensor> {
         let Projections { q, k, v } = self.project(x, rotary)?;
@@ -82,7 +82,10 @@ impl Attention {
             Some(LayerCache { cache, layer }) => cache.append(layer, &k, &v)?,
             None => (k, v),
         };
-        scaled_dot_product_attention(&q, &k, &v, mask)
+        match visible {
+            Visible::Mask(mask) => scaled_dot_product_attention(&q, &k, &v, mask),
+            Visible::Samples(samples) => packed_attention(&q, &k, &v, samples),
+        }
     }
 
     /// Attention of one token of each of several sequences, `[B, hidden]`, each with a KV cache of
@@ -104,6 +107,15 @@ impl Attention {
         }
         Tensor::cat(&outputs, 0)
     }
+}
+
+/// What the tokens of a sequence attend to.
+#[derive(Clone, Copy)]
+enum Visible<'a> {
+    /// What a mask leaves; everything without one.
+    Mask(Option<&'a Tensor>),
+    /// The tokens before them in their sample of a packed row.
+    Samples(&'a PackedSamples),
 }
 
 /// The KV cache of a sequence, for one layer.
@@ -143,11 +155,11 @@ impl DecoderLayer {
         &self,
         x: &Tensor,
         rotary: &RotaryEmbedding,
-        mask: Option<&Tensor>,
+        visible: Visible<'_>,
         cache: Option<LayerCache<'_>>,
     ) -> Result<Tensor> {
         let normed = self.input_layernorm.forward(x)?;
-        let attended = self.self_attention.forward(&normed, rotary, mask, cache)?;
+        let attended = self.self_attention.forward(&normed, rotary, visible, cache)?;
         self.forward_rest(&attended, x)
     }
 
@@ -242,8 +254,26 @@ impl LanguageModel {
         let mut x = embeddings.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             let layer_cache = cache.as_deref_mut().map(|cache| LayerCache { cache, layer: index });
-            x = layer.forward(&x, rotary, mask, layer_cache)?;
+            x = layer.forward(&x, rotary, Visible::Mask(mask), layer_cache)?;
             observe(index, &x);
+        }
+        self.norm.forward(&x)
+    }
+
+    /// The hidden states of a packed row of embeddings `[1, L, hidden]`, after the final norm.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the shapes do not fit.
+    pub fn forward_packed(
+        &self,
+        embeddings: &Tensor,
+        rotary: &RotaryEmbedding,
+        samples: &PackedSamples,
+    ) -> Result<Tensor> {
+        let mut x = embeddings.clone();
+        for layer in &self.layers {
+            x = layer.forward(&x, rotary, Visible::Samples(samples), None)?;
         }
         self.norm.forward(&x)
     }

@@ -2,7 +2,8 @@
 //!
 //! candle's fused norms, softmax and rotary embeddings have no gradient. Where one is needed, the
 //! layers here are composed of operations that have it; otherwise the fused operations of candle or
-//! those of `cpu_kernels` are used.
+//! those of `cpu_kernels` are used. This is decided by each input: a layer that is not trained
+//! itself may have to pass a gradient on to layers before it.
 
 use candle_core::{D, DType, Module, Result, Tensor};
 use cpu_kernels::packed_linear::{Activation, PackedLinear};
@@ -54,8 +55,10 @@ impl Linear {
     /// Fails if the width does not fit.
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            LinearWeight::Packed(packed) => packed.forward(x, Activation::Gelu, None),
-            LinearWeight::Full(_) | LinearWeight::Quantized(_) => gelu(&self.forward(x)?),
+            LinearWeight::Packed(packed) if !x.track_op() => {
+                packed.forward(x, Activation::Gelu, None)
+            }
+            _ => gelu(&self.forward(x)?),
         }
     }
 
@@ -66,8 +69,10 @@ impl Linear {
     /// Fails if the shapes do not fit.
     pub fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            LinearWeight::Packed(packed) => packed.forward(x, Activation::None, Some(residual)),
-            LinearWeight::Full(_) | LinearWeight::Quantized(_) => residual + self.forward(x)?,
+            LinearWeight::Packed(packed) if !x.track_op() && !residual.track_op() => {
+                packed.forward(x, Activation::None, Some(residual))
+            }
+            _ => residual + self.forward(x)?,
         }
     }
 }

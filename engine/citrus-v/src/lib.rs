@@ -23,7 +23,6 @@
 //! - [`sam`]: image encoder (Hiera), prompt encoder and mask decoder of SAM 2.
 //! - [`rope`] and [`positions`]: rotary position embeddings and M-RoPE positions.
 //! - [`attention`], [`layers`], [`convolutions`], [`resampling`]: what the networks are made of.
-//! - [`losses`]: cross entropy, Dice, gradient clipping and schedule for training.
 //!
 //! Checkpoints and inputs:
 //!
@@ -37,8 +36,9 @@
 //!
 //! **Invariants**
 //!
-//! - Every operation has a correct gradient, or refuses to give one: models opened for training use
-//!   candle's operations; inference on a CPU uses those of `cpu_kernels`.
+//! - Every operation has a correct gradient, or refuses to give one: where a gradient is tracked,
+//!   candle's operations are used; elsewhere, on a CPU, those of `cpu_kernels`. A linear layer that
+//!   is not trained is packed also while other layers are trained, and passes gradients on.
 //! - No weight is read before all headers have been compared with the shapes that the model needs.
 //! - Only safetensors files are read: other formats can contain programs.
 
@@ -52,7 +52,6 @@ pub mod input;
 pub mod kv_cache;
 pub mod language_model;
 pub mod layers;
-pub mod losses;
 pub mod model;
 pub mod output;
 pub mod positions;

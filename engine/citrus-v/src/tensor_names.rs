@@ -72,6 +72,20 @@ pub fn canonical_name(name: &str) -> CanonicalName {
     sam_name(name)
 }
 
+/// The name of a tensor in the files of the release, by its canonical name.
+pub fn release_name(canonical: &str) -> String {
+    if let Some(rest) = canonical.strip_prefix("sam.") {
+        return format!("grounding_encoder.sam2_model.{rest}");
+    }
+    if canonical.starts_with("seg_projector.") {
+        return canonical.to_owned();
+    }
+    if canonical.starts_with("lm_head.") {
+        return format!("mllm.{canonical}");
+    }
+    format!("mllm.model.{canonical}")
+}
+
 fn sam_name(name: &str) -> CanonicalName {
     if UNUSED_OF_SAM.iter().any(|it| name.starts_with(it)) {
         return CanonicalName::Unused;

@@ -65,7 +65,7 @@ pub enum MessageRole {
 
 impl MessageRole {
     /// The name in the chat template.
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::User => "user",

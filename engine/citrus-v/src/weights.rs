@@ -46,8 +46,15 @@ pub struct Weights {
     device: Device,
     dtype: DType,
     is_quantized: bool,
-    /// The trainable variables by canonical name, if the weights are opened for training.
-    variables: Option<Mutex<BTreeMap<String, Var>>>,
+    training: Option<Training>,
+}
+
+/// The variables of weights that are opened for training.
+struct Training {
+    /// Whether the tensor with this canonical name is trained.
+    is_trained: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// The variables that were read so far, by canonical name.
+    variables: Mutex<BTreeMap<String, Var>>,
 }
 
 impl Weights {
@@ -78,7 +85,7 @@ impl Weights {
             device: device.clone(),
             dtype,
             is_quantized: precision == Precision::Q8_0,
-            variables: None,
+            training: None,
         })
     }
 
@@ -91,14 +98,32 @@ impl Weights {
         index: CheckpointIndex,
         device: &Device,
     ) -> Result<Self, WeightsError> {
+        Self::open_for_partial_training(index, device, |_| true)
+    }
+
+    /// As [`open_for_training`](Self::open_for_training), but only the tensors become variables of
+    /// which `is_trained` says so by their canonical name. The others are as for inference.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be mapped.
+    pub fn open_for_partial_training(
+        index: CheckpointIndex,
+        device: &Device,
+        is_trained: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Result<Self, WeightsError> {
         let weights = Self::open(index, DType::F32, device)?;
-        Ok(Self { variables: Some(Mutex::default()), ..weights })
+        let is_trained = Box::new(is_trained);
+        let training = Training { is_trained, variables: Mutex::default() };
+        Ok(Self { training: Some(training), ..weights })
     }
 
     /// The variables that were read so far, by canonical name; empty unless opened for training.
     pub fn variables(&self) -> BTreeMap<String, Var> {
-        match &self.variables {
-            Some(variables) => variables.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        match &self.training {
+            Some(training) => {
+                training.variables.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            }
             None => BTreeMap::new(),
         }
     }
@@ -113,14 +138,21 @@ impl Weights {
         self.dtype
     }
 
+    /// The canonical names of all tensors of the checkpoint.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.index.tensors.keys().map(String::as_str)
+    }
+
     /// The tensor with this canonical name.
     ///
     /// # Errors
     ///
     /// Fails if it is missing or cannot be read.
     pub fn get(&self, name: &str) -> Result<Tensor, WeightsError> {
-        let Some(variables) = &self.variables else { return self.read(name) };
-        let mut variables = variables.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(training) = self.training.as_ref().filter(|it| (it.is_trained)(name)) else {
+            return self.read(name);
+        };
+        let mut variables = training.variables.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(variable) = variables.get(name) {
             return Ok(variable.as_tensor().clone());
         }

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use citrus_v::checkpoint_index::NumberType;
-use citrus_v::tensor_names::{CanonicalName, canonical_name};
+use citrus_v::tensor_names::{CanonicalName, canonical_name, release_name};
 use citrus_v::tensor_shapes::tensor_shapes;
 use citrus_v::{CheckpointIndex, Config};
 use serde_json::{Map, json};
@@ -20,20 +20,6 @@ use crate::not_run::not_run;
 
 /// Size of the weights in one file of the release.
 const SHARD_BYTES: usize = 5 << 30;
-
-/// The name of a tensor in the files of the release.
-fn release_name(name: &str) -> String {
-    let prefixes = [
-        ("visual.", "mllm.model.visual."),
-        ("language_model.", "mllm.model.language_model."),
-        ("lm_head.", "mllm.lm_head."),
-        ("seg_projector.", "seg_projector."),
-        ("sam.", "grounding_encoder.sam2_model."),
-    ];
-    let found = prefixes.iter().find_map(|(own, other)| Some((other, name.strip_prefix(own)?)));
-    let (prefix, rest) = found.unwrap();
-    format!("{prefix}{rest}")
-}
 
 /// The shape of every tensor of the release by canonical names, without those for video.
 fn tensors() -> BTreeMap<String, Vec<usize>> {

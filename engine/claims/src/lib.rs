@@ -24,6 +24,7 @@
 //! - `reading`: findings, cues and sites of one sentence;
 //! - `scope`: which cue applies to which finding;
 //! - `site`: the site of the body, and the side, that a finding is of;
+//! - `state`: the codes of `data/states.tsv` for what became of a finding;
 //! - `vocabulary`: the reading of a whole text;
 //! - `comparison`: where two texts agree and differ.
 //!
@@ -43,6 +44,7 @@ mod reading;
 mod scope;
 mod sentence;
 mod site;
+mod state;
 mod vocabulary;
 
 pub use claim::{Claim, Experiencer, Sides, State, Temporality};

@@ -69,4 +69,13 @@ pub trait CorrectionStore: Send + Sync {
         origin: &str,
         pairs: Vec<CorrectionPair>,
     ) -> Result<(), StoreError>;
+
+    /// Records that a correction cannot be read, for a person to look at. It is not handed out
+    /// again.
+    async fn give_up_correction(
+        &self,
+        source: CorrectionSource,
+        origin: &str,
+        reason: &str,
+    ) -> Result<(), StoreError>;
 }

@@ -47,6 +47,13 @@ pub enum DecodeError {
         /// What is wrong with it, for people.
         reason: String,
     },
+    /// It took longer than any file may: the machine is under load, or the file keeps the decoder
+    /// waiting. Another attempt may succeed, and attempts have to end.
+    #[error("{reason}")]
+    OutOfTime {
+        /// How long it took, for people.
+        reason: String,
+    },
     /// The decoder is at fault: another attempt may succeed.
     #[error("the decoder does not work: {reason}")]
     Unavailable {

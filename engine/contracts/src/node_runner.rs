@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{NodeInput, NodeOutput, PluginPin, SopInstanceUid};
+use domain::{IdentityField, NodeInput, NodeOutput, PluginPin, SopInstanceUid};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -39,6 +39,15 @@ pub enum NodeFailure {
         /// What is wrong, in a sentence.
         reason: String,
     },
+    /// Pages name another patient than the one whom they are filed under, or two patients: a person
+    /// has to look.
+    #[error("patient_conflict: {}", conflict_reason(pages, fields))]
+    OtherPatient {
+        /// The numbers of the pages, from one.
+        pages: Vec<u32>,
+        /// What differs.
+        fields: Vec<IdentityField>,
+    },
     /// The environment of the node is at fault: another attempt may succeed.
     #[error("{reason}")]
     Retryable {
@@ -48,6 +57,27 @@ pub enum NodeFailure {
     /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
+}
+
+/// A sentence without anything of either patient: reasons are read by many.
+fn conflict_reason(pages: &[u32], fields: &[IdentityField]) -> String {
+    let pages: Vec<String> = pages.iter().map(ToString::to_string).collect();
+    let fields: Vec<&str> = fields
+        .iter()
+        .map(|it| match it {
+            IdentityField::Name => "name",
+            IdentityField::BirthDate => "date of birth",
+            IdentityField::Identifier => "identifier",
+            IdentityField::Sex => "sex",
+        })
+        .collect();
+    format!(
+        "page {} does not name the patient whom the document is filed under, or its pages name \
+         several ({} differs): file it under the right patient, or correct the patient and retry \
+         the run",
+        pages.join(" and "),
+        fields.join(" and ")
+    )
 }
 
 /// Runs plugins.

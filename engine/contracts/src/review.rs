@@ -178,6 +178,9 @@ pub enum ReviewRefusal {
     /// The new content or the reason is not valid.
     #[error("{0}")]
     Invalid(String),
+    /// What the decision needs cannot be read now, and may be later.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Decides about a result, from rows read in the same transaction.

@@ -5,7 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{Amended, ExchangedDocument, KnownReport, NodeOutput, StudyInstanceUid, WorkflowRef};
+use domain::{
+    Amended, ExchangedDocument, FiledPatient, KnownReport, NodeOutput, StudyInstanceUid,
+    WorkflowRef,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
@@ -111,6 +114,8 @@ pub struct ClaimedNode {
     pub attempt: i32,
     /// The plugin library that works on it.
     pub plugin: PluginPin,
+    /// The patient whom it is filed under at this moment.
+    pub patient: Option<FiledPatient>,
     /// The instances of the run, by series.
     pub series: Vec<SeriesSnapshot>,
     /// The document in the message of the run.

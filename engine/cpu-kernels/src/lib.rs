@@ -1,5 +1,4 @@
-//! Operations of neural networks that candle computes slowly on a CPU, in f32 and without
-//! gradients.
+//! Operations of neural networks that candle computes slowly on a CPU, in f32.
 //!
 //! - [`packed_linear`]: linear layers with weights packed for the GEMM kernel, and with activation,
 //!   bias and residual fused.
@@ -19,8 +18,9 @@
 //!
 //! - Every operation gives the result of candle's own operations within rounding: tests compare
 //!   them on many shapes, with every instruction set that the machine has.
-//! - No operation has a gradient, and none is silently left out of one: candle returns an error if
-//!   a gradient is requested (tested).
+//! - A packed linear layer without activation and residual has a gradient of its input. No other
+//!   operation has one, and none is silently left out of one: candle returns an error if a gradient
+//!   is requested (tested).
 #![allow(
     unsafe_code,
     clippy::multiple_unsafe_ops_per_block,

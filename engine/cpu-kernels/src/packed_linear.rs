@@ -3,11 +3,14 @@
 //! `W` is packed once in panels of 64 outputs, each `[inputs, 64]`, in the order in which the GEMM
 //! kernel reads it. The same order serves a single row, which reads every weight once from memory,
 //! and thousands of rows, which read a panel from the cache.
+//!
+//! Without activation and residual, a layer passes the gradient on to its input. Its weight has
+//! none: such a layer is not trained, and may lie between layers that are.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor};
 
 use crate::gemm::{Gemm, GemmSize, MatrixMut, MatrixRef, PANEL_COLUMNS, gemm};
 use crate::threads::{self, SharedOutput};
@@ -96,6 +99,21 @@ impl PackedLinear {
             Some(residual) => x.apply_op2(&residual.contiguous()?, op),
             None => x.apply_op1(op),
         }
+    }
+
+    /// The weight `[out, in]` in its usual order, copied from the panels.
+    fn weight(&self) -> Result<Tensor> {
+        let mut numbers = Vec::with_capacity(self.outputs * self.inputs);
+        for output in 0..self.outputs {
+            let panel = output / PANEL_COLUMNS;
+            let column = output % PANEL_COLUMNS;
+            for input in 0..self.inputs {
+                let line = (panel * self.inputs + input) * (PANEL_COLUMNS / 16) + column / 16;
+                let number = self.lines.get(line).and_then(|it| it.0.get(column % 16));
+                numbers.push(number.copied().unwrap_or_default());
+            }
+        }
+        Tensor::from_vec(numbers, (self.outputs, self.inputs), &Device::Cpu)
     }
 
     /// The address of a panel, from input `inner` on.
@@ -220,6 +238,14 @@ impl CustomOp1 for LinearOp {
         let numbers = self.run(contiguous(x, layout)?, None)?;
         Ok(self.shaped(layout, numbers))
     }
+
+    fn bwd(&self, x: &Tensor, _output: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        if self.activation != Activation::None {
+            candle_core::bail!("a linear layer with a fused activation has no gradient");
+        }
+        let rows = gradient.reshape(((), self.layer.outputs))?;
+        rows.matmul(&self.layer.weight()?)?.reshape(x.shape()).map(Some)
+    }
 }
 
 impl CustomOp2 for LinearOp {
@@ -243,7 +269,7 @@ impl CustomOp2 for LinearOp {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor, Var};
+    use candle_core::{Tensor, Var};
 
     use super::*;
     use crate::simd::tests::with_each;
@@ -285,11 +311,33 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_layer_passes_the_gradient_on_that_candle_computes() {
+        for (rows, inputs, outputs) in [(1, 3, 1), (2, 17, 70), (7, 100, 130)] {
+            let x = Var::randn(0_f32, 1.0, (2, rows, inputs), &Device::Cpu).unwrap();
+            let weight = Tensor::randn(0_f32, 1.0, (outputs, inputs), &Device::Cpu).unwrap();
+            let layer = PackedLinear::of(&weight, None).unwrap();
+            let gradient = |y: Tensor| {
+                let store = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                store.get(&x).unwrap().clone()
+            };
+            let found = gradient(layer.forward(&x, Activation::None, None).unwrap());
+            let flat = x.reshape((2 * rows, inputs)).unwrap();
+            let expected = gradient(flat.matmul(&weight.t().unwrap()).unwrap());
+            let scale = expected.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+            let scale = scale.to_scalar::<f32>().unwrap();
+            assert!(max_difference(&found, &expected) < 1e-4 * scale, "{rows} {inputs} {outputs}");
+        }
+    }
+
+    #[test]
     fn a_gradient_is_refused_and_not_left_out() {
         let x = Var::ones((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         let layer = PackedLinear::of(&x.as_detached_tensor(), None).unwrap();
-        for residual in [None, Some(Tensor::ones((2, 2), x.dtype(), &Device::Cpu).unwrap())] {
-            let y = layer.forward(x.as_tensor(), Activation::None, residual.as_ref()).unwrap();
+        let residual = Tensor::ones((2, 2), x.dtype(), &Device::Cpu).unwrap();
+        for (activation, residual) in
+            [(Activation::None, Some(&residual)), (Activation::Gelu, None)]
+        {
+            let y = layer.forward(x.as_tensor(), activation, residual).unwrap();
             assert!(y.sum_all().unwrap().backward().is_err());
         }
     }

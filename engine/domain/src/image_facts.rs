@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Code;
+
 /// What the header of an image states (PS3.3, C.7.3, C.7.6 and C.8). Texts are empty, and numbers
 /// missing, where it states nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct ImageFacts {
     /// View Position (0018,5101): `PA`, `AP`, `LL`, `CC`, …
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub view_position: String,
+    /// View Code Sequence (0054,0220): its first item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view_code: Option<Code>,
     /// Image Laterality (0020,0062), or else Laterality (0020,0060): `L`, `R`, `B` or `U`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub laterality: String,
@@ -36,6 +41,15 @@ pub struct ImageFacts {
     /// Image Orientation (Patient) (0020,0037): directions of the rows, then of the columns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orientation: Option<[f64; 6]>,
+}
+
+impl ImageFacts {
+    /// The view as its modality calls it: View Position, or else the meaning of View Code. Empty if
+    /// neither is stated.
+    pub fn view(&self) -> &str {
+        let coded = self.view_code.as_ref().map(|it| it.meaning.as_str()).unwrap_or_default();
+        if self.view_position.is_empty() { coded } else { &self.view_position }
+    }
 }
 
 /// What the headers of a study state about its patient that does not identify anybody.

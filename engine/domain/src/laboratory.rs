@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{OrderNumber, named_enum};
+use crate::{LaboratoryOrder, OrderNumber, RowSource, named_enum};
 
 /// One OBX as it was received (HL7 v2, 7.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,12 @@ pub struct Observation {
     /// The laboratory's number of the order that it answers (OBR-3 or ORC-3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filler: Option<OrderNumber>,
+    /// The number that the one who ordered gave the order (OBR-2 or ORC-2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placer: Option<OrderNumber>,
+    /// The accession number of the order (OBR-18).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub accession: String,
     /// When the laboratory stated it: OBR-22, or MSH-7.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated_at: Option<Timestamp>,
@@ -48,6 +54,15 @@ impl Observation {
     /// Whether it only says where a document is (OBX-2 `RP`).
     pub fn is_pointer(&self) -> bool {
         self.value_type == "RP"
+    }
+
+    /// The order that it answers.
+    pub fn order(&self) -> LaboratoryOrder {
+        LaboratoryOrder {
+            placer: self.placer.clone().unwrap_or_default(),
+            filler: self.filler.clone().unwrap_or_default(),
+            accession: self.accession.clone(),
+        }
     }
 
     /// Why it is no result, if its status says that it is none (HL7-60). Every other status, and
@@ -167,6 +182,10 @@ pub struct LabRow {
     /// the engine stores it.
     #[serde(default)]
     pub key: u32,
+    /// The observation that it was made of. The engine finds that out when it composes a report:
+    /// no plugin states it, and it is not stored.
+    #[serde(skip)]
+    pub source: Option<RowSource>,
 }
 
 impl LabRow {

@@ -92,12 +92,14 @@ impl Statement<'_> {
         self.observations.len() == other.observations.len() || both().all(|it| is_text(&it))
     }
 
-    /// Whether it states the same, whenever it was stated and however the number is written.
+    /// Whether it states the same, whenever it was stated and however its order is written.
     fn says_the_same_as(&self, other: &Statement<'_>) -> bool {
         let bare = |observation: &&Observation| Observation {
             stated_at: None,
             is_reported: false,
             filler: None,
+            placer: None,
+            accession: String::new(),
             ..Observation::clone(observation)
         };
         self.observations.iter().map(bare).eq(other.observations.iter().map(bare))

@@ -29,6 +29,7 @@ pub const MANUFACTURER: &str = "Isocenter";
 
 mod abnormal_flags;
 mod ae_title;
+mod algorithm;
 mod artifact;
 mod circumstances;
 mod error_chain;
@@ -39,6 +40,7 @@ mod laboratory;
 pub mod later_results;
 mod message_type;
 mod model_protocol;
+mod name_likeness;
 mod named;
 mod network;
 mod node_io;
@@ -49,17 +51,21 @@ mod patient;
 mod person_name;
 mod plugin_pin;
 mod quality;
+mod reasoning;
 mod result_set;
 mod result_status;
 mod review;
 pub mod row_keys;
+mod row_source;
 pub mod sop_class;
 mod state;
+mod stated_patient;
 mod task;
 mod uid;
 
 pub use abnormal_flags::FLAG_SEPARATOR;
 pub use ae_title::{AeTitle, InvalidAeTitle};
+pub use algorithm::Algorithm;
 pub use artifact::ArtifactRef;
 pub use circumstances::{Circumstances, ObservedAt};
 pub use error_chain::ErrorChain;
@@ -85,15 +91,20 @@ pub use patient::{Demographics, DemographicsChange, PatientId};
 pub use person_name::{NameGroup, PersonName};
 pub use plugin_pin::PluginPin;
 pub use quality::{MessageFlag, QualityFlag};
+pub use reasoning::{Reasoning, ReasoningBox, ReasoningStep};
 pub use result_set::{
-    Algorithm, Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace,
-    Presence, Region, ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
+    Amended, Code, Finding, InputInstance, Laterality, Measurement, PatientSpace, Presence, Region,
+    ResultSet, Section, Segment, Segmentation, VolumeGeometry, WorkflowRef,
 };
 pub use result_status::ResultStatus;
 pub use review::{Attestation, Meaning, Person, ReviewState, TokenHolder};
+pub use row_source::{LaboratoryOrder, LaboratoryStatus, RowSource};
 pub use state::{
     BlockReason, CommitmentState, CorrectionSource, DeliveryState, HoldPart, RunStatus, TokenState,
     TrailFault,
+};
+pub use stated_patient::{
+    FiledPatient, IdentityDifference, IdentityField, OnDoubt, StatedIdentifier, StatedPatient,
 };
 pub use task::TaskKind;
 pub use uid::{

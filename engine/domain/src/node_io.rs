@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ArtifactRef, Assigner, Finding, ImageFacts, LabRow, MessageFlag, NoResult, Observation,
-    OrderNumber, PatientFacts, Region, Section, Segmentation, SeriesInstanceUid, SopClassUid,
-    SopInstanceUid, StudyInstanceUid,
+    OrderNumber, PatientFacts, Reasoning, Region, Section, Segmentation, SeriesInstanceUid,
+    SopClassUid, SopInstanceUid, StatedPatient, StudyInstanceUid,
 };
 
 /// The input of a node. No field identifies the patient; the free text of orders, reports and
@@ -18,6 +18,10 @@ pub struct NodeInput {
     pub study: Option<StudyInput>,
     /// The laboratory results or document, if the run is about a message.
     pub document: Option<ExchangedDocument>,
+    /// Age and sex of the patient whom the message of the run is filed under, as far as they are
+    /// known: the age at the time of the message. For a study, they are those of its headers.
+    #[serde(default)]
+    pub patient: PatientFacts,
     /// The order, if the study was ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<OrderInput>,
@@ -132,6 +136,8 @@ impl ExchangedDocument {
         for observation in &mut self.observations {
             let filler = observation.filler.take();
             observation.filler = filler.map(|it| it.with_authority_named(&name_of));
+            let placer = observation.placer.take();
+            observation.placer = placer.map(|it| it.with_authority_named(&name_of));
         }
         self
     }
@@ -139,10 +145,9 @@ impl ExchangedDocument {
     /// The same document, with `sender` as the assigner of the order numbers of which none is known.
     #[must_use]
     pub fn with_numbers_of(mut self, sender: &Assigner) -> Self {
-        let fillers = self.observations.iter_mut().filter_map(|it| it.filler.as_mut());
-        for filler in fillers.filter(|it| it.assigner == Assigner::Unknown) {
-            filler.assigner = sender.clone();
-        }
+        let numbers = self.observations.iter_mut().flat_map(|it| [&mut it.filler, &mut it.placer]);
+        let unassigned = numbers.flatten().filter(|it| it.assigner == Assigner::Unknown);
+        unassigned.for_each(|it| it.assigner = sender.clone());
         self
     }
 
@@ -202,6 +207,13 @@ pub struct NodeOutput {
     /// Parts of a report in prose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sections: Vec<Section>,
+    /// How models came to it: explanation, no findings (OUT-41).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
+    /// The patients whom the pages of documents name. The engine compares them with the one whom the
+    /// documents are filed under, and with each other, and keeps none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stated_patients: Vec<StatedPatient>,
 }
 
 impl NodeOutput {
@@ -212,6 +224,8 @@ impl NodeOutput {
         self.regions.extend(other.regions);
         self.laboratory.extend(other.laboratory);
         self.sections.extend(other.sections);
+        self.reasoning.extend(other.reasoning);
+        self.stated_patients.extend(other.stated_patients);
     }
 
     /// The artifacts that the output refers to.

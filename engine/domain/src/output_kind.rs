@@ -18,6 +18,9 @@ named_enum! {
         Sr = "sr",
         /// DICOM Enhanced SR with TID 2000: the report in prose.
         Narrative = "narrative",
+        /// DICOM Enhanced SR: the reasoning of the model, as an annex to the reports. A delivery with
+        /// `reasoning: true` has this kind beside those that it names; no workflow can name it.
+        Reasoning = "reasoning",
         /// DICOM Grayscale Softcopy Presentation State: boxes over the images.
         Pr = "pr",
         /// DICOM Secondary Capture: copies of the images with the findings drawn in.
@@ -82,7 +85,23 @@ impl OutputKind {
             | Self::Mdm
             | Self::Fhir
             | Self::Json => true,
-            Self::Rejection => false,
+            Self::Reasoning | Self::Rejection => false,
+        }
+    }
+
+    /// Whether an output of this kind has the reasoning of the model beside it or in it, where a
+    /// delivery asks for that. Messages and bundles never have (OUT-41).
+    pub const fn may_have_reasoning(self) -> bool {
+        match self {
+            Self::Sr | Self::Narrative | Self::Reasoning | Self::Pdf | Self::Json => true,
+            Self::Images
+            | Self::Seg
+            | Self::Pr
+            | Self::Sc
+            | Self::Rejection
+            | Self::Oru
+            | Self::Mdm
+            | Self::Fhir => false,
         }
     }
 
@@ -93,6 +112,7 @@ impl OutputKind {
             | Self::Seg
             | Self::Sr
             | Self::Narrative
+            | Self::Reasoning
             | Self::Pr
             | Self::Sc
             | Self::Pdf
@@ -109,7 +129,7 @@ impl OutputKind {
         match self {
             Self::Seg => &[sop_class::SEGMENTATION, sop_class::LABEL_MAP_SEGMENTATION],
             Self::Sr => &[sop_class::COMPREHENSIVE_3D_SR],
-            Self::Narrative => &[sop_class::ENHANCED_SR],
+            Self::Narrative | Self::Reasoning => &[sop_class::ENHANCED_SR],
             Self::Pr => &[sop_class::GRAYSCALE_SOFTCOPY_PRESENTATION_STATE],
             Self::Sc => &[sop_class::SECONDARY_CAPTURE],
             Self::Pdf => &[sop_class::ENCAPSULATED_PDF],
@@ -129,6 +149,7 @@ impl OutputKind {
             | Self::Seg
             | Self::Sr
             | Self::Narrative
+            | Self::Reasoning
             | Self::Pr
             | Self::Sc
             | Self::Pdf
@@ -150,6 +171,7 @@ impl OutputKind {
             Self::Images
             | Self::Sr
             | Self::Narrative
+            | Self::Reasoning
             | Self::Pr
             | Self::Pdf
             | Self::Rejection
@@ -192,10 +214,11 @@ mod tests {
     }
 
     #[test]
-    fn a_workflow_can_request_every_kind_but_the_rejection_note() {
+    fn a_workflow_can_name_every_kind_but_rejection_note_and_reasoning() {
         let requestable: Vec<OutputKind> = OutputKind::requestable().collect();
-        assert_eq!(requestable.len() + 1, OutputKind::ALL.len());
+        assert_eq!(requestable.len() + 2, OutputKind::ALL.len());
         assert!(!requestable.contains(&OutputKind::Rejection));
+        assert!(!requestable.contains(&OutputKind::Reasoning));
     }
 
     #[test]
@@ -204,6 +227,11 @@ mod tests {
             let is_written_object = kind.is_dicom() && *kind != OutputKind::Images;
             assert_eq!(!kind.sop_classes().is_empty(), is_written_object, "{}", kind.name());
         }
+    }
+
+    #[test]
+    fn out_41_no_kind_for_clinicians_has_the_reasoning_of_the_model() {
+        assert!(OutputKind::ALL.iter().all(|it| !(it.is_for_ehr() && it.may_have_reasoning())));
     }
 
     #[test]

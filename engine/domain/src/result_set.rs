@@ -1,14 +1,12 @@
 //! The result of a run, in the form that every report is encoded from (OUT-01).
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ArtifactRef, Attestation, LabRow, ResultStatus, SeriesInstanceUid, SopClassUid, SopInstanceUid,
-    derived_uid, named_enum,
+    Algorithm, ArtifactRef, Attestation, LabRow, Reasoning, ResultStatus, SeriesInstanceUid,
+    SopClassUid, SopInstanceUid, derived_uid, named_enum,
 };
 
 /// The result of one run (OUT-01). Every encoding is a pure function of it.
@@ -44,6 +42,10 @@ pub struct ResultSet {
     pub laboratory: Vec<LabRow>,
     /// Parts of a report in prose.
     pub sections: Vec<Section>,
+    /// How models came to it: explanation, no findings. An output has it only where the delivery
+    /// asks for it (OUT-41).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasoning: Vec<Reasoning>,
     /// The instances it was computed from.
     pub inputs: Vec<InputInstance>,
     /// The algorithms that computed it.
@@ -128,8 +130,19 @@ pub struct Finding {
     pub laterality: Option<Laterality>,
     /// Whether it is present (OUT-31).
     pub presence: Presence,
+    /// What became of it since an earlier examination, as a value of [`Finding::change_name`],
+    /// if that is stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Code>,
     /// The finding in prose.
     pub text: String,
+}
+
+impl Finding {
+    /// The question that [`Finding::change`] answers (SNOMED CT).
+    pub fn change_name() -> Code {
+        Code::new("288533004", "SCT", "Change values")
+    }
 }
 
 /// Whether a finding is present.
@@ -305,17 +318,6 @@ pub struct Region {
     pub corners: [u32; 4],
     /// The algorithm that drew it.
     pub algorithm: Algorithm,
-}
-
-/// An algorithm that computed a part of the result (OUT-15, OUT-33).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Algorithm {
-    /// Name of the algorithm.
-    pub name: String,
-    /// Version of the algorithm, at most 64 characters.
-    pub version: String,
-    /// Its parameters and identity: `plugin_sha256`, `threshold_hu`, …
-    pub parameters: BTreeMap<String, String>,
 }
 
 /// A part of a report in prose.

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{LabRow, NodeOutput, Segment};
+use serde::Serialize;
+
+use crate::{Code, Finding, LabRow, Laterality, NodeOutput, Segment};
 
 /// Upper bound of a number of the laboratory that becomes a key.
 const SUB_ID_MAX: u32 = 1_000_000;
@@ -46,6 +48,42 @@ fn keys(output: &NodeOutput) -> impl Iterator<Item = RowKey> {
 
 fn segments(output: &NodeOutput) -> impl Iterator<Item = &Segment> {
     output.segmentations.iter().flat_map(|it| &it.segments)
+}
+
+/// What became of a finding, as a row of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangeRow {
+    /// The finding (OBX-3).
+    pub finding: Code,
+    /// The key (OBX-4): a number for the side, and a second one where a finding is stated more than
+    /// once for a side. So it is the same in every version.
+    pub key: String,
+    /// What became of it (OBX-5).
+    pub change: Code,
+}
+
+/// The findings of which a change is stated.
+pub fn changes(findings: &[Finding]) -> Vec<ChangeRow> {
+    let mut rows: Vec<ChangeRow> = Vec::new();
+    for finding in findings {
+        let Some(change) = &finding.change else { continue };
+        let side = match finding.laterality {
+            None => 1,
+            Some(Laterality::Left) => 2,
+            Some(Laterality::Right) => 3,
+            Some(Laterality::Bilateral) => 4,
+        };
+        let is_taken =
+            |key: &String| rows.iter().any(|it| it.finding == finding.code && it.key == *key);
+        let further = (2_u32..).map(|it| format!("{side}.{it}"));
+        let key = [side.to_string()].into_iter().chain(further).find(|it| !is_taken(it));
+        rows.push(ChangeRow {
+            finding: finding.code.clone(),
+            key: key.unwrap_or_default(),
+            change: change.clone(),
+        });
+    }
+    rows
 }
 
 /// Gives every row without a key one that no row of the same name has or had in `earlier`.

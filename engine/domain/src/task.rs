@@ -20,6 +20,10 @@ named_enum! {
         LateInstances = "late_instances",
         /// The laboratory corrected or withdrew what a result rests on that no machine may replace.
         ResultCorrected = "result_corrected",
+        /// An object from outside that may correct a draft cannot be read (OUT-81).
+        CorrectionUnreadable = "correction_unreadable",
+        /// A message has no results, only a pointer to a document elsewhere, which was not fetched.
+        DocumentNotRead = "document_not_read",
         /// The condition of a workflow cannot be evaluated on a study.
         ConditionFailed = "condition_failed",
         /// A study did not become complete in time; the workflow waits on (DIN-53).

@@ -5,6 +5,7 @@
 //! - [`hl7`]: character sets and escape sequences of messages;
 //! - [`laboratory`]: units of measurement and reference ranges;
 //! - [`model_answer`]: the answers of a vision-language model;
+//! - [`thought_steps`]: the steps of its reasoning, each with the boxes it cites;
 //! - [`report_text`]: the parts of a report in prose;
 //! - [`canonical_json`]: JSON in one form, to be signed;
 //! - [`file_type`]: what kind of file bytes are;
@@ -28,3 +29,4 @@ pub mod hl7;
 pub mod laboratory;
 pub mod model_answer;
 pub mod report_text;
+pub mod thought_steps;

@@ -88,7 +88,7 @@ pub struct CitedBox {
     pub label: String,
     /// Left, top, right, bottom.
     pub corners: [f64; 4],
-    /// Its place in the text, in bytes.
+    /// Its place in the text, in bytes of the text with plain brackets and digits.
     pub at: Range<usize>,
 }
 
@@ -193,8 +193,9 @@ fn cited(captures: &Captures<'_>) -> Option<CitedBox> {
     Some(CitedBox { label: label.unwrap_or_default(), corners, at: whole.range() })
 }
 
-/// The text with full-width characters replaced by their plain forms. Byte offsets may shift.
-fn folded(text: &str) -> String {
+/// The text with full-width characters replaced by their plain forms, one by one. Byte offsets may
+/// shift.
+pub(crate) fn folded(text: &str) -> String {
     let plain = |it: char| match it {
         '（' => '(',
         '）' => ')',

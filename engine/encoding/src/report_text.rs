@@ -18,7 +18,7 @@ static HEADING: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let findings = "findings?|影像所见|影像表现|检查所见|所见";
     let impression = "impressions?|conclusions?|诊断意见|影像诊断|诊断印象|印象|结论|诊断";
     let text = format!(
-        r"(?im)^[\s#*]*(?:(?P<findings>{findings})|(?P<impression>{impression}))[\s*]*[::][\s*]*"
+        r"(?im)^[\s#*]*(?:(?P<findings>{findings})|(?P<impression>{impression}))[\s*]*[:：][\s*]*"
     );
     Regex::new(&text).ok()
 });
@@ -61,6 +61,7 @@ mod tests {
             ("Findings: Clear lungs.\nImpression: Normal.", "Clear lungs.", "Normal."),
             ("**FINDINGS:**\nClear.\n\n## Impression:\n1. Normal.", "Clear.", "1. Normal."),
             ("影像所见:双肺纹理清晰。\n诊断意见:未见异常。", "双肺纹理清晰。", "未见异常。"),
+            ("影像所见：双肺纹理清晰。\n诊断意见：未见异常。", "双肺纹理清晰。", "未见异常。"),
             ("Clear lungs.\nConclusion: Normal.", "Clear lungs.", "Normal."),
             ("No findings: of note.", "No findings: of note.", ""),
             ("Clear lungs. The impression: none.", "Clear lungs. The impression: none.", ""),

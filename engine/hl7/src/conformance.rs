@@ -34,8 +34,8 @@ pub const MEANINGS: &[(&str, &str)] = &[
     (
         "ORM^O01",
         "order: ORC-2 and ORC-3 with their authority (EI), else the sender's own; OBR-18 accession \
-         number, ZDS-1 Study Instance UID; ORC-1, or CA or DC in ORC-5, cancels \
-         every OBR under it; ORC-1 SC opens nothing again",
+         number, ZDS-1 Study Instance UID; ORC-1, or CA, DC or RP in ORC-5, cancels \
+         every OBR under it, also as replaced (RP, RQ, RU; RO is the order in its place); ORC-1 SC opens nothing again",
     ),
     ("OMI^O23", "order: IPC-1 accession number with its issuer, IPC-3 Study Instance UID"),
     ("OMG^O19", "order"),
@@ -108,9 +108,13 @@ that does not fit is an error, never a question mark. The same MSH-10 on every t
 an answer that acknowledges nothing (our own message, one without MSA, bytes without 0x0B), five tries, \
 after AR none, and with `on_error: block` nothing more until a person has looked.\n\n\
 ORU: OBR-25 and OBX-11 are R for what nobody has signed, P for what a person has changed and not signed, \
-each time it is sent; F for what is signed, C for what is signed in the place of a final result. OBR-3 is \
-the same for every version of a report, and OBX-4 for every version of a row; a row that a person took out has OBX-11 D, \
+each time it is sent; F for what is signed, C for what is signed in the place of a final result. \
+Below an OBR of their own for each order of the laboratory, which OBR-29, ORC-8 and OBR-18 name and OBR-3 does not, \
+stand the rows that came as OBX: one that states what the laboratory stated (value, unit, range and flag) has its \
+OBX-11 (F, C, P, R) whether signed or not, F and C of a signed report as above, and OBR-25 is that of the least final \
+row. OBR-3 is the same for every version of a report, and OBX-4 for every version of a row; a row that a person took out has OBX-11 D, \
 one that the laboratory took back has the status of that, both without a value. \
+What became of a finding, where it is stated, is a row of type CWE: OBX-3 the finding, OBX-5 the change (SNOMED CT). \
 In a laboratory row, OBX-8 is computed from value and reference; where that cannot be, it is that of the \
 laboratory, of which HH, LL and AA are always kept. OBX-14 and OBR-7 are the time of observation that the \
 laboratory states, empty where it states none; its notes follow as NTE with NTE-2 L, and panel, specimen \

@@ -12,7 +12,7 @@ use crate::files::{Files, Taken};
 use crate::groups::PatientGroup;
 use crate::message::{Message, Problem, Segment};
 use crate::observation::{self, Name, Surroundings};
-use crate::order_number::filler_number;
+use crate::order_number::{filler_number, placer_number};
 use crate::time::timestamp;
 
 /// The observations or the document of a message about one patient, with the files in it.
@@ -69,6 +69,10 @@ struct Request {
     filler: OrderNumber,
     /// That of the ORC before: it stands for the next OBR, if that has none.
     filler_of_control: OrderNumber,
+    placer: OrderNumber,
+    placer_of_control: OrderNumber,
+    /// OBR-18.
+    accession: String,
     /// OBR-22: when the results were reported, or changed.
     changed_at: Option<Timestamp>,
 }
@@ -80,11 +84,17 @@ impl Request {
             "ORC" if message.msh(9, 1) != "OUL" => {
                 self.filler_of_control = filler_number(message, segment)?;
                 self.filler = self.filler_of_control.clone();
+                self.placer_of_control = placer_number(message, segment);
+                self.placer = self.placer_of_control.clone();
+                self.accession.clear();
                 self.changed_at = None;
             }
             "OBR" => {
                 let of_control = mem::take(&mut self.filler_of_control);
                 self.filler = of_control.updated(filler_number(message, segment)?);
+                let of_control = mem::take(&mut self.placer_of_control);
+                self.placer = of_control.updated(placer_number(message, segment));
+                self.accession = message.value(segment, 18, 1);
                 self.changed_at = timestamp(&message.value(segment, 22, 1));
             }
             _ => {}
@@ -107,6 +117,8 @@ fn observation(message: &Message, obx: &Segment, request: &Request) -> Observati
         status: message.value(obx, 11, 1),
         sub_id: message.value(obx, 4, 1),
         filler: Some(request.filler.clone()).filter(|it| !it.is_empty()),
+        placer: Some(request.placer.clone()).filter(|it| !it.is_empty()),
+        accession: request.accession.clone(),
         stated_at: request.changed_at.or_else(|| timestamp(&message.msh(7, 1))),
         is_reported: false,
         circumstances: Circumstances::default(),
@@ -224,6 +236,18 @@ mod tests {
         assert_eq!(fillers("ORU^R01", once), ["F1^LAB"]);
         let nested = "OBR|1||F1^LAB&1.2.3&ISO\rOBX|1|NM|a";
         assert_eq!(fillers("ORU^R01", nested), ["F1^LAB^1.2.3^ISO"]);
+    }
+
+    #[test]
+    fn hl7_64_an_observation_has_the_numbers_of_its_order() {
+        let orders = |rest: &str| {
+            let all = of("ORU^R01", rest).observations.into_iter().map(|it| it.order());
+            all.map(|it| [it.placer.text(), it.filler.text(), it.accession]).collect::<Vec<_>>()
+        };
+        let two = "ORC|RE|P1^EHR|F1\rOBR|1|P1|F1|||||||||||||||A1\rOBX|1|NM|a\r\
+            OBR|2|P2|F2\rOBX|1|NM|b";
+        assert_eq!(orders(two), [["P1^EHR", "F1", "A1"], ["P2", "F2", ""]]);
+        assert_eq!(orders("OBX|1|NM|a"), [["", "", ""]]);
     }
 
     /// Under another number, a withdrawal would withdraw nothing.

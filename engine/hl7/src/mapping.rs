@@ -13,17 +13,19 @@ use crate::message::{ErrorCode, Message, Problem};
 use crate::order_number::{accession, kind, order_number};
 use crate::patient::{Comparison, demographics, missing_patient, patient_id};
 
-/// Values of ORC-1 that cancel an order (table 0119).
-const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR"];
+/// Values of ORC-1 that cancel an order (table 0119). An order that is replaced (RP, RQ, RU) counts
+/// as cancelled; the one in its place comes as RO.
+const CANCELLING: &[&str] = &["CA", "OC", "DC", "CR", "OD", "DR", "RP", "RQ", "RU"];
 
-/// Values of ORC-1 that only report or ask for the status of an order (table 0119).
-const STATUS_UPDATES: &[&str] = &["SC", "SR", "SS"];
+/// Values of ORC-1 that only report or ask for the status of an order, or say that it stays as it
+/// is because it cannot be replaced, changed, cancelled or discontinued (table 0119).
+const STATUS_UPDATES: &[&str] = &["SC", "SR", "SS", "UM", "UX", "UC", "UD"];
 
-/// Values of ORC-5 of an order that is cancelled or discontinued (table 0038).
-const CANCELLED: &[&str] = &["CA", "DC"];
+/// Values of ORC-5 of an order that is cancelled, discontinued or replaced (table 0038).
+const CANCELLED: &[&str] = &["CA", "DC", "RP"];
 
-/// The effects of `message`, at a site that compares `authorities`. A message without effects is stored all the same, and may start a
-/// workflow.
+/// The effects of `message`, at a site that compares `authorities`. A message without effects is
+/// stored all the same, and may start a workflow.
 ///
 /// # Errors
 ///
@@ -272,7 +274,8 @@ mod tests {
         lines.map(|it| it.trim_end().to_owned()).collect()
     }
 
-    /// `PRIOR_RESULT` of `OMG_O19` and `OML_O21`: the one place where a second PID follows an order.
+    /// `PRIOR_RESULT` of `OMG_O19` and `OML_O21`: the one place where a second PID follows an
+    /// order.
     #[test]
     fn hl7_24_earlier_results_that_come_with_an_order_are_no_orders() {
         for prior in ["PID|1||6^^^OLD^MR\rORC|PR|P0", "ORC|PR|P0", "PID|1||6^^^OLD^MR"] {
@@ -299,6 +302,21 @@ mod tests {
     fn hl7_43_one_orc_cancels_every_request_under_it() {
         let orm = "PID|1||7\rORC|CA|P1|F1||CA\rOBR|1|P1|F1\rOBR|2|P2|F2\rORC|NW|P3\rOBR|1|P3";
         assert_eq!(placed("ORM^O01", orm), ["Cancel P1", "Cancel P2", "Place P3"]);
+    }
+
+    #[test]
+    fn hl7_43_an_order_that_is_replaced_is_cancelled_and_the_one_in_its_place_is_placed() {
+        for replaced in ["RP", "RQ", "RU"] {
+            let orm = format!(
+                "PID|1||7\rORC|{replaced}|P1|F1\rOBR|1|P1|F1\rOBR|2|P2|F2\r\
+                 ORC|RO|P3|F3\rOBR|1|P3|F3\rORC|XO|P4\rOBR|1|P4"
+            );
+            let expected = ["Cancel P1", "Cancel P2", "Place P3", "Place P4"];
+            assert_eq!(placed("ORM^O01", &orm), expected, "{replaced}");
+        }
+        check_action("ORC|SC|P1|||RP", "Cancel");
+        check_action("ORC|UM|P1", "UpdateStatus");
+        check_action("ORC|UC|P1|||IP", "UpdateStatus");
     }
 
     #[track_caller]

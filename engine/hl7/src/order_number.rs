@@ -59,6 +59,12 @@ pub(crate) fn accession(message: &Message, group: &OrderGroup<'_>) -> Result<Ord
     Ok(OrderNumber { number: of_request.number, assigner: Assigner::Unknown })
 }
 
+/// The number that the one who ordered gave an order, in ORC or OBR of results: ORC-2 or OBR-2. One
+/// that cannot be decoded is none: nothing is found by it.
+pub(crate) fn placer_number(message: &Message, segment: &Segment) -> OrderNumber {
+    named(message, Some(segment), 2).unwrap_or_default()
+}
+
 fn named(
     message: &Message,
     segment: Option<&Segment>,

@@ -51,6 +51,9 @@ pub enum SliceError {
     /// C.8.2.1.1.1).
     #[error("it is a localizer")]
     Localizer,
+    /// The object has more than one frame.
+    #[error("it has several frames")]
+    SeveralFrames,
     /// The image is not a single plane of grey values.
     #[error("it is not a single grey-scale slice: {what}")]
     NotASlice {

@@ -74,6 +74,18 @@ pub enum Manner {
     Palette,
 }
 
+impl Manner {
+    /// Whether the file states how it is to be shown.
+    pub const fn is_filed(&self) -> bool {
+        match self {
+            Self::FiledWindow { .. } | Self::FiledTable { .. } | Self::Colours | Self::Palette => {
+                true
+            }
+            Self::AskedWindow(_) | Self::Levels(_) | Self::OverValues(_) => false,
+        }
+    }
+}
+
 impl Display for Manner {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let named = |name: &Option<String>| {

@@ -117,7 +117,7 @@ pub(crate) fn check_pixels(
         return Err(SliceError::not_a_slice("its rows and columns are beyond the limit"));
     }
     if text(object, tags::NUMBER_OF_FRAMES).is_some_and(|it| it != "1" && it != "0") {
-        return Err(SliceError::not_a_slice("it has several frames"));
+        return Err(SliceError::SeveralFrames);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@
 //!
 //! - [`model_store`]: the checkpoints of a site, each with a model card: source, licence, digests,
 //!   and whether it is released for clinical use.
+//! - [`page_reader`]: imports the models that read print on pages, for plugins.
 //! - [`launch`]: what is needed to start a host process.
 //! - [`mod@bench`]: throughput of a model, and the KL divergence between two.
 //! - [`memory`]: the memory of this machine and of this process.
@@ -40,6 +41,7 @@ pub mod launch;
 pub mod memory;
 pub mod model_store;
 pub mod openai;
+pub mod page_reader;
 mod pending;
 pub mod remote;
 pub mod scheduler;
@@ -50,7 +52,7 @@ pub mod wire;
 pub use citrus_v::Compute;
 pub use client::ModelClient;
 pub use launch::LaunchConfig;
-pub use model_store::{Import, ModelCard, ModelStore, StoreError};
+pub use model_store::{Import, ModelCard, ModelKind, ModelStore, StoreError};
 pub use remote::{RemoteConfig, RemoteModel};
 pub use scheduler::{Limits, Scheduler};
 pub use site_model::{ModelEndpoint, SiteModel};

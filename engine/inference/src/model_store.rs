@@ -1,4 +1,5 @@
-//! The checkpoints that a site has imported, each in a folder of its own with a model card.
+//! The checkpoints that a site has imported, each in a folder of its own with a model card. Models
+//! that read print on pages are beside them (`page_reader`).
 //!
 //! The card records what identifies the model (digests), what it needs (memory), where it is from,
 //! its licence, and who has released it for clinical use. An import copies or links the files, and
@@ -33,11 +34,25 @@ const CARD_FILE: &str = "card.json";
 /// The name of the folder with the files of the checkpoint.
 const CHECKPOINT_FOLDER: &str = "checkpoint";
 
+/// What a model is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// It answers questions about texts and pictures.
+    #[default]
+    Language,
+    /// It reads print on pages, for plugins.
+    PageReader,
+}
+
 /// The model card: what is known of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// The name that the site has given the model.
     pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub kind: ModelKind,
     /// SHA-256 over names and digests of all its files: identifies the model.
     pub digest: String,
     /// SHA-256 of each file.
@@ -63,16 +78,20 @@ pub struct ModelCard {
     pub source: String,
     /// Its licence, as the person who imported it states.
     pub licence: String,
+    /// Whose work it is, where the licence demands to say so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub attribution: String,
     /// The person of the site who has released it for clinical use; none: it is not released.
     pub clinical_use_decided_by: Option<String>,
 }
 
 impl ModelCard {
     /// The warning that accompanies every response; none if the model is released for clinical use.
+    /// What a page reader reads is compared with another reading, or is for a person to check.
     pub const fn warning(&self) -> Option<&'static str> {
-        match self.clinical_use_decided_by {
-            Some(_) => None,
-            None => Some("not for clinical use"),
+        match (self.kind, &self.clinical_use_decided_by) {
+            (ModelKind::Language, None) => Some("not for clinical use"),
+            (ModelKind::Language, Some(_)) | (ModelKind::PageReader, _) => None,
         }
     }
 
@@ -83,7 +102,8 @@ impl ModelCard {
     /// Returns the first file that differs, is missing, or was added.
     pub fn verify(&self, checkpoint: &Path) -> Result<(), StoreError> {
         // An additional file of weights would be loaded, too.
-        for entry in fs::read_dir(checkpoint).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(checkpoint).map_err(io_error(checkpoint))? {
+            let entry = entry.map_err(io_error(checkpoint))?;
             let has_weights = entry.path().extension().is_some_and(|it| it == "safetensors");
             let file = entry.file_name().to_string_lossy().into_owned();
             if has_weights && !self.files.contains_key(&file) {
@@ -144,6 +164,9 @@ pub enum StoreError {
         /// The names of all models.
         there: String,
     },
+    /// The model is not for questions.
+    #[error("`{0}` reads print on pages: it answers no questions")]
+    NoLanguageModel(String),
     /// A file differs from what was imported.
     #[error("`{file}` of the model `{name}` is not what was imported: import it again")]
     Changed {
@@ -246,7 +269,13 @@ impl ModelStore {
     /// Fails if a card cannot be read.
     pub fn list(&self) -> Result<Vec<ModelCard>, StoreError> {
         let mut cards = Vec::new();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(cards),
+            Err(error) => return Err(io_error(&self.folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(io_error(&self.folder))?;
             let path = entry.path().join(CARD_FILE);
             let is_complete = !entry.file_name().to_string_lossy().starts_with('.');
             if is_complete && path.exists() {
@@ -270,6 +299,19 @@ impl ModelStore {
         let there: Vec<String> = self.list()?.into_iter().map(|it| it.name).collect();
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
         Err(StoreError::Missing { name: name.to_owned(), there })
+    }
+
+    /// The card of a model that answers questions.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no model of this name, or if it is another kind of model.
+    pub fn language_card(&self, name: &str) -> Result<ModelCard, StoreError> {
+        let card = self.card(name)?;
+        match card.kind {
+            ModelKind::Language => Ok(card),
+            ModelKind::PageReader => Err(StoreError::NoLanguageModel(card.name)),
+        }
     }
 
     /// The folder with the files of a model.
@@ -327,15 +369,14 @@ impl FoundCheckpoint {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             files.insert(name, digest_of(path).map_err(io_error(path))?);
         }
-        let lines: Vec<String> =
-            files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect();
         let number_types: BTreeSet<&str> =
             self.index.tensors.values().map(|it| it.number_type.name()).collect();
         let unquantizable =
             if import.is_eight_bit { self.index.unquantizable() } else { Vec::new() };
         Ok(ModelCard {
             name: import.name.to_owned(),
-            digest: hex::encode(Sha256::digest(lines.concat())),
+            kind: ModelKind::Language,
+            digest: digest_of_files(&files),
             files,
             parameters: self.index.parameters(),
             cpu_memory_bytes: self.index.cpu_memory_bytes(import.is_eight_bit),
@@ -346,13 +387,20 @@ impl FoundCheckpoint {
             unquantized_tensors: unquantizable,
             source: import.source.to_owned(),
             licence: import.licence.to_owned(),
+            attribution: String::new(),
             clinical_use_decided_by: import.clinical_use_decided_by.map(str::to_owned),
         })
     }
 }
 
+/// SHA-256 over names and digests of files, in hexadecimal digits.
+pub(crate) fn digest_of_files(files: &BTreeMap<String, String>) -> String {
+    let lines = files.iter().map(|(name, digest)| format!("{digest}  {name}\n"));
+    hex::encode(Sha256::digest(lines.collect::<String>()))
+}
+
 /// Writes a card into the folder of a model, replacing the card that may be there.
-fn write_card(folder: &Path, card: &ModelCard) -> Result<(), StoreError> {
+pub(crate) fn write_card(folder: &Path, card: &ModelCard) -> Result<(), StoreError> {
     let path = folder.join(CARD_FILE);
     let partial = folder.join(format!("{CARD_FILE}.part"));
     let text = serde_json::to_string_pretty(card).map_err(|it| bad_card(&path, &it))?;
@@ -383,7 +431,7 @@ fn digest_of(path: &Path) -> io::Result<String> {
     }
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
 }

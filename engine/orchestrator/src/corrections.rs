@@ -5,8 +5,9 @@
 //! the RIS. Each is stored as a pair with its draft, to learn from.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use contracts::{
     Archive, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore, DecodeError,
@@ -28,11 +29,55 @@ use crate::timing::{DATABASE_RETRY_DELAY, POLL_INTERVAL};
 /// The contents of masks, packed, by SHA-256.
 type Masks = BTreeMap<String, Vec<u8>>;
 
+/// Attempts at an object that takes too long to decode.
+const SLOW_ATTEMPTS_MAX: u32 = 5;
+
+/// Why a correction was not compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ImportFailure {
+    /// It cannot be read, now or later: a person has to look.
+    Unreadable(String),
+    /// Decoding it takes too long: attempts have to end.
+    Slow(String),
+    /// Decoder, disk or archive fails just now: it waits.
+    Waiting(String),
+}
+
+impl From<DecodeError> for ImportFailure {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Undecodable { reason } => Self::Unreadable(reason),
+            DecodeError::OutOfTime { reason } => Self::Slow(reason),
+            DecodeError::Unavailable { reason } => Self::Waiting(reason),
+        }
+    }
+}
+
+impl ImportFailure {
+    /// What follows if the mask of the draft cannot be read: without it, nothing can be compared.
+    fn of_mask(error: &io::Error) -> Self {
+        let lost = match error.kind() {
+            io::ErrorKind::NotFound => "the mask of the draft is not in the archive any more",
+            io::ErrorKind::InvalidData => "the mask of the draft is damaged in the archive",
+            _ => return Self::Waiting(format!("the mask of the draft cannot be read: {error}")),
+        };
+        Self::Unreadable(lost.to_owned())
+    }
+}
+
 /// Compares what came back with the drafts it may correct.
 pub(crate) struct CorrectionImport {
     store: Arc<dyn CorrectionStore>,
     archive: Arc<dyn Archive>,
     decoder: Arc<dyn Decoder>,
+    /// The object that takes too long to decode, and how often it was tried.
+    slow: Mutex<Option<SlowObject>>,
+}
+
+/// An object that took too long to decode.
+struct SlowObject {
+    origin: String,
+    attempts: u32,
 }
 
 impl CorrectionImport {
@@ -41,7 +86,7 @@ impl CorrectionImport {
         archive: Arc<dyn Archive>,
         decoder: Arc<dyn Decoder>,
     ) -> Self {
-        Self { store, archive, decoder }
+        Self { store, archive, decoder, slow: Mutex::default() }
     }
 
     /// Imports one correction after the other, forever.
@@ -58,20 +103,21 @@ impl CorrectionImport {
         }
     }
 
-    /// Imports one correction. False if none is waiting, or the decoder does not work.
+    /// Imports one correction. False if none is waiting, or it has to be tried again later.
     async fn import_next(&self) -> Result<bool, StoreError> {
         let Some(correction) = self.store.next_correction().await? else { return Ok(false) };
         let pairs = match self.pairs(&correction).await {
             Ok(pairs) => pairs,
-            Err(error @ DecodeError::Unavailable { .. }) => {
-                warn!(source = %correction.source, %error, "a correction waits to be read");
+            Err(ImportFailure::Waiting(reason)) => {
+                warn!(source = %correction.source, reason, "a correction waits to be read");
                 return Ok(false);
             }
-            Err(DecodeError::Undecodable { reason }) => {
-                // The text may quote the object: it is not logged.
-                let source = correction.source;
-                warn!(%source, reason_bytes = reason.len(), "a correction cannot be read");
-                Vec::new()
+            Err(ImportFailure::Slow(_)) if self.may_try_again(&correction.origin) => {
+                return Ok(false);
+            }
+            Err(ImportFailure::Unreadable(reason) | ImportFailure::Slow(reason)) => {
+                self.give_up(&correction, &reason).await?;
+                return Ok(true);
             }
         };
         if !pairs.is_empty() {
@@ -81,11 +127,39 @@ impl CorrectionImport {
         Ok(true)
     }
 
+    /// Whether an object that took too long may be tried again.
+    fn may_try_again(&self, origin: &str) -> bool {
+        let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = slow.take().filter(|it| it.origin == origin).map_or(0, |it| it.attempts);
+        let attempts = before + 1;
+        if attempts >= SLOW_ATTEMPTS_MAX {
+            return false;
+        }
+        *slow = Some(SlowObject { origin: origin.to_owned(), attempts });
+        true
+    }
+
+    /// Gives up a correction. A person is told if there is a draft that it may correct.
+    async fn give_up(
+        &self,
+        correction: &CorrectionCandidate,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let CorrectionCandidate { source, origin, .. } = correction;
+        // The text may quote the object: it is not logged.
+        warn!(%source, reason_bytes = reason.len(), "a correction cannot be read");
+        if correction.runs.is_empty() {
+            return self.store.settle_correction(*source, origin, Vec::new()).await;
+        }
+        let reason = format!("what may correct a draft of its study cannot be read: {reason}");
+        self.store.give_up_correction(*source, origin, &reason).await
+    }
+
     /// The drafts that a correction belongs to, each with what became of it.
     async fn pairs(
         &self,
         correction: &CorrectionCandidate,
-    ) -> Result<Vec<CorrectionPair>, DecodeError> {
+    ) -> Result<Vec<CorrectionPair>, ImportFailure> {
         match &correction.content {
             CorrectionContent::Message(document) => {
                 // Preliminary text that nobody has signed is no correction.
@@ -114,13 +188,13 @@ impl CorrectionImport {
         &self,
         correction: &CorrectionCandidate,
         path: &Path,
-    ) -> Result<Vec<CorrectionPair>, DecodeError> {
+    ) -> Result<Vec<CorrectionPair>, ImportFailure> {
         let returned_segments = self.decoder.segments(path).await?;
         let mut pairs = Vec::new();
         for run in &correction.runs {
             let mut content = draft_of(&run.outputs, &run.plugins, &run.run);
             let mut masks = Masks::new();
-            if self.replace_masks(run, &mut content, &returned_segments, &mut masks).await {
+            if self.replace_masks(run, &mut content, &returned_segments, &mut masks).await? {
                 pairs.extend(pair(run, content, &masks));
             }
         }
@@ -132,7 +206,7 @@ impl CorrectionImport {
         &self,
         correction: &CorrectionCandidate,
         path: &Path,
-    ) -> Result<Vec<CorrectionPair>, DecodeError> {
+    ) -> Result<Vec<CorrectionPair>, ImportFailure> {
         let document = self.decoder.document(path).await?;
         let mut pairs = Vec::new();
         for run in &correction.runs {
@@ -151,7 +225,7 @@ impl CorrectionImport {
         content: &mut NodeOutput,
         returned_segments: &[ReceivedSegment],
         masks: &mut Masks,
-    ) -> bool {
+    ) -> Result<bool, ImportFailure> {
         let run_id = run.run.id.to_string();
         let mut has_replaced = false;
         for segmentation in &mut content.segmentations {
@@ -164,30 +238,35 @@ impl CorrectionImport {
                     continue;
                 };
                 let mask = assembled(found, &geometry);
-                has_replaced |= self.replace_mask(segment, &mask, &geometry, masks).await;
+                self.replace_mask(segment, &mask, &geometry, masks).await?;
+                has_replaced = true;
             }
         }
-        has_replaced
+        Ok(has_replaced)
     }
 
-    /// Stores a mask and gives it to a segment. False if the archive fails.
+    /// Stores a mask and gives it to a segment.
     async fn replace_mask(
         &self,
         segment: &mut Segment,
         mask: &Mask,
         geometry: &VolumeGeometry,
         masks: &mut Masks,
-    ) -> bool {
-        let Ok(drafted) = self.archive.artifact(&segment.mask).await else { return false };
+    ) -> Result<(), ImportFailure> {
+        let drafted = self.archive.artifact(&segment.mask).await;
+        let drafted = drafted.map_err(|error| ImportFailure::of_mask(&error))?;
         let packed = mask.packed();
-        let Ok(stored) = self.archive.store_artifact(packed.clone()).await else { return false };
+        let stored = self.archive.store_artifact(packed.clone()).await;
+        let stored = stored.map_err(|error| {
+            ImportFailure::Waiting(format!("the returned mask cannot be stored: {error}"))
+        })?;
         masks.insert(segment.mask.sha256.clone(), drafted);
         masks.insert(stored.sha256.clone(), packed);
         segment.is_edited = segment.mask != stored;
         segment.mask = stored;
         segment.voxels = mask.count();
         segment.measurements = measure(mask, geometry);
-        true
+        Ok(())
     }
 }
 
@@ -241,5 +320,21 @@ mod tests {
         let texts: Vec<&str> = both.iter().map(|it| it.text.as_str()).collect();
         assert_eq!(texts, ["A nodule.", "Benign."]);
         assert!(sections("").is_empty());
+    }
+
+    #[test]
+    fn out_81_what_passes_is_waited_for_and_what_does_not_goes_to_a_person() {
+        let of_mask = |kind: io::ErrorKind| ImportFailure::of_mask(&kind.into());
+        assert!(matches!(of_mask(io::ErrorKind::NotFound), ImportFailure::Unreadable(_)));
+        assert!(matches!(of_mask(io::ErrorKind::InvalidData), ImportFailure::Unreadable(_)));
+        assert!(matches!(of_mask(io::ErrorKind::PermissionDenied), ImportFailure::Waiting(_)));
+        let reason = || "why".to_owned();
+        for (error, expected) in [
+            (DecodeError::Undecodable { reason: reason() }, ImportFailure::Unreadable(reason())),
+            (DecodeError::OutOfTime { reason: reason() }, ImportFailure::Slow(reason())),
+            (DecodeError::Unavailable { reason: reason() }, ImportFailure::Waiting(reason())),
+        ] {
+            assert_eq!(ImportFailure::from(error), expected);
+        }
     }
 }

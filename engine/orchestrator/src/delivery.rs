@@ -4,9 +4,11 @@
 //! - [`worker`] claims deliveries, sends what was composed, and decides whether to try again.
 //! - [`composer`] gathers what a report needs and composes it in the transaction that records it.
 //! - [`content`] turns rows into the result set, patient and study that `report` encodes. Pure.
+//! - [`row_sources`] finds the observations that laboratory rows were made of. Pure.
 
 mod composer;
 mod content;
+mod row_sources;
 mod worker;
 
 pub(crate) use composer::Composer;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use contracts::{PluginPin, RunRecord};
 use domain::{Algorithm, NodeOutput, row_keys};
 
-/// Puts the outputs of nodes together, but for what is hidden. Every segmentation and region names the
-/// plugin library, the run and the workflow that it comes from (OUT-33).
+/// Puts the outputs of nodes together, but for what is hidden. Every segmentation, region and reasoning
+/// names the plugin library, the run and the workflow that it comes from (OUT-33).
 pub(crate) fn draft_of(
     outputs: &BTreeMap<String, NodeOutput>,
     plugins: &BTreeMap<String, PluginPin>,
@@ -28,7 +28,11 @@ pub(crate) fn draft_of(
         let plugin = plugins.get(node);
         let of_segmentations = output.segmentations.iter_mut().map(|it| &mut it.algorithm);
         let of_regions = output.regions.iter_mut().map(|it| &mut it.algorithm);
-        of_segmentations.chain(of_regions).for_each(|it| add_provenance(it, plugin, run));
+        let of_reasoning = output.reasoning.iter_mut().map(|it| &mut it.algorithm);
+        of_segmentations
+            .chain(of_regions)
+            .chain(of_reasoning)
+            .for_each(|it| add_provenance(it, plugin, run));
         draft.add(output);
     }
     // Those of an earlier version of the engine have no keys.

@@ -58,7 +58,9 @@ impl From<DecodeError> for HeaderReadError {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Undecodable { reason } => Self::NotInflated { reason },
-            DecodeError::Unavailable { reason } => Self::NoDecoder { reason },
+            DecodeError::Unavailable { reason } | DecodeError::OutOfTime { reason } => {
+                Self::NoDecoder { reason }
+            }
         }
     }
 }

@@ -16,6 +16,7 @@
 //! - [`difference`] describes what a person changed.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use contracts::{
@@ -24,6 +25,7 @@ use contracts::{
 use domain::{ArtifactRef, NodeOutput};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
+use tracing::error;
 use uuid::Uuid;
 
 mod decision;
@@ -113,7 +115,7 @@ impl ReviewService {
     /// # Errors
     ///
     /// Fails if the disk does.
-    pub async fn store_mask(&self, bits: Vec<u8>) -> std::io::Result<ArtifactRef> {
+    pub async fn store_mask(&self, bits: Vec<u8>) -> io::Result<ArtifactRef> {
         self.archive.store_artifact(bits).await
     }
 
@@ -122,11 +124,7 @@ impl ReviewService {
     /// # Errors
     ///
     /// Fails if the disk does.
-    pub async fn mask(
-        &self,
-        current: &CurrentResult,
-        digest: &str,
-    ) -> std::io::Result<Option<Vec<u8>>> {
+    pub async fn mask(&self, current: &CurrentResult, digest: &str) -> io::Result<Option<Vec<u8>>> {
         let of_versions = current.view.versions.iter().flat_map(|it| it.content.artifacts());
         let of_draft = current.view.outputs.values().flat_map(NodeOutput::artifacts);
         match of_draft.chain(of_versions).find(|it| it.sha256 == digest) {
@@ -156,11 +154,44 @@ impl ReviewService {
         let of_new = new.into_iter().flat_map(NodeOutput::artifacts);
         let mut masks = BTreeMap::new();
         for artifact in of_draft.chain(of_current).chain(of_new) {
-            let mask = self.archive.artifact(artifact).await.map_err(|_| {
-                ReviewRefusal::Invalid(format!("there is no mask {}", artifact.sha256))
-            })?;
+            let mask = self.archive.artifact(artifact).await;
+            let mask = mask.map_err(|error| unread_mask(artifact, &error))?;
             masks.insert(artifact.sha256.clone(), mask);
         }
         Ok(masks)
+    }
+}
+
+/// Why a decision is refused whose mask cannot be read. Only one that is not there is a fault of
+/// the person's edit; a disk that fails now may not fail later.
+fn unread_mask(artifact: &ArtifactRef, error: &io::Error) -> ReviewRefusal {
+    let digest = &artifact.sha256;
+    match error.kind() {
+        io::ErrorKind::NotFound => ReviewRefusal::Invalid(format!("there is no mask {digest}")),
+        io::ErrorKind::InvalidData => ReviewRefusal::Conflict(format!(
+            "mask {digest} is damaged in the archive: IT has to restore it (isocenter doctor)"
+        )),
+        _ => {
+            error!(%error, "a mask cannot be read");
+            ReviewRefusal::Unavailable(format!("mask {digest} cannot be read now: try again"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_80_a_mask_that_cannot_be_read_is_not_told_as_one_that_is_missing() {
+        let artifact = ArtifactRef { sha256: "ab".to_owned(), bytes: 2 };
+        let refusal = |kind: io::ErrorKind| unread_mask(&artifact, &kind.into());
+        assert!(matches!(refusal(io::ErrorKind::NotFound), ReviewRefusal::Invalid(_)));
+        assert!(matches!(refusal(io::ErrorKind::InvalidData), ReviewRefusal::Conflict(_)));
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::Other] {
+            let refusal = refusal(kind);
+            assert!(matches!(&refusal, ReviewRefusal::Unavailable(_)), "{refusal}");
+            assert!(!refusal.to_string().contains("there is no"), "{refusal}");
+        }
     }
 }

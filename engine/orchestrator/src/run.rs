@@ -5,10 +5,12 @@
 //! - [`step`] decides, purely, which rows and events follow from an event.
 //! - [`node_input`] builds the input of a node from rows, and [`image_facts`] adds what headers
 //!   state.
+//! - [`page_patient`] compares whom pages name with whom they are filed under.
 
 mod control;
 mod image_facts;
 mod node_input;
+mod page_patient;
 pub(crate) mod step;
 mod worker;
 

@@ -25,7 +25,7 @@ use crate::library::{Plugin, Response};
 use crate::message_writer::MessageWriter;
 use crate::package::Program;
 use crate::protocol::{HostMessage, JSON_BYTES_MAX, PluginMessage, read_frame};
-use crate::sandbox;
+use crate::sandbox::{self, Lent};
 use crate::services::{ModelResponse, Services};
 
 /// Stack of the thread that calls the plugin, in bytes.
@@ -40,7 +40,7 @@ pub(crate) const OPENMP_THREADS: &str = "1";
 const RESPONSE_BYTES_MAX: usize = (JSON_BYTES_MAX / 2) as usize;
 
 /// Confines this process and serves the engine over the socket that is standard input, until the
-/// engine closes the socket. Of the engine's files the process can read those in `inputs`. A
+/// engine closes the socket. Of the engine's files the process can read those in `lent`. A
 /// process that cannot be confined loads nothing, unless `allow_unconfined`, and tells the engine
 /// why.
 ///
@@ -49,15 +49,15 @@ const RESPONSE_BYTES_MAX: usize = (JSON_BYTES_MAX / 2) as usize;
 /// Fails if the socket fails, as the engine has ended then.
 pub fn run(
     library: &Path,
-    inputs: &Path,
+    lent: Lent<'_>,
     memory_bytes_max: u64,
     allow_unconfined: bool,
 ) -> io::Result<()> {
     let socket: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
     let confined = if allow_unconfined {
-        sandbox::confine_as_far_as_possible(library, inputs, memory_bytes_max)
+        sandbox::confine_as_far_as_possible(library, lent, memory_bytes_max)
     } else {
-        sandbox::confine(library, inputs, memory_bytes_max)
+        sandbox::confine(library, lent, memory_bytes_max)
     };
     if let Err(error) = confined {
         let reason = format!("its process cannot be confined: {}", ErrorChain(&error));

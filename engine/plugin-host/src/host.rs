@@ -1,9 +1,10 @@
 //! The engine's side of plugins: finds them, starts workers, and runs nodes in them.
 //!
-//! A call takes an idle worker of the pinned library or starts one, lends it the files of the
-//! input, sends the request, serves the plugin's artifacts and questions, takes the files back, and
-//! returns the worker if it can be used again. Time limit and cancellation are enforced from here:
-//! a worker that does not end in time is dropped, which kills its process.
+//! A call takes an idle worker of the pinned library that has read nothing of other runs, or starts
+//! one, lends it the files of the input, sends the request, serves the plugin's artifacts and
+//! questions, takes the files back, and returns the worker if it can be used again. Time limit and
+//! cancellation are enforced from here: a worker that does not end in time is dropped, which kills
+//! its process.
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,7 +29,7 @@ use crate::inputs::{InputFolder, Lending};
 use crate::package::{self, Package};
 use crate::protocol::{HostMessage, PluginMessage};
 use crate::signature::{Trust, signed_stamp};
-use crate::worker::{Worker, WorkerError};
+use crate::worker::{ProcessStart, Worker, WorkerError};
 
 /// Time that a cancelled plugin has to return before its worker is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ const CANCEL_GRACE: Duration = Duration::from_secs(2);
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Limits of the processes of plugins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PluginLimits {
     /// Upper bound of the address space of one process, in bytes.
     pub memory_bytes_max: u64,
@@ -45,11 +46,19 @@ pub struct PluginLimits {
     pub processes_max: usize,
     /// Whether plugins are loaded where the system cannot confine them.
     pub allow_unconfined: bool,
+    /// Names of plugins whose processes serve one run after the other. They can remember what they
+    /// read in earlier runs, of other patients.
+    pub reused: Vec<String>,
 }
 
 impl Default for PluginLimits {
     fn default() -> Self {
-        Self { memory_bytes_max: 8 << 30, processes_max: 2, allow_unconfined: false }
+        Self {
+            memory_bytes_max: 8 << 30,
+            processes_max: 2,
+            allow_unconfined: false,
+            reused: Vec::new(),
+        }
     }
 }
 
@@ -85,6 +94,13 @@ pub enum HostError {
     },
 }
 
+/// A worker between two calls.
+struct IdleWorker {
+    worker: Worker,
+    /// The run whose data it has read, if it has read any.
+    run: Option<Uuid>,
+}
+
 /// Runs nodes in plugins: each plugin in a process of its own unless the site names it as inline.
 pub struct PluginHost {
     engine: PathBuf,
@@ -92,11 +108,13 @@ pub struct PluginHost {
     store: PathBuf,
     archive: Arc<dyn Archive>,
     limits: PluginLimits,
+    /// The folder with the models of the site, if plugins may read it.
+    models: Option<PathBuf>,
     /// Why plugins are not confined, if they are not.
     gap: Option<ConfinementGap>,
     trust: Trust,
     catalog: Live<Catalog>,
-    idle_workers: Mutex<HashMap<PluginPin, Vec<Worker>>>,
+    idle_workers: Mutex<HashMap<PluginPin, Vec<IdleWorker>>>,
     /// Bounds the calls that work at the same time.
     call_permits: Semaphore,
     /// Bounds the threads of inline plugins. An inline plugin that does not return holds its
@@ -130,23 +148,37 @@ impl PluginHost {
         if let Some(gap) = gap.clone().filter(|_| !limits.allow_unconfined) {
             return Err(HostError::Unconfined { gap });
         }
+        let processes_max = limits.processes_max;
         let host = Self {
             engine,
             folder: folder.to_owned(),
             store,
             archive,
             limits,
+            models: None,
             gap,
             trust,
             catalog: Live::default(),
             idle_workers: Mutex::default(),
-            call_permits: Semaphore::new(limits.processes_max),
-            inline_permits: Arc::new(Semaphore::new(limits.processes_max)),
+            call_permits: Semaphore::new(processes_max),
+            inline_permits: Arc::new(Semaphore::new(processes_max)),
             model: Live::default(),
             cancellations: Mutex::default(),
         };
         host.rescan().await?;
         Ok(host)
+    }
+
+    /// Lets plugins read the models of the site in a folder, which is made if it is not there:
+    /// models that are imported later are seen by plugins that run already.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder cannot be made.
+    pub fn with_models(mut self, models: PathBuf) -> Result<Self, HostError> {
+        fs::create_dir_all(&models).map_err(io_error(&models))?;
+        self.models = Some(models);
+        Ok(self)
     }
 
     /// Reads the folder again. Runs in flight keep the plugins they are pinned to, by digest. A
@@ -254,22 +286,19 @@ impl PluginHost {
         pin: &PluginPin,
         settings: Value,
     ) -> Result<Option<String>, WorkerError> {
-        let mut worker = self.worker(pin).await?;
+        let mut worker = self.worker(pin, None).await?;
         worker.send(&HostMessage::Check { settings }).await?;
         let PluginMessage::Checked { problem } = worker.receive().await?.message else {
             return Err(WorkerError::unexpected_message());
         };
-        self.release(pin, worker);
+        self.release(pin, worker, None);
         Ok(problem)
     }
 
-    /// An idle worker of a plugin, or a new one.
-    async fn worker(&self, pin: &PluginPin) -> Result<Worker, WorkerError> {
-        let idle = {
-            let mut workers = self.idle_workers.lock().unwrap_or_else(PoisonError::into_inner);
-            workers.get_mut(pin).and_then(Vec::pop)
-        };
-        if let Some(worker) = idle {
+    /// An idle worker of a plugin that has read nothing of other runs, or a new one. Settings are
+    /// checked by one that has read nothing of any.
+    async fn worker(&self, pin: &PluginPin, run: Option<Uuid>) -> Result<Worker, WorkerError> {
+        if let Some(worker) = self.take_idle(pin, run) {
             return Ok(worker);
         }
         let package = package::stored(&self.store, &pin.digest);
@@ -278,6 +307,17 @@ impl PluginHost {
         }
         let permit = Arc::clone(&self.inline_permits).acquire_owned().await;
         Worker::start_inline(&package, permit.map_err(|_| WorkerError::ShuttingDown)?).await
+    }
+
+    /// An idle worker for a run. Those that have read the data of another run end, unless the site
+    /// has the plugin reused.
+    fn take_idle(&self, pin: &PluginPin, run: Option<Uuid>) -> Option<Worker> {
+        let is_reused = self.limits.reused.contains(&pin.name);
+        let mut workers = self.idle_workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = workers.get_mut(pin)?;
+        let is_usable = |it: &IdleWorker| is_reused || it.run.is_none() || it.run == run;
+        idle.retain(is_usable);
+        idle.pop().map(|it| it.worker)
     }
 
     /// Why plugins are not confined, if the system cannot and the site allows it.
@@ -290,32 +330,38 @@ impl PluginHost {
         let is_unconfined = self.gap.is_some();
         let lending = if is_unconfined { Lending::Copy } else { Lending::Link };
         let inputs = InputFolder::new(self.archive.lent(), lending).map_err(WorkerError::Start)?;
-        let memory_bytes_max = self.limits.memory_bytes_max;
-        let worker = Worker::start(&self.engine, library, inputs, memory_bytes_max, is_unconfined);
+        let start = ProcessStart {
+            engine: &self.engine,
+            library,
+            models: self.models.as_deref(),
+            memory_bytes_max: self.limits.memory_bytes_max,
+            allow_unconfined: is_unconfined,
+        };
+        let worker = Worker::start(start, inputs);
         match tokio::time::timeout(START_TIME_MAX, worker).await {
             Ok(worker) => worker,
             Err(_) => Err(WorkerError::LoadTimeout),
         }
     }
 
-    /// Makes a worker with a process of its own available to the next call. A thread is started
-    /// anew each time, which costs nothing.
-    fn release(&self, pin: &PluginPin, worker: Worker) {
+    /// Makes a worker with a process of its own available to the next call of the run whose data it
+    /// has read. A thread is started anew each time, which costs nothing.
+    fn release(&self, pin: &PluginPin, worker: Worker, run: Option<Uuid>) {
         if !worker.is_child() {
             return;
         }
         let mut workers = self.idle_workers.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = workers.entry(pin.clone()).or_default();
         if idle.len() < self.limits.processes_max {
-            idle.push(worker);
+            idle.push(IdleWorker { worker, run });
         }
     }
 
     /// Takes the files of a call back from a worker, and makes it available to the next call. One
     /// that keeps them is ended.
-    async fn release_after_call(&self, pin: &PluginPin, worker: Worker) {
+    async fn release_after_call(&self, pin: &PluginPin, worker: Worker, run: Uuid) {
         match worker.take_back().await {
-            Ok(()) => self.release(pin, worker),
+            Ok(()) => self.release(pin, worker, Some(run)),
             Err(error) => warn!(plugin = pin.name, %error, "its input cannot be removed; it ends"),
         }
     }
@@ -326,7 +372,9 @@ impl PluginHost {
         call: NodeCall,
         mut cancellation: watch::Receiver<bool>,
     ) -> Result<NodeOutput, NodeFailure> {
-        let mut worker = self.worker(&call.plugin).await.map_err(|it| worker_failure(&it))?;
+        let run = call.run;
+        let worker = self.worker(&call.plugin, Some(run)).await;
+        let mut worker = worker.map_err(|it| worker_failure(&it))?;
         let files = worker.lend(call.files).await.map_err(|error| NodeFailure::Retryable {
             reason: format!("the images cannot be lent to the plugin: {error}"),
         })?;
@@ -339,14 +387,14 @@ impl PluginHost {
                 worker.cancel().await;
                 let stopped = self.serve_until_done(&mut worker, &call.plugin);
                 if let Ok(Ok(_)) = tokio::time::timeout(CANCEL_GRACE, stopped).await {
-                    self.release_after_call(&call.plugin, worker).await;
+                    self.release_after_call(&call.plugin, worker, run).await;
                 }
                 return Err(NodeFailure::Cancelled);
             }
         };
         // A panic may leave the process in any state: it is not used again.
         if done.status != Status::PANICKED {
-            self.release_after_call(&call.plugin, worker).await;
+            self.release_after_call(&call.plugin, worker, run).await;
         }
         done.into_output()
     }

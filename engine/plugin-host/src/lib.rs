@@ -31,7 +31,8 @@
 //! - A run uses the library it began with, by its digest.
 //! - A file of another system is decoded once, by a process that decodes nothing else.
 //! - A process sees the files of the call it works on, and no other data of the engine. Where the
-//!   system cannot ensure that, no plugin is loaded unless the site allows it.
+//!   system cannot ensure that, no plugin is loaded unless the site allows it. It serves one run, of
+//!   one patient, unless the site has its plugin reused.
 
 mod catalog;
 pub mod child;
@@ -57,4 +58,5 @@ pub use decoder::{ConfinedDecoder, DecoderLimits};
 pub use decoder_answer::{DecoderTask, UnknownTask};
 pub use host::{HostError, PluginHost, PluginLimits};
 pub use package::plugins_in;
+pub use sandbox::Lent;
 pub use signature::{Manifest, Trust, VerificationError, sign};

@@ -1,8 +1,8 @@
 //! Confines the process of a plugin (SEC-24, SEC-31), before it loads any of the plugin's code.
 //!
 //! - Resource limits bound its memory and open files, and forbid it to write any file.
-//! - Landlock limits the files it can read to the system's, its own copy, and one folder: that of
-//!   its input. The archive, the keys and other processes are out of reach, and it can trace none.
+//! - Landlock limits the files it can read to the system's, its own copy, and two folders: that of
+//!   its input, and that with the models of the site. The archive, the keys and other processes are out of reach, and it can trace none.
 //! - Seccomp refuses system calls for the network, for other processes, and for the system itself.
 //!   It is a list of what is refused: what interpreters and numeric libraries call cannot be
 //!   foreseen.
@@ -70,7 +70,7 @@ const LANDLOCK: ABI = ABI::V9;
 /// Access to programs and libraries.
 const TO_RUN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | Execute});
 
-/// Access to the input.
+/// Access to the input and to models.
 const TO_READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 
 /// Numbers of system calls that the crate `libc` does not name yet. They are the same everywhere.
@@ -203,14 +203,23 @@ const X32_FILTER: [sock_filter; 4] = [
     sock_filter { code: 0x06, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
 ];
 
+/// The folders of the engine that a plugin's process can read.
+#[derive(Clone, Copy, Debug)]
+pub struct Lent<'a> {
+    /// The one through which it gets the files of its input.
+    pub inputs: &'a Path,
+    /// The one with the models of the site, if it may read them.
+    pub models: Option<&'a Path>,
+}
+
 /// Confines this process and every process it starts. It can read the programs and libraries of the
-/// system, its own copy (`plugin`), and what lies in the folder `inputs`.
+/// system, its own copy (`plugin`), and what lies in the folders `lent`.
 ///
 /// # Errors
 ///
 /// Fails if the system refuses, or if the kernel lacks a restriction that is needed.
-pub(crate) fn confine(plugin: &Path, inputs: &Path, memory_bytes_max: u64) -> io::Result<()> {
-    confine_by(CompatLevel::HardRequirement, plugin, inputs, memory_bytes_max)
+pub(crate) fn confine(plugin: &Path, lent: Lent<'_>, memory_bytes_max: u64) -> io::Result<()> {
+    confine_by(CompatLevel::HardRequirement, plugin, lent, memory_bytes_max)
 }
 
 /// The same, where the site accepts that files stay readable which the kernel cannot restrict.
@@ -220,16 +229,16 @@ pub(crate) fn confine(plugin: &Path, inputs: &Path, memory_bytes_max: u64) -> io
 /// Fails if the system refuses.
 pub(crate) fn confine_as_far_as_possible(
     plugin: &Path,
-    inputs: &Path,
+    lent: Lent<'_>,
     memory_bytes_max: u64,
 ) -> io::Result<()> {
-    confine_by(CompatLevel::BestEffort, plugin, inputs, memory_bytes_max)
+    confine_by(CompatLevel::BestEffort, plugin, lent, memory_bytes_max)
 }
 
 fn confine_by(
     demand: CompatLevel,
     plugin: &Path,
-    inputs: &Path,
+    lent: Lent<'_>,
     memory_bytes_max: u64,
 ) -> io::Result<()> {
     limit(Resource::As, memory_bytes_max)?;
@@ -237,8 +246,9 @@ fn confine_by(
     // No file is written, and no core dump, which would hold patient data.
     limit(Resource::Fsize, 0)?;
     limit(Resource::Core, 0)?;
-    let inputs = PathFd::new(inputs).map_err(io::Error::other)?;
-    restrict_files(demand, LANDLOCK, plugin, inputs).map_err(io::Error::other)?;
+    let opened = [Some(lent.inputs), lent.models].into_iter().flatten().map(PathFd::new);
+    let lent: Vec<PathFd> = opened.collect::<Result<_, _>>().map_err(io::Error::other)?;
+    restrict_files(demand, LANDLOCK, plugin, lent).map_err(io::Error::other)?;
     restrict_calls()
 }
 
@@ -247,13 +257,13 @@ pub(crate) fn limit(resource: Resource, maximum: u64) -> io::Result<()> {
     setrlimit(resource, limit).map_err(io::Error::from)
 }
 
-/// Makes all files unreadable but those of the system, of the plugin and of its input, and none
+/// Makes all files unreadable but those of the system, of the plugin and in `lent`, and none
 /// writable; and other processes untraceable. `newest` is the newest version of Landlock that is used.
 fn restrict_files(
     demand: CompatLevel,
     newest: ABI,
     plugin: &Path,
-    inputs: PathFd,
+    lent: Vec<PathFd>,
 ) -> Result<(), landlock::RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(demand)
@@ -275,7 +285,9 @@ fn restrict_files(
         let only_files = AccessFs::ReadFile | AccessFs::WriteFile;
         rules = rules.add_rule(PathBeneath::new(file, only_files))?;
     }
-    rules = rules.add_rule(PathBeneath::new(inputs, TO_READ))?;
+    for folder in lent {
+        rules = rules.add_rule(PathBeneath::new(folder, TO_READ))?;
+    }
     if let Some(own) = held_own_folder() {
         rules = rules.add_rule(PathBeneath::new(&own, TO_READ))?;
         // Open until the process ends.
@@ -483,7 +495,7 @@ pub(crate) mod tests {
         without_landlock(move || {
             let open = |folder: &Path| PathFd::new(folder).unwrap();
             let restrict =
-                |demand| restrict_files(demand, LANDLOCK, &plugin, open(&folder)).is_ok();
+                |demand| restrict_files(demand, LANDLOCK, &plugin, vec![open(&folder)]).is_ok();
             assert!(!restrict(CompatLevel::HardRequirement));
             assert!(restrict(CompatLevel::BestEffort), "the site accepts it");
         });
@@ -536,16 +548,21 @@ pub(crate) mod tests {
         let foreign_folders =
             [archive.clone(), other, scratch.0.join("lent"), "/proc".into(), "/".into()];
         let plugin = scratch.plugin();
-        let inputs = PathFd::new(&own).unwrap();
+        let models = scratch.0.join("models");
+        std::fs::create_dir_all(&models).unwrap();
+        std::fs::write(models.join("model"), "m").unwrap();
+        let lent = [&own, &models].map(|it| PathFd::new(it).unwrap()).into();
         let thread = std::thread::spawn(move || {
-            restrict_files(CompatLevel::HardRequirement, newest, &plugin, inputs).unwrap();
+            restrict_files(CompatLevel::HardRequirement, newest, &plugin, lent).unwrap();
             restrict_calls().unwrap();
             assert_eq!(std::fs::read(own.join("link")).unwrap(), b"x");
+            assert_eq!(std::fs::read(models.join("model")).unwrap(), b"m");
             assert_eq!(std::fs::read_dir(&own).unwrap().count(), 2);
             assert!(std::fs::read(plugin.join("plugin.json")).is_ok());
             assert!(std::fs::read("/proc/self/maps").is_ok());
             assert!(std::fs::read("/proc/meminfo").is_ok());
             let mut outcomes = changes_of(&own.join("link"));
+            outcomes.extend(changes_of(&models.join("model")));
             outcomes.push(std::fs::write(plugin.join("new"), "y"));
             outcomes.extend(foreign_files.iter().map(|it| std::fs::read(it).map(drop)));
             outcomes.extend(foreign_folders.iter().map(|it| std::fs::read_dir(it).map(drop)));

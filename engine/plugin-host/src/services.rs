@@ -121,6 +121,7 @@ fn slice_fault(instance: &SopInstanceUid, error: &SliceError) -> Fault {
         | SliceError::Missing { .. }
         | SliceError::Unusable { .. }
         | SliceError::Localizer
+        | SliceError::SeveralFrames
         | SliceError::NotASlice { .. } => HostRejection::GeometryInconsistent,
     };
     Fault::Rejected { kind, reason: format!("instance {instance}: {}", ErrorChain(error)) }

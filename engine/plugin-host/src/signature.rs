@@ -81,6 +81,14 @@ pub enum VerificationError {
     /// There is no signature file.
     #[error("it is not signed: isocenter plugin sign, or start with --allow-unsigned")]
     Unsigned,
+    /// The signature file cannot be read: whether the plugin is signed is not known.
+    #[error("`{}`: the signature cannot be read", path.display())]
+    Unreadable {
+        /// The signature file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// The signature file cannot be parsed.
     #[error("`{}` is no signature: {reason}", path.display())]
     Malformed {
@@ -118,9 +126,12 @@ impl Package {
     /// site loads unsigned plugins.
     pub(crate) fn verify(&self, trust: &Trust) -> Result<Option<Manifest>, VerificationError> {
         let Trust::Signed { keys, signatures, .. } = trust else { return Ok(None) };
-        let in_folder = path_in_folder(signatures, &self.digest);
-        let path = if in_folder.exists() { in_folder } else { signature_path(&self.source) };
-        let text = fs::read_to_string(&path).map_err(|_| VerificationError::Unsigned)?;
+        let in_folder = read_signature(path_in_folder(signatures, &self.digest))?;
+        let found = match in_folder {
+            Some(found) => Some(found),
+            None => read_signature(signature_path(&self.source))?,
+        };
+        let SignatureFile { path, text } = found.ok_or(VerificationError::Unsigned)?;
         let signed: SignedManifest = serde_json::from_str(&text).map_err(|error| {
             VerificationError::Malformed { path: path.clone(), reason: error.to_string() }
         })?;
@@ -139,6 +150,25 @@ impl Package {
             return Err(VerificationError::Tampered { path });
         }
         Ok(Some(signed.manifest))
+    }
+}
+
+/// A signature file as it was read.
+struct SignatureFile {
+    path: PathBuf,
+    text: String,
+}
+
+/// Reads a signature file. Nothing, if there is none: a file that cannot be read is not one that is
+/// missing.
+fn read_signature(path: PathBuf) -> Result<Option<SignatureFile>, VerificationError> {
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(SignatureFile { path, text })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(VerificationError::Malformed { path, reason: error.to_string() })
+        }
+        Err(source) => Err(VerificationError::Unreadable { path, source }),
     }
 }
 
@@ -228,6 +258,16 @@ mod tests {
         assert!(matches!(verify(&scratch), Err(VerificationError::Unsigned)));
         let package = Package::copy(&scratch.plugin(), &scratch.0).unwrap();
         assert_eq!(package.verify(&Trust::Anyone).unwrap(), None);
+    }
+
+    #[test]
+    fn sec_31_a_signature_that_cannot_be_read_is_not_told_as_missing() {
+        let scratch = Scratch::new();
+        // A folder can be opened and not be read as a file, even by root.
+        fs::create_dir(signature_path(&scratch.plugin())).unwrap();
+        let error = verify(&scratch).unwrap_err();
+        assert!(matches!(error, VerificationError::Unreadable { .. }), "{error}");
+        assert!(!error.to_string().contains("not signed"), "{error}");
     }
 
     #[test]

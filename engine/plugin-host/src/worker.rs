@@ -130,35 +130,52 @@ pub(crate) enum Exit {
     Unknown,
 }
 
+/// What a process of a plugin is started with.
+pub(crate) struct ProcessStart<'a> {
+    /// The program of the engine.
+    pub(crate) engine: &'a Path,
+    /// The plugin.
+    pub(crate) library: &'a Path,
+    /// The folder with the models of the site, which the plugin may read.
+    pub(crate) models: Option<&'a Path>,
+    /// Upper bound of its memory, in bytes.
+    pub(crate) memory_bytes_max: u64,
+    /// Whether it loads the plugin where it cannot be confined.
+    pub(crate) allow_unconfined: bool,
+}
+
 impl Worker {
-    /// Starts a process that loads `library`, and that can read the engine's files in `inputs`
-    /// only: where it cannot be confined to them, it loads nothing unless `allow_unconfined`.
+    /// Starts a process that loads a plugin, and that can read the engine's files in `inputs` and
+    /// the models only: where it cannot be confined to them, it loads nothing unless that is
+    /// allowed.
     pub(crate) async fn start(
-        engine: &Path,
-        library: &Path,
+        start: ProcessStart<'_>,
         inputs: InputFolder,
-        memory_bytes_max: u64,
-        allow_unconfined: bool,
     ) -> Result<Self, WorkerError> {
         let (ours, theirs) = StdStream::pair().map_err(WorkerError::Start)?;
-        let child = Command::new(engine)
+        let mut command = Command::new(start.engine);
+        command
             .arg("plugin-host")
-            .arg(library)
+            .arg(start.library)
             .arg("--inputs")
             .arg(inputs.path())
-            .args(["--memory", &memory_bytes_max.to_string()])
-            .args(allow_unconfined.then_some("--allow-unconfined"))
+            .args(["--memory", &start.memory_bytes_max.to_string()])
+            .args(start.allow_unconfined.then_some("--allow-unconfined"))
             .stdin(OwnedFd::from(theirs))
             // The output of a plugin may identify a patient: it is discarded.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .env_clear()
             .env("OMP_THREAD_LIMIT", OPENMP_THREADS)
+            // Without it, a network in a plugin makes a thread for each core, beside those it uses.
+            .env("RTEN_NUM_THREADS", "1")
             // A signal of the terminal is for the engine, which then ends its children.
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(WorkerError::Start)?;
+            .kill_on_drop(true);
+        if let Some(models) = start.models {
+            command.arg("--models").arg(models).env(page_models::FOLDER_VARIABLE, models);
+        }
+        let child = command.spawn().map_err(WorkerError::Start)?;
         let mut worker = Self::await_ready(Place::Child(child), ours).await?;
         worker.inputs = Some(Arc::new(inputs));
         Ok(worker)

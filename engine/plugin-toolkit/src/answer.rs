@@ -3,7 +3,7 @@
 //! Every check is a function from an answer to `Result`, and every failure a variant of
 //! [`AnswerProblem`], which converts to the error of a node.
 
-use domain::InferResponse;
+use domain::{AnswerBox, InferResponse};
 use plugin_api::{NodeError, RejectionCode};
 use serde::de::DeserializeOwned;
 
@@ -172,20 +172,18 @@ pub fn box_label(label: &str) -> String {
 /// The boxes of an answer that lie on an image of this size (columns and rows), cut at its edges
 /// (PAP-04).
 pub fn boxes_on_image(answer: &InferResponse, size: [u32; 2]) -> Vec<PlacedBox> {
+    answer.boxes.iter().filter_map(|it| box_on_image(it, size)).collect()
+}
+
+/// A box on an image of this size, cut at its edges; nothing if it does not lie on it.
+pub fn box_on_image(cited: &AnswerBox, size: [u32; 2]) -> Option<PlacedBox> {
     let [columns, rows] = size;
-    let mut placed = Vec::new();
-    for cited in &answer.boxes {
-        let Some([left, top, right, bottom]) = cited.on_picture else { continue };
-        let right = right.min(columns);
-        let bottom = bottom.min(rows);
-        if left < right && top < bottom {
-            placed.push(PlacedBox {
-                label: box_label(&cited.label),
-                corners: [left, top, right, bottom],
-            });
-        }
-    }
-    placed
+    let [left, top, right, bottom] = cited.on_picture?;
+    let right = right.min(columns);
+    let bottom = bottom.min(rows);
+    let is_on_image = left < right && top < bottom;
+    is_on_image
+        .then(|| PlacedBox { label: box_label(&cited.label), corners: [left, top, right, bottom] })
 }
 
 /// Checks that all boxes of an answer lie on the image. `placed` is the number of those that do.

@@ -4,12 +4,14 @@
 //! answer before it was checked. Each of these steps is written once, here:
 //!
 //! - [`selection`]: the images of a study in a stable order, and some of them;
+//! - [`image_class`]: the SOP classes of images, by their names;
 //! - [`picture`]: a rendered image, a slice or a page as a picture of a question;
 //! - [`question`]: a question with its pictures and sampling, and asking it;
 //! - [`answer`]: checks of an answer: truncated, not parsed, not JSON, boxes outside of the image;
 //! - [`mask`]: the masks of an answer: as many as expected, of the right size, united to one;
 //! - [`kind`]: answers of a kind: short, open, yes or no, one of several options (PAP-08);
 //! - [`model`]: which model has answered, as results and comments must name it;
+//! - [`prompt`]: a prompt with the version that results name;
 //! - [`progress`]: progress of nested work, as shares of the whole;
 //! - [`text`]: text from outside, made safe for a prompt (SEC-30) or for a report.
 //!
@@ -78,6 +80,7 @@
 //!             site: None,
 //!             laterality: None,
 //!             presence: Presence::Possible,
+//!             change: None,
 //!             text: format!(
 //!                 "{} {}",
 //!                 answer.answer,
@@ -95,11 +98,13 @@
 //! **Invariant:** an answer that was truncated is never part of a result.
 
 pub mod answer;
+pub mod image_class;
 pub mod kind;
 pub mod mask;
 pub mod model;
 pub mod picture;
 pub mod progress;
+pub mod prompt;
 pub mod question;
 pub mod selection;
 pub mod text;

@@ -4,7 +4,7 @@
 //! chosen by what they show, in the order in which a radiologist hangs them: see [`order_of`]. The
 //! same study gives the same images, in the same order, in every run.
 
-use domain::{ImageFacts, SeriesInput, SeriesInstance, StudyInput};
+use domain::{Code, ImageFacts, SeriesInput, SeriesInstance, StudyInput};
 
 /// Steps of a millimetre in which heights of slices are compared: headers round them.
 const HEIGHT_STEPS_PER_MM: f64 = 1000.0;
@@ -119,8 +119,8 @@ pub enum View {
 }
 
 impl View {
-    /// The view that a header states, by View Position (0018,5101), or else by Patient Orientation
-    /// (0020,0020).
+    /// The view that a header states, by View Position (0018,5101), or else by View Code Sequence
+    /// (0054,0220), or else by Patient Orientation (0020,0020).
     pub fn of(facts: &ImageFacts) -> Self {
         match facts.view_position.as_str() {
             "PA" => return Self::PosteroAnterior,
@@ -129,6 +129,9 @@ impl View {
             "LLO" | "RLO" | "LAO" | "RAO" | "LPO" | "RPO" => return Self::Oblique,
             _ => {}
         }
+        if let Some(view) = facts.view_code.as_ref().and_then(Self::of_code) {
+            return view;
+        }
         // The first letter is the main direction of a row, which goes from side to side on a
         // frontal view and from front to back on a lateral one.
         let row = facts.patient_orientation.first().and_then(|it| it.chars().next());
@@ -136,6 +139,28 @@ impl View {
             Some('L' | 'R') if facts.orientation.is_none() => Self::AnteroPosterior,
             Some('A' | 'P') if facts.orientation.is_none() => Self::Lateral,
             _ => Self::Other,
+        }
+    }
+}
+
+impl View {
+    /// The view that a code of SNOMED CT means (PS3.16, CID 4010), also by the value that it had
+    /// before 2020.
+    fn of_code(code: &Code) -> Option<Self> {
+        if !matches!(code.scheme.as_str(), "SCT" | "SRT" | "SNM3" | "99SDM") {
+            return None;
+        }
+        match code.value.as_str() {
+            "272479007" | "R-40888" | "R-10214" => Some(Self::PosteroAnterior),
+            "399348003" | "R-10206" => Some(Self::AnteroPosterior),
+            "399067008" | "R-102CD" | "399173006" | "R-10236" | "399198007" | "R-10232"
+            | "399352003" | "R-10228" | "399260004" | "R-10224" => Some(Self::Lateral),
+            "399312000" | "R-10208" | "399059000" | "R-10216" | "399135007" | "R-10220"
+            | "399356000" | "R-40985" | "399006002" | "R-10212" | "399038007" | "R-10210"
+            | "399184004" | "R-10238" | "399236003" | "R-10234" | "399182000" | "R-102C1"
+            | "399160007" | "R-10204" | "399099002" | "R-10230" | "399368009" | "R-10226"
+            | "260426006" | "R-40782" | "260427002" | "R-40783" => Some(Self::Oblique),
+            _ => None,
         }
     }
 }
@@ -322,6 +347,26 @@ mod tests {
         ]);
         let expected = ["1.2.1", "1.1.2", "1.1.10", "1.1.9", "1.1.1"];
         assert_eq!(chosen(&study, "CT", 9, Position::First), expected);
+    }
+
+    #[test]
+    fn din_83_a_view_code_counts_where_there_is_no_view_position() {
+        let coded = |value: &str, scheme: &str, position: &str| ImageFacts {
+            view_position: position.to_owned(),
+            view_code: Some(Code::new(value, scheme, "")),
+            ..ImageFacts::default()
+        };
+        for (facts, expected) in [
+            (coded("272479007", "SCT", ""), View::PosteroAnterior),
+            (coded("R-10206", "SRT", ""), View::AnteroPosterior),
+            (coded("399173006", "SCT", ""), View::Lateral),
+            (coded("399368009", "SCT", ""), View::Oblique),
+            (coded("272479007", "SCT", "LL"), View::Lateral),
+            (coded("272479007", "99X", ""), View::Other),
+            (coded("399061009", "SCT", ""), View::Other),
+        ] {
+            assert_eq!(View::of(&facts), expected, "{facts:?}");
+        }
     }
 
     /// Of several series, the middle of all would be in none.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::dicom::dataset::Object;
 use crate::dicom::{
     encapsulated_pdf, identity, measurement_report, narrative_report, presentation_state,
-    rejection_note, secondary_capture, segmentation,
+    reasoning_report, rejection_note, secondary_capture, segmentation,
 };
 use crate::fhir::bundle;
 use crate::hl7::templates::Templates;
@@ -27,6 +27,10 @@ pub fn compose(
     input: &ReportInput<'_>,
     templates: &Templates,
 ) -> Result<Vec<Output>, ReportError> {
+    // Encoders have the reasoning of a model only where the delivery asks for it (OUT-41).
+    let mut results = input.results.clone();
+    results.reasoning.retain(|_| requested.contains(&OutputKind::Reasoning));
+    let input = &ReportInput { results: &results, ..*input };
     let mut outputs = Vec::new();
     for kind in kinds_to_send(requested, input)? {
         outputs.extend(encode(kind, input, templates)?);
@@ -54,9 +58,11 @@ fn kinds_to_send(
     input: &ReportInput<'_>,
 ) -> Result<BTreeSet<OutputKind>, ReportError> {
     let mut kinds: BTreeSet<OutputKind> = requested.iter().copied().collect();
-    // A report refers to its segmentations: a receiver of the report gets them too (OUT-34).
+    // A receiver of a report gets its segmentations too (OUT-34), and only then the reasoning as SR.
     if kinds.contains(&OutputKind::Sr) || kinds.contains(&OutputKind::Narrative) {
         kinds.insert(OutputKind::Seg);
+    } else {
+        kinds.remove(&OutputKind::Reasoning);
     }
     if !input.status.is_withdrawn {
         return Ok(kinds);
@@ -89,6 +95,7 @@ fn encode(
         OutputKind::Seg => objects(kind, input, segmentation::encode),
         OutputKind::Sr => objects(kind, input, measurement_report::encode),
         OutputKind::Narrative => objects(kind, input, narrative_report::encode),
+        OutputKind::Reasoning => objects(kind, input, reasoning_report::encode),
         OutputKind::Pr => objects(kind, input, presentation_state::encode),
         OutputKind::Sc => objects(kind, input, secondary_capture::encode),
         OutputKind::Pdf => objects(kind, input, encapsulated_pdf::encode),
@@ -156,6 +163,7 @@ fn disclosed(input: &ReportInput<'_>) -> ResultSet {
         results.regions.clear();
         results.laboratory.clear();
         results.sections.clear();
+        results.reasoning.clear();
     }
     results
 }

@@ -9,9 +9,9 @@ use dicom_object::{FileDicomObject, InMemDicomObject, OpenFileOptions};
 use domain::{
     Abnormality, Algorithm, Amended, ArtifactRef, Assigner, Attestation, Code, Demographics,
     Finding, InputInstance, LabRow, Meaning, Measurement, Order, OrderAction, OrderKey, OrderKind,
-    OrderNumber, OutputKind, PatientId, PatientSpace, Person, Presence, Region, ResultSet,
-    ResultStatus, ReviewState, Section, Segment, Segmentation, SopInstanceUid, VolumeGeometry,
-    WorkflowRef,
+    OrderNumber, OutputKind, PatientId, PatientSpace, Person, Presence, Reasoning, ReasoningBox,
+    ReasoningStep, Region, ResultSet, ResultStatus, ReviewState, Section, Segment, Segmentation,
+    SopInstanceUid, VolumeGeometry, WorkflowRef,
 };
 use imaging::Picture;
 use jiff::Timestamp;
@@ -127,6 +127,36 @@ impl Fixture {
         self
     }
 
+    /// Adds the reasoning of a model: three steps, two of which cite a place.
+    pub(crate) fn reasoned(mut self) -> Self {
+        let region = &self.results.regions[0];
+        let lesion = ReasoningBox {
+            label: region.label.clone(),
+            series: region.series.clone(),
+            instance: region.instance.clone(),
+            sop_class: region.sop_class.clone(),
+            frame: None,
+            size: region.size,
+            corners: region.corners,
+        };
+        let shadow = ReasoningBox { label: "shadow".to_owned(), frame: Some(7), ..lesion.clone() };
+        let step = |text: &str, boxes| ReasoningStep {
+            text: text.to_owned(),
+            characters_left_out: 0,
+            boxes,
+        };
+        self.results.reasoning = vec![Reasoning {
+            algorithm: algorithm(),
+            steps: vec![
+                step("Ribs are intact.", Vec::new()),
+                step("There is a lesion.", vec![lesion]),
+                ReasoningStep { characters_left_out: 3, ..step("A shadow", vec![shadow]) },
+            ],
+            steps_left_out: 2,
+        }];
+        self
+    }
+
     /// Replaces the findings by laboratory rows.
     pub(crate) fn laboratory(mut self) -> Self {
         self.results.segmentations.clear();
@@ -225,6 +255,7 @@ fn results() -> ResultSet {
             site: Some(Code::new("272673000", "SCT", "Bone")),
             laterality: None,
             presence: Presence::Absent,
+            change: None,
             text: "No fracture.".to_owned(),
         }],
         segmentations: vec![Segmentation {
@@ -262,6 +293,7 @@ fn results() -> ResultSet {
             title: Code::new("19005-8", "LN", "Impression"),
             text: "Nothing acute.".to_owned(),
         }],
+        reasoning: Vec::new(),
         inputs: vec![
             InputInstance { instance: instance(1), sha256: "a".repeat(64) },
             InputInstance { instance: instance(2), sha256: "b".repeat(64) },

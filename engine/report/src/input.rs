@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::row_keys::ChangeRow;
 use domain::{
     Demographics, LabRow, Order, OutputKind, PatientId, ResultSet, ReviewState, Segment,
     SopInstanceUid,
@@ -43,6 +44,8 @@ pub struct ReportContext {
 /// (HL7-53).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TakenOut {
+    /// What became of findings.
+    pub changes: Vec<ChangeRow>,
     /// Rows of a laboratory report.
     pub rows: Vec<LabRow>,
     /// Segments, whose measurements were rows.

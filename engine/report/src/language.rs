@@ -1,4 +1,5 @@
-//! Languages: which one a text is in, and the label of unsigned results in that of the site (OUT-03).
+//! Languages: which one a text is in, and the label of unsigned results in that of the site
+//! (OUT-03).
 
 use domain::{Code, named_enum};
 
@@ -87,6 +88,20 @@ impl Language {
         }
     }
 
+    /// The label of a row that is passed on from a laboratory as it was stated, in a report that
+    /// nobody has signed.
+    pub(crate) const fn passed_on_label(self) -> &'static str {
+        match self {
+            Self::English => "Passed on from the laboratory unchanged - not verified here",
+            Self::German => "Unverändert vom Labor übernommen - hier nicht geprüft",
+            Self::French => "Transmis du laboratoire sans changement - non vérifié ici",
+            Self::Spanish => "Transmitido del laboratorio sin cambios - no verificado aquí",
+            Self::Chinese => "检验科结果原样转发 - 此处未经审核",
+            Self::Japanese => "検査室の結果をそのまま転送 - ここでは未確認",
+            Self::Korean => "검사실 결과를 그대로 전달 - 여기서는 확인되지 않음",
+        }
+    }
+
     /// The text in place of a result that was withdrawn.
     pub const fn withdrawal_notice(self) -> &'static str {
         match self {
@@ -100,8 +115,8 @@ impl Language {
         }
     }
 
-    /// The language that a text is in, by its letters and, in Latin letters, by frequent words. `None`
-    /// if it tells none apart.
+    /// The language that a text is in, by its letters and, in Latin letters, by frequent words.
+    /// `None` if it tells none apart.
     pub(crate) fn of_text(text: &str) -> Option<Self> {
         let count = |is_of: fn(char) -> bool| text.chars().filter(|it| is_of(*it)).count();
         let latin = count(|it| matches!(it, 'a'..='z' | 'A'..='Z' | '\u{c0}'..='\u{24f}'));

@@ -11,6 +11,7 @@ pub(crate) fn problems(output: &Output) -> Vec<String> {
         OutputKind::Seg
         | OutputKind::Sr
         | OutputKind::Narrative
+        | OutputKind::Reasoning
         | OutputKind::Pr
         | OutputKind::Sc
         | OutputKind::Pdf

@@ -216,7 +216,7 @@ impl ActiveModel {
     /// A model of this machine, in a process of its own.
     fn local(&self, model: &ModelConfig) -> Result<NamedModel, Failure> {
         let store = ModelStore::new(self.data.join("models"));
-        let card = store.card(&model.name).map_err(|error| unusable(&error))?;
+        let card = store.language_card(&model.name).map_err(|error| unusable(&error))?;
         if let Some(digest) = model.digest.as_ref().filter(|it| **it != card.digest) {
             let text = format!(
                 "`model`: `{}` has the digest {}, the site file names {digest}",

@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) plugin_keys: Vec<String>,
     /// Names of signed plugins that run in the engine's own process.
     pub(crate) inline_plugins: Vec<String>,
+    /// Names of plugins whose processes serve one run after the other.
+    pub(crate) reused_plugins: Vec<String>,
     /// Whether plugins run where the system cannot confine them to the images of their run.
     pub(crate) allow_unconfined_plugins: bool,
     /// The model that plugins may ask.

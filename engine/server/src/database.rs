@@ -2,7 +2,8 @@
 //!
 //! A site names a PostgreSQL of its own, or the engine runs a private cluster in the data folder. A
 //! command that comes while the engine runs uses the cluster of the engine, and waits for it if it
-//! does not answer yet; otherwise the command starts the cluster and stops it again.
+//! does not answer yet; otherwise the command starts the cluster, and the last command stops it
+//! again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use store::cluster::Cluster;
 use store::{Authorities, IdentityDomains, Keys, PgStore};
 
+use crate::database_users::DatabaseUser;
 use crate::engine_lock;
 use crate::output::Failure;
 
@@ -112,6 +114,8 @@ pub(crate) struct Database {
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// How to connect as the owner of the database.
     pub(crate) owner: PgConnectOptions,
+    /// Keeps others from stopping the private cluster.
+    pub(crate) user: Option<DatabaseUser>,
     opener: Opener,
     /// The data folder.
     data: PathBuf,
@@ -133,29 +137,34 @@ impl Database {
         let server = Server::find(&location, opener).await?;
         match server.connect(keys).await {
             Ok(store) => {
-                let Server { cluster, owner, .. } = server;
+                let Server { cluster, user, owner, .. } = server;
                 let data = data.to_owned();
-                Ok(Self { store: Arc::new(store), cluster, owner, opener, data })
+                Ok(Self { store: Arc::new(store), cluster, owner, user, opener, data })
             }
             Err(failure) => {
-                stop(server.cluster, opener, data).await;
+                stop(server.cluster, server.user, opener, data).await;
                 Err(failure)
             }
         }
     }
 
-    /// Closes it. A cluster that was started for it is stopped; one that ran before keeps running,
-    /// and so does one that an engine has taken over meanwhile.
+    /// Closes it. The last user stops the private cluster; one that an engine has taken over
+    /// meanwhile keeps running.
     pub(crate) async fn close(self) {
         self.store.close().await;
-        stop(self.cluster, self.opener, &self.data).await;
+        stop(self.cluster, self.user, self.opener, &self.data).await;
     }
 }
 
-/// Stops a cluster that this process started for itself.
-async fn stop(cluster: Option<Arc<Cluster>>, opener: Opener, data: &Path) {
+/// Stops the private cluster, if nobody else uses it.
+async fn stop(
+    cluster: Option<Arc<Cluster>>,
+    user: Option<DatabaseUser>,
+    opener: Opener,
+    data: &Path,
+) {
     if let Some(cluster) = cluster
-        && cluster.is_ours()
+        && user.as_ref().is_some_and(DatabaseUser::is_last)
         && !opener.is_beside_engine(data)
     {
         cluster.stop().await;
@@ -166,6 +175,8 @@ async fn stop(cluster: Option<Arc<Cluster>>, opener: Opener, data: &Path) {
 struct Server {
     /// The private cluster, if it is one.
     cluster: Option<Arc<Cluster>>,
+    /// Keeps others from stopping the private cluster.
+    user: Option<DatabaseUser>,
     /// How to connect as the owner of the database.
     owner: PgConnectOptions,
     /// How to connect as the user the engine works as.
@@ -187,16 +198,17 @@ impl Server {
         let options: PgConnectOptions = url
             .parse()
             .map_err(|error: sqlx::Error| Failure::from_error("the database URL", &error))?;
-        Ok(Self { cluster: None, owner: options.clone(), engine: options })
+        Ok(Self { cluster: None, user: None, owner: options.clone(), engine: options })
     }
 
     async fn private(data: &Path, pg_bin: Option<&Path>, opener: Opener) -> Result<Self, Failure> {
+        let user = DatabaseUser::begin(data).await?;
         let cluster = Cluster::start_beside(data, pg_bin, || opener.is_beside_engine(data))
             .await
             .map_err(|error| Failure::from_error("cannot start the database", &error))?;
         let owner = cluster.admin();
         let engine = cluster.app();
-        Ok(Self { cluster: Some(Arc::new(cluster)), owner, engine })
+        Ok(Self { cluster: Some(Arc::new(cluster)), user: Some(user), owner, engine })
     }
 
     async fn connect(&self, keys: Keys) -> Result<PgStore, Failure> {

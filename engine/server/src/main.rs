@@ -16,6 +16,7 @@ mod active_model;
 mod commands;
 mod config;
 mod database;
+mod database_users;
 mod engine_lock;
 mod holder;
 mod http;

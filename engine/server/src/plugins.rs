@@ -36,9 +36,11 @@ pub(crate) async fn open_host(
     let decoder = decoder()?;
     let store = data.join("plugins");
     let allow_unconfined = config.allow_unconfined_plugins;
-    let limits = PluginLimits { allow_unconfined, ..PluginLimits::default() };
+    let reused = config.reused_plugins.clone();
+    let limits = PluginLimits { allow_unconfined, reused, ..PluginLimits::default() };
     let host = PluginHost::open(engine, folder, store, Arc::clone(&archive), limits, trust)
         .await
+        .and_then(|it| it.with_models(data.join("models")))
         .map_err(|error| Failure::from_error("cannot load the plugins", &error))?;
     Ok(PluginEnvironment { archive, host, decoder })
 }

@@ -36,6 +36,7 @@ use upkeep::monitor::Monitor;
 use upkeep::policy::UpkeepPolicy;
 
 use crate::database::{Database, Opener};
+use crate::database_users::DatabaseUser;
 use crate::http::{HttpConfig, HttpServices};
 use crate::installation::{Installation, InstallationArgs};
 use crate::listeners::{AllowedSenders, ListenerAddresses, Listeners};
@@ -66,7 +67,7 @@ pub(crate) async fn run(
         .map_err(|error| Failure::from_error("cannot make the data folder", &error))?;
     let _lock = engine_lock::lock(&installation.data).await?;
     let site = Site::read(&installation, arguments, &[]).await?;
-    let Database { store, cluster, .. } = installation.open_database(Opener::Engine).await?;
+    let Database { store, cluster, user, .. } = installation.open_database(Opener::Engine).await?;
     let engine = EngineParts {
         store: Arc::clone(&store),
         cluster: cluster.clone(),
@@ -75,9 +76,11 @@ pub(crate) async fn run(
         metrics,
     };
     let outcome = engine.work(site, stopped, on_ready).await;
-    // However it ended: a database that was started is stopped.
+    // However it ended: a database that was started is stopped, unless a command still uses it.
     store.close().await;
-    if let Some(cluster) = cluster {
+    if let Some(cluster) = cluster
+        && user.as_ref().is_some_and(DatabaseUser::is_last)
+    {
         cluster.stop().await;
     }
     outcome

@@ -9,7 +9,6 @@ mod ehr;
 mod fhir_server;
 mod inbox;
 mod pacs;
-pub mod phantom;
 mod ris;
 mod workflows;
 
@@ -17,5 +16,6 @@ pub use ehr::Ehr;
 pub use fhir_server::FhirServer;
 pub use inbox::ReceivedInstance;
 pub use pacs::Pacs;
+pub use phantoms::cylinders as phantom;
 pub use ris::{order_message, send_order};
 pub use workflows::{SHORT_WAIT, copy_with_short_wait, with_short_wait};

@@ -6,7 +6,7 @@
 //! Original Attributes Sequence (DIN-62; PS3.3, C.12.1.1.9).
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Cursor, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use archive::DiskArchive;
@@ -269,11 +269,20 @@ fn unreadable(error: &io::Error) -> ExportFailure {
 
 /// Copies a file piece by piece.
 fn copy(source: &Path, target: &Path) -> Result<(), ExportFailure> {
-    let mut from = File::open(source).map_err(|error| unreadable(&error))?;
+    let from = File::open(source).map_err(|error| unreadable(&error))?;
+    let mut from = BufReader::new(from);
     let unwritable = |error: io::Error| ExportFailure::Unwritable(error.to_string());
     let mut to = File::create(target).map_err(unwritable)?;
-    io::copy(&mut from, &mut to).map_err(unwritable)?;
-    Ok(())
+    loop {
+        // `io::copy` would not tell which of the two has failed.
+        let piece = from.fill_buf().map_err(|error| unreadable(&error))?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        to.write_all(piece).map_err(unwritable)?;
+        let bytes = piece.len();
+        from.consume(bytes);
+    }
 }
 
 fn write(target: &Path, bytes: &[u8]) -> Result<(), ExportFailure> {
@@ -292,6 +301,16 @@ mod tests {
         assert_eq!(file_name("../../etc/passwd", "ab"), "ab.dcm");
         assert_eq!(file_name("1.2/3", "ab"), "ab.dcm");
         assert_eq!(file_name("", "ab"), "ab.dcm");
+    }
+
+    #[test]
+    fn din_62_an_image_that_cannot_be_read_is_not_told_as_a_folder_that_cannot_be_written() {
+        let folder = std::env::temp_dir().join(format!("isocenter-export-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        // A folder can be opened and not be read as a file, even by root.
+        let copied = copy(&folder, &folder.join("target"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(matches!(copied, Err(ExportFailure::Unreadable(_))), "{copied:?}");
     }
 
     #[test]

@@ -375,6 +375,10 @@ impl<'a> Checker<'a> {
         }
         let mut what: Vec<OutputKind> =
             spec.what.iter().filter_map(|kind| self.output_kind(kind, &spec.to.value)).collect();
+        if let Some(key) = spec.has_reasoning.filter(|it| it.value) {
+            self.check_reasoning(&key, &what);
+            what.push(OutputKind::Reasoning);
+        }
         what.sort_unstable();
         what.dedup();
         for after in spec.after.iter().filter(|it| !names.contains(&it.value)) {
@@ -388,6 +392,17 @@ impl<'a> Checker<'a> {
             spec.after.into_iter().map(|it| it.value).collect()
         };
         Delivery { to: spec.to.value, what, after }
+    }
+
+    /// The reasoning of the model goes with another output, or in it (OUT-41).
+    fn check_reasoning(&mut self, key: &Spanned<bool>, what: &[OutputKind]) {
+        if what.iter().any(|kind| kind.may_have_reasoning()) {
+            return;
+        }
+        let may_have = OutputKind::requestable().filter(|kind| kind.may_have_reasoning());
+        let message = "nothing of this delivery can have the reasoning of the model";
+        let help = format!("send one of {} with it", names(may_have));
+        self.add("workflow::no_place_for_reasoning", key, "this", message, help);
     }
 
     /// The kind that a delivery to `destination` names, if there is such a kind.

@@ -340,6 +340,11 @@ pub(crate) struct DeliverySpec {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub(crate) after: Vec<Spanned<String>>,
+    /// Whether the reasoning of the model goes with it: an SR of its own with `sr` or `narrative`, an
+    /// annex of `pdf`, a part of `json`. Messages and bundles never have it.
+    #[serde(default, rename = "reasoning")]
+    #[schemars(with = "Option<bool>")]
+    pub(crate) has_reasoning: Option<Spanned<bool>>,
 }
 
 /// One test.

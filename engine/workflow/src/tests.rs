@@ -70,6 +70,17 @@ fn every_mistake_has_its_own_name() {
 }
 
 #[test]
+fn out_41_the_reasoning_of_the_model_goes_only_where_a_delivery_asks_for_it() {
+    let what = |text: &str| read_text(text).unwrap().deliveries[0].what.clone();
+    assert_eq!(what(GOOD), [OutputKind::Seg]);
+    let asked = GOOD.replace("what: [seg]", "what: [sr], reasoning: true");
+    assert_eq!(what(&asked), [OutputKind::Sr, OutputKind::Reasoning]);
+    assert_eq!(what(&asked.replace("true", "false")), [OutputKind::Sr]);
+    check(&asked.replace("[sr]", "[seg]"), &["workflow::no_place_for_reasoning"]);
+    check(&GOOD.replace("what: [seg]", "what: [reasoning]"), &["workflow::unknown_kind"]);
+}
+
+#[test]
 fn sec_29_conditions_and_files_are_bounded() {
     let walks = "study.modalities.all(a, study.modalities.all(b, study.modalities.all(c, \
         study.modalities.all(d, study.modalities.all(e, a == e)))))";

@@ -7,6 +7,7 @@
 
 mod demo;
 mod faults;
+mod lints;
 mod needs;
 mod stage;
 mod verify;

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::demo::verify_demo;
+use crate::lints::Lints;
 use crate::needs::{
     CJK_FONTS, DCMTK, DICOM3TOOLS, FONTS, HANGUL_FONTS, ORTHANC, POPPLER, POSTGRESQL, PYTHON_VENV,
     TESSERACT, TESSERACT_CHINESE, provide,
@@ -36,6 +37,10 @@ const READERS: &[&str] = &[
 /// Programs that do the same as a part of ours, to be compared with. Theirs is an environment of its
 /// own: `medspaCy` needs an older `numpy` than the readers under Python 3.11.
 const PEERS: &[&str] = &["medspacy==1.3.1"];
+
+/// The release with the models of the second reader of print, from the Python package index. Nothing
+/// of it is run: `isocenter model import` takes the models out.
+const PAPER_MODELS: &str = "rapidocr==3.10.0";
 
 /// Times of the steps, shown at the end.
 struct Clock(Vec<(&'static str, f64)>);
@@ -120,20 +125,18 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
         ])
     })?;
     // Downloads beside the build.
-    let readers = thread::spawn(|| install("readers", READERS));
+    let readers = thread::spawn(|| {
+        let python = install("readers", READERS)?;
+        // Without the models, their tests are listed as not run.
+        let paper_models = download(&python, "paper-models", PAPER_MODELS).ok();
+        Ok::<_, String>(Readers { python, paper_models })
+    });
     let peers = thread::spawn(|| install("peers", PEERS));
     // Benches are compiled by the lints only.
     clock.step("build", || {
         run(&mut cargo(&["build", "--workspace", "--lib", "--bins", "--tests"]))
     })?;
     clock.step("demonstration", verify_demo)?;
-    clock.step("lints", || {
-        run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
-    })?;
-    clock.step("documentation", || {
-        let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
-        run(doc.env("RUSTDOCFLAGS", "-D warnings"))
-    })?;
     let readers = clock.step("independent readers", || {
         let ended = readers.join();
         ended.map_err(|_| "the installation of the readers panicked".to_owned())?
@@ -143,11 +146,15 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
     let list = target_folder().join("not-run");
     // Each run lists anew.
     _ = fs::remove_file(&list);
-    clock.step("tests", || {
+    let lints = Lints::prepare();
+    let counts = clock.step("tests, with lints and documentation beside them", || {
         let mut test = cargo(&["test", "--workspace", "--no-fail-fast"]);
-        test.env("ISOCENTER_PYTHON", &readers).env("ISOCENTER_NOT_RUN", &list);
+        test.env("ISOCENTER_PYTHON", &readers.python).env("ISOCENTER_NOT_RUN", &list);
         if let Some(peers) = &peers {
             test.env("ISOCENTER_PEERS", peers);
+        }
+        if let Some(models) = &readers.paper_models {
+            test.env("ISOCENTER_PAPER_MODELS", models);
         }
         // As in the processes of plugins: tests that read pages run side by side.
         test.env("OMP_THREAD_LIMIT", "1");
@@ -157,8 +164,10 @@ fn steps(clock: &mut Clock, reference: Option<&Path>) -> Result<TestCounts, Stri
                 .env("ISOCENTER_REFERENCE", reference),
             None => test.env_remove("ISOCENTER_REFERENCE"),
         };
-        counted(&mut test, &list)
-    })
+        counted(&mut test, &list, &lints)
+    })?;
+    clock.step("lints and documentation, what was left of them", || lints.end())?;
+    Ok(counts)
 }
 
 /// Installs packages in a virtual environment with this name. Returns its interpreter.
@@ -178,15 +187,39 @@ fn install(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     Ok(python)
 }
 
+/// What reads outputs independently, and what a second reader of papers needs.
+struct Readers {
+    /// The interpreter of their environment.
+    python: PathBuf,
+    /// The published wheel with the models; nothing if it could not be downloaded.
+    paper_models: Option<PathBuf>,
+}
+
+/// Downloads the wheel of a package into a folder with this name, and returns its path.
+fn download(python: &Path, name: &str, package: &str) -> Result<PathBuf, String> {
+    let folder = target_folder().join(name);
+    let wheel = || {
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.map(|it| it.path()).find(|it| it.extension().is_some_and(|it| it == "whl"))
+    };
+    if wheel().is_none() {
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        run(pip.args(["--only-binary", ":all:", "--dest"]).arg(&folder).arg(package))?;
+    }
+    wheel().ok_or_else(|| format!("`{package}` has no wheel"))
+}
+
 /// Runs the tests, shows what they print, and counts them. A test that listed itself as not run
-/// counts as such, and not as passed.
-fn counted(test: &mut Command, list: &Path) -> Result<TestCounts, String> {
+/// counts as such, and not as passed. The lints begin with the first line, when the tests are built.
+fn counted(test: &mut Command, list: &Path, lints: &Lints) -> Result<TestCounts, String> {
     let spawned = test.current_dir(root()).stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(|error| format!("the tests cannot be run: {error}"))?;
     let mut counts = TestCounts { passed: 0, failed: 0, not_run: Vec::new() };
     for line in child.stdout.take().into_iter().flat_map(|it| BufReader::new(it).lines()) {
         let line = line.map_err(|error| error.to_string())?;
         println!("{line}");
+        lints.begin();
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["test", "result:", _, passed, "passed;", failed, "failed;", ..] = words.as_slice() {
             counts.passed += passed.parse::<usize>().unwrap_or_default();

@@ -1,11 +1,11 @@
 //! The claims of a report as findings with code, presence and side (OUT-31).
 
-use claims::{Claim, Sides};
+use claims::{Claim, Sides, State};
 use domain::{Finding, Presence};
 
 /// What a text claims of the patient now: one finding for each thing, site and side. Of several
 /// claims of the same the surest holds that it is there, since a report repeats in its impression
-/// what it found.
+/// what it found; of those, the first that states what became of it.
 pub(crate) fn coded_findings(claims: &[Claim]) -> Vec<Finding> {
     let mut kept: Vec<&Claim> = Vec::new();
     for claim in claims.iter().filter(|it| it.is_current() && !it.is_normality) {
@@ -13,12 +13,17 @@ pub(crate) fn coded_findings(claims: &[Claim]) -> Vec<Finding> {
             it.concept == claim.concept && it.sides == claim.sides && it.site == claim.site
         });
         match same {
-            Some(known) if rank(claim.presence) < rank(known.presence) => *known = claim,
+            Some(known) if standing(claim) < standing(known) => *known = claim,
             Some(_) => {}
             None => kept.push(claim),
         }
     }
     kept.into_iter().map(finding).collect()
+}
+
+/// The claim with the lowest holds.
+const fn standing(claim: &Claim) -> [u8; 2] {
+    [rank(claim.presence), claim.state.is_none() as u8]
 }
 
 const fn rank(presence: Presence) -> u8 {
@@ -36,6 +41,7 @@ fn finding(claim: &Claim) -> Finding {
         site: None,
         laterality: claim.sides.laterality(),
         presence: claim.presence,
+        change: claim.state.and_then(State::code),
         text: described(claim),
     }
 }
@@ -96,6 +102,30 @@ mod tests {
             ]
         );
         assert!(found.iter().all(|it| it.code.scheme == "RADLEX"));
+        let changes: Vec<_> =
+            found.iter().map(|it| it.change.as_ref().map(|it| it.value.as_str())).collect();
+        assert_eq!(changes, [Some("260388006"), None, None]);
+    }
+
+    #[test]
+    fn out_31_what_became_of_a_finding_is_a_code_also_if_only_the_impression_states_it() {
+        for (text, expected) in [
+            ("New right pneumothorax.", "7147002"),
+            ("The effusion has increased.", "35105006"),
+            ("Decreased consolidation.", "1250004"),
+            ("The right pneumothorax is unchanged.", "260388006"),
+            ("The nodule has resolved.", "723506003"),
+            ("Right pneumothorax.\nImpression: Unchanged right pneumothorax.", "260388006"),
+        ] {
+            let found = coded(text);
+            let [only] = found.as_slice() else { panic!("{text}: {found:?}") };
+            let change = only.change.clone().unwrap();
+            assert_eq!(
+                (change.value.as_str(), change.scheme.as_str()),
+                (expected, "SCT"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

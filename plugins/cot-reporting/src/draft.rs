@@ -40,19 +40,24 @@ pub(crate) fn findings_section(text: String) -> Section {
     Section { title: Code::new("59776-5", "LN", "Procedure Findings"), text }
 }
 
-/// The model and the prompt, as the algorithm of a region.
-fn algorithm(answer: &InferResponse, version: &str) -> Algorithm {
+/// The model and the prompt, as the algorithm of a region or a reasoning.
+pub(crate) fn algorithm(answer: &InferResponse, version: &str, prompt_version: &str) -> Algorithm {
     let mut parameters = ModelIdentity::of(answer).parameters();
-    parameters.insert("prompt_version".to_owned(), prompt::VERSION.to_owned());
+    parameters.insert("prompt_version".to_owned(), prompt_version.to_owned());
     let name = "Isocenter chain-of-thought reporting".to_owned();
     Algorithm { name, version: version.to_owned(), parameters }
 }
 
 /// The boxes that the answer cites, as regions of the first image, which they refer to. A box that
 /// does not lie on the image is dropped (PAP-04); each one has its own label (PAP-07).
-pub(crate) fn regions(answer: &InferResponse, images: &[ShownImage], version: &str) -> Vec<Region> {
+pub(crate) fn regions(
+    answer: &InferResponse,
+    images: &[ShownImage],
+    version: &str,
+    prompt_version: &str,
+) -> Vec<Region> {
     let Some(image) = images.first() else { return Vec::new() };
-    let algorithm = algorithm(answer, version);
+    let algorithm = algorithm(answer, version, prompt_version);
     let mut regions = Vec::new();
     for placed in boxes_on_image(answer, image.size) {
         regions.push(Region {
@@ -70,7 +75,12 @@ pub(crate) fn regions(answer: &InferResponse, images: &[ShownImage], version: &s
 
 /// The comment that goes with an answer: the model it is from, what it was shown, and what a reader
 /// has to check.
-pub(crate) fn comment(answer: &InferResponse, flags: &[String], shown: &ShownImages) -> Section {
+pub(crate) fn comment(
+    answer: &InferResponse,
+    prompt_version: &str,
+    flags: &[String],
+    shown: &ShownImages,
+) -> Section {
     let mut lines: Vec<String> = flags.iter().map(|it| format!("To be checked: {it}.")).collect();
     for cited in answer.boxes.iter().filter(|it| it.on_picture.is_none()) {
         let label = box_label(&cited.label);
@@ -82,6 +92,7 @@ pub(crate) fn comment(answer: &InferResponse, flags: &[String], shown: &ShownIma
         );
     }
     lines.push(ModelIdentity::of(answer).attribution("Drafted"));
+    lines.push(format!("Prompt version: {prompt_version}."));
     lines.extend(shown.remarks());
     Section { title: Code::new("121106", "DCM", "Comment"), text: lines.join("\n") }
 }
@@ -178,7 +189,7 @@ pub(crate) fn discrepancies(comparison: &Comparison) -> Vec<Finding> {
 
 fn discrepancy(presence: Presence, text: String) -> Finding {
     let code = Code::new("discrepancy", "99ISOCENTER", "Discrepancy between reports");
-    Finding { code, site: None, laterality: None, presence, text }
+    Finding { code, site: None, laterality: None, presence, change: None, text }
 }
 
 #[cfg(test)]

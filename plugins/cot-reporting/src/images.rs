@@ -1,9 +1,11 @@
 //! The images of a study that the model is shown.
 
 use domain::{ImageFacts, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInput};
+use imaging::SliceError;
 use imaging::rendering::Manner;
 use plugin_api::{Context, NodeError};
-use plugin_toolkit::picture::QuestionPicture;
+use plugin_toolkit::image_class::{Form, ImageClass};
+use plugin_toolkit::picture::{QuestionPicture, QuestionPictureError};
 use plugin_toolkit::selection::{Position, Selection};
 use plugin_toolkit::text::printable;
 
@@ -37,11 +39,30 @@ impl ShownImage {
             number("series", facts.series_number),
             number("image", facts.instance_number),
             code(&facts.body_part),
-            code(&facts.view_position),
+            code(&facts.view().to_owned()),
             code(&facts.laterality),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         printable(&format!("{} ({}), {}", parts.join(" "), self.instance, self.manner))
+    }
+}
+
+/// The name of a class whose objects have several frames.
+fn frames_name(sop_class: &str) -> Option<&'static str> {
+    let class = ImageClass::of(sop_class)?;
+    match class.form {
+        Form::Image => None,
+        Form::Frames | Form::OtherFrames => Some(class.name),
+    }
+}
+
+/// Why an image cannot be shown.
+const fn reason_of(error: &QuestionPictureError) -> Reason {
+    match error {
+        QuestionPictureError::Rendering(SliceError::SeveralFrames) => Reason::SeveralFrames,
+        QuestionPictureError::Rendering(_) | QuestionPictureError::Encoding(_) => {
+            Reason::ImageUnusable
+        }
     }
 }
 
@@ -71,11 +92,15 @@ impl ShownImages {
         let mut shown = Self { reason: selection.reason(&choice), ..Self::default() };
         for image in choice.images {
             let instance = &image.instance.instance;
+            if let Some(name) = frames_name(image.instance.sop_class.as_str()) {
+                let reason = format!("instance {instance}: {name}, several frames: not shown yet");
+                return Err(NodeError::rejected(Reason::SeveralFrames, reason));
+            }
             let file = context
                 .read_instance(instance)
                 .map_err(|error| error.into_node_error(Reason::NoImage))?;
             let pictures = QuestionPicture::views_of_file(file, &views).map_err(|error| {
-                NodeError::rejected(Reason::ImageUnusable, format!("instance {instance}: {error}"))
+                NodeError::rejected(reason_of(&error), format!("instance {instance}: {error}"))
             })?;
             for picture in pictures {
                 shown.images.push(ShownImage {
@@ -107,5 +132,28 @@ impl ShownImages {
             remarks.push(format!("Picture {}: {}.", index + 1, image.remark()));
         }
         remarks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plugin_toolkit::image_class::IMAGE_CLASSES;
+
+    use super::*;
+
+    #[test]
+    fn pap_05_every_class_of_images_is_shown_or_refused_as_the_documentation_says() {
+        let text = include_str!("../../README.md");
+        let rows = text.lines().filter(|it| it.starts_with("| 1.2.840.10008."));
+        let documented: Vec<Vec<&str>> =
+            rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
+        for class in &IMAGE_CLASSES {
+            let row = documented.iter().find(|it| it[0] == class.sop_class).unwrap();
+            let found = match frames_name(class.sop_class) {
+                Some(_) => "refused: several_frames",
+                None => "image",
+            };
+            assert_eq!(row.last(), Some(&found), "{}", class.name);
+        }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | task | question for the model | output |
 //! |---|---|---|
-//! | `report` (PAP-02) | a report, step by step | findings and impression, without the thoughts of the model (OUT-41) |
+//! | `report` (PAP-02) | a report, step by step | findings and impression |
 //! | `detect` (PAP-07) | where `target` is | a box for each place, with its own label |
 //! | `vqa` (PAP-08) | `question` about images | an answer of the kind `answer`: `short`, `open`, `true-false`, or `choice` of `options` |
 //! | `text-qa` (PAP-09) | `question` about texts: a message, reports, texts of earlier nodes | the same, with the number of texts it is from |
@@ -25,11 +25,20 @@
 //! each of these (also `bone`, `brain`), and leaves other images as they are. Boxes refer to the
 //! first picture.
 //!
+//! There is a prompt for each task in English and in Chinese (`language: zh`); that of a report
+//! names what is shown. The comment of a result and each region name the version of the prompt,
+//! which changes with its text.
+//!
 //! `prompt` is a Tera template that replaces the template of the task, with the variables
 //! `order.procedure`, `order.reason`, `findings` of earlier nodes, `earlier` reports with `date` and
-//! `text`, `question`, `options`, `target`, `texts`, `patient.age` and `patient.sex`, and for each
-//! picture `pictures` with `modality`, `view`, `laterality`, `body_part` and `window`. `tokens_max`
-//! is the upper bound of an answer.
+//! `text`, `question`, `options`, `target`, `texts`, `examination`, `patient.age` and `patient.sex`,
+//! and for each picture `pictures` with `modality`, `view`, `laterality`, `body_part` and `window`.
+//! `tokens_max` is the upper bound of an answer.
+//!
+//! The thoughts of the model are never part of the text: they are stored beside it, step by step,
+//! each with the boxes that it cites, as `reasoning` of the output (OUT-41). Review shows them; a
+//! delivery with `reasoning: true` has them as an annex. Of a step, 4000 characters are stored, and
+//! 500 steps; what is left out is counted.
 //!
 //! An answer that cannot be parsed, was truncated, or is twice of another kind than asked for, is
 //! rejected: a person has to look, and nothing of it is sent. Contradictions are flagged under
@@ -50,6 +59,7 @@ mod coded;
 mod draft;
 mod images;
 mod prompt;
+mod reasoning;
 mod rejection;
 
 use claims::{ConceptEntry, Vocabulary};
@@ -66,10 +76,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::coded::coded_findings;
 use crate::draft::{
-    agreement, comment, discrepancies, findings_section, flags, regions, report_sections,
+    agreement, algorithm, comment, discrepancies, findings_section, flags, regions, report_sections,
 };
 use crate::images::ShownImages;
-use crate::prompt::{CutText, PromptVariables, written_text};
+pub use crate::prompt::Language;
+use crate::prompt::{CutText, PromptVariables, template, written_text};
+use crate::reasoning::reasoning;
 use crate::rejection::Reason;
 
 /// The plugin.
@@ -93,6 +105,9 @@ pub struct Settings {
     /// The options of an answer of the kind `choice`.
     #[serde(default)]
     pub options: Vec<String>,
+    /// The language of the prompt.
+    #[serde(default)]
+    pub language: Language,
     /// A template that replaces the prompt of the task.
     #[serde(default)]
     pub prompt: Option<String>,
@@ -242,14 +257,15 @@ fn report(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let variables = PromptVariables::of(input, &shown.images);
+    let variables = PromptVariables::of(input, &shown.images, settings.language);
     let cut = variables.cut(settings.task, settings.prompt.as_deref());
     let prompt = prompt(settings, variables)?;
-    let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
+    let answer = question(settings, &prompt.text, &shown).ask_parsed(context)?;
     let sections = report_sections(&answer.answer);
     let output = NodeOutput { sections, ..NodeOutput::default() };
     let text = written_text(&output);
-    let mut output = with_regions_and_comment(output, &answer, &shown, settings, input, &cut);
+    let mut output =
+        with_regions_and_comment(output, &answer, &prompt, &shown, settings, input, &cut);
     if settings.has_coded_findings {
         output.findings = coded_findings(&settings.concepts.claims(&text));
     }
@@ -264,11 +280,11 @@ fn detect(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let variables = PromptVariables::of(input, &shown.images);
+    let variables = PromptVariables::of(input, &shown.images, settings.language);
     let cut = variables.cut(settings.task, settings.prompt.as_deref());
     let prompt = prompt(settings, variables)?;
-    let answer = question(settings, &prompt, &shown).ask_parsed(context)?;
-    let found = regions(&answer, &shown.images, Draft::VERSION).len();
+    let answer = question(settings, &prompt.text, &shown).ask_parsed(context)?;
+    let found = regions(&answer, &shown.images, Draft::VERSION, &prompt.version).len();
     check_boxes(&answer, found)?;
     let target = settings.target.clone().unwrap_or_default();
     let finding = Finding {
@@ -276,6 +292,7 @@ fn detect(
         site: None,
         laterality: None,
         presence: if found == 0 { Presence::Unknown } else { Presence::Possible },
+        change: None,
         text: if found == 0 {
             format!("{target}: not located by the network. There may be one.")
         } else {
@@ -283,7 +300,7 @@ fn detect(
         },
     };
     let output = NodeOutput { findings: vec![finding], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &answer, &shown, settings, input, &cut))
+    Ok(with_regions_and_comment(output, &answer, &prompt, &shown, settings, input, &cut))
 }
 
 /// An answer to a question about images or texts.
@@ -293,11 +310,11 @@ fn answer_question(
     input: &NodeInput,
 ) -> Result<NodeOutput, NodeError> {
     let shown = shown_images(context, settings, input)?;
-    let variables = PromptVariables::of(input, &shown.images);
+    let variables = PromptVariables::of(input, &shown.images, settings.language);
     let text_count = variables.text_count();
     let cut = variables.cut(settings.task, settings.prompt.as_deref());
     let prompt = prompt(settings, variables)?;
-    let question = question(settings, &prompt, &shown);
+    let question = question(settings, &prompt.text, &shown);
     let given = ask_of_kind(context, &question, settings.answer, &settings.options)?;
     let sources = if settings.task == Task::TextQa {
         format!("\n(Texts it is from: {text_count}.)")
@@ -307,7 +324,7 @@ fn answer_question(
     let asked = settings.question.clone().unwrap_or_default();
     let section = findings_section(format!("{asked}\n{}{sources}", given.text));
     let output = NodeOutput { sections: vec![section], ..NodeOutput::default() };
-    Ok(with_regions_and_comment(output, &given.answer, &shown, settings, input, &cut))
+    Ok(with_regions_and_comment(output, &given.answer, &prompt, &shown, settings, input, &cut))
 }
 
 /// The differences between the draft of earlier nodes and the report that a person has signed for
@@ -360,8 +377,15 @@ fn shown_images(
     Ok(shown)
 }
 
+/// A prompt as the model got it.
+struct UsedPrompt {
+    text: String,
+    /// Version of its template.
+    version: String,
+}
+
 /// The prompt of a task. Fails if the settings lack what the task needs.
-fn prompt(settings: &Settings, mut variables: PromptVariables) -> Result<String, NodeError> {
+fn prompt(settings: &Settings, mut variables: PromptVariables) -> Result<UsedPrompt, NodeError> {
     let is_question = matches!(settings.task, Task::Vqa | Task::TextQa);
     if is_question && settings.question.is_none() {
         let reason = "`task: vqa` and `task: text-qa` need a `question`";
@@ -384,9 +408,12 @@ fn prompt(settings: &Settings, mut variables: PromptVariables) -> Result<String,
     if settings.answer == AnswerKind::Choice {
         variables.options.clone_from(&settings.options);
     }
-    variables
-        .render(settings.task, settings.prompt.as_deref())
-        .map_err(|reason| NodeError::rejected(Reason::PromptUnusable, reason))
+    let unusable = |reason: String| NodeError::rejected(Reason::PromptUnusable, reason);
+    let template = template(settings.task, settings.language, settings.prompt.as_deref());
+    let name = settings.task.name();
+    let template = template.ok_or_else(|| unusable(format!("there is no prompt for `{name}`")))?;
+    let text = variables.render(&template).map_err(unusable)?;
+    Ok(UsedPrompt { text, version: template.version() })
 }
 
 fn question<'a>(settings: &Settings, prompt: &'a str, shown: &'a ShownImages) -> Question<'a> {
@@ -397,23 +424,26 @@ fn question<'a>(settings: &Settings, prompt: &'a str, shown: &'a ShownImages) ->
     }
 }
 
-/// Completes an output with the boxes that the answer cites, and with what a reader has to know of
-/// it.
+/// Completes an output with the boxes that the answer cites, with the reasoning behind it, and with
+/// what a reader has to know of it.
 fn with_regions_and_comment(
     mut output: NodeOutput,
     answer: &InferResponse,
+    prompt: &UsedPrompt,
     shown: &ShownImages,
     settings: &Settings,
     input: &NodeInput,
     cut: &[CutText],
 ) -> NodeOutput {
-    output.regions = regions(answer, &shown.images, Draft::VERSION);
+    output.regions = regions(answer, &shown.images, Draft::VERSION, &prompt.version);
+    let algorithm = algorithm(answer, Draft::VERSION, &prompt.version);
+    output.reasoning = reasoning(answer, &shown.images, algorithm).into_iter().collect();
     let text = written_text(&output);
     let mut flags = flags(&text, input, &output.regions, &settings.concepts);
     flags.extend(cut.iter().map(|it| {
         format!("the model has seen only the first {QUOTE_CHARS_MAX} characters of {it}")
     }));
-    output.sections.push(comment(answer, &flags, shown));
+    output.sections.push(comment(answer, &prompt.version, &flags, shown));
     output
 }
 

@@ -12,6 +12,8 @@ pub(crate) enum Reason {
     NoImage,
     /// An image cannot be shown to the model.
     ImageUnusable,
+    /// An image has several frames, which are not shown.
+    SeveralFrames,
     /// `question` is missing.
     NoQuestion,
     /// `target` is missing.
@@ -32,6 +34,7 @@ impl RejectionCode for Reason {
             Self::NoStudy => "no_study",
             Self::NoImage => "no_image",
             Self::ImageUnusable => "image_unusable",
+            Self::SeveralFrames => "several_frames",
             Self::NoQuestion => "no_question",
             Self::NoTarget => "no_target",
             Self::NoOptions => "no_options",

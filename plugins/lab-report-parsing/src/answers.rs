@@ -11,6 +11,7 @@ use plugin_toolkit::answer::parse_json;
 use serde::Deserialize;
 
 use crate::page::Page;
+use crate::prompts::{PromptTask, Prompts};
 use crate::reading::ask_about_page;
 use crate::row::meaning_of_mark;
 
@@ -23,6 +24,12 @@ pub(crate) fn normalized(text: &str) -> String {
         .filter(|it| !it.is_whitespace())
         .map(|it| if matches!(it, '~' | '～' | '–' | '—') { '-' } else { it })
         .collect()
+}
+
+/// Whether the model reads a result as it is in a row, which has no decimal commas.
+pub(crate) fn is_same_value(by_model: &str, result: &str) -> bool {
+    let [read, result] = [by_model, result].map(normalized);
+    read == result || read.replace(',', ".") == result
 }
 
 /// The rows that a question names: those of exactly this name, or else those whose name contains
@@ -39,11 +46,13 @@ pub(crate) fn rows_named<'a>(rows: &'a [LabRow], question: &str) -> Vec<&'a LabR
 /// The result of an entry, as the model reads it on a page.
 pub(crate) fn result_by_model(
     context: &Context<'_>,
+    prompts: &Prompts,
     question: &str,
     page: &Page,
 ) -> Result<String, NodeError> {
     let quoted: String = question.chars().filter(|it| !matches!(it, '"' | '\n')).collect();
-    let prompt = format!("{}\n\"{quoted}\"", include_str!("../prompts/question.txt").trim());
+    let prompt = prompts.of(PromptTask::Question, page).text;
+    let prompt = format!("{prompt}\n\"{quoted}\"");
     Ok(ask_about_page(context, &prompt, page)?.answer.trim().to_owned())
 }
 
@@ -61,9 +70,11 @@ pub(crate) struct AbnormalEntry {
 /// The entries of a page that the model calls abnormal, by name.
 pub(crate) fn abnormal_by_model(
     context: &Context<'_>,
+    prompts: &Prompts,
     page: &Page,
 ) -> Result<BTreeMap<String, AbnormalEntry>, NodeError> {
-    let answer = ask_about_page(context, include_str!("../prompts/abnormal.txt"), page)?;
+    let prompt = prompts.of(PromptTask::Abnormal, page);
+    let answer = ask_about_page(context, &prompt.text, page)?;
     Ok(parse_json(&answer.answer)?)
 }
 
@@ -97,7 +108,7 @@ pub(crate) fn differences(
 /// The difference between a row and the model's entry of it; nothing if both say the same.
 fn difference(row: &LabRow, by_model: &AbnormalEntry) -> Option<String> {
     let name = &row.entry_name;
-    if normalized(&by_model.result) != normalized(&row.result) {
+    if !is_same_value(&by_model.result, &row.result) {
         return Some(format!("{name}: the model reads {}", by_model.result));
     }
     let computed = row.abnormality;
@@ -135,6 +146,8 @@ fn is_same_abnormality(computed: Abnormality, mark: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use domain::PatientFacts;
+
     use super::*;
     use crate::row::{Fields, row};
 
@@ -146,7 +159,7 @@ mod tests {
             ["二聚体", "0.6", "", "mg/L"],
         ];
         let row = |[name, result, reference, unit]: [&str; 4]| {
-            row(&Fields { name, result, reference, unit, flag: "" })
+            row(&Fields { name, result, reference, unit, flag: "" }, &PatientFacts::default())
         };
         all.map(row).to_vec()
     }

@@ -1,34 +1,29 @@
 //! Medical documents of any kind (PAP-13): finds the kind of a document, and the fields of that
 //! kind.
+//!
+//! - [`kind`]: the kinds of `kinds.yaml` and of the site, and how well a document fits each;
+//! - [`layout`]: the lines of all pages; [`fields`]: the values behind labels, and items.
 
-use std::collections::BTreeMap;
+pub(crate) mod fields;
+pub(crate) mod kind;
+mod layout;
 
-use domain::InferResponse;
-use encoding::laboratory::unit::folded_text;
+use std::collections::BTreeSet;
+
 use plugin_api::{Context, NodeError};
 use plugin_toolkit::answer::parse_json;
 use plugin_toolkit::model::ModelIdentity;
 use serde::Deserialize;
 
+use self::fields::{Fields, FoundFields};
+use self::kind::{FieldEntry, Kind, kind_of, with_own};
+use self::layout::document_lines;
 use crate::answers::normalized;
 use crate::page::Page;
-use crate::reading::{Reader, ask_about_page, flaw_remarks};
+use crate::prompts::Prompts;
+use crate::reading::{Reader, ask_about_page, flaw_remarks, version_remark};
 use crate::rejection::Reason;
 use crate::sources::Paper;
-use crate::table::lines::{Line, lines, text};
-
-/// A kind of document, as `kinds.yaml` declares it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Kind {
-    /// Name of the kind.
-    #[serde(rename = "kind")]
-    name: String,
-    /// Words by which a document of this kind is recognised.
-    words: Vec<String>,
-    /// Names of the fields, each with the labels that precede its value.
-    fields: BTreeMap<String, Vec<String>>,
-}
 
 /// A document that was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -38,74 +33,77 @@ pub(crate) struct Document {
     pub(crate) kind: String,
     /// Values of its fields, by name.
     #[serde(default)]
-    pub(crate) fields: BTreeMap<String, String>,
+    pub(crate) fields: Fields,
+    /// The fields of its items, such as the drugs of a prescription.
+    #[serde(default)]
+    pub(crate) items: Vec<Fields>,
 }
 
-/// The kinds of `kinds.yaml`.
-pub(crate) fn kinds() -> Result<Vec<Kind>, NodeError> {
-    serde_saphyr::from_str(include_str!("kinds.yaml"))
-        .map_err(|error| NodeError::rejected(Reason::KindsUnreadable, error.to_string()))
+/// The kinds of `kinds.yaml`, and those of a site.
+pub(crate) fn kinds(own: &[Kind]) -> Result<Vec<Kind>, NodeError> {
+    let known = serde_saphyr::from_str(include_str!("kinds.yaml"))
+        .map_err(|error| NodeError::rejected(Reason::KindsUnreadable, error.to_string()))?;
+    Ok(with_own(known, own))
 }
 
 impl Document {
-    /// Reads a document by its text: the kind whose words are found most often, and the values
-    /// after the labels of its fields. The first of several kinds wins.
+    /// Reads a document by its text: the kind that its titles and words tell, and the values behind
+    /// the labels of its fields, on all pages.
     pub(crate) fn by_letters(pages: &[Page], kinds: &[Kind]) -> Self {
-        let lines: Vec<Line> = pages.iter().flat_map(|it| lines(&it.words)).collect();
-        let texts: Vec<String> = lines.iter().map(|it| folded_text(&text(it))).collect();
-        let all = texts.join("\n").to_lowercase();
-        let best = kinds.iter().rev().max_by_key(|it| it.word_count(&all));
-        let Some(kind) = best.filter(|it| it.word_count(&all) > 0) else {
-            return Self::default();
-        };
-        let mut fields = BTreeMap::new();
-        for (name, labels) in &kind.fields {
-            if let Some(value) = texts.iter().find_map(|line| kind.value_in(line, labels)) {
-                fields.insert(name.clone(), value);
-            }
-        }
-        Self { kind: kind.name.clone(), fields }
+        let lines = document_lines(pages);
+        let Some(kind) = kind_of(&lines, kinds) else { return Self::default() };
+        let FoundFields { fields, items } = fields::fields(&lines, kind);
+        let items = items.into_iter().filter(|it| !it.is_empty()).collect();
+        Self { kind: kind.name.clone(), fields, items }
     }
 
     /// The document as text, one field per line.
     pub(crate) fn to_text(&self) -> String {
         let mut lines = vec![format!("kind: {}", self.kind)];
         lines.extend(self.fields.iter().map(|(name, value)| format!("{name}: {value}")));
+        for (item, number) in self.items.iter().zip(1..) {
+            lines.extend(item.iter().map(|(name, value)| format!("{number}. {name}: {value}")));
+        }
         lines.join("\n")
     }
-}
 
-/// A range of bytes in a line.
-#[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
-}
-
-impl Kind {
-    /// How often the words of the kind are found in a text in lower case.
-    fn word_count(&self, text: &str) -> usize {
-        self.words.iter().map(|it| text.matches(&it.to_lowercase()).count()).sum()
+    /// Adds what the model reads on the next page.
+    fn add_page(&mut self, page: Self, kinds: &[Kind]) {
+        if self.kind.is_empty() {
+            self.kind = page.kind;
+        }
+        let kind = kinds.iter().find(|it| it.name == self.kind);
+        for (name, value) in page.fields {
+            if value.is_empty() {
+                continue;
+            }
+            let is_text = kind.and_then(|it| it.fields.get(&name)).is_some_and(FieldEntry::is_text);
+            match self.fields.get_mut(&name) {
+                Some(known) if is_text => {
+                    known.push(' ');
+                    known.push_str(&value);
+                }
+                Some(_) => {}
+                None => {
+                    self.fields.insert(name, value);
+                }
+            }
+        }
+        self.items.extend(page.items.into_iter().filter(|it| !it.is_empty()));
     }
 
-    /// The value after one of the labels and a colon, up to the next label of the kind.
-    fn value_in(&self, line: &str, labels: &[String]) -> Option<String> {
-        let lower = line.to_lowercase();
-        let label = labels.iter().find_map(|it| label_span(&lower, it))?;
-        let rest = line.get(label.end..)?.trim_start().strip_prefix(':')?;
-        let others = self.fields.values().flatten().filter_map(|it| label_span(&lower, it));
-        let end = others.map(|it| it.start).filter(|it| *it > label.end).min();
-        let value = line.get(line.len() - rest.len()..end.unwrap_or(line.len()))?.trim();
-        (!value.is_empty()).then(|| value.to_owned())
+    /// The same document with the fields of a single item among its items, where the model has
+    /// written them among the others.
+    fn with_items_apart(mut self, kinds: &[Kind]) -> Self {
+        let Some(kind) = kinds.iter().find(|it| it.name == self.kind) else { return self };
+        if self.items.is_empty() {
+            let (item, fields): (Fields, Fields) =
+                self.fields.into_iter().partition(|(name, _)| kind.is_of_item(name));
+            self.fields = fields;
+            self.items.extend((!item.is_empty()).then_some(item));
+        }
+        self
     }
-}
-
-/// The first place of a label that a colon follows, in a line in lower case.
-fn label_span(line: &str, label: &str) -> Option<Span> {
-    let label = label.to_lowercase();
-    line.match_indices(&label)
-        .map(|(start, _)| Span { start, end: start + label.len() })
-        .find(|it| line.get(it.end..).unwrap_or_default().trim_start().starts_with(':'))
 }
 
 /// The differences between two readings of a document.
@@ -114,16 +112,29 @@ pub(crate) fn differences(by_letters: &Document, by_model: &Document) -> Vec<Str
         let kind = if by_model.kind.is_empty() { "nothing it knows" } else { &by_model.kind };
         return vec![format!("the model takes it for {kind}")];
     }
+    let mut differences = field_differences(&by_letters.fields, &by_model.fields, "");
+    if by_letters.items.len() != by_model.items.len() {
+        let count = by_model.items.len();
+        differences.push(format!("the model reads {count} items"));
+        return differences;
+    }
+    for ((letters, model), number) in by_letters.items.iter().zip(&by_model.items).zip(1..) {
+        differences.extend(field_differences(letters, model, &format!("{number}. ")));
+    }
+    differences
+}
+
+fn field_differences(by_letters: &Fields, by_model: &Fields, prefix: &str) -> Vec<String> {
+    let names: BTreeSet<&String> = by_letters.keys().chain(by_model.keys()).collect();
     let mut differences = Vec::new();
-    for name in by_letters.fields.keys().chain(by_model.fields.keys()) {
-        let letters = by_letters.fields.get(name);
-        let model = by_model.fields.get(name);
+    for name in names {
+        let letters = by_letters.get(name);
+        let model = by_model.get(name);
         if letters.map(|it| normalized(it)) != model.map(|it| normalized(it)) {
             let value = model.map_or("not there", String::as_str);
-            differences.push(format!("{name}: the model reads {value}"));
+            differences.push(format!("{prefix}{name}: the model reads {value}"));
         }
     }
-    differences.dedup();
     differences
 }
 
@@ -142,17 +153,17 @@ pub(crate) struct DocumentReading {
 pub(crate) fn read(
     context: &Context<'_>,
     readers: &[Reader],
+    own_kinds: &[Kind],
+    prompts: &Prompts,
     papers: &[Paper],
 ) -> Result<DocumentReading, NodeError> {
-    let kinds = kinds()?;
+    let kinds = kinds(own_kinds)?;
     let mut reading = DocumentReading::default();
     for paper in papers {
         let by_letters = Document::by_letters(&paper.pages, &kinds);
         reading.remarks.extend(flaw_remarks(&paper.pages));
         let document = if readers.contains(&Reader::Model) {
-            let answer = ask_for_document(context, &paper.pages, &kinds)?;
-            let by_model: Document = parse_json(&answer.answer)?;
-            reading.remarks.push(ModelIdentity::of(&answer).attribution("Read"));
+            let by_model = reading.ask(context, prompts, &paper.pages, &kinds)?;
             if readers.contains(&Reader::Letters) {
                 reading.doubts.extend(differences(&by_letters, &by_model));
                 by_letters
@@ -167,7 +178,7 @@ pub(crate) fn read(
             by_letters
         };
         if document.kind.is_empty() {
-            let reason = format!("{} is of no kind that is known", paper.name);
+            let reason = format!("{} is of no kind that is known, or of several", paper.name);
             return Err(NodeError::rejected(Reason::KindUnknown, reason));
         }
         reading.documents.push(document);
@@ -175,78 +186,34 @@ pub(crate) fn read(
     Ok(reading)
 }
 
-/// Asks the model for the kind and the fields of a document, by its first page.
-fn ask_for_document(
-    context: &Context<'_>,
-    pages: &[Page],
-    kinds: &[Kind],
-) -> Result<InferResponse, NodeError> {
-    let mut prompt = vec![include_str!("../prompts/document.txt").trim().to_owned()];
-    for kind in kinds {
-        let fields: Vec<&str> = kind.fields.keys().map(String::as_str).collect();
-        prompt.push(format!("- {}: {}", kind.name, fields.join(", ")));
+impl DocumentReading {
+    /// Asks the model for the kind and the fields of a document, page by page.
+    fn ask(
+        &mut self,
+        context: &Context<'_>,
+        prompts: &Prompts,
+        pages: &[Page],
+        kinds: &[Kind],
+    ) -> Result<Document, NodeError> {
+        if pages.is_empty() {
+            return Err(NodeError::rejected(Reason::NoPage, "it has no pages"));
+        }
+        let mut document = Document::default();
+        for (index, page) in pages.iter().enumerate() {
+            let prompt = prompts.of_document(kinds, page);
+            let answer = ask_about_page(context, &prompt.text, page)?;
+            let by_model: Document = parse_json(&answer.answer)?;
+            if index == 0 {
+                self.remarks.push(ModelIdentity::of(&answer).attribution("Read"));
+                self.remarks.push(version_remark(&prompt));
+            } else if by_model.kind != document.kind && !by_model.kind.is_empty() {
+                self.doubts.push(format!("the model takes page {} for another kind", index + 1));
+            }
+            document.add_page(by_model, kinds);
+        }
+        Ok(document.with_items_apart(kinds))
     }
-    let first =
-        pages.first().ok_or_else(|| NodeError::rejected(Reason::NoPage, "it has no pages"))?;
-    ask_about_page(context, &prompt.join("\n"), first)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::page::Word;
-
-    fn page(lines: &[&str]) -> Page {
-        let word = |(at, text): (usize, &&str)| {
-            let top = at as f32 * 20.0;
-            let text = (*text).to_owned();
-            Word { text, left: 10.0, top, right: 400.0, bottom: top + 10.0, chinese: None }
-        };
-        Page { words: lines.iter().enumerate().map(word).collect(), ..Page::default() }
-    }
-
-    #[test]
-    fn pap_13_a_prescription_is_known_and_its_fields_are_found() {
-        let pages = [page(&[
-            "市第一医院 处方笺",
-            "临床诊断：肺部感染",
-            "药品名称: 阿莫西林胶囊   规格: 0.25g   单位: 盒",
-            "数量：2   用法用量：口服 一日三次 每次0.5g",
-        ])];
-        let found = Document::by_letters(&pages, &kinds().unwrap());
-        assert_eq!(found.kind, "prescription");
-        let expected = [
-            ("diagnosis", "肺部感染"),
-            ("directions", "口服 一日三次 每次0.5g"),
-            ("drug", "阿莫西林胶囊"),
-            ("quantity", "2"),
-            ("specification", "0.25g"),
-            ("unit", "盒"),
-        ];
-        let expected = expected.map(|(a, b)| (a.to_owned(), b.to_owned()));
-        assert_eq!(found.fields, BTreeMap::from(expected));
-        let model = Document { kind: "prescription".to_owned(), fields: found.fields.clone() };
-        assert_eq!(differences(&found, &model), Vec::<String>::new());
-        let mut other = model.clone();
-        other.fields.insert("quantity".to_owned(), "20".to_owned());
-        assert_eq!(differences(&found, &other), ["quantity: the model reads 20"]);
-        let kind = "imaging_report".to_owned();
-        let other = Document { kind, ..Document::default() };
-        assert_eq!(differences(&found, &other), ["the model takes it for imaging_report"]);
-    }
-
-    #[test]
-    fn pap_13_other_kinds_are_told_apart_in_both_languages() {
-        let kind = |lines: &[&str]| Document::by_letters(&[page(lines)], &kinds().unwrap()).kind;
-        assert_eq!(
-            kind(&["Radiology report", "Findings: clear", "Impression: normal"]),
-            "imaging_report"
-        );
-        assert_eq!(kind(&["出院小结", "入院诊断：肺炎", "出院诊断：肺炎"]), "discharge_summary");
-        assert_eq!(
-            kind(&["Laboratory report", "Test Result Reference range"]),
-            "laboratory_report"
-        );
-        assert_eq!(kind(&["Dear colleague"]), "");
-    }
-}
+mod tests;

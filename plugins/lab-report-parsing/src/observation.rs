@@ -1,6 +1,6 @@
 //! Rows that were received as observations of a message (OBX).
 
-use domain::{ExchangedDocument, LabRow, NoResult, Observation};
+use domain::{Circumstances, ExchangedDocument, LabRow, NoResult, Observation, PatientFacts};
 
 use crate::row::{Fields, row};
 
@@ -17,11 +17,11 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads the observations of a message.
-    pub fn of(document: &ExchangedDocument) -> Self {
+    /// Reads the observations of a message about a patient.
+    pub fn of(document: &ExchangedDocument, patient: &PatientFacts) -> Self {
         let observations = &document.observations;
         Self {
-            rows: observations.iter().filter_map(row_of).collect(),
+            rows: observations.iter().filter_map(|it| row_of(it, patient)).collect(),
             remarks: observations.iter().filter_map(remark_of).collect(),
         }
     }
@@ -29,7 +29,7 @@ impl Received {
 
 /// The row of an observation; nothing if it has no result. One that takes back what was reported
 /// before is a row without a value, which says so.
-fn row_of(observation: &Observation) -> Option<LabRow> {
+fn row_of(observation: &Observation, patient: &PatientFacts) -> Option<LabRow> {
     if is_file(observation) {
         return None;
     }
@@ -47,7 +47,7 @@ fn row_of(observation: &Observation) -> Option<LabRow> {
         unit: &observation.unit,
         flag: &observation.flag,
     };
-    Some(with_origin(observation, row(&fields)))
+    Some(with_origin(observation, row(&fields, patient)))
 }
 
 fn withdrawn_row(observation: &Observation, reason: NoResult) -> LabRow {
@@ -58,17 +58,21 @@ fn withdrawn_row(observation: &Observation, reason: NoResult) -> LabRow {
         unit: &observation.unit,
         flag: "",
     };
-    LabRow { withdrawn: Some(reason), ..with_origin(observation, row(&fields)) }
+    LabRow {
+        withdrawn: Some(reason),
+        ..with_origin(observation, row(&fields, &PatientFacts::default()))
+    }
 }
 
 /// A row with what its message says of it beside its columns.
 fn with_origin(observation: &Observation, row: LabRow) -> LabRow {
+    let notes = [observation.circumstances.notes.clone(), row.circumstances.notes.clone()].concat();
     LabRow {
         code: observation.code.clone(),
         scheme: observation.scheme.clone(),
         sub_id: observation.sub_id.clone(),
         status_received: observation.status.trim().to_owned(),
-        circumstances: observation.circumstances.clone(),
+        circumstances: Circumstances { notes, ..observation.circumstances.clone() },
         ..row
     }
 }
@@ -147,12 +151,15 @@ mod tests {
             is_reported,
             ..Observation::default()
         };
-        let row = row_of(&potassium("W", true)).unwrap();
+        let row = row_of(&potassium("W", true), &PatientFacts::default()).unwrap();
         assert_eq!((row.result.as_str(), row.withdrawn), ("", Some(NoResult::Wrong)));
         assert_eq!((row.reference.as_str(), row.abnormality.flag()), ("", ""));
-        assert_eq!(row_of(&potassium("W", false)), None);
-        assert_eq!(row_of(&potassium("I", true)), None);
-        assert_eq!(row_of(&potassium("C", true)).unwrap().withdrawn, None);
+        assert_eq!(row_of(&potassium("W", false), &PatientFacts::default()), None);
+        assert_eq!(row_of(&potassium("I", true), &PatientFacts::default()), None);
+        assert_eq!(
+            row_of(&potassium("C", true), &PatientFacts::default()).unwrap().withdrawn,
+            None
+        );
     }
 
     fn observed(value_type: &str, value: &str) -> Observation {
@@ -169,12 +176,16 @@ mod tests {
     fn hl7_60_a_result_of_any_type_is_a_row_and_what_is_none_is_told() {
         for value_type in ["NM", "SN", "CE", "DTM", "TM", "NA", "XPN", ""] {
             let observation = observed(value_type, "4.1");
-            assert_eq!(row_of(&observation).unwrap().result, "4.1", "{value_type}");
+            assert_eq!(
+                row_of(&observation, &PatientFacts::default()).unwrap().result,
+                "4.1",
+                "{value_type}"
+            );
             assert_eq!(remark_of(&observation), None, "{value_type}");
         }
         let mut empty = observed("NM", "");
         empty.circumstances.notes = vec!["clotted".to_owned()];
-        assert_eq!(row_of(&empty), None);
+        assert_eq!(row_of(&empty, &PatientFacts::default()), None);
         assert_eq!(remark_of(&empty).unwrap(), "Without a value: Potassium. Note: clotted");
         let pointer = remark_of(&observed("RP", "")).unwrap();
         assert_eq!(pointer, "Not read: Potassium, a pointer to a document elsewhere.");
@@ -186,7 +197,7 @@ mod tests {
         let mut observation = observed("NM", "4.1");
         observation.sub_id = "1.1".to_owned();
         observation.circumstances.specimen = "Serum".to_owned();
-        let row = row_of(&observation).unwrap();
+        let row = row_of(&observation, &PatientFacts::default()).unwrap();
         assert_eq!((row.sub_id.as_str(), row.status_received.as_str()), ("1.1", "F"));
         assert_eq!(row.circumstances, observation.circumstances);
     }
@@ -194,9 +205,9 @@ mod tests {
     #[test]
     fn an_observation_without_a_result_is_no_row() {
         let empty = Observation { value_type: "NM".to_owned(), ..Observation::default() };
-        assert_eq!(row_of(&empty), None);
+        assert_eq!(row_of(&empty, &PatientFacts::default()), None);
         let value = "x".to_owned();
         let document = Observation { value_type: "ED".to_owned(), value, ..Observation::default() };
-        assert_eq!(row_of(&document), None);
+        assert_eq!(row_of(&document, &PatientFacts::default()), None);
     }
 }

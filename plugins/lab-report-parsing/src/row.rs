@@ -1,7 +1,8 @@
 //! Builds a row of a laboratory report: its unit in UCUM, and whether its result is abnormal by its
 //! reference (HL7-61, HL7-63, PAP-12).
 
-use domain::{Abnormality, Code, FLAG_SEPARATOR, Finding, LabRow, Presence};
+use domain::{Abnormality, Code, FLAG_SEPARATOR, Finding, LabRow, PatientFacts, Presence};
+use encoding::laboratory::patient_range::{PatientRange, range_for};
 use encoding::laboratory::{reference_range, unit};
 
 /// The fields of a row as they were printed or sent.
@@ -14,11 +15,18 @@ pub(crate) struct Fields<'a> {
 }
 
 /// Builds a row. Values are never converted; a result that cannot be compared is unknown, and never
-/// normal.
-pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
+/// normal. Of a reference that depends on sex or age, the range of the patient is used; the row has
+/// the whole reference, and a note that names the range.
+pub(crate) fn row(fields: &Fields<'_>, patient: &PatientFacts) -> LabRow {
     let unit = unit::canonical(fields.unit).text;
-    let abnormality = reference_range::compare(fields.result, fields.reference, &unit);
-    LabRow {
+    let range = range_for(fields.reference, patient);
+    let usual = match &range {
+        PatientRange::Whole => fields.reference,
+        PatientRange::OfGroup(range) => range,
+        PatientRange::Unknown => "",
+    };
+    let abnormality = reference_range::compare(fields.result, usual, &unit);
+    let mut row = LabRow {
         entry_name: fields.name.to_owned(),
         result: fields.result.to_owned(),
         reference: fields.reference.to_owned(),
@@ -32,7 +40,12 @@ pub(crate) fn row(fields: &Fields<'_>) -> LabRow {
         withdrawn: None,
         key: 0,
         ..LabRow::default()
+    };
+    if let PatientRange::OfGroup(range) = range {
+        let note = format!("Compared with {range}, the range for the sex and age of the patient.");
+        row.circumstances.notes.push(note);
     }
+    row
 }
 
 /// Whether one of the sender's flags contradicts the computed abnormality. What either side leaves
@@ -84,7 +97,14 @@ pub(crate) fn finding(row: &LabRow) -> Option<Finding> {
         format!("{entry_name}: {value} is {direction} the reference {reference}.")
     };
     let code = Code::new("263654008", "SCT", "Abnormal");
-    Some(Finding { code, site: None, laterality: None, presence: Presence::Present, text })
+    Some(Finding {
+        code,
+        site: None,
+        laterality: None,
+        presence: Presence::Present,
+        change: None,
+        text,
+    })
 }
 
 #[cfg(test)]
@@ -93,7 +113,8 @@ mod tests {
 
     #[track_caller]
     fn check(result: &str, unit: &str, reference: &str, flag: &str, expected: (&str, bool)) {
-        let row = row(&Fields { name: "Leukocytes", result, reference, unit, flag });
+        let fields = Fields { name: "Leukocytes", result, reference, unit, flag };
+        let row = row(&fields, &PatientFacts::default());
         assert_eq!((row.abnormality.flag(), row.disagrees), expected);
     }
 
@@ -115,7 +136,7 @@ mod tests {
     fn hl7_63_what_the_laboratory_marks_is_a_finding_where_nothing_can_be_computed() {
         let text = |result, reference, flag| {
             let fields = Fields { name: "Troponin T", result, reference, unit: "ng/mL", flag };
-            finding(&row(&fields)).map(|it| it.text)
+            finding(&row(&fields, &PatientFacts::default())).map(|it| it.text)
         };
         let marked = text("2.4", "", "HH").unwrap();
         assert_eq!(marked, "Troponin T: 2.4 ng/mL is marked HH by the laboratory.");
@@ -123,5 +144,25 @@ mod tests {
         assert!(text("7", "0-5", "HH").unwrap().contains("above the reference 0-5"));
         assert_eq!(text("2.4", "", "N"), None);
         assert_eq!(text("2.4", "", ""), None);
+    }
+
+    #[test]
+    fn hl7_62_a_range_of_the_patients_sex_and_age_is_used_and_named() {
+        let haemoglobin = |sex: &str| {
+            let patient = PatientFacts { sex: sex.to_owned(), age: String::new() };
+            let reference = "男 130-175 女 115-150";
+            let fields = Fields { name: "Hb", result: "125", reference, unit: "g/L", flag: "" };
+            row(&fields, &patient)
+        };
+        let man = haemoglobin("M");
+        assert_eq!(
+            (man.abnormality, man.reference.as_str()),
+            (Abnormality::Low, "男 130-175 女 115-150")
+        );
+        assert!(man.circumstances.notes[0].contains("130-175"), "{:?}", man.circumstances);
+        assert_eq!(haemoglobin("F").abnormality, Abnormality::Normal);
+        let unknown = haemoglobin("");
+        assert_eq!(unknown.abnormality, Abnormality::Unknown);
+        assert!(unknown.circumstances.notes.is_empty());
     }
 }

@@ -5,7 +5,10 @@
 //! - [`comments`]: lines that are no rows;
 //! - [`layout`]: the rows below the headings, by columns;
 //! - [`markdown`]: the rows of a table that the model has written;
-//! - [`wording`]: corrections of cells by rule, and cells that cannot be right.
+//! - [`numbers`]: decimal commas and separators of thousands;
+//! - [`placement`]: where words and doubtful places stand on a row;
+//! - [`wording`]: corrections of cells by rule;
+//! - [`plausibility`]: rows that cannot be right.
 
 pub(crate) mod comments;
 pub(crate) mod dates;
@@ -13,8 +16,14 @@ pub(crate) mod headings;
 pub(crate) mod layout;
 pub(crate) mod lines;
 pub(crate) mod markdown;
+pub(crate) mod numbers;
+pub(crate) mod placement;
+pub(crate) mod plausibility;
 pub(crate) mod wording;
 
+use std::collections::BTreeSet;
+
+use crate::doubt::Doubt;
 use crate::page::Page;
 
 /// A row of a report, as it is printed.
@@ -30,30 +39,8 @@ pub(crate) struct Entry {
     pub(crate) unit: String,
     /// Mark of the laboratory: `H`, `↓`, `*`, 偏高.
     pub(crate) flag: String,
-    /// Why the row has to be checked, by its place on the page.
-    pub(crate) doubt: Option<Misplaced>,
-}
-
-/// Why a row may not be one of the table, or its result another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Misplaced {
-    /// It is below a line that ends the table.
-    BelowEnd,
-    /// The newest of dated columns is not certain.
-    Undated,
-    /// The line above may be the first of its name, or the heading of a section.
-    BelowName,
-}
-
-impl Misplaced {
-    /// The reason for people.
-    pub(crate) const fn reason(self) -> &'static str {
-        match self {
-            Self::BelowEnd => "it stands below the end of the table",
-            Self::BelowName => "its name may begin in the line above",
-            Self::Undated => "which of the dated columns is the newest is not certain",
-        }
-    }
+    /// Why the row has to be checked.
+    pub(crate) doubts: BTreeSet<Doubt>,
 }
 
 /// A row of a paper, with the reasons why it has to be checked.
@@ -83,5 +70,12 @@ impl ReadEntry {
 pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
     let is_recognised = pages.iter().any(|it| it.is_recognised);
     let entries = layout::entries(pages).into_iter();
-    entries.map(|it| wording::corrected(it, is_recognised)).collect()
+    let mut entries: Vec<Entry> = entries.map(|it| wording::corrected(it, is_recognised)).collect();
+    if is_recognised {
+        for entry in &mut entries {
+            entry.doubts.extend(plausibility::misread(entry));
+        }
+        plausibility::doubt_missing(&mut entries);
+    }
+    entries
 }

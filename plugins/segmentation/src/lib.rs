@@ -33,8 +33,9 @@
 //! - **Radiographs** (CR, DX, MG, RF, XA) are outlined for research, and hidden: the outlines stay with
 //!   the run (`isocenter run show`), and are in no finding, report or review; a comment says so.
 //!   `radiographs: shown` makes them findings. The published Dice of the model on them is below 0.15.
-//! - CT is shown in a window that suits the target, or in `window: { center: 40, width: 400 }`; MR
-//!   from its darkest to its brightest hundredth.
+//! - CT is shown in a window that suits the target, or in `window: { center: 40, width: 400 }`; a slice
+//!   of MR in the first window or table of its file, and one whose file states none from the darkest to
+//!   the brightest hundredth of the volume.
 //! - `prompt` replaces the prompt of the model's release; `{target}` in it stands for the target.
 //!   `tokens_max` is the upper bound of an answer.
 //! - A target is a known name (`known_target.rs`), any other text of up to 40 characters, which carries
@@ -55,7 +56,7 @@
 //! Every series that is a regular stack is worked on. If none is, the input is rejected as
 //! `geometry_inconsistent`, `pixels_undecodable` (a CT without Hounsfield units too) or
 //! `several_frames` (or `no_series_to_outline`, if it has only images of another kind, such as PET,
-//! OCT or slides of pathology), and the reason names the problems of each series: nothing is measured
+//! OCT or slides of pathology; the table in `plugins/README.md` has every class), and the reason names the problems of each series: nothing is measured
 //! on a guess. If some are, a comment names the series that were not looked at, but for localizers.
 //! Padding is in no outline.
 
@@ -72,7 +73,9 @@ mod target;
 mod threshold;
 
 use domain::{Code, NodeInput, NodeOutput, Section, SeriesInput};
+use imaging::SliceError;
 use plugin_api::{Context, HostError, NodeError, Plugin, export_plugin};
+use plugin_toolkit::picture::QuestionPictureError;
 use plugin_toolkit::progress::ProgressSpan;
 use plugin_toolkit::selection::images_in_order;
 
@@ -80,7 +83,7 @@ use crate::outline::outline;
 use crate::rejection::Reason;
 use crate::series_problem::{ProblemKind, SeriesProblems};
 pub use crate::settings::{Method, NetworkSettings, Radiographs, Settings, ThresholdTarget};
-use crate::subject::{Subject, is_of_radiographs, is_of_single_images};
+use crate::subject::{Refusal, Subject, is_of_radiographs, is_of_single_images};
 pub use crate::target::{SegmentCodes, Target};
 
 /// The plugin.
@@ -208,6 +211,11 @@ fn outline_images(
     let mut output = NodeOutput::default();
     for (index, image) in images.iter().enumerate() {
         let instance = &image.instance.instance;
+        if let Some(refusal) = Refusal::of_image(image.instance.sop_class.as_str()) {
+            let reason = format!("instance {instance}: {}", refusal.reason);
+            problems.add(&series.series, refusal.kind, &reason);
+            continue;
+        }
         let file = context
             .read_instance(instance)
             .map_err(|error| error.into_node_error(Reason::NoImage))?;
@@ -218,11 +226,21 @@ fn outline_images(
             }
             Err(error) => {
                 let reason = format!("instance {instance}: {error}");
-                problems.add(&series.series, ProblemKind::Undecodable, &reason);
+                problems.add(&series.series, problem_kind(&error), &reason);
             }
         }
     }
     Ok(output)
+}
+
+/// The fault of an image that cannot be shown.
+const fn problem_kind(error: &QuestionPictureError) -> ProblemKind {
+    match error {
+        QuestionPictureError::Rendering(SliceError::SeveralFrames) => ProblemKind::SeveralFrames,
+        QuestionPictureError::Rendering(_) | QuestionPictureError::Encoding(_) => {
+            ProblemKind::Undecodable
+        }
+    }
 }
 
 export_plugin!(Outline);
@@ -267,6 +285,7 @@ mod tests {
             site: None,
             laterality: None,
             presence: Presence::Possible,
+            change: None,
             text: "Area of lung: 12.0 pixels.".to_owned(),
         };
         let geometry = VolumeGeometry {

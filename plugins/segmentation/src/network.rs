@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use domain::{Algorithm, VolumeGeometry};
+use imaging::rendering::Views;
 use imaging::window::Window;
 use imaging::{FlatMask, Mask};
 use plugin_api::{Context, NodeError};
@@ -27,6 +28,9 @@ const TOKENS_MAX: usize = 512;
 pub(crate) enum ShownPages<'a> {
     /// The slices of a volume, one by one, in a window.
     Slices { values: &'a [f32], window: Window },
+    /// The slices of a volume, each as its file states. One whose file states nothing is in a window
+    /// over the whole volume.
+    FiledSlices { values: &'a [f32], over_values: Window },
     /// A single picture.
     Image(&'a QuestionPicture),
 }
@@ -35,24 +39,54 @@ impl ShownPages<'_> {
     const fn window(&self) -> Option<Window> {
         match self {
             Self::Slices { window, .. } => Some(*window),
-            Self::Image(_) => None,
+            Self::FiledSlices { .. } | Self::Image(_) => None,
         }
     }
 
     fn picture(
         &self,
+        context: &Context<'_>,
         geometry: &VolumeGeometry,
         index: usize,
     ) -> Result<QuestionPicture, NodeError> {
         match self {
             Self::Image(picture) => Ok((*picture).clone()),
-            Self::Slices { values, window } => {
-                let slice = values.chunks(geometry.pixels().max(1)).nth(index).unwrap_or_default();
-                QuestionPicture::from_slice(geometry.rows, geometry.columns, slice, *window)
-                    .map_err(|error| NodeError::rejected(Reason::SliceUnusable, error.to_string()))
+            Self::Slices { values, window } => slice_picture(geometry, values, index, *window),
+            Self::FiledSlices { values, over_values } => {
+                match filed_picture(context, geometry, index)? {
+                    Some(picture) => Ok(picture),
+                    None => slice_picture(geometry, values, index, *over_values),
+                }
             }
         }
     }
+}
+
+/// A slice of a volume in a window.
+fn slice_picture(
+    geometry: &VolumeGeometry,
+    values: &[f32],
+    index: usize,
+    window: Window,
+) -> Result<QuestionPicture, NodeError> {
+    let slice = values.chunks(geometry.pixels().max(1)).nth(index).unwrap_or_default();
+    QuestionPicture::from_slice(geometry.rows, geometry.columns, slice, window)
+        .map_err(|error| NodeError::rejected(Reason::SliceUnusable, error.to_string()))
+}
+
+/// A slice as its file states, like every other image; nothing if it states nothing.
+fn filed_picture(
+    context: &Context<'_>,
+    geometry: &VolumeGeometry,
+    index: usize,
+) -> Result<Option<QuestionPicture>, NodeError> {
+    let Some(instance) = geometry.instances.get(index) else { return Ok(None) };
+    let file =
+        context.read_instance(instance).map_err(|error| error.into_node_error(Reason::NoImage))?;
+    let shown = QuestionPicture::views_of_file(file, &Views::First).map_err(|error| {
+        NodeError::rejected(Reason::SliceUnusable, format!("instance {instance}: {error}"))
+    })?;
+    Ok(shown.into_iter().find(|it| it.manner.is_filed()).map(|it| it.picture))
 }
 
 /// A target as the model has drawn it.
@@ -93,7 +127,7 @@ pub(crate) fn outline(
         if context.is_cancelled() {
             return Err(NodeError::Unavailable("the run was cancelled".to_owned()));
         }
-        let pictures = [pages.picture(geometry, index)?];
+        let pictures = [pages.picture(context, geometry, index)?];
         let question =
             Question::new(&prompt, &pictures).tokens_max(settings.tokens_max.unwrap_or(TOKENS_MAX));
         let answer = question.ask(context)?;

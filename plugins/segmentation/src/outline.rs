@@ -71,6 +71,7 @@ impl Outlines {
                 site: None,
                 laterality: object.laterality,
                 presence: *presence,
+                change: None,
                 text: format!("{text}{attribution}"),
             });
             self.segments.push(segment(context, target, object, &mask, measurements, subject)?);
@@ -252,8 +253,9 @@ fn tissue(subject: &Subject<'_>, volume: &VolumeRef<'_>) -> Mask {
     Mask::of(&volume.geometry, volume.values, |it| it > darkest + TISSUE_SHARE * width)
 }
 
-/// How a subject is shown to the model: CT in a window that suits the target, other slices from
-/// their darkest to their brightest hundredth, images as their files state.
+/// How a subject is shown to the model: CT in a window that suits the target, other slices and images
+/// as their files state, and slices whose file states nothing from the darkest to the brightest
+/// hundredth of the volume.
 fn shown_pages<'a>(
     settings: &NetworkSettings,
     target: &Target,
@@ -265,9 +267,10 @@ fn shown_pages<'a>(
             values: volume.values,
             window: settings.window.unwrap_or_else(|| target.window()),
         },
-        Pixels::Volume(volume) => {
-            ShownPages::Slices { values: volume.values, window: Window::over(volume.values) }
-        }
+        Pixels::Volume(volume) => ShownPages::FiledSlices {
+            values: volume.values,
+            over_values: Window::over(volume.values),
+        },
     }
 }
 
@@ -318,7 +321,7 @@ fn segment(
 /// The finding of a target of which there is no object.
 fn empty_finding(target: &Target, presence: Presence, text: &str) -> Finding {
     let code = target.codes().kind;
-    Finding { code, site: None, laterality: None, presence, text: text.to_owned() }
+    Finding { code, site: None, laterality: None, presence, change: None, text: text.to_owned() }
 }
 
 /// The volume or area of an object as a sentence; of a countable target, its axes too.

@@ -4,6 +4,7 @@ use domain::{SeriesInput, SopInstanceUid, VolumeGeometry};
 use imaging::rendering::{image_geometry, padding};
 use imaging::{FlatMask, Mask};
 use plugin_api::VolumeRef;
+use plugin_toolkit::image_class::{Form, ImageClass};
 use plugin_toolkit::picture::{QuestionPicture, QuestionPictureError};
 
 use crate::series_problem::ProblemKind;
@@ -15,51 +16,10 @@ const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// MR Image Storage.
 const MR_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.4";
 
-/// A class of images that are not outlined.
-struct RefusedClass {
-    sop_class: &'static str,
-    name: &'static str,
-    /// Whether its images would be outlined if each frame were an image.
-    has_frames: bool,
-    /// Whether a reader would expect it to be outlined by Hounsfield units.
-    is_ct: bool,
-}
+/// Classes of CT of several frames: a reader would expect them to be outlined by Hounsfield units.
+const CT_OF_FRAMES: [&str; 2] = ["1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"];
 
-/// A class of several frames whose single-frame counterpart is outlined (PS3.4, B.5).
-const fn of_frames(sop_class: &'static str, name: &'static str, is_ct: bool) -> RefusedClass {
-    RefusedClass { sop_class, name, has_frames: true, is_ct }
-}
-
-/// A class of which nothing is outlined.
-const fn other(sop_class: &'static str, name: &'static str) -> RefusedClass {
-    RefusedClass { sop_class, name, has_frames: false, is_ct: false }
-}
-
-/// The classes of images that are refused by their names. Whatever else is not accepted holds no image
-/// of a patient, such as reports and presentation states.
-const REFUSED_CLASSES: [RefusedClass; 19] = [
-    of_frames("1.2.840.10008.5.1.4.1.1.2.1", "Enhanced CT", true),
-    of_frames("1.2.840.10008.5.1.4.1.1.2.2", "Legacy Converted Enhanced CT", true),
-    of_frames("1.2.840.10008.5.1.4.1.1.4.1", "Enhanced MR", false),
-    of_frames("1.2.840.10008.5.1.4.1.1.4.4", "Legacy Converted Enhanced MR", false),
-    other("1.2.840.10008.5.1.4.1.1.128", "PET"),
-    other("1.2.840.10008.5.1.4.1.1.130", "Enhanced PET"),
-    other("1.2.840.10008.5.1.4.1.1.128.1", "Legacy Converted Enhanced PET"),
-    other("1.2.840.10008.5.1.4.1.1.20", "nuclear medicine"),
-    other("1.2.840.10008.5.1.4.1.1.77.1.5.4", "ophthalmic tomography (OCT)"),
-    other("1.2.840.10008.5.1.4.1.1.77.1.5.7", "corneal topography"),
-    other("1.2.840.10008.5.1.4.1.1.77.1.5.8", "ophthalmic OCT en face"),
-    other("1.2.840.10008.5.1.4.1.1.77.1.6", "whole slide microscopy"),
-    other("1.2.840.10008.5.1.4.1.1.77.1.2", "microscopy"),
-    other("1.2.840.10008.5.1.4.1.1.77.1.3", "slide microscopy"),
-    other("1.2.840.10008.5.1.4.1.1.13.1.1", "3D angiography"),
-    other("1.2.840.10008.5.1.4.1.1.13.1.3", "breast tomosynthesis"),
-    other("1.2.840.10008.5.1.4.1.1.14.1", "intravascular OCT"),
-    other("1.2.840.10008.5.1.4.1.1.6.2", "enhanced ultrasound volume"),
-    other("1.2.840.10008.5.1.4.1.1.481.1", "radiotherapy image"),
-];
-
-/// Why a series is refused.
+/// Why a series or an image is refused.
 pub(crate) struct Refusal {
     pub(crate) kind: ProblemKind,
     pub(crate) reason: String,
@@ -143,19 +103,41 @@ impl Method {
 
     /// Why a series of images is not outlined; nothing if nobody would expect it to be.
     pub(crate) fn refusal(&self, series: &SeriesInput) -> Option<Refusal> {
-        let is_for_all = match self {
-            Self::Threshold { .. } => false,
+        if self.accepts(series) {
+            return None;
+        }
+        let is_expected = |class: &&ImageClass| match self {
+            Self::Threshold { .. } => CT_OF_FRAMES.contains(&class.sop_class),
             Self::Network(_) => true,
         };
-        let mut classes = REFUSED_CLASSES.iter().filter(|it| it.is_ct || is_for_all);
-        let RefusedClass { name, has_frames, .. } =
-            classes.find(|it| has_class(series, it.sop_class))?;
-        Some(if *has_frames {
-            let reason = format!("{name}, several frames: not outlined yet");
-            Refusal { kind: ProblemKind::SeveralFrames, reason }
-        } else {
-            Refusal { kind: ProblemKind::Unsupported, reason: format!("{name}: not outlined yet") }
-        })
+        let classes =
+            series.instances.iter().filter_map(|it| ImageClass::of(it.sop_class.as_str()));
+        classes.filter(is_expected).map(Refusal::of).next()
+    }
+}
+
+impl Refusal {
+    /// Why images of a class are not outlined.
+    fn of(class: &ImageClass) -> Self {
+        let name = class.name;
+        match class.form {
+            Form::Frames => Self {
+                kind: ProblemKind::SeveralFrames,
+                reason: format!("{name}, several frames: not outlined yet"),
+            },
+            Form::Image | Form::OtherFrames => {
+                Self { kind: ProblemKind::Unsupported, reason: format!("{name}: not outlined yet") }
+            }
+        }
+    }
+
+    /// Why an image of a series that is outlined one by one is not; nothing if the file decides.
+    pub(crate) fn of_image(sop_class: &str) -> Option<Self> {
+        let class = ImageClass::of(sop_class)?;
+        match class.form {
+            Form::Image => None,
+            Form::Frames | Form::OtherFrames => Some(Self::of(class)),
+        }
     }
 }
 
@@ -177,6 +159,7 @@ fn has_class(series: &SeriesInput, sop_class: &str) -> bool {
 mod tests {
     use domain::SeriesInstance;
     use imaging::Picture;
+    use plugin_toolkit::image_class::IMAGE_CLASSES;
 
     use super::*;
     use crate::settings::Settings;
@@ -216,6 +199,63 @@ mod tests {
             let reason = |of: &Settings| of.method().refusal(&series).map(|it| it.reason);
             assert_eq!(reason(&threshold).as_deref(), by_threshold, "{class}");
             assert_eq!(reason(&network).as_deref(), by_network, "{class}");
+        }
+    }
+
+    /// The rows of the table of images in `plugins/README.md`: cells without their spaces.
+    fn documented() -> Vec<Vec<&'static str>> {
+        let text = include_str!("../../README.md");
+        let rows = text.lines().filter(|it| it.starts_with("| 1.2.840.10008."));
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+    }
+
+    /// What is done with images of a class, in the words of the table.
+    fn outcome(method: &Method, series: &SeriesInput) -> String {
+        let class = series.instances[0].sop_class.as_str();
+        if method.accepts(series) {
+            if !is_of_single_images(series) {
+                return "volume".to_owned();
+            }
+            return match Refusal::of_image(class) {
+                Some(refusal) => format!("refused: {}", refused_as(refusal.kind)),
+                None => "image".to_owned(),
+            };
+        }
+        match method.refusal(series) {
+            Some(refusal) => format!("refused: {}", refused_as(refusal.kind)),
+            None => "no CT".to_owned(),
+        }
+    }
+
+    fn refused_as(kind: ProblemKind) -> &'static str {
+        match kind {
+            ProblemKind::SeveralFrames => "several_frames",
+            ProblemKind::Unsupported => "no_series_to_outline",
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pap_05_every_class_of_images_is_taken_or_refused_as_the_documentation_says() {
+        let of_method = |method: &str| {
+            let json = serde_json::json!({"method": method, "targets": ["bone"]});
+            serde_json::from_value::<Settings>(json).unwrap()
+        };
+        let [threshold, network] = ["threshold", "network"].map(of_method);
+        let documented = documented();
+        assert_eq!(documented.len(), IMAGE_CLASSES.len());
+        for class in &IMAGE_CLASSES {
+            let row = documented.iter().find(|it| it[0] == class.sop_class).unwrap();
+            let [_, name, modality, by_threshold, by_network, _] = row.as_slice() else {
+                panic!("{row:?}")
+            };
+            let series =
+                SeriesInput { modality: (*modality).to_owned(), ..series(class.sop_class) };
+            let found = [&threshold, &network].map(|it| outcome(it.method(), &series));
+            assert_eq!(
+                (*name, found),
+                (class.name, [*by_threshold, *by_network].map(str::to_owned))
+            );
         }
     }
 

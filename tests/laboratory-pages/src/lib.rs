@@ -6,7 +6,9 @@
 )]
 
 mod catalogue;
+mod layouts;
 mod photograph;
+mod sample;
 
 use std::path::Path;
 use std::process::Command;
@@ -23,6 +25,7 @@ use krilla::text::{Font, TextDirection};
 use catalogue::choice;
 pub use catalogue::{Analyte, CATALOGUE};
 pub use photograph::{Damage, Distortion, as_jpeg, corners_of, damaged, distorted, turned};
+pub use sample::{Condition, Sample, SampleRow, sample};
 
 /// Size of an A4 page in points.
 const WIDTH: f32 = 595.28;
@@ -65,15 +68,41 @@ pub enum Layout {
     Panels,
     /// Chinese: code, name, result with its flag, reference, unit, in a grid.
     Coded,
+    /// English: test, three dated columns of which the newest is the second, unit, reference.
+    History,
+    /// Headings in both languages, Chinese names, Latin flags; a rule below each row.
+    Mixed,
+    /// English: two tables side by side, without rules.
+    Columns,
+    /// English: flag, result, units, range, test, between two rules, in lines close to each other.
+    Flagged,
 }
 
 impl Layout {
-    /// Every layout, in the order of seeds.
+    /// The layouts of [`report`], in the order of seeds.
     pub const ALL: [Self; 6] =
         [Self::Plain, Self::Grid, Self::Sections, Self::Chinese, Self::Panels, Self::Coded];
 
+    /// The layouts of [`sample`].
+    pub const SAMPLED: [Self; 10] = [
+        Self::Plain,
+        Self::Grid,
+        Self::Sections,
+        Self::Chinese,
+        Self::Panels,
+        Self::Coded,
+        Self::History,
+        Self::Mixed,
+        Self::Columns,
+        Self::Flagged,
+    ];
+
     const fn is_chinese(self) -> bool {
-        matches!(self, Self::Chinese | Self::Panels | Self::Coded)
+        matches!(self, Self::Chinese | Self::Panels | Self::Coded | Self::Mixed)
+    }
+
+    const fn has_panels(self) -> bool {
+        matches!(self, Self::Panels | Self::Columns)
     }
 }
 
@@ -87,35 +116,87 @@ pub struct Paper {
     pub rows: Vec<PaperRow>,
 }
 
+/// What a report is about, and how it writes numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// A line above and below the table.
+    pub line: String,
+    /// The lines that name the patient, instead of those of the seed.
+    pub patient: Vec<String>,
+    /// Whether it writes decimal commas.
+    pub has_decimal_commas: bool,
+    /// Whether each reference is one for men, and another for women.
+    pub has_ranges_by_sex: bool,
+}
+
+impl About {
+    /// A row as such a report prints it.
+    fn printed(&self, row: &PaperRow, is_chinese: bool) -> PaperRow {
+        let mut row = row.clone();
+        if self.has_ranges_by_sex && row.reference.contains(|it: char| it.is_ascii_digit()) {
+            let [man, woman] = if is_chinese { ["男", "女"] } else { ["M", "F"] };
+            row.reference = format!("{man} 0-0.01 {woman} {}", row.reference);
+        }
+        if self.has_decimal_commas {
+            row.result = row.result.replace('.', ",");
+            row.reference = row.reference.replace('.', ",");
+        }
+        row
+    }
+}
+
 /// The report of a seed. Consecutive seeds have different layouts.
 pub fn report(seed: u64) -> Paper {
-    report_saying(seed, "")
+    report_about(seed, &About::default())
 }
 
 /// Like [`report`], with `line` above and below the table.
 pub fn report_saying(seed: u64, line: &str) -> Paper {
-    let mut rng = Rng::with_seed(seed);
+    report_about(seed, &About { line: line.to_owned(), ..About::default() })
+}
+
+/// Like [`report`], about somebody or written in a certain way. The rows are those of the seed.
+pub fn report_about(seed: u64, about: &About) -> Paper {
     let index = usize::try_from(seed % Layout::ALL.len() as u64).unwrap();
     let layout = *Layout::ALL.get(index).unwrap();
-    let count = rng.usize(5..if layout == Layout::Panels { 25 } else { 22 });
+    let (sheet, rows) = composed(&mut Rng::with_seed(seed), layout, about);
+    Paper { layout, pdf: sheet.pdf(), rows }
+}
+
+/// A page of this layout, and its rows.
+fn composed(rng: &mut Rng, layout: Layout, about: &About) -> (Sheet, Vec<PaperRow>) {
+    let count = rng.usize(5..if layout.has_panels() { 25 } else { 22 });
     let mut chosen: Vec<&Analyte> = CATALOGUE.iter().collect();
     rng.shuffle(&mut chosen);
-    let rows: Vec<PaperRow> =
-        chosen.into_iter().take(count).map(|it| it.row(&mut rng, layout.is_chinese())).collect();
-    let mut sheet = Sheet::new(&mut rng);
-    sheet.add_head(&mut rng, layout);
-    sheet.add_line(line);
+    chosen.truncate(count);
+    let is_chinese = layout.is_chinese();
+    let rows_of = |rng: &mut Rng| -> Vec<PaperRow> {
+        chosen.iter().map(|it| it.row(rng, is_chinese)).collect()
+    };
+    let rows = rows_of(rng);
+    let mut sheet = Sheet::new(rng);
+    sheet.add_head(rng, layout, &about.patient);
+    sheet.add_line(&about.line);
+    let printed: Vec<PaperRow> = rows.iter().map(|it| about.printed(it, is_chinese)).collect();
     match layout {
-        Layout::Plain => plain(&mut sheet, &rows),
-        Layout::Grid => grid(&mut sheet, &rows),
-        Layout::Sections => sections(&mut sheet, &mut rng, &rows),
-        Layout::Chinese => chinese(&mut sheet, &rows),
-        Layout::Panels => panels(&mut sheet, &rows),
-        Layout::Coded => coded(&mut sheet, &rows),
+        Layout::Plain => plain(&mut sheet, &printed),
+        Layout::Grid => grid(&mut sheet, &printed),
+        Layout::Sections => sections(&mut sheet, rng, &printed),
+        Layout::Chinese => chinese(&mut sheet, &printed),
+        Layout::Panels => panels(&mut sheet, &printed),
+        Layout::Coded => coded(&mut sheet, &printed),
+        Layout::History => {
+            let before = [rows_of(rng), rows_of(rng)];
+            layouts::history(&mut sheet, &printed, &before);
+        }
+        Layout::Mixed => layouts::mixed(&mut sheet, &printed),
+        Layout::Columns => layouts::columns(&mut sheet, &printed),
+        Layout::Flagged => layouts::flagged(&mut sheet, &printed),
     }
+    sheet.row = None;
     sheet.add_foot(layout);
-    sheet.add_line(line);
-    Paper { layout, pdf: sheet.pdf(), rows }
+    sheet.add_line(&about.line);
+    (sheet, rows)
 }
 
 /// A page of a PDF as a picture, rendered by `pdftoppm`, a program independent of the project.
@@ -142,6 +223,8 @@ struct Sheet {
     pitch: f32,
     /// Baseline of the current line.
     y: f32,
+    /// Number of the row that is written.
+    row: Option<usize>,
 }
 
 /// A text on the page, from the left end of its baseline.
@@ -151,6 +234,8 @@ struct Text {
     size: f32,
     is_bold: bool,
     content: String,
+    /// Number of its row.
+    row: Option<usize>,
 }
 
 /// A font file, read by the library that draws and by the one that measures.
@@ -188,17 +273,39 @@ impl Sheet {
             size,
             pitch,
             y: 60.0,
+            row: None,
         }
     }
 
     fn put(&mut self, x: f32, text: &str) {
         let content = text.to_owned();
-        self.texts.push(Text { x, y: self.y, size: self.size, is_bold: false, content });
+        let Self { y, size, row, .. } = *self;
+        self.texts.push(Text { x, y, size, is_bold: false, content, row });
     }
 
     fn heading(&mut self, x: f32, text: &str) {
         let content = text.to_owned();
-        self.texts.push(Text { x, y: self.y, size: self.size, is_bold: true, content });
+        let Self { y, size, .. } = *self;
+        self.texts.push(Text { x, y, size, is_bold: true, content, row: None });
+    }
+
+    /// The box around a text: left, top, right, bottom.
+    fn place(&self, text: &Text) -> [f32; 4] {
+        let latin = if text.is_bold { &self.bold } else { &self.latin };
+        let letters: Vec<char> = text.content.chars().collect();
+        let widths = letters.chunk_by(|a, b| is_chinese(*a) == is_chinese(*b)).map(|run| {
+            let piece: String = run.iter().collect();
+            let is_chinese = run.iter().any(|it| is_chinese(*it));
+            if is_chinese { text.size * run.len() as f32 } else { latin.width(&piece, text.size) }
+        });
+        let width: f32 = widths.sum();
+        [text.x, text.y - 0.8 * text.size, text.x + width, text.y + 0.22 * text.size]
+    }
+
+    /// The boxes around the texts of a row.
+    fn places(&self, row: usize) -> Vec<[f32; 4]> {
+        let own = self.texts.iter().filter(|it| it.row == Some(row));
+        own.filter(|it| !it.content.is_empty()).map(|it| self.place(it)).collect()
     }
 
     /// Adds a horizontal rule above the current line.
@@ -243,14 +350,15 @@ impl Sheet {
         self.y += self.pitch;
     }
 
-    fn add_head(&mut self, rng: &mut Rng, layout: Layout) {
+    fn add_head(&mut self, rng: &mut Rng, layout: Layout, patient: &[String]) {
         let title = if layout.is_chinese() {
             "华东中心医院检验报告单"
         } else {
             "Riverside Laboratory Report"
         };
         let content = title.to_owned();
-        self.texts.push(Text { x: 170.0, y: self.y, size: 15.0, is_bold: true, content });
+        let y = self.y;
+        self.texts.push(Text { x: 170.0, y, size: 15.0, is_bold: true, content, row: None });
         self.y += 28.0;
         let number = rng.u32(100_000..999_999);
         let lines = if layout.is_chinese() {
@@ -264,8 +372,8 @@ impl Sheet {
                 format!("ID: {number}    Specimen: Serum"),
             ]
         };
-        for text in lines {
-            self.put(50.0, &text);
+        for text in if patient.is_empty() { &lines } else { patient } {
+            self.put(50.0, text);
             self.next_line();
         }
         self.y += 10.0;
@@ -334,7 +442,8 @@ fn plain(sheet: &mut Sheet, rows: &[PaperRow]) {
     let columns = [50.0, 270.0, 340.0, 390.0, 470.0];
     sheet.headings(&columns, &["Test", "Result", "Flag", "Unit", "Reference"]);
     sheet.next_line();
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
+        sheet.row = Some(index);
         let cells = [&row.name, &row.result, &row.flag, &row.unit, &row.reference];
         sheet.cells(&columns, cells);
         sheet.next_line();
@@ -348,7 +457,8 @@ fn grid(sheet: &mut Sheet, rows: &[PaperRow]) {
     sheet.rule(50.0, 546.0);
     sheet.headings(&columns, &headings);
     sheet.next_line();
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
+        sheet.row = Some(index);
         sheet.rule(50.0, 546.0);
         sheet.cells(&columns, [&row.reference, &row.name, &row.unit, &row.result]);
         sheet.next_line();
@@ -368,6 +478,7 @@ fn sections(sheet: &mut Sheet, rng: &mut Rng, rows: &[PaperRow]) {
             sheet.heading(75.0, titles.iter().cycle().nth(index / 6).unwrap());
             sheet.next_line();
         }
+        sheet.row = Some(index);
         let method = choice(rng, &["Calc", "ISE", "ELISA", "Photom"]);
         let number = (index + 1).to_string();
         let (first, rest) = in_two_lines(&row.name);
@@ -399,6 +510,7 @@ fn chinese(sheet: &mut Sheet, rows: &[PaperRow]) {
     sheet.next_line();
     sheet.rule(45.0, 550.0);
     for (index, row) in rows.iter().enumerate() {
+        sheet.row = Some(index);
         let number = (index + 1).to_string();
         let cells = [&number, &row.name, &row.result, &row.flag, &row.unit, &row.reference];
         sheet.cells(&columns, cells);
@@ -420,8 +532,9 @@ fn panels(sheet: &mut Sheet, rows: &[PaperRow]) {
     sheet.rule(36.0, 560.0);
     let half = rows.len().div_ceil(2);
     for index in 0..half {
-        for (shift, row) in shifts.into_iter().zip([rows.get(index), rows.get(index + half)]) {
-            let Some(row) = row else { continue };
+        for (shift, at) in shifts.into_iter().zip([index, index + half]) {
+            let Some(row) = rows.get(at) else { continue };
+            sheet.row = Some(at);
             let cells = [&row.name, &row.result, &row.unit, &row.reference];
             for (x, text) in columns.into_iter().zip(cells) {
                 sheet.put(x + shift, text);
@@ -438,6 +551,7 @@ fn coded(sheet: &mut Sheet, rows: &[PaperRow]) {
     sheet.headings(&columns, &["代号", "项目名称", "检验结果", "参考区间", "单位"]);
     sheet.next_line();
     for (index, row) in rows.iter().enumerate() {
+        sheet.row = Some(index);
         sheet.rule(50.0, 546.0);
         let code = format!("L{:03}", index * 7 + 11);
         let result = if row.flag.is_empty() {

@@ -378,7 +378,7 @@ pub struct Orders {
 }
 
 /// ORC-1 and ORC-5, and whether the two cancel.
-const CONTROLS: [(&str, &str, bool); 12] = [
+const CONTROLS: [(&str, &str, bool); 16] = [
     ("NW", "", false),
     ("NW", "SC", false),
     ("XO", "IP", false),
@@ -391,6 +391,10 @@ const CONTROLS: [(&str, &str, bool); 12] = [
     ("SC", "CA", true),
     ("SC", "DC", true),
     ("XO", "CA", true),
+    ("RO", "", false),
+    ("RP", "", true),
+    ("RU", "", true),
+    ("SC", "RP", true),
 ];
 
 impl Orders {

@@ -13,6 +13,7 @@ use citrus_v::{CheckpointIndex, SamConfig, Weights};
 use imaging::FlatMask;
 use serde_json::Value;
 
+use crate::set::every_fourth;
 use crate::{Set, Tensors, assert_close, device};
 
 /// A folder with a checkpoint. One that a test made is removed with the value.
@@ -146,13 +147,6 @@ fn image_embeddings_are_those_of_the_reference() {
 /// The layout of the reference, NCHW.
 fn channels_first(map: &Tensor) -> Tensor {
     map.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()
-}
-
-/// Every fourth row of an axis.
-pub(crate) fn every_fourth(x: &Tensor, axis: usize) -> Tensor {
-    let side = u32::try_from(x.dim(axis).unwrap()).unwrap();
-    let rows: Vec<u32> = (0..side).step_by(4).collect();
-    x.index_select(&Tensor::new(rows, &device()).unwrap(), axis).unwrap()
 }
 
 /// The prompt of a case, from its points, labels, boxes and masks.

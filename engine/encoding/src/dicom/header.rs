@@ -76,14 +76,15 @@ impl Encoding {
 }
 
 /// Sequences of the top level of which the first item is retained: Issuer of Patient ID Qualifiers
-/// (PS3.3, 10.15), Request Attributes (PS3.3, C.7.3.1.1), and what assigned the numbers of the order
-/// (`HL7v2 Hierarchic Designator`; PS3.3, 10.17).
-pub const RETAINED_SEQUENCES: [Tag; 5] = [
+/// (PS3.3, 10.15), Request Attributes (PS3.3, C.7.3.1.1), what assigned the numbers of the order
+/// (`HL7v2 Hierarchic Designator`; PS3.3, 10.17), and View Code (PS3.3, C.8.11.5).
+pub const RETAINED_SEQUENCES: [Tag; 6] = [
     ISSUER_OF_ACCESSION_NUMBER,
     ISSUER_QUALIFIERS,
     REQUEST_ATTRIBUTES,
     ORDER_PLACER_IDENTIFIER,
     ORDER_FILLER_IDENTIFIER,
+    VIEW_CODE,
 ];
 
 /// Issuer of Accession Number Sequence.
@@ -94,6 +95,9 @@ pub const ORDER_PLACER_IDENTIFIER: Tag = Tag(0x0040, 0x0026);
 
 /// Order Filler Identifier Sequence.
 pub const ORDER_FILLER_IDENTIFIER: Tag = Tag(0x0040, 0x0027);
+
+/// View Code Sequence.
+pub const VIEW_CODE: Tag = Tag(0x0054, 0x0220);
 
 /// Issuer of Patient ID Qualifiers Sequence.
 const ISSUER_QUALIFIERS: Tag = Tag(0x0010, 0x0024);
@@ -191,6 +195,11 @@ impl Header {
         let item = self.first_items.get(&sequence)?;
         let part = |tag| self.decoded(item.get(&tag)?);
         part(LOCAL_NAMESPACE_ENTITY_ID).or_else(|| part(UNIVERSAL_ENTITY_ID))
+    }
+
+    /// An element of the first item of one of [`RETAINED_SEQUENCES`], decoded.
+    pub fn nested_text(&self, sequence: Tag, tag: Tag) -> Option<DecodedText> {
+        self.decoded(self.first_items.get(&sequence)?.get(&tag)?)
     }
 
     fn decoded(&self, bytes: &[u8]) -> Option<DecodedText> {

@@ -21,7 +21,8 @@ use report::status::StatusCodes;
 use report::{Engine, ReportError, ReportInput, StudyDescription, Templates, compose};
 
 use super::content::{
-    content, is_withdrawn, report_context, result_set, study_description, unreadable_identity,
+    content, has_lost_orders, is_withdrawn, report_context, result_set, study_description,
+    unreadable_identity,
 };
 use crate::configuration::SiteDestination;
 use crate::header::{self, HeaderReadError};
@@ -31,6 +32,15 @@ use crate::run::step::unsigned;
 /// may file an empty one under anybody (HL7-33).
 const WITHOUT_PATIENT: &str = "the study or message names no patient, whom an EHR would file it under; \
     it can be sent again once the patient is known";
+
+/// Why a report that was sent needs a person once its message is removed: its receivers know it by
+/// the orders that the message names (HL7-53).
+const WITHOUT_ORDERS: &str = "the message of the laboratory is not kept any more (retention), so the \
+    orders that the report was sent under are not known; its receivers have to be told";
+
+/// Attempts at a delivery in which an image may take too long to decode. In a later one the image
+/// goes without its findings drawn in, and the delivery says so.
+const SLOW_ATTEMPTS_MAX: i32 = 8;
 
 /// The contents of masks, packed, by SHA-256.
 type Masks = BTreeMap<String, Vec<u8>>;
@@ -81,10 +91,13 @@ impl Composer {
 
     async fn masks(&self, view: &DeliveryView) -> Result<Masks, ComposeFailure> {
         let mut masks = Masks::new();
+        // A withdrawal shows no mask: it goes out whatever happened to them.
+        if is_withdrawn(view) {
+            return Ok(masks);
+        }
         for segment in segments(&content(view)) {
-            let mask = self.archive.artifact(&segment.mask).await.map_err(|error| {
-                ComposeFailure::Retryable { reason: format!("a mask cannot be read: {error}") }
-            })?;
+            let mask = self.archive.artifact(&segment.mask).await;
+            let mask = mask.map_err(|error| unread_mask(&error))?;
             masks.insert(segment.mask.sha256.clone(), mask);
         }
         Ok(masks)
@@ -114,7 +127,10 @@ impl Composer {
                 Err(DecodeError::Undecodable { reason }) => {
                     pictures.undecodable.insert(instance, reason);
                 }
-                Err(error @ DecodeError::Unavailable { .. }) => {
+                Err(DecodeError::OutOfTime { reason }) if delivery.attempt >= SLOW_ATTEMPTS_MAX => {
+                    pictures.undecodable.insert(instance, reason);
+                }
+                Err(error @ (DecodeError::Unavailable { .. } | DecodeError::OutOfTime { .. })) => {
                     return Err(ComposeFailure::Retryable { reason: error.to_string() });
                 }
             }
@@ -141,6 +157,19 @@ pub(super) fn unread_image(error: &io::Error) -> ComposeFailure {
         return ComposeFailure::NeedsPerson { reason };
     }
     ComposeFailure::Retryable { reason: format!("an image of its study cannot be read: {error}") }
+}
+
+/// What follows if a mask cannot be read: it is lost or damaged, or the disk fails just now.
+fn unread_mask(error: &io::Error) -> ComposeFailure {
+    let lost = match error.kind() {
+        io::ErrorKind::NotFound => "a mask of its result is not in the archive any more",
+        io::ErrorKind::InvalidData => "a mask of its result is damaged in the archive",
+        _ => {
+            let reason = format!("a mask of its result cannot be read: {error}");
+            return ComposeFailure::Retryable { reason };
+        }
+    };
+    ComposeFailure::NeedsPerson { reason: lost.to_owned() }
 }
 
 /// One delivery with everything that was read for it.
@@ -219,8 +248,13 @@ impl Composition<'_> {
         {
             return Err(ComposeFailure::NeedsPerson { reason });
         }
+        if !is_routing && has_lost_orders(view) {
+            return Err(ComposeFailure::NeedsPerson { reason: WITHOUT_ORDERS.to_owned() });
+        }
         // A node may have ended after the masks were read.
-        if segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256)) {
+        if !is_withdrawn(view)
+            && segments(&content(view)).any(|it| !self.masks.contains_key(&it.mask.sha256))
+        {
             let reason = "another node ended meanwhile".to_owned();
             return Err(ComposeFailure::Retryable { reason });
         }
@@ -231,9 +265,10 @@ impl Composition<'_> {
         self.delivery.what.iter().any(|it| it.is_for_ehr())
     }
 
-    /// Blocks what gives way to the result of another run: a signed result stands until a person signs
-    /// the later one, and is never sent again once that has happened (DIN-52). Objects of a rejected
-    /// proposal are withdrawn all the same; messages would withdraw the signed result with it.
+    /// Blocks what gives way to the result of another run: a signed result stands until a person
+    /// signs the later one, and is never sent again once that has happened (DIN-52). Objects of a
+    /// rejected proposal are withdrawn all the same; messages would withdraw the signed result with
+    /// it.
     fn run_block(&self, view: &DeliveryView) -> Option<Block> {
         let is_void = is_withdrawn(view);
         if view.is_proposal() && (!is_void || self.is_for_ehr()) {
@@ -254,8 +289,8 @@ impl Composition<'_> {
     }
 }
 
-/// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn. What
-/// a person has signed is theirs to take back.
+/// Blocks a draft in whose place a later run or message holds: what it states may be withdrawn.
+/// What a person has signed is theirs to take back.
 fn replaced_block(view: &DeliveryView) -> Option<Block> {
     let is_signed = view.reviewed.as_ref().is_some_and(|it| it.state.is_signed());
     (view.is_superseded && !is_signed).then(|| Block {
@@ -363,6 +398,23 @@ mod tests {
 
     async fn failure(path: PathBuf) -> ComposeFailure {
         without_header(&header::of_stored(path, &NoDecoder).await.unwrap_err())
+    }
+
+    #[test]
+    fn out_34_a_damaged_mask_goes_to_a_person_and_a_failing_disk_is_waited_for() {
+        for (kind, expected) in [
+            (io::ErrorKind::NotFound, "not in the archive any more"),
+            (io::ErrorKind::InvalidData, "is damaged"),
+        ] {
+            let ComposeFailure::NeedsPerson { reason } = unread_mask(&kind.into()) else {
+                panic!()
+            };
+            assert!(reason.contains(expected), "{reason}");
+        }
+        // EIO, which has no kind of its own.
+        let failing = io::Error::from_raw_os_error(5);
+        let ComposeFailure::Retryable { reason } = unread_mask(&failing) else { panic!() };
+        assert!(reason.contains("cannot be read"), "{reason}");
     }
 
     #[tokio::test]

@@ -3,23 +3,26 @@
 
 use std::collections::BTreeMap;
 
-use contracts::{DeliveryView, Output, PluginPin, SentBefore, StoredInstance};
+use contracts::{DeliveryView, MessageSnapshot, Output, PluginPin, SentBefore, StoredInstance};
+use domain::row_keys::ChangeRow;
 use domain::{
-    Algorithm, InputInstance, LabRow, NodeOutput, PatientId, ResultSet, ResultStatus, Segment,
-    StudyInstanceUid, row_keys,
+    Algorithm, InputInstance, LabRow, NodeOutput, Observation, PatientId, ResultSet, ResultStatus,
+    Segment, StudyInstanceUid, row_keys,
 };
 use encoding::dicom::date_time;
 use encoding::dicom::header::{Header, Tag};
 use report::status::StatusCodes;
 use report::{Engine, PreviousDelivery, ReportContext, SentObject, StudyDescription, TakenOut};
 
+use super::row_sources::RowSources;
 use crate::draft::draft_of;
 use crate::header::tags;
 
 /// All that a run found, as people left it or, before anybody decided, as its nodes drafted it
 /// (OUT-01).
 pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
-    let content = content(view);
+    let mut content = content(view);
+    note_sources(view, &mut content.laboratory);
     let reviewed = view.reviewed.as_ref();
     let draft_status =
         if view.has_failures { ResultStatus::AiPartial } else { ResultStatus::AiDraft };
@@ -36,6 +39,7 @@ pub(super) fn result_set(view: &DeliveryView) -> ResultSet {
         regions: content.regions,
         laboratory: content.laboratory,
         sections: content.sections,
+        reasoning: content.reasoning,
         inputs: view.series.iter().flat_map(|it| &it.instances).map(input_instance).collect(),
         algorithms: view.plugins.values().map(algorithm).collect(),
     }
@@ -54,6 +58,24 @@ pub(super) fn content(view: &DeliveryView) -> NodeOutput {
     }
 }
 
+/// Notes on each row which observation of the message it was made of.
+fn note_sources(view: &DeliveryView, rows: &mut [LabRow]) {
+    let draft = draft_of(&view.outputs, &view.plugins, &view.run);
+    let observations = view.message.iter().flat_map(|it| &it.document.observations);
+    let observations: Vec<Observation> = observations.cloned().collect();
+    RowSources::of(&draft.laboratory, &observations).note_on(rows);
+}
+
+/// Whether it is not known any more which orders of the laboratory a report was sent under:
+/// retention has removed the message that named them.
+pub(super) fn has_lost_orders(view: &DeliveryView) -> bool {
+    let is_gone = |it: &MessageSnapshot| it.document.message_type.is_empty();
+    let is_of_laboratory = |it: &LabRow| !it.status_received.is_empty();
+    view.before.is_some()
+        && view.message.as_ref().is_some_and(is_gone)
+        && content(view).laboratory.iter().any(is_of_laboratory)
+}
+
 /// The rows of the draft that people have taken out: a receiver of the draft may have them.
 fn taken_out(view: &DeliveryView) -> TakenOut {
     let draft = draft_of(&view.outputs, &view.plugins, &view.run);
@@ -66,8 +88,19 @@ fn taken_out(view: &DeliveryView) -> TakenOut {
     let kept = segments(&content);
     // The key alone: a segment under another label is the same row.
     let is_segment = |one: &Segment| kept.iter().any(|it| it.key == one.key);
+    let mut removed: Vec<LabRow> =
+        draft.laboratory.iter().filter(|it| !is_row(it)).cloned().collect();
+    note_sources(view, &mut removed);
+    let stated = row_keys::changes(&content.findings);
+    let is_stated = |change: &ChangeRow| {
+        stated.iter().any(|it| it.finding == change.finding && it.key == change.key)
+    };
     TakenOut {
-        rows: draft.laboratory.iter().filter(|it| !is_row(it)).cloned().collect(),
+        changes: row_keys::changes(&draft.findings)
+            .into_iter()
+            .filter(|it| !is_stated(it))
+            .collect(),
+        rows: removed,
         segments: segments(&draft).into_iter().filter(|it| !is_segment(it)).collect(),
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn validated(
 ) -> Result<NodeOutput, ReviewRefusal> {
     let mut content = new.clone();
     check_texts(&content)?;
+    check_reasoning(&mut content, before)?;
     let known = KnownContent::of([draft, before]);
     let mut tracking_ids = BTreeSet::new();
     for segmentation in &mut content.segmentations {
@@ -49,7 +50,18 @@ fn invalid(text: String) -> ReviewRefusal {
 }
 
 fn check_texts(content: &NodeOutput) -> Result<(), ReviewRefusal> {
-    let NodeOutput { findings, segmentations, regions, laboratory, sections } = content;
+    let NodeOutput {
+        findings,
+        segmentations,
+        regions,
+        laboratory,
+        sections,
+        reasoning: _,
+        stated_patients,
+    } = content;
+    if !stated_patients.is_empty() {
+        return Err(invalid("a result states no patient: the engine knows whose it is".to_owned()));
+    }
     let counts =
         [findings.len(), segmentations.len(), regions.len(), laboratory.len(), sections.len()];
     if counts.iter().any(|it| *it > PARTS_MAX) {
@@ -70,6 +82,15 @@ fn check_texts(content: &NodeOutput) -> Result<(), ReviewRefusal> {
     if segments.clone().any(|it| it.label.is_empty() || it.label.chars().count() > 64) {
         return Err(invalid("a segment has a label of 1 to 64 characters".to_owned()));
     }
+    Ok(())
+}
+
+/// The reasoning is that of a model: nobody edits it, and content without it keeps it.
+fn check_reasoning(content: &mut NodeOutput, before: &NodeOutput) -> Result<(), ReviewRefusal> {
+    if !content.reasoning.is_empty() && content.reasoning != before.reasoning {
+        return Err(invalid("the reasoning of the model cannot be edited".to_owned()));
+    }
+    content.reasoning.clone_from(&before.reasoning);
     Ok(())
 }
 
@@ -189,6 +210,29 @@ mod tests {
         });
         let segmentations = vec![serde_json::from_value(segmentation).unwrap()];
         NodeOutput { segmentations, ..NodeOutput::default() }
+    }
+
+    #[test]
+    fn out_41_the_reasoning_of_the_model_outlives_an_edit_and_is_not_edited() {
+        let step = |text: &str| -> NodeOutput {
+            let reasoning = json!([{
+                "algorithm": {"name": "a", "version": "1", "parameters": {}},
+                "steps": [{"text": text}],
+            }]);
+            NodeOutput {
+                reasoning: serde_json::from_value(reasoning).unwrap(),
+                ..result(["a", "b"])
+            }
+        };
+        let draft = step("Ribs are intact.");
+        let masks = BTreeMap::new();
+        for new in [result(["a", "b"]), draft.clone()] {
+            let edited = validated(&draft, &draft, &new, &masks).unwrap();
+            assert_eq!(edited.reasoning, draft.reasoning);
+        }
+        assert!(validated(&draft, &draft, &step("Ribs are broken."), &masks).is_err());
+        let without = result(["a", "b"]);
+        assert!(validated(&without, &without, &draft, &masks).is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use contracts::{NodeAttempt, NodeFailure, NodeRunner, RunRecord, RunStep, RunStore, StoreError};
-use domain::event::{EventBody, RunCancelAsked, RunRetryAsked};
-use domain::{Actor, Event, NodeOutput};
+use domain::event::{EventBody, OtherPatientOnPages, RunCancelAsked, RunRetryAsked};
+use domain::{Actor, Event, NodeOutput, Outcome, Subject};
 use jiff::Timestamp;
 use uuid::Uuid;
 use workflow::{RunEvent, Workflow};
@@ -44,6 +44,7 @@ impl RunControl {
         outcome: Result<NodeOutput, NodeFailure>,
     ) -> Result<(), StoreError> {
         let node = attempt.node.clone();
+        let other_patient = outcome.as_ref().err().and_then(other_patient);
         let (event, output) = match outcome {
             Ok(output) => (RunEvent::Succeeded { node }, Some(output)),
             Err(failure) => (failure_event(node, &failure), None),
@@ -51,7 +52,11 @@ impl RunControl {
         let decide = |record: &RunRecord| {
             // Without a step, the node would be claimed again and again, and nobody would notice.
             let step = self.step(record, event, output);
-            step.or_else(|| Some(unreadable_step(record, &attempt.node)))
+            let mut step = step.unwrap_or_else(|| unreadable_step(record, &attempt.node));
+            let subject = Subject { node: Some(attempt.node.clone()), ..subject_of(record) };
+            let found = other_patient.map(|it| Event::new(subject, it));
+            step.events.extend(found.map(|it| it.ended(Outcome::SeriousFailure)));
+            Some(step)
         };
         self.store.change_run(attempt.run, Some(attempt), Box::new(decide)).await
     }
@@ -80,9 +85,23 @@ impl RunControl {
 
 fn failure_event(node: String, failure: &NodeFailure) -> RunEvent {
     match failure {
-        NodeFailure::Rejected { .. } => RunEvent::Rejected { node, reason: failure.to_string() },
+        NodeFailure::Rejected { .. } | NodeFailure::OtherPatient { .. } => {
+            RunEvent::Rejected { node, reason: failure.to_string() }
+        }
         NodeFailure::Retryable { .. } | NodeFailure::Cancelled => {
             RunEvent::Failed { node, reason: failure.to_string() }
+        }
+    }
+}
+
+/// What the trail records of pages of another patient.
+fn other_patient(failure: &NodeFailure) -> Option<OtherPatientOnPages> {
+    match failure {
+        NodeFailure::OtherPatient { pages, fields } => {
+            Some(OtherPatientOnPages { pages: pages.clone(), fields: fields.clone() })
+        }
+        NodeFailure::Rejected { .. } | NodeFailure::Retryable { .. } | NodeFailure::Cancelled => {
+            None
         }
     }
 }

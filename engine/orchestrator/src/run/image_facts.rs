@@ -4,22 +4,26 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use contracts::Decoder;
-use domain::{ImageFacts, NodeInput, PatientFacts, SopInstanceUid};
+use contracts::{Decoder, NodeFailure};
+use domain::{Code, ErrorChain, ImageFacts, NodeInput, PatientFacts, SopInstanceUid};
 use encoding::dicom::date_time;
-use encoding::dicom::header::{Header, Tag};
+use encoding::dicom::header::{Header, Tag, VIEW_CODE};
 use tracing::warn;
 
-use crate::header::{self, tags};
+use crate::header::{self, HeaderReadError, tags};
 
-/// Completes an input by the headers of its images. One that cannot be read is left out: the plugin
-/// will find out when it reads the file.
+/// Completes an input by the headers of its images. One that is no header within the limits is left
+/// out: the plugin will find out when it reads the file.
+///
+/// # Errors
+///
+/// Fails if the disk or the decoder does: by other facts, a plugin may choose other images.
 pub(crate) async fn completed(
     mut input: NodeInput,
     files: &BTreeMap<SopInstanceUid, PathBuf>,
     decoder: &dyn Decoder,
-) -> NodeInput {
-    let Some(study) = &mut input.study else { return input };
+) -> Result<NodeInput, NodeFailure> {
+    let Some(study) = &mut input.study else { return Ok(input) };
     let instances = study.series.iter().flat_map(|it| &it.instances);
     let wanted: Vec<SopInstanceUid> = instances.map(|it| it.instance.clone()).collect();
     let mut read = ReadFacts::default();
@@ -27,12 +31,17 @@ pub(crate) async fn completed(
         let Some(file) = files.get(&instance) else { continue };
         match header::of_stored(file.clone(), decoder).await {
             Ok(header) => read.add(instance, &header),
+            Err(error @ (HeaderReadError::Unreadable(_) | HeaderReadError::NoDecoder { .. })) => {
+                let reason =
+                    format!("the header of an image cannot be read: {}", ErrorChain(&error));
+                return Err(NodeFailure::Retryable { reason });
+            }
             Err(error) => warn!(%instance, %error, "a header cannot be read"),
         }
     }
     study.patient = read.patient;
     study.images = read.images;
-    input
+    Ok(input)
 }
 
 /// What was read of the images of a study so far.
@@ -64,6 +73,7 @@ fn image_facts(header: &Header) -> ImageFacts {
         instance_number: whole_number(header, tags::INSTANCE_NUMBER),
         image_type: codes(header, tags::IMAGE_TYPE),
         view_position: code(header, tags::VIEW_POSITION),
+        view_code: view_code(header),
         laterality,
         patient_orientation: codes(header, tags::PATIENT_ORIENTATION),
         body_part: code(header, tags::BODY_PART_EXAMINED),
@@ -72,6 +82,16 @@ fn image_facts(header: &Header) -> ImageFacts {
             .decimals(tags::IMAGE_ORIENTATION_PATIENT)
             .and_then(|it| it.try_into().ok()),
     }
+}
+
+/// The first item of View Code Sequence.
+fn view_code(header: &Header) -> Option<Code> {
+    let part = |tag| header.nested_text(VIEW_CODE, tag).map(|it| it.text);
+    Some(Code {
+        value: part(tags::CODE_VALUE)?,
+        scheme: part(tags::CODING_SCHEME_DESIGNATOR).unwrap_or_default(),
+        meaning: part(tags::CODE_MEANING).unwrap_or_default(),
+    })
 }
 
 /// A code string (CS).
@@ -116,7 +136,7 @@ fn is_age(text: &str) -> bool {
 
 /// The age between two dates (`YYYYMMDD`): in years from the second birthday on, before it in
 /// months.
-fn age_between(birth: &str, study: &str) -> Option<String> {
+pub(super) fn age_between(birth: &str, study: &str) -> Option<String> {
     let months = |date: &str| {
         let year: i32 = date.get(..4)?.parse().ok()?;
         let month: i32 = date.get(4..6)?.parse().ok()?;
@@ -176,6 +196,7 @@ mod tests {
             instance_number: Some(10),
             image_type: vec!["ORIGINAL".to_owned(), "PRIMARY".to_owned()],
             view_position: "PA".to_owned(),
+            view_code: None,
             laterality: "L".to_owned(),
             patient_orientation: vec!["L".to_owned(), "F".to_owned()],
             body_part: "CHEST".to_owned(),
@@ -184,6 +205,36 @@ mod tests {
         };
         assert_eq!(facts, expected);
         assert_eq!(image_facts(&header(&[])), ImageFacts::default());
+    }
+
+    #[test]
+    fn din_83_a_plugin_is_told_the_view_code_beside_the_view_position() {
+        let mut item = Vec::new();
+        for (element, vr, text) in [
+            (0x0100_u16, b"SH", "272479007 "),
+            (0x0102, b"SH", "SCT "),
+            (0x0104, b"LO", "postero-anterior"),
+        ] {
+            item.extend([0x08, 0x00]);
+            item.extend(element.to_le_bytes());
+            item.extend(vr);
+            item.extend(u16::try_from(text.len()).unwrap().to_le_bytes());
+            item.extend(text.bytes());
+        }
+        let length = u32::try_from(item.len()).unwrap();
+        let mut bytes = vec![0x54, 0x00, 0x20, 0x02, b'S', b'Q', 0, 0];
+        bytes.extend((length + 8).to_le_bytes());
+        bytes.extend([0xFE, 0xFF, 0x00, 0xE0]);
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(item);
+        let encoding = Encoding::of("1.2.840.10008.1.2.1");
+        let header =
+            read_encoded(Cursor::new(bytes.as_slice()), bytes.len() as u64, encoding).unwrap();
+
+        let facts = image_facts(&header);
+
+        assert_eq!(facts.view_code, Some(Code::new("272479007", "SCT", "postero-anterior")));
+        assert_eq!((facts.view_position.as_str(), facts.view()), ("", "postero-anterior"));
     }
 
     #[test]

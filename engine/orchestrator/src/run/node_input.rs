@@ -9,7 +9,11 @@ use domain::{
     ExchangedDocument, NodeInput, OrderInput, PatientFacts, SeriesInput, SeriesInstance,
     SopInstanceUid, StudyInput,
 };
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use workflow::{Item, Node};
+
+use super::image_facts::age_between;
 
 /// Code of the rejection of a node whose images retention has removed. Plugins have codes of their
 /// own; this is the only one of the engine.
@@ -21,7 +25,12 @@ const IMAGES_REMOVED: &str = "images_removed";
 /// What the headers of its images state is added by [`super::image_facts::completed`].
 ///
 /// With `item`, the node is one step of a `for_each` and gets that series or instance alone.
-pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>) -> NodeInput {
+pub(crate) fn node_input(
+    claimed: &ClaimedNode,
+    node: &Node,
+    item: Option<&Item>,
+    now: Timestamp,
+) -> NodeInput {
     let study = claimed.run.study.clone().map(|study| StudyInput {
         study,
         series: claimed.series.iter().filter_map(|it| series_input(it, item)).collect(),
@@ -32,9 +41,27 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>
     NodeInput {
         study,
         document: claimed.document.clone().map(without_order_numbers),
+        patient: patient_facts(claimed, now),
         order: claimed.orders.iter().find(|it| !it.is_cancelled).map(order_input),
         reports: claimed.reports.clone(),
         earlier: earlier.map(|(name, it)| (name.clone(), it.clone())).collect(),
+    }
+}
+
+/// Age and sex of the patient of a message, at the time that the message states, or else now.
+/// Nothing for a study: its headers state them.
+fn patient_facts(claimed: &ClaimedNode, now: Timestamp) -> PatientFacts {
+    let (Some(document), Some(patient)) = (&claimed.document, &claimed.patient) else {
+        return PatientFacts::default();
+    };
+    let stated_at = document.observations.iter().filter_map(|it| it.stated_at).max();
+    let date = stated_at.unwrap_or(now).to_zoned(TimeZone::system()).strftime("%Y%m%d").to_string();
+    let demographics = &patient.demographics;
+    let birth_date = demographics.birth_date.get(..8).unwrap_or_default();
+    let is_told = matches!(demographics.sex.as_str(), "M" | "F" | "O");
+    PatientFacts {
+        age: age_between(birth_date, &date).unwrap_or_default(),
+        sex: if is_told { demographics.sex.clone() } else { String::new() },
     }
 }
 
@@ -42,6 +69,8 @@ pub(crate) fn node_input(claimed: &ClaimedNode, node: &Node, item: Option<&Item>
 fn without_order_numbers(mut document: ExchangedDocument) -> ExchangedDocument {
     for observation in &mut document.observations {
         observation.filler = None;
+        observation.placer = None;
+        observation.accession.clear();
     }
     document
 }

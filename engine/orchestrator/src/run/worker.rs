@@ -7,12 +7,14 @@ use contracts::{
     RunStore, StoreError, WorkKind,
 };
 use domain::{ErrorChain, NodeOutput};
+use jiff::Timestamp;
 use tracing::{error, info, warn};
 use workflow::Work;
 
 use super::control::RunControl;
 use super::image_facts;
 use super::node_input::{check_files, files, node_input};
+use super::page_patient;
 use super::step::StoredRun;
 use crate::in_flight::InFlight;
 use crate::timing::{DATABASE_RETRY_DELAY, LEASE, LEASE_RENEWAL, POLL_INTERVAL};
@@ -97,12 +99,15 @@ impl RunWorker {
         if let Err(failure) = check_files(&call.files).await {
             return Some(Err(failure));
         }
+        let patient = claimed.patient;
         // The lease is renewed while headers are read, too: a study may have thousands.
         let work = self.run_plugin(call);
         tokio::pin!(work);
         loop {
             tokio::select! {
-                outcome = &mut work => return Some(outcome),
+                outcome = &mut work => {
+                    return Some(outcome.and_then(|it| page_patient::checked(it, patient.as_ref())));
+                }
                 () = tokio::time::sleep(LEASE_RENEWAL) => {
                     let renewed = self.store.renew_node(&attempt, LEASE).await;
                     if matches!(renewed, Err(StoreError::Superseded)) {
@@ -118,7 +123,7 @@ impl RunWorker {
 
     /// Completes the input by what the headers of its images state, and runs the plugin.
     async fn run_plugin(&self, mut call: NodeCall) -> Result<NodeOutput, NodeFailure> {
-        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await;
+        call.input = image_facts::completed(call.input, &call.files, &*self.decoder).await?;
         self.runner.run(call).await
     }
 
@@ -141,7 +146,7 @@ impl RunWorker {
             node: claimed.node.clone(),
             plugin: claimed.plugin.clone(),
             settings: settings.clone(),
-            input: node_input(claimed, node, item),
+            input: node_input(claimed, node, item, Timestamp::now()),
             files: files(&claimed.series, self.archive.as_ref()),
             deadline: node.timeout,
         })

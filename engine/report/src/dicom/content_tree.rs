@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Assigner, Code, Order, OrderNumber};
+use domain::{Assigner, Code, Order, OrderNumber, OutputKind, SopClassUid, SopInstanceUid};
 
 use crate::dicom::dataset::{DataSet, ObjectUids, code_item, date_time, reference};
 use crate::dicom::segmentation;
-use crate::input::{ReportContext, ReportInput, SentObject, StudyDescription};
+use crate::input::{Engine, ReportContext, ReportInput, SentObject, StudyDescription};
 use crate::language::Language;
 
 /// A code of PS3.16, Annex D.
@@ -49,17 +49,9 @@ pub(crate) fn document(set: DataSet, input: &ReportInput<'_>) -> DataSet {
 
 /// The observers: the engine, and the person who has changed or signed the result (TID 1002).
 pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
-    let engine = &input.context.engine;
     let relationship = "HAS OBS CONTEXT";
     let observer_type = dcm("121005", "Observer Type");
-    let mut items = vec![
-        code(relationship, &observer_type, &dcm("121007", "Device")),
-        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &engine.uid),
-        text(relationship, &dcm("121013", "Device Observer Name"), &engine.name),
-        text(relationship, &dcm("121014", "Device Observer Manufacturer"), &engine.manufacturer),
-        text(relationship, &dcm("121015", "Device Observer Model Name"), &engine.model),
-        text(relationship, &dcm("121016", "Device Observer Serial Number"), &engine.serial),
-    ];
+    let mut items = device_observer(&input.context.engine);
     if let Some(attested) = &input.results.attested {
         let name = item(relationship, "PNAME", &dcm("121008", "Person Observer Name"));
         let organization = dcm("121009", "Person Observer's Organization Name");
@@ -68,6 +60,19 @@ pub(crate) fn observers(input: &ReportInput<'_>) -> Vec<DataSet> {
         items.push(text(relationship, &organization, &attested.by.organization));
     }
     items
+}
+
+/// The engine as observer (TID 1004).
+pub(crate) fn device_observer(engine: &Engine) -> Vec<DataSet> {
+    let relationship = "HAS OBS CONTEXT";
+    vec![
+        code(relationship, &dcm("121005", "Observer Type"), &dcm("121007", "Device")),
+        uid_reference(relationship, &dcm("121012", "Device Observer UID"), &engine.uid),
+        text(relationship, &dcm("121013", "Device Observer Name"), &engine.name),
+        text(relationship, &dcm("121014", "Device Observer Manufacturer"), &engine.manufacturer),
+        text(relationship, &dcm("121015", "Device Observer Model Name"), &engine.model),
+        text(relationship, &dcm("121016", "Device Observer Serial Number"), &engine.serial),
+    ]
 }
 
 /// The language of an item and of those below it (TID 1204).
@@ -95,15 +100,15 @@ fn procedure_of(order: &Order) -> Option<Code> {
     is_coded.then(|| Code::new(&order.procedure_code, &order.procedure_scheme, &order.procedure))
 }
 
-/// The documents of the same SOP class that this one follows (PS3.3, C.17.2: Predecessor Documents).
+/// The documents of the same kind that this one follows (PS3.3, C.17.2: Predecessor Documents).
 pub(crate) fn predecessors(
     set: DataSet,
     context: &ReportContext,
     study: &StudyDescription,
-    sop_class: &str,
+    kind: OutputKind,
 ) -> DataSet {
     let sent = context.previous.iter().flat_map(|previous| &previous.objects);
-    let documents: Vec<&SentObject> = sent.filter(|it| it.sop_class == sop_class).collect();
+    let documents: Vec<&SentObject> = sent.filter(|it| it.kind == kind).collect();
     if documents.is_empty() {
         return set;
     }
@@ -120,7 +125,7 @@ pub(crate) fn sent_objects(sent: &[&SentObject]) -> Vec<DataSet> {
     series.into_iter().map(|(uid, instances)| series_reference(uid, instances)).collect()
 }
 
-fn series_reference(uid: &str, instances: Vec<DataSet>) -> DataSet {
+pub(crate) fn series_reference(uid: &str, instances: Vec<DataSet>) -> DataSet {
     DataSet::default().sequence(tags::REFERENCED_SOP_SEQUENCE, instances).text(
         tags::SERIES_INSTANCE_UID,
         VR::UI,
@@ -235,6 +240,35 @@ pub(crate) fn item(relationship: &str, value_type: &str, name: &Code) -> DataSet
         .text(tags::RELATIONSHIP_TYPE, VR::CS, relationship)
         .text(tags::VALUE_TYPE, VR::CS, value_type)
         .code(tags::CONCEPT_NAME_CODE_SEQUENCE, name)
+}
+
+/// A box on an image: its outline, with the image it is selected from (OUT-30).
+pub(crate) fn outline(place: &BoxPlace<'_>) -> DataSet {
+    let [left, top, right, bottom] = place.corners.map(f64::from);
+    let points = [left, top, right, top, right, bottom, left, bottom, left, top];
+    let image = reference(place.sop_class.as_str(), place.instance.as_str());
+    let image = match place.frame {
+        Some(frame) => image.text(tags::REFERENCED_FRAME_NUMBER, VR::IS, &frame.to_string()),
+        None => image,
+    };
+    let image = DataSet::default()
+        .text(tags::RELATIONSHIP_TYPE, VR::CS, "SELECTED FROM")
+        .text(tags::VALUE_TYPE, VR::CS, "IMAGE")
+        .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![image]);
+    item("CONTAINS", "SCOORD", &dcm("111030", "Image Region"))
+        .text(tags::GRAPHIC_TYPE, VR::CS, "POLYLINE")
+        .singles(tags::GRAPHIC_DATA, &points)
+        .sequence(tags::CONTENT_SEQUENCE, vec![image])
+}
+
+/// Where a box is.
+pub(crate) struct BoxPlace<'a> {
+    pub(crate) sop_class: &'a SopClassUid,
+    pub(crate) instance: &'a SopInstanceUid,
+    /// The frame, from 1, of an image of several.
+    pub(crate) frame: Option<u32>,
+    /// Left, top, right, bottom.
+    pub(crate) corners: [u32; 4],
 }
 
 /// A TEXT item.

@@ -7,7 +7,7 @@ use domain::sop_class;
 use crate::dicom::dataset::{Object, ObjectHeader, ObjectUids, date_time};
 use crate::input::{ReportError, ReportInput, StudyDescription};
 use crate::layout::narrative::{Narrative, ReportType};
-use crate::layout::pdf;
+use crate::layout::{pdf, reasoning};
 
 /// Series Number after the reports of the run.
 const SERIES_NUMBER: u32 = 9006;
@@ -22,7 +22,7 @@ pub(crate) fn encode(
     study: &StudyDescription,
 ) -> Result<Vec<Object>, ReportError> {
     let ReportInput { results, status, .. } = input;
-    let narrative = Narrative::new(input);
+    let narrative = Narrative { annex: reasoning::annex(input), ..Narrative::new(input) };
     let mut pages = pdf::encode(&narrative, input.fonts)?;
     let length = u32::try_from(pages.len()).map_err(|it| ReportError::Unwritable(Box::new(it)))?;
     pages.resize(pages.len().next_multiple_of(2), 0);

@@ -4,13 +4,13 @@ use contracts::SegmentationForm;
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
 use domain::{
-    Algorithm, Code, Finding, Laterality, Measurement, Region, ResultSet, Segment, Segmentation,
-    sop_class,
+    Algorithm, Code, Finding, Laterality, Measurement, OutputKind, Region, ResultSet, Segment,
+    Segmentation, sop_class,
 };
 
 use crate::dicom::content_tree::{
-    code, container, dcm, document, evidence, item, label, language, observers, predecessors,
-    procedure, requests, template, text, uid_reference,
+    BoxPlace, code, container, dcm, document, evidence, item, label, language, observers, outline,
+    predecessors, procedure, requests, template, text, uid_reference,
 };
 use crate::dicom::dataset::{DataSet, Object, ObjectHeader, ObjectUids, parameters, reference};
 use crate::dicom::segmentation;
@@ -43,7 +43,7 @@ pub(crate) fn encode(
         .sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
     let set = document(set, input);
     let set = evidence(set, input, study);
-    let set = predecessors(set, input.context, study, header.sop_class);
+    let set = predecessors(set, input.context, study, OutputKind::Sr);
     let set = requests(set, input.context, study);
     let set = set
         .text(tags::VALUE_TYPE, VR::CS, "CONTAINER")
@@ -71,8 +71,8 @@ fn content(input: &ReportInput<'_>) -> Vec<DataSet> {
     items
 }
 
-/// A finding that was looked for (TID 1501; OUT-31): what, whether it is present, where and on which
-/// side, all in codes, with the prose as a comment.
+/// A finding that was looked for (TID 1501; OUT-31): what, whether it is present, what became of it,
+/// where and on which side, all in codes, with the prose as a comment.
 fn finding_group(results: &ResultSet, finding: &Finding, position: usize) -> DataSet {
     let relationship = "HAS OBS CONTEXT";
     let tracking_id = format!("finding {}", position + 1);
@@ -93,6 +93,8 @@ fn finding_group(results: &ResultSet, finding: &Finding, position: usize) -> Dat
     }
     let presence = Code::new("705057003", "SCT", "Presence");
     items.push(code("CONTAINS", &presence, &finding.presence.code()));
+    let change = finding.change.iter();
+    items.extend(change.map(|it| code("CONTAINS", &Finding::change_name(), it)));
     if !finding.text.trim().is_empty() {
         items.push(text("CONTAINS", &dcm(COMMENT, "Comment"), &finding.text));
     }
@@ -167,7 +169,7 @@ fn segment_reference(
 }
 
 /// Tracking Identifier of a marked box in all encodings of a run.
-fn region_tracking_id(region: &Region, position: usize) -> String {
+pub(crate) fn region_tracking_id(region: &Region, position: usize) -> String {
     format!("region {} of {}", position + 1, region.instance)
 }
 
@@ -175,17 +177,12 @@ fn region_tracking_id(region: &Region, position: usize) -> String {
 fn planar_group(results: &ResultSet, region: &Region, position: usize) -> DataSet {
     let relationship = "HAS OBS CONTEXT";
     let tracking_id = region_tracking_id(region, position);
-    let [left, top, right, bottom] = region.corners.map(f64::from);
-    let points = [left, top, right, top, right, bottom, left, bottom, left, top];
-    let image = reference(region.sop_class.as_str(), region.instance.as_str());
-    let image = DataSet::default()
-        .text(tags::RELATIONSHIP_TYPE, VR::CS, "SELECTED FROM")
-        .text(tags::VALUE_TYPE, VR::CS, "IMAGE")
-        .sequence(tags::REFERENCED_SOP_SEQUENCE, vec![image]);
-    let outline = item("CONTAINS", "SCOORD", &dcm("111030", "Image Region"))
-        .text(tags::GRAPHIC_TYPE, VR::CS, "POLYLINE")
-        .singles(tags::GRAPHIC_DATA, &points)
-        .sequence(tags::CONTENT_SEQUENCE, vec![image]);
+    let place = BoxPlace {
+        sop_class: &region.sop_class,
+        instance: &region.instance,
+        frame: None,
+        corners: region.corners,
+    };
     let tracking_uid = results.tracking_uid(&tracking_id);
     let mut items = vec![
         text(relationship, &dcm("112039", "Tracking Identifier"), &tracking_id),
@@ -199,7 +196,7 @@ fn planar_group(results: &ResultSet, region: &Region, position: usize) -> DataSe
         text("CONTAINS", &dcm(COMMENT, "Comment"), &region.label),
     ];
     items.extend(algorithm(&region.algorithm));
-    items.push(outline);
+    items.push(outline(&place));
     container(&dcm("125007", "Measurement Group"), items)
         .sequence(tags::CONTENT_TEMPLATE_SEQUENCE, vec![template("1410")])
 }
@@ -255,7 +252,7 @@ fn source(segmentation: &Segmentation) -> DataSet {
 }
 
 /// The algorithm that measured, with its parameters (TID 4019).
-fn algorithm(algorithm: &Algorithm) -> Vec<DataSet> {
+pub(crate) fn algorithm(algorithm: &Algorithm) -> Vec<DataSet> {
     let relationship = "HAS CONCEPT MOD";
     let family = segmentation::algorithm_family();
     let mut items = vec![
@@ -280,7 +277,7 @@ fn measurement(measurement: &Measurement) -> DataSet {
 mod tests {
     use dicom_core::Tag;
     use dicom_object::InMemDicomObject;
-    use domain::{OutputKind, Presence};
+    use domain::Presence;
 
     use crate::fixture::{Fixture, items, read, texts, value};
 
@@ -376,6 +373,20 @@ mod tests {
         fixture.results.findings[0].site = None;
         fixture.results.findings[0].laterality = Some(Laterality::Left);
         let expected = ["121071=72704001", "272741003=7771000", "705057003=272519000"];
+        assert_eq!(group(&fixture).0, expected);
+    }
+
+    #[test]
+    fn out_31_what_became_of_a_finding_is_a_code() {
+        let mut fixture = Fixture::new();
+        fixture.results.findings[0].change =
+            Some(Code::new("260388006", "SCT", "No status change"));
+        let expected = [
+            "121071=72704001",
+            "363698007=272673000",
+            "705057003=272519000",
+            "288533004=260388006",
+        ];
         assert_eq!(group(&fixture).0, expected);
     }
 

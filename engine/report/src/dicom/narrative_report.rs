@@ -2,7 +2,7 @@
 
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use domain::{Code, sop_class};
+use domain::{Code, OutputKind, sop_class};
 
 use crate::dicom::content_tree::{
     container, dcm, document, evidence, label, language, observers, predecessors, requests,
@@ -38,7 +38,7 @@ pub(crate) fn encode(
         .sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, Vec::new());
     let set = document(set, input);
     let set = evidence(set, input, study);
-    let set = predecessors(set, input.context, study, header.sop_class);
+    let set = predecessors(set, input.context, study, OutputKind::Narrative);
     let set = requests(set, input.context, study);
     let mut items = vec![language(input.language())];
     items.extend(observers(input));

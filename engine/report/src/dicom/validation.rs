@@ -43,6 +43,14 @@ const fn required(kind: OutputKind) -> &'static [Tag] {
             tags::CONTENT_TEMPLATE_SEQUENCE,
             tags::CONTENT_SEQUENCE,
         ],
+        // It follows no template of PS3.16.
+        OutputKind::Reasoning => &[
+            tags::COMPLETION_FLAG,
+            tags::VERIFICATION_FLAG,
+            tags::VALUE_TYPE,
+            tags::CONCEPT_NAME_CODE_SEQUENCE,
+            tags::CONTENT_SEQUENCE,
+        ],
         OutputKind::Rejection => &[
             tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE,
             tags::CONCEPT_NAME_CODE_SEQUENCE,
@@ -102,7 +110,7 @@ pub(crate) fn problems(output: &Output) -> Vec<String> {
             check_frames(&file, &mut problems);
         }
         OutputKind::Sc => check_pixels(&file, &mut problems),
-        OutputKind::Sr | OutputKind::Narrative | OutputKind::Rejection => {
+        OutputKind::Sr | OutputKind::Narrative | OutputKind::Reasoning | OutputKind::Rejection => {
             check_content(&file, &mut problems);
         }
         OutputKind::Pdf => check_pdf(&file, &mut problems),

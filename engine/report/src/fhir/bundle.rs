@@ -233,6 +233,11 @@ fn finding(input: &ReportInput<'_>, finding: &Finding) -> Value {
     if !input.status.is_withdrawn {
         put(&mut resource, "valueCodeableConcept", concept(&finding.presence.code()));
         put(&mut resource, "note", json!([{ "text": finding.text }]));
+        if let Some(change) = &finding.change {
+            let name = concept(&Finding::change_name());
+            let component = json!({ "code": name, "valueCodeableConcept": concept(change) });
+            put(&mut resource, "component", json!([component]));
+        }
     }
     if let Some(site) = body_site(finding) {
         put(&mut resource, "bodySite", site);

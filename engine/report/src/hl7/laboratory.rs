@@ -1,6 +1,6 @@
 //! The values that the template of ORU is filled in with for laboratory rows (HL7-53, HL7-60).
 
-use domain::{FLAG_SEPARATOR, LabRow, NoResult, ObservedAt};
+use domain::{FLAG_SEPARATOR, LabRow, LaboratoryStatus, NoResult, ObservedAt};
 use encoding::hl7::escape::Delimiters;
 use serde::Serialize;
 
@@ -21,6 +21,10 @@ pub(crate) struct LabView {
     /// OBX-14; empty if the laboratory states no time.
     pub(crate) observed: String,
     pub(crate) notes: Vec<NoteView>,
+    /// Whether it states what the laboratory has stated, and has the status of the laboratory.
+    pub(crate) is_passed_on: bool,
+    /// What is said of it until a person has signed; empty in the list of all rows.
+    pub(crate) label: &'static str,
 }
 
 /// NTE.
@@ -31,8 +35,50 @@ pub(crate) struct NoteView {
     pub(crate) text: String,
 }
 
-/// The laboratory rows; without their values, if the result was withdrawn. Those that were taken
-/// out follow, to be deleted (HL7-53), where the receiver may have them.
+/// The rows of an order: each with the status of the laboratory where it is passed on as that has
+/// stated it, and with the status of the report where not (HL7-51).
+pub(crate) fn stated(
+    input: &ReportInput<'_>,
+    status: &'static str,
+    rows: &[LabRow],
+) -> Vec<LabView> {
+    let mut rows: Vec<LabView> = rows.iter().map(|it| stated_row(input, status, it)).collect();
+    if input.status.is_withdrawn {
+        rows.iter_mut().for_each(LabView::clear);
+    }
+    rows
+}
+
+fn stated_row(input: &ReportInput<'_>, status: &'static str, sent: &LabRow) -> LabView {
+    let view = row(sent, status);
+    let of_laboratory = sent.source.as_ref().and_then(|it| it.status);
+    let Some(of_laboratory) = of_laboratory.filter(|_| !input.status.is_withdrawn) else {
+        return LabView { label: input.label(), ..view };
+    };
+    let is_verified = input.status.is_verified();
+    let status = match of_laboratory {
+        // A person answers for it.
+        LaboratoryStatus::Final if is_verified => status,
+        _ => of_laboratory.code(),
+    };
+    let label = if is_verified { "" } else { input.context.engine.language.passed_on_label() };
+    LabView { status, label, is_passed_on: true, ..view }
+}
+
+/// Rows that people have taken out, to be deleted by their receivers (HL7-53).
+pub(crate) fn deleted(input: &ReportInput<'_>, rows: &[LabRow]) -> Vec<LabView> {
+    let status = NoResult::Deleted.status();
+    let deleted = rows.iter().map(|it| {
+        let mut deleted = LabView { status, label: input.label(), ..row(it, status) };
+        deleted.clear();
+        deleted
+    });
+    deleted.collect()
+}
+
+/// All laboratory rows, for templates that do not group them; without their values, if the result
+/// was withdrawn. Those that were taken out follow, to be deleted (HL7-53), where the receiver may
+/// have them.
 pub(crate) fn rows(
     input: &ReportInput<'_>,
     status: &'static str,
@@ -43,11 +89,8 @@ pub(crate) fn rows(
     if input.status.is_withdrawn {
         rows.iter_mut().for_each(LabView::clear);
     }
-    for former in input.context.taken_out.rows.iter().filter(|_| has_former_rows) {
-        let deleted = NoResult::Deleted.status();
-        let mut deleted = LabView { status: deleted, ..row(former, deleted) };
-        deleted.clear();
-        rows.push(deleted);
+    if has_former_rows {
+        rows.extend(deleted(input, &input.context.taken_out.rows));
     }
     rows
 }
@@ -84,6 +127,8 @@ pub(crate) fn row(row: &LabRow, status: &'static str) -> LabView {
         status: row.withdrawn.map_or(status, NoResult::status),
         observed: observed.map(|it| it.text.clone()).unwrap_or_default(),
         notes: notes(row),
+        is_passed_on: false,
+        label: "",
     }
 }
 
@@ -95,8 +140,8 @@ fn notes(row: &LabRow) -> Vec<NoteView> {
     own.chain(statements(row).into_iter().map(|text| NoteView { source: "P", text })).collect()
 }
 
-/// What the laboratory states of a row, in words, where the field of a report says something else or
-/// there is none.
+/// What the laboratory states of a row, in words, where the field of a report says something else
+/// or there is none.
 pub(crate) fn statements(row: &LabRow) -> Vec<String> {
     let about = &row.circumstances;
     let time = about.observed_at.as_ref().filter(|it| !it.is_dtm()).map(ObservedAt::printed);

@@ -5,13 +5,16 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use contracts::ReportForm;
+use domain::row_keys::ChangeRow;
 use domain::{Abnormality, Circumstances, Code, ErrorChain, LabRow};
 use encoding::hl7::escape::Delimiters;
 use tera::{Context, Kwargs, State, Tera};
 
+use crate::hl7::changes::ChangeView;
 use crate::hl7::laboratory;
+use crate::hl7::orders::{GroupView, OrderRow};
 use crate::hl7::view::{
-    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, OrderRow, PatientRow, View, view,
+    CodeView, DocumentView, HeaderView, MeasurementRow, Notice, PatientRow, View, view,
 };
 use crate::input::{ReportError, ReportInput, TemplateError};
 use crate::layout::fonts::Fonts;
@@ -51,13 +54,8 @@ impl Templates {
             Delimiters::default().escaped(value)
         });
         for (name, built_in) in BUILT_IN {
-            let replacement = folder.map(|it| it.join(name)).filter(|it| it.exists());
-            let text = match &replacement {
-                Some(path) => std::fs::read_to_string(path).map_err(|source| {
-                    TemplateError::Io { file: path.display().to_string(), source }
-                })?,
-                None => built_in.to_owned(),
-            };
+            let replacement = folder.map(|it| read_replacement(&it.join(name))).transpose()?;
+            let text = replacement.flatten().unwrap_or_else(|| built_in.to_owned());
             tera.add_raw_template(name, &text)
                 .map_err(|error| TemplateError::Template(error.to_string()))?;
         }
@@ -141,6 +139,16 @@ impl Templates {
     }
 }
 
+/// The template of a site. Nothing, if it has none of this name: in the place of one that cannot be
+/// read, that of the program would say something else.
+fn read_replacement(path: &Path) -> Result<Option<String>, TemplateError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TemplateError::Io { file: path.display().to_string(), source }),
+    }
+}
+
 fn not_filled_in(error: &tera::Error) -> TemplateError {
     TemplateError::Template(ErrorChain(error).to_string())
 }
@@ -157,22 +165,21 @@ fn example() -> View<'static> {
         observation_status: "R",
         report: CodeView { code: text(), text: text() },
         patient: example_patient(),
-        orders: vec![OrderRow {
-            placer: text(),
-            filler: text(),
-            placer_identifier: text(),
-            filler_identifier: text(),
-            accession: text(),
-            requested_procedure: text(),
-            code: text(),
-            text: text(),
-            scheme: text(),
-            observed: text(),
-            observed_until: text(),
-            specimen: text(),
+        groups: vec![GroupView {
+            order: example_order(),
+            status: "R",
+            parent: text(),
+            is_own: true,
+            laboratory: vec![laboratory::row(&example_row(), "R")],
         }],
+        orders: vec![example_order()],
         study_uid: text(),
         findings: text(),
+        changes: vec![ChangeView {
+            row: ChangeRow { finding: example_code(), key: text(), change: example_code() },
+            is_void: false,
+            status: "R",
+        }],
         measurements: vec![MeasurementRow {
             code: example_code(),
             of: text(),
@@ -195,6 +202,23 @@ fn example() -> View<'static> {
             interpreter: text(),
             signed_at: text(),
         },
+    }
+}
+
+fn example_order() -> OrderRow {
+    OrderRow {
+        placer: text(),
+        filler: text(),
+        placer_identifier: text(),
+        filler_identifier: text(),
+        accession: text(),
+        requested_procedure: text(),
+        code: text(),
+        text: text(),
+        scheme: text(),
+        observed: text(),
+        observed_until: text(),
+        specimen: text(),
     }
 }
 
@@ -261,6 +285,18 @@ mod tests {
         let error = open(ORU, "MSH|{{ headr.sending_application }}").err().unwrap().to_string();
         assert!(error.contains("headr"), "{error}");
         assert!(open(MDM, "MSH|{% for %}").is_err());
+    }
+
+    #[test]
+    fn hl7_50_a_template_of_the_site_that_cannot_be_read_is_not_replaced_by_another() {
+        let folder =
+            std::env::temp_dir().join(format!("isocenter-templates-{}", uuid::Uuid::now_v7()));
+        // A link to itself cannot be followed, not even by root.
+        std::fs::create_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink(folder.join(ORU), folder.join(ORU)).unwrap();
+        let opened = Templates::open(Some(&folder), Fonts::default());
+        std::fs::remove_dir_all(folder).unwrap();
+        assert!(matches!(opened.err(), Some(TemplateError::Io { .. })));
     }
 
     #[test]

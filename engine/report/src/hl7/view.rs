@@ -1,15 +1,15 @@
 //! The values that the templates of HL7 messages are filled in with: ORU^R01 (HL7 v2.5.1, 7.3.1;
 //! HL7-50..53, HL7-60) and MDM (9.3).
 
-use domain::{
-    Code, Measurement, NameGroup, NoResult, Order, OrderNumber, PatientId, PersonName, ResultSet,
-    Segment,
-};
+use domain::{Code, Measurement, NameGroup, NoResult, PatientId, PersonName, ResultSet, Segment};
 use encoding::hl7::escape::Delimiters;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::hl7::changes::{self, ChangeView};
 use crate::hl7::laboratory::{self, LabView};
+pub(crate) use crate::hl7::orders::own_filler;
+use crate::hl7::orders::{GroupView, OrderRow, Statuses, groups, orders};
 use crate::input::{ReportContext, ReportInput};
 use crate::layout::narrative::{PLACES, ReportType, no_findings, region};
 use crate::recipient::Recipient;
@@ -26,9 +26,12 @@ pub(crate) struct View<'a> {
     pub(crate) observation_status: &'a str,
     pub(crate) report: CodeView,
     pub(crate) patient: PatientRow,
+    /// The orders that the report answers, and what is written below each.
+    pub(crate) groups: Vec<GroupView>,
     pub(crate) orders: Vec<OrderRow>,
     pub(crate) study_uid: String,
     pub(crate) findings: String,
+    pub(crate) changes: Vec<ChangeView>,
     pub(crate) measurements: Vec<MeasurementRow>,
     pub(crate) laboratory: Vec<LabView>,
     pub(crate) producer: String,
@@ -115,27 +118,6 @@ pub(crate) struct PatientRow {
     pub(crate) sex: String,
 }
 
-/// ORC and OBR of an order.
-#[derive(Serialize)]
-pub(crate) struct OrderRow {
-    pub(crate) placer: String,
-    pub(crate) filler: String,
-    /// EI of the numbers, delimiters included: with what assigned them.
-    pub(crate) placer_identifier: String,
-    pub(crate) filler_identifier: String,
-    pub(crate) accession: String,
-    pub(crate) requested_procedure: String,
-    pub(crate) code: String,
-    pub(crate) text: String,
-    pub(crate) scheme: String,
-    /// OBR-7; empty where a laboratory states no time.
-    pub(crate) observed: String,
-    /// OBR-8, where rows are of several times.
-    pub(crate) observed_until: String,
-    /// SPM-4.2: the specimen, where all rows are of the same.
-    pub(crate) specimen: String,
-}
-
 /// OBX of a measurement.
 #[derive(Serialize)]
 pub(crate) struct MeasurementRow {
@@ -170,34 +152,17 @@ pub(crate) fn view<'a>(
         observation_status: statuses.observation,
         report: CodeView { code: report.value, text: report.meaning },
         patient: patient(context),
+        groups: groups(input, &statuses, &time, has_former_rows(input)),
         orders: orders(input, &time),
         study_uid: context.study.as_ref().map(|it| it.uid.clone()).unwrap_or_default(),
         findings: findings(input),
+        changes: changes::rows(input, statuses.observation, has_former_rows(input)),
         measurements: measurements(input, statuses.observation),
         laboratory: laboratory::rows(input, statuses.observation, has_former_rows(input)),
         notice: notice(input),
         producer: algorithms.join(", "),
         document,
         time,
-    }
-}
-
-/// The statuses of a message.
-struct Statuses {
-    /// OBR-25 (table 0123).
-    order: &'static str,
-    /// OBX-11 (table 0085).
-    observation: &'static str,
-}
-
-impl Statuses {
-    /// The statuses of the result. A signed one that takes the place of a final one is a correction; a
-    /// draft is preliminary however often it is sent.
-    fn of(input: &ReportInput<'_>) -> Self {
-        if input.is_correction() {
-            return Self { order: "C", observation: "C" };
-        }
-        Self { order: input.status.order, observation: input.status.observation }
     }
 }
 
@@ -328,84 +293,6 @@ fn extended_person_name(name: &PersonName) -> String {
         repetitions.push(format!("{parts}{}{representation}", "^".repeat(missing)));
     }
     repetitions.join("~")
-}
-
-/// One row per order; without an order a row of the engine's own, so that the report can be filed
-/// (HL7-42, DIN-65).
-fn orders(input: &ReportInput<'_>, time: &str) -> Vec<OrderRow> {
-    let ReportInput { results, context, .. } = input;
-    let is_laboratory = !results.laboratory.is_empty();
-    let study = context.study.clone().unwrap_or_default();
-    let observed = match (study.date.as_str(), study.time.get(..6)) {
-        // The time of processing is not that of a specimen.
-        ("", _) if is_laboratory => String::new(),
-        ("", _) => time.to_owned(),
-        (date, Some(time)) => format!("{date}{time}"),
-        (date, None) => date.to_owned(),
-    };
-    let report_type = ReportType::of(input);
-    match report_type {
-        ReportType::Imaging if !context.orders.is_empty() => {
-            let orders = context.orders.iter();
-            orders.map(|order| order_row(order, results, &study.accession, &observed)).collect()
-        }
-        // A table made by a machine is never sent under the numbers of the laboratory (HL7-64).
-        ReportType::Imaging | ReportType::Laboratory => {
-            let code = report_type.code();
-            let span = laboratory::span(&results.laboratory);
-            let last = span.as_ref().filter(|it| it.first != it.last);
-            vec![OrderRow {
-                placer: String::new(),
-                filler: own_filler(results),
-                placer_identifier: String::new(),
-                filler_identifier: own_filler(results),
-                accession: study.accession,
-                requested_procedure: String::new(),
-                code: code.value,
-                text: code.meaning,
-                scheme: code.scheme,
-                observed: span.as_ref().map_or(observed, |it| it.first.text.clone()),
-                observed_until: last.map(|it| it.last.text.clone()).unwrap_or_default(),
-                specimen: laboratory::specimen(&results.laboratory),
-            }]
-        }
-    }
-}
-
-fn order_row(order: &Order, results: &ResultSet, accession: &str, observed: &str) -> OrderRow {
-    let key = &order.key;
-    // What adds to the report of an earlier run does not replace it under the number of the order.
-    let is_addition = results.amends.is_some_and(|it| !it.is_replaced);
-    let own = OrderNumber { number: own_filler(results), ..OrderNumber::default() };
-    let has_filler = !key.filler.is_empty() && !is_addition;
-    let filler = if has_filler { &key.filler } else { &own };
-    let has_accession = !key.accession.is_empty();
-    OrderRow {
-        placer: key.placer.number.clone(),
-        filler: filler.number.clone(),
-        placer_identifier: entity_identifier(&key.placer),
-        filler_identifier: entity_identifier(filler),
-        accession: if has_accession { key.accession.clone() } else { accession.to_owned() },
-        requested_procedure: key.requested_procedure.clone(),
-        code: order.procedure_code.clone(),
-        text: order.procedure.clone(),
-        scheme: order.procedure_scheme.clone(),
-        observed: observed.to_owned(),
-        observed_until: String::new(),
-        specimen: String::new(),
-    }
-}
-
-/// An order number as EI (HL7 v2.5.1, 2.A.28): its receiver finds the order by all of it.
-fn entity_identifier(number: &OrderNumber) -> String {
-    let parts = number.parts().map(escaped).join("^");
-    parts.trim_end_matches('^').to_owned()
-}
-
-/// The filler number of the engine. The same report always has the same number, so that a receiver
-/// replaces it (HL7-53).
-pub(crate) fn own_filler(results: &ResultSet) -> String {
-    results.known_as().simple().to_string().chars().take(20).collect()
 }
 
 /// Findings, prose and regions. That there are no findings is stated only where there is no prose.

@@ -55,6 +55,21 @@ pub struct Narrative {
     pub colophon: String,
     /// When the report was made.
     pub concluded: Timestamp,
+    /// What is no part of the report and goes with its pages.
+    pub annex: Option<Annex>,
+}
+
+/// Pages that follow those of a report, and are no part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Annex {
+    /// Its heading.
+    pub heading: String,
+    /// What every reader has to know of it.
+    pub notice: String,
+    /// The banner of its pages, whoever has signed the report.
+    pub banner: &'static str,
+    /// Its sections.
+    pub sections: Vec<NarrativeSection>,
 }
 
 /// A line with a name and a value.
@@ -79,7 +94,7 @@ pub struct NarrativeSection {
 }
 
 impl Narrative {
-    /// The report of a run.
+    /// The report of a run, without an annex.
     pub(crate) fn new(input: &ReportInput<'_>) -> Self {
         let ReportInput { results, context, status, .. } = input;
         let algorithms: Vec<String> =
@@ -93,6 +108,7 @@ impl Narrative {
             facts: facts(results, context),
             sections: sections(results),
             concluded: created,
+            annex: None,
             colophon: format!("{}, {time}, run {}", algorithms.join(", "), results.run),
         }
     }

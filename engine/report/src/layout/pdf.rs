@@ -16,7 +16,7 @@ use krilla::{Document, SerializeSettings};
 
 use crate::language::Language;
 use crate::layout::fonts::{Fonts, PdfError};
-use crate::layout::narrative::{Fact, Narrative};
+use crate::layout::narrative::{Annex, Fact, Narrative, NarrativeSection};
 
 /// Width of an A4 page, in points of 1/72 inch.
 const WIDTH: f32 = 595.28;
@@ -78,7 +78,11 @@ pub fn encode(narrative: &Narrative, fonts: &Fonts) -> Result<Vec<u8>, PdfError>
     let metadata = Metadata::new().title(title).language(narrative.language.tag().to_owned());
     let metadata = metadata.creator("Isocenter".to_owned());
     document.set_metadata(metadata.creation_date(date(narrative.concluded)));
-    let pages = paged(lines(narrative, fonts));
+    let mut pages = paged(lines(narrative, fonts));
+    let report_pages = pages.len();
+    if let Some(annex) = &narrative.annex {
+        pages.extend(paged(annex_lines(annex, fonts)));
+    }
     let count = pages.len();
     let mut tags = TagTree::new();
     let mut open: Option<TagGroup> = None;
@@ -86,7 +90,9 @@ pub fn encode(narrative: &Narrative, fonts: &Fonts) -> Result<Vec<u8>, PdfError>
         let size = PageSettings::from_wh(WIDTH, HEIGHT);
         let mut sheet = document.start_page_with(size.ok_or(PdfError::NoFont)?);
         let mut surface = sheet.surface();
-        let banner = fonts.printable_label(narrative.banner);
+        let of_annex = narrative.annex.as_ref().filter(|_| index >= report_pages);
+        let banner = of_annex.map_or(narrative.banner, |annex| annex.banner);
+        let banner = fonts.printable_label(banner);
         edge(&mut surface, fonts, banner, MARGIN * 0.6, ArtifactType::Header);
         let foot = format!("{}   {}/{count}", narrative.colophon, index + 1);
         edge(&mut surface, fonts, &foot, HEIGHT - MARGIN * 0.5, ArtifactType::Footer);
@@ -174,7 +180,23 @@ fn lines(narrative: &Narrative, fonts: &Fonts) -> Vec<Line> {
     for Fact { name, value } in &narrative.facts {
         lines.extend(wrapped(&format!("{name}: {value}"), BODY, LineKind::Paragraph, fonts));
     }
-    for section in &narrative.sections {
+    lines.extend(section_lines(&narrative.sections, fonts));
+    lines
+}
+
+/// The lines of an annex, which begins on a page of its own.
+fn annex_lines(annex: &Annex, fonts: &Fonts) -> Vec<Line> {
+    let mut lines = wrapped(&annex.heading, 16.0, LineKind::Heading(1), fonts);
+    let banner = fonts.printable_label(annex.banner);
+    lines.extend(wrapped(banner, 12.0, LineKind::Paragraph, fonts));
+    lines.extend(wrapped(&annex.notice, BODY, LineKind::Paragraph, fonts));
+    lines.extend(section_lines(&annex.sections, fonts));
+    lines
+}
+
+fn section_lines(sections: &[NarrativeSection], fonts: &Fonts) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for section in sections {
         lines.extend(wrapped(&section.heading, 12.0, LineKind::Heading(2), fonts));
         for text in &section.lines {
             lines.extend(wrapped(text, BODY, LineKind::Paragraph, fonts));
@@ -236,6 +258,7 @@ mod tests {
             }],
             colophon: "a machine \u{10ffff}\u{1}".to_owned(),
             concluded: Timestamp::UNIX_EPOCH,
+            annex: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use inference::{ModelStore, StoreError};
 use plugin_host::{ConfinementGap, confinement_gap};
 use store::Check;
 use upkeep::repair::{Depth, ExaminedInstallation, RepairError};
@@ -30,6 +31,8 @@ const HEADINGS: [&str; 3] = ["", "check", "found"];
 
 const PLUGINS_CONFINED: &str = "a plugin can read the images of its own run only";
 
+const PAGES_READ_TWICE: &str = "two recognitions can read scans";
+
 impl Execute for Doctor {
     async fn execute(self) -> Result<ExitCode, Failure> {
         let installation = self.list.installation.read()?;
@@ -51,6 +54,7 @@ impl Execute for Doctor {
         let gap = confinement_gap(&installation.data);
         let is_allowed = installation.config.allow_unconfined_plugins;
         checks.push(confinement_check(gap.as_ref(), is_allowed));
+        checks.push(page_reader_check(&ModelStore::new(installation.data.join("models"))));
         list(self.list.json, &checks, &HEADINGS, |it| {
             let mark = if it.is_good { "ok" } else { "!!" };
             vec![mark.to_owned(), it.name.to_owned(), it.found.clone()]
@@ -88,9 +92,31 @@ fn confinement_check(gap: Option<&ConfinementGap>, is_allowed: bool) -> Check {
     Check { name: PLUGINS_CONFINED, is_good, found, is_guard: false }
 }
 
+/// The check of the models that read print: a site need not have them, but not others.
+fn page_reader_check(models: &ModelStore) -> Check {
+    let (is_good, found) = match models.verify(page_models::NAME) {
+        Ok(_) => (true, "yes".to_owned()),
+        Err(StoreError::Missing { .. }) => {
+            let title = page_models::TITLE;
+            (
+                true,
+                format!("no, Tesseract alone: {title} is not imported (`isocenter model import`)"),
+            )
+        }
+        Err(error) => (false, domain::ErrorChain(&error).to_string()),
+    };
+    Check { name: PAGES_READ_TWICE, is_good, found, is_guard: false }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pap_31_a_site_without_a_second_reader_of_pages_is_sound_and_told() {
+        let check = page_reader_check(&ModelStore::new("/nowhere".into()));
+        assert!(check.is_good && check.found.contains("isocenter model import"), "{}", check.found);
+    }
 
     #[test]
     fn sec_31_plugins_without_confinement_are_a_finding_each_time() {

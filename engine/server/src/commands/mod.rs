@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod conformance;
 mod corrections;
+mod dataset;
 mod decoder;
 mod delivery;
 mod demo;
@@ -97,6 +98,7 @@ commands! {
         Workflow(workflow::Workflow),
         Destination(destination::Destination),
         Model(model::Model),
+        Dataset(dataset::Dataset),
         Plugin(plugin::Plugin),
         Studies(studies::Studies),
         Messages(messages::Messages),

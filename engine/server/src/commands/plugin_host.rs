@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::plugin_host::Lent;
 use clap::Args;
 
 use crate::output::exit_code;
@@ -15,6 +16,9 @@ pub(crate) struct PluginHost {
     /// The folder it gets its images in.
     #[arg(long)]
     inputs: PathBuf,
+    /// The folder with the models of the site.
+    #[arg(long)]
+    models: Option<PathBuf>,
     /// The upper bound of its memory, in bytes.
     #[arg(long)]
     memory: u64,
@@ -26,8 +30,9 @@ pub(crate) struct PluginHost {
 impl PluginHost {
     /// Runs until the engine closes the connection.
     pub(super) fn run(self) -> ExitCode {
-        let Self { library, inputs, memory, allow_unconfined } = self;
-        let outcome = ::plugin_host::child::run(&library, &inputs, memory, allow_unconfined);
+        let Self { library, inputs, models, memory, allow_unconfined } = self;
+        let lent = Lent { inputs: &inputs, models: models.as_deref() };
+        let outcome = ::plugin_host::child::run(&library, lent, memory, allow_unconfined);
         exit_code(outcome.is_ok())
     }
 }

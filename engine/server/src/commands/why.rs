@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use store::{MessageLine, Why as Explanation, WhyStudy};
+use store::{MessageLine, TaskLine, Why as Explanation, WhyStudy};
 
 use super::Execute;
 use super::run::show_run;
@@ -61,6 +61,7 @@ fn show(why: &Explanation) {
         let has_run = why.message_runs.iter().any(|it| it.run.message == Some(message.id));
         message_lines(message, has_run).iter().for_each(line);
     }
+    why.message_tasks.iter().map(task_line).for_each(line);
     for run in &why.message_runs {
         show_run(run, "");
     }
@@ -116,6 +117,14 @@ fn accession_text(accession: &str, order: &Value) -> String {
     accession.to_owned()
 }
 
+fn task_line(task: &TaskLine) -> String {
+    let state = match &task.decision {
+        None => "waits for a person".to_owned(),
+        Some(decision) => format!("decided: {decision}"),
+    };
+    format!("  {} since {}: {}; {state}", task.kind, task.opened_at, task.reason)
+}
+
 fn show_study(study: &WhyStudy) {
     let row = &study.study;
     line(format_args!(
@@ -133,13 +142,7 @@ fn show_study(study: &WhyStudy) {
     for run in &study.runs {
         show_run(run, "  ");
     }
-    for task in &study.tasks {
-        let state = match &task.decision {
-            None => "waits for a person".to_owned(),
-            Some(decision) => format!("decided: {decision}"),
-        };
-        line(format_args!("  {} since {}: {}; {state}", task.kind, task.opened_at, task.reason));
-    }
+    study.tasks.iter().map(task_line).for_each(line);
     if study.standings.is_empty() && study.runs.is_empty() {
         line("  no workflow has looked at it yet");
     }

@@ -50,7 +50,9 @@ impl Problem {
             Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Refused(ReviewRefusal::Unavailable(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -121,6 +123,7 @@ mod tests {
             (ReviewRefusal::Forbidden(text()), 403),
             (ReviewRefusal::Conflict(text()), 409),
             (ReviewRefusal::Invalid(text()), 422),
+            (ReviewRefusal::Unavailable(text()), 503),
         ] {
             assert_eq!(Problem::from(refusal).status().as_u16(), status);
         }

@@ -24,6 +24,8 @@ pub struct Why {
     pub messages: Vec<MessageLine>,
     /// Runs on those messages.
     pub message_runs: Vec<RunDetail>,
+    /// What waits for a person about those messages themselves.
+    pub message_tasks: Vec<TaskLine>,
     /// Studies it names.
     pub studies: Vec<WhyStudy>,
     /// Instances that were refused under this UID, and never stored.
@@ -74,11 +76,13 @@ impl PgStore {
             studies.push(self.why_study(&uid).await?);
         }
         let (messages, message_runs) = self.why_messages(text).await?;
+        let ids: Vec<String> = messages.iter().map(|it| it.id.to_string()).collect();
         Ok(Why {
             links: self.why_links(text).await?,
             orders: self.why_orders(text).await?,
             messages,
             message_runs,
+            message_tasks: self.tasks_about("message", &ids).await?,
             studies,
             refusals: self.why_refusals(text).await?,
         })
@@ -115,14 +119,19 @@ impl PgStore {
                 .bind(uid)
                 .fetch_all(&self.pool)
                 .await?;
+        let tasks = self.tasks_about("study", &[uid.to_owned()]).await?;
+        let standings = serde_json::from_value(standings)?;
+        Ok(WhyStudy { study, standings, runs: self.details(runs).await?, tasks })
+    }
+
+    /// The tasks whose subject names one of `values` under `part`.
+    async fn tasks_about(&self, part: &str, values: &[String]) -> Result<Vec<TaskLine>> {
         let tasks = sqlx::query_as(
             "select id, kind, subject, reason,
                 to_char(opened_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as opened_at,
-                decision from task where subject ->> 'study' = $1 order by opened_at",
+                decision from task where subject ->> $1 = any($2) order by opened_at",
         );
-        let tasks = tasks.bind(uid).fetch_all(&self.pool).await?;
-        let standings = serde_json::from_value(standings)?;
-        Ok(WhyStudy { study, standings, runs: self.details(runs).await?, tasks })
+        Ok(tasks.bind(part).bind(values).fetch_all(&self.pool).await?)
     }
 
     async fn details(&self, runs: Vec<Uuid>) -> Result<Vec<RunDetail>> {

@@ -241,13 +241,18 @@ impl Cluster {
     /// Makes the cluster if there is none. A crash in the middle leaves none.
     fn initialise(&self) -> Result<(), ClusterError> {
         let data = self.data();
-        if let Ok(found) = fs::read_to_string(data.join("PG_VERSION")) {
-            let found = found.trim().to_owned();
-            if found != self.binaries.major.to_string() {
-                let expected = self.binaries.major;
-                return Err(ClusterError::OtherVersion { folder: data, found, expected });
+        match fs::read_to_string(data.join("PG_VERSION")) {
+            Ok(found) => {
+                let found = found.trim().to_owned();
+                if found != self.binaries.major.to_string() {
+                    let expected = self.binaries.major;
+                    return Err(ClusterError::OtherVersion { folder: data, found, expected });
+                }
+                return Ok(());
             }
-            return Ok(());
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // A database that cannot be read is not one that is missing.
+            Err(error) => return Err(io("read the version of the database")(error)),
         }
         let fresh = self.folder.join("data.new");
         if fresh.exists() {
@@ -417,11 +422,6 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
         }
-    }
-
-    /// Whether this process started it, rather than found it running.
-    pub fn is_ours(&self) -> bool {
-        self.locked_child().is_some()
     }
 
     /// Stops the cluster and waits until it has written everything.

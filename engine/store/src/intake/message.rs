@@ -1,12 +1,12 @@
 //! Single messages: repetitions, the patient each is about, and its effects (HL7-13, HL7-21..37).
 
-use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord};
+use contracts::{Answers, MessageEffect, MessageOutcome, MessageRecord, NewTask};
 use domain::event::{
     MessageFacts, MessageReceived, MessageRefused, MessageRepeated, MessageWithoutEffect,
 };
 use domain::{
     Actor, CorrectionSource, Demographics, DemographicsChange, Event, ExchangedDocument,
-    MessageFlag, Outcome, PatientId, Subject,
+    MessageFlag, Outcome, PatientId, Subject, TaskKind,
 };
 use jiff::Timestamp;
 use sqlx::PgConnection;
@@ -20,6 +20,7 @@ use crate::patient::encounter::{self, EncounterMove, EncounterRenumbering};
 use crate::patient::identity::{self, IdentityDomains, Sender, SenderDomains};
 use crate::patient::merge::{self, LinkAssertion, MergeAssertion};
 use crate::result::corrections;
+use crate::run::task;
 use crate::trail::append::append;
 use crate::vault::keys::Keys;
 use crate::vault::payload;
@@ -75,11 +76,40 @@ pub(crate) async fn insert_one(
     if record.arrival.flags.contains(&MessageFlag::WithoutEffect) {
         append(&mut tx, &without_effect(record)).await?;
     }
+    if let Some(task) = unread_document(record, patient, &topic) {
+        task::open(&mut tx, &task).await?;
+    }
     for effect in &record.arrival.effects {
         apply_in_tx(&mut tx, numbering, record, effect).await?;
     }
     commit(tx).await?;
     Ok(MessageOutcome::New)
+}
+
+/// The task for a message that has nothing but pointers to documents elsewhere: no workflow starts
+/// on it, and nobody would notice. Beside results, the report on them names what was not read.
+fn unread_document(
+    record: &MessageRecord,
+    patient: Option<Uuid>,
+    topic: &MessageTopic,
+) -> Option<NewTask> {
+    let document = topic.document.as_ref()?;
+    let has_content = document.reported().next().is_some() || !document.attachments.is_empty();
+    if has_content || !record.arrival.flags.contains(&MessageFlag::DocumentByPointer) {
+        return None;
+    }
+    let accession = Some(topic.accession.clone()).filter(|it| !it.is_empty());
+    let message = Some(record.id);
+    let reason = format!(
+        "message {} has no result, only a pointer to a document elsewhere (OBX-2 RP): it was not \
+         fetched, and nobody has read it",
+        record.arrival.control_id
+    );
+    Some(NewTask {
+        kind: TaskKind::DocumentNotRead,
+        subject: Subject { patient, accession, message, ..Subject::default() },
+        reason,
+    })
 }
 
 /// The system that sent a message.

@@ -12,7 +12,10 @@ use contracts::{
     Answers, InstanceOutcome, InstanceStore as _, MessageEffect, MessageOutcome, MessageStore as _,
     VersionPolicy,
 };
-use domain::{Order, OrderAction, OrderKey, OrderKind, QualityFlag};
+use domain::{
+    Attachment, ExchangedDocument, MessageFlag, Observation, Order, OrderAction, OrderKey,
+    OrderKind, QualityFlag,
+};
 
 use crate::testing::{
     TestStore, document, instance, message, names, order_number, other_version, patient_id, uid,
@@ -302,4 +305,46 @@ async fn a_message_of_a_known_patient_and_its_document_can_be_read_again() {
     let content = crate::vault::payload::read(&mut connection, &test.store.keys, raw).await;
     assert_eq!(content.unwrap().unwrap(), record.arrival.raw);
     assert_eq!(test.value("select source from correction").await, "oru");
+}
+
+/// A message that a pointer is all there is of: no workflow starts, and nobody would read it.
+#[tokio::test]
+async fn hl7_60_a_document_that_is_only_pointed_to_goes_to_a_person() {
+    let test = TestStore::new().await;
+    let observation = |value_type: &str, value: &str| Observation {
+        value_type: value_type.to_owned(),
+        value: value.to_owned(),
+        status: "F".to_owned(),
+        ..Observation::default()
+    };
+    let pointer = || observation("RP", "");
+    let with = |observations: Vec<Observation>, attachments: Vec<Attachment>| {
+        let document =
+            ExchangedDocument { observations, attachments, ..ExchangedDocument::default() };
+        MessageEffect::Document {
+            patient: Some(patient_id("P1")),
+            accession: "A1".to_owned(),
+            document,
+        }
+    };
+    let alone = with(vec![pointer()], Vec::new());
+    let beside_result = with(vec![pointer(), observation("NM", "4.1")], Vec::new());
+    let beside_file = with(vec![pointer()], vec![Attachment::default()]);
+    for (id, effect) in [("M1", beside_result), ("M2", beside_file), ("M3", alone)] {
+        let mut record = message(id, vec![effect]);
+        record.arrival.flags = vec![MessageFlag::DocumentByPointer];
+        // The same message again is no second task.
+        for _ in 0..2 {
+            test.intake.store_message(record.clone()).await.unwrap();
+        }
+    }
+
+    let task = "task where kind = 'document_not_read' and subject ->> 'accession' = 'A1'
+        and subject ->> 'patient' is not null and reason like '%M3%'";
+    assert_eq!(test.count(task).await, 1);
+    assert_eq!(test.count("task").await, 1);
+    let why = test.store.why("M3").await.unwrap();
+    let kinds: Vec<&str> = why.message_tasks.iter().map(|it| it.kind.as_str()).collect();
+    assert_eq!(kinds, ["document_not_read"]);
+    assert!(test.store.why("M1").await.unwrap().message_tasks.is_empty());
 }

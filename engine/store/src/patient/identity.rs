@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use contracts::{PatientAuthorities, PatientView};
 use domain::event::{PatientAdded, PatientUpdated};
-use domain::{Actor, Demographics, DemographicsChange, Event, PatientId, Subject};
+use domain::{Actor, Demographics, DemographicsChange, Event, FiledPatient, PatientId, Subject};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -320,4 +320,19 @@ pub(crate) async fn view(connection: &mut PgConnection, root: Uuid) -> Result<Pa
     }
     let identifier = PatientId { value: row.value, issuer: row.issuer };
     Ok(PatientView { id: root, identifier, demographics, version: row.version })
+}
+
+/// A patient as documents are compared with them: with the identifiers of all who were merged.
+/// `root` must have been resolved.
+pub(crate) async fn filed(connection: &mut PgConnection, root: Uuid) -> Result<FiledPatient> {
+    let PatientView { demographics, .. } = view(connection, root).await?;
+    let identifiers: Vec<(String, String)> = sqlx::query_as(
+        "select p.value, p.issuer from patient_family($1) f join patient p on p.id = f
+         order by p.id",
+    )
+    .bind(root)
+    .fetch_all(connection)
+    .await?;
+    let identifiers = identifiers.into_iter().map(|(value, issuer)| PatientId { value, issuer });
+    Ok(FiledPatient { demographics, identifiers: identifiers.collect() })
 }

@@ -6,10 +6,10 @@
 use async_trait::async_trait;
 use contracts::{
     ComposedObject, CorrectionCandidate, CorrectionContent, CorrectionPair, CorrectionStore,
-    ReviewView, StoreError,
+    NewTask, ReviewView, StoreError,
 };
-use domain::event::{CorrectionMatched, CorrectionsRead};
-use domain::{Actor, CorrectionSource, Event, ExchangedDocument, Subject};
+use domain::event::{CorrectionMatched, CorrectionUnreadable, CorrectionsRead};
+use domain::{Actor, CorrectionSource, Event, ExchangedDocument, Outcome, Subject, TaskKind};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result, StoreResult};
 use crate::patient::identity;
 use crate::result::pair::{self, LabelledPair};
 use crate::result::review;
-use crate::run::record;
+use crate::run::{record, task};
 use crate::trail::append::append;
 use crate::vault::keys::Keys;
 use crate::vault::payload;
@@ -88,14 +88,47 @@ impl CorrectionStore for PgStore {
         for pair in &pairs {
             store_pair(&mut tx, &self.keys, source, origin, pair).await?;
         }
-        sqlx::query("update correction set decided_at = now() where source = $1 and origin = $2")
-            .bind(source.name())
-            .bind(origin)
-            .execute(&mut *tx)
-            .await
-            .map_err(Error::from)?;
+        settle(&mut tx, source, origin).await?;
         Ok(commit(tx).await?)
     }
+
+    async fn give_up_correction(
+        &self,
+        source: CorrectionSource,
+        origin: &str,
+        reason: &str,
+    ) -> StoreResult<()> {
+        let mut tx = identity::begin_shared(&self.pool).await?;
+        if let Some(study) = settle(&mut tx, source, origin).await? {
+            let instance = Some(origin.to_owned());
+            let subject = Subject { study: Some(study), instance, ..Subject::default() };
+            let body = CorrectionUnreadable { source };
+            let event = Event::new(subject.clone(), body).ended(Outcome::MinorFailure);
+            append(&mut tx, &event).await?;
+            let kind = TaskKind::CorrectionUnreadable;
+            let reason = reason.to_owned();
+            task::open_once(&mut tx, &NewTask { kind, subject, reason }).await?;
+        }
+        Ok(commit(tx).await?)
+    }
+}
+
+/// Takes a correction for decided on, and returns its study. Nothing, if it was before, or is that
+/// of a message.
+async fn settle(
+    tx: &mut PgConnection,
+    source: CorrectionSource,
+    origin: &str,
+) -> Result<Option<String>> {
+    let study: Option<Option<String>> = sqlx::query_scalar(
+        "update correction set decided_at = now()
+         where source = $1 and origin = $2 and decided_at is null returning study",
+    )
+    .bind(source.name())
+    .bind(origin)
+    .fetch_optional(tx)
+    .await?;
+    Ok(study.flatten())
 }
 
 #[derive(sqlx::FromRow)]

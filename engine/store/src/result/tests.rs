@@ -285,3 +285,25 @@ async fn a_segmentation_from_outside_is_a_candidate_until_it_is_settled() {
     assert_eq!(lines[0].difference, json!({"segments": 1}));
     assert_eq!(test.count("audit.event where kind = 'corrections_read'").await, 1);
 }
+
+#[tokio::test]
+async fn out_81_a_correction_that_cannot_be_read_goes_to_a_person_and_into_the_trail() {
+    let test = TestStore::new().await;
+    add_run(&test).await;
+    let mut seg = instance(1, 2, 1);
+    seg.modality = "SEG".to_owned();
+    test.intake.store_instance(seg.clone()).await.unwrap();
+
+    let source = CorrectionSource::Seg;
+    for _ in 0..2 {
+        test.store.give_up_correction(source, &seg.instance, "compressed").await.unwrap();
+    }
+
+    assert!(test.store.next_correction().await.unwrap().is_none());
+    let event = "audit.event where kind = 'correction_unreadable' and instance is not null
+        and study is not null and body #>> '{detail,source}' = 'seg'";
+    assert_eq!(test.count(event).await, 1);
+    let task = "task where kind = 'correction_unreadable' and reason = 'compressed'
+        and subject ->> 'study' is not null";
+    assert_eq!(test.count(task).await, 1);
+}

@@ -128,6 +128,10 @@ async fn claim_in_tx(
         Some(message) => Some(snapshot::message(tx, keys, message).await?.document),
         None => None,
     };
+    let patient = match run.patient {
+        Some(patient) => Some(identity::filed(tx, patient).await?),
+        None => None,
+    };
     let study = run.study.as_ref().map(ToString::to_string);
     Ok(Some(ClaimedNode {
         series: snapshot::run_series(tx, run.id).await?,
@@ -138,6 +142,7 @@ async fn claim_in_tx(
         node: claimed.node,
         attempt: claimed.attempt,
         plugin,
+        patient,
         document,
     }))
 }

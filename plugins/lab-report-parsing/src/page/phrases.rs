@@ -7,6 +7,7 @@ use imageproc::morphology::dilate;
 use imageproc::region_labelling::{Connectivity, connected_components};
 
 use super::gray::ink;
+use crate::vocabulary::is_han;
 
 /// Height to which letters are scaled, in pixels: about the one that Tesseract was trained with.
 pub(crate) const LETTER_HEIGHT: f32 = 28.0;
@@ -201,29 +202,61 @@ fn is_one_phrase(a: &Bounds, b: &Bounds) -> bool {
     is_one_line && (is_beside || is_above)
 }
 
+/// The parts of ink of a number: its digits, and its points.
+struct Figures {
+    digits: Vec<Bounds>,
+    points: Vec<Bounds>,
+}
+
+impl Figures {
+    fn of(sheet: &GrayImage, [left, top, right, bottom]: Bounds) -> Self {
+        const DARK: u8 = 215;
+        let part = image::imageops::crop_imm(sheet, left, top, right - left, bottom - top);
+        let part = part.to_image();
+        let dark = GrayImage::from_fn(part.width(), part.height(), |x, y| {
+            Luma([if part.get_pixel(x, y).0[0] < DARK { u8::MAX } else { 0 }])
+        });
+        let mut parts = boxes(&dark, &dark);
+        parts.sort_by_key(|it| it[0]);
+        let high = part.height() as f32;
+        let is_digit = |it: &Bounds| (it[3] - it[1]) as f32 > 0.6 * high;
+        let is_point = |it: &Bounds| {
+            let wide = (it[2] - it[0]) as f32;
+            let tall = (it[3] - it[1]) as f32;
+            wide < 0.35 * high && tall < 0.35 * high && it[1] as f32 > 0.6 * high
+        };
+        let digits = parts.iter().filter(|it| is_digit(it)).copied().collect();
+        let points = parts.iter().filter(|it| is_point(it)).copied().collect();
+        Self { digits, points }
+    }
+}
+
+/// Whether the picture of a number shows more digits or points than were read. Digits may touch
+/// each other, so that fewer say nothing.
+pub(crate) fn has_unread_figure(sheet: &GrayImage, bounds: Bounds, text: &str) -> bool {
+    let Figures { digits, points } = Figures::of(sheet, bounds);
+    let is_point = |it: &char| matches!(it, '.' | ',' | ':' | ';');
+    let is_dash = |it: &char| matches!(it, '-' | '~' | '–' | '—');
+    let read = text.chars().filter(is_point).count();
+    points.len() > read
+        || digits.len() > text.chars().filter(|it| !is_point(it) && !is_dash(it)).count()
+}
+
+/// Whether a phrase of Chinese characters is much wider than what was read of it.
+pub(crate) fn is_wider_than([left, top, right, bottom]: Bounds, text: &str) -> bool {
+    const SHARE: f32 = 1.5;
+    let width = |it: char| if is_han(it) { 1.15 } else { 0.7 };
+    let read: f32 = text.chars().map(width).sum();
+    (right - left) as f32 > SHARE * read * (bottom - top) as f32
+}
+
 /// A number with the decimal point that its picture shows: recognition loses points more often than
 /// anything else, and no error is worse. Nothing if the picture shows no point.
 pub(crate) fn with_decimal_point(sheet: &GrayImage, bounds: Bounds, text: &str) -> Option<String> {
-    const DARK: u8 = 215;
     if text.len() < 2 || !text.chars().all(|it| it.is_ascii_digit()) {
         return None;
     }
-    let [left, top, right, bottom] = bounds;
-    let part = image::imageops::crop_imm(sheet, left, top, right - left, bottom - top).to_image();
-    let dark = GrayImage::from_fn(part.width(), part.height(), |x, y| {
-        Luma([if part.get_pixel(x, y).0[0] < DARK { u8::MAX } else { 0 }])
-    });
-    let mut parts = boxes(&dark, &dark);
-    parts.sort_by_key(|it| it[0]);
-    let high = part.height() as f32;
-    let is_digit = |it: &&Bounds| (it[3] - it[1]) as f32 > 0.6 * high;
-    let is_point = |it: &&Bounds| {
-        let wide = (it[2] - it[0]) as f32;
-        let tall = (it[3] - it[1]) as f32;
-        wide < 0.35 * high && tall < 0.35 * high && it[1] as f32 > 0.6 * high
-    };
-    let points: Vec<&Bounds> = parts.iter().filter(is_point).collect();
-    let digits: Vec<&Bounds> = parts.iter().filter(is_digit).collect();
+    let Figures { digits, points } = Figures::of(sheet, bounds);
     let [point] = points.as_slice() else { return None };
     if digits.len() != text.len() {
         return None;
@@ -232,4 +265,40 @@ pub(crate) fn with_decimal_point(sheet: &GrayImage, bounds: Bounds, text: &str) 
     let (whole, rest) = text.split_at_checked(before)?;
     let is_inside = !whole.is_empty() && !rest.is_empty();
     is_inside.then(|| format!("{whole}.{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sheet with these blocks of ink: left, top, right, bottom.
+    fn sheet(blocks: &[Bounds]) -> GrayImage {
+        let is_ink = |x: u32, y: u32| {
+            let holds = |it: &Bounds| (it[0]..it[2]).contains(&x) && (it[1]..it[3]).contains(&y);
+            blocks.iter().any(holds)
+        };
+        GrayImage::from_fn(100, 40, |x, y| Luma([if is_ink(x, y) { 0 } else { 255 }]))
+    }
+
+    #[test]
+    fn pap_36_a_figure_or_point_that_was_not_read_is_seen() {
+        // `0.93`
+        let blocks = [[2, 5, 16, 33], [20, 28, 25, 33], [29, 5, 43, 33], [47, 5, 61, 33]];
+        let sheet = sheet(&blocks);
+        let bounds = [2, 5, 61, 33];
+        for text in ["93", "093", "0.9", "9.3"] {
+            assert!(has_unread_figure(&sheet, bounds, text), "{text}");
+        }
+        for text in ["0.93", "<0.93"] {
+            assert!(!has_unread_figure(&sheet, bounds, text), "{text}");
+        }
+        assert_eq!(with_decimal_point(&sheet, bounds, "093").as_deref(), Some("0.93"));
+    }
+
+    #[test]
+    fn pap_36_a_name_of_which_half_was_read_is_seen() {
+        let bounds = [0, 0, 28 * 8, 28];
+        assert!(is_wider_than(bounds, "中性"));
+        assert!(!is_wider_than(bounds, "中性粒细胞百分比"));
+    }
 }

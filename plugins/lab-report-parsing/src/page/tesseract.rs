@@ -10,7 +10,7 @@ use libloading::Library;
 use plugin_api::NodeError;
 
 use super::Word;
-use super::phrases::{Bounds, with_decimal_point};
+use super::phrases::{Bounds, has_unread_figure, is_wider_than, with_decimal_point};
 use crate::rejection::Reason;
 use crate::vocabulary::is_han;
 
@@ -59,6 +59,9 @@ const RAW_LINE: c_int = 13;
 
 /// Certainty, in percent, from which a phrase is not read again.
 const CERTAIN: f32 = 80.0;
+
+/// Scale at which a number is read a second time.
+const SECOND_SCALE: f32 = 1.4;
 
 /// Factor of the certainty of a raw line, which sometimes begins with a letter that is not there.
 const RAW_TRUST: f32 = 0.85;
@@ -128,14 +131,30 @@ fn symbol<T: Copy>(library: &'static Library, name: &str) -> Option<T> {
 }
 
 /// A phrase that was read.
+#[derive(Default)]
 pub(crate) struct Phrase {
     /// The words, with their positions on the page.
     pub(crate) words: Vec<Word>,
     /// Certainty of the words, in percent.
     pub(crate) certainty: f32,
+    /// Certainty of the least certain word, in percent.
+    pub(crate) least: f32,
+    /// Whether the attempt with the second best certainty has read something else.
+    pub(crate) is_unsteady: bool,
+    /// Whether its picture shows more letters or points than were read.
+    pub(crate) has_unread_letter: bool,
 }
 
 impl Phrase {
+    pub(crate) fn has_digit(&self) -> bool {
+        self.words.iter().any(|it| it.text.contains(|it: char| it.is_ascii_digit()))
+    }
+
+    /// The letters without spaces.
+    fn letters(&self) -> String {
+        self.words.iter().flat_map(|it| it.text.chars()).filter(|it| !it.is_whitespace()).collect()
+    }
+
     /// The text of the phrase.
     pub(crate) fn text(&self) -> String {
         self.words.iter().map(|it| it.text.as_str()).collect::<Vec<_>>().join(" ")
@@ -203,31 +222,47 @@ impl Reader {
         Ok((all, chinese > CHINESE_SHARE * all))
     }
 
-    /// Reads one phrase of a page, again at other scales if it is not certain.
+    /// Reads one phrase of a page, again at other scales if it is not certain or has digits.
     pub(crate) fn phrase(
         &mut self,
         sheet: &GrayImage,
         bounds: Bounds,
         language: Language,
     ) -> Result<Phrase, NodeError> {
-        let mut best = Phrase { words: Vec::new(), certainty: 0.0 };
+        let mut readings: Vec<Phrase> = Vec::new();
         for (mode, scale) in language.attempts() {
-            let mut other = self.phrase_at(sheet, bounds, language, (*mode, *scale))?;
+            let mut reading = self.phrase_at(sheet, bounds, language, (*mode, *scale))?;
             if *mode == RAW_LINE {
-                other.certainty *= RAW_TRUST;
+                reading.certainty *= RAW_TRUST;
             }
-            if other.certainty > best.certainty {
-                best = other;
-            }
-            if best.certainty >= CERTAIN {
+            let is_certain = reading.certainty >= CERTAIN;
+            readings.push(reading);
+            if is_certain {
                 break;
             }
         }
+        if language != Language::Any
+            && let [only] = readings.as_slice()
+            && only.has_digit()
+        {
+            readings.push(self.phrase_at(sheet, bounds, language, (ONE_LINE, SECOND_SCALE))?);
+        }
+        // The sort is stable: of two that are as certain, the first.
+        readings.sort_by(|a, b| b.certainty.total_cmp(&a.certainty));
+        let mut readings = readings.into_iter();
+        let Some(mut best) = readings.next() else { return Ok(Phrase::default()) };
+        best.is_unsteady = readings.next().is_some_and(|it| it.letters() != best.letters());
         if let [word] = best.words.as_mut_slice()
             && let Some(text) = with_decimal_point(sheet, bounds, &word.text)
         {
             word.text = text;
         }
+        let letters = best.letters();
+        best.has_unread_letter = if best.is_number(0.0) {
+            has_unread_figure(sheet, bounds, &letters)
+        } else {
+            best.is_chinese() && is_wider_than(bounds, &letters)
+        };
         Ok(best)
     }
 
@@ -259,7 +294,9 @@ impl Reader {
             ..it
         };
         let certainty = if all > 0.0 { sum / all } else { 0.0 };
-        Ok(Phrase { words: found.into_iter().map(moved).collect(), certainty })
+        let least = found.iter().map(|it| it.1).fold(certainty, f32::min);
+        let words = found.into_iter().map(moved).collect();
+        Ok(Phrase { words, certainty, least, ..Phrase::default() })
     }
 }
 

@@ -2,7 +2,7 @@
 //! are history.
 
 /// Year, month and day.
-type Date = [u16; 3];
+pub(crate) type Date = [u16; 3];
 
 /// Month names, by their first letters.
 const MONTHS: [&str; 12] =
@@ -51,6 +51,12 @@ impl PrintedDate {
             date(year, number(first)?, number(second)?).filter(|_| !word.contains('.'));
         let found = Self { day_first, month_first };
         (day_first.is_some() || month_first.is_some()).then_some(found)
+    }
+
+    /// All that it may mean.
+    pub(crate) fn readings(self) -> impl Iterator<Item = Date> {
+        let month_first = self.month_first.filter(|it| self.day_first != Some(*it));
+        self.day_first.into_iter().chain(month_first)
     }
 }
 

@@ -1,13 +1,17 @@
 //! Reads the rows of a table from the lines below its headings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::Entry;
 use super::comments::{LineKind, is_sentence, kind};
 use super::headings::{Heading, headings};
 use super::lines::{Line, lines, text};
-use super::{Entry, Misplaced};
-use crate::page::{Page, Word};
+use super::placement::{are_of_two_lines, is_on_row};
+use super::plausibility::has_two_values;
+use crate::doubt::Doubt;
+use crate::page::spots::Spot;
+use crate::page::{Page, UNREAD, Word};
 use crate::vocabulary::roles::Role;
 use crate::vocabulary::units::is_like_unit;
 
@@ -36,7 +40,7 @@ pub(crate) fn entries(pages: &[Page]) -> Vec<Entry> {
         let tables = tables(&lines, &mut last);
         for (headings, body) in tables {
             for panel in panels(&headings) {
-                entries.extend(rows(&panel, body));
+                entries.extend(rows(&panel, body, &page.spots));
             }
         }
     }
@@ -102,7 +106,7 @@ fn panels(headings: &[Heading]) -> Vec<Panel> {
 
 /// The rows of one table. Comments between them do not end it. Below a line that does, only lines
 /// that have all columns of a row are rows, and they are doubted.
-fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
+fn rows(panel: &Panel, body: &[Line], spots: &[Spot]) -> Vec<Entry> {
     let is_inside = |it: &&Word| panel.inside.contains(&it.middle());
     let inside = |line: &Line| -> Line { line.iter().filter(is_inside).cloned().collect() };
     let body: Vec<(LineKind, Line)> = body.iter().map(|it| (kind(it), inside(it))).collect();
@@ -112,7 +116,8 @@ fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
     let cells: Vec<Line> = above.iter().filter(is_cells).map(|it| it.1.clone()).collect();
     let mut columns = columns(&panel.headings, &cells);
     assign_unknown_roles(&mut columns, &cells);
-    let mut rows = Rows { has_small_names: has_small_names(&cells, &columns), ..Rows::default() };
+    let has_small_names = has_small_names(&cells, &columns);
+    let mut rows = Rows { spots, has_small_names, ..Rows::default() };
     for (at, (kind, line)) in body.iter().enumerate().filter(|(_, it)| !it.1.is_empty()) {
         let is_comment = *kind != LineKind::Row || is_comment(line, &columns);
         if is_comment || rows.continues_comment(line, &columns) {
@@ -122,7 +127,7 @@ fn rows(panel: &Panel, body: &[Line]) -> Vec<Entry> {
         } else if is_whole(&cells_of(line, &columns)) {
             rows.add_line(line, &columns);
             if let Some(row) = rows.done.last_mut() {
-                row.doubt = Some(Misplaced::BelowEnd);
+                row.doubts.insert(Doubt::BelowEnd);
             }
         }
     }
@@ -160,8 +165,7 @@ fn is_whole(entry: &Entry) -> bool {
 fn cells_of(line: &Line, columns: &[Column]) -> Entry {
     let mut cells: BTreeMap<Role, Vec<Word>> = BTreeMap::new();
     for word in line {
-        let column = columns.iter().find(|it| word.middle() < it.until);
-        let role = column.map_or(Role::Other, |it| it.role);
+        let role = role_at(columns, word.middle());
         cells.entry(role).or_default().push(word.clone());
     }
     if let Some([name]) = cells.get_mut(&Role::Name).map(Vec::as_mut_slice)
@@ -177,8 +181,32 @@ fn cells_of(line: &Line, columns: &[Column]) -> Entry {
         reference: cell(Role::Reference),
         unit: cell(Role::Unit),
         flag: cell(Role::Flag),
-        doubt: is_doubtful.then_some(Misplaced::Undated),
+        doubts: is_doubtful.then_some(Doubt::Undated).into_iter().collect(),
     }
+}
+
+/// The role of the column at this place of a line.
+fn role_at(columns: &[Column], x: f32) -> Role {
+    columns.iter().find(|it| x < it.until).map_or(Role::Other, |it| it.role)
+}
+
+/// Why the row of a line may be wrong, by what is printed around its words.
+fn doubts_of(line: &Line, columns: &[Column], spots: &[Spot]) -> BTreeSet<Doubt> {
+    let is_own = |x: f32| role_at(columns, x) != Role::Other;
+    let own: Vec<&Word> = line.iter().filter(|it| is_own(it.middle())).collect();
+    let near = spots.iter().filter(|it| is_own(it.across()) && is_on_row(it, &own));
+    let mut doubts: BTreeSet<Doubt> = near.map(|it| it.doubt).collect();
+    if are_of_two_lines(&own) {
+        doubts.insert(Doubt::TwoLines);
+    }
+    doubts
+}
+
+/// Whether a line has ink where its result should be.
+fn has_unread_result(line: &Line, columns: &[Column], spots: &[Spot]) -> bool {
+    let words: Vec<&Word> = line.iter().collect();
+    let is_ink = |it: &&Spot| it.doubt == Doubt::UnreadInk && is_on_row(it, &words);
+    spots.iter().filter(is_ink).any(|it| role_at(columns, it.across()) == Role::Result)
 }
 
 /// Removes row numbers from names, where the heading of their column was not read. They are
@@ -303,7 +331,9 @@ fn gutter(heading: &Heading, next: &Heading, words: &[&Word]) -> f32 {
 
 /// Rows under construction, line by line.
 #[derive(Default)]
-struct Rows {
+struct Rows<'a> {
+    /// Places of the page where its words are not to be relied on.
+    spots: &'a [Spot],
     done: Vec<Entry>,
     /// A name without a result, which may follow on the next line, and the lower edge of the name.
     waiting: Option<(String, f32)>,
@@ -315,7 +345,7 @@ struct Rows {
     has_small_names: bool,
 }
 
-impl Rows {
+impl Rows<'_> {
     /// Passes over a comment. What follows it continues no row.
     fn add_comment(&mut self, line: &Line) {
         self.waiting = None;
@@ -338,6 +368,15 @@ impl Rows {
     fn add_line(&mut self, line: &Line, columns: &[Column]) {
         self.is_in_comment = false;
         let mut entry = cells_of(line, columns);
+        entry.doubts.extend(doubts_of(line, columns, self.spots));
+        if has_two_values(&entry.result) {
+            entry.doubts.insert(Doubt::TwoValues);
+        }
+        let is_row = !entry.name.is_empty()
+            && (is_like_unit(&entry.unit) || looks_like(&entry.reference, Role::Reference));
+        if entry.result.is_empty() && is_row && has_unread_result(line, columns, self.spots) {
+            entry.result = UNREAD.to_string();
+        }
         let top = line.iter().map(|it| it.top).fold(f32::MAX, f32::min);
         let height = line.iter().map(Word::height).fold(0.0, f32::max);
         let is_close = |bottom: f32| top - bottom < (CONTINUATION_DISTANCE_MAX - 1.0) * height;
@@ -349,7 +388,7 @@ impl Rows {
                 && (entry.name.is_empty() || may_continue)
                 && is_close(bottom)
             {
-                entry.doubt = entry.doubt.or(may_continue.then_some(Misplaced::BelowName));
+                entry.doubts.extend(may_continue.then_some(Doubt::BelowName));
                 join(&mut name, &entry.name);
                 entry.name = name;
             }
@@ -366,14 +405,9 @@ impl Rows {
             open('(', ')') || open('[', ']') || it.name.ends_with(['-', ',', '/', '+'])
         };
         match self.done.last_mut() {
-            Some(row) if is_close && more.name.is_empty() => {
-                join(&mut row.reference, &more.reference);
-                join(&mut row.unit, &more.unit);
-            }
+            Some(row) if is_close && more.name.is_empty() => add_second_line(row, more),
             Some(row) if is_close && (is_unfinished(row) || starts_small(&more.name)) => {
-                join(&mut row.name, &more.name);
-                join(&mut row.reference, &more.reference);
-                join(&mut row.unit, &more.unit);
+                add_second_line(row, more);
             }
             _ if !more.name.is_empty() => self.waiting = Some((more.name, bottom)),
             _ => {}
@@ -390,6 +424,19 @@ fn is_rest_of_name(name: &str) -> bool {
 
 fn starts_small(name: &str) -> bool {
     name.starts_with(|it: char| it.is_lowercase() || it == '(' || it == '[')
+}
+
+/// Adds the second line of a row. Two values in one cell are doubted: the line may be one of a row
+/// without a name.
+fn add_second_line(row: &mut Entry, more: Entry) {
+    let is_second = |a: &str, b: &str| !a.is_empty() && !b.is_empty();
+    if is_second(&row.reference, &more.reference) || is_second(&row.unit, &more.unit) {
+        row.doubts.insert(Doubt::TwoLines);
+    }
+    join(&mut row.name, &more.name);
+    join(&mut row.reference, &more.reference);
+    join(&mut row.unit, &more.unit);
+    row.doubts.extend(more.doubts);
 }
 
 fn join(text: &mut String, more: &str) {

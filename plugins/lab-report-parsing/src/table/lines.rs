@@ -6,6 +6,9 @@ use crate::vocabulary::is_han;
 /// Lower bound of the vertical overlap of words of one line, as a share of the lower word.
 const OVERLAP: f32 = 0.4;
 
+/// Lower bound of the gap between two cells of a line, in heights of its letters.
+const CELL_GAP_MIN: f32 = 0.9;
+
 /// The words of a line, from left to right.
 pub(crate) type Line = Vec<Word>;
 
@@ -28,6 +31,21 @@ pub(crate) fn lines(words: &[Word]) -> Vec<Line> {
     };
     lines.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
     lines
+}
+
+/// The parts of a line between gaps that are wider than those between words.
+pub(crate) fn cells(line: &Line) -> Vec<Line> {
+    let mut cells: Vec<Line> = Vec::new();
+    for word in line {
+        let gap = |last: &Word| (word.left - last.right) / last.height().min(word.height());
+        match cells.last_mut() {
+            Some(cell) if cell.last().is_some_and(|it| gap(it) < CELL_GAP_MIN) => {
+                cell.push(word.clone());
+            }
+            _ => cells.push(vec![word.clone()]),
+        }
+    }
+    cells
 }
 
 /// Vertical overlap of two words, as a share of the lower one.

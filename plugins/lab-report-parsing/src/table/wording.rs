@@ -8,7 +8,6 @@ use encoding::laboratory::unit::folded_text;
 use regex::Regex;
 
 use super::Entry;
-use crate::page::UNREAD;
 use crate::vocabulary::units::{self, is_like_unit, is_unit};
 
 /// Marks that laboratories print beside results.
@@ -22,16 +21,17 @@ const SIGNS: [char; 6] = ['*', '★', '↑', '↓', '▲', '▼'];
 
 /// Corrects the cells of a row.
 pub(crate) fn corrected(entry: Entry, is_recognised: bool) -> Entry {
-    let (result, mark) = split_mark(&entry.result);
+    let cell = if is_recognised { with_mark_apart(&entry) } else { entry.result.clone() };
+    let (result, mark) = split_mark(&cell);
     let name = entry.name.trim().trim_matches(SIGNS).trim().to_owned();
     let flag = if entry.flag.is_empty() { mark } else { entry.flag };
     let is_named = if is_recognised { is_like_unit } else { is_unit };
     let (reference, unit) = split_unit(entry.reference, entry.unit, is_named);
     if !is_recognised {
-        return Entry { name, result, reference, unit, flag, doubt: entry.doubt };
+        return Entry { name, result, reference, unit, flag, doubts: entry.doubts };
     }
     Entry {
-        doubt: entry.doubt,
+        doubts: entry.doubts,
         name: brackets(&name),
         result: figures(&result),
         reference: range(&reference),
@@ -70,6 +70,24 @@ fn split_mark(cell: &str) -> (String, String) {
     }
     let mark: String = trimmed.chars().filter(|it| SIGNS.contains(it)).collect();
     (bare.to_owned(), mark)
+}
+
+/// The result of a row with a space before a mark that recognition has glued to its number:
+/// `4.15偏高`, and `4.15H` where the unit is another cell.
+fn with_mark_apart(entry: &Entry) -> String {
+    static GLUED: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^([<>≤≥]?[0-9]+(?:\.[0-9]+)?)([^0-9.\s]+)$").ok());
+    let cell = entry.result.trim();
+    let found = GLUED.as_ref().and_then(|it| it.captures(cell));
+    let parts = found.and_then(|it| Some((it.get(1)?.as_str(), it.get(2)?.as_str())));
+    match parts {
+        Some((number, mark))
+            if MARKS.contains(&mark) && (!mark.is_ascii() || !entry.unit.is_empty()) =>
+        {
+            format!("{number} {mark}")
+        }
+        _ => cell.to_owned(),
+    }
 }
 
 /// Corrects brackets of different kinds: nobody prints `(#/volume]`.
@@ -181,26 +199,6 @@ fn range(cell: &str) -> String {
     folded.to_owned()
 }
 
-/// Why a row cannot be correct: a part of it was not read, or the decimal point of its result was
-/// lost.
-pub(crate) fn implausible(entry: &Entry) -> Option<&'static str> {
-    if let Some(doubt) = entry.doubt {
-        return Some(doubt.reason());
-    }
-    let cells = [&entry.name, &entry.result, &entry.reference, &entry.unit];
-    if cells.iter().any(|it| it.contains(UNREAD)) {
-        return Some("some of it could not be read");
-    }
-    let numbers = |text: &str| -> Vec<String> {
-        let is_part = |it: char| it.is_ascii_digit() || it == '.';
-        text.split(|it| !is_part(it)).filter(|it| !it.is_empty()).map(str::to_owned).collect()
-    };
-    let bounds = numbers(&folded_text(&entry.reference));
-    let is_whole = entry.result.len() > 1 && entry.result.chars().all(|it| it.is_ascii_digit());
-    let have_points = !bounds.is_empty() && bounds.iter().all(|it| it.contains('.'));
-    (is_whole && have_points).then_some("it has no decimal point, its reference has")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +222,10 @@ mod tests {
         check(false, ["WBC", "* 5.1↓", "", ""], ["WBC", "5.1", "", "", "*↓"]);
         check(true, ["Protein", "3 +", "Negative", ""], ["Protein", "3+", "Negative", "", ""]);
         check(true, ["WBC", "5.1 ?", "", ""], ["WBC", "5.1", "", "", ""]);
+        check(true, ["钾", "4.15偏高", "", ""], ["钾", "4.15", "", "", "偏高"]);
+        check(true, ["K", "4.15H", "3.5-5.3", "mmol/L"], ["K", "4.15", "3.5-5.3", "mmol/L", "H"]);
+        check(true, ["Urine", "2L", "", ""], ["Urine", "2L", "", "", ""]);
+        check(true, ["Protein", "3+", "", "g/L"], ["Protein", "3+", "", "g/L", ""]);
     }
 
     #[test]

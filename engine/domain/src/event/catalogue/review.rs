@@ -101,6 +101,15 @@ event! {
 }
 
 event! {
+    /// An object from outside that may correct a result of the engine cannot be read: it corrects
+    /// nothing, and a person is told (OUT-81). Why may quote the object, and stays with the task.
+    pub struct CorrectionUnreadable: C {
+        /// What came back: `seg`, `sr`.
+        source: CorrectionSource,
+    }
+}
+
+event! {
     /// A person read the list of corrections (AUD-08).
     pub struct CorrectionsRead: R {}
 }

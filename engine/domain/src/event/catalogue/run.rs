@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::IdentityField;
 use crate::event::body::{details, event};
 
 event! {
@@ -115,6 +116,17 @@ details! {
 event! {
     /// A node failed for good, or its input was rejected; a person was asked.
     pub struct NodeGivenUp(NodeEnd): E;
+}
+
+event! {
+    /// Pages name another patient than the one whom they are filed under, or two patients. Nothing
+    /// of them is used.
+    pub struct OtherPatientOnPages: E {
+        /// The numbers of the pages, from one.
+        pages: Vec<u32>,
+        /// What differs.
+        fields: Vec<IdentityField>,
+    }
 }
 
 event! {

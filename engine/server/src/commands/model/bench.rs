@@ -56,7 +56,7 @@ impl Execute for Bench {
 impl Bench {
     fn open(&self, name: &str) -> Result<inference::bench::Bench, Failure> {
         let store = store(&self.installation)?;
-        let card = store.card(name).map_err(|it| unusable(&it))?;
+        let card = store.language_card(name).map_err(|it| unusable(&it))?;
         inference::bench::Bench::open(&store.checkpoint(name), card.is_eight_bit, self.device)
             .map_err(Failure::new)
     }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use inference::ModelCard;
+use inference::{ModelCard, ModelKind};
 
 use super::{store, unusable};
 use crate::commands::Execute;
@@ -30,13 +30,23 @@ impl Execute for List {
 }
 
 fn cells(card: &ModelCard) -> Vec<String> {
-    let gives = if card.can_segment { "text, masks" } else { "text" };
-    let bits = if card.is_eight_bit { ", eight bits" } else { "" };
+    let gives = match card.kind {
+        ModelKind::PageReader => "print on pages",
+        ModelKind::Language if card.can_segment => "text, masks",
+        ModelKind::Language => "text",
+    };
+    let numbers = match card.kind {
+        ModelKind::PageReader => format!("{:.0} MB", card.bytes as f64 / 1e6),
+        ModelKind::Language => {
+            let bits = if card.is_eight_bit { ", eight bits" } else { "" };
+            format!("{:.2} billion{bits}", card.parameters as f64 / 1e9)
+        }
+    };
     let decided_by = card.clinical_use_decided_by.clone();
     vec![
         card.name.clone(),
         gives.to_owned(),
-        format!("{:.2} billion{bits}", card.parameters as f64 / 1e9),
+        numbers,
         card.licence.clone(),
         decided_by.unwrap_or_else(|| card.warning().unwrap_or_default().to_owned()),
     ]

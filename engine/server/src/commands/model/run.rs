@@ -58,7 +58,7 @@ pub(super) struct Run {
 impl Execute for Run {
     async fn execute(self) -> Result<ExitCode, Failure> {
         let store = store(&self.installation)?;
-        let card = store.card(&self.name).map_err(|it| unusable(&it))?;
+        let card = store.language_card(&self.name).map_err(|it| unusable(&it))?;
         let pictures = self.images.iter().map(|it| read(it)).collect::<Result<Vec<_>, _>>()?;
         let program = std::env::current_exe().map_err(|it| unusable(&it))?;
         let checkpoint = store.checkpoint(&self.name);

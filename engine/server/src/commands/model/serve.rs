@@ -58,7 +58,7 @@ impl Execute for Serve {
                 .with_hint("put a proxy that knows its users before it"));
         }
         let store = store(&self.installation)?;
-        let card = store.card(&self.name).map_err(|it| unusable(&it))?;
+        let card = store.language_card(&self.name).map_err(|it| unusable(&it))?;
         let program = std::env::current_exe().map_err(|it| unusable(&it))?;
         let checkpoint = store.checkpoint(&self.name);
         let launch = LaunchConfig { program, checkpoint, card, compute: self.device };

@@ -31,8 +31,9 @@ fn page(columns: &[f32], rows: &[&[&str]]) -> Page {
 fn read(columns: &[f32], rows: &[&[&str]]) -> Vec<String> {
     let found = entries(&[page(columns, rows)]).into_iter();
     let line = |it: Entry| {
-        let doubt = it.doubt.map(|it| format!(" ({it:?})")).unwrap_or_default();
-        format!("{} = {}{doubt}", it.name, it.result)
+        let doubts = it.doubts.iter().map(|doubt| format!("({doubt:?})"));
+        let parts = [it.name.clone(), "=".to_owned(), it.result.clone()].into_iter().chain(doubts);
+        parts.collect::<Vec<_>>().join(" ")
     };
     found.map(line).collect()
 }
@@ -106,4 +107,48 @@ fn pap_10_a_name_in_two_lines_is_read_whole_and_doubted() {
     // A section is no name, nor is `pH` the rest of one.
     let rows: [&[&str]; 3] = [HEADINGS, &["Blood gases"], &["pH", "7.40", "", "7.35-7.45"]];
     assert_eq!(read(FOUR, &rows), ["pH = 7.40"]);
+}
+
+/// Names, results and doubts of four rows, the second of which has this result and this spot.
+fn read_with_spot(result: &str, [left, right]: [f32; 2], doubt: Doubt) -> Vec<String> {
+    let second: &[&str] = &["Neutrophils", result, "10^9/L", "1.8-7.5"];
+    let mut page = page(FOUR, &[HEADINGS, LEUKOCYTES, second, SODIUM]);
+    page.spots.push(Spot { place: [left, 142.0, right, 149.0], doubt });
+    let line = |it: Entry| format!("{} = {} {:?}", it.name, it.result, it.doubts);
+    entries(&[page]).into_iter().map(line).collect()
+}
+
+#[test]
+fn pap_36_a_row_on_a_doubtful_place_is_doubted_and_its_neighbours_are_not() {
+    for (place, doubt) in [
+        ([206.0, 214.0], Doubt::UnreadInk),
+        ([220.0, 236.0], Doubt::Uncertain),
+        ([50.0, 120.0], Doubt::AtEdge),
+        ([420.0, 440.0], Doubt::Overlapping),
+    ] {
+        let expected = [
+            "Leukocytes = 12.3 {}".to_owned(),
+            format!("Neutrophils = 8.1 {{{doubt:?}}}"),
+            "Sodium = 140 {}".to_owned(),
+        ];
+        assert_eq!(read_with_spot("8.1", place, doubt), expected);
+    }
+}
+
+#[test]
+fn pap_36_a_row_whose_result_is_ink_that_was_not_read_is_not_lost() {
+    let found = read_with_spot("", [222.0, 240.0], Doubt::UnreadInk);
+    assert_eq!(found.get(1).unwrap(), "Neutrophils = \u{fffd} {UnreadInk}");
+    // Without ink there is no result: nothing was measured.
+    let found = read_with_spot("", [422.0, 440.0], Doubt::UnreadInk);
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn pap_36_two_values_in_a_cell_and_a_second_line_of_values_are_doubted() {
+    let two: &[&str] = &["Neutrophils", "8.1 7.42", "10^9/L", "1.8-7.5"];
+    let second: &[&str] = &["", "", "g/L", "3.5-5.0"];
+    let found = entries(&[page(FOUR, &[HEADINGS, two, SODIUM, second])]);
+    let doubts: Vec<String> = found.iter().map(|it| format!("{:?}", it.doubts)).collect();
+    assert_eq!(doubts, ["{TwoValues}", "{TwoLines}"]);
 }

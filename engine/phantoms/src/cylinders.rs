@@ -1,12 +1,12 @@
-//! A simulated CT of a patient made of shapes, whose volumes are known.
+//! The CT of the demonstration: a patient made of cylinders, whose volumes are known.
 
 use dicom_core::value::DataSetSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR, dicom_value};
 use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
-use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 use domain::derived_uid;
-use encoding::dicom::file_meta::FileMeta;
+
+use crate::dicom::written;
 
 const CT_IMAGE_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 
@@ -192,20 +192,4 @@ impl Phantom {
         }
         set
     }
-}
-
-/// A data set as a file, under the names that it states.
-fn written(set: &InMemDicomObject) -> Vec<u8> {
-    let stated = |tag| set.get(tag).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    let meta = FileMeta {
-        sop_class: &stated(tags::SOP_CLASS_UID),
-        sop_instance: &stated(tags::SOP_INSTANCE_UID),
-        transfer_syntax: "1.2.840.10008.1.2.1",
-        sending_ae: "",
-        receiving_ae: "",
-    };
-    let mut file = meta.to_bytes();
-    // Writing to memory what was just made does not fail; a short file would show at once.
-    _ = set.write_dataset_with_ts(&mut file, &EXPLICIT_VR_LITTLE_ENDIAN.erased());
-    file
 }
