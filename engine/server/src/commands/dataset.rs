@@ -48,7 +48,7 @@ struct FromMasksArgs {
     /// What the user says, for example "Segment the nuclei."
     #[arg(long)]
     prompt: String,
-    /// What the model says, with [SEG] once.
+    /// What the model says, with `[SEG]` once.
     #[arg(long, default_value = "Sure, [SEG].")]
     answer: String,
     /// The folder to write to: empty, or not there yet.
