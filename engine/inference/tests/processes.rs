@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +56,9 @@ const READY: &str = r#"{"type":"ready"}"#;
 
 fn config(program: PathBuf, name: &str) -> LaunchConfig {
     let card = ModelCard { name: name.to_owned(), cpu_memory_bytes: 4, ..ModelCard::default() };
-    let checkpoint = Path::new("nowhere").to_owned();
+    // No weights: what loads them is a script.
+    let checkpoint = program.with_file_name("checkpoint");
+    std::fs::create_dir_all(&checkpoint).unwrap();
     LaunchConfig { program, checkpoint, card, compute: Compute::Cpu }
 }
 
