@@ -18,6 +18,7 @@
 //! datasets they are run lengths (`{"size":[height,width],"counts":"..."}`), for ms-swift the paths
 //! of pictures.
 
+use domain::Role;
 use imaging::rle::RleError;
 use imaging::{FlatMask, Picture};
 use serde::{Deserialize, Serialize};
@@ -50,18 +51,6 @@ pub struct Item {
     /// The objects that the text names and locates.
     #[serde(skip_serializing_if = "Objects::is_empty")]
     pub objects: Objects,
-}
-
-/// Who says something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// The instruction of the whole conversation.
-    System,
-    /// The one who asks.
-    User,
-    /// The model.
-    Assistant,
 }
 
 /// Something that is said.

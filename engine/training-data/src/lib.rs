@@ -24,6 +24,7 @@ pub mod swift;
 mod wire;
 
 pub use dataset::{Dataset, DatasetError, DatasetWriter};
-pub use item::{Item, ItemError, ItemMask, Message, Objects, Role};
+pub use domain::Role;
+pub use item::{Item, ItemError, ItemMask, Message, Objects};
 pub use manifest::{About, Manifest, Split};
 pub use region::Region;

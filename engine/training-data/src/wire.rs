@@ -1,9 +1,10 @@
 //! The forms in which ms-swift accepts an item, read into one.
 
+use domain::Role;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
-use crate::item::{IMAGE, Item, ItemError, ItemMask, Message, Objects, Role};
+use crate::item::{IMAGE, Item, ItemError, ItemMask, Message, Objects};
 
 /// A line of a dataset.
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! More layouts of reports: history, two languages, columns without rules, flags before results.
 
-use super::{PaperRow, Sheet};
+use super::{PaperRow, Sheet, side_by_side};
 
 /// Three dated columns: the newest result stands between two older ones.
 pub(super) fn history(sheet: &mut Sheet, rows: &[PaperRow], before: &[Vec<PaperRow>; 2]) {
@@ -51,18 +51,7 @@ pub(super) fn columns(sheet: &mut Sheet, rows: &[PaperRow]) {
         }
     }
     sheet.next_line();
-    let half = rows.len().div_ceil(2);
-    for index in 0..half {
-        for (shift, at) in shifts.into_iter().zip([index, index + half]) {
-            let Some(row) = rows.get(at) else { continue };
-            sheet.row = Some(at);
-            let cells = [&row.name, &row.result, &row.unit, &row.reference];
-            for (x, text) in columns.into_iter().zip(cells) {
-                sheet.put(x + shift, text);
-            }
-        }
-        sheet.next_line();
-    }
+    side_by_side(sheet, columns, shifts, rows);
 }
 
 /// The flag before the result, the name last.

@@ -530,6 +530,12 @@ fn panels(sheet: &mut Sheet, rows: &[PaperRow]) {
     }
     sheet.next_line();
     sheet.rule(36.0, 560.0);
+    side_by_side(sheet, columns, shifts, rows);
+}
+
+/// The rows of two tables: the first half of them on the left. The cells are name, result, unit and
+/// reference at `columns`, which `shifts` move for each table.
+fn side_by_side(sheet: &mut Sheet, columns: [f32; 4], shifts: [f32; 2], rows: &[PaperRow]) {
     let half = rows.len().div_ceil(2);
     for index in 0..half {
         for (shift, at) in shifts.into_iter().zip([index, index + half]) {
